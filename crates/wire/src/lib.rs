@@ -1,0 +1,42 @@
+//! Generated code for everything under proto/, and nothing else (but `Debug` that hides secrets).
+#![allow(
+    missing_docs,
+    clippy::all,
+    clippy::large_futures,
+    unreachable_pub,
+    reason = "generated; the documentation is in proto/"
+)]
+
+mod redacted;
+
+/// Every message and service as a `google.protobuf.FileDescriptorSet`, for reflection and JSON.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The packages, nested as their names are, since generated code refers across them by path.
+mod legate {
+    pub mod registry {
+        pub mod v1 {
+            tonic::include_proto!("legate.registry.v1");
+        }
+    }
+    pub mod credential {
+        pub mod v1 {
+            tonic::include_proto!("legate.credential.v1");
+        }
+    }
+    pub mod policy {
+        pub mod v1 {
+            tonic::include_proto!("legate.policy.v1");
+        }
+    }
+    pub mod audit {
+        pub mod v1 {
+            tonic::include_proto!("legate.audit.v1");
+        }
+    }
+}
+
+pub use legate::audit::v1 as audit;
+pub use legate::credential::v1 as credential;
+pub use legate::policy::v1 as policy;
+pub use legate::registry::v1 as registry;

@@ -1,0 +1,84 @@
+//! `Debug` for messages that carry a token: everything but the token.
+
+use std::fmt;
+
+use crate::{credential, policy};
+
+const HIDDEN: &str = "(hidden)";
+
+impl fmt::Debug for credential::CreateEnrolmentTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateEnrolmentTokenResponse")
+            .field("token", &HIDDEN)
+            .field("enrolment_id", &self.enrolment_id)
+            .field("expire_time", &self.expire_time)
+            .field("spiffe_id", &self.spiffe_id)
+            .finish()
+    }
+}
+
+impl fmt::Debug for credential::EnrolRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnrolRequest").field("token", &HIDDEN).field("csr", &self.csr.len()).finish()
+    }
+}
+
+impl fmt::Debug for credential::IssueTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssueTokenResponse")
+            .field("access_token", &HIDDEN)
+            .field("token_id", &self.token_id)
+            .field("expire_time", &self.expire_time)
+            .field("scopes", &self.scopes)
+            .field("revision", &self.revision)
+            .finish()
+    }
+}
+
+impl fmt::Debug for policy::Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.agent {
+            Some(policy::subject::Agent::AgentId(id)) => f.debug_tuple("Subject").field(id).finish(),
+            Some(policy::subject::Agent::AccessToken(_)) => f.debug_tuple("Subject").field(&HIDDEN).finish(),
+            None => f.write_str("Subject(nobody)"),
+        }
+    }
+}
+
+impl fmt::Debug for policy::subject::Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AgentId(id) => f.debug_tuple("AgentId").field(id).finish(),
+            Self::AccessToken(_) => f.debug_tuple("AccessToken").field(&HIDDEN).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_is_printed() {
+        let canary = || String::from("canary-secret");
+        let printed = [
+            format!("{:?}", credential::CreateEnrolmentTokenResponse { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::EnrolRequest { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::IssueTokenResponse { access_token: canary(), ..Default::default() }),
+            format!(
+                "{:?}",
+                policy::EvaluateRequest {
+                    subject: Some(policy::Subject {
+                        agent: Some(policy::subject::Agent::AccessToken(canary())),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }
+            ),
+        ];
+        for text in printed {
+            assert!(!text.contains("canary"), "{text}");
+            assert!(text.contains("hidden"), "{text}");
+        }
+    }
+}
