@@ -1,0 +1,46 @@
+//! Identifiers, parsed once and typed for ever: SPIFFE IDs, TypeIDs, names, actions and resources.
+#![no_std]
+
+extern crate alloc;
+
+mod action;
+mod name;
+mod resource;
+mod spiffe;
+mod typeid;
+
+pub use action::{Action, ActionPattern, BadAction};
+pub use name::{BadName, Name};
+pub use resource::{BadResource, IdPattern, ResourceId, ResourceType};
+pub use spiffe::{BadSpiffeId, Principal, SpiffeId, TrustDomain};
+pub use typeid::{AgentId, BadTypeId, CredentialId, DecisionId, EnrolmentId, EventId, InstanceId, ObjectId};
+
+/// Gives a text newtype the traits every identifier has: `Display`, `AsRef<str>`, `FromStr`, `as_str`.
+macro_rules! text_traits {
+    ($type:ident, $error:ident) => {
+        impl $type {
+            /// The identifier as text, exactly as it was parsed.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl core::fmt::Display for $type {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+        impl core::str::FromStr for $type {
+            type Err = $error;
+            fn from_str(text: &str) -> Result<Self, $error> {
+                Self::parse(text)
+            }
+        }
+    };
+}
+pub(crate) use text_traits;

@@ -1,0 +1,34 @@
+//! Access tokens as RFC 9068 has them: claims, keys, signing, and verification at a given moment.
+//!
+//! Trust is a type here: [`Parsed`] is well formed and nothing more; [`Signed`] was signed by the given key, which stays
+//! true and may be remembered; [`Verified`] is meant for the one who asks, now. Claims can be read from the second on,
+//! and only [`Verified`] is a reason to believe them.
+//!
+//! Whoever signs or verifies much brings a faster [`EcSigner`] or [`EcVerifier`]; the portable ones here are p256's.
+#![no_std]
+
+extern crate alloc;
+
+mod claims;
+mod error;
+mod json;
+mod key;
+mod mint;
+mod signature;
+mod verify;
+
+pub use claims::{Claims, Scope};
+pub use error::{BadClaims, BadKey, TokenError};
+pub use key::{KeyId, PublicKey, jwk_set};
+pub use mint::{Unsigned, mint};
+pub use signature::{EcSigner, EcVerifier, P256Signer, P256Verifier, SigningFailed};
+pub use verify::{Expect, Parsed, Signed, Verified};
+
+/// The longest token, in bytes: what an HTTP header line takes at most servers.
+pub const MAX_TOKEN: usize = 8 * 1024;
+
+/// The longest life of a token, in seconds.
+pub const MAX_LIFETIME: u64 = 600;
+
+/// The most that the clocks of signer and verifier may be apart, in seconds.
+pub const MAX_LEEWAY: u64 = 5;
