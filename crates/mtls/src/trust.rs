@@ -1,0 +1,208 @@
+//! Whom we believe: the CA certificates of services and of workloads, read again when their files change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use legate_ids::TrustDomain;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertificateError, Error, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use crate::TlsError;
+use crate::certificate::{self, Leaf, Root, Side};
+use crate::files::Stamp;
+
+/// Whom we believe. Clones share the certificates, so a reload reaches all of them.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    domain: TrustDomain,
+    roots: ArcSwap<Roots>,
+    files: Option<(PathBuf, Option<PathBuf>)>,
+    stamp: parking_lot::Mutex<Stamp>,
+}
+
+/// Both sets; without a set of workloads' certificates no workload is believed.
+#[derive(Debug)]
+struct Roots {
+    services: Authorities,
+    workloads: Option<Authorities>,
+}
+
+/// The certificates of one class, and the library's verifier over them, made once.
+#[derive(Debug)]
+struct Authorities {
+    store: Arc<RootCertStore>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl Trust {
+    /// Reads the services' CA certificates, and the workloads' where there is a file: without one no workload is believed yet.
+    ///
+    /// # Errors
+    /// When a file is missing (the workloads' may be), holds no certificate, or one that is not a CA's.
+    pub fn from_files(domain: TrustDomain, services_ca: &Path, workloads_ca: Option<&Path>) -> Result<Self, TlsError> {
+        let files = (services_ca.to_owned(), workloads_ca.map(Path::to_owned));
+        let stamp = stamp(&files);
+        let roots = load(&files)?;
+        Ok(Self(Arc::new(Inner {
+            domain,
+            roots: ArcSwap::from_pointee(roots),
+            files: Some(files),
+            stamp: parking_lot::Mutex::new(stamp),
+        })))
+    }
+
+    /// The same from PEM texts.
+    ///
+    /// # Errors
+    /// When a text holds no certificate, or one that is not a CA's.
+    pub fn from_pem(domain: TrustDomain, services: &str, workloads: Option<&str>) -> Result<Self, TlsError> {
+        let roots = Roots {
+            services: Authorities::read(services.as_bytes())?,
+            workloads: workloads.map(|w| Authorities::read(w.as_bytes())).transpose()?,
+        };
+        Ok(Self(Arc::new(Inner {
+            domain,
+            roots: ArcSwap::from_pointee(roots),
+            files: None,
+            stamp: parking_lot::Mutex::default(),
+        })))
+    }
+
+    /// Our trust domain.
+    #[must_use]
+    pub fn domain(&self) -> &TrustDomain {
+        &self.0.domain
+    }
+
+    /// Reads the files again when they have changed; whether they had.
+    ///
+    /// # Errors
+    /// When the new files are broken; then the old certificates stay.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let Some(files) = &self.0.files else {
+            return Ok(false);
+        };
+        let now = stamp(files);
+        let mut old = self.0.stamp.lock();
+        if *old == now {
+            return Ok(false);
+        }
+        self.0.roots.store(Arc::new(load(files)?));
+        *old = now;
+        Ok(true)
+    }
+
+    /// Reads the files again whenever they change, looking every `interval`, until the task is aborted.
+    pub fn watch(&self, interval: Duration) -> tokio::task::JoinHandle<()> {
+        let this = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                match this.reload() {
+                    Ok(false) => {}
+                    Ok(true) => tracing::info!("CA certificates reloaded"),
+                    Err(error) => tracing::error!(%error, "the new CA certificates cannot be used; the old ones stay"),
+                }
+            }
+        })
+    }
+
+    /// Verifies a chain, then reads its leaf by the rules of the CA that verified it. Servers are services, so their chains
+    /// lead to the services' CA or nowhere; a client's may lead to either.
+    pub(crate) fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        side: Side,
+    ) -> Result<Leaf, Error> {
+        let roots = self.0.roots.load();
+        let workloads = roots.workloads.as_ref().filter(|_| side == Side::Client);
+        let classes = [(Root::Services, Some(&roots.services)), (Root::Workloads, workloads)];
+        let mut last = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        for (root, authorities) in classes {
+            let Some(authorities) = authorities else {
+                continue;
+            };
+            match authorities.verify(leaf, intermediates, now, side) {
+                Ok(()) => {
+                    return certificate::read(leaf, &self.0.domain, root, side).map_err(|why| {
+                        tracing::warn!(%why, "certificate refused");
+                        let why = rustls::OtherError(Arc::new(why));
+                        Error::InvalidCertificate(CertificateError::Other(why))
+                    });
+                }
+                // A chain that does not lead to this CA may lead to the other.
+                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {}
+                Err(other) => last = other,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Authorities {
+    fn read(pem: &[u8]) -> Result<Self, TlsError> {
+        let mut store = RootCertStore::empty();
+        for cert in CertificateDer::pem_slice_iter(pem) {
+            let cert = cert.map_err(|e| TlsError::Pem(format!("the CA certificates are not PEM: {e}")))?;
+            // The library takes any certificate as an anchor, a leaf as well.
+            certificate::check_ca(&cert)?;
+            store.add(cert)?;
+        }
+        if store.is_empty() {
+            return Err(TlsError::Pem("no CA certificate in the file".into()));
+        }
+        let store = Arc::new(store);
+        let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(store.clone(), crate::provider())
+            .build()
+            .map_err(|e| TlsError::Pem(format!("the CA certificates cannot be used: {e}")))?;
+        Ok(Self { store, clients })
+    }
+
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        side: Side,
+    ) -> Result<(), Error> {
+        match side {
+            Side::Client => self.clients.verify_client_cert(leaf, intermediates, now).map(|_| ()),
+            Side::Server => {
+                let algorithms = crate::provider().signature_verification_algorithms.all;
+                let leaf = rustls::server::ParsedCertificate::try_from(leaf)?;
+                rustls::client::verify_server_cert_signed_by_trust_anchor(
+                    &leaf,
+                    &self.store,
+                    intermediates,
+                    now,
+                    algorithms,
+                )
+            }
+        }
+    }
+}
+
+fn stamp(files: &(PathBuf, Option<PathBuf>)) -> Stamp {
+    Stamp::of(std::iter::once(&files.0).chain(&files.1))
+}
+
+fn load(files: &(PathBuf, Option<PathBuf>)) -> Result<Roots, TlsError> {
+    let read = |path: &Path| -> Result<Authorities, TlsError> {
+        let pem = std::fs::read(path).map_err(TlsError::file(path))?;
+        Authorities::read(&pem).map_err(|e| TlsError::Pem(format!("{}: {e}", path.display())))
+    };
+    let workloads = match &files.1 {
+        Some(path) if path.exists() => Some(read(path)?),
+        _ => None,
+    };
+    Ok(Roots { services: read(&files.0)?, workloads })
+}
