@@ -1,0 +1,76 @@
+//! Who may call what: a table people can read, default deny.
+
+use std::collections::HashMap;
+
+use legate_ids::Principal;
+use legate_mtls::Peer;
+
+/// A kind of caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// An operator.
+    Operator,
+    /// One of our services, by name.
+    Service(&'static str),
+    /// An agent.
+    Agent,
+    /// An enforcement point.
+    Enforcer,
+    /// Anybody at all, without a certificate too.
+    Anonymous,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// The method's path, `/legate.registry.v1.AgentService/GetAgent`.
+    pub method: &'static str,
+    /// Who may call it.
+    pub callers: &'static [Caller],
+}
+
+impl Rule {
+    /// Whether this peer may call.
+    #[must_use]
+    pub fn admits(&self, peer: &Peer) -> bool {
+        self.callers.iter().any(|caller| match (caller, &peer.principal) {
+            (Caller::Anonymous, _)
+            | (Caller::Operator, Some(Principal::Operator(_)))
+            | (Caller::Agent, Some(Principal::Agent { .. }))
+            | (Caller::Enforcer, Some(Principal::Enforcer { .. })) => true,
+            (Caller::Service(wanted), Some(Principal::Service(name))) => name.as_str() == *wanted,
+            _ => false,
+        })
+    }
+}
+
+/// A service's rows by method.
+#[derive(Clone, Debug)]
+pub(crate) struct Table(HashMap<&'static str, &'static Rule>);
+
+/// Whoever has a certificate may ask for a service's health.
+static HEALTH: [Rule; 2] = {
+    const ANYBODY: &[Caller] = &[
+        Caller::Operator,
+        Caller::Service("registry"),
+        Caller::Service("credential-issuer"),
+        Caller::Service("policy-decision"),
+        Caller::Service("audit-collector"),
+        Caller::Agent,
+        Caller::Enforcer,
+    ];
+    [
+        Rule { method: "/grpc.health.v1.Health/Check", callers: ANYBODY },
+        Rule { method: "/grpc.health.v1.Health/Watch", callers: ANYBODY },
+    ]
+};
+
+impl Table {
+    pub(crate) fn new(rules: &'static [Rule]) -> Self {
+        Self(rules.iter().chain(&HEALTH).map(|rule| (rule.method, rule)).collect())
+    }
+
+    pub(crate) fn row(&self, method: &str) -> Option<&'static Rule> {
+        self.0.get(method).copied()
+    }
+}

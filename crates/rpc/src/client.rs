@@ -1,0 +1,82 @@
+//! The client's side: a channel over mutual TLS that carries the trace and a deadline with every call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_clock::Clock;
+use legate_mtls::{Expect, Identity, Trust};
+use tonic::Status;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{Fault, TraceContext, UNREACHABLE};
+
+/// A channel for generated clients: `AgentServiceClient::new(client)`. Cheap to clone.
+pub type Client = InterceptedService<Channel, Outbound>;
+
+/// Whom to dial, as whom.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    /// `https://HOST:PORT`.
+    pub endpoint: String,
+    /// Who we are.
+    pub identity: Identity,
+    /// Whom we believe.
+    pub trust: Trust,
+    /// Who has to answer.
+    pub expect: Expect,
+    /// The deadline of calls that set none.
+    pub timeout: Duration,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Makes a channel; it connects at the first call, and again whenever the connection is lost.
+///
+/// # Errors
+/// `UNREACHABLE` when the endpoint is not `https://HOST:PORT`.
+pub fn dial(dial: Dial) -> Result<Client, Fault> {
+    let bad = |why: &str| Fault::refused(&UNREACHABLE, format!("{}: {why}", dial.endpoint));
+    let Some(host) = dial.endpoint.strip_prefix("https://") else {
+        return Err(bad("an endpoint is https://HOST:PORT"));
+    };
+    // The connector speaks TLS itself; tonic is told http so that it does not try to.
+    let endpoint = Endpoint::from_shared(format!("http://{host}"))
+        .map_err(|e| bad(&e.to_string()))?
+        .origin(dial.endpoint.parse().map_err(|_| bad("not a URI"))?)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .http2_max_header_list_size(64 * 1024)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    let connector =
+        legate_mtls::connector(dial.identity, dial.trust, dial.expect, dial.clock).map_err(Fault::broken)?;
+    let channel = endpoint.connect_with_connector_lazy(connector);
+    Ok(InterceptedService::new(channel, Outbound { timeout: dial.timeout }))
+}
+
+/// Adds the trace of the current span, and a deadline where the call has none.
+#[derive(Clone, Copy, Debug)]
+pub struct Outbound {
+    timeout: Duration,
+}
+
+impl Interceptor for Outbound {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        if request.metadata().get("grpc-timeout").is_none() {
+            request.set_timeout(self.timeout);
+        }
+        if request.metadata().get("traceparent").is_none() {
+            let trace = TraceContext::current();
+            if let Ok(value) = MetadataValue::try_from(trace.traceparent.as_str())
+                && !trace.traceparent.is_empty()
+            {
+                request.metadata_mut().insert("traceparent", value);
+            }
+        }
+        Ok(request)
+    }
+}

@@ -1,0 +1,242 @@
+//! What every call goes through before its handler: span, standing, access, deadline, metrics.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use legate_mtls::Peer;
+use opentelemetry::trace::TraceContextExt;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tracing::Instrument;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::access::Table;
+use crate::{
+    ACCESS_DENIED, DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT, DUPLICATE_HEADER, Fault, Metrics, Permit, Rule, Standing,
+    TraceContext, UNAUTHENTICATED, trace,
+};
+
+/// Kept back from the caller's deadline, so that the answer arrives within it.
+const SHAVE: Duration = Duration::from_millis(20);
+/// With less than this, a call is not begun.
+const LEAST: Duration = Duration::from_millis(50);
+/// No caller can ask us to work longer on one call.
+const MOST: Duration = Duration::from_secs(60);
+
+/// What the layer of one service knows.
+#[derive(Debug)]
+pub(crate) struct Chassis {
+    pub(crate) name: &'static str,
+    pub(crate) table: Table,
+    pub(crate) standing: Arc<dyn Standing>,
+    pub(crate) default_deadline: Duration,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Wraps a service's routes.
+#[derive(Clone, Debug)]
+pub(crate) struct ChassisLayer(pub(crate) Arc<Chassis>);
+
+impl<S> tower::Layer<S> for ChassisLayer {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { chassis: self.0.clone(), inner }
+    }
+}
+
+/// Routes that only permitted calls reach.
+#[derive(Clone, Debug)]
+pub(crate) struct Guarded<S> {
+    chassis: Arc<Chassis>,
+    inner: S,
+}
+
+impl<S> tower::Service<Request<Body>> for Guarded<S>
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let chassis = self.chassis.clone();
+        // The instance that was polled ready is the one to call.
+        let next = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, next);
+        Box::pin(async move {
+            let Some(rule) = chassis.table.row(request.uri().path()) else {
+                return Ok(Status::unimplemented("no such method").into_http());
+            };
+            let span = chassis.span(rule, &request);
+            chassis.serve(rule, request, inner).instrument(span).await
+        })
+    }
+}
+
+impl Chassis {
+    fn span(&self, rule: &'static Rule, request: &Request<Body>) -> tracing::Span {
+        let method = rule.method.trim_start_matches('/');
+        let (service, name) = method.split_once('/').unwrap_or((method, ""));
+        let span = tracing::info_span!(
+            "rpc",
+            otel.name = method,
+            otel.kind = "server",
+            rpc.system = "grpc",
+            rpc.service = service,
+            rpc.method = name,
+            legate.service = self.name,
+            legate.peer = tracing::field::Empty,
+        );
+        if let Some(parent) = trace::incoming(request.headers()) {
+            let context = opentelemetry::Context::new().with_remote_span_context(parent);
+            // Without an OpenTelemetry layer there is nobody to tell.
+            let _nobody = span.set_parent(context);
+        }
+        span
+    }
+
+    async fn serve<S>(
+        &self,
+        rule: &'static Rule,
+        mut request: Request<Body>,
+        inner: S,
+    ) -> Result<Response<Body>, S::Error>
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>>,
+    {
+        let start = Instant::now();
+        let answer = match self.permit(rule, &mut request, start).await {
+            Ok(permit) => {
+                let deadline = permit.deadline;
+                request.extensions_mut().insert(permit);
+                let mut inner = inner;
+                match tokio::time::timeout_at(deadline, inner.call(request)).await {
+                    Ok(answer) => answer?,
+                    Err(_) => {
+                        refuse(Fault::refused(&DEADLINE_EXCEEDED, "the deadline passed before the answer was there"))
+                    }
+                }
+            }
+            Err(fault) => {
+                tracing::info!(reason = fault.reason(), method = rule.method, "refused");
+                refuse(fault)
+            }
+        };
+        let code = answer.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+        self.metrics.observe(self.name, rule.method, code, start.elapsed());
+        Ok(answer)
+    }
+
+    /// Peer, then good standing, then the table, then time: only then is there a permit.
+    async fn permit(&self, rule: &'static Rule, request: &mut Request<Body>, start: Instant) -> Result<Permit, Fault> {
+        let Some(peer) = request.extensions_mut().remove::<Arc<Peer>>() else {
+            return Err(Fault::refused(&UNAUTHENTICATED, "the connection has no peer"));
+        };
+        let span = tracing::Span::current();
+        span.record("legate.peer", peer.id_text());
+        if !rule.admits(&peer) {
+            return Err(match &peer.spiffe_id {
+                None => Fault::refused(&UNAUTHENTICATED, "the caller showed no client certificate"),
+                Some(id) => Fault::refused(&ACCESS_DENIED, format!("{id} may not call {}", rule.method)),
+            });
+        }
+        self.standing.check(&peer).await?;
+        let headers = request.headers();
+        if headers.get_all(http::header::AUTHORIZATION).iter().count() > 1 {
+            return Err(Fault::refused(&DUPLICATE_HEADER, "authorization came several times"));
+        }
+        let context = span.context();
+        let mut trace_context = TraceContext::from_span(context.span().span_context());
+        if trace_context.trace_id.is_empty()
+            && let Some(parent) = trace::incoming(headers)
+        {
+            trace_context = TraceContext::from_span(&parent);
+        }
+        Ok(Permit {
+            peer,
+            method: rule.method,
+            deadline: deadline(headers, start, self.default_deadline)?,
+            trace: trace_context,
+        })
+    }
+}
+
+fn refuse(fault: Fault) -> Response<Body> {
+    Status::from(fault).into_http()
+}
+
+fn deadline(headers: &HeaderMap, start: Instant, default: Duration) -> Result<Instant, Fault> {
+    let asked = match headers.get("grpc-timeout") {
+        None => default,
+        Some(value) => value.to_str().ok().and_then(parse_timeout).ok_or_else(|| {
+            Fault::refused(&crate::INVALID_ARGUMENT, "grpc-timeout is 1 to 8 digits and one of H M S m u n")
+        })?,
+    };
+    if asked < LEAST {
+        return Err(Fault::refused(&DEADLINE_TOO_SHORT, format!("the call allows {} ms", asked.as_millis())));
+    }
+    Ok(start + asked.min(MOST) - SHAVE)
+}
+
+/// gRPC over HTTP/2, "Timeout": a positive integer of 8 digits at most, and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(n * 3_600),
+        "M" => Duration::from_secs(n * 60),
+        "S" => Duration::from_secs(n),
+        "m" => Duration::from_millis(n),
+        "u" => Duration::from_micros(n),
+        "n" => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn timeouts_keep_to_the_grammar() {
+        assert_eq!(parse_timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(parse_timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
+        for bad in ["", "S", "5", "-5S", "5s", "123456789S", "5 S", "é"] {
+            assert_eq!(parse_timeout(bad), None, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_is_shaved_bounded_and_never_too_short() {
+        let start = Instant::now();
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            deadline(&headers, start, Duration::from_secs(5))
+        };
+        assert_eq!(of("1S").unwrap(), start + Duration::from_millis(980));
+        assert_eq!(of("9H").unwrap(), start + MOST - SHAVE);
+        assert_eq!(of("49m").unwrap_err().reason(), "DEADLINE_TOO_SHORT");
+        assert_eq!(of("x").unwrap_err().reason(), "INVALID_ARGUMENT");
+        assert_eq!(
+            deadline(&HeaderMap::new(), start, Duration::from_secs(5)).unwrap(),
+            start + Duration::from_millis(4_980)
+        );
+    }
+}

@@ -1,0 +1,28 @@
+//! The chassis of every service: refusals, the access table, deadlines, traces, metrics, and the client's side of them.
+
+mod access;
+mod client;
+mod fault;
+mod health;
+mod layer;
+mod limits;
+mod metrics;
+mod permit;
+mod reasons;
+mod retry;
+mod serve;
+mod told;
+mod trace;
+
+pub use access::{Caller, Rule};
+pub use client::{Client, Dial, dial};
+pub use fault::{Fault, Reason, Refusal};
+pub use health::Health;
+pub use limits::Limits;
+pub use metrics::Metrics;
+pub use permit::{AlwaysGood, Permit, Standing};
+pub use reasons::*;
+pub use retry::{RetryBudget, with_retry};
+pub use serve::{Service, Serving, serve};
+pub use told::Told;
+pub use trace::TraceContext;
