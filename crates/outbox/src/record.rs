@@ -1,0 +1,85 @@
+//! Recording an event in the caller's transaction, with the next number of this store.
+
+use std::sync::Arc;
+
+use legate_clock::Clock;
+use legate_db::Tx;
+use legate_ids::{EventId, SpiffeId};
+use legate_wire::audit::{AuditEvent, Emitter};
+use prost::Message as _;
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveValue::Set, DbErr, EntityTrait as _, ExprTrait as _};
+
+use crate::RecordError;
+use crate::schema::{event, head};
+
+/// The largest event that the collector takes, in bytes.
+const LARGEST: usize = 60 * 1_024;
+
+/// How much the outbox holds before it refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standard {
+    /// Refused once the backlog is at its bound.
+    Ordinary,
+    /// May use the reserve of one tenth above the bound: for what stops somebody, such as a suspension.
+    Stopping,
+}
+
+/// Records events of one emitter.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    emitter: SpiffeId,
+    clock: Arc<dyn Clock>,
+    bound: u64,
+}
+
+impl Outbox {
+    /// An outbox for `emitter` that holds `bound` events at most, and a tenth more for what stops somebody.
+    #[must_use]
+    pub fn new(emitter: SpiffeId, clock: Arc<dyn Clock>, bound: u64) -> Self {
+        Self { emitter, clock, bound }
+    }
+
+    /// Stores `event` under the next `seq`, which it returns. Sets the emitter, and the id and the time where
+    /// they are not set. Call it last in the transaction: it holds a lock until the commit.
+    ///
+    /// # Errors
+    /// [`RecordError`]: the transaction must not commit then, so give it to `?`.
+    pub async fn record(&self, tx: &Tx, standard: Standard, mut event: AuditEvent) -> Result<u64, RecordError> {
+        let head = head::Entity::update_many()
+            .col_expr(head::Column::LastSeq, Expr::col(head::Column::LastSeq).add(1))
+            .exec_with_returning(tx)
+            .await?
+            .pop()
+            .ok_or_else(|| DbErr::RecordNotFound("outbox_head".to_owned()))?;
+        let (last, acked) = (unsigned(head.last_seq), unsigned(head.acked_seq));
+        let bound = match standard {
+            Standard::Ordinary => self.bound,
+            Standard::Stopping => self.bound.saturating_add(self.bound / 10).saturating_add(1),
+        };
+        let waiting = last.saturating_sub(acked).saturating_sub(1);
+        if waiting >= bound {
+            return Err(RecordError::Full(waiting));
+        }
+
+        let now = self.clock.now();
+        event.emitter = Some(Emitter { spiffe_id: self.emitter.to_string(), epoch: head.epoch, seq: last });
+        if event.event_id.is_empty() {
+            let millis = u64::try_from(now.micros() / 1_000).unwrap_or(0);
+            event.event_id = EventId::from_parts(millis, rand::random()).to_string();
+        }
+        event.time.get_or_insert_with(|| now.into());
+        let bytes = event.encode_to_vec();
+        if bytes.len() > LARGEST {
+            return Err(RecordError::TooLarge(bytes.len()));
+        }
+        let row = event::ActiveModel { seq: Set(head.last_seq), event: Set(bytes), recorded_at: Set(now.micros()) };
+        event::Entity::insert(row).exec_without_returning(tx).await?;
+        Ok(last)
+    }
+}
+
+/// A counter from the database, which never holds a negative one.
+pub(crate) fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}

@@ -1,0 +1,208 @@
+//! The loop that carries events from a source to a sink: in order, in batches, until acknowledged.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use legate_clock::Clock;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::watch;
+
+use crate::{Batch, Sink, Source};
+
+/// How much at a time, and how long to wait.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Events in one batch: 1 to 1,024, default 512.
+    pub max_events: usize,
+    /// Bytes in one batch: below the message bound of 4 MiB, default 1 MiB.
+    pub max_bytes: usize,
+    /// How long the sink may take for one batch. Default 5 s.
+    pub timeout: Duration,
+    /// The first wait after a failure; doubles. Default 50 ms.
+    pub first_wait: Duration,
+    /// The longest wait after a failure. Default 5 s.
+    pub longest_wait: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            max_events: 512,
+            max_bytes: 1 << 20,
+            timeout: Duration::from_secs(5),
+            first_wait: Duration::from_millis(50),
+            longest_wait: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What is counted of a shipper.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    backlog: Gauge,
+    oldest: Gauge<f64, AtomicU64>,
+    shipped: Counter,
+    failures: Counter,
+}
+
+impl Metrics {
+    /// Adds the counters to a registry, as `legate_outbox_...`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("legate_outbox_backlog", "Audit events that wait for audit-collector", self.backlog.clone());
+        registry.register_with_unit(
+            "legate_outbox_oldest",
+            "Age of the oldest audit event that waits",
+            Unit::Seconds,
+            self.oldest.clone(),
+        );
+        registry.register(
+            "legate_outbox_shipped",
+            "Audit events that audit-collector acknowledged",
+            self.shipped.clone(),
+        );
+        registry.register("legate_outbox_failures", "Batches that audit-collector did not take", self.failures.clone());
+    }
+
+    /// How many events wait, as last seen.
+    #[must_use]
+    pub fn backlog(&self) -> i64 {
+        self.backlog.get()
+    }
+
+    /// How old the oldest waiting event is, as last seen.
+    #[must_use]
+    pub fn oldest(&self) -> Duration {
+        Duration::try_from_secs_f64(self.oldest.get()).unwrap_or_default()
+    }
+}
+
+/// A running loop; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Shipper {
+    task: tokio::task::JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Shipper {
+    /// Ships what waits, for `grace` at most, and ends. What is not shipped waits for the next start.
+    pub async fn stop(mut self, grace: Duration) {
+        self.stop.send_replace(true);
+        if tokio::time::timeout(grace, &mut self.task).await.is_err() {
+            tracing::warn!("audit events are left for the next start");
+        }
+    }
+}
+
+impl Drop for Shipper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Starts the loop from `source` to `sink`.
+pub fn ship<S: Source, K: Sink>(source: S, sink: K, pace: Pace, clock: Arc<dyn Clock>, metrics: Metrics) -> Shipper {
+    let (stop, stopped) = watch::channel(false);
+    let run = Run { source, sink, pace, clock, metrics, stopped };
+    Shipper { task: tokio::spawn(run.forever()), stop }
+}
+
+struct Run<S, K> {
+    source: S,
+    sink: K,
+    pace: Pace,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    stopped: watch::Receiver<bool>,
+}
+
+/// How one round ended.
+enum Round {
+    Shipped,
+    Nothing,
+    Failed(Option<Duration>),
+}
+
+impl<S: Source, K: Sink> Run<S, K> {
+    async fn forever(mut self) {
+        let mut wait = self.pace.first_wait;
+        loop {
+            match self.round().await {
+                Round::Shipped => wait = self.pace.first_wait,
+                Round::Nothing => {
+                    if *self.stopped.borrow() {
+                        return;
+                    }
+                    tokio::select! {
+                        () = self.source.changed() => {}
+                        _ = self.stopped.changed() => {}
+                    }
+                }
+                Round::Failed(asked) => {
+                    self.metrics.failures.inc();
+                    // Half of it by chance, so that services do not knock in step.
+                    let half = wait / 2;
+                    let chance = half.mul_f64(rand::random::<f64>());
+                    let pause = asked.unwrap_or(half + chance).min(self.pace.longest_wait);
+                    tokio::time::sleep(pause).await;
+                    wait = (wait * 2).min(self.pace.longest_wait);
+                }
+            }
+        }
+    }
+
+    async fn round(&self) -> Round {
+        let batch = match self.source.next_batch(self.pace.max_events, self.pace.max_bytes).await {
+            Ok(Some(batch)) => batch,
+            Ok(None) => {
+                self.metrics.backlog.set(0);
+                self.metrics.oldest.set(0.0);
+                return Round::Nothing;
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "waiting audit events cannot be read");
+                return Round::Failed(None);
+            }
+        };
+        self.metrics.backlog.set(i64::try_from(batch.waiting).unwrap_or(i64::MAX));
+        self.metrics.oldest.set(self.clock.now().since(batch.oldest).as_secs_f64());
+        self.deliver(&batch).await
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Round {
+        let answer = tokio::time::timeout(self.pace.timeout, self.sink.append(batch)).await;
+        let acked = match answer {
+            Ok(Ok(acked)) => acked,
+            Ok(Err(e)) => {
+                if e.is_refusal {
+                    tracing::error!(
+                        reason = e.reason,
+                        first_seq = batch.first_seq,
+                        "audit-collector refuses events: {}",
+                        e.message
+                    );
+                } else {
+                    tracing::warn!(reason = e.reason, "audit-collector does not take events: {}", e.message);
+                }
+                return Round::Failed(e.retry_after);
+            }
+            Err(_) => {
+                tracing::warn!("audit-collector did not answer in time");
+                return Round::Failed(None);
+            }
+        };
+        if acked < batch.first_seq {
+            tracing::error!(acked, first_seq = batch.first_seq, "audit-collector acknowledged nothing of a batch");
+            return Round::Failed(None);
+        }
+        if let Err(e) = self.source.acked(&batch.epoch, acked).await {
+            // They are offered again, which the collector notices.
+            tracing::error!(error = %e, "an acknowledgement cannot be stored");
+            return Round::Failed(None);
+        }
+        self.metrics.shipped.inc_by(acked.min(batch.last_seq()) + 1 - batch.first_seq);
+        Round::Shipped
+    }
+}
