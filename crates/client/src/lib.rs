@@ -1,0 +1,52 @@
+//! What a runtime, a backend or a program for people links: keys, enrolment, tokens, questions.
+
+mod error;
+mod key;
+mod runtime;
+
+pub use error::ClientError;
+pub use key::{RuntimeKey, chain_pem};
+pub use runtime::{Enrolled, Runtime, enrol};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_clock::{Clock, SystemClock};
+use legate_mtls::{Expect, Identity, Trust};
+use legate_rpc::{Client, Dial, Fault, dial};
+
+/// One service's address, and whom we believe.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// `https://HOST:PORT`.
+    pub endpoint: String,
+    /// Whom we believe.
+    pub trust: Trust,
+    /// The service that has to answer, such as `registry`.
+    pub service: &'static str,
+}
+
+impl Remote {
+    /// A channel to the service, as `identity`; it connects at the first call.
+    ///
+    /// # Errors
+    /// When the endpoint is not `https://HOST:PORT`.
+    pub fn dial(&self, identity: Identity) -> Result<Client, Fault> {
+        self.dial_with(identity, SystemClock::shared())
+    }
+
+    /// The same by a given clock.
+    ///
+    /// # Errors
+    /// When the endpoint is not `https://HOST:PORT`.
+    pub fn dial_with(&self, identity: Identity, clock: Arc<dyn Clock>) -> Result<Client, Fault> {
+        dial(Dial {
+            endpoint: self.endpoint.clone(),
+            identity,
+            trust: self.trust.clone(),
+            expect: Expect::Service(self.service),
+            timeout: Duration::from_secs(5),
+            clock,
+        })
+    }
+}

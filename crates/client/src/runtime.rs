@@ -1,0 +1,97 @@
+//! An agent's or enforcement point's runtime: enrols once, renews, obtains tokens. Its key never leaves it.
+
+use legate_mtls::Identity;
+use legate_rpc::Client;
+use legate_wire::credential::agent_credential_service_client::AgentCredentialServiceClient;
+use legate_wire::credential::enrolment_service_client::EnrolmentServiceClient;
+use legate_wire::credential::{
+    Credential, EnrolRequest, IssueTokenRequest, IssueTokenResponse, RenewCertificateRequest,
+};
+
+use crate::{ClientError, Remote, RuntimeKey, chain_pem};
+
+/// What enrolling gives.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// The key that was made here.
+    pub key: RuntimeKey,
+    /// The certificate and any intermediates in PEM, leaf first.
+    pub chain_pem: String,
+    /// The CA certificates that verify workloads, in PEM.
+    pub workload_roots_pem: String,
+    /// What the issuer recorded.
+    pub credential: Credential,
+}
+
+/// Makes a key here and trades a one-time token for a certificate of it.
+///
+/// # Errors
+/// When the issuer refuses (see docs/errors.md) or cannot be reached.
+pub async fn enrol(issuer: &Remote, token: &str) -> Result<Enrolled, ClientError> {
+    let key = RuntimeKey::generate()?;
+    let client = issuer.dial(Identity::anonymous())?;
+    let request = EnrolRequest { token: token.to_owned(), csr: key.request()? };
+    let answer = EnrolmentServiceClient::new(client).enrol(request).await?.into_inner();
+    Ok(Enrolled {
+        key,
+        chain_pem: chain_pem(&answer.certificate_chain),
+        workload_roots_pem: chain_pem(&answer.workload_roots),
+        credential: answer.credential.unwrap_or_default(),
+    })
+}
+
+impl Enrolled {
+    /// The certificate and key as an identity to dial with.
+    ///
+    /// # Errors
+    /// When the issuer's certificate is not for our key.
+    pub fn identity(&self) -> Result<Identity, ClientError> {
+        Ok(Identity::from_pem(&self.chain_pem, &self.key.to_pem())?)
+    }
+}
+
+/// A runtime that holds a certificate.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    client: Client,
+    identity: Identity,
+}
+
+impl Runtime {
+    /// A runtime with this identity.
+    ///
+    /// # Errors
+    /// When the issuer's endpoint is not an address.
+    pub fn new(issuer: &Remote, identity: Identity) -> Result<Self, ClientError> {
+        Ok(Self { client: issuer.dial(identity.clone())?, identity })
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Obtains an access token for one audience, bound to our certificate.
+    ///
+    /// # Errors
+    /// When the issuer refuses or cannot be reached.
+    pub async fn token(&self, audience: &str) -> Result<IssueTokenResponse, ClientError> {
+        let request = IssueTokenRequest { audience: audience.to_owned(), ..Default::default() };
+        let mut service = AgentCredentialServiceClient::new(self.client.clone());
+        Ok(service.issue_token(request).await?.into_inner())
+    }
+
+    /// Renews the certificate with a new key; connections made from now on use it.
+    ///
+    /// # Errors
+    /// When the issuer refuses or cannot be reached; then the old certificate stays.
+    pub async fn renew(&self) -> Result<Credential, ClientError> {
+        let key = RuntimeKey::generate()?;
+        let request = RenewCertificateRequest { csr: key.request()? };
+        let mut service = AgentCredentialServiceClient::new(self.client.clone());
+        let answer = service.renew_certificate(request).await?.into_inner();
+        self.identity.replace_pem(&chain_pem(&answer.certificate_chain), &key.to_pem())?;
+        Ok(answer.credential.unwrap_or_default())
+    }
+}

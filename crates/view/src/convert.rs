@@ -1,0 +1,192 @@
+//! From the wire to records. An object that cannot be read grants nothing and hides nothing that would deny.
+
+use std::time::Duration;
+
+use legate_authority::{Ceiling, Permission, ResourceSelector, Window};
+use legate_clock::Timestamp;
+use legate_ids::{ActionPattern, AgentId, CredentialId, Name, ResourceType};
+use legate_wire::registry as wire;
+
+use crate::record::{
+    Agent, AgentClass, AgentState, EnforcementPoint, KeyUse, Label, Policy, PolicyMode, Revocation, Role, RoleBinding,
+    SigningKey,
+};
+
+/// Why an object cannot be read.
+pub(crate) type Why = String;
+
+fn text(e: impl ToString) -> Why {
+    e.to_string()
+}
+
+fn moment(at: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Why> {
+    at.map(|at| Timestamp::try_from(at).map_err(text)).transpose()
+}
+
+fn span(of: Option<prost_types::Duration>) -> Result<Option<Duration>, Why> {
+    of.map(|of| Duration::try_from(of).map_err(text)).transpose()
+}
+
+pub(crate) fn label(metadata: Option<&wire::Metadata>) -> Result<Label, Why> {
+    let metadata = metadata.ok_or("metadata is missing")?;
+    Ok(Label {
+        namespace: Name::parse(&metadata.namespace).map_err(text)?,
+        name: Name::parse(&metadata.name).map_err(text)?,
+        id: metadata.id.clone(),
+        version: metadata.version,
+        revision: metadata.revision,
+        created: moment(metadata.create_time)?.unwrap_or_default(),
+        updated: moment(metadata.update_time)?.unwrap_or_default(),
+    })
+}
+
+fn selector(from: &wire::ResourceSelector) -> Result<ResourceSelector, Why> {
+    let id = if from.id.is_empty() { "*" } else { &from.id };
+    let attributes = from.attributes.iter();
+    ResourceSelector::parse(&from.r#type, id, attributes).map_err(text)
+}
+
+fn permission(from: &wire::Permission) -> Result<Permission, Why> {
+    let resource = from.resource.as_ref().ok_or("a permission has no resource")?;
+    Permission::parse(&from.action, selector(resource)?).map_err(text)
+}
+
+fn permissions(from: &[wire::Permission]) -> Result<Vec<Permission>, Why> {
+    from.iter().map(permission).collect()
+}
+
+pub(crate) fn agent(from: &wire::Agent) -> Result<Agent, Why> {
+    let label = label(from.metadata.as_ref())?;
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let status = from.status.as_ref().ok_or("status is missing")?;
+    Ok(Agent {
+        id: AgentId::parse(&label.id).map_err(text)?,
+        label,
+        class: Name::parse(&spec.agent_class).map_err(text)?,
+        state: match status.state() {
+            wire::AgentState::PendingApproval => AgentState::PendingApproval,
+            wire::AgentState::Staged => AgentState::Staged,
+            wire::AgentState::Active => AgentState::Active,
+            wire::AgentState::Suspended => AgentState::Suspended,
+            wire::AgentState::Quarantined => AgentState::Quarantined,
+            wire::AgentState::Expired => AgentState::Expired,
+            wire::AgentState::Retired => AgentState::Retired,
+            wire::AgentState::Unspecified => AgentState::Unknown,
+        },
+        lifecycle_version: status.lifecycle_version,
+        cutoff: moment(status.authorization_cutoff)?,
+        expires: moment(spec.expire_time)?,
+        environment: match spec.environment() {
+            wire::Environment::Dev => "dev",
+            wire::Environment::Test => "test",
+            wire::Environment::Prod => "prod",
+            wire::Environment::Unspecified => "",
+        },
+        risk_tier: match spec.risk_tier() {
+            wire::RiskTier::Low => "low",
+            wire::RiskTier::Medium => "medium",
+            wire::RiskTier::High => "high",
+            wire::RiskTier::Critical => "critical",
+            wire::RiskTier::Unspecified => "",
+        },
+        owners: spec.owners.clone(),
+        sponsors: spec.sponsors.clone(),
+        regions: spec.regions.clone(),
+        data_classifications: spec.data_classifications.clone(),
+        framework: spec.framework.clone(),
+        model: spec.model.clone(),
+        labels: from.metadata.as_ref().map(|m| m.labels.clone()).unwrap_or_default(),
+    })
+}
+
+pub(crate) fn class(from: &wire::AgentClass) -> Result<AgentClass, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    Ok(AgentClass {
+        label: label(from.metadata.as_ref())?,
+        permissions: permissions(&spec.permissions)?,
+        ceiling: Ceiling::new(permissions(&spec.ceiling)?),
+        max_token_ttl: span(spec.max_token_ttl)?,
+        max_certificate_ttl: span(spec.max_certificate_ttl)?,
+    })
+}
+
+pub(crate) fn role(from: &wire::Role) -> Result<Role, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    Ok(Role { label: label(from.metadata.as_ref())?, permissions: permissions(&spec.permissions)? })
+}
+
+pub(crate) fn binding(from: &wire::RoleBinding) -> Result<RoleBinding, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let micros = |at| Ok::<_, Why>(moment(at)?.map(Timestamp::micros));
+    let narrowing: Vec<_> = spec.resources.iter().map(selector).collect::<Result<_, _>>()?;
+    Ok(RoleBinding {
+        label: label(from.metadata.as_ref())?,
+        role: Name::parse(&spec.role).map_err(text)?,
+        agents: spec.agents.iter().map(|name| Name::parse(name).map_err(text)).collect::<Result<_, _>>()?,
+        narrowing: (!narrowing.is_empty()).then_some(narrowing),
+        window: Window::new(micros(spec.not_before)?, micros(spec.not_after)?).map_err(text)?,
+    })
+}
+
+/// A policy whose text or mode is missing is kept, so that its namespace is known to be undecidable.
+pub(crate) fn policy(from: &wire::Policy) -> Result<Policy, Why> {
+    let spec = from.spec.clone().unwrap_or_default();
+    Ok(Policy {
+        label: label(from.metadata.as_ref())?,
+        mode: match spec.mode() {
+            wire::PolicyMode::Enforce => PolicyMode::Enforce,
+            wire::PolicyMode::LogOnly => PolicyMode::LogOnly,
+            wire::PolicyMode::Unspecified => PolicyMode::Unknown,
+        },
+        cedar: spec.cedar,
+    })
+}
+
+pub(crate) fn enforcement_point(from: &wire::EnforcementPoint) -> Result<EnforcementPoint, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    Ok(EnforcementPoint {
+        label: label(from.metadata.as_ref())?,
+        resource_types: spec
+            .resource_types
+            .iter()
+            .map(|t| ResourceType::parse(t).map_err(text))
+            .collect::<Result<_, _>>()?,
+        audiences: spec.audiences.iter().cloned().collect(),
+        may_assert_subject: spec.may_assert_subject,
+        durable_actions: spec
+            .durable_actions
+            .iter()
+            .map(|a| ActionPattern::parse(a).map_err(text))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+pub(crate) fn signing_key(from: &wire::SigningKey) -> Result<SigningKey, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    Ok(SigningKey {
+        kid: spec.kid.clone(),
+        issuer: spec.issuer.clone(),
+        jwk: spec.jwk.clone(),
+        purpose: match spec.r#use() {
+            wire::SigningKeyUse::AccessToken => KeyUse::AccessToken,
+            wire::SigningKeyUse::JwtSvid => KeyUse::JwtSvid,
+            wire::SigningKeyUse::Unspecified => return Err("use is missing".into()),
+        },
+        not_before: moment(spec.not_before)?,
+        not_after: moment(spec.not_after)?,
+    })
+}
+
+pub(crate) fn revocation(from: &wire::Revocation) -> Result<Revocation, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let x5t_s256 = match spec.x5t_s256.len() {
+        0 => None,
+        _ => Some(<[u8; 32]>::try_from(spec.x5t_s256.as_slice()).map_err(|_| "x5t_s256 is not 32 bytes")?),
+    };
+    Ok(Revocation {
+        credential: CredentialId::parse(&spec.credential_id).map_err(text)?,
+        spiffe_id: spec.spiffe_id.clone(),
+        x5t_s256,
+        expires: moment(spec.expire_time)?,
+    })
+}

@@ -1,0 +1,31 @@
+//! The registry as last seen: its objects, their revision, and how old that sight may be.
+//!
+//! [`View::follow`] opens the registry's `Watch` and keeps a [`Snapshot`] in place. Every 500 ms it pings; the registry
+//! answers only after everything that it knew has been sent, so the view's age is the monotonic time since the last
+//! answered ping was **sent**, whatever the clocks of the two machines say. Past the bound (five seconds at most) the
+//! view is [`Stale`] and whoever decides by it has to deny.
+//!
+//! What cannot be read is closed: a role or class that this version does not understand grants nothing. A revocation
+//! or a kind of object that it does not understand could be a denial, so then the view stops and goes stale.
+
+mod convert;
+mod feed;
+mod follow;
+mod handle;
+mod record;
+mod shards;
+mod snapshot;
+mod standing;
+
+pub use feed::{Feed, News};
+pub use follow::{Options, View};
+pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
+pub use record::{
+    Agent, AgentClass, AgentState, EnforcementPoint, KeyUse, Label, NamespacePolicies, Policy, PolicyMode, Revocation,
+    Role, RoleBinding, SigningKey,
+};
+pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
+pub use standing::{
+    CALLER_CUT_OFF, CALLER_NOT_ACTIVE, CALLER_REVOKED, CALLER_STANDING_UNKNOWN, CALLER_UNKNOWN, CERTIFICATE_BACKDATE,
+    OnStale, REASONS, ViewStanding,
+};

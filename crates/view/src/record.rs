@@ -1,0 +1,225 @@
+//! The declared objects as the services above the registry use them: parsed once, when they arrive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use legate_authority::{Ceiling, Permission, ResourceSelector, Window};
+use legate_clock::Timestamp;
+use legate_ids::{Action, ActionPattern, AgentId, CredentialId, Name, ResourceType};
+
+/// What every declared object is called, and which of its versions this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Its namespace.
+    pub namespace: Name,
+    /// Its name there.
+    pub name: Name,
+    /// Its id.
+    pub id: String,
+    /// Counts its own writes from 1.
+    pub version: u32,
+    /// The registry's revision at its last write.
+    pub revision: u64,
+    /// When it was first written.
+    pub created: Timestamp,
+    /// When it was last written.
+    pub updated: Timestamp,
+}
+
+/// `NAMESPACE/NAME@VERSION`.
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}@{}", self.namespace, self.name, self.version)
+    }
+}
+
+/// Where an agent stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AgentState {
+    /// Declared, waits for an approver.
+    PendingApproval,
+    /// Approved, not yet switched on.
+    Staged,
+    /// The only state in which anything works.
+    Active,
+    /// Stopped, can be resumed.
+    Suspended,
+    /// Stopped and kept for forensics.
+    Quarantined,
+    /// Its time ran out.
+    Expired,
+    /// Final.
+    Retired,
+    /// A word that this version does not know; nothing works.
+    Unknown,
+}
+
+/// An agent.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Its name and namespace.
+    pub label: Label,
+    /// Its id, never reused.
+    pub id: AgentId,
+    /// Its class, in the same namespace.
+    pub class: Name,
+    /// Where it stands.
+    pub state: AgentState,
+    /// Counts transitions; a token that carries another number is dead.
+    pub lifecycle_version: u64,
+    /// Nothing issued at or before this moment works.
+    pub cutoff: Option<Timestamp>,
+    /// When it ends by itself.
+    pub expires: Option<Timestamp>,
+    /// `dev`, `test`, `prod`, or empty.
+    pub environment: &'static str,
+    /// `low`, `medium`, `high`, `critical`, or empty.
+    pub risk_tier: &'static str,
+    /// Who answers for it technically.
+    pub owners: Vec<String>,
+    /// Who is accountable for it.
+    pub sponsors: Vec<String>,
+    /// Regions in which it runs.
+    pub regions: Vec<String>,
+    /// Classes of data that it may meet.
+    pub data_classifications: Vec<String>,
+    /// The framework that runs it.
+    pub framework: String,
+    /// The model that it uses.
+    pub model: String,
+    /// Short texts to select by.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A template for agents.
+#[derive(Clone, Debug)]
+pub struct AgentClass {
+    /// Its name and namespace.
+    pub label: Label,
+    /// What every agent of the class may do.
+    pub permissions: Vec<Permission>,
+    /// The most an agent of the class can ever have.
+    pub ceiling: Ceiling,
+    /// The longest an access token lives, where declared.
+    pub max_token_ttl: Option<Duration>,
+    /// The longest a certificate lives, where declared.
+    pub max_certificate_ttl: Option<Duration>,
+}
+
+/// A set of permissions.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// Its name and namespace.
+    pub label: Label,
+    /// What it lets its holders do.
+    pub permissions: Vec<Permission>,
+}
+
+/// Gives a role to agents.
+#[derive(Clone, Debug)]
+pub struct RoleBinding {
+    /// Its name and namespace.
+    pub label: Label,
+    /// The role, in the same namespace.
+    pub role: Name,
+    /// The agents, in the same namespace.
+    pub agents: Vec<Name>,
+    /// Where given, the role holds only for resources that one of these matches.
+    pub narrowing: Option<Vec<ResourceSelector>>,
+    /// When it holds.
+    pub window: Window,
+}
+
+/// Whether a policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PolicyMode {
+    /// It decides.
+    Enforce,
+    /// It is evaluated and reported.
+    LogOnly,
+    /// A word that this version does not know; the namespace cannot be decided about.
+    Unknown,
+}
+
+/// A Cedar policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Its name and namespace.
+    pub label: Label,
+    /// Its text.
+    pub cedar: String,
+    /// Whether it decides.
+    pub mode: PolicyMode,
+}
+
+/// All policies of one namespace. A change makes a new one, so the same `Arc` means the same policies.
+#[derive(Clone, Debug, Default)]
+pub struct NamespacePolicies {
+    /// The revision of the last change among them.
+    pub revision: u64,
+    /// The policies, by name.
+    pub by_name: BTreeMap<Name, std::sync::Arc<Policy>>,
+}
+
+/// A backend, gateway or tool server that asks for decisions.
+#[derive(Clone, Debug)]
+pub struct EnforcementPoint {
+    /// Its name and namespace.
+    pub label: Label,
+    /// The resource types it may ask about.
+    pub resource_types: BTreeSet<ResourceType>,
+    /// The audiences of tokens meant for it.
+    pub audiences: BTreeSet<String>,
+    /// Whether it may name an agent without showing a token.
+    pub may_assert_subject: bool,
+    /// Actions whose decision records are on disk before the answer.
+    pub durable_actions: Vec<ActionPattern>,
+}
+
+impl EnforcementPoint {
+    /// Whether the record of a decision on `action` has to be on disk before the answer.
+    #[must_use]
+    pub fn is_durable(&self, action: &Action) -> bool {
+        self.durable_actions.iter().any(|p| p.covers(action))
+    }
+}
+
+/// What a signing key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyUse {
+    /// Access tokens.
+    AccessToken,
+    /// JWT-SVIDs.
+    JwtSvid,
+}
+
+/// A public key that verifies tokens.
+#[derive(Clone, Debug)]
+pub struct SigningKey {
+    /// The key id.
+    pub kid: String,
+    /// The `iss` of tokens that it signs.
+    pub issuer: String,
+    /// The key as a JWK in JSON.
+    pub jwk: String,
+    /// What it signs.
+    pub purpose: KeyUse,
+    /// Tokens issued earlier are refused.
+    pub not_before: Option<Timestamp>,
+    /// After this moment it verifies nothing.
+    pub not_after: Option<Timestamp>,
+}
+
+/// A credential that was taken back.
+#[derive(Clone, Debug)]
+pub struct Revocation {
+    /// The credential.
+    pub credential: CredentialId,
+    /// Its holder, as a SPIFFE ID.
+    pub spiffe_id: String,
+    /// SHA-256 of the certificate, where the credential is one.
+    pub x5t_s256: Option<[u8; 32]>,
+    /// When it would have ended by itself.
+    pub expires: Option<Timestamp>,
+}

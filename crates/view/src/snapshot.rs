@@ -1,0 +1,417 @@
+//! Everything the registry holds, at one revision, looked up by id and by name.
+
+use std::sync::Arc;
+
+use legate_authority::{Grant, Permission};
+use legate_clock::Timestamp;
+use legate_ids::{AgentId, Name};
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Declaration, Metadata};
+
+use crate::convert;
+use crate::record::{
+    Agent, AgentClass, AgentState, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role, RoleBinding,
+    SigningKey,
+};
+use crate::shards::Shards;
+
+/// The registry at one revision. A clone is cheap and shares what does not change.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    revision: u64,
+    namespaces: Shards<()>,
+    agents: Shards<Arc<Agent>>,
+    /// `NAMESPACE/NAME` of those not retired.
+    agent_names: Shards<AgentId>,
+    classes: Shards<Arc<AgentClass>>,
+    roles: Shards<Arc<Role>>,
+    bindings: Shards<Arc<RoleBinding>>,
+    bindings_by_agent: Shards<Arc<[Arc<RoleBinding>]>>,
+    policies: Shards<Arc<NamespacePolicies>>,
+    enforcement_points: Shards<Arc<EnforcementPoint>>,
+    keys: Shards<Arc<SigningKey>>,
+    revoked_credentials: Shards<Arc<Revocation>>,
+    revoked_certificates: Shards<Arc<Revocation>>,
+}
+
+/// An object without which the view could allow what the registry forbids.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the registry sent {kind} {name:?} which cannot be read: {why}; this service is older than the registry, or the registry is broken"
+)]
+pub struct Unreadable {
+    /// The object's kind.
+    pub kind: &'static str,
+    /// Its namespace and name, as far as they are known.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What one change did, as far as somebody has to act on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effect {
+    /// Somebody who could connect before may not be allowed to now.
+    pub(crate) takes_away: bool,
+}
+
+/// Where permissions come from, as a decision names it.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The agent's class.
+    Class(Arc<AgentClass>),
+    /// A binding, and the role that it gives.
+    Binding(Arc<RoleBinding>, Arc<Role>),
+}
+
+/// Injective, since no name holds a '/'.
+fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(64), |mut text, b| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{b:02x}");
+        text
+    })
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            namespaces: Shards::new(),
+            agents: Shards::new(),
+            agent_names: Shards::new(),
+            classes: Shards::new(),
+            roles: Shards::new(),
+            bindings: Shards::new(),
+            bindings_by_agent: Shards::new(),
+            policies: Shards::new(),
+            enforcement_points: Shards::new(),
+            keys: Shards::new(),
+            revoked_credentials: Shards::new(),
+            revoked_certificates: Shards::new(),
+        }
+    }
+}
+
+/// Looking things up.
+impl Snapshot {
+    /// The revision it holds.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Whether the namespace is declared.
+    #[must_use]
+    pub fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.get(name).is_some()
+    }
+
+    /// An agent, retired ones too.
+    #[must_use]
+    pub fn agent(&self, id: &AgentId) -> Option<&Arc<Agent>> {
+        self.agents.get(id.as_str())
+    }
+
+    /// The agent that has the name now; never a retired one.
+    #[must_use]
+    pub fn agent_named(&self, namespace: &str, name: &str) -> Option<&Arc<Agent>> {
+        self.agent_names.get(&key(namespace, name)).and_then(|id| self.agent(id))
+    }
+
+    /// How many agents it holds, retired ones too.
+    #[must_use]
+    pub fn agents_len(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// An agent class.
+    #[must_use]
+    pub fn class(&self, namespace: &str, name: &str) -> Option<&Arc<AgentClass>> {
+        self.classes.get(&key(namespace, name))
+    }
+
+    /// A role.
+    #[must_use]
+    pub fn role(&self, namespace: &str, name: &str) -> Option<&Arc<Role>> {
+        self.roles.get(&key(namespace, name))
+    }
+
+    /// A role binding.
+    #[must_use]
+    pub fn binding(&self, namespace: &str, name: &str) -> Option<&Arc<RoleBinding>> {
+        self.bindings.get(&key(namespace, name))
+    }
+
+    /// The bindings that name the agent. A binding speaks of the agents that existed when it was last written:
+    /// an agent made later under a name that became free inherits nothing.
+    pub fn bindings_of<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = &'a Arc<RoleBinding>> {
+        self.bindings_by_agent
+            .get(&key(agent.label.namespace.as_str(), agent.label.name.as_str()))
+            .into_iter()
+            .flat_map(|bindings| bindings.iter())
+            .filter(|binding| agent.label.created <= binding.label.updated)
+    }
+
+    /// Everything that gives the agent permissions, in or out of its window.
+    pub fn grants_of<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = Grant<'a, Source>> {
+        let namespace = agent.label.namespace.as_str();
+        let class = self.class(namespace, agent.class.as_str()).map(|class| Grant {
+            source: Source::Class(Arc::clone(class)),
+            permissions: class.permissions.as_slice(),
+            window: legate_authority::Window::ALWAYS,
+            narrowing: None,
+        });
+        let bound = self.bindings_of(agent).filter_map(move |binding| {
+            let role = self.role(namespace, binding.role.as_str())?;
+            let permissions: &[Permission] = &role.permissions;
+            Some(Grant {
+                source: Source::Binding(Arc::clone(binding), Arc::clone(role)),
+                permissions,
+                window: binding.window,
+                narrowing: binding.narrowing.as_deref(),
+            })
+        });
+        class.into_iter().chain(bound)
+    }
+
+    /// The policies of a namespace; `None` when it has none.
+    #[must_use]
+    pub fn policies(&self, namespace: &str) -> Option<&Arc<NamespacePolicies>> {
+        self.policies.get(namespace)
+    }
+
+    /// The policies of every namespace that has some.
+    pub fn all_policies(&self) -> impl Iterator<Item = (&Name, &Arc<NamespacePolicies>)> {
+        self.policies.values().filter_map(|policies| {
+            let (_, first) = policies.by_name.first_key_value()?;
+            Some((&first.label.namespace, policies))
+        })
+    }
+
+    /// An enforcement point.
+    #[must_use]
+    pub fn enforcement_point(&self, namespace: &str, name: &str) -> Option<&Arc<EnforcementPoint>> {
+        self.enforcement_points.get(&key(namespace, name))
+    }
+
+    /// Every enforcement point; for what is done seldom.
+    pub fn enforcement_points(&self) -> impl Iterator<Item = &Arc<EnforcementPoint>> {
+        self.enforcement_points.values()
+    }
+
+    /// A public key, by its key id.
+    #[must_use]
+    pub fn signing_key(&self, kid: &str) -> Option<&Arc<SigningKey>> {
+        self.keys.get(kid)
+    }
+
+    /// Every public key.
+    pub fn signing_keys(&self) -> impl Iterator<Item = &Arc<SigningKey>> {
+        self.keys.values()
+    }
+
+    /// The revocation of a credential, where there is one.
+    #[must_use]
+    pub fn revocation(&self, credential_id: &str) -> Option<&Arc<Revocation>> {
+        self.revoked_credentials.get(credential_id)
+    }
+
+    /// The revocation of a certificate by the SHA-256 of its DER, where there is one.
+    #[must_use]
+    pub fn certificate_revocation(&self, x5t_s256: &[u8; 32]) -> Option<&Arc<Revocation>> {
+        // Nothing is revoked on most days; then the text is not worth making.
+        if self.revoked_certificates.len() == 0 {
+            return None;
+        }
+        self.revoked_certificates.get(&hex(x5t_s256))
+    }
+}
+
+/// Taking changes in.
+impl Snapshot {
+    pub(crate) fn set_revision(&mut self, revision: u64) {
+        self.revision = revision;
+    }
+
+    /// Takes in an object as it is now, or takes it out when it is revoked.
+    pub(crate) fn apply(&mut self, object: &Declaration, revoked: bool) -> Result<Effect, Unreadable> {
+        match &object.object {
+            None => Err(Unreadable {
+                kind: "an object of a kind unknown here",
+                name: String::new(),
+                why: "what it would take away is not known".into(),
+            }),
+            Some(Object::Namespace(o)) => {
+                let name = o.metadata.as_ref().map_or("", |m| m.name.as_str());
+                if revoked {
+                    self.namespaces.remove(name);
+                } else {
+                    self.namespaces.insert(name, ());
+                }
+                Ok(Effect::default())
+            }
+            Some(Object::Agent(o)) => self.apply_agent(o, revoked),
+            Some(Object::AgentClass(o)) => {
+                let key = place("AgentClass", o.metadata.as_ref())?;
+                self.classes.set(&key, revoked, "AgentClass", || convert::class(o));
+                Ok(Effect::default())
+            }
+            Some(Object::Role(o)) => {
+                let key = place("Role", o.metadata.as_ref())?;
+                self.roles.set(&key, revoked, "Role", || convert::role(o));
+                Ok(Effect::default())
+            }
+            Some(Object::RoleBinding(o)) => {
+                let key = place("RoleBinding", o.metadata.as_ref())?;
+                let before = self.bindings.get(&key).cloned();
+                self.bindings.set(&key, revoked, "RoleBinding", || convert::binding(o));
+                let after = self.bindings.get(&key).cloned();
+                self.index_binding(before, after);
+                Ok(Effect::default())
+            }
+            Some(Object::Policy(o)) => self.apply_policy(o, revoked),
+            Some(Object::EnforcementPoint(o)) => {
+                let key = place("EnforcementPoint", o.metadata.as_ref())?;
+                self.enforcement_points.set(&key, revoked, "EnforcementPoint", || convert::enforcement_point(o));
+                let takes_away = self.enforcement_points.get(&key).is_none();
+                Ok(Effect { takes_away })
+            }
+            Some(Object::SigningKey(o)) => {
+                let kid = o.spec.as_ref().map_or("", |s| s.kid.as_str());
+                self.keys.set(kid, revoked, "SigningKey", || convert::signing_key(o));
+                Ok(Effect::default())
+            }
+            Some(Object::Revocation(o)) => self.apply_revocation(o, revoked),
+        }
+    }
+
+    fn apply_agent(&mut self, o: &legate_wire::registry::Agent, revoked: bool) -> Result<Effect, Unreadable> {
+        let place = place("Agent", o.metadata.as_ref())?;
+        let id = o.metadata.as_ref().map_or("", |m| m.id.as_str());
+        self.agents.set(id, revoked, "Agent", || convert::agent(o));
+        let agent = self.agents.get(id);
+        let works = agent.is_some_and(|a| a.state == AgentState::Active);
+        match agent.filter(|a| a.state != AgentState::Retired) {
+            Some(agent) => {
+                let id = agent.id.clone();
+                self.agent_names.insert(&place, id);
+            }
+            // The name may already be another agent's.
+            None if self.agent_names.get(&place).is_some_and(|now| now.as_str() == id) => {
+                self.agent_names.remove(&place);
+            }
+            None => {}
+        }
+        // Also an ACTIVE agent may have a new cut-off.
+        let takes_away = !works || o.status.as_ref().is_some_and(|s| s.authorization_cutoff.is_some());
+        Ok(Effect { takes_away })
+    }
+
+    fn apply_policy(&mut self, o: &legate_wire::registry::Policy, revoked: bool) -> Result<Effect, Unreadable> {
+        let unreadable = |why| Unreadable { kind: "Policy", name: name_of(o.metadata.as_ref()), why };
+        let policy: Policy = convert::policy(o).map_err(unreadable)?;
+        let namespace = policy.label.namespace.as_str().to_owned();
+        let mut all = self.policies.get(&namespace).map(|p| NamespacePolicies::clone(p)).unwrap_or_default();
+        all.revision = all.revision.max(self.revision).max(policy.label.revision);
+        if revoked {
+            all.by_name.remove(&policy.label.name);
+        } else {
+            all.by_name.insert(policy.label.name.clone(), Arc::new(policy));
+        }
+        if all.by_name.is_empty() {
+            self.policies.remove(&namespace);
+        } else {
+            self.policies.insert(&namespace, Arc::new(all));
+        }
+        Ok(Effect::default())
+    }
+
+    fn apply_revocation(
+        &mut self,
+        o: &legate_wire::registry::Revocation,
+        forgotten: bool,
+    ) -> Result<Effect, Unreadable> {
+        let revocation = convert::revocation(o).map_err(|why| Unreadable {
+            kind: "Revocation",
+            name: name_of(o.metadata.as_ref()),
+            why,
+        })?;
+        let revocation = Arc::new(revocation);
+        let certificate = revocation.x5t_s256.as_ref().map(hex);
+        if forgotten {
+            self.revoked_credentials.remove(revocation.credential.as_str());
+            certificate.map(|x5t| self.revoked_certificates.remove(&x5t));
+        } else {
+            self.revoked_credentials.insert(revocation.credential.as_str(), Arc::clone(&revocation));
+            certificate.map(|x5t| self.revoked_certificates.insert(&x5t, revocation));
+        }
+        Ok(Effect { takes_away: !forgotten })
+    }
+
+    fn index_binding(&mut self, before: Option<Arc<RoleBinding>>, after: Option<Arc<RoleBinding>>) {
+        for old in before.iter().flat_map(|b| b.agents.iter().map(move |a| (b, a))) {
+            let key = key(old.0.label.namespace.as_str(), old.1.as_str());
+            let rest: Vec<_> = self.bindings_by_agent.get(&key).map_or_else(Vec::new, |all| {
+                all.iter().filter(|b| b.label.name != old.0.label.name).cloned().collect()
+            });
+            if rest.is_empty() {
+                self.bindings_by_agent.remove(&key);
+            } else {
+                self.bindings_by_agent.insert(&key, rest.into());
+            }
+        }
+        for new in after.iter().flat_map(|b| b.agents.iter().map(move |a| (b, a))) {
+            let key = key(new.0.label.namespace.as_str(), new.1.as_str());
+            let mut all: Vec<_> = self.bindings_by_agent.get(&key).map_or_else(Vec::new, |all| all.to_vec());
+            // A binding may name an agent twice.
+            if !all.iter().any(|b| b.label.name == new.0.label.name) {
+                all.push(Arc::clone(new.0));
+                self.bindings_by_agent.insert(&key, all.into());
+            }
+        }
+    }
+}
+
+impl<T> Shards<Arc<T>> {
+    /// Puts what `read` gives; takes out what is revoked or cannot be read, which then grants nothing.
+    fn set(&mut self, key: &str, revoked: bool, kind: &'static str, read: impl FnOnce() -> Result<T, String>) {
+        if revoked {
+            self.remove(key);
+            return;
+        }
+        match read() {
+            Ok(value) => {
+                self.insert(key, Arc::new(value));
+            }
+            Err(why) => {
+                tracing::error!(kind, key, why, "an object of the registry cannot be read; it grants nothing");
+                self.remove(key);
+            }
+        }
+    }
+}
+
+fn name_of(metadata: Option<&Metadata>) -> String {
+    metadata.map_or_else(String::new, |m| key(&m.namespace, &m.name))
+}
+
+/// Where the object is kept. One that has no place cannot be taken away again.
+fn place(kind: &'static str, metadata: Option<&Metadata>) -> Result<String, Unreadable> {
+    let unreadable = |why: &str| Unreadable { kind, name: name_of(metadata), why: why.into() };
+    let m = metadata.ok_or_else(|| unreadable("metadata is missing"))?;
+    Name::parse(&m.name).map_err(|e| unreadable(&e.to_string()))?;
+    Name::parse(&m.namespace).map_err(|e| unreadable(&e.to_string()))?;
+    Ok(key(&m.namespace, &m.name))
+}
+
+/// Whether `issued` lies after the cut-off: nothing issued at or before it works.
+#[must_use]
+pub fn after_cutoff(issued: Timestamp, cutoff: Option<Timestamp>) -> bool {
+    cutoff.is_none_or(|cutoff| issued > cutoff)
+}
