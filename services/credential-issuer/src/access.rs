@@ -1,0 +1,31 @@
+//! Who may call what.
+
+use legate_rpc::{Caller, Rule};
+
+/// Operators.
+const OPERATORS: &[Caller] = &[Caller::Operator];
+/// Everybody who has a certificate of ours.
+const CERTIFIED: &[Caller] = &[
+    Caller::Operator,
+    Caller::Agent,
+    Caller::Enforcer,
+    Caller::Service("registry"),
+    Caller::Service("policy-decision"),
+    Caller::Service("audit-collector"),
+];
+
+/// Method to callers; everything else is denied.
+pub const ACCESS: &[Rule] = &[
+    // The token in the request is what lets a stranger in, once.
+    Rule { method: "/legate.credential.v1.EnrolmentService/Enrol", callers: &[Caller::Anonymous] },
+    Rule {
+        method: "/legate.credential.v1.AgentCredentialService/RenewCertificate",
+        callers: &[Caller::Agent, Caller::Enforcer],
+    },
+    Rule { method: "/legate.credential.v1.AgentCredentialService/IssueToken", callers: &[Caller::Agent] },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/CreateEnrolmentToken", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/ListCredentials", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/RevokeCredential", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.KeyService/GetJwks", callers: CERTIFIED },
+    Rule { method: "/legate.credential.v1.KeyService/GetTrustBundle", callers: CERTIFIED },
+];

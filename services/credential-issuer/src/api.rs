@@ -1,0 +1,159 @@
+//! The gRPC methods: read the request, make the journey, write the answer.
+
+use std::sync::Arc;
+
+use legate_rpc::{Fault, Permit};
+use legate_token::Scope;
+use legate_wire::credential as wire;
+use legate_wire::credential::agent_credential_service_server::{AgentCredentialService, AgentCredentialServiceServer};
+use legate_wire::credential::credential_admin_service_server::{CredentialAdminService, CredentialAdminServiceServer};
+use legate_wire::credential::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
+use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use crate::convert;
+use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, list, renew, revoke};
+use crate::store::credential;
+
+/// No request of this service is larger, and strangers may send some.
+const LARGEST_REQUEST: usize = 64 * 1024;
+
+/// The handlers.
+#[derive(Clone, Debug)]
+pub(crate) struct Api(Arc<Desk>);
+
+/// The routes of every service here.
+pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
+    let api = Api(desk);
+    Routes::new(EnrolmentServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(AgentCredentialServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(CredentialAdminServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(KeyServiceServer::new(api).max_decoding_message_size(LARGEST_REQUEST))
+}
+
+fn call<T>(request: &Request<T>) -> Result<Call, Fault> {
+    let permit = Permit::of(request)?;
+    Ok(Call { peer: Arc::new(permit.peer().clone()), trace: permit.trace().clone(), deadline: permit.deadline() })
+}
+
+/// A signed credential as an answer: the credential, its chain, the roots.
+fn chain(desk: &Desk, row: credential::Model) -> (Option<wire::Credential>, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let certificate = row.certificate.clone().into_iter().collect();
+    (Some(row.into()), certificate, desk.authority.roots())
+}
+
+#[tonic::async_trait]
+impl EnrolmentService for Api {
+    async fn enrol(&self, request: Request<wire::EnrolRequest>) -> Result<Response<wire::EnrolResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner();
+        let row = Box::pin(enrol::enrol(&self.0, &call, &ask.token, &ask.csr)).await?;
+        let (credential, certificate_chain, workload_roots) = chain(&self.0, row);
+        Ok(Response::new(wire::EnrolResponse { credential, certificate_chain, workload_roots }))
+    }
+}
+
+#[tonic::async_trait]
+impl AgentCredentialService for Api {
+    async fn renew_certificate(
+        &self,
+        request: Request<wire::RenewCertificateRequest>,
+    ) -> Result<Response<wire::RenewCertificateResponse>, Status> {
+        let call = call(&request)?;
+        let row = Box::pin(renew::renew(&self.0, &call, &request.into_inner().csr)).await?;
+        let (credential, certificate_chain, workload_roots) = chain(&self.0, row);
+        Ok(Response::new(wire::RenewCertificateResponse { credential, certificate_chain, workload_roots }))
+    }
+
+    async fn issue_token(
+        &self,
+        request: Request<wire::IssueTokenRequest>,
+    ) -> Result<Response<wire::IssueTokenResponse>, Status> {
+        let call = call(&request)?;
+        let wish = convert::wish(request.into_inner())?;
+        let issued = Box::pin(issue_token::issue_token(&self.0, &call, wish)).await?;
+        let scopes = match &issued.scope {
+            Scope::All => Vec::new(),
+            Scope::Actions(actions) => actions.iter().map(ToString::to_string).collect(),
+        };
+        Ok(Response::new(wire::IssueTokenResponse {
+            access_token: issued.token,
+            token_id: issued.token_id,
+            expire_time: Some(issued.expires.into()),
+            scopes,
+            revision: issued.revision,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl CredentialAdminService for Api {
+    async fn create_enrolment_token(
+        &self,
+        request: Request<wire::CreateEnrolmentTokenRequest>,
+    ) -> Result<Response<wire::CreateEnrolmentTokenResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner();
+        let named = convert::holder(ask.holder)?;
+        let ttl = convert::duration("ttl", ask.ttl)?;
+        let reason = convert::reason("reason", ask.reason)?;
+        let made = create_enrolment::create_enrolment(&self.0, &call, named, ttl, reason);
+        let made = Box::pin(made).await?;
+        Ok(Response::new(wire::CreateEnrolmentTokenResponse {
+            token: made.token.to_text().to_string(),
+            enrolment_id: made.id,
+            expire_time: Some(made.expires.into()),
+            spiffe_id: made.spiffe_id,
+        }))
+    }
+
+    async fn list_credentials(
+        &self,
+        request: Request<wire::ListCredentialsRequest>,
+    ) -> Result<Response<wire::ListCredentialsResponse>, Status> {
+        let call = call(&request)?;
+        let wire::ListCredentialsRequest { agent_id, namespace, page_size, page_token } = request.into_inner();
+        let ask = list::Ask { agent_id, namespace, page_size, page_token };
+        let (rows, next_page_token) = Box::pin(list::list(&self.0, &call, ask)).await?;
+        let credentials = rows.into_iter().map(Into::into).collect();
+        Ok(Response::new(wire::ListCredentialsResponse { credentials, next_page_token }))
+    }
+
+    async fn revoke_credential(
+        &self,
+        request: Request<wire::RevokeCredentialRequest>,
+    ) -> Result<Response<wire::RevokeCredentialResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner();
+        let id = convert::credential_id(&ask.credential_id)?;
+        let reason = convert::revocation_reason(ask.reason)?;
+        let comment = convert::comment(ask.comment)?;
+        let revoked = revoke::revoke(&self.0, &call, id, reason, comment);
+        let (row, revision) = Box::pin(revoked).await?;
+        Ok(Response::new(wire::RevokeCredentialResponse { credential: Some(row.into()), revision }))
+    }
+}
+
+#[tonic::async_trait]
+impl KeyService for Api {
+    async fn get_jwks(
+        &self,
+        request: Request<wire::GetJwksRequest>,
+    ) -> Result<Response<wire::GetJwksResponse>, Status> {
+        call(&request)?;
+        let jwks = legate_token::jwk_set([self.0.tokens.public_key()]);
+        Ok(Response::new(wire::GetJwksResponse { jwks }))
+    }
+
+    async fn get_trust_bundle(
+        &self,
+        request: Request<wire::GetTrustBundleRequest>,
+    ) -> Result<Response<wire::GetTrustBundleResponse>, Status> {
+        call(&request)?;
+        Ok(Response::new(wire::GetTrustBundleResponse {
+            trust_domain: self.0.domain.to_string(),
+            workload_roots: self.0.authority.roots(),
+        }))
+    }
+}

@@ -1,0 +1,98 @@
+//! The configuration file of credential-issuer.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use legate_boot::HasTelemetry;
+use legate_boot::config::{Telemetry, Tls};
+use serde::Deserialize;
+
+/// What credential-issuer is told. Unknown keys are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where it serves gRPC over mutual TLS.
+    pub listen: SocketAddr,
+    /// Where it serves `/livez`, `/readyz` and `/metrics`, plaintext, on a loopback address; absent: nowhere.
+    #[serde(default)]
+    pub probes: Option<SocketAddr>,
+    /// The `iss` of the tokens that it signs: an absolute URI that never changes, 512 characters at most.
+    pub issuer: String,
+    /// `sqlite:PATH` or `postgres://USER@HOST/DATABASE`.
+    pub database: String,
+    /// The registry, `https://HOST:PORT`.
+    pub registry: String,
+    /// policy-decision, `https://HOST:PORT`.
+    pub policy_decision: String,
+    /// audit-collector, `https://HOST:PORT`.
+    pub audit_collector: String,
+    /// Who it is and whom it believes. `tls.workloads_ca` is required here: where there is no such file, a CA is made
+    /// and its certificate is written there, for the other services to read.
+    pub tls: Tls,
+    /// Its keys.
+    pub keys: KeysConfig,
+    /// The audit outbox.
+    #[serde(default)]
+    pub outbox: OutboxConfig,
+    /// Logs and traces.
+    #[serde(default)]
+    pub telemetry: Telemetry,
+}
+
+/// Where the keys are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysConfig {
+    /// A directory for `workloads-ca.key`, `token-signing.key` and `enrolment.pepper`, each of mode 0600 and made where
+    /// it is missing. Keep a copy of it where the database's copy is not.
+    pub dir: PathBuf,
+}
+
+/// How much waits for audit-collector.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxConfig {
+    /// Audit events that may wait; with more, nothing is issued. 1 to 10,000,000.
+    pub max_events: u64,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self { max_events: 100_000 }
+    }
+}
+
+/// A value that the service will not start with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct BadConfig {
+    key: &'static str,
+    why: &'static str,
+}
+
+impl Config {
+    /// Whether every value is in its range.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), BadConfig> {
+        let bad = |key, why| Err(BadConfig { key, why });
+        let is_uri = self.issuer.starts_with("https://") && self.issuer.bytes().all(|b| b.is_ascii_graphic());
+        if !is_uri || self.issuer.len() > 512 || self.issuer.contains(['#', '?']) {
+            return bad("issuer", "an https URI without query and fragment, 512 characters at most");
+        }
+        if self.tls.workloads_ca.is_none() {
+            return bad("tls.workloads_ca", "is needed: the file in which others find the CA certificate");
+        }
+        if !(1..=10_000_000).contains(&self.outbox.max_events) {
+            return bad("outbox.max_events", "1 to 10,000,000");
+        }
+        Ok(())
+    }
+}
+
+impl HasTelemetry for Config {
+    fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+}

@@ -1,0 +1,322 @@
+//! Wire messages, rows and domain values, joined: decoding may fail, encoding may not.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use legate_clock::Timestamp;
+use legate_ids::{Action, AgentId, CredentialId, Name, SpiffeId};
+use legate_rpc::Fault;
+use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, Outcome};
+use legate_wire::credential as wire;
+use legate_wire::registry::{PublishRevocationRequest, RevocationReason, RevocationSpec};
+
+use crate::domain::certificate::CertificatePlan;
+use crate::domain::holder::Named;
+use crate::domain::token::{self, TokenPlan, Wish, hex};
+use crate::error::invalid;
+use crate::flow::Call;
+use crate::store::credential::{self, sha256};
+use crate::store::enrolment;
+
+/// The longest text that people give as a reason, in bytes.
+const LONGEST_REASON: usize = 1024;
+/// The longest audience, in bytes.
+const LONGEST_AUDIENCE: usize = 512;
+/// The most scopes in one request.
+const MOST_SCOPES: usize = 64;
+
+/// Whom an enrolment token shall be for.
+pub(crate) fn holder(holder: Option<wire::create_enrolment_token_request::Holder>) -> Result<Named, Fault> {
+    use wire::create_enrolment_token_request::Holder;
+    match holder {
+        Some(Holder::AgentId(id)) => {
+            AgentId::parse(&id).map(Named::Agent).map_err(|e| invalid("agent_id", e.to_string()))
+        }
+        Some(Holder::EnforcementPoint(point)) => {
+            let name = |field, text: &str| Name::parse(text).map_err(|e| invalid(field, e.to_string()));
+            Ok(Named::EnforcementPoint {
+                namespace: name("enforcement_point.namespace", &point.namespace)?,
+                name: name("enforcement_point.name", &point.name)?,
+            })
+        }
+        None => Err(invalid("holder", "set agent_id or enforcement_point")),
+    }
+}
+
+/// A text for people, without anything that a terminal or a table could stumble over.
+pub(crate) fn reason(field: &str, text: String) -> Result<String, Fault> {
+    let unseen = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if text.len() > LONGEST_REASON || text.chars().any(unseen) {
+        let why = "1,024 bytes at most, without control, invisible or direction-changing characters";
+        return Err(invalid(field, why));
+    }
+    Ok(text)
+}
+
+/// A reason that has to be given.
+pub(crate) fn comment(text: String) -> Result<String, Fault> {
+    if text.trim().is_empty() {
+        return Err(invalid("comment", "say why, for the record"));
+    }
+    reason("comment", text)
+}
+
+/// A duration that is there, not negative, and not absurd.
+pub(crate) fn duration(field: &str, d: Option<prost_types::Duration>) -> Result<Option<Duration>, Fault> {
+    d.map(|d| Duration::try_from(d).map_err(|_| invalid(field, "is negative or out of range"))).transpose()
+}
+
+/// What an agent asks for in a token.
+pub(crate) fn wish(ask: wire::IssueTokenRequest) -> Result<Wish, Fault> {
+    let audience = ask.audience;
+    if audience.is_empty() || audience.len() > LONGEST_AUDIENCE || !audience.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(invalid("audience", "1 to 512 printable ASCII characters; one audience of an enforcement point"));
+    }
+    if ask.scopes.len() > MOST_SCOPES {
+        return Err(invalid("scopes", "64 at most"));
+    }
+    let mut actions: Vec<Action> = Vec::new();
+    for (i, text) in ask.scopes.iter().enumerate() {
+        let action = Action::parse(text).map_err(|e| invalid(&format!("scopes[{i}]"), e.to_string()))?;
+        if !actions.contains(&action) {
+            actions.push(action);
+        }
+    }
+    let ttl = token::ttl(duration("ttl", ask.ttl)?)?;
+    Ok(Wish { audience, actions, ttl })
+}
+
+/// A reason of RFC 5280 that this version knows.
+pub(crate) fn revocation_reason(number: i32) -> Result<RevocationReason, Fault> {
+    RevocationReason::try_from(number).map_err(|_| invalid("reason", "no reason of RFC 5280 section 5.3.1"))
+}
+
+/// A credential's id.
+pub(crate) fn credential_id(text: &str) -> Result<CredentialId, Fault> {
+    CredentialId::parse(text).map_err(|e| invalid("credential_id", e.to_string()))
+}
+
+fn micros(at: i64) -> Option<prost_types::Timestamp> {
+    Some(Timestamp::from_micros(at).into())
+}
+
+impl From<credential::Model> for wire::Credential {
+    fn from(row: credential::Model) -> Self {
+        let state = match row.state {
+            credential::RECORDED => wire::CredentialState::Recorded,
+            credential::ISSUED => wire::CredentialState::Issued,
+            credential::REVOKED => wire::CredentialState::Revoked,
+            _ => wire::CredentialState::Unspecified,
+        };
+        Self {
+            id: row.id,
+            r#type: wire::CredentialType::X509Svid.into(),
+            spiffe_id: row.spiffe_id,
+            agent_id: row.agent_id,
+            namespace: row.namespace,
+            serial: row.serial,
+            x5t_s256: row.x5t_s256.map(|x5t| Base64UrlUnpadded::encode_string(&x5t)).unwrap_or_default(),
+            not_before: micros(row.not_before),
+            not_after: micros(row.not_after),
+            lifecycle_version: u64::try_from(row.lifecycle_version).unwrap_or(0),
+            state: state.into(),
+            revoke_time: row.revoked_at.and_then(micros),
+            revocation_reason: row.revocation_reason.unwrap_or(0),
+            issue_time: micros(row.issued_at),
+        }
+    }
+}
+
+/// What the registry is told of a revocation.
+pub(crate) fn publication(
+    row: &credential::Model,
+    call: &Call,
+    reason: RevocationReason,
+    comment: &str,
+    now: Timestamp,
+) -> PublishRevocationRequest {
+    PublishRevocationRequest {
+        revocation: Some(RevocationSpec {
+            credential_id: row.id.clone(),
+            spiffe_id: row.spiffe_id.clone(),
+            x5t_s256: row.x5t_s256.clone().unwrap_or_default(),
+            expire_time: micros(row.not_after),
+            revoke_time: Some(now.into()),
+            reason: reason.into(),
+        }),
+        namespace: row.namespace.clone(),
+        actor: call.peer.id_text().to_owned(),
+        comment: comment.to_owned(),
+    }
+}
+
+/// What every event of a call has in common.
+fn event(call: &Call, kind: &str, outcome: Outcome, now: Timestamp) -> AuditEvent {
+    AuditEvent {
+        time: Some(now.into()),
+        r#type: kind.to_owned(),
+        actor: call.peer.id_text().to_owned(),
+        outcome: outcome.into(),
+        trace_id: call.trace.trace_id.clone(),
+        span_id: call.trace.span_id.clone(),
+        ..AuditEvent::default()
+    }
+}
+
+fn details<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+}
+
+fn resource(kind: &str, id: &str) -> Option<EventResource> {
+    Some(EventResource { r#type: kind.to_owned(), id: id.to_owned(), ..EventResource::default() })
+}
+
+/// An enrolment token was made.
+pub(crate) fn enrolment_created(call: &Call, row: &enrolment::Model, reason: &str, now: Timestamp) -> AuditEvent {
+    AuditEvent {
+        namespace: row.namespace.clone(),
+        agent_id: row.agent_id.clone(),
+        resource: resource("EnrolmentToken", &row.id),
+        reason: reason.to_owned(),
+        details: details([
+            ("spiffe_id", row.spiffe_id.clone()),
+            ("expires", Timestamp::from_micros(row.expires_at).to_string()),
+        ]),
+        ..event(call, "enrolment.created", Outcome::Success, now)
+    }
+}
+
+/// The certificate of a spent token is given again: its answer was lost.
+pub(crate) fn enrolment_repeated(call: &Call, row: &enrolment::Model, now: Timestamp) -> AuditEvent {
+    AuditEvent {
+        actor: row.spiffe_id.clone(),
+        namespace: row.namespace.clone(),
+        agent_id: row.agent_id.clone(),
+        resource: resource("EnrolmentToken", &row.id),
+        credential_id: row.credential_id.clone().unwrap_or_default(),
+        details: details([("peer_address", call.peer.addr.to_string())]),
+        ..event(call, "enrolment.repeated", Outcome::Success, now)
+    }
+}
+
+/// A certificate is about to be signed.
+pub(crate) fn credential_issued(
+    call: &Call,
+    plan: &CertificatePlan,
+    to_be_signed: &[u8],
+    origin: &str,
+    revision: u64,
+) -> AuditEvent {
+    let actor = if call.peer.spiffe_id.is_some() { call.peer.id_text() } else { plan.spiffe_id.as_str() };
+    AuditEvent {
+        actor: actor.to_owned(),
+        namespace: plan.namespace.to_string(),
+        agent_id: plan.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        resource: resource("Credential", plan.credential.as_str()),
+        credential_id: plan.credential.to_string(),
+        revision,
+        details: details([
+            ("origin", origin.to_owned()),
+            ("spiffe_id", plan.spiffe_id.to_string()),
+            ("serial", hex(&plan.serial)),
+            ("to_be_signed_sha256", hex(&sha256(to_be_signed))),
+            ("key_sha256", hex(&sha256(plan.key.as_sec1()))),
+            ("not_after", plan.not_after.to_string()),
+            ("lifecycle_version", plan.lifecycle_version.to_string()),
+            ("peer_address", call.peer.addr.to_string()),
+        ]),
+        ..event(call, "credential.issued", Outcome::Success, plan.issued)
+    }
+}
+
+/// A token is about to be signed.
+pub(crate) fn token_issued(
+    call: &Call,
+    plan: &TokenPlan,
+    decision_id: String,
+    revision: u64,
+    now: Timestamp,
+) -> AuditEvent {
+    let claims = &plan.claims;
+    AuditEvent {
+        namespace: claims.namespace.to_string(),
+        agent_id: claims.agent.to_string(),
+        instance_id: claims.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
+        acting_mode: ActingMode::Autonomous.into(),
+        resource: resource("AccessToken", &claims.token_id),
+        decision: Some(EventDecision { decision_id, allowed: true, ..EventDecision::default() }),
+        revision,
+        details: details([
+            ("audience", claims.audience.clone()),
+            ("scope", cut(claims.scope.to_string())),
+            ("expires", Timestamp::from_secs(i64::try_from(claims.expires_at).unwrap_or(i64::MAX)).to_string()),
+            ("key_id", plan.unsigned.kid().to_string()),
+            ("to_be_signed_sha256", hex(&plan.unsigned.digest())),
+            ("lifecycle_version", claims.lifecycle_version.to_string()),
+        ]),
+        ..event(call, "token.issued", Outcome::Success, now)
+    }
+}
+
+/// A credential was taken back.
+pub(crate) fn credential_revoked(
+    call: &Call,
+    row: &credential::Model,
+    reason: RevocationReason,
+    comment: &str,
+    now: Timestamp,
+) -> AuditEvent {
+    AuditEvent {
+        namespace: row.namespace.clone(),
+        agent_id: row.agent_id.clone(),
+        resource: resource("Credential", &row.id),
+        credential_id: row.id.clone(),
+        reason: comment.to_owned(),
+        details: details([
+            ("spiffe_id", row.spiffe_id.clone()),
+            ("serial", row.serial.clone()),
+            ("revocation_reason", reason.as_str_name().to_owned()),
+        ]),
+        ..event(call, "credential.revoked", Outcome::Success, now)
+    }
+}
+
+/// Somebody who is known was refused.
+pub(crate) fn refused(
+    call: &Call,
+    kind: &str,
+    about: Option<(&SpiffeId, &Name, &str)>,
+    fault: &Fault,
+    now: Timestamp,
+) -> AuditEvent {
+    let (spiffe_id, namespace, agent) = about.map_or_else(Default::default, |(id, namespace, agent)| {
+        (id.to_string(), namespace.to_string(), agent.to_owned())
+    });
+    AuditEvent {
+        namespace,
+        agent_id: agent,
+        reason_code: fault.reason().to_owned(),
+        reason: match fault {
+            Fault::Refused(r) | Fault::Unavailable(r) => cut(r.message.clone()),
+            Fault::Broken(_) => String::new(),
+        },
+        details: details([("spiffe_id", spiffe_id), ("peer_address", call.peer.addr.to_string())]),
+        ..event(call, kind, Outcome::Denied, now)
+    }
+}
+
+/// Texts in events are 4,096 bytes at most.
+fn cut(mut text: String) -> String {
+    if text.len() > 4096 {
+        let mut end = 4096;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}

@@ -1,0 +1,125 @@
+//! Who may hold a credential now: an ACTIVE agent or a declared enforcement point, as the registry was last seen.
+
+use std::time::Duration;
+
+use legate_clock::Timestamp;
+use legate_ids::{AgentId, InstanceId, Name, Principal, SpiffeId, TrustDomain};
+use legate_view::{AgentState, Snapshot};
+
+use super::cutoff::{Cutoffs, Of};
+
+/// The longest a certificate lives, whatever is declared.
+pub(crate) const LONGEST_CERTIFICATE: Duration = Duration::from_secs(24 * 3600);
+/// How long a certificate lives where nothing is declared.
+const USUAL_CERTIFICATE: Duration = Duration::from_secs(3600);
+/// The longest an access token lives, whatever is declared.
+pub(crate) const LONGEST_TOKEN: Duration = Duration::from_secs(legate_token::MAX_LIFETIME);
+/// How long a token lives where nothing is declared or asked.
+pub(crate) const USUAL_TOKEN: Duration = Duration::from_secs(300);
+
+/// Whom an enrolment names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    Agent(AgentId),
+    EnforcementPoint { namespace: Name, name: Name },
+}
+
+/// Somebody who may hold credentials at this moment, and within which bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) spiffe_id: SpiffeId,
+    pub(crate) namespace: Name,
+    pub(crate) agent: Option<AgentId>,
+    pub(crate) instance: Option<InstanceId>,
+    /// 0 for enforcement points, which have no lifecycle.
+    pub(crate) lifecycle_version: u64,
+    pub(crate) cutoffs: Cutoffs,
+    /// When the agent ends by itself.
+    pub(crate) ends: Option<Timestamp>,
+    pub(crate) certificate_ttl: Duration,
+    pub(crate) token_ttl: Duration,
+}
+
+/// Why somebody may hold nothing now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoHolder {
+    #[error("the registry knows no agent {0}")]
+    NoAgent(AgentId),
+    #[error("the registry knows no enforcement point {0}/{1}")]
+    NoEnforcementPoint(Name, Name),
+    #[error("the agent {0} is {1:?}; only an ACTIVE agent can obtain or use anything")]
+    NotActive(AgentId, AgentState),
+    #[error("the time of the agent {0} has run out")]
+    Expired(AgentId),
+    #[error("{0} is neither an agent nor an enforcement point")]
+    NotAWorkload(SpiffeId),
+}
+
+impl Named {
+    /// Whom a certificate names.
+    pub(crate) fn of(id: &SpiffeId, principal: &Principal) -> Result<(Self, Option<InstanceId>), NoHolder> {
+        match principal {
+            Principal::Agent { id, instance, .. } => Ok((Self::Agent(id.clone()), instance.clone())),
+            Principal::Enforcer { namespace, name } => {
+                let (namespace, name) = (namespace.clone(), name.clone());
+                Ok((Self::EnforcementPoint { namespace, name }, None))
+            }
+            Principal::Operator(_) | Principal::Service(_) => Err(NoHolder::NotAWorkload(id.clone())),
+        }
+    }
+}
+
+/// Finds the one who is named and says whether it may hold anything at `now`.
+pub(crate) fn find(
+    snapshot: &Snapshot,
+    domain: &TrustDomain,
+    named: &Named,
+    instance: Option<InstanceId>,
+    now: Timestamp,
+) -> Result<Holder, NoHolder> {
+    match named {
+        Named::EnforcementPoint { namespace, name } => {
+            if snapshot.enforcement_point(namespace.as_str(), name.as_str()).is_none() {
+                return Err(NoHolder::NoEnforcementPoint(namespace.clone(), name.clone()));
+            }
+            Ok(Holder {
+                spiffe_id: SpiffeId::enforcer(domain, namespace, name),
+                namespace: namespace.clone(),
+                agent: None,
+                instance: None,
+                lifecycle_version: 0,
+                cutoffs: Cutoffs::default(),
+                ends: None,
+                certificate_ttl: USUAL_CERTIFICATE,
+                token_ttl: Duration::ZERO,
+            })
+        }
+        Named::Agent(id) => {
+            let agent = snapshot.agent(id).ok_or_else(|| NoHolder::NoAgent(id.clone()))?;
+            if agent.state != AgentState::Active {
+                return Err(NoHolder::NotActive(id.clone(), agent.state));
+            }
+            if agent.expires.is_some_and(|end| end <= now) {
+                return Err(NoHolder::Expired(id.clone()));
+            }
+            let namespace = agent.label.namespace.clone();
+            let class = snapshot.class(namespace.as_str(), agent.class.as_str());
+            let certificate_ttl = class.and_then(|c| c.max_certificate_ttl).unwrap_or(USUAL_CERTIFICATE);
+            let token_ttl = class.and_then(|c| c.max_token_ttl).unwrap_or(USUAL_TOKEN);
+            Ok(Holder {
+                spiffe_id: match &instance {
+                    Some(copy) => SpiffeId::instance(domain, &namespace, id, copy),
+                    None => SpiffeId::agent(domain, &namespace, id),
+                },
+                namespace,
+                agent: Some(id.clone()),
+                instance,
+                lifecycle_version: agent.lifecycle_version,
+                cutoffs: Cutoffs::default().with(Of::Agent, agent.cutoff),
+                ends: agent.expires,
+                certificate_ttl: certificate_ttl.min(LONGEST_CERTIFICATE),
+                token_ttl: token_ttl.min(LONGEST_TOKEN),
+            })
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What is decided without clock, network or disk: who may hold what, from when, until when.
+
+pub(crate) mod certificate;
+pub(crate) mod csr;
+pub(crate) mod cutoff;
+pub(crate) mod holder;
+pub(crate) mod page;
+pub(crate) mod secret;
+pub(crate) mod token;

@@ -1,0 +1,126 @@
+//! Every reason with which this service refuses a call, and its cure.
+
+use std::time::Duration;
+
+use legate_db::TxError;
+use legate_rpc::{Fault, Reason};
+use tonic::Code;
+
+use crate::domain::certificate::BadPlan;
+use crate::domain::csr::BadCsr;
+use crate::domain::holder::NoHolder;
+use crate::domain::token::BadToken;
+
+/// Defines the reasons, and the list of all.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident, $code:ident, $meaning:literal, $cure:literal;)*) => {
+        $($(#[$doc])* pub(crate) static $name: Reason = Reason {
+            name: stringify!($name),
+            code: Code::$code,
+            meaning: $meaning,
+            cure: $cure,
+        };)*
+
+        /// Every reason that this service itself gives.
+        pub const REASONS: &[&Reason] = &[$(&$name),*];
+    };
+}
+
+reasons! {
+    /// The view of the registry is too old to issue anything by.
+    VIEW_STALE, Unavailable, "credential-issuer has not heard the registry within the bound, so it issues nothing.", "Try again; if it stays, look at the connection from credential-issuer to the registry.";
+    /// The database does not answer.
+    DATABASE_UNAVAILABLE, Unavailable, "The service's database is busy or not reached; the call may or may not have had its effect.", "Try again; operators: see the database and legate doctor.";
+    /// The holder may have nothing now.
+    HOLDER_NOT_ACTIVE, FailedPrecondition, "The agent is not ACTIVE, or the agent or enforcement point is not declared; it can obtain nothing.", "See its state (legate agent get); resume or declare it first.";
+    /// The token was never one.
+    ENROLMENT_TOKEN_INVALID, Unauthenticated, "The enrolment token is mistyped, or this issuer never made it.", "Copy the whole token, or have an operator make a new one (legate credential create).";
+    /// The token was used.
+    ENROLMENT_TOKEN_SPENT, PermissionDenied, "The enrolment token was used before; it works once.", "Have an operator make a new one. Where only the answer was lost, send the same token and the same request again, from 2 s to 5 min after the first time. If nobody of yours used it, revoke the credential that it made.";
+    /// The token is too old.
+    ENROLMENT_TOKEN_EXPIRED, PermissionDenied, "The enrolment token has expired, or was made before its agent was last stopped.", "Have an operator make a new one (legate credential create).";
+    /// The certificate request asks what it must not.
+    CSR_REFUSED, InvalidArgument, "The certificate request is malformed, does not prove that its key is held, or asks for more than is given.", "Send a PKCS #10 request in DER for a P-256 key, signed with it by ECDSA and SHA-256, without names or with exactly the SPIFFE ID; legate makes one.";
+    /// The key is somebody else's.
+    KEY_IN_USE, PermissionDenied, "The key of the request was certified for another holder, or is one of the issuer's own.", "Make a new key for this runtime; keys are not shared.";
+    /// The key is known to be compromised.
+    KEY_COMPROMISED, PermissionDenied, "The key of the request belongs to a credential that was revoked as compromised.", "Make a new key.";
+    /// The credential is dead or not ours.
+    CREDENTIAL_NOT_GOOD, PermissionDenied, "The certificate of the call was revoked, is of an earlier life of its agent, or was never recorded here.", "Enrol the runtime again with a new enrolment token.";
+    /// Nothing that was issued now would work.
+    CUT_OFF_TOO_RECENT, Unavailable, "The agent was cut off within this second, and what is issued in the same second would be dead.", "Try again in a second.";
+    /// The agent ends now.
+    HOLDER_ENDS, FailedPrecondition, "The agent, its certificate or the CA ends so soon that nothing can be issued.", "Give the agent a later expiry, or renew the certificate first.";
+    /// Nobody has that audience.
+    INVALID_TARGET, InvalidArgument, "The audience is that of no enforcement point that the agent could talk to (RFC 8707 invalid_target).", "Ask for an audience that an EnforcementPoint of the agent's namespace declares, letter for letter.";
+    /// The scopes are refused.
+    INVALID_SCOPE, PermissionDenied, "The agent may do none of the actions that were asked for.", "Ask for actions that the agent was given (legate what-can), or for none to be not narrowed.";
+    /// policy-decision says no.
+    ISSUANCE_DENIED, PermissionDenied, "policy-decision does not let this agent have a token.", "See the reason in the message and in the metadata.";
+    /// policy-decision does not say.
+    ISSUANCE_UNDECIDED, Unavailable, "policy-decision could not say whether the token may be issued, so it was not.", "Try again; if it stays, look at policy-decision.";
+    /// No such credential.
+    CREDENTIAL_NOT_FOUND, NotFound, "No credential of this id was issued here.", "Check the id (legate credential list).";
+    /// The revocation waits for the registry.
+    REVOCATION_PENDING, Unavailable, "The credential is revoked and that is recorded, but the registry has not confirmed it yet; it is sent again until it does.", "Ask again to learn the revision; until then other services may accept the certificate.";
+    /// The key did not sign.
+    SIGNING_UNAVAILABLE, Unavailable, "The signing key cannot be reached.", "Try again; operators: see the key store.";
+    /// The page token is no good.
+    PAGE_TOKEN_INVALID, InvalidArgument, "The page token is edited, or belongs to another question or caller.", "Start again without a page token.";
+}
+
+/// How long a caller waits before it tries again.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
+
+/// A refused request: one field of it, and why.
+pub(crate) fn invalid(field: &str, why: impl Into<String>) -> Fault {
+    let why = why.into();
+    Fault::refused(&legate_rpc::INVALID_ARGUMENT, format!("{field}: {why}")).field(field, why)
+}
+
+/// The door behind which a transaction's failure goes.
+pub(crate) fn of_tx(e: TxError<Fault>) -> Fault {
+    match e {
+        TxError::Flow(fault) => fault,
+        TxError::Unavailable(e) => Fault::unavailable(&DATABASE_UNAVAILABLE, e.to_string(), AGAIN),
+        TxError::Broken(e) => Fault::broken(e),
+    }
+}
+
+/// A refusal in the midst of a transaction; nothing of the transaction is kept.
+pub(crate) fn flow(fault: Fault) -> TxError<Fault> {
+    TxError::Flow(fault)
+}
+
+impl From<NoHolder> for Fault {
+    fn from(e: NoHolder) -> Self {
+        Self::refused(&HOLDER_NOT_ACTIVE, e.to_string())
+    }
+}
+
+impl From<BadCsr> for Fault {
+    fn from(e: BadCsr) -> Self {
+        Self::refused(&CSR_REFUSED, format!("the certificate request is refused: {e}")).field("csr", e.to_string())
+    }
+}
+
+impl From<BadPlan> for Fault {
+    fn from(e: BadPlan) -> Self {
+        match e {
+            BadPlan::TooSoon => Self::unavailable(&CUT_OFF_TOO_RECENT, e.to_string(), AGAIN),
+            BadPlan::TooShort => Self::refused(&HOLDER_ENDS, e.to_string()),
+        }
+    }
+}
+
+impl From<BadToken> for Fault {
+    fn from(e: BadToken) -> Self {
+        match e {
+            BadToken::Ttl => invalid("ttl", e.to_string()),
+            BadToken::NotAnAgent => Self::refused(&HOLDER_NOT_ACTIVE, e.to_string()),
+            BadToken::TooSoon => Self::unavailable(&CUT_OFF_TOO_RECENT, e.to_string(), AGAIN),
+            BadToken::TooShort => Self::refused(&HOLDER_ENDS, e.to_string()),
+            BadToken::Claims(e) => invalid("scopes", e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! An operator lets one runtime enrol once.
+
+use std::time::Duration;
+
+use legate_clock::Timestamp;
+use legate_ids::EnrolmentId;
+use legate_outbox::Standard;
+use legate_rpc::Fault;
+use legate_view::AgentState;
+use zeroize::Zeroizing;
+
+use super::{Call, Desk};
+use crate::convert;
+use crate::domain::holder::{Named, NoHolder};
+use crate::domain::secret::EnrolmentSecret;
+use crate::error::{invalid, of_tx};
+use crate::store::enrolment;
+
+const SHORTEST: Duration = Duration::from_secs(60);
+const USUAL: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The token, shown this once.
+#[derive(Debug)]
+pub(crate) struct Created {
+    pub(crate) token: EnrolmentSecret,
+    pub(crate) id: String,
+    pub(crate) expires: Timestamp,
+    pub(crate) spiffe_id: String,
+}
+
+/// Makes an enrolment token for an agent that is not retired, or for a declared enforcement point.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn create_enrolment(
+    desk: &Desk,
+    call: &Call,
+    named: Named,
+    ttl: Option<Duration>,
+    reason: String,
+) -> Result<Created, Fault> {
+    let ttl = ttl.unwrap_or(USUAL);
+    if !(SHORTEST..=LONGEST).contains(&ttl) {
+        return Err(invalid("ttl", "a token can be used for 1 min to 24 h"));
+    }
+    let (spiffe_id, namespace) = who(desk, &named).await?;
+    let now = desk.clock.now();
+    let secret = EnrolmentSecret::new(Zeroizing::new(Desk::random()?));
+    let (pepper, mac) = desk.pepper.newest(&secret);
+    let (agent_id, enforcer) = match &named {
+        Named::Agent(id) => (id.to_string(), String::new()),
+        Named::EnforcementPoint { name, .. } => (String::new(), name.to_string()),
+    };
+    let row = enrolment::Model {
+        id: EnrolmentId::from_parts(Desk::millis(now), Desk::random()?).to_string(),
+        mac,
+        pepper,
+        spiffe_id: spiffe_id.clone(),
+        namespace,
+        agent_id,
+        enforcer,
+        created_by: call.peer.id_text().to_owned(),
+        created_at: now.micros(),
+        expires_at: now.plus(ttl).micros(),
+        spent_at: None,
+        csr_sha256: None,
+        credential_id: None,
+    };
+    let created =
+        Created { token: secret, id: row.id.clone(), expires: Timestamp::from_micros(row.expires_at), spiffe_id };
+    let event = convert::enrolment_created(call, &row, &reason, now);
+    let outbox = desk.outbox.clone();
+    desk.db
+        .tx("create_enrolment", move |tx| {
+            let (row, outbox, event) = (row.clone(), outbox.clone(), event.clone());
+            Box::pin(async move {
+                enrolment::insert(tx, row).await?;
+                outbox.record(tx, Standard::Ordinary, event).await?;
+                Ok(())
+            })
+        })
+        .await
+        .map_err(of_tx)?;
+    Ok(created)
+}
+
+/// Unlike for a certificate, the agent need not be ACTIVE yet: a token may be handed out before it is switched on.
+async fn who(desk: &Desk, named: &Named) -> Result<(String, String), Fault> {
+    use legate_ids::SpiffeId;
+    let (found, _) = desk
+        .look(|snapshot| match named {
+            Named::Agent(id) => {
+                let agent = snapshot.agent(id).ok_or_else(|| NoHolder::NoAgent(id.clone()))?;
+                if matches!(agent.state, AgentState::Retired | AgentState::Expired | AgentState::Unknown) {
+                    return Err(NoHolder::NotActive(id.clone(), agent.state).into());
+                }
+                let namespace = &agent.label.namespace;
+                let spiffe_id = SpiffeId::agent(&desk.domain, namespace, id);
+                Ok((spiffe_id.to_string(), namespace.to_string()))
+            }
+            Named::EnforcementPoint { namespace, name } => {
+                snapshot
+                    .enforcement_point(namespace.as_str(), name.as_str())
+                    .ok_or_else(|| NoHolder::NoEnforcementPoint(namespace.clone(), name.clone()))?;
+                let spiffe_id = SpiffeId::enforcer(&desk.domain, namespace, name);
+                Ok((spiffe_id.to_string(), namespace.to_string()))
+            }
+        })
+        .await?;
+    Ok(found)
+}

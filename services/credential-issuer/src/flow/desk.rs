@@ -1,0 +1,212 @@
+//! What every journey needs: the view, the database, the keys, and the steps that several of them share.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use legate_clock::{Clock, Timestamp};
+use legate_db::Db;
+use legate_ids::{InstanceId, SpiffeId, TrustDomain};
+use legate_mtls::{Connections, Peer};
+use legate_outbox::{Outbox, Standard};
+use legate_rpc::{Fault, TraceContext};
+use legate_token::PublicKey;
+use legate_view::{Reading, Snapshot, ViewHandle};
+use legate_wire::audit::AuditEvent;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::domain::holder::{self, Holder, Named};
+use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, SIGNING_UNAVAILABLE, VIEW_STALE, of_tx};
+use crate::keys::{Authority, Pepper, Signer};
+use crate::metrics::Metrics;
+use crate::outside::{Authorizer, Publisher};
+use crate::store::{Recorded, credential};
+
+/// Who calls, in which trace, until when.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) trace: TraceContext,
+    pub(crate) deadline: Instant,
+}
+
+/// Everything the journeys are made with.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) db: Db,
+    pub(crate) outbox: Outbox,
+    pub(crate) view: ViewHandle,
+    pub(crate) domain: TrustDomain,
+    /// The `iss` of tokens.
+    pub(crate) issuer: String,
+    pub(crate) authority: Authority,
+    pub(crate) tokens: Arc<dyn Signer>,
+    pub(crate) pepper: Pepper,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) publisher: Arc<dyn Publisher>,
+    /// Set once the server listens.
+    pub(crate) connections: OnceLock<Connections>,
+    pub(crate) metrics: Metrics,
+    /// Wakes the publisher: there is a revocation to tell.
+    pub(crate) news: Notify,
+    /// Whether the registry has confirmed the key that signs tokens.
+    pub(crate) key_is_known: watch::Sender<bool>,
+}
+
+/// How long a refusal waits for the view to catch up with what the caller may have written just before.
+const CATCH_UP: Duration = Duration::from_millis(1_500);
+/// How often it looks meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+/// The longest wait for the second of a cut-off to be over.
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Desk {
+    /// A look at the registry that is fresh enough to issue by.
+    pub(crate) fn fresh(&self) -> Result<Reading, Fault> {
+        self.view.fresh(self.view.bound()).map_err(|stale| Fault::unavailable(&VIEW_STALE, stale.to_string(), AGAIN))
+    }
+
+    /// Looks something up. A refusal counts only by a view that is certain of everything up to the call's arrival:
+    /// so a caller who declares first and asks then is never told that it did not.
+    pub(crate) async fn look<T>(&self, look: impl Fn(&Snapshot) -> Result<T, Fault>) -> Result<(T, u64), Fault> {
+        let arrived = self.clock.monotonic();
+        let patience = Instant::now() + CATCH_UP;
+        loop {
+            // Before the reading: the age is to be measured later than this.
+            let since = self.clock.monotonic().saturating_sub(arrived);
+            let reading = self.fresh()?;
+            let found = look(&reading.snapshot);
+            let is_certain = reading.age().is_some_and(|age| age <= since);
+            match found {
+                Ok(found) => return Ok((found, reading.snapshot.revision())),
+                Err(fault) if is_certain || Instant::now() >= patience => return Err(fault),
+                Err(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Finds who may hold credentials now; with the registry's revision.
+    pub(crate) async fn holder(&self, named: &Named, instance: Option<&InstanceId>) -> Result<(Holder, u64), Fault> {
+        self.look(|snapshot| {
+            let now = self.clock.now();
+            holder::find(snapshot, &self.domain, named, instance.cloned(), now).map_err(Fault::from)
+        })
+        .await
+    }
+
+    /// The same, and what is issued now is not dead already: waits until the second of a cut-off is over.
+    pub(crate) async fn holder_past_cutoff(
+        &self,
+        named: &Named,
+        instance: Option<&InstanceId>,
+    ) -> Result<(Holder, u64), Fault> {
+        let found = self.holder(named, instance).await?;
+        let now = self.clock.now();
+        match found.0.cutoffs.first_second_after() {
+            Some(first) if now < first => {
+                tokio::time::sleep(first.since(now).min(SECOND)).await;
+                self.holder(named, instance).await
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Just before an answer leaves: whether its holder is still in the same life.
+    pub(crate) fn still(&self, was: &Holder, named: &Named) -> Result<(), Fault> {
+        let reading = self.fresh()?;
+        let now = holder::find(&reading.snapshot, &self.domain, named, was.instance.clone(), self.clock.now())?;
+        if now.lifecycle_version != was.lifecycle_version || now.cutoffs != was.cutoffs {
+            return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, "the agent was stopped while this was being issued"));
+        }
+        Ok(())
+    }
+
+    /// Nobody has the issuer's own keys certified.
+    pub(crate) fn refuse_own_keys(&self, key: &PublicKey) -> Result<(), Fault> {
+        if key == self.authority.public_key() || key == self.tokens.public_key() {
+            return Err(Fault::refused(&KEY_IN_USE, "the key of the request is one of the issuer's own"));
+        }
+        Ok(())
+    }
+
+    /// Signs what is recorded and keeps the certificate; the row as it is then.
+    pub(crate) async fn sign(&self, recorded: Recorded) -> Result<credential::Model, Fault> {
+        let certificate = self
+            .authority
+            .sign(&recorded)
+            .await
+            .map_err(|e| Fault::unavailable(&SIGNING_UNAVAILABLE, e.to_string(), AGAIN))?;
+        let id = recorded.row().id.clone();
+        let row = self
+            .db
+            .tx("mark_signed", move |tx| {
+                let (id, certificate) = (id.clone(), certificate.clone());
+                Box::pin(async move {
+                    // Where somebody else was faster, his certificate is the one.
+                    credential::mark_signed(tx, &id, &certificate).await?;
+                    credential::by_id(tx, &id).await
+                })
+            })
+            .await
+            .map_err(of_tx)?;
+        match row {
+            Some(row) if row.state == credential::ISSUED => Ok(row),
+            _ => Err(Fault::refused(&CREDENTIAL_NOT_GOOD, "the credential was revoked while it was being issued")),
+        }
+    }
+
+    /// Records that somebody was refused. It was refused whether or not that can be recorded.
+    pub(crate) async fn record_refusal(&self, event: AuditEvent) {
+        let outbox = self.outbox.clone();
+        let recorded = self
+            .db
+            .tx("record_refusal", move |tx| {
+                let (outbox, event) = (outbox.clone(), event.clone());
+                Box::pin(async move {
+                    outbox.record(tx, Standard::Ordinary, event).await?;
+                    Ok(())
+                })
+            })
+            .await
+            .map_err(of_tx);
+        if let Err(fault) = recorded {
+            tracing::warn!(%fault, "a refusal could not be recorded");
+        }
+    }
+
+    /// Counts and records a refusal of somebody who is known.
+    pub(crate) async fn note_refusal(
+        &self,
+        call: &Call,
+        kind: &'static str,
+        about: Option<(&SpiffeId, &legate_ids::Name, &str)>,
+        fault: &Fault,
+    ) {
+        self.metrics.refused(kind, fault.reason());
+        // What is unavailable or broken is no refusal, and recording it would only add to the trouble.
+        if matches!(fault, Fault::Refused(_)) {
+            let event = format!("{kind}.refused");
+            self.record_refusal(crate::convert::refused(call, &event, about, fault, self.clock.now())).await;
+        }
+    }
+
+    /// How long a call to another service may take within this call.
+    pub(crate) fn patience(&self, call: &Call) -> Duration {
+        let left = call.deadline.saturating_duration_since(Instant::now());
+        // A little is kept for what comes after.
+        left.saturating_sub(Duration::from_millis(100)).clamp(Duration::from_millis(60), Duration::from_secs(2))
+    }
+
+    /// A moment in milliseconds, for ids.
+    pub(crate) fn millis(now: Timestamp) -> u64 {
+        u64::try_from(now.micros() / 1_000).unwrap_or(0)
+    }
+
+    /// Random bytes.
+    pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
+        let mut bytes = [0; N];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Fault::broken("the system gives no randomness"))?;
+        Ok(bytes)
+    }
+}

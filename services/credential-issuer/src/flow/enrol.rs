@@ -1,0 +1,148 @@
+//! A stranger becomes an agent: a one-time token and a proved key for a certificate.
+
+use std::time::Duration;
+
+use legate_clock::Timestamp;
+use legate_ids::{AgentId, Name, SpiffeId};
+use legate_outbox::Standard;
+use legate_rpc::Fault;
+
+use super::{Call, Desk};
+use crate::convert;
+use crate::domain::certificate::{Chance, plan};
+use crate::domain::csr;
+use crate::domain::holder::Named;
+use crate::domain::secret::EnrolmentSecret;
+use crate::error::{ENROLMENT_TOKEN_EXPIRED, ENROLMENT_TOKEN_INVALID, ENROLMENT_TOKEN_SPENT, flow, of_tx};
+use crate::store::credential::{self, sha256};
+use crate::store::recorded::{Draft, committed, record};
+use crate::store::{Recorded, enrolment, key};
+
+/// A lost answer can be asked for again after this, so that of many who come at once still only one wins.
+const AGAIN_FROM: Duration = Duration::from_secs(2);
+/// And until this.
+const AGAIN_UNTIL: Duration = Duration::from_secs(300);
+
+/// Trades a token and a certificate request for a certificate.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn enrol(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> Result<credential::Model, Fault> {
+    let row = match find(desk, token).await {
+        Ok(row) => row,
+        Err(fault) => {
+            // A stranger with a token that was never ours is counted, not recorded: he could fill the audit trail.
+            desk.metrics.refused("enrolment", fault.reason());
+            return Err(fault);
+        }
+    };
+    let result = spend(desk, call, &row, csr).await;
+    match &result {
+        Ok(_) => desk.metrics.issued("enrolment"),
+        Err(fault) => {
+            let spiffe_id = SpiffeId::parse(&row.spiffe_id).map_err(Fault::broken)?;
+            let namespace = Name::parse(&row.namespace).map_err(Fault::broken)?;
+            let about = Some((&spiffe_id, &namespace, row.agent_id.as_str()));
+            desk.note_refusal(call, "enrolment", about, fault).await;
+        }
+    }
+    result
+}
+
+async fn find(desk: &Desk, token: &str) -> Result<enrolment::Model, Fault> {
+    let invalid = || Fault::refused(&ENROLMENT_TOKEN_INVALID, "this is no enrolment token of ours");
+    let secret = EnrolmentSecret::parse(token).ok_or_else(invalid)?;
+    let macs = desk.pepper.all(&secret);
+    let row = desk.db.read("find_enrolment", |tx| Box::pin(enrolment::find(tx, macs))).await;
+    row.map_err(of_tx)?.ok_or_else(invalid)
+}
+
+async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> Result<credential::Model, Fault> {
+    let named = named(row)?;
+    let csr_sha256 = sha256(csr);
+    if let Some(spent_at) = row.spent_at {
+        let since = desk.clock.now().since(Timestamp::from_micros(spent_at));
+        let is_repetition = row.csr_sha256.as_deref() == Some(&csr_sha256[..]);
+        if !is_repetition || !(AGAIN_FROM..=AGAIN_UNTIL).contains(&since) {
+            return Err(spent());
+        }
+        return repeat(desk, call, row, &named).await;
+    }
+    if row.expires_at <= desk.clock.now().micros() {
+        return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, "the enrolment token has expired"));
+    }
+
+    let (holder, revision) = desk.holder_past_cutoff(&named, None).await?;
+    if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
+        let why = "the enrolment token was made before the agent was last stopped";
+        return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, why));
+    }
+    let proved = csr::check(csr, &holder.spiffe_id)?;
+    desk.refuse_own_keys(&proved)?;
+    let now = desk.clock.now();
+    let chance = Chance::new(now, Desk::random()?, Desk::random()?);
+    let plan = plan(&holder, proved, now, desk.authority.ends(), chance)?;
+    let to_be_signed = desk.authority.to_be_signed(&plan).map_err(Fault::broken)?;
+    let event = convert::credential_issued(call, &plan, &to_be_signed, &row.id, revision);
+    let draft = Draft { plan, to_be_signed, origin: row.id.clone() };
+
+    let (id, outbox) = (row.id.clone(), desk.outbox.clone());
+    let recorded = committed(&desk.db, "enrol", move |tx| {
+        let (id, outbox, draft, event) = (id.clone(), outbox.clone(), draft.clone(), event.clone());
+        Box::pin(async move {
+            let credential = draft.plan.credential.as_str();
+            if !enrolment::spend(tx, &id, now, &csr_sha256, credential).await? {
+                return Err(flow(spent()));
+            }
+            let key_sha256 = sha256(draft.plan.key.as_sec1());
+            key::bind(tx, &key_sha256, draft.plan.spiffe_id.as_str()).await?;
+            record(tx, &outbox, &draft, event).await
+        })
+    })
+    .await
+    .map_err(of_tx)?;
+    let issued = desk.sign(recorded).await?;
+    desk.still(&holder, &named)?;
+    Ok(issued)
+}
+
+/// Gives the certificate of a token that was spent with the same request: only the answer was lost. Nobody else can
+/// use it, since the request's key is needed.
+async fn repeat(desk: &Desk, call: &Call, row: &enrolment::Model, named: &Named) -> Result<credential::Model, Fault> {
+    let (holder, _) = desk.holder(named, None).await?;
+    let id = row.credential_id.clone().unwrap_or_default();
+    let event = convert::enrolment_repeated(call, row, desk.clock.now());
+    let (outbox, spiffe_id, version) = (desk.outbox.clone(), holder.spiffe_id.to_string(), holder.lifecycle_version);
+    let credential = desk
+        .db
+        .tx("repeat_enrolment", move |tx| {
+            let (id, outbox, event, spiffe_id) = (id.clone(), outbox.clone(), event.clone(), spiffe_id.clone());
+            Box::pin(async move {
+                let row = credential::by_id(tx, &id).await?;
+                let row = credential::good(row, &spiffe_id, version).map_err(flow)?;
+                outbox.record(tx, Standard::Ordinary, event).await?;
+                Ok(row)
+            })
+        })
+        .await
+        .map_err(of_tx)?;
+    let credential = match Recorded::read_back(credential.clone()) {
+        Some(recorded) => desk.sign(recorded).await?,
+        None => credential,
+    };
+    desk.still(&holder, named)?;
+    Ok(credential)
+}
+
+fn spent() -> Fault {
+    Fault::refused(&ENROLMENT_TOKEN_SPENT, "the enrolment token was used before")
+}
+
+fn named(row: &enrolment::Model) -> Result<Named, Fault> {
+    if row.agent_id.is_empty() {
+        Ok(Named::EnforcementPoint {
+            namespace: Name::parse(&row.namespace).map_err(Fault::broken)?,
+            name: Name::parse(&row.enforcer).map_err(Fault::broken)?,
+        })
+    } else {
+        AgentId::parse(&row.agent_id).map(Named::Agent).map_err(Fault::broken)
+    }
+}

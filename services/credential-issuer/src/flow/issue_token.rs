@@ -1,0 +1,161 @@
+//! An agent gets an access token for one audience, bound to the certificate with which it asks.
+
+use legate_clock::Timestamp;
+use legate_ids::Action;
+use legate_rpc::{Fault, Told};
+use legate_token::Scope;
+use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
+
+use super::renew::{about, caller};
+use super::{Call, Desk};
+use crate::convert;
+use crate::domain::holder::{Holder, Named};
+use crate::domain::token::{self, Base, Wish};
+use crate::error::{
+    AGAIN, CREDENTIAL_NOT_GOOD, INVALID_SCOPE, INVALID_TARGET, ISSUANCE_DENIED, ISSUANCE_UNDECIDED,
+    SIGNING_UNAVAILABLE, of_tx,
+};
+use crate::store::RecordedToken;
+
+/// A token that is signed.
+pub(crate) struct IssuedToken {
+    pub(crate) token: String,
+    pub(crate) token_id: String,
+    pub(crate) expires: Timestamp,
+    pub(crate) scope: Scope,
+    pub(crate) revision: u64,
+}
+
+impl std::fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IssuedToken({}, hidden)", self.token_id)
+    }
+}
+
+/// Issues an access token.
+#[tracing::instrument(skip_all, fields(legate.audience = %wish.audience))]
+pub(crate) async fn issue_token(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fault> {
+    let result = attempt(desk, call, wish).await;
+    match &result {
+        Ok(_) => desk.metrics.issued("token"),
+        Err(fault) => {
+            let (id, principal) = caller(call)?;
+            desk.note_refusal(call, "token", about(id, principal), fault).await;
+        }
+    }
+    result
+}
+
+async fn attempt(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fault> {
+    let (id, principal) = caller(call)?;
+    let (named, instance) = Named::of(id, principal)?;
+    let (holder, _) = desk.holder_past_cutoff(&named, instance.as_ref()).await?;
+    if holder.spiffe_id != *id {
+        return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("{id} is not who the registry knows")));
+    }
+    let revision = expected(desk, &holder, &wish.audience).await?;
+    let agreed = authorize(desk, call, &holder, &wish, revision).await?;
+    let scope = token::narrow(&wish.actions, &agreed.actions)
+        .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the agent may do none of the actions that were asked for"))?;
+
+    let now = desk.clock.now();
+    let base = Base {
+        issuer: &desk.issuer,
+        kid: desk.tokens.public_key().kid(),
+        token_id: Desk::random()?,
+        certificate: call.peer.x5t_s256,
+        certificate_ends: call.peer.not_after,
+    };
+    let plan = token::plan(&holder, &wish, scope, now, &base)?;
+    let event = convert::token_issued(call, &plan, agreed.decision_id, agreed.revision, now);
+    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), plan, event).await.map_err(of_tx)?;
+    // A suspension that came in between is seen here, or kills the token by its lifecycle version.
+    desk.still(&holder, &named)?;
+    sign(desk, recorded, agreed.revision).await
+}
+
+/// The one place where an access token is signed; it takes what is recorded and nothing else.
+async fn sign(desk: &Desk, recorded: RecordedToken, revision: u64) -> Result<IssuedToken, Fault> {
+    let plan = recorded.into_plan();
+    let signature = desk
+        .tokens
+        .sign(plan.unsigned.input())
+        .await
+        .map_err(|e| Fault::unavailable(&SIGNING_UNAVAILABLE, e.to_string(), AGAIN))?;
+    Ok(IssuedToken {
+        token: plan.unsigned.with_signature(&signature),
+        token_id: plan.claims.token_id,
+        expires: Timestamp::from_secs(i64::try_from(plan.claims.expires_at).unwrap_or(i64::MAX)),
+        scope: plan.claims.scope,
+        revision,
+    })
+}
+
+/// Whether an enforcement point of the agent's namespace has the audience; the revision by which it was seen.
+async fn expected(desk: &Desk, holder: &Holder, audience: &str) -> Result<u64, Fault> {
+    let ((), revision) = desk
+        .look(|snapshot| {
+            let declared = snapshot
+                .enforcement_points()
+                .any(|point| point.label.namespace == holder.namespace && point.audiences.contains(audience));
+            declared.then_some(()).ok_or_else(|| invalid_target(audience))
+        })
+        .await?;
+    Ok(revision)
+}
+
+fn invalid_target(audience: &str) -> Fault {
+    let text = format!("no enforcement point of the agent's namespace declares the audience {audience}");
+    Fault::refused(&INVALID_TARGET, text).field("audience", "is not declared")
+}
+
+struct Agreed {
+    actions: Vec<Action>,
+    decision_id: String,
+    revision: u64,
+}
+
+/// Asks policy-decision. Whatever is not a clear yes is a no.
+async fn authorize(desk: &Desk, call: &Call, holder: &Holder, wish: &Wish, revision: u64) -> Result<Agreed, Fault> {
+    let ask = AuthorizeIssuanceRequest {
+        agent_id: holder.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        audience: wish.audience.clone(),
+        actions: wish.actions.iter().map(ToString::to_string).collect(),
+        at_least_revision: revision,
+    };
+    let patience = desk.patience(call);
+    let asked = tokio::time::timeout(patience, desk.authorizer.authorize(ask, patience)).await;
+    let answer = match asked {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(status)) => {
+            let told = Told::from_status(&status);
+            let text = format!("policy-decision did not answer: {}", told.message);
+            return Err(Fault::unavailable(&ISSUANCE_UNDECIDED, text, AGAIN).with("decision_reason", told.reason));
+        }
+        Err(_) => {
+            let text = format!("policy-decision did not answer within {} ms", patience.as_millis());
+            return Err(Fault::unavailable(&ISSUANCE_UNDECIDED, text, AGAIN));
+        }
+    };
+    if !answer.allowed {
+        return Err(denied(wish, answer));
+    }
+    let actions = answer.actions.iter().map(|text| Action::parse(text));
+    Ok(Agreed {
+        actions: actions.collect::<Result<_, _>>().map_err(Fault::broken)?,
+        decision_id: answer.decision_id,
+        revision: answer.revision,
+    })
+}
+
+fn denied(wish: &Wish, answer: AuthorizeIssuanceResponse) -> Fault {
+    let fault = match answer.reason_code.as_str() {
+        "AUDIENCE_UNKNOWN" => invalid_target(&wish.audience),
+        "NOT_PERMITTED" => Fault::refused(&INVALID_SCOPE, answer.message),
+        "STALE" | "REVISION_NOT_REACHED" | "AUDIT_UNAVAILABLE" | "POLICY_NOT_READY" => {
+            Fault::unavailable(&ISSUANCE_UNDECIDED, answer.message, AGAIN)
+        }
+        _ => Fault::refused(&ISSUANCE_DENIED, answer.message),
+    };
+    fault.with("decision_reason", answer.reason_code).with("decision_id", answer.decision_id)
+}

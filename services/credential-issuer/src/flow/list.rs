@@ -1,0 +1,65 @@
+//! An operator sees what was issued, newest first, a page at a time.
+
+use legate_ids::{AgentId, CredentialId, Name};
+use legate_rpc::Fault;
+
+use super::{Call, Desk};
+use crate::domain::page::{self, Question};
+use crate::error::{PAGE_TOKEN_INVALID, invalid, of_tx};
+use crate::store::credential;
+
+const USUAL: u32 = 100;
+const LARGEST: u32 = 1_000;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) agent_id: String,
+    pub(crate) namespace: String,
+    pub(crate) page_size: u32,
+    pub(crate) page_token: String,
+}
+
+/// One page, and the token for the next one; empty when it was the last.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn list(desk: &Desk, call: &Call, ask: Ask) -> Result<(Vec<credential::Model>, String), Fault> {
+    if !ask.agent_id.is_empty() {
+        AgentId::parse(&ask.agent_id).map_err(|e| invalid("agent_id", e.to_string()))?;
+    }
+    if !ask.namespace.is_empty() {
+        Name::parse(&ask.namespace).map_err(|e| invalid("namespace", e.to_string()))?;
+    }
+    let size = match ask.page_size {
+        0 => USUAL,
+        size @ 1..=LARGEST => size,
+        _ => return Err(invalid("page_size", "1 to 1,000; 0 means 100")),
+    };
+    let question = Question { caller: call.peer.id_text(), agent_id: &ask.agent_id, namespace: &ask.namespace };
+    let before = match ask.page_token.as_str() {
+        "" => None,
+        token => Some(page::read(desk.pepper.pages(), question, token).ok_or_else(|| {
+            Fault::refused(&PAGE_TOKEN_INVALID, "the page token is not one of this question's")
+                .field("page_token", "is edited, or another question's or caller's")
+        })?),
+    };
+    let (agent, namespace) = (ask.agent_id.as_str(), ask.namespace.as_str());
+    let before = before.as_ref().map(CredentialId::as_str);
+    let mut rows = desk
+        .db
+        .read("list_credentials", |tx| {
+            let (agent, namespace, before) = (agent.to_owned(), namespace.to_owned(), before.map(str::to_owned));
+            Box::pin(async move { credential::page(tx, &agent, &namespace, before.as_deref(), size.into()).await })
+        })
+        .await
+        .map_err(of_tx)?;
+    let is_last = u32::try_from(rows.len()).is_ok_and(|n| n <= size);
+    rows.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+    let next = match rows.last() {
+        Some(last) if !is_last => {
+            let last = CredentialId::parse(&last.id).map_err(Fault::broken)?;
+            page::after(desk.pepper.pages(), question, &last)
+        }
+        _ => String::new(),
+    };
+    Ok((rows, next))
+}

@@ -1,0 +1,12 @@
+//! The journeys, a file each, and the desk at which they are made.
+
+pub(crate) mod create_enrolment;
+mod desk;
+pub(crate) mod enrol;
+pub(crate) mod issue_token;
+pub(crate) mod list;
+pub(crate) mod publish;
+pub(crate) mod renew;
+pub(crate) mod revoke;
+
+pub(crate) use desk::{Call, Desk};

@@ -1,0 +1,131 @@
+//! The registry is told of our key and of every revocation, again and again until it confirms.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_rpc::Fault;
+use legate_wire::registry::{PublishRevocationRequest, PublishSigningKeyRequest, SigningKeySpec, SigningKeyUse};
+use prost::Message as _;
+
+use super::Desk;
+use crate::error::of_tx;
+use crate::store::pending;
+
+/// Revocations read at a time.
+const BATCH: u64 = 64;
+/// The first wait after a failure; doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait after a failure: a revocation must not wait long for a registry that came back.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often to look without being woken: another replica may have left something.
+const LOOK: Duration = Duration::from_secs(10);
+/// How long the registry may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tells the registry for as long as the process lives.
+pub(crate) async fn publish_forever(desk: Arc<Desk>) {
+    let mut wait = FIRST_WAIT;
+    loop {
+        if round(&desk).await {
+            wait = FIRST_WAIT;
+            let _woken_or_not = tokio::time::timeout(LOOK, desk.news.notified()).await;
+        } else {
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+}
+
+/// One round; whether everything is confirmed.
+pub(crate) async fn round(desk: &Desk) -> bool {
+    let key = key(desk).await;
+    let revocations = revocations(desk).await;
+    key && revocations
+}
+
+async fn key(desk: &Desk) -> bool {
+    if *desk.key_is_known.borrow() {
+        return true;
+    }
+    let public = desk.tokens.public_key();
+    let spec = SigningKeySpec {
+        kid: public.kid().to_string(),
+        issuer: desk.issuer.clone(),
+        jwk: public.to_jwk(),
+        r#use: SigningKeyUse::AccessToken.into(),
+        not_before: None,
+        not_after: None,
+    };
+    let request = PublishSigningKeyRequest { signing_key: Some(spec) };
+    match tokio::time::timeout(PATIENCE, desk.publisher.key(request)).await {
+        Ok(Ok(revision)) => {
+            tracing::info!(revision, kid = %public.kid(), "the registry knows the key that signs tokens");
+            desk.metrics.published();
+            desk.key_is_known.send_replace(true);
+            true
+        }
+        Ok(Err(status)) => {
+            tracing::warn!(%status, "the registry does not take the key that signs tokens; it is told again");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+async fn revocations(desk: &Desk) -> bool {
+    let rows = match desk.db.read("pending_revocations", |tx| Box::pin(pending::oldest(tx, BATCH))).await {
+        Ok(rows) => rows,
+        Err(e) => {
+            tracing::error!(error = %of_tx(e), "pending revocations cannot be read");
+            return false;
+        }
+    };
+    let mut left = rows.len();
+    desk.metrics.pending(left);
+    let is_full = u64::try_from(left).is_ok_and(|n| n == BATCH);
+    for row in rows {
+        if one(desk, &row).await {
+            left -= 1;
+            desk.metrics.pending(left);
+        }
+    }
+    if is_full {
+        // There may be more, at once.
+        desk.news.notify_one();
+    }
+    left == 0
+}
+
+async fn one(desk: &Desk, row: &pending::Model) -> bool {
+    let request = match PublishRevocationRequest::decode(row.request.as_slice()) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::error!(%error, credential = row.credential_id, "a pending revocation cannot be read");
+            return false;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, desk.publisher.revocation(request)).await {
+        Ok(Ok(revision)) => {
+            tracing::info!(revision, credential = row.credential_id, "the registry knows a revocation");
+            confirmed(desk, &row.credential_id).await.is_ok()
+        }
+        Ok(Err(status)) => {
+            tracing::warn!(%status, credential = row.credential_id, "the registry does not take a revocation; it is told again");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// The registry has confirmed a revocation: it need not be told again.
+pub(super) async fn confirmed(desk: &Desk, credential_id: &str) -> Result<(), Fault> {
+    let id = credential_id.to_owned();
+    desk.metrics.published();
+    desk.db
+        .tx("revocation_published", move |tx| {
+            let id = id.clone();
+            Box::pin(async move { pending::done(tx, &id).await })
+        })
+        .await
+        .map_err(of_tx)
+}

@@ -1,0 +1,222 @@
+//! credential-issuer: is this runtime that agent, and what may it carry.
+//!
+//! It holds the CA of agents and enforcement points and the key of access tokens, and signs only what is recorded, with
+//! its audit event, on disk ([`flow`](self): `Plan -> Recorded -> Credential`). It follows the registry, and when it has
+//! not heard it within the bound, it issues nothing.
+
+mod access;
+mod api;
+mod config;
+mod convert;
+mod domain;
+mod error;
+mod flow;
+mod keys;
+mod metrics;
+mod outside;
+mod schema;
+mod store;
+mod watchman;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use legate_boot::{Checks, Context, Probes, Running, StartError};
+use legate_db::Db;
+use legate_ids::{Name, SpiffeId, TrustDomain};
+use legate_mtls::{Expect, Identity, Listener, Trust};
+use legate_outbox::{Collector, DbSource, Outbox, Pace, Shipper};
+use legate_rpc::{Client, Dial};
+use legate_view::{OnStale, View, ViewStanding};
+use tokio::sync::{Notify, watch};
+
+pub use access::ACCESS;
+pub use config::{BadConfig, Config, KeysConfig, OutboxConfig};
+pub use error::REASONS;
+pub use keys::{FileKeys, KeyError, KeyStore, KeyUse, Signer};
+
+use crate::flow::Desk;
+use crate::keys::{Authority, Pepper};
+use crate::outside::{PolicyDecision, Registry};
+
+/// The service's name, as everywhere.
+pub const NAME: &str = "credential-issuer";
+
+/// What is left in the outbox at the end is shipped for so long; the rest waits for the next start.
+const LAST_SHIPMENT: Duration = Duration::from_secs(3);
+
+/// Raises the service with its keys in files.
+///
+/// # Errors
+/// When the configuration is out of range, a file or the database cannot be used, or an address is taken.
+pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
+    let keys = FileKeys::new(&config.keys.dir).map_err(bad_keys)?;
+    Box::pin(start_with(config, ctx, &keys)).await
+}
+
+/// Raises the service with its signing keys in a store of the caller's.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Result<Running, StartError> {
+    config.check().map_err(|e| StartError::new("the configuration is refused", e))?;
+    let domain = config.tls.domain()?;
+    // Before TLS is opened: the CA file that is made here is one that it reads.
+    let own = own_keys(&config, &ctx, keys, &domain).await?;
+    let (identity, trust) = config.tls.open()?;
+    let emitter = who_we_are(&identity, &domain)?;
+    let db = open_database(&config.database, &ctx).await?;
+
+    let dial = |endpoint: &str, whom| dial(endpoint, whom, &identity, &trust, &ctx);
+    let registry = dial(&config.registry, "registry")?;
+    let view = View::follow(registry.clone(), legate_view::Options::new(Arc::clone(&ctx.clock)));
+    let collector = Collector::new(dial(&config.audit_collector, "audit-collector")?);
+    let shipper = ship(&db, collector, &ctx);
+
+    let desk = Arc::new(Desk {
+        clock: Arc::clone(&ctx.clock),
+        db,
+        outbox: Outbox::new(emitter, Arc::clone(&ctx.clock), config.outbox.max_events),
+        view: view.clone(),
+        domain,
+        issuer: config.issuer.clone(),
+        authority: own.authority,
+        tokens: own.tokens,
+        pepper: own.pepper,
+        authorizer: Arc::new(PolicyDecision(dial(&config.policy_decision, "policy-decision")?)),
+        publisher: Arc::new(Registry(registry)),
+        connections: OnceLock::new(),
+        metrics: metrics::Metrics::default(),
+        news: Notify::new(),
+        key_is_known: watch::Sender::new(false),
+    });
+    ctx.metrics.register(|registry| desk.metrics.register(registry));
+
+    let limits = legate_mtls::Limits::default();
+    let listener = Listener::bind(config.listen, identity, trust, Arc::clone(&ctx.clock), limits).await?;
+    let standing = ViewStanding::new(view, OnStale::Refuse);
+    let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
+    // Nobody set it before: the desk was made above.
+    let _ = desk.connections.set(serving.connections());
+    let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
+    let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
+    let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
+    let probes = probes(&config, &ctx, &desk).await?;
+
+    Ok(Running::new(serving).with_probes(probes).on_stop(async move {
+        for task in [cutting, publishing, watching] {
+            task.abort();
+        }
+        shipper.stop(LAST_SHIPMENT).await;
+        desk.db.close().await;
+    }))
+}
+
+struct OwnKeys {
+    authority: Authority,
+    tokens: Arc<dyn Signer>,
+    pepper: Pepper,
+}
+
+async fn own_keys(
+    config: &Config,
+    ctx: &Context,
+    keys: &dyn KeyStore,
+    domain: &TrustDomain,
+) -> Result<OwnKeys, StartError> {
+    let path: &Path = config.tls.workloads_ca.as_deref().unwrap_or(Path::new("workloads-ca.pem"));
+    let ca = keys.open(KeyUse::WorkloadsCa).await.map_err(bad_keys)?;
+    let authority = Authority::open(ca, path, domain, ctx.clock.now()).await.map_err(bad_keys)?;
+    let tokens = keys.open(KeyUse::AccessTokens).await.map_err(bad_keys)?;
+    // The pepper is never a key of a KMS: it is read often and must be near.
+    FileKeys::new(&config.keys.dir).map_err(bad_keys)?;
+    let pepper = Pepper::open(&config.keys.dir.join("enrolment.pepper")).map_err(bad_keys)?;
+    Ok(OwnKeys { authority, tokens, pepper })
+}
+
+fn bad_keys(e: KeyError) -> StartError {
+    StartError::new("the keys are refused", e)
+}
+
+/// Our own SPIFFE ID; the collector and the registry would refuse any other.
+fn who_we_are(identity: &Identity, domain: &TrustDomain) -> Result<SpiffeId, StartError> {
+    let name = Name::parse(NAME).map_err(|e| StartError::new("our name", e))?;
+    let wanted = SpiffeId::service(domain, &name);
+    match identity.spiffe_id() {
+        Some(found) if found == wanted => Ok(wanted),
+        found => {
+            let found = found.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
+            Err(StartError::new("tls.cert", format!("the certificate names {found}, and has to name {wanted}")))
+        }
+    }
+}
+
+async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
+    let refused = |e| StartError::new("the database cannot be opened", e);
+    let db = Db::open(url, legate_db::Options::default()).await.map_err(refused)?;
+    db.migrate::<schema::Migrator>()
+        .await
+        .map_err(|e| StartError::new("the database cannot be brought up to date", e))?;
+    ctx.metrics.register(|registry| db.register(registry));
+    Ok(db)
+}
+
+fn dial(
+    endpoint: &str,
+    whom: &'static str,
+    identity: &Identity,
+    trust: &Trust,
+    ctx: &Context,
+) -> Result<Client, StartError> {
+    Ok(legate_rpc::dial(Dial {
+        endpoint: endpoint.to_owned(),
+        identity: identity.clone(),
+        trust: trust.clone(),
+        expect: Expect::Service(whom),
+        timeout: Duration::from_secs(5),
+        clock: Arc::clone(&ctx.clock),
+    })?)
+}
+
+fn ship(db: &Db, collector: Collector, ctx: &Context) -> Shipper {
+    let shipped = legate_outbox::Metrics::default();
+    ctx.metrics.register(|registry| shipped.register(registry));
+    legate_outbox::ship(DbSource::new(db.clone()), collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
+}
+
+fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_rpc::Service {
+    legate_rpc::Service {
+        name: NAME,
+        access: ACCESS,
+        routes: api::routes(Arc::clone(desk)),
+        standing: Arc::new(standing.clone()),
+        clock: Arc::clone(&ctx.clock),
+        limits: legate_rpc::Limits::default(),
+        metrics: Arc::clone(&ctx.metrics),
+    }
+}
+
+async fn probes(config: &Config, ctx: &Context, desk: &Arc<Desk>) -> Result<Option<Probes>, StartError> {
+    let Some(addr) = config.probes else {
+        return Ok(None);
+    };
+    let (for_view, for_key, db) = (Arc::clone(desk), Arc::clone(desk), desk.db.clone());
+    let checks = Checks::new()
+        .with("database", move || {
+            let db = db.clone();
+            async move { db.check().await.map_err(|e| e.to_string()) }
+        })
+        .with("view", move || {
+            let found = watchman::view_check(&for_view);
+            async move { found }
+        })
+        .with("signing key", move || {
+            let found = watchman::key_check(&for_key);
+            async move { found }
+        });
+    Ok(Some(Probes::start(addr, Arc::clone(&ctx.metrics), checks).await?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! What is counted: what was issued, what was refused and why, what the registry has not confirmed.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    kind: &'static str,
+    reason: &'static str,
+}
+
+/// The counters of this service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    issued: Family<Kind, Counter>,
+    refused: Family<Refused, Counter>,
+    pending: Gauge,
+    published: Counter,
+}
+
+impl Metrics {
+    /// Adds them to a registry, as `legate_issuer_...`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("issuer_issued", "Credentials and tokens that were issued, by kind", self.issued.clone());
+        registry.register("issuer_refused", "Requests for credentials that were refused", self.refused.clone());
+        registry.register(
+            "issuer_pending_revocations",
+            "Revocations that the registry has not confirmed",
+            self.pending.clone(),
+        );
+        registry.register(
+            "issuer_published",
+            "Keys and revocations that the registry confirmed",
+            self.published.clone(),
+        );
+    }
+
+    pub(crate) fn issued(&self, kind: &'static str) {
+        self.issued.get_or_create(&Kind { kind }).inc();
+    }
+
+    pub(crate) fn refused(&self, kind: &'static str, reason: &'static str) {
+        self.refused.get_or_create(&Refused { kind, reason }).inc();
+    }
+
+    pub(crate) fn pending(&self, count: usize) {
+        self.pending.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn published(&self) {
+        self.published.inc();
+    }
+}

@@ -1,0 +1,79 @@
+//! The two services below that this one calls: policy-decision is asked, the registry is told.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use legate_rpc::Client;
+use legate_wire::policy::issuance_service_client::IssuanceServiceClient;
+use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
+use legate_wire::registry::publication_service_client::PublicationServiceClient;
+use legate_wire::registry::{PublishRevocationRequest, PublishSigningKeyRequest};
+use tonic::{Request, Status};
+
+/// Who says what a token may carry.
+#[tonic::async_trait]
+pub(crate) trait Authorizer: Send + Sync + Debug {
+    /// Asks, and waits for the answer as long as `patience`.
+    async fn authorize(
+        &self,
+        ask: AuthorizeIssuanceRequest,
+        patience: Duration,
+    ) -> Result<AuthorizeIssuanceResponse, Status>;
+}
+
+/// Who makes our public news known.
+#[tonic::async_trait]
+pub(crate) trait Publisher: Send + Sync + Debug {
+    /// Makes a public key known; returns the registry's revision.
+    async fn key(&self, key: PublishSigningKeyRequest) -> Result<u64, Status>;
+
+    /// Makes a revocation known; returns the registry's revision.
+    async fn revocation(&self, revocation: PublishRevocationRequest) -> Result<u64, Status>;
+}
+
+/// policy-decision, dialled.
+#[derive(Clone)]
+pub(crate) struct PolicyDecision(pub(crate) Client);
+
+/// The registry, dialled.
+#[derive(Clone)]
+pub(crate) struct Registry(pub(crate) Client);
+
+impl Debug for PolicyDecision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PolicyDecision")
+    }
+}
+
+impl Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registry")
+    }
+}
+
+#[tonic::async_trait]
+impl Authorizer for PolicyDecision {
+    async fn authorize(
+        &self,
+        ask: AuthorizeIssuanceRequest,
+        patience: Duration,
+    ) -> Result<AuthorizeIssuanceResponse, Status> {
+        let mut request = Request::new(ask);
+        request.set_timeout(patience);
+        let mut client = IssuanceServiceClient::new(self.0.clone());
+        Ok(client.authorize_issuance(request).await?.into_inner())
+    }
+}
+
+#[tonic::async_trait]
+impl Publisher for Registry {
+    async fn key(&self, key: PublishSigningKeyRequest) -> Result<u64, Status> {
+        let mut client = PublicationServiceClient::new(self.0.clone());
+        Ok(client.publish_signing_key(key).await?.into_inner().revision)
+    }
+
+    async fn revocation(&self, revocation: PublishRevocationRequest) -> Result<u64, Status> {
+        let mut client = PublicationServiceClient::new(self.0.clone());
+        Ok(client.publish_revocation(revocation).await?.into_inner().revision)
+    }
+}

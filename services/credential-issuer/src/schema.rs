@@ -1,0 +1,89 @@
+//! The tables: enrolment tokens, credentials, whose keys are whose, revocations that the registry has not confirmed.
+
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
+use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
+
+/// The migrations of this service's database.
+#[derive(Debug)]
+pub(crate) struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![legate_outbox::migration(), Box::new(Tables)]
+    }
+}
+
+struct Tables;
+
+impl MigrationName for Tables {
+    fn name(&self) -> &str {
+        "issuer_0001_tables"
+    }
+}
+
+// Times are Unix microseconds. Ids are compared byte for byte, as they sort by time.
+const TABLES: &str = "
+CREATE TABLE enrolment (
+    id {TEXT} PRIMARY KEY,
+    mac {BYTES} NOT NULL UNIQUE,
+    pepper INTEGER NOT NULL,
+    spiffe_id {TEXT} NOT NULL,
+    namespace {TEXT} NOT NULL,
+    agent_id {TEXT} NOT NULL,
+    enforcer {TEXT} NOT NULL,
+    created_by {TEXT} NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    spent_at BIGINT,
+    csr_sha256 {BYTES},
+    credential_id {TEXT}
+);
+CREATE TABLE credential (
+    id {TEXT} PRIMARY KEY,
+    spiffe_id {TEXT} NOT NULL,
+    namespace {TEXT} NOT NULL,
+    agent_id {TEXT} NOT NULL,
+    serial {TEXT} NOT NULL UNIQUE,
+    key_sha256 {BYTES} NOT NULL,
+    to_be_signed {BYTES} NOT NULL,
+    to_be_signed_sha256 {BYTES} NOT NULL,
+    certificate {BYTES},
+    x5t_s256 {BYTES} UNIQUE,
+    not_before BIGINT NOT NULL,
+    not_after BIGINT NOT NULL,
+    lifecycle_version BIGINT NOT NULL,
+    origin {TEXT} NOT NULL,
+    state INTEGER NOT NULL,
+    issued_at BIGINT NOT NULL,
+    revoked_at BIGINT,
+    revocation_reason INTEGER
+);
+CREATE INDEX credential_by_agent ON credential (agent_id, id);
+CREATE INDEX credential_by_namespace ON credential (namespace, id);
+CREATE TABLE certified_key (
+    key_sha256 {BYTES} PRIMARY KEY,
+    spiffe_id {TEXT} NOT NULL,
+    compromised BOOLEAN NOT NULL
+);
+CREATE TABLE pending_revocation (
+    credential_id {TEXT} PRIMARY KEY,
+    request {BYTES} NOT NULL,
+    created_at BIGINT NOT NULL
+);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Tables {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        let (text, bytes) = match db.get_database_backend() {
+            DbBackend::Postgres => ("TEXT COLLATE \"C\"", "BYTEA"),
+            _ => ("TEXT", "BLOB"),
+        };
+        let sql = TABLES.replace("{TEXT}", text).replace("{BYTES}", bytes);
+        for statement in sql.split(';').filter(|s| !s.trim().is_empty()) {
+            db.execute_unprepared(statement).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! Credentials: one row for each certificate, from before it is signed until long after it ended.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use legate_clock::Timestamp;
+use legate_db::{Tx, TxResult};
+use legate_rpc::Fault;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::Expr;
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+
+use super::recorded::Draft;
+use crate::domain::token::hex;
+use crate::error::CREDENTIAL_NOT_GOOD;
+
+/// Recorded, and perhaps signed and never delivered.
+pub(crate) const RECORDED: i32 = 1;
+/// Signed; the certificate is kept.
+pub(crate) const ISSUED: i32 = 2;
+/// Taken back.
+pub(crate) const REVOKED: i32 = 3;
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "credential")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) id: String,
+    pub(crate) spiffe_id: String,
+    pub(crate) namespace: String,
+    /// Empty for an enforcement point.
+    pub(crate) agent_id: String,
+    pub(crate) serial: String,
+    #[sea_orm(column_type = "Blob")]
+    pub(crate) key_sha256: Vec<u8>,
+    #[sea_orm(column_type = "Blob")]
+    pub(crate) to_be_signed: Vec<u8>,
+    #[sea_orm(column_type = "Blob")]
+    pub(crate) to_be_signed_sha256: Vec<u8>,
+    #[sea_orm(column_type = "Blob", nullable)]
+    pub(crate) certificate: Option<Vec<u8>>,
+    #[sea_orm(column_type = "Blob", nullable)]
+    pub(crate) x5t_s256: Option<Vec<u8>>,
+    pub(crate) not_before: i64,
+    pub(crate) not_after: i64,
+    pub(crate) lifecycle_version: i64,
+    pub(crate) origin: String,
+    pub(crate) state: i32,
+    pub(crate) issued_at: i64,
+    pub(crate) revoked_at: Option<i64>,
+    pub(crate) revocation_reason: Option<i32>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+impl ActiveModelBehavior for ActiveModel {}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    out
+}
+
+pub(super) async fn insert(tx: &Tx, draft: &Draft) -> TxResult<Model, Fault> {
+    let plan = &draft.plan;
+    let row = Model {
+        id: plan.credential.to_string(),
+        spiffe_id: plan.spiffe_id.to_string(),
+        namespace: plan.namespace.to_string(),
+        agent_id: plan.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        serial: hex(&plan.serial),
+        key_sha256: sha256(plan.key.as_sec1()).to_vec(),
+        to_be_signed: draft.to_be_signed.clone(),
+        to_be_signed_sha256: sha256(&draft.to_be_signed).to_vec(),
+        certificate: None,
+        x5t_s256: None,
+        not_before: plan.not_before.micros(),
+        not_after: plan.not_after.micros(),
+        lifecycle_version: i64::try_from(plan.lifecycle_version).map_err(|e| crate::error::flow(Fault::broken(e)))?,
+        origin: draft.origin.clone(),
+        state: RECORDED,
+        issued_at: plan.issued.micros(),
+        revoked_at: None,
+        revocation_reason: None,
+    };
+    Entity::insert(ActiveModel::from(row.clone()).reset_all()).exec_without_returning(tx).await?;
+    Ok(row)
+}
+
+/// The credential of a certificate, by SHA-256 of its DER.
+pub(crate) async fn by_certificate(tx: &Tx, x5t_s256: &[u8; 32]) -> TxResult<Option<Model>, Fault> {
+    Ok(Entity::find().filter(Column::X5tS256.eq(x5t_s256.to_vec())).one(tx).await?)
+}
+
+/// The same, locked until the transaction ends: a revocation waits, or was first.
+pub(crate) async fn lock_by_certificate(tx: &Tx, x5t_s256: &[u8; 32]) -> TxResult<Option<Model>, Fault> {
+    let find = Entity::find().filter(Column::X5tS256.eq(x5t_s256.to_vec()));
+    Ok(find.lock_exclusive().one(tx).await?)
+}
+
+/// A credential, by id.
+pub(crate) async fn by_id(tx: &Tx, id: &str) -> TxResult<Option<Model>, Fault> {
+    Ok(Entity::find_by_id(id).one(tx).await?)
+}
+
+/// The same, locked until the transaction ends.
+pub(crate) async fn lock_by_id(tx: &Tx, id: &str) -> TxResult<Option<Model>, Fault> {
+    Ok(Entity::find_by_id(id).lock_exclusive().one(tx).await?)
+}
+
+/// The credential, where it is good for its holder in this life.
+pub(crate) fn good(row: Option<Model>, spiffe_id: &str, lifecycle_version: u64) -> Result<Model, Fault> {
+    let refused = |why: &str| Err(Fault::refused(&CREDENTIAL_NOT_GOOD, why));
+    match row {
+        None => refused("this certificate is not recorded here"),
+        Some(row) if row.state == REVOKED => refused("this certificate was revoked"),
+        Some(row) if row.spiffe_id != spiffe_id => refused("this certificate is somebody else's"),
+        Some(row) if u64::try_from(row.lifecycle_version) != Ok(lifecycle_version) => {
+            refused("this certificate is of an earlier life of its agent")
+        }
+        Some(row) => Ok(row),
+    }
+}
+
+/// Keeps the certificate; `false` when it was revoked, or signed by somebody else, meanwhile.
+pub(crate) async fn mark_signed(tx: &Tx, id: &str, certificate: &[u8]) -> TxResult<bool, Fault> {
+    let done = Entity::update_many()
+        .col_expr(Column::State, Expr::value(ISSUED))
+        .col_expr(Column::Certificate, Expr::value(certificate.to_vec()))
+        .col_expr(Column::X5tS256, Expr::value(sha256(certificate).to_vec()))
+        .filter(Column::Id.eq(id))
+        .filter(Column::State.eq(RECORDED))
+        .exec(tx)
+        .await?;
+    Ok(done.rows_affected == 1)
+}
+
+/// Takes it back; `false` when it was taken back before.
+pub(crate) async fn mark_revoked(tx: &Tx, id: &str, reason: i32, at: Timestamp) -> TxResult<bool, Fault> {
+    let done = Entity::update_many()
+        .col_expr(Column::State, Expr::value(REVOKED))
+        .col_expr(Column::RevokedAt, Expr::value(at.micros()))
+        .col_expr(Column::RevocationReason, Expr::value(reason))
+        .filter(Column::Id.eq(id))
+        .filter(Column::State.ne(REVOKED))
+        .exec(tx)
+        .await?;
+    Ok(done.rows_affected == 1)
+}
+
+/// One page, newest first; one row more than `limit` where there is one.
+pub(crate) async fn page(
+    tx: &Tx,
+    agent_id: &str,
+    namespace: &str,
+    before: Option<&str>,
+    limit: u64,
+) -> TxResult<Vec<Model>, Fault> {
+    let mut find = Entity::find();
+    if !agent_id.is_empty() {
+        find = find.filter(Column::AgentId.eq(agent_id));
+    }
+    if !namespace.is_empty() {
+        find = find.filter(Column::Namespace.eq(namespace));
+    }
+    if let Some(before) = before {
+        find = find.filter(Column::Id.lt(before));
+    }
+    Ok(find.order_by_desc(Column::Id).limit(limit + 1).all(tx).await?)
+}

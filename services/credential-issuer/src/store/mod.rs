@@ -1,0 +1,9 @@
+//! The rows, by aggregate; each function runs in the caller's transaction.
+
+pub(crate) mod credential;
+pub(crate) mod enrolment;
+pub(crate) mod key;
+pub(crate) mod pending;
+pub(crate) mod recorded;
+
+pub(crate) use recorded::{Recorded, RecordedToken};

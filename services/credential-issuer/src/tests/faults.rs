@@ -1,0 +1,252 @@
+//! Every named transaction, twice: the process dies before the commit, and the answer is lost after it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use legate_db::Fault::{NotPersisted, PersistedButReplyLost};
+use legate_db::testing::on_each;
+use legate_wire::registry::RevocationReason;
+
+use super::registry::agent_id;
+use super::scene::{Scene, new_key, reason, request, wish};
+use crate::domain::holder::Named;
+use crate::flow::publish;
+use crate::schema::Migrator;
+use crate::store::credential;
+
+const LOST: &str = "DATABASE_UNAVAILABLE";
+/// Transactions that write and that a journey waits for, each with its two faults below.
+const NAMED: [&str; 9] = [
+    "create_enrolment",
+    "enrol",
+    "issue_token",
+    "mark_signed",
+    "record_refusal",
+    "renew",
+    "repeat_enrolment",
+    "revocation_published",
+    "revoke_credential",
+];
+/// Transactions that only read.
+const READS: [&str; 4] = ["find_enrolment", "list_credentials", "outbox_batch", "pending_revocations"];
+
+#[tokio::test]
+async fn create_enrolment() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        for (fault, events) in [(NotPersisted, 0), (PersistedButReplyLost, 1)] {
+            scene.desk.db.faults().plan("create_enrolment", fault);
+            assert_eq!(reason(scene.create(Named::Agent(agent_id(1))).await), LOST);
+            // The token was never shown, so what was kept of it is of no use to anybody.
+            assert_eq!(scene.count("enrolment.created").await, events);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn enrol_is_not_signed_before_it_is_recorded() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let token = scene.token_for(1).await;
+        let csr = request(&new_key());
+        scene.desk.db.faults().plan("enrol", NotPersisted);
+        assert_eq!(reason(scene.enrol(&token, &csr).await), LOST);
+        assert_eq!(scene.count("credential.issued").await, 0);
+        assert_eq!(scene.ca.signed.load(Ordering::SeqCst), 0, "signed without a record");
+
+        // The token was not spent; now the record is there and its answer is lost: still nothing is signed.
+        scene.desk.db.faults().plan("enrol", PersistedButReplyLost);
+        assert_eq!(reason(scene.enrol(&token, &csr).await), LOST);
+        assert_eq!(scene.count("credential.issued").await, 1);
+        assert_eq!(scene.ca.signed.load(Ordering::SeqCst), 0, "signed without knowing of a record");
+        assert_eq!(reason(scene.enrol(&token, &csr).await), "ENROLMENT_TOKEN_SPENT");
+
+        scene.pass(Duration::from_secs(2)).await;
+        let row = scene.enrol(&token, &csr).await.unwrap();
+        assert_eq!(row.state, credential::ISSUED);
+        assert_eq!(scene.count("credential.issued").await, 1);
+        assert_eq!(scene.ca.signed.load(Ordering::SeqCst), 1);
+        scene.issue(&row, wish()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn mark_signed() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        for fault in [NotPersisted, PersistedButReplyLost] {
+            let token = scene.token_for(1).await;
+            let csr = request(&new_key());
+            scene.desk.db.faults().plan("mark_signed", fault);
+            assert_eq!(reason(scene.enrol(&token, &csr).await), LOST);
+            let signed = scene.ca.signed.load(Ordering::SeqCst);
+            scene.pass(Duration::from_secs(2)).await;
+            let row = scene.enrol(&token, &csr).await.unwrap();
+            scene.issue(&row, wish()).await.unwrap();
+            // What was kept is given again; what was not kept is signed once more, the same bytes.
+            let more = u64::from(fault == NotPersisted);
+            assert_eq!(scene.ca.signed.load(Ordering::SeqCst), signed + more);
+        }
+        assert_eq!(scene.count("credential.issued").await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_credential_revoked_before_it_was_signed_is_never_signed() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let token = scene.token_for(1).await;
+        let csr = request(&new_key());
+        scene.desk.db.faults().plan("enrol", PersistedButReplyLost);
+        assert_eq!(reason(scene.enrol(&token, &csr).await), LOST);
+        let events = scene.events().await;
+        let id = &events.iter().find(|e| e.r#type == "credential.issued").unwrap().credential_id;
+        let (row, _) = scene.revoke(id, RevocationReason::Superseded).await.unwrap();
+        assert_eq!(row.x5t_s256, None);
+        assert!(scene.heard.revocations.lock().unwrap().is_empty(), "there is no certificate to tell of");
+        scene.pass(Duration::from_secs(2)).await;
+        assert_eq!(reason(scene.enrol(&token, &csr).await), "CREDENTIAL_NOT_GOOD");
+        assert_eq!(scene.ca.signed.load(Ordering::SeqCst), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn repeat_enrolment() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let token = scene.token_for(1).await;
+        let csr = request(&new_key());
+        let first = scene.enrol(&token, &csr).await.unwrap();
+        scene.pass(Duration::from_secs(2)).await;
+        for (fault, events) in [(NotPersisted, 0), (PersistedButReplyLost, 1)] {
+            scene.desk.db.faults().plan("repeat_enrolment", fault);
+            assert_eq!(reason(scene.enrol(&token, &csr).await), LOST);
+            assert_eq!(scene.count("enrolment.repeated").await, events);
+        }
+        assert_eq!(scene.enrol(&token, &csr).await.unwrap(), first);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn renew() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let (row, key) = scene.enrolled(1).await;
+        for (fault, events) in [(NotPersisted, 1), (PersistedButReplyLost, 2)] {
+            scene.desk.db.faults().plan("renew", fault);
+            assert_eq!(reason(scene.renew(&row, &request(&key)).await), LOST);
+            assert_eq!(scene.count("credential.issued").await, events);
+            assert_eq!(scene.ca.signed.load(Ordering::SeqCst), 1, "signed without knowing of a record");
+        }
+        scene.renew(&row, &request(&key)).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn issue_token() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let (row, _) = scene.enrolled(1).await;
+        for (fault, events) in [(NotPersisted, 0), (PersistedButReplyLost, 1)] {
+            scene.desk.db.faults().plan("issue_token", fault);
+            assert_eq!(reason(scene.issue(&row, wish()).await), LOST);
+            assert_eq!(scene.count("token.issued").await, events);
+            assert_eq!(scene.tokens.signed.load(Ordering::SeqCst), 0, "signed without knowing of a record");
+        }
+        scene.issue(&row, wish()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn revoke_credential() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let (row, _) = scene.enrolled(1).await;
+        scene.desk.db.faults().plan("revoke_credential", NotPersisted);
+        assert_eq!(reason(scene.revoke(&row.id, RevocationReason::Superseded).await), LOST);
+        assert!(publish::round(&scene.desk).await);
+        assert!(scene.told_revocations().is_empty());
+        scene.issue(&row, wish()).await.unwrap();
+
+        // Once it is on disk, the registry hears of it, whoever dies.
+        scene.desk.db.faults().plan("revoke_credential", PersistedButReplyLost);
+        assert_eq!(reason(scene.revoke(&row.id, RevocationReason::Superseded).await), LOST);
+        assert_eq!(reason(scene.issue(&row, wish()).await), "CREDENTIAL_NOT_GOOD");
+        assert!(publish::round(&scene.desk).await);
+        assert_eq!(scene.told_revocations(), [row.id.clone()]);
+        assert_eq!(scene.count("credential.revoked").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn revocation_published() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        for (fault, tells) in [(NotPersisted, 2), (PersistedButReplyLost, 1)] {
+            let (row, _) = scene.enrolled(1).await;
+            scene.heard.revocations.lock().unwrap().clear();
+            scene.desk.db.faults().plan("revocation_published", fault);
+            assert_eq!(reason(scene.revoke(&row.id, RevocationReason::Superseded).await), LOST);
+            assert!(publish::round(&scene.desk).await);
+            // Told twice is harmless, not told is not.
+            assert_eq!(scene.told_revocations().len(), tells);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn record_refusal() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let (row, _) = scene.enrolled(1).await;
+        scene.suspend(1, 2).await;
+        for (fault, events) in [(NotPersisted, 0), (PersistedButReplyLost, 1)] {
+            scene.desk.db.faults().plan("record_refusal", fault);
+            // Refused it is, recorded or not.
+            assert_eq!(reason(scene.issue(&row, wish()).await), "HOLDER_NOT_ACTIVE");
+            assert_eq!(scene.count("token.refused").await, events);
+        }
+    })
+    .await;
+}
+
+/// A new transaction has to come here and bring its two faults.
+#[tokio::test]
+async fn every_transaction_is_named_here() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        scene.desk.db.faults().record_names();
+        let token = scene.token_for(1).await;
+        let csr = request(&new_key());
+        let row = scene.enrol(&token, &csr).await.unwrap();
+        scene.pass(Duration::from_secs(2)).await;
+        scene.enrol(&token, &csr).await.unwrap();
+        scene.renew(&row, &request(&new_key())).await.unwrap();
+        scene.issue(&row, wish()).await.unwrap();
+        scene.revoke(&row.id, RevocationReason::Superseded).await.unwrap();
+        scene.issue(&row, wish()).await.unwrap_err();
+        publish::round(&scene.desk).await;
+        scene.events().await;
+        let ask = crate::flow::list::Ask {
+            agent_id: String::new(),
+            namespace: String::new(),
+            page_size: 0,
+            page_token: String::new(),
+        };
+        crate::flow::list::list(&scene.desk, &scene.operator(), ask).await.unwrap();
+        let seen: BTreeSet<&str> = scene.desk.db.faults().names().into_iter().collect();
+        let known: BTreeSet<&str> = NAMED.into_iter().chain(READS).collect();
+        assert_eq!(seen, known);
+    })
+    .await;
+}

@@ -1,0 +1,12 @@
+//! The journeys on every database, with the registry and policy-decision played by hand.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod enrolment;
+mod faults;
+mod raised;
+mod registry;
+mod renewal;
+mod requests;
+mod revocation;
+mod scene;
+mod tokens;

@@ -1,0 +1,128 @@
+//! A registry played by hand: declared objects, a revision, and a stream that answers pings while it is told to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use legate_clock::Timestamp;
+use legate_ids::AgentId;
+use legate_view::{Feed, News};
+use legate_wire::registry as wire;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::watch_request::Ask;
+use legate_wire::registry::watch_response::News as Told;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Status;
+
+pub(super) const NAMESPACE: &str = "payments";
+pub(super) const AUDIENCE: &str = "https://invoices.example";
+
+/// Everything that was ever declared, in order; clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Played {
+    changes: Arc<Mutex<Vec<(wire::Declaration, bool)>>>,
+    pub(super) answers: Arc<AtomicBool>,
+}
+
+impl Played {
+    pub(super) fn new() -> Self {
+        Self { changes: Arc::default(), answers: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Declares, or takes back, one object; the revision.
+    pub(super) fn declare(&self, object: Object, revoked: bool) -> u64 {
+        let mut changes = self.changes.lock().unwrap();
+        changes.push((wire::Declaration { object: Some(object) }, revoked));
+        changes.len() as u64
+    }
+}
+
+#[tonic::async_trait]
+impl Feed for Played {
+    async fn watch(&self, mut asks: mpsc::Receiver<wire::WatchRequest>) -> Result<News, Status> {
+        let (news, told) = mpsc::unbounded_channel();
+        let this = self.clone();
+        tokio::spawn(async move {
+            let tell = |told: Told| news.send(Ok(wire::WatchResponse { news: Some(told) })).is_ok();
+            let mut sent = 0;
+            tell(Told::Snapshot(wire::SnapshotPart { revision: 0, objects: vec![], first: true, last: true }));
+            while let Some(ask) = asks.recv().await {
+                let Some(Ask::Ping(ping)) = ask.ask else { continue };
+                if !this.answers.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let changes = this.changes.lock().unwrap().clone();
+                for (object, revoked) in changes.into_iter().skip(sent) {
+                    sent += 1;
+                    let changes = vec![wire::Change { object: Some(object), revoked }];
+                    tell(Told::Changes(wire::RevisionChanges { revision: sent as u64, changes }));
+                }
+                if !tell(Told::Pong(wire::WatchPong { nonce: ping.nonce, revision: sent as u64 })) {
+                    return;
+                }
+            }
+        });
+        Ok(Box::pin(UnboundedReceiverStream::new(told)))
+    }
+}
+
+fn metadata(name: &str, id: &str, namespace: &str) -> Option<wire::Metadata> {
+    Some(wire::Metadata {
+        name: name.into(),
+        namespace: namespace.into(),
+        id: id.into(),
+        version: 1,
+        ..wire::Metadata::default()
+    })
+}
+
+pub(super) fn agent_id(n: u8) -> AgentId {
+    AgentId::from_parts(1, [n; 10])
+}
+
+/// The agent number `n`, called `bot-N`.
+pub(super) fn agent(
+    n: u8,
+    state: wire::AgentState,
+    lifecycle_version: u64,
+    cutoff: Option<Timestamp>,
+    expires: Option<Timestamp>,
+) -> Object {
+    Object::Agent(wire::Agent {
+        metadata: metadata(&format!("bot-{n}"), agent_id(n).as_str(), NAMESPACE),
+        spec: Some(wire::AgentSpec {
+            agent_class: "bots".into(),
+            expire_time: expires.map(Into::into),
+            ..wire::AgentSpec::default()
+        }),
+        status: Some(wire::AgentStatus {
+            state: state.into(),
+            lifecycle_version,
+            authorization_cutoff: cutoff.map(Into::into),
+            ..wire::AgentStatus::default()
+        }),
+    })
+}
+
+pub(super) fn class(max_token_secs: i64, max_certificate_secs: i64) -> Object {
+    let secs = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    Object::AgentClass(wire::AgentClass {
+        metadata: metadata("bots", "obj_1", NAMESPACE),
+        spec: Some(wire::AgentClassSpec {
+            max_token_ttl: secs(max_token_secs),
+            max_certificate_ttl: secs(max_certificate_secs),
+            ..wire::AgentClassSpec::default()
+        }),
+    })
+}
+
+pub(super) fn enforcement_point(name: &str, namespace: &str, audience: &str) -> Object {
+    Object::EnforcementPoint(wire::EnforcementPoint {
+        metadata: metadata(name, "obj_2", namespace),
+        spec: Some(wire::EnforcementPointSpec {
+            audiences: vec![audience.into()],
+            ..wire::EnforcementPointSpec::default()
+        }),
+        spiffe_id: String::new(),
+    })
+}

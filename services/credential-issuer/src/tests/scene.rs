@@ -1,0 +1,343 @@
+//! A desk with everything around it played: clock, registry, policy-decision, keys that count what they sign.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use legate_clock::{Clock as _, TestClock, Timestamp};
+use legate_db::Db;
+use legate_db::testing::Fixture;
+use legate_ids::{Name, Principal, SpiffeId, TrustDomain};
+use legate_mtls::Peer;
+use legate_outbox::{DbSource, Outbox, Source as _};
+use legate_rpc::{Fault, TraceContext};
+use legate_token::{PublicKey, SigningFailed};
+use legate_view::{Options, View};
+use legate_wire::audit::AuditEvent;
+use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{AgentState, PublishRevocationRequest, PublishSigningKeyRequest};
+use prost::Message as _;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::registry::{self, AUDIENCE, NAMESPACE, Played};
+use crate::domain::holder::Named;
+use crate::domain::token::Wish;
+use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, renew, revoke};
+use crate::keys::{Authority, FileKeys, KeyStore as _, KeyUse, Pepper, Signer};
+use crate::metrics::Metrics;
+use crate::outside::{Authorizer, Publisher};
+use crate::store::credential;
+
+pub(super) const START: i64 = 1_900_000_000;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A key that counts, and fails when told to.
+#[derive(Debug)]
+pub(super) struct Counted {
+    inner: Arc<dyn Signer>,
+    pub(super) signed: AtomicU64,
+    pub(super) fails: AtomicBool,
+}
+
+#[tonic::async_trait]
+impl Signer for Counted {
+    fn public_key(&self) -> &PublicKey {
+        self.inner.public_key()
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<[u8; 64], SigningFailed> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(SigningFailed);
+        }
+        self.signed.fetch_add(1, Ordering::SeqCst);
+        self.inner.sign(message).await
+    }
+}
+
+type Answering = Box<dyn Fn(&AuthorizeIssuanceRequest) -> Result<AuthorizeIssuanceResponse, Status> + Send + Sync>;
+
+/// policy-decision, saying what it is told to say.
+pub(super) struct Says(pub(super) Mutex<Answering>);
+
+impl std::fmt::Debug for Says {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Says")
+    }
+}
+
+/// Yes to everything that was asked.
+pub(super) fn yes(ask: &AuthorizeIssuanceRequest) -> AuthorizeIssuanceResponse {
+    AuthorizeIssuanceResponse {
+        allowed: true,
+        actions: ask.actions.clone(),
+        decision_id: "dec_1".into(),
+        revision: ask.at_least_revision,
+        ..AuthorizeIssuanceResponse::default()
+    }
+}
+
+#[tonic::async_trait]
+impl Authorizer for Says {
+    async fn authorize(&self, ask: AuthorizeIssuanceRequest, _: Duration) -> Result<AuthorizeIssuanceResponse, Status> {
+        (self.0.lock().unwrap())(&ask)
+    }
+}
+
+/// What the registry was told.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) is_deaf: AtomicBool,
+    pub(super) keys: Mutex<Vec<PublishSigningKeyRequest>>,
+    pub(super) revocations: Mutex<Vec<PublishRevocationRequest>>,
+}
+
+#[tonic::async_trait]
+impl Publisher for Heard {
+    async fn key(&self, key: PublishSigningKeyRequest) -> Result<u64, Status> {
+        if self.is_deaf.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("deaf"));
+        }
+        self.keys.lock().unwrap().push(key);
+        Ok(700)
+    }
+
+    async fn revocation(&self, revocation: PublishRevocationRequest) -> Result<u64, Status> {
+        if self.is_deaf.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("deaf"));
+        }
+        self.revocations.lock().unwrap().push(revocation);
+        Ok(701)
+    }
+}
+
+pub(super) struct Scene {
+    pub(super) desk: Arc<Desk>,
+    pub(super) clock: Arc<TestClock>,
+    pub(super) registry: Played,
+    pub(super) says: Arc<Says>,
+    pub(super) heard: Arc<Heard>,
+    pub(super) ca: Arc<Counted>,
+    pub(super) tokens: Arc<Counted>,
+    pub(super) dir: Arc<tempfile::TempDir>,
+}
+
+fn domain() -> TrustDomain {
+    TrustDomain::parse("example.org").unwrap()
+}
+
+impl Scene {
+    /// On a new database, with agents 1 and 2 ACTIVE, class `bots` and enforcement point `invoices` declared.
+    pub(super) async fn on(fixture: &Fixture) -> Self {
+        let scene = Self::over(fixture.db.clone(), Arc::new(tempfile::tempdir().unwrap()), 1_000).await;
+        scene.declare(registry::class(300, 3600)).await;
+        scene.declare(registry::enforcement_point("invoices", NAMESPACE, AUDIENCE)).await;
+        for n in [1, 2] {
+            scene.declare(registry::agent(n, AgentState::Active, 1, None, None)).await;
+        }
+        scene
+    }
+
+    /// Another life of the process: nothing but the database and the keys is left.
+    pub(super) async fn reborn(&self, db: Db) -> Self {
+        let again = Self::over(db, Arc::clone(&self.dir), 1_000).await;
+        again.clock.jump_to(self.clock.now());
+        again
+    }
+
+    /// The credentials whose revocations the registry was told, sorted.
+    pub(super) fn told_revocations(&self) -> Vec<String> {
+        let told = self.heard.revocations.lock().unwrap();
+        let mut ids: Vec<_> = told.iter().map(|r| r.revocation.clone().unwrap().credential_id).collect();
+        ids.sort();
+        ids
+    }
+
+    pub(super) async fn over(db: Db, dir: Arc<tempfile::TempDir>, backlog: u64) -> Self {
+        let clock = TestClock::at(Timestamp::from_secs(START));
+        let registry = Played::new();
+        let mut options = Options::new(clock.clone());
+        options.ping_every = Duration::from_millis(2);
+        let view = View::follow(registry.clone(), options);
+        let keys = FileKeys::new(dir.path()).unwrap();
+        let counted = |inner| Arc::new(Counted { inner, signed: AtomicU64::new(0), fails: AtomicBool::new(false) });
+        let ca = counted(keys.open(KeyUse::WorkloadsCa).await.unwrap());
+        let tokens = counted(keys.open(KeyUse::AccessTokens).await.unwrap());
+        let path = dir.path().join("workloads-ca.pem");
+        let authority = Authority::open(ca.clone(), &path, &domain(), clock.now()).await.unwrap();
+        ca.signed.store(0, Ordering::SeqCst);
+        let emitter = SpiffeId::service(&domain(), &Name::parse("credential-issuer").unwrap());
+        let says = Arc::new(Says(Mutex::new(Box::new(|ask| Ok(yes(ask))))));
+        let heard = Arc::new(Heard::default());
+        let desk = Desk {
+            clock: clock.clone(),
+            db,
+            outbox: Outbox::new(emitter, clock.clone(), backlog),
+            view,
+            domain: domain(),
+            issuer: "https://issuer.example".into(),
+            authority,
+            tokens: tokens.clone(),
+            pepper: Pepper::open(&dir.path().join("pepper")).unwrap(),
+            authorizer: says.clone(),
+            publisher: heard.clone(),
+            connections: OnceLock::new(),
+            metrics: Metrics::default(),
+            news: Notify::new(),
+            key_is_known: watch::Sender::new(false),
+        };
+        let scene = Self { desk: Arc::new(desk), clock, registry, says, heard, ca, tokens, dir };
+        scene.settle().await;
+        scene
+    }
+
+    /// Declares, and waits until the view holds it.
+    pub(super) async fn declare(&self, object: Object) {
+        let revision = self.registry.declare(object, false);
+        self.desk.view.wait_for(revision, PATIENCE).await.unwrap();
+    }
+
+    pub(super) async fn take_back(&self, object: Object) {
+        let revision = self.registry.declare(object, true);
+        self.desk.view.wait_for(revision, PATIENCE).await.unwrap();
+    }
+
+    /// Waits until the view is certain of this moment.
+    pub(super) async fn settle(&self) {
+        let certain = async {
+            while self.desk.view.age() != Some(Duration::ZERO) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, certain).await.unwrap();
+    }
+
+    /// Lets time pass; the view keeps up.
+    pub(super) async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        self.settle().await;
+    }
+
+    pub(super) async fn suspend(&self, n: u8, version: u64) {
+        let object = registry::agent(n, AgentState::Suspended, version, Some(self.clock.now()), None);
+        self.declare(object).await;
+    }
+
+    pub(super) async fn resume(&self, n: u8, version: u64, cutoff: Timestamp) {
+        self.declare(registry::agent(n, AgentState::Active, version, Some(cutoff), None)).await;
+    }
+
+    /// Every event in the outbox.
+    pub(super) async fn events(&self) -> Vec<AuditEvent> {
+        let source = DbSource::new(self.desk.db.clone());
+        let batch = source.next_batch(10_000, 64 << 20).await.unwrap();
+        let events = batch.map(|b| b.events).unwrap_or_default();
+        events.iter().map(|e| AuditEvent::decode(e.as_ref()).unwrap()).collect()
+    }
+
+    pub(super) async fn count(&self, kind: &str) -> usize {
+        self.events().await.iter().filter(|e| e.r#type == kind).count()
+    }
+
+    pub(super) fn stranger(&self) -> Call {
+        self.call(Peer::anonymous("127.0.0.1:4000".parse().unwrap()))
+    }
+
+    pub(super) fn operator(&self) -> Call {
+        let id = SpiffeId::operator(&domain(), &Name::parse("alice").unwrap());
+        let mut peer = Peer::anonymous("127.0.0.1:4001".parse().unwrap());
+        peer.principal = Some(Principal::of(&id).unwrap());
+        peer.spiffe_id = Some(id);
+        self.call(peer)
+    }
+
+    /// The holder of a certificate that was issued.
+    pub(super) fn holder(&self, row: &credential::Model) -> Call {
+        let id = SpiffeId::parse(&row.spiffe_id).unwrap();
+        self.call(Peer {
+            principal: Some(Principal::of(&id).unwrap()),
+            spiffe_id: Some(id),
+            not_before: Timestamp::from_micros(row.not_before),
+            not_after: Timestamp::from_micros(row.not_after),
+            x5t_s256: row.x5t_s256.clone().unwrap().try_into().unwrap(),
+            serial: vec![],
+            addr: "127.0.0.1:4002".parse().unwrap(),
+        })
+    }
+
+    fn call(&self, peer: Peer) -> Call {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        Call { peer: Arc::new(peer), trace: TraceContext::default(), deadline }
+    }
+
+    pub(super) async fn create(&self, named: Named) -> Result<create_enrolment::Created, Fault> {
+        let call = self.operator();
+        create_enrolment::create_enrolment(&self.desk, &call, named, None, "a test".into()).await
+    }
+
+    /// A token for agent `n`, as text.
+    pub(super) async fn token_for(&self, n: u8) -> String {
+        let created = self.create(Named::Agent(registry::agent_id(n))).await.unwrap();
+        created.token.to_text().to_string()
+    }
+
+    pub(super) async fn enrol(&self, token: &str, csr: &[u8]) -> Result<credential::Model, Fault> {
+        enrol::enrol(&self.desk, &self.stranger(), token, csr).await
+    }
+
+    /// Agent `n`, enrolled with a new key.
+    pub(super) async fn enrolled(&self, n: u8) -> (credential::Model, KeyPair) {
+        let key = new_key();
+        let token = self.token_for(n).await;
+        (self.enrol(&token, &request(&key)).await.unwrap(), key)
+    }
+
+    pub(super) async fn renew(&self, old: &credential::Model, csr: &[u8]) -> Result<credential::Model, Fault> {
+        renew::renew(&self.desk, &self.holder(old), csr).await
+    }
+
+    pub(super) async fn issue(
+        &self,
+        holder: &credential::Model,
+        wish: Wish,
+    ) -> Result<issue_token::IssuedToken, Fault> {
+        issue_token::issue_token(&self.desk, &self.holder(holder), wish).await
+    }
+
+    pub(super) async fn revoke(
+        &self,
+        id: &str,
+        reason: legate_wire::registry::RevocationReason,
+    ) -> Result<(credential::Model, u64), Fault> {
+        let id = id.parse().unwrap();
+        revoke::revoke(&self.desk, &self.operator(), id, reason, "a test".into()).await
+    }
+}
+
+pub(super) fn new_key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
+}
+
+/// Parameters of a request that names nobody.
+pub(super) fn plain() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+}
+
+/// A good request.
+pub(super) fn request(key: &KeyPair) -> Vec<u8> {
+    plain().serialize_request(key).unwrap().der().to_vec()
+}
+
+pub(super) fn wish() -> Wish {
+    Wish { audience: AUDIENCE.into(), actions: vec![], ttl: Duration::from_secs(300) }
+}
+
+/// The reason of a refusal.
+pub(super) fn reason<T: std::fmt::Debug>(result: Result<T, Fault>) -> &'static str {
+    result.unwrap_err().reason()
+}

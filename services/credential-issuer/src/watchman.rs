@@ -1,0 +1,38 @@
+//! Says whether the service can issue: the view is fresh and the registry knows the key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_rpc::Health;
+
+use crate::flow::Desk;
+
+/// How often the watchman looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What is wrong with the view, if anything.
+pub(crate) fn view_check(desk: &Desk) -> Result<(), String> {
+    desk.view.fresh(desk.view.bound()).map(|_| ()).map_err(|e| e.to_string())
+}
+
+/// Whether the registry knows the key that signs tokens.
+pub(crate) fn key_check(desk: &Desk) -> Result<(), String> {
+    if *desk.key_is_known.borrow() {
+        Ok(())
+    } else {
+        Err("the registry has not confirmed the key that signs tokens".to_owned())
+    }
+}
+
+/// Keeps the health that is told to others in step, for as long as the process lives.
+pub(crate) async fn watch(desk: Arc<Desk>, health: Health) {
+    let mut told = None;
+    loop {
+        let is_ready = view_check(&desk).is_ok() && key_check(&desk).is_ok();
+        if told != Some(is_ready) {
+            health.set_serving("", is_ready).await;
+            told = Some(is_ready);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
