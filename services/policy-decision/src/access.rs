@@ -1,0 +1,14 @@
+//! Who may call what.
+
+use legate_rpc::{Caller, Rule};
+
+/// Method to callers; everything else is denied.
+pub const ACCESS: &[Rule] = &[
+    // Operators ask on their own word (`legate check`), which is recorded as such.
+    Rule { method: "/legate.policy.v1.DecisionService/Evaluate", callers: &[Caller::Enforcer, Caller::Operator] },
+    Rule { method: "/legate.policy.v1.DecisionService/EvaluateBatch", callers: &[Caller::Enforcer, Caller::Operator] },
+    Rule {
+        method: "/legate.policy.v1.IssuanceService/AuthorizeIssuance",
+        callers: &[Caller::Service("credential-issuer")],
+    },
+];

@@ -1,0 +1,125 @@
+//! The gRPC services: permit, decode, flow, encode; nothing else.
+
+use std::sync::Arc;
+
+use legate_ids::{Action, AgentId};
+use legate_rpc::{Fault, Permit};
+use legate_wire::policy as wire;
+use legate_wire::policy::decision_service_server::DecisionService;
+use legate_wire::policy::issuance_service_server::IssuanceService;
+use tonic::{Request, Response, Status};
+
+use crate::convert;
+use crate::error::QUESTION_INVALID;
+use crate::flow::{self, Asker, Desk, Issuance, Leave, Spoken};
+
+/// The most questions in one batch.
+const MAX_BATCH: usize = 256;
+
+/// The most actions that a token can be narrowed to.
+const MAX_ACTIONS: usize = 64;
+
+/// The gRPC face of a desk.
+#[derive(Clone, Debug)]
+pub(crate) struct Api(pub(crate) Arc<Desk>);
+
+fn invalid(field: &str, why: impl Into<String>) -> Fault {
+    let why = why.into();
+    Fault::refused(&QUESTION_INVALID, format!("{field}: {why}")).field(field, why)
+}
+
+#[tonic::async_trait]
+impl DecisionService for Api {
+    async fn evaluate(
+        &self,
+        request: Request<wire::EvaluateRequest>,
+    ) -> Result<Response<wire::EvaluateResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let ask = convert::ask(request.into_inner(), "")?;
+        let mut all = flow::evaluate(&self.0, &asker, std::slice::from_ref(&ask)).await?;
+        let spoken = all.pop().ok_or_else(|| Fault::broken("a question without an answer"))?;
+        Ok(Response::new(answer(&spoken)))
+    }
+
+    async fn evaluate_batch(
+        &self,
+        request: Request<wire::EvaluateBatchRequest>,
+    ) -> Result<Response<wire::EvaluateBatchResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let questions = request.into_inner().evaluations;
+        if !(1..=MAX_BATCH).contains(&questions.len()) {
+            return Err(invalid("evaluations", "a batch has 1 to 256 questions").into());
+        }
+        let numbered = questions.into_iter().enumerate();
+        let asks: Result<Vec<_>, Fault> =
+            numbered.map(|(n, question)| convert::ask(question, &format!("evaluations[{n}]."))).collect();
+        let all = flow::evaluate(&self.0, &asker, &asks?).await?;
+        let evaluations = all.iter().map(answer).collect();
+        Ok(Response::new(wire::EvaluateBatchResponse { evaluations }))
+    }
+}
+
+#[tonic::async_trait]
+impl IssuanceService for Api {
+    async fn authorize_issuance(
+        &self,
+        request: Request<wire::AuthorizeIssuanceRequest>,
+    ) -> Result<Response<wire::AuthorizeIssuanceResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let ask = issuance(request.into_inner())?;
+        let leave = flow::authorize_issuance(&self.0, &asker, &ask).await;
+        Ok(Response::new(agreement(&leave)))
+    }
+}
+
+fn issuance(from: wire::AuthorizeIssuanceRequest) -> Result<Issuance, Fault> {
+    if from.actions.len() > MAX_ACTIONS {
+        return Err(invalid("actions", "a token is narrowed to 64 actions at most"));
+    }
+    if !(1..=512).contains(&from.audience.len()) {
+        return Err(invalid("audience", "is 1 to 512 bytes"));
+    }
+    let actions: Result<Vec<_>, Fault> =
+        from.actions.iter().map(|text| Action::parse(text).map_err(|e| invalid("actions", e.to_string()))).collect();
+    Ok(Issuance {
+        agent: AgentId::parse(&from.agent_id).map_err(|e| invalid("agent_id", e.to_string()))?,
+        audience: from.audience,
+        actions: actions?,
+        at_least_revision: from.at_least_revision,
+    })
+}
+
+fn answer(spoken: &Spoken) -> wire::EvaluateResponse {
+    let answer = &spoken.answer;
+    let decision = match answer.denied {
+        None => wire::Decision::Allow,
+        Some(_) => wire::Decision::Deny,
+    };
+    let denial = answer.denied.map_or(wire::Denial::Unspecified, |why| convert::denial(why.kind()));
+    wire::EvaluateResponse {
+        decision: decision.into(),
+        denial: denial.into(),
+        reason_code: answer.word().to_owned(),
+        message: spoken.message.clone(),
+        reasons: answer.causes.iter().map(convert::reason).collect(),
+        decision_id: spoken.id.to_string(),
+        revision: spoken.revision,
+        view_age: spoken.view_age.and_then(|age| age.try_into().ok()),
+        valid_until: spoken.valid_until.map(Into::into),
+        acting_mode: wire::ActingMode::Autonomous.into(),
+        agent_id: spoken.agent.as_ref().map_or_else(String::new, |agent| agent.id.to_string()),
+        log_only: answer.log_only.iter().map(convert::reason).collect(),
+    }
+}
+
+fn agreement(leave: &Leave) -> wire::AuthorizeIssuanceResponse {
+    let denied = leave.answer.denied.is_some();
+    wire::AuthorizeIssuanceResponse {
+        allowed: !denied,
+        actions: leave.actions.iter().map(ToString::to_string).collect(),
+        reason_code: if denied { leave.answer.word().to_owned() } else { String::new() },
+        message: if denied { leave.message.clone() } else { String::new() },
+        decision_id: leave.id.to_string(),
+        revision: leave.revision,
+    }
+}

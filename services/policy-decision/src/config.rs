@@ -1,0 +1,118 @@
+//! The configuration file of policy-decision.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use legate_boot::config::{Telemetry, Tls};
+use serde::Deserialize;
+
+/// What policy-decision is told. Unknown keys are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where it serves gRPC over mutual TLS.
+    pub listen: SocketAddr,
+    /// Where it serves `/livez`, `/readyz` and `/metrics`, plaintext, on a loopback address; absent: nowhere.
+    #[serde(default)]
+    pub probes: Option<SocketAddr>,
+    /// The registry, `https://HOST:PORT`.
+    pub registry: String,
+    /// audit-collector, `https://HOST:PORT`.
+    pub audit_collector: String,
+    /// Who it is and whom it believes.
+    pub tls: Tls,
+    /// The spool of decision records.
+    pub spool: SpoolConfig,
+    /// How fresh decisions are.
+    #[serde(default)]
+    pub decision: DecisionConfig,
+    /// How it tells what happens.
+    #[serde(default)]
+    pub telemetry: Telemetry,
+}
+
+/// Where decision records wait for audit-collector.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpoolConfig {
+    /// A directory of its own.
+    pub dir: PathBuf,
+    /// More waiting bytes than this, and every check is denied with `AUDIT_UNAVAILABLE`. Default 1 GiB.
+    #[serde(default = "spool_bytes")]
+    pub max_bytes: u64,
+}
+
+fn spool_bytes() -> u64 {
+    1 << 30
+}
+
+/// How fresh decisions are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecisionConfig {
+    /// A view of the registry that is older denies with `STALE`. 100 to 5,000 ms; default 5,000.
+    pub staleness_ms: u64,
+    /// For how long an ALLOW may be used again for the same question: 0 to 5,000 ms; default 1,000; 0: not at all.
+    pub reuse_ms: u64,
+    /// How many tokens' signature checks are remembered, 0 to 10,000,000; default 65,536.
+    pub remembered_tokens: usize,
+}
+
+impl Default for DecisionConfig {
+    fn default() -> Self {
+        Self { staleness_ms: 5_000, reuse_ms: 1_000, remembered_tokens: 65_536 }
+    }
+}
+
+/// A value outside its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadConfig {
+    /// The bound of staleness.
+    #[error("decision.staleness_ms is 100 to 5000: a view older than five seconds never decides")]
+    Staleness,
+    /// The time of reuse.
+    #[error("decision.reuse_ms is 0 to 5000")]
+    Reuse,
+    /// The memory of tokens.
+    #[error("decision.remembered_tokens is 0 to 10000000")]
+    Tokens,
+    /// The spool's bound.
+    #[error("spool.max_bytes is at least 33554432 (32 MiB), two segments of the spool")]
+    Spool,
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), BadConfig> {
+        let d = &self.decision;
+        if !(100..=5_000).contains(&d.staleness_ms) {
+            return Err(BadConfig::Staleness);
+        }
+        if d.reuse_ms > 5_000 {
+            return Err(BadConfig::Reuse);
+        }
+        if d.remembered_tokens > 10_000_000 {
+            return Err(BadConfig::Tokens);
+        }
+        if self.spool.max_bytes < 32 << 20 {
+            return Err(BadConfig::Spool);
+        }
+        Ok(())
+    }
+}
+
+impl DecisionConfig {
+    pub(crate) fn staleness(&self) -> Duration {
+        Duration::from_millis(self.staleness_ms)
+    }
+
+    pub(crate) fn reuse(&self) -> Duration {
+        Duration::from_millis(self.reuse_ms)
+    }
+}
+
+impl legate_boot::HasTelemetry for Config {
+    fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+}

@@ -1,0 +1,191 @@
+//! Between the wire and what is decided: decoding may fail, encoding may not.
+
+use std::fmt;
+use std::time::Duration;
+
+use legate_ids::{Action, AgentId, ResourceId, ResourceType};
+use legate_rpc::Fault;
+use legate_wire::policy as wire;
+use prost::Message;
+use prost_types::value::Kind;
+
+use crate::domain::answer::{Cause, CauseKind, Denial};
+use crate::domain::entities::is_reserved;
+use crate::domain::question::{Question, Record, Stated, Value};
+use crate::error::QUESTION_INVALID;
+
+/// The most bytes that a context, and the attributes of a resource, may have on the wire.
+const MAX_STRUCT: usize = 64 << 10;
+
+/// The most bytes of a correlation id.
+const MAX_CORRELATION: usize = 128;
+
+/// The most bytes of an access token.
+const MAX_TOKEN: usize = 8 << 10;
+
+/// How the agent is known.
+pub(crate) enum Subject {
+    /// By a token, which is to be proved.
+    Token(String),
+    /// By its id, on the caller's word.
+    Asserted(AgentId),
+}
+
+/// Never shows the token.
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(_) => f.write_str("Token(..)"),
+            Self::Asserted(id) => write!(f, "Asserted({id})"),
+        }
+    }
+}
+
+/// One question as it was asked.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) subject: Subject,
+    /// SHA-256 of the certificate that the agent showed to the caller.
+    pub(crate) presenter: Option<[u8; 32]>,
+    pub(crate) question: Question,
+    pub(crate) at_least_revision: u64,
+    pub(crate) max_staleness: Option<Duration>,
+    pub(crate) correlation_id: String,
+}
+
+/// A part of a question that cannot be read: where, and why.
+struct Bad(&'static str, String);
+
+impl Bad {
+    fn fault(self, place: &str) -> Fault {
+        let path = format!("{place}{}", self.0);
+        Fault::refused(&QUESTION_INVALID, format!("{path}: {}", self.1)).field(path, self.1)
+    }
+}
+
+/// Reads one question; `place` is put before the names of its fields, such as `evaluations[3].`.
+pub(crate) fn ask(from: wire::EvaluateRequest, place: &str) -> Result<Ask, Fault> {
+    read(from).map_err(|bad| bad.fault(place))
+}
+
+fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
+    let subject = from.subject.ok_or_else(|| Bad("subject", "is required".into()))?;
+    let presenter = match subject.presenter_x5t_s256.len() {
+        0 => None,
+        _ => Some(
+            <[u8; 32]>::try_from(subject.presenter_x5t_s256.as_slice())
+                .map_err(|_| Bad("subject.presenter_x5t_s256", "a SHA-256 has 32 bytes".into()))?,
+        ),
+    };
+    let subject = match subject.agent {
+        Some(wire::subject::Agent::AccessToken(token)) if token.len() <= MAX_TOKEN => Subject::Token(token),
+        Some(wire::subject::Agent::AccessToken(_)) => {
+            return Err(Bad("subject.access_token", format!("is longer than {MAX_TOKEN} bytes")));
+        }
+        Some(wire::subject::Agent::AgentId(id)) => {
+            Subject::Asserted(AgentId::parse(&id).map_err(|e| Bad("subject.agent_id", e.to_string()))?)
+        }
+        None => return Err(Bad("subject", "names no agent; give access_token or agent_id".into())),
+    };
+    let resource = from.resource.ok_or_else(|| Bad("resource", "is required".into()))?;
+    if is_reserved(&resource.r#type) {
+        let why = format!("{} is a type of Legate's own and cannot be a resource's", resource.r#type);
+        return Err(Bad("resource.type", why));
+    }
+    if from.correlation_id.len() > MAX_CORRELATION || from.correlation_id.chars().any(char::is_control) {
+        return Err(Bad("correlation_id", "is 128 bytes at most, without control characters".into()));
+    }
+    Ok(Ask {
+        subject,
+        presenter,
+        question: Question {
+            action: Action::parse(&from.action).map_err(|e| Bad("action", e.to_string()))?,
+            resource_type: ResourceType::parse(&resource.r#type).map_err(|e| Bad("resource.type", e.to_string()))?,
+            resource_id: ResourceId::parse(&resource.id).map_err(|e| Bad("resource.id", e.to_string()))?,
+            attributes: Stated(record(resource.attributes, "resource.attributes")?),
+            context: record(from.context, "context")?,
+        },
+        at_least_revision: from.at_least_revision,
+        max_staleness: from
+            .max_staleness
+            .map(|d| Duration::try_from(d).map_err(|e| Bad("max_staleness", e.to_string())))
+            .transpose()?,
+        correlation_id: from.correlation_id,
+    })
+}
+
+fn record(from: Option<prost_types::Struct>, place: &'static str) -> Result<Record, Bad> {
+    let Some(from) = from else {
+        return Ok(Record::new());
+    };
+    if from.encoded_len() > MAX_STRUCT {
+        return Err(Bad(place, format!("is larger than {MAX_STRUCT} bytes")));
+    }
+    fields(from).map_err(|why| Bad(place, why))
+}
+
+fn fields(from: prost_types::Struct) -> Result<Record, String> {
+    from.fields
+        .into_iter()
+        .map(|(name, value)| match self::value(value) {
+            Ok(value) => Ok((name, value)),
+            Err(why) => Err(format!("{}: {why}", name.escape_debug())),
+        })
+        .collect()
+}
+
+fn value(from: prost_types::Value) -> Result<Value, String> {
+    /// Every whole number up to here is exact in a double.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match from.kind {
+        Some(Kind::BoolValue(b)) => Ok(Value::Bool(b)),
+        Some(Kind::StringValue(text)) => Ok(Value::Text(text)),
+        Some(Kind::NumberValue(n)) if n.fract() == 0.0 && n.abs() <= EXACT =>
+        {
+            #[allow(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
+            Ok(Value::Long(n as i64))
+        }
+        Some(Kind::NumberValue(_)) => Err("policies know whole numbers up to 2^53 only; give others as text".into()),
+        Some(Kind::ListValue(list)) => {
+            let values: Result<_, _> = list.values.into_iter().map(value).collect();
+            values.map(Value::Set)
+        }
+        Some(Kind::StructValue(inner)) => fields(inner).map(Value::Record),
+        Some(Kind::NullValue(_)) | None => Err("policies know no null; leave the field out".into()),
+    }
+}
+
+/// A cause as the caller reads it.
+pub(crate) fn reason(from: &Cause) -> wire::Reason {
+    let kind = match from.kind {
+        CauseKind::Class => wire::ReasonKind::ClassPermission,
+        CauseKind::Binding => wire::ReasonKind::RoleBinding,
+        CauseKind::Ceiling => wire::ReasonKind::Ceiling,
+        CauseKind::Permit => wire::ReasonKind::PermitPolicy,
+        CauseKind::Forbid => wire::ReasonKind::ForbidPolicy,
+        CauseKind::PolicyError => wire::ReasonKind::PolicyError,
+        CauseKind::AgentState => wire::ReasonKind::AgentState,
+        CauseKind::Token => wire::ReasonKind::Token,
+        CauseKind::View => wire::ReasonKind::View,
+        CauseKind::Audit => wire::ReasonKind::Audit,
+    };
+    wire::Reason {
+        kind: kind.into(),
+        name: from.name.clone(),
+        version: from.version,
+        id: from.id.clone(),
+        text: from.text.clone(),
+    }
+}
+
+/// A kind of denial as the caller reads it.
+pub(crate) fn denial(from: Denial) -> wire::Denial {
+    match from {
+        Denial::Forbidden => wire::Denial::Forbidden,
+        Denial::NotPermitted => wire::Denial::NotPermitted,
+        Denial::Undecided => wire::Denial::Undecided,
+    }
+}
+
+#[cfg(test)]
+mod tests;

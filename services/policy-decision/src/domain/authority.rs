@@ -1,0 +1,150 @@
+//! The formula for an agent that acts for itself: (class ∪ bindings) below the ceiling, and Cedar permits and nothing forbids.
+
+use std::sync::Arc;
+
+use cedar_policy::Authorizer;
+use legate_authority::{Answer as Granted, Denial, decide};
+use legate_clock::Timestamp;
+use legate_view::{Agent, AgentClass, Snapshot, Source};
+
+use super::answer::{Answer, Cause, CauseKind, Why};
+use super::entities::{self, Words};
+use super::policies::{Compiled, PolicyOutcome};
+use super::question::Question;
+use super::standing;
+
+/// What does not change from question to question.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    words: Words,
+    authorizer: Authorizer,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self { words: Words::new(), authorizer: Authorizer::new() }
+    }
+
+    /// What holds before any policy is asked: the agent's state, its grants, the ceiling. Allowed means: so far.
+    pub(crate) fn before_policies(
+        &self,
+        snapshot: &Snapshot,
+        agent: &Agent,
+        question: &Question,
+        now: Timestamp,
+    ) -> Answer {
+        if let Some(denied) = standing::judge(agent, now) {
+            return denied;
+        }
+        let mut answer = grants(snapshot, agent, question, now);
+        // Roles and their windows may move between now and the next change of any binding of the agent.
+        let changes = snapshot.bindings_of(agent).filter_map(|b| b.window.next_change(now.micros()));
+        let changes = changes.map(Timestamp::from_micros).chain(agent.expires);
+        answer.until = changes.min();
+        answer
+    }
+
+    /// What comes of `answer`, allowed so far, when the policies of the agent's namespace are asked; `None`: it has none.
+    pub(crate) fn with_policies(
+        &self,
+        snapshot: &Snapshot,
+        agent: &Agent,
+        question: &Question,
+        policies: Option<&Compiled>,
+        now: Timestamp,
+        mut answer: Answer,
+    ) -> Answer {
+        let Some(policies) = policies else {
+            let cause = Cause::plain(CauseKind::Permit, "the namespace has no policies");
+            answer.denied = Some(Why::NoPolicyPermits);
+            answer.causes.push(cause);
+            return answer;
+        };
+        let roles = entities::roles_at(snapshot, agent, now);
+        let asked = entities::principal(&self.words, agent, roles)
+            .and_then(|principal| entities::asked(&self.words, principal, question));
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(why) => {
+                return Answer::deny(Why::PolicyError, Cause::plain(CauseKind::PolicyError, why));
+            }
+        };
+        let said = policies.ask(&self.authorizer, &asked);
+        answer.log_only = said.log_only;
+        match said.outcome {
+            PolicyOutcome::Permitted => answer.causes.extend(said.causes),
+            // What was granted does not matter where something forbids: the forbid alone made the answer.
+            PolicyOutcome::Forbidden => {
+                answer.denied = Some(Why::ForbiddenByPolicy);
+                answer.causes = said.causes;
+            }
+            PolicyOutcome::Failed => {
+                answer.denied = Some(Why::PolicyError);
+                answer.causes = said.causes;
+            }
+            PolicyOutcome::NothingPermits => {
+                answer.denied = Some(Why::NoPolicyPermits);
+                answer.causes.extend(said.causes);
+            }
+        }
+        answer
+    }
+}
+
+fn cause(source: &Source, text: &str) -> Cause {
+    match source {
+        Source::Class(class) => Cause::of(CauseKind::Class, &class.label, text),
+        Source::Binding(binding, role) => {
+            let role = &role.label;
+            Cause::of(CauseKind::Binding, &binding.label, format!("{text} (role {role})"))
+        }
+    }
+}
+
+/// What class and bindings grant, below the ceiling.
+fn grants(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestamp) -> Answer {
+    let class = snapshot.class(agent.label.namespace.as_str(), agent.class.as_str());
+    let Some(class) = class else {
+        let text = "the agent's class is not declared, or cannot be read";
+        return Answer::deny(Why::NotPermitted, Cause::of(CauseKind::AgentState, &agent.label, text));
+    };
+    let ceilings = std::iter::once((class, &class.ceiling));
+    let answer = decide(&question.request(), now.micros(), snapshot.grants_of(agent), ceilings);
+    let lines = |sources: &[Source], text: &str| sources.iter().map(|s| cause(s, text)).collect();
+    let (denied, causes) = match answer {
+        Granted::Granted { by } => (None, lines(&by, "gives it")),
+        Granted::Denied(Denial::NothingGrants) => (Some(Why::NotPermitted), Vec::new()),
+        Granted::Denied(Denial::Narrowed { grants }) => {
+            (Some(Why::BindingNarrowed), lines(&grants, "gives it for other resources only"))
+        }
+        Granted::Denied(Denial::OutsideWindow { grants }) => {
+            (Some(Why::BindingOutsideWindow), lines(&grants, "gives it, but not now"))
+        }
+        Granted::Denied(Denial::AboveCeiling { grants, ceilings }) => {
+            let mut causes: Vec<Cause> = lines(&grants, "gives it");
+            causes.extend(ceilings.iter().map(|c: &&Arc<AgentClass>| {
+                Cause::of(CauseKind::Ceiling, &c.label, "cuts it: it is above the ceiling of the class")
+            }));
+            (Some(Why::AboveCeiling), causes)
+        }
+    };
+    Answer { denied, causes, log_only: Vec::new(), until: None }
+}
+
+/// Whether the agent may do `action` to anything at all, now: a grant whose window holds, below the ceiling.
+///
+/// Only patterns are compared: it can say yes to what no resource would fit, never no to what some resource would.
+pub(crate) fn may_do_somewhere(
+    snapshot: &Snapshot,
+    agent: &Agent,
+    action: &legate_ids::Action,
+    now: Timestamp,
+) -> bool {
+    let class = snapshot.class(agent.label.namespace.as_str(), agent.class.as_str());
+    let below = class.is_some_and(|c| c.ceiling.entries().iter().any(|p| p.action().covers(action)));
+    below
+        && snapshot
+            .grants_of(agent)
+            .filter(|g| g.window.holds_at(now.micros()))
+            .any(|g| g.permissions.iter().any(|p| p.action().covers(action)))
+}

@@ -1,0 +1,151 @@
+//! A question in Cedar's words: the agent, the action, the resource and the context, and no other entity.
+//!
+//! | Cedar | is |
+//! |---|---|
+//! | `principal` | `Agent::"agt_..."`, in `AgentClass::"NAME"` and in `Role::"NAME"` of each binding whose window holds |
+//! | `principal.ATTR` | `id name namespace class environment risk_tier owners sponsors regions data_classifications framework model labels`; absent where not declared |
+//! | `action` | `Action::"invoice:read"` |
+//! | `resource` | `TYPE::"ID"`, with the attributes that the caller states |
+//! | `context` | what the caller gives |
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
+use legate_view::Agent;
+
+use super::question::{Question, Record, Value};
+use super::scope::Who;
+
+/// Types that are ours in Cedar; a resource of such a type could speak for the principal.
+const RESERVED: [&str; 4] = ["Agent", "AgentClass", "Role", "Action"];
+
+/// Whether a resource may not be of this type.
+pub(crate) fn is_reserved(resource_type: &str) -> bool {
+    // Cedar takes any type whose last part is `Action` for an action.
+    RESERVED.contains(&resource_type) || resource_type.ends_with("::Action")
+}
+
+/// The type names that every question needs, parsed once.
+#[derive(Debug)]
+pub(crate) struct Words {
+    agent: EntityTypeName,
+    class: EntityTypeName,
+    role: EntityTypeName,
+    action: EntityTypeName,
+}
+
+impl Words {
+    pub(crate) fn new() -> Self {
+        let parse = |text: &str| text.parse().expect("a plain identifier is a Cedar type name");
+        Self { agent: parse("Agent"), class: parse("AgentClass"), role: parse("Role"), action: parse("Action") }
+    }
+}
+
+/// A question in Cedar's words.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    pub(crate) entities: Entities,
+    pub(crate) action: EntityUid,
+    pub(crate) principal: Who,
+    pub(crate) resource: Who,
+}
+
+/// Why a question cannot be put in Cedar's words.
+pub(crate) type Unsayable = String;
+
+fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+}
+
+fn expression(value: &Value) -> Result<RestrictedExpression, Unsayable> {
+    Ok(match value {
+        Value::Bool(b) => RestrictedExpression::new_bool(*b),
+        Value::Long(n) => RestrictedExpression::new_long(*n),
+        Value::Text(text) => RestrictedExpression::new_string(text.clone()),
+        Value::Set(values) => {
+            let values: Result<Vec<_>, _> = values.iter().map(expression).collect();
+            RestrictedExpression::new_set(values?)
+        }
+        Value::Record(fields) => RestrictedExpression::new_record(pairs(fields)?).map_err(|e| e.to_string())?,
+    })
+}
+
+fn pairs(fields: &Record) -> Result<Vec<(String, RestrictedExpression)>, Unsayable> {
+    fields.iter().map(|(name, value)| Ok((name.clone(), expression(value)?))).collect()
+}
+
+/// The agent as an entity, in its class and roles.
+pub(crate) fn principal(
+    words: &Words,
+    agent: &Agent,
+    roles: impl Iterator<Item = String>,
+) -> Result<(Entity, Who), Unsayable> {
+    let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+    let texts = |all: &[String]| RestrictedExpression::new_set(all.iter().map(|t| text(t)));
+    let mut attributes = HashMap::from([
+        ("id".to_owned(), text(agent.id.as_str())),
+        ("name".to_owned(), text(agent.label.name.as_str())),
+        ("namespace".to_owned(), text(agent.label.namespace.as_str())),
+        ("class".to_owned(), text(agent.class.as_str())),
+        ("owners".to_owned(), texts(&agent.owners)),
+        ("sponsors".to_owned(), texts(&agent.sponsors)),
+        ("regions".to_owned(), texts(&agent.regions)),
+        ("data_classifications".to_owned(), texts(&agent.data_classifications)),
+    ]);
+    for (name, value) in [
+        ("environment", agent.environment),
+        ("risk_tier", agent.risk_tier),
+        ("framework", &agent.framework),
+        ("model", &agent.model),
+    ] {
+        if !value.is_empty() {
+            attributes.insert(name.to_owned(), text(value));
+        }
+    }
+    let labels = agent.labels.iter().map(|(k, v)| (k.clone(), text(v)));
+    let labels = RestrictedExpression::new_record(labels).map_err(|e| e.to_string())?;
+    attributes.insert("labels".to_owned(), labels);
+
+    let me = uid(&words.agent, agent.id.as_str());
+    let mut uids = vec![me.clone(), uid(&words.class, agent.class.as_str())];
+    for role in roles {
+        let role = uid(&words.role, &role);
+        if !uids.contains(&role) {
+            uids.push(role);
+        }
+    }
+    let parents: HashSet<_> = uids[1..].iter().cloned().collect();
+    let entity = Entity::new(me, attributes, parents).map_err(|e| e.to_string())?;
+    let kind = words.agent.clone();
+    Ok((entity, Who { kind, uids }))
+}
+
+/// The question about `principal` in Cedar's words.
+pub(crate) fn asked(words: &Words, (agent, principal): (Entity, Who), question: &Question) -> Result<Asked, Unsayable> {
+    let kind: EntityTypeName =
+        question.resource_type.as_str().parse().map_err(|e: cedar_policy::ParseErrors| e.to_string())?;
+    let resource_uid = uid(&kind, question.resource_id.as_str());
+    let attributes = pairs(&question.attributes.0)?.into_iter().collect();
+    let resource = Entity::new(resource_uid.clone(), attributes, HashSet::new()).map_err(|e| e.to_string())?;
+    let entities = Entities::from_entities([agent, resource], None).map_err(|e| e.to_string())?;
+    let context = Context::from_pairs(pairs(&question.context)?).map_err(|e| e.to_string())?;
+    let action = uid(&words.action, question.action.as_str());
+    let me = principal.uids[0].clone();
+    let request = Request::new(me, action.clone(), resource_uid.clone(), context, None).map_err(|e| e.to_string())?;
+    Ok(Asked { request, entities, action, principal, resource: Who { kind, uids: vec![resource_uid] } })
+}
+
+/// The roles that an agent holds now, by name.
+pub(crate) fn roles_at<'a>(
+    snapshot: &'a legate_view::Snapshot,
+    agent: &'a Agent,
+    now: legate_clock::Timestamp,
+) -> impl Iterator<Item = String> + 'a {
+    snapshot
+        .bindings_of(agent)
+        .filter(move |b: &&Arc<_>| b.window.holds_at(now.micros()))
+        .filter(|b| snapshot.role(b.label.namespace.as_str(), b.role.as_str()).is_some())
+        .map(|b| b.role.as_str().to_owned())
+}

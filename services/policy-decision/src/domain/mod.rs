@@ -1,0 +1,9 @@
+//! What a decision is: no clock, no network, no disk.
+
+pub(crate) mod answer;
+pub(crate) mod authority;
+pub(crate) mod entities;
+pub(crate) mod policies;
+pub(crate) mod question;
+pub(crate) mod scope;
+pub(crate) mod standing;

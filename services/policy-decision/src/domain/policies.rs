@@ -1,0 +1,170 @@
+//! The policies of one namespace, compiled: those that decide and those that are only reported.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cedar_policy::{Authorizer, PolicyId, PolicySet};
+use legate_view::{NamespacePolicies, Policy, PolicyMode};
+
+use super::answer::{Cause, CauseKind};
+use super::entities::Asked;
+use super::scope::{Failure, ScopeIndex, Verdict, forbids};
+
+/// One declared policy, parsed: it may hold several Cedar policies.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    declared: Arc<Policy>,
+    rules: Vec<cedar_policy::Policy>,
+}
+
+/// Why a declared policy cannot be used. Its namespace cannot be decided about until it is mended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("policy {policy} cannot be used: {why}")]
+pub(crate) struct Unusable {
+    pub(crate) policy: String,
+    pub(crate) why: String,
+}
+
+/// All policies of a namespace, ready to be asked.
+#[derive(Debug, Default)]
+pub(crate) struct Compiled {
+    enforced: ScopeIndex,
+    log_only: ScopeIndex,
+    /// Which declared policy a Cedar policy belongs to, and whether it can forbid.
+    origin: HashMap<PolicyId, (Arc<Policy>, bool)>,
+    parsed: HashMap<legate_ids::Name, Arc<Parsed>>,
+}
+
+/// What the policies of a namespace say.
+#[derive(Clone, Debug)]
+pub(crate) struct PolicyAnswer {
+    pub(crate) outcome: PolicyOutcome,
+    /// The policies that determined it.
+    pub(crate) causes: Vec<Cause>,
+    /// What those in LOG_ONLY would have said.
+    pub(crate) log_only: Vec<Cause>,
+}
+
+/// How it ends when the policies are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PolicyOutcome {
+    /// At least one permits and none forbids.
+    Permitted,
+    /// At least one forbids.
+    Forbidden,
+    /// None permits.
+    NothingPermits,
+    /// One that could forbid failed.
+    Failed,
+}
+
+fn parse(declared: &Arc<Policy>) -> Result<Parsed, Unusable> {
+    let unusable = |why: String| Unusable { policy: declared.label.to_string(), why };
+    let set: PolicySet = declared.cedar.parse().map_err(|e: cedar_policy::ParseErrors| unusable(e.to_string()))?;
+    if set.templates().next().is_some() {
+        return Err(unusable("it holds a template".into()));
+    }
+    let mut rules: Vec<_> = set.policies().cloned().collect();
+    if rules.is_empty() {
+        return Err(unusable("it holds no policy".into()));
+    }
+    rules.sort_by_key(|rule| rule.id().to_string());
+    let name = declared.label.name.as_str();
+    let rules = rules.iter().enumerate().map(|(n, rule)| rule.new_id(PolicyId::new(format!("{name}#{n}")))).collect();
+    Ok(Parsed { declared: Arc::clone(declared), rules })
+}
+
+impl Compiled {
+    /// Compiles the policies of a namespace; `before` spares the parsing of those that did not change.
+    ///
+    /// One policy that cannot be used makes all of them unusable: it might have been the one that forbids.
+    pub(crate) fn compile(policies: &NamespacePolicies, before: Option<&Self>) -> Result<Self, Unusable> {
+        let mut compiled = Self::default();
+        for (name, declared) in &policies.by_name {
+            let unusable = |why: String| Unusable { policy: declared.label.to_string(), why };
+            let known = before.and_then(|b| b.parsed.get(name)).filter(|p| Arc::ptr_eq(&p.declared, declared));
+            let parsed = match known {
+                Some(parsed) => Arc::clone(parsed),
+                None => Arc::new(parse(declared)?),
+            };
+            let index = match declared.mode {
+                PolicyMode::Enforce => &mut compiled.enforced,
+                PolicyMode::LogOnly => &mut compiled.log_only,
+                PolicyMode::Unknown => return Err(unusable("its mode is not known".into())),
+            };
+            for rule in &parsed.rules {
+                index.add(rule).map_err(|e| unusable(e.to_string()))?;
+                let origin = (Arc::clone(declared), forbids(rule));
+                compiled.origin.insert(rule.id().clone(), origin);
+            }
+            compiled.parsed.insert(name.clone(), parsed);
+        }
+        Ok(compiled)
+    }
+
+    /// How many Cedar policies decide, and how many are only reported.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.enforced.len(), self.log_only.len())
+    }
+
+    /// What the policies say of `asked`.
+    pub(crate) fn ask(&self, authorizer: &Authorizer, asked: &Asked) -> PolicyAnswer {
+        let evaluate = |index: &ScopeIndex| {
+            let who = (&asked.principal, &asked.resource);
+            index.evaluate(authorizer, &asked.request, &asked.action, who, &asked.entities)
+        };
+        let verdict = evaluate(&self.enforced);
+        let (outcome, causes) = self.judge(&verdict);
+        let mut log_only = Vec::new();
+        if self.log_only.len() > 0 {
+            let said = evaluate(&self.log_only);
+            log_only.extend(self.rules(&said.forbids, CauseKind::Forbid, "would forbid it"));
+            log_only.extend(self.rules(&said.permits, CauseKind::Permit, "would permit it"));
+            log_only.extend(said.failures.iter().map(|f| self.failure(f)));
+        }
+        PolicyAnswer { outcome, causes, log_only }
+    }
+
+    fn judge(&self, verdict: &Verdict) -> (PolicyOutcome, Vec<Cause>) {
+        // A failed permit only permits nothing; a failed forbid might have been the one that counts.
+        let mut failed_forbids = verdict
+            .failures
+            .iter()
+            .filter(|f| self.origin.get(&f.policy).is_none_or(|(_, forbids)| *forbids))
+            .peekable();
+        if !verdict.forbids.is_empty() {
+            let causes = self.rules(&verdict.forbids, CauseKind::Forbid, "forbids it");
+            return (PolicyOutcome::Forbidden, causes.collect());
+        }
+        if failed_forbids.peek().is_some() {
+            let causes = failed_forbids.map(|f| self.failure(f)).collect();
+            return (PolicyOutcome::Failed, causes);
+        }
+        if verdict.permits.is_empty() {
+            let causes = verdict.failures.iter().map(|f| self.failure(f)).collect();
+            return (PolicyOutcome::NothingPermits, causes);
+        }
+        let causes = self.rules(&verdict.permits, CauseKind::Permit, "permits it");
+        (PolicyOutcome::Permitted, causes.collect())
+    }
+
+    /// The declared policies of `ids`, each once.
+    fn rules<'a>(
+        &'a self,
+        ids: &'a [PolicyId],
+        kind: CauseKind,
+        text: &'static str,
+    ) -> impl Iterator<Item = Cause> + 'a {
+        let mut declared: Vec<&Arc<Policy>> = ids.iter().filter_map(|id| Some(&self.origin.get(id)?.0)).collect();
+        declared.sort_by(|a, b| a.label.name.cmp(&b.label.name));
+        declared.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        declared.into_iter().map(move |policy| Cause::of(kind, &policy.label, text))
+    }
+
+    fn failure(&self, failure: &Failure) -> Cause {
+        match self.origin.get(&failure.policy) {
+            Some((policy, _)) => Cause::of(CauseKind::PolicyError, &policy.label, failure.message.clone()),
+            None => Cause::plain(CauseKind::PolicyError, failure.message.clone()),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Every reason with which this service refuses a call or denies a question, and its cure.
+
+use legate_rpc::Reason;
+use tonic::Code;
+
+/// Defines the reasons, and the list of all.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident, $code:ident, $meaning:literal, $cure:literal;)*) => {
+        $($(#[$doc])* pub(crate) static $name: Reason = Reason {
+            name: stringify!($name),
+            code: Code::$code,
+            meaning: $meaning,
+            cure: $cure,
+        };)*
+
+        /// Every reason that this service gives for a call that is refused or a question that is denied, beside
+        /// `AUDIT_UNAVAILABLE` and those of the caller's standing, which other crates own.
+        pub const REASONS: &[&Reason] = &[$(&$name),*];
+    };
+}
+
+reasons! {
+    /// A question cannot be read.
+    QUESTION_INVALID, InvalidArgument, "A field of the question is missing or breaks its grammar.", "Mend the field that the violation names.";
+    /// The caller may not ask about this resource type.
+    CALLER_MAY_NOT_ASK, PermissionDenied, "The enforcement point has no right to ask about this resource type.", "Add the type to the EnforcementPoint's resourceTypes, or ask from the right one.";
+    /// The caller may not name an agent without a token.
+    SUBJECT_NOT_PROVEN, PermissionDenied, "The enforcement point named an agent by its id and has no right to assert a subject.", "Pass the agent's access token, or declare mayAssertSubject for the EnforcementPoint.";
+    /// A policy forbids.
+    FORBIDDEN_BY_POLICY, PermissionDenied, "A Cedar policy of the agent's namespace forbids it.", "See the policy in the reasons; a forbid wins over every permit.";
+    /// The agent is suspended.
+    AGENT_SUSPENDED, PermissionDenied, "The agent is suspended.", "Resume it (legate agent resume) and let its runtime obtain new credentials.";
+    /// The agent is quarantined.
+    AGENT_QUARANTINED, PermissionDenied, "The agent is quarantined.", "Release it from quarantine and resume it.";
+    /// The agent's time is over.
+    AGENT_EXPIRED, PermissionDenied, "The agent's expiry has passed.", "Give it a later expireTime and resume it.";
+    /// The agent is retired.
+    AGENT_RETIRED, PermissionDenied, "The agent is retired; that is final.", "Register a new agent.";
+    /// The agent was never switched on.
+    AGENT_NOT_ACTIVE, PermissionDenied, "The agent is not ACTIVE yet.", "Approve and activate it.";
+    /// The token is of an earlier life.
+    TOKEN_OUTLIVED, PermissionDenied, "The token was issued before the agent's last change of state or before its cut-off.", "Let the agent obtain a new token.";
+    /// The certificate was revoked.
+    CREDENTIAL_REVOKED, PermissionDenied, "The certificate that the token is bound to was revoked.", "Enrol the runtime again.";
+    /// No such agent.
+    AGENT_UNKNOWN, PermissionDenied, "The caller's namespace has no agent of this id.", "Check the id (legate agent get); agents of other namespaces are not shown.";
+    /// The token is no good.
+    TOKEN_INVALID, PermissionDenied, "The token is malformed, of the wrong kind, or its signature does not hold.", "Let the agent obtain a token from credential-issuer and pass it unchanged.";
+    /// The token's time is over.
+    TOKEN_EXPIRED, PermissionDenied, "The token has expired or is not valid yet.", "Let the agent obtain a new token; check the clocks where that does not help.";
+    /// The token is for somebody else.
+    TOKEN_AUDIENCE, PermissionDenied, "The token's audience is none of the enforcement point's.", "Request the token for an audience that the EnforcementPoint declares.";
+    /// The token is not bound to who showed it.
+    TOKEN_BINDING, PermissionDenied, "The token is bound to another certificate than the presenter's, or to none.", "Pass SHA-256 of the certificate that the agent showed over mutual TLS as presenter_x5t_s256.";
+    /// The token is narrowed.
+    TOKEN_SCOPE, PermissionDenied, "The token is narrowed to other actions than the one asked about.", "Let the agent obtain a token whose scope has the action, or none.";
+    /// Nobody expects such a token.
+    AUDIENCE_UNKNOWN, PermissionDenied, "The audience is that of no enforcement point in the agent's namespace.", "Declare the audience at an EnforcementPoint, or request the token for one that is declared.";
+    /// Nothing grants.
+    NOT_PERMITTED, PermissionDenied, "Neither the agent's class nor a role binding gives it this action on this resource.", "Bind a role that has the permission.";
+    /// The binding is for other resources.
+    BINDING_NARROWED, PermissionDenied, "A role binding gives the action, on other resources only.", "See the binding in the reasons and widen its resources, or bind the role anew.";
+    /// The binding is for another time.
+    BINDING_OUTSIDE_WINDOW, PermissionDenied, "A role binding gives it, outside its window of time.", "See the binding in the reasons; renew its window.";
+    /// The ceiling cuts.
+    ABOVE_CEILING, PermissionDenied, "It is granted, and above the ceiling of the agent's class.", "Raise the ceiling of the class, or leave the grant out.";
+    /// No policy permits.
+    NO_POLICY_PERMITS, PermissionDenied, "It is granted, and no Cedar policy of the agent's namespace permits it.", "Write a policy that permits it; without policies nothing is permitted.";
+    /// The view is too old.
+    STALE, Unavailable, "The view of the registry is older than allowed.", "Try again; if it stays, look at the connection from policy-decision to the registry.";
+    /// The revision has not come.
+    REVISION_NOT_REACHED, Unavailable, "The wanted registry revision did not arrive within the deadline.", "Try again; check that the revision came from this registry.";
+    /// A policy failed.
+    POLICY_ERROR, FailedPrecondition, "A policy that could forbid failed, or a policy of the namespace cannot be compiled.", "See the policy in the reasons; state the attribute it needs, or guard it with `has`.";
+    /// Policies are being compiled.
+    POLICY_NOT_READY, Unavailable, "The newest policies of the namespace are still being compiled.", "Try again at once.";
+    /// The key is not known.
+    TOKEN_KEY_UNKNOWN, Unavailable, "The token names a key that is not known here.", "Try again with at_least_revision; if it stays, the token is not of this credential-issuer.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::answer::Why;
+
+    #[test]
+    fn every_denial_is_documented() {
+        for why in Why::ALL {
+            let mut known = REASONS.iter().chain(legate_outbox::REASONS);
+            assert!(known.any(|r| r.name == why.word()), "{why:?}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Who asks, and whether it may: the caller's own right comes before any word about an agent.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_ids::{Name, Principal};
+use legate_rpc::{Fault, Permit};
+use legate_view::{CALLER_UNKNOWN, EnforcementPoint, Snapshot};
+use tokio::time::Instant;
+
+use crate::convert::{Ask, Subject};
+use crate::error::{CALLER_MAY_NOT_ASK, SUBJECT_NOT_PROVEN};
+
+/// The caller, as its certificate names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(crate) spiffe_id: String,
+    pub(crate) kind: Kind,
+    pub(crate) trace_id: String,
+    pub(crate) span_id: String,
+    pub(crate) deadline: Instant,
+}
+
+/// What kind of caller it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Enforcer { namespace: Name, name: Name },
+    Operator,
+    Service,
+}
+
+/// What the caller may ask, at one revision.
+#[derive(Clone, Debug)]
+pub(crate) enum Right {
+    /// An enforcement point: about agents of its own namespace, and its resource types.
+    Point(Arc<EnforcementPoint>),
+    /// An operator: about every agent, on its own word.
+    Operator,
+}
+
+/// Left for the way back to the caller, whatever is waited for.
+const WAY_BACK: Duration = Duration::from_millis(50);
+
+impl Asker {
+    /// The caller of a permitted call.
+    pub(crate) fn of(permit: &Permit) -> Self {
+        let peer = permit.peer();
+        let kind = match &peer.principal {
+            Some(Principal::Enforcer { namespace, name }) => {
+                Kind::Enforcer { namespace: namespace.clone(), name: name.clone() }
+            }
+            Some(Principal::Operator(_)) => Kind::Operator,
+            // The access table lets nobody else in.
+            _ => Kind::Service,
+        };
+        Self {
+            spiffe_id: peer.id_text().to_owned(),
+            kind,
+            trace_id: permit.trace().trace_id.clone(),
+            span_id: permit.trace().span_id.clone(),
+            deadline: permit.deadline(),
+        }
+    }
+
+    /// How long something may be waited for, `most` at most.
+    pub(crate) fn patience(&self, most: Duration) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        left.saturating_sub(WAY_BACK).min(most)
+    }
+
+    /// The caller's right by what the registry holds.
+    pub(crate) fn right(&self, snapshot: &Snapshot) -> Result<Right, Fault> {
+        match &self.kind {
+            Kind::Enforcer { namespace, name } => snapshot
+                .enforcement_point(namespace.as_str(), name.as_str())
+                .map(|point| Right::Point(Arc::clone(point)))
+                .ok_or_else(|| {
+                    let text = format!("no enforcement point {namespace}/{name} is declared");
+                    Fault::refused(&CALLER_UNKNOWN, text)
+                }),
+            Kind::Operator => Ok(Right::Operator),
+            Kind::Service => Err(Fault::refused(&CALLER_UNKNOWN, "only enforcement points and operators ask")),
+        }
+    }
+}
+
+impl Right {
+    /// Whether it covers the question.
+    pub(crate) fn covers(&self, ask: &Ask) -> Result<(), Fault> {
+        let Self::Point(point) = self else {
+            return Ok(());
+        };
+        let kind = &ask.question.resource_type;
+        if !point.resource_types.contains(kind) {
+            let text = format!("{} may not ask about {kind}", point.label);
+            return Err(Fault::refused(&CALLER_MAY_NOT_ASK, text).with("resource_type", kind.as_str()));
+        }
+        if matches!(ask.subject, Subject::Asserted(_)) && !point.may_assert_subject {
+            let text = format!("{} may not name an agent without a token of it", point.label);
+            return Err(Fault::refused(&SUBJECT_NOT_PROVEN, text));
+        }
+        Ok(())
+    }
+
+    /// The namespace whose agents may be asked about; `None`: every one.
+    pub(crate) fn namespace(&self) -> Option<&Name> {
+        match self {
+            Self::Point(point) => Some(&point.label.namespace),
+            Self::Operator => None,
+        }
+    }
+
+    /// The audiences of tokens that are meant for the caller.
+    pub(crate) fn audiences(&self) -> &BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        match self {
+            Self::Point(point) => &point.audiences,
+            Self::Operator => &NONE,
+        }
+    }
+
+    /// Whether the record has to be on disk before the answer.
+    pub(crate) fn is_durable(&self, ask: &Ask) -> bool {
+        matches!(self, Self::Point(point) if point.is_durable(&ask.question.action))
+    }
+}

@@ -1,0 +1,147 @@
+//! A token's contents are agreed to: may this agent have a token for this audience, and for which actions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_clock::Timestamp;
+use legate_ids::{Action, AgentId, DecisionId};
+use legate_view::{Agent, Snapshot};
+use legate_wire::audit as wire;
+
+use super::asker::Asker;
+use super::evaluate::Desk;
+use super::record;
+use crate::domain::answer::{Answer, Cause, CauseKind, Why};
+use crate::domain::authority::may_do_somewhere;
+use crate::domain::standing;
+
+/// What credential-issuer asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Issuance {
+    pub(crate) agent: AgentId,
+    pub(crate) audience: String,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) at_least_revision: u64,
+}
+
+/// What the token may carry.
+#[derive(Clone, Debug)]
+pub(crate) struct Leave {
+    pub(crate) id: DecisionId,
+    pub(crate) answer: Answer,
+    pub(crate) message: String,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) revision: u64,
+}
+
+/// Says what the token may carry, recorded before it is said.
+pub(crate) async fn authorize_issuance(desk: &Desk, asker: &Asker, ask: &Issuance) -> Leave {
+    if ask.at_least_revision > 0 {
+        let patience = asker.patience(Duration::MAX);
+        let _ = desk.view.wait_for(ask.at_least_revision, patience).await;
+    }
+    let reading = desk.view.read();
+    let snapshot = &reading.snapshot;
+    let now = desk.clock.now();
+    let agent = snapshot.agent(&ask.agent).cloned();
+    let decided = match reading.fresh(desk.view.bound()) {
+        Err(stale) => Err((Why::Stale, Cause::plain(CauseKind::View, stale.to_string()))),
+        Ok(_) if snapshot.revision() < ask.at_least_revision => {
+            let text = format!("the view holds revision {}", snapshot.revision());
+            Err((Why::RevisionNotReached, Cause::plain(CauseKind::View, text)))
+        }
+        Ok(_) => agree(snapshot, agent.as_ref(), ask, now),
+    };
+    let (mut answer, mut actions) = match decided {
+        Ok((actions, cause)) => {
+            let answer = Answer { denied: None, causes: vec![cause], log_only: Vec::new(), until: None };
+            (answer, actions)
+        }
+        Err((why, cause)) => (Answer::deny(why, cause), Vec::new()),
+    };
+    let id = desk.decision_id(now);
+    let event = event(asker, ask, agent.as_deref(), (&id, &answer, &actions), snapshot.revision(), now);
+    if let Err(e) = desk.spool.write(vec![event], false).await {
+        answer = Answer::deny(Why::AuditUnavailable, Cause::plain(CauseKind::Audit, e.to_string()));
+    }
+    if let (None, Err(stale)) = (answer.denied, reading.fresh(desk.view.bound())) {
+        answer = Answer::deny(Why::Stale, Cause::plain(CauseKind::View, stale.to_string()));
+    }
+    if answer.denied.is_some() {
+        actions.clear();
+    }
+    desk.metrics.decided(answer.denied, answer.word());
+    let message = record::message(&answer);
+    Leave { id, answer, message, actions, revision: snapshot.revision() }
+}
+
+type Agreed = Result<(Vec<Action>, Cause), (Why, Cause)>;
+
+fn agree(snapshot: &Snapshot, agent: Option<&Arc<Agent>>, ask: &Issuance, now: Timestamp) -> Agreed {
+    let Some(agent) = agent else {
+        let cause = Cause::plain(CauseKind::AgentState, "no agent of this id is registered");
+        return Err((Why::AgentUnknown, cause));
+    };
+    if let Some(mut denied) = standing::judge(agent, now) {
+        let why = denied.denied.unwrap_or(Why::AgentNotActive);
+        return Err((why, denied.causes.remove(0)));
+    }
+    let expected = snapshot
+        .enforcement_points()
+        .filter(|point| point.label.namespace == agent.label.namespace)
+        .any(|point| point.audiences.contains(&ask.audience));
+    if !expected {
+        let cause = Cause::plain(CauseKind::Token, "no enforcement point of the namespace has this audience");
+        return Err((Why::AudienceUnknown, cause));
+    }
+    let may = |action: &&Action| may_do_somewhere(snapshot, agent, action, now);
+    let actions: Vec<Action> = ask.actions.iter().filter(may).cloned().collect();
+    let state = |text| Cause::of(CauseKind::AgentState, &agent.label, text);
+    if actions.is_empty() && !ask.actions.is_empty() {
+        return Err((Why::NotPermitted, state("the agent may do none of the actions to anything")));
+    }
+    Ok((actions, state("the agent is ACTIVE")))
+}
+
+fn event(
+    asker: &Asker,
+    ask: &Issuance,
+    agent: Option<&Agent>,
+    (id, answer, actions): (&DecisionId, &Answer, &[Action]),
+    revision: u64,
+    now: Timestamp,
+) -> wire::AuditEvent {
+    let allowed = answer.denied.is_none();
+    let join = |actions: &[Action]| {
+        let texts: Vec<&str> = actions.iter().map(Action::as_str).collect();
+        record::cut(texts.join(" "))
+    };
+    wire::AuditEvent {
+        time: Some(now.into()),
+        r#type: "issuance.decided".to_owned(),
+        namespace: agent.map_or_else(String::new, |a| a.label.namespace.to_string()),
+        actor: asker.spiffe_id.clone(),
+        agent_id: ask.agent.to_string(),
+        acting_mode: wire::ActingMode::Autonomous.into(),
+        outcome: if allowed { wire::Outcome::Success } else { wire::Outcome::Denied }.into(),
+        reason_code: answer.word().to_owned(),
+        reason: record::message(answer),
+        decision: Some(wire::EventDecision {
+            decision_id: id.to_string(),
+            allowed,
+            denial: answer.denied.map_or_else(String::new, |why| why.kind().word().to_owned()),
+            determining: answer.causes.iter().map(Cause::line).collect(),
+            log_only: Vec::new(),
+        }),
+        revision,
+        trace_id: asker.trace_id.clone(),
+        span_id: asker.span_id.clone(),
+        details: [
+            ("audience".to_owned(), record::cut(ask.audience.clone())),
+            ("asked_actions".to_owned(), join(&ask.actions)),
+            ("granted_actions".to_owned(), join(actions)),
+        ]
+        .into(),
+        ..wire::AuditEvent::default()
+    }
+}

@@ -1,0 +1,264 @@
+//! A question is answered: who asks, about whom, by what authority, recorded before it is said.
+//!
+//! Nothing here waits for the network. What is waited for is bounded: a revision and the compiling of policies by the
+//! caller's deadline, the record by 500 ms. Every wait that ends without result ends in a denial.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_clock::{Clock, Timestamp};
+use legate_ids::{DecisionId, Name};
+use legate_rpc::Fault;
+use legate_view::{Agent, Reading, ViewHandle};
+
+use super::asker::{Asker, Right};
+use super::record;
+use super::subject::{Known, Tokens};
+use crate::convert::Ask;
+use crate::domain::answer::{Answer, Cause, CauseKind, Why};
+use crate::domain::authority::Bench;
+use crate::domain::policies::Compiled;
+use crate::metrics::Metrics;
+use crate::store::library::Library;
+use crate::store::spool::Spool;
+
+/// The longest that a check waits for policies that are being compiled.
+const COMPILE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Everything that answering needs.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) view: ViewHandle,
+    pub(crate) library: Arc<Library>,
+    pub(crate) bench: Bench,
+    pub(crate) tokens: Tokens,
+    pub(crate) spool: Spool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    /// For how long an ALLOW may be used again; zero: not at all.
+    pub(crate) answer_ttl: Duration,
+}
+
+/// An answer with everything that is said and recorded about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Spoken {
+    pub(crate) id: DecisionId,
+    pub(crate) answer: Answer,
+    /// The answer in a sentence.
+    pub(crate) message: String,
+    pub(crate) at: Timestamp,
+    pub(crate) agent: Option<Arc<Agent>>,
+    pub(crate) known: Known,
+    pub(crate) revision: u64,
+    pub(crate) view_age: Option<Duration>,
+    pub(crate) valid_until: Option<Timestamp>,
+}
+
+/// Policies that are not compiled yet.
+struct NotReady;
+
+/// What may be used for a namespace, as far as it is known.
+enum Policies {
+    None,
+    Ready(Arc<Compiled>),
+    Unusable(Answer),
+}
+
+impl Desk {
+    /// An id that names one answer.
+    pub(crate) fn decision_id(&self, at: Timestamp) -> DecisionId {
+        let millis = u64::try_from(at.micros() / 1_000).unwrap_or(0);
+        DecisionId::from_parts(millis, rand::random())
+    }
+
+    fn policies(&self, reading: &Reading, namespace: &Name) -> Result<Policies, NotReady> {
+        let Some(declared) = reading.snapshot.policies(namespace.as_str()) else {
+            return Ok(Policies::None);
+        };
+        match self.library.find(namespace, declared) {
+            Some(Ok(compiled)) => Ok(Policies::Ready(compiled)),
+            Some(Err(e)) => {
+                let cause = Cause::plain(CauseKind::PolicyError, e.to_string());
+                Ok(Policies::Unusable(Answer::deny(Why::PolicyError, cause)))
+            }
+            None => Err(NotReady),
+        }
+    }
+}
+
+/// Answers `asks` at one revision, in their order.
+///
+/// # Errors
+/// A refusal of the whole call when the caller may not ask one of them.
+pub(crate) async fn evaluate(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result<Vec<Spoken>, Fault> {
+    let wanted = asks.iter().map(|ask| ask.at_least_revision).max().unwrap_or(0);
+    if wanted > 0 {
+        // What comes of it shows in the reading below.
+        let _ = desk.view.wait_for(wanted, asker.patience(Duration::MAX)).await;
+    }
+    let (reading, right, mut all) = match decide(desk, asker, asks).await {
+        Ok(decided) => decided,
+        Err(fault) => {
+            record::refusal(desk, asker, asks, &fault).await;
+            return Err(fault);
+        }
+    };
+    let durable = right.is_some_and(|right| asks.iter().any(|ask| right.is_durable(ask)));
+    let events = asks.iter().zip(&all).map(|(ask, spoken)| record::decision(asker, ask, spoken));
+    if let Err(e) = desk.spool.write(events.collect(), durable).await {
+        for spoken in &mut all {
+            let cause = Cause::plain(CauseKind::Audit, e.to_string());
+            spoken.replace(Answer::deny(Why::AuditUnavailable, cause));
+        }
+    }
+    withdraw_stale(desk, asker, asks, &reading, &mut all).await;
+    for spoken in &all {
+        desk.metrics.decided(spoken.answer.denied, spoken.answer.word());
+    }
+    Ok(all)
+}
+
+impl Spoken {
+    /// Puts a denial in place of what was decided.
+    fn replace(&mut self, answer: Answer) {
+        self.message = record::message(&answer);
+        self.answer = answer;
+        self.valid_until = None;
+    }
+}
+
+/// Decides all at one reading of the view; starts anew with a newer one while policies are being compiled.
+async fn decide(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result<(Reading, Option<Right>, Vec<Spoken>), Fault> {
+    let reading = desk.view.read();
+    if let Some((right, all)) = decide_at(desk, asker, asks, &reading, false)? {
+        return Ok((reading, right, all));
+    }
+    let give_up = tokio::time::Instant::now() + asker.patience(COMPILE_PATIENCE);
+    // Taken before the look, so that nothing that comes after it is missed.
+    let mut filled = desk.library.filled();
+    loop {
+        filled.mark_unchanged();
+        let reading = desk.view.read();
+        let is_late = tokio::time::Instant::now() >= give_up;
+        if let Some((right, all)) = decide_at(desk, asker, asks, &reading, is_late)? {
+            return Ok((reading, right, all));
+        }
+        let _ = tokio::time::timeout_at(give_up, filled.changed()).await;
+    }
+}
+
+/// Decides all at `reading`; `None` when policies are missing and it is not too late to wait for them.
+#[allow(clippy::type_complexity, reason = "read in one place")]
+fn decide_at(
+    desk: &Desk,
+    asker: &Asker,
+    asks: &[Ask],
+    reading: &Reading,
+    is_late: bool,
+) -> Result<Option<(Option<Right>, Vec<Spoken>)>, Fault> {
+    // By an old view nobody's right is known; every answer is STALE then.
+    let right = match reading.fresh(desk.view.bound()) {
+        Ok(_) => Some(asker.right(&reading.snapshot)?),
+        Err(_) => None,
+    };
+    if let Some(right) = &right {
+        asks.iter().try_for_each(|ask| right.covers(ask))?;
+    }
+    let mut all = Vec::with_capacity(asks.len());
+    for ask in asks {
+        match one(desk, right.as_ref(), ask, reading) {
+            Ok(spoken) => all.push(spoken),
+            Err(NotReady) if !is_late => return Ok(None),
+            Err(NotReady) => {
+                let cause = Cause::plain(CauseKind::View, "the newest policies are still being compiled");
+                let answer = Answer::deny(Why::PolicyNotReady, cause);
+                all.push(speak(desk, reading, answer, Known::default(), None));
+            }
+        }
+    }
+    Ok(Some((right, all)))
+}
+
+/// Answers one question at one reading.
+fn one(desk: &Desk, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Result<Spoken, NotReady> {
+    let say = |answer, known, agent| Ok(speak(desk, reading, answer, known, agent));
+    let bound = ask.max_staleness.unwrap_or(Duration::MAX);
+    let (right, _) = match (right, reading.fresh(bound)) {
+        (Some(right), Ok(age)) => (right, age),
+        (_, Err(stale)) => {
+            return say(stale_answer(&stale), Known::default(), None);
+        }
+        (None, Ok(_)) => {
+            // It was stale when the caller's right was looked for.
+            let stale = legate_view::Stale { age: reading.age(), bound: desk.view.bound() };
+            return say(stale_answer(&stale), Known::default(), None);
+        }
+    };
+    let snapshot = &reading.snapshot;
+    if snapshot.revision() < ask.at_least_revision {
+        let text = format!("revision {} was asked for, the view holds {}", ask.at_least_revision, snapshot.revision());
+        let cause = Cause::plain(CauseKind::View, text);
+        return say(Answer::deny(Why::RevisionNotReached, cause), Known::default(), None);
+    }
+    let now = desk.clock.now();
+    let (agent, known) = match desk.tokens.subject(snapshot, right, ask, now) {
+        Ok(found) => found,
+        Err((denied, known)) => return say(*denied, known, None),
+    };
+    let so_far = desk.bench.before_policies(snapshot, &agent, &ask.question, now);
+    if so_far.denied.is_some() {
+        return say(so_far, known, Some(agent));
+    }
+    let policies = desk.policies(reading, &agent.label.namespace)?;
+    let compiled = match &policies {
+        Policies::Ready(compiled) => Some(&**compiled),
+        Policies::None => None,
+        Policies::Unusable(denied) => return say(denied.clone(), known, Some(agent)),
+    };
+    let answer = desk.bench.with_policies(snapshot, &agent, &ask.question, compiled, now, so_far);
+    say(answer, known, Some(agent))
+}
+
+fn stale_answer(stale: &legate_view::Stale) -> Answer {
+    Answer::deny(Why::Stale, Cause::plain(CauseKind::View, stale.to_string()))
+}
+
+fn speak(desk: &Desk, reading: &Reading, answer: Answer, known: Known, agent: Option<Arc<Agent>>) -> Spoken {
+    let at = desk.clock.now();
+    let view_age = reading.age();
+    // Used again it must not outlive what this view could vouch for, nor the token, nor any window that made it.
+    let vouched = view_age.map_or(Duration::ZERO, |age| desk.view.bound().saturating_sub(age));
+    let ttl = desk.answer_ttl.min(vouched);
+    let reusable = answer.denied.is_none() && !ttl.is_zero();
+    let ends = [Some(at.plus(ttl)), answer.until, known.expires];
+    let valid_until = ends.into_iter().flatten().min().filter(|_| reusable);
+    Spoken {
+        id: desk.decision_id(at),
+        message: record::message(&answer),
+        answer,
+        at,
+        agent,
+        known,
+        revision: reading.snapshot.revision(),
+        view_age,
+        valid_until,
+    }
+}
+
+/// The process may have been stopped, or the disk slow, since the decision: an ALLOW that is old by now is not said.
+async fn withdraw_stale(desk: &Desk, asker: &Asker, asks: &[Ask], reading: &Reading, all: &mut [Spoken]) {
+    let mut withdrawn = Vec::new();
+    for (ask, spoken) in asks.iter().zip(all.iter_mut()) {
+        if spoken.answer.denied.is_some() {
+            continue;
+        }
+        if let Err(stale) = reading.fresh(ask.max_staleness.unwrap_or(Duration::MAX)) {
+            spoken.replace(stale_answer(&stale));
+            withdrawn.push(record::withdrawal(asker, ask, spoken));
+        }
+    }
+    if !withdrawn.is_empty() {
+        // The denial is said in any case; that the record of an ALLOW stands uncorrected would be the lesser harm.
+        let _ = desk.spool.write(withdrawn, false).await;
+    }
+}

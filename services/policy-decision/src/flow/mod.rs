@@ -1,0 +1,17 @@
+//! The journeys: a question is answered, a token's contents are agreed to.
+
+mod asker;
+mod authorize_issuance;
+mod evaluate;
+mod record;
+mod subject;
+
+pub(crate) use asker::Asker;
+#[cfg(test)]
+pub(crate) use asker::Kind;
+pub(crate) use authorize_issuance::{Issuance, Leave, authorize_issuance};
+pub(crate) use evaluate::{Desk, Spoken, evaluate};
+pub(crate) use subject::Tokens;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! A decision as the audit log keeps it.
+
+use std::collections::BTreeMap;
+
+use legate_rpc::Fault;
+use legate_wire::audit as wire;
+
+use super::asker::{Asker, Kind};
+use super::evaluate::{Desk, Spoken};
+use crate::convert::{Ask, Subject};
+use crate::domain::answer::{Answer, Cause};
+use crate::domain::question::Value;
+
+/// The longest text of an event, in bytes.
+const MAX_TEXT: usize = 4096;
+
+/// Cuts a text to what an event may hold, at a character.
+pub(crate) fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+fn stated(ask: &Ask, name: &str) -> String {
+    match ask.question.attributes.0.get(name) {
+        Some(Value::Text(text)) => cut(text.clone()),
+        _ => String::new(),
+    }
+}
+
+fn lines(causes: &[Cause]) -> Vec<String> {
+    // An event is bounded; a decision by more than this many policies says so in its text.
+    causes.iter().take(64).map(|cause| cut(cause.line())).collect()
+}
+
+/// An event of this service about `asker`'s question; the emitter and the event's id are put in by the spool.
+fn event(asker: &Asker, ask: &Ask, kind: &str) -> wire::AuditEvent {
+    let mut details = BTreeMap::new();
+    let subject = match &ask.subject {
+        Subject::Token(_) => "token",
+        Subject::Asserted(_) => "asserted",
+    };
+    details.insert("subject_proof".to_owned(), subject.to_owned());
+    wire::AuditEvent {
+        r#type: kind.to_owned(),
+        actor: asker.spiffe_id.clone(),
+        namespace: match &asker.kind {
+            Kind::Enforcer { namespace, .. } => namespace.to_string(),
+            _ => String::new(),
+        },
+        acting_mode: wire::ActingMode::Autonomous.into(),
+        action: ask.question.action.to_string(),
+        resource: Some(wire::EventResource {
+            r#type: ask.question.resource_type.to_string(),
+            id: ask.question.resource_id.to_string(),
+            data_classification: stated(ask, "data_classification"),
+            region: stated(ask, "region"),
+        }),
+        correlation_id: ask.correlation_id.clone(),
+        trace_id: asker.trace_id.clone(),
+        span_id: asker.span_id.clone(),
+        details,
+        ..wire::AuditEvent::default()
+    }
+}
+
+/// The record of an answer.
+pub(crate) fn decision(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::AuditEvent {
+    let answer = &spoken.answer;
+    let mut event = event(asker, ask, "decision.made");
+    event.time = Some(spoken.at.into());
+    if let Some(agent) = &spoken.agent {
+        event.namespace = agent.label.namespace.to_string();
+        event.agent_id = agent.id.to_string();
+    } else if let Subject::Asserted(id) = &ask.subject {
+        event.agent_id = id.to_string();
+    }
+    event.instance_id.clone_from(&spoken.known.instance);
+    event.outcome = match answer.denied {
+        None => wire::Outcome::Success.into(),
+        Some(_) => wire::Outcome::Denied.into(),
+    };
+    event.reason_code = answer.word().to_owned();
+    event.reason.clone_from(&spoken.message);
+    event.revision = spoken.revision;
+    event.decision = Some(wire::EventDecision {
+        decision_id: spoken.id.to_string(),
+        allowed: answer.denied.is_none(),
+        denial: answer.denied.map_or_else(String::new, |why| why.kind().word().to_owned()),
+        determining: lines(&answer.causes),
+        log_only: lines(&answer.log_only),
+    });
+    if !spoken.known.token_id.is_empty() {
+        event.details.insert("token_id".to_owned(), cut(spoken.known.token_id.clone()));
+    }
+    if let Some(age) = spoken.view_age {
+        event.details.insert("view_age_ms".to_owned(), age.as_millis().to_string());
+    }
+    event
+}
+
+/// The record that an ALLOW which is already recorded was not said.
+pub(crate) fn withdrawal(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::AuditEvent {
+    let mut event = decision(asker, ask, spoken);
+    event.r#type = "decision.withdrawn".to_owned();
+    event
+}
+
+/// Records that a call was refused, where that can be done; the refusal does not depend on it.
+pub(crate) async fn refusal(desk: &Desk, asker: &Asker, asks: &[Ask], fault: &Fault) {
+    let Some(ask) = asks.first() else { return };
+    let mut event = event(asker, ask, "decision.refused");
+    event.time = Some(desk.clock.now().into());
+    event.outcome = wire::Outcome::Denied.into();
+    event.reason_code = fault.reason().to_owned();
+    event.reason = cut(fault.to_string());
+    event.revision = desk.view.current().revision();
+    event.details.insert("questions".to_owned(), asks.len().to_string());
+    let _ = desk.spool.write(vec![event], false).await;
+}
+
+/// An answer in a sentence, for people.
+pub(crate) fn message(answer: &Answer) -> String {
+    let causes: Vec<String> = answer
+        .causes
+        .iter()
+        .map(|c| match c.name.as_str() {
+            "" => c.text.clone(),
+            name => format!("{name}@{}: {}", c.version, c.text),
+        })
+        .collect();
+    let causes = causes.join("; ");
+    cut(match answer.denied {
+        None => format!("allowed: {causes}"),
+        Some(_) if causes.is_empty() => "denied: nothing gives it".to_owned(),
+        Some(_) => format!("denied: {causes}"),
+    })
+}

@@ -1,0 +1,24 @@
+//! The journeys, and everything that has to be denied on the way.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod audit;
+mod authority;
+mod caller;
+mod issuance;
+mod policies;
+mod tokens;
+mod view;
+
+use crate::testing::{Stage, enforcer};
+
+#[tokio::test]
+async fn an_agent_may_what_it_was_given_and_the_answer_says_why() {
+    let stage = Stage::set().await;
+    let spoken = stage.ask(&enforcer("invoices"), stage.good()).await;
+    assert_eq!(spoken.answer.word(), "ALLOWED", "{}", spoken.message);
+    let lines: Vec<_> = spoken.answer.causes.iter().map(crate::domain::answer::Cause::line).collect();
+    assert_eq!(lines, ["binding:payments/reads-apollo@1", "policy:payments/production@1"]);
+    assert_eq!(spoken.revision, 1);
+    assert_eq!(spoken.view_age, Some(std::time::Duration::ZERO));
+    assert!(spoken.valid_until.is_some_and(|until| until > spoken.at));
+}

@@ -1,0 +1,88 @@
+//! The caller's own right to ask.
+
+use legate_ids::Name;
+use legate_wire::registry as wire;
+
+use super::super::asker::Kind;
+use super::super::evaluate::evaluate;
+use crate::testing::*;
+
+async fn refusal(stage: &Stage, asker: &crate::flow::Asker, ask: crate::convert::Ask) -> &'static str {
+    evaluate(&stage.desk, asker, &[ask]).await.unwrap_err().reason()
+}
+
+#[tokio::test]
+async fn asks_only_about_its_own_resource_types() {
+    let stage = Stage::set().await;
+    let word = refusal(&stage, &enforcer("invoices"), stage.good().kind("Ledger")).await;
+    assert_eq!(word, "CALLER_MAY_NOT_ASK");
+    let mut stage = stage;
+    stage.change(vec![(point("invoices", |p| p.resource_types.clear()), false)]).await;
+    assert_eq!(refusal(&stage, &enforcer("invoices"), stage.good()).await, "CALLER_MAY_NOT_ASK");
+}
+
+#[tokio::test]
+async fn names_an_agent_without_a_token_only_with_the_right_to() {
+    let stage = Stage::set().await;
+    let word = refusal(&stage, &enforcer("invoices"), stage.asserted(agent_id(1))).await;
+    assert_eq!(word, "SUBJECT_NOT_PROVEN");
+    let spoken = stage.ask(&enforcer("trusted"), stage.asserted(agent_id(1))).await;
+    assert_eq!(spoken.answer.word(), "ALLOWED");
+    let spoken = stage.ask(&operator(), stage.asserted(agent_id(1))).await;
+    assert_eq!(spoken.answer.word(), "ALLOWED");
+    let said = stage.paper.events();
+    let event = said.last().unwrap();
+    assert_eq!(event.actor, "spiffe://example.org/legate/operator/alice");
+    assert_eq!(event.details["subject_proof"], "asserted");
+}
+
+#[tokio::test]
+async fn has_to_be_declared() {
+    let mut stage = Stage::set().await;
+    assert_eq!(refusal(&stage, &enforcer("nobody"), stage.good()).await, "CALLER_UNKNOWN");
+    stage.change(vec![(point("invoices", |_| ()), true)]).await;
+    assert_eq!(refusal(&stage, &enforcer("invoices"), stage.good()).await, "CALLER_UNKNOWN");
+    let mut service = operator();
+    service.kind = Kind::Service;
+    assert_eq!(refusal(&stage, &service, stage.good()).await, "CALLER_UNKNOWN");
+}
+
+#[tokio::test]
+async fn never_sees_an_agent_of_another_namespace() {
+    let mut stage = Stage::set().await;
+    let mut foreign = point("trusted", |p| p.may_assert_subject = true);
+    if let Some(wire::declaration::Object::EnforcementPoint(p)) = &mut foreign.object {
+        p.metadata.as_mut().unwrap().namespace = "sales".into();
+    }
+    stage.change(vec![(foreign, false)]).await;
+    let mut asker = enforcer("trusted");
+    asker.kind = Kind::Enforcer { namespace: Name::parse("sales").unwrap(), name: Name::parse("trusted").unwrap() };
+    for ask in [stage.asserted(agent_id(1)), stage.good()] {
+        let spoken = stage.ask(&asker, ask).await;
+        assert_eq!(spoken.answer.word(), "AGENT_UNKNOWN");
+        assert!(spoken.agent.is_none());
+        assert!(!spoken.message.contains("payments"), "{}", spoken.message);
+    }
+}
+
+#[tokio::test]
+async fn one_forbidden_element_forbids_only_itself_and_one_refused_refuses_all() {
+    let stage = Stage::set().await;
+    let sealed = || stage.good().attribute("sealed", crate::domain::question::Value::Bool(true));
+    let asks = [stage.good(), sealed(), stage.good().action("invoice:delete"), stage.good()];
+    let all = evaluate(&stage.desk, &enforcer("invoices"), &asks).await.unwrap();
+    let words: Vec<_> = all.iter().map(|s| s.answer.word()).collect();
+    assert_eq!(words, ["ALLOWED", "FORBIDDEN_BY_POLICY", "NOT_PERMITTED", "ALLOWED"]);
+    assert!(all.windows(2).all(|pair| pair[0].id != pair[1].id));
+
+    let before = stage.paper.events().len();
+    let asks = [stage.good(), stage.good().kind("Ledger")];
+    let fault = evaluate(&stage.desk, &enforcer("invoices"), &asks).await.unwrap_err();
+    assert_eq!(fault.reason(), "CALLER_MAY_NOT_ASK");
+    let said = stage.paper.events();
+    assert_eq!(said.len(), before + 1, "only the refusal is recorded, no decision was made");
+    assert_eq!(
+        (said[before].r#type.as_str(), said[before].reason_code.as_str()),
+        ("decision.refused", "CALLER_MAY_NOT_ASK")
+    );
+}

@@ -1,0 +1,149 @@
+//! Cedar: what permits, what forbids, and what fails.
+
+use legate_wire::registry::PolicyMode::{Enforce, LogOnly};
+
+use crate::domain::answer::{CauseKind, Denial};
+use crate::domain::question::Value;
+use crate::testing::*;
+
+#[tokio::test]
+async fn a_forbid_wins_and_is_named_alone() {
+    let stage = Stage::set().await;
+    let spoken = stage.ask(&enforcer("invoices"), stage.good().attribute("sealed", Value::Bool(true))).await;
+    assert_eq!(spoken.answer.word(), "FORBIDDEN_BY_POLICY");
+    assert_eq!(spoken.answer.denied.unwrap().kind(), Denial::Forbidden);
+    let causes: Vec<_> = spoken.answer.causes.iter().map(|c| (c.kind, c.name.as_str(), c.version)).collect();
+    assert_eq!(causes, [(CauseKind::Forbid, "payments/sealed", 1)]);
+    assert_eq!(spoken.valid_until, None);
+}
+
+#[tokio::test]
+async fn without_policies_nothing_is_permitted() {
+    let mut stage = Stage::set().await;
+    stage.change(vec![(policy("production", Enforce, ""), true)]).await;
+    assert_eq!(stage.word(stage.good()).await, "NO_POLICY_PERMITS", "only the forbid is left");
+    stage.change(vec![(policy("sealed", Enforce, ""), true)]).await;
+    assert_eq!(stage.word(stage.good()).await, "NO_POLICY_PERMITS", "none is left");
+}
+
+#[tokio::test]
+async fn a_forbid_that_fails_denies() {
+    let mut stage = Stage::set().await;
+    // Fails where the attribute is missing; plain Cedar would skip it and allow.
+    stage
+        .change(vec![(
+            policy("amount", Enforce, "forbid(principal, action, resource) when { resource.amount > 100 };"),
+            false,
+        )])
+        .await;
+    let spoken = stage.ask(&enforcer("invoices"), stage.good()).await;
+    assert_eq!(spoken.answer.word(), "POLICY_ERROR");
+    assert_eq!(spoken.answer.denied.unwrap().kind(), Denial::Undecided);
+    assert_eq!(spoken.answer.causes[0].name, "payments/amount");
+    for (amount, word) in [(100, "ALLOWED"), (101, "FORBIDDEN_BY_POLICY")] {
+        assert_eq!(stage.word(stage.good().attribute("amount", Value::Long(amount))).await, word);
+    }
+    // Of the wrong type it fails as well.
+    assert_eq!(stage.word(stage.good().attribute("amount", Value::Text("1".into()))).await, "POLICY_ERROR");
+}
+
+#[tokio::test]
+async fn a_permit_that_fails_permits_nothing_and_harms_nothing() {
+    let mut stage = Stage::set().await;
+    let failing = policy("odd", Enforce, "permit(principal, action, resource) when { context.nonsense };");
+    stage.change(vec![(failing, false)]).await;
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+    stage.change(vec![(policy("production", Enforce, ""), true)]).await;
+    assert_eq!(stage.word(stage.good()).await, "NO_POLICY_PERMITS");
+}
+
+#[tokio::test]
+async fn one_policy_that_cannot_be_read_makes_its_namespace_undecidable() {
+    let mut stage = Stage::set().await;
+    for broken in ["forbid(principal, action, resource", "", "permit(principal == ?principal, action, resource);"] {
+        stage.change(vec![(policy("broken", Enforce, broken), false)]).await;
+        // The set before would have allowed: it is not used in its stead.
+        let spoken = stage.ask(&enforcer("invoices"), stage.good()).await;
+        assert_eq!(spoken.answer.word(), "POLICY_ERROR", "{broken}");
+        // What needs no policy is still said.
+        assert_eq!(stage.word(stage.good().action("invoice:delete")).await, "NOT_PERMITTED");
+    }
+    stage.change(vec![(policy("broken", Enforce, ""), true)]).await;
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+}
+
+#[tokio::test]
+async fn log_only_decides_nothing_and_is_reported() {
+    let mut stage = Stage::set().await;
+    stage
+        .change(vec![
+            (policy("trial", LogOnly, "forbid(principal, action, resource);"), false),
+            (policy("trial-fails", LogOnly, "forbid(principal, action, resource) when { context.nonsense };"), false),
+        ])
+        .await;
+    let spoken = stage.ask(&enforcer("invoices"), stage.good()).await;
+    assert_eq!(spoken.answer.word(), "ALLOWED");
+    let said: Vec<_> = spoken.answer.log_only.iter().map(|c| (c.kind, c.name.as_str())).collect();
+    assert_eq!(said, [(CauseKind::Forbid, "payments/trial"), (CauseKind::PolicyError, "payments/trial-fails")]);
+    // A permit in LOG_ONLY permits nothing either.
+    stage
+        .change(vec![
+            (policy("production", Enforce, ""), true),
+            (policy("trial", LogOnly, "permit(principal, action, resource);"), false),
+        ])
+        .await;
+    assert_eq!(stage.word(stage.good()).await, "NO_POLICY_PERMITS");
+}
+
+#[tokio::test]
+async fn policies_see_the_agent_its_class_its_roles_and_the_context() {
+    let mut stage = Stage::set().await;
+    stage.change(vec![(policy("production", Enforce, ""), true)]).await;
+    let mut good = stage.good();
+    good.question.context.insert("tags".into(), Value::Set(vec![Value::Text("x".into())]));
+    for condition in [
+        format!("principal == Agent::\"{}\"", agent_id(1)),
+        "principal in AgentClass::\"invoice-worker\"".into(),
+        "principal in Role::\"invoice-reader\"".into(),
+        "principal.name == \"invoice-bot-1\" && principal.namespace == \"payments\"".into(),
+        "principal.class == \"invoice-worker\" && principal.owners.contains(\"user:ada\")".into(),
+        "!(principal has risk_tier)".into(),
+        "action == Action::\"invoice:read\"".into(),
+        "resource == Invoice::\"apollo/1001\"".into(),
+        "context.tags.contains(\"x\")".into(),
+    ] {
+        let text = format!("permit(principal, action, resource) when {{ {condition} }};");
+        stage.change(vec![(policy("only", Enforce, &text), false)]).await;
+        let mut again = stage.good();
+        again.question.context.clone_from(&good.question.context);
+        assert_eq!(stage.word(again).await, "ALLOWED", "{condition}");
+    }
+    let elsewhere = "permit(principal in Role::\"other\", action, resource);";
+    stage.change(vec![(policy("only", Enforce, elsewhere), false)]).await;
+    assert_eq!(stage.word(stage.good()).await, "NO_POLICY_PERMITS");
+}
+
+#[tokio::test]
+async fn a_role_is_seen_only_while_its_binding_holds() {
+    let mut stage = Stage::set().await;
+    let over = Some(prost_types::Timestamp { seconds: NOW - 1, nanos: 0 });
+    stage
+        .change(vec![
+            (binding(|b| b.not_after = over), false),
+            (policy("production", Enforce, "permit(principal in Role::\"invoice-reader\", action, resource);"), false),
+        ])
+        .await;
+    // Of the class, so it is granted without the binding.
+    assert_eq!(stage.word(stage.good().action("invoice:list")).await, "NO_POLICY_PERMITS");
+}
+
+#[tokio::test]
+async fn policies_of_another_namespace_decide_nothing_here() {
+    let mut stage = Stage::set().await;
+    let mut foreign = policy("all", Enforce, "forbid(principal, action, resource);");
+    if let Some(legate_wire::registry::declaration::Object::Policy(p)) = &mut foreign.object {
+        p.metadata.as_mut().unwrap().namespace = "sales".into();
+    }
+    stage.change(vec![(foreign, false)]).await;
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+}

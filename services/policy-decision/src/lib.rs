@@ -1,0 +1,172 @@
+//! policy-decision: may this agent do this to that, now, and why.
+//!
+//! It keeps a view of the registry and a compiled set of each namespace's policies in memory, so that the path of a
+//! check makes no network call. The one thing that it writes is the spool of decision records.
+
+mod access;
+mod api;
+mod config;
+mod convert;
+mod domain;
+mod error;
+mod flow;
+mod metrics;
+mod store;
+#[cfg(test)]
+mod testing;
+mod watchman;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_boot::{Checks, Context, Probes, Running, StartError};
+use legate_ids::SpiffeId;
+use legate_mtls::{Expect, Identity, Listener, Trust};
+use legate_outbox::{Collector, Pace, Shipper};
+use legate_rpc::{Client, Dial};
+use legate_view::{OnStale, View, ViewHandle, ViewStanding};
+use legate_wire::policy::decision_service_server::DecisionServiceServer;
+use legate_wire::policy::issuance_service_server::IssuanceServiceServer;
+
+pub use access::ACCESS;
+pub use config::{BadConfig, Config, DecisionConfig, SpoolConfig};
+pub use error::REASONS;
+
+use crate::flow::{Desk, Tokens};
+use crate::store::library::Library;
+use crate::store::spool::{Disk, Spool, SpoolSource, Terms};
+
+/// The service's name, as everywhere.
+pub const NAME: &str = "policy-decision";
+
+/// The largest message in and out.
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// What is left in the spool at the end is shipped for so long; the rest waits for the next start.
+const LAST_SHIPMENT: Duration = Duration::from_secs(3);
+
+/// Raises the service. It serves at once, and denies with `STALE` until it has heard the registry.
+///
+/// # Errors
+/// When the configuration is out of range, a file cannot be read, the spool cannot be opened or an address is taken.
+pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
+    config.check().map_err(|e| StartError::new("the configuration is refused", e))?;
+    let (identity, trust) = config.tls.open()?;
+    let emitter = identity.spiffe_id().ok_or_else(|| StartError::new("tls.cert", "the certificate names nobody"))?;
+    let (disk, spool) = open_spool(&config, &ctx, &emitter).await?;
+    let dial = |endpoint: &str, whom| dial(endpoint, whom, &identity, &trust, &ctx);
+
+    let mut options = legate_view::Options::new(Arc::clone(&ctx.clock));
+    options.bound = config.decision.staleness();
+    let view = View::follow(dial(&config.registry, "registry")?, options);
+    let library = Arc::new(Library::new());
+    let compiling = tokio::spawn(Arc::clone(&library).keep(view.clone()));
+    let collector = Collector::new(dial(&config.audit_collector, "audit-collector")?);
+    let shipper = ship(disk, collector, &ctx);
+
+    let desk = Arc::new(Desk {
+        view: view.clone(),
+        library,
+        bench: domain::authority::Bench::new(),
+        tokens: Tokens::new(config.decision.remembered_tokens),
+        spool,
+        clock: Arc::clone(&ctx.clock),
+        metrics: metrics::Metrics::default(),
+        answer_ttl: config.decision.reuse(),
+    });
+    ctx.metrics.register(|registry| desk.metrics.register(registry));
+
+    let limits = legate_mtls::Limits::default();
+    let listener = Listener::bind(config.listen, identity, trust, Arc::clone(&ctx.clock), limits).await?;
+    let standing = ViewStanding::new(view, OnStale::Judge);
+    let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
+    let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
+    let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
+    let probes = probes(&config, &ctx, &desk).await?;
+
+    Ok(Running::new(serving).with_probes(probes).on_stop(async move {
+        desk.spool.close().await;
+        shipper.stop(LAST_SHIPMENT).await;
+        for task in [compiling, cutting, watching] {
+            task.abort();
+        }
+    }))
+}
+
+fn dial(
+    endpoint: &str,
+    whom: &'static str,
+    identity: &Identity,
+    trust: &Trust,
+    ctx: &Context,
+) -> Result<Client, StartError> {
+    Ok(legate_rpc::dial(Dial {
+        endpoint: endpoint.to_owned(),
+        identity: identity.clone(),
+        trust: trust.clone(),
+        expect: Expect::Service(whom),
+        timeout: Duration::from_secs(5),
+        clock: Arc::clone(&ctx.clock),
+    })?)
+}
+
+async fn open_spool(config: &Config, ctx: &Context, emitter: &SpiffeId) -> Result<(Arc<Disk>, Spool), StartError> {
+    let dir = config.spool.dir.clone();
+    let refused = |e: legate_journal::JournalError| StartError::new("the spool cannot be opened", e);
+    let opened = tokio::task::spawn_blocking(move || Disk::open(&dir)).await;
+    let (disk, before) = opened.map_err(|e| StartError::new("the spool cannot be opened", e))?.map_err(refused)?;
+    let disk = Arc::new(disk);
+    if !before.is_clean && !before.epoch.is_empty() {
+        tracing::warn!(
+            epoch = before.epoch,
+            last_seq = before.last_seq,
+            torn_bytes = before.torn_bytes,
+            "the last run did not end in peace"
+        );
+    }
+    let terms =
+        Terms { emitter: emitter.to_string(), max_bytes: config.spool.max_bytes, clock: Arc::clone(&ctx.clock) };
+    let spool = Spool::open(Arc::clone(&disk) as _, &before, terms).await;
+    Ok((disk, spool.map_err(|e| StartError::new("the spool takes no record", e))?))
+}
+
+fn ship(disk: Arc<Disk>, collector: Collector, ctx: &Context) -> Shipper {
+    let shipped = legate_outbox::Metrics::default();
+    ctx.metrics.register(|registry| shipped.register(registry));
+    legate_outbox::ship(SpoolSource::new(disk), collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
+}
+
+fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_rpc::Service {
+    let api = api::Api(Arc::clone(desk));
+    let decisions = DecisionServiceServer::new(api.clone())
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let issuance = IssuanceServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE);
+    legate_rpc::Service {
+        name: NAME,
+        access: ACCESS,
+        routes: tonic::service::Routes::new(decisions).add_service(issuance),
+        standing: Arc::new(standing.clone()),
+        clock: Arc::clone(&ctx.clock),
+        limits: legate_rpc::Limits::default(),
+        metrics: Arc::clone(&ctx.metrics),
+    }
+}
+
+async fn probes(config: &Config, ctx: &Context, desk: &Arc<Desk>) -> Result<Option<Probes>, StartError> {
+    let Some(addr) = config.probes else {
+        return Ok(None);
+    };
+    let view: ViewHandle = desk.view.clone();
+    let for_spool = Arc::clone(desk);
+    let checks = Checks::new()
+        .with("view", move || {
+            let fresh = view.fresh(view.bound()).map(|_| ()).map_err(|e| e.to_string());
+            async move { fresh }
+        })
+        .with("spool", move || {
+            let found = watchman::spool_check(&for_spool);
+            async move { found }
+        });
+    Ok(Some(Probes::start(addr, Arc::clone(&ctx.metrics), checks).await?))
+}

@@ -1,0 +1,81 @@
+//! What is counted of decisions.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+
+use crate::domain::answer::Why;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Decision {
+    denial: &'static str,
+    reason: &'static str,
+}
+
+/// Counters and gauges of this service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    decisions: Family<Decision, Counter>,
+    pub(crate) view_age: Gauge<f64, AtomicU64>,
+    pub(crate) view_revision: Gauge,
+    pub(crate) view_downgrades: Gauge,
+    pub(crate) view_refused: Gauge,
+    pub(crate) unusable_namespaces: Gauge,
+    pub(crate) proved_tokens: Gauge,
+    pub(crate) spool_bytes: Gauge,
+    pub(crate) spool_is_broken: Gauge,
+}
+
+impl Metrics {
+    /// Adds them to a registry, as `legate_...`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("decisions", "Answers by denial and reason", self.decisions.clone());
+        registry.register_with_unit(
+            "view_age",
+            "Age of the view of the registry",
+            Unit::Seconds,
+            self.view_age.clone(),
+        );
+        registry.register("view_revision", "Registry revision that the view holds", self.view_revision.clone());
+        registry.register(
+            "view_downgrades",
+            "Times the registry presented a lower revision than already seen",
+            self.view_downgrades.clone(),
+        );
+        registry.register(
+            "view_refused",
+            "Streams of the registry that were given up for what they carried",
+            self.view_refused.clone(),
+        );
+        registry.register(
+            "policy_unusable_namespaces",
+            "Namespaces whose policies cannot be used",
+            self.unusable_namespaces.clone(),
+        );
+        registry.register(
+            "policy_proved_tokens",
+            "Tokens whose signature check is remembered",
+            self.proved_tokens.clone(),
+        );
+        registry.register_with_unit(
+            "spool_size",
+            "Decision records that wait for audit-collector",
+            Unit::Bytes,
+            self.spool_bytes.clone(),
+        );
+        registry.register(
+            "spool_broken",
+            "1 when the spool's disk failed and every check is denied",
+            self.spool_is_broken.clone(),
+        );
+    }
+
+    /// Counts an answer.
+    pub(crate) fn decided(&self, denied: Option<Why>, reason: &'static str) {
+        let denial = denied.map_or("", |why| why.kind().word());
+        self.decisions.get_or_create(&Decision { denial, reason }).inc();
+    }
+}

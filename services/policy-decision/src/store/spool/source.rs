@@ -1,0 +1,92 @@
+//! The spool as a source for the shipper: oldest epoch first, each under its own name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use legate_outbox::{Batch, Source, SourceError};
+use parking_lot::Mutex;
+
+use super::disk::Disk;
+
+/// What was offered last, to know where an acknowledged number stands.
+#[derive(Debug, Default)]
+struct Offered {
+    epoch: String,
+    first_seq: u64,
+    /// The place of the first record that is not acknowledged.
+    place: u64,
+    sizes: Vec<u64>,
+}
+
+/// Ships what the spool keeps. After a start everything kept is offered again: the collector knows what it has.
+#[derive(Debug)]
+pub(crate) struct SpoolSource {
+    disk: Arc<Disk>,
+    offered: Mutex<Offered>,
+}
+
+impl SpoolSource {
+    pub(crate) fn new(disk: Arc<Disk>) -> Self {
+        let offered = Offered { place: disk.first(), ..Offered::default() };
+        Self { disk, offered: Mutex::new(offered) }
+    }
+}
+
+impl Source for SpoolSource {
+    async fn next_batch(&self, max_events: usize, max_bytes: usize) -> Result<Option<Batch>, SourceError> {
+        let place = self.offered.lock().place;
+        let disk = Arc::clone(&self.disk);
+        let read = tokio::task::spawn_blocking(move || disk.read(place, max_events, max_bytes));
+        let kept = read.await.map_err(|e| SourceError(e.to_string()))?.map_err(SourceError)?;
+        let Some(first) = kept.first() else {
+            return Ok(None);
+        };
+        let (epoch, first_seq, oldest) = (first.epoch.clone(), first.seq, first.time);
+        if let Some((odd, _)) = kept.iter().zip(first_seq..).find(|(k, seq)| k.seq != *seq) {
+            return Err(SourceError(format!("record {} of the spool is out of order", odd.place)));
+        }
+        let mut offered = self.offered.lock();
+        offered.epoch.clone_from(&epoch);
+        offered.first_seq = first_seq;
+        offered.place = first.place;
+        offered.sizes = kept.iter().map(|k| k.bytes.len() as u64).collect();
+        Ok(Some(Batch {
+            epoch,
+            first_seq,
+            oldest,
+            waiting: self.disk.end().saturating_sub(first.place),
+            events: kept.into_iter().map(|k| Bytes::from(k.bytes)).collect(),
+        }))
+    }
+
+    async fn acked(&self, epoch: &str, seq: u64) -> Result<(), SourceError> {
+        let (place, bytes) = {
+            let mut offered = self.offered.lock();
+            if offered.epoch != epoch || seq < offered.first_seq {
+                return Ok(());
+            }
+            // The collector may know more of the epoch than was offered now; what was offered is what is let go.
+            let count = usize::try_from(seq - offered.first_seq + 1).unwrap_or(usize::MAX);
+            let count = count.min(offered.sizes.len());
+            let bytes: u64 = offered.sizes.drain(..count).sum();
+            offered.place += count as u64;
+            offered.first_seq += count as u64;
+            (offered.place, bytes)
+        };
+        let disk = Arc::clone(&self.disk);
+        let dropped = tokio::task::spawn_blocking(move || disk.acked(place, bytes));
+        dropped.await.map_err(|e| SourceError(e.to_string()))?.map_err(SourceError)
+    }
+
+    async fn changed(&self) {
+        let mut grown = self.disk.grown();
+        grown.mark_unchanged();
+        if self.offered.lock().place < self.disk.end() {
+            return;
+        }
+        // What was written is on disk, and can be shipped, a moment later.
+        let _ = tokio::time::timeout(Duration::from_secs(1), grown.changed()).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+}

@@ -1,0 +1,162 @@
+//! The spool on a real disk: epochs, ends in peace and otherwise, shipping, acknowledgement.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use futures_util::FutureExt;
+use legate_clock::SystemClock;
+use legate_outbox::{Batch, Source};
+
+use super::*;
+
+fn terms(max_bytes: u64) -> Terms {
+    Terms { emitter: "spiffe://example.org/legate/policy-decision".into(), max_bytes, clock: SystemClock::shared() }
+}
+
+async fn open(dir: &Path) -> (Arc<Disk>, Spool, Before) {
+    let (disk, before) = Disk::open(dir).unwrap();
+    let disk = Arc::new(disk);
+    let spool = Spool::open(Arc::clone(&disk) as Arc<dyn Paper>, &before, terms(1 << 30)).await.unwrap();
+    (disk, spool, before)
+}
+
+fn event(n: usize) -> AuditEvent {
+    AuditEvent { r#type: "decision.made".into(), reason: format!("{n}"), ..AuditEvent::default() }
+}
+
+/// Everything that the source offers, acknowledged batch by batch.
+async fn drain(source: &SpoolSource, most: usize) -> Vec<Batch> {
+    let mut all = Vec::new();
+    while let Some(batch) = source.next_batch(most, 1 << 20).await.unwrap() {
+        source.acked(&batch.epoch, batch.last_seq()).await.unwrap();
+        all.push(batch);
+    }
+    all
+}
+
+fn decode(batch: &Batch) -> Vec<AuditEvent> {
+    batch.events.iter().map(|e| AuditEvent::decode(e.as_ref()).unwrap()).collect()
+}
+
+/// Waits until everything written can be shipped.
+async fn on_disk(disk: &Disk) {
+    disk.sync().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_peaceful_end_is_told_to_the_next_epoch_and_the_rest_is_shipped_under_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, spool, before) = open(dir.path()).await;
+    assert_eq!(before, Before::default());
+    spool.write((0..3).map(event).collect(), false).await.unwrap();
+    spool.close().await;
+    drop((disk, spool));
+
+    let (disk, spool, before) = open(dir.path()).await;
+    assert_eq!((before.last_seq, before.is_clean, before.torn_bytes), (5, true, 0));
+    spool.write(vec![event(3)], true).await.unwrap();
+    let batches = drain(&SpoolSource::new(Arc::clone(&disk)), 100).await;
+    assert_eq!(batches.len(), 2, "one epoch a batch");
+    assert_eq!((batches[0].epoch.clone(), batches[0].first_seq, batches[0].events.len()), (before.epoch.clone(), 1, 5));
+    assert_eq!((batches[1].first_seq, batches[1].events.len()), (1, 2));
+    assert_ne!(batches[1].epoch, before.epoch);
+    let opened = &decode(&batches[1])[0];
+    assert_eq!(opened.r#type, "spool.opened");
+    assert_eq!(opened.details["previous_epoch"], before.epoch);
+    assert_eq!(opened.details["previous_last_seq"], "5");
+    assert_eq!(opened.details["previous_ended_clean"], "true");
+    assert_eq!(disk.waiting_bytes(), 0);
+}
+
+#[tokio::test]
+async fn an_end_without_peace_loses_nothing_that_was_written_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, spool, _) = open(dir.path()).await;
+    spool.write((0..3).map(event).collect(), false).await.unwrap();
+    drop((disk, spool));
+    let (disk, _spool, before) = open(dir.path()).await;
+    assert_eq!((before.last_seq, before.is_clean), (4, false));
+    on_disk(&disk).await;
+    let batches = drain(&SpoolSource::new(disk), 100).await;
+    assert_eq!(decode(&batches[1])[0].details["previous_ended_clean"], "false");
+}
+
+#[tokio::test]
+async fn many_callers_at_once_are_numbered_without_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, spool, _) = open(dir.path()).await;
+    let spool = Arc::new(spool);
+    let callers: Vec<_> = (0..200)
+        .map(|n| {
+            let spool = Arc::clone(&spool);
+            tokio::spawn(async move { spool.write(vec![event(n), event(n)], n % 16 == 0).await })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    on_disk(&disk).await;
+    let batches = drain(&SpoolSource::new(disk), 64).await;
+    let events: Vec<_> = batches.iter().flat_map(decode).collect();
+    let numbers: Vec<_> = events.iter().map(|e| e.emitter.as_ref().unwrap().seq).collect();
+    assert_eq!(numbers, (1..=401).collect::<Vec<_>>());
+    // The two records of one caller stand side by side.
+    assert!(events[1..].chunks(2).all(|pair| pair[0].reason == pair[1].reason));
+    assert_eq!(batches.iter().map(|b| b.events.len()).max(), Some(64));
+}
+
+#[tokio::test]
+async fn what_is_not_acknowledged_is_offered_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, spool, _) = open(dir.path()).await;
+    spool.write((0..9).map(event).collect(), true).await.unwrap();
+    let source = SpoolSource::new(Arc::clone(&disk));
+    let full = disk.waiting_bytes();
+    let first = source.next_batch(4, 1 << 20).await.unwrap().unwrap();
+    assert_eq!((first.first_seq, first.events.len(), first.waiting), (1, 4, 10));
+    // The answer was lost: the same again.
+    let again = source.next_batch(4, 1 << 20).await.unwrap().unwrap();
+    assert_eq!(again.events, first.events);
+    // Half of it was taken.
+    source.acked(&first.epoch, 2).await.unwrap();
+    let rest = source.next_batch(100, 1 << 20).await.unwrap().unwrap();
+    assert_eq!((rest.first_seq, rest.events.len()), (3, 8));
+    assert!(disk.waiting_bytes() < full);
+    // Another epoch's number, an old number and one too far let nothing else go.
+    source.acked("other", 9).await.unwrap();
+    source.acked(&rest.epoch, 1).await.unwrap();
+    let same = source.next_batch(100, 1 << 20).await.unwrap().unwrap();
+    assert_eq!(same.first_seq, 3);
+    source.acked(&rest.epoch, 1_000).await.unwrap();
+    assert!(source.next_batch(100, 1 << 20).await.unwrap().is_none());
+    assert_eq!(disk.waiting_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_left_leaves_no_record() {
+    let paper = crate::testing::TestPaper::new();
+    let spool = Spool::open(Arc::clone(&paper) as Arc<dyn Paper>, &Before::default(), terms(1 << 20)).await.unwrap();
+    let mut leaving = Box::pin(spool.write(vec![event(1)], false));
+    // Queued, and dropped before the writer ran.
+    assert!(leaving.as_mut().now_or_never().is_none());
+    drop(leaving);
+    spool.write(vec![event(2)], false).await.unwrap();
+    let reasons: Vec<_> = paper.events().into_iter().map(|e| e.reason).collect();
+    assert_eq!(reasons, ["", "2"]);
+}
+
+#[tokio::test]
+async fn a_full_spool_refuses_until_the_collector_took_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, before) = Disk::open(dir.path()).unwrap();
+    let disk = Arc::new(disk);
+    let spool = Spool::open(Arc::clone(&disk) as Arc<dyn Paper>, &before, terms(2_000)).await.unwrap();
+    let mut written = 0;
+    while spool.write(vec![event(written)], true).await.is_ok() {
+        written += 1;
+        assert!(written < 100);
+    }
+    assert_eq!(spool.write(vec![event(0)], false).await, Err(NotRecorded::Full));
+    drain(&SpoolSource::new(disk), 100).await;
+    assert_eq!(spool.write(vec![event(0)], false).await, Ok(()));
+}

@@ -1,0 +1,442 @@
+//! A registry and a collector played by the test, the certificates of everybody, and the service between them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_boot::config::{Telemetry, Tls};
+use legate_boot::{Context, Running, StartError};
+use legate_clock::{Clock, SystemClock};
+use legate_ids::{AgentId, Name, SpiffeId, TrustDomain};
+use legate_mtls::pki::{Ca, Leaf, write_private, write_public};
+use legate_mtls::{Expect, Identity, Listener, Trust};
+use legate_policy_decision::{Config, DecisionConfig, SpoolConfig, start};
+use legate_rpc::{AlwaysGood, Caller, Client, Dial, Limits, Metrics, Rule, Service, Serving};
+use legate_token::{Claims, EcSigner, P256Signer, Scope};
+use legate_wire::audit::ingest_service_server::{IngestService, IngestServiceServer};
+use legate_wire::audit::{AppendEventsRequest, AppendEventsResponse, AuditEvent};
+use legate_wire::policy as wire;
+use legate_wire::policy::decision_service_client::DecisionServiceClient;
+use legate_wire::policy::issuance_service_client::IssuanceServiceClient;
+use legate_wire::registry as reg;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::feed_service_server::{FeedService, FeedServiceServer};
+use legate_wire::registry::watch_request::Ask;
+use legate_wire::registry::watch_response::News;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+pub(crate) const AUDIENCE: &str = "https://invoices.example.com";
+const ISSUER: &str = "https://issuer.example.com";
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+type Outgoing = mpsc::UnboundedSender<Result<reg::WatchResponse, Status>>;
+
+/// What the played registry holds, and who watches it.
+#[derive(Debug, Default)]
+struct Book {
+    revision: u64,
+    objects: BTreeMap<String, reg::Declaration>,
+    watchers: Vec<Outgoing>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct PlayedRegistry(Arc<Mutex<Book>>);
+
+fn told(news: News) -> Result<reg::WatchResponse, Status> {
+    Ok(reg::WatchResponse { news: Some(news) })
+}
+
+#[tonic::async_trait]
+impl FeedService for PlayedRegistry {
+    type WatchStream = Pin<Box<dyn futures_util::Stream<Item = Result<reg::WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<reg::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let mut asks = request.into_inner();
+        let (news, stream) = mpsc::unbounded_channel();
+        let book = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            while let Ok(Some(asked)) = asks.message().await {
+                let mut book = book.lock();
+                let revision = book.revision;
+                let answer = match asked.ask {
+                    Some(Ask::Start(_)) => {
+                        book.watchers.push(news.clone());
+                        let objects = book.objects.values().cloned().collect();
+                        News::Snapshot(reg::SnapshotPart { revision, objects, first: true, last: true })
+                    }
+                    Some(Ask::Ping(ping)) => News::Pong(reg::WatchPong { nonce: ping.nonce, revision }),
+                    None => return,
+                };
+                if news.send(told(answer)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(stream))))
+    }
+}
+
+impl PlayedRegistry {
+    fn put(&self, key: &str, object: Object, revoked: bool) -> u64 {
+        let declaration = reg::Declaration { object: Some(object) };
+        let mut book = self.0.lock();
+        book.revision += 1;
+        if revoked {
+            book.objects.remove(key);
+        } else {
+            book.objects.insert(key.to_owned(), declaration.clone());
+        }
+        let change = reg::Change { object: Some(declaration), revoked };
+        let changes = reg::RevisionChanges { revision: book.revision, changes: vec![change] };
+        book.watchers.retain(|w| w.send(told(News::Changes(changes.clone()))).is_ok());
+        book.revision
+    }
+}
+
+#[derive(Clone, Debug)]
+struct PlayedCollector(Arc<watch::Sender<Vec<AuditEvent>>>);
+
+#[tonic::async_trait]
+impl IngestService for PlayedCollector {
+    async fn append_events(
+        &self,
+        request: Request<AppendEventsRequest>,
+    ) -> Result<Response<AppendEventsResponse>, Status> {
+        let request = request.into_inner();
+        let events = request.events.iter().map(|e| AuditEvent::decode(e.as_ref()).unwrap());
+        let mut appended = 0;
+        let mut acked_seq = 0;
+        self.0.send_modify(|all| {
+            for event in events {
+                acked_seq = event.emitter.as_ref().unwrap().seq;
+                if !all.iter().any(|known| known.emitter == event.emitter) {
+                    all.push(event);
+                    appended += 1;
+                }
+            }
+        });
+        Ok(Response::new(AppendEventsResponse { acked_seq, first_leaf_index: None, appended }))
+    }
+}
+
+/// Everything around the service.
+pub(crate) struct House {
+    dir: tempfile::TempDir,
+    domain: TrustDomain,
+    services: Ca,
+    workloads: Ca,
+    clock: Arc<dyn Clock>,
+    registry: PlayedRegistry,
+    events: Arc<watch::Sender<Vec<AuditEvent>>>,
+    registry_at: Serving,
+    collector_at: Serving,
+    signer: P256Signer,
+}
+
+/// The word of an answer.
+pub(crate) async fn word(client: &mut DecisionServiceClient<Client>, question: wire::EvaluateRequest) -> String {
+    client.evaluate(question).await.unwrap().into_inner().reason_code
+}
+
+fn metadata(name: &str) -> Option<reg::Metadata> {
+    Some(reg::Metadata {
+        name: name.into(),
+        namespace: "payments".into(),
+        id: format!("obj_{name}"),
+        version: 1,
+        ..reg::Metadata::default()
+    })
+}
+
+fn permission(action: &str, id: &str) -> reg::Permission {
+    let resource = reg::ResourceSelector { r#type: "Invoice".into(), id: id.into(), attributes: BTreeMap::new() };
+    reg::Permission { action: action.into(), resource: Some(resource) }
+}
+
+fn the_agent() -> AgentId {
+    AgentId::from_parts(1, [1; 10])
+}
+
+fn agent_object(state: reg::AgentState) -> Object {
+    let mut metadata = metadata("invoice-bot").unwrap();
+    metadata.id = the_agent().to_string();
+    Object::Agent(reg::Agent {
+        metadata: Some(metadata),
+        spec: Some(reg::AgentSpec { agent_class: "worker".into(), ..reg::AgentSpec::default() }),
+        status: Some(reg::AgentStatus { state: state.into(), lifecycle_version: 1, ..reg::AgentStatus::default() }),
+    })
+}
+
+fn point_object(name: &str) -> Object {
+    let spec = reg::EnforcementPointSpec {
+        resource_types: vec!["Invoice".into()],
+        audiences: vec![AUDIENCE.into()],
+        ..reg::EnforcementPointSpec::default()
+    };
+    Object::EnforcementPoint(reg::EnforcementPoint {
+        metadata: metadata(name),
+        spec: Some(spec),
+        spiffe_id: String::new(),
+    })
+}
+
+async fn play(
+    house: &(TrustDomain, &Ca, &Ca, Arc<dyn Clock>),
+    name: &'static str,
+    access: &'static [Rule],
+    routes: tonic::service::Routes,
+) -> Serving {
+    let (domain, services, workloads, clock) = house;
+    let id = SpiffeId::service(domain, &Name::parse(name).unwrap());
+    let identity = identity(services, &id, clock);
+    let trust = Trust::from_pem(domain.clone(), services.cert_pem(), Some(workloads.cert_pem())).unwrap();
+    let anywhere = "127.0.0.1:0".parse().unwrap();
+    let listener =
+        Listener::bind(anywhere, identity, trust, Arc::clone(clock), legate_mtls::Limits::default()).await.unwrap();
+    let service = Service {
+        name,
+        access,
+        routes,
+        standing: Arc::new(AlwaysGood),
+        clock: Arc::clone(clock),
+        limits: Limits::default(),
+        metrics: Arc::new(Metrics::new()),
+    };
+    legate_rpc::serve(service, listener).await.unwrap()
+}
+
+fn identity(ca: &Ca, id: &SpiffeId, clock: &Arc<dyn Clock>) -> Identity {
+    let leaf = Leaf { spiffe_id: id, dns: &[], ips: &[], ttl: DAY };
+    let issued = ca.issue(&leaf, clock.now()).unwrap();
+    Identity::from_pem(&issued.cert_pem, &issued.key_pem).unwrap()
+}
+
+const FEED: &[Rule] =
+    &[Rule { method: "/legate.registry.v1.FeedService/Watch", callers: &[Caller::Service("policy-decision")] }];
+const INGEST: &[Rule] =
+    &[Rule { method: "/legate.audit.v1.IngestService/AppendEvents", callers: &[Caller::Service("policy-decision")] }];
+
+impl House {
+    /// Raises registry and collector, and declares the main job.
+    pub(crate) async fn build() -> Self {
+        let clock = SystemClock::shared();
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let services = Ca::generate("services", clock.now(), DAY).unwrap();
+        let workloads = Ca::generate("workloads", clock.now(), DAY).unwrap();
+        let registry = PlayedRegistry::default();
+        let events = Arc::new(watch::Sender::new(Vec::new()));
+        let base = (domain.clone(), &services, &workloads, Arc::clone(&clock));
+        let feed = tonic::service::Routes::new(FeedServiceServer::new(registry.clone()));
+        let registry_at = play(&base, "registry", FEED, feed).await;
+        let ingest = tonic::service::Routes::new(IngestServiceServer::new(PlayedCollector(Arc::clone(&events))));
+        let collector_at = play(&base, "audit-collector", INGEST, ingest).await;
+        let house = Self {
+            dir: tempfile::tempdir().unwrap(),
+            signer: P256Signer::from_scalar(&[1; 32]).unwrap(),
+            domain,
+            services,
+            workloads,
+            clock,
+            registry,
+            events,
+            registry_at,
+            collector_at,
+        };
+        house.declare();
+        house
+    }
+
+    fn declare(&self) {
+        let put = |key: &str, object| self.registry.put(key, object, false);
+        let class = reg::AgentClassSpec { ceiling: vec![permission("*", "*")], ..reg::AgentClassSpec::default() };
+        put("class", Object::AgentClass(reg::AgentClass { metadata: metadata("worker"), spec: Some(class) }));
+        let role = reg::RoleSpec { permissions: vec![permission("invoice:read", "*")], ..reg::RoleSpec::default() };
+        put("role", Object::Role(reg::Role { metadata: metadata("reader"), spec: Some(role) }));
+        let binding = reg::RoleBindingSpec {
+            role: "reader".into(),
+            agents: vec!["invoice-bot".into()],
+            resources: permission("x", "apollo/*").resource.into_iter().collect(),
+            ..reg::RoleBindingSpec::default()
+        };
+        put("binding", Object::RoleBinding(reg::RoleBinding { metadata: metadata("reads"), spec: Some(binding) }));
+        let policy = reg::PolicySpec {
+            cedar: "permit(principal, action, resource);".into(),
+            mode: reg::PolicyMode::Enforce.into(),
+            ..reg::PolicySpec::default()
+        };
+        put("policy", Object::Policy(reg::Policy { metadata: metadata("all"), spec: Some(policy) }));
+        put("agent", agent_object(reg::AgentState::Active));
+        put("point", point_object("invoices"));
+        let key = reg::SigningKeySpec {
+            kid: self.signer.public_key().kid().to_string(),
+            issuer: ISSUER.into(),
+            jwk: self.signer.public_key().to_jwk(),
+            r#use: reg::SigningKeyUse::AccessToken.into(),
+            ..reg::SigningKeySpec::default()
+        };
+        put("key", Object::SigningKey(reg::SigningKey { metadata: metadata("key"), spec: Some(key) }));
+    }
+
+    pub(crate) fn suspend(&self) -> u64 {
+        self.registry.put("agent", agent_object(reg::AgentState::Suspended), false)
+    }
+
+    pub(crate) fn take_back_point(&self, name: &str) {
+        self.registry.put("point", point_object(name), true);
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let id = SpiffeId::service(&self.domain, &Name::parse("policy-decision").unwrap());
+        let leaf = Leaf { spiffe_id: &id, dns: &[], ips: &[], ttl: DAY };
+        let issued = self.services.issue(&leaf, self.clock.now()).unwrap();
+        write_public(&self.file("tls.pem"), &issued.cert_pem).unwrap();
+        write_private(&self.file("tls.key"), &issued.key_pem).unwrap();
+        write_public(&self.file("ca.pem"), self.services.cert_pem()).unwrap();
+        write_public(&self.file("workloads.pem"), self.workloads.cert_pem()).unwrap();
+        Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            probes: Some("127.0.0.1:0".parse().unwrap()),
+            registry: format!("https://{}", self.registry_at.addr()),
+            audit_collector: format!("https://{}", self.collector_at.addr()),
+            tls: Tls {
+                trust_domain: self.domain.to_string(),
+                cert: self.file("tls.pem"),
+                key: self.file("tls.key"),
+                services_ca: self.file("ca.pem"),
+                workloads_ca: Some(self.file("workloads.pem")),
+            },
+            spool: SpoolConfig { dir: self.file("spool"), max_bytes: 64 << 20 },
+            decision: DecisionConfig::default(),
+            telemetry: Telemetry::default(),
+        }
+    }
+
+    pub(crate) async fn raise(&self) -> Running {
+        self.raise_with(self.config()).await
+    }
+
+    pub(crate) async fn raise_with(&self, config: Config) -> Running {
+        self.try_raise(config).await.unwrap()
+    }
+
+    pub(crate) async fn try_raise(&self, config: Config) -> Result<Running, StartError> {
+        start(config, Context::new()).await
+    }
+
+    pub(crate) fn enforcer(&self, name: &str) -> Identity {
+        let (ns, name) = (Name::parse("payments").unwrap(), Name::parse(name).unwrap());
+        identity(&self.workloads, &SpiffeId::enforcer(&self.domain, &ns, &name), &self.clock)
+    }
+
+    pub(crate) fn agent(&self) -> Identity {
+        let ns = Name::parse("payments").unwrap();
+        identity(&self.workloads, &SpiffeId::agent(&self.domain, &ns, &the_agent()), &self.clock)
+    }
+
+    pub(crate) fn agent_id(&self) -> String {
+        the_agent().to_string()
+    }
+
+    pub(crate) fn service(&self, name: &str) -> Identity {
+        identity(&self.services, &SpiffeId::service(&self.domain, &Name::parse(name).unwrap()), &self.clock)
+    }
+
+    pub(crate) fn operator(&self) -> Identity {
+        identity(&self.services, &SpiffeId::operator(&self.domain, &Name::parse("alice").unwrap()), &self.clock)
+    }
+
+    fn dial(&self, running: &Running, who: &Identity) -> Client {
+        legate_rpc::dial(Dial {
+            endpoint: format!("https://{}", running.addr()),
+            identity: who.clone(),
+            trust: Trust::from_pem(self.domain.clone(), self.services.cert_pem(), None).unwrap(),
+            expect: Expect::Service("policy-decision"),
+            timeout: Duration::from_secs(5),
+            clock: Arc::clone(&self.clock),
+        })
+        .unwrap()
+    }
+
+    pub(crate) fn decisions(&self, running: &Running, who: &Identity) -> DecisionServiceClient<Client> {
+        DecisionServiceClient::new(self.dial(running, who))
+    }
+
+    pub(crate) fn issuance(&self, running: &Running, who: &Identity) -> IssuanceServiceClient<Client> {
+        IssuanceServiceClient::new(self.dial(running, who))
+    }
+
+    /// A question with a good token about the invoice `id`.
+    pub(crate) fn question(&self, id: &str) -> wire::EvaluateRequest {
+        let secs = u64::try_from(self.clock.now().secs()).unwrap();
+        let claims = Claims {
+            issuer: ISSUER.into(),
+            audience: AUDIENCE.into(),
+            subject: format!("spiffe://example.org/ns/payments/agent/{}", the_agent()),
+            issued_at: secs,
+            expires_at: secs + 300,
+            token_id: "0123456789abcdef".into(),
+            scope: Scope::All,
+            lifecycle_version: 1,
+            namespace: Name::parse("payments").unwrap(),
+            agent: the_agent(),
+            instance: None,
+            grant: None,
+            actors: vec![],
+            certificate: [7; 32],
+        };
+        let token = legate_token::mint(&claims, &self.signer).unwrap();
+        wire::EvaluateRequest {
+            subject: Some(wire::Subject {
+                agent: Some(wire::subject::Agent::AccessToken(token)),
+                presenter_x5t_s256: vec![7; 32],
+            }),
+            action: "invoice:read".into(),
+            resource: Some(wire::Resource { r#type: "Invoice".into(), id: id.into(), attributes: None }),
+            ..wire::EvaluateRequest::default()
+        }
+    }
+
+    /// Asks for the last declared revision, which is waited for, until the view is fresh as well.
+    pub(crate) async fn until_fresh(&self, backend: &mut DecisionServiceClient<Client>) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut question = self.question("apollo/1");
+            question.at_least_revision = self.registry.0.lock().revision;
+            let answer = word(backend, question).await;
+            match answer.as_str() {
+                "STALE" | "REVISION_NOT_REACHED" => assert!(tokio::time::Instant::now() < deadline, "{answer}"),
+                _ => return,
+            }
+        }
+    }
+
+    /// The collected events, once `enough` of them came.
+    pub(crate) async fn collected(&self, enough: impl Fn(&[AuditEvent]) -> bool) -> Vec<AuditEvent> {
+        let mut events = self.events.subscribe();
+        let came = events.wait_for(|all| enough(all));
+        let all = tokio::time::timeout(Duration::from_secs(20), came).await.unwrap().unwrap();
+        all.clone()
+    }
+
+    /// Waits for what happens without a word.
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(tokio::time::Instant::now() < deadline, "{what}");
+            tokio::task::yield_now().await;
+        }
+    }
+}
