@@ -1,0 +1,108 @@
+//! The configuration file of audit-collector.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use legate_boot::config::{Telemetry, Tls};
+use serde::Deserialize;
+
+/// What audit-collector is told. Unknown keys are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where it serves gRPC over mutual TLS.
+    pub listen: SocketAddr,
+    /// Where it serves the log's tiles over HTTPS to whoever can connect; absent: nowhere. Entries are served whole.
+    #[serde(default)]
+    pub web: Option<SocketAddr>,
+    /// Where it serves `/livez`, `/readyz` and `/metrics`, plaintext, on a loopback address; absent: nowhere.
+    #[serde(default)]
+    pub probes: Option<SocketAddr>,
+    /// The log's directory: `segments/` (the truth), `checkpoint` and `tile/` (derived), `log.key`, `log.pub`.
+    pub dir: PathBuf,
+    /// The log's name in its checkpoints; never changes. Default: the trust domain and `/audit-log`.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// The index, `sqlite:PATH` or `postgres://...`. Default: `index.db` in `dir`.
+    #[serde(default)]
+    pub database: Option<String>,
+    /// Who it is and whom it believes.
+    pub tls: Tls,
+    /// How the log is kept.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// How it tells what happens.
+    #[serde(default)]
+    pub telemetry: Telemetry,
+}
+
+/// How the log is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How often a growing log signs a checkpoint: 10 to 1,000 ms; default 250.
+    pub checkpoint_ms: u64,
+    /// The size of a segment: 1 MiB to 256 MiB; default 64 MiB.
+    pub segment_bytes: u64,
+    /// Events that wait for the disk, in bytes: 8 MiB to 1 GiB; default 64 MiB.
+    pub waiting_bytes: u64,
+    /// Whether a question over the log is itself an event of the log. Default true.
+    pub record_reads: bool,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { checkpoint_ms: 250, segment_bytes: 64 << 20, waiting_bytes: 64 << 20, record_reads: true }
+    }
+}
+
+/// A value outside its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadConfig {
+    /// The interval of checkpoints.
+    #[error("log.checkpoint_ms is 10 to 1000: a checkpoint of a growing log is at most a second old")]
+    Checkpoint,
+    /// The size of segments.
+    #[error("log.segment_bytes is 1048576 (1 MiB) to 268435456 (256 MiB)")]
+    Segment,
+    /// The bound on what waits.
+    #[error("log.waiting_bytes is 8388608 (8 MiB) to 1073741824 (1 GiB)")]
+    Waiting,
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), BadConfig> {
+        let log = &self.log;
+        if !(10..=1_000).contains(&log.checkpoint_ms) {
+            return Err(BadConfig::Checkpoint);
+        }
+        if !(1 << 20..=256 << 20).contains(&log.segment_bytes) {
+            return Err(BadConfig::Segment);
+        }
+        if !(8 << 20..=1 << 30).contains(&log.waiting_bytes) {
+            return Err(BadConfig::Waiting);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn origin(&self) -> String {
+        self.origin.clone().unwrap_or_else(|| format!("{}/audit-log", self.tls.trust_domain))
+    }
+
+    pub(crate) fn database(&self) -> String {
+        self.database.clone().unwrap_or_else(|| format!("sqlite:{}", self.dir.join("index.db").display()))
+    }
+}
+
+impl LogConfig {
+    pub(crate) fn checkpoint_every(&self) -> Duration {
+        Duration::from_millis(self.checkpoint_ms)
+    }
+}
+
+impl legate_boot::HasTelemetry for Config {
+    fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+}

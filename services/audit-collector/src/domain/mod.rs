@@ -1,0 +1,4 @@
+//! What an event must be and whose turn it is: no clock, no network, no disk.
+
+pub(crate) mod event;
+pub(crate) mod producers;

@@ -1,0 +1,289 @@
+//! The whole house in one process: the four services by the same `start` as their binaries, on real mutual TLS.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use legate_boot::config::load;
+use legate_boot::{Context, Running, StartError};
+use legate_client::Remote;
+use legate_clock::{Clock, SystemClock};
+use legate_ids::{Name, TrustDomain};
+use legate_mtls::{Identity, Trust};
+use legate_rpc::Client;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::pki::{self, Layout};
+
+/// How to raise a suite.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything is kept; made when it is not there.
+    pub dir: PathBuf,
+    /// The first of the ports; 0: free ones from the kernel.
+    pub port_base: u16,
+    /// The SPIFFE trust domain.
+    pub trust_domain: String,
+    /// The operator's name.
+    pub operator: String,
+}
+
+impl Options {
+    /// A suite in `dir` on free ports.
+    #[must_use]
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), port_base: 0, trust_domain: "dev.legate".into(), operator: "dev".into() }
+    }
+}
+
+/// A running suite.
+#[derive(Debug)]
+pub struct Suite {
+    layout: Layout,
+    domain: TrustDomain,
+    audit: Running,
+    registry: Running,
+    policy: Running,
+    issuer: Running,
+}
+
+/// Which port each service has, counted from the base.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    base: u16,
+}
+
+impl Ports {
+    fn at(self, offset: u16) -> SocketAddr {
+        let port = if self.base == 0 { 0 } else { self.base + offset };
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+}
+
+impl Suite {
+    /// Raises the four services, each once those it calls are up.
+    ///
+    /// # Errors
+    /// When a file, a port or a service refuses.
+    pub async fn start(options: &Options) -> Result<Self, StartError> {
+        let domain = TrustDomain::parse(&options.trust_domain).map_err(|e| StartError::new("the trust domain", e))?;
+        let operator = Name::parse(&options.operator).map_err(|e| StartError::new("the operator's name", e))?;
+        let layout = Layout::new(&absolute(&options.dir)?);
+        pki::lay_out(&layout, &domain, &operator, SystemClock::new().now())?;
+        let ports = Ports { base: options.port_base };
+        let site = Site { layout: &layout, domain: &domain };
+
+        let audit = site.write("audit-collector", &site.audit_collector(ports))?;
+        let audit = Box::pin(legate_audit_collector::start(load(&audit)?, Context::new())).await?;
+        let audit_at = url(audit.addr());
+
+        let registry = site.write("registry", &site.registry(ports, &audit_at))?;
+        let registry = Box::pin(legate_registry::start(load(&registry)?, Context::new())).await?;
+        let registry_at = url(registry.addr());
+
+        let policy = site.write("policy-decision", &site.policy_decision(ports, &registry_at, &audit_at))?;
+        let policy = Box::pin(legate_policy_decision::start(load(&policy)?, Context::new())).await?;
+        let policy_at = url(policy.addr());
+
+        let issuer = site.credential_issuer(ports, &registry_at, &policy_at, &audit_at);
+        let issuer = site.write("credential-issuer", &issuer)?;
+        let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, Context::new())).await?;
+
+        let suite = Self { layout, domain, audit, registry, policy, issuer };
+        suite.write_env()?;
+        for service in pki::SERVICES {
+            suite.wait_until_serving(service).await?;
+        }
+        Ok(suite)
+    }
+
+    /// Asks a service for its health until it serves, ten seconds at most.
+    async fn wait_until_serving(&self, service: &'static str) -> Result<(), StartError> {
+        let mut health = HealthClient::new(self.dial(service)?);
+        let work = async {
+            loop {
+                let answer = health.check(HealthCheckRequest::default()).await;
+                let status = answer.map(|a| a.into_inner().status());
+                if matches!(status, Ok(ServingStatus::Serving)) {
+                    return;
+                }
+                tracing::debug!(service, ?status, "not serving yet");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), work).await;
+        waited.map_err(|late| StartError::new(format!("{service} does not serve after ten seconds"), late))
+    }
+
+    /// Lowers the services, each before those it calls.
+    pub async fn shutdown(self) {
+        for running in [self.issuer, self.policy, self.registry, self.audit] {
+            running.shutdown().await;
+        }
+    }
+
+    /// Where things are on disk.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The SPIFFE trust domain.
+    #[must_use]
+    pub fn domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
+    /// A service by name, while it runs.
+    #[must_use]
+    pub fn running(&self, service: &str) -> Option<&Running> {
+        match service {
+            "audit-collector" => Some(&self.audit),
+            "registry" => Some(&self.registry),
+            "policy-decision" => Some(&self.policy),
+            "credential-issuer" => Some(&self.issuer),
+            _ => None,
+        }
+    }
+
+    /// Whom a client of the suite believes: the services' CA.
+    ///
+    /// # Errors
+    /// When the file is gone.
+    pub fn trust(&self) -> Result<Trust, StartError> {
+        Ok(Trust::from_files(self.domain.clone(), &self.layout.services_ca().cert, None)?)
+    }
+
+    /// The operator's identity.
+    ///
+    /// # Errors
+    /// When the files are gone.
+    pub fn operator(&self) -> Result<Identity, StartError> {
+        let files = self.layout.operator();
+        Ok(Identity::from_files(&files.cert, &files.key)?)
+    }
+
+    /// A service to dial.
+    ///
+    /// # Errors
+    /// When there is no such service or the CA's file is gone.
+    pub fn remote(&self, service: &'static str) -> Result<Remote, StartError> {
+        let running = self.running(service).ok_or_else(|| StartError::new("no such service", service))?;
+        Ok(Remote { endpoint: url(running.addr()), trust: self.trust()?, service })
+    }
+
+    /// A channel to a service as the operator.
+    ///
+    /// # Errors
+    /// As [`Suite::remote`].
+    pub fn dial(&self, service: &'static str) -> Result<Client, StartError> {
+        Ok(self.remote(service)?.dial(self.operator()?)?)
+    }
+
+    /// Writes `DIR/env`, a file to source.
+    fn write_env(&self) -> Result<(), StartError> {
+        let root = self.layout.root().display();
+        let mut lines = vec![
+            format!("export LEGATE_DIR='{root}'"),
+            format!("export LEGATE_TRUST_DOMAIN='{}'", self.domain),
+            format!("export LEGATE_CA='{root}/ca.pem'"),
+            format!("export LEGATE_CERT='{root}/operator.pem'"),
+            format!("export LEGATE_KEY='{root}/operator.key'"),
+            format!("export LEGATE_REGISTRY='{}'", url(self.registry.addr())),
+            format!("export LEGATE_ISSUER='{}'", url(self.issuer.addr())),
+            format!("export LEGATE_POLICY='{}'", url(self.policy.addr())),
+            format!("export LEGATE_AUDIT='{}'", url(self.audit.addr())),
+        ];
+        if let Some(web) = self.audit.web_addr() {
+            lines.push(format!("export LEGATE_LOG='{}'", url(web)));
+        }
+        let text = lines.join("\n") + "\n";
+        Ok(legate_mtls::pki::write_public(&self.layout.root().join("env"), &text)?)
+    }
+}
+
+fn url(addr: SocketAddr) -> String {
+    format!("https://{addr}")
+}
+
+fn absolute(dir: &Path) -> Result<PathBuf, StartError> {
+    let text = dir.to_str().filter(|t| !t.contains(['\'', '"', '\\', '\n']));
+    if text.is_none() {
+        return Err(StartError::new("--dir", "the path has to be UTF-8 without quotes, backslashes or line breaks"));
+    }
+    std::path::absolute(dir).map_err(|e| StartError::new("--dir", e))
+}
+
+/// Writes the services' configuration files.
+struct Site<'a> {
+    layout: &'a Layout,
+    domain: &'a TrustDomain,
+}
+
+impl Site<'_> {
+    fn write(&self, service: &str, text: &str) -> Result<PathBuf, StartError> {
+        let path = self.layout.service(service).join("config.toml");
+        legate_mtls::pki::write_public(&path, text)?;
+        Ok(path)
+    }
+
+    fn tls(&self, service: &str) -> String {
+        let own = self.layout.tls(service);
+        format!(
+            "[tls]\ntrust_domain = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\nservices_ca = \"{}\"\nworkloads_ca = \"{}\"\n",
+            self.domain,
+            own.cert.display(),
+            own.key.display(),
+            self.layout.services_ca().cert.display(),
+            self.layout.workloads_ca().cert.display(),
+        )
+    }
+
+    fn audit_collector(&self, ports: Ports) -> String {
+        let dir = self.layout.service("audit-collector");
+        format!(
+            "listen = \"{}\"\nweb = \"{}\"\nprobes = \"{}\"\ndir = \"{}\"\n\n{}",
+            ports.at(4),
+            ports.at(14),
+            ports.at(94),
+            dir.display(),
+            self.tls("audit-collector"),
+        )
+    }
+
+    fn registry(&self, ports: Ports, audit: &str) -> String {
+        let database = self.layout.service("registry").join("registry.db");
+        format!(
+            "listen = \"{}\"\nprobes = \"{}\"\ndatabase = \"sqlite:{}\"\naudit_collector = \"{audit}\"\n\n{}",
+            ports.at(1),
+            ports.at(91),
+            database.display(),
+            self.tls("registry"),
+        )
+    }
+
+    fn policy_decision(&self, ports: Ports, registry: &str, audit: &str) -> String {
+        let spool = self.layout.service("policy-decision").join("spool");
+        format!(
+            "listen = \"{}\"\nprobes = \"{}\"\nregistry = \"{registry}\"\naudit_collector = \"{audit}\"\n\n[spool]\ndir = \"{}\"\n\n{}",
+            ports.at(3),
+            ports.at(93),
+            spool.display(),
+            self.tls("policy-decision"),
+        )
+    }
+
+    fn credential_issuer(&self, ports: Ports, registry: &str, policy: &str, audit: &str) -> String {
+        let dir = self.layout.service("credential-issuer");
+        format!(
+            "listen = \"{}\"\nprobes = \"{}\"\nregistry = \"{registry}\"\npolicy_decision = \"{policy}\"\naudit_collector = \"{audit}\"\ndatabase = \"sqlite:{}\"\nkeys = \"{}\"\n\n{}",
+            ports.at(2),
+            ports.at(92),
+            dir.join("credential-issuer.db").display(),
+            dir.display(),
+            self.tls("credential-issuer"),
+        )
+    }
+}
