@@ -70,6 +70,33 @@ impl Tls {
     }
 }
 
+/// How much waits for audit-collector.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outbox {
+    /// Audit events that may wait; with more, nothing is written or issued. 1 to 10,000,000.
+    pub max_events: u64,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { max_events: 100_000 }
+    }
+}
+
+impl Outbox {
+    /// Whether the values are in their ranges.
+    ///
+    /// # Errors
+    /// When one is not.
+    pub fn check(&self) -> Result<(), StartError> {
+        if (1..=10_000_000).contains(&self.max_events) {
+            return Ok(());
+        }
+        Err(StartError::new("outbox.max_events", "1 to 10,000,000"))
+    }
+}
+
 /// How a service tells what happens.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -60,6 +60,13 @@ impl Fault {
         }))
     }
 
+    /// Refuses one field of the request, and says why (`INVALID_ARGUMENT`).
+    #[must_use]
+    pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
+        let (field, why) = (field.into(), why.into());
+        Self::refused(&crate::INVALID_ARGUMENT, format!("{field}: {why}")).field(field, why)
+    }
+
     /// Cannot be done now; try again after `retry_after`.
     #[must_use]
     pub fn unavailable(reason: &'static Reason, message: impl Into<String>, retry_after: Duration) -> Self {

@@ -15,6 +15,7 @@ pub const REASONS: &[&Reason] = &[
     &DUPLICATE_HEADER,
     &OVERLOADED,
     &UNREACHABLE,
+    &PAGE_TOKEN_INVALID,
 ];
 
 /// Something of ours is broken.
@@ -88,3 +89,27 @@ pub static UNREACHABLE: Reason = Reason {
     meaning: "The service at the address cannot be reached, or is not the one that was expected.",
     cure: "Check the address, that the service runs, and that its CA is the one you trust.",
 };
+
+/// The page token is no good.
+pub static PAGE_TOKEN_INVALID: Reason = Reason {
+    name: "PAGE_TOKEN_INVALID",
+    code: Code::InvalidArgument,
+    meaning: "The page token is edited, or belongs to another question or caller.",
+    cure: "Start again without a page token.",
+};
+
+/// Defines a service's reasons, and `REASONS`, the list of all of them.
+#[macro_export]
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident, $code:ident, $meaning:literal, $cure:literal;)*) => {
+        $($(#[$doc])* pub(crate) static $name: $crate::Reason = $crate::Reason {
+            name: stringify!($name),
+            code: $crate::Code::$code,
+            meaning: $meaning,
+            cure: $cure,
+        };)*
+
+        /// Every reason that this service gives, beside those of the crates it is built on.
+        pub const REASONS: &[&$crate::Reason] = &[$(&$name),*];
+    };
+}

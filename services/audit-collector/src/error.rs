@@ -3,28 +3,12 @@
 use std::time::Duration;
 
 use legate_db::TxError;
-use legate_rpc::{Fault, Reason};
-use tonic::Code;
+use legate_rpc::Fault;
 
 use crate::domain::event::BadEvent;
 use crate::log::{NotAppended, NotProved};
 
-/// Defines the reasons, and the list of all.
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident, $code:ident, $meaning:literal, $cure:literal;)*) => {
-        $($(#[$doc])* pub(crate) static $name: Reason = Reason {
-            name: stringify!($name),
-            code: Code::$code,
-            meaning: $meaning,
-            cure: $cure,
-        };)*
-
-        /// Every reason that this service gives, beside those of the chassis.
-        pub const REASONS: &[&Reason] = &[$(&$name),*];
-    };
-}
-
-reasons! {
+legate_rpc::reasons! {
     /// An event is not one.
     AUDIT_EVENT_INVALID, InvalidArgument, "An event cannot be decoded, or lacks what every event has.", "Mend the emitter; the event that is named was not recorded, nor were those behind it.";
     /// An event is too large.
@@ -47,8 +31,6 @@ reasons! {
     AUDIT_INDEX_BEHIND, Unavailable, "The index does not hold as many leaves as was asked for within the deadline.", "Ask again; the log itself has them.";
     /// The index cannot be asked.
     AUDIT_INDEX_UNAVAILABLE, Unavailable, "The database of the index does not answer; the log is not affected.", "Ask again; operators: see the database.";
-    /// The page token is no good.
-    PAGE_TOKEN_INVALID, InvalidArgument, "The page token is edited, or belongs to another question or caller.", "Start again without a page token.";
 }
 
 /// How long a caller waits before it tries again.
@@ -56,12 +38,6 @@ pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 
 /// How long a caller waits when somebody has to do something first.
 const LATER: Duration = Duration::from_secs(2);
-
-/// A refused request: one field of it, and why.
-pub(crate) fn invalid(field: &str, why: impl Into<String>) -> Fault {
-    let why = why.into();
-    Fault::refused(&legate_rpc::INVALID_ARGUMENT, format!("{field}: {why}")).field(field, why)
-}
 
 /// The refusal of the event at `position` in a request.
 pub(crate) fn bad_event(position: usize, bad: &BadEvent) -> Fault {

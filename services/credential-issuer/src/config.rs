@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use legate_boot::HasTelemetry;
-use legate_boot::config::{Telemetry, Tls};
+use legate_boot::config::{Outbox, Telemetry, Tls};
 use serde::Deserialize;
 
 /// What credential-issuer is told. Unknown keys are refused.
@@ -33,7 +33,7 @@ pub struct Config {
     pub keys: KeysConfig,
     /// The audit outbox.
     #[serde(default)]
-    pub outbox: OutboxConfig,
+    pub outbox: Outbox,
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -46,20 +46,6 @@ pub struct KeysConfig {
     /// A directory for `workloads-ca.key`, `token-signing.key` and `enrolment.pepper`, each of mode 0600 and made where
     /// it is missing. Keep a copy of it where the database's copy is not.
     pub dir: PathBuf,
-}
-
-/// How much waits for audit-collector.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OutboxConfig {
-    /// Audit events that may wait; with more, nothing is issued. 1 to 10,000,000.
-    pub max_events: u64,
-}
-
-impl Default for OutboxConfig {
-    fn default() -> Self {
-        Self { max_events: 100_000 }
-    }
 }
 
 /// A value that the service will not start with.
@@ -83,9 +69,6 @@ impl Config {
         }
         if self.tls.workloads_ca.is_none() {
             return bad("tls.workloads_ca", "is needed: the file in which others find the CA certificate");
-        }
-        if !(1..=10_000_000).contains(&self.outbox.max_events) {
-            return bad("outbox.max_events", "1 to 10,000,000");
         }
         Ok(())
     }

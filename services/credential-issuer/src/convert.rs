@@ -14,7 +14,6 @@ use legate_wire::registry::{PublishRevocationRequest, RevocationReason, Revocati
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
 use crate::domain::token::{self, TokenPlan, Wish, hex};
-use crate::error::invalid;
 use crate::flow::Call;
 use crate::store::credential::{self, sha256};
 use crate::store::enrolment;
@@ -31,16 +30,16 @@ pub(crate) fn holder(holder: Option<wire::create_enrolment_token_request::Holder
     use wire::create_enrolment_token_request::Holder;
     match holder {
         Some(Holder::AgentId(id)) => {
-            AgentId::parse(&id).map(Named::Agent).map_err(|e| invalid("agent_id", e.to_string()))
+            AgentId::parse(&id).map(Named::Agent).map_err(|e| Fault::invalid("agent_id", e.to_string()))
         }
         Some(Holder::EnforcementPoint(point)) => {
-            let name = |field, text: &str| Name::parse(text).map_err(|e| invalid(field, e.to_string()));
+            let name = |field, text: &str| Name::parse(text).map_err(|e| Fault::invalid(field, e.to_string()));
             Ok(Named::EnforcementPoint {
                 namespace: name("enforcement_point.namespace", &point.namespace)?,
                 name: name("enforcement_point.name", &point.name)?,
             })
         }
-        None => Err(invalid("holder", "set agent_id or enforcement_point")),
+        None => Err(Fault::invalid("holder", "set agent_id or enforcement_point")),
     }
 }
 
@@ -52,7 +51,7 @@ pub(crate) fn reason(field: &str, text: String) -> Result<String, Fault> {
     };
     if text.len() > LONGEST_REASON || text.chars().any(unseen) {
         let why = "1,024 bytes at most, without control, invisible or direction-changing characters";
-        return Err(invalid(field, why));
+        return Err(Fault::invalid(field, why));
     }
     Ok(text)
 }
@@ -60,28 +59,31 @@ pub(crate) fn reason(field: &str, text: String) -> Result<String, Fault> {
 /// A reason that has to be given.
 pub(crate) fn comment(text: String) -> Result<String, Fault> {
     if text.trim().is_empty() {
-        return Err(invalid("comment", "say why, for the record"));
+        return Err(Fault::invalid("comment", "say why, for the record"));
     }
     reason("comment", text)
 }
 
 /// A duration that is there, not negative, and not absurd.
 pub(crate) fn duration(field: &str, d: Option<prost_types::Duration>) -> Result<Option<Duration>, Fault> {
-    d.map(|d| Duration::try_from(d).map_err(|_| invalid(field, "is negative or out of range"))).transpose()
+    d.map(|d| Duration::try_from(d).map_err(|_| Fault::invalid(field, "is negative or out of range"))).transpose()
 }
 
 /// What an agent asks for in a token.
 pub(crate) fn wish(ask: wire::IssueTokenRequest) -> Result<Wish, Fault> {
     let audience = ask.audience;
     if audience.is_empty() || audience.len() > LONGEST_AUDIENCE || !audience.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(invalid("audience", "1 to 512 printable ASCII characters; one audience of an enforcement point"));
+        return Err(Fault::invalid(
+            "audience",
+            "1 to 512 printable ASCII characters; one audience of an enforcement point",
+        ));
     }
     if ask.scopes.len() > MOST_SCOPES {
-        return Err(invalid("scopes", "64 at most"));
+        return Err(Fault::invalid("scopes", "64 at most"));
     }
     let mut actions: Vec<Action> = Vec::new();
     for (i, text) in ask.scopes.iter().enumerate() {
-        let action = Action::parse(text).map_err(|e| invalid(&format!("scopes[{i}]"), e.to_string()))?;
+        let action = Action::parse(text).map_err(|e| Fault::invalid(&format!("scopes[{i}]"), e.to_string()))?;
         if !actions.contains(&action) {
             actions.push(action);
         }
@@ -92,12 +94,12 @@ pub(crate) fn wish(ask: wire::IssueTokenRequest) -> Result<Wish, Fault> {
 
 /// A reason of RFC 5280 that this version knows.
 pub(crate) fn revocation_reason(number: i32) -> Result<RevocationReason, Fault> {
-    RevocationReason::try_from(number).map_err(|_| invalid("reason", "no reason of RFC 5280 section 5.3.1"))
+    RevocationReason::try_from(number).map_err(|_| Fault::invalid("reason", "no reason of RFC 5280 section 5.3.1"))
 }
 
 /// A credential's id.
 pub(crate) fn credential_id(text: &str) -> Result<CredentialId, Fault> {
-    CredentialId::parse(text).map_err(|e| invalid("credential_id", e.to_string()))
+    CredentialId::parse(text).map_err(|e| Fault::invalid("credential_id", e.to_string()))
 }
 
 fn micros(at: i64) -> Option<prost_types::Timestamp> {

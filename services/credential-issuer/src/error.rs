@@ -3,30 +3,14 @@
 use std::time::Duration;
 
 use legate_db::TxError;
-use legate_rpc::{Fault, Reason};
-use tonic::Code;
+use legate_rpc::Fault;
 
 use crate::domain::certificate::BadPlan;
 use crate::domain::csr::BadCsr;
 use crate::domain::holder::NoHolder;
 use crate::domain::token::BadToken;
 
-/// Defines the reasons, and the list of all.
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident, $code:ident, $meaning:literal, $cure:literal;)*) => {
-        $($(#[$doc])* pub(crate) static $name: Reason = Reason {
-            name: stringify!($name),
-            code: Code::$code,
-            meaning: $meaning,
-            cure: $cure,
-        };)*
-
-        /// Every reason that this service itself gives.
-        pub const REASONS: &[&Reason] = &[$(&$name),*];
-    };
-}
-
-reasons! {
+legate_rpc::reasons! {
     /// The view of the registry is too old to issue anything by.
     VIEW_STALE, Unavailable, "credential-issuer has not heard the registry within the bound, so it issues nothing.", "Try again; if it stays, look at the connection from credential-issuer to the registry.";
     /// The database does not answer.
@@ -65,18 +49,10 @@ reasons! {
     REVOCATION_PENDING, Unavailable, "The credential is revoked and that is recorded, but the registry has not confirmed it yet; it is sent again until it does.", "Ask again to learn the revision; until then other services may accept the certificate.";
     /// The key did not sign.
     SIGNING_UNAVAILABLE, Unavailable, "The signing key cannot be reached.", "Try again; operators: see the key store.";
-    /// The page token is no good.
-    PAGE_TOKEN_INVALID, InvalidArgument, "The page token is edited, or belongs to another question or caller.", "Start again without a page token.";
 }
 
 /// How long a caller waits before it tries again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
-
-/// A refused request: one field of it, and why.
-pub(crate) fn invalid(field: &str, why: impl Into<String>) -> Fault {
-    let why = why.into();
-    Fault::refused(&legate_rpc::INVALID_ARGUMENT, format!("{field}: {why}")).field(field, why)
-}
 
 /// The door behind which a transaction's failure goes.
 pub(crate) fn of_tx(e: TxError<Fault>) -> Fault {
@@ -116,11 +92,11 @@ impl From<BadPlan> for Fault {
 impl From<BadToken> for Fault {
     fn from(e: BadToken) -> Self {
         match e {
-            BadToken::Ttl => invalid("ttl", e.to_string()),
+            BadToken::Ttl => Fault::invalid("ttl", e.to_string()),
             BadToken::NotAnAgent => Self::refused(&HOLDER_NOT_ACTIVE, e.to_string()),
             BadToken::TooSoon => Self::unavailable(&CUT_OFF_TOO_RECENT, e.to_string(), AGAIN),
             BadToken::TooShort => Self::refused(&HOLDER_ENDS, e.to_string()),
-            BadToken::Claims(e) => invalid("scopes", e.to_string()),
+            BadToken::Claims(e) => Fault::invalid("scopes", e.to_string()),
         }
     }
 }

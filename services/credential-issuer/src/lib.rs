@@ -32,7 +32,7 @@ use legate_view::{OnStale, View, ViewStanding};
 use tokio::sync::{Notify, watch};
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, KeysConfig, OutboxConfig};
+pub use config::{BadConfig, Config, KeysConfig};
 pub use error::REASONS;
 pub use keys::{FileKeys, KeyError, KeyStore, KeyUse, Signer};
 
@@ -61,6 +61,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
 /// As [`start`].
 pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Result<Running, StartError> {
     config.check().map_err(|e| StartError::new("the configuration is refused", e))?;
+    config.outbox.check()?;
     let domain = config.tls.domain()?;
     // Before TLS is opened: the CA file that is made here is one that it reads.
     let own = own_keys(&config, &ctx, keys, &domain).await?;

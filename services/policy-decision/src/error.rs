@@ -1,25 +1,6 @@
 //! Every reason with which this service refuses a call or denies a question, and its cure.
 
-use legate_rpc::Reason;
-use tonic::Code;
-
-/// Defines the reasons, and the list of all.
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident, $code:ident, $meaning:literal, $cure:literal;)*) => {
-        $($(#[$doc])* pub(crate) static $name: Reason = Reason {
-            name: stringify!($name),
-            code: Code::$code,
-            meaning: $meaning,
-            cure: $cure,
-        };)*
-
-        /// Every reason that this service gives for a call that is refused or a question that is denied, beside
-        /// `AUDIT_UNAVAILABLE` and those of the caller's standing, which other crates own.
-        pub const REASONS: &[&Reason] = &[$(&$name),*];
-    };
-}
-
-reasons! {
+legate_rpc::reasons! {
     /// A question cannot be read.
     QUESTION_INVALID, InvalidArgument, "A field of the question is missing or breaks its grammar.", "Mend the field that the violation names.";
     /// The caller may not ask about this resource type.

@@ -4,6 +4,5 @@ pub(crate) mod certificate;
 pub(crate) mod csr;
 pub(crate) mod cutoff;
 pub(crate) mod holder;
-pub(crate) mod page;
 pub(crate) mod secret;
 pub(crate) mod token;

@@ -13,7 +13,7 @@ use super::{Call, Desk};
 use crate::convert;
 use crate::domain::holder::{Named, NoHolder};
 use crate::domain::secret::EnrolmentSecret;
-use crate::error::{invalid, of_tx};
+use crate::error::of_tx;
 use crate::store::enrolment;
 
 const SHORTEST: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ pub(crate) async fn create_enrolment(
 ) -> Result<Created, Fault> {
     let ttl = ttl.unwrap_or(USUAL);
     if !(SHORTEST..=LONGEST).contains(&ttl) {
-        return Err(invalid("ttl", "a token can be used for 1 min to 24 h"));
+        return Err(Fault::invalid("ttl", "a token can be used for 1 min to 24 h"));
     }
     let (spiffe_id, namespace) = who(desk, &named).await?;
     let now = desk.clock.now();

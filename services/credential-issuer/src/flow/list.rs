@@ -1,11 +1,10 @@
 //! An operator sees what was issued, newest first, a page at a time.
 
-use legate_ids::{AgentId, CredentialId, Name};
+use legate_ids::{AgentId, Name};
 use legate_rpc::Fault;
 
 use super::{Call, Desk};
-use crate::domain::page::{self, Question};
-use crate::error::{PAGE_TOKEN_INVALID, invalid, of_tx};
+use crate::error::of_tx;
 use crate::store::credential;
 
 const USUAL: u32 = 100;
@@ -24,30 +23,23 @@ pub(crate) struct Ask {
 #[tracing::instrument(skip_all)]
 pub(crate) async fn list(desk: &Desk, call: &Call, ask: Ask) -> Result<(Vec<credential::Model>, String), Fault> {
     if !ask.agent_id.is_empty() {
-        AgentId::parse(&ask.agent_id).map_err(|e| invalid("agent_id", e.to_string()))?;
+        AgentId::parse(&ask.agent_id).map_err(|e| Fault::invalid("agent_id", e.to_string()))?;
     }
     if !ask.namespace.is_empty() {
-        Name::parse(&ask.namespace).map_err(|e| invalid("namespace", e.to_string()))?;
+        Name::parse(&ask.namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
     }
     let size = match ask.page_size {
         0 => USUAL,
         size @ 1..=LARGEST => size,
-        _ => return Err(invalid("page_size", "1 to 1,000; 0 means 100")),
+        _ => return Err(Fault::invalid("page_size", "1 to 1,000; 0 means 100")),
     };
-    let question = Question { caller: call.peer.id_text(), agent_id: &ask.agent_id, namespace: &ask.namespace };
-    let before = match ask.page_token.as_str() {
-        "" => None,
-        token => Some(page::read(desk.pepper.pages(), question, token).ok_or_else(|| {
-            Fault::refused(&PAGE_TOKEN_INVALID, "the page token is not one of this question's")
-                .field("page_token", "is edited, or another question's or caller's")
-        })?),
-    };
+    let question = ["credentials", call.peer.id_text(), &ask.agent_id, &ask.namespace];
+    let before = desk.pepper.pages().read(&question, &ask.page_token)?;
     let (agent, namespace) = (ask.agent_id.as_str(), ask.namespace.as_str());
-    let before = before.as_ref().map(CredentialId::as_str);
     let mut rows = desk
         .db
         .read("list_credentials", |tx| {
-            let (agent, namespace, before) = (agent.to_owned(), namespace.to_owned(), before.map(str::to_owned));
+            let (agent, namespace, before) = (agent.to_owned(), namespace.to_owned(), before.clone());
             Box::pin(async move { credential::page(tx, &agent, &namespace, before.as_deref(), size.into()).await })
         })
         .await
@@ -55,10 +47,7 @@ pub(crate) async fn list(desk: &Desk, call: &Call, ask: Ask) -> Result<(Vec<cred
     let is_last = u32::try_from(rows.len()).is_ok_and(|n| n <= size);
     rows.truncate(usize::try_from(size).unwrap_or(usize::MAX));
     let next = match rows.last() {
-        Some(last) if !is_last => {
-            let last = CredentialId::parse(&last.id).map_err(Fault::broken)?;
-            page::after(desk.pepper.pages(), question, &last)
-        }
+        Some(last) if !is_last => desk.pepper.pages().after(&question, &last.id),
         _ => String::new(),
     };
     Ok((rows, next))

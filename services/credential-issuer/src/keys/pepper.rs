@@ -4,6 +4,7 @@ use std::path::Path;
 
 use aws_lc_rs::hmac;
 use legate_mtls::pki::{refuse_open_key, write_private};
+use legate_rpc::Pages;
 use zeroize::Zeroizing;
 
 use super::KeyError;
@@ -17,7 +18,7 @@ const MOST: usize = 4;
 struct Version {
     number: i32,
     enrolment: hmac::Key,
-    pages: hmac::Key,
+    pages: Pages,
 }
 
 /// Every version of the pepper, newest first.
@@ -67,8 +68,8 @@ impl Pepper {
         self.0.iter().map(|version| version.mac(secret)).collect()
     }
 
-    /// The key that authenticates page tokens.
-    pub(crate) fn pages(&self) -> &hmac::Key {
+    /// What authenticates page tokens.
+    pub(crate) fn pages(&self) -> &Pages {
         &self.0[0].pages
     }
 }
@@ -85,11 +86,11 @@ impl Version {
         }
         // Each use has a key of its own, derived by its name.
         let root = hmac::Key::new(hmac::HMAC_SHA256, &*secret);
-        let derive = |label: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, label).as_ref());
+        let derive = |label: &[u8]| hmac::sign(&root, label);
         Some(Self {
             number: number.parse().ok()?,
-            enrolment: derive(b"legate enrolment token"),
-            pages: derive(b"legate page token"),
+            enrolment: hmac::Key::new(hmac::HMAC_SHA256, derive(b"legate enrolment token").as_ref()),
+            pages: Pages::new(derive(b"legate page token").as_ref().try_into().ok()?),
         })
     }
 

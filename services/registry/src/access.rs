@@ -1,0 +1,32 @@
+//! Who may call what.
+
+use legate_rpc::{Caller, Rule};
+
+const OPERATORS: &[Caller] = &[Caller::Operator];
+/// Those who follow what is declared.
+const FOLLOWERS: &[Caller] = &[Caller::Service("credential-issuer"), Caller::Service("policy-decision")];
+const ISSUER: &[Caller] = &[Caller::Service("credential-issuer")];
+
+/// Method to callers; everything else is denied.
+pub const ACCESS: &[Rule] = &[
+    Rule { method: "/legate.registry.v1.DeclarationService/PlanDeclarations", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DeclarationService/ApplyDeclarations", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DeclarationService/GetDeclaration", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DeclarationService/ListDeclarations", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DeclarationService/UpdateDeclaration", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DeclarationService/RevokeDeclaration", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/CreateAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/GetAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/ListAgents", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/ApproveAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/ActivateAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/SuspendAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/ResumeAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/QuarantineAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/ReleaseAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/RetireAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/RevokeAgentCredentials", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.FeedService/Watch", callers: FOLLOWERS },
+    Rule { method: "/legate.registry.v1.PublicationService/PublishSigningKey", callers: ISSUER },
+    Rule { method: "/legate.registry.v1.PublicationService/PublishRevocation", callers: ISSUER },
+];

@@ -1,0 +1,1 @@
+//! What the registry knows without clock, network or disk.

@@ -1,0 +1,53 @@
+//! Every reason with which this service refuses a call, and its cure.
+
+use std::time::Duration;
+
+use legate_db::TxError;
+use legate_rpc::Fault;
+
+legate_rpc::reasons! {
+    /// The database does not answer.
+    DATABASE_UNAVAILABLE, Unavailable, "The service's database is busy or not reached; the call may or may not have had its effect.", "Try again; operators: see the database and legate doctor.";
+    /// No such object.
+    OBJECT_NOT_FOUND, NotFound, "No object of this kind, namespace and name is in force.", "Check the kind, the namespace and the name (legate KIND list).";
+    /// No such agent.
+    AGENT_NOT_FOUND, NotFound, "No agent has this id, or no agent in force has this namespace and name.", "Check the namespace and the name, or give the id of a retired agent (legate agent list).";
+    /// The object was changed since it was read.
+    ETAG_MISMATCH, Aborted, "The object has been written since the etag was read.", "Read it again, and decide again whether the change still fits.";
+    /// The registry moved on since the plan.
+    BASE_MOVED, Aborted, "The registry is no longer at the revision that the plan was made at.", "Plan again, look at what changed, and apply that plan.";
+    /// The request id was used for something else.
+    REQUEST_ID_REUSED, AlreadyExists, "The request_id was used within the last 24 hours with another body or for another method.", "Use a new request_id for a new request.";
+    /// Something is named that does not exist.
+    REFERENCE_MISSING, FailedPrecondition, "An object names another one that is not in force and is not among those given.", "Declare the other object first, or in the same apply.";
+    /// Something else still needs it.
+    OBJECT_IN_USE, FailedPrecondition, "Another object in force names this one.", "Change or take back the objects that are named first.";
+    /// Several objects of one request are the same.
+    OBJECT_REPEATED, InvalidArgument, "The request holds two objects of the same kind, namespace and name.", "Give each object once.";
+    /// An agent of this name exists.
+    AGENT_EXISTS, AlreadyExists, "An agent of this namespace and name is in force.", "Use apply or update to change it, or choose another name.";
+    /// Nobody answers for the agent.
+    AGENT_SPONSOR_MISSING, InvalidArgument, "The agent has no sponsor; somebody has to be accountable for it.", "Name at least one sponsor, such as user:grace@example.com.";
+    /// Nobody owns the agent.
+    AGENT_OWNER_MISSING, InvalidArgument, "The agent has no owner; somebody has to answer for it technically.", "Name at least one owner, such as user:ada@example.com.";
+    /// The agent is in another state.
+    AGENT_STATE_WRONG, FailedPrecondition, "The agent's state does not allow this step.", "See its state (legate agent get) and the steps that lead from it.";
+    /// Nobody approves what he declared.
+    SELF_APPROVAL, PermissionDenied, "Whoever declared or last changed an agent cannot approve it.", "Let another operator approve it.";
+    /// A policy cannot be used.
+    POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, or uses what a decision cannot provide.", "Mend the policy at the place that is named.";
+    /// This kind is not for operators.
+    KIND_NOT_APPLICABLE, InvalidArgument, "Objects of this kind are not written in this way.", "Signing keys and revocations come from credential-issuer; agents are retired (legate agent retire), not revoked.";
+}
+
+/// How long a caller waits before it tries again.
+pub(crate) const AGAIN: Duration = Duration::from_millis(250);
+
+/// The door behind which a transaction's failure goes.
+pub(crate) fn of_tx(e: TxError<Fault>) -> Fault {
+    match e {
+        TxError::Flow(fault) => fault,
+        TxError::Unavailable(e) => Fault::unavailable(&DATABASE_UNAVAILABLE, e.to_string(), AGAIN),
+        TxError::Broken(e) => Fault::broken(e),
+    }
+}
