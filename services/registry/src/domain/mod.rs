@@ -1,1 +1,9 @@
-//! What the registry knows without clock, network or disk.
+//! What the registry knows without clock, network or disk: what a declaration is, and how an agent lives.
+
+pub(crate) mod check;
+pub(crate) mod diff;
+pub(crate) mod kind;
+pub(crate) mod lifecycle;
+pub(crate) mod mask;
+pub(crate) mod problem;
+

@@ -1,0 +1,182 @@
+//! Which kind an object is, how it is named, and which others it needs.
+
+use std::fmt;
+
+use legate_wire::registry as wire;
+use wire::declaration::Object;
+use wire::{Kind, Metadata};
+
+/// How an object is found: kind, namespace (empty for namespaces and signing keys) and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    pub(crate) kind: Kind,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Key {
+    pub(crate) fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+/// `payments/invoice-bot`, or `payments` for what belongs to no namespace.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// The kind of an object; `None` when the declaration holds none.
+pub(crate) fn kind_of(declaration: &wire::Declaration) -> Option<Kind> {
+    declaration.object.as_ref().map(|object| match object {
+        Object::Namespace(_) => Kind::Namespace,
+        Object::AgentClass(_) => Kind::AgentClass,
+        Object::Agent(_) => Kind::Agent,
+        Object::Role(_) => Kind::Role,
+        Object::RoleBinding(_) => Kind::RoleBinding,
+        Object::Policy(_) => Kind::Policy,
+        Object::EnforcementPoint(_) => Kind::EnforcementPoint,
+        Object::SigningKey(_) => Kind::SigningKey,
+        Object::Revocation(_) => Kind::Revocation,
+    })
+}
+
+/// The kind's name as manifests, people and audit events say it.
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unspecified => "Unspecified",
+        Kind::Namespace => "Namespace",
+        Kind::AgentClass => "AgentClass",
+        Kind::Agent => "Agent",
+        Kind::Role => "Role",
+        Kind::RoleBinding => "RoleBinding",
+        Kind::Policy => "Policy",
+        Kind::EnforcementPoint => "EnforcementPoint",
+        Kind::SigningKey => "SigningKey",
+        Kind::Revocation => "Revocation",
+    }
+}
+
+/// The object's metadata, where it has any.
+pub(crate) fn metadata(declaration: &wire::Declaration) -> Option<&Metadata> {
+    match declaration.object.as_ref()? {
+        Object::Namespace(o) => o.metadata.as_ref(),
+        Object::AgentClass(o) => o.metadata.as_ref(),
+        Object::Agent(o) => o.metadata.as_ref(),
+        Object::Role(o) => o.metadata.as_ref(),
+        Object::RoleBinding(o) => o.metadata.as_ref(),
+        Object::Policy(o) => o.metadata.as_ref(),
+        Object::EnforcementPoint(o) => o.metadata.as_ref(),
+        Object::SigningKey(o) => o.metadata.as_ref(),
+        Object::Revocation(o) => o.metadata.as_ref(),
+    }
+}
+
+/// The object's metadata to be written, where it has any.
+pub(crate) fn metadata_mut(declaration: &mut wire::Declaration) -> Option<&mut Metadata> {
+    match declaration.object.as_mut()? {
+        Object::Namespace(o) => o.metadata.as_mut(),
+        Object::AgentClass(o) => o.metadata.as_mut(),
+        Object::Agent(o) => o.metadata.as_mut(),
+        Object::Role(o) => o.metadata.as_mut(),
+        Object::RoleBinding(o) => o.metadata.as_mut(),
+        Object::Policy(o) => o.metadata.as_mut(),
+        Object::EnforcementPoint(o) => o.metadata.as_mut(),
+        Object::SigningKey(o) => o.metadata.as_mut(),
+        Object::Revocation(o) => o.metadata.as_mut(),
+    }
+}
+
+/// The key of an object; `None` without object or metadata.
+pub(crate) fn key_of(declaration: &wire::Declaration) -> Option<Key> {
+    let metadata = metadata(declaration)?;
+    Some(Key::new(kind_of(declaration)?, &metadata.namespace, &metadata.name))
+}
+
+/// The objects that have to be in force for this one to mean anything, each with the path of the field that names it.
+///
+/// Signing keys belong to no namespace. A revocation needs nothing: it has to take hold whatever else there is.
+pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> {
+    let (Some(object), Some(own)) = (&declaration.object, key_of(declaration)) else {
+        return Vec::new();
+    };
+    if matches!(own.kind, Kind::Namespace | Kind::SigningKey | Kind::Revocation) {
+        return Vec::new();
+    }
+    let mut needed = vec![("metadata.namespace".to_owned(), Key::new(Kind::Namespace, "", &own.namespace))];
+    let beside = |kind, name: &str| Key::new(kind, &own.namespace, name);
+    match object {
+        Object::Agent(agent) => {
+            if let Some(spec) = &agent.spec {
+                needed.push(("spec.agent_class".to_owned(), beside(Kind::AgentClass, &spec.agent_class)));
+            }
+        }
+        Object::RoleBinding(binding) => {
+            if let Some(spec) = &binding.spec {
+                needed.push(("spec.role".to_owned(), beside(Kind::Role, &spec.role)));
+                let agents = spec.agents.iter().enumerate();
+                needed.extend(agents.map(|(n, name)| (format!("spec.agents[{n}]"), beside(Kind::Agent, name))));
+            }
+        }
+        _ => {}
+    }
+    needed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_key_and_a_name() {
+        let mut seen = Vec::new();
+        for mut declaration in samples::one_of_each() {
+            let kind = kind_of(&declaration).unwrap_or_default();
+            let wire_name = kind.as_str_name().trim_start_matches("KIND_").replace('_', "");
+            assert_eq!(kind_name(kind).to_uppercase(), wire_name);
+            let key = key_of(&declaration).map(|key| key.to_string()).unwrap_or_default();
+            let found = metadata(&declaration).cloned().unwrap_or_default();
+            assert!(key.ends_with(&found.name) && key.starts_with(&found.namespace), "{key}");
+            assert_eq!(metadata_mut(&mut declaration).cloned(), Some(found));
+            seen.push(kind as i32);
+        }
+        assert_eq!(seen, (1..=9).collect::<Vec<_>>());
+        assert_eq!(kind_of(&wire::Declaration::default()), None);
+        assert_eq!(key_of(&wire::Declaration::default()), None);
+    }
+
+    #[test]
+    fn a_key_reads_as_people_write_it() {
+        assert_eq!(Key::new(Kind::Agent, "payments", "invoice-bot").to_string(), "payments/invoice-bot");
+        assert_eq!(Key::new(Kind::Namespace, "", "payments").to_string(), "payments");
+    }
+
+    #[test]
+    fn references_are_named_with_their_fields() {
+        let said = |declaration: &wire::Declaration| {
+            let found = references(declaration);
+            found.iter().map(|(path, key)| format!("{path} {} {key}", kind_name(key.kind))).collect::<Vec<_>>()
+        };
+        let namespace = "metadata.namespace Namespace payments";
+        for declaration in samples::one_of_each() {
+            let expected: &[&str] = match kind_of(&declaration).unwrap_or_default() {
+                Kind::Namespace | Kind::SigningKey | Kind::Revocation => &[],
+                Kind::Agent => &[namespace, "spec.agent_class AgentClass payments/clerk"],
+                Kind::RoleBinding => &[
+                    namespace,
+                    "spec.role Role payments/invoice-reader",
+                    "spec.agents[0] Agent payments/invoice-bot",
+                    "spec.agents[1] Agent payments/ledger-bot",
+                ],
+                _ => &[namespace],
+            };
+            assert_eq!(said(&declaration), expected);
+        }
+    }
+}
