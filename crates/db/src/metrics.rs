@@ -41,14 +41,14 @@ impl Default for Metrics {
 
 impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register("legate_db_transactions", "Named transactions, by how they ended", self.ended.clone());
+        registry.register("db_transactions", "Named transactions, by how they ended", self.ended.clone());
         registry.register_with_unit(
-            "legate_db_transaction",
+            "db_transaction",
             "How long named transactions took, from the call to the answer",
             Unit::Seconds,
             self.seconds.clone(),
         );
-        registry.register("legate_db_group_size", "Transactions that shared one commit (SQLite)", self.group.clone());
+        registry.register("db_group_size", "Transactions that shared one commit (SQLite)", self.group.clone());
     }
 
     pub(crate) fn done<T, E>(&self, transaction: &'static str, result: &TxResult<T, E>, took: Duration) {

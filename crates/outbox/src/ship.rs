@@ -51,19 +51,19 @@ pub struct Metrics {
 impl Metrics {
     /// Adds the counters to a registry, as `legate_outbox_...`.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("legate_outbox_backlog", "Audit events that wait for audit-collector", self.backlog.clone());
+        registry.register("outbox_backlog", "Audit events that wait for audit-collector", self.backlog.clone());
         registry.register_with_unit(
-            "legate_outbox_oldest",
+            "outbox_oldest",
             "Age of the oldest audit event that waits",
             Unit::Seconds,
             self.oldest.clone(),
         );
         registry.register(
-            "legate_outbox_shipped",
+            "outbox_shipped",
             "Audit events that audit-collector acknowledged",
             self.shipped.clone(),
         );
-        registry.register("legate_outbox_failures", "Batches that audit-collector did not take", self.failures.clone());
+        registry.register("outbox_failures", "Batches that audit-collector did not take", self.failures.clone());
     }
 
     /// How many events wait, as last seen.
