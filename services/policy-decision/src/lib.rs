@@ -39,6 +39,11 @@ use crate::store::spool::{Disk, Spool, SpoolSource, Terms};
 /// The service's name, as everywhere.
 pub const NAME: &str = "policy-decision";
 
+/// Every word of a denial and its kind, for docs/errors.md.
+pub fn denials() -> impl Iterator<Item = (&'static str, &'static str)> {
+    domain::answer::Why::ALL.iter().map(|why| (why.word(), why.kind().word()))
+}
+
 /// The largest message in and out.
 const MAX_MESSAGE: usize = 4 << 20;
 

@@ -32,8 +32,7 @@ macro_rules! whys {
         pub(crate) enum Why { $($(#[$doc])* $name,)* }
 
         impl Why {
-            /// Every one, for the documentation and its test.
-            #[cfg(test)]
+            /// Every one, for the documentation.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$name),*];
 
             /// The kind of denial that it is.
