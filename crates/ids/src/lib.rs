@@ -11,7 +11,7 @@ mod typeid;
 
 pub use action::{Action, ActionPattern, BadAction};
 pub use name::{BadName, Name};
-pub use resource::{BadResource, IdPattern, ResourceId, ResourceType};
+pub use resource::{BadResource, IdPattern, ResourceId, ResourceType, is_deceptive};
 pub use spiffe::{BadSpiffeId, Principal, SpiffeId, TrustDomain};
 pub use typeid::{AgentId, BadTypeId, CredentialId, DecisionId, EnrolmentId, EventId, InstanceId, ObjectId};
 
