@@ -24,6 +24,16 @@ pub enum JournalError {
         /// The record.
         index: u64,
     },
+    /// There are fewer records than there have to be; nothing was changed.
+    #[error("{}: the journal ends at record {found}, and had {wanted}", .dir.display())]
+    Short {
+        /// The journal.
+        dir: PathBuf,
+        /// One more than the last whole record.
+        found: u64,
+        /// One more than the last record that there has to be.
+        wanted: u64,
+    },
     /// A file is no segment, or segments do not follow each other.
     #[error("{}: {why}", .path.display())]
     Layout {

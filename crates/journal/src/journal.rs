@@ -26,6 +26,8 @@ pub struct Options {
     pub record_bytes: usize,
     /// A file of this size is kept so that a full disk can still record a little.
     pub reserve_bytes: u64,
+    /// Records below this were acknowledged: a journal that ends before it is not opened, and its tail not cut.
+    pub at_least: u64,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
             waiting: 16_384,
             record_bytes: 1 << 17,
             reserve_bytes: 1 << 20,
+            at_least: 0,
         }
     }
 }
@@ -157,6 +160,10 @@ impl Journal {
         for (i, segment) in segments.iter_mut().enumerate() {
             let whole = firsts.get(i + 1).map(|next| next - segment.first);
             torn = segment.scan(whole)?;
+        }
+        let found = segments.last().map_or(first, |s| s.first + s.count);
+        if found < options.at_least {
+            return Err(JournalError::Short { dir: dir.to_owned(), found, wanted: options.at_least });
         }
         let file = match segments.last() {
             Some(last) => last.cut_torn(torn)?,

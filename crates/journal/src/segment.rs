@@ -23,6 +23,8 @@ pub(crate) struct Segment {
     pub(crate) count: u64,
     /// Where the next record goes.
     pub(crate) end: u64,
+    /// The size that the file was made with: up to there the disk cannot be full.
+    pub(crate) room: u64,
     /// The offset of every 64th record.
     marks: Vec<u64>,
 }
@@ -56,7 +58,7 @@ impl Segment {
             let _gone = std::fs::remove_file(&path);
             JournalError::io(&path, &e)
         })?;
-        Ok((Self { path, first, count: 0, end: START, marks: Vec::new() }, file))
+        Ok((Self { path, first, count: 0, end: START, room: bytes, marks: Vec::new() }, file))
     }
 
     /// The segments of a directory in order, their records not yet counted.
@@ -72,7 +74,7 @@ impl Segment {
             let Some(first) = first else {
                 return Err(JournalError::Layout { path, why: "the file's name is not the index of a record" });
             };
-            all.push(Self { path, first, count: 0, end: START, marks: Vec::new() });
+            all.push(Self { path, first, count: 0, end: START, room: 0, marks: Vec::new() });
         }
         all.sort_by_key(|s| s.first);
         Ok(all)
@@ -86,7 +88,7 @@ impl Segment {
             let why = "the file does not begin as a segment does";
             return Err(JournalError::Layout { path: self.path.clone(), why });
         }
-        (self.count, self.marks) = (0, Vec::new());
+        (self.count, self.marks, self.room) = (0, Vec::new(), bytes.len() as u64);
         let mut at = 16;
         let torn = loop {
             match frame::read(&bytes[at..], self.first + self.count) {

@@ -108,9 +108,8 @@ impl Writer {
         let bytes: usize = payloads.iter().map(|p| p.len() + frame::HEAD).sum();
         let full = {
             let segments = self.shared.segments.read();
-            segments
-                .last()
-                .is_none_or(|s| s.count > 0 && s.end + (self.buffer.len() + bytes) as u64 > self.options.segment_bytes)
+            let more = (self.buffer.len() + bytes) as u64;
+            segments.last().is_none_or(|s| s.count > 0 && s.end + more > s.room.min(self.options.segment_bytes))
         };
         if full {
             self.flush()?;

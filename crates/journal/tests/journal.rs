@@ -114,6 +114,25 @@ async fn a_record_of_the_wrong_size_is_refused_alone() {
     fill(&journal, 0..1).await;
 }
 
+#[tokio::test]
+async fn a_journal_that_lost_what_was_acknowledged_is_not_opened_and_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path(), small()).unwrap();
+    fill(&journal, 0..20).await;
+    drop(journal);
+    let file = last_segment(dir.path());
+    let mut bytes = std::fs::read(&file).unwrap();
+    let used = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
+    bytes[used - 1] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let refused = Journal::open(dir.path(), Options { at_least: 20, ..small() });
+    assert!(matches!(refused, Err(JournalError::Short { found: 19, wanted: 20, .. })));
+    assert_eq!(std::fs::read(&file).unwrap(), bytes);
+    let (journal, found) = Journal::open(dir.path(), Options { at_least: 19, ..small() }).unwrap();
+    assert_eq!(journal.next_index(), 19);
+    assert!(found.torn_bytes > 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
