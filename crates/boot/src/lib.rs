@@ -1,6 +1,7 @@
 //! Raises a service: configuration, telemetry, probes, signals, and the way down again.
 
 pub mod config;
+mod party;
 mod probes;
 mod running;
 mod telemetry;
@@ -14,6 +15,7 @@ use legate_rpc::Metrics;
 use serde::de::DeserializeOwned;
 
 pub use config::load;
+pub use party::Party;
 pub use probes::{Check, Checks, Probes};
 pub use running::{Running, StartError};
 pub use telemetry::{Guard, init as init_telemetry};

@@ -98,6 +98,12 @@ impl Serving {
         &self.health
     }
 
+    /// Cancelled when the server begins to stop: answers that would never end have to end then.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Takes no more calls, lets those under way finish for `grace`, then cuts every connection.
     pub async fn shutdown(mut self, grace: Duration) {
         self.health.set_serving("", false).await;

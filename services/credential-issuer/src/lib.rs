@@ -22,12 +22,11 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use legate_boot::{Checks, Context, Probes, Running, StartError};
+use legate_boot::{Checks, Context, Party, Probes, Running, StartError};
 use legate_db::Db;
-use legate_ids::{Name, SpiffeId, TrustDomain};
-use legate_mtls::{Expect, Identity, Listener, Trust};
+use legate_ids::TrustDomain;
+use legate_mtls::Listener;
 use legate_outbox::{Collector, DbSource, Outbox, Pace, Shipper};
-use legate_rpc::{Client, Dial};
 use legate_view::{OnStale, View, ViewStanding};
 use tokio::sync::{Notify, watch};
 
@@ -65,27 +64,25 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let domain = config.tls.domain()?;
     // Before TLS is opened: the CA file that is made here is one that it reads.
     let own = own_keys(&config, &ctx, keys, &domain).await?;
-    let (identity, trust) = config.tls.open()?;
-    let emitter = who_we_are(&identity, &domain)?;
+    let party = Party::open(&config.tls, NAME, &ctx)?;
     let db = open_database(&config.database, &ctx).await?;
 
-    let dial = |endpoint: &str, whom| dial(endpoint, whom, &identity, &trust, &ctx);
-    let registry = dial(&config.registry, "registry")?;
+    let registry = party.dial(&config.registry, "registry")?;
     let view = View::follow(registry.clone(), legate_view::Options::new(Arc::clone(&ctx.clock)));
-    let collector = Collector::new(dial(&config.audit_collector, "audit-collector")?);
+    let collector = Collector::new(party.dial(&config.audit_collector, "audit-collector")?);
     let shipper = ship(&db, collector, &ctx);
 
     let desk = Arc::new(Desk {
         clock: Arc::clone(&ctx.clock),
         db,
-        outbox: Outbox::new(emitter, Arc::clone(&ctx.clock), config.outbox.max_events),
+        outbox: Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events),
         view: view.clone(),
         domain,
         issuer: config.issuer.clone(),
         authority: own.authority,
         tokens: own.tokens,
         pepper: own.pepper,
-        authorizer: Arc::new(PolicyDecision(dial(&config.policy_decision, "policy-decision")?)),
+        authorizer: Arc::new(PolicyDecision(party.dial(&config.policy_decision, "policy-decision")?)),
         publisher: Arc::new(Registry(registry)),
         connections: OnceLock::new(),
         metrics: metrics::Metrics::default(),
@@ -95,7 +92,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 
     let limits = legate_mtls::Limits::default();
-    let listener = Listener::bind(config.listen, identity, trust, Arc::clone(&ctx.clock), limits).await?;
+    let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let standing = ViewStanding::new(view, OnStale::Refuse);
     let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
     // Nobody set it before: the desk was made above.
@@ -140,19 +137,6 @@ fn bad_keys(e: KeyError) -> StartError {
     StartError::new("the keys are refused", e)
 }
 
-/// Our own SPIFFE ID; the collector and the registry would refuse any other.
-fn who_we_are(identity: &Identity, domain: &TrustDomain) -> Result<SpiffeId, StartError> {
-    let name = Name::parse(NAME).map_err(|e| StartError::new("our name", e))?;
-    let wanted = SpiffeId::service(domain, &name);
-    match identity.spiffe_id() {
-        Some(found) if found == wanted => Ok(wanted),
-        found => {
-            let found = found.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
-            Err(StartError::new("tls.cert", format!("the certificate names {found}, and has to name {wanted}")))
-        }
-    }
-}
-
 async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
     let refused = |e| StartError::new("the database cannot be opened", e);
     let db = Db::open(url, legate_db::Options::default()).await.map_err(refused)?;
@@ -161,23 +145,6 @@ async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
         .map_err(|e| StartError::new("the database cannot be brought up to date", e))?;
     ctx.metrics.register(|registry| db.register(registry));
     Ok(db)
-}
-
-fn dial(
-    endpoint: &str,
-    whom: &'static str,
-    identity: &Identity,
-    trust: &Trust,
-    ctx: &Context,
-) -> Result<Client, StartError> {
-    Ok(legate_rpc::dial(Dial {
-        endpoint: endpoint.to_owned(),
-        identity: identity.clone(),
-        trust: trust.clone(),
-        expect: Expect::Service(whom),
-        timeout: Duration::from_secs(5),
-        clock: Arc::clone(&ctx.clock),
-    })?)
 }
 
 fn ship(db: &Db, collector: Collector, ctx: &Context) -> Shipper {

@@ -19,11 +19,10 @@ mod watchman;
 use std::sync::Arc;
 use std::time::Duration;
 
-use legate_boot::{Checks, Context, Probes, Running, StartError};
+use legate_boot::{Checks, Context, Party, Probes, Running, StartError};
 use legate_ids::SpiffeId;
-use legate_mtls::{Expect, Identity, Listener, Trust};
+use legate_mtls::Listener;
 use legate_outbox::{Collector, Pace, Shipper};
-use legate_rpc::{Client, Dial};
 use legate_view::{OnStale, View, ViewHandle, ViewStanding};
 use legate_wire::policy::decision_service_server::DecisionServiceServer;
 use legate_wire::policy::issuance_service_server::IssuanceServiceServer;
@@ -56,17 +55,15 @@ const LAST_SHIPMENT: Duration = Duration::from_secs(3);
 /// When the configuration is out of range, a file cannot be read, the spool cannot be opened or an address is taken.
 pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
     config.check().map_err(|e| StartError::new("the configuration is refused", e))?;
-    let (identity, trust) = config.tls.open()?;
-    let emitter = identity.spiffe_id().ok_or_else(|| StartError::new("tls.cert", "the certificate names nobody"))?;
-    let (disk, spool) = open_spool(&config, &ctx, &emitter).await?;
-    let dial = |endpoint: &str, whom| dial(endpoint, whom, &identity, &trust, &ctx);
+    let party = Party::open(&config.tls, NAME, &ctx)?;
+    let (disk, spool) = open_spool(&config, &ctx, &party.id).await?;
 
     let mut options = legate_view::Options::new(Arc::clone(&ctx.clock));
     options.bound = config.decision.staleness();
-    let view = View::follow(dial(&config.registry, "registry")?, options);
+    let view = View::follow(party.dial(&config.registry, "registry")?, options);
     let library = Arc::new(Library::new());
     let compiling = tokio::spawn(Arc::clone(&library).keep(view.clone()));
-    let collector = Collector::new(dial(&config.audit_collector, "audit-collector")?);
+    let collector = Collector::new(party.dial(&config.audit_collector, "audit-collector")?);
     let shipper = ship(disk, collector, &ctx);
 
     let desk = Arc::new(Desk {
@@ -82,7 +79,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 
     let limits = legate_mtls::Limits::default();
-    let listener = Listener::bind(config.listen, identity, trust, Arc::clone(&ctx.clock), limits).await?;
+    let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let standing = ViewStanding::new(view, OnStale::Judge);
     let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
     let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
@@ -96,23 +93,6 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
             task.abort();
         }
     }))
-}
-
-fn dial(
-    endpoint: &str,
-    whom: &'static str,
-    identity: &Identity,
-    trust: &Trust,
-    ctx: &Context,
-) -> Result<Client, StartError> {
-    Ok(legate_rpc::dial(Dial {
-        endpoint: endpoint.to_owned(),
-        identity: identity.clone(),
-        trust: trust.clone(),
-        expect: Expect::Service(whom),
-        timeout: Duration::from_secs(5),
-        clock: Arc::clone(&ctx.clock),
-    })?)
 }
 
 async fn open_spool(config: &Config, ctx: &Context, emitter: &SpiffeId) -> Result<(Arc<Disk>, Spool), StartError> {

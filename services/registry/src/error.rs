@@ -36,6 +36,8 @@ legate_rpc::reasons! {
     SELF_APPROVAL, PermissionDenied, "Whoever declared or last changed an agent cannot approve it.", "Let another operator approve it.";
     /// A policy cannot be used.
     POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, or uses what a decision cannot provide.", "Mend the policy at the place that is named.";
+    /// The service is going down.
+    FEED_STOPPING, Unavailable, "The registry is stopping, so the stream ends.", "Open the stream again; it goes on after the revision that was last received.";
     /// This kind is not for operators.
     KIND_NOT_APPLICABLE, InvalidArgument, "Objects of this kind are not written in this way.", "Signing keys and revocations come from credential-issuer; agents are retired (legate agent retire), not revoked.";
 }

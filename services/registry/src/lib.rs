@@ -1,23 +1,125 @@
 //! registry: which agents exist, who answers for them, what they were given.
+//!
+//! It is the only system of record for what is declared. Every write is one transaction: the objects, one change record
+//! each at the next revision, and their audit events. Others follow by [`Watch`](self), which tells every change in order.
 
 mod access;
+mod api;
 mod config;
+mod convert;
 mod domain;
 mod error;
+mod flow;
+mod metrics;
+mod schema;
+mod store;
 
-use legate_boot::{Context, Running, StartError};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use legate_boot::{Checks, Context, Party, Probes, Running, StartError};
+use legate_db::{Db, TxResult};
+use legate_mtls::Listener;
+use legate_outbox::{Collector, DbSource, Outbox, Pace, Shipper};
+use legate_rpc::{AlwaysGood, Fault, Pages};
 
 pub use access::ACCESS;
 pub use config::Config;
 pub use error::REASONS;
 
+use crate::flow::{Desk, Tail};
+use crate::store::head;
+
 /// The service's name, as everywhere.
 pub const NAME: &str = "registry";
+
+/// What is left in the outbox at the end is shipped for so long; the rest waits for the next start.
+const LAST_SHIPMENT: Duration = Duration::from_secs(3);
 
 /// Raises the service.
 ///
 /// # Errors
 /// When the configuration is out of range, a file or the database cannot be used, or an address is taken.
-pub async fn start(_config: Config, _ctx: Context) -> Result<Running, StartError> {
-    Err(StartError::new("registry", "is being built"))
+pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
+    config.outbox.check()?;
+    let party = Party::open(&config.tls, NAME, &ctx)?;
+    let db = open_database(&config.database, &ctx).await?;
+    let collector = Collector::new(party.dial(&config.audit_collector, "audit-collector")?);
+    let shipper = ship(&db, collector, &ctx);
+    let (revision, pages) = head_of(&db).await?;
+
+    let desk = Arc::new(Desk {
+        clock: Arc::clone(&ctx.clock),
+        outbox: Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events),
+        db,
+        domain: party.domain,
+        own: party.id,
+        pages,
+        tail: Tail::at(revision),
+        metrics: metrics::Metrics::default(),
+        stopping: OnceLock::new(),
+    });
+    ctx.metrics.register(|registry| desk.metrics.register(registry));
+
+    let limits = legate_mtls::Limits::default();
+    let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
+    let service = legate_rpc::Service {
+        name: NAME,
+        access: ACCESS,
+        routes: api::routes(Arc::clone(&desk)),
+        // Operators and services only: neither has a state that could be taken from it here.
+        standing: Arc::new(AlwaysGood),
+        clock: Arc::clone(&ctx.clock),
+        limits: legate_rpc::Limits::default(),
+        metrics: Arc::clone(&ctx.metrics),
+    };
+    let serving = legate_rpc::serve(service, listener).await?;
+    // Nobody set it before: the desk was made above.
+    let _ = desk.stopping.set(serving.stopping());
+    let following = tokio::spawn(flow::follow_forever(Arc::clone(&desk)));
+    let sweeping = tokio::spawn(flow::sweep::sweep_forever(Arc::clone(&desk)));
+    let probes = probes(&config, &ctx, &desk).await?;
+
+    Ok(Running::new(serving).with_probes(probes).on_stop(async move {
+        following.abort();
+        sweeping.abort();
+        shipper.stop(LAST_SHIPMENT).await;
+        desk.db.close().await;
+    }))
+}
+
+async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
+    let refused = |e| StartError::new("the database cannot be opened", e);
+    let db = Db::open(url, legate_db::Options::default()).await.map_err(refused)?;
+    db.migrate::<schema::Migrator>()
+        .await
+        .map_err(|e| StartError::new("the database cannot be brought up to date", e))?;
+    ctx.metrics.register(|registry| db.register(registry));
+    Ok(db)
+}
+
+fn ship(db: &Db, collector: Collector, ctx: &Context) -> Shipper {
+    let shipped = legate_outbox::Metrics::default();
+    ctx.metrics.register(|registry| shipped.register(registry));
+    legate_outbox::ship(DbSource::new(db.clone()), collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
+}
+
+async fn head_of(db: &Db) -> Result<(u64, Pages), StartError> {
+    let read: TxResult<_, Fault> = db
+        .read("open", |tx| Box::pin(async move { Ok((head::read(tx).await?, head::pages_key(tx).await?)) }))
+        .await;
+    let (revision, key) = read.map_err(error::of_tx)?;
+    Ok((revision, Pages::new(&key)))
+}
+
+async fn probes(config: &Config, ctx: &Context, desk: &Arc<Desk>) -> Result<Option<Probes>, StartError> {
+    let Some(addr) = config.probes else {
+        return Ok(None);
+    };
+    let db = desk.db.clone();
+    let checks = Checks::new().with("database", move || {
+        let db = db.clone();
+        async move { db.check().await.map_err(|e| e.to_string()) }
+    });
+    Ok(Some(Probes::start(addr, Arc::clone(&ctx.metrics), checks).await?))
 }

@@ -1,0 +1,189 @@
+//! The gRPC methods: read the request, make the journey, write the answer.
+
+use std::sync::Arc;
+
+use legate_rpc::{Fault, Permit};
+use legate_wire::registry as wire;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+use wire::agent_service_server::AgentServiceServer;
+use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
+use wire::feed_service_server::{FeedService, FeedServiceServer};
+use wire::publication_service_server::{PublicationService, PublicationServiceServer};
+
+use crate::domain::check;
+use crate::flow::{By, Call, Desk, apply, plan, publish, read, revoke, update, watch};
+
+mod agents;
+
+/// A thousand objects fit.
+const LARGEST_REQUEST: usize = 8 << 20;
+/// A watcher says little.
+const LARGEST_ASK: usize = 1 << 10;
+/// A page of a thousand objects fits.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// The handlers.
+#[derive(Clone, Debug)]
+pub(crate) struct Api(Arc<Desk>);
+
+/// The routes of every service here.
+pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
+    let api = Api(desk);
+    Routes::new(
+        DeclarationServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_REQUEST)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
+    .add_service(
+        AgentServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_REQUEST)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
+    .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+    .add_service(
+        FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),
+    )
+}
+
+/// The call of a write; its reason is checked here, and whether it has to be given, in the journey.
+fn call<M: prost::Message>(permit: &Permit, request: &M, request_id: &str, reason: &str) -> Result<Call, Fault> {
+    crate::flow::refusal(check::check_reason(reason, false))?;
+    Call::new(permit, request, request_id, reason.to_owned())
+}
+
+impl Api {
+    /// Makes a write's journey, and records where it was refused.
+    async fn noted<T>(
+        &self,
+        call: &Call,
+        permit: &Permit,
+        journey: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<Response<T>, Status> {
+        match journey.await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(fault) => {
+                self.0.note_refusal(call, permit.method(), &fault).await;
+                Err(fault.into())
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl DeclarationService for Api {
+    async fn plan_declarations(
+        &self,
+        request: Request<wire::PlanDeclarationsRequest>,
+    ) -> Result<Response<wire::PlanDeclarationsResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let by = By { actor: permit.peer().id_text().into(), reason: String::new(), trace: permit.trace().clone() };
+        let planned = plan::plan(&self.0, &by, request.into_inner().declarations);
+        Ok(Response::new(Box::pin(planned).await?))
+    }
+
+    async fn apply_declarations(
+        &self,
+        request: Request<wire::ApplyDeclarationsRequest>,
+    ) -> Result<Response<wire::ApplyDeclarationsResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
+        let journey = apply::apply(&self.0, call.clone(), ask.declarations, ask.base_revision);
+        Box::pin(self.noted(&call, &permit, journey)).await
+    }
+
+    async fn get_declaration(
+        &self,
+        request: Request<wire::GetDeclarationRequest>,
+    ) -> Result<Response<wire::GetDeclarationResponse>, Status> {
+        Permit::of(&request)?;
+        let ask = request.into_inner();
+        let key = revoke::key(ask.kind, &ask.namespace, &ask.name)?;
+        let (object, revision) = read::object(&self.0, key).await?;
+        Ok(Response::new(wire::GetDeclarationResponse { declaration: Some(object), revision }))
+    }
+
+    async fn list_declarations(
+        &self,
+        request: Request<wire::ListDeclarationsRequest>,
+    ) -> Result<Response<wire::ListDeclarationsResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let list = read::List {
+            caller: permit.peer().id_text().to_owned(),
+            kind: ask.kind(),
+            namespace: ask.namespace,
+            states: Vec::new(),
+            page_size: ask.page_size,
+            page_token: ask.page_token,
+        };
+        let read::Page { objects, next_page_token, revision } = Box::pin(read::list(&self.0, list)).await?;
+        Ok(Response::new(wire::ListDeclarationsResponse { declarations: objects, next_page_token, revision }))
+    }
+
+    async fn update_declaration(
+        &self,
+        request: Request<wire::UpdateDeclarationRequest>,
+    ) -> Result<Response<wire::UpdateDeclarationResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
+        let paths = ask.update_mask.unwrap_or_default().paths;
+        let journey = update::update(&self.0, call.clone(), ask.declaration.unwrap_or_default(), paths);
+        Box::pin(self.noted(&call, &permit, journey)).await
+    }
+
+    async fn revoke_declaration(
+        &self,
+        request: Request<wire::RevokeDeclarationRequest>,
+    ) -> Result<Response<wire::RevokeDeclarationResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
+        let key = revoke::key(ask.kind, &ask.namespace, &ask.name)?;
+        let journey = revoke::revoke(&self.0, call.clone(), key, ask.etag);
+        Box::pin(self.noted(&call, &permit, journey)).await
+    }
+}
+
+#[tonic::async_trait]
+impl PublicationService for Api {
+    async fn publish_signing_key(
+        &self,
+        request: Request<wire::PublishSigningKeyRequest>,
+    ) -> Result<Response<wire::PublishSigningKeyResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let call = call(&permit, &ask, "", "")?;
+        let journey = publish::publish_key(&self.0, call.clone(), ask.signing_key);
+        Box::pin(self.noted(&call, &permit, journey)).await
+    }
+
+    async fn publish_revocation(
+        &self,
+        request: Request<wire::PublishRevocationRequest>,
+    ) -> Result<Response<wire::PublishRevocationResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let call = call(&permit, &ask, "", &ask.comment)?;
+        let journey = publish::publish_revocation(&self.0, call.clone(), ask);
+        Box::pin(self.noted(&call, &permit, journey)).await
+    }
+}
+
+#[tonic::async_trait]
+impl FeedService for Api {
+    type WatchStream = tokio_stream::wrappers::ReceiverStream<Result<wire::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<tonic::Streaming<wire::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Permit::of(&request)?;
+        let (out, news) = tokio::sync::mpsc::channel(watch::WAITING);
+        // It ends with the stream: the watcher leaves, is stuck, or the service stops.
+        tokio::spawn(watch::serve(Arc::clone(&self.0), request.into_inner(), out));
+        Ok(Response::new(news.into()))
+    }
+}

@@ -1,0 +1,108 @@
+//! Audit events of what happened here: what changed, who changed it and why, and what was refused.
+
+use std::collections::BTreeMap;
+
+use legate_clock::Timestamp;
+use legate_rpc::Fault;
+use legate_wire::audit::{AuditEvent, EventResource, Outcome};
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Declaration, FieldChange, Kind};
+
+use crate::domain::kind::{Key, kind_name};
+use crate::domain::lifecycle;
+use crate::flow::By;
+
+/// The longest text in an event, in bytes.
+const LONGEST: usize = 4_096;
+/// Fields of one object that an event tells one by one; it holds 32 details at most.
+const MOST_FIELDS: usize = 24;
+
+/// Cuts a text at a character.
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+fn event(by: &By, kind: String, outcome: Outcome, now: Timestamp) -> AuditEvent {
+    AuditEvent {
+        time: Some(now.into()),
+        r#type: kind,
+        actor: by.actor.clone(),
+        outcome: outcome.into(),
+        reason: cut(by.reason.clone()),
+        trace_id: by.trace.trace_id.clone(),
+        span_id: by.trace.span_id.clone(),
+        ..AuditEvent::default()
+    }
+}
+
+/// The noun of a kind's events, such as `role_binding`.
+fn noun(kind: Kind) -> String {
+    kind.as_str_name().trim_start_matches("KIND_").to_ascii_lowercase()
+}
+
+/// An object was written or taken back.
+pub(crate) fn object_event(
+    by: &By,
+    key: &Key,
+    declaration: &Declaration,
+    verb: &str,
+    fields: &[FieldChange],
+    now: Timestamp,
+) -> AuditEvent {
+    let mut details = BTreeMap::new();
+    for field in fields.iter().take(MOST_FIELDS) {
+        let before = if field.before.is_empty() { "(unset)" } else { &field.before };
+        let after = if field.after.is_empty() { "(unset)" } else { &field.after };
+        details.insert(field.path.clone(), cut(format!("{before} -> {after}")));
+    }
+    if fields.len() > MOST_FIELDS {
+        details.insert("fields_changed".to_owned(), fields.len().to_string());
+    }
+    let mut event = event(by, format!("{}.{verb}", noun(key.kind)), Outcome::Success, now);
+    event.namespace = match key.kind {
+        Kind::Namespace => key.name.clone(),
+        _ => key.namespace.clone(),
+    };
+    event.resource = Some(EventResource {
+        r#type: kind_name(key.kind).to_owned(),
+        id: key.name.clone(),
+        ..EventResource::default()
+    });
+    match &declaration.object {
+        Some(Object::Agent(agent)) => {
+            event.agent_id = agent.metadata.as_ref().map(|m| m.id.clone()).unwrap_or_default();
+            let status = agent.status.clone().unwrap_or_default();
+            details.insert("state".to_owned(), lifecycle::state_name(status.state()).to_owned());
+            details.insert("lifecycle_version".to_owned(), status.lifecycle_version.to_string());
+            details.insert("spiffe_id".to_owned(), status.spiffe_id);
+        }
+        Some(Object::Revocation(revocation)) => {
+            let spec = revocation.spec.clone().unwrap_or_default();
+            details.insert("spiffe_id".to_owned(), spec.spiffe_id);
+            event.credential_id = spec.credential_id;
+        }
+        _ => {}
+    }
+    if let Some(metadata) = crate::domain::kind::metadata(declaration) {
+        details.insert("object_id".to_owned(), metadata.id.clone());
+        details.insert("version".to_owned(), metadata.version.to_string());
+    }
+    event.details = details;
+    event
+}
+
+/// A write was refused.
+pub(crate) fn write_refused(by: &By, method: &str, fault: &Fault, now: Timestamp) -> AuditEvent {
+    AuditEvent {
+        reason_code: fault.reason().to_owned(),
+        details: BTreeMap::from([
+            ("method".to_owned(), method.to_owned()),
+            ("refusal".to_owned(), cut(fault.to_string())),
+        ]),
+        ..event(by, "write.refused".to_owned(), Outcome::Denied, now)
+    }
+}

@@ -1,0 +1,51 @@
+//! An operator or a pipeline declares objects: all of them at one revision, or none.
+
+use std::sync::Arc;
+
+use legate_outbox::Standard;
+use legate_rpc::Fault;
+use legate_wire::registry::{ApplyDeclarationsResponse, ChangeAction, Declaration};
+
+use super::stage;
+use super::{Call, Desk};
+use crate::error::BASE_MOVED;
+use crate::store::refuse;
+
+/// Writes what differs. Where nothing does, the revision stays.
+#[tracing::instrument(skip_all, fields(legate.objects = declarations.len()))]
+pub(crate) async fn apply(
+    desk: &Arc<Desk>,
+    call: Call,
+    declarations: Vec<Declaration>,
+    base_revision: u64,
+) -> Result<ApplyDeclarationsResponse, Fault> {
+    let list = Arc::new(stage::read(declarations)?);
+    desk.write("apply", Standard::Ordinary, call, move |writing| {
+        let list = Arc::clone(&list);
+        Box::pin(async move {
+            if base_revision != 0 && base_revision != writing.base() {
+                let text = format!("planned at revision {base_revision}, and it is {} now", writing.base());
+                return Err(refuse(
+                    Fault::refused(&BASE_MOVED, text).with("revision", writing.base().to_string()),
+                ));
+            }
+            let by = writing.by;
+            let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
+            let mut changes = Vec::with_capacity(staged.len());
+            for one in &staged {
+                let verb = match one.action() {
+                    ChangeAction::Created => "created",
+                    ChangeAction::Updated => "updated",
+                    ChangeAction::Unchanged | ChangeAction::Unspecified => {
+                        changes.push(one.told(None));
+                        continue;
+                    }
+                };
+                let now = writing.put(one.wanted.clone(), one.current.as_ref(), verb, &one.fields).await?;
+                changes.push(one.told(Some(&now)));
+            }
+            Ok(ApplyDeclarationsResponse { changes, revision: writing.revision() })
+        })
+    })
+    .await
+}

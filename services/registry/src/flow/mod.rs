@@ -1,0 +1,21 @@
+//! The journeys, a file each, and the desk at which they are made.
+
+pub(crate) mod apply;
+pub(crate) mod create_agent;
+mod desk;
+pub(crate) mod plan;
+pub(crate) mod publish;
+pub(crate) mod read;
+pub(crate) mod revoke;
+mod stage;
+pub(crate) mod sweep;
+mod tail;
+pub(crate) mod transition;
+pub(crate) mod update;
+pub(crate) mod watch;
+mod write;
+
+pub(crate) use desk::Desk;
+pub(crate) use stage::refusal;
+pub(crate) use tail::{Tail, follow_forever};
+pub(crate) use write::{By, Call};

@@ -1,0 +1,91 @@
+//! credential-issuer makes its public news known: keys that verify tokens, and credentials that were taken back.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use legate_ids::{Name, SpiffeId};
+use legate_outbox::Standard;
+use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{
+    Declaration, Metadata, PublishRevocationRequest, PublishRevocationResponse, PublishSigningKeyResponse, Revocation,
+    SigningKey, SigningKeySpec,
+};
+
+use super::stage;
+use super::{Call, Desk};
+use crate::domain::problem::Problem;
+use crate::domain::{check, diff, kind};
+use crate::store::{broken, object};
+
+fn under(field: &str, problems: Vec<Problem>) -> Result<(), Fault> {
+    stage::refusal(problems.into_iter().map(|p| Problem { path: format!("{field}.{}", p.path), ..p }).collect())
+}
+
+/// Puts a public key into the stream. A repetition changes nothing.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn publish_key(
+    desk: &Arc<Desk>,
+    call: Call,
+    spec: Option<SigningKeySpec>,
+) -> Result<PublishSigningKeyResponse, Fault> {
+    let spec = spec.ok_or_else(|| Fault::invalid("signing_key", "is required"))?;
+    under("signing_key", check::check_signing_key(&spec))?;
+    // A thumbprint is base64url, which is no name: its hash is.
+    let name: String = digest(&SHA256, spec.kid.as_bytes()).as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
+    let metadata = Metadata { name: format!("key-{name}"), ..Metadata::default() };
+    let wanted = Object::SigningKey(SigningKey { metadata: Some(metadata), spec: Some(spec) });
+    let wanted = Arc::new(Declaration { object: Some(wanted) });
+    desk.write("publish_signing_key", Standard::Ordinary, call, move |writing| {
+        let wanted = Arc::clone(&wanted);
+        Box::pin(async move {
+            let key = kind::key_of(&wanted).ok_or_else(|| broken("a signing key without a name"))?;
+            let current = object::by_key(writing.tx, &key).await?.map(|row| row.declaration()).transpose()?;
+            let fields = diff::diff(current.as_ref(), &wanted);
+            if let Some(current) = &current
+                && fields.is_empty()
+            {
+                let revision = kind::metadata(current).map_or(0, |m| m.revision);
+                return Ok(PublishSigningKeyResponse { revision });
+            }
+            writing.put(Declaration::clone(&wanted), current.as_ref(), "published", &fields).await?;
+            Ok(PublishSigningKeyResponse { revision: writing.revision() })
+        })
+    })
+    .await
+}
+
+/// Puts a revocation into the stream. A repetition changes nothing.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn publish_revocation(
+    desk: &Arc<Desk>,
+    call: Call,
+    ask: PublishRevocationRequest,
+) -> Result<PublishRevocationResponse, Fault> {
+    let spec = ask.revocation.ok_or_else(|| Fault::invalid("revocation", "is required"))?;
+    under("revocation", check::check_revocation(&spec))?;
+    Name::parse(&ask.namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
+    if !ask.actor.is_empty() {
+        SpiffeId::parse(&ask.actor).map_err(|e| Fault::invalid("actor", e.to_string()))?;
+    }
+    stage::refusal(
+        check::check_reason(&ask.comment, false).into_iter().map(|p| Problem { path: "comment".into(), ..p }).collect(),
+    )?;
+    let name = spec.credential_id.replace('_', "-");
+    let metadata = Metadata { name, namespace: ask.namespace, ..Metadata::default() };
+    let wanted = Object::Revocation(Revocation { metadata: Some(metadata), spec: Some(spec) });
+    let wanted = Arc::new(Declaration { object: Some(wanted) });
+    desk.write("publish_revocation", Standard::Stopping, call, move |writing| {
+        let wanted = Arc::clone(&wanted);
+        Box::pin(async move {
+            let key = kind::key_of(&wanted).ok_or_else(|| broken("a revocation without a name"))?;
+            if let Some(row) = object::by_key(writing.tx, &key).await? {
+                let revision = kind::metadata(&row.declaration()?).map_or(0, |m| m.revision);
+                return Ok(PublishRevocationResponse { revision });
+            }
+            writing.put(Declaration::clone(&wanted), None, "published", &[]).await?;
+            Ok(PublishRevocationResponse { revision: writing.revision() })
+        })
+    })
+    .await
+}

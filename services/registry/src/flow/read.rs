@@ -1,0 +1,129 @@
+//! Somebody reads what is declared: one object, or a list a page at a time.
+
+use legate_db::TxResult;
+use legate_ids::Name;
+use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Agent, AgentRef, AgentState, Declaration, Kind};
+
+use super::Desk;
+use super::transition::{self, Which};
+use super::update::not_found;
+use crate::domain::kind::Key;
+use crate::error::of_tx;
+use crate::store::object::{self, Place};
+use crate::store::{broken, head, refuse};
+
+const USUAL: u32 = 100;
+const LARGEST: u32 = 1_000;
+
+/// One agent, retired ones too by id; with the revision it was read at.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn agent(desk: &Desk, which: Option<AgentRef>) -> Result<(Agent, u64), Fault> {
+    let which = Which::read(which)?;
+    let read: TxResult<_, Fault> = desk
+        .db
+        .read("get_agent", move |tx| {
+            Box::pin(async move {
+                match transition::find(tx, &which).await?.object {
+                    Some(Object::Agent(agent)) => Ok((agent, head::read(tx).await?)),
+                    _ => Err(broken("an agent's row holds no agent")),
+                }
+            })
+        })
+        .await;
+    read.map_err(of_tx)
+}
+
+/// One object in force, with the revision it was read at.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn object(desk: &Desk, key: Key) -> Result<(Declaration, u64), Fault> {
+    let read: TxResult<_, Fault> = desk
+        .db
+        .read("get_declaration", move |tx| {
+            Box::pin(async move {
+                let row = object::by_key(tx, &key).await?.ok_or_else(|| refuse(not_found(&key)))?;
+                Ok((row.declaration()?, head::read(tx).await?))
+            })
+        })
+        .await;
+    read.map_err(of_tx)
+}
+
+/// What is listed.
+#[derive(Clone, Debug)]
+pub(crate) struct List {
+    pub(crate) caller: String,
+    pub(crate) kind: Kind,
+    pub(crate) namespace: String,
+    pub(crate) states: Vec<AgentState>,
+    pub(crate) page_size: u32,
+    pub(crate) page_token: String,
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) objects: Vec<Declaration>,
+    pub(crate) next_page_token: String,
+    pub(crate) revision: u64,
+}
+
+/// One page, in the order of namespace and name.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn list(desk: &Desk, ask: List) -> Result<Page, Fault> {
+    if ask.kind == Kind::Unspecified {
+        return Err(Fault::invalid("kind", "is required"));
+    }
+    if !ask.namespace.is_empty() {
+        Name::parse(&ask.namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
+    }
+    let size = match ask.page_size {
+        0 => USUAL,
+        size @ 1..=LARGEST => size,
+        _ => return Err(Fault::invalid("page_size", "1 to 1,000; 0 means 100")),
+    };
+    let states: Vec<&str> = ask.states.iter().map(AgentState::as_str_name).collect();
+    let (kind, states) = (ask.kind.as_str_name(), states.join(","));
+    let question = ["objects", ask.caller.as_str(), kind, ask.namespace.as_str(), states.as_str()];
+    let after = desk.pages.read(&question, &ask.page_token)?.map(|text| place(&text)).transpose()?;
+    let which = object::Which { kind: ask.kind, namespace: ask.namespace.clone(), states: ask.states.clone() };
+    let read: TxResult<_, Fault> = desk
+        .db
+        .read("list_objects", move |tx| {
+            Box::pin(async move {
+                let rows = object::page(tx, &which, after.as_ref(), size.into()).await?;
+                Ok((rows, head::read(tx).await?))
+            })
+        })
+        .await;
+    let (mut rows, revision) = read.map_err(of_tx)?;
+    let is_last = u32::try_from(rows.len()).is_ok_and(|n| n <= size);
+    rows.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+    let next_page_token = match rows.last() {
+        Some(last) if !is_last => {
+            desk.pages.after(&question, &format!("{} {} {}", last.namespace, last.name, last.id))
+        }
+        _ => String::new(),
+    };
+    let objects: TxResult<Vec<_>, Fault> = rows.iter().map(object::Model::declaration).collect();
+    Ok(Page { objects: objects.map_err(of_tx)?, next_page_token, revision })
+}
+
+/// The states that a request names.
+pub(crate) fn states(numbers: &[i32]) -> Result<Vec<AgentState>, Fault> {
+    let read = |(i, number): (usize, &i32)| match AgentState::try_from(*number) {
+        Ok(AgentState::Unspecified) | Err(_) => Err(Fault::invalid(format!("states[{i}]"), "is no state")),
+        Ok(state) => Ok(state),
+    };
+    numbers.iter().enumerate().map(read).collect()
+}
+
+/// Names and ids have no spaces.
+fn place(text: &str) -> Result<Place, Fault> {
+    let mut parts = text.splitn(3, ' ').map(str::to_owned);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(namespace), Some(name), Some(id)) => Ok((namespace, name, id)),
+        _ => Err(Fault::broken("an authentic page token names no place")),
+    }
+}

@@ -1,0 +1,213 @@
+//! Wanted objects held against what is there: what would be new, what would change, and whether it may.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use legate_clock::Timestamp;
+use legate_db::{Tx, TxResult};
+use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{
+    Agent, AgentClassSpec, AgentState, AgentStatus, ChangeAction, Declaration, DeclarationChange, FieldChange, Kind,
+    Origin, SanctionedStatus,
+};
+
+use crate::domain::kind::{self, Key};
+use crate::domain::problem::Problem;
+use crate::domain::{check, diff};
+use crate::error::{KIND_NOT_APPLICABLE, OBJECT_REPEATED, REFERENCE_MISSING};
+use crate::store::{object, refuse};
+
+/// Objects in one request.
+const MOST: usize = 1_000;
+/// Problems that are told at once.
+const MOST_PROBLEMS: usize = 64;
+
+/// A wanted object whose grammar is good.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) key: Key,
+    pub(crate) declaration: Declaration,
+}
+
+/// A wanted object and what there is of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Staged {
+    pub(crate) key: Key,
+    pub(crate) current: Option<Declaration>,
+    pub(crate) wanted: Declaration,
+    pub(crate) fields: Vec<FieldChange>,
+}
+
+impl Staged {
+    pub(crate) fn action(&self) -> ChangeAction {
+        match &self.current {
+            None => ChangeAction::Created,
+            Some(_) if self.fields.is_empty() => ChangeAction::Unchanged,
+            Some(_) => ChangeAction::Updated,
+        }
+    }
+
+    /// What is told of it; `now` is the object after the change.
+    pub(crate) fn told(&self, now: Option<&Declaration>) -> DeclarationChange {
+        let id = now.or(self.current.as_ref()).and_then(kind::metadata).map(|m| m.id.clone());
+        DeclarationChange {
+            action: self.action().into(),
+            kind: self.key.kind.into(),
+            namespace: self.key.namespace.clone(),
+            name: self.key.name.clone(),
+            id: id.unwrap_or_default(),
+            fields: self.fields.clone(),
+        }
+    }
+}
+
+/// One refusal for everything that is wrong, under the reason of the first.
+pub(crate) fn refusal(problems: Vec<Problem>) -> Result<(), Fault> {
+    let Some(first) = problems.first() else { return Ok(()) };
+    let more = match problems.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let fault = Fault::refused(first.reason, format!("{}: {}{more}", first.path, first.why));
+    let fields = problems.into_iter().take(MOST_PROBLEMS);
+    Err(fields.fold(fault, |fault, problem| fault.field(problem.path, problem.why)))
+}
+
+/// Whether the objects of a request are what they have to be, each for itself.
+pub(crate) fn read(declarations: Vec<Declaration>) -> Result<Vec<Wanted>, Fault> {
+    if declarations.is_empty() || declarations.len() > MOST {
+        return Err(Fault::invalid("declarations", "1 to 1,000"));
+    }
+    let mut problems = Vec::new();
+    let mut wanted: BTreeMap<Key, usize> = BTreeMap::new();
+    let mut list = Vec::with_capacity(declarations.len());
+    for (i, mut declaration) in declarations.into_iter().enumerate() {
+        let path = format!("declarations[{i}]");
+        let problem = |why: &str, reason| Problem { path: path.clone(), why: why.to_owned(), reason };
+        if matches!(kind::kind_of(&declaration), Some(Kind::SigningKey | Kind::Revocation)) {
+            problems.push(problem("signing keys and revocations come from credential-issuer", &KIND_NOT_APPLICABLE));
+            continue;
+        }
+        let wrong = check::check(&declaration);
+        problems.extend(wrong.into_iter().map(|p| Problem { path: format!("{path}.{}", p.path), ..p }));
+        let Some(key) = kind::key_of(&declaration) else {
+            problems.push(problem("holds no object", &legate_rpc::INVALID_ARGUMENT));
+            continue;
+        };
+        if let Some(first) = wanted.insert(key.clone(), i) {
+            let why = format!("is {} {key} again, as declarations[{first}]", kind::kind_name(key.kind));
+            problems.push(problem(&why, &OBJECT_REPEATED));
+        }
+        check::strip_output_only(&mut declaration);
+        list.push(Wanted { key, declaration });
+    }
+    refusal(problems)?;
+    Ok(list)
+}
+
+/// Holds the wanted objects against those in force. What is staged is complete: defaults are filled in.
+pub(crate) async fn stage(tx: &Tx, list: &[Wanted], now: Timestamp, actor: &str, reason: &str) -> TxResult<Vec<Staged>, Fault> {
+    let given: BTreeMap<&Key, &Declaration> = list.iter().map(|w| (&w.key, &w.declaration)).collect();
+    let mut problems = Vec::new();
+    let mut found: BTreeMap<Key, Option<Declaration>> = BTreeMap::new();
+    let mut staged = Vec::with_capacity(list.len());
+    for (i, Wanted { key, declaration }) in list.iter().enumerate() {
+        for (path, to) in kind::references(declaration) {
+            if given.contains_key(&to) || in_force(tx, &mut found, &to).await?.is_some() {
+                continue;
+            }
+            let why = format!("there is no {} {to}", kind::kind_name(to.kind));
+            problems.push(Problem { path: format!("declarations[{i}].{path}"), why, reason: &REFERENCE_MISSING });
+        }
+        let current = match object::by_key(tx, key).await? {
+            Some(row) => Some(row.declaration()?),
+            None => None,
+        };
+        let mut wanted = declaration.clone();
+        if let Some(Object::Agent(agent)) = &mut wanted.object {
+            let class = Key {
+                kind: Kind::AgentClass,
+                namespace: key.namespace.clone(),
+                name: agent.spec.as_ref().map(|s| s.agent_class.clone()).unwrap_or_default(),
+            };
+            let known = in_force(tx, &mut found, &class).await?;
+            let class = given.get(&class).copied().or(known.as_ref());
+            complete(agent, current.as_ref(), &Template::of(class, known.as_ref()), now, actor, reason);
+        } else if let (Some(Object::EnforcementPoint(new)), Some(Object::EnforcementPoint(old))) =
+            (&mut wanted.object, current.as_ref().and_then(|c| c.object.as_ref()))
+        {
+            new.spiffe_id.clone_from(&old.spiffe_id);
+        }
+        let fields = diff::diff(current.as_ref(), &wanted);
+        staged.push(Staged { key: key.clone(), current, wanted, fields });
+    }
+    refusal(problems).map_err(refuse)?;
+    Ok(staged)
+}
+
+async fn in_force(
+    tx: &Tx,
+    found: &mut BTreeMap<Key, Option<Declaration>>,
+    key: &Key,
+) -> TxResult<Option<Declaration>, Fault> {
+    if let Some(known) = found.get(key) {
+        return Ok(known.clone());
+    }
+    let declaration = match object::by_key(tx, key).await? {
+        Some(row) => Some(row.declaration()?),
+        None => None,
+    };
+    found.insert(key.clone(), declaration.clone());
+    Ok(declaration)
+}
+
+/// What an agent takes from its class.
+struct Template {
+    spec: AgentClassSpec,
+    version: u32,
+}
+
+impl Template {
+    /// `wanted` is the class as it will be; its version is that of `current`, and one more where it changes.
+    fn of(wanted: Option<&Declaration>, current: Option<&Declaration>) -> Self {
+        let spec = match wanted.and_then(|d| d.object.as_ref()) {
+            Some(Object::AgentClass(class)) => class.spec.clone().unwrap_or_default(),
+            _ => AgentClassSpec::default(),
+        };
+        let version = current.and_then(kind::metadata).map_or(0, |m| m.version);
+        let changes = wanted.is_some_and(|wanted| !diff::diff(current, wanted).is_empty());
+        Self { spec, version: version + u32::from(changes) }
+    }
+}
+
+/// Gives a wanted agent the state it has, or begins its life.
+fn complete(agent: &mut Agent, current: Option<&Declaration>, class: &Template, now: Timestamp, actor: &str, reason: &str) {
+    let spec = agent.spec.get_or_insert_default();
+    if let Some(Object::Agent(current)) = current.and_then(|c| c.object.as_ref()) {
+        let mut status = current.status.clone().unwrap_or_default();
+        status.agent_class_version = class.version;
+        // Absent means: what was set when it was made. To end an expiry takes an update of that very field.
+        if spec.expire_time.is_none() {
+            spec.expire_time = current.spec.as_ref().and_then(|spec| spec.expire_time);
+        }
+        agent.status = Some(status);
+        return;
+    }
+    let state = if class.spec.requires_approval { AgentState::PendingApproval } else { AgentState::Active };
+    if spec.expire_time.is_none() {
+        let life = class.spec.default_expiry.and_then(|life| Duration::try_from(life).ok());
+        spec.expire_time = life.map(|life| now.plus(life).into());
+    }
+    agent.status = Some(AgentStatus {
+        state: state.into(),
+        lifecycle_version: 1,
+        agent_class_version: class.version,
+        state_time: Some(now.into()),
+        state_reason: reason.to_owned(),
+        state_actor: actor.to_owned(),
+        origin: Origin::Registered.into(),
+        sanctioned_status: SanctionedStatus::Sanctioned.into(),
+        ..AgentStatus::default()
+    });
+}

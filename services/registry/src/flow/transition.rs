@@ -1,0 +1,198 @@
+//! An agent takes a step in its life: it is approved, activated, suspended, resumed, quarantined, released, retired, or its
+//! credentials are revoked.
+
+use std::sync::Arc;
+
+use legate_db::TxResult;
+use legate_ids::{AgentId, Name};
+use legate_outbox::Standard;
+use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Agent, AgentRef, Declaration, Kind};
+use prost::Message;
+
+use super::write::{Writing, check_etag};
+use super::{Call, Desk};
+use crate::domain::kind::{self, Key};
+use crate::domain::lifecycle::{self, Transition};
+use crate::domain::{check, diff};
+use crate::error::{AGENT_NOT_FOUND, AGENT_STATE_WRONG, SELF_APPROVAL};
+use crate::store::{broken, object, reference, refuse};
+
+/// What is done to an agent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// It goes to another state.
+    Transition(Transition),
+    /// Everything issued to it dies; it stays ACTIVE.
+    RevokeCredentials,
+}
+
+impl Step {
+    /// The name of its transaction.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Transition(Transition::Approve) => "approve_agent",
+            Self::Transition(Transition::Activate) => "activate_agent",
+            Self::Transition(Transition::Suspend) => "suspend_agent",
+            Self::Transition(Transition::Resume) => "resume_agent",
+            Self::Transition(Transition::Quarantine) => "quarantine_agent",
+            Self::Transition(Transition::Release) => "release_agent",
+            Self::Transition(Transition::Retire) => "retire_agent",
+            Self::Transition(Transition::Expire) => "expire_agents",
+            Self::RevokeCredentials => "revoke_agent_credentials",
+        }
+    }
+
+    /// The verb of its audit event.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Self::Transition(Transition::Approve) => "approved",
+            Self::Transition(Transition::Activate) => "activated",
+            Self::Transition(Transition::Suspend) => "suspended",
+            Self::Transition(Transition::Resume) => "resumed",
+            Self::Transition(Transition::Quarantine) => "quarantined",
+            Self::Transition(Transition::Release) => "released",
+            Self::Transition(Transition::Retire) => "retired",
+            Self::Transition(Transition::Expire) => "expired",
+            Self::RevokeCredentials => "credentials_revoked",
+        }
+    }
+
+    /// What stops somebody may use the outbox's reserve.
+    fn standard(self) -> Standard {
+        match self {
+            Self::RevokeCredentials
+            | Self::Transition(
+                Transition::Suspend | Transition::Quarantine | Transition::Retire | Transition::Expire,
+            ) => Standard::Stopping,
+            Self::Transition(_) => Standard::Ordinary,
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) agent: Option<AgentRef>,
+    pub(crate) etag: String,
+}
+
+/// Takes the step; `answer` makes the answer of the agent as it is then and the revision.
+#[tracing::instrument(skip_all, fields(legate.step = step.name()))]
+pub(crate) async fn transition<M: Message + Default + 'static>(
+    desk: &Arc<Desk>,
+    call: Call,
+    ask: Ask,
+    step: Step,
+    answer: fn(Agent, u64) -> M,
+) -> Result<M, Fault> {
+    let which = Which::read(ask.agent)?;
+    super::stage::refusal(check::check_reason(&call.by.reason, true))?;
+    let ask = Arc::new((which, ask.etag));
+    desk.write(step.name(), step.standard(), call, move |writing| {
+        let ask = Arc::clone(&ask);
+        Box::pin(async move {
+            let (which, etag) = &*ask;
+            let current = find(writing.tx, which).await?;
+            check_etag(&current, etag).map_err(refuse)?;
+            let agent = take(writing, current, step).await?;
+            Ok(answer(agent, writing.revision()))
+        })
+    })
+    .await
+}
+
+/// Takes the step within a write.
+pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
+    let Some(Object::Agent(mut agent)) = current.object.clone() else {
+        return Err(broken("an agent's row holds no agent"));
+    };
+    let (now, actor, reason) = (writing.now, writing.by.actor.clone(), writing.by.reason.clone());
+    let taken = match step {
+        Step::Transition(Transition::Approve) => {
+            refuse_self_approval(&current, &actor).map_err(refuse)?;
+            lifecycle::apply(&mut agent, Transition::Approve, now, &actor, &reason)
+        }
+        Step::Transition(transition) => lifecycle::apply(&mut agent, transition, now, &actor, &reason),
+        Step::RevokeCredentials => lifecycle::revoke_credentials(&mut agent, now, &actor, &reason),
+    };
+    taken.map_err(|bad| {
+        let state = lifecycle::state_name(bad.from);
+        refuse(Fault::refused(&AGENT_STATE_WRONG, bad.to_string()).with("state", state))
+    })?;
+    if matches!(step, Step::Transition(Transition::Retire)) {
+        leave_bindings(writing, &current).await?;
+    }
+    let wanted = Declaration { object: Some(Object::Agent(agent)) };
+    let written = writing.put(wanted, Some(&current), step.verb(), &[]).await?;
+    match written.object {
+        Some(Object::Agent(agent)) => Ok(agent),
+        _ => Err(broken("an agent was written and is none")),
+    }
+}
+
+/// Separation of duties: whoever declared or last changed an agent does not approve it.
+fn refuse_self_approval(current: &Declaration, actor: &str) -> Result<(), Fault> {
+    let by = kind::metadata(current).map(|m| [m.created_by.as_str(), m.updated_by.as_str()]);
+    if by.is_some_and(|by| by.contains(&actor)) {
+        return Err(Fault::refused(&SELF_APPROVAL, format!("{actor} declared or last changed this agent")));
+    }
+    Ok(())
+}
+
+/// Takes a retired agent out of every binding: its name can be another agent's later, and must not bring its roles along.
+async fn leave_bindings(writing: &mut Writing<'_>, agent: &Declaration) -> TxResult<(), Fault> {
+    let Some(key) = kind::key_of(agent) else { return Ok(()) };
+    for id in reference::from(writing.tx, &key, u64::MAX >> 1).await? {
+        let Some(row) = object::by_id(writing.tx, &id).await? else { continue };
+        let before = row.declaration()?;
+        let mut after = before.clone();
+        let Some(Object::RoleBinding(binding)) = &mut after.object else { continue };
+        let spec = binding.spec.get_or_insert_default();
+        spec.agents.retain(|name| *name != key.name);
+        if spec.agents.is_empty() {
+            writing.take_back(before, "revoked").await?;
+        } else {
+            let fields = diff::diff(Some(&before), &after);
+            writing.put(after, Some(&before), "updated", &fields).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Which agent is meant.
+#[derive(Clone, Debug)]
+pub(super) enum Which {
+    Id(AgentId),
+    Named(Key),
+}
+
+impl Which {
+    /// Reads a reference: the id where there is one, else namespace and name.
+    pub(super) fn read(agent: Option<AgentRef>) -> Result<Self, Fault> {
+        let agent = agent.ok_or_else(|| Fault::invalid("agent", "say which: id, or namespace and name"))?;
+        if !agent.id.is_empty() {
+            let id = AgentId::parse(&agent.id).map_err(|e| Fault::invalid("agent.id", e.to_string()))?;
+            return Ok(Self::Id(id));
+        }
+        let name = |field: &str, text: &str| Name::parse(text).map_err(|e| Fault::invalid(field, e.to_string()));
+        name("agent.namespace", &agent.namespace)?;
+        name("agent.name", &agent.name)?;
+        Ok(Self::Named(Key::new(Kind::Agent, &agent.namespace, &agent.name)))
+    }
+}
+
+/// The agent that is meant.
+pub(super) async fn find(tx: &legate_db::Tx, which: &Which) -> TxResult<Declaration, Fault> {
+    let row = match which {
+        Which::Id(id) => object::by_id(tx, id.as_str()).await?,
+        Which::Named(key) => object::by_key(tx, key).await?,
+    };
+    let named = match which {
+        Which::Id(id) => id.to_string(),
+        Which::Named(key) => key.to_string(),
+    };
+    let row = row.ok_or_else(|| refuse(Fault::refused(&AGENT_NOT_FOUND, format!("there is no agent {named}"))))?;
+    row.declaration()
+}

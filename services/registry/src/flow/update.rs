@@ -1,0 +1,95 @@
+//! An operator changes some fields of one object.
+
+use std::sync::Arc;
+
+use legate_outbox::Standard;
+use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Declaration, Kind, UpdateDeclarationResponse};
+
+use super::stage::{self, Wanted};
+use super::write::check_etag;
+use super::{Call, Desk};
+use crate::domain::kind::{self, Key};
+use crate::domain::problem::Problem;
+use crate::domain::{check, mask};
+use crate::error::{KIND_NOT_APPLICABLE, OBJECT_NOT_FOUND};
+use crate::store::{object, refuse};
+
+/// Merges what the mask names into the object as it is, and writes it where it differs.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn update(
+    desk: &Arc<Desk>,
+    call: Call,
+    wanted: Declaration,
+    paths: Vec<String>,
+) -> Result<UpdateDeclarationResponse, Fault> {
+    let key = kind::key_of(&wanted).ok_or_else(|| Fault::invalid("declaration", "holds no object with a name"))?;
+    if matches!(key.kind, Kind::SigningKey | Kind::Revocation) {
+        let text = "signing keys and revocations come from credential-issuer";
+        return Err(Fault::refused(&KIND_NOT_APPLICABLE, text));
+    }
+    let etag = kind::metadata(&wanted).map(|m| m.etag.clone()).unwrap_or_default();
+    let ask = Arc::new((key, wanted, paths, etag));
+    desk.write("update_declaration", Standard::Ordinary, call, move |writing| {
+        let ask = Arc::clone(&ask);
+        Box::pin(async move {
+            let (key, wanted, paths, etag) = &*ask;
+            let row = object::by_key(writing.tx, key).await?.ok_or_else(|| refuse(not_found(key)))?;
+            let current = row.declaration()?;
+            check_etag(&current, etag).map_err(refuse)?;
+            let mut merged = mask::merge(&current, wanted, paths).map_err(|p| refuse(refused(p)))?;
+            let problems = check::check(&merged);
+            stage::refusal(under("declaration", problems)).map_err(refuse)?;
+            check::strip_output_only(&mut merged);
+            // Set to nothing on purpose, which an apply takes for "as it was".
+            let ends = expiry(&merged);
+            let list = [Wanted { key: key.clone(), declaration: merged }];
+            let by = writing.by;
+            let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
+            let mut now = current;
+            for mut one in staged {
+                if paths.iter().any(|path| path == "spec.expire_time" || path == "spec") {
+                    set_expiry(&mut one.wanted, ends);
+                    one.fields = crate::domain::diff::diff(one.current.as_ref(), &one.wanted);
+                }
+                if !one.fields.is_empty() {
+                    now = writing.put(one.wanted, one.current.as_ref(), "updated", &one.fields).await?;
+                }
+            }
+            Ok(UpdateDeclarationResponse { declaration: Some(now), revision: writing.revision() })
+        })
+    })
+    .await
+}
+
+fn expiry(declaration: &Declaration) -> Option<prost_types::Timestamp> {
+    match &declaration.object {
+        Some(Object::Agent(agent)) => agent.spec.as_ref().and_then(|spec| spec.expire_time),
+        _ => None,
+    }
+}
+
+fn set_expiry(declaration: &mut Declaration, ends: Option<prost_types::Timestamp>) {
+    if let Some(Object::Agent(agent)) = &mut declaration.object
+        && let Some(spec) = &mut agent.spec
+    {
+        spec.expire_time = ends;
+    }
+}
+
+fn under(field: &str, problems: Vec<Problem>) -> Vec<Problem> {
+    problems.into_iter().map(|p| Problem { path: format!("{field}.{}", p.path), ..p }).collect()
+}
+
+fn refused(problems: Vec<Problem>) -> Fault {
+    match stage::refusal(problems) {
+        Err(fault) => fault,
+        Ok(()) => Fault::invalid("update_mask", "cannot be used"),
+    }
+}
+
+/// Nothing of this name is in force.
+pub(super) fn not_found(key: &Key) -> Fault {
+    Fault::refused(&OBJECT_NOT_FOUND, format!("there is no {} {key}", kind::kind_name(key.kind)))
+}

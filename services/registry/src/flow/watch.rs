@@ -1,0 +1,234 @@
+//! A service above follows the registry: the state, then every change in order, and an answer to each ping.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_db::TxResult;
+use legate_rpc::{Fault, OVERLOADED};
+use legate_wire::registry::watch_request::Ask;
+use legate_wire::registry::watch_response::News;
+use legate_wire::registry::{Declaration, RevisionChanges, SnapshotPart, WatchPong, WatchRequest, WatchResponse};
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::Desk;
+use super::tail::Later;
+use crate::error::{FEED_STOPPING, of_tx};
+use crate::store::{change, object};
+
+/// Objects in one piece of a snapshot.
+const PIECE: usize = 500;
+/// Bytes in one piece, as soon as it has one object.
+const PIECE_BYTES: usize = 4 << 20;
+/// Rows that are read at once for a snapshot.
+const ROWS: u64 = 1_000;
+/// Further behind than this, a snapshot is less than the changes.
+const MOST_CHANGES: u64 = 20_000;
+/// The first word has to come within this.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+/// A watcher that takes nothing for so long is given up.
+const STUCK: Duration = Duration::from_secs(10);
+/// Messages that wait for one watcher.
+pub(crate) const WAITING: usize = 16;
+
+/// Where news for one watcher goes.
+pub(crate) type Out = mpsc::Sender<Result<WatchResponse, Status>>;
+
+/// Why a stream ends.
+enum End {
+    /// The watcher is gone.
+    Gone,
+    /// The watcher is told why.
+    Told(Fault),
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        Self::Told(fault)
+    }
+}
+
+/// Serves one watcher until it leaves, is stuck, breaks the rules, or the service stops.
+pub(crate) async fn serve(desk: Arc<Desk>, mut asks: Streaming<WatchRequest>, out: Out) {
+    desk.metrics.watchers(1);
+    if let Err(End::Told(fault)) = follow(&desk, &mut asks, &out).await {
+        tracing::info!(reason = fault.reason(), "a watcher's stream ends");
+        drop(tokio::time::timeout(STUCK, out.send(Err(fault.into()))).await);
+    }
+    desk.metrics.watchers(-1);
+}
+
+async fn follow(desk: &Desk, asks: &mut Streaming<WatchRequest>, out: &Out) -> Result<(), End> {
+    let stopping = desk.stopping.get().cloned().unwrap_or_default();
+    let first = tokio::time::timeout(FIRST_WORD, asks.message()).await;
+    let from = match first {
+        Ok(Ok(Some(WatchRequest { ask: Some(Ask::Start(start)) }))) => start.from_revision,
+        Ok(Ok(None) | Err(_)) => return Err(End::Gone),
+        Ok(Ok(Some(_))) | Err(_) => return Err(Fault::invalid("ask", "the first message is `start`").into()),
+    };
+    let mut news = desk.tail.watch();
+    let mut line = Line { desk, out, sent: from };
+    line.begin().await?;
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => {
+                let again = Duration::from_millis(500);
+                return Err(Fault::unavailable(&FEED_STOPPING, "the registry is stopping", again).into());
+            }
+            () = out.closed() => return Err(End::Gone),
+            changed = news.changed() => {
+                if changed.is_err() {
+                    return Err(End::Gone);
+                }
+                line.catch_up().await?;
+            }
+            ask = asks.message() => match ask {
+                Ok(Some(WatchRequest { ask: Some(Ask::Ping(ping)) })) => {
+                    // What was committed before the ping came is sent before its answer.
+                    desk.tail.refresh(&desk.db).await?;
+                    line.catch_up().await?;
+                    let revision = line.sent;
+                    line.say(News::Pong(WatchPong { nonce: ping.nonce, revision })).await?;
+                }
+                Ok(Some(_)) => return Err(Fault::invalid("ask", "after `start` only pings are sent").into()),
+                Ok(None) | Err(_) => return Err(End::Gone),
+            },
+        }
+    }
+}
+
+/// What one watcher was sent.
+struct Line<'a> {
+    desk: &'a Desk,
+    out: &'a Out,
+    sent: u64,
+}
+
+impl Line<'_> {
+    async fn say(&self, news: News) -> Result<(), End> {
+        let sent = tokio::time::timeout(STUCK, self.out.send(Ok(WatchResponse { news: Some(news) }))).await;
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => {
+                let text = "the watcher took nothing for 10 s";
+                Err(Fault::unavailable(&OVERLOADED, text, Duration::from_secs(1)).into())
+            }
+        }
+    }
+
+    /// Changes since the watcher's revision where they are few, else a snapshot.
+    async fn begin(&mut self) -> Result<(), End> {
+        self.desk.tail.refresh(&self.desk.db).await?;
+        let head = self.desk.tail.revision();
+        if self.sent == 0 || self.sent > head || head - self.sent > MOST_CHANGES {
+            // To one who holds a later revision this shows that history was lost: it has to notice.
+            self.snapshot(head).await?;
+        }
+        self.catch_up().await
+    }
+
+    /// Sends everything that was seen and not sent.
+    async fn catch_up(&mut self) -> Result<(), End> {
+        loop {
+            let news = match self.desk.tail.after(self.sent) {
+                Later::Here(news) if news.is_empty() => return Ok(()),
+                Later::Here(news) => news,
+                Later::InTheDatabase => self.from_database().await?,
+            };
+            for revision in news {
+                self.sent = revision.revision;
+                self.say(News::Changes(RevisionChanges::clone(&revision))).await?;
+            }
+        }
+    }
+
+    async fn from_database(&self) -> Result<Vec<Arc<RevisionChanges>>, Fault> {
+        let after = self.sent;
+        let read = self.desk.db.read("watch_changes", move |tx| Box::pin(change::since(tx, after))).await;
+        let news = read.map_err(of_tx)?;
+        if news.is_empty() {
+            return Err(Fault::broken(format!("the changes after revision {after} are not there")));
+        }
+        Ok(news.into_iter().map(Arc::new).collect())
+    }
+
+    /// Everything in force at `revision`, in pieces. Rows that were written later are read back as they were then, so
+    /// that no transaction stays open while a watcher takes its time.
+    async fn snapshot(&mut self, revision: u64) -> Result<(), End> {
+        let mut piece = Piece { revision, first: true, objects: Vec::new(), bytes: 0 };
+        let mut after = String::new();
+        loop {
+            let (last, rows) = self.rows(&after, revision).await?;
+            for object in rows {
+                if piece.is_full() {
+                    self.say(piece.cut(false)).await?;
+                }
+                piece.push(object);
+            }
+            match last {
+                Some(last) => after = last,
+                None => break,
+            }
+        }
+        self.say(piece.cut(true)).await?;
+        self.sent = revision;
+        Ok(())
+    }
+
+    /// The objects of one page of rows as of `revision`, and the last row's id; `None` after the last page.
+    async fn rows(&self, after: &str, revision: u64) -> Result<(Option<String>, Vec<Declaration>), Fault> {
+        let after = after.to_owned();
+        let read: TxResult<_, Fault> = self
+            .desk
+            .db
+            .read("snapshot_page", move |tx| {
+                Box::pin(async move {
+                    let rows = object::page_by_id(tx, &after, ROWS).await?;
+                    let last = (rows.len() as u64 == ROWS).then(|| rows.last().map(|row| row.id.clone())).flatten();
+                    let mut objects = Vec::with_capacity(rows.len());
+                    for row in rows {
+                        if !object::is_of(&row, revision) {
+                            objects.extend(change::as_of(tx, &row.id, revision).await?);
+                        } else if !row.revoked {
+                            objects.push(row.declaration()?);
+                        }
+                    }
+                    Ok((last, objects))
+                })
+            })
+            .await;
+        read.map_err(of_tx)
+    }
+}
+
+/// A piece of a snapshot in the making.
+struct Piece {
+    revision: u64,
+    first: bool,
+    objects: Vec<Declaration>,
+    bytes: usize,
+}
+
+impl Piece {
+    fn is_full(&self) -> bool {
+        self.objects.len() >= PIECE || self.bytes >= PIECE_BYTES
+    }
+
+    fn push(&mut self, object: Declaration) {
+        self.bytes += object.encoded_len();
+        self.objects.push(object);
+    }
+
+    fn cut(&mut self, last: bool) -> News {
+        let part = SnapshotPart {
+            revision: self.revision,
+            objects: std::mem::take(&mut self.objects),
+            first: std::mem::replace(&mut self.first, false),
+            last,
+        };
+        self.bytes = 0;
+        News::Snapshot(part)
+    }
+}

@@ -1,0 +1,305 @@
+//! The frame of every write: lock the head, change objects at the next revision, record it, and remember the answer.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use futures_util::future::BoxFuture;
+use legate_clock::Timestamp;
+use legate_db::{Tx, TxResult};
+use legate_ids::{AgentId, Name, SpiffeId};
+use legate_outbox::Standard;
+use legate_rpc::{Fault, Permit, TraceContext};
+use legate_wire::audit::AuditEvent;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{AgentState, Declaration, FieldChange, Kind, Metadata};
+use prost::Message;
+
+use super::Desk;
+use crate::convert;
+use crate::domain::kind::{self, Key};
+use crate::domain::lifecycle::{self, Transition};
+use crate::error::{ETAG_MISMATCH, REQUEST_ID_REUSED, of_tx};
+use crate::store::{broken, change, head, object, reference, refuse, request, signed};
+
+/// A revocation is forgotten so long after its credential ended by itself: clocks differ.
+const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// Who writes, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct By {
+    /// A SPIFFE ID.
+    pub(crate) actor: String,
+    pub(crate) reason: String,
+    pub(crate) trace: TraceContext,
+}
+
+/// A write that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) by: By,
+    /// Makes a repetition harmless; empty: no protection.
+    request_id: String,
+    /// Of the method and the body.
+    digest: Vec<u8>,
+}
+
+impl Call {
+    /// The call of a permit: `request` as it came, its request id and its reason.
+    ///
+    /// # Errors
+    /// When the request id breaks its grammar.
+    pub(crate) fn new(
+        permit: &Permit,
+        request: &impl Message,
+        request_id: &str,
+        reason: String,
+    ) -> Result<Self, Fault> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+        if request_id.len() > 64 || !request_id.bytes().all(good) {
+            return Err(Fault::invalid("request_id", "1 to 64 of A-Z a-z 0-9 - _ . :"));
+        }
+        let mut bytes = permit.method().as_bytes().to_vec();
+        bytes.push(0);
+        request.encode(&mut bytes).map_err(Fault::broken)?;
+        let digest = digest(&SHA256, &bytes).as_ref().to_vec();
+        let by = By { actor: permit.peer().id_text().to_owned(), reason, trace: permit.trace().clone() };
+        Ok(Self { by, request_id: request_id.to_owned(), digest })
+    }
+
+    /// What the registry does by itself.
+    pub(crate) fn own(desk: &Desk, reason: &str) -> Self {
+        let by = By { actor: desk.own.to_string(), reason: reason.to_owned(), trace: TraceContext::current() };
+        Self { by, request_id: String::new(), digest: Vec::new() }
+    }
+}
+
+/// A write under way: the head is locked, and what is changed is changed at the next revision.
+pub(crate) struct Writing<'t> {
+    pub(crate) tx: &'t Tx,
+    pub(crate) desk: &'t Desk,
+    pub(crate) now: Timestamp,
+    pub(crate) by: &'t By,
+    base: u64,
+    changes: i32,
+    events: Vec<AuditEvent>,
+}
+
+impl Desk {
+    /// Runs a write. Its rows, its change records, its audit events and its answer are committed together or not at all.
+    pub(crate) async fn write<M, F>(
+        self: &Arc<Self>,
+        name: &'static str,
+        standard: Standard,
+        call: Call,
+        body: F,
+    ) -> Result<M, Fault>
+    where
+        M: Message + Default + 'static,
+        F: for<'a, 't> Fn(&'a mut Writing<'t>) -> BoxFuture<'a, TxResult<M, Fault>> + Send + Sync + 'static,
+    {
+        let (desk, body) = (Arc::clone(self), Arc::new(body));
+        let written = self.db.tx(name, move |tx| {
+            let (desk, body, call) = (Arc::clone(&desk), Arc::clone(&body), call.clone());
+            Box::pin(async move {
+                let base = head::lock(tx).await?;
+                let now = desk.clock.now();
+                if let Some(answer) = answered(tx, &call, now).await? {
+                    return M::decode(answer.as_slice()).map_err(broken);
+                }
+                let mut writing =
+                    Writing { tx, desk: &desk, now, by: &call.by, base, changes: 0, events: Vec::new() };
+                let answer = body(&mut writing).await?;
+                writing.finish(standard).await?;
+                remember(tx, &call, &answer, now).await?;
+                Ok(answer)
+            })
+        });
+        written.await.map_err(of_tx)
+    }
+}
+
+/// The answer that was given to this request before.
+async fn answered(tx: &Tx, call: &Call, now: Timestamp) -> TxResult<Option<Vec<u8>>, Fault> {
+    if call.request_id.is_empty() {
+        return Ok(None);
+    }
+    match request::find(tx, &call.by.actor, &call.request_id, now).await? {
+        None => Ok(None),
+        Some(known) if known.digest == call.digest => Ok(Some(known.answer)),
+        Some(_) => Err(refuse(Fault::refused(
+            &REQUEST_ID_REUSED,
+            format!("the request_id {} stands for another request", call.request_id),
+        ))),
+    }
+}
+
+async fn remember(tx: &Tx, call: &Call, answer: &impl Message, now: Timestamp) -> TxResult<(), Fault> {
+    if call.request_id.is_empty() {
+        return Ok(());
+    }
+    let row = request::Model {
+        caller: call.by.actor.clone(),
+        request_id: call.request_id.clone(),
+        digest: call.digest.clone(),
+        answer: answer.encode_to_vec(),
+        created_at: now.micros(),
+    };
+    request::put(tx, row).await
+}
+
+impl Writing<'_> {
+    /// The revision after this write: the next one where something changes, else the one that is.
+    pub(crate) fn revision(&self) -> u64 {
+        self.base + u64::from(self.changes > 0)
+    }
+
+    /// The revision that was the newest when the write began.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Writes an object, new or changed; the object as it is then.
+    pub(crate) async fn put(
+        &mut self,
+        declaration: Declaration,
+        before: Option<&Declaration>,
+        verb: &'static str,
+        fields: &[FieldChange],
+    ) -> TxResult<Declaration, Fault> {
+        self.set(declaration, before, false, verb, fields).await
+    }
+
+    /// Takes an object back; the object as it last was.
+    pub(crate) async fn take_back(&mut self, declaration: Declaration, verb: &'static str) -> TxResult<Declaration, Fault> {
+        let before = declaration.clone();
+        self.set(declaration, Some(&before), true, verb, &[]).await
+    }
+
+    async fn set(
+        &mut self,
+        mut declaration: Declaration,
+        before: Option<&Declaration>,
+        revoked: bool,
+        verb: &'static str,
+        fields: &[FieldChange],
+    ) -> TxResult<Declaration, Fault> {
+        let place = self.changes;
+        self.changes += 1;
+        self.stamp(&mut declaration, before).map_err(refuse)?;
+        let key = kind::key_of(&declaration).ok_or_else(|| broken("an object without a key was written"))?;
+        let row = row(&declaration, &key, revoked, self.revision());
+        let names = if row.holds_name { kind::references(&declaration) } else { Vec::new() };
+        reference::replace(self.tx, &row.id, names.into_iter().map(|(_, key)| key).collect()).await?;
+        let record = change::Model {
+            revision: row.revision,
+            place,
+            object_id: row.id.clone(),
+            revoked,
+            body: row.body.clone(),
+        };
+        change::insert(self.tx, record).await?;
+        object::put(self.tx, row).await?;
+        self.events.push(convert::object_event(self.by, &key, &declaration, verb, fields, self.now));
+        Ok(declaration)
+    }
+
+    /// Gives an object what only the registry gives: id, version, revision, and who wrote it when and why.
+    fn stamp(&self, declaration: &mut Declaration, before: Option<&Declaration>) -> Result<(), Fault> {
+        let old = before.and_then(kind::metadata).cloned().unwrap_or_default();
+        let is_agent = kind::kind_of(declaration) == Some(Kind::Agent);
+        let id = match old.id.as_str() {
+            "" if is_agent => self.desk.agent_id()?.to_string(),
+            "" => self.desk.object_id()?.to_string(),
+            known => known.to_owned(),
+        };
+        let Some(metadata) = kind::metadata_mut(declaration) else {
+            return Err(Fault::broken("an object without metadata was written"));
+        };
+        let version = old.version + 1;
+        *metadata = Metadata {
+            name: std::mem::take(&mut metadata.name),
+            namespace: std::mem::take(&mut metadata.namespace),
+            labels: std::mem::take(&mut metadata.labels),
+            annotations: std::mem::take(&mut metadata.annotations),
+            id: id.clone(),
+            revision: self.revision(),
+            etag: format!("{:x}-{version:x}", self.revision()),
+            create_time: old.create_time.or_else(|| Some(self.now.into())),
+            update_time: Some(self.now.into()),
+            created_by: if old.created_by.is_empty() { self.by.actor.clone() } else { old.created_by },
+            updated_by: self.by.actor.clone(),
+            reason: self.by.reason.clone(),
+            version,
+        };
+        let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
+        let domain = &self.desk.domain;
+        match &mut declaration.object {
+            Some(Object::Agent(agent)) => {
+                let (namespace, id) = (Name::parse(&namespace), AgentId::parse(&id));
+                let (namespace, id) = (namespace.map_err(Fault::broken)?, id.map_err(Fault::broken)?);
+                agent.status.get_or_insert_default().spiffe_id = SpiffeId::agent(domain, &namespace, &id).to_string();
+            }
+            Some(Object::EnforcementPoint(point)) => {
+                let (namespace, name) = (Name::parse(&namespace), Name::parse(&name));
+                let (namespace, name) = (namespace.map_err(Fault::broken)?, name.map_err(Fault::broken)?);
+                point.spiffe_id = SpiffeId::enforcer(domain, &namespace, &name).to_string();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Advances the head and records the events. The outbox's lock comes last.
+    async fn finish(self, standard: Standard) -> TxResult<(), Fault> {
+        let revision = self.revision();
+        if self.changes > 0 {
+            head::advance(self.tx, revision).await?;
+        }
+        for event in self.events {
+            self.desk.outbox.record(self.tx, standard, AuditEvent { revision, ..event }).await?;
+        }
+        Ok(())
+    }
+}
+
+fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> object::Model {
+    let mut state = AgentState::Unspecified;
+    let mut ends = None;
+    match &declaration.object {
+        Some(Object::Agent(agent)) => {
+            state = agent.status.as_ref().map_or(AgentState::Unspecified, |status| status.state());
+            if lifecycle::next(state, Transition::Expire).is_ok() {
+                ends = agent.spec.as_ref().and_then(|spec| spec.expire_time).map(|at| (at, std::time::Duration::ZERO));
+            }
+        }
+        Some(Object::Revocation(revocation)) if !revoked => {
+            ends = revocation.spec.as_ref().and_then(|spec| spec.expire_time).map(|at| (at, FORGET_AFTER));
+        }
+        Some(Object::SigningKey(key)) if !revoked => {
+            ends = key.spec.as_ref().and_then(|spec| spec.not_after).map(|at| (at, FORGET_AFTER));
+        }
+        _ => {}
+    }
+    let ends = ends.and_then(|(at, more)| Timestamp::try_from(at).ok().map(|at| at.plus(more).micros()));
+    object::Model {
+        id: kind::metadata(declaration).map(|m| m.id.clone()).unwrap_or_default(),
+        kind: key.kind as i32,
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        holds_name: !revoked && state != AgentState::Retired,
+        revoked,
+        state: state as i32,
+        ends_at: ends,
+        revision: signed(revision),
+        body: declaration.encode_to_vec(),
+    }
+}
+
+/// Refuses a write by somebody who has not seen the object as it is. An empty etag asks for no such check.
+pub(crate) fn check_etag(declaration: &Declaration, etag: &str) -> Result<(), Fault> {
+    let now = kind::metadata(declaration).map(|m| m.etag.as_str()).unwrap_or_default();
+    if etag.is_empty() || etag == now {
+        return Ok(());
+    }
+    Err(Fault::refused(&ETAG_MISMATCH, format!("the etag is {now} now, and {etag} was read")).with("etag", now))
+}

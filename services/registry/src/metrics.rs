@@ -1,0 +1,59 @@
+//! What is counted: the revision, agents by state, who watches, what was refused.
+
+use legate_wire::registry::AgentState;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::domain::lifecycle::state_name;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    reason: &'static str,
+}
+
+/// The metrics of this service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    revision: Gauge,
+    agents: Family<State, Gauge>,
+    watchers: Gauge,
+    refused: Family<Refused, Counter>,
+}
+
+impl Metrics {
+    /// Adds them to a registry, as `legate_registry_...`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("registry_revision", "The newest revision", self.revision.clone());
+        registry.register("registry_agents", "Agents by state, as of the last count", self.agents.clone());
+        registry.register("registry_watchers", "Streams that follow the registry", self.watchers.clone());
+        registry.register("registry_refused", "Writes that were refused, by reason", self.refused.clone());
+    }
+
+    pub(crate) fn revision(&self, revision: u64) {
+        self.revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn agents(&self, census: &[(i32, i64)]) {
+        for number in 1..=7 {
+            let state = state_name(AgentState::try_from(number).unwrap_or_default());
+            let count = census.iter().find(|(state, _)| *state == number).map_or(0, |(_, count)| *count);
+            self.agents.get_or_create(&State { state }).set(count);
+        }
+    }
+
+    pub(crate) fn watchers(&self, by: i64) {
+        self.watchers.inc_by(by);
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Refused { reason }).inc();
+    }
+}

@@ -1,0 +1,96 @@
+//! The tables: the head, the objects as they are, every change there was, who names whom, and requests that may be repeated.
+
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
+use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
+
+/// The migrations of this service's database.
+#[derive(Debug)]
+pub(crate) struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![legate_outbox::migration(), Box::new(Tables)]
+    }
+}
+
+struct Tables;
+
+impl MigrationName for Tables {
+    fn name(&self) -> &str {
+        "registry_0001_tables"
+    }
+}
+
+// Times are Unix microseconds. Texts are compared byte for byte, as names and ids are.
+// An object that is revoked stays as a row, so that a snapshot of an earlier revision can be read page by page.
+const TABLES: &str = "
+CREATE TABLE head (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    revision BIGINT NOT NULL,
+    pages_key {BYTES} NOT NULL
+);
+CREATE TABLE object (
+    id {TEXT} PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    namespace {TEXT} NOT NULL,
+    name {TEXT} NOT NULL,
+    holds_name BOOLEAN NOT NULL,
+    revoked BOOLEAN NOT NULL,
+    state INTEGER NOT NULL,
+    ends_at BIGINT,
+    revision BIGINT NOT NULL,
+    body {BYTES} NOT NULL
+);
+CREATE UNIQUE INDEX object_by_name ON object (kind, namespace, name) WHERE holds_name;
+CREATE INDEX object_in_order ON object (kind, namespace, name, id);
+CREATE INDEX object_that_ends ON object (ends_at) WHERE ends_at IS NOT NULL;
+CREATE TABLE change (
+    revision BIGINT NOT NULL,
+    place INTEGER NOT NULL,
+    object_id {TEXT} NOT NULL,
+    revoked BOOLEAN NOT NULL,
+    body {BYTES} NOT NULL,
+    PRIMARY KEY (revision, place)
+);
+CREATE INDEX change_by_object ON change (object_id, revision);
+CREATE TABLE reference (
+    object_id {TEXT} NOT NULL,
+    to_kind INTEGER NOT NULL,
+    to_namespace {TEXT} NOT NULL,
+    to_name {TEXT} NOT NULL,
+    PRIMARY KEY (object_id, to_kind, to_namespace, to_name)
+);
+CREATE INDEX reference_by_target ON reference (to_kind, to_namespace, to_name);
+CREATE TABLE request (
+    caller {TEXT} NOT NULL,
+    request_id {TEXT} NOT NULL,
+    digest {BYTES} NOT NULL,
+    answer {BYTES} NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (caller, request_id)
+);
+CREATE INDEX request_by_time ON request (created_at);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Tables {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        let backend = db.get_database_backend();
+        let (text, bytes) = match backend {
+            DbBackend::Postgres => ("TEXT COLLATE \"C\"", "BYTEA"),
+            _ => ("TEXT", "BLOB"),
+        };
+        let sql = TABLES.replace("{TEXT}", text).replace("{BYTES}", bytes);
+        for statement in sql.split(';').filter(|s| !s.trim().is_empty()) {
+            db.execute_unprepared(statement).await?;
+        }
+        // Authenticates page tokens, on every replica that uses this database.
+        let mut key = vec![0u8; 32];
+        aws_lc_rs::rand::fill(&mut key).map_err(|_| DbErr::Custom("the system gives no randomness".into()))?;
+        let place = if backend == DbBackend::Postgres { "$1" } else { "?" };
+        let insert = format!("INSERT INTO head (id, revision, pages_key) VALUES (1, 0, {place})");
+        db.execute_raw(Statement::from_sql_and_values(backend, insert, [Value::from(key)])).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Every change there was, in the order of revisions: the stream that others follow, and the history.
+
+use legate_db::{Tx, TxResult};
+use legate_rpc::Fault;
+use legate_wire::registry::{Change, Declaration, RevisionChanges};
+use prost::Message as _;
+use sea_orm::entity::prelude::*;
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+
+use super::{broken, signed, unsigned};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "change")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) revision: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) place: i32,
+    pub(crate) object_id: String,
+    pub(crate) revoked: bool,
+    #[sea_orm(column_type = "Blob")]
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Rows that are read at once.
+const ROWS: u64 = 2_000;
+
+pub(crate) async fn insert(tx: &Tx, row: Model) -> TxResult<(), Fault> {
+    Entity::insert(ActiveModel::from(row).reset_all()).exec_without_returning(tx).await?;
+    Ok(())
+}
+
+/// The revisions after `revision`, whole and in order: some of them, or none when there are no more.
+pub(crate) async fn since(tx: &Tx, revision: u64) -> TxResult<Vec<RevisionChanges>, Fault> {
+    let ordered = |find: Select<Entity>| find.order_by_asc(Column::Revision).order_by_asc(Column::Place);
+    let later = Entity::find().filter(Column::Revision.gt(signed(revision)));
+    let mut rows = ordered(later).limit(ROWS).all(tx).await?;
+    if rows.len() as u64 == ROWS {
+        // The last one may be cut: it comes with the next read, or alone when it is all there is.
+        let last = rows.last().map_or(0, |row| row.revision);
+        if rows.first().is_some_and(|row| row.revision == last) {
+            rows = ordered(Entity::find().filter(Column::Revision.eq(last))).all(tx).await?;
+        } else {
+            rows.retain(|row| row.revision != last);
+        }
+    }
+    let mut all: Vec<RevisionChanges> = Vec::new();
+    for row in rows {
+        let revision = unsigned(row.revision);
+        let object = Some(Declaration::decode(row.body.as_slice()).map_err(broken)?);
+        let change = Change { object, revoked: row.revoked };
+        match all.last_mut() {
+            Some(last) if last.revision == revision => last.changes.push(change),
+            _ => all.push(RevisionChanges { revision, changes: vec![change] }),
+        }
+    }
+    Ok(all)
+}
+
+/// An object as it was at `revision`; `None` when it was not in force then.
+pub(crate) async fn as_of(tx: &Tx, object_id: &str, revision: u64) -> TxResult<Option<Declaration>, Fault> {
+    let last = Entity::find()
+        .filter(Column::ObjectId.eq(object_id))
+        .filter(Column::Revision.lte(signed(revision)))
+        .order_by_desc(Column::Revision)
+        .order_by_desc(Column::Place)
+        .one(tx)
+        .await?;
+    match last {
+        Some(row) if !row.revoked => Ok(Some(Declaration::decode(row.body.as_slice()).map_err(broken)?)),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,30 @@
+//! What rests in the database, a file for each table.
+
+pub(crate) mod change;
+pub(crate) mod head;
+pub(crate) mod object;
+pub(crate) mod reference;
+pub(crate) mod request;
+
+use legate_db::TxError;
+use legate_rpc::Fault;
+
+/// A number of the wire as the database keeps it.
+pub(crate) fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// A number of the database, which never holds a negative one.
+pub(crate) fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+/// A refusal out of a transaction.
+pub(crate) fn refuse(fault: Fault) -> TxError<Fault> {
+    TxError::Flow(fault)
+}
+
+/// What rests cannot be read: a defect.
+pub(crate) fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TxError<Fault> {
+    TxError::Flow(Fault::broken(error))
+}

@@ -1,0 +1,59 @@
+//! Who names whom, so that nothing is taken back while others in force name it.
+
+use legate_db::{Tx, TxResult};
+use legate_rpc::Fault;
+use sea_orm::entity::prelude::*;
+use sea_orm::{QueryOrder as _, QuerySelect as _};
+
+use crate::domain::kind::Key;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "reference")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) object_id: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) to_kind: i32,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) to_namespace: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) to_name: String,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Puts what an object names in the place of what it named.
+pub(crate) async fn replace(tx: &Tx, object_id: &str, mut names: Vec<Key>) -> TxResult<(), Fault> {
+    Entity::delete_many().filter(Column::ObjectId.eq(object_id)).exec(tx).await?;
+    names.sort();
+    names.dedup();
+    let rows = names.into_iter().map(|key| {
+        let row = Model {
+            object_id: object_id.to_owned(),
+            to_kind: key.kind as i32,
+            to_namespace: key.namespace,
+            to_name: key.name,
+        };
+        ActiveModel::from(row).reset_all()
+    });
+    let rows: Vec<ActiveModel> = rows.collect();
+    if !rows.is_empty() {
+        Entity::insert_many(rows).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// The ids of objects that name `key`, `limit` at most.
+pub(crate) async fn from(tx: &Tx, key: &Key, limit: u64) -> TxResult<Vec<String>, Fault> {
+    let rows = Entity::find()
+        .filter(Column::ToKind.eq(key.kind as i32))
+        .filter(Column::ToNamespace.eq(&key.namespace))
+        .filter(Column::ToName.eq(&key.name))
+        .order_by_asc(Column::ObjectId)
+        .limit(limit)
+        .all(tx)
+        .await?;
+    Ok(rows.into_iter().map(|row| row.object_id).collect())
+}
