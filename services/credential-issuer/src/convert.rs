@@ -1,20 +1,22 @@
 //! Wire messages, rows and domain values, joined: decoding may fail, encoding may not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use legate_clock::Timestamp;
 use legate_ids::{Action, AgentId, CredentialId, Name, SpiffeId};
-use legate_rpc::Fault;
+use legate_mtls::Peer;
+use legate_rpc::{Fault, TraceContext};
 use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, Outcome};
 use legate_wire::credential as wire;
 use legate_wire::registry::{PublishRevocationRequest, RevocationReason, RevocationSpec};
+use tokio::time::Instant;
 
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
 use crate::domain::token::{self, TokenPlan, Wish, hex};
-use crate::flow::Call;
 use crate::store::credential::{self, sha256};
 use crate::store::enrolment;
 
@@ -24,6 +26,14 @@ const LONGEST_REASON: usize = 1024;
 const LONGEST_AUDIENCE: usize = 512;
 /// The most scopes in one request.
 const MOST_SCOPES: usize = 64;
+
+/// Who calls, in which trace, until when.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) trace: TraceContext,
+    pub(crate) deadline: Instant,
+}
 
 /// Whom an enrolment token shall be for.
 pub(crate) fn holder(holder: Option<wire::create_enrolment_token_request::Holder>) -> Result<Named, Fault> {

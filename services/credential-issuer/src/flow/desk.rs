@@ -6,29 +6,22 @@ use std::time::Duration;
 use legate_clock::{Clock, Timestamp};
 use legate_db::Db;
 use legate_ids::{InstanceId, SpiffeId, TrustDomain};
-use legate_mtls::{Connections, Peer};
+use legate_mtls::Connections;
 use legate_outbox::{Outbox, Standard};
-use legate_rpc::{Fault, TraceContext};
+use legate_rpc::Fault;
 use legate_token::PublicKey;
 use legate_view::{Reading, Snapshot, ViewHandle};
 use legate_wire::audit::AuditEvent;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::convert::Call;
 use crate::domain::holder::{self, Holder, Named};
 use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, SIGNING_UNAVAILABLE, VIEW_STALE, of_tx};
 use crate::keys::{Authority, Pepper, Signer};
 use crate::metrics::Metrics;
 use crate::outside::{Authorizer, Publisher};
 use crate::store::{Recorded, credential};
-
-/// Who calls, in which trace, until when.
-#[derive(Clone, Debug)]
-pub(crate) struct Call {
-    pub(crate) peer: Arc<Peer>,
-    pub(crate) trace: TraceContext,
-    pub(crate) deadline: Instant,
-}
 
 /// Everything the journeys are made with.
 #[derive(Debug)]

@@ -9,4 +9,5 @@ pub(crate) mod publish;
 pub(crate) mod renew;
 pub(crate) mod revoke;
 
-pub(crate) use desk::{Call, Desk};
+pub(crate) use crate::convert::Call;
+pub(crate) use desk::Desk;

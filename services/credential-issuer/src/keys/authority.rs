@@ -1,4 +1,4 @@
-//! The workloads' CA: its certificate, which others trust, and the key behind it. It signs what is recorded, and nothing else.
+//! The workloads' CA: its certificate, which others trust, and the key behind it, which signs what is recorded, and nothing else.
 
 use std::path::Path;
 use std::sync::Arc;

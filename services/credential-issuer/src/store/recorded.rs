@@ -1,4 +1,4 @@
-//! Proof that what is about to be signed is on disk, with its audit event. Only the store makes one; only a signer takes one.
+//! Proof that what is about to be signed is on disk, with its audit event: only the store makes one; only a signer takes one.
 
 use legate_db::{Db, Tx, TxResult};
 use legate_outbox::{Outbox, Standard};

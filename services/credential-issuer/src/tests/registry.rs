@@ -45,9 +45,20 @@ impl Feed for Played {
         tokio::spawn(async move {
             let tell = |told: Told| news.send(Ok(wire::WatchResponse { news: Some(told) })).is_ok();
             let mut sent = 0;
-            tell(Told::Snapshot(wire::SnapshotPart { revision: 0, objects: vec![], first: true, last: true }));
             while let Some(ask) = asks.recv().await {
-                let Some(Ask::Ping(ping)) = ask.ask else { continue };
+                let ping = match ask.ask {
+                    // A clock that is turned far makes the watcher come again; it is told what it has missed.
+                    Some(Ask::Start(start)) => {
+                        sent = usize::try_from(start.from_revision).unwrap();
+                        if this.changes.lock().unwrap().is_empty() {
+                            let part = wire::SnapshotPart { revision: 0, objects: vec![], first: true, last: true };
+                            tell(Told::Snapshot(part));
+                        }
+                        continue;
+                    }
+                    Some(Ask::Ping(ping)) => ping,
+                    None => continue,
+                };
                 if !this.answers.load(Ordering::SeqCst) {
                     continue;
                 }
