@@ -1,4 +1,4 @@
-//! An agent's or enforcement point's runtime: enrols once, renews, obtains tokens. Its key never leaves it.
+//! An agent's or enforcement point's runtime: enrols once, renews, obtains tokens; its key never leaves it.
 
 use legate_mtls::Identity;
 use legate_rpc::Client;

@@ -1,5 +1,7 @@
 //! Vectors that others made: proofs (transparency-dev/merkle), a real tiled log (transparency-dev/tessera), edge cases of
-//! Ed25519 (C2SP/CCTV). They are read where they are; without them only the numbers of RFC 6962's own kind are checked.
+//! Ed25519 (C2SP/CCTV).
+//!
+//! They are read where they are; without them only the numbers of RFC 6962's own kind are checked.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! From the wire to records. An object that cannot be read grants nothing and hides nothing that would deny.
+//! From the wire to records: an object that cannot be read grants nothing and hides nothing that would deny.
 
 use std::time::Duration;
 
