@@ -1,0 +1,6 @@
+//! The rules of the house, and the house as a whole, as tests in one binary.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod blessed;
+mod reasons;
+mod tidy;
