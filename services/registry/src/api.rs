@@ -49,7 +49,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
 /// The call of a write; its reason is checked here, and whether it has to be given, in the journey.
 fn call<M: prost::Message>(permit: &Permit, request: &M, request_id: &str, reason: &str) -> Result<Call, Fault> {
     crate::flow::refusal(check::check_reason(reason, false))?;
-    Call::new(permit, request, request_id, reason.to_owned())
+    Call::new(By::of(permit, reason), permit.method(), request, request_id)
 }
 
 impl Api {
@@ -77,7 +77,7 @@ impl DeclarationService for Api {
         request: Request<wire::PlanDeclarationsRequest>,
     ) -> Result<Response<wire::PlanDeclarationsResponse>, Status> {
         let permit = Permit::of(&request)?;
-        let by = By { actor: permit.peer().id_text().into(), reason: String::new(), trace: permit.trace().clone() };
+        let by = By::of(&permit, "");
         let planned = plan::plan(&self.0, &by, request.into_inner().declarations);
         Ok(Response::new(Box::pin(planned).await?))
     }

@@ -105,9 +105,8 @@ fn ship(db: &Db, collector: Collector, ctx: &Context) -> Shipper {
 }
 
 async fn head_of(db: &Db) -> Result<(u64, Pages), StartError> {
-    let read: TxResult<_, Fault> = db
-        .read("open", |tx| Box::pin(async move { Ok((head::read(tx).await?, head::pages_key(tx).await?)) }))
-        .await;
+    let read: TxResult<_, Fault> =
+        db.read("open", |tx| Box::pin(async move { Ok((head::read(tx).await?, head::pages_key(tx).await?)) })).await;
     let (revision, key) = read.map_err(error::of_tx)?;
     Ok((revision, Pages::new(&key)))
 }
@@ -123,3 +122,6 @@ async fn probes(config: &Config, ctx: &Context, desk: &Arc<Desk>) -> Result<Opti
     });
     Ok(Some(Probes::start(addr, Arc::clone(&ctx.metrics), checks).await?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,9 +25,7 @@ pub(crate) async fn apply(
         Box::pin(async move {
             if base_revision != 0 && base_revision != writing.base() {
                 let text = format!("planned at revision {base_revision}, and it is {} now", writing.base());
-                return Err(refuse(
-                    Fault::refused(&BASE_MOVED, text).with("revision", writing.base().to_string()),
-                ));
+                return Err(refuse(Fault::refused(&BASE_MOVED, text).with("revision", writing.base().to_string())));
             }
             let by = writing.by;
             let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;

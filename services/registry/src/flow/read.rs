@@ -101,9 +101,7 @@ pub(crate) async fn list(desk: &Desk, ask: List) -> Result<Page, Fault> {
     let is_last = u32::try_from(rows.len()).is_ok_and(|n| n <= size);
     rows.truncate(usize::try_from(size).unwrap_or(usize::MAX));
     let next_page_token = match rows.last() {
-        Some(last) if !is_last => {
-            desk.pages.after(&question, &format!("{} {} {}", last.namespace, last.name, last.id))
-        }
+        Some(last) if !is_last => desk.pages.after(&question, &format!("{} {} {}", last.namespace, last.name, last.id)),
         _ => String::new(),
     };
     let objects: TxResult<Vec<_>, Fault> = rows.iter().map(object::Model::declaration).collect();

@@ -107,7 +107,13 @@ pub(crate) fn read(declarations: Vec<Declaration>) -> Result<Vec<Wanted>, Fault>
 }
 
 /// Holds the wanted objects against those in force. What is staged is complete: defaults are filled in.
-pub(crate) async fn stage(tx: &Tx, list: &[Wanted], now: Timestamp, actor: &str, reason: &str) -> TxResult<Vec<Staged>, Fault> {
+pub(crate) async fn stage(
+    tx: &Tx,
+    list: &[Wanted],
+    now: Timestamp,
+    actor: &str,
+    reason: &str,
+) -> TxResult<Vec<Staged>, Fault> {
     let given: BTreeMap<&Key, &Declaration> = list.iter().map(|w| (&w.key, &w.declaration)).collect();
     let mut problems = Vec::new();
     let mut found: BTreeMap<Key, Option<Declaration>> = BTreeMap::new();
@@ -182,7 +188,14 @@ impl Template {
 }
 
 /// Gives a wanted agent the state it has, or begins its life.
-fn complete(agent: &mut Agent, current: Option<&Declaration>, class: &Template, now: Timestamp, actor: &str, reason: &str) {
+fn complete(
+    agent: &mut Agent,
+    current: Option<&Declaration>,
+    class: &Template,
+    now: Timestamp,
+    actor: &str,
+    reason: &str,
+) {
     let spec = agent.spec.get_or_insert_default();
     if let Some(Object::Agent(current)) = current.and_then(|c| c.object.as_ref()) {
         let mut status = current.status.clone().unwrap_or_default();

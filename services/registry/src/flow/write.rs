@@ -33,6 +33,14 @@ pub(crate) struct By {
     pub(crate) trace: TraceContext,
 }
 
+impl By {
+    /// The caller of a permit.
+    pub(crate) fn of(permit: &Permit, reason: &str) -> Self {
+        let actor = permit.peer().id_text().to_owned();
+        Self { actor, reason: reason.to_owned(), trace: permit.trace().clone() }
+    }
+}
+
 /// A write that was asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
@@ -44,25 +52,19 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// The call of a permit: `request` as it came, its request id and its reason.
+    /// The call of `method` with `request` as it came.
     ///
     /// # Errors
     /// When the request id breaks its grammar.
-    pub(crate) fn new(
-        permit: &Permit,
-        request: &impl Message,
-        request_id: &str,
-        reason: String,
-    ) -> Result<Self, Fault> {
+    pub(crate) fn new(by: By, method: &str, request: &impl Message, request_id: &str) -> Result<Self, Fault> {
         let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
         if request_id.len() > 64 || !request_id.bytes().all(good) {
             return Err(Fault::invalid("request_id", "1 to 64 of A-Z a-z 0-9 - _ . :"));
         }
-        let mut bytes = permit.method().as_bytes().to_vec();
+        let mut bytes = method.as_bytes().to_vec();
         bytes.push(0);
         request.encode(&mut bytes).map_err(Fault::broken)?;
         let digest = digest(&SHA256, &bytes).as_ref().to_vec();
-        let by = By { actor: permit.peer().id_text().to_owned(), reason, trace: permit.trace().clone() };
         Ok(Self { by, request_id: request_id.to_owned(), digest })
     }
 
@@ -106,8 +108,7 @@ impl Desk {
                 if let Some(answer) = answered(tx, &call, now).await? {
                     return M::decode(answer.as_slice()).map_err(broken);
                 }
-                let mut writing =
-                    Writing { tx, desk: &desk, now, by: &call.by, base, changes: 0, events: Vec::new() };
+                let mut writing = Writing { tx, desk: &desk, now, by: &call.by, base, changes: 0, events: Vec::new() };
                 let answer = body(&mut writing).await?;
                 writing.finish(standard).await?;
                 remember(tx, &call, &answer, now).await?;
@@ -170,7 +171,11 @@ impl Writing<'_> {
     }
 
     /// Takes an object back; the object as it last was.
-    pub(crate) async fn take_back(&mut self, declaration: Declaration, verb: &'static str) -> TxResult<Declaration, Fault> {
+    pub(crate) async fn take_back(
+        &mut self,
+        declaration: Declaration,
+        verb: &'static str,
+    ) -> TxResult<Declaration, Fault> {
         let before = declaration.clone();
         self.set(declaration, Some(&before), true, verb, &[]).await
     }
@@ -190,13 +195,8 @@ impl Writing<'_> {
         let row = row(&declaration, &key, revoked, self.revision());
         let names = if row.holds_name { kind::references(&declaration) } else { Vec::new() };
         reference::replace(self.tx, &row.id, names.into_iter().map(|(_, key)| key).collect()).await?;
-        let record = change::Model {
-            revision: row.revision,
-            place,
-            object_id: row.id.clone(),
-            revoked,
-            body: row.body.clone(),
-        };
+        let record =
+            change::Model { revision: row.revision, place, object_id: row.id.clone(), revoked, body: row.body.clone() };
         change::insert(self.tx, record).await?;
         object::put(self.tx, row).await?;
         self.events.push(convert::object_event(self.by, &key, &declaration, verb, fields, self.now));

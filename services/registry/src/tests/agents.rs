@@ -1,0 +1,131 @@
+//! An agent's life: who may take which step, what dies with it, and that a name never brings anything back.
+
+use legate_db::testing::on_each;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Agent, AgentRef, AgentState, Kind};
+
+use super::scene::*;
+use crate::domain::kind::Key;
+use crate::domain::lifecycle::Transition;
+use crate::flow::transition::Step;
+use crate::flow::{create_agent, read};
+use crate::schema::Migrator;
+
+fn state(agent: &Agent) -> AgentState {
+    agent.status.as_ref().unwrap().state()
+}
+
+#[tokio::test]
+async fn a_suspension_is_for_ever_for_what_was_issued() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        scene.clock.advance(std::time::Duration::from_secs(60));
+        let (stopped, revision) = scene.suspend("invoice-bot").await;
+        assert_eq!((state(&stopped), revision), (AgentState::Suspended, 2));
+        let cutoff = stopped.status.as_ref().unwrap().authorization_cutoff.unwrap();
+        assert_eq!(cutoff.seconds, NOW + 60);
+        scene.clock.advance(std::time::Duration::from_secs(60));
+        let (back, _) = scene.step(OTHER, "invoice-bot", Step::Transition(Transition::Resume)).await.unwrap();
+        let status = back.status.unwrap();
+        assert_eq!((status.state(), status.lifecycle_version), (AgentState::Active, 3));
+        assert_eq!(status.authorization_cutoff, Some(cutoff), "what died stays dead");
+        assert_eq!((status.state_actor.as_str(), status.state_reason.as_str()), (OTHER, "because"));
+        let (revoked, _) = scene.step(OTHER, "invoice-bot", Step::RevokeCredentials).await.unwrap();
+        let status = revoked.status.unwrap();
+        assert_eq!((status.state(), status.lifecycle_version), (AgentState::Active, 4));
+        assert_eq!(status.authorization_cutoff.unwrap().seconds, NOW + 120);
+        assert_eq!(scene.kinds().await[7..], ["agent.suspended", "agent.resumed", "agent.credentials_revoked"]);
+        let twice = scene.suspend("invoice-bot").await;
+        let fault = scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Suspend)).await.unwrap_err();
+        assert_eq!((reason(&fault), twice.1), ("AGENT_STATE_WRONG", 5));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_approves_what_he_declared() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let mut all = payments();
+        all.extend([class("careful", true), agent("payer-bot", "careful")]);
+        scene.apply(all).await.unwrap();
+        assert_eq!(state(&scene.agent("payer-bot").await), AgentState::PendingApproval);
+        let approve = Step::Transition(Transition::Approve);
+        for early in [Transition::Activate, Transition::Resume, Transition::Suspend] {
+            let fault = scene.step(OTHER, "payer-bot", Step::Transition(early)).await.unwrap_err();
+            assert_eq!(reason(&fault), "AGENT_STATE_WRONG");
+        }
+        assert_eq!(reason(&scene.step(OPERATOR, "payer-bot", approve).await.unwrap_err()), "SELF_APPROVAL");
+        // Whoever changes it while it waits does not approve it either.
+        let mut spec = agent_spec("careful");
+        spec.purpose = "pays everything".into();
+        scene.apply_as(OTHER, vec![agent_with("payer-bot", spec)], "", 0).await.unwrap();
+        assert_eq!(reason(&scene.step(OTHER, "payer-bot", approve).await.unwrap_err()), "SELF_APPROVAL");
+        let third = "spiffe://example.org/legate/operator/third";
+        assert_eq!(state(&scene.step(third, "payer-bot", approve).await.unwrap().0), AgentState::Staged);
+        let (active, _) = scene.step(OPERATOR, "payer-bot", Step::Transition(Transition::Activate)).await.unwrap();
+        assert_eq!(state(&active), AgentState::Active);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_used_again_brings_nothing_along() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let mut all = payments();
+        all.extend([agent("ledger-bot", "worker"), binding("both", "reader", &["invoice-bot", "ledger-bot"])]);
+        scene.apply(all).await.unwrap();
+        let first = scene.agent("invoice-bot").await.metadata.unwrap().id;
+        let retired = scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Retire)).await.unwrap().0;
+        assert_eq!(state(&retired), AgentState::Retired);
+        // Its bindings are gone with it, or live on for others only.
+        let gone = read::object(&scene.desk, Key::new(Kind::RoleBinding, "payments", "bot-reads")).await;
+        assert_eq!(reason(&gone.unwrap_err()), "OBJECT_NOT_FOUND");
+        let both = read::object(&scene.desk, Key::new(Kind::RoleBinding, "payments", "both")).await.unwrap().0;
+        let Some(Object::RoleBinding(both)) = both.object else { panic!("no binding") };
+        assert_eq!(both.spec.unwrap().agents, ["ledger-bot"]);
+        // The tombstone is found by its id, and by no name.
+        let by_id = AgentRef { id: first.clone(), ..AgentRef::default() };
+        assert_eq!(state(&read::agent(&scene.desk, Some(by_id.clone())).await.unwrap().0), AgentState::Retired);
+        let missing = read::agent(&scene.desk, Some(by_name("invoice-bot"))).await.unwrap_err();
+        assert_eq!(reason(&missing), "AGENT_NOT_FOUND");
+        for step in [Transition::Resume, Transition::Release, Transition::Retire] {
+            let again = scene.step_with(OPERATOR, by_id.clone(), "", "", Step::Transition(step)).await;
+            assert_eq!(reason(&again.unwrap_err()), "AGENT_STATE_WRONG", "retired is final");
+        }
+        let Some(Object::Agent(new)) = agent("invoice-bot", "worker").object else { panic!("no agent") };
+        let call = scene.call(OPERATOR, "", &new, "");
+        let made = create_agent::create_agent(&scene.desk, call.clone(), new.clone()).await.unwrap().agent.unwrap();
+        assert_ne!(made.metadata.as_ref().unwrap().id, first);
+        assert_eq!(made.status.unwrap().lifecycle_version, 1);
+        let twice = create_agent::create_agent(&scene.desk, call, new).await.unwrap_err();
+        assert_eq!(reason(&twice), "AGENT_EXISTS");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_step_needs_a_reason_an_agent_and_what_was_read() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        let suspend = Step::Transition(Transition::Suspend);
+        let etag = scene.agent("invoice-bot").await.metadata.unwrap().etag;
+        let stale = scene.step_with(OPERATOR, by_name("invoice-bot"), "0-0", "", suspend).await;
+        assert_eq!(reason(&stale.unwrap_err()), "ETAG_MISMATCH");
+        for nobody in [AgentRef::default(), AgentRef { id: "agt_x".into(), ..AgentRef::default() }] {
+            let fault = scene.step_with(OPERATOR, nobody, "", "", suspend).await.unwrap_err();
+            assert_eq!(reason(&fault), "INVALID_ARGUMENT");
+        }
+        assert_eq!(reason(&scene.step(OPERATOR, "nobody", suspend).await.unwrap_err()), "AGENT_NOT_FOUND");
+        // A repetition with its request id is no second suspension.
+        let which = || by_name("invoice-bot");
+        let first = scene.step_with(OPERATOR, which(), &etag, "s-1", suspend).await.unwrap();
+        let again = scene.step_with(OPERATOR, which(), &etag, "s-1", suspend).await.unwrap();
+        assert_eq!(first, again);
+        assert_eq!(scene.kinds().await.iter().filter(|k| *k == "agent.suspended").count(), 1);
+    })
+    .await;
+}

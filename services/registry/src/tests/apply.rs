@@ -1,0 +1,272 @@
+//! Declaring: all or nothing, again without effect, against a moved base, twice by one request id, and taken back.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use legate_db::testing::on_each;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{ChangeAction, Declaration, Kind, RevokeDeclarationRequest};
+
+use super::scene::*;
+use crate::domain::kind::{self, Key};
+use crate::error::of_tx;
+use crate::flow::{plan, read, revoke, update};
+use crate::schema::Migrator;
+use crate::store::change;
+
+fn actions(changes: &[legate_wire::registry::DeclarationChange]) -> Vec<ChangeAction> {
+    changes.iter().map(|change| change.action()).collect()
+}
+
+async fn get(scene: &Scene, kind: Kind, name: &str) -> Declaration {
+    let namespace = if kind == Kind::Namespace { "" } else { "payments" };
+    read::object(&scene.desk, Key::new(kind, namespace, name)).await.unwrap().0
+}
+
+async fn revoke_it(scene: &Scene, kind: Kind, name: &str) -> Result<u64, legate_rpc::Fault> {
+    let namespace = if kind == Kind::Namespace { "" } else { "payments" };
+    let request = RevokeDeclarationRequest { name: name.into(), ..Default::default() };
+    let call = scene.call(OPERATOR, "not needed", &request, "");
+    let revoked = revoke::revoke(&scene.desk, call, Key::new(kind, namespace, name), String::new()).await?;
+    Ok(revoked.revision)
+}
+
+#[tokio::test]
+async fn everything_at_one_revision_and_then_nothing() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let by = scene.call(OPERATOR, "", &(), "").by;
+        let planned = plan::plan(&scene.desk, &by, payments()).await.unwrap();
+        assert_eq!(planned.revision, 0);
+        assert_eq!(actions(&planned.changes), [ChangeAction::Created; 7]);
+        assert!(scene.events().await.is_empty(), "a plan changes nothing");
+
+        let applied = scene.apply_as(OPERATOR, payments(), "", planned.revision).await.unwrap();
+        assert_eq!((applied.revision, actions(&applied.changes)), (1, vec![ChangeAction::Created; 7]));
+        let bot = scene.agent("invoice-bot").await;
+        let (metadata, status) = (bot.metadata.unwrap(), bot.status.unwrap());
+        assert_eq!(status.spiffe_id, format!("spiffe://example.org/ns/payments/agent/{}", metadata.id));
+        assert_eq!((status.lifecycle_version, status.agent_class_version), (1, 1));
+        assert_eq!((metadata.version, metadata.revision), (1, 1));
+        assert_eq!((metadata.created_by.as_str(), metadata.reason.as_str()), (OPERATOR, "because"));
+        let point = get(&scene, Kind::EnforcementPoint, "invoices").await;
+        let Some(Object::EnforcementPoint(point)) = point.object else { panic!("no enforcement point") };
+        assert_eq!(point.spiffe_id, "spiffe://example.org/ns/payments/enforcer/invoices");
+
+        let again = scene.apply(payments()).await.unwrap();
+        assert_eq!((again.revision, actions(&again.changes)), (1, vec![ChangeAction::Unchanged; 7]));
+        // Nor does it change anything to send back what was read.
+        let read_back = scene.apply(vec![get(&scene, Kind::EnforcementPoint, "invoices").await]).await.unwrap();
+        assert_eq!(actions(&read_back.changes), [ChangeAction::Unchanged]);
+        let events = scene.events().await;
+        assert_eq!(events.len(), 7);
+        assert!(events.iter().all(|e| e.revision == 1 && e.actor == OPERATOR && e.r#type.ends_with(".created")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_bad_object_refuses_all() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let mut nobody = agent_spec("worker");
+        nobody.sponsors.clear();
+        for (bad, wanted) in [
+            (agent_with("b", nobody), "AGENT_SPONSOR_MISSING"),
+            (agent("b", "nowhere"), "REFERENCE_MISSING"),
+            (binding("b", "nothing", &["invoice-bot"]), "REFERENCE_MISSING"),
+            (binding("b", "reader", &["nobody"]), "REFERENCE_MISSING"),
+            (policy("b", "permit (principal"), "POLICY_INVALID"),
+            (agent("invoice-bot", "worker"), "OBJECT_REPEATED"),
+            (Declaration::default(), "INVALID_ARGUMENT"),
+            (role("Upper", "invoice:read"), "INVALID_ARGUMENT"),
+        ] {
+            let mut all = payments();
+            all.push(bad);
+            let fault = scene.apply(all).await.unwrap_err();
+            assert_eq!(reason(&fault), wanted, "{fault}");
+            assert_eq!(scene.apply(vec![namespace("x")]).await.unwrap().revision, 1, "nothing was written");
+            assert_eq!(revoke_it(&scene, Kind::Namespace, "x").await.unwrap(), 2);
+            return_to_start(&scene).await;
+        }
+    })
+    .await;
+}
+
+/// The next case begins with the same revision.
+async fn return_to_start(scene: &Scene) {
+    scene
+        .desk
+        .db
+        .tx("test_reset", |tx| {
+            Box::pin(async move {
+                use sea_orm::ConnectionTrait as _;
+                for table in ["change", "reference", "object"] {
+                    tx.execute_unprepared(&format!("DELETE FROM {table}")).await?;
+                }
+                tx.execute_unprepared("UPDATE head SET revision = 0").await?;
+                Ok::<_, legate_db::TxError<legate_rpc::Fault>>(())
+            })
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_was_planned_on_a_moved_base_is_refused() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        scene.apply(vec![role("reader", "invoice:*")]).await.unwrap();
+        let fault = scene.apply_as(OTHER, vec![role("reader", "invoice:pay")], "", 1).await.unwrap_err();
+        assert_eq!(reason(&fault), "BASE_MOVED");
+        let reader = get(&scene, Kind::Role, "reader").await;
+        assert_eq!(kind::metadata(&reader).unwrap().version, 2);
+        // One of two who both saw the same etag wins.
+        let Some(Object::Role(mut first)) = reader.object else { panic!("no role") };
+        first.spec.as_mut().unwrap().description = "one".into();
+        let mut second = first.clone();
+        second.spec.as_mut().unwrap().description = "two".into();
+        let updates = [first, second].map(|role| {
+            let declaration = Declaration { object: Some(Object::Role(role)) };
+            let call = scene.call(OPERATOR, "", &declaration, "");
+            update::update(&scene.desk, call, declaration, vec!["spec.description".into()])
+        });
+        let outcomes = join_all(updates).await;
+        assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
+        let refused = outcomes.iter().find_map(|o| o.as_ref().err()).unwrap();
+        assert_eq!(reason(refused), "ETAG_MISMATCH");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_id_stands_for_one_request_for_a_day() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Arc::new(Scene::new(&fixture));
+        // Fifty at once: one writes, all hear the same.
+        let repeats = (0..50).map(|_| scene.apply_as(OPERATOR, payments(), "r-1", 0));
+        let answers: Vec<_> = join_all(repeats).await.into_iter().map(Result::unwrap).collect();
+        assert!(answers.iter().all(|answer| answer == &answers[0]));
+        assert_eq!(actions(&answers[0].changes), [ChangeAction::Created; 7]);
+        assert_eq!(scene.events().await.len(), 7);
+        let other = scene.apply_as(OPERATOR, vec![namespace("x")], "r-1", 0).await.unwrap_err();
+        assert_eq!(reason(&other), "REQUEST_ID_REUSED");
+        // Another caller's r-1 is another request.
+        assert!(scene.apply_as(OTHER, vec![namespace("x")], "r-1", 0).await.is_ok());
+        scene.clock.advance(std::time::Duration::from_secs(24 * 3600 + 1));
+        assert!(scene.apply_as(OPERATOR, vec![namespace("y")], "r-1", 0).await.is_ok());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_that_is_named_is_taken_back() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        for (kind, name, wanted) in [
+            (Kind::Namespace, "payments", "OBJECT_IN_USE"),
+            (Kind::AgentClass, "worker", "OBJECT_IN_USE"),
+            (Kind::Role, "reader", "OBJECT_IN_USE"),
+            (Kind::Role, "nothing", "OBJECT_NOT_FOUND"),
+            (Kind::Agent, "invoice-bot", "KIND_NOT_APPLICABLE"),
+            (Kind::SigningKey, "invoice-bot", "KIND_NOT_APPLICABLE"),
+        ] {
+            assert_eq!(reason(&revoke_it(&scene, kind, name).await.unwrap_err()), wanted);
+        }
+        assert_eq!(revoke_it(&scene, Kind::RoleBinding, "bot-reads").await.unwrap(), 2);
+        assert_eq!(revoke_it(&scene, Kind::Role, "reader").await.unwrap(), 3);
+        assert_eq!(reason(&revoke_it(&scene, Kind::Role, "reader").await.unwrap_err()), "OBJECT_NOT_FOUND");
+        // A new role of the same name is another object.
+        let again = scene.apply(vec![role("reader", "invoice:pay")]).await.unwrap();
+        assert_eq!(actions(&again.changes), [ChangeAction::Created]);
+        let kinds = scene.kinds().await;
+        assert_eq!(kinds[7..], ["role_binding.revoked", "role.revoked", "role.created"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_update_changes_what_the_mask_names_and_nothing_else() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        let mut wanted = agent_spec("worker");
+        wanted.purpose = "pays invoices".into();
+        wanted.model = "m-2".into();
+        let declaration = agent_with("invoice-bot", wanted);
+        let call = || scene.call(OTHER, "new model", &declaration, "");
+        let paths = |paths: &[&str]| paths.iter().map(ToString::to_string).collect();
+        let update = |mask: &[&str]| update::update(&scene.desk, call(), declaration.clone(), paths(mask));
+        let updated = update(&["spec.model"]).await.unwrap();
+        assert_eq!(updated.revision, 2);
+        let bot = scene.agent("invoice-bot").await;
+        let spec = bot.spec.unwrap();
+        assert_eq!((spec.purpose.as_str(), spec.model.as_str()), ("reads invoices", "m-2"));
+        assert_eq!(bot.metadata.unwrap().updated_by, OTHER);
+        assert_eq!(bot.status.unwrap().lifecycle_version, 1, "no step in its life");
+        for bad in [&[][..], &["status.state"], &["metadata.id"], &["spec.nothing"], &["spec.model", "spec.model"]] {
+            assert_eq!(reason(&update(bad).await.unwrap_err()), "INVALID_ARGUMENT", "{bad:?}");
+        }
+        let last = scene.events().await.pop().unwrap();
+        assert_eq!(last.details["spec.model"], "(unset) -> \"m-2\"");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lists_go_on_where_they_stopped() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let mut all = payments();
+        all.extend((0..25).map(|i| agent(&format!("bot-{i:02}"), "worker")));
+        scene.apply(all).await.unwrap();
+        let ask = |token: &str| read::List {
+            caller: OPERATOR.into(),
+            kind: Kind::Agent,
+            namespace: "payments".into(),
+            states: Vec::new(),
+            page_size: 10,
+            page_token: token.into(),
+        };
+        let (mut names, mut token, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = read::list(&scene.desk, ask(&token)).await.unwrap();
+            names.extend(page.objects.iter().map(|o| kind::metadata(o).unwrap().name.clone()));
+            pages += 1;
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            token = page.next_page_token;
+            // What is written between two pages neither repeats nor skips what was there.
+            scene.apply(vec![agent(&format!("aaa-{pages}"), "worker")]).await.unwrap();
+        }
+        assert_eq!((names.len(), pages), (26, 3));
+        assert!(names.is_sorted());
+        let other = read::List { caller: OTHER.into(), ..ask(&token) };
+        assert_eq!(reason(&read::list(&scene.desk, other).await.unwrap_err()), "PAGE_TOKEN_INVALID");
+        let edited = ask(&token.replacen('7', "6", 1));
+        assert_eq!(reason(&read::list(&scene.desk, edited).await.unwrap_err()), "PAGE_TOKEN_INVALID");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn writers_at_once_leave_revisions_without_gaps() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Arc::new(Scene::new(&fixture));
+        scene.apply(payments()).await.unwrap();
+        let names: Vec<String> = (0..40).map(|i| format!("bot-{i}")).collect();
+        let writes = names.iter().map(|name| scene.apply(vec![agent(name, "worker")]));
+        let mut revisions: Vec<u64> = join_all(writes).await.into_iter().map(|w| w.unwrap().revision).collect();
+        revisions.sort_unstable();
+        assert_eq!(revisions, (2..=41).collect::<Vec<_>>());
+        let told = scene.desk.db.read("test", |tx| Box::pin(change::since(tx, 0))).await.map_err(of_tx).unwrap();
+        assert_eq!(told.iter().map(|r| r.revision).collect::<Vec<_>>(), (1..=41).collect::<Vec<_>>());
+        let mut events: Vec<u64> = scene.events().await.iter().map(|e| e.revision).collect();
+        events.dedup();
+        assert_eq!(events, (1..=41).collect::<Vec<_>>(), "events are in the order of revisions");
+    })
+    .await;
+}

@@ -1,0 +1,10 @@
+//! Journeys on real databases, with a clock that the test turns.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod agents;
+mod apply;
+mod faults;
+mod publish;
+mod scene;
+mod stream;
+mod sweep;

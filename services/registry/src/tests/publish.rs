@@ -1,0 +1,94 @@
+//! What credential-issuer tells: keys and revocations, each known once however often it is told.
+
+use legate_db::testing::on_each;
+use legate_token::{EcSigner as _, P256Signer};
+use legate_wire::registry::{
+    PublishRevocationRequest, RevocationReason, RevocationSpec, SigningKeySpec, SigningKeyUse,
+};
+
+use super::scene::*;
+use crate::flow::{publish, sweep};
+use crate::schema::Migrator;
+
+const ISSUER: &str = "spiffe://example.org/legate/credential-issuer";
+
+fn key() -> SigningKeySpec {
+    let signer = P256Signer::from_scalar(&[3; 32]).unwrap();
+    SigningKeySpec {
+        kid: signer.public_key().kid().to_string(),
+        issuer: "https://issuer.example.com".into(),
+        jwk: signer.public_key().to_jwk(),
+        r#use: SigningKeyUse::AccessToken.into(),
+        ..SigningKeySpec::default()
+    }
+}
+
+fn at(secs: i64) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds: secs, nanos: 0 })
+}
+
+pub(super) fn revocation() -> PublishRevocationRequest {
+    let credential = legate_ids::CredentialId::from_parts(1, [1; 10]);
+    let spec = RevocationSpec {
+        credential_id: credential.to_string(),
+        spiffe_id: "spiffe://example.org/ns/payments/agent/agt_00000000000000000000000000".into(),
+        x5t_s256: vec![5; 32],
+        expire_time: at(NOW + 3_600),
+        revoke_time: at(NOW),
+        reason: RevocationReason::KeyCompromise.into(),
+    };
+    PublishRevocationRequest {
+        revocation: Some(spec),
+        namespace: "payments".into(),
+        actor: OPERATOR.into(),
+        comment: "found in a log".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_known_once() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let publish =
+            |spec: SigningKeySpec| publish::publish_key(&scene.desk, scene.call(ISSUER, "", &spec, ""), Some(spec));
+        assert_eq!(publish(key()).await.unwrap().revision, 1);
+        scene.apply(vec![namespace("x")]).await.unwrap();
+        assert_eq!(publish(key()).await.unwrap().revision, 1, "the revision that holds it");
+        let ends = SigningKeySpec { not_after: at(NOW + 10), ..key() };
+        assert_eq!(publish(ends.clone()).await.unwrap().revision, 3);
+        for bad in [
+            SigningKeySpec { kid: "other".into(), ..key() },
+            SigningKeySpec { jwk: "{}".into(), ..key() },
+            SigningKeySpec { r#use: 0, ..key() },
+        ] {
+            assert_eq!(reason(&publish(bad).await.unwrap_err()), "INVALID_ARGUMENT");
+        }
+        scene.clock.advance(std::time::Duration::from_secs(3_700));
+        assert_eq!(sweep::sweep(&scene.desk).await.unwrap(), 1);
+        assert_eq!(scene.kinds().await.last().unwrap(), "signing_key.forgotten");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revocation_is_known_once_and_forgotten_when_it_is_no_longer_needed() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let publish = |ask: PublishRevocationRequest| {
+            let call = scene.call(ISSUER, &ask.comment, &ask, "");
+            publish::publish_revocation(&scene.desk, call, ask)
+        };
+        assert_eq!(publish(revocation()).await.unwrap().revision, 1);
+        assert_eq!(publish(revocation()).await.unwrap().revision, 1);
+        let mut bad = revocation();
+        bad.revocation.as_mut().unwrap().x5t_s256.pop();
+        assert_eq!(reason(&publish(bad).await.unwrap_err()), "INVALID_ARGUMENT");
+        // The credential has ended, and clocks may differ: not yet.
+        scene.clock.advance(std::time::Duration::from_secs(3_600 + 3_599));
+        assert_eq!(sweep::sweep(&scene.desk).await.unwrap(), 0);
+        scene.clock.advance(std::time::Duration::from_secs(1));
+        assert_eq!(sweep::sweep(&scene.desk).await.unwrap(), 1);
+        assert_eq!(scene.kinds().await, ["revocation.published", "revocation.forgotten"]);
+    })
+    .await;
+}

@@ -1,0 +1,207 @@
+//! A desk on a real database, what an operator declares, and what came of it.
+
+use std::sync::{Arc, OnceLock};
+
+use legate_clock::{TestClock, Timestamp};
+use legate_db::Db;
+use legate_db::testing::Fixture;
+use legate_ids::{Name, SpiffeId, TrustDomain};
+use legate_outbox::{DbSource, Outbox, Source as _};
+use legate_rpc::{Fault, TraceContext};
+use legate_wire::audit::AuditEvent;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{
+    Agent, AgentClass, AgentClassSpec, AgentRef, AgentSpec, ApplyDeclarationsRequest, ApplyDeclarationsResponse,
+    Declaration, EnforcementPoint, EnforcementPointSpec, Environment, GetAgentResponse, Metadata, Namespace,
+    NamespaceSpec, Permission, Policy, PolicyMode, PolicySpec, ResourceSelector, Role, RoleBinding, RoleBindingSpec,
+    RoleSpec,
+};
+use prost::Message as _;
+
+use crate::domain::lifecycle::Transition;
+use crate::flow::transition::{self, Ask, Step};
+use crate::flow::{By, Call, Desk, Tail, apply, read};
+use crate::metrics::Metrics;
+
+pub(super) const NOW: i64 = 1_900_000_000;
+pub(super) const OPERATOR: &str = "spiffe://example.org/legate/operator/ada";
+pub(super) const OTHER: &str = "spiffe://example.org/legate/operator/grace";
+
+pub(super) struct Scene {
+    pub(super) desk: Arc<Desk>,
+    pub(super) clock: Arc<TestClock>,
+}
+
+pub(super) fn reason(fault: &Fault) -> &'static str {
+    fault.reason()
+}
+
+impl Scene {
+    pub(super) fn new(fixture: &Fixture) -> Self {
+        Self::on(fixture.db.clone())
+    }
+
+    pub(super) fn on(db: Db) -> Self {
+        let clock = TestClock::at(Timestamp::from_secs(NOW));
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let own = SpiffeId::service(&domain, &Name::parse("registry").unwrap());
+        let desk = Desk {
+            clock: clock.clone(),
+            outbox: Outbox::new(own.clone(), clock.clone(), 1_000_000),
+            db,
+            domain,
+            own,
+            pages: legate_rpc::Pages::new(&[7; 32]),
+            tail: Tail::at(0),
+            metrics: Metrics::default(),
+            stopping: OnceLock::new(),
+        };
+        Self { desk: Arc::new(desk), clock }
+    }
+
+    pub(super) fn call(&self, actor: &str, why: &str, request: &impl prost::Message, request_id: &str) -> Call {
+        let by = By { actor: actor.to_owned(), reason: why.to_owned(), trace: TraceContext::default() };
+        Call::new(by, "/test", request, request_id).unwrap()
+    }
+
+    pub(super) async fn apply(&self, declarations: Vec<Declaration>) -> Result<ApplyDeclarationsResponse, Fault> {
+        self.apply_as(OPERATOR, declarations, "", 0).await
+    }
+
+    pub(super) async fn apply_as(
+        &self,
+        actor: &str,
+        declarations: Vec<Declaration>,
+        request_id: &str,
+        base_revision: u64,
+    ) -> Result<ApplyDeclarationsResponse, Fault> {
+        let request = ApplyDeclarationsRequest {
+            declarations: declarations.clone(),
+            request_id: request_id.to_owned(),
+            reason: String::new(),
+            base_revision,
+        };
+        let call = self.call(actor, "because", &request, request_id);
+        apply::apply(&self.desk, call, declarations, base_revision).await
+    }
+
+    pub(super) async fn step(&self, actor: &str, name: &str, step: Step) -> Result<(Agent, u64), Fault> {
+        self.step_with(actor, by_name(name), "", "", step).await
+    }
+
+    pub(super) async fn step_with(
+        &self,
+        actor: &str,
+        agent: AgentRef,
+        etag: &str,
+        request_id: &str,
+        step: Step,
+    ) -> Result<(Agent, u64), Fault> {
+        let call = self.call(actor, "because", &agent, request_id);
+        let ask = Ask { agent: Some(agent), etag: etag.to_owned() };
+        let answer = |agent, revision| GetAgentResponse { agent: Some(agent), revision };
+        let answer = transition::transition(&self.desk, call, ask, step, answer).await?;
+        Ok((answer.agent.unwrap(), answer.revision))
+    }
+
+    pub(super) async fn suspend(&self, name: &str) -> (Agent, u64) {
+        self.step(OPERATOR, name, Step::Transition(Transition::Suspend)).await.unwrap()
+    }
+
+    pub(super) async fn agent(&self, name: &str) -> Agent {
+        read::agent(&self.desk, Some(by_name(name))).await.unwrap().0
+    }
+
+    /// Every event that waits, in order.
+    pub(super) async fn events(&self) -> Vec<AuditEvent> {
+        let source = DbSource::new(self.desk.db.clone());
+        let batch = source.next_batch(100_000, usize::MAX).await.unwrap();
+        let events = batch.map(|batch| batch.events).unwrap_or_default();
+        events.iter().map(|event| AuditEvent::decode(event.as_ref()).unwrap()).collect()
+    }
+
+    pub(super) async fn kinds(&self) -> Vec<String> {
+        self.events().await.into_iter().map(|event| event.r#type).collect()
+    }
+}
+
+pub(super) fn by_name(name: &str) -> AgentRef {
+    AgentRef { namespace: "payments".into(), name: name.into(), ..AgentRef::default() }
+}
+
+fn metadata(name: &str) -> Option<Metadata> {
+    Some(Metadata { name: name.into(), namespace: "payments".into(), ..Metadata::default() })
+}
+
+fn of(object: Object) -> Declaration {
+    Declaration { object: Some(object) }
+}
+
+pub(super) fn namespace(name: &str) -> Declaration {
+    let metadata = Some(Metadata { name: name.into(), ..Metadata::default() });
+    of(Object::Namespace(Namespace { metadata, spec: Some(NamespaceSpec::default()) }))
+}
+
+fn permission(action: &str) -> Permission {
+    let resource = ResourceSelector { r#type: "Invoice".into(), id: "*".into(), ..ResourceSelector::default() };
+    Permission { action: action.into(), resource: Some(resource) }
+}
+
+pub(super) fn class(name: &str, requires_approval: bool) -> Declaration {
+    let spec = AgentClassSpec { ceiling: vec![permission("*")], requires_approval, ..AgentClassSpec::default() };
+    of(Object::AgentClass(AgentClass { metadata: metadata(name), spec: Some(spec) }))
+}
+
+pub(super) fn agent_spec(class: &str) -> AgentSpec {
+    AgentSpec {
+        agent_class: class.into(),
+        purpose: "reads invoices".into(),
+        environment: Environment::Prod.into(),
+        owners: vec!["user:ada@example.com".into()],
+        sponsors: vec!["user:grace@example.com".into()],
+        ..AgentSpec::default()
+    }
+}
+
+pub(super) fn agent_with(name: &str, spec: AgentSpec) -> Declaration {
+    of(Object::Agent(Agent { metadata: metadata(name), spec: Some(spec), status: None }))
+}
+
+pub(super) fn agent(name: &str, class: &str) -> Declaration {
+    agent_with(name, agent_spec(class))
+}
+
+pub(super) fn role(name: &str, action: &str) -> Declaration {
+    let spec = RoleSpec { description: String::new(), permissions: vec![permission(action)] };
+    of(Object::Role(Role { metadata: metadata(name), spec: Some(spec) }))
+}
+
+pub(super) fn binding(name: &str, role: &str, agents: &[&str]) -> Declaration {
+    let agents = agents.iter().map(ToString::to_string).collect();
+    let spec = RoleBindingSpec { role: role.into(), agents, ..RoleBindingSpec::default() };
+    of(Object::RoleBinding(RoleBinding { metadata: metadata(name), spec: Some(spec) }))
+}
+
+pub(super) fn policy(name: &str, cedar: &str) -> Declaration {
+    let spec = PolicySpec { cedar: cedar.into(), mode: PolicyMode::Enforce.into(), ..PolicySpec::default() };
+    of(Object::Policy(Policy { metadata: metadata(name), spec: Some(spec) }))
+}
+
+pub(super) fn point(name: &str) -> Declaration {
+    let spec = EnforcementPointSpec { resource_types: vec!["Invoice".into()], ..EnforcementPointSpec::default() };
+    of(Object::EnforcementPoint(EnforcementPoint { metadata: metadata(name), spec: Some(spec), ..Default::default() }))
+}
+
+/// One of everything that an operator declares.
+pub(super) fn payments() -> Vec<Declaration> {
+    vec![
+        // The order does not matter: what an object names may come after it.
+        binding("bot-reads", "reader", &["invoice-bot"]),
+        agent("invoice-bot", "worker"),
+        class("worker", false),
+        role("reader", "invoice:read"),
+        policy("all", "permit (principal, action, resource);"),
+        point("invoices"),
+        namespace("payments"),
+    ]
+}

@@ -1,0 +1,355 @@
+//! The stream over real mutual TLS: state, changes in order, pongs behind them; resumed, compared, and cut short.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_boot::config::{Outbox, Telemetry, Tls};
+use legate_boot::{Context, Running};
+use legate_clock::{Clock, SystemClock};
+use legate_db::testing::on_each;
+use legate_ids::{Name, SpiffeId, TrustDomain};
+use legate_mtls::pki::{Ca, Leaf, write_private, write_public};
+use legate_mtls::{Expect, Identity, Trust};
+use legate_rpc::{Client, Dial, Told};
+use legate_wire::registry as wire;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use wire::agent_service_client::AgentServiceClient;
+use wire::declaration_service_client::DeclarationServiceClient;
+use wire::feed_service_client::FeedServiceClient;
+use wire::watch_request::Ask;
+use wire::watch_response::News;
+use wire::{WatchPing, WatchRequest, WatchResponse, WatchStart};
+
+use super::scene::{agent, binding, by_name, namespace, payments, role};
+use crate::Config;
+use crate::domain::kind;
+use crate::schema::Migrator;
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct House {
+    dir: tempfile::TempDir,
+    domain: TrustDomain,
+    services: Ca,
+    clock: Arc<dyn Clock>,
+}
+
+impl House {
+    fn new() -> Self {
+        let clock = SystemClock::shared();
+        let services = Ca::generate("services", clock.now(), DAY).unwrap();
+        let domain = TrustDomain::parse("example.org").unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), domain, services, clock }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn issue(&self, id: &SpiffeId) -> legate_mtls::pki::Issued {
+        let leaf = Leaf { spiffe_id: id, dns: &[], ips: &[], ttl: DAY };
+        self.services.issue(&leaf, self.clock.now()).unwrap()
+    }
+
+    async fn raise(&self, database: &str) -> Running {
+        let own = self.issue(&SpiffeId::service(&self.domain, &Name::parse("registry").unwrap()));
+        write_public(&self.file("tls.pem"), &own.cert_pem).unwrap();
+        write_private(&self.file("tls.key"), &own.key_pem).unwrap();
+        write_public(&self.file("ca.pem"), self.services.cert_pem()).unwrap();
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            probes: Some("127.0.0.1:0".parse().unwrap()),
+            database: database.to_owned(),
+            // Nobody listens there: events wait in the outbox.
+            audit_collector: "https://127.0.0.1:1".into(),
+            tls: Tls {
+                trust_domain: self.domain.to_string(),
+                cert: self.file("tls.pem"),
+                key: self.file("tls.key"),
+                services_ca: self.file("ca.pem"),
+                workloads_ca: None,
+            },
+            outbox: Outbox::default(),
+            telemetry: Telemetry::default(),
+        };
+        crate::start(config, Context::new()).await.unwrap()
+    }
+
+    fn dial(&self, running: &Running, id: &SpiffeId) -> Client {
+        let issued = self.issue(id);
+        legate_rpc::dial(Dial {
+            endpoint: format!("https://{}", running.addr()),
+            identity: Identity::from_pem(&issued.cert_pem, &issued.key_pem).unwrap(),
+            trust: Trust::from_pem(self.domain.clone(), self.services.cert_pem(), None).unwrap(),
+            expect: Expect::Service("registry"),
+            timeout: PATIENCE,
+            clock: Arc::clone(&self.clock),
+        })
+        .unwrap()
+    }
+
+    fn follower(&self, running: &Running) -> FeedServiceClient<Client> {
+        let id = SpiffeId::service(&self.domain, &Name::parse("policy-decision").unwrap());
+        FeedServiceClient::new(self.dial(running, &id)).max_decoding_message_size(64 << 20)
+    }
+
+    fn operator(&self, running: &Running) -> Client {
+        self.dial(running, &SpiffeId::operator(&self.domain, &Name::parse("ada").unwrap()))
+    }
+}
+
+/// One who follows, and what it holds: the objects in force by id, as bytes.
+struct Follower {
+    asks: mpsc::Sender<WatchRequest>,
+    news: Streaming<WatchResponse>,
+    held: BTreeMap<String, Vec<u8>>,
+    revision: u64,
+    snapshots: usize,
+    nonce: u64,
+}
+
+fn start(from_revision: u64) -> WatchRequest {
+    WatchRequest { ask: Some(Ask::Start(WatchStart { from_revision })) }
+}
+
+fn id(object: &wire::Declaration) -> String {
+    kind::metadata(object).unwrap().id.clone()
+}
+
+async fn open(
+    client: &mut FeedServiceClient<Client>,
+    first: WatchRequest,
+) -> (mpsc::Sender<WatchRequest>, Streaming<WatchResponse>) {
+    let (asks, outgoing) = mpsc::channel(8);
+    asks.send(first).await.unwrap();
+    let news = client.watch(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
+    (asks, news)
+}
+
+impl Follower {
+    async fn begin(client: &mut FeedServiceClient<Client>) -> Self {
+        Self::resume(client, BTreeMap::new(), 0).await
+    }
+
+    async fn resume(client: &mut FeedServiceClient<Client>, held: BTreeMap<String, Vec<u8>>, revision: u64) -> Self {
+        let (asks, news) = open(client, start(revision)).await;
+        Self { asks, news, held, revision, snapshots: 0, nonce: 0 }
+    }
+
+    /// Takes the next message in; a pong's revision where it is one.
+    async fn take(&mut self) -> Option<wire::WatchPong> {
+        let news = tokio::time::timeout(PATIENCE, self.news.message()).await.unwrap().unwrap().unwrap();
+        match news.news.unwrap() {
+            News::Snapshot(part) => {
+                assert!(part.objects.len() <= 500);
+                if part.first {
+                    self.held.clear();
+                    self.snapshots += 1;
+                    self.revision = part.revision;
+                }
+                assert_eq!(part.revision, self.revision);
+                self.held.extend(part.objects.iter().map(|o| (id(o), o.encode_to_vec())));
+                None
+            }
+            News::Changes(changes) => {
+                assert_eq!(changes.revision, self.revision + 1, "in order, without gaps");
+                self.revision = changes.revision;
+                for change in changes.changes {
+                    let object = change.object.unwrap();
+                    if change.revoked {
+                        assert!(self.held.remove(&id(&object)).is_some());
+                    } else {
+                        self.held.insert(id(&object), object.encode_to_vec());
+                    }
+                }
+                None
+            }
+            News::Pong(pong) => Some(pong),
+        }
+    }
+
+    /// Pings, and takes everything in until the pong.
+    async fn catch_up(&mut self) -> u64 {
+        self.nonce += 1;
+        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.nonce })) };
+        self.asks.send(ping).await.unwrap();
+        loop {
+            if let Some(pong) = self.take().await {
+                assert_eq!(pong.nonce, self.nonce);
+                assert_eq!(pong.revision, self.revision, "everything up to a pong's revision was sent before it");
+                return pong.revision;
+            }
+        }
+    }
+}
+
+async fn apply(operator: &Client, declarations: Vec<wire::Declaration>) -> u64 {
+    let request = wire::ApplyDeclarationsRequest { declarations, ..Default::default() };
+    let mut service = DeclarationServiceClient::new(operator.clone());
+    service.apply_declarations(request).await.unwrap().into_inner().revision
+}
+
+#[tokio::test]
+async fn state_then_changes_then_pongs() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let (operator, mut client) = (house.operator(&running), house.follower(&running));
+        let mut empty = Follower::begin(&mut client).await;
+        assert_eq!((empty.catch_up().await, empty.held.len(), empty.snapshots), (0, 0, 1));
+
+        apply(&operator, payments()).await;
+        let many = (0..600).map(|i| agent(&format!("bot-{i}"), "worker")).collect();
+        let revision = apply(&operator, many).await;
+        // The write is acknowledged, so the next pong is not older.
+        assert_eq!((empty.catch_up().await, empty.held.len()), (revision, 607));
+        let mut late = Follower::begin(&mut client).await;
+        assert_eq!((late.catch_up().await, late.snapshots), (2, 1), "several pieces, one snapshot");
+        assert_eq!(late.held, empty.held);
+
+        // It leaves, misses some, and comes back: only what it missed.
+        let (held, at) = (late.held, late.revision);
+        drop((late.asks, late.news));
+        let mut agents = AgentServiceClient::new(operator.clone());
+        let suspend =
+            wire::SuspendAgentRequest { agent: Some(by_name("bot-7")), reason: "odd".into(), ..Default::default() };
+        agents.suspend_agent(suspend).await.unwrap();
+        let mut back = Follower::resume(&mut client, held, at).await;
+        assert_eq!((back.catch_up().await, back.snapshots), (3, 0));
+        empty.catch_up().await;
+        assert_eq!(back.held, empty.held);
+
+        // One who has seen more than there is learns that history was lost.
+        let mut ahead = Follower::resume(&mut client, BTreeMap::new(), 9).await;
+        ahead.take().await;
+        assert_eq!((ahead.revision, ahead.snapshots), (3, 1));
+        running.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_the_rules_is_refused_and_one_that_stands_ends_with_the_service() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let mut client = house.follower(&running);
+        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: 1 })) };
+        let (_asks, mut news) = open(&mut client, ping).await;
+        let refused = news.message().await.unwrap_err();
+        assert_eq!(Told::from_status(&refused).reason, "INVALID_ARGUMENT");
+
+        let mut twice = Follower::begin(&mut client).await;
+        twice.catch_up().await;
+        twice.asks.send(start(0)).await.unwrap();
+        let refused = twice.news.message().await.unwrap_err();
+        assert_eq!(Told::from_status(&refused).reason, "INVALID_ARGUMENT");
+
+        let mut standing = Follower::begin(&mut client).await;
+        standing.catch_up().await;
+        let down = tokio::spawn(running.shutdown());
+        let ended = tokio::time::timeout(PATIENCE, standing.news.message()).await.unwrap().unwrap_err();
+        assert_eq!(Told::from_status(&ended).reason, "FEED_STOPPING");
+        drop(standing);
+        tokio::time::timeout(PATIENCE, down).await.unwrap().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_takes_nothing_holds_up_nobody() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let operator = house.operator(&running);
+        apply(&operator, payments()).await;
+        let mut client = house.follower(&running);
+        let (_asks, _never_read) = open(&mut client, start(0)).await;
+        let mut quick = house.follower(&running);
+        let mut quick = Follower::begin(&mut quick).await;
+        quick.catch_up().await;
+        // More than a stream's window and queue hold.
+        for round in 0..40u32 {
+            let mut object = role("reader", "invoice:read");
+            let metadata = kind::metadata_mut(&mut object).unwrap();
+            for n in 0..60 {
+                metadata.annotations.insert(format!("note-{n}"), format!("{round:04}").repeat(1_000));
+            }
+            let revision = apply(&operator, vec![object]).await;
+            assert_eq!(quick.catch_up().await, revision);
+        }
+        drop((client, _asks, _never_read, quick));
+        running.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_followed_from_the_start_holds_what_whoever_comes_last_is_sent() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let (operator, mut client) = (house.operator(&running), house.follower(&running));
+        apply(&operator, payments()).await;
+        let mut first = Follower::begin(&mut client).await;
+        let mut agents = AgentServiceClient::new(operator.clone());
+        let mut declarations = DeclarationServiceClient::new(operator.clone());
+        // A walk through all kinds of changes, the same one at every run.
+        let mut dice = 17u64;
+        for step in 0..120 {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let n = (dice >> 33) % 8;
+            let name = format!("bot-{n}");
+            let which = Some(by_name(&name));
+            match (dice >> 40) % 6 {
+                0 | 1 => drop(apply(&operator, vec![agent(&name, "worker")]).await),
+                2 => {
+                    let all =
+                        vec![agent(&name, "worker"), binding(&format!("b-{n}"), "reader", &[&name, "invoice-bot"])];
+                    apply(&operator, all).await;
+                }
+                3 => {
+                    let ask = wire::SuspendAgentRequest { agent: which, reason: "x".into(), ..Default::default() };
+                    drop(agents.suspend_agent(ask).await);
+                }
+                4 => {
+                    let ask = wire::RetireAgentRequest { agent: which, reason: "x".into(), ..Default::default() };
+                    drop(agents.retire_agent(ask).await);
+                }
+                _ => {
+                    let ask = wire::RevokeDeclarationRequest {
+                        kind: wire::Kind::RoleBinding.into(),
+                        namespace: "payments".into(),
+                        name: format!("b-{n}"),
+                        reason: "x".into(),
+                        ..Default::default()
+                    };
+                    drop(declarations.revoke_declaration(ask).await);
+                }
+            }
+            if step % 10 == 0 {
+                first.catch_up().await;
+            }
+            if step % 25 == 0 {
+                // It loses its line, and goes on with a new one.
+                let (held, at) = (first.held, first.revision);
+                first = Follower::resume(&mut client, held, at).await;
+            }
+        }
+        let head = apply(&operator, vec![namespace("last")]).await;
+        let mut last = Follower::begin(&mut client).await;
+        assert_eq!((first.catch_up().await, last.catch_up().await), (head, head));
+        assert_eq!((first.snapshots, last.snapshots), (0, 1));
+        assert_eq!(first.held.keys().collect::<Vec<_>>(), last.held.keys().collect::<Vec<_>>());
+        assert_eq!(first.held, last.held);
+        drop((first, last));
+        running.shutdown().await;
+    })
+    .await;
+}
