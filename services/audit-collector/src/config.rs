@@ -43,7 +43,7 @@ pub struct Config {
 pub struct LogConfig {
     /// How often a growing log signs a checkpoint: 10 to 1,000 ms; default 250.
     pub checkpoint_ms: u64,
-    /// The size of a segment: 1 MiB to 256 MiB; default 64 MiB.
+    /// The size of a segment: 8 MiB to 256 MiB; default 64 MiB.
     pub segment_bytes: u64,
     /// Events that wait for the disk, in bytes: 8 MiB to 1 GiB; default 64 MiB.
     pub waiting_bytes: u64,
@@ -64,7 +64,7 @@ pub enum BadConfig {
     #[error("log.checkpoint_ms is 10 to 1000: a checkpoint of a growing log is at most a second old")]
     Checkpoint,
     /// The size of segments.
-    #[error("log.segment_bytes is 1048576 (1 MiB) to 268435456 (256 MiB)")]
+    #[error("log.segment_bytes is 8388608 (8 MiB) to 268435456 (256 MiB)")]
     Segment,
     /// The bound on what waits.
     #[error("log.waiting_bytes is 8388608 (8 MiB) to 1073741824 (1 GiB)")]
@@ -77,7 +77,7 @@ impl Config {
         if !(10..=1_000).contains(&log.checkpoint_ms) {
             return Err(BadConfig::Checkpoint);
         }
-        if !(1 << 20..=256 << 20).contains(&log.segment_bytes) {
+        if !(8 << 20..=256 << 20).contains(&log.segment_bytes) {
             return Err(BadConfig::Segment);
         }
         if !(8 << 20..=1 << 30).contains(&log.waiting_bytes) {

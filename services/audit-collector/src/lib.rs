@@ -1,46 +1,184 @@
 //! audit-collector: what happened, and the proof of it.
-#![allow(dead_code, reason = "the log is being written")]
+//!
+//! Events of the other services become leaves of a Merkle log in files ([`log`](self)): segments are the truth, tiles and
+//! signed checkpoints are made from them, and an SQL index that questions are answered by follows the checkpoints.
 
 mod access;
+mod api;
 mod config;
+mod convert;
 mod domain;
 mod error;
-mod log {
-    //! What the engine and the prover refuse.
-    #[derive(Debug, thiserror::Error)]
-    pub(crate) enum NotAppended {
-        #[error("events before the first one offered are missing: {expected} is next")]
-        Gap { expected: u64 },
-        #[error("too much waits for the disk")]
-        Busy,
-        #[error("the disk is full")]
-        Full,
-        #[error("the log has stopped")]
-        Stopped,
-    }
-    #[derive(Debug, thiserror::Error)]
-    pub(crate) enum NotProved {
-        #[error("the newest checkpoint covers {size} leaves")]
-        Range { size: u64 },
-        #[error("{0}")]
-        Read(std::io::Error),
-    }
-}
+mod flow;
+mod index;
+mod log;
+mod metrics;
+mod schema;
+mod store;
+mod watchman;
+mod web;
 
-use legate_boot::{Context, Running, StartError};
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_boot::{Checks, Context, Probes, Running, StartError};
+use legate_ids::{Name, SpiffeId, TrustDomain};
+use legate_mtls::{Identity, Listener};
+use legate_rpc::AlwaysGood;
+use tokio::task::JoinHandle;
 
 pub use access::ACCESS;
 pub use config::{BadConfig, Config, LogConfig};
 pub use error::REASONS;
 
+use crate::flow::Desk;
+use crate::index::Index;
+use crate::log::{Log, LogTasks, Setup};
+use crate::watchman::IndexWatch;
+use crate::web::Web;
+
 /// The service's name, as everywhere.
 pub const NAME: &str = "audit-collector";
 
-/// Raises the service.
+/// At the end the index may take so long to come to the end of the log; the rest is made at the next start.
+const LAST_STEPS: Duration = Duration::from_secs(3);
+
+/// Raises the service. It reads and verifies the whole log first, and does not start over one that does not fit.
 ///
 /// # Errors
-/// When the configuration is out of range.
-pub async fn start(config: Config, _ctx: Context) -> Result<Running, StartError> {
+/// When the configuration is out of range, the log is refused, a file cannot be used or an address is taken.
+pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
     config.check().map_err(|e| StartError::new("the configuration is refused", e))?;
-    Err(StartError::new("audit-collector", "is not complete"))
+    let (identity, trust) = config.tls.open()?;
+    let me = who_we_are(&identity, &config.tls.domain()?)?;
+    // The sockets first: an address that is taken must not leave a log behind that is open.
+    let limits = legate_mtls::Limits::default();
+    let listener = Listener::bind(config.listen, identity.clone(), trust, Arc::clone(&ctx.clock), limits).await?;
+    let web_listener = bind_web(&config, identity, &ctx).await?;
+    let metrics = metrics::Metrics::default();
+    ctx.metrics.register(|registry| metrics.register(registry));
+    let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
+
+    let index = Index::new(config.database(), config.origin(), ctx.clone());
+    let desk = Arc::new(Desk {
+        log: log.clone(),
+        index: index.clone(),
+        clock: Arc::clone(&ctx.clock),
+        record_reads: config.log.record_reads,
+    });
+    let index_watch = IndexWatch::default();
+    let probes = probes(&config, &ctx, &desk, &index_watch).await?;
+    let web = web_listener.map(|listener| Web::start(listener, log.clone())).transpose()?;
+    let serving = legate_rpc::serve(service(&desk, &ctx), listener).await?;
+    let following = tokio::spawn(index.clone().follow(log));
+    let rounds = watchman::watch(desk, index_watch, metrics, serving.health().clone());
+    let watching = tokio::spawn(rounds);
+
+    let mut running = Running::new(serving).with_probes(probes);
+    if let Some(web) = &web {
+        running = running.with_web(web.addr());
+    }
+    Ok(running
+        .on_stop(async move {
+            drop(web);
+            watching.abort();
+            tasks.close().await;
+        })
+        .on_stop(end_index(index, following)))
+}
+
+/// The index ends by itself once it holds what the last checkpoint covers; one that hangs is left.
+async fn end_index(index: Index, mut following: JoinHandle<()>) {
+    if tokio::time::timeout(LAST_STEPS, &mut following).await.is_err() {
+        following.abort();
+    }
+    index.close().await;
+}
+
+/// Our own SPIFFE ID, under which our own events are told.
+fn who_we_are(identity: &Identity, domain: &TrustDomain) -> Result<SpiffeId, StartError> {
+    let name = Name::parse(NAME).map_err(|e| StartError::new("our name", e))?;
+    let wanted = SpiffeId::service(domain, &name);
+    match identity.spiffe_id() {
+        Some(found) if found == wanted => Ok(wanted),
+        found => {
+            let found = found.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
+            Err(StartError::new("tls.cert", format!("the certificate names {found}, and has to name {wanted}")))
+        }
+    }
+}
+
+async fn open_log(
+    config: &Config,
+    ctx: &Context,
+    me: &SpiffeId,
+    metrics: &metrics::Metrics,
+) -> Result<(Log, LogTasks), StartError> {
+    let setup = Setup {
+        dir: config.dir.clone(),
+        origin: config.origin(),
+        me: me.to_string(),
+        segment_bytes: config.log.segment_bytes,
+        waiting_bytes: usize::try_from(config.log.waiting_bytes).unwrap_or(usize::MAX),
+        checkpoint_every: config.log.checkpoint_every(),
+        clock: Arc::clone(&ctx.clock),
+        metrics: metrics.clone(),
+    };
+    let started = ctx.clock.monotonic();
+    let (log, tasks, found) = Log::open(setup).await.map_err(|e| StartError::new("the log is refused", e))?;
+    let took_ms = ctx.clock.monotonic().saturating_sub(started).as_millis();
+    tracing::info!(
+        leaves = found.leaves,
+        torn_bytes = found.torn_bytes,
+        clean = found.is_clean,
+        took_ms,
+        "the log is good"
+    );
+    Ok((log, tasks))
+}
+
+fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
+    legate_rpc::Service {
+        name: NAME,
+        access: ACCESS,
+        routes: api::routes(Arc::clone(desk)),
+        // Callers are services and operators, whose standing is their certificate's.
+        standing: Arc::new(AlwaysGood),
+        clock: Arc::clone(&ctx.clock),
+        limits: legate_rpc::Limits::default(),
+        metrics: Arc::clone(&ctx.metrics),
+    }
+}
+
+async fn bind_web(config: &Config, identity: Identity, ctx: &Context) -> Result<Option<Listener>, StartError> {
+    match config.web {
+        None => Ok(None),
+        Some(addr) => Ok(Some(Listener::bind_web(addr, identity, Arc::clone(&ctx.clock), web::LIMITS).await?)),
+    }
+}
+
+async fn probes(
+    config: &Config,
+    ctx: &Context,
+    desk: &Arc<Desk>,
+    index: &IndexWatch,
+) -> Result<Option<Probes>, StartError> {
+    let Some(addr) = config.probes else {
+        return Ok(None);
+    };
+    let (for_log, for_disk, for_index, index) = (Arc::clone(desk), Arc::clone(desk), Arc::clone(desk), index.clone());
+    let checks = Checks::new()
+        .with("log", move || {
+            let found = watchman::log_check(&for_log);
+            async move { found }
+        })
+        .with("disk", move || {
+            let found = watchman::disk_check(&for_disk);
+            async move { found }
+        })
+        .with("index", move || {
+            let found = index.check(&for_index);
+            async move { found }
+        });
+    Ok(Some(Probes::start(addr, Arc::clone(&ctx.metrics), checks).await?))
 }

@@ -37,7 +37,9 @@ pub(crate) enum BadEvent {
         caller: String,
     },
     /// Not of the epoch or not at the place that the request says.
-    #[error("the event says epoch {epoch:?} seq {seq}, and its place in the request is seq {expected} of another or the same epoch")]
+    #[error(
+        "the event says epoch {epoch:?} seq {seq}, and its place in the request is seq {expected} of another or the same epoch"
+    )]
     Place {
         /// The event's epoch.
         epoch: String,
@@ -123,7 +125,8 @@ mod tests {
             change(&mut e);
             judged(&e).unwrap_err()
         };
-        let forged = with(|e| e.emitter.as_mut().unwrap().spiffe_id = "spiffe://example.org/legate/policy-decision".into());
+        let forged =
+            with(|e| e.emitter.as_mut().unwrap().spiffe_id = "spiffe://example.org/legate/policy-decision".into());
         assert!(matches!(forged, BadEvent::Emitter { .. }));
         assert!(matches!(with(|e| e.emitter = None), BadEvent::Emitter { .. }));
         assert!(matches!(with(|e| e.emitter.as_mut().unwrap().seq = 8), BadEvent::Place { .. }));

@@ -31,11 +31,6 @@ impl Producers {
         let last = self.0.entry(producer).or_insert(0);
         *last = (*last).max(seq);
     }
-
-    /// The epochs of an emitter and how far they are.
-    pub(crate) fn epochs_of<'a>(&'a self, spiffe_id: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
-        self.0.iter().filter(move |(p, _)| p.spiffe_id == spiffe_id).map(|(p, last)| (p.epoch.as_str(), *last))
-    }
 }
 
 /// How many of `count` events from `first_seq` on are in the log already, when `last` is the last that is.

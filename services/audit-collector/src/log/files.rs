@@ -25,6 +25,14 @@ pub(crate) enum Put {
     Replaced,
 }
 
+/// What looking for a tile found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Missing,
+    Same,
+    Different,
+}
+
 impl Files {
     pub(crate) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
@@ -45,7 +53,8 @@ impl Files {
     /// Makes the directory and keeps every other collector out of it for as long as the file lives.
     pub(crate) fn lock(&self) -> io::Result<File> {
         fs::create_dir_all(&self.dir)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(self.dir.join("lock"))?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(self.dir.join("lock"))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(file)
     }
@@ -65,6 +74,16 @@ impl Files {
         file.write_all(text.as_bytes())?;
         file.sync_data()?;
         fs::rename(&new, self.checkpoint())
+    }
+
+    /// What is where a tile belongs, compared with its bytes; nothing is written.
+    pub(crate) fn look(&self, tile: TileId, bytes: &[u8]) -> io::Result<Found> {
+        match fs::read(self.dir.join(tile.to_string())) {
+            Ok(found) if found == bytes => Ok(Found::Same),
+            Ok(_) => Ok(Found::Different),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
+            Err(e) => Err(e),
+        }
     }
 
     /// Puts a tile where it belongs.

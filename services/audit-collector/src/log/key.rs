@@ -2,15 +2,24 @@
 
 use std::path::Path;
 
-use aws_lc_rs::rand;
+use aws_lc_rs::{hmac, rand};
 use legate_merkle::{SeedSigner, Signer as _};
 use legate_mtls::pki;
+use legate_rpc::Pages;
 use zeroize::Zeroizing;
 
-use super::LogError;
+use super::recover::LogError;
+
+/// What the log's secret makes.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) signer: SeedSigner,
+    /// Authenticates page tokens.
+    pub(super) pages: Pages,
+}
 
 /// Reads the key of the log called `origin`, or makes it when `may_make`; writes its public half to `log.pub`.
-pub(super) fn open(dir: &Path, origin: &str, may_make: bool) -> Result<SeedSigner, LogError> {
+pub(super) fn open(dir: &Path, origin: &str, may_make: bool) -> Result<Keys, LogError> {
     let path = dir.join("log.key");
     let refused = |why: String| LogError::Key { path: path.clone(), why };
     let seed = match std::fs::read_to_string(&path) {
@@ -33,7 +42,10 @@ pub(super) fn open(dir: &Path, origin: &str, may_make: bool) -> Result<SeedSigne
     };
     let signer = SeedSigner::new(origin, &seed).map_err(|e| refused(e.to_string()))?;
     pki::write_public(&dir.join("log.pub"), &format!("{}\n", signer.verifier())).map_err(|e| refused(e.to_string()))?;
-    Ok(signer)
+    // Each use has a key of its own, derived by its name.
+    let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &*seed), b"legate audit page token");
+    let page_key = derived.as_ref().try_into().map_err(|_| refused("no page key can be derived".to_owned()))?;
+    Ok(Keys { signer, pages: Pages::new(page_key) })
 }
 
 fn unhex(text: &str) -> Option<Zeroizing<[u8; 32]>> {

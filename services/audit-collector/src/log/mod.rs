@@ -7,14 +7,19 @@ mod engine;
 mod files;
 mod key;
 mod open;
+mod own;
 mod prove;
 mod publisher;
 mod recover;
+mod shelf;
+#[cfg(test)]
+mod tests;
 mod tiler;
+mod waiting;
 
-pub(crate) use engine::{Appended, NotAppended, Offer, Own};
+pub(crate) use engine::{Appended, NotAppended, Offer};
 pub(crate) use files::read_tile;
 pub(crate) use open::{Log, LogTasks, Setup};
-pub(crate) use prove::NotProved;
+pub(crate) use own::Own;
+pub(crate) use prove::{Consistency, Inclusion, NotProved};
 pub(crate) use publisher::Published;
-pub(crate) use recover::LogError;

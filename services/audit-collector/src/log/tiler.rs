@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::io;
 
-use legate_merkle::{
-    Frontier, Hash, TILE_WIDTH, TileId, TileKind, encode_bundle, encode_tile, leaf_hash, node_hash,
-};
+use legate_merkle::{Frontier, Hash, TILE_WIDTH, TileId, TileKind, encode_bundle, encode_tile, leaf_hash, node_hash};
 
-use super::files::{Files, Put};
+use super::files::{Files, Found, Put};
 
 /// How many rows of tiles a tree of 2^64 leaves has.
 const ROWS: usize = 8;
@@ -23,6 +21,9 @@ pub(super) struct Tiler {
     entries: Vec<Vec<u8>>,
     /// Full tiles that are not written yet.
     pending: VecDeque<(TileId, Vec<u8>)>,
+    /// Full tiles that are other than the files, which are not touched yet.
+    doubtful: Vec<(TileId, Vec<u8>)>,
+    doubtful_bytes: usize,
     /// Full tiles whose partial forms can go once a checkpoint covers them.
     filled: Vec<TileId>,
     /// Files that were there and wrong.
@@ -37,6 +38,8 @@ impl Tiler {
             rows: Default::default(),
             entries: Vec::new(),
             pending: VecDeque::new(),
+            doubtful: Vec::new(),
+            doubtful_bytes: 0,
             filled: Vec::new(),
             replaced: Vec::new(),
         }
@@ -50,10 +53,6 @@ impl Tiler {
         self.tree.root()
     }
 
-    pub(super) fn files(&self) -> &Files {
-        &self.files
-    }
-
     /// Tiles that were replaced since this was last asked, in the order they were found.
     pub(super) fn take_replaced(&mut self) -> Vec<TileId> {
         std::mem::take(&mut self.replaced)
@@ -61,7 +60,12 @@ impl Tiler {
 
     /// Takes the next leaf; nothing is written yet.
     pub(super) fn push(&mut self, leaf: Vec<u8>) -> io::Result<()> {
-        let leaf_hash = leaf_hash(&leaf);
+        let hash = leaf_hash(&leaf);
+        self.push_hashed(leaf, hash)
+    }
+
+    /// Takes the next leaf, whose hash is known already.
+    pub(super) fn push_hashed(&mut self, leaf: Vec<u8>, leaf_hash: Hash) -> io::Result<()> {
         self.entries.push(leaf);
         if self.entries.len() as u64 == TILE_WIDTH {
             let bundle = encode_bundle(&self.entries).map_err(io::Error::other)?;
@@ -84,6 +88,36 @@ impl Tiler {
         }
         self.tree.push(leaf_hash);
         Ok(())
+    }
+
+    /// Holds the tiles that became full against those that are there. Missing ones are written; those that are different
+    /// stay as they are until somebody has decided which is right: [`Tiler::write_full`] writes them.
+    pub(super) fn hold_against_files(&mut self) -> io::Result<()> {
+        for (tile, bytes) in std::mem::take(&mut self.pending) {
+            match self.files.look(tile, &bytes)? {
+                Found::Same => {}
+                Found::Missing => {
+                    self.files.put(tile, &bytes)?;
+                    self.filled.push(tile);
+                }
+                Found::Different => {
+                    self.doubtful_bytes += bytes.len();
+                    self.doubtful.push((tile, bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bytes of tiles are different from the files.
+    pub(super) fn doubtful_bytes(&self) -> usize {
+        self.doubtful_bytes
+    }
+
+    /// The tree was verified: files that are different are to be written again.
+    pub(super) fn trust_the_tree(&mut self) {
+        self.pending.extend(self.doubtful.drain(..));
+        self.doubtful_bytes = 0;
     }
 
     /// Writes the tiles that became full. After an error, call it again.

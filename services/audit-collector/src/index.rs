@@ -1,0 +1,231 @@
+//! The index: follows the newest checkpoint by itself, and begins again when it is not the log's.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_boot::Context;
+use legate_db::{Db, OpenError, Options, TxError};
+use legate_wire::audit::AuditEvent;
+use parking_lot::Mutex;
+use prost::Message as _;
+use tokio::sync::watch;
+
+use crate::log::{Log, NotProved};
+use crate::schema::Migrator;
+use crate::store::event::{self, Model};
+use crate::store::head::{self, Moved};
+
+/// Leaves in one transaction: enough to be quick, few enough that none takes long.
+const BATCH: u64 = 4_096;
+
+/// Leaves that are read at once, in bytes.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// The wait after a failure doubles from the first to the second.
+const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Opening a database takes no longer, or it is tried again.
+const OPENING: Duration = Duration::from_secs(30);
+
+/// The index as readers see it. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Index(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    url: String,
+    origin: String,
+    ctx: Context,
+    /// The database, while it answers.
+    db: Mutex<Option<Db>>,
+    is_registered: Mutex<bool>,
+    through: watch::Sender<u64>,
+    trouble: Mutex<Option<String>>,
+}
+
+/// Why the index makes no step; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotIndexed {
+    #[error("the database cannot be opened: {0}")]
+    Open(#[from] OpenError),
+    #[error("the database does not open in time")]
+    Slow,
+    #[error("the database cannot be brought up to date: {0}")]
+    Migrate(sea_orm::DbErr),
+    #[error(transparent)]
+    Index(#[from] TxError<Moved>),
+    #[error("leaves cannot be read: {0}")]
+    Leaves(#[from] legate_journal::JournalError),
+    #[error("the log's tiles: {0}")]
+    Tiles(#[from] NotProved),
+    #[error("a reading task has broken off")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
+impl Index {
+    /// The index of the log called `origin` in a database, which is not opened yet.
+    pub(crate) fn new(url: String, origin: String, ctx: Context) -> Self {
+        Self(Arc::new(Inner {
+            url,
+            origin,
+            ctx,
+            db: Mutex::default(),
+            is_registered: Mutex::default(),
+            through: watch::Sender::new(0),
+            trouble: Mutex::new(Some("the index is being opened".to_owned())),
+        }))
+    }
+
+    /// The database, while it answers.
+    pub(crate) fn db(&self) -> Option<Db> {
+        self.0.db.lock().clone()
+    }
+
+    /// Over how many leaves it is, now and later.
+    pub(crate) fn through(&self) -> watch::Receiver<u64> {
+        self.0.through.subscribe()
+    }
+
+    /// Why it makes no step, if so.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.0.trouble.lock().clone()
+    }
+
+    /// Follows the log until it has ended. What fails is tried again; nothing else waits for it.
+    pub(crate) async fn follow(self, log: Log) {
+        let mut wait = WAITS.0;
+        loop {
+            let before = *self.0.through.borrow();
+            let Err(error) = self.follow_once(&log).await else { return };
+            let db = self.0.db.lock().take();
+            if let Some(db) = db {
+                // A database that hangs is not waited for.
+                drop(tokio::time::timeout(WAITS.1, db.close()).await);
+            }
+            tracing::warn!(%error, "the index makes no step; it is tried again");
+            *self.0.trouble.lock() = Some(error.to_string());
+            if *self.0.through.borrow() > before {
+                wait = WAITS.0;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(WAITS.1);
+        }
+    }
+
+    async fn follow_once(&self, log: &Log) -> Result<(), NotIndexed> {
+        let db = self.open().await?;
+        let mut published = log.published();
+        let mut at = self.take_stock(&db, log, &mut published).await?;
+        self.0.through.send_replace(at);
+        *self.0.db.lock() = Some(db.clone());
+        *self.0.trouble.lock() = None;
+        loop {
+            let end = published.borrow_and_update().size;
+            while at < end {
+                at = self.step(&db, log, at, end).await?;
+                self.0.through.send_replace(at);
+            }
+            if published.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Db, NotIndexed> {
+        let opening = async {
+            let db = Db::open(&self.0.url, Options::default()).await?;
+            db.migrate::<Migrator>().await.map_err(NotIndexed::Migrate)?;
+            Ok::<_, NotIndexed>(db)
+        };
+        let db = tokio::time::timeout(OPENING, opening).await.map_err(|_| NotIndexed::Slow)??;
+        let mut is_registered = self.0.is_registered.lock();
+        if !*is_registered {
+            self.0.ctx.metrics.register(|registry| db.register(registry));
+            *is_registered = true;
+        }
+        Ok(db)
+    }
+
+    /// How far the index is. One that is not a beginning of this log is forgotten.
+    async fn take_stock(
+        &self,
+        db: &Db,
+        log: &Log,
+        published: &mut watch::Receiver<crate::log::Published>,
+    ) -> Result<u64, NotIndexed> {
+        let found = db.read("index_head", |tx| Box::pin(async move { head::get(tx).await })).await?;
+        if let Some(found) = &found
+            && found.origin == self.0.origin
+            && found.size() <= log.size()
+        {
+            let size = found.size();
+            // The index never is ahead of a checkpoint, but the file of the newest one may be older than it.
+            if published.wait_for(|p| p.size >= size).await.is_err() {
+                return Ok(size);
+            }
+            let root = log.reading(move |log| log.root_at(size)).await??;
+            if root.as_slice() == found.root {
+                return Ok(size);
+            }
+        }
+        if found.is_some() {
+            tracing::warn!("the index is not one of this log, and is made again");
+        }
+        let origin = self.0.origin.clone();
+        db.tx("index_begin", move |tx| {
+            let origin = origin.clone();
+            Box::pin(async move {
+                event::clear(tx).await?;
+                head::begin(tx, &origin).await
+            })
+        })
+        .await?;
+        Ok(0)
+    }
+
+    /// Indexes the next leaves; how far it is then.
+    async fn step(&self, db: &Db, log: &Log, at: u64, end: u64) -> Result<u64, NotIndexed> {
+        let until = end.min(at + BATCH);
+        let read = log.reading(move |log| {
+            let leaves = log.read(at, until, BATCH_BYTES)?;
+            let to = at + leaves.len() as u64;
+            let root = log.root_at(to)?;
+            let rows: Vec<Model> = leaves.iter().filter_map(|(leaf, bytes)| row(*leaf, bytes)).collect();
+            Ok::<_, NotIndexed>((rows, to, root))
+        });
+        let (rows, to, root) = read.await??;
+        let rows = Arc::new(rows);
+        db.tx("index_events", move |tx| {
+            let rows = Arc::clone(&rows);
+            Box::pin(async move {
+                event::insert(tx, &rows).await?;
+                head::advance(tx, at, to, root).await
+            })
+        })
+        .await?;
+        Ok(to)
+    }
+
+    /// Closes the database.
+    pub(crate) async fn close(&self) {
+        let db = self.0.db.lock().take();
+        if let Some(db) = db {
+            db.close().await;
+        }
+    }
+}
+
+/// The row of a leaf. Every leaf was decoded before it became one.
+fn row(leaf: u64, bytes: &[u8]) -> Option<Model> {
+    match AuditEvent::decode(bytes) {
+        Ok(event) => Some(Model::of(leaf, &event)),
+        Err(error) => {
+            tracing::error!(leaf, %error, "a leaf cannot be decoded, and is not indexed");
+            None
+        }
+    }
+}
+
+/// What a reader of the index can fail with.
+pub(crate) type NotRead = TxError<Infallible>;

@@ -1,0 +1,248 @@
+//! Opens the log and starts its tasks; what the rest of the service holds of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_clock::Clock;
+use legate_journal::JournalError;
+use legate_merkle::Signer as _;
+use legate_rpc::Pages;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::engine::{Appended, Engine, Job, NotAppended, Offer};
+use super::files::Files;
+use super::own::{EPOCH, Own};
+use super::publisher::{Published, Publisher};
+use super::recover::{Found, LogError, Recovered, recover};
+use super::shelf::{Leaves, Shelf, State};
+use super::waiting::Waiting;
+use crate::domain::producers::Producer;
+use crate::metrics::Metrics;
+
+/// Requests that wait for the engine, whatever their size.
+const QUEUE: usize = 16_384;
+
+/// Readers of leaves and tiles at once; each takes a thread.
+const READERS: usize = 32;
+
+/// What a log is opened with.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) dir: PathBuf,
+    pub(crate) origin: String,
+    /// Our own SPIFFE ID.
+    pub(crate) me: String,
+    pub(crate) segment_bytes: u64,
+    pub(crate) waiting_bytes: usize,
+    pub(crate) checkpoint_every: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+}
+
+/// The log. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Log(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shelf: Arc<Shelf>,
+    state: Arc<State>,
+    jobs: mpsc::Sender<Job>,
+    waiting: Arc<Waiting>,
+    acked: watch::Receiver<u64>,
+    published: watch::Receiver<Published>,
+    verifier_key: String,
+    pages: Pages,
+    readers: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+/// The log's running tasks.
+#[derive(Debug)]
+pub(crate) struct LogTasks {
+    jobs: mpsc::Sender<Job>,
+    engine: JoinHandle<()>,
+    publisher: JoinHandle<()>,
+}
+
+impl LogTasks {
+    /// Appends what waits and a last word, signs a last checkpoint, and ends.
+    pub(crate) async fn close(self) {
+        // A full queue empties; a log that has ended needs no closing.
+        let _ended = self.jobs.send(Job::Close).await;
+        for task in [self.engine, self.publisher] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the log has broken off");
+            }
+        }
+    }
+}
+
+impl Log {
+    /// Opens the log, or begins one: reads and verifies everything, then starts.
+    ///
+    /// # Errors
+    /// [`LogError`] says what does not fit, and what to do.
+    pub(crate) async fn open(setup: Setup) -> Result<(Self, LogTasks, Found), LogError> {
+        let me = Producer { spiffe_id: setup.me.clone(), epoch: EPOCH.to_owned() };
+        let (files, origin, reader) = (Files::new(&setup.dir), setup.origin.clone(), me.clone());
+        let segment_bytes = setup.segment_bytes;
+        let reading = tokio::task::spawn_blocking(move || recover(files, &origin, &reader, segment_bytes));
+        let recovered = reading.await.map_err(|e| LogError::Broken(e.to_string()))??;
+        let Recovered { shelf, mark, tiler, producers, keys, published, found } = recovered;
+
+        let (shelf, state) = (Arc::new(shelf), Arc::new(State::default()));
+        let (jobs, waiting_jobs) = mpsc::channel(QUEUE);
+        let (acked, acked_seen) = watch::channel(found.leaves);
+        let (out, published) = watch::channel(published);
+        let engine = Engine {
+            shelf: Arc::clone(&shelf),
+            mark,
+            producers,
+            me,
+            clock: setup.clock,
+            state: Arc::clone(&state),
+            acked,
+            metrics: setup.metrics.clone(),
+        };
+        let log = Self(Arc::new(Inner {
+            shelf: Arc::clone(&shelf),
+            state: Arc::clone(&state),
+            jobs: jobs.clone(),
+            waiting: Waiting::new(setup.waiting_bytes),
+            acked: acked_seen.clone(),
+            published,
+            verifier_key: keys.signer.verifier().to_string(),
+            pages: keys.pages,
+            readers: Arc::new(Semaphore::new(READERS)),
+            metrics: setup.metrics.clone(),
+        }));
+        let publisher = Publisher {
+            shelf,
+            tiler,
+            signer: keys.signer,
+            origin: setup.origin,
+            every: setup.checkpoint_every,
+            out,
+            state,
+            metrics: setup.metrics,
+        };
+        log.tell(opening(&found));
+        let engine = tokio::spawn(engine.run(waiting_jobs));
+        let publisher = tokio::spawn(publisher.run(acked_seen));
+        Ok((log, LogTasks { jobs, engine, publisher }, found))
+    }
+
+    /// Appends events; the answer comes when they are on disk. When the caller stops waiting, they are appended all the same.
+    pub(crate) async fn append(&self, offer: Offer) -> Result<Appended, NotAppended> {
+        let answered = self.enqueue(offer);
+        let told = match answered {
+            Ok(answered) => return answered.await.unwrap_or(Err(NotAppended::Stopped)),
+            Err(refused) => Err(refused),
+        };
+        self.0.metrics.answered(told.as_ref());
+        told
+    }
+
+    fn enqueue(&self, offer: Offer) -> Result<oneshot::Receiver<Result<Appended, NotAppended>>, NotAppended> {
+        if self.why_stopped().is_some() {
+            return Err(NotAppended::Stopped);
+        }
+        let bytes = offer.events.iter().map(bytes::Bytes::len).sum();
+        let place = self.0.waiting.enter(&offer.producer.spiffe_id, bytes).ok_or(NotAppended::Busy)?;
+        let (answer, answered) = oneshot::channel();
+        self.0.jobs.try_send(Job::Offer { offer, answer, _place: place }).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => NotAppended::Busy,
+            mpsc::error::TrySendError::Closed(_) => NotAppended::Stopped,
+        })?;
+        Ok(answered)
+    }
+
+    /// Appends an event of our own soon. Nobody waits for it: a reader never waits for a writer.
+    pub(crate) fn tell(&self, own: Own) {
+        let kind = own.kind();
+        let queued =
+            if self.why_stopped().is_some() { Err(()) } else { self.0.jobs.try_send(Job::Own(own)).map_err(|_| ()) };
+        if queued.is_err() {
+            tracing::warn!(kind, "an event of the collector's own cannot be recorded");
+            self.0.metrics.unrecorded(kind);
+        }
+    }
+
+    /// How many leaves are on disk.
+    pub(crate) fn size(&self) -> u64 {
+        *self.0.acked.borrow()
+    }
+
+    /// The newest checkpoint, and those to come.
+    pub(crate) fn published(&self) -> watch::Receiver<Published> {
+        self.0.published.clone()
+    }
+
+    /// Why nothing more is appended, if so.
+    pub(crate) fn why_stopped(&self) -> Option<&str> {
+        self.0.state.why_stopped()
+    }
+
+    /// Whether the disk is full.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.state.is_full()
+    }
+
+    /// Why no new checkpoint comes, if so.
+    pub(crate) fn why_unpublished(&self) -> Option<String> {
+        self.0.state.why_unpublished()
+    }
+
+    /// How many bytes wait for the disk.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.0.waiting.bytes()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.0.shelf.files.dir()
+    }
+
+    /// The public key, in C2SP verifier-key form.
+    pub(crate) fn verifier_key(&self) -> &str {
+        &self.0.verifier_key
+    }
+
+    /// What authenticates page tokens.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.0.pages
+    }
+
+    /// Leaves from `from` on that are on disk, `until` not included: some of them, at least one if there is any.
+    pub(crate) fn read(&self, from: u64, until: u64, most_bytes: usize) -> Result<Leaves, JournalError> {
+        self.0.shelf.read(from, until.min(self.size()), most_bytes)
+    }
+
+    /// Does something that reads files, on a thread for that; waits for its turn.
+    pub(crate) async fn reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        // The semaphore is never closed.
+        let turn = Arc::clone(&self.0.readers).acquire_owned().await.ok();
+        let log = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let done = work(&log);
+            drop(turn);
+            done
+        });
+        reading.await
+    }
+}
+
+/// How a run begins, as an event: recovery is on record too.
+fn opening(found: &Found) -> Own {
+    let kind = if found.is_clean && found.tiles_mended == 0 { "log.opened" } else { "log.recovered" };
+    Own::new(kind)
+        .with("leaves", found.leaves)
+        .with("ended_clean", found.is_clean)
+        .with("torn_bytes", found.torn_bytes)
+        .with("tiles_mended", found.tiles_mended)
+}

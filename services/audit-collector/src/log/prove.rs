@@ -1,0 +1,135 @@
+//! Proofs out of the tiles, for any tree that the newest checkpoint covers.
+
+use std::collections::HashMap;
+use std::io;
+
+use legate_merkle::{
+    Hash, RangeError, TileId, decode_tile, leaf_hash, node_in_tile, prove_consistency, prove_inclusion, root_of,
+    verify_consistency, verify_inclusion,
+};
+
+use super::files::read_tile;
+use super::open::Log;
+use super::publisher::Published;
+
+/// Why nothing is proved.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotProved {
+    /// The newest checkpoint does not cover it.
+    #[error("the newest checkpoint covers {size} leaves")]
+    Range {
+        /// Its size.
+        size: u64,
+    },
+    /// A file cannot be read, or is not what it has to be.
+    #[error("the log's files: {0}")]
+    Read(#[from] io::Error),
+}
+
+/// A leaf and the proof that it is in a tree.
+#[derive(Clone, Debug)]
+pub(crate) struct Inclusion {
+    pub(crate) leaf: Vec<u8>,
+    pub(crate) proof: Vec<Hash>,
+    pub(crate) size: u64,
+    pub(crate) root: Hash,
+    pub(crate) checkpoint: String,
+}
+
+/// Two trees and the proof that one is the beginning of the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Consistency {
+    pub(crate) proof: Vec<Hash>,
+    pub(crate) first_root: Hash,
+    pub(crate) second_root: Hash,
+    pub(crate) second_size: u64,
+}
+
+/// The nodes under the newest checkpoint; tiles are read once.
+struct Nodes<'a> {
+    log: &'a Log,
+    size: u64,
+    tiles: HashMap<TileId, Vec<Hash>>,
+}
+
+impl<'a> Nodes<'a> {
+    fn under(log: &'a Log, published: &Published) -> Self {
+        Self { log, size: published.size, tiles: HashMap::new() }
+    }
+
+    /// The files are those of the newest tree; a complete subtree has the same hash in every tree it is in.
+    fn node(&mut self, level: u32, index: u64) -> io::Result<Hash> {
+        let (log, tiles) = (self.log, &mut self.tiles);
+        let mut tile = |id: TileId| -> io::Result<Vec<Hash>> {
+            if let Some(known) = tiles.get(&id) {
+                return Ok(known.clone());
+            }
+            let bytes = read_tile(log.dir(), id)?;
+            let hashes = decode_tile(&bytes, usize::from(id.width)).ok_or_else(|| damaged(id))?;
+            tiles.insert(id, hashes.clone());
+            Ok(hashes)
+        };
+        node_in_tile(self.size, level, index, &mut tile, damaged)
+    }
+
+    fn root(&mut self, size: u64) -> io::Result<Hash> {
+        root_of(size, |level, index| self.node(level, index))
+    }
+}
+
+fn damaged(tile: TileId) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{tile} is damaged"))
+}
+
+fn of_range(e: RangeError<io::Error>, size: u64) -> NotProved {
+    match e {
+        RangeError::Range => NotProved::Range { size },
+        RangeError::Node(e) => NotProved::Read(e),
+    }
+}
+
+/// The size that is asked for: 0 stands for the newest checkpoint's.
+fn within(asked: u64, published: &Published) -> Result<u64, NotProved> {
+    match asked {
+        0 => Ok(published.size),
+        size if size <= published.size => Ok(size),
+        _ => Err(NotProved::Range { size: published.size }),
+    }
+}
+
+impl Log {
+    /// The root over the first `size` leaves.
+    pub(crate) fn root_at(&self, size: u64) -> Result<Hash, NotProved> {
+        let published = self.published().borrow().clone();
+        if size > published.size {
+            return Err(NotProved::Range { size: published.size });
+        }
+        Ok(Nodes::under(self, &published).root(size)?)
+    }
+
+    /// Proves that a leaf is in the tree of a size (RFC 6962 section 2.1.1).
+    pub(crate) fn prove_inclusion(&self, index: u64, size: u64) -> Result<Inclusion, NotProved> {
+        let published = self.published().borrow().clone();
+        let size = within(size, &published)?;
+        let mut nodes = Nodes::under(self, &published);
+        let proof = prove_inclusion(index, size, |l, i| nodes.node(l, i)).map_err(|e| of_range(e, published.size))?;
+        let root = nodes.root(size)?;
+        let leaf = self.read(index, index + 1, 1).map_err(io::Error::other)?.pop();
+        let (_, leaf) = leaf.ok_or_else(|| io::Error::other(format!("leaf {index} cannot be read")))?;
+        // A proof that does not hold would accuse the log of what a disk did.
+        verify_inclusion(index, size, &leaf_hash(&leaf), &proof, &root).map_err(io::Error::other)?;
+        Ok(Inclusion { leaf, proof, size, root, checkpoint: published.note })
+    }
+
+    /// Proves that a tree is the beginning of a later one (RFC 6962 section 2.1.2).
+    pub(crate) fn prove_consistency(&self, first: u64, second: u64) -> Result<Consistency, NotProved> {
+        let published = self.published().borrow().clone();
+        let second = within(second, &published)?;
+        let mut nodes = Nodes::under(self, &published);
+        let proof =
+            prove_consistency(first, second, |l, i| nodes.node(l, i)).map_err(|e| of_range(e, published.size))?;
+        let (first_root, second_root) = (nodes.root(first)?, nodes.root(second)?);
+        verify_consistency(first, second, &first_root, &second_root, &proof).map_err(io::Error::other)?;
+        Ok(Consistency { proof, first_root, second_root, second_size: second })
+    }
+}

@@ -1,0 +1,7 @@
+//! The log over real files: order, idempotence, recovery, refusal, and what an auditor finds in its directory.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod disk;
+mod order;
+mod recovery;
+mod scene;

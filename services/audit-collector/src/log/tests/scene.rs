@@ -1,0 +1,137 @@
+//! A log in a directory of its own, emitters, and an auditor who trusts neither.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use legate_clock::{TestClock, Timestamp};
+use legate_ids::EventId;
+use legate_merkle::{Checkpoint, TileId, VerifierKey, Walk, WalkError, WalkReport, walk};
+use legate_wire::audit::{AuditEvent, Emitter};
+use prost::Message as _;
+
+use crate::domain::producers::Producer;
+use crate::log::recover::LogError;
+use crate::log::{Appended, Log, LogTasks, NotAppended, Offer, Setup, read_tile};
+use crate::metrics::Metrics;
+
+pub(crate) const ORIGIN: &str = "example.org/audit-log";
+pub(crate) const ME: &str = "spiffe://example.org/legate/audit-collector";
+const LONG: Duration = Duration::from_secs(20);
+
+pub(crate) fn setup(dir: &Path) -> Setup {
+    Setup {
+        dir: dir.to_owned(),
+        origin: ORIGIN.into(),
+        me: ME.into(),
+        segment_bytes: 64 << 10,
+        waiting_bytes: 8 << 20,
+        checkpoint_every: Duration::from_millis(10),
+        clock: TestClock::at(Timestamp::from_secs(1_800_000_000)),
+        metrics: Metrics::default(),
+    }
+}
+
+pub(crate) async fn open(dir: &Path) -> (Log, LogTasks) {
+    let (log, tasks, _) = Log::open(setup(dir)).await.unwrap();
+    (log, tasks)
+}
+
+pub(crate) async fn refusal(dir: &Path) -> LogError {
+    Log::open(setup(dir)).await.unwrap_err()
+}
+
+pub(crate) fn producer(name: &str, epoch: &str) -> Producer {
+    Producer { spiffe_id: format!("spiffe://example.org/legate/{name}"), epoch: epoch.into() }
+}
+
+pub(crate) fn event(producer: &Producer, seq: u64) -> Bytes {
+    let event = AuditEvent {
+        event_id: EventId::from_parts(seq, [0; 10]).to_string(),
+        emitter: Some(Emitter { spiffe_id: producer.spiffe_id.clone(), epoch: producer.epoch.clone(), seq }),
+        time: Some(Timestamp::from_secs(1_800_000_000).into()),
+        r#type: "test.told".into(),
+        ..AuditEvent::default()
+    };
+    event.encode_to_vec().into()
+}
+
+pub(crate) fn offer(producer: &Producer, first_seq: u64, count: u64) -> Offer {
+    let events = (first_seq..first_seq + count).map(|seq| event(producer, seq)).collect();
+    Offer { producer: producer.clone(), first_seq, events }
+}
+
+pub(crate) async fn append(log: &Log, producer: &Producer, first: u64, count: u64) -> Result<Appended, NotAppended> {
+    tokio::time::timeout(LONG, log.append(offer(producer, first, count))).await.unwrap()
+}
+
+/// Every event, as its emitter and number.
+pub(crate) fn all(log: &Log) -> Vec<(Producer, u64)> {
+    let mut out = Vec::new();
+    while (out.len() as u64) < log.size() {
+        for (index, leaf) in log.read(out.len() as u64, log.size(), 1 << 20).unwrap() {
+            assert_eq!(index, out.len() as u64);
+            let emitter = AuditEvent::decode(leaf.as_slice()).unwrap().emitter.unwrap();
+            out.push((Producer { spiffe_id: emitter.spiffe_id, epoch: emitter.epoch }, emitter.seq));
+        }
+    }
+    out
+}
+
+/// The types of the collector's own events, in order.
+pub(crate) fn own(log: &Log) -> Vec<AuditEvent> {
+    let mut leaves = Vec::new();
+    while (leaves.len() as u64) < log.size() {
+        leaves.extend(log.read(leaves.len() as u64, log.size(), 1 << 20).unwrap());
+    }
+    let events = leaves.into_iter().map(|(_, leaf)| AuditEvent::decode(leaf.as_slice()).unwrap());
+    events.filter(|e| e.emitter.as_ref().unwrap().spiffe_id == ME).collect()
+}
+
+/// Waits until a checkpoint covers everything that is on disk now.
+pub(crate) async fn until_published(log: &Log) -> u64 {
+    let size = log.size();
+    let mut published = log.published();
+    let covered = published.wait_for(|p| p.size >= size);
+    tokio::time::timeout(LONG, covered).await.unwrap().unwrap().size
+}
+
+/// What a process that is killed leaves behind: the files as they are.
+pub(crate) fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    copy_into(from, to.path());
+    to
+}
+
+fn copy_into(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_into(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(dir.join("segments")).unwrap().map(|e| e.unwrap().path());
+    let mut all: Vec<PathBuf> = all.filter(|p| p.extension().is_some_and(|e| e == "seg")).collect();
+    all.sort();
+    all
+}
+
+/// The newest checkpoint in a directory, its signature checked with the published key.
+pub(crate) fn checkpoint(dir: &Path) -> Checkpoint {
+    let key = std::fs::read_to_string(dir.join("log.pub")).unwrap();
+    let key = VerifierKey::parse(key.trim_end()).unwrap();
+    Checkpoint::open(&std::fs::read(dir.join("checkpoint")).unwrap(), &key, ORIGIN).unwrap()
+}
+
+/// What somebody finds who has the directory, the public key and perhaps an earlier checkpoint.
+pub(crate) fn audit(dir: &Path, saved: Option<&Checkpoint>) -> Result<WalkReport, WalkError<std::io::Error>> {
+    let checkpoint = checkpoint(dir);
+    walk(Walk { checkpoint: &checkpoint, saved }, |tile: TileId| read_tile(dir, tile))
+}

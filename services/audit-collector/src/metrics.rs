@@ -1,0 +1,141 @@
+//! What is counted of the log and its index.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::log::{Appended, NotAppended};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Why {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// From a tenth of a millisecond to ten seconds.
+const SECONDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0];
+
+/// From one leaf to what a group holds.
+const LEAVES: [f64; 7] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0];
+
+/// Counters and gauges of this service.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    appended: Counter,
+    offers: Family<Why, Counter>,
+    groups: Histogram,
+    syncs: Histogram,
+    unrecorded: Family<Kind, Counter>,
+    published: Gauge,
+    pub(crate) size: Gauge,
+    pub(crate) waiting: Gauge,
+    pub(crate) is_stopped: Gauge,
+    pub(crate) is_full: Gauge,
+    pub(crate) is_unpublished: Gauge,
+    pub(crate) indexed: Gauge,
+    pub(crate) index_lag: Gauge,
+    pub(crate) index_behind_for: Gauge<f64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            appended: Counter::default(),
+            offers: Family::default(),
+            groups: Histogram::new(LEAVES),
+            syncs: Histogram::new(SECONDS),
+            unrecorded: Family::default(),
+            published: Gauge::default(),
+            size: Gauge::default(),
+            waiting: Gauge::default(),
+            is_stopped: Gauge::default(),
+            is_full: Gauge::default(),
+            is_unpublished: Gauge::default(),
+            indexed: Gauge::default(),
+            index_lag: Gauge::default(),
+            index_behind_for: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Adds them to a registry, as `legate_...`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("audit_appended", "Events that were appended", self.appended.clone());
+        registry.register("audit_offers", "Requests to append, by refusal; empty: taken", self.offers.clone());
+        registry.register("audit_group_leaves", "Leaves written with one sync", self.groups.clone());
+        registry.register_with_unit(
+            "audit_group_duration",
+            "How long a group took to be on disk",
+            Unit::Seconds,
+            self.syncs.clone(),
+        );
+        registry.register(
+            "audit_unrecorded",
+            "Events of the collector's own that could not be recorded, by kind",
+            self.unrecorded.clone(),
+        );
+        registry.register("audit_log_leaves", "Leaves on disk", self.size.clone());
+        registry.register(
+            "audit_checkpoint_leaves",
+            "Leaves that the newest checkpoint covers",
+            self.published.clone(),
+        );
+        registry.register_with_unit(
+            "audit_waiting",
+            "Events that wait for the disk",
+            Unit::Bytes,
+            self.waiting.clone(),
+        );
+        registry.register("audit_stopped", "1 when the log has stopped until a restart", self.is_stopped.clone());
+        registry.register("audit_storage_full", "1 when the log's disk is full", self.is_full.clone());
+        registry.register("audit_unpublished", "1 when no checkpoint can be published", self.is_unpublished.clone());
+        registry.register("audit_indexed_leaves", "Leaves that the index holds", self.indexed.clone());
+        registry.register("audit_index_lag_leaves", "Leaves that the index does not hold yet", self.index_lag.clone());
+        registry.register_with_unit(
+            "audit_index_behind",
+            "For how long the index has been behind the log without a step",
+            Unit::Seconds,
+            self.index_behind_for.clone(),
+        );
+    }
+
+    /// Counts a group that is on disk.
+    pub(crate) fn group(&self, leaves: usize, took: Duration) {
+        self.appended.inc_by(leaves as u64);
+        self.groups.observe(u32::try_from(leaves).unwrap_or(u32::MAX).into());
+        self.syncs.observe(took.as_secs_f64());
+    }
+
+    /// Counts an answer to an offer.
+    pub(crate) fn answered(&self, told: Result<&Appended, &NotAppended>) {
+        let reason = match told {
+            Ok(_) => "",
+            Err(NotAppended::Gap { .. }) => "AUDIT_SEQUENCE_GAP",
+            Err(NotAppended::Busy) => "AUDIT_BUSY",
+            Err(NotAppended::Full) => "AUDIT_STORAGE_FULL",
+            Err(NotAppended::Stopped) => "AUDIT_LOG_STOPPED",
+        };
+        self.offers.get_or_create(&Why { reason }).inc();
+    }
+
+    /// Counts an event of our own that is not in the log.
+    pub(crate) fn unrecorded(&self, kind: &'static str) {
+        self.unrecorded.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Notes a checkpoint.
+    pub(crate) fn published(&self, size: u64) {
+        self.published.set(i64::try_from(size).unwrap_or(i64::MAX));
+    }
+}

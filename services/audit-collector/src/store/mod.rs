@@ -1,0 +1,4 @@
+//! The rows of the index; each function runs in the caller's transaction.
+
+pub(crate) mod event;
+pub(crate) mod head;
