@@ -115,10 +115,8 @@ impl Writer {
             self.flush()?;
             self.roll()?;
         }
-        let mut index = self.shared.next();
-        for payload in payloads {
+        for (index, payload) in (self.shared.next()..).zip(payloads) {
             frame::write(&mut self.buffer, index, payload);
-            index += 1;
         }
         let sizes: Vec<usize> = payloads.iter().map(Vec::len).collect();
         self.shared.pending(&sizes);

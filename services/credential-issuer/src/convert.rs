@@ -93,7 +93,7 @@ pub(crate) fn wish(ask: wire::IssueTokenRequest) -> Result<Wish, Fault> {
     }
     let mut actions: Vec<Action> = Vec::new();
     for (i, text) in ask.scopes.iter().enumerate() {
-        let action = Action::parse(text).map_err(|e| Fault::invalid(&format!("scopes[{i}]"), e.to_string()))?;
+        let action = Action::parse(text).map_err(|e| Fault::invalid(format!("scopes[{i}]"), e.to_string()))?;
         if !actions.contains(&action) {
             actions.push(action);
         }

@@ -181,7 +181,7 @@ async fn revoke_credential() {
         assert_eq!(reason(scene.revoke(&row.id, RevocationReason::Superseded).await), LOST);
         assert_eq!(reason(scene.issue(&row, wish()).await), "CREDENTIAL_NOT_GOOD");
         assert!(publish::round(&scene.desk).await);
-        assert_eq!(scene.told_revocations(), [row.id.clone()]);
+        assert_eq!(scene.told_revocations(), std::slice::from_ref(&row.id));
         assert_eq!(scene.count("credential.revoked").await, 1);
     })
     .await;

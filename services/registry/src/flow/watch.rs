@@ -135,7 +135,7 @@ impl Line<'_> {
             let news = match self.desk.tail.after(self.sent) {
                 Later::Here(news) if news.is_empty() => return Ok(()),
                 Later::Here(news) => news,
-                Later::InTheDatabase => self.from_database().await?,
+                Later::InTheDatabase => self.read_on().await?,
             };
             for revision in news {
                 self.sent = revision.revision;
@@ -144,7 +144,7 @@ impl Line<'_> {
         }
     }
 
-    async fn from_database(&self) -> Result<Vec<Arc<RevisionChanges>>, Fault> {
+    async fn read_on(&self) -> Result<Vec<Arc<RevisionChanges>>, Fault> {
         let after = self.sent;
         let read = self.desk.db.read("watch_changes", move |tx| Box::pin(change::since(tx, after))).await;
         let news = read.map_err(of_tx)?;
