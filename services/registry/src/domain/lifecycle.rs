@@ -126,7 +126,10 @@ impl fmt::Display for BadTransition {
                 write!(f, "the agent is {state}; to {step} it, it has to be {}", allowed.join(" or "))
             }
             Obstacle::TimeIsOver => {
-                write!(f, "the agent is {state} and its expire_time has come; to {step} it, set a later expire_time first")
+                write!(
+                    f,
+                    "the agent is {state} and its expire_time has come; to {step} it, set a later expire_time first"
+                )
             }
             Obstacle::NoExpireTime => {
                 write!(f, "the agent is {state}; to {step} it, set an expire_time that lies ahead first")

@@ -5,5 +5,10 @@ pub(crate) mod diff;
 pub(crate) mod kind;
 pub(crate) mod lifecycle;
 pub(crate) mod mask;
+mod principal;
 pub(crate) mod problem;
+mod reflect;
+mod text;
 
+#[cfg(test)]
+mod samples;

@@ -1,28 +1,86 @@
-//! Grammar and ranges of what is declared, all problems at once.
+//! Grammar and ranges of what is declared, as the comments of the protos state them; all problems at once.
+//!
+//! Paths are relative to the object (`spec.permissions[3].action`); the caller puts in front where the object stands.
+
+mod agent;
+mod binding;
+mod class;
+mod enforcement_point;
+mod findings;
+mod metadata;
+mod namespace;
+mod policy;
+mod publication;
+mod role;
+mod selector;
+mod uri;
 
 use legate_wire::registry as wire;
+use wire::declaration::Object;
 
+use self::findings::Findings;
+use super::kind::{kind_name, kind_of, metadata, metadata_mut};
 use super::problem::Problem;
+use crate::error::KIND_NOT_APPLICABLE;
 
-/// What is wrong with a declared object.
-pub(crate) fn check(_declaration: &wire::Declaration) -> Vec<Problem> {
-    Vec::new()
+pub(crate) use publication::{check_revocation, check_signing_key};
+
+/// What is wrong with an object that an operator declares.
+pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
+    let mut findings = Findings::default();
+    let (Some(object), Some(kind)) = (&declaration.object, kind_of(declaration)) else {
+        findings.add("object", "holds no object; give one of the kinds");
+        return findings.into();
+    };
+    if matches!(object, Object::SigningKey(_) | Object::Revocation(_)) {
+        let why = format!("is a {}, which only credential-issuer publishes", kind_name(kind));
+        return vec![Problem::of(&KIND_NOT_APPLICABLE, "object", why)];
+    }
+    metadata::check(metadata(declaration), kind, &mut findings);
+    match object {
+        // Everything in its spec may be left out, so the spec may be too.
+        Object::Namespace(o) => o.spec.iter().for_each(|spec| namespace::check(spec, &mut findings)),
+        Object::AgentClass(o) => findings.present("spec", o.spec.as_ref(), class::check),
+        Object::Agent(o) => findings.present("spec", o.spec.as_ref(), agent::check),
+        Object::Role(o) => findings.present("spec", o.spec.as_ref(), role::check),
+        Object::RoleBinding(o) => findings.present("spec", o.spec.as_ref(), binding::check),
+        Object::Policy(o) => findings.present("spec", o.spec.as_ref(), policy::check),
+        Object::EnforcementPoint(o) => findings.present("spec", o.spec.as_ref(), enforcement_point::check),
+        Object::SigningKey(_) | Object::Revocation(_) => {}
+    }
+    findings.into()
 }
 
-/// Clears every output-only field.
-pub(crate) fn strip_output_only(_declaration: &mut wire::Declaration) {}
-
-/// What is wrong with a key that credential-issuer publishes; paths begin with `signing_key.`.
-pub(crate) fn check_signing_key(_spec: &wire::SigningKeySpec) -> Vec<Problem> {
-    Vec::new()
+/// Clears what only the registry sets. What was declared stays letter for letter: order and repetitions are the
+/// declarer's own.
+pub(crate) fn strip_output_only(declaration: &mut wire::Declaration) {
+    if let Some(metadata) = metadata_mut(declaration) {
+        let given = std::mem::take(metadata);
+        *metadata = wire::Metadata {
+            name: given.name,
+            namespace: given.namespace,
+            labels: given.labels,
+            annotations: given.annotations,
+            ..wire::Metadata::default()
+        };
+    }
+    match &mut declaration.object {
+        Some(Object::Agent(agent)) => agent.status = None,
+        Some(Object::EnforcementPoint(point)) => point.spiffe_id.clear(),
+        _ => {}
+    }
 }
 
-/// What is wrong with a revocation that credential-issuer publishes; paths begin with `revocation.`.
-pub(crate) fn check_revocation(_spec: &wire::RevocationSpec) -> Vec<Problem> {
-    Vec::new()
+/// What is wrong with the reason that a caller gives for a write: 1,024 bytes at most, for people to read.
+pub(crate) fn check_reason(reason: &str, required: bool) -> Vec<Problem> {
+    let mut findings = Findings::default();
+    if required {
+        findings.required("reason", reason, super::text::Lines::Many);
+    } else {
+        findings.text("reason", reason, super::text::Lines::Many);
+    }
+    findings.into()
 }
 
-/// What is wrong with the reason that a caller gives for a write.
-pub(crate) fn check_reason(_reason: &str, _required: bool) -> Vec<Problem> {
-    Vec::new()
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! What may be declared of a policy: Cedar text that policy-decision can use.
+//!
+//! One policy that cannot be used leaves its whole namespace undecidable, so what policy-decision would refuse is refused
+//! here, before it is in force. Refused as well is what could never match: a forbid that nobody notices is dead.
+
+use cedar_policy::ffi::DetailedError;
+use cedar_policy::{ActionConstraint, EntityTypeName, EntityUid, PolicySet, PrincipalConstraint, ResourceConstraint};
+use legate_ids::{Action, ResourceType};
+use legate_wire::registry::{PolicyMode, PolicySpec};
+
+use super::findings::Findings;
+use crate::domain::text::{Lines, hidden, place};
+use crate::error::POLICY_INVALID;
+
+mod extent;
+
+/// The longest text of a policy, in bytes.
+const LONGEST: usize = 64 * 1024;
+/// Where the text stands.
+const FIELD: &str = "spec.cedar";
+
+/// Types that are ours in Cedar; a resource of such a type could speak for the principal.
+const RESERVED: [&str; 4] = ["Agent", "AgentClass", "Role", "Action"];
+
+/// Whether no resource may be of this type.
+pub(super) fn is_reserved(resource_type: &str) -> bool {
+    // Cedar takes any type whose last part is `Action` for an action.
+    RESERVED.contains(&resource_type) || resource_type.ends_with("::Action")
+}
+
+pub(super) fn check(spec: &PolicySpec, findings: &mut Findings) {
+    findings.text("spec.description", &spec.description, Lines::Many);
+    let modes = "POLICY_MODE_ENFORCE or POLICY_MODE_LOG_ONLY";
+    findings.choice::<PolicyMode>("spec.mode", spec.mode, true, modes);
+    if let Err(why) = check_text(&spec.cedar) {
+        findings.add_for(&POLICY_INVALID, FIELD, why);
+    }
+}
+
+fn check_text(cedar: &str) -> Result<(), String> {
+    if cedar.len() > LONGEST {
+        return Err(format!("is {} bytes long; give at most {LONGEST}", cedar.len()));
+    }
+    if let Some(why) = hidden(cedar, |c| matches!(c, '\n' | '\r' | '\t')) {
+        return Err(format!("{why}; in a string write it as \\u{{...}}"));
+    }
+    extent::check(cedar)?;
+    let set: PolicySet = cedar.parse().map_err(|e| told(cedar, &e))?;
+    if set.templates().next().is_some() {
+        return Err("holds a template; write a policy without ?principal and ?resource".into());
+    }
+    let mut policies: Vec<_> = set.policies().collect();
+    if policies.is_empty() {
+        return Err("holds no policy".into());
+    }
+    policies.sort_by_key(|policy| policy.id().to_string());
+    for policy in policies {
+        can_match(policy).map_err(|why| format!("has {why}"))?;
+    }
+    Ok(())
+}
+
+/// What the parser says, with the place where it says so.
+fn told(cedar: &str, errors: &cedar_policy::ParseErrors) -> String {
+    let error = DetailedError::from(errors);
+    let place = error.source_locations.first().map(|label| format!(" {}", place(cedar, label.loc.start)));
+    let expected = error.source_locations.iter().find_map(|label| label.label.as_deref());
+    let mut text = format!("does not parse{}: {}", place.unwrap_or_default(), error.message);
+    for more in [expected, error.help.as_deref()].into_iter().flatten() {
+        text += &format!("; {more}");
+    }
+    text
+}
+
+/// Whether a policy's scope could fit any question: every principal is an Agent, in an AgentClass and in Roles; every
+/// action is an Action; no resource is of a type of ours.
+fn can_match(policy: &cedar_policy::Policy) -> Result<(), String> {
+    let is = |name: &EntityTypeName, words: &[&str]| words.contains(&name.to_string().as_str());
+    let principal = match policy.principal_constraint() {
+        PrincipalConstraint::Any => true,
+        PrincipalConstraint::Is(name) => is(&name, &["Agent"]),
+        PrincipalConstraint::Eq(uid) => is(uid.type_name(), &["Agent"]),
+        PrincipalConstraint::In(uid) => is(uid.type_name(), &["Agent", "AgentClass", "Role"]),
+        PrincipalConstraint::IsIn(name, uid) => {
+            is(&name, &["Agent"]) && is(uid.type_name(), &["Agent", "AgentClass", "Role"])
+        }
+    };
+    if !principal {
+        let known = "Agent::\"agt_...\", in AgentClass::\"NAME\" and in Role::\"NAME\"";
+        return Err(format!("a policy for principals that there are none of: {}; a principal is {known}", policy));
+    }
+    let actions = match policy.action_constraint() {
+        ActionConstraint::Any => Vec::new(),
+        ActionConstraint::Eq(uid) => vec![uid],
+        ActionConstraint::In(uids) => uids,
+    };
+    if let Some(action) = actions.iter().find(|uid| !is_action(uid)) {
+        return Err(format!("the action {action}, which nobody can ask about; write Action::\"invoice:read\""));
+    }
+    let types = match policy.resource_constraint() {
+        ResourceConstraint::Any => Vec::new(),
+        ResourceConstraint::Is(name) => vec![name],
+        ResourceConstraint::Eq(uid) | ResourceConstraint::In(uid) => vec![uid.type_name().clone()],
+        ResourceConstraint::IsIn(name, uid) => vec![name, uid.type_name().clone()],
+    };
+    let is_resource = |name: &EntityTypeName| {
+        let name = name.to_string();
+        ResourceType::parse(&name).is_ok() && !is_reserved(&name)
+    };
+    match types.iter().find(|name| !is_resource(name)) {
+        Some(name) => {
+            Err(format!("the resource type {name}, which no resource can have; write a type such as Invoice"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_action(uid: &EntityUid) -> bool {
+    uid.type_name().to_string() == "Action" && Action::parse(uid.id().unescaped()).is_ok()
+}
+
+#[cfg(test)]
+mod tests;

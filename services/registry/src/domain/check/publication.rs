@@ -1,0 +1,56 @@
+//! What credential-issuer publishes: signing keys and revocations. Paths are relative to the spec.
+
+use legate_ids::{CredentialId, Principal, SpiffeId};
+use legate_token::{KeyId, PublicKey};
+use legate_wire::registry::{RevocationReason, RevocationSpec, SigningKeySpec, SigningKeyUse};
+
+use super::findings::Findings;
+use crate::domain::problem::Problem;
+use crate::domain::text::quoted;
+
+/// What is wrong with a public key that is to be believed.
+pub(crate) fn check_signing_key(spec: &SigningKeySpec) -> Vec<Problem> {
+    let mut findings = Findings::default();
+    if let Err(e) = KeyId::parse(&spec.kid) {
+        findings.add("kid", e.to_string());
+    }
+    // What a token's `iss` may be.
+    let is_issuer = (1..=512).contains(&spec.issuer.len()) && spec.issuer.bytes().all(|b| b.is_ascii_graphic());
+    if !is_issuer {
+        findings.add("issuer", "is not 1 to 512 printable ASCII characters");
+    }
+    match PublicKey::from_jwk(&spec.jwk) {
+        // RFC 7638: the thumbprint names the key, so nobody can publish another under its name.
+        Ok(key) if key.kid().as_str() != spec.kid => findings.add("kid", "is not the RFC 7638 thumbprint of the jwk"),
+        Ok(_) => {}
+        Err(e) => findings.add("jwk", e.to_string()),
+    }
+    let uses = "SIGNING_KEY_USE_ACCESS_TOKEN or SIGNING_KEY_USE_JWT_SVID";
+    findings.choice::<SigningKeyUse>("use", spec.r#use, true, uses);
+    findings.window("", spec.not_before, spec.not_after);
+    findings.into()
+}
+
+/// What is wrong with a revocation. Only what a reader needs is asked for: a revocation that is refused stops nobody.
+pub(crate) fn check_revocation(spec: &RevocationSpec) -> Vec<Problem> {
+    let mut findings = Findings::default();
+    if let Err(e) = CredentialId::parse(&spec.credential_id) {
+        findings.add("credential_id", e.to_string());
+    }
+    let holder = SpiffeId::parse(&spec.spiffe_id).and_then(|id| Principal::of(&id));
+    match holder {
+        Ok(Principal::Agent { .. } | Principal::Enforcer { .. }) => {}
+        Ok(Principal::Operator(_) | Principal::Service(_)) => {
+            findings
+                .add("spiffe_id", format!("{} is neither an agent nor an enforcement point", quoted(&spec.spiffe_id)));
+        }
+        Err(e) => findings.add("spiffe_id", e.to_string()),
+    }
+    if !matches!(spec.x5t_s256.len(), 0 | 32) {
+        findings.add("x5t_s256", format!("is {} bytes long; a SHA-256 has 32", spec.x5t_s256.len()));
+    }
+    findings.moment("expire_time", spec.expire_time);
+    findings.moment("revoke_time", spec.revoke_time);
+    findings.choice::<RevocationReason>("reason", spec.reason, false, "a reason of RFC 5280 section 5.3.1");
+    findings.into()
+}
