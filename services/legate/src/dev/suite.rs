@@ -92,10 +92,11 @@ impl Suite {
         let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, Context::new())).await?;
 
         let suite = Self { layout, domain, audit, registry, policy, issuer };
-        suite.write_env()?;
         for service in pki::SERVICES {
             suite.wait_until_serving(service).await?;
         }
+        suite.publish_log_key()?;
+        suite.write_env()?;
         Ok(suite)
     }
 
@@ -182,6 +183,13 @@ impl Suite {
         Ok(self.remote(service)?.dial(self.operator()?)?)
     }
 
+    /// Copies the log's public key to `DIR/log.pub`, where auditors look for it.
+    fn publish_log_key(&self) -> Result<(), StartError> {
+        let made = self.layout.log().join("log.pub");
+        let key = std::fs::read_to_string(&made).map_err(|e| StartError::new(made.display().to_string(), e))?;
+        Ok(legate_mtls::pki::write_public(&self.layout.log_key(), &key)?)
+    }
+
     /// Writes `DIR/env`, a file to source.
     fn write_env(&self) -> Result<(), StartError> {
         let root = self.layout.root().display();
@@ -242,7 +250,7 @@ impl Site<'_> {
     }
 
     fn audit_collector(&self, ports: Ports) -> String {
-        let dir = self.layout.service("audit-collector");
+        let dir = self.layout.log();
         format!(
             "listen = \"{}\"\nweb = \"{}\"\nprobes = \"{}\"\ndir = \"{}\"\n\n{}",
             ports.at(4),
@@ -278,9 +286,10 @@ impl Site<'_> {
     fn credential_issuer(&self, ports: Ports, registry: &str, policy: &str, audit: &str) -> String {
         let dir = self.layout.service("credential-issuer");
         format!(
-            "listen = \"{}\"\nprobes = \"{}\"\nregistry = \"{registry}\"\npolicy_decision = \"{policy}\"\naudit_collector = \"{audit}\"\ndatabase = \"sqlite:{}\"\nkeys = \"{}\"\n\n{}",
+            "listen = \"{}\"\nprobes = \"{}\"\nissuer = \"https://issuer.{}\"\nregistry = \"{registry}\"\npolicy_decision = \"{policy}\"\naudit_collector = \"{audit}\"\ndatabase = \"sqlite:{}\"\n\n[keys]\ndir = \"{}\"\n\n{}",
             ports.at(2),
             ports.at(92),
+            self.domain,
             dir.join("credential-issuer.db").display(),
             dir.display(),
             self.tls("credential-issuer"),
