@@ -1,0 +1,130 @@
+//! Audit events a second, acknowledged over mutual TLS, against the bare group-commit loop on the same disk.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use legate::dev::{Options, Suite};
+use legate_clock::{Clock, SystemClock};
+use legate_journal::{Durability, Journal};
+use legate_mtls::Identity;
+use legate_wire::audit as wire;
+use prost::Message;
+use wire::ingest_service_client::IngestServiceClient;
+
+use crate::load::{self, Seen, count};
+use crate::{Failed, Plan};
+
+/// Events in one request.
+const BATCH: usize = 512;
+/// Emitters that send at once, each with one request in flight.
+const EMITTERS: usize = 4;
+
+/// An event such as a decision leaves.
+fn event(emitter: &str, epoch: &str, seq: u64) -> Bytes {
+    let id = legate_ids::EventId::from_parts(seq, [1; 10]);
+    let event = wire::AuditEvent {
+        event_id: id.to_string(),
+        emitter: Some(wire::Emitter { spiffe_id: emitter.into(), epoch: epoch.into(), seq }),
+        time: Some(SystemClock::new().now().into()),
+        r#type: "decision.made".into(),
+        namespace: "payments".into(),
+        actor: "spiffe://dev.legate/ns/payments/enforcer/invoices".into(),
+        agent_id: "agt_01jc3x7k8fe9a9s2m0v6q4t8zz".into(),
+        acting_mode: wire::ActingMode::Autonomous.into(),
+        action: "invoice:read".into(),
+        resource: Some(wire::EventResource {
+            r#type: "Invoice".into(),
+            id: format!("apollo/{seq}"),
+            ..wire::EventResource::default()
+        }),
+        outcome: wire::Outcome::Success.into(),
+        reason_code: "ALLOWED".into(),
+        reason: "allowed: payments/invoice-bot-reads-apollo@1: gives invoice:read on Invoice apollo/*".into(),
+        decision: Some(wire::EventDecision {
+            decision_id: "dec_01jc3x7k8fe9a9s2m0v6q4t8zz".into(),
+            allowed: true,
+            determining: vec!["binding:payments/reads@1".into(), "policy:payments/agents-in-production@1".into()],
+            ..wire::EventDecision::default()
+        }),
+        revision: 7,
+        trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+        span_id: "00f067aa0ba902b7".into(),
+        ..wire::AuditEvent::default()
+    };
+    event.encode_to_vec().into()
+}
+
+/// The disk's own loop: the same batches, appended and synced in groups.
+async fn bare(dir: &std::path::Path, plan: Plan, size: usize) -> Result<Seen, Failed> {
+    let (journal, _) = Journal::open(dir, legate_journal::Options::default())?;
+    let batch: Vec<Vec<u8>> = (0..BATCH).map(|_| vec![7; size]).collect();
+    let seen = load::run(vec![journal.clone(); EMITTERS], plan.time, |journal| {
+        let batch = batch.clone();
+        async move {
+            journal.append(batch, Durability::Synced).await?;
+            Ok(journal)
+        }
+    })
+    .await;
+    drop(journal);
+    seen
+}
+
+#[derive(Clone)]
+struct Emitter {
+    client: IngestServiceClient<legate_rpc::Client>,
+    id: String,
+    epoch: String,
+    next: Arc<AtomicU64>,
+}
+
+async fn send(emitter: Emitter) -> Result<Emitter, Failed> {
+    let first = emitter.next.fetch_add(BATCH as u64, Ordering::SeqCst);
+    let events = (first..first + BATCH as u64).map(|seq| event(&emitter.id, &emitter.epoch, seq)).collect();
+    let request = wire::AppendEventsRequest { epoch: emitter.epoch.clone(), first_seq: first, events };
+    let mut client = emitter.client.clone();
+    let answer = client.append_events(request).await?.into_inner();
+    if answer.appended as usize != BATCH {
+        return Err(format!("{} of {BATCH} were appended", answer.appended).into());
+    }
+    Ok(emitter)
+}
+
+/// Measures, and prints.
+pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
+    let dir = tempfile::tempdir()?;
+    let suite = Box::pin(Suite::start(&Options::in_dir(&dir.path().join("suite")))).await?;
+    // The registry's own certificate: only services may emit.
+    let files = suite.layout().tls("registry");
+    let identity = Identity::from_files(&files.cert, &files.key)?;
+    let id = format!("spiffe://{}/legate/registry", suite.domain());
+    let size = event(&id, "e", 1).len();
+    println!("\nappend: {EMITTERS} emitters, {BATCH} events of {size} bytes a request, one request of each in flight");
+    let (mut floors, mut subjects) = (Vec::new(), Vec::new());
+    for round in 0..plan.rounds {
+        floors.push(bare(&dir.path().join(format!("bare-{round}")), plan, size).await?);
+        let mut emitters = Vec::new();
+        for n in 0..EMITTERS {
+            let client = suite.remote("audit-collector")?.dial(identity.clone())?;
+            emitters.push(Emitter {
+                client: IngestServiceClient::new(client).max_encoding_message_size(4 << 20),
+                id: id.clone(),
+                epoch: format!("bench-{round}-{n}"),
+                next: Arc::new(AtomicU64::new(1)),
+            });
+        }
+        let start = Instant::now();
+        subjects.push(load::run(emitters, plan.time, send).await?);
+        // The index and the tiles catch up before the next round begins.
+        tokio::time::sleep(start.elapsed().min(Duration::from_secs(2))).await;
+    }
+    let events = |all: &[Seen]| load::median(all.iter().map(Seen::rate).collect()) * count(BATCH);
+    let (floor, subject) = (events(&floors), events(&subjects));
+    println!("  {:<58} {floor:>9.0} events/s", "group commit on the same disk (floor)");
+    println!("  {:<58} {subject:>9.0} events/s", "AppendEvents over mutual TLS, acknowledged");
+    load::tell("AppendEvents / floor", subject / floor, Some(0.5));
+    suite.shutdown().await;
+    Ok(())
+}

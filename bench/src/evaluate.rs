@@ -1,0 +1,88 @@
+//! Decisions a second over mutual TLS, against a handler that answers a constant over the same mutual TLS.
+
+use legate_rpc::Client;
+use legate_wire::policy as wire;
+use wire::decision_service_client::DecisionServiceClient;
+
+use crate::floor::Floor;
+use crate::house::House;
+use crate::load::{self, Seen};
+use crate::{Failed, Plan};
+
+/// Connections, and calls in flight on each.
+const CONNECTIONS: usize = 2;
+const IN_FLIGHT: usize = 32;
+
+fn question(subject: wire::Subject, action: &str) -> wire::EvaluateRequest {
+    wire::EvaluateRequest {
+        subject: Some(subject),
+        action: action.into(),
+        resource: Some(wire::Resource { r#type: "Invoice".into(), id: "apollo/1001".into(), attributes: None }),
+        ..wire::EvaluateRequest::default()
+    }
+}
+
+async fn ask(
+    clients: &[Client],
+    plan: Plan,
+    question: &wire::EvaluateRequest,
+    wanted: &'static str,
+) -> Result<Seen, Failed> {
+    let callers: Vec<_> =
+        clients.iter().flat_map(|c| (0..IN_FLIGHT).map(|_| DecisionServiceClient::new(c.clone()))).collect();
+    load::run(callers, plan.time, |mut client| {
+        let question = question.clone();
+        async move {
+            let answer = client.evaluate(question).await?.into_inner();
+            if answer.reason_code != wanted {
+                return Err(format!("{}: {}", answer.reason_code, answer.message).into());
+            }
+            Ok(client)
+        }
+    })
+    .await
+}
+
+/// Measures, and prints.
+pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
+    println!(
+        "\nevaluate: {} agents, {} policies, {CONNECTIONS} connections with {IN_FLIGHT} calls in flight each",
+        plan.agents, plan.policies
+    );
+    let house = House::raise(plan).await?;
+    let backend = house.backend(CONNECTIONS).await?;
+    let (runtime, presenter) = house.runtime(0).await?;
+    let agent_id = house.agent_id(0).await?;
+    let token = runtime.token(crate::house::AUDIENCE).await?.access_token;
+    let by_token =
+        wire::Subject { agent: Some(wire::subject::Agent::AccessToken(token)), presenter_x5t_s256: presenter.to_vec() };
+    let by_id = wire::Subject { agent: Some(wire::subject::Agent::AgentId(agent_id)), ..wire::Subject::default() };
+    let proven = question(by_token, "invoice:read");
+    let asserted = question(by_id.clone(), "invoice:read");
+    let durable = question(by_id, "invoice:pay");
+
+    let answer = DecisionServiceClient::new(backend[0].clone()).evaluate(proven.clone()).await?.into_inner();
+    let floor = Floor::raise(&house.suite, answer, CONNECTIONS).await?;
+    let (mut floors, mut tokens, mut ids, mut syncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..plan.rounds {
+        floors.push(ask(floor.clients(), plan, &proven, "ALLOWED").await?);
+        tokens.push(ask(&backend, plan, &proven, "ALLOWED").await?);
+        ids.push(ask(&backend, plan, &asserted, "ALLOWED").await?);
+        // Denied, and on disk before the answer all the same.
+        syncs.push(ask(&backend, plan, &durable, "NOT_PERMITTED").await?);
+    }
+    let middle = |all: &[Seen]| {
+        let mut all = all.to_vec();
+        all.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+        all.swap_remove(all.len() / 2)
+    };
+    load::line("a constant answer over the same mutual TLS (floor)", &middle(&floors));
+    load::line("Evaluate, the agent proven by a token", &middle(&tokens));
+    load::line("Evaluate, the agent named by its id", &middle(&ids));
+    load::line("Evaluate, a durable action (fsync before the answer)", &middle(&syncs));
+    load::ratio("Evaluate by token / floor", &tokens, &floors, Some(0.6));
+    load::ratio("Evaluate by id / floor", &ids, &floors, None);
+    load::ratio("durable / not durable", &syncs, &ids, None);
+    house.lower().await;
+    Ok(())
+}

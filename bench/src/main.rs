@@ -1,0 +1,95 @@
+//! Benchmarks that print ratios against a floor measured in the same run: `cargo run --release -p legate-bench -- all`.
+#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
+mod append;
+mod evaluate;
+mod floor;
+mod house;
+mod issue;
+mod load;
+mod spool;
+mod suspend;
+
+use std::error::Error;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Why a benchmark could not be made.
+type Failed = Box<dyn Error + Send + Sync>;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Everything, one after the other.
+    All,
+    /// Decisions a second over mutual TLS, against a handler that answers a constant.
+    Evaluate,
+    /// Certificates and tokens a second, against signing alone.
+    Issue,
+    /// Audit events a second, acknowledged, against the disk's own loop.
+    Append,
+    /// What the record of a decision costs its check.
+    Spool,
+    /// From a suspension's answer to the first denial.
+    Suspend,
+}
+
+/// Measures one part of the suite, raised in this process on real mutual TLS.
+#[derive(Debug, Parser)]
+struct Args {
+    /// What to measure.
+    #[arg(value_enum, default_value = "all")]
+    what: What,
+    /// How long each measurement takes, in seconds: 1 to 600.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// How often floor and subject take turns: 1 to 100.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Agents in the registry: 1 to 1,000,000.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    agents: u32,
+    /// Cedar policies: 1 to 10,000.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    policies: u32,
+}
+
+/// How a measurement is made.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    time: Duration,
+    rounds: u32,
+    agents: u32,
+    policies: u32,
+}
+
+fn main() -> Result<(), Failed> {
+    let args = Args::parse();
+    let plan = Plan {
+        time: Duration::from_secs(args.seconds),
+        rounds: args.rounds,
+        agents: args.agents,
+        policies: args.policies,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let is = |what| args.what == What::All || args.what == what;
+    runtime.block_on(async {
+        if is(What::Spool) {
+            spool::measure(plan).await?;
+        }
+        if is(What::Append) {
+            Box::pin(append::measure(plan)).await?;
+        }
+        if is(What::Issue) {
+            Box::pin(issue::measure(plan)).await?;
+        }
+        if is(What::Evaluate) {
+            Box::pin(evaluate::measure(plan)).await?;
+        }
+        if is(What::Suspend) {
+            Box::pin(suspend::measure(plan)).await?;
+        }
+        Ok(())
+    })
+}
