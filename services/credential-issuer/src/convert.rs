@@ -55,11 +55,8 @@ pub(crate) fn holder(holder: Option<wire::create_enrolment_token_request::Holder
 
 /// A text for people, without anything that a terminal or a table could stumble over.
 pub(crate) fn reason(field: &str, text: String) -> Result<String, Fault> {
-    let unseen = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    if text.len() > LONGEST_REASON || text.chars().any(unseen) {
+    // No less than the registry refuses: a revocation that it would not take for its comment would stop nobody.
+    if text.len() > LONGEST_REASON || text.chars().any(legate_ids::is_deceptive) {
         let why = "1,024 bytes at most, without control, invisible or direction-changing characters";
         return Err(Fault::invalid(field, why));
     }
