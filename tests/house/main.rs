@@ -1,7 +1,9 @@
 //! The rules of the house, and the house as a whole, as tests in one binary.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod blessed;
 mod deploy;
+mod raised;
 mod reasons;
 mod tidy;

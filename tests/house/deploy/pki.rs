@@ -1,4 +1,4 @@
-//! The script that makes certificates makes such as our services accept. It needs openssl; without that there is nothing to try.
+//! The script that makes certificates makes such as our services accept, where openssl is there to run it.
 
 use std::path::Path;
 use std::process::Command;

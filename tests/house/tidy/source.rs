@@ -12,6 +12,8 @@ pub(crate) struct Source {
     pub(crate) path: String,
     /// All of it.
     pub(crate) text: String,
+    /// Whether it is compiled for tests only.
+    is_test: bool,
     /// Rust only: the same lines, with comments and the contents of literals blanked.
     pub(crate) code: String,
 }
@@ -19,8 +21,7 @@ pub(crate) struct Source {
 impl Source {
     /// The code without its tests: nothing for a file of tests, else all that comes before the test module, which is last.
     pub(crate) fn production(&self) -> &str {
-        let is_test = |part: &str| matches!(part, "tests" | "tests.rs" | "testing.rs");
-        if self.path.starts_with("tests/") || self.path.split('/').any(is_test) {
+        if self.is_test {
             return "";
         }
         let end = self.code.find("#[cfg(test)]\nmod ").filter(|at| {
@@ -52,7 +53,16 @@ pub(crate) fn all() -> &'static [Source] {
         let mut paths = Vec::new();
         collect(root(), &mut paths);
         paths.sort();
-        paths.iter().filter_map(|path| source(path)).collect()
+        let mut sources: Vec<Source> = paths.iter().filter_map(|path| source(path)).collect();
+        let for_tests: Vec<String> = sources.iter().flat_map(test_modules).collect();
+        for source in &mut sources {
+            let of_module = |module: &String| {
+                source.path.strip_prefix(module.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+            };
+            let is_folder = |part: &str| matches!(part, "tests" | "testing.rs");
+            source.is_test = source.path.split('/').any(is_folder) || for_tests.iter().any(of_module);
+        }
+        sources
     });
     &ALL
 }
@@ -73,11 +83,23 @@ fn collect(dir: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
+/// The modules, as paths without `.rs`, that a file declares for tests only.
+fn test_modules(file: &Source) -> Vec<String> {
+    let own = file.path.trim_end_matches(".rs");
+    let (folder, stem) = own.rsplit_once('/').unwrap_or(("", own));
+    let inside = if matches!(stem, "lib" | "main" | "mod") { folder } else { own };
+    let declared = file.code.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
+        let line = rest.lines().next()?.strip_suffix(';')?;
+        line.rsplit_once("mod ").map(|(_, name)| format!("{inside}/{name}"))
+    });
+    declared.collect()
+}
+
 fn source(path: &Path) -> Option<Source> {
     let text = String::from_utf8(std::fs::read(path).unwrap()).ok()?;
     let path = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
     let code = if path.ends_with(".rs") { blank(&text) } else { String::new() };
-    Some(Source { path, text, code })
+    Some(Source { path, text, is_test: false, code })
 }
 
 /// Blanks what is no code: comments, and all between the quotes of literals. Bytes and lines stay where they are.

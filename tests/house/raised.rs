@@ -1,0 +1,165 @@
+//! The suite as `legate dev` raises it, in this process, and those who come to it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate::dev::{Options, Suite};
+use legate_client::{Enrolled, Remote, Runtime, enrol};
+use legate_clock::{Clock, SystemClock};
+use legate_ids::{AgentId, Name, SpiffeId, TrustDomain};
+use legate_mtls::pki::{Ca, Leaf};
+use legate_mtls::{Expect, Identity, Trust};
+use legate_rpc::{Client, Dial};
+use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
+use legate_wire::credential::create_enrolment_token_request::Holder;
+use legate_wire::credential::{CreateEnrolmentTokenRequest, EnforcementPointRef};
+use legate_wire::registry::agent_service_client::AgentServiceClient;
+use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
+use legate_wire::registry::{Agent, AgentRef, ApplyDeclarationsRequest, GetAgentRequest};
+
+/// The audience of the example's backend.
+pub(crate) const AUDIENCE: &str = "https://invoices.example.com";
+/// Nothing on one machine takes longer; a test that waits for so long has failed.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A raised suite and its directory.
+pub(crate) struct Raised {
+    pub(crate) suite: Suite,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+/// The example's parties, enrolled.
+pub(crate) struct Payments {
+    pub(crate) agent: Agent,
+    /// The agent's certificate and key.
+    pub(crate) enrolled: Enrolled,
+    pub(crate) runtime: Runtime,
+    pub(crate) backend: Identity,
+}
+
+impl Raised {
+    /// A new suite in a new directory.
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let suite = Box::pin(Suite::start(&Options::in_dir(&dir.path().join("suite")))).await.unwrap();
+        Self { suite, dir }
+    }
+
+    /// A service's address, and whom to believe.
+    pub(crate) fn remote(&self, service: &'static str) -> Remote {
+        self.suite.remote(service).unwrap()
+    }
+
+    /// A channel to a service, as somebody.
+    pub(crate) fn dial(&self, service: &'static str, who: Identity) -> Client {
+        self.remote(service).dial(who).unwrap()
+    }
+
+    /// A channel to a service, as the operator.
+    pub(crate) fn operator(&self, service: &'static str) -> Client {
+        self.suite.dial(service).unwrap()
+    }
+
+    /// A channel to a service, as another service.
+    pub(crate) fn service(&self, name: &str) -> Identity {
+        let files = self.suite.layout().tls(name);
+        Identity::from_files(&files.cert, &files.key).unwrap()
+    }
+
+    /// The services' CA.
+    pub(crate) fn services_ca(&self) -> Ca {
+        ca(self.suite.layout().services_ca())
+    }
+
+    /// The workloads' CA, which credential-issuer holds.
+    pub(crate) fn workloads_ca(&self) -> Ca {
+        ca(self.suite.layout().workloads_ca())
+    }
+
+    /// Applies the example's manifest, and enrols the agent and the backend.
+    pub(crate) async fn payments(&self) -> Payments {
+        self.apply().await;
+        let agent = self.agent().await;
+        let token = self.enrolment_token(Holder::AgentId(id_of(&agent))).await;
+        let enrolled = enrol(&self.remote("credential-issuer"), &token).await.unwrap();
+        let runtime = Runtime::new(&self.remote("credential-issuer"), enrolled.identity().unwrap()).unwrap();
+        let point = EnforcementPointRef { namespace: "payments".into(), name: "invoices".into() };
+        let token = self.enrolment_token(Holder::EnforcementPoint(point)).await;
+        let backend = enrol(&self.remote("credential-issuer"), &token).await.unwrap().identity().unwrap();
+        Payments { agent, enrolled, runtime, backend }
+    }
+
+    /// Applies the example's manifest; the revision.
+    pub(crate) async fn apply(&self) -> u64 {
+        let path = crate::blessed::root().join("deploy/examples/invoice.yaml");
+        let documents = legate::manifest::load(&[PathBuf::from(path)]).unwrap_or_else(|e| panic!("{e}"));
+        let declarations = documents.into_iter().map(|document| document.declaration).collect();
+        let mut service = DeclarationServiceClient::new(self.operator("registry"));
+        let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
+        service.apply_declarations(request).await.unwrap().into_inner().revision
+    }
+
+    /// The example's agent.
+    pub(crate) async fn agent(&self) -> Agent {
+        let wanted = AgentRef { namespace: "payments".into(), name: "invoice-bot".into(), ..AgentRef::default() };
+        let mut agents = AgentServiceClient::new(self.operator("registry"));
+        agents.get_agent(GetAgentRequest { agent: Some(wanted) }).await.unwrap().into_inner().agent.unwrap()
+    }
+
+    /// A one-time token.
+    pub(crate) async fn enrolment_token(&self, holder: Holder) -> String {
+        let mut admin = CredentialAdminServiceClient::new(self.operator("credential-issuer"));
+        let request = CreateEnrolmentTokenRequest { holder: Some(holder), ttl: None, reason: "a test".into() };
+        admin.create_enrolment_token(request).await.unwrap().into_inner().token
+    }
+}
+
+/// An agent's id.
+pub(crate) fn id_of(agent: &Agent) -> String {
+    agent.metadata.clone().unwrap_or_default().id
+}
+
+fn ca(files: legate::dev::pki::Files) -> Ca {
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    Ca::from_pem(&read(files.cert), &read(files.key)).unwrap()
+}
+
+/// A certificate for any id by any CA.
+pub(crate) fn certify(ca: &Ca, id: &SpiffeId) -> Identity {
+    let leaf = Leaf { spiffe_id: id, dns: &[], ips: &[], ttl: HOUR };
+    let issued = ca.issue(&leaf, SystemClock::new().now()).unwrap();
+    Identity::from_pem(&issued.cert_pem, &issued.key_pem).unwrap()
+}
+
+/// Who is refused by TLS itself: what is wrong with the certificate, and the certificate.
+pub(crate) fn crossed(raised: &Raised) -> Vec<(&'static str, Identity)> {
+    let domain = raised.suite.domain();
+    let name = |text: &str| Name::parse(text).unwrap();
+    let strange = TrustDomain::parse("elsewhere.example").unwrap();
+    let strangers = Ca::generate("Legate services of dev.legate", SystemClock::new().now(), HOUR).unwrap();
+    let agent = SpiffeId::agent(domain, &name("payments"), &AgentId::from_parts(1, [7; 10]));
+    let operator = SpiffeId::operator(domain, &name("dev"));
+    vec![
+        ("other-ca", certify(&strangers, &operator)),
+        ("other-domain", certify(&raised.services_ca(), &SpiffeId::operator(&strange, &name("dev")))),
+        ("operator-by-workloads-ca", certify(&raised.workloads_ca(), &operator)),
+        ("service-by-workloads-ca", certify(&raised.workloads_ca(), &SpiffeId::service(domain, &name("registry")))),
+        ("agent-by-services-ca", certify(&raised.services_ca(), &agent)),
+    ]
+}
+
+/// A channel to an address by any trust, for those that the suite's own would refuse.
+pub(crate) fn dial_by(endpoint: &str, trust: Trust, who: Identity) -> Client {
+    legate_rpc::dial(Dial {
+        endpoint: endpoint.to_owned(),
+        identity: who,
+        trust,
+        expect: Expect::AnyService,
+        timeout: Duration::from_secs(5),
+        clock: SystemClock::shared() as Arc<dyn Clock>,
+    })
+    .unwrap()
+}
