@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use legate_clock::Timestamp;
 use legate_ids::SpiffeId;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -118,6 +119,15 @@ impl Identity {
             x509_parser::extensions::GeneralName::URI(uri) => SpiffeId::parse(uri).ok(),
             _ => None,
         })
+    }
+
+    /// Until when our certificate holds.
+    #[must_use]
+    pub fn not_after(&self) -> Option<Timestamp> {
+        let current = self.0.current.load_full()?;
+        use x509_parser::prelude::FromDer;
+        let (_, cert) = x509_parser::certificate::X509Certificate::from_der(current.cert.first()?).ok()?;
+        Some(Timestamp::from_secs(cert.validity().not_after.timestamp()))
     }
 
     /// SHA-256 of our leaf certificate in DER (RFC 8705 section 3.1).
