@@ -5,12 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::sync::watch;
@@ -21,16 +17,16 @@ const MOST_SPANS: usize = 50_000;
 
 /// The collector, while it runs.
 #[derive(Debug)]
-pub struct Collector {
+pub(super) struct Collector {
     /// Where it listens, plaintext on loopback.
-    pub addr: SocketAddr,
+    pub(super) addr: SocketAddr,
     spans: watch::Receiver<Vec<Kept>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 /// What is kept of a span.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub(super) struct Kept {
     trace: String,
     id: Vec<u8>,
     parent: Vec<u8>,
@@ -94,7 +90,7 @@ impl Collector {
     ///
     /// # Errors
     /// When no port can be bound.
-    pub async fn start() -> std::io::Result<Self> {
+    pub(super) async fn start() -> std::io::Result<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let (sender, spans) = watch::channel(Vec::new());
@@ -110,10 +106,8 @@ impl Collector {
     }
 
     /// Waits until the trace holds a span of each of `services`, `wait` at most; gives what is there then.
-    pub async fn trace(&mut self, trace: &str, services: &[&str], wait: Duration) -> Vec<Kept> {
-        let of_trace = |all: &Vec<Kept>| -> Vec<Kept> {
-            all.iter().filter(|s| s.trace == trace).cloned().collect()
-        };
+    pub(super) async fn trace(&mut self, trace: &str, services: &[&str], wait: Duration) -> Vec<Kept> {
+        let of_trace = |all: &Vec<Kept>| -> Vec<Kept> { all.iter().filter(|s| s.trace == trace).cloned().collect() };
         let complete = |all: &Vec<Kept>| {
             let here = of_trace(all);
             services.iter().all(|s| here.iter().any(|k| k.service == *s))
@@ -132,7 +126,7 @@ impl Drop for Collector {
 
 /// The services that have a span in `spans`.
 #[must_use]
-pub fn services_in(spans: &[Kept]) -> Vec<String> {
+pub(super) fn services_in(spans: &[Kept]) -> Vec<String> {
     let mut names: Vec<String> = spans.iter().map(|s| s.service.clone()).collect();
     names.sort();
     names.dedup();
@@ -142,7 +136,7 @@ pub fn services_in(spans: &[Kept]) -> Vec<String> {
 
 /// The spans as an indented tree, one line each; repeated siblings of one name are folded into one line.
 #[must_use]
-pub fn tree(spans: &[Kept]) -> Vec<String> {
+pub(super) fn tree(spans: &[Kept]) -> Vec<String> {
     let mut children: BTreeMap<&[u8], Vec<&Kept>> = BTreeMap::new();
     let mut roots = Vec::new();
     for span in spans {

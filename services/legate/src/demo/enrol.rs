@@ -47,7 +47,11 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent) -> Result<Parties, Br
     stage.tell.check(
         seconds == Some(300),
         &format!("over mutual TLS with that certificate: an access token for {AUDIENCE}"),
-        &format!("an at+jwt of {} bytes, bound to the certificate, for {} s", token.access_token.len(), seconds.unwrap_or(0)),
+        &format!(
+            "an at+jwt of {} bytes, bound to the certificate, for {} s",
+            token.access_token.len(),
+            seconds.unwrap_or(0)
+        ),
         took,
     );
     let (foreign, took) = timed(runtime.token("https://elsewhere.example.com")).await;
@@ -65,10 +69,7 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent) -> Result<Parties, Br
     Ok(Parties { runtime, token, presenter, backend })
 }
 
-async fn enrolment_token(
-    stage: &mut Stage,
-    holder: create_enrolment_token_request::Holder,
-) -> Result<String, Broken> {
+async fn enrolment_token(stage: &mut Stage, holder: create_enrolment_token_request::Holder) -> Result<String, Broken> {
     let mut admin = CredentialAdminServiceClient::new(stage.issuer.clone());
     let request = CreateEnrolmentTokenRequest { holder: Some(holder), ttl: None, reason: "demo".into() };
     let (made, took) = timed(admin.create_enrolment_token(request)).await;

@@ -9,7 +9,7 @@ mod register;
 mod stop;
 mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use legate_boot::config::Telemetry;
@@ -18,7 +18,8 @@ use legate_client::Remote;
 use legate_rpc::Client;
 use tracing::Instrument;
 
-use crate::dev::{Options, Suite, log_level};
+use crate::Failure;
+use crate::dev::{Directory, Options, Suite, log_level};
 use collect::Collector;
 use narrate::{Broken, Narrator};
 
@@ -55,17 +56,19 @@ fn refusal(status: &tonic::Status) -> String {
 ///
 /// # Errors
 /// When the suite cannot be raised.
-pub async fn run(keep: bool) -> Result<bool, StartError> {
+pub async fn run(keep: bool, dir: Option<&Path>) -> Result<bool, Failure> {
+    crate::dev::refuse_overrides()?;
     let collector = Collector::start().await?;
     let endpoint = format!("http://{}", collector.addr);
     let telemetry = Telemetry { log: log_level(), otlp_endpoint: Some(endpoint), ..Telemetry::default() };
     let guard = init_telemetry(&telemetry, "legate")?;
 
-    let scratch = Scratch::make()?;
+    let scratch = Scratch::make(dir);
+    let directory = Directory::claim(&scratch.path)?;
     let mut tell = Narrator::new();
     tell.chapter("The house");
     let start = Instant::now();
-    let suite = Box::pin(Suite::start(&Options::in_dir(&scratch.path))).await?;
+    let suite = Box::pin(Suite::start(&Options::in_dir(directory.path()))).await?;
     tell.step(
         "raise registry, credential-issuer, policy-decision and audit-collector in one process",
         "all four serve gRPC over mutual TLS on the loopback, each with its own certificate",
@@ -85,12 +88,26 @@ pub async fn run(keep: bool) -> Result<bool, StartError> {
     }
     let held = stage.tell.end();
     if keep {
-        let env = stage.suite.layout().root().join("env");
-        stage.tell.say(&format!("The suite stays up. In another terminal: source {}", env.display()));
-        wait_for_signal().await?;
+        stay(&stage).await?;
     }
     stage.suite.shutdown().await;
+    drop(directory);
     Ok(held)
+}
+
+/// Keeps the suite up until SIGTERM or SIGINT, and says how to use it.
+async fn stay(stage: &Stage) -> Result<(), StartError> {
+    let root = stage.suite.layout().root();
+    let (env, log, key) = (root.join("env"), stage.suite.layout().log(), stage.suite.layout().log_key());
+    stage.tell.heading("The suite stays up, until you press Ctrl-C. In another terminal:");
+    stage.tell.show(&[
+        format!("source {}", env.display()),
+        "legate agent list".into(),
+        "legate check --agent payments/invoice-bot --action invoice:read --resource Invoice:apollo/1001".into(),
+        "legate audit query --agent payments/invoice-bot".into(),
+        format!("legate verify {} --key {}", log.display(), key.display()),
+    ]);
+    wait_for_signal().await
 }
 
 async fn journey(stage: &mut Stage, collector: Collector, guard: legate_boot::Guard) -> Result<(), Broken> {
@@ -98,27 +115,33 @@ async fn journey(stage: &mut Stage, collector: Collector, guard: legate_boot::Gu
     let agent = Box::pin(register::tell(stage)).await?;
     let parties = Box::pin(enrol::tell(stage, &agent)).await?;
     Box::pin(decide::tell(stage, &parties)).await?;
-    Box::pin(stop::tell(stage, &agent, parties)).await?;
-    Box::pin(prove::tell(stage, &agent)).await?;
+    prove::keep_earlier(stage)?;
+    let last = Box::pin(stop::tell(stage, &agent, parties)).await?;
+    Box::pin(prove::tell(stage, &agent, &last)).await?;
     Box::pin(trace::tell(stage, collector, guard, &trace)).await
 }
 
-/// A directory for the suite, removed at the end.
+/// A directory for the suite; a temporary one is removed at the end.
 struct Scratch {
     path: PathBuf,
+    temporary: bool,
 }
 
 impl Scratch {
-    fn make() -> Result<Self, StartError> {
+    fn make(dir: Option<&Path>) -> Self {
+        if let Some(dir) = dir {
+            return Self { path: dir.to_owned(), temporary: false };
+        }
         let unique = format!("legate-demo-{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let path = std::env::temp_dir().join(unique);
-        Ok(Self { path })
+        Self { path: std::env::temp_dir().join(unique), temporary: true }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _gone = std::fs::remove_dir_all(&self.path);
+        if self.temporary {
+            let _gone = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Writes the story and counts the steps that did not hold.
 #[derive(Debug)]
-pub struct Narrator {
+pub(super) struct Narrator {
     colour: bool,
     chapter: u32,
     held: u32,
@@ -15,12 +15,12 @@ pub struct Narrator {
 /// A step did not hold, and those after it cannot be told without it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Broken(pub String);
+pub(super) struct Broken(pub(super) String);
 
 impl Narrator {
     /// A narrator for this terminal.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         use std::io::IsTerminal;
         Self {
             colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
@@ -37,35 +37,37 @@ impl Narrator {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// Begins a chapter.
-    pub fn chapter(&mut self, title: &str) {
+    pub(super) fn chapter(&mut self, title: &str) {
         self.chapter += 1;
         let heading = format!("{}. {title}", self.chapter);
         self.write("");
         self.write(&self.paint("1", &heading));
     }
 
+    /// A title without a number.
+    pub(super) fn heading(&self, title: &str) {
+        self.write("");
+        self.write(&self.paint("1", title));
+    }
+
     /// A remark.
-    pub fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         self.write(&format!("   {}", self.paint("2", text)));
     }
 
     /// Lines to be read as they are.
-    pub fn show(&self, lines: &[String]) {
+    pub(super) fn show(&self, lines: &[String]) {
         for line in lines {
             self.write(&format!("     {line}"));
         }
     }
 
     /// A step: what was asked, what came back, how long it took.
-    pub fn step(&mut self, asked: &str, came_back: &str, took: Duration) {
+    pub(super) fn step(&mut self, asked: &str, came_back: &str, took: Duration) {
         self.held += 1;
         let ok = self.paint("32", "ok");
         let time = self.paint("2", &format!("{:>8.1} ms", took.as_secs_f64() * 1_000.0));
@@ -74,7 +76,7 @@ impl Narrator {
     }
 
     /// A step that holds only if `held`.
-    pub fn check(&mut self, held: bool, asked: &str, came_back: &str, took: Duration) {
+    pub(super) fn check(&mut self, held: bool, asked: &str, came_back: &str, took: Duration) {
         if held {
             self.step(asked, came_back, took);
         } else {
@@ -83,7 +85,7 @@ impl Narrator {
     }
 
     /// A step that did not hold.
-    pub fn fail(&mut self, asked: &str, came_back: &str) {
+    pub(super) fn fail(&mut self, asked: &str, came_back: &str) {
         let mark = self.paint("31", "FAILED");
         self.write(&format!("   {mark}  {asked}"));
         self.write(&format!("           -> {came_back}"));
@@ -92,7 +94,7 @@ impl Narrator {
 
     /// The last lines; whether every step held.
     #[must_use]
-    pub fn end(&self) -> bool {
+    pub(super) fn end(&self) -> bool {
         self.write("");
         if self.failed.is_empty() {
             self.write(&self.paint("32", &format!("Every one of {} steps held.", self.held)));
@@ -114,7 +116,7 @@ impl Default for Narrator {
 }
 
 /// Runs a future and says how long it took.
-pub async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+pub(super) async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let start = Instant::now();
     let out = work.await;
     (out, start.elapsed())

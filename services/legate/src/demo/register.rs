@@ -73,9 +73,8 @@ fn apply(declarations: Vec<Declaration>, base_revision: u64) -> ApplyDeclaration
 fn manifest(stage: &Stage) -> Result<Vec<Declaration>, Broken> {
     let day = std::time::Duration::from_secs(24 * 3600);
     let now = SystemClock::new().now();
-    let text = MANIFEST
-        .replace(WINDOW[0], &now.minus(day).to_string())
-        .replace(WINDOW[1], &now.plus(30 * day).to_string());
+    let text =
+        MANIFEST.replace(WINDOW[0], &now.minus(day).to_string()).replace(WINDOW[1], &now.plus(30 * day).to_string());
     let path = stage.suite.layout().root().join("invoice.yaml");
     std::fs::write(&path, text).map_err(broken)?;
     let documents = crate::manifest::load(&[path]).map_err(broken)?;

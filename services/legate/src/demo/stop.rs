@@ -14,7 +14,8 @@ use super::{PATIENCE, Stage, broken, refusal};
 /// The promise (p99); the hard bound is five seconds.
 const PROMISED: Duration = Duration::from_secs(1);
 
-pub(super) async fn tell(stage: &mut Stage, agent: &Agent, parties: Parties) -> Result<(), Broken> {
+/// Gives the id of the last decision.
+pub(super) async fn tell(stage: &mut Stage, agent: &Agent, parties: Parties) -> Result<String, Broken> {
     stage.tell.chapter("The operator stops it: legate agent suspend payments/invoice-bot");
     let which = Some(AgentRef { id: agent.metadata.clone().unwrap_or_default().id, ..AgentRef::default() });
     let mut agents = AgentServiceClient::new(stage.registry.clone());
@@ -22,7 +23,8 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent, parties: Parties) -> 
     let live = |of: &Option<legate_mtls::Connections>| of.as_ref().map_or(0, legate_mtls::Connections::len);
     let before = live(&connections);
 
-    let request = SuspendAgentRequest { agent: which.clone(), reason: "odd reads".into(), ..SuspendAgentRequest::default() };
+    let request =
+        SuspendAgentRequest { agent: which.clone(), reason: "odd reads".into(), ..SuspendAgentRequest::default() };
     let (suspended, took) = timed(agents.suspend_agent(request)).await;
     let suspended = suspended.map_err(|s| broken(refusal(&s)))?.into_inner();
     let acked = Instant::now();
@@ -66,7 +68,7 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent, parties: Parties) -> 
     let dead = answer.decision() != Decision::Allow && answer.reason_code == "TOKEN_OUTLIVED";
     let told = format!("DENY {}: {}", answer.reason_code, answer.message);
     stage.tell.check(dead, "the old token, asked at the new revision", &told, took);
-    Ok(())
+    Ok(answer.decision_id)
 }
 
 /// Asks until the answer is a denial; gives its reason.

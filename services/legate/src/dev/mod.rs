@@ -1,8 +1,10 @@
 //! `legate dev` and `legate serve`: raising services from this program.
 
+mod directory;
 pub mod pki;
 mod suite;
 
+pub use directory::Directory;
 pub use suite::{Options, Suite};
 
 use std::io::Write;
@@ -11,13 +13,19 @@ use std::path::Path;
 use legate_boot::config::Telemetry;
 use legate_boot::{StartError, init_telemetry, run, wait_for_signal};
 
+use crate::Failure;
+use crate::error::DEV_OVERRIDDEN;
+
 /// Raises a suite on the loopback, prints `ready`, and keeps it up until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the suite does not start.
-pub async fn dev(options: &Options) -> Result<(), StartError> {
+/// When the directory is somebody else's, the environment would change the suite, or it does not start.
+pub async fn dev(dir: &Path, port_base: u16, operator: &str) -> Result<(), Failure> {
+    refuse_overrides()?;
+    let directory = Directory::claim(dir)?;
     let guard = init_telemetry(&Telemetry { log: log_level(), ..Telemetry::default() }, "legate")?;
-    let suite = Box::pin(Suite::start(options)).await?;
+    let options = Options { port_base, operator: operator.to_owned(), ..Options::in_dir(directory.path()) };
+    let suite = Box::pin(Suite::start(&options)).await?;
     let mut out = std::io::stdout().lock();
     // Whoever started us may have closed the pipe; the suite runs all the same.
     let _closed = writeln!(out, "ready");
@@ -27,6 +35,18 @@ pub async fn dev(options: &Options) -> Result<(), StartError> {
     suite.shutdown().await;
     guard.flush().await;
     Ok(())
+}
+
+/// `LEGATE_CONFIG_LISTEN=0.0.0.0:1` or another database would make something else of a development suite.
+pub(crate) fn refuse_overrides() -> Result<(), Failure> {
+    let found: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("LEGATE_CONFIG_"))
+        .collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::local(&DEV_OVERRIDDEN, format!("the environment has {}", found.join(", "))))
 }
 
 /// What is logged when nothing else is said: warnings, so that the terminal stays readable.

@@ -71,6 +71,18 @@ impl Layout {
         Files { cert: dir.join("tls.pem"), key: dir.join("tls.key") }
     }
 
+    /// The audit log: checkpoint and tiles.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.service("audit-collector").join("log")
+    }
+
+    /// The log's public key.
+    #[must_use]
+    pub fn log_key(&self) -> PathBuf {
+        self.root.join("log.pub")
+    }
+
     /// The operator's certificate.
     #[must_use]
     pub fn operator(&self) -> Files {

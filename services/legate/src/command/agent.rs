@@ -1,0 +1,138 @@
+//! `legate agent`: agents and the steps of their life.
+
+use legate_wire::registry::agent_service_client::AgentServiceClient;
+use legate_wire::registry::{
+    ActivateAgentRequest, Agent, AgentState, ApproveAgentRequest, GetAgentRequest, ListAgentsRequest,
+    ListAgentsResponse, QuarantineAgentRequest, ReleaseAgentRequest, ResumeAgentRequest, RetireAgentRequest,
+    RevokeAgentCredentialsRequest, SuspendAgentRequest,
+};
+use prost::{Message, Name};
+
+use super::{Desk, agent_ref};
+use crate::cli::{AgentVerb, State};
+use crate::output::{Row, agent_details, agent_row};
+use crate::place::{Service, request_id};
+use crate::{Exit, Failure, proto};
+
+/// So many at a time.
+pub(super) const PAGE: u32 = 500;
+
+/// Takes one step of an agent's life; the eight requests and answers are alike.
+macro_rules! step {
+    ($desk:expr, $step:expr, $request:ident, $method:ident) => {{
+        let step = $step;
+        let request = $request {
+            agent: Some(agent_ref(&step.agent)?),
+            etag: step.etag,
+            request_id: request_id(),
+            reason: step.reason,
+        };
+        let registry = $desk.line(Service::Registry)?;
+        let answer = registry.ask(request, |c, r| async move { AgentServiceClient::new(c).$method(r).await }).await?;
+        tell(&$desk, &answer, answer.agent.as_ref(), answer.revision)
+    }};
+}
+
+pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
+    match verb {
+        AgentVerb::Get { agent } => get(desk, &agent).await,
+        AgentVerb::List { namespace, state, limit } => list(desk, namespace, &state, limit.limit).await,
+        other => take(desk, other).await,
+    }
+}
+
+async fn take(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
+    match verb {
+        AgentVerb::Approve(s) => step!(desk, s, ApproveAgentRequest, approve_agent),
+        AgentVerb::Activate(s) => step!(desk, s, ActivateAgentRequest, activate_agent),
+        AgentVerb::Suspend(s) => step!(desk, s, SuspendAgentRequest, suspend_agent),
+        AgentVerb::Resume(s) => step!(desk, s, ResumeAgentRequest, resume_agent),
+        AgentVerb::Quarantine(s) => step!(desk, s, QuarantineAgentRequest, quarantine_agent),
+        AgentVerb::Release(s) => step!(desk, s, ReleaseAgentRequest, release_agent),
+        AgentVerb::Retire(s) => step!(desk, s, RetireAgentRequest, retire_agent),
+        AgentVerb::RevokeCredentials(s) => step!(desk, s, RevokeAgentCredentialsRequest, revoke_agent_credentials),
+        AgentVerb::Get { .. } | AgentVerb::List { .. } => Ok(Exit::Done),
+    }
+}
+
+/// Tells where the agent stands after a step.
+fn tell<A: Message + Name>(desk: &Desk, answer: &A, agent: Option<&Agent>, revision: u64) -> Result<Exit, Failure> {
+    let agent = agent.cloned().unwrap_or_default();
+    let mut out = desk.out();
+    if !out.is_table() {
+        out.rows(&proto::dynamic(answer), &[agent_row(&agent)], "")?;
+        return Ok(Exit::Done);
+    }
+    let row = agent_row(&agent);
+    let status = agent.status.unwrap_or_default();
+    let state = proto::word(status.state().as_str_name(), "AGENT_STATE_");
+    let text = format!("{} is {state}, lifecycle version {}", row.name, status.lifecycle_version);
+    out.details(&[("agent", text), ("revision", revision.to_string())])?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+async fn get(desk: Desk, agent: &str) -> Result<Exit, Failure> {
+    let registry = desk.line(Service::Registry)?;
+    let request = GetAgentRequest { agent: Some(agent_ref(agent)?) };
+    let answer = registry.ask(request, |c, r| async move { AgentServiceClient::new(c).get_agent(r).await }).await?;
+    let agent = answer.agent.clone().unwrap_or_default();
+    desk.out().one(&proto::dynamic(&answer), &agent_row(&agent), &agent_details(&agent))?;
+    Ok(Exit::Done)
+}
+
+async fn list(desk: Desk, namespace: Option<String>, states: &[State], limit: usize) -> Result<Exit, Failure> {
+    let registry = desk.line(Service::Registry)?;
+    let mut whole = ListAgentsResponse::default();
+    let mut request = ListAgentsRequest {
+        namespace: namespace.unwrap_or_default(),
+        states: states.iter().map(|s| state(*s).into()).collect(),
+        page_size: PAGE,
+        page_token: String::new(),
+    };
+    loop {
+        let page = registry
+            .ask(request.clone(), |c, r| async move { AgentServiceClient::new(c).list_agents(r).await })
+            .await?;
+        whole.agents.extend(page.agents);
+        (whole.next_page_token, whole.revision) = (page.next_page_token.clone(), page.revision);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() || (limit > 0 && whole.agents.len() >= limit) {
+            break;
+        }
+    }
+    let more = cut(&mut whole.agents, limit) || !whole.next_page_token.is_empty();
+    let rows: Vec<Row> = whole.agents.iter().map(agent_row).collect();
+    let note = note(rows.len(), "agent", more, whole.revision);
+    desk.out().rows(&proto::dynamic(&whole), &rows, &note)?;
+    Ok(Exit::Done)
+}
+
+/// Keeps so many; whether there were more.
+pub(super) fn cut<T>(items: &mut Vec<T>, limit: usize) -> bool {
+    let more = limit > 0 && items.len() > limit;
+    if more {
+        items.truncate(limit);
+    }
+    more
+}
+
+/// The last line of a list.
+pub(super) fn note(count: usize, what: &str, more: bool, revision: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    let more = if more { "; there are more, see --limit" } else { "" };
+    let at = if revision == 0 { String::new() } else { format!(" at revision {revision}") };
+    format!("{count} {what}{plural}{at}{more}")
+}
+
+fn state(of: State) -> AgentState {
+    match of {
+        State::PendingApproval => AgentState::PendingApproval,
+        State::Staged => AgentState::Staged,
+        State::Active => AgentState::Active,
+        State::Suspended => AgentState::Suspended,
+        State::Quarantined => AgentState::Quarantined,
+        State::Expired => AgentState::Expired,
+        State::Retired => AgentState::Retired,
+    }
+}

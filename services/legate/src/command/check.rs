@@ -1,0 +1,154 @@
+//! `legate check`: may this agent do this to that, now, and why. As the operator, or as an enforcement point.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use legate_wire::policy::decision_service_client::DecisionServiceClient;
+use legate_wire::policy::{Decision, EvaluateRequest, EvaluateResponse, Reason, Resource, Subject, subject};
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value};
+
+use super::Desk;
+use super::credential::secret;
+use crate::cli::Check;
+use crate::error::USAGE;
+use crate::output::Row;
+use crate::place::Service;
+use crate::{Exit, Failure, identity, proto};
+
+pub(super) async fn run(desk: Desk, args: Check) -> Result<Exit, Failure> {
+    let request = EvaluateRequest {
+        subject: Some(subject_of(&desk, &args).await?),
+        action: args.action.clone(),
+        resource: Some(resource(&args.resource, args.attributes.as_deref())?),
+        context: args.context.as_deref().map(|text| object("--context", text)).transpose()?,
+        at_least_revision: args.at_least_revision,
+        ..EvaluateRequest::default()
+    };
+    let policy = match &args.identity {
+        Some(dir) => desk.line_as(Service::Policy, identity::open(dir)?)?,
+        None => desk.line(Service::Policy)?,
+    };
+    let answer = policy.ask(request, |c, r| async move { DecisionServiceClient::new(c).evaluate(r).await }).await?;
+    let row = Row { cells: Vec::new(), name: answer.reason_code.clone(), message: proto::dynamic(&answer), node: None };
+    desk.out().one(&row.message, &row, &details(&answer))?;
+    Ok(if answer.decision() == Decision::Allow { Exit::Done } else { Exit::Denied })
+}
+
+async fn subject_of(desk: &Desk, args: &Check) -> Result<Subject, Failure> {
+    let presenter = match &args.presenter {
+        Some(file) => fingerprint(file)?,
+        None => Vec::new(),
+    };
+    let agent = match (&args.token, &args.agent) {
+        (Some(token), _) => subject::Agent::AccessToken(secret(token.clone())?),
+        (None, Some(agent)) => subject::Agent::AgentId(desk.agent_id(agent).await?),
+        (None, None) => return Err(Failure::local(&USAGE, "--agent or --token is missing")),
+    };
+    Ok(Subject { agent: Some(agent), presenter_x5t_s256: presenter })
+}
+
+/// SHA-256 of a certificate in DER (RFC 8705 section 3.1).
+fn fingerprint(file: &Path) -> Result<Vec<u8>, Failure> {
+    let identity = crate::place::identity(file, file)?;
+    let found = identity.x5t_s256().ok_or_else(|| Failure::file(file, "there is no certificate in it"))?;
+    Ok(found.to_vec())
+}
+
+/// Reads `TYPE:ID`; a type may hold `::`.
+fn resource(text: &str, attributes: Option<&str>) -> Result<Resource, Failure> {
+    let (kind, id) = split(text).ok_or_else(|| {
+        Failure::local(&USAGE, format!("--resource {text:?} is not TYPE:ID, such as Invoice:apollo/1001"))
+    })?;
+    let attributes = attributes.map(|text| object("--attributes", text)).transpose()?;
+    Ok(Resource { r#type: kind.into(), id: id.into(), attributes })
+}
+
+/// Splits at the first colon that is no part of `::`.
+pub(super) fn split(text: &str) -> Option<(&str, &str)> {
+    let bytes = text.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        if bytes[i] == b':' {
+            if bytes.get(i + 1) != Some(&b':') {
+                return (i > 0 && i + 1 < bytes.len()).then(|| (&text[..i], &text[i + 1..]));
+            }
+            i += 1;
+        }
+        i += 1;
+    }
+    None
+}
+
+/// A JSON object from the command line.
+fn object(flag: &str, text: &str) -> Result<Struct, Failure> {
+    let bad = |why: String| Failure::local(&USAGE, format!("{flag} is not a JSON object: {why}"));
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::Object(map)) => Ok(fields(map)),
+        Ok(_) => Err(bad("write it in braces, such as '{\"sealed\": true}'".into())),
+        Err(e) => Err(bad(e.to_string())),
+    }
+}
+
+fn fields(map: serde_json::Map<String, serde_json::Value>) -> Struct {
+    Struct { fields: map.into_iter().map(|(key, value)| (key, to_value(value))).collect::<BTreeMap<_, _>>() }
+}
+
+fn to_value(json: serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(is) => Kind::BoolValue(is),
+        Json::Number(n) => Kind::NumberValue(n.as_f64().unwrap_or(f64::NAN)),
+        Json::String(text) => Kind::StringValue(text),
+        Json::Array(items) => Kind::ListValue(ListValue { values: items.into_iter().map(to_value).collect() }),
+        Json::Object(map) => Kind::StructValue(fields(map)),
+    };
+    Value { kind: Some(kind) }
+}
+
+fn details(answer: &EvaluateResponse) -> Vec<(&'static str, String)> {
+    let decision = if answer.decision() == Decision::Allow {
+        "ALLOW".to_owned()
+    } else {
+        format!("DENY ({}) {}", proto::word(answer.denial().as_str_name(), "DENIAL_"), answer.reason_code)
+    };
+    let because = |reasons: &[Reason]| {
+        let line = |r: &Reason| match (r.name.as_str(), r.version) {
+            ("", _) => r.text.clone(),
+            (name, 0) => format!("{} ({name})", r.text),
+            (name, version) => format!("{} ({name}@{version})", r.text),
+        };
+        reasons.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let age = answer.view_age.unwrap_or_default();
+    let millis = age.seconds.saturating_mul(1_000).saturating_add(i64::from(age.nanos) / 1_000_000);
+    vec![
+        ("decision", decision),
+        ("message", answer.message.clone()),
+        ("because", because(&answer.reasons)),
+        ("log only", because(&answer.log_only)),
+        ("revision", format!("{}, as seen {millis} ms ago at most", answer.revision)),
+        ("record", answer.decision_id.clone()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_resource_is_split_at_its_own_colon() {
+        assert_eq!(split("Invoice:apollo/1001"), Some(("Invoice", "apollo/1001")));
+        assert_eq!(split("Acme::Invoice:a:b"), Some(("Acme::Invoice", "a:b")));
+        for bad in ["Invoice", "Invoice:", ":x", "Acme::Invoice", ""] {
+            assert_eq!(split(bad), None, "{bad}");
+        }
+        let with = resource("Invoice:1", Some(r#"{"sealed": true, "n": [1, null, {"a": "b"}]}"#)).unwrap();
+        let fields = with.attributes.unwrap().fields;
+        assert_eq!(fields["sealed"].kind, Some(Kind::BoolValue(true)));
+        assert!(resource("Invoice:1", Some("[1]")).is_err());
+        assert!(resource("Invoice:1", Some("{")).is_err());
+    }
+}

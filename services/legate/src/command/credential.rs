@@ -1,0 +1,217 @@
+//! `legate credential`: let a runtime enrol, enrol, renew, see what was issued, take it back.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use legate_client::{RuntimeKey, chain_pem, enrol};
+use legate_clock::Timestamp;
+use legate_mtls::Identity;
+use legate_wire::credential::agent_credential_service_client::AgentCredentialServiceClient;
+use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
+use legate_wire::credential::{
+    CreateEnrolmentTokenRequest, Credential, EnforcementPointRef, EnrolRequest, ListCredentialsRequest,
+    ListCredentialsResponse, RenewCertificateRequest, RevokeCredentialRequest, create_enrolment_token_request::Holder,
+};
+use legate_wire::registry::RevocationReason;
+
+use super::agent::{PAGE, cut, note};
+use super::{Desk, named};
+use crate::cli::{Cause, CredentialVerb};
+use crate::error::{FILE_REFUSED, USAGE};
+use crate::identity::{self, Kept};
+use crate::output::{Row, moment, say};
+use crate::place::Service;
+use crate::{Exit, Failure, proto};
+
+pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failure> {
+    match verb {
+        CredentialVerb::Create { agent, enforcement_point, ttl, reason } => {
+            create(desk, agent, enforcement_point, ttl, reason).await
+        }
+        CredentialVerb::Enrol { token, out } => enrol_into(desk, token, &out).await,
+        CredentialVerb::Renew { identity } => renew(desk, &identity).await,
+        CredentialVerb::List { agent, namespace, limit } => list(desk, agent, namespace, limit.limit).await,
+        CredentialVerb::Revoke { credential, reason, cause } => revoke(desk, credential, reason, cause).await,
+    }
+}
+
+async fn create(
+    desk: Desk,
+    agent: Option<String>,
+    point: Option<String>,
+    ttl: Option<prost_types::Duration>,
+    reason: String,
+) -> Result<Exit, Failure> {
+    let holder = match (agent, point) {
+        (Some(agent), _) => Holder::AgentId(desk.agent_id(&agent).await?),
+        (None, point) => {
+            let (namespace, name) = named(&point.unwrap_or_default())?;
+            Holder::EnforcementPoint(EnforcementPointRef { namespace, name })
+        }
+    };
+    let request = CreateEnrolmentTokenRequest { holder: Some(holder), ttl, reason };
+    let issuer = desk.line(Service::Issuer)?;
+    let answer = issuer
+        .ask(request, |c, r| async move { CredentialAdminServiceClient::new(c).create_enrolment_token(r).await })
+        .await?;
+    let row = Row { cells: Vec::new(), name: answer.token.clone(), message: proto::dynamic(&answer), node: None };
+    let details = [
+        ("token", answer.token.clone()),
+        ("for", answer.spiffe_id.clone()),
+        ("usable until", moment(answer.expire_time.as_ref())),
+        ("record", answer.enrolment_id.clone()),
+        ("", "The token is shown this once and works once: legate credential enrol --token TOKEN --out DIR".to_owned()),
+    ];
+    desk.out().one(&row.message, &row, &details)?;
+    Ok(Exit::Done)
+}
+
+/// A secret from the command line, or from standard input for `-`.
+pub(super) fn secret(text: String) -> Result<String, Failure> {
+    if text != "-" {
+        return Ok(text);
+    }
+    let mut read = String::new();
+    let done = std::io::stdin().lock().take(64 << 10).read_to_string(&mut read);
+    done.map_err(|e| Failure::local(&FILE_REFUSED, format!("standard input: {e}")))?;
+    let read = read.trim();
+    if read.is_empty() {
+        return Err(Failure::local(&USAGE, "standard input holds no token"));
+    }
+    Ok(read.to_owned())
+}
+
+async fn enrol_into(desk: Desk, token: String, out: &Path) -> Result<Exit, Failure> {
+    let token = secret(token)?;
+    // Whoever enrols shows no certificate; that of an operator only tells the trust domain where nobody says it.
+    let known = desk.place.operator().unwrap_or_else(|_| Identity::anonymous());
+    let issuer = desk.place.remote(Service::Issuer, &known)?;
+    identity::make_room(out)?;
+    if desk.show {
+        say(&proto::shown(&EnrolRequest { token: token.clone(), csr: Vec::new() }));
+    }
+    let enrolled =
+        enrol(&issuer, &token).await.map_err(|e| Failure::client(Service::Issuer.name(), &issuer.endpoint, e))?;
+    let kept = Kept {
+        key: &enrolled.key,
+        chain_pem: &enrolled.chain_pem,
+        workload_roots_pem: &enrolled.workload_roots_pem,
+        credential: &enrolled.credential,
+    };
+    identity::keep(out, &kept)?;
+    tell(&desk, &enrolled.credential, out)
+}
+
+async fn renew(desk: Desk, dir: &Path) -> Result<Exit, Failure> {
+    let old = identity::open(dir)?;
+    let issuer = desk.line_as(Service::Issuer, old)?;
+    let broken = |e: legate_client::ClientError| Failure::local(&FILE_REFUSED, e.to_string());
+    let key = RuntimeKey::generate().map_err(broken)?;
+    let request = RenewCertificateRequest { csr: key.request().map_err(broken)? };
+    let answer = issuer
+        .ask(request, |c, r| async move { AgentCredentialServiceClient::new(c).renew_certificate(r).await })
+        .await?;
+    let credential = answer.credential.unwrap_or_default();
+    let kept = Kept {
+        key: &key,
+        chain_pem: &chain_pem(&answer.certificate_chain),
+        workload_roots_pem: &chain_pem(&answer.workload_roots),
+        credential: &credential,
+    };
+    identity::keep(dir, &kept)?;
+    tell(&desk, &credential, dir)
+}
+
+fn tell(desk: &Desk, credential: &Credential, dir: &Path) -> Result<Exit, Failure> {
+    let row = row(credential);
+    let details = [
+        ("credential", credential.id.clone()),
+        ("holder", credential.spiffe_id.clone()),
+        ("holds until", moment(credential.not_after.as_ref())),
+        ("identity", format!("{} (private key and certificate, mode 0600)", identity::file(dir).display())),
+    ];
+    desk.out().one(&row.message, &row, &details)?;
+    Ok(Exit::Done)
+}
+
+fn row(credential: &Credential) -> Row {
+    Row {
+        cells: vec![
+            ("CREDENTIAL", false, credential.id.clone()),
+            ("STATE", false, proto::word(credential.state().as_str_name(), "CREDENTIAL_STATE_").into()),
+            ("HOLDER", false, credential.spiffe_id.clone()),
+            ("ISSUED", false, moment(credential.issue_time.as_ref())),
+            ("UNTIL", false, moment(credential.not_after.as_ref())),
+            ("LIFE", true, lifetime(credential)),
+            ("SERIAL", true, credential.serial.clone()),
+            ("REVOKED", true, moment(credential.revoke_time.as_ref())),
+        ],
+        name: credential.id.clone(),
+        message: proto::dynamic(credential),
+        node: None,
+    }
+}
+
+fn lifetime(credential: &Credential) -> String {
+    let time = |t: Option<prost_types::Timestamp>| t.and_then(|t| Timestamp::try_from(t).ok());
+    match (time(credential.issue_time), time(credential.not_after)) {
+        (Some(from), Some(to)) => crate::output::span(Duration::from_secs(to.since(from).as_secs())),
+        _ => String::new(),
+    }
+}
+
+async fn list(desk: Desk, agent: Option<String>, namespace: Option<String>, limit: usize) -> Result<Exit, Failure> {
+    let agent_id = match agent {
+        Some(agent) => desk.agent_id(&agent).await?,
+        None => String::new(),
+    };
+    let mut request = ListCredentialsRequest {
+        agent_id,
+        namespace: namespace.unwrap_or_default(),
+        page_size: PAGE,
+        page_token: String::new(),
+    };
+    let issuer = desk.line(Service::Issuer)?;
+    let mut whole = ListCredentialsResponse::default();
+    loop {
+        let page = issuer
+            .ask(request.clone(), |c, r| async move { CredentialAdminServiceClient::new(c).list_credentials(r).await })
+            .await?;
+        whole.credentials.extend(page.credentials);
+        whole.next_page_token = page.next_page_token.clone();
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() || (limit > 0 && whole.credentials.len() >= limit) {
+            break;
+        }
+    }
+    let more = cut(&mut whole.credentials, limit) || !whole.next_page_token.is_empty();
+    let rows: Vec<Row> = whole.credentials.iter().map(row).collect();
+    let note = note(rows.len(), "credential", more, 0);
+    desk.out().rows(&proto::dynamic(&whole), &rows, &note)?;
+    Ok(Exit::Done)
+}
+
+async fn revoke(desk: Desk, credential_id: String, comment: String, cause: Cause) -> Result<Exit, Failure> {
+    let reason = match cause {
+        Cause::Unspecified => RevocationReason::Unspecified,
+        Cause::KeyCompromise => RevocationReason::KeyCompromise,
+        Cause::AffiliationChanged => RevocationReason::AffiliationChanged,
+        Cause::Superseded => RevocationReason::Superseded,
+        Cause::CessationOfOperation => RevocationReason::CessationOfOperation,
+        Cause::PrivilegeWithdrawn => RevocationReason::PrivilegeWithdrawn,
+    };
+    let request = RevokeCredentialRequest { credential_id, reason: reason.into(), comment };
+    let issuer = desk.line(Service::Issuer)?;
+    let answer = issuer
+        .ask(request, |c, r| async move { CredentialAdminServiceClient::new(c).revoke_credential(r).await })
+        .await?;
+    let credential = answer.credential.clone().unwrap_or_default();
+    let details = [
+        ("revoked", credential.id.clone()),
+        ("holder", credential.spiffe_id.clone()),
+        ("revision", format!("{}; every check at it or later refuses the credential", answer.revision)),
+    ];
+    desk.out().one(&proto::dynamic(&answer), &row(&credential), &details)?;
+    Ok(Exit::Done)
+}

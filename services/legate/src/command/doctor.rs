@@ -1,0 +1,126 @@
+//! `legate doctor`: looks at what Legate needs, and says what is not as it should be.
+
+use std::path::Path;
+
+use legate_clock::{Clock, SystemClock};
+use legate_mtls::Identity;
+use legate_wire::audit::GetCheckpointRequest;
+use legate_wire::audit::proof_service_client::ProofServiceClient;
+use legate_wire::registry::ListAgentsRequest;
+use legate_wire::registry::agent_service_client::AgentServiceClient;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::Desk;
+use crate::error::DOCTOR_FOUND;
+use crate::output::{escape::visible, span};
+use crate::place::Service;
+use crate::{Exit, Failure};
+
+/// A certificate that ends sooner is worth a word.
+const SOON: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+
+/// One thing that was looked at.
+struct Line {
+    ok: bool,
+    what: String,
+    found: String,
+    exit: Exit,
+}
+
+pub(super) async fn run(desk: Desk) -> Result<Exit, Failure> {
+    let mut lines = Vec::new();
+    let us = desk.place.operator();
+    lines.push(line("your certificate and key", us.as_ref().map(|id| who(id, &desk)).map_err(Clone::clone)));
+    if let Ok(us) = us {
+        lines.push(line("whom you believe", desk.place.trust(&us).map(|t| format!("the trust domain {}", t.domain()))));
+        for service in Service::ALL {
+            lines.push(line(service.name(), serving(&desk, service, us.clone()).await));
+        }
+        lines.push(line("what you may read of the registry", reading(&desk).await));
+        lines.push(line("the log's newest checkpoint", checkpoint(&desk).await));
+    }
+    let mut out = desk.out();
+    if out.is_table() {
+        let width = lines.iter().map(|l| l.what.len()).max().unwrap_or(0);
+        for l in &lines {
+            let mark = if l.ok { "ok    " } else { "not ok" };
+            out.line(&format!("{mark}  {:<width$}  {}", l.what, visible(&l.found)))?;
+        }
+    } else {
+        for l in &lines {
+            let value = serde_json::json!({ "ok": l.ok, "what": l.what, "found": l.found });
+            out.line(&crate::output::escape::visible_json(&value.to_string()))?;
+        }
+    }
+    out.flush()?;
+    let bad: Vec<&Line> = lines.iter().filter(|l| !l.ok).collect();
+    let Some(first) = bad.first() else {
+        return Ok(Exit::Done);
+    };
+    let mut failure =
+        Failure::local(&DOCTOR_FOUND, format!("{} of {} things are not as they should be", bad.len(), lines.len()));
+    failure.exit = first.exit;
+    Err(failure)
+}
+
+fn line(what: &str, found: Result<String, Failure>) -> Line {
+    match found {
+        Ok(found) => Line { ok: true, what: what.into(), found, exit: Exit::Done },
+        Err(f) => Line { ok: false, what: what.into(), found: f.to_string(), exit: f.exit },
+    }
+}
+
+fn who(us: &Identity, _desk: &Desk) -> String {
+    let id = us.spiffe_id().map_or_else(|| "a certificate without a SPIFFE ID".to_owned(), |id| id.to_string());
+    let now = SystemClock::new().now();
+    match us.not_after() {
+        Some(end) if end <= now => format!("{id}, expired at {end}"),
+        Some(end) if end.since(now) < SOON => format!("{id}, only for {} more", span(end.since(now))),
+        Some(end) => format!("{id}, for {} more", span(end.since(now))),
+        None => id,
+    }
+}
+
+async fn serving(desk: &Desk, service: Service, us: Identity) -> Result<String, Failure> {
+    let remote = desk.place.remote(service, &us)?;
+    let client =
+        remote.dial(us).map_err(|f| Failure::status(service.name(), &remote.endpoint, &tonic::Status::from(f)))?;
+    let started = SystemClock::new();
+    let answer = HealthClient::new(client)
+        .check(HealthCheckRequest::default())
+        .await
+        .map_err(|s| Failure::status(service.name(), &remote.endpoint, &s))?;
+    let took = started.monotonic();
+    match answer.into_inner().status() {
+        ServingStatus::Serving => {
+            Ok(format!("serves at {} ({:.1} ms with the handshake)", remote.endpoint, took.as_secs_f64() * 1_000.0))
+        }
+        other => {
+            let status = tonic::Status::unavailable(format!("it says {}", other.as_str_name()));
+            Err(Failure::status(service.name(), &remote.endpoint, &status))
+        }
+    }
+}
+
+async fn reading(desk: &Desk) -> Result<String, Failure> {
+    let registry = desk.line(Service::Registry)?;
+    let request = ListAgentsRequest { page_size: 1, ..ListAgentsRequest::default() };
+    let answer = registry.ask(request, |c, r| async move { AgentServiceClient::new(c).list_agents(r).await }).await?;
+    Ok(format!("the registry is at revision {}", answer.revision))
+}
+
+async fn checkpoint(desk: &Desk) -> Result<String, Failure> {
+    let audit = desk.line(Service::Audit)?;
+    let answer = audit
+        .ask(GetCheckpointRequest {}, |c, r| async move { ProofServiceClient::new(c).get_checkpoint(r).await })
+        .await?;
+    let Some(dir) = std::env::var_os("LEGATE_DIR") else {
+        return Ok(format!("size {}; set LEGATE_DIR to have its signature checked by log.pub there", answer.tree_size));
+    };
+    let key = super::audit::read_key(&Path::new(&dir).join("log.pub"))?;
+    let signed = legate_merkle::Checkpoint::open(answer.checkpoint.as_bytes(), &key, key.name())
+        .map_err(|e| super::audit::unverified(e.to_string()))?;
+    Ok(format!("size {}, signed by {}", signed.size, key.name()))
+}

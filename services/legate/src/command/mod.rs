@@ -1,0 +1,161 @@
+//! One file for each noun: what it asks, and how it tells the answer.
+
+mod agent;
+mod apply;
+mod audit;
+mod check;
+mod credential;
+mod declared;
+mod doctor;
+mod generate;
+mod query;
+mod token;
+mod verify;
+
+use legate_mtls::Identity;
+use legate_wire::registry::AgentRef;
+use legate_wire::registry::agent_service_client::AgentServiceClient;
+use legate_wire::registry::{GetAgentRequest, Kind};
+
+use crate::cli::{Cli, Command};
+use crate::error::USAGE;
+use crate::output::{Format, Out};
+use crate::place::{Line, Place, Service};
+use crate::{Exit, Failure};
+
+pub(crate) use verify::verify_directory;
+
+/// What every command has at hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    pub(crate) place: Place,
+    pub(crate) format: Format,
+    pub(crate) show: bool,
+}
+
+impl Desk {
+    pub(crate) fn out(&self) -> Out<std::io::BufWriter<std::io::StdoutLock<'static>>> {
+        Out::stdout(self.format)
+    }
+
+    /// A line to a service, as the operator.
+    pub(crate) fn line(&self, service: Service) -> Result<Line, Failure> {
+        self.line_as(service, self.place.operator()?)
+    }
+
+    /// A line to a service, as somebody else.
+    pub(crate) fn line_as(&self, service: Service, us: Identity) -> Result<Line, Failure> {
+        self.place.line(service, us, self.show)
+    }
+
+    /// The id of an agent that is named by NAMESPACE/NAME or by its id.
+    pub(crate) async fn agent_id(&self, text: &str) -> Result<String, Failure> {
+        let wanted = agent_ref(text)?;
+        if !wanted.id.is_empty() {
+            return Ok(wanted.id);
+        }
+        let registry = self.line(Service::Registry)?;
+        let request = GetAgentRequest { agent: Some(wanted) };
+        let answer = registry
+            .ask(request, |client, r| async move { AgentServiceClient::new(client).get_agent(r).await })
+            .await?;
+        Ok(answer.agent.and_then(|a| a.metadata).map(|m| m.id).unwrap_or_default())
+    }
+}
+
+/// Reads NAMESPACE/NAME, or an id.
+pub(crate) fn agent_ref(text: &str) -> Result<AgentRef, Failure> {
+    if text.starts_with("agt_") {
+        return match legate_ids::AgentId::parse(text) {
+            Ok(id) => Ok(AgentRef { id: id.to_string(), ..AgentRef::default() }),
+            Err(e) => Err(Failure::local(&USAGE, format!("{text:?}: {e}"))),
+        };
+    }
+    let (namespace, name) = named(text)?;
+    Ok(AgentRef { namespace, name, ..AgentRef::default() })
+}
+
+/// Reads NAMESPACE/NAME.
+pub(crate) fn named(text: &str) -> Result<(String, String), Failure> {
+    let bad = |why: &dyn std::fmt::Display| Failure::local(&USAGE, format!("{text:?} is not NAMESPACE/NAME: {why}"));
+    let (namespace, name) = text.split_once('/').ok_or_else(|| bad(&"there is no slash"))?;
+    for part in [namespace, name] {
+        legate_ids::Name::parse(part).map_err(|e| bad(&e))?;
+    }
+    Ok((namespace.to_owned(), name.to_owned()))
+}
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
+    let format = Format::or_default(cli.output);
+    let desk = |place: Place| -> Result<Desk, Failure> {
+        Ok(Desk { place: place.with_context()?, format, show: cli.show_request })
+    };
+    match cli.command {
+        Command::Demo(args) => wait(async move {
+            let held = Box::pin(crate::demo::run(args.keep, args.dir.as_deref())).await?;
+            Ok(if held { Exit::Done } else { Exit::Usage })
+        }),
+        Command::Dev(args) => wait(async move {
+            Box::pin(crate::dev::dev(&args.dir, args.port_base, &args.operator)).await?;
+            Ok(Exit::Done)
+        }),
+        Command::Serve(args) => {
+            crate::dev::serve(&args.service, &args.config)?;
+            Ok(Exit::Done)
+        }
+        Command::Plan(args) => {
+            let desk = desk(args.place)?;
+            wait(apply::plan(desk, args.files, args.detailed_exitcode))
+        }
+        Command::Apply(args) => {
+            let desk = desk(args.place)?;
+            wait(apply::apply(desk, args.files, args.reason, args.base_revision))
+        }
+        Command::Agent(noun) => wait(agent::run(desk(noun.place)?, noun.verb)),
+        Command::Class(noun) => wait(declared::run(desk(noun.place)?, Kind::AgentClass, noun.verb)),
+        Command::Role(noun) => wait(declared::run(desk(noun.place)?, Kind::Role, noun.verb)),
+        Command::Binding(noun) => wait(declared::run(desk(noun.place)?, Kind::RoleBinding, noun.verb)),
+        Command::Policy(noun) => wait(declared::run(desk(noun.place)?, Kind::Policy, noun.verb)),
+        Command::Namespace(noun) => wait(declared::run(desk(noun.place)?, Kind::Namespace, noun.verb)),
+        Command::EnforcementPoint(noun) => wait(declared::run(desk(noun.place)?, Kind::EnforcementPoint, noun.verb)),
+        Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),
+        Command::Token(noun) => wait(token::run(desk(noun.place)?, noun.verb)),
+        Command::Check(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(check::run(desk, args))
+        }
+        Command::Audit(noun) => wait(audit::run(desk(noun.place)?, noun.verb)),
+        Command::Verify(args) => wait(verify::run(format, args)),
+        Command::Doctor(args) => wait(doctor::run(desk(args.place)?)),
+        Command::Schema => generate::schema(),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { out } => generate::man(out.as_deref()),
+    }
+}
+
+/// Runs to the end on a runtime of its own.
+fn wait(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from)?;
+    let done = runtime.block_on(Box::pin(work));
+    // A blocking read of standard input may still sit there; nobody waits for it.
+    runtime.shutdown_background();
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn agents_are_named_in_two_ways() {
+        let by_name = agent_ref("payments/invoice-bot").unwrap();
+        assert_eq!((by_name.namespace.as_str(), by_name.name.as_str()), ("payments", "invoice-bot"));
+        let id = legate_ids::AgentId::from_parts(1, [7; 10]).to_string();
+        assert_eq!(agent_ref(&id).unwrap().id, id);
+        for bad in ["invoice-bot", "agt_1", "a/b/c", "/a", "a/", "A/b", "a/b\u{202e}"] {
+            assert_eq!(agent_ref(bad).unwrap_err().reason, "USAGE", "{bad}");
+        }
+    }
+}

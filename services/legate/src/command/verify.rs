@@ -1,0 +1,256 @@
+//! `legate verify`: a whole log, offline, by nothing but its public key.
+
+mod https;
+mod story;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use base64ct::{Base64, Encoding};
+use legate_merkle::{Checkpoint, MAX_NOTE, TileId, TileKind, VerifierKey, Walk, WalkError, walk};
+use legate_wire::audit::AuditEvent;
+use prost::Message;
+use serde_json::json;
+
+use super::audit::{read_key, unverified};
+use crate::cli::Verify;
+use crate::error::{CONTEXT_MISSING, USAGE};
+use crate::output::{Format, Out, escape::visible_json};
+use crate::{Exit, Failure};
+
+use https::Web;
+use story::Story;
+
+/// No tile and no bundle of 256 entries is longer.
+const MOST_BYTES: u64 = 256 * (65_535 + 2);
+
+/// A log that holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Verified {
+    /// Its name.
+    pub(crate) log: String,
+    /// How many entries.
+    pub(crate) size: u64,
+    /// The root over them, as the checkpoint writes it.
+    pub(crate) root: String,
+    /// The size of the kept checkpoint that it continues.
+    pub(crate) continues: Option<u64>,
+    /// What its events tell.
+    pub(crate) story: Story,
+}
+
+/// A log that does not hold: what is wrong, and at which entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// What is wrong, for people.
+    pub(crate) what: String,
+    /// The entry, where one can be named.
+    pub(crate) entry: Option<u64>,
+    /// The event that stands there, where it can still be read.
+    pub(crate) event_id: Option<String>,
+}
+
+impl Found {
+    fn plain(what: impl Into<String>) -> Self {
+        Self { what: what.into(), entry: None, event_id: None }
+    }
+}
+
+/// Where a log is read from.
+trait Source {
+    fn checkpoint(&mut self) -> io::Result<Vec<u8>>;
+    fn tile(&mut self, tile: TileId) -> io::Result<Vec<u8>>;
+}
+
+struct Directory<'a>(&'a Path);
+
+fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it is over {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+impl Source for Directory<'_> {
+    fn checkpoint(&mut self) -> io::Result<Vec<u8>> {
+        bounded(&self.0.join("checkpoint"), MAX_NOTE as u64)
+    }
+
+    fn tile(&mut self, tile: TileId) -> io::Result<Vec<u8>> {
+        bounded(&self.0.join(tile.to_string()), MOST_BYTES)
+    }
+}
+
+/// Reads a tile. C2SP tlog-tiles, "Partial Tiles": one that is gone is the beginning of the full one.
+fn read(source: &mut dyn Source, tile: TileId) -> io::Result<Vec<u8>> {
+    match source.tile(tile) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !tile.is_full() => {
+            let mut full = source.tile(TileId { width: 256, ..tile }).map_err(|_| e)?;
+            full.truncate(end_of(&full, tile));
+            Ok(full)
+        }
+        other => other,
+    }
+}
+
+/// Where the first `width` hashes or entries end.
+fn end_of(full: &[u8], tile: TileId) -> usize {
+    let width = usize::from(tile.width);
+    if let TileKind::Hashes(_) = tile.kind {
+        return width * 32;
+    }
+    let mut at = 0;
+    for _ in 0..width {
+        let Some(len) = full.get(at..).and_then(|rest| rest.first_chunk::<2>()) else { break };
+        at += 2 + usize::from(u16::from_be_bytes(*len));
+    }
+    at
+}
+
+/// Verifies the log in a directory.
+pub(crate) fn verify_directory(dir: &Path, key: &VerifierKey, kept: Option<&[u8]>) -> Result<Verified, Found> {
+    verify(&mut Directory(dir), key, kept)
+}
+
+fn verify(source: &mut dyn Source, key: &VerifierKey, kept: Option<&[u8]>) -> Result<Verified, Found> {
+    let note = source.checkpoint().map_err(|e| Found::plain(format!("there is no checkpoint to read: {e}")))?;
+    let refused = |what: &str, e: legate_merkle::CheckpointError| Found::plain(format!("{what} is refused: {e}"));
+    let signed = Checkpoint::open(&note, key, key.name()).map_err(|e| refused("the log's checkpoint", e))?;
+    let saved = kept.map(|note| Checkpoint::open(note, key, key.name())).transpose();
+    let saved = saved.map_err(|e| refused("the checkpoint that you kept", e))?;
+    let mut story = Story::default();
+    let task = Walk { checkpoint: &signed, saved: saved.as_ref() };
+    let report = walk(task, |tile| {
+        let bytes = read(source, tile)?;
+        if tile.kind == TileKind::Entries {
+            story.bundle(tile.index * 256, &bytes);
+        }
+        Ok::<_, io::Error>(bytes)
+    });
+    let report = report.map_err(found)?;
+    story.check()?;
+    Ok(Verified {
+        log: key.name().to_owned(),
+        size: report.entries,
+        root: Base64::encode_string(&report.root),
+        continues: report.continues,
+        story,
+    })
+}
+
+/// What a walk found, with the entry and the event that stands there.
+fn found(error: WalkError<io::Error>) -> Found {
+    let what = error.to_string();
+    match error {
+        WalkError::Entry { index, found, belongs_at } => {
+            let event = AuditEvent::decode(found.as_slice()).ok().filter(|e| !e.event_id.is_empty());
+            let tells = match (&event, belongs_at) {
+                (_, Some(at)) => format!("; what stands there was logged as entry {at}"),
+                (Some(e), None) => format!("; it now reads as {} {}", e.event_id, e.r#type),
+                (None, None) => "; it cannot be read as an event any more".to_owned(),
+            };
+            Found { what: what + &tells, entry: Some(index), event_id: event.map(|e| e.event_id) }
+        }
+        WalkError::Missing { first_entry, .. } => Found { what, entry: Some(first_entry), event_id: None },
+        WalkError::Bundle { index, .. } => Found { what, entry: Some(index), event_id: None },
+        WalkError::Node { first_entry, .. } => Found { what, entry: Some(first_entry), event_id: None },
+        _ => Found::plain(what),
+    }
+}
+
+pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
+    let key = read_key(&args.key)?;
+    let kept = match &args.checkpoint {
+        Some(path) => Some(bounded(path, MAX_NOTE as u64).map_err(|e| Failure::file(path, e))?),
+        None => None,
+    };
+    let result = if args.log.starts_with("https://") {
+        let domain = args.trust_domain.unwrap_or_else(|| key.name().split('/').next().unwrap_or_default().to_owned());
+        let ca = args.ca.ok_or_else(|| {
+            Failure::local(&CONTEXT_MISSING, "nobody said whom to believe: --ca (LEGATE_CA) is missing")
+        })?;
+        let mut web = Web::new(&args.log, &domain, &ca)?;
+        let work = move || {
+            let result = verify(&mut web, &key, kept.as_deref());
+            (result, web.failure())
+        };
+        let (result, failure) =
+            tokio::task::spawn_blocking(work).await.map_err(|e| unverified(format!("the verifier ended: {e}")))?;
+        // That a server is not reached says nothing about the log.
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        result
+    } else if args.log.contains("://") {
+        let what = format!("{:?}: a log is a directory or an https:// address", args.log);
+        return Err(Failure::local(&USAGE, what));
+    } else {
+        let dir = Path::new(&args.log);
+        if !dir.is_dir() {
+            return Err(Failure::file(dir, "there is no such directory"));
+        }
+        verify_directory(dir, &key, kept.as_deref())
+    };
+    tell(format, &result)?;
+    match result {
+        Ok(_) => Ok(Exit::Done),
+        Err(found) => Err(unverified(found.what)),
+    }
+}
+
+fn tell(format: Format, result: &Result<Verified, Found>) -> Result<(), Failure> {
+    let mut out = Out::stdout(format);
+    if out.is_table() {
+        // What is wrong goes to standard error.
+        if let Ok(verified) = result {
+            out.details(&details(verified))?;
+        }
+        return out.flush();
+    }
+    let value = match result {
+        Ok(v) => json!({
+            "verified": true,
+            "log": v.log,
+            "size": v.size,
+            "root": v.root,
+            "continues": v.continues,
+            "firstTime": v.story.first.map(|t| t.to_string()),
+            "lastTime": v.story.last.map(|t| t.to_string()),
+            "emitters": v.story.emitters(),
+        }),
+        Err(f) => json!({ "verified": false, "what": f.what, "entry": f.entry, "eventId": f.event_id }),
+    };
+    let text = match (format, result) {
+        (Format::Json, _) => format!("{value:#}"),
+        (Format::Name, Ok(v)) => v.root.clone(),
+        (Format::Name, Err(_)) => return Ok(()),
+        // JSON on one line is YAML as well.
+        _ => value.to_string(),
+    };
+    out.line(&visible_json(&text))?;
+    out.flush()
+}
+
+fn details(v: &Verified) -> Vec<(&'static str, String)> {
+    let time = match (v.story.first, v.story.last) {
+        (Some(first), Some(last)) => format!("{first} to {last}"),
+        _ => String::new(),
+    };
+    vec![
+        ("log", v.log.clone()),
+        ("verified", format!("all {} entries, each against its tile, the tiles against the signed root", v.size)),
+        ("root", v.root.clone()),
+        ("times", time),
+        ("emitters", v.story.lines().join("\n")),
+        (
+            "continues",
+            v.continues.map(|size| format!("the checkpoint of size {size} that you kept")).unwrap_or_default(),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

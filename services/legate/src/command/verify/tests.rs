@@ -1,0 +1,143 @@
+//! Logs that hold and logs that do not, made here entry by entry.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use legate_merkle::{Hash, SeedSigner, Signer as _, encode_bundle, encode_tile, leaf_hash, new_tiles, node_hash};
+use legate_wire::audit::Emitter;
+
+use super::*;
+
+const ORIGIN: &str = "dev.legate/audit-log";
+
+fn signer() -> SeedSigner {
+    SeedSigner::new(ORIGIN, &[7; 32]).unwrap()
+}
+
+fn event(n: u64, seq: u64) -> Vec<u8> {
+    let event = AuditEvent {
+        event_id: format!("evt_{n:04}"),
+        emitter: Some(Emitter { spiffe_id: "spiffe://dev.legate/legate/registry".into(), epoch: "e".into(), seq }),
+        time: Some(prost_types::Timestamp { seconds: 1_800_000_000 + n.cast_signed(), nanos: 0 }),
+        r#type: "agent.suspended".into(),
+        ..AuditEvent::default()
+    };
+    event.encode_to_vec()
+}
+
+fn fold(row: &[Hash]) -> Hash {
+    match row {
+        [one] => *one,
+        more => {
+            let (left, right) = more.split_at(1 << (usize::BITS - 1 - (more.len() - 1).leading_zeros()));
+            node_hash(&fold(left), &fold(right))
+        }
+    }
+}
+
+/// Writes a log as the collector does; gives its checkpoint.
+fn write(dir: &Path, entries: &[Vec<u8>]) -> Vec<u8> {
+    let hashes: Vec<Hash> = entries.iter().map(|e| leaf_hash(e)).collect();
+    for tile in new_tiles(0, entries.len() as u64) {
+        let first = usize::try_from(tile.index).unwrap() * 256;
+        let width = usize::from(tile.width);
+        let bytes = match tile.kind {
+            TileKind::Entries => encode_bundle(&entries[first..first + width]).unwrap(),
+            TileKind::Hashes(0) => encode_tile(&hashes[first..first + width]),
+            TileKind::Hashes(_) => {
+                encode_tile(&hashes.as_chunks::<256>().0.iter().map(|row| fold(row)).collect::<Vec<_>>())
+            }
+        };
+        let path = dir.join(tile.to_string());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let checkpoint = Checkpoint::new(ORIGIN, entries.len() as u64, fold(&hashes)).sign(&signer()).unwrap();
+    std::fs::write(dir.join("checkpoint"), checkpoint.to_string()).unwrap();
+    checkpoint.to_string().into_bytes()
+}
+
+fn log(size: u64) -> Vec<Vec<u8>> {
+    (0..size).map(|n| event(n, n + 1)).collect()
+}
+
+fn check(dir: &Path, kept: Option<&[u8]>) -> Result<Verified, Found> {
+    verify_directory(dir, signer().verifier(), kept)
+}
+
+#[test]
+fn a_whole_log_holds_and_tells_its_story() {
+    let dir = tempfile::tempdir().unwrap();
+    let early = write(dir.path(), &log(5));
+    write(dir.path(), &log(600));
+    let verified = check(dir.path(), Some(&early)).unwrap();
+    assert_eq!((verified.size, verified.continues), (600, Some(5)));
+    assert_eq!(verified.story.first.unwrap().to_string(), "2027-01-15T08:00:00Z");
+    assert_eq!(
+        verified.story.lines(),
+        ["spiffe://dev.legate/legate/registry: 600 events in 1 epoch, no number missing"]
+    );
+    // A partial bundle that was dropped is the beginning of the full one.
+    write(dir.path(), &log(256));
+    std::fs::remove_dir_all(dir.path().join("tile/entries/000.p")).unwrap();
+    std::fs::write(dir.path().join("checkpoint"), &early).unwrap();
+    assert_eq!(check(dir.path(), None).unwrap().size, 5);
+}
+
+#[test]
+fn an_edited_byte_names_its_entry_and_event() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &log(300));
+    let bundle = dir.path().join("tile/entries/001.p/44");
+    let mut bytes = std::fs::read(&bundle).unwrap();
+    let at = bytes.windows(8).position(|w| w == b"evt_0260").unwrap();
+    bytes[at + 7] = b'9';
+    std::fs::write(&bundle, bytes).unwrap();
+    let found = check(dir.path(), None).unwrap_err();
+    assert_eq!((found.entry, found.event_id.as_deref()), (Some(260), Some("evt_0269")), "{found:?}");
+}
+
+#[test]
+fn swapped_missing_and_cut_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut entries = log(40);
+    let full = write(dir.path(), &entries);
+    entries.swap(3, 9);
+    std::fs::write(dir.path().join("tile/entries/000.p/40"), encode_bundle(&entries).unwrap()).unwrap();
+    let found = check(dir.path(), None).unwrap_err();
+    assert!(found.entry == Some(3) && found.what.contains("logged as entry 9"), "{found:?}");
+    std::fs::remove_file(dir.path().join("tile/entries/000.p/40")).unwrap();
+    assert_eq!(check(dir.path(), None).unwrap_err().entry, Some(0));
+    write(dir.path(), &log(30));
+    let cut = check(dir.path(), Some(&full)).unwrap_err();
+    assert!(cut.what.contains("has 30 entries and had 40"), "{cut:?}");
+    assert!(check(dir.path(), None).is_ok(), "without the kept checkpoint nobody can tell");
+    let mut other = log(50);
+    other[2] = event(2, 9);
+    write(dir.path(), &other);
+    assert!(check(dir.path(), Some(&full)).unwrap_err().what.contains("rewritten or forked"));
+}
+
+#[test]
+fn a_number_that_is_missing_is_found_though_every_hash_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut entries = log(20);
+    entries.remove(7);
+    write(dir.path(), &entries);
+    let found = check(dir.path(), None).unwrap_err();
+    assert!(found.entry == Some(7) && found.what.contains("number 8 was due"), "{found:?}");
+    write(dir.path(), &[b"\xff\xff no event".to_vec()]);
+    assert!(check(dir.path(), None).unwrap_err().what.contains("no event"));
+}
+
+#[test]
+fn another_key_and_a_changed_checkpoint_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &log(3));
+    let stranger = SeedSigner::new(ORIGIN, &[8; 32]).unwrap();
+    assert!(verify_directory(dir.path(), stranger.verifier(), None).is_err());
+    let path = dir.path().join("checkpoint");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\n3\n", "\n2\n");
+    std::fs::write(&path, text).unwrap();
+    assert!(check(dir.path(), None).unwrap_err().what.contains("refused"));
+    std::fs::remove_file(path).unwrap();
+    assert!(check(dir.path(), None).unwrap_err().what.contains("no checkpoint"));
+}

@@ -1,0 +1,185 @@
+//! Declared objects for people.
+
+use std::time::Duration;
+
+use legate_clock::Timestamp;
+use legate_wire::registry::{Agent, Declaration, Metadata, declaration::Object};
+
+use super::Row;
+use crate::manifest;
+use crate::proto;
+
+/// A moment for people: UTC, to the second.
+pub(crate) fn moment(of: Option<&prost_types::Timestamp>) -> String {
+    let Some(time) = of.and_then(|t| Timestamp::try_from(*t).ok()) else {
+        return String::new();
+    };
+    Timestamp::from_secs(time.secs()).to_string()
+}
+
+fn label(metadata: &Metadata) -> String {
+    if metadata.namespace.is_empty() {
+        metadata.name.clone()
+    } else {
+        format!("{}/{}", metadata.namespace, metadata.name)
+    }
+}
+
+/// An agent in a list.
+pub(crate) fn agent_row(agent: &Agent) -> Row {
+    let metadata = agent.metadata.clone().unwrap_or_default();
+    let spec = agent.spec.clone().unwrap_or_default();
+    let status = agent.status.clone().unwrap_or_default();
+    let declaration = Declaration { object: Some(Object::Agent(agent.clone())) };
+    Row {
+        cells: vec![
+            ("AGENT", false, label(&metadata)),
+            ("STATE", false, proto::word(status.state().as_str_name(), "AGENT_STATE_").into()),
+            ("CLASS", false, class(&spec.agent_class, status.agent_class_version)),
+            ("ENVIRONMENT", false, proto::word(spec.environment().as_str_name(), "ENVIRONMENT_").into()),
+            ("OWNERS", false, spec.owners.join(", ")),
+            ("SPONSORS", false, spec.sponsors.join(", ")),
+            ("ID", true, metadata.id.clone()),
+            ("SINCE", true, moment(status.state_time.as_ref())),
+            ("REASON", true, status.state_reason),
+            ("PURPOSE", true, spec.purpose),
+        ],
+        name: label(&metadata),
+        message: proto::dynamic(agent),
+        node: manifest::node(&declaration),
+    }
+}
+
+fn class(name: &str, version: u32) -> String {
+    if version == 0 { name.to_owned() } else { format!("{name}@{version}") }
+}
+
+/// An agent by itself.
+pub(crate) fn agent_details(agent: &Agent) -> Vec<(&'static str, String)> {
+    let metadata = agent.metadata.clone().unwrap_or_default();
+    let spec = agent.spec.clone().unwrap_or_default();
+    let status = agent.status.clone().unwrap_or_default();
+    let state = proto::word(status.state().as_str_name(), "AGENT_STATE_");
+    let since = moment(status.state_time.as_ref());
+    let why = if status.state_reason.is_empty() { String::new() } else { format!(": {}", status.state_reason) };
+    vec![
+        ("agent", label(&metadata)),
+        ("state", format!("{state} since {since} by {}{why}", status.state_actor)),
+        ("id", metadata.id.clone()),
+        ("spiffe id", status.spiffe_id.clone()),
+        ("class", class(&spec.agent_class, status.agent_class_version)),
+        ("purpose", spec.purpose.clone()),
+        ("environment", proto::word(spec.environment().as_str_name(), "ENVIRONMENT_").into()),
+        ("owners", spec.owners.join(", ")),
+        ("sponsors", spec.sponsors.join(", ")),
+        ("manager", spec.manager.clone()),
+        ("risk", known(proto::word(spec.risk_tier().as_str_name(), "RISK_TIER_"))),
+        ("data", spec.data_classifications.join(", ")),
+        ("regions", spec.regions.join(", ")),
+        ("protocols", spec.protocols.join(", ")),
+        ("framework", spec.framework.clone()),
+        ("model", spec.model.clone()),
+        ("version", spec.version.clone()),
+        ("labels", metadata.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")),
+        ("expires", moment(spec.expire_time.as_ref())),
+        ("lifecycle", format!("version {}", status.lifecycle_version)),
+        ("cut off", moment(status.authorization_cutoff.as_ref())),
+        ("last used", moment(status.last_used_time.as_ref())),
+        ("written", written(&metadata)),
+    ]
+}
+
+fn known(word: &str) -> String {
+    if word == "UNSPECIFIED" { String::new() } else { word.to_owned() }
+}
+
+fn written(metadata: &Metadata) -> String {
+    let when = moment(metadata.update_time.as_ref());
+    let why = if metadata.reason.is_empty() { String::new() } else { format!(": {}", metadata.reason) };
+    format!("at revision {} ({when}) by {}{why}", metadata.revision, metadata.updated_by)
+}
+
+/// The metadata of any object, and a line that says what it is.
+fn parts(declaration: &Declaration) -> (Metadata, String) {
+    let (metadata, about) = match &declaration.object {
+        Some(Object::Namespace(o)) => {
+            (&o.metadata, o.spec.as_ref().map_or_else(String::new, |s| either(&s.description, &s.display_name)))
+        }
+        Some(Object::AgentClass(o)) => {
+            (&o.metadata, o.spec.as_ref().map(|s| s.description.clone()).unwrap_or_default())
+        }
+        Some(Object::Agent(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.purpose.clone()).unwrap_or_default()),
+        Some(Object::Role(o)) => (&o.metadata, o.spec.as_ref().map_or_else(String::new, role_about)),
+        Some(Object::RoleBinding(o)) => (&o.metadata, o.spec.as_ref().map_or_else(String::new, binding_about)),
+        Some(Object::Policy(o)) => (
+            &o.metadata,
+            o.spec
+                .as_ref()
+                .map(|s| format!("{} {}", proto::word(s.mode().as_str_name(), "POLICY_MODE_"), s.description))
+                .unwrap_or_default(),
+        ),
+        Some(Object::EnforcementPoint(o)) => (
+            &o.metadata,
+            o.spec.as_ref().map(|s| format!("asks about {}", s.resource_types.join(", "))).unwrap_or_default(),
+        ),
+        Some(Object::SigningKey(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.issuer.clone()).unwrap_or_default()),
+        Some(Object::Revocation(o)) => {
+            (&o.metadata, o.spec.as_ref().map(|s| s.credential_id.clone()).unwrap_or_default())
+        }
+        None => (&None, String::new()),
+    };
+    (metadata.clone().unwrap_or_default(), about)
+}
+
+fn either(one: &str, other: &str) -> String {
+    if one.is_empty() { other.to_owned() } else { one.to_owned() }
+}
+
+fn role_about(spec: &legate_wire::registry::RoleSpec) -> String {
+    let actions: Vec<&str> = spec.permissions.iter().map(|p| p.action.as_str()).collect();
+    actions.join(", ")
+}
+
+fn binding_about(spec: &legate_wire::registry::RoleBindingSpec) -> String {
+    format!("{} to {}", spec.role, spec.agents.join(", "))
+}
+
+/// Any declared object in a list.
+pub(crate) fn declared_row(declaration: &Declaration) -> Row {
+    let (metadata, about) = parts(declaration);
+    Row {
+        cells: vec![
+            ("NAME", false, label(&metadata)),
+            ("VERSION", false, metadata.version.to_string()),
+            ("ABOUT", false, about),
+            ("WRITTEN", false, moment(metadata.update_time.as_ref())),
+            ("BY", true, metadata.updated_by.clone()),
+            ("REASON", true, metadata.reason.clone()),
+            ("ID", true, metadata.id.clone()),
+        ],
+        name: label(&metadata),
+        message: proto::dynamic(declaration),
+        node: manifest::node(declaration),
+    }
+}
+
+/// Any declared object by itself: its manifest, and who wrote it.
+pub(crate) fn object_details(declaration: &Declaration) -> Vec<(&'static str, String)> {
+    let (metadata, _) = parts(declaration);
+    vec![
+        ("id", metadata.id.clone()),
+        ("version", metadata.version.to_string()),
+        ("written", written(&metadata)),
+        ("manifest", manifest::write(declaration)),
+    ]
+}
+
+/// A duration in the unit that suits it.
+pub(crate) fn span(of: Duration) -> String {
+    match of.as_secs() {
+        0..=119 => format!("{} s", of.as_secs()),
+        120..=7_199 => format!("{} min", of.as_secs() / 60),
+        7_200..=172_799 => format!("{} h", of.as_secs() / 3_600),
+        _ => format!("{} days", of.as_secs() / 86_400),
+    }
+}
