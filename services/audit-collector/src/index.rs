@@ -98,10 +98,9 @@ impl Index {
         loop {
             let before = *self.0.through.borrow();
             let Err(error) = self.follow_once(&log).await else { return };
-            let db = self.0.db.lock().take();
-            if let Some(db) = db {
+            if matches!(error, NotIndexed::Index(TxError::Broken(_))) {
                 // A database that hangs is not waited for.
-                drop(tokio::time::timeout(WAITS.1, db.close()).await);
+                drop(tokio::time::timeout(WAITS.1, self.close()).await);
             }
             tracing::warn!(%error, "the index makes no step; it is tried again");
             *self.0.trouble.lock() = Some(error.to_string());
@@ -114,12 +113,15 @@ impl Index {
     }
 
     async fn follow_once(&self, log: &Log) -> Result<(), NotIndexed> {
-        let db = self.open().await?;
+        let db = match self.db() {
+            Some(db) => db,
+            None => self.open().await?,
+        };
         let mut published = log.published();
         let mut at = self.take_stock(&db, log, &mut published).await?;
-        self.0.through.send_replace(at);
         *self.0.db.lock() = Some(db.clone());
         *self.0.trouble.lock() = None;
+        self.0.through.send_replace(at);
         loop {
             let end = published.borrow_and_update().size;
             while at < end {
@@ -229,3 +231,6 @@ fn row(leaf: u64, bytes: &[u8]) -> Option<Model> {
 
 /// What a reader of the index can fail with.
 pub(crate) type NotRead = TxError<Infallible>;
+
+#[cfg(test)]
+mod tests;

@@ -147,6 +147,7 @@ fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),
         metrics: Arc::clone(&ctx.metrics),
+        refusals: Arc::clone(&ctx.refusals),
     }
 }
 

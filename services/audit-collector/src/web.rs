@@ -160,6 +160,6 @@ mod tests {
         assert!(within("tile/0/000.p/7", 7) && !within("tile/0/000.p/7", 6));
         assert!(within("tile/entries/001.p/4", 260) && !within("tile/entries/001.p/5", 260));
         assert!(within("tile/1/000.p/1", 256) && !within("tile/1/000.p/1", 255));
-        assert!(!within("tile/7/x999/x999/x999/x999/x999/x999/999", u64::MAX));
+        assert!(!within("tile/7/x999/x999/x999/x999/x999/999", u64::MAX));
     }
 }

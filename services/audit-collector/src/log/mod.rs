@@ -13,7 +13,7 @@ mod publisher;
 mod recover;
 mod shelf;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tiler;
 mod waiting;
 

@@ -237,6 +237,15 @@ impl Log {
     }
 }
 
+#[cfg(test)]
+impl Log {
+    /// Appends behind the engine's back.
+    pub(super) async fn meddle(&self) {
+        let appended = self.0.shelf.journal.append(vec![vec![1]], legate_journal::Durability::Synced).await;
+        assert!(appended.is_ok());
+    }
+}
+
 /// How a run begins, as an event: recovery is on record too.
 fn opening(found: &Found) -> Own {
     let kind = if found.is_clean && found.tiles_mended == 0 { "log.opened" } else { "log.recovered" };

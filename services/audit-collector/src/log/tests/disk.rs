@@ -1,4 +1,4 @@
-//! A full disk, where `LEGATE_TEST_SMALL_DISK` names an empty directory on a file system of its own of about 32 MiB.
+//! A full disk, where `LEGATE_TEST_SMALL_DISK` names an empty directory on a file system of its own of about 64 MiB.
 
 use std::path::Path;
 use std::time::Duration;

@@ -4,4 +4,4 @@
 mod disk;
 mod order;
 mod recovery;
-mod scene;
+pub(crate) mod scene;

@@ -198,9 +198,10 @@ async fn tiles_that_are_gone_or_wrong_are_made_again_from_the_segments() {
     std::fs::remove_file(dir.path().join("tile/0/002")).unwrap();
     let (log, tasks, found) = Log::open(setup(dir.path())).await.unwrap();
     assert_eq!(found.tiles_mended, 1);
-    until_published(&log).await;
+    append(&log, &producer("registry", "e1"), 801, 1).await.unwrap();
     assert_eq!(own(&log).pop().unwrap().details["tiles_mended"], "1");
     tasks.close().await;
+    drop(log);
     audit(dir.path(), Some(&saved)).unwrap();
 
     std::fs::remove_dir_all(dir.path().join("tile")).unwrap();

@@ -103,15 +103,19 @@ pub(crate) fn copy(from: &Path) -> tempfile::TempDir {
     to
 }
 
+/// Checkpoint and mark first and the segments last, so that a log that goes on meanwhile is copied as a moment of it.
 fn copy_into(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    let Ok(entries) = std::fs::read_dir(from) else { return };
+    let mut entries: Vec<_> = entries.map(Result::unwrap).collect();
+    entries.sort_by_key(|e| (e.file_type().unwrap().is_dir(), e.file_name() == "segments"));
+    for entry in entries {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             std::fs::create_dir_all(&target).unwrap();
             copy_into(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
+        } else if let Err(e) = std::fs::copy(entry.path(), &target) {
+            // Partial tiles and half-written files go while the log goes on.
+            assert_eq!(e.kind(), std::io::ErrorKind::NotFound);
         }
     }
 }
