@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use legate_clock::{Clock, SystemClock};
-use legate_rpc::Metrics;
+use legate_rpc::{Metrics, Refusals};
 use serde::de::DeserializeOwned;
 
 pub use config::load;
@@ -27,13 +27,15 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Where the service counts.
     pub metrics: Arc<Metrics>,
+    /// Where callers who are turned away are noted, for the service to record.
+    pub refusals: Arc<Refusals>,
 }
 
 impl Context {
     /// The machine's clock and empty metrics.
     #[must_use]
     pub fn new() -> Self {
-        Self { clock: SystemClock::shared(), metrics: Arc::new(Metrics::new()) }
+        Self { clock: SystemClock::shared(), metrics: Arc::new(Metrics::new()), refusals: Arc::default() }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod error;
 mod record;
+mod refusals;
 mod schema;
 mod ship;
 mod sink;
@@ -14,6 +15,7 @@ mod source;
 
 pub use error::{AUDIT_UNAVAILABLE, REASONS, RecordError};
 pub use record::{Outbox, Standard};
+pub use refusals::{EVERY, access_refused, record_refusals_forever};
 pub use schema::migration;
 pub use ship::{Metrics, Pace, Shipper, ship};
 pub use sink::{Collector, Sink, SinkError};

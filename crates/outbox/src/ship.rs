@@ -58,11 +58,7 @@ impl Metrics {
             Unit::Seconds,
             self.oldest.clone(),
         );
-        registry.register(
-            "outbox_shipped",
-            "Audit events that audit-collector acknowledged",
-            self.shipped.clone(),
-        );
+        registry.register("outbox_shipped", "Audit events that audit-collector acknowledged", self.shipped.clone());
         registry.register("outbox_failures", "Batches that audit-collector did not take", self.failures.clone());
     }
 

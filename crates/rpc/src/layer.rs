@@ -17,8 +17,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::access::Table;
 use crate::{
-    ACCESS_DENIED, DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT, DUPLICATE_HEADER, Fault, Metrics, Permit, Rule, Standing,
-    TraceContext, UNAUTHENTICATED, trace,
+    ACCESS_DENIED, DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT, DUPLICATE_HEADER, Fault, Metrics, Permit, Refusals, Rule,
+    Standing, TraceContext, UNAUTHENTICATED, trace,
 };
 
 /// Kept back from the caller's deadline, so that the answer arrives within it.
@@ -36,6 +36,7 @@ pub(crate) struct Chassis {
     pub(crate) standing: Arc<dyn Standing>,
     pub(crate) default_deadline: Duration,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// Wraps a service's routes.
@@ -146,13 +147,10 @@ impl Chassis {
         };
         let span = tracing::Span::current();
         span.record("legate.peer", peer.id_text());
-        if !rule.admits(&peer) {
-            return Err(match &peer.spiffe_id {
-                None => Fault::refused(&UNAUTHENTICATED, "the caller showed no client certificate"),
-                Some(id) => Fault::refused(&ACCESS_DENIED, format!("{id} may not call {}", rule.method)),
-            });
+        if let Err(fault) = self.admit(rule, &peer).await {
+            self.refusals.note(&peer, rule.method, &fault);
+            return Err(fault);
         }
-        self.standing.check(&peer).await?;
         let headers = request.headers();
         if headers.get_all(http::header::AUTHORIZATION).iter().count() > 1 {
             return Err(Fault::refused(&DUPLICATE_HEADER, "authorization came several times"));
@@ -169,6 +167,19 @@ impl Chassis {
             method: rule.method,
             deadline: deadline(headers, start, self.default_deadline)?,
             trace: trace_context,
+        })
+    }
+}
+
+impl Chassis {
+    /// The table, then good standing.
+    async fn admit(&self, rule: &'static Rule, peer: &Peer) -> Result<(), Fault> {
+        if rule.admits(peer) {
+            return self.standing.check(peer).await;
+        }
+        Err(match &peer.spiffe_id {
+            None => Fault::refused(&UNAUTHENTICATED, "the caller showed no client certificate"),
+            Some(id) => Fault::refused(&ACCESS_DENIED, format!("{id} may not call {}", rule.method)),
         })
     }
 }

@@ -11,7 +11,7 @@ use tonic::service::Routes;
 
 use crate::access::Table;
 use crate::layer::{Chassis, ChassisLayer};
-use crate::{Health, Limits, Metrics, Rule, Standing};
+use crate::{Health, Limits, Metrics, Refusals, Rule, Standing};
 
 /// What makes a service.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Service {
     pub limits: Limits,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
+    /// Where callers who are turned away are noted.
+    pub refusals: Arc<Refusals>,
 }
 
 /// A running server.
@@ -57,6 +59,7 @@ pub async fn serve(service: Service, listener: Listener) -> std::io::Result<Serv
         standing: service.standing,
         default_deadline: limits.default_deadline,
         metrics: service.metrics,
+        refusals: service.refusals,
     }));
     let stop = CancellationToken::new();
     let server = tonic::transport::Server::builder()

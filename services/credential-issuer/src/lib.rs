@@ -100,10 +100,13 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
     let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
+    let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
+    let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
+    let refusing = tokio::spawn(refusing);
     let probes = probes(&config, &ctx, &desk).await?;
 
     Ok(Running::new(serving).with_probes(probes).on_stop(async move {
-        for task in [cutting, publishing, watching] {
+        for task in [cutting, publishing, watching, refusing] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;
@@ -162,6 +165,7 @@ fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_r
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),
         metrics: Arc::clone(&ctx.metrics),
+        refusals: Arc::clone(&ctx.refusals),
     }
 }
 

@@ -84,12 +84,13 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
     let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
+    let refusing = tokio::spawn(flow::record::refusals_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let probes = probes(&config, &ctx, &desk).await?;
 
     Ok(Running::new(serving).with_probes(probes).on_stop(async move {
         desk.spool.close().await;
         shipper.stop(LAST_SHIPMENT).await;
-        for task in [compiling, cutting, watching] {
+        for task in [compiling, cutting, watching, refusing] {
             task.abort();
         }
     }))
@@ -135,6 +136,7 @@ fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_r
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),
         metrics: Arc::clone(&ctx.metrics),
+        refusals: Arc::clone(&ctx.refusals),
     }
 }
 

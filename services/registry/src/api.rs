@@ -52,6 +52,14 @@ fn call<M: prost::Message>(permit: &Permit, request: &M, request_id: &str, reaso
     Call::new(By::of(permit, reason), permit.method(), request, request_id)
 }
 
+/// A text without what deceives its reader, and no longer than a reason may be.
+fn legible(text: &str) -> String {
+    let mut kept: String = text.chars().filter(|c| !c.is_control() && !legate_ids::is_deceptive(*c)).collect();
+    let end = (0..=kept.len().min(1_024)).rev().find(|at| kept.is_char_boundary(*at)).unwrap_or(0);
+    kept.truncate(end);
+    kept
+}
+
 impl Api {
     /// Makes a write's journey, and records where it was refused.
     async fn noted<T>(
@@ -166,7 +174,8 @@ impl PublicationService for Api {
     ) -> Result<Response<wire::PublishRevocationResponse>, Status> {
         let permit = Permit::of(&request)?;
         let ask = request.into_inner();
-        let call = call(&permit, &ask, "", &ask.comment)?;
+        // A text that cannot be kept as it is must not keep a revocation from being known.
+        let call = Call::new(By::of(&permit, &legible(&ask.comment)), permit.method(), &ask, "")?;
         let journey = publish::publish_revocation(&self.0, call.clone(), ask);
         Box::pin(self.noted(&call, &permit, journey)).await
     }

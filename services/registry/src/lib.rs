@@ -72,17 +72,22 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),
         metrics: Arc::clone(&ctx.metrics),
+        refusals: Arc::clone(&ctx.refusals),
     };
     let serving = legate_rpc::serve(service, listener).await?;
     // Nobody set it before: the desk was made above.
     let _ = desk.stopping.set(serving.stopping());
     let following = tokio::spawn(flow::follow_forever(Arc::clone(&desk)));
     let sweeping = tokio::spawn(flow::sweep::sweep_forever(Arc::clone(&desk)));
+    let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
+    let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
+    let refusing = tokio::spawn(refusing);
     let probes = probes(&config, &ctx, &desk).await?;
 
     Ok(Running::new(serving).with_probes(probes).on_stop(async move {
-        following.abort();
-        sweeping.abort();
+        for task in [following, sweeping, refusing] {
+            task.abort();
+        }
         shipper.stop(LAST_SHIPMENT).await;
         desk.db.close().await;
     }))

@@ -3,7 +3,7 @@
 mod asker;
 mod authorize_issuance;
 mod evaluate;
-mod record;
+pub(crate) mod record;
 mod subject;
 
 pub(crate) use asker::Asker;

@@ -1,8 +1,9 @@
 //! A decision as the audit log keeps it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use legate_rpc::Fault;
+use legate_rpc::{Fault, Refusals};
 use legate_wire::audit as wire;
 
 use super::asker::{Asker, Kind};
@@ -119,6 +120,19 @@ pub(crate) async fn refusal(desk: &Desk, asker: &Asker, asks: &[Ask], fault: &Fa
     event.revision = desk.view.current().revision();
     event.details.insert("questions".to_owned(), asks.len().to_string());
     let _ = desk.spool.write(vec![event], false).await;
+}
+
+/// Records callers who were turned away at the door, for as long as the process lives.
+pub(crate) async fn refusals_forever(desk: Arc<Desk>, refusals: Arc<Refusals>) {
+    loop {
+        tokio::time::sleep(legate_outbox::EVERY).await;
+        let now = desk.clock.now();
+        let events: Vec<_> = refusals.take().iter().map(|one| legate_outbox::access_refused(one, now)).collect();
+        // They were turned away whether or not that can be recorded.
+        if !events.is_empty() && desk.spool.write(events, false).await.is_err() {
+            tracing::warn!("refusals could not be recorded");
+        }
+    }
 }
 
 /// An answer in a sentence, for people.

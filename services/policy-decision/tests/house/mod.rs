@@ -210,6 +210,7 @@ async fn play(
         clock: Arc::clone(clock),
         limits: Limits::default(),
         metrics: Arc::new(Metrics::new()),
+        refusals: Arc::default(),
     };
     legate_rpc::serve(service, listener).await.unwrap()
 }

@@ -68,9 +68,6 @@ pub(crate) async fn publish_revocation(
     if !ask.actor.is_empty() {
         SpiffeId::parse(&ask.actor).map_err(|e| Fault::invalid("actor", e.to_string()))?;
     }
-    stage::refusal(
-        check::check_reason(&ask.comment, false).into_iter().map(|p| Problem { path: "comment".into(), ..p }).collect(),
-    )?;
     let name = spec.credential_id.replace('_', "-");
     let metadata = Metadata { name, namespace: ask.namespace, ..Metadata::default() };
     let wanted = Object::Revocation(Revocation { metadata: Some(metadata), spec: Some(spec) });

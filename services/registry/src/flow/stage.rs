@@ -130,6 +130,13 @@ pub(crate) async fn stage(
             Some(row) => Some(row.declaration()?),
             None => None,
         };
+        if let Some(parent) = parent_of(declaration)
+            && !is_agent_of(tx, parent, &key.namespace).await?
+        {
+            let why = format!("there is no agent {parent} in {}", key.namespace);
+            let path = format!("declarations[{i}].spec.parent");
+            problems.push(Problem { path, why, reason: &REFERENCE_MISSING });
+        }
         let mut wanted = declaration.clone();
         if let Some(Object::Agent(agent)) = &mut wanted.object {
             let class = Key {
@@ -150,6 +157,20 @@ pub(crate) async fn stage(
     }
     refusal(problems).map_err(refuse)?;
     Ok(staged)
+}
+
+/// The id of the agent that made this one.
+fn parent_of(declaration: &Declaration) -> Option<&str> {
+    match &declaration.object {
+        Some(Object::Agent(agent)) => agent.spec.as_ref().map(|s| s.parent.as_str()).filter(|id| !id.is_empty()),
+        _ => None,
+    }
+}
+
+/// Whether an agent of this id is or was in the namespace.
+async fn is_agent_of(tx: &Tx, id: &str, namespace: &str) -> TxResult<bool, Fault> {
+    let row = object::by_id(tx, id).await?;
+    Ok(row.is_some_and(|row| row.kind == Kind::Agent as i32 && row.namespace == namespace))
 }
 
 async fn in_force(

@@ -45,8 +45,7 @@ impl Model {
 
 /// Writes an object as it is now.
 pub(crate) async fn put(tx: &Tx, row: Model) -> TxResult<(), Fault> {
-    let changing =
-        [Column::HoldsName, Column::Revoked, Column::State, Column::EndsAt, Column::Revision, Column::Body];
+    let changing = [Column::HoldsName, Column::Revoked, Column::State, Column::EndsAt, Column::Revision, Column::Body];
     Entity::insert(ActiveModel::from(row).reset_all())
         .on_conflict(OnConflict::column(Column::Id).update_columns(changing).to_owned())
         .exec_without_returning(tx)

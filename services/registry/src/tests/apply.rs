@@ -75,6 +75,7 @@ async fn one_bad_object_refuses_all() {
             (agent_with("b", nobody), "AGENT_SPONSOR_MISSING"),
             (agent("b", "nowhere"), "REFERENCE_MISSING"),
             (binding("b", "nothing", &["invoice-bot"]), "REFERENCE_MISSING"),
+            (agent_with("b", made_by_nobody()), "REFERENCE_MISSING"),
             (binding("b", "reader", &["nobody"]), "REFERENCE_MISSING"),
             (policy("b", "permit (principal"), "POLICY_INVALID"),
             (agent("invoice-bot", "worker"), "OBJECT_REPEATED"),
@@ -91,6 +92,11 @@ async fn one_bad_object_refuses_all() {
         }
     })
     .await;
+}
+
+fn made_by_nobody() -> legate_wire::registry::AgentSpec {
+    let parent = legate_ids::AgentId::from_parts(1, [1; 10]).to_string();
+    legate_wire::registry::AgentSpec { parent, ..agent_spec("worker") }
 }
 
 /// The next case begins with the same revision.

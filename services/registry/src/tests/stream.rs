@@ -263,6 +263,38 @@ async fn a_stream_that_breaks_the_rules_is_refused_and_one_that_stands_ends_with
 }
 
 #[tokio::test]
+async fn whoever_is_turned_away_is_recorded() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let mut operator = FeedServiceClient::new(house.operator(&running));
+        for _ in 0..3 {
+            let (_asks, outgoing) = mpsc::channel(1);
+            let refused = operator.watch(ReceiverStream::new(outgoing)).await.unwrap_err();
+            assert_eq!(Told::from_status(&refused).reason, "ACCESS_DENIED");
+        }
+        let scene = super::scene::Scene::on(fixture.db.clone());
+        let told = async {
+            loop {
+                let events = scene.events().await;
+                let of = |event: &&legate_wire::audit::AuditEvent| event.r#type == "access.refused";
+                let told: Vec<_> = events.iter().filter(of).collect();
+                let times: u64 = told.iter().map(|e| e.details["count"].parse::<u64>().unwrap()).sum();
+                if times == 3 {
+                    return told[0].clone();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let told = tokio::time::timeout(PATIENCE, told).await.unwrap();
+        assert_eq!((told.actor.as_str(), told.reason_code.as_str()), (super::scene::OPERATOR, "ACCESS_DENIED"));
+        assert_eq!(told.details["method"], "/legate.registry.v1.FeedService/Watch");
+        running.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn one_who_takes_nothing_holds_up_nobody() {
     on_each::<Migrator>(async |fixture| {
         let house = House::new();
