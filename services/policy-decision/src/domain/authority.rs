@@ -113,7 +113,10 @@ fn grants(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestam
     let lines = |sources: &[Source], text: &str| sources.iter().map(|s| cause(s, text)).collect();
     let (denied, causes) = match answer {
         Granted::Granted { by } => (None, lines(&by, "gives it")),
-        Granted::Denied(Denial::NothingGrants) => (Some(Why::NotPermitted), Vec::new()),
+        Granted::Denied(Denial::NothingGrants) => {
+            let text = "neither the agent's class nor a role binding gives it";
+            (Some(Why::NotPermitted), vec![Cause::of(CauseKind::Class, &class.label, text)])
+        }
         Granted::Denied(Denial::Narrowed { grants }) => {
             (Some(Why::BindingNarrowed), lines(&grants, "gives it for other resources only"))
         }
