@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod asking;
 mod blessed;
 mod deploy;
+mod journeys;
+mod log;
 mod raised;
 mod reasons;
 mod tidy;

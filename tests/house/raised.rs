@@ -11,8 +11,8 @@ use legate_ids::{AgentId, Name, SpiffeId, TrustDomain};
 use legate_mtls::pki::{Ca, Leaf};
 use legate_mtls::{Expect, Identity, Trust};
 use legate_rpc::{Client, Dial};
-use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::create_enrolment_token_request::Holder;
+use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{CreateEnrolmentTokenRequest, EnforcementPointRef};
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
@@ -46,6 +46,13 @@ impl Raised {
         let dir = tempfile::tempdir().unwrap();
         let suite = Box::pin(Suite::start(&Options::in_dir(&dir.path().join("suite")))).await.unwrap();
         Self { suite, dir }
+    }
+
+    /// The same directory, raised anew.
+    pub(crate) async fn again(self) -> Self {
+        self.suite.shutdown().await;
+        let suite = Box::pin(Suite::start(&Options::in_dir(&self.dir.path().join("suite")))).await.unwrap();
+        Self { suite, dir: self.dir }
     }
 
     /// A service's address, and whom to believe.
