@@ -73,7 +73,7 @@ pub(super) enum Job {
     /// Append events of an emitter.
     Offer { offer: Offer, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
     /// Append an event of the collector's own.
-    Own(Own),
+    Own(Box<Own>),
     /// Do what is waiting, then end.
     Close,
 }
@@ -162,7 +162,7 @@ impl Engine {
                 self.metrics.unrecorded(own.kind());
                 0
             }
-            Job::Own(own) => self.put_own(own, group),
+            Job::Own(own) => self.put_own(*own, group),
             Job::Offer { offer, answer, _place } => {
                 let mut bytes = 0;
                 let outcome = self.place(offer, group, &mut bytes);

@@ -163,8 +163,11 @@ impl Log {
     /// Appends an event of our own soon. Nobody waits for it: a reader never waits for a writer.
     pub(crate) fn tell(&self, own: Own) {
         let kind = own.kind();
-        let queued =
-            if self.why_stopped().is_some() { Err(()) } else { self.0.jobs.try_send(Job::Own(own)).map_err(|_| ()) };
+        let queued = if self.why_stopped().is_some() {
+            Err(())
+        } else {
+            self.0.jobs.try_send(Job::Own(Box::new(own))).map_err(|_| ())
+        };
         if queued.is_err() {
             tracing::warn!(kind, "an event of the collector's own cannot be recorded");
             self.0.metrics.unrecorded(kind);

@@ -1,0 +1,6 @@
+//! The service as it is started, over real mutual TLS, and everybody who calls it or should not.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod abuse;
+mod house;
+mod serve;
