@@ -203,7 +203,10 @@ fn one(desk: &Desk, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Resu
     let now = desk.clock.now();
     let (agent, known) = match desk.tokens.subject(snapshot, right, ask, now) {
         Ok(found) => found,
-        Err((denied, known)) => return say(*denied, known, None),
+        Err((denied, mut known)) => {
+            let named = known.named.take();
+            return say(*denied, known, named);
+        }
     };
     let so_far = desk.bench.before_policies(snapshot, &agent, &ask.question, now);
     if so_far.denied.is_some() {

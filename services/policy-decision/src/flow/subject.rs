@@ -28,6 +28,8 @@ pub(crate) struct Known {
     pub(crate) instance: String,
     pub(crate) token_id: String,
     pub(crate) expires: Option<Timestamp>,
+    /// Whom a token names that is ours and not good (any more), for the record.
+    pub(crate) named: Option<Arc<Agent>>,
 }
 
 /// Proves tokens.
@@ -112,10 +114,19 @@ impl Tokens {
             instance: claims.instance.as_ref().map_or_else(String::new, ToString::to_string),
             token_id: claims.token_id.clone(),
             expires: i64::try_from(claims.expires_at).ok().map(Timestamp::from_secs),
+            named: None,
         };
         match judge(snapshot, right, ask, &proof, now) {
             Ok(agent) => Ok((Arc::clone(agent), known)),
-            Err((why, text)) => Err(no_with(why, text, known)),
+            // Of a token for somebody else's audience nothing is told; of one that is no good, nothing is believed.
+            Err((why @ (Why::TokenAudience | Why::TokenInvalid | Why::AgentUnknown), text)) => {
+                Err(no_with(why, text, known))
+            }
+            Err((why, text)) => {
+                let of_namespace = |agent: &&Arc<Agent>| agent.label.namespace == claims.namespace;
+                let named = snapshot.agent(&claims.agent).filter(of_namespace).filter(visible).cloned();
+                Err(no_with(why, text, Known { named, ..known }))
+            }
         }
     }
 
