@@ -12,7 +12,7 @@ use super::Desk;
 use super::credential::secret;
 use crate::cli::Check;
 use crate::error::USAGE;
-use crate::output::Row;
+use crate::output::{Row, because, verdict, view_age};
 use crate::place::Service;
 use crate::{Exit, Failure, identity, proto};
 
@@ -108,27 +108,16 @@ fn to_value(json: serde_json::Value) -> Value {
 }
 
 fn details(answer: &EvaluateResponse) -> Vec<(&'static str, String)> {
-    let decision = if answer.decision() == Decision::Allow {
-        "ALLOW".to_owned()
-    } else {
-        format!("DENY ({}) {}", proto::word(answer.denial().as_str_name(), "DENIAL_"), answer.reason_code)
-    };
-    let because = |reasons: &[Reason]| {
-        let line = |r: &Reason| match (r.name.as_str(), r.version) {
-            ("", _) => r.text.clone(),
-            (name, 0) => format!("{} ({name})", r.text),
-            (name, version) => format!("{} ({name}@{version})", r.text),
-        };
-        reasons.iter().map(line).collect::<Vec<_>>().join("\n")
-    };
-    let age = answer.view_age.unwrap_or_default();
-    let millis = age.seconds.saturating_mul(1_000).saturating_add(i64::from(age.nanos) / 1_000_000);
+    let all = |reasons: &[Reason]| reasons.iter().map(because).collect::<Vec<_>>().join("\n");
+    let reasons = all(&answer.reasons);
     vec![
-        ("decision", decision),
-        ("message", answer.message.clone()),
-        ("because", because(&answer.reasons)),
-        ("log only", because(&answer.log_only)),
-        ("revision", format!("{}, as seen {millis} ms ago at most", answer.revision)),
+        ("decision", verdict(answer)),
+        // The reasons say it better, where there are any.
+        ("message", if reasons.is_empty() { answer.message.clone() } else { String::new() }),
+        ("because", reasons),
+        ("log only", all(&answer.log_only)),
+        ("agent", answer.agent_id.clone()),
+        ("revision", format!("{}, as seen {} ms ago at most", answer.revision, view_age(answer))),
         ("record", answer.decision_id.clone()),
     ]
 }

@@ -10,6 +10,10 @@ use prost_types::{Struct, Value};
 use super::enrol::Parties;
 use super::narrate::{Broken, timed};
 use super::{Stage, broken, refusal};
+use crate::output::{because, verdict, view_age};
+
+/// The backend waits no longer for an answer.
+const ASK_WITHIN: std::time::Duration = std::time::Duration::from_millis(500);
 
 pub(super) async fn tell(stage: &mut Stage, parties: &Parties) -> Result<(), Broken> {
     stage.tell.chapter("A backend asks policy-decision before it answers the agent");
@@ -23,24 +27,37 @@ pub(super) async fn tell(stage: &mut Stage, parties: &Parties) -> Result<(), Bro
         let (answer, took) = timed(ask(parties, question(parties, action, id, sealed))).await;
         show(stage, asked, wanted, &answer?, took);
     }
-    let mut unknown = question(parties, "invoice:read", "apollo/1001", false);
-    if let Some(subject) = &mut unknown.subject {
-        subject.agent = Some(subject::Agent::AccessToken(format!("{}x", parties.token.access_token)));
+    let mut future = question(parties, "invoice:read", "apollo/1001", false);
+    future.at_least_revision = u64::MAX;
+    let (answer, took) = timed(ask(parties, future)).await;
+    show(stage, "the first question, at a revision that nobody has seen", "REVISION_NOT_REACHED", &answer?, took);
+    let mut forged = question(parties, "invoice:read", "apollo/1001", false);
+    if let Some(subject) = &mut forged.subject {
+        subject.agent = Some(subject::Agent::AccessToken(with_another_signature(&parties.token.access_token)));
     }
-    let (answer, took) = timed(ask(parties, unknown)).await;
-    show(stage, "the same with a token that nobody signed", "TOKEN_INVALID", &answer?, took);
+    let (answer, took) = timed(ask(parties, forged)).await;
+    show(stage, "the first question, with one letter of the token changed", "TOKEN_INVALID", &answer?, took);
     let mut stolen = question(parties, "invoice:read", "apollo/1001", false);
     if let Some(subject) = &mut stolen.subject {
         subject.presenter_x5t_s256 = vec![7; 32];
     }
     let (answer, took) = timed(ask(parties, stolen)).await;
-    show(stage, "the same token over somebody else's certificate", "TOKEN_BINDING", &answer?, took);
+    show(stage, "the first question, over somebody else's certificate", "TOKEN_BINDING", &answer?, took);
     Ok(())
+}
+
+/// The token with one letter in the middle of its signature changed.
+fn with_another_signature(token: &str) -> String {
+    let at = token.len() - 40;
+    let other = if token[at..].starts_with('A') { "B" } else { "A" };
+    format!("{}{other}{}", &token[..at], &token[at + 1..])
 }
 
 /// Asks as the backend.
 pub(super) async fn ask(parties: &Parties, request: EvaluateRequest) -> Result<EvaluateResponse, Broken> {
     let mut service = DecisionServiceClient::new(parties.backend.clone());
+    let mut request = tonic::Request::new(request);
+    request.set_timeout(ASK_WITHIN);
     let answer = service.evaluate(request).await;
     Ok(answer.map_err(|s| broken(refusal(&s)))?.into_inner())
 }
@@ -66,15 +83,8 @@ pub(super) fn question(parties: &Parties, action: &str, id: &str, sealed: bool) 
 fn show(stage: &mut Stage, asked: &str, wanted: &str, answer: &EvaluateResponse, took: std::time::Duration) {
     let allowed = answer.decision() == Decision::Allow;
     let held = answer.reason_code == wanted && allowed == (wanted == "ALLOWED");
-    let age = answer.view_age.unwrap_or_default();
-    let millis = age.seconds * 1_000 + i64::from(age.nanos) / 1_000_000;
-    let word = if allowed {
-        "ALLOW".to_owned()
-    } else {
-        format!("DENY ({})", answer.denial().as_str_name().trim_start_matches("DENIAL_"))
-    };
-    let told = format!("{word} {} at revision {}, view {millis} ms old", answer.reason_code, answer.revision);
+    let told = format!("{} at revision {}, view {} ms old", verdict(answer), answer.revision, view_age(answer));
     stage.tell.check(held, asked, &told, took);
-    let reasons: Vec<String> = answer.reasons.iter().map(|r| format!("because {}", r.text)).collect();
-    stage.tell.show(&reasons);
+    let reasons: Vec<String> = answer.reasons.iter().map(|r| format!("because {}", because(r))).collect();
+    stage.tell.reasons(&reasons);
 }

@@ -5,7 +5,7 @@ use legate_client::{ClientError, Enrolled, Runtime, enrol};
 use legate_rpc::Client;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{
-    CreateEnrolmentTokenRequest, EnforcementPointRef, IssueTokenResponse, create_enrolment_token_request,
+    CreateEnrolmentTokenRequest, EnforcementPointRef, IssueTokenResponse, create_enrolment_token_request::Holder,
 };
 use legate_wire::registry::Agent;
 
@@ -28,7 +28,7 @@ const RUNTIMES: usize = 50;
 pub(super) async fn tell(stage: &mut Stage, agent: &Agent) -> Result<Parties, Broken> {
     stage.tell.chapter("Its runtime proves itself once, and from then on with a key that never leaves it");
     let id = agent.metadata.clone().unwrap_or_default().id;
-    let token = enrolment_token(stage, create_enrolment_token_request::Holder::AgentId(id.clone())).await?;
+    let token = enrolment_token(stage, "agent", Holder::AgentId(id.clone())).await?;
     let enrolled = one_winner(stage, &token).await?;
 
     let credential = &enrolled.credential;
@@ -46,7 +46,7 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent) -> Result<Parties, Br
     let seconds = lifetime(&token.access_token);
     stage.tell.check(
         seconds == Some(300),
-        &format!("over mutual TLS with that certificate: an access token for {AUDIENCE}"),
+        &format!("an access token for {AUDIENCE}, over mutual TLS"),
         &format!(
             "an at+jwt of {} bytes, bound to the certificate, for {} s",
             token.access_token.len(),
@@ -59,8 +59,8 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent) -> Result<Parties, Br
     stage.tell.check(held, "a token for an audience that nobody registered", &told, took);
 
     let backend = EnforcementPointRef { namespace: "payments".into(), name: "invoices".into() };
-    let holder = create_enrolment_token_request::Holder::EnforcementPoint(backend);
-    let backend_token = enrolment_token(stage, holder).await?;
+    let holder = Holder::EnforcementPoint(backend);
+    let backend_token = enrolment_token(stage, "backend", holder).await?;
     let (backend, took) = timed(enrol(&stage.remote("credential-issuer")?, &backend_token)).await;
     let backend = backend.map_err(broken)?;
     stage.tell.step("the backend enrols as an enforcement point", &backend.credential.spiffe_id, took);
@@ -69,13 +69,13 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent) -> Result<Parties, Br
     Ok(Parties { runtime, token, presenter, backend })
 }
 
-async fn enrolment_token(stage: &mut Stage, holder: create_enrolment_token_request::Holder) -> Result<String, Broken> {
+async fn enrolment_token(stage: &mut Stage, whom: &str, holder: Holder) -> Result<String, Broken> {
     let mut admin = CredentialAdminServiceClient::new(stage.issuer.clone());
     let request = CreateEnrolmentTokenRequest { holder: Some(holder), ttl: None, reason: "demo".into() };
     let (made, took) = timed(admin.create_enrolment_token(request)).await;
     let made = made.map_err(|s| broken(refusal(&s)))?.into_inner();
-    let what = format!("{} for {}; shown once, kept as an HMAC", made.enrolment_id, made.spiffe_id);
-    stage.tell.step("the operator makes a one-time enrolment token", &what, took);
+    let what = format!("for {}; shown once, kept as an HMAC", made.spiffe_id);
+    stage.tell.step(&format!("the operator makes a one-time enrolment token for the {whom}"), &what, took);
     Ok(made.token)
 }
 
@@ -87,7 +87,7 @@ async fn one_winner(stage: &mut Stage, token: &str) -> Result<Enrolled, Broken> 
     let held = winners.len() == 1 && spent == RUNTIMES - 1;
     stage.tell.check(
         held,
-        &format!("{RUNTIMES} runtimes, each with its own P-256 key, use the token at the same moment"),
+        &format!("{RUNTIMES} runtimes, each with a P-256 key of its own, use it at the same moment"),
         &format!("{} got a certificate, {spent} were told ENROLMENT_TOKEN_SPENT", winners.len()),
         took,
     );

@@ -70,8 +70,8 @@ pub async fn run(keep: bool, dir: Option<&Path>) -> Result<bool, Failure> {
     let start = Instant::now();
     let suite = Box::pin(Suite::start(&Options::in_dir(directory.path()))).await?;
     tell.step(
-        "raise registry, credential-issuer, policy-decision and audit-collector in one process",
-        "all four serve gRPC over mutual TLS on the loopback, each with its own certificate",
+        "raise the four services in one process",
+        "registry, credential-issuer, policy-decision, audit-collector: gRPC over mutual TLS on the loopback, each with its own certificate",
         start.elapsed(),
     );
     let mut stage = Stage {

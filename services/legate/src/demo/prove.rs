@@ -26,6 +26,8 @@ const WANTED: [(&str, &str); 6] = [
 ];
 /// Events in one page.
 const PAGE: u32 = 1_000;
+/// Until the next question.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Keeps a copy of the log as it is now: what somebody could put back later.
 pub(super) fn keep_earlier(stage: &Stage) -> Result<(), Broken> {
@@ -33,7 +35,7 @@ pub(super) fn keep_earlier(stage: &Stage) -> Result<(), Broken> {
 }
 
 fn earlier(stage: &Stage) -> PathBuf {
-    stage.suite.layout().root().join("demo/log-of-an-hour-ago")
+    stage.suite.layout().root().join("demo/log-before")
 }
 
 /// `last` is the newest decision: once it is in the index, so is what came before it.
@@ -77,7 +79,7 @@ async fn attack(stage: &mut Stage, events: &[IndexedEvent], kept: &[u8]) -> Resu
     };
     stage.tell.check(held, "verify the whole log offline, by nothing but its public key", &told, clock.monotonic());
     if let Ok(v) = whole {
-        stage.tell.show(&v.story.lines());
+        stage.tell.reasons(&v.story.lines());
     }
 
     let suspended = events.iter().find(|e| e.event.as_ref().is_some_and(|e| e.r#type == "agent.suspended"));
@@ -113,29 +115,33 @@ async fn attack(stage: &mut Stage, events: &[IndexedEvent], kept: &[u8]) -> Resu
 /// Asks until everything that is wanted is there, or patience ends; gives what is there, oldest first.
 async fn story(stage: &Stage, agent_id: &str, last: &str) -> Result<Vec<IndexedEvent>, Broken> {
     let since = Instant::now();
-    let mut service = QueryServiceClient::new(stage.audit.clone());
+    let of_agent = QueryEventsRequest { agent_id: agent_id.to_owned(), ..QueryEventsRequest::default() };
+    let newest = QueryEventsRequest { decision_id: last.to_owned(), ..QueryEventsRequest::default() };
     loop {
-        let request =
-            QueryEventsRequest { agent_id: agent_id.to_owned(), page_size: PAGE, ..QueryEventsRequest::default() };
-        let mut request = request;
-        let mut events = Vec::new();
-        loop {
-            let page = service.query_events(request.clone()).await.map_err(|s| broken(refusal(&s)))?.into_inner();
-            events.extend(page.events);
-            request.page_token = page.next_page_token;
-            if request.page_token.is_empty() {
-                break;
-            }
-        }
+        // The services ship their events in their own time; each holds them on disk until they are acknowledged.
+        let arrived = !all(stage, newest.clone()).await?.is_empty();
+        let mut events = all(stage, of_agent.clone()).await?;
         events.reverse();
-        let is_last = |e: &IndexedEvent| {
-            e.event.as_ref().and_then(|e| e.decision.as_ref()).is_some_and(|d| d.decision_id == last)
-        };
-        let complete = events.iter().any(is_last) && WANTED.iter().all(|w| has(&events, w));
+        let complete = arrived && WANTED.iter().all(|w| has(&events, w));
         if complete || since.elapsed() > PATIENCE {
             return Ok(events);
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Every page of an answer, newest first.
+async fn all(stage: &Stage, mut request: QueryEventsRequest) -> Result<Vec<IndexedEvent>, Broken> {
+    let mut service = QueryServiceClient::new(stage.audit.clone());
+    request.page_size = PAGE;
+    let mut events = Vec::new();
+    loop {
+        let page = service.query_events(request.clone()).await.map_err(|s| broken(refusal(&s)))?.into_inner();
+        events.extend(page.events);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return Ok(events);
+        }
     }
 }
 
@@ -149,26 +155,39 @@ fn has(events: &[IndexedEvent], wanted: &(&str, &str)) -> bool {
 /// One line for each event; what repeats is told once.
 fn lines(events: &[IndexedEvent]) -> Vec<String> {
     let mut out: Vec<(String, String, u32)> = Vec::new();
-    for event in events {
-        let row = event_row(event);
+    for indexed in events {
+        let row = event_row(indexed);
         let cell = |head: &str| row.cells.iter().find(|c| c.0 == head).map(|c| c.2.clone()).unwrap_or_default();
-        let text = format!(
-            "{:<20} {:<34} {:<30} {}",
-            cell("EVENT"),
-            cell("WHO"),
-            cell("WHAT"),
-            [cell("OUTCOME"), cell("MODE")].join(" ").trim_end()
-        );
+        let time = cell("TIME");
+        let time = time.get(11..19).unwrap_or_default();
+        let text =
+            format!("{:<19}{:<19}{:<34}{}", cell("EVENT"), who(&cell("WHO")), cell("WHAT"), outcome(&cell("OUTCOME")));
         match out.last_mut() {
             Some(last) if last.1 == text => last.2 += 1,
-            _ => out.push((format!("{:>5}", event.leaf_index), text, 1)),
+            _ => out.push((format!("{:>4}  {time}  ", indexed.leaf_index), text, 1)),
         }
     }
-    let line = |(leaf, text, times): (String, String, u32)| {
-        let times = if times > 1 { format!("  x{times}") } else { String::new() };
-        visible(&format!("{leaf}  {text}{times}")).into_owned()
+    let head = format!("leaf  time      {:<19}{:<19}{:<34}{}", "event", "who", "what", "outcome");
+    let line = |(place, text, times): (String, String, u32)| {
+        let times = if times > 1 { format!(" x{times}") } else { String::new() };
+        visible(format!("{place}{text}{times}").trim_end()).into_owned()
     };
-    out.into_iter().map(line).collect()
+    std::iter::once(head).chain(out.into_iter().map(line)).collect()
+}
+
+/// Whoever acts in this story, by a name that is short enough.
+fn who(id: &str) -> String {
+    match id {
+        "" => "nobody known".into(),
+        id if id.contains("/agent/") => "agent invoice-bot".into(),
+        id if id.contains("/enforcer/") => "backend invoices".into(),
+        id => id.replace('/', " "),
+    }
+}
+
+/// `ALLOWED` says that it is a success.
+fn outcome(text: &str) -> &str {
+    text.strip_prefix("SUCCESS ").unwrap_or(text)
 }
 
 /// Copies a directory and everything in it.

@@ -31,7 +31,7 @@ pub(super) async fn tell(stage: &mut Stage) -> Result<Agent, Broken> {
         Ok(_) => (false, "it was accepted".to_owned()),
         Err(status) => (refusal(status).starts_with("AGENT_SPONSOR_MISSING"), refusal(status)),
     };
-    stage.tell.check(held, "apply the same with nobody as sponsor", &told, took);
+    stage.tell.check(held, "apply it with nobody as the agent's sponsor", &told, took);
 
     let (applied, took) = timed(service.apply_declarations(apply(declarations.clone(), plan.revision))).await;
     let applied = applied.map_err(|s| broken(refusal(&s)))?.into_inner();
@@ -50,7 +50,7 @@ pub(super) async fn tell(stage: &mut Stage) -> Result<Agent, Broken> {
     let status = agent.status.clone().unwrap_or_default();
     let spec = agent.spec.clone().unwrap_or_default();
     let what = format!(
-        "{} is {}, owned by {}, sponsored by {}",
+        "{}, {}, owned by {}, sponsored by {}",
         status.spiffe_id,
         status.state().as_str_name().trim_start_matches("AGENT_STATE_"),
         spec.owners.join(", "),

@@ -11,6 +11,20 @@ fn short(id: &str) -> String {
     path.strip_prefix("legate/").unwrap_or(path).to_owned()
 }
 
+/// Long ids without their middles, for columns: `agt_..1n5cf2hh`. The whole id is in every other form.
+pub(crate) fn brief(text: &str) -> String {
+    let mut out = String::new();
+    for part in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+        let word = part.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let is_id = word.len() >= 26 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        match is_id {
+            true => out += &format!("..{}{}", &word[word.len() - 8..], &part[word.len()..]),
+            false => out += part,
+        }
+    }
+    out
+}
+
 fn what(event: &AuditEvent) -> String {
     let resource = event.resource.clone().unwrap_or_default();
     let on = if resource.r#type.is_empty() { String::new() } else { format!("{}:{}", resource.r#type, resource.id) };
@@ -37,8 +51,8 @@ pub(crate) fn event_row(of: &IndexedEvent) -> Row {
             ("LEAF", false, of.leaf_index.to_string()),
             ("TIME", false, moment(event.time.as_ref())),
             ("EVENT", false, event.r#type.clone()),
-            ("WHO", false, short(&event.actor)),
-            ("WHAT", false, what(&event)),
+            ("WHO", false, brief(&short(&event.actor))),
+            ("WHAT", false, brief(&what(&event))),
             ("OUTCOME", false, outcome(&event)),
             ("REVISION", false, if event.revision == 0 { String::new() } else { event.revision.to_string() }),
             ("MODE", true, mode(&event)),
@@ -72,4 +86,17 @@ pub(crate) fn event_details(event: &AuditEvent) -> Vec<(&'static str, String)> {
         ("told by", format!("{} (epoch {}, seq {})", emitter.spiffe_id, emitter.epoch, emitter.seq)),
         ("trace", event.trace_id.clone()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_lose_their_middles_and_names_do_not() {
+        assert_eq!(brief("Credential:cred_01m871wsmsecba111q9850jymk"), "Credential:cred_..9850jymk");
+        assert_eq!(brief("ns/payments/agent/agt_01m871wqwrek3arwsw1hkcc2jw"), "ns/payments/agent/agt_..1hkcc2jw");
+        assert_eq!(brief("invoice:read Invoice:apollo/1001"), "invoice:read Invoice:apollo/1001");
+        assert_eq!(short("spiffe://dev.legate/legate/operator/dev"), "operator/dev");
+    }
 }

@@ -1,5 +1,6 @@
 //! Answers: a table for people, or JSON, YAML and names for programs; always through one locked writer.
 
+mod decision;
 mod declared;
 pub(crate) mod escape;
 mod event;
@@ -15,6 +16,7 @@ use crate::proto;
 use crate::yaml::Node;
 use escape::{visible, visible_json};
 
+pub(crate) use decision::{because, verdict, view_age};
 pub(crate) use declared::{agent_details, agent_row, declared_row, moment, object_details, span};
 pub(crate) use event::{event_details, event_row};
 
