@@ -71,6 +71,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let web = web_listener.map(|listener| Web::start(listener, log.clone())).transpose()?;
     let serving = legate_rpc::serve(service(&desk, &ctx), listener).await?;
     let following = tokio::spawn(index.clone().follow(log));
+    let refusing = tokio::spawn(flow::refused::record_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let rounds = watchman::watch(desk, index_watch, metrics, serving.health().clone());
     let watching = tokio::spawn(rounds);
 
@@ -82,6 +83,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         .on_stop(async move {
             drop(web);
             watching.abort();
+            refusing.abort();
             tasks.close().await;
         })
         .on_stop(end_index(index, following)))

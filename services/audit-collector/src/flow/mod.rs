@@ -5,6 +5,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod prove;
 pub(crate) mod query;
 mod reads;
+pub(crate) mod refused;
 
 use std::sync::Arc;
 

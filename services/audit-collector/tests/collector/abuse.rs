@@ -108,6 +108,22 @@ async fn who_writes_does_not_read_and_who_reads_does_not_write() {
         is_wanted(proof.prove_inclusion(wire::ProveInclusionRequest::default()).await.unwrap_err());
         is_wanted(proof.prove_consistency(wire::ProveConsistencyRequest::default()).await.unwrap_err());
     }
+    // They are on record within a second or so; reading it over and over is what grows the log meanwhile.
+    let mut operator = house.query(&running, &house.operator("alice"));
+    let ask = wire::QueryEventsRequest { r#type: "access.refused".into(), ..wire::QueryEventsRequest::default() };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let is_there = |events: &[wire::IndexedEvent], actor: &str, reason: &str| {
+        let mut all = events.iter().filter_map(|e| e.event.as_ref());
+        all.any(|e| e.actor == actor && e.reason_code == reason && e.outcome() == wire::Outcome::Denied)
+    };
+    loop {
+        let events = operator.query_events(ask.clone()).await.unwrap().into_inner().events;
+        let agent = house.agent().spiffe_id().unwrap().to_string();
+        if is_there(&events, &agent, "ACCESS_DENIED") && is_there(&events, "", "UNAUTHENTICATED") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{events:?}");
+    }
     running.shutdown().await;
 }
 

@@ -3,5 +3,6 @@
 
 mod disk;
 mod order;
+mod pace;
 mod recovery;
 pub(crate) mod scene;
