@@ -15,6 +15,7 @@ use super::files::AckMark;
 use super::own::{CLOSED, Own};
 use super::shelf::{RESERVE, Shelf, State};
 use super::waiting::Place;
+use crate::domain::event::LARGEST;
 use crate::domain::producers::{Gap, Producer, Producers, known};
 use crate::metrics::Metrics;
 
@@ -173,8 +174,12 @@ impl Engine {
     }
 
     fn put_own(&self, own: Own, group: &mut Group) -> usize {
-        let seq = self.last(group, &self.me).saturating_add(1);
+        let (kind, seq) = (own.kind(), self.last(group, &self.me).saturating_add(1));
         let leaf = own.into_leaf(&self.me, seq, self.clock.now());
+        if leaf.len() > LARGEST {
+            self.metrics.unrecorded(kind);
+            return 0;
+        }
         let bytes = leaf.len();
         group.leaves.push(leaf);
         group.ahead.insert(self.me.clone(), seq);
