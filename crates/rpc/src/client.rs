@@ -58,7 +58,7 @@ pub fn dial(dial: Dial) -> Result<Client, Fault> {
     Ok(InterceptedService::new(channel, Outbound { timeout: dial.timeout }))
 }
 
-/// Adds the trace of the current span, and a deadline where the call has none.
+/// Adds the trace that the call belongs to (a new one where it belongs to none), and a deadline where it has none.
 #[derive(Clone, Copy, Debug)]
 pub struct Outbound {
     timeout: Duration,
@@ -70,10 +70,9 @@ impl Interceptor for Outbound {
             request.set_timeout(self.timeout);
         }
         if request.metadata().get("traceparent").is_none() {
-            let trace = TraceContext::current();
-            if let Ok(value) = MetadataValue::try_from(trace.traceparent.as_str())
-                && !trace.traceparent.is_empty()
-            {
+            let current = TraceContext::current();
+            let trace = if current.is_none() { TraceContext::new() } else { current };
+            if let Ok(value) = MetadataValue::try_from(trace.traceparent.as_str()) {
                 request.metadata_mut().insert("traceparent", value);
             }
         }

@@ -120,10 +120,11 @@ impl Chassis {
         let start = Instant::now();
         let answer = match self.permit(rule, &mut request, start).await {
             Ok(permit) => {
-                let deadline = permit.deadline;
+                let (deadline, trace) = (permit.deadline, permit.trace.clone());
                 request.extensions_mut().insert(permit);
                 let mut inner = inner;
-                match tokio::time::timeout_at(deadline, inner.call(request)).await {
+                let answering = trace::SERVED.scope(trace, inner.call(request));
+                match tokio::time::timeout_at(deadline, answering).await {
                     Ok(answer) => answer?,
                     Err(_) => {
                         refuse(Fault::refused(&DEADLINE_EXCEEDED, "the deadline passed before the answer was there"))
@@ -157,10 +158,9 @@ impl Chassis {
         }
         let context = span.context();
         let mut trace_context = TraceContext::from_span(context.span().span_context());
-        if trace_context.trace_id.is_empty()
-            && let Some(parent) = trace::incoming(headers)
-        {
-            trace_context = TraceContext::from_span(&parent);
+        if trace_context.is_none() {
+            let parent = trace::incoming(headers);
+            trace_context = parent.map_or_else(TraceContext::new, |parent| TraceContext::from_span(&parent));
         }
         Ok(Permit {
             peer,

@@ -15,12 +15,35 @@ pub struct TraceContext {
     pub traceparent: String,
 }
 
+tokio::task_local! {
+    /// The trace of the call that is being served. It is there with no collector of spans as well, so that records of
+    /// several services can be put together.
+    pub(crate) static SERVED: TraceContext;
+}
+
 impl TraceContext {
-    /// The trace that the current span belongs to.
+    /// The trace that the current span belongs to, or else the one of the call that is being served.
     #[must_use]
     pub fn current() -> Self {
         let context = tracing::Span::current().context();
-        Self::from_span(context.span().span_context())
+        let own = Self::from_span(context.span().span_context());
+        if own.trace_id.is_empty() { SERVED.try_with(Self::clone).unwrap_or_default() } else { own }
+    }
+
+    /// A new trace that nobody samples.
+    pub(crate) fn new() -> Self {
+        // Neither may be zero (W3C Trace Context, "trace-id", "parent-id").
+        let (trace, span) = (rand::random::<u128>().max(1), rand::random::<u64>().max(1));
+        Self {
+            trace_id: format!("{trace:032x}"),
+            span_id: format!("{span:016x}"),
+            traceparent: format!("00-{trace:032x}-{span:016x}-00"),
+        }
+    }
+
+    /// Whether it names no trace.
+    pub(crate) fn is_none(&self) -> bool {
+        self.trace_id.is_empty()
     }
 
     pub(crate) fn from_span(span: &SpanContext) -> Self {
@@ -71,6 +94,8 @@ mod tests {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let written = parse(text).map(|c| TraceContext::from_span(&c).traceparent);
         assert_eq!(written.as_deref(), Some(text));
+        let new = TraceContext::new();
+        assert_eq!(parse(&new.traceparent).map(|c| TraceContext::from_span(&c)), Some(new));
         for bad in [
             "",
             "00",
