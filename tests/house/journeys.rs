@@ -99,7 +99,7 @@ async fn an_agent_is_registered_certified_asked_about_stopped_and_proved() {
         assert!(told.iter().any(|t| t == kind), "{kind} is not among {told:?}");
     }
 
-    let dir = raised.suite.layout().service("audit-collector");
+    let dir = raised.suite.layout().log();
     raised.suite.shutdown().await;
     proves(&dir, &first.decision_id);
 }
@@ -123,7 +123,11 @@ async fn what_was_recorded(raised: &Raised, id: &str) -> Vec<String> {
             assert!(denied.time.is_some() && denied.revision > 0);
             return events.into_iter().map(|e| e.r#type).collect();
         }
-        assert!(begin.elapsed() < LONG, "the last decision has not come into the log");
+        assert!(
+            begin.elapsed() < LONG,
+            "the last decision has not come into the log: {:#?}",
+            events.iter().map(|e| (&e.r#type, &e.reason_code, e.revision)).collect::<Vec<_>>()
+        );
         tokio::task::yield_now().await;
     }
 }

@@ -68,6 +68,6 @@ impl Log {
     /// Whether a credential's or token's issuance was recorded.
     pub(crate) fn has_issuance(&self, id: &str) -> bool {
         let issued = self.of_type("credential.issued").chain(self.of_type("token.issued"));
-        issued.into_iter().any(|e| e.credential_id == id || e.details.values().any(|v| v == id))
+        issued.into_iter().any(|e| e.credential_id == id || e.resource.as_ref().is_some_and(|r| r.id == id))
     }
 }

@@ -1,6 +1,5 @@
 //! The suite as `legate dev` raises it, in this process, and those who come to it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,19 +100,12 @@ impl Raised {
 
     /// Applies the example's manifest; the revision.
     pub(crate) async fn apply(&self) -> u64 {
-        let path = crate::blessed::root().join("deploy/examples/invoice.yaml");
-        let documents = legate::manifest::load(&[PathBuf::from(path)]).unwrap_or_else(|e| panic!("{e}"));
-        let declarations = documents.into_iter().map(|document| document.declaration).collect();
-        let mut service = DeclarationServiceClient::new(self.operator("registry"));
-        let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
-        service.apply_declarations(request).await.unwrap().into_inner().revision
+        apply_example(self.operator("registry")).await
     }
 
     /// The example's agent.
     pub(crate) async fn agent(&self) -> Agent {
-        let wanted = AgentRef { namespace: "payments".into(), name: "invoice-bot".into(), ..AgentRef::default() };
-        let mut agents = AgentServiceClient::new(self.operator("registry"));
-        agents.get_agent(GetAgentRequest { agent: Some(wanted) }).await.unwrap().into_inner().agent.unwrap()
+        example_agent(self.operator("registry")).await
     }
 
     /// A one-time token.
@@ -122,6 +114,22 @@ impl Raised {
         let request = CreateEnrolmentTokenRequest { holder: Some(holder), ttl: None, reason: "a test".into() };
         admin.create_enrolment_token(request).await.unwrap().into_inner().token
     }
+}
+
+/// Applies the example's manifest; the revision.
+pub(crate) async fn apply_example(registry: Client) -> u64 {
+    let path = crate::blessed::root().join("deploy/examples/invoice.yaml");
+    let documents = legate::manifest::load(&[path]).unwrap_or_else(|e| panic!("{e}"));
+    let declarations = documents.into_iter().map(|document| document.declaration).collect();
+    let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
+    DeclarationServiceClient::new(registry).apply_declarations(request).await.unwrap().into_inner().revision
+}
+
+/// The example's agent.
+pub(crate) async fn example_agent(registry: Client) -> Agent {
+    let wanted = AgentRef { namespace: "payments".into(), name: "invoice-bot".into(), ..AgentRef::default() };
+    let mut agents = AgentServiceClient::new(registry);
+    agents.get_agent(GetAgentRequest { agent: Some(wanted) }).await.unwrap().into_inner().agent.unwrap()
 }
 
 /// An agent's id.
