@@ -29,13 +29,23 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Where callers who are turned away are noted, for the service to record.
     pub refusals: Arc<Refusals>,
+    /// What the service tells of its methods to whoever has a certificate and asks; for development only.
+    pub descriptors: Option<&'static [u8]>,
 }
 
 impl Context {
     /// The machine's clock and empty metrics.
     #[must_use]
     pub fn new() -> Self {
-        Self { clock: SystemClock::shared(), metrics: Arc::new(Metrics::new()), refusals: Arc::default() }
+        Self { clock: SystemClock::shared(), metrics: Arc::new(Metrics::new()), refusals: Arc::default(), descriptors: None }
+    }
+}
+
+impl Context {
+    /// The same, and the service tells its methods (gRPC server reflection): for development only.
+    #[must_use]
+    pub fn with_reflection(self, descriptors: &'static [u8]) -> Self {
+        Self { descriptors: Some(descriptors), ..self }
     }
 }
 

@@ -48,26 +48,31 @@ impl Rule {
 #[derive(Clone, Debug)]
 pub(crate) struct Table(HashMap<&'static str, &'static Rule>);
 
+/// Whoever has a certificate.
+const CERTIFIED: &[Caller] = &[
+    Caller::Operator,
+    Caller::Service("registry"),
+    Caller::Service("credential-issuer"),
+    Caller::Service("policy-decision"),
+    Caller::Service("audit-collector"),
+    Caller::Agent,
+    Caller::Enforcer,
+];
+
 /// Whoever has a certificate may ask for a service's health.
-static HEALTH: [Rule; 2] = {
-    const ANYBODY: &[Caller] = &[
-        Caller::Operator,
-        Caller::Service("registry"),
-        Caller::Service("credential-issuer"),
-        Caller::Service("policy-decision"),
-        Caller::Service("audit-collector"),
-        Caller::Agent,
-        Caller::Enforcer,
-    ];
-    [
-        Rule { method: "/grpc.health.v1.Health/Check", callers: ANYBODY },
-        Rule { method: "/grpc.health.v1.Health/Watch", callers: ANYBODY },
-    ]
-};
+static HEALTH: [Rule; 2] = [
+    Rule { method: "/grpc.health.v1.Health/Check", callers: CERTIFIED },
+    Rule { method: "/grpc.health.v1.Health/Watch", callers: CERTIFIED },
+];
+
+/// In development, for what the service understands too.
+static REFLECTION: [Rule; 1] =
+    [Rule { method: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", callers: CERTIFIED }];
 
 impl Table {
-    pub(crate) fn new(rules: &'static [Rule]) -> Self {
-        Self(rules.iter().chain(&HEALTH).map(|rule| (rule.method, rule)).collect())
+    pub(crate) fn new(rules: &'static [Rule], with_reflection: bool) -> Self {
+        let reflection = if with_reflection { REFLECTION.as_slice() } else { &[] };
+        Self(rules.iter().chain(&HEALTH).chain(reflection).map(|rule| (rule.method, rule)).collect())
     }
 
     pub(crate) fn row(&self, method: &str) -> Option<&'static Rule> {

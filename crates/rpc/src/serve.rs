@@ -32,6 +32,9 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// Where callers who are turned away are noted.
     pub refusals: Arc<Refusals>,
+    /// A `google.protobuf.FileDescriptorSet` to tell whoever has a certificate and asks (gRPC server reflection); for
+    /// development only.
+    pub descriptors: Option<&'static [u8]>,
 }
 
 /// A running server.
@@ -47,7 +50,7 @@ pub struct Serving {
 /// Serves on `listener` until [`Serving::shutdown`].
 ///
 /// # Errors
-/// When the listener does not tell its address.
+/// When the listener does not tell its address, or the descriptors are none.
 pub async fn serve(service: Service, listener: Listener) -> std::io::Result<Serving> {
     let addr = listener.local_addr()?;
     let connections = listener.connections();
@@ -55,12 +58,18 @@ pub async fn serve(service: Service, listener: Listener) -> std::io::Result<Serv
     let limits = service.limits;
     let chassis = ChassisLayer(Arc::new(Chassis {
         name: service.name,
-        table: Table::new(service.access),
+        table: Table::new(service.access, service.descriptors.is_some()),
         standing: service.standing,
         default_deadline: limits.default_deadline,
         metrics: service.metrics,
         refusals: service.refusals,
     }));
+    let mut routes = service.routes;
+    if let Some(descriptors) = service.descriptors {
+        let builder = tonic_reflection::server::Builder::configure();
+        let reflection = builder.register_encoded_file_descriptor_set(descriptors).build_v1();
+        routes = routes.add_service(reflection.map_err(std::io::Error::other)?);
+    }
     let stop = CancellationToken::new();
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(limits.streams_per_connection)
@@ -73,7 +82,7 @@ pub async fn serve(service: Service, listener: Listener) -> std::io::Result<Serv
         .max_connection_age(limits.connection_age)
         .max_connection_age_grace(limits.connection_grace)
         .layer(chassis)
-        .add_routes(service.routes)
+        .add_routes(routes)
         .add_service(health_service)
         .serve_with_incoming_shutdown(listener.into_incoming(), stop.clone().cancelled_owned());
     let task = tokio::spawn(server);

@@ -150,6 +150,7 @@ fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
         limits: legate_rpc::Limits::default(),
         metrics: Arc::clone(&ctx.metrics),
         refusals: Arc::clone(&ctx.refusals),
+        descriptors: ctx.descriptors,
     }
 }
 

@@ -146,6 +146,7 @@ async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
     db.migrate::<schema::Migrator>()
         .await
         .map_err(|e| StartError::new("the database cannot be brought up to date", e))?;
+    legate_outbox::begin_epoch(&db).await.map_err(|e| StartError::new("the outbox cannot be opened", e))?;
     ctx.metrics.register(|registry| db.register(registry));
     Ok(db)
 }
@@ -166,6 +167,7 @@ fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_r
         limits: legate_rpc::Limits::default(),
         metrics: Arc::clone(&ctx.metrics),
         refusals: Arc::clone(&ctx.refusals),
+        descriptors: ctx.descriptors,
     }
 }
 

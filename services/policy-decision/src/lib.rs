@@ -137,6 +137,7 @@ fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_r
         limits: legate_rpc::Limits::default(),
         metrics: Arc::clone(&ctx.metrics),
         refusals: Arc::clone(&ctx.refusals),
+        descriptors: ctx.descriptors,
     }
 }
 

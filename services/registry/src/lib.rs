@@ -73,6 +73,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         limits: legate_rpc::Limits::default(),
         metrics: Arc::clone(&ctx.metrics),
         refusals: Arc::clone(&ctx.refusals),
+        descriptors: ctx.descriptors,
     };
     let serving = legate_rpc::serve(service, listener).await?;
     // Nobody set it before: the desk was made above.
@@ -99,6 +100,7 @@ async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
     db.migrate::<schema::Migrator>()
         .await
         .map_err(|e| StartError::new("the database cannot be brought up to date", e))?;
+    legate_outbox::begin_epoch(&db).await.map_err(|e| StartError::new("the outbox cannot be opened", e))?;
     ctx.metrics.register(|registry| db.register(registry));
     Ok(db)
 }

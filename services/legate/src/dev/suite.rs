@@ -76,20 +76,20 @@ impl Suite {
         let site = Site { layout: &layout, domain: &domain };
 
         let audit = site.write("audit-collector", &site.audit_collector(ports))?;
-        let audit = Box::pin(legate_audit_collector::start(load(&audit)?, Context::new())).await?;
+        let audit = Box::pin(legate_audit_collector::start(load(&audit)?, context())).await?;
         let audit_at = url(audit.addr());
 
         let registry = site.write("registry", &site.registry(ports, &audit_at))?;
-        let registry = Box::pin(legate_registry::start(load(&registry)?, Context::new())).await?;
+        let registry = Box::pin(legate_registry::start(load(&registry)?, context())).await?;
         let registry_at = url(registry.addr());
 
         let policy = site.write("policy-decision", &site.policy_decision(ports, &registry_at, &audit_at))?;
-        let policy = Box::pin(legate_policy_decision::start(load(&policy)?, Context::new())).await?;
+        let policy = Box::pin(legate_policy_decision::start(load(&policy)?, context())).await?;
         let policy_at = url(policy.addr());
 
         let issuer = site.credential_issuer(ports, &registry_at, &policy_at, &audit_at);
         let issuer = site.write("credential-issuer", &issuer)?;
-        let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, Context::new())).await?;
+        let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, context())).await?;
 
         let suite = Self { layout, domain, audit, registry, policy, issuer };
         for service in pki::SERVICES {
@@ -210,6 +210,11 @@ impl Suite {
         let text = lines.join("\n") + "\n";
         Ok(legate_mtls::pki::write_public(&self.layout.root().join("env"), &text)?)
     }
+}
+
+/// What every service of a suite is given: a suite is for development, so its services tell their methods.
+fn context() -> Context {
+    Context::new().with_reflection(legate_wire::DESCRIPTORS)
 }
 
 fn url(addr: SocketAddr) -> String {

@@ -211,6 +211,7 @@ async fn play(
         limits: Limits::default(),
         metrics: Arc::new(Metrics::new()),
         refusals: Arc::default(),
+        descriptors: None,
     };
     legate_rpc::serve(service, listener).await.unwrap()
 }
