@@ -57,6 +57,10 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent, last: &str) -> Result
         started.elapsed(),
     );
     stage.tell.show(&lines(&events));
+    let trace = legate_rpc::TraceContext::current().trace_id;
+    let of_trace = events.iter().filter_map(|e| e.event.as_ref()).filter(|e| e.trace_id == trace).count();
+    let told = format!("{of_trace} of {} carry the trace {trace}", events.len());
+    stage.tell.check(of_trace == events.len(), "each event names its trace", &told, std::time::Duration::ZERO);
 
     let mut proofs = ProofServiceClient::new(stage.audit.clone());
     let (kept, took) = timed(proofs.get_checkpoint(GetCheckpointRequest {})).await;

@@ -10,6 +10,7 @@ use super::decide::{ask, question};
 use super::enrol::Parties;
 use super::narrate::{Broken, timed};
 use super::{PATIENCE, Stage, broken, refusal};
+use crate::output::{because, verdict};
 
 /// The promise (p99); the hard bound is five seconds.
 const PROMISED: Duration = Duration::from_secs(1);
@@ -66,8 +67,8 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent, parties: Parties) -> 
     let (answer, took) = timed(ask(&parties, old)).await;
     let answer = answer?;
     let dead = answer.decision() != Decision::Allow && answer.reason_code == "TOKEN_OUTLIVED";
-    let told = format!("DENY {}: {}", answer.reason_code, answer.message);
-    stage.tell.check(dead, "the old token, asked at the new revision", &told, took);
+    stage.tell.check(dead, "the old token, asked at the new revision", &verdict(&answer), took);
+    stage.tell.reasons(&answer.reasons.iter().map(|r| format!("because {}", because(r))).collect::<Vec<_>>());
     Ok(answer.decision_id)
 }
 

@@ -1,0 +1,9 @@
+//! The real program against a real `legate dev`, as a person uses it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod dev;
+mod exits;
+mod house;
+mod outputs;
+mod readme;
+mod restart;
