@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use legate_merkle::{Hash, TileId, TileKind, leaf_hash};
@@ -52,7 +52,8 @@ impl Files {
 
     /// Makes the directory and keeps every other collector out of it for as long as the file lives.
     pub(crate) fn lock(&self) -> io::Result<File> {
-        fs::create_dir_all(&self.dir)?;
+        // What is in the log is for whoever it is served to, not for everybody on the machine.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let file =
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(self.dir.join("lock"))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;

@@ -3,4 +3,5 @@
 
 mod abuse;
 mod house;
+mod pace;
 mod serve;
