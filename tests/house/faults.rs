@@ -195,8 +195,15 @@ async fn a_decision_replica_that_slept_through_a_suspension_allows_nothing_when_
             assert!(answer.reason_code == "STALE" || answer.revision >= revision, "{answer:?}");
         }
     }
-    let answer = ask(&parties.backend, at_least(question(&parties.shown, "invoice:read", "apollo/9"), revision)).await;
-    assert_eq!(word(&answer), "AGENT_SUSPENDED");
+    let begin = Instant::now();
+    loop {
+        let asked = at_least(question(&parties.shown, "invoice:read", "apollo/9"), revision);
+        match word(&ask(&parties.backend, asked).await) {
+            "AGENT_SUSPENDED" => break,
+            // Until it has heard the registry again.
+            other => assert!(other == "STALE" && begin.elapsed() < LONG, "{other}"),
+        }
+    }
     suite.stop();
 }
 
@@ -216,10 +223,14 @@ async fn without_the_registry_checks_are_denied_within_the_bound_and_nothing_is_
         assert!(at < Duration::from_millis(5_500), "still allowed {at:?} after the registry was lost");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    // The issuer's own view ends a moment before or after that of policy-decision.
+    let unknown = ["CALLER_STANDING_UNKNOWN", "ISSUANCE_UNDECIDED", "VIEW_STALE"];
     let refused = parties.runtime.token(AUDIENCE).await.unwrap_err();
-    assert_eq!(refused.reason(), "CALLER_STANDING_UNKNOWN", "{refused}");
-    let refused = parties.runtime.renew().await.unwrap_err();
-    assert_eq!(refused.reason(), "CALLER_STANDING_UNKNOWN", "{refused}");
+    assert!(unknown.contains(&refused.reason()), "{refused}");
+    let begin = Instant::now();
+    while parties.runtime.renew().await.map_err(|e| unknown.contains(&e.reason())) != Err(true) {
+        assert!(begin.elapsed() < Duration::from_secs(1), "renewed {:?} after the bound", begin.elapsed());
+    }
     suite.spawn("registry");
     suite.wait_until_serving("registry").await;
     let begin = Instant::now();

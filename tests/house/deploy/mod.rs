@@ -1,6 +1,7 @@
 //! What is under deploy/ fits the programs that it deploys.
 
 mod configs;
+mod metrics;
 mod pki;
 mod units;
 
