@@ -19,4 +19,4 @@ pub use refusals::{EVERY, access_refused, record_refusals_forever};
 pub use schema::migration;
 pub use ship::{Metrics, Pace, Shipper, ship};
 pub use sink::{Collector, Sink, SinkError};
-pub use source::{Batch, DbSource, Source, SourceError};
+pub use source::{Batch, DbSource, Source, SourceError, begin_epoch};

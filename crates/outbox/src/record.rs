@@ -47,23 +47,23 @@ impl Outbox {
     /// [`RecordError`]: the transaction must not commit then, so give it to `?`.
     pub async fn record(&self, tx: &Tx, standard: Standard, mut event: AuditEvent) -> Result<u64, RecordError> {
         let head = head::Entity::update_many()
-            .col_expr(head::Column::LastSeq, Expr::col(head::Column::LastSeq).add(1))
+            .col_expr(head::Column::LastPlace, Expr::col(head::Column::LastPlace).add(1))
             .exec_with_returning(tx)
             .await?
             .pop()
             .ok_or_else(|| DbErr::RecordNotFound("outbox_head".to_owned()))?;
-        let (last, acked) = (unsigned(head.last_seq), unsigned(head.acked_seq));
         let bound = match standard {
             Standard::Ordinary => self.bound,
             Standard::Stopping => self.bound.saturating_add(self.bound / 10).saturating_add(1),
         };
-        let waiting = last.saturating_sub(acked).saturating_sub(1);
+        let waiting = unsigned(head.last_place - head.acked_place - 1);
         if waiting >= bound {
             return Err(RecordError::Full(waiting));
         }
 
         let now = self.clock.now();
-        event.emitter = Some(Emitter { spiffe_id: self.emitter.to_string(), epoch: head.epoch, seq: last });
+        let seq = unsigned(head.last_place - head.base);
+        event.emitter = Some(Emitter { spiffe_id: self.emitter.to_string(), epoch: head.epoch.clone(), seq });
         if event.event_id.is_empty() {
             let millis = u64::try_from(now.micros() / 1_000).unwrap_or(0);
             event.event_id = EventId::from_parts(millis, rand::random()).to_string();
@@ -73,9 +73,15 @@ impl Outbox {
         if bytes.len() > LARGEST {
             return Err(RecordError::TooLarge(bytes.len()));
         }
-        let row = event::ActiveModel { seq: Set(head.last_seq), event: Set(bytes), recorded_at: Set(now.micros()) };
+        let row = event::ActiveModel {
+            place: Set(head.last_place),
+            epoch: Set(head.epoch),
+            seq: Set(head.last_place - head.base),
+            event: Set(bytes),
+            recorded_at: Set(now.micros()),
+        };
         event::Entity::insert(row).exec_without_returning(tx).await?;
-        Ok(last)
+        Ok(seq)
     }
 }
 

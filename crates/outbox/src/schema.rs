@@ -1,11 +1,13 @@
 //! The outbox's two tables: the head with the counters, and the events that wait.
+//!
+//! A *place* counts every event of the store; `seq` counts those of one epoch from 1.
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager};
 
 pub(crate) mod head {
-    //! One row: which life of the store this is, and how far it is.
+    //! One row: the epoch, and how far the store is.
     use super::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -14,8 +16,10 @@ pub(crate) mod head {
         #[sea_orm(primary_key, auto_increment = false)]
         pub(crate) id: i32,
         pub(crate) epoch: String,
-        pub(crate) last_seq: i64,
-        pub(crate) acked_seq: i64,
+        /// The last place before the epoch.
+        pub(crate) base: i64,
+        pub(crate) last_place: i64,
+        pub(crate) acked_place: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -24,13 +28,15 @@ pub(crate) mod head {
 }
 
 pub(crate) mod event {
-    //! One event, as the bytes that become a leaf of the log.
+    //! One event; it becomes a leaf of the log with the epoch and `seq` that stand beside it.
     use super::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "outbox")]
     pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
+        pub(crate) place: i64,
+        pub(crate) epoch: String,
         pub(crate) seq: i64,
         #[sea_orm(column_type = "Blob")]
         pub(crate) event: Vec<u8>,
@@ -43,7 +49,12 @@ pub(crate) mod event {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// Makes the tables and this store's epoch; add it to the service's migrations.
+/// A name that no epoch had before.
+pub(crate) fn new_epoch() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// Makes the tables and the first epoch; add it to the service's migrations.
 #[must_use]
 pub fn migration() -> Box<dyn MigrationTrait> {
     Box::new(Tables)
@@ -65,16 +76,17 @@ impl MigrationTrait for Tables {
             DbBackend::Postgres => "BYTEA",
             _ => "BLOB",
         };
-        // A store restored from a copy keeps its epoch: the collector sees that its seq went back.
-        let epoch = format!("{:032x}", rand::random::<u128>());
+        let epoch = new_epoch();
         db.execute_unprepared(
             "CREATE TABLE outbox_head (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, \
-             last_seq BIGINT NOT NULL, acked_seq BIGINT NOT NULL, CHECK (acked_seq <= last_seq))",
+             base BIGINT NOT NULL, last_place BIGINT NOT NULL, acked_place BIGINT NOT NULL, \
+             CHECK (base <= last_place AND acked_place <= last_place))",
         )
         .await?;
-        db.execute_unprepared(&format!("INSERT INTO outbox_head VALUES (1, '{epoch}', 0, 0)")).await?;
+        db.execute_unprepared(&format!("INSERT INTO outbox_head VALUES (1, '{epoch}', 0, 0, 0)")).await?;
         db.execute_unprepared(&format!(
-            "CREATE TABLE outbox (seq BIGINT PRIMARY KEY, event {bytes} NOT NULL, recorded_at BIGINT NOT NULL)"
+            "CREATE TABLE outbox (place BIGINT PRIMARY KEY, epoch TEXT NOT NULL, seq BIGINT NOT NULL, \
+             event {bytes} NOT NULL, recorded_at BIGINT NOT NULL, UNIQUE (epoch, seq))"
         ))
         .await?;
         Ok(())

@@ -141,7 +141,8 @@ impl<S: Source, K: Sink> Run<S, K> {
                     // Half of it by chance, so that services do not knock in step.
                     let half = wait / 2;
                     let chance = half.mul_f64(rand::random::<f64>());
-                    let pause = asked.unwrap_or(half + chance).min(self.pace.longest_wait);
+                    // Who asks for no time at all gets some all the same.
+                    let pause = asked.unwrap_or_default().max(half + chance).min(self.pace.longest_wait);
                     tokio::time::sleep(pause).await;
                     wait = (wait * 2).min(self.pace.longest_wait);
                 }

@@ -1,17 +1,21 @@
 //! Where events wait for the collector: the trait, and the outbox table behind it.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
 use legate_clock::Timestamp;
-use legate_db::{Db, TxError};
+use legate_db::{Db, Tx, TxError};
+use legate_wire::audit::AuditEvent;
+use prost::Message as _;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, ExprTrait as _};
+use sea_orm::{QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use tokio::sync::{Mutex, watch};
 
 use crate::record::unsigned;
-use crate::schema::{event, head};
+use crate::schema::{event, head, new_epoch};
 
 /// Why a source did not answer; it is asked again.
 #[derive(Debug, thiserror::Error)]
@@ -74,20 +78,41 @@ impl DbSource {
     }
 }
 
-impl From<TxError<std::convert::Infallible>> for SourceError {
-    fn from(e: TxError<std::convert::Infallible>) -> Self {
+impl From<TxError<Infallible>> for SourceError {
+    fn from(e: TxError<Infallible>) -> Self {
         Self(e.to_string())
     }
 }
 
+/// Begins a new epoch. To be called when a database was opened to be written, before the first event.
+///
+/// A database that was restored from a copy, and has to use numbers again that it gave before, gives them under another
+/// name then: the collector, which goes by epoch and number, would take the new events for those that it has.
+///
+/// # Errors
+/// The database.
+pub async fn begin_epoch(db: &Db) -> Result<(), TxError<Infallible>> {
+    db.tx("outbox_epoch", |tx| {
+        Box::pin(async move {
+            head::Entity::update_many()
+                .col_expr(head::Column::Epoch, Expr::value(new_epoch()))
+                .col_expr(head::Column::Base, Expr::col(head::Column::LastPlace).into())
+                .exec(tx)
+                .await?;
+            Ok(())
+        })
+    })
+    .await
+}
+
 impl Source for DbSource {
     async fn next_batch(&self, max_events: usize, max_bytes: usize) -> Result<Option<Batch>, SourceError> {
-        let limit = u64::try_from(max_events).unwrap_or(u64::MAX).max(1);
+        let limit = u64::try_from(std::cmp::max(max_events, 1)).unwrap_or(u64::MAX);
         let read = self.db.read("outbox_batch", move |tx| {
             Box::pin(async move {
                 let head = head::Entity::find().one(tx).await?;
-                let rows = event::Entity::find().order_by_asc(event::Column::Seq).limit(limit).all(tx).await?;
-                Ok::<_, TxError<std::convert::Infallible>>((head, rows))
+                let rows = event::Entity::find().order_by_asc(event::Column::Place).limit(limit).all(tx).await?;
+                Ok::<_, TxError<Infallible>>((head, rows))
             })
         });
         let (Some(head), rows) = read.await? else {
@@ -96,63 +121,38 @@ impl Source for DbSource {
         let Some(first) = rows.first() else {
             return Ok(None);
         };
-        let first_seq = unsigned(first.seq);
+        let (epoch, first_seq) = (first.epoch.clone(), unsigned(first.seq));
         let oldest = Timestamp::from_micros(first.recorded_at);
         let mut events = Vec::with_capacity(rows.len());
         let mut size = 0;
         for (row, seq) in rows.into_iter().zip(first_seq..) {
             size += row.event.len();
-            if !events.is_empty() && size > max_bytes {
+            if row.epoch != epoch || (!events.is_empty() && size > max_bytes) {
                 break;
             }
             if unsigned(row.seq) != seq {
-                return Err(SourceError(format!("the outbox lacks the event {seq}")));
+                return Err(SourceError(format!("the outbox lacks the event {seq} of the epoch {epoch}")));
             }
-            events.push(Bytes::from(row.event));
+            events.push(numbered(&row, seq)?);
         }
-        Ok(Some(Batch {
-            epoch: head.epoch,
-            first_seq,
-            events,
-            oldest,
-            waiting: unsigned(head.last_seq).saturating_sub(unsigned(head.acked_seq)),
-        }))
+        let waiting = unsigned(head.last_place - head.acked_place);
+        Ok(Some(Batch { epoch, first_seq, events, oldest, waiting }))
     }
 
     async fn acked(&self, epoch: &str, seq: u64) -> Result<(), SourceError> {
-        let epoch = epoch.to_owned();
-        let seq = i64::try_from(seq).map_err(|e| SourceError(e.to_string()))?;
-        self.db
-            .tx("outbox_ack", move |tx| {
-                let epoch = epoch.clone();
-                Box::pin(async move {
-                    let moved = head::Entity::update_many()
-                        .col_expr(head::Column::AckedSeq, Expr::value(seq))
-                        .filter(head::Column::Epoch.eq(epoch))
-                        .filter(head::Column::AckedSeq.lt(seq))
-                        .filter(head::Column::LastSeq.gte(seq))
-                        .exec(tx)
-                        .await?;
-                    if moved.rows_affected == 1 {
-                        event::Entity::delete_many()
-                            .filter(event::Column::Seq.lte(seq))
-                            .exec(tx)
-                            .await?;
-                    }
-                    let head = head::Entity::find().one(tx).await?;
-                    Ok::<_, TxError<std::convert::Infallible>>(head.map_or(0, |h| h.acked_seq))
-                })
-            })
-            .await
-            .map_err(SourceError::from)
-            .and_then(|acked| {
-                // The collector knows numbers that this store never gave: it was restored from a copy.
-                (acked >= seq).then_some(()).ok_or_else(|| {
-                    SourceError(format!(
-                        "audit-collector holds event {seq} of this epoch, and this database does not: was it restored from a copy?"
-                    ))
-                })
-            })
+        let wanted = epoch.to_owned();
+        let last = self.db.tx("outbox_ack", move |tx| {
+            let epoch = wanted.clone();
+            Box::pin(async move { Ok::<_, TxError<Infallible>>(let_go(tx, &epoch, seq).await?) })
+        });
+        match last.await? {
+            Acked::Done => Ok(()),
+            // Told as a failure, and what waits is offered again under its new numbers.
+            Acked::Ahead(last) => Err(SourceError(format!(
+                "audit-collector holds event {seq} of the epoch {epoch}, and this database gave only {last}: it was \
+                 restored from a copy; what waits is numbered again in a new epoch, and nothing of it is dropped"
+            ))),
+        }
     }
 
     async fn changed(&self) {
@@ -160,4 +160,64 @@ impl Source for DbSource {
         let mut commits = self.commits.lock().await;
         drop(tokio::time::timeout(Duration::from_secs(1), commits.changed()).await);
     }
+}
+
+/// What came of an acknowledgement.
+enum Acked {
+    Done,
+    /// The collector knows numbers that this store never gave; here is the last that it gave.
+    Ahead(u64),
+}
+
+async fn let_go(tx: &Tx, epoch: &str, seq: u64) -> Result<Acked, DbErr> {
+    // The row's lock, so that nobody records meanwhile.
+    let head = head::Entity::update_many()
+        .col_expr(head::Column::AckedPlace, Expr::col(head::Column::AckedPlace).into())
+        .exec_with_returning(tx)
+        .await?
+        .pop()
+        .ok_or_else(|| DbErr::RecordNotFound("outbox_head".to_owned()))?;
+    let of_epoch = event::Entity::find().filter(event::Column::Epoch.eq(epoch));
+    let Some(newest) = of_epoch.clone().order_by_desc(event::Column::Seq).one(tx).await? else {
+        return Ok(Acked::Done);
+    };
+    let last = unsigned(newest.seq);
+    if seq > last {
+        renumber(tx, &head).await?;
+        return Ok(Acked::Ahead(last));
+    }
+    let up_to = i64::try_from(seq).unwrap_or(i64::MAX);
+    let acked = of_epoch.filter(event::Column::Seq.lte(up_to)).order_by_desc(event::Column::Seq).one(tx).await?;
+    if let Some(acked) = acked {
+        head::Entity::update_many().col_expr(head::Column::AckedPlace, Expr::value(acked.place)).exec(tx).await?;
+        event::Entity::delete_many().filter(event::Column::Place.lte(acked.place)).exec(tx).await?;
+    }
+    Ok(Acked::Done)
+}
+
+/// Puts everything that waits into a new epoch: of some of it the collector may hold others under the same numbers.
+async fn renumber(tx: &Tx, head: &head::Model) -> Result<(), DbErr> {
+    let epoch = new_epoch();
+    event::Entity::update_many()
+        .col_expr(event::Column::Epoch, Expr::value(epoch.clone()))
+        .col_expr(event::Column::Seq, Expr::col(event::Column::Place).sub(head.acked_place))
+        .exec(tx)
+        .await?;
+    head::Entity::update_many()
+        .col_expr(head::Column::Epoch, Expr::value(epoch))
+        .col_expr(head::Column::Base, Expr::value(head.acked_place))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+/// The event with the number that it has now.
+fn numbered(row: &event::Model, seq: u64) -> Result<Bytes, SourceError> {
+    let broken =
+        |why: &dyn std::fmt::Display| SourceError(format!("the event at place {} is broken: {why}", row.place));
+    let mut event = AuditEvent::decode(row.event.as_slice()).map_err(|e| broken(&e))?;
+    let emitter = event.emitter.as_mut().ok_or_else(|| broken(&"it has no emitter"))?;
+    emitter.epoch.clone_from(&row.epoch);
+    emitter.seq = seq;
+    Ok(event.encode_to_vec().into())
 }
