@@ -1,12 +1,20 @@
-//! The command line: nouns, verbs and flags. Its texts are the help, the man pages and the completions.
+//! The command line: nouns, verbs and flags, whose texts are the help, the man pages and the completions.
+
+mod audit;
+mod credential;
+mod registry;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::Format;
 use crate::place::Place;
+
+pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
+pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
+pub(crate) use registry::{AgentVerb, DeclaredVerb, State, Step};
 
 /// Identity, authority and record for AI agents.
 ///
@@ -149,188 +157,6 @@ pub(crate) struct Apply {
     pub(crate) base_revision: Option<u64>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum AgentVerb {
-    /// Show one agent: who answers for it, where it stands.
-    Get {
-        /// NAMESPACE/NAME, or the id agt_...
-        agent: String,
-    },
-    /// List agents.
-    List {
-        /// Only those of this namespace.
-        #[arg(long, value_name = "NAMESPACE")]
-        namespace: Option<String>,
-        /// Only those in these states; left out: all but retired ones.
-        #[arg(long, value_enum, value_name = "STATE")]
-        state: Vec<State>,
-        #[command(flatten)]
-        limit: Limit,
-    },
-    /// Approve an agent that waits for approval.
-    Approve(Step),
-    /// Switch an approved agent on.
-    Activate(Step),
-    /// Stop an agent at once; nothing that it holds ever works again.
-    Suspend(Step),
-    /// Let a suspended or expired agent work again; it needs new credentials.
-    Resume(Step),
-    /// Stop an agent and keep it for forensics.
-    Quarantine(Step),
-    /// End a quarantine; the agent is then suspended.
-    Release(Step),
-    /// End an agent for ever; its record stays.
-    Retire(Step),
-    /// Kill everything that was issued to an agent and leave it active; its runtime has to enrol again.
-    RevokeCredentials(Step),
-}
-
-/// A step in an agent's life.
-#[derive(Args, Debug)]
-pub(crate) struct Step {
-    /// NAMESPACE/NAME, or the id agt_...
-    pub(crate) agent: String,
-    /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: String,
-    /// Only if the agent has not been written since this etag was read.
-    #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
-    pub(crate) etag: String,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum State {
-    PendingApproval,
-    Staged,
-    Active,
-    Suspended,
-    Quarantined,
-    Expired,
-    Retired,
-}
-
-/// How much of a list.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Limit {
-    /// So many at most; 0: all of them.
-    #[arg(long, default_value_t = 1_000, value_name = "NUMBER")]
-    pub(crate) limit: usize,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DeclaredVerb {
-    /// Show one.
-    Get {
-        /// NAMESPACE/NAME; of a namespace only its name.
-        name: String,
-    },
-    /// List them.
-    List {
-        /// Only those of this namespace.
-        #[arg(long, value_name = "NAMESPACE")]
-        namespace: Option<String>,
-        #[command(flatten)]
-        limit: Limit,
-    },
-    /// Take one back.
-    Revoke {
-        /// NAMESPACE/NAME; of a namespace only its name.
-        name: String,
-        /// Why, for the record.
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-        /// Only if it has not been written since this etag was read.
-        #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
-        etag: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum CredentialVerb {
-    /// Make a token with which one runtime can enrol once. With -o name only the token is printed.
-    #[command(group = clap::ArgGroup::new("holder").required(true))]
-    Create {
-        /// Whose runtime may enrol: an agent, NAMESPACE/NAME or agt_...
-        #[arg(long, group = "holder", value_name = "AGENT")]
-        agent: Option<String>,
-        /// The same for an enforcement point, NAMESPACE/NAME.
-        #[arg(long, group = "holder", value_name = "POINT")]
-        enforcement_point: Option<String>,
-        /// How long the token can be used: 1m to 24h; left out: 1h.
-        #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
-        ttl: Option<prost_types::Duration>,
-        /// Why, for the record.
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-    },
-    /// Make a key here and trade the token for its certificate. Needs no certificate of its own.
-    Enrol {
-        /// The one-time token; - reads it from standard input, so that it stands in no process list.
-        #[arg(long, env = "LEGATE_ENROLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-        token: String,
-        /// A new directory for the identity.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
-    /// Renew an identity's certificate, with a new key.
-    Renew {
-        /// The directory that enrol wrote.
-        #[arg(long, value_name = "DIR")]
-        identity: PathBuf,
-    },
-    /// List credentials, newest first.
-    List {
-        /// Only this agent's, NAMESPACE/NAME or agt_...
-        #[arg(long, value_name = "AGENT")]
-        agent: Option<String>,
-        /// Only those of this namespace.
-        #[arg(long, value_name = "NAMESPACE")]
-        namespace: Option<String>,
-        #[command(flatten)]
-        limit: Limit,
-    },
-    /// Take one credential back.
-    Revoke {
-        /// Its id, cred_...
-        credential: String,
-        /// Why, for the record.
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-        /// Why, in the words of RFC 5280.
-        #[arg(long, value_enum, default_value = "unspecified")]
-        cause: Cause,
-    },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Cause {
-    Unspecified,
-    KeyCompromise,
-    AffiliationChanged,
-    Superseded,
-    CessationOfOperation,
-    PrivilegeWithdrawn,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenVerb {
-    /// Obtain an access token as an agent. With -o name only the token is printed.
-    Issue {
-        /// The directory that credential enrol wrote.
-        #[arg(long, value_name = "DIR")]
-        identity: PathBuf,
-        /// Whom the token is for: an audience of an enforcement point.
-        #[arg(long, value_name = "URI")]
-        audience: String,
-        /// Narrow the token to these actions.
-        #[arg(long, value_name = "ACTION")]
-        scope: Vec<String>,
-        /// How long it lives: 30s to 10m; left out: 5m.
-        #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
-        ttl: Option<prost_types::Duration>,
-    },
-}
-
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("subject").required(true))]
 pub(crate) struct Check {
@@ -363,121 +189,6 @@ pub(crate) struct Check {
     /// Ask as an enforcement point: the directory that credential enrol wrote. Left out: as the operator.
     #[arg(long, value_name = "DIR")]
     pub(crate) identity: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditVerb {
-    /// Show what happened, newest first.
-    Query {
-        #[command(flatten)]
-        filter: Filter,
-        /// So many at most; 0: all of them.
-        #[arg(long, default_value_t = 100, value_name = "NUMBER")]
-        limit: usize,
-    },
-    /// Show what happens, as it happens, until interrupted.
-    Tail {
-        #[command(flatten)]
-        filter: Filter,
-    },
-    /// Write events as JSON, one a line, newest first.
-    Export {
-        #[command(flatten)]
-        filter: Filter,
-        /// The file to write; left out: standard output.
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
-    /// Print the newest signed checkpoint. Keep it: a log that is cut or rewritten later does not match it.
-    Checkpoint {
-        #[command(flatten)]
-        key: LogKey,
-    },
-    /// Obtain the proof that an event is in the log, and verify it here.
-    Prove {
-        /// The leaf's index, as audit query shows it.
-        leaf: u64,
-        #[command(flatten)]
-        key: LogKey,
-    },
-}
-
-/// The log's public key.
-#[derive(Args, Debug)]
-pub(crate) struct LogKey {
-    /// The file with the log's verifier key; left out: log.pub in LEGATE_DIR.
-    #[arg(long = "log-key", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-}
-
-/// Which events.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Filter {
-    /// About this agent, NAMESPACE/NAME or agt_...
-    #[arg(long, value_name = "AGENT")]
-    pub(crate) agent: Option<String>,
-    /// Caused by this SPIFFE ID.
-    #[arg(long, value_name = "SPIFFE_ID")]
-    pub(crate) actor: Option<String>,
-    /// Of this type, such as agent.suspended or agent.*
-    #[arg(long = "type", value_name = "TYPE")]
-    pub(crate) kind: Option<String>,
-    /// In this namespace.
-    #[arg(long, value_name = "NAMESPACE")]
-    pub(crate) namespace: Option<String>,
-    /// Of this action.
-    #[arg(long, value_name = "ACTION")]
-    pub(crate) action: Option<String>,
-    /// On this resource, TYPE or TYPE:ID.
-    #[arg(long, value_name = "TYPE[:ID]")]
-    pub(crate) resource: Option<String>,
-    /// That ended so.
-    #[arg(long, value_enum)]
-    pub(crate) outcome: Option<EndedSo>,
-    /// In this trace.
-    #[arg(long, value_name = "TRACE_ID")]
-    pub(crate) trace: Option<String>,
-    /// With this credential.
-    #[arg(long, value_name = "CREDENTIAL_ID")]
-    pub(crate) credential: Option<String>,
-    /// The decision of this id.
-    #[arg(long, value_name = "DECISION_ID")]
-    pub(crate) decision: Option<String>,
-    /// At or after this moment: 2026-11-24T08:00:00Z, or so long ago: 15m, 24h, 7d.
-    #[arg(long, value_name = "MOMENT")]
-    pub(crate) since: Option<String>,
-    /// Before this moment, as for --since.
-    #[arg(long, value_name = "MOMENT")]
-    pub(crate) until: Option<String>,
-    /// Told by this SPIFFE ID.
-    #[arg(long, value_name = "SPIFFE_ID")]
-    pub(crate) emitter: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum EndedSo {
-    Success,
-    Denied,
-    Failure,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Verify {
-    /// The log: a directory, or an https:// address that serves its tiles.
-    #[arg(value_name = "DIR|URL")]
-    pub(crate) log: String,
-    /// The file with the log's verifier key.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: PathBuf,
-    /// A checkpoint that you kept from before: the log has to continue it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) checkpoint: Option<PathBuf>,
-    /// For an address: CA certificates that verify the server, in PEM.
-    #[arg(long, env = "LEGATE_CA", hide_env_values = true, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// For an address: the SPIFFE trust domain; left out: that in the log's name.
-    #[arg(long, env = "LEGATE_TRUST_DOMAIN", hide_env_values = true, value_name = "DOMAIN")]
-    pub(crate) trust_domain: Option<String>,
 }
 
 #[derive(Args, Debug)]

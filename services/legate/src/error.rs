@@ -122,24 +122,38 @@ impl Failure {
 
     /// What a service answered, or that it did not.
     pub(crate) fn status(service: &str, endpoint: &str, status: &Status) -> Self {
-        let mut failure = Self::told(Told::from_status(status));
+        Self::answered(service, endpoint, Told::from_status(status), || whole(status))
+    }
+
+    fn answered(service: &str, endpoint: &str, told: Told, whole: impl FnOnce() -> String) -> Self {
+        let mut failure = Self::told(told);
         if failure.reason.is_empty() {
-            failure.what = format!("{service} at {endpoint}: {}", whole(status));
             if failure.exit == Exit::Unavailable {
-                failure.reason = legate_rpc::UNREACHABLE.name.into();
-                failure.next = legate_rpc::UNREACHABLE.cure.into();
+                return Self::unreachable(service, endpoint, &whole());
             }
+            failure.what = format!("{service} at {endpoint}: {}", whole());
         }
         failure
+    }
+
+    /// A service was not reached, or does not serve.
+    pub(crate) fn unreachable(service: &str, endpoint: &str, why: &str) -> Self {
+        Self {
+            exit: Exit::Unavailable,
+            reason: legate_rpc::UNREACHABLE.name.into(),
+            what: format!("{service} at {endpoint}: {why}"),
+            fields: Vec::new(),
+            next: legate_rpc::UNREACHABLE.cure.into(),
+        }
     }
 
     /// The same, where the SDK made the call.
     pub(crate) fn client(service: &str, endpoint: &str, error: ClientError) -> Self {
         match error {
-            ClientError::Refused(told) if told.reason.is_empty() => {
-                Self::status(service, endpoint, &Status::new(told.code, told.message))
+            ClientError::Refused(told) => {
+                let said = told.message.clone();
+                Self::answered(service, endpoint, *told, || said)
             }
-            ClientError::Refused(told) => Self::told(*told),
             ClientError::Dial(fault) => Self::status(service, endpoint, &Status::from(fault)),
             ClientError::Tls(e) => Self::local(&FILE_REFUSED, e.to_string()),
             ClientError::Key(e) => Self::local(&FILE_REFUSED, e),

@@ -1,4 +1,4 @@
-//! The newest checkpoint. It tells nothing of what is in the log, and reading it is not recorded.
+//! The newest checkpoint, which tells nothing of what is in the log, so that reading it is not recorded.
 
 use super::Desk;
 use crate::log::Published;

@@ -1,4 +1,4 @@
-//! `legate check`: may this agent do this to that, now, and why. As the operator, or as an enforcement point.
+//! `legate check`: may this agent do this to that, now, and why, asked as the operator or as an enforcement point.
 
 use std::collections::BTreeMap;
 use std::path::Path;

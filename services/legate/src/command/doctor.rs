@@ -98,8 +98,8 @@ async fn serving(desk: &Desk, service: Service, us: Identity) -> Result<String, 
             Ok(format!("serves at {} ({:.1} ms with the handshake)", remote.endpoint, took.as_secs_f64() * 1_000.0))
         }
         other => {
-            let status = tonic::Status::unavailable(format!("it says {}", other.as_str_name()));
-            Err(Failure::status(service.name(), &remote.endpoint, &status))
+            let why = format!("it says {}", other.as_str_name());
+            Err(Failure::unreachable(service.name(), &remote.endpoint, &why))
         }
     }
 }

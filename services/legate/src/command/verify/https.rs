@@ -52,7 +52,7 @@ impl Web {
     /// That the server was not reached.
     pub(super) fn failure(&self) -> Option<Failure> {
         let why = self.unreachable.clone()?;
-        Some(Failure::status("the log", "its address", &tonic::Status::unavailable(why)))
+        Some(Failure::unreachable("the log", "its address", &why))
     }
 
     fn get(&mut self, path: &str, most: u64) -> io::Result<Vec<u8>> {

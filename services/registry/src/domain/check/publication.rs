@@ -1,4 +1,4 @@
-//! What credential-issuer publishes: signing keys and revocations. Paths are relative to the spec.
+//! What credential-issuer publishes: signing keys and revocations, with paths relative to the spec.
 
 use legate_ids::{CredentialId, Principal, SpiffeId};
 use legate_token::{KeyId, PublicKey};
