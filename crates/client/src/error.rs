@@ -25,6 +25,16 @@ impl ClientError {
         Self::Key(error.to_string())
     }
 
+    /// Whether a service refused, and would again; otherwise it was not reached, or had no time.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        use legate_rpc::Code;
+        let Self::Refused(told) = self else {
+            return false;
+        };
+        !matches!(told.code, Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted)
+    }
+
     /// The stable reason of a refusal; empty otherwise.
     #[must_use]
     pub fn reason(&self) -> &str {

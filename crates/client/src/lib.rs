@@ -3,10 +3,12 @@
 mod error;
 mod key;
 mod runtime;
+mod tokens;
 
 pub use error::ClientError;
 pub use key::{RuntimeKey, chain_pem};
 pub use runtime::{Enrolled, Runtime, enrol};
+pub use tokens::TokenSource;
 
 use std::sync::Arc;
 use std::time::Duration;

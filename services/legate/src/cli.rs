@@ -14,7 +14,7 @@ use crate::place::Place;
 
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
-pub(crate) use registry::{AgentVerb, DeclaredVerb, State, Step};
+pub(crate) use registry::{AgentVerb, DeclaredVerb, State};
 
 /// Identity, authority and record for AI agents.
 ///

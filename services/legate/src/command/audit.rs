@@ -72,11 +72,13 @@ async fn query(desk: Desk, filter: Filter, limit: usize) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-/// Asks again and again for what is newer than what was shown. Each question is an event of the log itself, which is
-/// not shown here: the tail would only see itself.
+/// Asks again and again for what is newer than what was shown. Each of our questions is an event of the log itself;
+/// those are not shown, or the tail would only see itself.
 async fn tail(desk: Desk, filter: Filter) -> Result<Exit, Failure> {
     let mut request = question(&desk, filter).await?;
     request.page_size = PAGE;
+    let us = desk.place.operator()?.spiffe_id().map(|id| id.to_string()).unwrap_or_default();
+    let is_ours = |e: &AuditEvent| e.r#type == "log.queried" && e.actor == us;
     let audit = desk.line(Service::Audit)?;
     let format = if desk.format == Format::Json { Format::Jsonl } else { desk.format };
     let mut next_leaf = page(&audit, &QueryEventsRequest { page_size: 1, ..request.clone() }).await?.indexed_through;
@@ -97,7 +99,7 @@ async fn tail(desk: Desk, filter: Filter) -> Result<Exit, Failure> {
             }
         }
         next_leaf = through;
-        fresh.retain(|e| !e.event.as_ref().is_some_and(|e| e.r#type == "audit.queried"));
+        fresh.retain(|e| !e.event.as_ref().is_some_and(is_ours));
         fresh.reverse();
         let mut out = Out::stdout(format);
         for event in &fresh {

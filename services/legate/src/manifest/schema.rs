@@ -65,7 +65,7 @@ fn object(of: &MessageDescriptor, only: &[&str]) -> Value {
         } else {
             one(&field.kind())
         };
-        let comment = comment_of(field.path(), &field.parent_message());
+        let comment = comment_of(field.path(), field.parent_message());
         if let Some(map) = value.as_object_mut() {
             map.insert("description".into(), comment.into());
         }

@@ -205,7 +205,7 @@ impl<'de> Visitor<'de> for Whole<'_> {
         };
         let mut out = HashMap::new();
         let mut seen = HashSet::new();
-        let refuse = |key: &str| secret::found_in(key).map(|kind| holds(kind));
+        let refuse = |key: &str| secret::found_in(key).map(holds);
         while let Some(key) = map.next_key_seed(Key { refuse: &refuse, seen: &mut seen })? {
             if out.len() == MOST_ENTRIES {
                 return Err(A::Error::custom(format!("more than {MOST_ENTRIES} entries")));

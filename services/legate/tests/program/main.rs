@@ -7,3 +7,4 @@ mod house;
 mod outputs;
 mod readme;
 mod restart;
+mod sdk;

@@ -1,0 +1,99 @@
+//! The verbs of what is declared: agents, classes, roles, bindings, policies, namespaces, enforcement points.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentVerb {
+    /// Show one agent: who answers for it, where it stands.
+    Get {
+        /// NAMESPACE/NAME, or the id agt_...
+        agent: String,
+    },
+    /// List agents.
+    List {
+        /// Only those of this namespace.
+        #[arg(long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        /// Only those in these states; left out: all but retired ones.
+        #[arg(long, value_enum, value_name = "STATE")]
+        state: Vec<State>,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Approve an agent that waits for approval.
+    Approve(Step),
+    /// Switch an approved agent on.
+    Activate(Step),
+    /// Stop an agent at once; nothing that it holds ever works again.
+    Suspend(Step),
+    /// Let a suspended or expired agent work again; it needs new credentials.
+    Resume(Step),
+    /// Stop an agent and keep it for forensics.
+    Quarantine(Step),
+    /// End a quarantine; the agent is then suspended.
+    Release(Step),
+    /// End an agent for ever; its record stays.
+    Retire(Step),
+    /// Kill everything that was issued to an agent and leave it active; its runtime has to enrol again.
+    RevokeCredentials(Step),
+}
+
+/// A step in an agent's life.
+#[derive(Args, Debug)]
+pub(crate) struct Step {
+    /// NAMESPACE/NAME, or the id agt_...
+    pub(crate) agent: String,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Only if the agent has not been written since this etag was read.
+    #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
+    pub(crate) etag: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum State {
+    PendingApproval,
+    Staged,
+    Active,
+    Suspended,
+    Quarantined,
+    Expired,
+    Retired,
+}
+
+/// How much of a list.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// So many at most; 0: all of them.
+    #[arg(long, default_value_t = 1_000, value_name = "NUMBER")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeclaredVerb {
+    /// Show one.
+    Get {
+        /// NAMESPACE/NAME; of a namespace only its name.
+        name: String,
+    },
+    /// List them.
+    List {
+        /// Only those of this namespace.
+        #[arg(long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Take one back.
+    Revoke {
+        /// NAMESPACE/NAME; of a namespace only its name.
+        name: String,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Only if it has not been written since this etag was read.
+        #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
+        etag: String,
+    },
+}
