@@ -155,6 +155,12 @@ impl Journal {
     pub fn open_at(dir: &Path, options: Options, first: u64) -> Result<(Self, Recovery), JournalError> {
         std::fs::create_dir_all(dir).map_err(|e| JournalError::io(dir, &e))?;
         let mut segments = Segment::list(dir)?;
+        if let Some(last) = segments.last()
+            && last.is_unbegun()?
+        {
+            std::fs::remove_file(&last.path).map_err(|e| JournalError::io(&last.path, &e))?;
+            segments.pop();
+        }
         let firsts: Vec<u64> = segments.iter().map(|s| s.first).collect();
         let mut torn = crate::segment::Torn::default();
         for (i, segment) in segments.iter_mut().enumerate() {
@@ -333,3 +339,6 @@ fn make_reserve(shared: &Shared, bytes: u64) {
         Err(error) => tracing::warn!(%error, "no reserve file can be kept"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,8 +96,8 @@ impl Segment {
                     self.mark(at as u64);
                     at += HEAD + payload.len();
                 }
-                Found::End => break Torn::default(),
-                Found::Broken => {
+                // Behind zeros something may lie as well: of two pages the disk has the second and not the first.
+                Found::End | Found::Broken => {
                     let used = bytes.iter().rposition(|b| *b != 0).map_or(at, |last| last + 1);
                     break Torn { bytes: used.saturating_sub(at) as u64 };
                 }
@@ -110,6 +110,18 @@ impl Segment {
             }
             _ => Ok(torn),
         }
+    }
+
+    /// Whether it was being made when the process died: no record is written before the start is synced.
+    pub(crate) fn is_unbegun(&self) -> Result<bool, JournalError> {
+        let fail = |e: std::io::Error| JournalError::io(&self.path, &e);
+        let file = File::open(&self.path).map_err(fail)?;
+        let mut start = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::Read::take(&file, START), &mut start).map_err(fail)?;
+        if start.iter().any(|b| *b != 0) {
+            return Ok(false);
+        }
+        Ok(std::fs::read(&self.path).map_err(fail)?.iter().all(|b| *b == 0))
     }
 
     fn mark(&mut self, at: u64) {
@@ -135,7 +147,11 @@ impl Segment {
             if torn.bytes > 0 {
                 let mut tail = vec![0; usize::try_from(torn.bytes).unwrap_or(usize::MAX)];
                 file.read_exact_at(&mut tail, self.end)?;
-                std::fs::write(self.path.with_extension("torn"), &tail)?;
+                let mut beside = OpenOptions::new();
+                beside.write(true).create(true).truncate(true).mode(0o600);
+                let beside = beside.open(self.path.with_extension("torn"))?;
+                beside.write_all_at(&tail, 0)?;
+                beside.sync_all()?;
                 tail.fill(0);
                 file.write_all_at(&tail, self.end)?;
                 file.sync_all()?;

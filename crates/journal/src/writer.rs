@@ -79,7 +79,12 @@ impl Writer {
                 }
             }
         }
-        if let Err(error) = self.flush() {
+        // It may have stopped in the midst of the group; then nobody in it can be told that his records are there.
+        let flushed = match self.shared.poison() {
+            Some(why) => Err(JournalError::Poisoned(why)),
+            None => self.flush(),
+        };
+        if let Err(error) = flushed {
             self.stop(&error);
             for (_, append) in written {
                 let _gone = append.answer.send(Err(error.clone()));
@@ -105,6 +110,9 @@ impl Writer {
 
     /// Frames the payloads into the buffer, in this segment or the next.
     fn put(&mut self, payloads: &[Vec<u8>]) -> Result<(), JournalError> {
+        if let Some(why) = self.shared.poison() {
+            return Err(JournalError::Poisoned(why));
+        }
         let bytes: usize = payloads.iter().map(|p| p.len() + frame::HEAD).sum();
         let full = {
             let segments = self.shared.segments.read();
@@ -112,7 +120,11 @@ impl Writer {
             segments.last().is_none_or(|s| s.count > 0 && s.end + more > s.room.min(self.options.segment_bytes))
         };
         if full {
-            self.flush()?;
+            // What fails here has failed for every record before it as well.
+            if let Err(error) = self.flush().and_then(|()| self.sync()) {
+                self.stop(&error);
+                return Err(error);
+            }
             self.roll()?;
         }
         for (index, payload) in (self.shared.next()..).zip(payloads) {
@@ -150,9 +162,8 @@ impl Writer {
         Ok(())
     }
 
-    /// A new segment. When the disk is full, the reserve makes room once.
+    /// A new segment, once the last one is synced. When the disk is full, the reserve makes room once.
     fn roll(&mut self) -> Result<(), JournalError> {
-        self.sync()?;
         let first = self.shared.next();
         let made = match Segment::create(&self.dir, first, self.options.segment_bytes) {
             Err(JournalError::Full(_)) if self.shared.use_reserve() => {
@@ -174,7 +185,9 @@ impl Writer {
 
     /// After a failed write or sync the kernel may have dropped what it held, so a later success would prove nothing.
     fn stop(&mut self, error: &JournalError) {
-        tracing::error!(%error, "the journal stops");
+        if self.shared.poison().is_none() {
+            tracing::error!(%error, "the journal stops");
+        }
         self.shared.poison_with(error.to_string());
         self.unsynced_since = None;
         self.buffer.clear();

@@ -133,6 +133,47 @@ async fn a_journal_that_lost_what_was_acknowledged_is_not_opened_and_not_touched
     assert!(found.torn_bytes > 0);
 }
 
+#[tokio::test]
+async fn a_segment_that_was_being_made_when_the_process_died_is_no_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path(), small()).unwrap();
+    fill(&journal, 0..20).await;
+    drop(journal);
+    // Made and not yet begun: without room, and with room that nothing was written to.
+    for bytes in [0, 4_096] {
+        std::fs::write(dir.path().join(format!("{:020}.seg", 20)), vec![0; bytes]).unwrap();
+        let (journal, found) = Journal::open(dir.path(), small()).unwrap();
+        assert_eq!((journal.next_index(), found.torn_bytes), (20, 0));
+    }
+    let (journal, _) = Journal::open(dir.path(), small()).unwrap();
+    fill(&journal, 20..40).await;
+    assert_eq!(all(&journal).len(), 40);
+}
+
+#[tokio::test]
+async fn what_lies_behind_a_lost_record_never_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path(), small()).unwrap();
+    let one = |text: &str| vec![text.as_bytes().to_vec()];
+    for text in ["aaaa", "bbbb", "cccc"] {
+        journal.append(one(text), Durability::Written).await.unwrap();
+    }
+    drop(journal);
+    // The power went: the disk has the third record and not the second.
+    let file = last_segment(dir.path());
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().write_all_at(&[0; 12], 28).unwrap();
+    let (journal, found) = Journal::open(dir.path(), small()).unwrap();
+    assert_eq!(found.records, 1);
+    assert!(found.torn_bytes > 0, "what lies behind is kept beside and cut off");
+    let kept = file.with_extension("torn");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kept).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "it is as private as the journal");
+    journal.append(one("BBBB"), Durability::Synced).await.unwrap();
+    drop(journal);
+    let (journal, _) = Journal::open(dir.path(), small()).unwrap();
+    assert_eq!(all(&journal), [(0, b"aaaa".to_vec()), (1, b"BBBB".to_vec())]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
