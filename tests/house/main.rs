@@ -1,6 +1,7 @@
 //! The rules of the house, and the house as a whole, as tests in one binary.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod abuse;
 mod access;
 mod asking;
 mod blessed;

@@ -79,6 +79,11 @@ fn parts() -> Vec<Part> {
             about: "The log, its proofs and its index.",
             reasons: named_once(legate_audit_collector::REASONS),
         },
+        Part {
+            title: "legate",
+            about: "What the program for people refuses by itself; nothing was sent, or it is not the service's answer.",
+            reasons: named_once(legate::REASONS),
+        },
     ]
 }
 
@@ -114,6 +119,7 @@ fn a_reason_means_the_same_wherever_it_is_given() {
         legate_credential_issuer::REASONS,
         legate_policy_decision::REASONS,
         legate_audit_collector::REASONS,
+        legate::REASONS,
     ];
     for reason in all.concat() {
         if let Some(other) = seen.insert(reason.name, reason) {
