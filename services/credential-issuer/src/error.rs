@@ -38,7 +38,7 @@ legate_rpc::reasons! {
     /// Nobody has that audience.
     INVALID_TARGET, InvalidArgument, "The audience is that of no enforcement point that the agent could talk to (RFC 8707 invalid_target).", "Ask for an audience that an EnforcementPoint of the agent's namespace declares, letter for letter.";
     /// The scopes are refused.
-    INVALID_SCOPE, PermissionDenied, "The agent may do none of the actions that were asked for.", "Ask for actions that the agent was given (legate what-can), or for none to be not narrowed.";
+    INVALID_SCOPE, PermissionDenied, "The agent may do none of the actions that were asked for.", "Ask for actions that the agent was given (legate binding list), or for none to be not narrowed.";
     /// policy-decision says no.
     ISSUANCE_DENIED, PermissionDenied, "policy-decision does not let this agent have a token.", "See the reason in the message and in the metadata.";
     /// policy-decision does not say.

@@ -225,6 +225,41 @@ mod tests {
     }
 
     #[test]
+    fn every_command_that_a_cure_names_exists() {
+        use clap::CommandFactory;
+        let all = [
+            legate_rpc::REASONS,
+            legate_registry::REASONS,
+            legate_credential_issuer::REASONS,
+            legate_policy_decision::REASONS,
+            legate_audit_collector::REASONS,
+            REASONS,
+        ];
+        let mut named = 0;
+        for reason in all.concat() {
+            for command in reason.cure.split("legate ").skip(1) {
+                let words = command.split([' ', ')', ',', '.', ';']);
+                let mut at = crate::cli::Cli::command();
+                for word in
+                    words.take_while(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+                {
+                    if at.get_subcommands().next().is_none() {
+                        break;
+                    }
+                    // "legate makes one" speaks of the program, and is said outside of brackets.
+                    let speaks = !reason.cure.contains(&format!("(legate {word}")) && at.get_name() == "legate";
+                    let Some(next) = at.find_subcommand(word).cloned() else {
+                        assert!(speaks, "{}: there is no command {word:?} in {:?}", reason.name, reason.cure);
+                        break;
+                    };
+                    (at, named) = (next, named + 1);
+                }
+            }
+        }
+        assert!(named > 10, "{named}");
+    }
+
+    #[test]
     fn an_answer_that_is_not_ours_gets_a_reason_and_a_cure() {
         let failure = Failure::status("registry", "https://127.0.0.1:1", &Status::unavailable("connection refused"));
         assert_eq!(failure.reason, "UNREACHABLE");
