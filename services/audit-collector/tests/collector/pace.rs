@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use legate_audit_collector::LogConfig;
 use prost::Message as _;
 
 use crate::house::{House, send};
@@ -12,7 +13,9 @@ use crate::house::{House, send};
 #[ignore = "a measurement: only a release build on a quiet machine says anything"]
 async fn events_are_taken_quickly_over_mutual_tls() {
     let house = House::build();
-    let running = house.raise().await;
+    let mut config = house.config();
+    config.log = LogConfig::default();
+    let running = house.try_raise(config).await.unwrap();
     for (batch, under_way, rounds) in [(1, 256, 40), (32, 64, 40), (512, 8, 40)] {
         let started = Instant::now();
         let writers: Vec<_> = (0..under_way)
