@@ -17,7 +17,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::access::Table;
 use crate::{
-    ACCESS_DENIED, DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT, DUPLICATE_HEADER, Fault, Metrics, Permit, Refusals, Rule,
+    ACCESS_DENIED, DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT, DUPLICATE_HEADER, Fault, METHOD_UNKNOWN, Metrics, Permit, Refusals, Rule,
     Standing, TraceContext, UNAUTHENTICATED, trace,
 };
 
@@ -78,7 +78,8 @@ where
         let inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
             let Some(rule) = chassis.table.row(request.uri().path()) else {
-                return Ok(Status::unimplemented("no such method").into_http());
+                let why = format!("{} has no such method", chassis.name);
+                return Ok(refuse(Fault::refused(&METHOD_UNKNOWN, why)));
             };
             let span = chassis.span(rule, &request);
             chassis.serve(rule, request, inner).instrument(span).await

@@ -35,6 +35,12 @@ impl Permit {
         &self.peer
     }
 
+    /// The caller, to be kept.
+    #[must_use]
+    pub fn shared_peer(&self) -> Arc<Peer> {
+        Arc::clone(&self.peer)
+    }
+
     /// The method that is called.
     #[must_use]
     pub fn method(&self) -> &'static str {

@@ -9,6 +9,7 @@ pub const REASONS: &[&Reason] = &[
     &INTERNAL,
     &ACCESS_DENIED,
     &UNAUTHENTICATED,
+    &METHOD_UNKNOWN,
     &DEADLINE_TOO_SHORT,
     &DEADLINE_EXCEEDED,
     &INVALID_ARGUMENT,
@@ -40,6 +41,14 @@ pub static UNAUTHENTICATED: Reason = Reason {
     code: Code::Unauthenticated,
     meaning: "The caller showed no client certificate, and the method is not open to strangers.",
     cure: "Connect with a client certificate (LEGATE_CERT and LEGATE_KEY, or --cert and --key).",
+};
+
+/// The method has no row in the access table.
+pub static METHOD_UNKNOWN: Reason = Reason {
+    name: "METHOD_UNKNOWN",
+    code: Code::Unimplemented,
+    meaning: "This service has no such method.",
+    cure: "See that the call goes to the right service, and that client and service are of the same release.",
 };
 
 /// The deadline leaves no time to work in.
