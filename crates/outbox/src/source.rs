@@ -96,7 +96,7 @@ pub async fn begin_epoch(db: &Db) -> Result<(), TxError<Infallible>> {
         Box::pin(async move {
             head::Entity::update_many()
                 .col_expr(head::Column::Epoch, Expr::value(new_epoch()))
-                .col_expr(head::Column::Base, Expr::col(head::Column::LastPlace).into())
+                .col_expr(head::Column::Base, Expr::col(head::Column::LastPlace))
                 .exec(tx)
                 .await?;
             Ok(())
@@ -172,7 +172,7 @@ enum Acked {
 async fn let_go(tx: &Tx, epoch: &str, seq: u64) -> Result<Acked, DbErr> {
     // The row's lock, so that nobody records meanwhile.
     let head = head::Entity::update_many()
-        .col_expr(head::Column::AckedPlace, Expr::col(head::Column::AckedPlace).into())
+        .col_expr(head::Column::AckedPlace, Expr::col(head::Column::AckedPlace))
         .exec_with_returning(tx)
         .await?
         .pop()

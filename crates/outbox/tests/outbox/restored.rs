@@ -46,8 +46,12 @@ async fn gone_back(db: &Db, collector: &Played, acked: usize) {
         deed(db, &outbox, &format!("before-{n}"), false).await.unwrap();
     }
     let (shipper, _) = start(db, collector, legate_outbox::Pace { max_events: 100, ..pace() });
-    collector.was_offered(3).await;
-    drop(shipper);
+    if acked < 10 {
+        collector.was_offered(3).await;
+        drop(shipper);
+    } else {
+        shipper.stop(Duration::from_secs(20)).await;
+    }
     copy(db).await;
     collector.play_for_ever(None);
     for n in 0..5 {
