@@ -17,6 +17,9 @@ use crate::error::QUESTION_INVALID;
 /// The most bytes that a context, and the attributes of a resource, may have on the wire.
 const MAX_STRUCT: usize = 64 << 10;
 
+/// The most of a field's name that is said back.
+const MAX_SAID: usize = 64;
+
 /// The most bytes of a correlation id.
 const MAX_CORRELATION: usize = 128;
 
@@ -88,8 +91,9 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
         None => return Err(Bad("subject", "names no agent; give access_token or agent_id".into())),
     };
     let resource = from.resource.ok_or_else(|| Bad("resource", "is required".into()))?;
-    if is_reserved(&resource.r#type) {
-        let why = format!("{} is a type of Legate's own and cannot be a resource's", resource.r#type);
+    let resource_type = ResourceType::parse(&resource.r#type).map_err(|e| Bad("resource.type", e.to_string()))?;
+    if is_reserved(resource_type.as_str()) {
+        let why = format!("{resource_type} is a type of Legate's own and cannot be a resource's");
         return Err(Bad("resource.type", why));
     }
     if from.correlation_id.len() > MAX_CORRELATION || from.correlation_id.chars().any(char::is_control) {
@@ -100,7 +104,7 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
         presenter,
         question: Question {
             action: Action::parse(&from.action).map_err(|e| Bad("action", e.to_string()))?,
-            resource_type: ResourceType::parse(&resource.r#type).map_err(|e| Bad("resource.type", e.to_string()))?,
+            resource_type,
             resource_id: ResourceId::parse(&resource.id).map_err(|e| Bad("resource.id", e.to_string()))?,
             attributes: Stated(record(resource.attributes, "resource.attributes")?),
             context: record(from.context, "context")?,
@@ -129,7 +133,7 @@ fn fields(from: prost_types::Struct) -> Result<Record, String> {
         .into_iter()
         .map(|(name, value)| match self::value(value) {
             Ok(value) => Ok((name, value)),
-            Err(why) => Err(format!("{}: {why}", name.escape_debug())),
+            Err(why) => Err(format!("{}: {why}", name.escape_debug().take(MAX_SAID).collect::<String>())),
         })
         .collect()
 }

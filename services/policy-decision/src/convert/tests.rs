@@ -86,6 +86,22 @@ fn refuses_values_that_policies_do_not_know() {
 }
 
 #[test]
+fn a_refusal_says_little_back_of_what_was_sent() {
+    let mut long_type = good();
+    long_type.resource.as_mut().unwrap().r#type = format!("{}::Action", "x\n".repeat(9_000));
+    let mut inner = prost_types::Value { kind: Some(Kind::NullValue(0)) };
+    for _ in 0..10 {
+        let fields = [("\u{200b}".repeat(1_000), inner)].into();
+        inner = prost_types::Value { kind: Some(Kind::StructValue(prost_types::Struct { fields })) };
+    }
+    for question in [long_type, with(inner.kind.unwrap())] {
+        let fault = ask(question, "").unwrap_err();
+        let said = fault.to_string();
+        assert!(said.len() < 2_000 && !said.contains(['\n', '\u{200b}']), "{said}");
+    }
+}
+
+#[test]
 fn a_token_is_never_shown() {
     let mut q = good();
     q.subject.as_mut().unwrap().agent = Some(wire::subject::Agent::AccessToken("canary".into()));
