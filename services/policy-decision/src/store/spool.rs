@@ -22,7 +22,7 @@ use legate_clock::{Clock, Timestamp};
 use legate_ids::EventId;
 use legate_wire::audit::{AuditEvent, Emitter, Outcome};
 use prost::Message;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub(crate) use disk::Disk;
 pub(crate) use source::SpoolSource;
@@ -32,6 +32,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Calls that wait for the writer at most; the next is denied at once.
 const QUEUE: usize = 8_192;
+
+/// Events of all of them together: a batch is one call and up to 256 events.
+const QUEUED_EVENTS: usize = 65_536;
 
 /// Calls whose records are written as one group at most.
 const GROUP: usize = 1_024;
@@ -98,12 +101,15 @@ struct Job {
     events: Vec<AuditEvent>,
     durable: bool,
     done: oneshot::Sender<Result<(), NotRecorded>>,
+    /// Its share of the bound on events; given back when they are numbered.
+    _places: OwnedSemaphorePermit,
 }
 
 /// The way to the spool.
 #[derive(Debug)]
 pub(crate) struct Spool {
     jobs: mpsc::Sender<Job>,
+    places: Arc<Semaphore>,
     state: Arc<State>,
     terms: Terms,
 }
@@ -136,7 +142,7 @@ impl Spool {
             queue,
         };
         tokio::spawn(pen.run());
-        let spool = Self { jobs, state, terms };
+        let spool = Self { jobs, places: Arc::new(Semaphore::new(QUEUED_EVENTS)), state, terms };
         let opened = spool.note(
             "spool.opened",
             [
@@ -180,8 +186,10 @@ impl Spool {
         if self.is_broken() {
             return Err(NotRecorded::Broken);
         }
+        let count = u32::try_from(events.len()).map_err(|_| NotRecorded::Crowded)?;
+        let places = Arc::clone(&self.places).try_acquire_many_owned(count).map_err(|_| NotRecorded::Crowded)?;
         let (done, answer) = oneshot::channel();
-        let job = Job { events, durable, done };
+        let job = Job { events, durable, done, _places: places };
         self.jobs.try_send(job).map_err(|_| NotRecorded::Crowded)?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => answer,

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use legate_wire::audit::Outcome;
+use legate_wire::audit::{AuditEvent, Outcome};
 
 use super::super::evaluate::evaluate;
 use crate::domain::answer::Denial;
@@ -112,4 +112,22 @@ async fn an_allow_that_became_old_before_it_was_said_is_withdrawn() {
     assert_eq!(last, [("decision.withdrawn", "STALE"), ("decision.made", "ALLOWED")]);
     let ids: Vec<_> = said.iter().rev().take(2).map(|e| &e.decision.as_ref().unwrap().decision_id).collect();
     assert_eq!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_hanging_disk_is_bounded_by_its_events_not_by_its_calls() {
+    let stage = Stage::set().await;
+    stage.paper.be(Mood::Hanging);
+    let events = || vec![AuditEvent::default(); 256];
+    let mut waiting = Vec::new();
+    for _ in 0..1_000 {
+        let mut one = Box::pin(stage.desk.spool.write(events(), false));
+        match futures_util::poll!(&mut one) {
+            std::task::Poll::Pending => waiting.push(one),
+            std::task::Poll::Ready(refused) => {
+                assert!(refused.unwrap_err().to_string().contains("more calls wait"));
+            }
+        }
+    }
+    assert!((100..=400).contains(&waiting.len()), "{}", waiting.len());
 }
