@@ -87,10 +87,15 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let refusing = tokio::spawn(flow::record::refusals_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let probes = probes(&config, &ctx, &desk).await?;
 
+    let refusals = Arc::clone(&ctx.refusals);
     Ok(Running::new(serving).with_probes(probes).on_stop(async move {
+        // Nothing may be written after the spool is closed.
+        refusing.abort();
+        let _ended = refusing.await;
+        flow::record::refusals(&desk, &refusals).await;
         desk.spool.close().await;
         shipper.stop(LAST_SHIPMENT).await;
-        for task in [compiling, cutting, watching, refusing] {
+        for task in [compiling, cutting, watching] {
             task.abort();
         }
     }))

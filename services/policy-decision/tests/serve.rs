@@ -18,7 +18,12 @@ async fn answers_records_ships_and_says_how_the_last_run_ended() {
     assert_eq!(word(&mut backend, house.question("zeus/1")).await, "BINDING_NARROWED");
     let events = house.collected(|events| events.iter().any(|e| e.reason_code == "BINDING_NARROWED")).await;
     let first_epoch = events[0].emitter.clone().unwrap().epoch;
+    // Turned away just before the end: recorded all the same, and nothing comes after `spool.closed`.
+    let agent = house.agent();
+    house.decisions(&running, &agent).evaluate(house.question("apollo/1")).await.unwrap_err();
     running.shutdown().await;
+    let events = house.collected(|events| events.last().is_some_and(|e| e.r#type == "spool.closed")).await;
+    assert_eq!(events[events.len() - 2].r#type, "access.refused");
 
     let running = house.raise().await;
     let events = house.collected(|events| events.iter().filter(|e| e.r#type == "spool.opened").count() == 2).await;

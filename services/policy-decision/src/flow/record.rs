@@ -126,12 +126,17 @@ pub(crate) async fn refusal(desk: &Desk, asker: &Asker, asks: &[Ask], fault: &Fa
 pub(crate) async fn refusals_forever(desk: Arc<Desk>, refusals: Arc<Refusals>) {
     loop {
         tokio::time::sleep(legate_outbox::EVERY).await;
-        let now = desk.clock.now();
-        let events: Vec<_> = refusals.take().iter().map(|one| legate_outbox::access_refused(one, now)).collect();
-        // They were turned away whether or not that can be recorded.
-        if !events.is_empty() && desk.spool.write(events, false).await.is_err() {
-            tracing::warn!("refusals could not be recorded");
-        }
+        self::refusals(&desk, &refusals).await;
+    }
+}
+
+/// Records callers who were turned away since the last time.
+pub(crate) async fn refusals(desk: &Desk, refusals: &Refusals) {
+    let now = desk.clock.now();
+    let events: Vec<_> = refusals.take().iter().map(|one| legate_outbox::access_refused(one, now)).collect();
+    // They were turned away whether or not that can be recorded.
+    if !events.is_empty() && desk.spool.write(events, false).await.is_err() {
+        tracing::warn!("refusals could not be recorded");
     }
 }
 
