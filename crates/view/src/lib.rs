@@ -5,8 +5,9 @@
 //! answered ping was **sent**, whatever the clocks of the two machines say. Past the bound (five seconds at most) the
 //! view is [`Stale`] and whoever decides by it has to deny.
 //!
-//! What cannot be read is closed: a role or class that this version does not understand grants nothing. A revocation
-//! or a kind of object that it does not understand could be a denial, so then the view stops and goes stale.
+//! What cannot be read is closed: a role or class that this version does not understand grants nothing. A revocation, a
+//! binding (policies may forbid something to its role) or a kind of object that it does not understand could be a
+//! denial, so then the view stops and goes stale.
 
 mod convert;
 mod feed;

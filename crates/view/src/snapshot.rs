@@ -269,11 +269,7 @@ impl Snapshot {
             }
             Some(Object::RoleBinding(o)) => {
                 let key = place("RoleBinding", o.metadata.as_ref())?;
-                let before = self.bindings.get(&key).cloned();
-                self.bindings.set(&key, revoked, "RoleBinding", || convert::binding(o));
-                let after = self.bindings.get(&key).cloned();
-                self.index_binding(before, after);
-                Ok(Effect::default())
+                self.apply_binding(o, &key, revoked)
             }
             Some(Object::Policy(o)) => self.apply_policy(o, revoked),
             Some(Object::EnforcementPoint(o)) => {
@@ -311,6 +307,23 @@ impl Snapshot {
         // Also an ACTIVE agent may have a new cut-off.
         let takes_away = !works || o.status.as_ref().is_some_and(|s| s.authorization_cutoff.is_some());
         Ok(Effect { takes_away })
+    }
+
+    /// A binding that cannot be read could be a denial: a policy may forbid something to the holders of its role.
+    fn apply_binding(
+        &mut self,
+        o: &legate_wire::registry::RoleBinding,
+        key: &str,
+        revoked: bool,
+    ) -> Result<Effect, Unreadable> {
+        let unreadable = |why| Unreadable { kind: "RoleBinding", name: key.to_owned(), why };
+        let after = if revoked { None } else { Some(Arc::new(convert::binding(o).map_err(unreadable)?)) };
+        let before = match &after {
+            Some(binding) => self.bindings.insert(key, Arc::clone(binding)),
+            None => self.bindings.remove(key),
+        };
+        self.index_binding(before, after);
+        Ok(Effect::default())
     }
 
     fn apply_policy(&mut self, o: &legate_wire::registry::Policy, revoked: bool) -> Result<Effect, Unreadable> {

@@ -341,9 +341,15 @@ async fn what_might_be_a_denial_and_cannot_be_read_stops_the_view() {
         })),
     };
     stream.snapshot(2, vec![revocation]);
+    let stream = s.stream().await;
+    // A policy may forbid something to the holders of its role.
+    let binding = wire::Declaration {
+        object: Some(Object::RoleBinding(wire::RoleBinding { metadata: metadata("b", "obj_3"), spec: None })),
+    };
+    stream.snapshot(2, vec![binding]);
     s.stream().await;
     assert_eq!(s.view.current().revision(), 1);
-    assert_eq!(s.view.counts().refused, 2);
+    assert_eq!(s.view.counts().refused, 3);
 }
 
 #[tokio::test]

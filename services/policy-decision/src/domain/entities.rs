@@ -137,7 +137,7 @@ pub(crate) fn asked(words: &Words, (agent, principal): (Entity, Who), question: 
     Ok(Asked { request, entities, action, principal, resource: Who { kind, uids: vec![resource_uid] } })
 }
 
-/// The roles that an agent holds now, by name.
+/// The roles that an agent holds now, by name; also one that cannot be read, since a policy may forbid something to it.
 pub(crate) fn roles_at<'a>(
     snapshot: &'a legate_view::Snapshot,
     agent: &'a Agent,
@@ -146,6 +146,5 @@ pub(crate) fn roles_at<'a>(
     snapshot
         .bindings_of(agent)
         .filter(move |b: &&Arc<_>| b.window.holds_at(now.micros()))
-        .filter(|b| snapshot.role(b.label.namespace.as_str(), b.role.as_str()).is_some())
         .map(|b| b.role.as_str().to_owned())
 }

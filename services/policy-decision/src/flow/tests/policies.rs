@@ -1,6 +1,8 @@
 //! Cedar: what permits, what forbids, and what fails.
 
+use legate_wire::registry as wire;
 use legate_wire::registry::PolicyMode::{Enforce, LogOnly};
+use legate_wire::registry::declaration::Object;
 
 use crate::domain::answer::{CauseKind, Denial};
 use crate::domain::question::Value;
@@ -135,6 +137,20 @@ async fn a_role_is_seen_only_while_its_binding_holds() {
         .await;
     // Of the class, so it is granted without the binding.
     assert_eq!(stage.word(stage.good().action("invoice:list")).await, "NO_POLICY_PERMITS");
+}
+
+/// Of a role that cannot be read here nothing is granted, and nothing that is forbidden to its holders is allowed.
+#[tokio::test]
+async fn a_role_that_cannot_be_read_is_held_all_the_same() {
+    let mut stage = Stage::set().await;
+    let forbid = "forbid(principal in Role::\"invoice-reader\", action, resource);";
+    stage.change(vec![(policy("sealed", Enforce, forbid), false)]).await;
+    let listing = || stage.good().action("invoice:list");
+    assert_eq!(stage.word(listing()).await, "FORBIDDEN_BY_POLICY");
+    let unreadable = Object::Role(wire::Role { metadata: meta("invoice-reader"), spec: None });
+    stage.change(vec![(declared(unreadable), false)]).await;
+    assert_eq!(stage.word(stage.good().action("invoice:list")).await, "FORBIDDEN_BY_POLICY");
+    assert_eq!(stage.word(stage.good()).await, "NOT_PERMITTED");
 }
 
 #[tokio::test]
