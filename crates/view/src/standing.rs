@@ -99,7 +99,7 @@ impl ViewStanding {
         if is_workload && self.on_stale == OnStale::Judge && reading.age().is_none() {
             return Ok(());
         }
-        judge(&reading.snapshot, peer, self.view.shared.clock.now())
+        reading.snapshot.judge(peer, self.view.shared.clock.now())
     }
 
     /// Whenever something was taken away, judges every open connection again and cuts those that fail. Runs for ever:
@@ -108,7 +108,7 @@ impl ViewStanding {
         let mut taken = self.view.taken_away();
         while taken.changed().await.is_ok() {
             let (snapshot, now) = (self.view.current(), self.view.shared.clock.now());
-            let cut = connections.cut(|peer| judge(&snapshot, peer, now).is_err());
+            let cut = connections.cut(|peer| snapshot.judge(peer, now).is_err());
             if cut > 0 {
                 tracing::info!(
                     cut,
@@ -127,39 +127,46 @@ impl legate_rpc::Standing for ViewStanding {
     }
 }
 
-fn judge(snapshot: &Snapshot, peer: &Peer, now: legate_clock::Timestamp) -> Result<(), Fault> {
-    if snapshot.certificate_revocation(&peer.x5t_s256).is_some() {
-        return Err(Fault::refused(&CALLER_REVOKED, format!("the certificate of {} was revoked", peer.id_text())));
-    }
-    match &peer.principal {
-        // Operators and services are no objects of the registry; strangers have nothing to lose.
-        None | Some(Principal::Operator(_) | Principal::Service(_)) => Ok(()),
-        Some(Principal::Enforcer { namespace, name }) => {
-            let point = snapshot.enforcement_point(namespace.as_str(), name.as_str()).ok_or_else(|| {
-                let text = format!("no enforcement point {namespace}/{name} is declared");
-                Fault::refused(&CALLER_UNKNOWN, text)
-            })?;
-            // Taken back and declared anew it is another one; a certificate's time has whole seconds only.
-            if peer.not_before.plus(CERTIFICATE_BACKDATE).secs() < point.label.created.secs() {
-                let text = format!("the certificate is of an earlier {namespace}/{name}");
-                return Err(Fault::refused(&CALLER_CUT_OFF, text));
-            }
-            Ok(())
+impl Snapshot {
+    /// Whether `peer` is in good standing by what is held here, at `now`. Whoever waits between a call's arrival and its
+    /// answer asks again by the snapshot that it answers from: the peer may have lost its standing meanwhile.
+    ///
+    /// # Errors
+    /// The refusal to send.
+    pub fn judge(&self, peer: &Peer, now: legate_clock::Timestamp) -> Result<(), Fault> {
+        if self.certificate_revocation(&peer.x5t_s256).is_some() {
+            return Err(Fault::refused(&CALLER_REVOKED, format!("the certificate of {} was revoked", peer.id_text())));
         }
-        Some(Principal::Agent { namespace, id, .. }) => {
-            let agent = snapshot
-                .agent(id)
-                .filter(|agent| agent.label.namespace == *namespace)
-                .ok_or_else(|| Fault::refused(&CALLER_UNKNOWN, format!("no agent {id} in {namespace}")))?;
-            if agent.state != AgentState::Active || agent.expires.is_some_and(|end| end <= now) {
-                return Err(Fault::refused(&CALLER_NOT_ACTIVE, format!("the agent {id} is not ACTIVE")));
+        match &peer.principal {
+            // Operators and services are no objects of the registry; strangers have nothing to lose.
+            None | Some(Principal::Operator(_) | Principal::Service(_)) => Ok(()),
+            Some(Principal::Enforcer { namespace, name }) => {
+                let point = self.enforcement_point(namespace.as_str(), name.as_str()).ok_or_else(|| {
+                    let text = format!("no enforcement point {namespace}/{name} is declared");
+                    Fault::refused(&CALLER_UNKNOWN, text)
+                })?;
+                // Taken back and declared anew it is another one; a certificate's time has whole seconds only.
+                if peer.not_before.plus(CERTIFICATE_BACKDATE).secs() < point.label.created.secs() {
+                    let text = format!("the certificate is of an earlier {namespace}/{name}");
+                    return Err(Fault::refused(&CALLER_CUT_OFF, text));
+                }
+                Ok(())
             }
-            let issued = peer.not_before.plus(CERTIFICATE_BACKDATE);
-            if !after_cutoff(issued, agent.cutoff) {
-                let text = format!("the certificate is of an earlier life of {id}");
-                return Err(Fault::refused(&CALLER_CUT_OFF, text));
+            Some(Principal::Agent { namespace, id, .. }) => {
+                let agent = self
+                    .agent(id)
+                    .filter(|agent| agent.label.namespace == *namespace)
+                    .ok_or_else(|| Fault::refused(&CALLER_UNKNOWN, format!("no agent {id} in {namespace}")))?;
+                if agent.state != AgentState::Active || agent.expires.is_some_and(|end| end <= now) {
+                    return Err(Fault::refused(&CALLER_NOT_ACTIVE, format!("the agent {id} is not ACTIVE")));
+                }
+                let issued = peer.not_before.plus(CERTIFICATE_BACKDATE);
+                if !after_cutoff(issued, agent.cutoff) {
+                    let text = format!("the certificate is of an earlier life of {id}");
+                    return Err(Fault::refused(&CALLER_CUT_OFF, text));
+                }
+                Ok(())
             }
-            Ok(())
         }
     }
 }
@@ -231,7 +238,7 @@ mod tests {
     }
 
     fn word(snapshot: &Snapshot, peer: &Peer) -> &'static str {
-        judge(snapshot, peer, Timestamp::from_secs(NOW)).err().map_or("good", |fault| fault.reason())
+        snapshot.judge(peer, Timestamp::from_secs(NOW)).err().map_or("good", |fault| fault.reason())
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use legate_clock::{Clock, TestClock, Timestamp};
-use legate_ids::{AgentId, Name};
+use legate_ids::{AgentId, CredentialId, Name, Principal, SpiffeId};
+use legate_mtls::Peer;
 use legate_token::{Claims, EcSigner, P256Signer, Scope};
 use legate_view::{Feed, News, Options, View};
 use legate_wire::audit::AuditEvent;
@@ -254,6 +255,16 @@ pub(crate) fn signing_key(signer: &P256Signer, change: impl FnOnce(&mut wire::Si
     declared(Object::SigningKey(wire::SigningKey { metadata: meta("key"), spec: Some(spec) }))
 }
 
+/// The certificate with this SHA-256 is taken back.
+pub(crate) fn revocation(x5t_s256: [u8; 32]) -> wire::Declaration {
+    let spec = wire::RevocationSpec {
+        credential_id: CredentialId::from_parts(1, [1; 10]).to_string(),
+        x5t_s256: x5t_s256.to_vec(),
+        ..wire::RevocationSpec::default()
+    };
+    declared(Object::Revocation(wire::Revocation { metadata: meta("taken-back"), spec: Some(spec) }))
+}
+
 /// The manifest of the main job: one agent that may read the invoices of one project.
 pub(crate) fn everything(signer: &P256Signer) -> Vec<wire::Declaration> {
     let class = wire::AgentClassSpec {
@@ -453,10 +464,19 @@ impl Ask {
     }
 }
 
+/// SHA-256 of the certificate that every caller shows.
+pub(crate) const CALLER: [u8; 32] = [9; 32];
+
 fn asker(path: &str, kind: Kind) -> Asker {
+    let spiffe_id = SpiffeId::parse(&format!("spiffe://example.org{path}")).unwrap();
+    let mut peer = Peer::anonymous("127.0.0.1:1".parse().unwrap());
+    peer.principal = Some(Principal::of(&spiffe_id).unwrap());
+    peer.not_before = Timestamp::from_secs(NOW - 100);
+    peer.x5t_s256 = CALLER;
     Asker {
-        spiffe_id: format!("spiffe://example.org{path}"),
+        spiffe_id: spiffe_id.to_string(),
         kind,
+        peer: Arc::new(peer),
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
         span_id: "00f067aa0ba902b7".into(),
         deadline: tokio::time::Instant::now() + Duration::from_secs(5),

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legate_clock::Timestamp;
 use legate_ids::{Name, Principal};
+use legate_mtls::Peer;
 use legate_rpc::{Fault, Permit};
 use legate_view::{CALLER_UNKNOWN, EnforcementPoint, Snapshot};
 use tokio::time::Instant;
@@ -17,6 +19,7 @@ use crate::error::{CALLER_MAY_NOT_ASK, SUBJECT_NOT_PROVEN};
 pub(crate) struct Asker {
     pub(crate) spiffe_id: String,
     pub(crate) kind: Kind,
+    pub(crate) peer: Arc<Peer>,
     pub(crate) trace_id: String,
     pub(crate) span_id: String,
     pub(crate) deadline: Instant,
@@ -57,6 +60,7 @@ impl Asker {
         Self {
             spiffe_id: peer.id_text().to_owned(),
             kind,
+            peer: permit.shared_peer(),
             trace_id: permit.trace().trace_id.clone(),
             span_id: permit.trace().span_id.clone(),
             deadline: permit.deadline(),
@@ -69,8 +73,10 @@ impl Asker {
         left.saturating_sub(WAY_BACK).min(most)
     }
 
-    /// The caller's right by what the registry holds.
-    pub(crate) fn right(&self, snapshot: &Snapshot) -> Result<Right, Fault> {
+    /// The caller's right by what the registry holds. Its standing too is judged by the snapshot that decides: the one
+    /// that let the call in may have been older, or none.
+    pub(crate) fn right(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Right, Fault> {
+        snapshot.judge(&self.peer, now)?;
         match &self.kind {
             Kind::Enforcer { namespace, name } => snapshot
                 .enforcement_point(namespace.as_str(), name.as_str())

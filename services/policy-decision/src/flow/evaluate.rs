@@ -130,7 +130,7 @@ impl Spoken {
 /// Decides all at one reading of the view; starts anew with a newer one while policies are being compiled.
 async fn decide(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result<(Reading, Option<Right>, Vec<Spoken>), Fault> {
     let reading = desk.view.read();
-    if let Some((right, all)) = decide_at(desk, asker, asks, &reading, false)? {
+    if let Some((right, all)) = decide_at(desk, asker, asks, &reading, false).await? {
         return Ok((reading, right, all));
     }
     let give_up = tokio::time::Instant::now() + asker.patience(COMPILE_PATIENCE);
@@ -140,7 +140,7 @@ async fn decide(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result<(Reading, Op
         filled.mark_unchanged();
         let reading = desk.view.read();
         let is_late = tokio::time::Instant::now() >= give_up;
-        if let Some((right, all)) = decide_at(desk, asker, asks, &reading, is_late)? {
+        if let Some((right, all)) = decide_at(desk, asker, asks, &reading, is_late).await? {
             return Ok((reading, right, all));
         }
         let _ = tokio::time::timeout_at(give_up, filled.changed()).await;
@@ -149,7 +149,7 @@ async fn decide(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result<(Reading, Op
 
 /// Decides all at `reading`; `None` when policies are missing and it is not too late to wait for them.
 #[allow(clippy::type_complexity, reason = "read in one place")]
-fn decide_at(
+async fn decide_at(
     desk: &Desk,
     asker: &Asker,
     asks: &[Ask],
@@ -158,14 +158,18 @@ fn decide_at(
 ) -> Result<Option<(Option<Right>, Vec<Spoken>)>, Fault> {
     // By an old view nobody's right is known; every answer is STALE then.
     let right = match reading.fresh(desk.view.bound()) {
-        Ok(_) => Some(asker.right(&reading.snapshot)?),
+        Ok(_) => Some(asker.right(&reading.snapshot, desk.clock.now())?),
         Err(_) => None,
     };
     if let Some(right) = &right {
         asks.iter().try_for_each(|ask| right.covers(ask))?;
     }
     let mut all = Vec::with_capacity(asks.len());
-    for ask in asks {
+    for (n, ask) in asks.iter().enumerate() {
+        if n > 0 {
+            // One question may meet ten thousand policies; others work on this thread, and the deadline has to be seen.
+            tokio::task::yield_now().await;
+        }
         match one(desk, right.as_ref(), ask, reading) {
             Ok(spoken) => all.push(spoken),
             Err(NotReady) if !is_late => return Ok(None),

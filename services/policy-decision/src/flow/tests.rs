@@ -4,6 +4,7 @@
 mod audit;
 mod authority;
 mod caller;
+mod extremes;
 mod issuance;
 mod policies;
 mod tokens;

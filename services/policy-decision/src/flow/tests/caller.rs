@@ -47,6 +47,28 @@ async fn has_to_be_declared() {
     assert_eq!(refusal(&stage, &service, stage.good()).await, "CALLER_UNKNOWN");
 }
 
+/// The view that let the call in did not know of it yet; the one that answers does.
+#[tokio::test]
+async fn is_refused_when_it_lost_its_standing_while_it_waited() {
+    let anew = |at: i64| {
+        let mut anew = point("invoices", |_| ());
+        if let Some(wire::declaration::Object::EnforcementPoint(p)) = &mut anew.object {
+            p.metadata.as_mut().unwrap().create_time = Some(prost_types::Timestamp { seconds: at, nanos: 0 });
+        }
+        anew
+    };
+    for (change, word) in [(revocation(CALLER), "CALLER_REVOKED"), (anew(NOW - 10), "CALLER_CUT_OFF")] {
+        let mut stage = Stage::set().await;
+        let mut ask = stage.good();
+        ask.at_least_revision = 2;
+        let desk = std::sync::Arc::clone(&stage.desk);
+        let waiting = tokio::spawn(async move { evaluate(&desk, &enforcer("invoices"), &[ask]).await });
+        stage.tell(vec![(change, false)]);
+        assert_eq!(waiting.await.unwrap().map(|_| ()).unwrap_err().reason(), word);
+        assert_eq!(stage.paper.events().last().unwrap().reason_code, word);
+    }
+}
+
 #[tokio::test]
 async fn never_sees_an_agent_of_another_namespace() {
     let mut stage = Stage::set().await;
@@ -85,4 +107,23 @@ async fn one_forbidden_element_forbids_only_itself_and_one_refused_refuses_all()
         (said[before].r#type.as_str(), said[before].reason_code.as_str()),
         ("decision.refused", "CALLER_MAY_NOT_ASK")
     );
+}
+
+/// Each question may meet ten thousand policies; the follower of the registry and other callers work on the same threads.
+#[tokio::test]
+async fn a_long_batch_lets_others_work_in_between() {
+    let stage = Stage::set().await;
+    let asks: Vec<_> = (0..100).map(|_| stage.good()).collect();
+    let turns = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&turns);
+    let other = tokio::spawn(async move {
+        loop {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    });
+    evaluate(&stage.desk, &enforcer("invoices"), &asks).await.unwrap();
+    other.abort();
+    let turns = turns.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(turns >= 99, "{turns}");
 }
