@@ -47,7 +47,9 @@ pub fn init(telemetry: &Telemetry, service: &'static str) -> Result<Guard, Start
         return Ok(Guard);
     }
     let filter = EnvFilter::try_new(&telemetry.log).map_err(|e| StartError::new("telemetry.log", e))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Colours are for people: in a file they would only be in the way.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     let lines = match telemetry.format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),

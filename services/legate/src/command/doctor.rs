@@ -14,7 +14,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::Desk;
 use crate::error::DOCTOR_FOUND;
-use crate::output::{escape::visible, span};
+use crate::output::escape::{visible, visible_json};
+use crate::output::span;
 use crate::place::Service;
 use crate::{Exit, Failure};
 
@@ -49,10 +50,10 @@ pub(super) async fn run(desk: Desk) -> Result<Exit, Failure> {
             out.line(&format!("{mark}  {:<width$}  {}", l.what, visible(&l.found)))?;
         }
     } else {
-        for l in &lines {
-            let value = serde_json::json!({ "ok": l.ok, "what": l.what, "found": l.found });
-            out.line(&crate::output::escape::visible_json(&value.to_string()))?;
-        }
+        let all = lines.iter().map(|l| serde_json::json!({ "ok": l.ok, "what": l.what, "found": l.found }));
+        let whole = serde_json::Value::from_iter(all);
+        // JSON is YAML as well.
+        out.line(&visible_json(&format!("{whole:#}")))?;
     }
     out.flush()?;
     let bad: Vec<&Line> = lines.iter().filter(|l| !l.ok).collect();

@@ -4,6 +4,7 @@
 mod dev;
 mod exits;
 mod house;
+mod lives;
 mod outputs;
 mod readme;
 mod restart;

@@ -1,0 +1,101 @@
+//! An agent's whole life, and objects that are taken back, by the program's verbs.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use legate_clock::{Clock, SystemClock};
+use legate_ids::SpiffeId;
+use legate_mtls::pki::{Ca, Leaf, write_private, write_public};
+
+use crate::house::{AGENT, Ended, House, MANIFEST, done};
+
+/// Another operator's certificate and key, by the suite's own CA.
+fn operator(house: &House, name: &str) -> (PathBuf, PathBuf) {
+    let read = |file: &str| std::fs::read_to_string(house.dir.join(file)).unwrap();
+    let ca = Ca::from_pem(&read("ca.pem"), &read("pki/services-ca.key")).unwrap();
+    let id = SpiffeId::parse(&format!("spiffe://dev.legate/legate/operator/{name}")).unwrap();
+    let leaf = Leaf { spiffe_id: &id, dns: &[], ips: &[], ttl: Duration::from_secs(3_600) };
+    let issued = ca.issue(&leaf, SystemClock::new().now()).unwrap();
+    let (cert, key) = (house.dir.join(format!("{name}.pem")), house.dir.join(format!("{name}.key")));
+    write_public(&cert, &issued.cert_pem).unwrap();
+    write_private(&key, &issued.key_pem).unwrap();
+    (cert, key)
+}
+
+fn state(ended: Ended) -> String {
+    let told = ended.json();
+    told["agent"]["status"]["state"].as_str().unwrap().trim_start_matches("AGENT_STATE_").to_owned()
+}
+
+fn take(house: &House, verb: &str) -> Ended {
+    house.run(&["agent", verb, AGENT, "--reason", "a step of its life", "-o", "json"])
+}
+
+#[test]
+fn an_agent_lives_from_approval_to_its_tombstone() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    let manifest = home.path().join("careful.yaml");
+    let text = std::fs::read_to_string(MANIFEST).unwrap();
+    write(&manifest, &text.replace("  maxTokenTtl: 300s", "  requiresApproval: true\n  maxTokenTtl: 300s"));
+    house.run(&["apply", "-f", manifest.to_str().unwrap(), "--reason", "needs an approver"]).with(0);
+
+    take(&house, "approve").refused(3, "SELF_APPROVAL");
+    let (cert, key) = operator(&house, "second");
+    let mut approve = house.command(&["agent", "approve", AGENT, "--reason", "looked at", "-o", "json"]);
+    assert_eq!(state(done(approve.env("LEGATE_CERT", &cert).env("LEGATE_KEY", &key))), "STAGED");
+    assert_eq!(state(take(&house, "activate")), "ACTIVE");
+    assert_eq!(state(take(&house, "revoke-credentials")), "ACTIVE");
+    assert_eq!(state(take(&house, "quarantine")), "QUARANTINED");
+    take(&house, "resume").refused(4, "AGENT_STATE_WRONG");
+    assert_eq!(state(take(&house, "release")), "SUSPENDED");
+    assert_eq!(state(take(&house, "resume")), "ACTIVE");
+    let id = house.run(&["agent", "get", AGENT, "-o", "json"]).json()["agent"]["metadata"]["id"].clone();
+    assert_eq!(state(take(&house, "retire")), "RETIRED");
+    take(&house, "resume").refused(1, "AGENT_NOT_FOUND");
+
+    assert_eq!(house.run(&["agent", "list", "-o", "name"]).with(0), "");
+    assert_eq!(house.run(&["agent", "list", "--state", "retired", "-o", "name"]).with(0), format!("{AGENT}\n"));
+    assert_eq!(state(house.run(&["agent", "get", id.as_str().unwrap(), "-o", "json"])), "RETIRED");
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn what_is_taken_back_is_gone_and_what_is_needed_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let revoke = |noun: &str, name: &str| house.run(&[noun, "revoke", name, "--reason", "no longer"]);
+    revoke("role", "payments/invoice-reader").refused(4, "OBJECT_IN_USE");
+    revoke("binding", "payments/invoice-bot-reads-apollo").with(0);
+    revoke("role", "payments/invoice-reader").with(0);
+    house.run(&["role", "get", "payments/invoice-reader"]).refused(1, "OBJECT_NOT_FOUND");
+    revoke("namespace", "payments").refused(4, "OBJECT_IN_USE");
+    let check = ["check", "--agent", AGENT, "--action", "invoice:read", "--resource", "Invoice:apollo/1", "-o", "name"];
+    assert_eq!(house.run(&check).with(3), "NOT_PERMITTED\n");
+
+    let bot = home.path().join("bot");
+    house.enrol(&bot);
+    let list = ["credential", "list", "--agent", AGENT, "-o", "name"];
+    let credential = house.run(&list).with(0);
+    let revoke = ["credential", "revoke", credential.trim(), "--reason", "lost laptop", "--cause", "key-compromise"];
+    house.run(&revoke).with(0);
+    let bot = bot.to_str().unwrap();
+    house
+        .run(&["token", "issue", "--identity", bot, "--audience", "https://invoices.example.com"])
+        .refused(3, "CALLER_REVOKED");
+    let found = house.run(&["credential", "list", "-o", "json"]).json();
+    assert_eq!(found["credentials"][0]["revocationReason"], "REVOCATION_REASON_KEY_COMPROMISE");
+}
+
+#[test]
+fn a_manifest_comes_from_standard_input_as_well() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    let mut plan = house.command(&["plan", "-f", "-", "-o", "json"]);
+    plan.stdin(std::fs::File::open(MANIFEST).unwrap());
+    assert_eq!(done(&mut plan).json()["changes"].as_array().unwrap().len(), 8);
+}
