@@ -13,7 +13,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::Desk;
-use crate::error::DOCTOR_FOUND;
+use crate::error::{DOCTOR_FOUND, FILE_REFUSED};
 use crate::output::escape::{visible, visible_json};
 use crate::output::span;
 use crate::place::Service;
@@ -33,7 +33,7 @@ struct Line {
 pub(super) async fn run(desk: Desk) -> Result<Exit, Failure> {
     let mut lines = Vec::new();
     let us = desk.place.operator();
-    lines.push(line("your certificate and key", us.as_ref().map(|id| who(id, &desk)).map_err(Clone::clone)));
+    lines.push(line("your certificate and key", us.as_ref().map_err(Clone::clone).and_then(who)));
     if let Ok(us) = us {
         lines.push(line("whom you believe", desk.place.trust(&us).map(|t| format!("the trust domain {}", t.domain()))));
         for service in Service::ALL {
@@ -73,14 +73,15 @@ fn line(what: &str, found: Result<String, Failure>) -> Line {
     }
 }
 
-fn who(us: &Identity, _desk: &Desk) -> String {
+/// Whom a certificate names, and whether it still holds.
+fn who(us: &Identity) -> Result<String, Failure> {
     let id = us.spiffe_id().map_or_else(|| "a certificate without a SPIFFE ID".to_owned(), |id| id.to_string());
     let now = SystemClock::new().now();
     match us.not_after() {
-        Some(end) if end <= now => format!("{id}, expired at {end}"),
-        Some(end) if end.since(now) < SOON => format!("{id}, only for {} more", span(end.since(now))),
-        Some(end) => format!("{id}, for {} more", span(end.since(now))),
-        None => id,
+        Some(end) if end <= now => Err(Failure::local(&FILE_REFUSED, format!("{id}: the certificate ended at {end}"))),
+        Some(end) if end.since(now) < SOON => Ok(format!("{id}, only for {} more", span(end.since(now)))),
+        Some(end) => Ok(format!("{id}, for {} more", span(end.since(now)))),
+        None => Ok(id),
     }
 }
 

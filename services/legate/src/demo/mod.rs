@@ -64,7 +64,7 @@ pub async fn run(keep: bool, dir: Option<&Path>) -> Result<bool, Failure> {
     let guard = init_telemetry(&telemetry, "legate")?;
 
     let scratch = Scratch::make(dir);
-    let directory = Directory::claim(&scratch.path)?;
+    let directory = Directory::claim_empty(&scratch.path)?;
     let mut tell = Narrator::new();
     tell.chapter("The house");
     let start = Instant::now();

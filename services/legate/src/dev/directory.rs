@@ -47,6 +47,18 @@ impl Directory {
         }
     }
 
+    /// The same for a suite that has to begin with nothing.
+    ///
+    /// # Errors
+    /// As [`Directory::claim`], and when there was a suite before.
+    pub fn claim_empty(dir: &Path) -> Result<Self, Failure> {
+        if dir.join(MARK).exists() {
+            let what = format!("{} holds the data of a suite, and this one begins with nothing", dir.display());
+            return Err(Failure::local(&DIRECTORY_NOT_OURS, what));
+        }
+        Self::claim(dir)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -68,6 +80,7 @@ mod tests {
         drop(first);
         std::fs::write(dir.join("registry.db"), "data").unwrap();
         Directory::claim(&dir).unwrap();
+        assert_eq!(Directory::claim_empty(&dir).unwrap_err().reason, "DIRECTORY_NOT_OURS");
         let foreign = root.path().join("c");
         std::fs::create_dir(&foreign).unwrap();
         std::fs::write(foreign.join("x"), "y").unwrap();

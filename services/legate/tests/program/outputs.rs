@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::house::{AGENT, House, MANIFEST, done, legate};
+use crate::house::{AGENT, House, MANIFEST, done, eventually, legate};
 
 #[test]
 fn a_closed_pipe_is_no_failure() {
@@ -109,4 +109,30 @@ fn what_is_generated_is_there() {
     assert!(dir.path().join("legate-agent-suspend.1").exists());
     let schema: serde_json::Value = serde_json::from_str(&done(legate().arg("schema")).with(0)).unwrap();
     assert_eq!(schema["$defs"].as_object().unwrap().len(), 7);
+}
+
+#[test]
+fn events_are_found_by_what_they_say_and_exported() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let check = ["check", "--agent", AGENT, "--action", "invoice:read", "--resource", "Invoice:zeus/7"];
+    house.run(&check).with(3);
+    let filter =
+        ["--type", "decision.*", "--action", "invoice:read", "--resource", "Invoice:zeus/7", "--outcome", "denied"];
+    let query = |more: &[&str]| {
+        let line = [&["audit", "query", "-o", "name"], &filter[..], more].concat();
+        house.run(&line).with(0).lines().count()
+    };
+    eventually("the denial is in the index", || query(&[]) == 1);
+    assert_eq!((query(&["--since", "5m"]), query(&["--until", "5m"])), (1, 0));
+    assert_eq!((query(&["--agent", AGENT, "--namespace", "payments"]), query(&["--namespace", "other"])), (1, 0));
+    let file = home.path().join("events.jsonl");
+    let export = [&["audit", "export", "--out", file.to_str().unwrap()], &filter[..]].concat();
+    house.run(&export).with(0);
+    house.run(&export).refused(1, "FILE_REFUSED");
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let event: serde_json::Value = serde_json::from_str(lines.trim()).unwrap();
+    assert_eq!(event["event"]["reasonCode"], "BINDING_NARROWED");
+    assert_eq!(event["event"]["actor"], "spiffe://dev.legate/legate/operator/dev");
 }
