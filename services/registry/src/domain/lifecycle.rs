@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! PENDING_APPROVAL -approve-> STAGED -activate-> ACTIVE <-suspend, resume-> SUSPENDED
+//! STAGED -a change-> PENDING_APPROVAL                (what was approved is what is switched on)
 //! ACTIVE -expire-> EXPIRED -resume-> ACTIVE          (once its expire_time lies ahead)
 //! STAGED, ACTIVE, SUSPENDED, EXPIRED -quarantine-> QUARANTINED -release-> SUSPENDED
 //! any -retire-> RETIRED                              (final)
@@ -199,6 +200,19 @@ pub(crate) fn revoke_credentials(
     cut_off(status, now);
     status.lifecycle_version = status.lifecycle_version.saturating_add(1);
     Ok(())
+}
+
+/// Sends a STAGED agent back to its approver, since what was approved is no longer what there is.
+pub(crate) fn changed(agent: &mut wire::Agent, now: Timestamp, actor: &str, reason: &str) {
+    if state_of(agent) != AgentState::Staged {
+        return;
+    }
+    let status = agent.status.get_or_insert_default();
+    status.set_state(AgentState::PendingApproval);
+    status.state_time = Some(now.into());
+    reason.clone_into(&mut status.state_reason);
+    actor.clone_into(&mut status.state_actor);
+    status.lifecycle_version = status.lifecycle_version.saturating_add(1);
 }
 
 /// The state that an agent is in; one without status, or in a state that we do not know, is in none.

@@ -16,6 +16,8 @@ use crate::store::{broken, head, refuse};
 
 const USUAL: u32 = 100;
 const LARGEST: u32 = 1_000;
+/// Bytes of one page, as soon as it has one object: an answer has a bound.
+const PAGE_BYTES: usize = 16 << 20;
 
 /// One agent, retired ones too by id; with the revision it was read at.
 #[tracing::instrument(skip_all)]
@@ -98,8 +100,14 @@ pub(crate) async fn list(desk: &Desk, ask: List) -> Result<Page, Fault> {
         })
         .await;
     let (mut rows, revision) = read.map_err(of_tx)?;
-    let is_last = u32::try_from(rows.len()).is_ok_and(|n| n <= size);
-    rows.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+    let mut bytes = 0;
+    let fit = rows.iter().take(usize::try_from(size).unwrap_or(usize::MAX)).take_while(|row| {
+        bytes += row.body.len();
+        bytes <= PAGE_BYTES
+    });
+    let fit = fit.count().max(1);
+    let is_last = rows.len() <= fit;
+    rows.truncate(fit);
     let next_page_token = match rows.last() {
         Some(last) if !is_last => desk.pages.after(&question, &format!("{} {} {}", last.namespace, last.name, last.id)),
         _ => String::new(),

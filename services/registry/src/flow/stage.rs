@@ -14,14 +14,16 @@ use legate_wire::registry::{
 
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
-use crate::domain::{check, diff};
-use crate::error::{KIND_NOT_APPLICABLE, OBJECT_REPEATED, REFERENCE_MISSING};
+use crate::domain::{check, diff, lifecycle};
+use crate::error::{AGENT_STATE_WRONG, KIND_NOT_APPLICABLE, OBJECT_REPEATED, REFERENCE_MISSING};
 use crate::store::{object, refuse};
 
 /// Objects in one request.
 const MOST: usize = 1_000;
 /// Problems that are told at once.
 const MOST_PROBLEMS: usize = 64;
+/// Bytes of one problem: all of them have to fit into the headers of an answer.
+const LONGEST_PROBLEM: usize = 512;
 
 /// A wanted object whose grammar is good.
 #[derive(Clone, Debug)]
@@ -48,6 +50,16 @@ impl Staged {
         }
     }
 
+    /// Holds what is wanted against what there is, and does to the agent's life what a change does.
+    pub(super) fn compare(&mut self, now: Timestamp, by: (&str, &str)) {
+        self.fields = diff::diff(self.current.as_ref(), &self.wanted);
+        if let Some(Object::Agent(agent)) = &mut self.wanted.object
+            && !self.fields.is_empty()
+        {
+            lifecycle::changed(agent, now, by.0, by.1);
+        }
+    }
+
     /// What is told of it; `now` is the object after the change.
     pub(crate) fn told(&self, now: Option<&Declaration>) -> DeclarationChange {
         let id = now.or(self.current.as_ref()).and_then(kind::metadata).map(|m| m.id.clone());
@@ -63,7 +75,13 @@ impl Staged {
 }
 
 /// One refusal for everything that is wrong, under the reason of the first.
-pub(crate) fn refusal(problems: Vec<Problem>) -> Result<(), Fault> {
+pub(crate) fn refusal(mut problems: Vec<Problem>) -> Result<(), Fault> {
+    for problem in &mut problems {
+        if problem.why.len() > LONGEST_PROBLEM {
+            problem.why.truncate(problem.why.floor_char_boundary(LONGEST_PROBLEM));
+            problem.why += "...";
+        }
+    }
     let Some(first) = problems.first() else { return Ok(()) };
     let more = match problems.len() - 1 {
         0 => String::new(),
@@ -90,12 +108,16 @@ pub(crate) fn read(declarations: Vec<Declaration>) -> Result<Vec<Wanted>, Fault>
             continue;
         }
         let wrong = check::check(&declaration);
+        let is_named = wrong.is_empty();
         problems.extend(wrong.into_iter().map(|p| Problem { path: format!("{path}.{}", p.path), ..p }));
         let Some(key) = kind::key_of(&declaration) else {
             problems.push(problem("holds no object", &legate_rpc::INVALID_ARGUMENT));
             continue;
         };
-        if let Some(first) = wanted.insert(key.clone(), i) {
+        // A name that is wrong is not repeated: who knows what it would do to whoever reads it.
+        if let Some(first) = wanted.insert(key.clone(), i)
+            && is_named
+        {
             let why = format!("is {} {key} again, as declarations[{first}]", kind::kind_name(key.kind));
             problems.push(problem(&why, &OBJECT_REPEATED));
         }
@@ -146,17 +168,39 @@ pub(crate) async fn stage(
             };
             let known = in_force(tx, &mut found, &class).await?;
             let class = given.get(&class).copied().or(known.as_ref());
-            complete(agent, current.as_ref(), &Template::of(class, known.as_ref()), now, actor, reason);
+            let class = Template::of(class, known.as_ref());
+            if class.spec.requires_approval
+                && let Some(state) = moves_in(current.as_ref(), agent)
+            {
+                let why = format!(
+                    "asks for an approver, and the agent is {}; only one that waits for approval or is STAGED goes there",
+                    lifecycle::state_name(state)
+                );
+                let path = format!("declarations[{i}].spec.agent_class");
+                problems.push(Problem { path, why, reason: &AGENT_STATE_WRONG });
+            }
+            complete(agent, current.as_ref(), &class, now, actor, reason);
         } else if let (Some(Object::EnforcementPoint(new)), Some(Object::EnforcementPoint(old))) =
             (&mut wanted.object, current.as_ref().and_then(|c| c.object.as_ref()))
         {
             new.spiffe_id.clone_from(&old.spiffe_id);
         }
-        let fields = diff::diff(current.as_ref(), &wanted);
-        staged.push(Staged { key: key.clone(), current, wanted, fields });
+        let mut one = Staged { key: key.clone(), current, wanted, fields: Vec::new() };
+        one.compare(now, (actor, reason));
+        staged.push(one);
     }
     refusal(problems).map_err(refuse)?;
     Ok(staged)
+}
+
+/// The state of an agent that was switched on in another class than the one that is wanted for it: nobody who approves
+/// for the new one has seen it.
+fn moves_in(current: Option<&Declaration>, wanted: &Agent) -> Option<AgentState> {
+    let Some(Object::Agent(current)) = current.and_then(|c| c.object.as_ref()) else { return None };
+    let class = |agent: &Agent| agent.spec.as_ref().map(|spec| spec.agent_class.clone());
+    let state = lifecycle::state_of(current);
+    let waits = matches!(state, AgentState::PendingApproval | AgentState::Staged);
+    (!waits && class(current) != class(wanted)).then_some(state)
 }
 
 /// The id of the agent that made this one.

@@ -17,7 +17,7 @@ use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
 use crate::domain::{check, diff};
 use crate::error::{AGENT_NOT_FOUND, AGENT_STATE_WRONG, SELF_APPROVAL};
-use crate::store::{broken, object, reference, refuse};
+use crate::store::{broken, change, object, reference, refuse};
 
 /// What is done to an agent.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,7 @@ pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: 
     let (now, actor, reason) = (writing.now, writing.by.actor.clone(), writing.by.reason.clone());
     let taken = match step {
         Step::Transition(Transition::Approve) => {
-            refuse_self_approval(&current, &actor).map_err(refuse)?;
+            refuse_self_approval(writing.tx, &current, &actor).await?;
             lifecycle::apply(&mut agent, Transition::Approve, now, &actor, &reason)
         }
         Step::Transition(transition) => lifecycle::apply(&mut agent, transition, now, &actor, &reason),
@@ -132,13 +132,26 @@ pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: 
     }
 }
 
-/// Separation of duties: whoever declared or last changed an agent does not approve it.
-fn refuse_self_approval(current: &Declaration, actor: &str) -> Result<(), Fault> {
-    let by = kind::metadata(current).map(|m| [m.created_by.as_str(), m.updated_by.as_str()]);
-    if by.is_some_and(|by| by.contains(&actor)) {
-        return Err(Fault::refused(&SELF_APPROVAL, format!("{actor} declared or last changed this agent")));
+/// Separation of duties: whoever declared an agent, or ever changed what is declared of it, does not approve it.
+async fn refuse_self_approval(tx: &legate_db::Tx, current: &Declaration, actor: &str) -> TxResult<(), Fault> {
+    let id = kind::metadata(current).map(|m| m.id.clone()).unwrap_or_default();
+    let (mut last, mut after) = (None, 0);
+    loop {
+        let versions = change::versions(tx, &id, after).await?;
+        let Some(newest) = versions.last() else { return Ok(()) };
+        after = newest.revision;
+        for version in versions {
+            let Some(Object::Agent(agent)) = version.declaration()?.object else { continue };
+            let metadata = agent.metadata.unwrap_or_default();
+            // A step in its life changes none of these.
+            let declared = Some((agent.spec, metadata.labels, metadata.annotations));
+            if declared != last && metadata.updated_by == actor {
+                let text = format!("{actor} declared this agent or changed it");
+                return Err(refuse(Fault::refused(&SELF_APPROVAL, text)));
+            }
+            last = declared;
+        }
     }
-    Ok(())
 }
 
 /// Takes a retired agent out of every binding: its name can be another agent's later, and must not bring its roles along.

@@ -25,6 +25,8 @@ pub(crate) async fn update(
     paths: Vec<String>,
 ) -> Result<UpdateDeclarationResponse, Fault> {
     let key = kind::key_of(&wanted).ok_or_else(|| Fault::invalid("declaration", "holds no object with a name"))?;
+    // Before it is looked for or repeated to anybody.
+    let key = super::revoke::key(key.kind.into(), &key.namespace, &key.name)?;
     if matches!(key.kind, Kind::SigningKey | Kind::Revocation) {
         let text = "signing keys and revocations come from credential-issuer";
         return Err(Fault::refused(&KIND_NOT_APPLICABLE, text));
@@ -51,7 +53,7 @@ pub(crate) async fn update(
             for mut one in staged {
                 if paths.iter().any(|path| path == "spec.expire_time" || path == "spec") {
                     set_expiry(&mut one.wanted, ends);
-                    one.fields = crate::domain::diff::diff(one.current.as_ref(), &one.wanted);
+                    one.compare(writing.now, (&by.actor, &by.reason));
                 }
                 if !one.fields.is_empty() {
                     now = writing.put(one.wanted, one.current.as_ref(), "updated", &one.fields).await?;

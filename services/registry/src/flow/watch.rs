@@ -21,6 +21,9 @@ use crate::store::{change, object};
 const PIECE: usize = 500;
 /// Bytes in one piece, as soon as it has one object.
 const PIECE_BYTES: usize = 4 << 20;
+/// Bytes of one revision's changes: a watcher takes messages up to a bound, and one that it refuses would come again
+/// with every new stream. A revision that is larger (many objects that end at once) reaches it as a snapshot.
+const MOST_BYTES: usize = 16 << 20;
 /// Rows that are read at once for a snapshot.
 const ROWS: u64 = 1_000;
 /// Further behind than this, a snapshot is less than the changes.
@@ -138,6 +141,10 @@ impl Line<'_> {
                 Later::InTheDatabase => self.read_on().await?,
             };
             for revision in news {
+                if revision.encoded_len() > MOST_BYTES {
+                    self.snapshot(self.desk.tail.revision()).await?;
+                    break;
+                }
                 self.sent = revision.revision;
                 self.say(News::Changes(RevisionChanges::clone(&revision))).await?;
             }

@@ -26,6 +26,15 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
+impl Model {
+    /// The object as it was then.
+    pub(crate) fn declaration(&self) -> TxResult<Declaration, Fault> {
+        Declaration::decode(self.body.as_slice()).map_err(broken)
+    }
+}
+
+/// Versions of one object that are read at once.
+const VERSIONS: u64 = 100;
 /// Rows that are read at once.
 const ROWS: u64 = 2_000;
 
@@ -59,6 +68,13 @@ pub(crate) async fn since(tx: &Tx, revision: u64) -> TxResult<Vec<RevisionChange
         }
     }
     Ok(all)
+}
+
+/// The versions of an object after `revision`, in order: some of them, or none when there are no more. For objects that
+/// are written once in a revision, such as agents.
+pub(crate) async fn versions(tx: &Tx, object_id: &str, revision: i64) -> TxResult<Vec<Model>, Fault> {
+    let later = Entity::find().filter(Column::ObjectId.eq(object_id)).filter(Column::Revision.gt(revision));
+    Ok(later.order_by_asc(Column::Revision).limit(VERSIONS).all(tx).await?)
 }
 
 /// An object as it was at `revision`; `None` when it was not in force then.

@@ -8,7 +8,7 @@ use super::scene::*;
 use crate::domain::kind::Key;
 use crate::domain::lifecycle::Transition;
 use crate::flow::transition::Step;
-use crate::flow::{create_agent, read};
+use crate::flow::{create_agent, read, update};
 use crate::schema::Migrator;
 
 fn state(agent: &Agent) -> AgentState {
@@ -66,6 +66,100 @@ async fn nobody_approves_what_he_declared() {
         assert_eq!(state(&scene.step(third, "payer-bot", approve).await.unwrap().0), AgentState::Staged);
         let (active, _) = scene.step(OPERATOR, "payer-bot", Step::Transition(Transition::Activate)).await.unwrap();
         assert_eq!(state(&active), AgentState::Active);
+    })
+    .await;
+}
+
+/// An agent of a class that asks for an approver, as `actor` would have it.
+async fn declare_payer(scene: &Scene, actor: &str, purpose: &str) {
+    let mut spec = agent_spec("careful");
+    spec.purpose = purpose.into();
+    scene.apply_as(actor, vec![agent_with("payer-bot", spec)], "", 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_approves_what_he_changed_before_others_changed_it_too() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let mut all = payments();
+        all.push(class("careful", true));
+        scene.apply(all).await.unwrap();
+        let [third, fourth] = ["third", "fourth"].map(|who| format!("spiffe://example.org/legate/operator/{who}"));
+        declare_payer(&scene, OPERATOR, "pays small invoices").await;
+        declare_payer(&scene, OTHER, "pays everything").await;
+        declare_payer(&scene, &third, "pays everything, daily").await;
+        let approve = Step::Transition(Transition::Approve);
+        for by in [OPERATOR, OTHER, &third] {
+            assert_eq!(reason(&scene.step(by, "payer-bot", approve).await.unwrap_err()), "SELF_APPROVAL", "{by}");
+        }
+        scene.step(&fourth, "payer-bot", approve).await.unwrap();
+
+        // What was approved is what is switched on: a change needs an approver again.
+        declare_payer(&scene, OPERATOR, "pays whoever asks").await;
+        let status = scene.agent("payer-bot").await.status.unwrap();
+        assert_eq!((status.state(), status.lifecycle_version), (AgentState::PendingApproval, 3));
+        assert_eq!(status.state_actor, OPERATOR);
+        let activate = Step::Transition(Transition::Activate);
+        let early = scene.step(OPERATOR, "payer-bot", activate).await.unwrap_err();
+        assert_eq!(reason(&early), "AGENT_STATE_WRONG");
+        // To have approved it before is no change of it.
+        scene.step(&fourth, "payer-bot", approve).await.unwrap();
+        declare_payer(&scene, OPERATOR, "pays whoever asks").await;
+        let active = scene.step(OPERATOR, "payer-bot", activate).await.unwrap().0;
+        assert_eq!(state(&active), AgentState::Active);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_update_of_what_was_approved_needs_an_approver_again() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let mut spec = agent_spec("careful");
+        spec.expire_time = Some(prost_types::Timestamp { seconds: NOW + 3_600, nanos: 0 });
+        let mut all = payments();
+        all.extend([class("careful", true), agent_with("payer-bot", spec)]);
+        scene.apply(all).await.unwrap();
+        scene.step(OTHER, "payer-bot", Step::Transition(Transition::Approve)).await.unwrap();
+        // It would never end.
+        let wanted = agent("payer-bot", "careful");
+        let call = scene.call(OPERATOR, "", &wanted, "");
+        update::update(&scene.desk, call, wanted, vec!["spec.expire_time".into()]).await.unwrap();
+        let bot = scene.agent("payer-bot").await;
+        assert_eq!((state(&bot), bot.spec.unwrap().expire_time), (AgentState::PendingApproval, None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_way_round_an_approver_leads_by_another_class() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let mut all = payments();
+        all.push(class("careful", true));
+        scene.apply(all).await.unwrap();
+        let wanted = agent("invoice-bot", "careful");
+        for stop in [None, Some(Transition::Suspend), Some(Transition::Quarantine)] {
+            if let Some(step) = stop {
+                scene.step(OPERATOR, "invoice-bot", Step::Transition(step)).await.unwrap();
+            }
+            let fault = scene.apply(vec![wanted.clone()]).await.unwrap_err();
+            assert_eq!(reason(&fault), "AGENT_STATE_WRONG", "{fault}");
+            let call = scene.call(OPERATOR, "", &wanted, "");
+            let fault = update::update(&scene.desk, call, wanted.clone(), vec!["spec.agent_class".into()]).await;
+            assert_eq!(reason(&fault.unwrap_err()), "AGENT_STATE_WRONG");
+        }
+        // One that waits for an approver anyhow goes where it likes, and still waits.
+        scene.apply(vec![class("strict", true), agent("payer-bot", "careful")]).await.unwrap();
+        scene.apply(vec![agent("payer-bot", "strict")]).await.unwrap();
+        assert_eq!(state(&scene.agent("payer-bot").await), AgentState::PendingApproval);
+        // One that is in the class already is changed as ever.
+        scene.step(OTHER, "payer-bot", Step::Transition(Transition::Approve)).await.unwrap();
+        scene.step(OTHER, "payer-bot", Step::Transition(Transition::Activate)).await.unwrap();
+        let mut spec = agent_spec("strict");
+        spec.model = "m-2".into();
+        scene.apply(vec![agent_with("payer-bot", spec)]).await.unwrap();
+        assert_eq!(state(&scene.agent("payer-bot").await), AgentState::Active);
     })
     .await;
 }

@@ -222,6 +222,61 @@ async fn an_update_changes_what_the_mask_names_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_refusal_repeats_nothing_that_deceives_or_floods() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        for name in ["a\u{0}b", "a\u{202e}b", "a\u{1b}[31mb", &"x".repeat(100_000)] {
+            let wanted = role(name, "invoice:read");
+            let call = scene.call(OPERATOR, "", &wanted, "");
+            let updated = update::update(&scene.desk, call, wanted.clone(), vec!["spec.description".into()]).await;
+            let applied = scene.apply(vec![wanted.clone(), wanted]).await;
+            for fault in [updated.unwrap_err(), applied.unwrap_err()] {
+                assert_eq!(reason(&fault), "INVALID_ARGUMENT");
+                let text = format!("{fault:?}");
+                assert!(text.len() < 4_096 && !text.contains(name), "{}", text.len());
+            }
+        }
+        let nobody = format!("permit (principal == Nobody::\"{}\", action, resource);", "x".repeat(60_000));
+        let fault = scene.apply(vec![policy("long", &nobody)]).await.unwrap_err();
+        assert_eq!(reason(&fault), "POLICY_INVALID");
+        assert!(format!("{fault:?}").len() < 4_096, "it has to fit into the headers of an answer");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_ends_where_an_answer_would_be_too_large() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(vec![namespace("payments"), role("reader", "invoice:read")]).await.unwrap();
+        for n in 0..5 {
+            let heavy = (0..15).map(|i| annotated(role(&format!("heavy-{n}-{i:02}"), "invoice:read")));
+            scene.apply(heavy.collect()).await.unwrap();
+        }
+        let (mut names, mut token, mut pages) = (0, String::new(), 0);
+        loop {
+            let ask = read::List {
+                caller: OPERATOR.into(),
+                kind: Kind::Role,
+                namespace: String::new(),
+                states: Vec::new(),
+                page_size: 1_000,
+                page_token: token,
+            };
+            let page = read::list(&scene.desk, ask).await.unwrap();
+            assert!(page.objects.iter().map(prost::Message::encoded_len).sum::<usize>() < 17 << 20);
+            (names, pages, token) = (names + page.objects.len(), pages + 1, page.next_page_token);
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!((names, pages), (76, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn lists_go_on_where_they_stopped() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);

@@ -192,6 +192,13 @@ pub(super) fn point(name: &str) -> Declaration {
     of(Object::EnforcementPoint(EnforcementPoint { metadata: metadata(name), spec: Some(spec), ..Default::default() }))
 }
 
+/// The same with as many annotations as may be, a quarter of a MiB.
+pub(super) fn annotated(mut declaration: Declaration) -> Declaration {
+    let metadata = crate::domain::kind::metadata_mut(&mut declaration).unwrap();
+    metadata.annotations.extend((0..64).map(|n| (format!("note-{n}"), "x".repeat(4_096))));
+    declaration
+}
+
 /// One of everything that an operator declares.
 pub(super) fn payments() -> Vec<Declaration> {
     vec![

@@ -25,7 +25,7 @@ use wire::watch_request::Ask;
 use wire::watch_response::News;
 use wire::{WatchPing, WatchRequest, WatchResponse, WatchStart};
 
-use super::scene::{agent, binding, by_name, namespace, payments, role};
+use super::scene::{agent, annotated, binding, by_name, namespace, payments, role};
 use crate::Config;
 use crate::domain::kind;
 use crate::schema::Migrator;
@@ -317,6 +317,40 @@ async fn one_who_takes_nothing_holds_up_nobody() {
             assert_eq!(quick.catch_up().await, revision);
         }
         drop((client, _asks, _never_read, quick));
+        running.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_of_very_much_reaches_whoever_follows_in_pieces() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let operator = house.operator(&running);
+        apply(&operator, payments()).await;
+        apply(&operator, vec![agent("old-bot", "worker")]).await;
+        for n in 0..5 {
+            let name = |i| format!("heavy-{n}-{i}");
+            let heavy = (0..15).map(|i| annotated(binding(&name(i), "reader", &["old-bot", "invoice-bot"])));
+            apply(&operator, heavy.collect()).await;
+        }
+        // Whoever follows takes messages up to a bound; what is larger he would refuse again and again.
+        let mut client = house.follower(&running).max_decoding_message_size(17 << 20);
+        let mut first = Follower::begin(&mut client).await;
+        first.catch_up().await;
+        let mut agents = AgentServiceClient::new(operator.clone());
+        // It leaves 75 bindings at once, which are some 19 MiB.
+        let ask =
+            wire::RetireAgentRequest { agent: Some(by_name("old-bot")), reason: "x".into(), ..Default::default() };
+        let head = agents.retire_agent(ask).await.unwrap().into_inner().revision;
+        assert_eq!(first.catch_up().await, head);
+        let mut last = Follower::begin(&mut client).await;
+        assert_eq!(last.catch_up().await, head);
+        assert_eq!(first.held, last.held);
+        assert_eq!(apply(&operator, vec![namespace("after")]).await, head + 1);
+        assert_eq!((first.catch_up().await, first.snapshots), (head + 1, 2));
+        drop((first, last));
         running.shutdown().await;
     })
     .await;
