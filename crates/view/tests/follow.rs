@@ -436,3 +436,55 @@ async fn a_binding_gives_nothing_to_an_agent_made_later_under_the_name() {
     assert_eq!(heir.id, id(2));
     assert_eq!(now.bindings_of(heir).count(), 0);
 }
+
+#[tokio::test]
+async fn a_registry_that_falls_silent_is_left_and_found_again() {
+    let mut s = scene();
+    let mut silent = s.stream().await;
+    silent.snapshot(3, vec![agent(1, wire::AgentState::Active)]);
+    s.holds(3).await;
+    silent.settle(&s.view, 3).await;
+    s.view.read().fresh(s.view.bound()).unwrap();
+    // Its pings go out and nothing comes back: the connection is there, the registry is not.
+    s.clock.advance(Duration::from_secs(6));
+    s.view.read().fresh(s.view.bound()).unwrap_err();
+    let mut stream = s.stream().await;
+    assert_eq!((stream.from_revision, s.view.counts().connects), (3, 2));
+    // What the old stream says now is heard by nobody.
+    silent.changes(4, vec![(agent(1, wire::AgentState::Suspended), false)]);
+    stream.changes(4, vec![(agent(2, wire::AgentState::Active), false)]);
+    s.holds(4).await;
+    assert!(s.view.current().agent_named("pay", "bot-1").is_some());
+    stream.settle(&s.view, 4).await;
+    s.view.read().fresh(s.view.bound()).unwrap();
+}
+
+/// A registry that takes the question and never opens the stream.
+#[derive(Debug)]
+struct Hanging(mpsc::UnboundedSender<()>);
+
+#[async_trait::async_trait]
+impl Feed for Hanging {
+    async fn watch(&self, _: mpsc::Receiver<wire::WatchRequest>) -> Result<News, Status> {
+        self.0.send(()).map_err(|_| Status::unavailable("the test is over"))?;
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_open_is_tried_again() {
+    let (opened, mut opens) = mpsc::unbounded_channel();
+    let mut options = Options::new(TestClock::at(Timestamp::from_secs(1_000)));
+    options.silent_after = Duration::from_millis(5);
+    options.retry_from = Duration::from_millis(1);
+    options.retry_max = Duration::from_millis(2);
+    let view = View::follow(Hanging(opened), options);
+    for _ in 0..3 {
+        tokio::time::timeout(PATIENCE, opens.recv()).await.expect("it tries again").unwrap();
+    }
+    assert_eq!((view.counts().connects, view.age()), (0, None));
+    // Nobody holds the view any more: nobody follows.
+    drop(view);
+    let ended = async { while opens.recv().await.is_some() {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the follower ends with its last handle");
+}
