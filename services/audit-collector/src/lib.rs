@@ -157,7 +157,7 @@ fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
 async fn bind_web(config: &Config, identity: Identity, ctx: &Context) -> Result<Option<Listener>, StartError> {
     match config.web {
         None => Ok(None),
-        Some(addr) => Ok(Some(Listener::bind_web(addr, identity, Arc::clone(&ctx.clock), web::LIMITS).await?)),
+        Some(addr) => Ok(Some(Listener::bind_web(addr, identity, Arc::clone(&ctx.clock), web::limits()).await?)),
     }
 }
 

@@ -19,8 +19,9 @@ use tokio_stream::StreamExt as _;
 use crate::log::{Log, read_tile};
 
 /// Readers of the log are few; strangers must not take the files that the log needs.
-pub(crate) const LIMITS: Limits =
-    Limits { connections: 256, strangers: 256, handshakes: 64, handshake_deadline: Duration::from_secs(3) };
+pub(crate) fn limits() -> Limits {
+    Limits { connections: 256, handshakes: 64, ..Limits::default() }
+}
 
 /// Headers have to be there within this, also those of the next request on the same connection.
 const HEADERS: Duration = Duration::from_secs(5);
