@@ -240,3 +240,46 @@ async fn without_the_registry_checks_are_denied_within_the_bound_and_nothing_is_
     suite.stop();
     Log::read(&suite.audit_log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer_is_told_as_such_and_what_is_read_stays_readable() {
+    let mut suite = Processes::start("warn").await;
+    let parties = suite.parties().await;
+    let url = format!("sqlite:{}", suite.root().join("registry/registry.db").display());
+    let other = legate_db::Db::open(&url, legate_db::Options::default()).await.unwrap();
+    // Another process holds the one lock for writing.
+    let (holding, held) = tokio::sync::oneshot::channel::<()>();
+    let (free, freed) = tokio::sync::oneshot::channel::<()>();
+    let ends = Arc::new(tokio::sync::Mutex::new(Some((holding, freed))));
+    let holder = tokio::spawn(async move {
+        let held: legate_db::TxResult<(), std::convert::Infallible> = other
+            .tx("hold", move |_| {
+                let ends = Arc::clone(&ends);
+                Box::pin(async move {
+                    if let Some((holding, freed)) = ends.lock().await.take() {
+                        holding.send(()).unwrap();
+                        let _dropped = freed.await;
+                    }
+                    Ok(())
+                })
+            })
+            .await;
+        held
+    });
+    held.await.unwrap();
+    let mut declarations = DeclarationServiceClient::new(suite.operator("registry"));
+    let mut request = tonic::Request::new(namespace(1));
+    request.set_timeout(Duration::from_secs(9));
+    let told = legate_rpc::Told::from_status(&declarations.apply_declarations(request).await.unwrap_err());
+    assert_eq!((told.reason.as_str(), told.code), ("DATABASE_UNAVAILABLE", legate_rpc::Code::Unavailable), "{told:?}");
+    assert!(told.retry_after.is_some() && !told.cure.is_empty(), "{told:?}");
+    // Reading and deciding need no lock.
+    crate::raised::example_agent(suite.operator("registry")).await;
+    let answer = ask(&parties.backend, question(&parties.shown, "invoice:read", "apollo/1")).await;
+    assert_eq!(word(&answer), "ALLOWED");
+    free.send(()).unwrap();
+    holder.await.unwrap().unwrap();
+    declarations.apply_declarations(namespace(2)).await.unwrap();
+    suite.stop();
+    Log::read(&suite.audit_log());
+}

@@ -197,3 +197,29 @@ async fn a_refusal_says_what_why_and_what_to_do() {
     assert!(told.message.contains("nobody") && !told.cure.is_empty(), "{told:?}");
     raised.suite.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_carries_the_trace_of_the_call_that_caused_it() {
+    use tonic::metadata::MetadataValue;
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let raised = Raised::new().await;
+    let payments = raised.payments().await;
+    let traced = MetadataValue::try_from(format!("00-{TRACE}-00f067aa0ba902b7-01")).unwrap();
+    let which = AgentRef { id: id_of(&payments.agent), ..AgentRef::default() };
+    let request = SuspendAgentRequest { agent: Some(which), reason: "traced".into(), ..Default::default() };
+    let mut request = tonic::Request::new(request);
+    request.metadata_mut().insert("traceparent", traced);
+    AgentServiceClient::new(raised.operator("registry")).suspend_agent(request).await.unwrap();
+    let mut queries = QueryServiceClient::new(raised.operator("audit-collector"));
+    let begin = Instant::now();
+    let found = loop {
+        let ask = QueryEventsRequest { trace_id: TRACE.into(), ..Default::default() };
+        let events = queries.query_events(ask).await.unwrap().into_inner().events;
+        if !events.is_empty() {
+            break events;
+        }
+        assert!(begin.elapsed() < LONG, "no event of the trace has come");
+    };
+    assert!(found.iter().all(|e| e.event.as_ref().is_some_and(|e| e.r#type == "agent.suspended")), "{found:?}");
+    raised.suite.shutdown().await;
+}

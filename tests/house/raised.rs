@@ -1,15 +1,14 @@
 //! The suite as `legate dev` raises it, in this process, and those who come to it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use legate::dev::{Options, Suite};
 use legate_client::{Enrolled, Remote, Runtime, enrol};
 use legate_clock::{Clock, SystemClock};
 use legate_ids::{AgentId, Name, SpiffeId, TrustDomain};
+use legate_mtls::Identity;
 use legate_mtls::pki::{Ca, Leaf};
-use legate_mtls::{Expect, Identity, Trust};
-use legate_rpc::{Client, Dial};
+use legate_rpc::Client;
 use legate_wire::credential::create_enrolment_token_request::Holder;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{CreateEnrolmentTokenRequest, EnforcementPointRef};
@@ -164,17 +163,4 @@ pub(crate) fn crossed(raised: &Raised) -> Vec<(&'static str, Identity)> {
         ("service-by-workloads-ca", certify(&raised.workloads_ca(), &SpiffeId::service(domain, &name("registry")))),
         ("agent-by-services-ca", certify(&raised.services_ca(), &agent)),
     ]
-}
-
-/// A channel to an address by any trust, for those that the suite's own would refuse.
-pub(crate) fn dial_by(endpoint: &str, trust: Trust, who: Identity) -> Client {
-    legate_rpc::dial(Dial {
-        endpoint: endpoint.to_owned(),
-        identity: who,
-        trust,
-        expect: Expect::AnyService,
-        timeout: Duration::from_secs(5),
-        clock: SystemClock::shared() as Arc<dyn Clock>,
-    })
-    .unwrap()
 }
