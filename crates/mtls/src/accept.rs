@@ -89,7 +89,10 @@ async fn handshake(
     let left = peer.not_after.since(accept.clock.now());
     // tokio's timers end about two years ahead; no certificate lives that long, and nobody has none.
     let left = left.min(Duration::from_secs(365 * 24 * 3600));
-    let conn = Conn::new(stream, Arc::new(peer), left, &accept.connections, places);
+    let Some(entry) = accept.connections.enter(Arc::new(peer), accept.limits.one_peer_within_files()) else {
+        return tracing::info!(%addr, "too many connections of one peer");
+    };
+    let conn = Conn::new(stream, left, entry, places);
     // When the service no longer takes connections, this one is closed by being dropped.
     let _gone = accept.ready.send(Ok(conn)).await;
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use legate_ids::SpiffeId;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -24,21 +25,28 @@ pub struct Connections(Arc<Book>);
 #[derive(Debug, Default)]
 struct Book {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, (Arc<Peer>, CancellationToken)>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    lines: HashMap<u64, (Arc<Peer>, CancellationToken)>,
+    /// How many each peer with a certificate has.
+    of: HashMap<SpiffeId, usize>,
 }
 
 impl Connections {
     /// Cuts every open connection whose peer `which` picks, at once; how many.
     pub fn cut(&self, which: impl Fn(&Peer) -> bool) -> usize {
         let open = self.0.open.lock();
-        let chosen = open.values().filter(|(peer, _)| which(peer));
+        let chosen = open.lines.values().filter(|(peer, _)| which(peer));
         chosen.map(|(_, token)| token.cancel()).count()
     }
 
     /// How many are open.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.open.lock().len()
+        self.0.open.lock().lines.len()
     }
 
     /// Whether none is open.
@@ -47,24 +55,41 @@ impl Connections {
         self.len() == 0
     }
 
-    fn enter(&self, peer: &Arc<Peer>) -> (Entry, CancellationToken) {
+    /// Enters a connection, unless its peer has `most` already. A peer without a certificate is not counted.
+    pub(crate) fn enter(&self, peer: Arc<Peer>, most: usize) -> Option<Entry> {
+        let cut = CancellationToken::new();
+        let mut open = self.0.open.lock();
+        if let Some(id) = &peer.spiffe_id {
+            let has = open.of.entry(id.clone()).or_default();
+            if *has >= most {
+                return None;
+            }
+            *has += 1;
+        }
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let token = CancellationToken::new();
-        self.0.open.lock().insert(id, (peer.clone(), token.clone()));
-        (Entry { id, book: self.0.clone() }, token)
+        open.lines.insert(id, (peer.clone(), cut.clone()));
+        Some(Entry { id, peer, cut, book: self.0.clone() })
     }
 }
 
 /// A line in the book, struck out when the connection is dropped.
 #[derive(Debug)]
-struct Entry {
+pub(crate) struct Entry {
     id: u64,
+    peer: Arc<Peer>,
+    cut: CancellationToken,
     book: Arc<Book>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.book.open.lock().remove(&self.id);
+        let mut open = self.book.open.lock();
+        open.lines.remove(&self.id);
+        let Some(id) = &self.peer.spiffe_id else { return };
+        match open.of.get_mut(id) {
+            Some(has) if *has > 1 => *has -= 1,
+            _ => drop(open.of.remove(id)),
+        }
     }
 }
 
@@ -72,11 +97,9 @@ impl Drop for Entry {
 #[derive(Debug)]
 pub struct Conn {
     stream: TlsStream<TcpStream>,
-    peer: Arc<Peer>,
-    cut: CancellationToken,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     expiry: Pin<Box<tokio::time::Sleep>>,
-    _entry: Entry,
+    entry: Entry,
     _places: Places,
 }
 
@@ -89,21 +112,12 @@ pub(crate) struct Places {
 }
 
 impl Conn {
-    pub(crate) fn new(
-        stream: TlsStream<TcpStream>,
-        peer: Arc<Peer>,
-        left: std::time::Duration,
-        connections: &Connections,
-        places: Places,
-    ) -> Self {
-        let (entry, cut) = connections.enter(&peer);
+    pub(crate) fn new(stream: TlsStream<TcpStream>, left: std::time::Duration, entry: Entry, places: Places) -> Self {
         Self {
             stream,
-            peer,
-            ended: Box::pin(cut.clone().cancelled_owned()),
-            cut,
+            ended: Box::pin(entry.cut.clone().cancelled_owned()),
             expiry: Box::pin(tokio::time::sleep(left)),
-            _entry: entry,
+            entry,
             _places: places,
         }
     }
@@ -111,7 +125,7 @@ impl Conn {
     /// Who is at the other end.
     #[must_use]
     pub fn peer(&self) -> &Arc<Peer> {
-        &self.peer
+        &self.entry.peer
     }
 
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -119,7 +133,7 @@ impl Conn {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut: the peer's standing was taken back"));
         }
         if self.expiry.as_mut().poll(cx).is_ready() {
-            self.cut.cancel();
+            self.entry.cut.cancel();
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut: the peer's certificate has expired"));
         }
         Ok(())
@@ -127,9 +141,14 @@ impl Conn {
 }
 
 impl Conn {
-    /// A peer that does not read keeps us from reading too, so that writing has to notice the cut as well.
-    fn refuse_when_cut(&self) -> io::Result<()> {
-        if self.cut.is_cancelled() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    /// Whether it was cut, or its certificate has expired.
+    fn is_over(&self) -> bool {
+        self.entry.cut.is_cancelled() || self.expiry.is_elapsed()
+    }
+
+    /// A peer that does not read keeps us from reading too, so that writing has to notice the end as well.
+    fn refuse_when_over(&self) -> io::Result<()> {
+        if self.is_over() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 }
 
@@ -137,7 +156,7 @@ impl tonic::transport::server::Connected for Conn {
     type ConnectInfo = Arc<Peer>;
 
     fn connect_info(&self) -> Arc<Peer> {
-        self.peer.clone()
+        self.entry.peer.clone()
     }
 }
 
@@ -150,18 +169,18 @@ impl AsyncRead for Conn {
 
 impl AsyncWrite for Conn {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.refuse_when_cut()?;
+        self.refuse_when_over()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.refuse_when_cut()?;
+        self.refuse_when_over()?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A peer that does not read could hold up the farewell of TLS; one that was cut gets none.
-        if self.cut.is_cancelled() {
+        // A peer that does not read could hold up the farewell of TLS; one whose time is over gets none.
+        if self.is_over() {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
@@ -172,7 +191,7 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.refuse_when_cut()?;
+        self.refuse_when_over()?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -24,6 +24,9 @@ pub struct Limits {
     /// Of these, connections of peers without a certificate, so that strangers cannot keep known peers out.
     /// A web listener knows nobody, and does not count by this.
     pub strangers: usize,
+    /// Of these, connections of peers with one SPIFFE ID, so that no single peer can keep the others out; never more
+    /// than a quarter of all, though always two. A web listener knows nobody, and does not count by this either.
+    pub one_peer: usize,
     /// Handshakes under way at most.
     pub handshakes: usize,
     /// A handshake that takes longer is ended.
@@ -32,7 +35,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, strangers: 2_500, handshakes: 512, handshake_deadline: Duration::from_secs(3) }
+        Self {
+            connections: 10_000,
+            strangers: 2_500,
+            one_peer: 2_500,
+            handshakes: 512,
+            handshake_deadline: Duration::from_secs(3),
+        }
     }
 }
 
@@ -47,6 +56,11 @@ impl Limits {
     /// Strangers at most: never more than half of all, also where the process may open few files.
     fn strangers_within_files(&self) -> usize {
         self.strangers.min(self.connections_within_files().div_ceil(2))
+    }
+
+    /// Connections of one peer at most, also where the process may open few files.
+    pub(crate) fn one_peer_within_files(&self) -> usize {
+        self.one_peer.min((self.connections_within_files() / 4).max(2))
     }
 }
 

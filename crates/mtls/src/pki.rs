@@ -247,7 +247,7 @@ mod tests {
         let leaf = Leaf { spiffe_id: &id, dns: &[], ips: &[], ttl: Duration::from_secs(60) };
         let (one, two) = (kept.issue(&leaf, now).unwrap(), kept.issue(&leaf, now).unwrap());
         assert_ne!(one.cert_pem, two.cert_pem);
-        assert!(!format!("{ca:?}{kept:?}").contains("PRIVATE"));
+        assert!(!format!("{ca:?}{kept:?}{one:?}").contains("PRIVATE"));
         let der = certificates(&one.cert_pem).unwrap().remove(0);
         assert_eq!(to_pem(&der).replace(['\r', '\n'], ""), one.cert_pem.replace(['\r', '\n'], ""));
         certificates("").unwrap_err();

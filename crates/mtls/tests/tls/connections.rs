@@ -1,10 +1,12 @@
 //! How accepted connections end.
 
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use legate_ids::Principal;
 use legate_mtls::{Identity, Limits};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::house::{HOUR, House, LONG, identity, meet};
 
@@ -25,6 +27,34 @@ async fn a_connection_ends_with_its_peers_certificate() {
     assert!(book.is_empty());
     let gone = tokio::time::timeout(LONG, both.client.read(&mut [0])).await.unwrap();
     assert!(matches!(gone, Ok(0) | Err(_)));
+}
+
+/// HTTP/2 does not read while it cannot write, so a peer that reads nothing must not outlive its certificate by that.
+#[tokio::test]
+async fn a_peer_that_does_not_read_ends_with_its_certificate_as_well() {
+    let house = House::new();
+    let listener = house.listen(Limits::default()).await;
+    let addr = listener.local_addr().unwrap();
+    let mut incoming = listener.into_incoming();
+    let client = house.client(identity(&house.agent(Duration::from_secs(2))));
+    let mut both = meet(&client, addr, &mut incoming).await.unwrap();
+    let (mut has_read, block) = (false, vec![0u8; 1 << 20]);
+    let ended = std::future::poll_fn(|cx| {
+        if !has_read {
+            let mut byte = [0];
+            assert!(Pin::new(&mut both.server).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending());
+            has_read = true;
+        }
+        loop {
+            match std::task::ready!(Pin::new(&mut both.server).poll_write(cx, &block)) {
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+    });
+    tokio::time::timeout(LONG, ended).await.expect("the connection ends");
+    tokio::time::timeout(LONG, both.server.shutdown()).await.unwrap().unwrap();
+    drop(both.client);
 }
 
 #[tokio::test]

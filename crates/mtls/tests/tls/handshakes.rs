@@ -6,7 +6,7 @@ use legate_mtls::{Identity, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::house::{House, LONG, identity, meet};
+use crate::house::{HOUR, House, LONG, identity, meet};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -87,6 +87,27 @@ async fn strangers_cannot_take_every_place() {
     assert!(meet(&known, addr, &mut incoming).await.is_some());
     drop(first);
     assert!(meet(&nobody, addr, &mut incoming).await.is_some());
+}
+
+#[tokio::test]
+async fn one_peer_cannot_take_every_place() {
+    let house = House::new();
+    let listener = house.listen(Limits { one_peer: 2, ..Limits::default() }).await;
+    let addr = listener.local_addr().unwrap();
+    let mut incoming = listener.into_incoming();
+    let first = meet(&house.client(identity(&house.agent(HOUR))), addr, &mut incoming).await.unwrap();
+    let _second = meet(&house.client(identity(&house.agent(HOUR))), addr, &mut incoming).await.unwrap();
+    // Another certificate of the same peer is not another peer.
+    let again = house.client(identity(&house.agent(HOUR)));
+    assert!(meet(&again, addr, &mut incoming).await.is_none());
+    let other = house.client(identity(&house.service("policy-decision")));
+    assert!(meet(&other, addr, &mut incoming).await.is_some());
+    let nobody = house.client(Identity::anonymous());
+    for _ in 0..3 {
+        assert!(meet(&nobody, addr, &mut incoming).await.is_some());
+    }
+    drop(first);
+    assert!(meet(&again, addr, &mut incoming).await.is_some());
 }
 
 #[tokio::test]
