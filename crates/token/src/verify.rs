@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::Deserialize;
@@ -10,12 +11,18 @@ use crate::json::Object;
 use crate::{Claims, EcVerifier, KeyId, MAX_LEEWAY, MAX_TOKEN, TokenError};
 
 /// A token that is well formed. Nothing in it is to be believed, so nothing but the key's name can be read.
-#[derive(Debug)]
 pub struct Parsed<'a> {
     input: &'a str,
     payload: &'a str,
     signature: [u8; 64],
     kid: KeyId,
+}
+
+/// Never shows the token.
+impl fmt::Debug for Parsed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parsed(by {}, hidden)", self.kid)
+    }
 }
 
 /// A token that the given key signed. That stays true: it may be kept, by the token's SHA-256, until its `exp`.

@@ -64,6 +64,18 @@ fn payload() -> String {
 }
 
 #[test]
+fn a_token_is_not_shown_by_what_is_made_of_it() {
+    let token = mint(&claims(), &signer()).unwrap();
+    let parsed = Parsed::parse(&token).unwrap();
+    let shown = format!("{parsed:?}");
+    for part in token.split('.') {
+        assert!(!shown.contains(part), "{shown}");
+    }
+    let signature = Base64UrlUnpadded::decode_vec(token.rsplit_once('.').unwrap().1).unwrap();
+    assert!(!shown.contains(&format!("{}, {}, {}", signature[0], signature[1], signature[2])), "{shown}");
+}
+
+#[test]
 fn a_good_token_says_what_was_signed() {
     let mut all = claims();
     all.instance = Some(InstanceId::from_parts(1, [2; 10]));
