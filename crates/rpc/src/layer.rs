@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
+use legate_clock::Clock;
 use legate_mtls::Peer;
 use opentelemetry::trace::TraceContextExt;
 use tokio::time::Instant;
@@ -17,8 +18,8 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::access::Table;
 use crate::{
-    ACCESS_DENIED, DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT, DUPLICATE_HEADER, Fault, METHOD_UNKNOWN, Metrics, Permit, Refusals, Rule,
-    Standing, TraceContext, UNAUTHENTICATED, trace,
+    ACCESS_DENIED, DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT, DUPLICATE_HEADER, Fault, METHOD_UNKNOWN, Metrics, Permit,
+    Refusals, Rule, Standing, TraceContext, UNAUTHENTICATED, trace,
 };
 
 /// Kept back from the caller's deadline, so that the answer arrives within it.
@@ -34,6 +35,7 @@ pub(crate) struct Chassis {
     pub(crate) name: &'static str,
     pub(crate) table: Table,
     pub(crate) standing: Arc<dyn Standing>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) default_deadline: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) refusals: Arc<Refusals>,
@@ -173,8 +175,13 @@ impl Chassis {
 }
 
 impl Chassis {
-    /// The table, then good standing.
+    /// The certificate's time, the table, then good standing. The connection of an expired certificate is ended by a
+    /// timer, which does not notice when the machine's clock is put right.
     async fn admit(&self, rule: &'static Rule, peer: &Peer) -> Result<(), Fault> {
+        if peer.not_after <= self.clock.now() {
+            let text = format!("the caller's certificate expired at {}", peer.not_after);
+            return Err(Fault::refused(&UNAUTHENTICATED, text));
+        }
         if rule.admits(peer) {
             return self.standing.check(peer).await;
         }
@@ -232,6 +239,29 @@ mod tests {
         for bad in ["", "S", "5", "-5S", "5s", "123456789S", "5 S", "é"] {
             assert_eq!(parse_timeout(bad), None, "{bad}");
         }
+    }
+
+    /// The connection ends by a timer, which does not see the machine's clock being put right.
+    #[tokio::test]
+    async fn a_certificate_that_has_expired_by_our_clock_is_nobodys() {
+        static RULE: Rule = Rule { method: "/a.B/C", callers: &[crate::Caller::Anonymous] };
+        let end = legate_clock::Timestamp::from_secs(1_900_000_000);
+        let clock = legate_clock::TestClock::at(end.minus(Duration::from_micros(1)));
+        let chassis = Chassis {
+            name: "a",
+            table: Table::new(&[], false),
+            standing: Arc::new(crate::AlwaysGood),
+            clock: clock.clone(),
+            default_deadline: Duration::from_secs(5),
+            metrics: Arc::default(),
+            refusals: Arc::default(),
+        };
+        let mut peer = Peer::anonymous("127.0.0.1:1".parse().unwrap());
+        chassis.admit(&RULE, &peer).await.unwrap();
+        peer.not_after = end;
+        chassis.admit(&RULE, &peer).await.unwrap();
+        clock.jump_to(end);
+        assert_eq!(chassis.admit(&RULE, &peer).await.unwrap_err().reason(), "UNAUTHENTICATED");
     }
 
     #[tokio::test]

@@ -60,6 +60,7 @@ pub async fn serve(service: Service, listener: Listener) -> std::io::Result<Serv
         name: service.name,
         table: Table::new(service.access, service.descriptors.is_some()),
         standing: service.standing,
+        clock: service.clock,
         default_deadline: limits.default_deadline,
         metrics: service.metrics,
         refusals: service.refusals,
