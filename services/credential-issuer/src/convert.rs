@@ -294,6 +294,12 @@ pub(crate) fn credential_revoked(
     }
 }
 
+/// The key of a credential that was taken back before turned out to be compromised.
+pub(crate) fn key_compromised(call: &Call, row: &credential::Model, comment: &str, now: Timestamp) -> AuditEvent {
+    let revoked = credential_revoked(call, row, RevocationReason::KeyCompromise, comment, now);
+    AuditEvent { r#type: "credential.key_compromised".to_owned(), ..revoked }
+}
+
 /// Somebody who is known was refused.
 pub(crate) fn refused(
     call: &Call,

@@ -60,6 +60,7 @@ CREATE TABLE credential (
 );
 CREATE INDEX credential_by_agent ON credential (agent_id, id);
 CREATE INDEX credential_by_namespace ON credential (namespace, id);
+CREATE INDEX credential_by_key ON credential (key_sha256);
 CREATE TABLE certified_key (
     key_sha256 {BYTES} PRIMARY KEY,
     spiffe_id {TEXT} NOT NULL,

@@ -9,14 +9,23 @@ pub(crate) enum Of {
     Namespace,
     Class,
     Agent,
+    EnforcementPoint,
     Credential,
     Grant,
     Subject,
 }
 
 impl Of {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Issuer, Self::Namespace, Self::Class, Self::Agent, Self::Credential, Self::Grant, Self::Subject];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Issuer,
+        Self::Namespace,
+        Self::Class,
+        Self::Agent,
+        Self::EnforcementPoint,
+        Self::Credential,
+        Self::Grant,
+        Self::Subject,
+    ];
 }
 
 /// Every cut-off that applies to one holder.

@@ -79,16 +79,19 @@ pub(crate) fn find(
 ) -> Result<Holder, NoHolder> {
     match named {
         Named::EnforcementPoint { namespace, name } => {
-            if snapshot.enforcement_point(namespace.as_str(), name.as_str()).is_none() {
-                return Err(NoHolder::NoEnforcementPoint(namespace.clone(), name.clone()));
-            }
+            let point = snapshot
+                .enforcement_point(namespace.as_str(), name.as_str())
+                .ok_or_else(|| NoHolder::NoEnforcementPoint(namespace.clone(), name.clone()))?;
+            // Taken back and declared anew it is another one. Certificates count in seconds, so that of its own first
+            // second is its own.
+            let before = Timestamp::from_secs(point.label.created.secs()).minus(Duration::from_micros(1));
             Ok(Holder {
                 spiffe_id: SpiffeId::enforcer(domain, namespace, name),
                 namespace: namespace.clone(),
                 agent: None,
                 instance: None,
                 lifecycle_version: 0,
-                cutoffs: Cutoffs::default(),
+                cutoffs: Cutoffs::default().with(Of::EnforcementPoint, Some(before)),
                 ends: None,
                 certificate_ttl: USUAL_CERTIFICATE,
                 token_ttl: Duration::ZERO,

@@ -72,7 +72,7 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
 
     let (holder, revision) = desk.holder_past_cutoff(&named, None).await?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
-        let why = "the enrolment token was made before the agent was last stopped";
+        let why = "the enrolment token was made before the agent was last stopped, or for an earlier enforcement point of the name";
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, why));
     }
     let proved = csr::check(csr, &holder.spiffe_id)?;

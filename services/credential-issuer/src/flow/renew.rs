@@ -2,6 +2,7 @@
 
 use legate_ids::{Principal, SpiffeId};
 use legate_rpc::Fault;
+use legate_view::CERTIFICATE_BACKDATE;
 
 use super::{Call, Desk};
 use crate::convert;
@@ -54,6 +55,9 @@ async fn attempt(desk: &Desk, call: &Call, csr: &[u8]) -> Result<credential::Mod
     if holder.spiffe_id != *id {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("{id} is not who the registry knows")));
     }
+    if !holder.cutoffs.spare(call.peer.not_before.plus(CERTIFICATE_BACKDATE)) {
+        return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("the certificate is of an earlier {id}")));
+    }
     let proved = csr::check(csr, id)?;
     desk.refuse_own_keys(&proved)?;
     let now = desk.clock.now();
@@ -66,11 +70,12 @@ async fn attempt(desk: &Desk, call: &Call, csr: &[u8]) -> Result<credential::Mod
         let (outbox, call, plan) = (outbox.clone(), call.clone(), plan.clone());
         let to_be_signed = to_be_signed.clone();
         Box::pin(async move {
+            // The key before the credential, as a revocation locks them.
+            key::bind(tx, &sha256(plan.key.as_sec1()), plan.spiffe_id.as_str()).await?;
             // Locked, so that a renewal never slips past a revocation that is committed first.
             let old = credential::lock_by_certificate(tx, &x5t).await?;
             let old =
                 credential::good(old, plan.spiffe_id.as_str(), plan.lifecycle_version).map_err(crate::error::flow)?;
-            key::bind(tx, &sha256(plan.key.as_sec1()), plan.spiffe_id.as_str()).await?;
             let event = convert::credential_issued(&call, &plan, &to_be_signed, &old.id, revision);
             record(tx, &outbox, &Draft { plan, to_be_signed, origin: old.id }, event).await
         })

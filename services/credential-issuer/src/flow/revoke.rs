@@ -1,8 +1,11 @@
 //! A credential is taken back: recorded first, then told to the registry until it confirms, its connections cut at once.
 
+use legate_clock::Timestamp;
+use legate_db::{Tx, TxResult};
 use legate_ids::CredentialId;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
+use legate_wire::audit::AuditEvent;
 use legate_wire::registry::{PublishRevocationRequest, RevocationReason};
 
 use super::{Call, Desk};
@@ -11,6 +14,7 @@ use crate::error::{AGAIN, CREDENTIAL_NOT_FOUND, REVOCATION_PENDING, flow, of_tx}
 use crate::store::{credential, key, pending};
 
 /// Takes a credential back; the row, and the registry's revision that carries the revocation. To repeat it is harmless.
+/// Where its key is compromised, everything else that is certified for the key goes with it.
 #[tracing::instrument(skip_all, fields(legate.credential = %id))]
 pub(crate) async fn revoke(
     desk: &Desk,
@@ -19,8 +23,13 @@ pub(crate) async fn revoke(
     reason: RevocationReason,
     comment: String,
 ) -> Result<(credential::Model, u64), Fault> {
-    let (row, request) = record(desk, call, &id, reason, &comment).await?;
+    let Taken { row, request, others } = record(desk, call, &id, reason, comment).await?;
     cut_connections(desk, &row);
+    if !others.is_empty() {
+        others.iter().for_each(|other| cut_connections(desk, other));
+        // The registry is told of them behind this call's back.
+        desk.news.notify_one();
+    }
     let Some(request) = request else {
         // Never signed, so never delivered: nobody has to hear of it.
         return Ok((row, desk.fresh()?.snapshot.revision()));
@@ -43,42 +52,95 @@ pub(crate) async fn revoke(
     }
 }
 
-/// The row as it is then, and what the registry is to be told: what was first recorded, however often it is repeated.
+/// What was taken back.
+struct Taken {
+    /// The credential that was named, as it is then.
+    row: credential::Model,
+    /// What the registry is to be told of it: what was first recorded, however often it is repeated.
+    request: Option<PublishRevocationRequest>,
+    /// Others of the same key.
+    others: Vec<credential::Model>,
+}
+
+/// Who takes something back, when and why.
+#[derive(Clone)]
+struct Order {
+    call: Call,
+    reason: RevocationReason,
+    comment: String,
+    now: Timestamp,
+}
+
 async fn record(
     desk: &Desk,
     call: &Call,
     id: &CredentialId,
     reason: RevocationReason,
-    comment: &str,
-) -> Result<(credential::Model, Option<PublishRevocationRequest>), Fault> {
-    let now = desk.clock.now();
-    let (outbox, call, id, comment) = (desk.outbox.clone(), call.clone(), id.to_string(), comment.to_owned());
+    comment: String,
+) -> Result<Taken, Fault> {
+    let order = Order { call: call.clone(), reason, comment, now: desk.clock.now() };
+    let (outbox, id) = (desk.outbox.clone(), id.to_string());
     desk.db
         .tx("revoke_credential", move |tx| {
-            let (outbox, call, id, comment) = (outbox.clone(), call.clone(), id.clone(), comment.clone());
+            let (outbox, order, id) = (outbox.clone(), order.clone(), id.clone());
             Box::pin(async move {
                 let not_found = || flow(Fault::refused(&CREDENTIAL_NOT_FOUND, format!("no credential {id}")));
-                let row = credential::lock_by_id(tx, &id).await?.ok_or_else(not_found)?;
-                let request = row.x5t_s256.is_some().then(|| convert::publication(&row, &call, reason, &comment, now));
-                if !credential::mark_revoked(tx, &id, reason.into(), now).await? {
-                    // Confirmed already: to tell it once more brings the revision.
-                    let first = pending::of(tx, &id).await?;
-                    return Ok((row, first.or(request)));
-                }
-                if reason == RevocationReason::KeyCompromise {
-                    key::mark_compromised(tx, &row.key_sha256).await?;
-                }
-                if let Some(request) = &request {
-                    pending::insert(tx, &id, request, now).await?;
-                }
-                let event = convert::credential_revoked(&call, &row, reason, &comment, now);
-                outbox.record(tx, Standard::Stopping, event).await?;
                 let row = credential::by_id(tx, &id).await?.ok_or_else(not_found)?;
-                Ok((row, request))
+                let is_news = order.reason == RevocationReason::KeyCompromise
+                    && key::mark_compromised(tx, &row.key_sha256).await?;
+                let mut others = Vec::new();
+                if is_news {
+                    others = credential::lock_by_key(tx, &row.key_sha256, order.now).await?;
+                    others.retain(|other| other.id != id);
+                }
+                let row = credential::lock_by_id(tx, &id).await?.ok_or_else(not_found)?;
+                let mut request = order.publication(&row);
+                let mut events = Vec::new();
+                if order.take_back(tx, &row).await? {
+                    events.push(order.event(&row));
+                } else {
+                    // Confirmed already: to tell it once more brings the revision.
+                    request = pending::of(tx, &id).await?.or(request);
+                    if is_news {
+                        events.push(convert::key_compromised(&order.call, &row, &order.comment, order.now));
+                    }
+                }
+                for other in &others {
+                    if order.take_back(tx, other).await? {
+                        events.push(order.event(other));
+                    }
+                }
+                for event in events {
+                    outbox.record(tx, Standard::Stopping, event).await?;
+                }
+                let row = credential::by_id(tx, &id).await?.ok_or_else(not_found)?;
+                Ok(Taken { row, request, others })
             })
         })
         .await
         .map_err(of_tx)
+}
+
+impl Order {
+    fn publication(&self, row: &credential::Model) -> Option<PublishRevocationRequest> {
+        let tell = || convert::publication(row, &self.call, self.reason, &self.comment, self.now);
+        row.x5t_s256.is_some().then(tell)
+    }
+
+    fn event(&self, row: &credential::Model) -> AuditEvent {
+        convert::credential_revoked(&self.call, row, self.reason, &self.comment, self.now)
+    }
+
+    /// Marks a credential, and leaves word for the registry; `false` when it was taken back before.
+    async fn take_back(&self, tx: &Tx, row: &credential::Model) -> TxResult<bool, Fault> {
+        if !credential::mark_revoked(tx, &row.id, self.reason.into(), self.now).await? {
+            return Ok(false);
+        }
+        if let Some(request) = self.publication(row) {
+            pending::insert(tx, &row.id, &request, self.now).await?;
+        }
+        Ok(true)
+    }
 }
 
 fn cut_connections(desk: &Desk, row: &credential::Model) {

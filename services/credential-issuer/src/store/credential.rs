@@ -107,6 +107,15 @@ pub(crate) async fn lock_by_id(tx: &Tx, id: &str) -> TxResult<Option<Model>, Fau
     Ok(Entity::find_by_id(id).lock_exclusive().one(tx).await?)
 }
 
+/// Those of one key that were not taken back and have not ended, locked until the transaction ends.
+pub(crate) async fn lock_by_key(tx: &Tx, key_sha256: &[u8], now: Timestamp) -> TxResult<Vec<Model>, Fault> {
+    let find = Entity::find()
+        .filter(Column::KeySha256.eq(key_sha256.to_vec()))
+        .filter(Column::State.ne(REVOKED))
+        .filter(Column::NotAfter.gt(now.micros()));
+    Ok(find.order_by_asc(Column::Id).lock_exclusive().all(tx).await?)
+}
+
 /// The credential, where it is good for its holder in this life.
 pub(crate) fn good(row: Option<Model>, spiffe_id: &str, lifecycle_version: u64) -> Result<Model, Fault> {
     let refused = |why: &str| Err(Fault::refused(&CREDENTIAL_NOT_GOOD, why));

@@ -3,6 +3,7 @@
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use sea_orm::ActiveValue::Set;
+use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, OnConflict};
 
@@ -33,8 +34,9 @@ pub(crate) async fn bind(tx: &Tx, key_sha256: &[u8; 32], spiffe_id: &str) -> TxR
         .on_conflict(OnConflict::column(Column::KeySha256).do_nothing().to_owned())
         .exec_without_returning(tx)
         .await?;
-    // A second statement sees what a concurrent transaction committed first.
-    let held = Entity::find_by_id(key_sha256.to_vec()).one(tx).await?;
+    // A second statement sees what a concurrent transaction committed first. Locked, so that whoever marks the key as
+    // compromised finds what is certified for it here.
+    let held = Entity::find_by_id(key_sha256.to_vec()).lock_exclusive().one(tx).await?;
     match held {
         Some(held) if held.compromised => {
             Err(flow(Fault::refused(&KEY_COMPROMISED, "the key of the request is known to be compromised")))
@@ -44,12 +46,13 @@ pub(crate) async fn bind(tx: &Tx, key_sha256: &[u8; 32], spiffe_id: &str) -> TxR
     }
 }
 
-/// The key will never be certified again.
-pub(crate) async fn mark_compromised(tx: &Tx, key_sha256: &[u8]) -> TxResult<(), Fault> {
-    Entity::update_many()
+/// The key will never be certified again; `false` when that was known. Nobody certifies it until the transaction ends.
+pub(crate) async fn mark_compromised(tx: &Tx, key_sha256: &[u8]) -> TxResult<bool, Fault> {
+    let done = Entity::update_many()
         .col_expr(Column::Compromised, Expr::value(true))
         .filter(Column::KeySha256.eq(key_sha256.to_vec()))
+        .filter(Column::Compromised.eq(false))
         .exec(tx)
         .await?;
-    Ok(())
+    Ok(done.rows_affected == 1)
 }

@@ -127,6 +127,15 @@ pub(super) fn class(max_token_secs: i64, max_certificate_secs: i64) -> Object {
     })
 }
 
+/// An enforcement point that was declared at that moment.
+pub(super) fn enforcement_point_since(name: &str, created: Timestamp) -> Object {
+    let mut object = enforcement_point(name, NAMESPACE, AUDIENCE);
+    if let Object::EnforcementPoint(point) = &mut object {
+        point.metadata.as_mut().unwrap().create_time = Some(created.into());
+    }
+    object
+}
+
 pub(super) fn enforcement_point(name: &str, namespace: &str, audience: &str) -> Object {
     Object::EnforcementPoint(wire::EnforcementPoint {
         metadata: metadata(name, "obj_2", namespace),

@@ -95,8 +95,12 @@ async fn refuses_a_revoked_credential_and_a_compromised_key() {
         let next = scene.renew(&row, &request(&key)).await.unwrap();
         scene.revoke(&row.id, RevocationReason::KeyCompromise).await.unwrap();
         assert_eq!(reason(scene.renew(&row, &request(&new_key())).await), "CREDENTIAL_NOT_GOOD");
-        assert_eq!(reason(scene.renew(&next, &request(&key)).await), "KEY_COMPROMISED");
-        scene.renew(&next, &request(&new_key())).await.unwrap();
+        // Whoever has the key holds every certificate of it, and must not get away with a new one.
+        for csr in [request(&key), request(&new_key())] {
+            assert!(matches!(reason(scene.renew(&next, &csr).await), "KEY_COMPROMISED" | "CREDENTIAL_NOT_GOOD"));
+        }
+        let (other, _) = scene.enrolled(1).await;
+        assert_eq!(reason(scene.renew(&other, &request(&key)).await), "KEY_COMPROMISED");
     })
     .await;
 }
@@ -115,6 +119,28 @@ async fn enforcement_points_renew_while_they_are_declared() {
         let row = scene.renew(&row, &request(&key)).await.unwrap();
         scene.take_back(registry::enforcement_point("invoices", NAMESPACE, AUDIENCE)).await;
         assert_eq!(reason(scene.renew(&row, &request(&key)).await), "HOLDER_NOT_ACTIVE");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_enforcement_point_declared_anew_takes_nothing_over() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let point = || Named::EnforcementPoint {
+            namespace: Name::parse(NAMESPACE).unwrap(),
+            name: Name::parse("invoices").unwrap(),
+        };
+        let (spent, unused) = (scene.create(point()).await.unwrap(), scene.create(point()).await.unwrap());
+        let row = scene.enrol(&spent.token.to_text(), &request(&new_key())).await.unwrap();
+        scene.take_back(registry::enforcement_point("invoices", NAMESPACE, AUDIENCE)).await;
+        scene.pass(Duration::from_secs(5)).await;
+        scene.declare(registry::enforcement_point_since("invoices", scene.clock.now())).await;
+        assert_eq!(reason(scene.enrol(&unused.token.to_text(), &request(&new_key())).await), "ENROLMENT_TOKEN_EXPIRED");
+        assert_eq!(reason(scene.renew(&row, &request(&new_key())).await), "CREDENTIAL_NOT_GOOD");
+        let own = scene.create(point()).await.unwrap();
+        let row = scene.enrol(&own.token.to_text(), &request(&new_key())).await.unwrap();
+        scene.renew(&row, &request(&new_key())).await.unwrap();
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use legate_db::testing::on_each;
 use legate_wire::registry::RevocationReason;
 
-use super::scene::{Scene, reason, wish};
+use super::scene::{Scene, new_key, reason, request, wish};
 use crate::flow::publish;
 use crate::schema::Migrator;
 use crate::store::credential;
@@ -59,6 +59,41 @@ async fn a_deaf_registry_is_told_until_it_hears_also_by_the_next_life() {
         assert!(publish::round(&next.desk).await);
         assert_eq!(next.told_revocations(), both, "confirmed once, told once");
         next.desk.db.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_compromised_key_takes_everything_along_that_is_certified_for_it() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let (first, key) = scene.enrolled(1).await;
+        let second = scene.renew(&first, &request(&key)).await.unwrap();
+        let other = scene.renew(&second, &request(&new_key())).await.unwrap();
+        scene.revoke(&second.id, RevocationReason::KeyCompromise).await.unwrap();
+        assert_eq!(reason(scene.issue(&first, wish()).await), "CREDENTIAL_NOT_GOOD");
+        assert_eq!(reason(scene.renew(&first, &request(&new_key())).await), "CREDENTIAL_NOT_GOOD");
+        scene.issue(&other, wish()).await.unwrap();
+        assert!(publish::round(&scene.desk).await);
+        let mut both = vec![first.id, second.id];
+        both.sort();
+        assert_eq!(scene.told_revocations(), both);
+        assert_eq!(scene.count("credential.revoked").await, 2);
+
+        // What becomes known later counts as well, though the credential itself was taken back for another reason.
+        let (third, key) = scene.enrolled(2).await;
+        let fourth = scene.renew(&third, &request(&key)).await.unwrap();
+        scene.revoke(&third.id, RevocationReason::Superseded).await.unwrap();
+        scene.issue(&fourth, wish()).await.unwrap();
+        for _ in 0..2 {
+            let (again, _) = scene.revoke(&third.id, RevocationReason::KeyCompromise).await.unwrap();
+            assert_eq!(again.revocation_reason, Some(RevocationReason::Superseded.into()));
+        }
+        assert_eq!(reason(scene.issue(&fourth, wish()).await), "CREDENTIAL_NOT_GOOD");
+        let token = scene.token_for(2).await;
+        assert_eq!(reason(scene.enrol(&token, &request(&key)).await), "KEY_COMPROMISED");
+        assert_eq!(scene.count("credential.key_compromised").await, 1);
+        assert_eq!(scene.count("credential.revoked").await, 4);
     })
     .await;
 }
