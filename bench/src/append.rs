@@ -60,7 +60,7 @@ fn event(emitter: &str, epoch: &str, seq: u64) -> Bytes {
 async fn bare(dir: &std::path::Path, plan: Plan, size: usize) -> Result<Seen, Failed> {
     let (journal, _) = Journal::open(dir, legate_journal::Options::default())?;
     let batch: Vec<Vec<u8>> = (0..BATCH).map(|_| vec![7; size]).collect();
-    let seen = load::run(vec![journal.clone(); EMITTERS], plan.time, |journal| {
+    let seen = load::run(vec![journal.clone(); EMITTERS], plan.time, move |journal| {
         let batch = batch.clone();
         async move {
             journal.append(batch, Durability::Synced).await?;

@@ -30,7 +30,8 @@ async fn ask(
 ) -> Result<Seen, Failed> {
     let callers: Vec<_> =
         clients.iter().flat_map(|c| (0..IN_FLIGHT).map(|_| DecisionServiceClient::new(c.clone()))).collect();
-    load::run(callers, plan.time, |mut client| {
+    let question = question.clone();
+    load::run(callers, plan.time, move |mut client| {
         let question = question.clone();
         async move {
             let answer = client.evaluate(question).await?.into_inner();

@@ -46,7 +46,11 @@ pub(crate) fn median(mut rates: Vec<f64>) -> f64 {
 }
 
 /// Calls again and again from each of `callers` until the time is over; every call has to succeed.
-pub(crate) async fn run<C, F>(callers: Vec<C>, time: Duration, call: impl Fn(C) -> F) -> Result<Seen, Failed>
+pub(crate) async fn run<C, F>(
+    callers: Vec<C>,
+    time: Duration,
+    call: impl Fn(C) -> F + Send + Sync + 'static,
+) -> Result<Seen, Failed>
 where
     C: Clone + Send + 'static,
     F: Future<Output = Result<C, Failed>> + Send + 'static,
@@ -54,11 +58,11 @@ where
     let over = Arc::new(AtomicBool::new(false));
     let call = Arc::new(call);
     let start = Instant::now();
-    let mut loops = Vec::new();
+    let mut loops = tokio::task::JoinSet::new();
     for caller in callers {
         let over = Arc::clone(&over);
         let call = Arc::clone(&call);
-        loops.push(async move {
+        loops.spawn(async move {
             let (mut caller, mut times) = (caller, Vec::new());
             while !over.load(Ordering::Relaxed) {
                 let began = Instant::now();
@@ -68,14 +72,19 @@ where
             Ok::<_, Failed>(times)
         });
     }
-    let ending = async {
+    let stop = Arc::clone(&over);
+    let ending = tokio::spawn(async move {
         tokio::time::sleep(time).await;
-        over.store(true, Ordering::Relaxed);
-        Ok(Vec::new())
-    };
-    let (all, _) = futures_util::future::try_join(futures_util::future::try_join_all(loops), ending).await?;
+        stop.store(true, Ordering::Relaxed);
+    });
+    let mut all = Vec::new();
+    while let Some(ended) = loops.join_next().await {
+        // The first call that fails ends the measurement.
+        all.extend(ended??);
+    }
     let took = start.elapsed();
-    Ok(Seen::new(all.into_iter().flatten().collect(), took))
+    ending.abort();
+    Ok(Seen::new(all, took))
 }
 
 /// A line of the report.
