@@ -12,7 +12,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{KeyError, KeyStore, KeyUse, Signer};
+use super::{KeyError, KeyStore, KeyUse, Signer, is_missing};
 
 /// A directory of keys.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl FileKeys {
 impl KeyStore for FileKeys {
     async fn open(&self, purpose: KeyUse) -> Result<Arc<dyn Signer>, KeyError> {
         let path = self.path(purpose);
-        if !path.exists() {
+        if is_missing(&path)? {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| KeyError::NoRandomness)?;
             let pem = Zeroizing::new(key.serialize_pem());
             write_private(&path, &pem).map_err(|e| KeyError::file(&path, e))?;
@@ -118,6 +118,13 @@ mod tests {
         let pem = std::fs::read_to_string(&path).unwrap();
         let middle = pem.lines().nth(1).unwrap();
         assert!(!format!("{first:?} {keys:?}").contains(middle));
+
+        // A link to a disk that is not there is no missing key: a new one in its place would make all issued worthless.
+        let lost = keys.path(KeyUse::WorkloadsCa);
+        std::fs::remove_file(&lost).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("not-mounted/ca.key"), &lost).unwrap();
+        keys.open(KeyUse::WorkloadsCa).await.unwrap_err();
+        assert!(std::fs::symlink_metadata(&lost).unwrap().is_symlink());
 
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let why = keys.open(KeyUse::AccessTokens).await.unwrap_err().to_string();

@@ -66,3 +66,13 @@ impl KeyError {
         Self::File { what: path.display().to_string(), why: why.to_string() }
     }
 }
+
+/// Whether there is nothing of that name, not even a link. Whatever else keeps a file from being seen is no reason to
+/// make another: it would take the place of one that comes back.
+fn is_missing(path: &std::path::Path) -> Result<bool, KeyError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(KeyError::file(path, e)),
+    }
+}

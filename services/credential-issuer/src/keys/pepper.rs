@@ -7,7 +7,7 @@ use legate_mtls::pki::{refuse_open_key, write_private};
 use legate_rpc::Pages;
 use zeroize::Zeroizing;
 
-use super::KeyError;
+use super::{KeyError, is_missing};
 use crate::domain::secret::EnrolmentSecret;
 use crate::domain::token::hex;
 
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Pepper {
 impl Pepper {
     /// Reads a file of lines `VERSION 64-HEX-DIGITS`; makes one where there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, KeyError> {
-        if !path.exists() {
+        if is_missing(path)? {
             let mut secret = Zeroizing::new([0u8; 32]);
             aws_lc_rs::rand::fill(&mut *secret).map_err(|_| KeyError::NoRandomness)?;
             let text = Zeroizing::new(hex(&*secret));
