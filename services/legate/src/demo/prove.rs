@@ -31,7 +31,7 @@ const AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Keeps a copy of the log as it is now: what somebody could put back later.
 pub(super) fn keep_earlier(stage: &Stage) -> Result<(), Broken> {
-    copy(&stage.suite.layout().log(), &earlier(stage))
+    copy_log(&stage.suite.layout().log(), &earlier(stage))
 }
 
 fn earlier(stage: &Stage) -> PathBuf {
@@ -89,7 +89,7 @@ async fn attack(stage: &mut Stage, events: &[IndexedEvent], kept: &[u8]) -> Resu
     let suspended = events.iter().find(|e| e.event.as_ref().is_some_and(|e| e.r#type == "agent.suspended"));
     let leaf = suspended.map(|e| e.leaf_index).ok_or_else(|| broken("the suspension is not in the log"))?;
     let edited = stage.suite.layout().root().join("demo/log-edited");
-    copy(&log, &edited)?;
+    copy_log(&log, &edited)?;
     edit(&edited, b"odd reads", b"odd roads")?;
     let clock = SystemClock::new();
     let found = verify_directory(&edited, &key, Some(kept));
@@ -192,6 +192,13 @@ fn who(id: &str) -> String {
 /// `ALLOWED` says that it is a success.
 fn outcome(text: &str) -> &str {
     text.strip_prefix("SUCCESS ").unwrap_or(text)
+}
+
+/// Copies what a log publishes. The checkpoint first: the log goes on growing, and tiles only ever become more.
+fn copy_log(from: &Path, to: &Path) -> Result<(), Broken> {
+    std::fs::create_dir_all(to).map_err(broken)?;
+    std::fs::copy(from.join("checkpoint"), to.join("checkpoint")).map_err(broken)?;
+    copy(&from.join("tile"), &to.join("tile"))
 }
 
 /// Copies a directory and everything in it.
