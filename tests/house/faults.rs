@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use legate_client::{Remote, enrol};
 use legate_rpc::Client;
+use legate_wire::credential::CreateEnrolmentTokenRequest;
+use legate_wire::credential::create_enrolment_token_request::Holder;
+use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::policy::decision_service_client::DecisionServiceClient;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
@@ -25,12 +29,35 @@ struct Acknowledged {
     revisions: BTreeSet<u64>,
     decisions: BTreeSet<String>,
     tokens: BTreeSet<String>,
+    certificates: BTreeSet<String>,
+}
+
+/// Whom the work is done with.
+struct Desk {
+    registry: Client,
+    admin: Client,
+    issuer: Remote,
+    parties: Arc<Parties>,
+}
+
+/// Enrols with a new one-time token. When the answer is lost, another key tries the same token: one of both gets a certificate
+/// at most.
+async fn enrol_once(desk: &Desk) -> Option<String> {
+    let mut admin = CredentialAdminServiceClient::new(desk.admin.clone());
+    let holder = Some(Holder::AgentId(desk.parties.agent.clone()));
+    let request = CreateEnrolmentTokenRequest { holder, ttl: None, reason: "a test".into() };
+    let token = admin.create_enrolment_token(request).await.ok()?.into_inner().token;
+    let first = enrol(&desk.issuer, &token).await;
+    let second = enrol(&desk.issuer, &token).await;
+    assert!(first.is_err() || second.is_err(), "I5: a one-time token was used twice");
+    first.or(second).ok().map(|enrolled| enrolled.credential.id)
 }
 
 /// Writes, asks and obtains until it is told to stop; only what was acknowledged is remembered.
-async fn work(registry: Client, parties: Arc<Parties>, over: Arc<AtomicBool>) -> Acknowledged {
+async fn work(desk: Desk, over: Arc<AtomicBool>) -> Acknowledged {
+    let parties = Arc::clone(&desk.parties);
     let mut told = Acknowledged::default();
-    let mut declarations = DeclarationServiceClient::new(registry);
+    let mut declarations = DeclarationServiceClient::new(desk.registry.clone());
     let mut decisions = DecisionServiceClient::new(parties.backend.clone());
     let mut round = 0;
     while !over.load(Ordering::SeqCst) {
@@ -45,6 +72,7 @@ async fn work(registry: Client, parties: Arc<Parties>, over: Arc<AtomicBool>) ->
         if let Ok(token) = parties.runtime.token(AUDIENCE).await {
             told.tokens.insert(token.token_id);
         }
+        told.certificates.extend(enrol_once(&desk).await);
     }
     told
 }
@@ -69,7 +97,13 @@ async fn whoever_is_killed_loses_nothing_that_was_acknowledged() {
     let mut suite = Processes::start("warn").await;
     let parties = Arc::new(suite.parties().await);
     let over = Arc::new(AtomicBool::new(false));
-    let working = tokio::spawn(work(suite.operator("registry"), Arc::clone(&parties), Arc::clone(&over)));
+    let desk = Desk {
+        registry: suite.operator("registry"),
+        admin: suite.operator("credential-issuer"),
+        issuer: suite.remote("credential-issuer"),
+        parties: Arc::clone(&parties),
+    };
+    let working = tokio::spawn(work(desk, Arc::clone(&over)));
     for _ in 0..2 {
         for service in ["policy-decision", "registry", "credential-issuer", "audit-collector"] {
             suite.crash(service).await;
@@ -97,7 +131,12 @@ async fn whoever_is_killed_loses_nothing_that_was_acknowledged() {
     let lost: Vec<_> = told.decisions.iter().filter(|id| !log.has_decision(id)).collect();
     assert!(lost.is_empty(), "decisions that were answered are not in the log: {lost:?}");
     let lost: Vec<_> = told.tokens.iter().filter(|id| !log.has_issuance(id)).collect();
-    assert!(lost.is_empty(), "tokens that were handed out are not in the log: {lost:?}");
+    assert!(lost.is_empty(), "I4: tokens that were handed out are not in the log: {lost:?}");
+    assert!(!told.certificates.is_empty());
+    for id in &told.certificates {
+        let issued = log.of_type("credential.issued").filter(|e| e.credential_id == *id).count();
+        assert_eq!(issued, 1, "I4: {id} was handed out");
+    }
     // The audit log was killed in the midst of its work, said so, and cut nothing that was acknowledged.
     assert_eq!(log.of_type("log.opened").count() + log.of_type("log.recovered").count(), 3, "{:?}", kinds(&log));
 }
@@ -280,6 +319,66 @@ async fn a_database_that_does_not_answer_is_told_as_such_and_what_is_read_stays_
     free.send(()).unwrap();
     holder.await.unwrap().unwrap();
     declarations.apply_declarations(namespace(2)).await.unwrap();
+    suite.stop();
+    Log::read(&suite.audit_log());
+}
+
+/// The certificate that a service shows in a new handshake, in DER.
+async fn shown_certificate(suite: &Processes, service: &'static str) -> Vec<u8> {
+    use legate_mtls::{Expect, Identity, connector};
+    let remote = suite.remote(service);
+    let expect = Expect::Service(service);
+    let clock = legate_clock::SystemClock::shared();
+    let client = connector(Identity::anonymous(), remote.trust.clone(), expect, clock).unwrap();
+    let address = remote.endpoint.trim_start_matches("https://").to_owned();
+    let stream = client.connect(&address).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_certificates_are_taken_up_and_no_call_is_lost() {
+    let mut suite = Processes::start("warn").await;
+    let parties = Arc::new(suite.parties().await);
+    let over = Arc::new(AtomicBool::new(false));
+    let asking = {
+        let (parties, over) = (Arc::clone(&parties), Arc::clone(&over));
+        tokio::spawn(async move {
+            let mut asked = 0;
+            while !over.load(Ordering::SeqCst) {
+                // Takes a refused call for a failure.
+                let answer = ask(&parties.backend, question(&parties.shown, "invoice:read", "apollo/1")).await;
+                assert_eq!(word(&answer), "ALLOWED");
+                parties.runtime.token(AUDIENCE).await.unwrap();
+                asked += 1;
+            }
+            asked
+        })
+    };
+    let services = legate::dev::pki::SERVICES;
+    let mut before = Vec::new();
+    for service in services {
+        before.push(shown_certificate(&suite, service).await);
+    }
+    suite.renew_certificates();
+    let begin = Instant::now();
+    for (service, before) in services.into_iter().zip(before) {
+        while shown_certificate(&suite, service).await == before {
+            assert!(begin.elapsed() < LONG, "{service} still shows its old certificate");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    over.store(true, Ordering::SeqCst);
+    assert!(asking.await.unwrap() > 10);
+    // With the new ones, services are still believed by each other.
+    suite.crash("registry").await;
+    let begin = Instant::now();
+    while word_of(&parties, &at_least(question(&parties.shown, "invoice:read", "apollo/1"), parties.revision))
+        .await
+        .as_deref()
+        != Some("ALLOWED")
+    {
+        assert!(begin.elapsed() < LONG, "not allowed: {}", suite.told("policy-decision"));
+    }
     suite.stop();
     Log::read(&suite.audit_log());
 }

@@ -10,6 +10,7 @@ mod faults;
 mod invariants;
 mod journeys;
 mod log;
+mod postgres;
 mod processes;
 mod raised;
 mod reasons;

@@ -45,6 +45,8 @@ pub(crate) struct Processes {
     children: [Option<Child>; 4],
     /// What each is told to log.
     log: &'static str,
+    /// Where the registry keeps what is declared, when not in a file.
+    database: Option<String>,
 }
 
 fn place(service: &str) -> usize {
@@ -59,12 +61,17 @@ fn port() -> u16 {
 impl Processes {
     /// Starts all four, and waits until they serve.
     pub(crate) async fn start(log: &'static str) -> Self {
+        Self::start_on(None, log).await
+    }
+
+    /// The same, with the registry on a database of the caller's.
+    pub(crate) async fn start_on(database: Option<String>, log: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(&dir.path().join("suite"));
         let domain = TrustDomain::parse(DOMAIN).unwrap();
         pki::lay_out(&layout, &domain, &Name::parse("dev").unwrap(), SystemClock::new().now()).unwrap();
         let ports = [port(), port(), port(), port()];
-        let mut all = Self { dir, layout, ports, children: [const { None }; 4], log };
+        let mut all = Self { dir, layout, ports, children: [const { None }; 4], log, database };
         for service in pki::SERVICES {
             all.configure(service);
             all.spawn(service);
@@ -73,6 +80,12 @@ impl Processes {
             all.wait_until_serving(service).await;
         }
         all
+    }
+
+    /// New certificates for every service, by the same CA, into the files that they read.
+    pub(crate) fn renew_certificates(&self) {
+        let domain = TrustDomain::parse(DOMAIN).unwrap();
+        pki::lay_out(&self.layout, &domain, &Name::parse("dev").unwrap(), SystemClock::new().now()).unwrap();
     }
 
     fn configure(&self, service: &str) {
@@ -91,7 +104,9 @@ impl Processes {
         let own = match service {
             "audit-collector" => format!("dir = {:?}\n", self.layout.log()),
             "registry" => {
-                format!("database = \"sqlite:{}\"\naudit_collector = {audit:?}\n", dir.join("registry.db").display())
+                let file = || format!("sqlite:{}", dir.join("registry.db").display());
+                let database = self.database.clone().unwrap_or_else(file);
+                format!("database = {database:?}\naudit_collector = {audit:?}\n")
             }
             "policy-decision" => format!(
                 "registry = {registry:?}\naudit_collector = {audit:?}\n[spool]\ndir = {:?}\n",
