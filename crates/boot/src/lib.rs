@@ -37,7 +37,12 @@ impl Context {
     /// The machine's clock and empty metrics.
     #[must_use]
     pub fn new() -> Self {
-        Self { clock: SystemClock::shared(), metrics: Arc::new(Metrics::new()), refusals: Arc::default(), descriptors: None }
+        Self {
+            clock: SystemClock::shared(),
+            metrics: Arc::new(Metrics::new()),
+            refusals: Arc::default(),
+            descriptors: None,
+        }
     }
 }
 

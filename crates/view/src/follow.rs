@@ -137,7 +137,7 @@ struct Building {
 impl Building {
     fn at(revision: u64, by_parts: bool) -> Self {
         let mut snapshot = Snapshot::default();
-        snapshot.set_revision(revision);
+        snapshot.set_revision(revision, &[]);
         Self { snapshot, by_parts }
     }
 }
@@ -179,10 +179,12 @@ impl Session {
 
     /// One stream from its opening to its end. `heard` tells whether the registry was up to answering.
     async fn stream(&mut self, heard: &mut bool) -> Result<std::convert::Infallible, Ended> {
-        let held = self.shared.seen.load().snapshot.revision();
-        let from_revision = if self.resync { 0 } else { held };
+        let seen = self.shared.seen.load_full();
+        let held = seen.snapshot.revision();
+        let (from_revision, history) =
+            if self.resync { (0, Vec::new()) } else { (held, seen.snapshot.history().to_vec()) };
         let (asks, outgoing) = mpsc::channel(8);
-        let start = WatchRequest { ask: Some(Ask::Start(WatchStart { from_revision })) };
+        let start = WatchRequest { ask: Some(Ask::Start(WatchStart { from_revision, history })) };
         // The channel is empty and open.
         let _ = asks.try_send(start);
         let silent = self.options.silent_after;
@@ -252,8 +254,9 @@ impl Session {
             place.snapshot.apply(object, false)?;
         }
         if part.last
-            && let Some(done) = building.take()
+            && let Some(mut done) = building.take()
         {
+            done.snapshot.set_revision(part.revision, &part.history);
             self.put_whole(done.snapshot);
         }
         Ok(())
@@ -271,7 +274,7 @@ impl Session {
         if revision != before + 1 {
             return Err(Ended::Disorder(format!("changes of revision {revision} after {before}")));
         }
-        next.set_revision(revision);
+        next.set_revision(revision, &changes.history);
         let mut takes_away = false;
         for change in &changes.changes {
             let object = change

@@ -19,6 +19,8 @@ use crate::shards::Shards;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     revision: u64,
+    /// Stands for every change up to the revision, as the registry says.
+    history: Vec<u8>,
     namespaces: Shards<()>,
     agents: Shards<Arc<Agent>>,
     /// `NAMESPACE/NAME` of those not retired.
@@ -82,6 +84,7 @@ impl Default for Snapshot {
     fn default() -> Self {
         Self {
             revision: 0,
+            history: Vec::new(),
             namespaces: Shards::new(),
             agents: Shards::new(),
             agent_names: Shards::new(),
@@ -235,8 +238,13 @@ impl Snapshot {
 
 /// Taking changes in.
 impl Snapshot {
-    pub(crate) fn set_revision(&mut self, revision: u64) {
+    pub(crate) fn history(&self) -> &[u8] {
+        &self.history
+    }
+
+    pub(crate) fn set_revision(&mut self, revision: u64, history: &[u8]) {
         self.revision = revision;
+        self.history = history.to_vec();
     }
 
     /// Takes in an object as it is now, or takes it out when it is revoked.

@@ -160,7 +160,11 @@ impl House {
     /// Tells the view of a change, and waits until it holds it.
     async fn change(&self, revision: u64, object: Object) {
         let change = wire::Change { object: Some(wire::Declaration { object: Some(object) }), revoked: false };
-        self.tell(revision, ToldNews::Changes(wire::RevisionChanges { revision, changes: vec![change] })).await;
+        self.tell(
+            revision,
+            ToldNews::Changes(wire::RevisionChanges { revision, changes: vec![change], ..Default::default() }),
+        )
+        .await;
     }
 
     async fn tell(&self, revision: u64, news: ToldNews) {
@@ -193,7 +197,8 @@ async fn a_stream_is_cut_with_its_agents_standing_and_the_others_go_on() {
     let mut watching = watch(&mut operator).await;
 
     let objects = [1, 2].map(|n| wire::Declaration { object: Some(agent(n, wire::AgentState::Active)) });
-    let part = wire::SnapshotPart { revision: 1, objects: objects.into(), first: true, last: true };
+    let part =
+        wire::SnapshotPart { revision: 1, objects: objects.into(), first: true, last: true, ..Default::default() };
     house.tell(1, ToldNews::Snapshot(part)).await;
     let fresh = async {
         while house.view.age().is_none() {

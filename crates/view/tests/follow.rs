@@ -46,13 +46,19 @@ impl Stream {
     }
 
     fn snapshot(&self, revision: u64, objects: Vec<wire::Declaration>) {
-        self.tell(Told::Snapshot(wire::SnapshotPart { revision, objects, first: true, last: true }));
+        self.tell(Told::Snapshot(wire::SnapshotPart {
+            revision,
+            objects,
+            first: true,
+            last: true,
+            ..Default::default()
+        }));
     }
 
     fn changes(&self, revision: u64, changes: Vec<(wire::Declaration, bool)>) {
         let changes =
             changes.into_iter().map(|(object, revoked)| wire::Change { object: Some(object), revoked }).collect();
-        self.tell(Told::Changes(wire::RevisionChanges { revision, changes }));
+        self.tell(Told::Changes(wire::RevisionChanges { revision, changes, ..Default::default() }));
     }
 
     async fn ping(&mut self) -> u64 {
@@ -198,7 +204,9 @@ async fn a_reading_goes_on_ageing_while_newer_ones_come() {
 async fn a_snapshot_holds_only_when_it_is_whole() {
     let mut s = scene();
     let mut stream = s.stream().await;
-    let part = |objects, first, last| Told::Snapshot(wire::SnapshotPart { revision: 3, objects, first, last });
+    let part = |objects, first, last| {
+        Told::Snapshot(wire::SnapshotPart { revision: 3, objects, first, last, ..Default::default() })
+    };
     stream.tell(part(vec![agent(1, wire::AgentState::Active)], true, false));
     // Pings go on, so their second answer proves that the piece was taken in.
     for _ in 0..3 {

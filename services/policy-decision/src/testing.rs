@@ -340,7 +340,13 @@ impl Stage {
         });
         let mut stage = Self { desk, clock, paper, pongs, signer: signer(1), revision: 1 };
         let objects = change(everything(&stage.signer));
-        stage.pongs.tell(Told::Snapshot(wire::SnapshotPart { revision: 1, objects, first: true, last: true }));
+        stage.pongs.tell(Told::Snapshot(wire::SnapshotPart {
+            revision: 1,
+            objects,
+            first: true,
+            last: true,
+            ..Default::default()
+        }));
         stage.pongs.revision.store(1, Ordering::SeqCst);
         stage.settle().await;
         stage
@@ -357,7 +363,11 @@ impl Stage {
         self.revision += 1;
         let change = |(object, revoked)| wire::Change { object: Some(object), revoked };
         let changes = objects.into_iter().map(change).collect();
-        self.pongs.tell(Told::Changes(wire::RevisionChanges { revision: self.revision, changes }));
+        self.pongs.tell(Told::Changes(wire::RevisionChanges {
+            revision: self.revision,
+            changes,
+            ..Default::default()
+        }));
         // A pong for it comes behind it.
         self.pongs.revision.store(self.revision, Ordering::SeqCst);
     }

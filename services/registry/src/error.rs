@@ -33,7 +33,7 @@ legate_rpc::reasons! {
     /// The agent is in another state.
     AGENT_STATE_WRONG, FailedPrecondition, "The agent's state does not allow this step.", "See its state (legate agent get) and the steps that lead from it.";
     /// Nobody approves what he declared.
-    SELF_APPROVAL, PermissionDenied, "Whoever declared or last changed an agent cannot approve it.", "Let another operator approve it.";
+    SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve it.", "Let another operator approve it.";
     /// A policy cannot be used.
     POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, or uses what a decision cannot provide.", "Mend the policy at the place that is named.";
     /// The service is going down.

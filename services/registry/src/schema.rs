@@ -1,4 +1,4 @@
-//! The tables: the head, the objects as they are, every change there was, who names whom, and requests that may be repeated.
+//! The tables: the head, the objects as they are, every change and revision there was, who names whom, and requests that may be repeated.
 
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
@@ -27,6 +27,7 @@ const TABLES: &str = "
 CREATE TABLE head (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     revision BIGINT NOT NULL,
+    history {BYTES} NOT NULL,
     pages_key {BYTES} NOT NULL
 );
 CREATE TABLE object (
@@ -53,6 +54,10 @@ CREATE TABLE change (
     PRIMARY KEY (revision, place)
 );
 CREATE INDEX change_by_object ON change (object_id, revision);
+CREATE TABLE revision (
+    revision BIGINT PRIMARY KEY,
+    history {BYTES} NOT NULL
+);
 CREATE TABLE reference (
     object_id {TEXT} NOT NULL,
     to_kind INTEGER NOT NULL,
@@ -85,12 +90,16 @@ impl MigrationTrait for Tables {
         for statement in sql.split(';').filter(|s| !s.trim().is_empty()) {
             db.execute_unprepared(statement).await?;
         }
-        // Authenticates page tokens, on every replica that uses this database.
-        let mut key = vec![0u8; 32];
-        aws_lc_rs::rand::fill(&mut key).map_err(|_| DbErr::Custom("the system gives no randomness".into()))?;
-        let place = if backend == DbBackend::Postgres { "$1" } else { "?" };
-        let insert = format!("INSERT INTO head (id, revision, pages_key) VALUES (1, 0, {place})");
-        db.execute_raw(Statement::from_sql_and_values(backend, insert, [Value::from(key)])).await?;
+        // One begins the history of this registry, which no other shares; the other authenticates page tokens, on every
+        // replica that uses this database.
+        let (mut history, mut key) = (vec![0u8; 32], vec![0u8; 32]);
+        for chance in [&mut history, &mut key] {
+            aws_lc_rs::rand::fill(chance).map_err(|_| DbErr::Custom("the system gives no randomness".into()))?;
+        }
+        let places = if backend == DbBackend::Postgres { "$1, $2" } else { "?, ?" };
+        let insert = format!("INSERT INTO head (id, revision, history, pages_key) VALUES (1, 0, {places})");
+        let values = [Value::from(history), Value::from(key)];
+        db.execute_raw(Statement::from_sql_and_values(backend, insert, values)).await?;
         Ok(())
     }
 }

@@ -51,7 +51,13 @@ impl Feed for Played {
                     Some(Ask::Start(start)) => {
                         sent = usize::try_from(start.from_revision).unwrap();
                         if this.changes.lock().unwrap().is_empty() {
-                            let part = wire::SnapshotPart { revision: 0, objects: vec![], first: true, last: true };
+                            let part = wire::SnapshotPart {
+                                revision: 0,
+                                objects: vec![],
+                                first: true,
+                                last: true,
+                                ..Default::default()
+                            };
                             tell(Told::Snapshot(part));
                         }
                         continue;
@@ -66,7 +72,7 @@ impl Feed for Played {
                 for (object, revoked) in changes.into_iter().skip(sent) {
                     sent += 1;
                     let changes = vec![wire::Change { object: Some(object), revoked }];
-                    tell(Told::Changes(wire::RevisionChanges { revision: sent as u64, changes }));
+                    tell(Told::Changes(wire::RevisionChanges { revision: sent as u64, changes, ..Default::default() }));
                 }
                 if !tell(Told::Pong(wire::WatchPong { nonce: ping.nonce, revision: sent as u64 })) {
                     return;

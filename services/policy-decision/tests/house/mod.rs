@@ -71,7 +71,13 @@ impl FeedService for PlayedRegistry {
                     Some(Ask::Start(_)) => {
                         book.watchers.push(news.clone());
                         let objects = book.objects.values().cloned().collect();
-                        News::Snapshot(reg::SnapshotPart { revision, objects, first: true, last: true })
+                        News::Snapshot(reg::SnapshotPart {
+                            revision,
+                            objects,
+                            first: true,
+                            last: true,
+                            ..Default::default()
+                        })
                     }
                     Some(Ask::Ping(ping)) => News::Pong(reg::WatchPong { nonce: ping.nonce, revision }),
                     None => return,
@@ -96,7 +102,7 @@ impl PlayedRegistry {
             book.objects.insert(key.to_owned(), declaration.clone());
         }
         let change = reg::Change { object: Some(declaration), revoked };
-        let changes = reg::RevisionChanges { revision: book.revision, changes: vec![change] };
+        let changes = reg::RevisionChanges { revision: book.revision, changes: vec![change], ..Default::default() };
         book.watchers.retain(|w| w.send(told(News::Changes(changes.clone()))).is_ok());
         book.revision
     }

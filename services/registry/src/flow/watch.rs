@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 use super::Desk;
 use super::tail::Later;
 use crate::error::{FEED_STOPPING, of_tx};
-use crate::store::{change, object};
+use crate::store::{change, object, revision};
 
 /// Objects in one piece of a snapshot.
 const PIECE: usize = 500;
@@ -66,13 +66,13 @@ async fn follow(desk: &Desk, asks: &mut Streaming<WatchRequest>, out: &Out) -> R
     let stopping = desk.stopping.get().cloned().unwrap_or_default();
     let first = tokio::time::timeout(FIRST_WORD, asks.message()).await;
     let from = match first {
-        Ok(Ok(Some(WatchRequest { ask: Some(Ask::Start(start)) }))) => start.from_revision,
+        Ok(Ok(Some(WatchRequest { ask: Some(Ask::Start(start)) }))) => start,
         Ok(Ok(None) | Err(_)) => return Err(End::Gone),
         Ok(Ok(Some(_))) | Err(_) => return Err(Fault::invalid("ask", "the first message is `start`").into()),
     };
     let mut news = desk.tail.watch();
-    let mut line = Line { desk, out, sent: from };
-    line.begin().await?;
+    let mut line = Line { desk, out, sent: from.from_revision };
+    line.begin(&from.history).await?;
     loop {
         tokio::select! {
             () = stopping.cancelled() => {
@@ -121,15 +121,23 @@ impl Line<'_> {
         }
     }
 
-    /// Changes since the watcher's revision where they are few, else a snapshot.
-    async fn begin(&mut self) -> Result<(), End> {
+    /// Changes since the watcher's revision where they are few and it has lived through the same ones, else a snapshot.
+    async fn begin(&mut self, history: &[u8]) -> Result<(), End> {
         self.desk.tail.refresh(&self.desk.db).await?;
         let head = self.desk.tail.revision();
-        if self.sent == 0 || self.sent > head || head - self.sent > MOST_CHANGES {
-            // To one who holds a later revision this shows that history was lost: it has to notice.
+        let (few, later) = (self.sent.saturating_add(MOST_CHANGES) >= head, self.sent > head);
+        // To one who holds a later revision a snapshot shows that history was lost: it has to notice.
+        if self.sent == 0 || later || !few || self.history(self.sent).await? != history {
             self.snapshot(head).await?;
         }
         self.catch_up().await
+    }
+
+    /// What stands for every change up to `revision`.
+    async fn history(&self, revision: u64) -> Result<Vec<u8>, Fault> {
+        let read = self.desk.db.read("watch_history", move |tx| Box::pin(revision::history(tx, revision))).await;
+        // Before the first revision there is none.
+        Ok(read.map_err(of_tx)?.unwrap_or_default())
     }
 
     /// Sends everything that was seen and not sent.
@@ -170,7 +178,7 @@ impl Line<'_> {
             let (last, rows) = self.rows(&after, revision).await?;
             for object in rows {
                 if piece.is_full() {
-                    self.say(piece.cut(false)).await?;
+                    self.say(piece.cut()).await?;
                 }
                 piece.push(object);
             }
@@ -179,7 +187,8 @@ impl Line<'_> {
                 None => break,
             }
         }
-        self.say(piece.cut(true)).await?;
+        let history = self.history(revision).await?;
+        self.say(piece.last(history)).await?;
         self.sent = revision;
         Ok(())
     }
@@ -228,14 +237,21 @@ impl Piece {
         self.objects.push(object);
     }
 
-    fn cut(&mut self, last: bool) -> News {
-        let part = SnapshotPart {
+    fn cut(&mut self) -> News {
+        News::Snapshot(self.part())
+    }
+
+    fn last(mut self, history: Vec<u8>) -> News {
+        News::Snapshot(SnapshotPart { last: true, history, ..self.part() })
+    }
+
+    fn part(&mut self) -> SnapshotPart {
+        self.bytes = 0;
+        SnapshotPart {
             revision: self.revision,
             objects: std::mem::take(&mut self.objects),
             first: std::mem::replace(&mut self.first, false),
-            last,
-        };
-        self.bytes = 0;
-        News::Snapshot(part)
+            ..SnapshotPart::default()
+        }
     }
 }

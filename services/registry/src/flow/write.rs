@@ -19,7 +19,8 @@ use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
 use crate::error::{ETAG_MISMATCH, REQUEST_ID_REUSED, of_tx};
-use crate::store::{broken, change, head, object, reference, refuse, request, signed};
+use crate::store::revision::History;
+use crate::store::{broken, change, head, object, reference, refuse, request, signed, unsigned};
 
 /// A revocation is forgotten so long after its credential ended by itself: clocks differ.
 const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -82,6 +83,7 @@ pub(crate) struct Writing<'t> {
     pub(crate) now: Timestamp,
     pub(crate) by: &'t By,
     base: u64,
+    history: History,
     changes: i32,
     events: Vec<AuditEvent>,
 }
@@ -103,12 +105,14 @@ impl Desk {
         let written = self.db.tx(name, move |tx| {
             let (desk, body, call) = (Arc::clone(&desk), Arc::clone(&body), call.clone());
             Box::pin(async move {
-                let base = head::lock(tx).await?;
+                let head = head::lock(tx).await?;
+                let (base, history) = (unsigned(head.revision), History::after(&head.history));
                 let now = desk.clock.now();
                 if let Some(answer) = answered(tx, &call, now).await? {
                     return M::decode(answer.as_slice()).map_err(broken);
                 }
-                let mut writing = Writing { tx, desk: &desk, now, by: &call.by, base, changes: 0, events: Vec::new() };
+                let mut writing =
+                    Writing { tx, desk: &desk, now, by: &call.by, base, history, changes: 0, events: Vec::new() };
                 let answer = body(&mut writing).await?;
                 writing.finish(standard).await?;
                 remember(tx, &call, &answer, now).await?;
@@ -197,6 +201,7 @@ impl Writing<'_> {
         reference::replace(self.tx, &row.id, names.into_iter().map(|(_, key)| key).collect()).await?;
         let record =
             change::Model { revision: row.revision, place, object_id: row.id.clone(), revoked, body: row.body.clone() };
+        self.history.add(&record.body, revoked);
         change::insert(self.tx, record).await?;
         object::put(self.tx, row).await?;
         self.events.push(convert::object_event(self.by, &key, &declaration, verb, fields, self.now));
@@ -253,7 +258,7 @@ impl Writing<'_> {
     async fn finish(self, standard: Standard) -> TxResult<(), Fault> {
         let revision = self.revision();
         if self.changes > 0 {
-            head::advance(self.tx, revision).await?;
+            head::advance(self.tx, revision, self.history.finish()).await?;
         }
         for event in self.events {
             self.desk.outbox.record(self.tx, standard, AuditEvent { revision, ..event }).await?;

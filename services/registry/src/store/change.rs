@@ -7,7 +7,7 @@ use prost::Message as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::{broken, signed, unsigned};
+use super::{broken, revision, signed, unsigned};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "change")]
@@ -64,7 +64,13 @@ pub(crate) async fn since(tx: &Tx, revision: u64) -> TxResult<Vec<RevisionChange
         let change = Change { object, revoked: row.revoked };
         match all.last_mut() {
             Some(last) if last.revision == revision => last.changes.push(change),
-            _ => all.push(RevisionChanges { revision, changes: vec![change] }),
+            _ => all.push(RevisionChanges { revision, changes: vec![change], history: Vec::new() }),
+        }
+    }
+    if let (Some(first), Some(last)) = (all.first(), all.last()) {
+        let mut histories = revision::histories(tx, first.revision, last.revision).await?;
+        for one in &mut all {
+            one.history = histories.remove(&one.revision).ok_or_else(|| broken("a revision has no history"))?;
         }
     }
     Ok(all)

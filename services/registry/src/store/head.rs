@@ -14,6 +14,9 @@ pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) id: i32,
     pub(crate) revision: i64,
+    /// Stands for every change up to the revision.
+    #[sea_orm(column_type = "Blob")]
+    pub(crate) history: Vec<u8>,
     #[sea_orm(column_type = "Blob")]
     pub(crate) pages_key: Vec<u8>,
 }
@@ -22,26 +25,33 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The newest revision, and no other write until the transaction ends: revisions are given in the order of commits.
-pub(crate) async fn lock(tx: &Tx) -> TxResult<u64, Fault> {
+/// The head, and no other write until the transaction ends: revisions are given in the order of commits.
+pub(crate) async fn lock(tx: &Tx) -> TxResult<Model, Fault> {
     let row = Entity::find().lock_exclusive().one(tx).await?;
-    Ok(unsigned(row.ok_or_else(|| broken("the registry's head is gone"))?.revision))
+    row.ok_or_else(|| broken("the registry's head is gone"))
+}
+
+/// The head as it is.
+pub(crate) async fn read_whole(tx: &Tx) -> TxResult<Model, Fault> {
+    Entity::find().one(tx).await?.ok_or_else(|| broken("the registry's head is gone"))
 }
 
 /// The newest revision.
 pub(crate) async fn read(tx: &Tx) -> TxResult<u64, Fault> {
-    let row = Entity::find().one(tx).await?;
-    Ok(unsigned(row.ok_or_else(|| broken("the registry's head is gone"))?.revision))
+    Ok(unsigned(read_whole(tx).await?.revision))
 }
 
 /// The key of page tokens.
 pub(crate) async fn pages_key(tx: &Tx) -> TxResult<[u8; 32], Fault> {
-    let row = Entity::find().one(tx).await?.ok_or_else(|| broken("the registry's head is gone"))?;
-    <[u8; 32]>::try_from(row.pages_key.as_slice()).map_err(broken)
+    <[u8; 32]>::try_from(read_whole(tx).await?.pages_key.as_slice()).map_err(broken)
 }
 
-/// Makes `revision` the newest.
-pub(crate) async fn advance(tx: &Tx, revision: u64) -> TxResult<(), Fault> {
-    Entity::update_many().col_expr(Column::Revision, Expr::value(signed(revision))).exec(tx).await?;
-    Ok(())
+/// Makes `revision` the newest, with the history up to it.
+pub(crate) async fn advance(tx: &Tx, revision: u64, history: Vec<u8>) -> TxResult<(), Fault> {
+    Entity::update_many()
+        .col_expr(Column::Revision, Expr::value(signed(revision)))
+        .col_expr(Column::History, Expr::value(history.clone()))
+        .exec(tx)
+        .await?;
+    super::revision::insert(tx, revision, history).await
 }

@@ -5,6 +5,7 @@ pub(crate) mod head;
 pub(crate) mod object;
 pub(crate) mod reference;
 pub(crate) mod request;
+pub(crate) mod revision;
 
 use legate_db::TxError;
 use legate_rpc::Fault;

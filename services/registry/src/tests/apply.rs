@@ -107,7 +107,7 @@ async fn return_to_start(scene: &Scene) {
         .tx("test_reset", |tx| {
             Box::pin(async move {
                 use sea_orm::ConnectionTrait as _;
-                for table in ["change", "reference", "object"] {
+                for table in ["change", "revision", "reference", "object"] {
                     tx.execute_unprepared(&format!("DELETE FROM {table}")).await?;
                 }
                 tx.execute_unprepared("UPDATE head SET revision = 0").await?;

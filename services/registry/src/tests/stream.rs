@@ -104,18 +104,27 @@ impl House {
     }
 }
 
+/// What is left to one who lost its line.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    held: BTreeMap<String, Vec<u8>>,
+    revision: u64,
+    history: Vec<u8>,
+}
+
 /// One who follows, and what it holds: the objects in force by id, as bytes.
 struct Follower {
     asks: mpsc::Sender<WatchRequest>,
     news: Streaming<WatchResponse>,
     held: BTreeMap<String, Vec<u8>>,
     revision: u64,
+    history: Vec<u8>,
     snapshots: usize,
     nonce: u64,
 }
 
-fn start(from_revision: u64) -> WatchRequest {
-    WatchRequest { ask: Some(Ask::Start(WatchStart { from_revision })) }
+fn start(from_revision: u64, history: &[u8]) -> WatchRequest {
+    WatchRequest { ask: Some(Ask::Start(WatchStart { from_revision, history: history.to_vec() })) }
 }
 
 fn id(object: &wire::Declaration) -> String {
@@ -134,12 +143,18 @@ async fn open(
 
 impl Follower {
     async fn begin(client: &mut FeedServiceClient<Client>) -> Self {
-        Self::resume(client, BTreeMap::new(), 0).await
+        Self::resume(client, Place::default()).await
     }
 
-    async fn resume(client: &mut FeedServiceClient<Client>, held: BTreeMap<String, Vec<u8>>, revision: u64) -> Self {
-        let (asks, news) = open(client, start(revision)).await;
-        Self { asks, news, held, revision, snapshots: 0, nonce: 0 }
+    async fn resume(client: &mut FeedServiceClient<Client>, place: Place) -> Self {
+        let Place { held, revision, history } = place;
+        let (asks, news) = open(client, start(revision, &history)).await;
+        Self { asks, news, held, revision, history, snapshots: 0, nonce: 0 }
+    }
+
+    /// Loses its line.
+    fn leave(self) -> Place {
+        Place { held: self.held, revision: self.revision, history: self.history }
     }
 
     /// Takes the next message in; a pong's revision where it is one.
@@ -155,11 +170,14 @@ impl Follower {
                 }
                 assert_eq!(part.revision, self.revision);
                 self.held.extend(part.objects.iter().map(|o| (id(o), o.encode_to_vec())));
+                self.history = part.history;
                 None
             }
             News::Changes(changes) => {
                 assert_eq!(changes.revision, self.revision + 1, "in order, without gaps");
+                assert_ne!(changes.history, self.history);
                 self.revision = changes.revision;
+                self.history = changes.history;
                 for change in changes.changes {
                     let object = change.object.unwrap();
                     if change.revoked {
@@ -214,19 +232,18 @@ async fn state_then_changes_then_pongs() {
         assert_eq!(late.held, empty.held);
 
         // It leaves, misses some, and comes back: only what it missed.
-        let (held, at) = (late.held, late.revision);
-        drop((late.asks, late.news));
+        let place = late.leave();
         let mut agents = AgentServiceClient::new(operator.clone());
         let suspend =
             wire::SuspendAgentRequest { agent: Some(by_name("bot-7")), reason: "odd".into(), ..Default::default() };
         agents.suspend_agent(suspend).await.unwrap();
-        let mut back = Follower::resume(&mut client, held, at).await;
+        let mut back = Follower::resume(&mut client, place).await;
         assert_eq!((back.catch_up().await, back.snapshots), (3, 0));
         empty.catch_up().await;
         assert_eq!(back.held, empty.held);
 
         // One who has seen more than there is learns that history was lost.
-        let mut ahead = Follower::resume(&mut client, BTreeMap::new(), 9).await;
+        let mut ahead = Follower::resume(&mut client, Place { revision: 9, ..Place::default() }).await;
         ahead.take().await;
         assert_eq!((ahead.revision, ahead.snapshots), (3, 1));
         running.shutdown().await;
@@ -247,7 +264,7 @@ async fn a_stream_that_breaks_the_rules_is_refused_and_one_that_stands_ends_with
 
         let mut twice = Follower::begin(&mut client).await;
         twice.catch_up().await;
-        twice.asks.send(start(0)).await.unwrap();
+        twice.asks.send(start(0, &[])).await.unwrap();
         let refused = twice.news.message().await.unwrap_err();
         assert_eq!(Told::from_status(&refused).reason, "INVALID_ARGUMENT");
 
@@ -260,6 +277,68 @@ async fn a_stream_that_breaks_the_rules_is_refused_and_one_that_stands_ends_with
         tokio::time::timeout(PATIENCE, down).await.unwrap().unwrap();
     })
     .await;
+}
+
+#[tokio::test]
+async fn whoever_lived_through_other_changes_is_sent_everything() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let operator = house.operator(&running);
+        apply(&operator, payments()).await;
+        let mut client = house.follower(&running);
+        let mut follower = Follower::begin(&mut client).await;
+        follower.catch_up().await;
+        apply(&operator, vec![namespace("lost")]).await;
+        follower.catch_up().await;
+        let place = follower.leave();
+        assert_eq!(place.revision, 2);
+        drop(client);
+        running.shutdown().await;
+
+        // The database is restored from a copy of before, and lives on: what was revision 2 is another one now.
+        set_back(&fixture.db, 1).await;
+        let running = house.raise(&fixture.url).await;
+        let operator = house.operator(&running);
+        for name in ["one", "two", "three"] {
+            apply(&operator, vec![namespace(name)]).await;
+        }
+        let mut client = house.follower(&running);
+        let mut back = Follower::resume(&mut client, place).await;
+        assert_eq!((back.catch_up().await, back.snapshots), (4, 1), "not only what came after its revision");
+        let mut fresh = Follower::begin(&mut client).await;
+        fresh.catch_up().await;
+        assert_eq!(back.held, fresh.held);
+        // From here on it goes on as ever.
+        let mut again = Follower::resume(&mut client, back.leave()).await;
+        assert_eq!((again.catch_up().await, again.snapshots), (4, 0));
+        drop((fresh, again, client));
+        running.shutdown().await;
+    })
+    .await;
+}
+
+/// Makes the database what a copy of revision `to` would be.
+async fn set_back(db: &legate_db::Db, to: u64) {
+    db.tx("test_set_back", move |tx| {
+        Box::pin(async move {
+            use sea_orm::ConnectionTrait as _;
+            for sql in [
+                format!("DELETE FROM reference WHERE object_id IN (SELECT id FROM object WHERE revision > {to})"),
+                format!("DELETE FROM object WHERE revision > {to}"),
+                format!("DELETE FROM change WHERE revision > {to}"),
+                format!("DELETE FROM revision WHERE revision > {to}"),
+                format!(
+                    "UPDATE head SET revision = {to}, history = (SELECT history FROM revision WHERE revision = {to})"
+                ),
+            ] {
+                tx.execute_unprepared(&sql).await?;
+            }
+            Ok::<_, legate_db::TxError<legate_rpc::Fault>>(())
+        })
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -302,7 +381,7 @@ async fn one_who_takes_nothing_holds_up_nobody() {
         let operator = house.operator(&running);
         apply(&operator, payments()).await;
         let mut client = house.follower(&running);
-        let (_asks, _never_read) = open(&mut client, start(0)).await;
+        let (_asks, _never_read) = open(&mut client, start(0, &[])).await;
         let mut quick = house.follower(&running);
         let mut quick = Follower::begin(&mut quick).await;
         quick.catch_up().await;
@@ -404,8 +483,7 @@ async fn whoever_followed_from_the_start_holds_what_whoever_comes_last_is_sent()
             }
             if step % 25 == 0 {
                 // It loses its line, and goes on with a new one.
-                let (held, at) = (first.held, first.revision);
-                first = Follower::resume(&mut client, held, at).await;
+                first = Follower::resume(&mut client, first.leave()).await;
             }
         }
         let head = apply(&operator, vec![namespace("last")]).await;
