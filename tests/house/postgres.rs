@@ -49,11 +49,11 @@ impl Way {
 async fn a_postgres_that_goes_away_is_told_as_such_and_nothing_acknowledged_is_lost() {
     let Ok(base) = std::env::var("LEGATE_TEST_POSTGRES") else { return };
     let admin = Database::connect(&base).await.unwrap();
-    let name = format!("legate_house_{}_{:08x}", std::process::id(), Instant::now().elapsed().subsec_nanos());
-    admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
     let (user, server) = base.strip_prefix("postgres://").unwrap().rsplit_once('@').unwrap();
     let server = server.split_once('/').map_or(server, |(server, _)| server);
     let way = Way::to(server.to_owned()).await;
+    let name = format!("legate_house_{}_{}", std::process::id(), way.address.port());
+    admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
     let through = format!("postgres://{user}@{}/{name}", way.address);
 
     let mut suite = Processes::start_on(Some(through), "warn").await;
