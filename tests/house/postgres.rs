@@ -1,4 +1,4 @@
-//! The suite on PostgreSQL, and a PostgreSQL that goes away and comes back. Runs where `LEGATE_TEST_POSTGRES` names a server.
+//! The suite on PostgreSQL, and a PostgreSQL that goes away and comes back, where `LEGATE_TEST_POSTGRES` names a server.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
