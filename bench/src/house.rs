@@ -153,6 +153,11 @@ impl House {
         Ok(admin.create_enrolment_token(request).await?.into_inner().token)
     }
 
+    /// Lowers audit-collector alone: records stay where they were made.
+    pub(crate) async fn lower_collector(&mut self) {
+        self.suite.lower("audit-collector").await;
+    }
+
     /// Lowers the suite.
     pub(crate) async fn lower(self) {
         self.suite.shutdown().await;

@@ -15,6 +15,10 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+/// The same as the services have.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Why a benchmark could not be made.
 type Failed = Box<dyn Error + Send + Sync>;
 

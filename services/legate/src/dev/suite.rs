@@ -1,5 +1,6 @@
 //! The whole house in one process: the four services by the same `start` as their binaries, on real mutual TLS.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,10 +44,7 @@ impl Options {
 pub struct Suite {
     layout: Layout,
     domain: TrustDomain,
-    audit: Running,
-    registry: Running,
-    policy: Running,
-    issuer: Running,
+    running: BTreeMap<&'static str, Running>,
 }
 
 /// Which port each service has, counted from the base.
@@ -91,7 +89,9 @@ impl Suite {
         let issuer = site.write("credential-issuer", &issuer)?;
         let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, context())).await?;
 
-        let suite = Self { layout, domain, audit, registry, policy, issuer };
+        // In the order of `pki::SERVICES`.
+        let running = pki::SERVICES.into_iter().zip([audit, registry, policy, issuer]).collect();
+        let suite = Self { layout, domain, running };
         for service in pki::SERVICES {
             suite.wait_until_serving(service).await?;
         }
@@ -119,8 +119,15 @@ impl Suite {
     }
 
     /// Lowers the services, each before those it calls.
-    pub async fn shutdown(self) {
-        for running in [self.issuer, self.policy, self.registry, self.audit] {
+    pub async fn shutdown(mut self) {
+        for service in pki::SERVICES.into_iter().rev() {
+            self.lower(service).await;
+        }
+    }
+
+    /// Lowers one service; the others go on without it.
+    pub async fn lower(&mut self, service: &str) {
+        if let Some(running) = self.running.remove(service) {
             running.shutdown().await;
         }
     }
@@ -140,13 +147,7 @@ impl Suite {
     /// A service by name, while it runs.
     #[must_use]
     pub fn running(&self, service: &str) -> Option<&Running> {
-        match service {
-            "audit-collector" => Some(&self.audit),
-            "registry" => Some(&self.registry),
-            "policy-decision" => Some(&self.policy),
-            "credential-issuer" => Some(&self.issuer),
-            _ => None,
-        }
+        self.running.get(service)
     }
 
     /// Whom a client of the suite believes: the services' CA.
@@ -199,14 +200,18 @@ impl Suite {
             format!("export LEGATE_CA='{root}/ca.pem'"),
             format!("export LEGATE_CERT='{root}/operator.pem'"),
             format!("export LEGATE_KEY='{root}/operator.key'"),
-            format!("export LEGATE_REGISTRY='{}'", url(self.registry.addr())),
-            format!("export LEGATE_ISSUER='{}'", url(self.issuer.addr())),
-            format!("export LEGATE_POLICY='{}'", url(self.policy.addr())),
-            format!("export LEGATE_AUDIT='{}'", url(self.audit.addr())),
         ];
-        if let Some(web) = self.audit.web_addr() {
-            lines.push(format!("export LEGATE_LOG='{}'", url(web)));
+        let names = [
+            ("LEGATE_REGISTRY", "registry"),
+            ("LEGATE_ISSUER", "credential-issuer"),
+            ("LEGATE_POLICY", "policy-decision"),
+            ("LEGATE_AUDIT", "audit-collector"),
+        ];
+        for (name, service) in names {
+            lines.extend(self.running(service).map(|running| format!("export {name}='{}'", url(running.addr()))));
         }
+        let web = self.running("audit-collector").and_then(Running::web_addr);
+        lines.extend(web.map(|web| format!("export LEGATE_LOG='{}'", url(web))));
         let text = lines.join("\n") + "\n";
         Ok(legate_mtls::pki::write_public(&self.layout.root().join("env"), &text)?)
     }
