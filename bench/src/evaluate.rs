@@ -79,16 +79,11 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         bare_floors.push(ask(floor.clients(), plan, &proven, "ALLOWED").await?);
         alone.push(ask(&backend, plan, &proven, "ALLOWED").await?);
     }
-    let middle = |all: &[Seen]| {
-        let mut all = all.to_vec();
-        all.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
-        all.swap_remove(all.len() / 2)
-    };
-    load::line("a constant answer over the same mutual TLS (floor)", &middle(&floors));
-    load::line("Evaluate, the agent proven by a token", &middle(&tokens));
-    load::line("Evaluate, the agent named by its id", &middle(&ids));
-    load::line("Evaluate, a durable action (fsync before the answer)", &middle(&syncs));
-    load::line("Evaluate by token, the collector on another machine", &middle(&alone));
+    load::line("a constant answer over the same mutual TLS (floor)", &floors);
+    load::line("Evaluate, the agent proven by a token", &tokens);
+    load::line("Evaluate, the agent named by its id", &ids);
+    load::line("Evaluate, a durable action (fsync before the answer)", &syncs);
+    load::line("Evaluate by token, the collector on another machine", &alone);
     load::ratio("Evaluate by token / floor, the collector elsewhere", &alone, &bare_floors, Some(0.6));
     load::ratio("Evaluate by token / floor, the collector on the same cores", &tokens, &floors, None);
     load::ratio("Evaluate by id / floor", &ids, &floors, None);

@@ -61,9 +61,7 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     println!("  {:<58} {signing:>9.0} /s", "P-256 signatures by one core (floor)");
     let report = |what: &str, all: &[Seen]| {
         let rate = load::median(all.iter().map(Seen::rate).collect());
-        if let Some(last) = all.last() {
-            load::line(what, last);
-        }
+        load::line(what, all);
         load::tell(&format!("{what} / signing alone"), rate / signing, None);
     };
     report("access tokens", &tokens);

@@ -39,6 +39,13 @@ pub(crate) fn count(n: usize) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
+/// The middle one of several runs, by its rate.
+pub(crate) fn middle(all: &[Seen]) -> Option<&Seen> {
+    let mut all: Vec<&Seen> = all.iter().collect();
+    all.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+    all.get(all.len() / 2).copied()
+}
+
 /// The middle one of several rates.
 pub(crate) fn median(mut rates: Vec<f64>) -> f64 {
     rates.sort_by(f64::total_cmp);
@@ -87,8 +94,9 @@ where
     Ok(Seen::new(all, took))
 }
 
-/// A line of the report.
-pub(crate) fn line(what: &str, seen: &Seen) {
+/// A line of the report: the middle one of several runs.
+pub(crate) fn line(what: &str, all: &[Seen]) {
+    let Some(seen) = middle(all) else { return };
     println!(
         "  {what:<58} {:>9.0} /s   p50 {:>8.3} ms   p99 {:>8.3} ms",
         seen.rate(),

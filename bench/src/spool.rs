@@ -27,7 +27,7 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         [("written before the answer", Durability::Written), ("synced before the answer", Durability::Synced)]
     {
         for at_once in [1, AT_ONCE] {
-            load::line(&format!("{what}, {at_once} at once"), &append(plan, durability, at_once).await?);
+            load::line(&format!("{what}, {at_once} at once"), &[append(plan, durability, at_once).await?]);
         }
     }
     Ok(())
