@@ -135,7 +135,7 @@ async fn a_service_that_is_killed_comes_back_with_everything_it_acknowledged() {
         ..wire::QueryEventsRequest::default()
     };
     // How far the copied log goes nobody knows; that it was recovered is in it before anybody is served.
-    let size = operator.query_events(ask(0)).await.unwrap().into_inner().log_size;
+    let size = operator.query_events(ask(1)).await.unwrap().into_inner().log_size;
     let page = operator.query_events(ask(size)).await.unwrap().into_inner();
     assert_eq!(page.events.len(), 1);
     running.shutdown().await;
