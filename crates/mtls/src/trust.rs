@@ -63,10 +63,8 @@ impl Trust {
     /// # Errors
     /// When a text holds no certificate, or one that is not a CA's.
     pub fn from_pem(domain: TrustDomain, services: &str, workloads: Option<&str>) -> Result<Self, TlsError> {
-        let roots = Roots {
-            services: Authorities::read(services.as_bytes())?,
-            workloads: workloads.map(|w| Authorities::read(w.as_bytes())).transpose()?,
-        };
+        let workloads = workloads.map(|w| Authorities::read(w.as_bytes())).transpose()?;
+        let roots = Roots::of_two_classes(Authorities::read(services.as_bytes())?, workloads)?;
         Ok(Self(Arc::new(Inner {
             domain,
             roots: ArcSwap::from_pointee(roots),
@@ -148,6 +146,22 @@ impl Trust {
     }
 }
 
+impl Roots {
+    /// The root that verified a chain decides the class of its leaf, so no key may stand in both.
+    fn of_two_classes(services: Authorities, workloads: Option<Authorities>) -> Result<Self, TlsError> {
+        let keys = |of: &Authorities| -> Vec<Vec<u8>> {
+            of.store.roots.iter().map(|root| root.subject_public_key_info.to_vec()).collect()
+        };
+        let ours = keys(&services);
+        if workloads.as_ref().is_some_and(|theirs| keys(theirs).iter().any(|key| ours.contains(key))) {
+            let why = "the same CA stands for services and for workloads: whoever may certify an agent could certify a \
+                       service; make two CAs";
+            return Err(TlsError::Pem(why.into()));
+        }
+        Ok(Self { services, workloads })
+    }
+}
+
 impl Authorities {
     fn read(pem: &[u8]) -> Result<Self, TlsError> {
         let mut store = RootCertStore::empty();
@@ -204,5 +218,5 @@ fn load(files: &(PathBuf, Option<PathBuf>)) -> Result<Roots, TlsError> {
         Some(path) if path.exists() => Some(read(path)?),
         _ => None,
     };
-    Ok(Roots { services: read(&files.0)?, workloads })
+    Roots::of_two_classes(read(&files.0)?, workloads)
 }

@@ -136,6 +136,9 @@ fn a_leaf_is_not_trusted_as_a_ca() {
     let leaf = house.service("registry").cert_pem;
     let error = Trust::from_pem(house.domain.clone(), &leaf, None).unwrap_err();
     assert!(error.to_string().contains("CA:TRUE"), "{error}");
+    let one = house.services.cert_pem();
+    let error = Trust::from_pem(house.domain.clone(), one, Some(one)).unwrap_err();
+    assert!(error.to_string().contains("the same CA"), "{error}");
     Trust::from_pem(house.domain.clone(), "", None).unwrap_err();
     let mixed = format!("{}{leaf}", house.services.cert_pem());
     Trust::from_pem(house.domain.clone(), &mixed, None).unwrap_err();
