@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// The system's allocator took a sixth of the time of a decision (docs/performance.md).
+/// The system's allocator took a sixth of all CPU time under a load of decisions (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
