@@ -11,6 +11,7 @@ pub mod fault;
 mod metrics;
 mod options;
 mod postgres;
+mod schema;
 mod sqlite;
 #[doc(hidden)]
 pub mod testing;
@@ -34,6 +35,7 @@ use tracing::Instrument as _;
 pub use error::{OpenError, TxError};
 pub use fault::{Fault, Faults};
 pub use options::Options;
+pub use schema::create_tables;
 
 /// One transaction; hand it to sea-orm where it wants a connection.
 pub type Tx = sea_orm::DatabaseTransaction;

@@ -1,6 +1,6 @@
 //! The tables: enrolment tokens, credentials, whose keys are whose, revocations that the registry has not confirmed.
 
-use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
+use sea_orm::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
 /// The migrations of this service's database.
@@ -76,15 +76,6 @@ CREATE TABLE pending_revocation (
 #[sea_orm_migration::async_trait::async_trait]
 impl MigrationTrait for Tables {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let db = manager.get_connection();
-        let (text, bytes) = match db.get_database_backend() {
-            DbBackend::Postgres => ("TEXT COLLATE \"C\"", "BYTEA"),
-            _ => ("TEXT", "BLOB"),
-        };
-        let sql = TABLES.replace("{TEXT}", text).replace("{BYTES}", bytes);
-        for statement in sql.split(';').filter(|s| !s.trim().is_empty()) {
-            db.execute_unprepared(statement).await?;
-        }
-        Ok(())
+        legate_db::create_tables(manager, TABLES).await
     }
 }

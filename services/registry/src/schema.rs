@@ -80,16 +80,9 @@ CREATE INDEX request_by_time ON request (created_at);
 #[sea_orm_migration::async_trait::async_trait]
 impl MigrationTrait for Tables {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, TABLES).await?;
         let db = manager.get_connection();
         let backend = db.get_database_backend();
-        let (text, bytes) = match backend {
-            DbBackend::Postgres => ("TEXT COLLATE \"C\"", "BYTEA"),
-            _ => ("TEXT", "BLOB"),
-        };
-        let sql = TABLES.replace("{TEXT}", text).replace("{BYTES}", bytes);
-        for statement in sql.split(';').filter(|s| !s.trim().is_empty()) {
-            db.execute_unprepared(statement).await?;
-        }
         // One begins the history of this registry, which no other shares; the other authenticates page tokens, on every
         // replica that uses this database.
         let (mut history, mut key) = (vec![0u8; 32], vec![0u8; 32]);
