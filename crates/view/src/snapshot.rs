@@ -292,6 +292,17 @@ impl Snapshot {
                 Ok(Effect::default())
             }
             Some(Object::Revocation(o)) => self.apply_revocation(o, revoked),
+            // Nothing here rests on these.
+            Some(
+                Object::Group(_)
+                | Object::Boundary(_)
+                | Object::CredentialPolicy(_)
+                | Object::TrustedIssuer(_)
+                | Object::AttestationPolicy(_)
+                | Object::DelegationGrant(_)
+                | Object::PolicyTest(_)
+                | Object::OperatorBinding(_),
+            ) => Ok(Effect::default()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_wire::registry::{Agent, Declaration, Metadata, declaration::Object};
+use legate_wire::registry::{Agent, Declaration, GroupSpec, Metadata, OperatorBindingSpec, declaration::Object};
 
 use super::Row;
 use crate::manifest;
@@ -126,6 +126,28 @@ fn parts(declaration: &Declaration) -> (Metadata, String) {
         Some(Object::Revocation(o)) => {
             (&o.metadata, o.spec.as_ref().map(|s| s.credential_id.clone()).unwrap_or_default())
         }
+        Some(Object::Group(o)) => (&o.metadata, o.spec.as_ref().map(group_about).unwrap_or_default()),
+        Some(Object::Boundary(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.description.clone()).unwrap_or_default()),
+        Some(Object::CredentialPolicy(o)) => {
+            (&o.metadata, o.spec.as_ref().map(|s| s.description.clone()).unwrap_or_default())
+        }
+        Some(Object::TrustedIssuer(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.issuer.clone()).unwrap_or_default()),
+        Some(Object::AttestationPolicy(o)) => {
+            (&o.metadata, o.spec.as_ref().map(|s| format!("attests {}", s.agent)).unwrap_or_default())
+        }
+        Some(Object::DelegationGrant(o)) => {
+            let about = o.spec.as_ref().map(|s| format!("{} acts for {}: {}", s.delegate, s.delegator, s.purpose));
+            (&o.metadata, about.unwrap_or_default())
+        }
+        Some(Object::PolicyTest(o)) => {
+            let about = o.spec.as_ref().map(|s| format!("{} questions: {}", s.cases.len(), s.description));
+            (&o.metadata, about.unwrap_or_default())
+        }
+        Some(Object::OperatorBinding(o)) => {
+            let role = |s: &OperatorBindingSpec| proto::word(s.role().as_str_name(), "OPERATOR_ROLE_").to_owned();
+            let about = o.spec.as_ref().map(|s| format!("{} to {}", role(s), s.operators.join(", ")));
+            (&o.metadata, about.unwrap_or_default())
+        }
         None => (&None, String::new()),
     };
     (metadata.clone().unwrap_or_default(), about)
@@ -141,7 +163,15 @@ fn role_about(spec: &legate_wire::registry::RoleSpec) -> String {
 }
 
 fn binding_about(spec: &legate_wire::registry::RoleBindingSpec) -> String {
-    format!("{} to {}", spec.role, spec.agents.join(", "))
+    let groups = spec.groups.iter().map(|name| format!("group {name}"));
+    let holders: Vec<String> = spec.agents.iter().cloned().chain(groups).collect();
+    format!("{} to {}", spec.role, holders.join(", "))
+}
+
+fn group_about(spec: &GroupSpec) -> String {
+    let listed = (!spec.agents.is_empty()).then(|| spec.agents.join(", "));
+    let selected = (!spec.selector.is_empty()).then(|| format!("where {}", spec.selector));
+    listed.into_iter().chain(selected).collect::<Vec<_>>().join("; ")
 }
 
 /// Any declared object in a list.

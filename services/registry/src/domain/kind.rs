@@ -39,6 +39,14 @@ pub(crate) fn kind_of(declaration: &wire::Declaration) -> Option<Kind> {
         Object::EnforcementPoint(_) => Kind::EnforcementPoint,
         Object::SigningKey(_) => Kind::SigningKey,
         Object::Revocation(_) => Kind::Revocation,
+        Object::Group(_) => Kind::Group,
+        Object::Boundary(_) => Kind::Boundary,
+        Object::CredentialPolicy(_) => Kind::CredentialPolicy,
+        Object::TrustedIssuer(_) => Kind::TrustedIssuer,
+        Object::AttestationPolicy(_) => Kind::AttestationPolicy,
+        Object::DelegationGrant(_) => Kind::DelegationGrant,
+        Object::PolicyTest(_) => Kind::PolicyTest,
+        Object::OperatorBinding(_) => Kind::OperatorBinding,
     })
 }
 
@@ -55,6 +63,14 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::EnforcementPoint => "EnforcementPoint",
         Kind::SigningKey => "SigningKey",
         Kind::Revocation => "Revocation",
+        Kind::Group => "Group",
+        Kind::Boundary => "Boundary",
+        Kind::CredentialPolicy => "CredentialPolicy",
+        Kind::TrustedIssuer => "TrustedIssuer",
+        Kind::AttestationPolicy => "AttestationPolicy",
+        Kind::DelegationGrant => "DelegationGrant",
+        Kind::PolicyTest => "PolicyTest",
+        Kind::OperatorBinding => "OperatorBinding",
     }
 }
 
@@ -70,6 +86,14 @@ pub(crate) fn metadata(declaration: &wire::Declaration) -> Option<&Metadata> {
         Object::EnforcementPoint(o) => o.metadata.as_ref(),
         Object::SigningKey(o) => o.metadata.as_ref(),
         Object::Revocation(o) => o.metadata.as_ref(),
+        Object::Group(o) => o.metadata.as_ref(),
+        Object::Boundary(o) => o.metadata.as_ref(),
+        Object::CredentialPolicy(o) => o.metadata.as_ref(),
+        Object::TrustedIssuer(o) => o.metadata.as_ref(),
+        Object::AttestationPolicy(o) => o.metadata.as_ref(),
+        Object::DelegationGrant(o) => o.metadata.as_ref(),
+        Object::PolicyTest(o) => o.metadata.as_ref(),
+        Object::OperatorBinding(o) => o.metadata.as_ref(),
     }
 }
 
@@ -85,6 +109,14 @@ pub(crate) fn metadata_mut(declaration: &mut wire::Declaration) -> Option<&mut M
         Object::EnforcementPoint(o) => o.metadata.as_mut(),
         Object::SigningKey(o) => o.metadata.as_mut(),
         Object::Revocation(o) => o.metadata.as_mut(),
+        Object::Group(o) => o.metadata.as_mut(),
+        Object::Boundary(o) => o.metadata.as_mut(),
+        Object::CredentialPolicy(o) => o.metadata.as_mut(),
+        Object::TrustedIssuer(o) => o.metadata.as_mut(),
+        Object::AttestationPolicy(o) => o.metadata.as_mut(),
+        Object::DelegationGrant(o) => o.metadata.as_mut(),
+        Object::PolicyTest(o) => o.metadata.as_mut(),
+        Object::OperatorBinding(o) => o.metadata.as_mut(),
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) fn class() -> wire::AgentClass {
             default_expiry: seconds(60),
             max_token_ttl: seconds(600),
             max_certificate_ttl: seconds(86_400),
+            credential_policy: String::new(),
+            boundaries: Vec::new(),
         }),
     }
 }
@@ -95,6 +97,7 @@ pub(crate) fn binding() -> wire::RoleBinding {
             resources: vec![selector()],
             not_before: at(1_000),
             not_after: at(2_000),
+            groups: Vec::new(),
         }),
     }
 }

@@ -47,6 +47,11 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         Object::Policy(o) => findings.present("spec", o.spec.as_ref(), policy::check),
         Object::EnforcementPoint(o) => findings.present("spec", o.spec.as_ref(), enforcement_point::check),
         Object::SigningKey(_) | Object::Revocation(_) => {}
+        _ => findings.add_for(
+            &KIND_NOT_APPLICABLE,
+            "object",
+            format!("is a {}, which cannot be declared yet", kind_name(kind)),
+        ),
     }
     findings.into()
 }
