@@ -101,7 +101,7 @@ fn tonics_own_tls_is_not_used() {
 
 #[test]
 fn pure_crates_have_no_std() {
-    for pure in ["ids", "authority", "token", "merkle"] {
+    for pure in ["ids", "authority", "filter", "token", "merkle"] {
         let path = format!("crates/{pure}/src/lib.rs");
         let file = source::rust().find(|s| s.path == path).unwrap();
         assert!(file.code.lines().any(|line| line == "#![no_std]"), "{path} is not #![no_std]");
