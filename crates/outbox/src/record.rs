@@ -16,6 +16,9 @@ use crate::schema::{event, head};
 /// The largest event that the collector takes, in bytes.
 const LARGEST: usize = 60 * 1_024;
 
+/// Rows of one statement.
+const AT_ONCE: usize = 128;
+
 /// How much the outbox holds before it refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standard {
@@ -45,9 +48,22 @@ impl Outbox {
     ///
     /// # Errors
     /// [`RecordError`]: the transaction must not commit then, so give it to `?`.
-    pub async fn record(&self, tx: &Tx, standard: Standard, mut event: AuditEvent) -> Result<u64, RecordError> {
+    pub async fn record(&self, tx: &Tx, standard: Standard, event: AuditEvent) -> Result<u64, RecordError> {
+        self.record_all(tx, standard, vec![event]).await
+    }
+
+    /// Stores events under the next numbers, in their order; the last of these numbers, 0 where there are no events. As
+    /// [`Outbox::record`].
+    ///
+    /// # Errors
+    /// As [`Outbox::record`]; none of them is stored then.
+    pub async fn record_all(&self, tx: &Tx, standard: Standard, events: Vec<AuditEvent>) -> Result<u64, RecordError> {
+        if events.is_empty() {
+            return Ok(0);
+        }
+        let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
         let head = head::Entity::update_many()
-            .col_expr(head::Column::LastPlace, Expr::col(head::Column::LastPlace).add(1))
+            .col_expr(head::Column::LastPlace, Expr::col(head::Column::LastPlace).add(count))
             .exec_with_returning(tx)
             .await?
             .pop()
@@ -56,32 +72,43 @@ impl Outbox {
             Standard::Ordinary => self.bound,
             Standard::Stopping => self.bound.saturating_add(self.bound / 10).saturating_add(1),
         };
+        // Before the last of them.
         let waiting = unsigned(head.last_place - head.acked_place - 1);
         if waiting >= bound {
             return Err(RecordError::Full(waiting));
         }
 
         let now = self.clock.now();
-        let seq = unsigned(head.last_place - head.base);
-        event.emitter = Some(Emitter { spiffe_id: self.emitter.to_string(), epoch: head.epoch.clone(), seq });
-        if event.event_id.is_empty() {
-            let millis = u64::try_from(now.micros() / 1_000).unwrap_or(0);
-            event.event_id = EventId::from_parts(millis, rand::random()).to_string();
+        let millis = u64::try_from(now.micros() / 1_000).unwrap_or(0);
+        let mut rows = Vec::with_capacity(events.len());
+        for (mut event, place) in events.into_iter().zip(head.last_place - count + 1..) {
+            let seq = place - head.base;
+            event.emitter =
+                Some(Emitter { spiffe_id: self.emitter.to_string(), epoch: head.epoch.clone(), seq: unsigned(seq) });
+            if event.event_id.is_empty() {
+                event.event_id = EventId::from_parts(millis, rand::random()).to_string();
+            }
+            event.time.get_or_insert_with(|| now.into());
+            let bytes = event.encode_to_vec();
+            if bytes.len() > LARGEST {
+                return Err(RecordError::TooLarge(bytes.len()));
+            }
+            rows.push(event::ActiveModel {
+                place: Set(place),
+                epoch: Set(head.epoch.clone()),
+                seq: Set(seq),
+                event: Set(bytes),
+                recorded_at: Set(now.micros()),
+            });
         }
-        event.time.get_or_insert_with(|| now.into());
-        let bytes = event.encode_to_vec();
-        if bytes.len() > LARGEST {
-            return Err(RecordError::TooLarge(bytes.len()));
+        let mut rows = rows.into_iter();
+        loop {
+            let some: Vec<_> = rows.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(unsigned(head.last_place - head.base));
+            }
+            event::Entity::insert_many(some).exec_without_returning(tx).await?;
         }
-        let row = event::ActiveModel {
-            place: Set(head.last_place),
-            epoch: Set(head.epoch),
-            seq: Set(head.last_place - head.base),
-            event: Set(bytes),
-            recorded_at: Set(now.micros()),
-        };
-        event::Entity::insert(row).exec_without_returning(tx).await?;
-        Ok(seq)
     }
 }
 

@@ -9,11 +9,11 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![legate_outbox::migration(), Box::new(Tables)]
+        vec![legate_outbox::migration(), Box::new(Tables), Box::new(States)]
     }
 }
 
-struct Tables;
+pub(crate) struct Tables;
 
 impl MigrationName for Tables {
     fn name(&self) -> &str {
@@ -94,5 +94,21 @@ impl MigrationTrait for Tables {
         let values = [Value::from(history), Value::from(key)];
         db.execute_raw(Statement::from_sql_and_values(backend, insert, values)).await?;
         Ok(())
+    }
+}
+
+/// Agents are counted by state again and again: by an index, which does not hold the objects themselves.
+struct States;
+
+impl MigrationName for States {
+    fn name(&self) -> &str {
+        "registry_0002_states"
+    }
+}
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for States {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, "CREATE INDEX object_by_state ON object (kind, state);").await
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use legate_outbox::Standard;
 use legate_rpc::Fault;
-use legate_wire::registry::{ApplyDeclarationsResponse, ChangeAction, Declaration};
+use legate_wire::registry::{ApplyDeclarationsResponse, Declaration};
 
 use super::stage;
 use super::{Call, Desk};
@@ -29,19 +29,7 @@ pub(crate) async fn apply(
             }
             let by = writing.by;
             let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
-            let mut changes = Vec::with_capacity(staged.len());
-            for one in &staged {
-                let verb = match one.action() {
-                    ChangeAction::Created => "created",
-                    ChangeAction::Updated => "updated",
-                    ChangeAction::Unchanged | ChangeAction::Unspecified => {
-                        changes.push(one.told(None));
-                        continue;
-                    }
-                };
-                let now = writing.put(one.wanted.clone(), one.current.as_ref(), verb, &one.fields).await?;
-                changes.push(one.told(Some(&now)));
-            }
+            let changes = stage::put(writing, &staged).await?;
             Ok(ApplyDeclarationsResponse { changes, revision: writing.revision() })
         })
     })

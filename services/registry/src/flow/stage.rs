@@ -1,6 +1,6 @@
 //! Wanted objects held against what is there: what would be new, what would change, and whether it may.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use legate_clock::Timestamp;
@@ -12,6 +12,7 @@ use legate_wire::registry::{
     Origin, SanctionedStatus,
 };
 
+use super::write::{Put, Writing};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
 use crate::domain::{check, diff, lifecycle};
@@ -47,6 +48,15 @@ impl Staged {
             None => ChangeAction::Created,
             Some(_) if self.fields.is_empty() => ChangeAction::Unchanged,
             Some(_) => ChangeAction::Updated,
+        }
+    }
+
+    /// The verb of its audit event; `None` where nothing is to be written.
+    fn verb(&self) -> Option<&'static str> {
+        match self.action() {
+            ChangeAction::Created => Some("created"),
+            ChangeAction::Updated => Some("updated"),
+            ChangeAction::Unchanged | ChangeAction::Unspecified => None,
         }
     }
 
@@ -136,28 +146,63 @@ pub(crate) async fn stage(
     actor: &str,
     reason: &str,
 ) -> TxResult<Vec<Staged>, Fault> {
+    let list: Vec<&Wanted> = list.iter().collect();
+    let known = Known::of(tx, &list).await?;
+    let (staged, problems) = hold(&list, &known, now, (actor, reason));
+    let under = |(i, p): (usize, Problem)| Problem { path: format!("declarations[{i}].{}", p.path), ..p };
+    refusal(problems.into_iter().map(under).collect()).map_err(refuse)?;
+    Ok(staged)
+}
+
+/// What is in force of everything that a list declares or names: read at once, however long the list is.
+#[derive(Debug)]
+pub(super) struct Known {
+    objects: BTreeMap<Key, Declaration>,
+    /// Agents that others are made by: their namespaces by their ids.
+    parents: BTreeMap<String, String>,
+}
+
+impl Known {
+    pub(super) async fn of(tx: &Tx, list: &[&Wanted]) -> TxResult<Self, Fault> {
+        let mut keys: BTreeSet<Key> = list.iter().map(|wanted| wanted.key.clone()).collect();
+        keys.extend(list.iter().flat_map(|w| kind::references(&w.declaration)).map(|(_, to)| to));
+        let rows = object::by_keys(tx, keys).await?;
+        let objects = rows.into_iter().map(|(key, row)| Ok((key, row.declaration()?)));
+        let ids = list.iter().filter_map(|w| parent_of(&w.declaration)).map(str::to_owned).collect();
+        let parents = object::by_ids(tx, ids).await?;
+        let parents = parents.into_iter().filter(|row| row.kind == Kind::Agent as i32);
+        Ok(Self {
+            objects: objects.collect::<TxResult<_, Fault>>()?,
+            parents: parents.map(|row| (row.id, row.namespace)).collect(),
+        })
+    }
+}
+
+/// Holds the wanted objects against what is known of those in force: what is staged, and what is wrong with which.
+pub(super) fn hold(
+    list: &[&Wanted],
+    known: &Known,
+    now: Timestamp,
+    by: (&str, &str),
+) -> (Vec<Staged>, Vec<(usize, Problem)>) {
     let given: BTreeMap<&Key, &Declaration> = list.iter().map(|w| (&w.key, &w.declaration)).collect();
     let mut problems = Vec::new();
-    let mut found: BTreeMap<Key, Option<Declaration>> = BTreeMap::new();
+    let mut templates: BTreeMap<Key, Template> = BTreeMap::new();
     let mut staged = Vec::with_capacity(list.len());
     for (i, Wanted { key, declaration }) in list.iter().enumerate() {
         for (path, to) in kind::references(declaration) {
-            if given.contains_key(&to) || in_force(tx, &mut found, &to).await?.is_some() {
+            if given.contains_key(&to) || known.objects.contains_key(&to) {
                 continue;
             }
             let why = format!("there is no {} {to}", kind::kind_name(to.kind));
-            problems.push(Problem { path: format!("declarations[{i}].{path}"), why, reason: &REFERENCE_MISSING });
+            problems.push((i, Problem { path, why, reason: &REFERENCE_MISSING }));
         }
-        let current = match object::by_key(tx, key).await? {
-            Some(row) => Some(row.declaration()?),
-            None => None,
-        };
+        let current = known.objects.get(key).cloned();
         if let Some(parent) = parent_of(declaration)
-            && !is_agent_of(tx, parent, &key.namespace).await?
+            && known.parents.get(parent) != Some(&key.namespace)
         {
             let why = format!("there is no agent {parent} in {}", key.namespace);
-            let path = format!("declarations[{i}].spec.parent");
-            problems.push(Problem { path, why, reason: &REFERENCE_MISSING });
+            problems.push((i, Problem { path: "spec.parent".to_owned(), why, reason: &REFERENCE_MISSING }));
         }
         let mut wanted = declaration.clone();
         if let Some(Object::Agent(agent)) = &mut wanted.object {
@@ -166,9 +211,10 @@ pub(crate) async fn stage(
                 namespace: key.namespace.clone(),
                 name: agent.spec.as_ref().map(|s| s.agent_class.clone()).unwrap_or_default(),
             };
-            let known = in_force(tx, &mut found, &class).await?;
-            let class = given.get(&class).copied().or(known.as_ref());
-            let class = Template::of(class, known.as_ref());
+            let class = templates.entry(class).or_insert_with_key(|class| {
+                let known = known.objects.get(class);
+                Template::of(given.get(class).copied().or(known), known)
+            });
             if class.spec.requires_approval
                 && let Some(state) = moves_in(current.as_ref(), agent)
             {
@@ -176,21 +222,31 @@ pub(crate) async fn stage(
                     "asks for an approver, and the agent is {}; only one that waits for approval or is STAGED goes there",
                     lifecycle::state_name(state)
                 );
-                let path = format!("declarations[{i}].spec.agent_class");
-                problems.push(Problem { path, why, reason: &AGENT_STATE_WRONG });
+                problems.push((i, Problem { path: "spec.agent_class".to_owned(), why, reason: &AGENT_STATE_WRONG }));
             }
-            complete(agent, current.as_ref(), &class, now, actor, reason);
+            complete(agent, current.as_ref(), class, now, by.0, by.1);
         } else if let (Some(Object::EnforcementPoint(new)), Some(Object::EnforcementPoint(old))) =
             (&mut wanted.object, current.as_ref().and_then(|c| c.object.as_ref()))
         {
             new.spiffe_id.clone_from(&old.spiffe_id);
         }
         let mut one = Staged { key: key.clone(), current, wanted, fields: Vec::new() };
-        one.compare(now, (actor, reason));
+        one.compare(now, by);
         staged.push(one);
     }
-    refusal(problems).map_err(refuse)?;
-    Ok(staged)
+    (staged, problems)
+}
+
+/// Writes what is new or differs; what is told of each, in their order.
+pub(super) async fn put(writing: &mut Writing<'_>, staged: &[Staged]) -> TxResult<Vec<DeclarationChange>, Fault> {
+    let puts = staged.iter().filter_map(|one| {
+        let verb = one.verb()?;
+        let (declaration, before) = (one.wanted.clone(), one.current.as_ref());
+        Some(Put { declaration, before, revoked: false, verb, fields: &one.fields })
+    });
+    let mut written = writing.put_all(puts.collect()).await?.into_iter();
+    let told = staged.iter().map(|one| one.told(one.verb().and_then(|_| written.next()).as_ref()));
+    Ok(told.collect())
 }
 
 /// The state of an agent that was switched on in another class than the one that is wanted for it: nobody who approves
@@ -209,28 +265,6 @@ fn parent_of(declaration: &Declaration) -> Option<&str> {
         Some(Object::Agent(agent)) => agent.spec.as_ref().map(|s| s.parent.as_str()).filter(|id| !id.is_empty()),
         _ => None,
     }
-}
-
-/// Whether an agent of this id is or was in the namespace.
-async fn is_agent_of(tx: &Tx, id: &str, namespace: &str) -> TxResult<bool, Fault> {
-    let row = object::by_id(tx, id).await?;
-    Ok(row.is_some_and(|row| row.kind == Kind::Agent as i32 && row.namespace == namespace))
-}
-
-async fn in_force(
-    tx: &Tx,
-    found: &mut BTreeMap<Key, Option<Declaration>>,
-    key: &Key,
-) -> TxResult<Option<Declaration>, Fault> {
-    if let Some(known) = found.get(key) {
-        return Ok(known.clone());
-    }
-    let declaration = match object::by_key(tx, key).await? {
-        Some(row) => Some(row.declaration()?),
-        None => None,
-    };
-    found.insert(key.clone(), declaration.clone());
-    Ok(declaration)
 }
 
 /// What an agent takes from its class.

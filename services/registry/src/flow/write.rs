@@ -88,6 +88,19 @@ pub(crate) struct Writing<'t> {
     events: Vec<AuditEvent>,
 }
 
+/// An object that is to be written.
+#[derive(Debug)]
+pub(crate) struct Put<'p> {
+    pub(crate) declaration: Declaration,
+    /// As it is; `None`: it is new.
+    pub(crate) before: Option<&'p Declaration>,
+    /// Whether it is taken back.
+    pub(crate) revoked: bool,
+    /// The verb of its audit event.
+    pub(crate) verb: &'static str,
+    pub(crate) fields: &'p [FieldChange],
+}
+
 impl Desk {
     /// Runs a write. Its rows, its change records, its audit events and its answer are committed together or not at all.
     pub(crate) async fn write<M, F>(
@@ -171,7 +184,7 @@ impl Writing<'_> {
         verb: &'static str,
         fields: &[FieldChange],
     ) -> TxResult<Declaration, Fault> {
-        self.set(declaration, before, false, verb, fields).await
+        self.put_one(Put { declaration, before, revoked: false, verb, fields }).await
     }
 
     /// Takes an object back; the object as it last was.
@@ -181,31 +194,47 @@ impl Writing<'_> {
         verb: &'static str,
     ) -> TxResult<Declaration, Fault> {
         let before = declaration.clone();
-        self.set(declaration, Some(&before), true, verb, &[]).await
+        self.put_one(Put { declaration, before: Some(&before), revoked: true, verb, fields: &[] }).await
     }
 
-    async fn set(
-        &mut self,
-        mut declaration: Declaration,
-        before: Option<&Declaration>,
-        revoked: bool,
-        verb: &'static str,
-        fields: &[FieldChange],
-    ) -> TxResult<Declaration, Fault> {
-        let place = self.changes;
-        self.changes += 1;
-        self.stamp(&mut declaration, before).map_err(refuse)?;
-        let key = kind::key_of(&declaration).ok_or_else(|| broken("an object without a key was written"))?;
-        let row = row(&declaration, &key, revoked, self.revision());
-        let names = if row.holds_name { kind::references(&declaration) } else { Vec::new() };
-        reference::replace(self.tx, &row.id, names.into_iter().map(|(_, key)| key).collect()).await?;
-        let record =
-            change::Model { revision: row.revision, place, object_id: row.id.clone(), revoked, body: row.body.clone() };
-        self.history.add(&record.body, revoked);
-        change::insert(self.tx, record).await?;
-        object::put(self.tx, row).await?;
-        self.events.push(convert::object_event(self.by, &key, &declaration, verb, fields, self.now));
-        Ok(declaration)
+    /// Writes many objects, none of them twice; each as it is then, in their order. A row at a time they would take as many
+    /// journeys to the database as there are tables.
+    pub(crate) async fn put_all(&mut self, puts: Vec<Put<'_>>) -> TxResult<Vec<Declaration>, Fault> {
+        let (mut written, mut rows, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut new, mut changed) = (Vec::new(), Vec::new());
+        for Put { mut declaration, before, revoked, verb, fields } in puts {
+            let place = self.changes;
+            self.changes += 1;
+            self.stamp(&mut declaration, before).map_err(refuse)?;
+            let key = kind::key_of(&declaration).ok_or_else(|| broken("an object without a key was written"))?;
+            let row = row(&declaration, &key, revoked, self.revision());
+            let names = if row.holds_name { kind::references(&declaration) } else { Vec::new() };
+            let names = (row.id.clone(), names.into_iter().map(|(_, key)| key).collect());
+            if before.is_none() {
+                new.push(names)
+            } else {
+                changed.push(names)
+            }
+            self.history.add(&row.body, revoked);
+            changes.push(change::Model {
+                revision: row.revision,
+                place,
+                object_id: row.id.clone(),
+                revoked,
+                body: row.body.clone(),
+            });
+            rows.push(row);
+            self.events.push(convert::object_event(self.by, &key, &declaration, verb, fields, self.now));
+            written.push(declaration);
+        }
+        reference::replace(self.tx, new, changed).await?;
+        change::insert(self.tx, changes).await?;
+        object::put(self.tx, rows).await?;
+        Ok(written)
+    }
+
+    async fn put_one(&mut self, put: Put<'_>) -> TxResult<Declaration, Fault> {
+        self.put_all(vec![put]).await?.pop().ok_or_else(|| broken("an object was written and is not there"))
     }
 
     /// Gives an object what only the registry gives: id, version, revision, and who wrote it when and why.
@@ -260,9 +289,8 @@ impl Writing<'_> {
         if self.changes > 0 {
             head::advance(self.tx, revision, self.history.finish()).await?;
         }
-        for event in self.events {
-            self.desk.outbox.record(self.tx, standard, AuditEvent { revision, ..event }).await?;
-        }
+        let events = self.events.into_iter().map(|event| AuditEvent { revision, ..event }).collect();
+        self.desk.outbox.record_all(self.tx, standard, events).await?;
         Ok(())
     }
 }

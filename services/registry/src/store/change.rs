@@ -7,7 +7,7 @@ use prost::Message as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::{broken, revision, signed, unsigned};
+use super::{broken, pieces, revision, signed, unsigned};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "change")]
@@ -38,8 +38,11 @@ const VERSIONS: u64 = 100;
 /// Rows that are read at once.
 const ROWS: u64 = 2_000;
 
-pub(crate) async fn insert(tx: &Tx, row: Model) -> TxResult<(), Fault> {
-    Entity::insert(ActiveModel::from(row).reset_all()).exec_without_returning(tx).await?;
+pub(crate) async fn insert(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
+    for some in pieces(rows) {
+        let rows = some.into_iter().map(|row| ActiveModel::from(row).reset_all());
+        Entity::insert_many(rows).exec_without_returning(tx).await?;
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Objects as they are now: their protobuf bytes, and beside them what is searched by.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use legate_wire::registry::{AgentState, Declaration, Kind};
@@ -8,7 +10,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{Condition, QueryOrder as _, QuerySelect as _};
 
-use super::{broken, signed};
+use super::{broken, pieces, signed};
 use crate::domain::kind::Key;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -43,13 +45,15 @@ impl Model {
     }
 }
 
-/// Writes an object as it is now.
-pub(crate) async fn put(tx: &Tx, row: Model) -> TxResult<(), Fault> {
+/// Writes objects as they are now; none of them twice.
+pub(crate) async fn put(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
     let changing = [Column::HoldsName, Column::Revoked, Column::State, Column::EndsAt, Column::Revision, Column::Body];
-    Entity::insert(ActiveModel::from(row).reset_all())
-        .on_conflict(OnConflict::column(Column::Id).update_columns(changing).to_owned())
-        .exec_without_returning(tx)
-        .await?;
+    for some in pieces(rows) {
+        Entity::insert_many(some.into_iter().map(|row| ActiveModel::from(row).reset_all()))
+            .on_conflict(OnConflict::column(Column::Id).update_columns(changing).to_owned())
+            .exec_without_returning(tx)
+            .await?;
+    }
     Ok(())
 }
 
@@ -61,6 +65,38 @@ pub(crate) async fn by_key(tx: &Tx, key: &Key) -> TxResult<Option<Model>, Fault>
         .filter(Column::Name.eq(&key.name))
         .filter(Column::HoldsName.eq(true));
     Ok(find.one(tx).await?)
+}
+
+/// The objects that hold these names.
+pub(crate) async fn by_keys(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<Key, Model>, Fault> {
+    let mut names: BTreeMap<(i32, String), Vec<String>> = BTreeMap::new();
+    for key in keys {
+        names.entry((key.kind as i32, key.namespace)).or_default().push(key.name);
+    }
+    let mut found = BTreeMap::new();
+    for ((kind, namespace), names) in names {
+        for some in pieces(names) {
+            let find = Entity::find()
+                .filter(Column::Kind.eq(kind))
+                .filter(Column::Namespace.eq(&namespace))
+                .filter(Column::Name.is_in(some))
+                .filter(Column::HoldsName.eq(true));
+            for row in find.all(tx).await? {
+                let kind = Kind::try_from(row.kind).map_err(broken)?;
+                found.insert(Key::new(kind, &row.namespace, &row.name), row);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Any objects, by their ids; those no longer in force too.
+pub(crate) async fn by_ids(tx: &Tx, ids: BTreeSet<String>) -> TxResult<Vec<Model>, Fault> {
+    let mut found = Vec::new();
+    for some in pieces(ids.into_iter().collect()) {
+        found.extend(Entity::find().filter(Column::Id.is_in(some)).all(tx).await?);
+    }
+    Ok(found)
 }
 
 /// Any object, by id; those no longer in force too.
@@ -120,7 +156,7 @@ pub(crate) async fn census(tx: &Tx) -> TxResult<Vec<(i32, i64)>, Fault> {
     let count = Entity::find()
         .select_only()
         .column(Column::State)
-        .column_as(Column::Id.count(), "count")
+        .column_as(Column::State.count(), "count")
         .filter(Column::Kind.eq(Kind::Agent as i32))
         .group_by(Column::State);
     Ok(count.into_tuple().all(tx).await?)

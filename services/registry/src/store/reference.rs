@@ -5,6 +5,7 @@ use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
+use super::pieces;
 use crate::domain::kind::Key;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -24,22 +25,26 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Puts what an object names in the place of what it named.
-pub(crate) async fn replace(tx: &Tx, object_id: &str, mut names: Vec<Key>) -> TxResult<(), Fault> {
-    Entity::delete_many().filter(Column::ObjectId.eq(object_id)).exec(tx).await?;
-    names.sort();
-    names.dedup();
-    let rows = names.into_iter().map(|key| {
-        let row = Model {
-            object_id: object_id.to_owned(),
+/// What an object names, by its id.
+pub(crate) type Names = (String, Vec<Key>);
+
+/// Puts what objects name in the place of what they named. `new` are objects that named nothing before.
+pub(crate) async fn replace(tx: &Tx, new: Vec<Names>, changed: Vec<Names>) -> TxResult<(), Fault> {
+    for some in pieces(changed.iter().map(|(id, _)| id).collect()) {
+        Entity::delete_many().filter(Column::ObjectId.is_in(some)).exec(tx).await?;
+    }
+    let rows = new.into_iter().chain(changed).flat_map(|(object_id, mut names)| {
+        names.sort();
+        names.dedup();
+        names.into_iter().map(move |key| Model {
+            object_id: object_id.clone(),
             to_kind: key.kind as i32,
             to_namespace: key.namespace,
             to_name: key.name,
-        };
-        ActiveModel::from(row).reset_all()
+        })
     });
-    let rows: Vec<ActiveModel> = rows.collect();
-    if !rows.is_empty() {
+    for some in pieces(rows.collect()) {
+        let rows = some.into_iter().map(|row| ActiveModel::from(row).reset_all());
         Entity::insert_many(rows).exec_without_returning(tx).await?;
     }
     Ok(())

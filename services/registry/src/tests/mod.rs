@@ -4,6 +4,7 @@
 mod agents;
 mod apply;
 mod faults;
+mod many;
 mod publish;
 mod scene;
 mod stream;
