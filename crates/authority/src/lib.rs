@@ -12,11 +12,13 @@
 extern crate alloc;
 
 mod decide;
+mod link;
 mod permission;
 mod selector;
 mod window;
 
 pub use decide::{Answer, Denial, Grant, decide};
+pub use link::{Beyond, Link, MAX_DEPTH, within};
 pub use permission::{Ceiling, Permission};
 pub use selector::{Attributes, BadSelector, Request, ResourceSelector, TypePattern};
 pub use window::{BadWindow, Micros, Window};

@@ -29,6 +29,12 @@ impl Permission {
         self.action.covers(request.action) && self.resource.covers(request)
     }
 
+    /// Whether everything that `other` stands for is what it stands for too.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        self.action.includes(&other.action) && self.resource.includes(&other.resource)
+    }
+
     /// The actions it stands for.
     #[must_use]
     pub fn action(&self) -> &ActionPattern {

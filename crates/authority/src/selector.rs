@@ -72,6 +72,12 @@ impl TypePattern {
             Self::Exactly(own) => own == kind,
         }
     }
+
+    /// Whether every type that `other` stands for is one of those it stands for.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        *self == Self::Any || self == other
+    }
 }
 
 /// Resources of a type whose id fits a pattern and whose attributes are equal to those stated.
@@ -140,6 +146,14 @@ impl ResourceSelector {
         self.resource_type.covers(request.resource_type)
             && self.id.covers(request.resource_id)
             && self.attributes.iter().all(|(name, value)| request.attributes.text(name) == Some(value.as_str()))
+    }
+
+    /// Whether every resource that `other` selects is one of those it selects.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        self.resource_type.includes(&other.resource_type)
+            && self.id.includes(&other.id)
+            && self.attributes.iter().all(|(name, value)| other.attributes.get(name) == Some(value))
     }
 
     /// The types it stands for.

@@ -36,6 +36,14 @@ impl Window {
         self.not_before.is_none_or(|from| from <= now) && self.not_after.is_none_or(|to| now < to)
     }
 
+    /// Whether it holds at every moment at which `other` does.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        let starts = self.not_before.is_none_or(|from| other.not_before.is_some_and(|other| from <= other));
+        let ends = self.not_after.is_none_or(|to| other.not_after.is_some_and(|other| other <= to));
+        starts && ends
+    }
+
     /// When it ends, where it does.
     #[must_use]
     pub fn not_after(&self) -> Option<Micros> {

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use legate_authority::{Answer, Ceiling, Denial, Grant, Permission, Request, ResourceSelector, Window, decide};
+use legate_authority::{
+    Answer, Beyond, Ceiling, Denial, Grant, Link, Permission, Request, ResourceSelector, Window, decide, within,
+};
 use legate_ids::{Action, ResourceId, ResourceType};
 use proptest::prelude::*;
 
@@ -147,6 +149,142 @@ proptest! {
             }
         }
     }
+}
+
+fn permission() -> impl Strategy<Value = Permission> {
+    ("[ab](:[cd*])?|\\*", selector()).prop_map(|(a, s)| Permission::parse(&a, s).unwrap())
+}
+
+#[derive(Clone, Debug)]
+struct Passed {
+    delegator: String,
+    delegate: String,
+    permissions: Vec<Permission>,
+    audiences: Vec<String>,
+    window: Window,
+    max_depth: u32,
+}
+
+impl Passed {
+    /// Whether the link lets this be done towards this audience.
+    fn lets(&self, asked: &Asked, audience: &str) -> bool {
+        self.window.holds_at(asked.now)
+            && (self.audiences.is_empty() || self.audiences.iter().any(|a| a == audience))
+            && self.permissions.iter().any(|p| p.covers(&asked.request()))
+    }
+}
+
+fn fits(child: &Passed, parent: &Passed) -> Result<(), Beyond> {
+    within(&link(child), &link(parent))
+}
+
+fn link(of: &Passed) -> Link<'_> {
+    Link {
+        delegator: &of.delegator,
+        delegate: &of.delegate,
+        permissions: &of.permissions,
+        audiences: &of.audiences,
+        window: of.window,
+        max_depth: of.max_depth,
+    }
+}
+
+fn passed(delegator: &'static str, delegate: &'static str) -> impl Strategy<Value = Passed> {
+    let audiences = proptest::collection::vec("[mn]", 0..3);
+    (proptest::collection::vec(permission(), 1..3), audiences, window(), 0u32..4).prop_map(
+        move |(permissions, audiences, window, max_depth)| Passed {
+            delegator: delegator.into(),
+            delegate: delegate.into(),
+            permissions,
+            audiences,
+            window,
+            max_depth,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn what_is_included_is_covered(q in asked(), wide in permission(), narrow in permission()) {
+        prop_assert!(wide.includes(&wide));
+        if wide.includes(&narrow) && narrow.covers(&q.request()) {
+            prop_assert!(wide.covers(&q.request()), "{wide:?} {narrow:?} {q:?}");
+        }
+    }
+
+    #[test]
+    fn what_includes_what_includes_includes(a in permission(), b in permission(), c in permission()) {
+        prop_assert!(!(a.includes(&b) && b.includes(&c)) || a.includes(&c), "{a:?} {b:?} {c:?}");
+    }
+
+    #[test]
+    fn a_window_within_a_window_holds_no_longer(a in window(), b in window(), now in -1i64..8) {
+        prop_assert!(a.includes(&a));
+        prop_assert!(!a.includes(&b) || !b.holds_at(now) || a.holds_at(now));
+    }
+
+    #[test]
+    fn a_link_lets_nothing_that_the_one_before_does_not(
+        q in asked(), audience in "[mno]", parent in passed("user:ada", "a"), child in passed("agent:a", "b"),
+    ) {
+        if fits(&child, &parent).is_ok() {
+            prop_assert!(!child.lets(&q, &audience) || parent.lets(&q, &audience), "{parent:?} {child:?}");
+            prop_assert!(child.max_depth < parent.max_depth);
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_link_fits(parent in passed("user:ada", "a"), at in any::<prop::sample::Index>()) {
+        let mut child = parent.clone();
+        (child.delegator, child.delegate) = ("agent:a".into(), "b".into());
+        child.permissions = vec![parent.permissions[at.index(parent.permissions.len())].clone()];
+        child.max_depth = parent.max_depth.saturating_sub(1);
+        let expected = if parent.max_depth == 0 { Err(Beyond::NotPassedOn) } else { Ok(()) };
+        prop_assert_eq!(fits(&child, &parent), expected);
+    }
+}
+
+#[test]
+fn a_link_says_in_what_it_goes_beyond() {
+    let all = |actions: &[&str]| actions.iter().map(|a| give(a, "T", "x/*").permissions[0].clone()).collect();
+    let parent = Passed {
+        delegator: "user:ada".into(),
+        delegate: "a".into(),
+        permissions: all(&["r:*", "w"]),
+        audiences: vec!["m".into(), "n".into()],
+        window: Window::new(Some(10), Some(20)).unwrap(),
+        max_depth: 2,
+    };
+    let child = Passed {
+        delegator: "agent:a".into(),
+        delegate: "b".into(),
+        permissions: all(&["w", "r:a", "r:a:*"]),
+        audiences: vec!["n".into()],
+        max_depth: 1,
+        ..parent.clone()
+    };
+    assert_eq!(fits(&child, &parent), Ok(()));
+    type Change = fn(&mut Passed);
+    let rows: [(Change, Beyond); 9] = [
+        (|c| c.delegator = "agent:b".into(), Beyond::Delegator),
+        (|c| c.delegator = "user:a".into(), Beyond::Delegator),
+        (|c| c.permissions[1] = give("r", "T", "x/*").permissions[0].clone(), Beyond::Permission(1)),
+        (|c| c.permissions[0] = give("w", "T", "*").permissions[0].clone(), Beyond::Permission(0)),
+        (|c| c.audiences.push("o".into()), Beyond::Audience(1)),
+        (|c| c.audiences.clear(), Beyond::AnyAudience),
+        (|c| c.window = Window::new(Some(10), Some(21)).unwrap(), Beyond::Window),
+        (|c| c.window = Window::new(None, Some(20)).unwrap(), Beyond::Window),
+        (|c| c.max_depth = 2, Beyond::Depth),
+    ];
+    for (change, beyond) in rows {
+        let mut bad = child.clone();
+        change(&mut bad);
+        assert_eq!(fits(&bad, &parent), Err(beyond));
+    }
+    let last = Passed { max_depth: 0, ..parent };
+    assert_eq!(fits(&child, &last), Err(Beyond::NotPassedOn));
 }
 
 fn ask(action: &str, kind: &str, id: &str) -> Asked {

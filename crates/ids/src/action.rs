@@ -59,6 +59,15 @@ impl ActionPattern {
             None => self.0 == action.0,
         }
     }
+
+    /// Whether every action that `other` stands for is one of those it stands for.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => other.0.starts_with(prefix),
+            None => self.0 == other.0,
+        }
+    }
 }
 
 crate::text_traits!(Action, BadAction);

@@ -99,6 +99,15 @@ impl IdPattern {
             None => self.0 == id.0,
         }
     }
+
+    /// Whether every id that `other` stands for is one of those it stands for.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => other.0.len() > prefix.len() && other.0.starts_with(prefix),
+            None => self.0 == other.0,
+        }
+    }
 }
 
 crate::text_traits!(ResourceType, BadResource);

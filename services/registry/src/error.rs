@@ -36,6 +36,14 @@ legate_rpc::reasons! {
     SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve it.", "Let another operator approve it.";
     /// A policy cannot be used.
     POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, or uses what a decision cannot provide.", "Mend the policy at the place that is named.";
+    /// A grant passes on more than it was given.
+    GRANT_EXCEEDS_PARENT, FailedPrecondition, "A delegation grant would give more than the grant that it passes on a part of.", "Narrow what is named: its delegator, permissions, audiences, window or depth; where the earlier grant is narrowed, change or take back those after it first or in the same apply.";
+    /// A chain of grants goes round or is too long.
+    GRANT_CHAIN_INVALID, FailedPrecondition, "An agent would stand twice in one chain of delegation grants, or too many grants hang together.", "Grant to an agent that is not in the chain yet; take grants back that are not needed.";
+    /// Two attestation policies could mean one process.
+    ATTESTATION_AMBIGUOUS, FailedPrecondition, "Two attestation policies of a namespace ask for the same, or one for a part of what the other asks for, and they name different agents.", "Add a selector in which the processes of the two agents differ to each of the policies.";
+    /// No more of this kind fit.
+    NAMESPACE_FULL, ResourceExhausted, "The namespace holds as many objects of this kind as it may.", "Take back what is not needed, or use another namespace.";
     /// The service is going down.
     FEED_STOPPING, Unavailable, "The registry is stopping, so the stream ends.", "Open the stream again; it goes on after the revision that was last received.";
     /// This kind is not for operators.

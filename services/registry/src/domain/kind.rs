@@ -3,10 +3,14 @@
 use std::fmt;
 
 use legate_wire::registry as wire;
+use wire::claim_rule::StandsFor;
 use wire::declaration::Object;
-use wire::{Kind, Metadata};
+use wire::{
+    Agent, AgentClass, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, Metadata, PolicyTest, RoleBinding,
+    TrustedIssuer,
+};
 
-/// How an object is found: kind, namespace (empty for namespaces and signing keys) and name.
+/// How an object is found: kind, namespace (empty for what belongs to none) and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) kind: Kind,
@@ -128,7 +132,8 @@ pub(crate) fn key_of(declaration: &wire::Declaration) -> Option<Key> {
 
 /// The objects that have to be in force for this one to mean anything, each with the path of the field that names it.
 ///
-/// Signing keys belong to no namespace. A revocation needs nothing: it has to take hold whatever else there is.
+/// Signing keys belong to no namespace, and an operator binding may. A revocation needs nothing: it has to take hold
+/// whatever else there is.
 pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> {
     let (Some(object), Some(own)) = (&declaration.object, key_of(declaration)) else {
         return Vec::new();
@@ -136,24 +141,73 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
     if matches!(own.kind, Kind::Namespace | Kind::SigningKey | Kind::Revocation) {
         return Vec::new();
     }
-    let mut needed = vec![("metadata.namespace".to_owned(), Key::new(Kind::Namespace, "", &own.namespace))];
-    let beside = |kind, name: &str| Key::new(kind, &own.namespace, name);
+    let mut needed = Needed { namespace: &own.namespace, found: Vec::new() };
+    if !(own.kind == Kind::OperatorBinding && own.namespace.is_empty()) {
+        needed.found.push(("metadata.namespace".to_owned(), Key::new(Kind::Namespace, "", &own.namespace)));
+    }
     match object {
-        Object::Agent(agent) => {
-            if let Some(spec) = &agent.spec {
-                needed.push(("spec.agent_class".to_owned(), beside(Kind::AgentClass, &spec.agent_class)));
+        Object::AgentClass(AgentClass { spec: Some(spec), .. }) => {
+            needed.one("spec.credential_policy", Kind::CredentialPolicy, &spec.credential_policy);
+            needed.all("spec.boundaries", Kind::Boundary, &spec.boundaries);
+        }
+        Object::Agent(Agent { spec: Some(spec), .. }) => {
+            needed.one("spec.agent_class", Kind::AgentClass, &spec.agent_class);
+        }
+        Object::RoleBinding(RoleBinding { spec: Some(spec), .. }) => {
+            needed.one("spec.role", Kind::Role, &spec.role);
+            needed.all("spec.agents", Kind::Agent, &spec.agents);
+            needed.all("spec.groups", Kind::Group, &spec.groups);
+        }
+        Object::Group(Group { spec: Some(spec), .. }) => needed.all("spec.agents", Kind::Agent, &spec.agents),
+        Object::Boundary(Boundary { spec: Some(spec), .. }) => {
+            needed.all("spec.agents", Kind::Agent, &spec.agents);
+            needed.all("spec.groups", Kind::Group, &spec.groups);
+            needed.all("spec.agent_classes", Kind::AgentClass, &spec.agent_classes);
+        }
+        Object::TrustedIssuer(TrustedIssuer { spec: Some(spec), .. }) => {
+            for (n, rule) in spec.rules.iter().enumerate() {
+                if let Some(StandsFor::Agent(name)) = &rule.stands_for {
+                    needed.one(&format!("spec.rules[{n}].agent"), Kind::Agent, name);
+                }
             }
         }
-        Object::RoleBinding(binding) => {
-            if let Some(spec) = &binding.spec {
-                needed.push(("spec.role".to_owned(), beside(Kind::Role, &spec.role)));
-                let agents = spec.agents.iter().enumerate();
-                needed.extend(agents.map(|(n, name)| (format!("spec.agents[{n}]"), beside(Kind::Agent, name))));
+        Object::AttestationPolicy(AttestationPolicy { spec: Some(spec), .. }) => {
+            needed.one("spec.agent", Kind::Agent, &spec.agent);
+        }
+        Object::DelegationGrant(DelegationGrant { spec: Some(spec), .. }) => {
+            needed.one("spec.delegator", Kind::Agent, spec.delegator.strip_prefix("agent:").unwrap_or_default());
+            needed.one("spec.delegate", Kind::Agent, &spec.delegate);
+            needed.one("spec.parent", Kind::DelegationGrant, &spec.parent);
+        }
+        Object::PolicyTest(PolicyTest { spec: Some(spec), .. }) => {
+            for (n, case) in spec.cases.iter().enumerate() {
+                needed.one(&format!("spec.cases[{n}].agent"), Kind::Agent, &case.agent);
             }
         }
         _ => {}
     }
-    needed
+    needed.found
+}
+
+/// What an object of a namespace needs.
+struct Needed<'a> {
+    namespace: &'a str,
+    found: Vec<(String, Key)>,
+}
+
+impl Needed<'_> {
+    /// One beside it; none where the name is empty.
+    fn one(&mut self, path: &str, kind: Kind, name: &str) {
+        if !name.is_empty() {
+            self.found.push((path.to_owned(), Key::new(kind, self.namespace, name)));
+        }
+    }
+
+    fn all(&mut self, path: &str, kind: Kind, names: &[String]) {
+        for (n, name) in names.iter().enumerate() {
+            self.one(&format!("{path}[{n}]"), kind, name);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -174,7 +228,7 @@ mod tests {
             assert_eq!(metadata_mut(&mut declaration).cloned(), Some(found));
             seen.push(kind as i32);
         }
-        assert_eq!(seen, (1..=9).collect::<Vec<_>>());
+        assert_eq!(seen, (1..=17).collect::<Vec<_>>());
         assert_eq!(kind_of(&wire::Declaration::default()), None);
         assert_eq!(key_of(&wire::Declaration::default()), None);
     }
@@ -201,10 +255,41 @@ mod tests {
                     "spec.role Role payments/invoice-reader",
                     "spec.agents[0] Agent payments/invoice-bot",
                     "spec.agents[1] Agent payments/ledger-bot",
+                    "spec.groups[0] Group payments/clerks",
                 ],
+                Kind::AgentClass => &[
+                    namespace,
+                    "spec.credential_policy CredentialPolicy payments/short-lived",
+                    "spec.boundaries[0] Boundary payments/eu-only",
+                    "spec.boundaries[1] Boundary payments/office-hours",
+                ],
+                Kind::Group => &[
+                    namespace,
+                    "spec.agents[0] Agent payments/invoice-bot",
+                    "spec.agents[1] Agent payments/ledger-bot",
+                ],
+                Kind::Boundary => &[
+                    namespace,
+                    "spec.agents[0] Agent payments/invoice-bot",
+                    "spec.groups[0] Group payments/clerks",
+                    "spec.agent_classes[0] AgentClass payments/clerk",
+                ],
+                Kind::TrustedIssuer => &[namespace, "spec.rules[0].agent Agent payments/invoice-bot"],
+                Kind::AttestationPolicy => &[namespace, "spec.agent Agent payments/invoice-bot"],
+                Kind::DelegationGrant => &[
+                    namespace,
+                    "spec.delegator Agent payments/invoice-bot",
+                    "spec.delegate Agent payments/ledger-bot",
+                    "spec.parent DelegationGrant payments/ada-lets-bot",
+                ],
+                Kind::PolicyTest => &[namespace, "spec.cases[0].agent Agent payments/invoice-bot"],
                 _ => &[namespace],
             };
             assert_eq!(said(&declaration), expected);
         }
+        // For all namespaces, so it stands in none.
+        let mut everywhere = samples::operator_binding();
+        everywhere.metadata.get_or_insert_default().namespace.clear();
+        assert_eq!(said(&samples::declared(Object::OperatorBinding(everywhere))), Vec::<String>::new());
     }
 }

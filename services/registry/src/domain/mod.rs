@@ -1,8 +1,11 @@
 //! What the registry knows without clock, network or disk: what a declaration is, and how an agent lives.
 
+pub(crate) mod attestation;
 pub(crate) mod check;
+pub(crate) mod delegation;
 pub(crate) mod diff;
 pub(crate) mod kind;
+pub(crate) mod leave;
 pub(crate) mod lifecycle;
 pub(crate) mod mask;
 mod principal;

@@ -3,6 +3,8 @@
 //! NAME is whatever the company's directory calls them: 1 to 256 bytes without white space and without control,
 //! invisible or direction-changing characters. It is compared byte for byte.
 
+use legate_ids::Name;
+
 use super::text::hidden;
 
 /// What is wrong with a text that has to name a person or a group.
@@ -17,6 +19,15 @@ pub(super) fn fault_in(text: &str) -> Option<String> {
         return Some("holds white space; a name of a user or group has none".into());
     }
     hidden(name, |_| false)
+}
+
+/// What is wrong with a text that has to name who delegates: a person, a group of people, or `agent:NAME` of the same
+/// namespace.
+pub(super) fn delegator_fault_in(text: &str) -> Option<String> {
+    match text.strip_prefix("agent:") {
+        Some(name) => Name::parse(name).err().map(|e| format!("names no agent: {e}")),
+        None => fault_in(text).map(|why| format!("{why}; or agent:NAME")),
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +63,18 @@ mod tests {
             &format!("user:{}", "x".repeat(257)),
         ] {
             assert!(fault_in(bad).is_some(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn delegators_may_be_agents_too() {
+        for good in ["user:grace@example.com", "group:payments", "agent:invoice-bot"] {
+            assert_eq!(delegator_fault_in(good), None, "{good}");
+        }
+        for bad in
+            ["", "grace", "agent:", "agent:Invoice Bot", "agent:payments/bot", "agent:a\u{200b}", "Agent:a", "user:"]
+        {
+            assert!(delegator_fault_in(bad).is_some(), "{bad:?}");
         }
     }
 }

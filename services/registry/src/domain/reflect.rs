@@ -89,7 +89,19 @@ mod tests {
     #[test]
     fn the_table_is_that_of_the_protos() {
         let mut said = Vec::new();
-        for file in ["agent", "declaration", "metadata"] {
+        let files = [
+            "agent",
+            "boundary",
+            "declaration",
+            "delegation",
+            "group",
+            "metadata",
+            "operator_binding",
+            "permission",
+            "policy_test",
+            "trust",
+        ];
+        for file in files {
             let path = format!("{}/../../proto/legate/registry/v1/{file}.proto", env!("CARGO_MANIFEST_DIR"));
             let (mut message, mut comment) = (String::new(), String::new());
             for line in std::fs::read_to_string(path).unwrap().lines() {

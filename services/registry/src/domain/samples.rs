@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use legate_wire::registry as wire;
 use proptest::prelude::*;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value};
+use prost_types::value::Kind as Is;
+use wire::claim_rule::StandsFor;
 use wire::declaration::Object;
 
 use super::reflect;
@@ -82,8 +84,8 @@ pub(crate) fn class() -> wire::AgentClass {
             default_expiry: seconds(60),
             max_token_ttl: seconds(600),
             max_certificate_ttl: seconds(86_400),
-            credential_policy: String::new(),
-            boundaries: Vec::new(),
+            credential_policy: "short-lived".into(),
+            boundaries: vec!["eu-only".into(), "office-hours".into()],
         }),
     }
 }
@@ -97,7 +99,7 @@ pub(crate) fn binding() -> wire::RoleBinding {
             resources: vec![selector()],
             not_before: at(1_000),
             not_after: at(2_000),
-            groups: Vec::new(),
+            groups: vec!["clerks".into()],
         }),
     }
 }
@@ -149,11 +151,169 @@ pub(crate) fn revocation() -> wire::RevocationSpec {
     }
 }
 
+pub(crate) fn group() -> wire::Group {
+    wire::Group {
+        metadata: metadata("payments", "clerks"),
+        spec: Some(wire::GroupSpec {
+            description: "Everybody who reads.".into(),
+            agents: vec!["invoice-bot".into(), "ledger-bot".into()],
+            selector: "labels.team = \"payments\" AND environment = \"prod\"".into(),
+        }),
+    }
+}
+
+pub(crate) fn boundary() -> wire::Boundary {
+    wire::Boundary {
+        metadata: metadata("payments", "eu-only"),
+        spec: Some(wire::BoundarySpec {
+            description: "Personal data stays in the union.".into(),
+            agents: vec!["invoice-bot".into()],
+            groups: vec!["clerks".into()],
+            agent_classes: vec!["clerk".into()],
+            named_only: true,
+            regions: vec!["eu-central-1".into()],
+            data_classifications: vec!["pii".into(), "financial".into()],
+            purposes: vec!["bookkeeping".into()],
+            environments: vec![wire::Environment::Prod.into()],
+            hours: vec![wire::Hours {
+                days: vec![wire::Weekday::Monday.into(), wire::Weekday::Tuesday.into()],
+                from_minute: 480,
+                until_minute: 1_440,
+            }],
+            regimes: vec!["GDPR".into()],
+        }),
+    }
+}
+
+pub(crate) fn credential_policy() -> wire::CredentialPolicy {
+    wire::CredentialPolicy {
+        metadata: metadata("payments", "short-lived"),
+        spec: Some(wire::CredentialPolicySpec {
+            description: "Nothing lives long.".into(),
+            methods: vec![wire::CredentialMethod::EnrolmentToken.into(), wire::CredentialMethod::Attestation.into()],
+            max_token_ttl: seconds(300),
+            max_certificate_ttl: seconds(3_600),
+            token_binding: wire::TokenBinding::Required.into(),
+            max_secret_ttl: seconds(86_400),
+            rotation_overlap: seconds(3_600),
+            rotate_before: seconds(7_200),
+        }),
+    }
+}
+
+pub(crate) fn trusted_issuer() -> wire::TrustedIssuer {
+    let rule = |claims: &[(&str, &str)], stands_for| wire::ClaimRule {
+        claims: claims.iter().map(|(claim, value)| ((*claim).into(), (*value).into())).collect(),
+        stands_for: Some(stands_for),
+    };
+    wire::TrustedIssuer {
+        metadata: metadata("payments", "cluster"),
+        spec: Some(wire::TrustedIssuerSpec {
+            description: "The cluster in which agents run.".into(),
+            issuer: "https://issuer.example.com/cluster".into(),
+            audiences: vec!["legate".into()],
+            jwks_uri: String::new(),
+            jwks: format!("{{\"keys\":[{JWK}]}}"),
+            rules: vec![
+                rule(
+                    &[("sub", "system:serviceaccount:pay:bot"), ("kubernetes.io/namespace", "pay")],
+                    StandsFor::Agent("invoice-bot".into()),
+                ),
+                rule(&[("iss-kind", "people")], StandsFor::UserClaim("email".into())),
+            ],
+        }),
+    }
+}
+
+pub(crate) fn attestation_policy() -> wire::AttestationPolicy {
+    let selector = |of: wire::AttestationSelectorType, value: &str| wire::AttestationSelector {
+        r#type: of.into(),
+        value: value.into(),
+    };
+    wire::AttestationPolicy {
+        metadata: metadata("payments", "invoice-bot-on-vm"),
+        spec: Some(wire::AttestationPolicySpec {
+            description: "The bot's own user and program.".into(),
+            agent: "invoice-bot".into(),
+            selectors: vec![
+                selector(wire::AttestationSelectorType::UnixUid, "1000"),
+                selector(wire::AttestationSelectorType::UnixPath, "/usr/bin/invoice-bot"),
+            ],
+        }),
+    }
+}
+
+pub(crate) fn grant() -> wire::DelegationGrant {
+    wire::DelegationGrant {
+        metadata: metadata("payments", "bot-lets-ledger"),
+        spec: Some(wire::DelegationGrantSpec {
+            delegator: "agent:invoice-bot".into(),
+            delegate: "ledger-bot".into(),
+            permissions: vec![permission("invoice:read"), permission("ledger:*")],
+            audiences: vec!["https://ledger.example.com".into()],
+            purpose: "Closes the month.".into(),
+            not_before: at(1_000),
+            not_after: at(2_000),
+            may_redelegate: true,
+            max_depth: 2,
+            parent: "ada-lets-bot".into(),
+            consent: Some(wire::ConsentEvidence {
+                method: "oidc".into(),
+                reference: "https://example.com/consent/7".into(),
+                sha256: "0a".repeat(32),
+                time: at(900),
+            }),
+        }),
+    }
+}
+
+pub(crate) fn policy_test() -> wire::PolicyTest {
+    let value = |kind| prost_types::Value { kind: Some(kind) };
+    let list = prost_types::ListValue { values: vec![value(Is::StringValue("pii".into()))] };
+    let inner = prost_types::Struct { fields: [("sealed".into(), value(Is::BoolValue(true)))].into() };
+    let fields = [
+        ("amount".into(), value(Is::NumberValue(100.0))),
+        ("data_classification".into(), value(Is::ListValue(list))),
+        ("flags".into(), value(Is::StructValue(inner))),
+    ];
+    wire::PolicyTest {
+        metadata: metadata("payments", "sealed-stays-sealed"),
+        spec: Some(wire::PolicyTestSpec {
+            description: "Nobody reads what is sealed.".into(),
+            cases: vec![wire::PolicyTestCase {
+                agent: "invoice-bot".into(),
+                action: "invoice:read".into(),
+                resource_type: "Invoice".into(),
+                resource_id: "apollo/1".into(),
+                attributes: Some(prost_types::Struct { fields: fields.into() }),
+                context: Some(prost_types::Struct::default()),
+                expect: wire::ExpectedDecision::Deny.into(),
+                reason_code: "FORBIDDEN_BY_POLICY".into(),
+            }],
+        }),
+    }
+}
+
+pub(crate) fn operator_binding() -> wire::OperatorBinding {
+    wire::OperatorBinding {
+        metadata: metadata("payments", "payments-editors"),
+        spec: Some(wire::OperatorBindingSpec {
+            operators: vec!["ada".into(), "grace".into()],
+            role: wire::OperatorRole::Editor.into(),
+            not_before: at(1),
+            not_after: at(2),
+        }),
+    }
+}
+
 pub(crate) fn declared(object: Object) -> wire::Declaration {
     wire::Declaration { object: Some(object) }
 }
 
-/// One of each kind, in the order of `Kind`; all but the last two pass the check.
+/// How many kinds there are.
+pub(crate) const KINDS: usize = 17;
+
+/// One of each kind, in the order of `Kind`; all but signing keys and revocations pass the check.
 pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
     let namespace = wire::NamespaceSpec {
         display_name: "Payments".into(),
@@ -175,6 +335,14 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
             metadata: metadata("payments", "cred-01h455vb4pex5vsknk084sn02q"),
             spec: Some(revocation()),
         }),
+        Object::Group(group()),
+        Object::Boundary(boundary()),
+        Object::CredentialPolicy(credential_policy()),
+        Object::TrustedIssuer(trusted_issuer()),
+        Object::AttestationPolicy(attestation_policy()),
+        Object::DelegationGrant(grant()),
+        Object::PolicyTest(policy_test()),
+        Object::OperatorBinding(operator_binding()),
     ]
     .map(declared)
     .to_vec()
@@ -182,13 +350,13 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
 
 /// A random object of a random kind, every field of it set or not, output-only ones too.
 pub(crate) fn arbitrary() -> impl Strategy<Value = wire::Declaration> {
-    (0..9usize, prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(kind, chance)| random(kind, chance))
+    (0..KINDS, prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(kind, chance)| random(kind, chance))
 }
 
 /// Two random objects of one kind.
 pub(crate) fn two_alike() -> impl Strategy<Value = (wire::Declaration, wire::Declaration)> {
     let chance = || prop::collection::vec(any::<u8>(), 0..200);
-    (0..9usize, chance(), chance()).prop_map(|(kind, a, b)| (random(kind, a), random(kind, b)))
+    (0..KINDS, chance(), chance()).prop_map(|(kind, a, b)| (random(kind, a), random(kind, b)))
 }
 
 fn random(kind: usize, chance: Vec<u8>) -> wire::Declaration {
@@ -198,6 +366,10 @@ fn random(kind: usize, chance: Vec<u8>) -> wire::Declaration {
 
 fn message(descriptor: &MessageDescriptor, chance: &mut std::vec::IntoIter<u8>) -> DynamicMessage {
     let mut made = DynamicMessage::new(descriptor.clone());
+    if descriptor.full_name() == "google.protobuf.Value" {
+        // It is always something, or it could not be written as JSON.
+        made.set_field_by_name("bool_value", Value::Bool(chance.next().unwrap_or(0) > 127));
+    }
     for field in descriptor.fields() {
         // When chance runs out, the rest is not set.
         let many = usize::from(chance.next().unwrap_or(0) % 4);
@@ -224,6 +396,8 @@ fn single(field: &FieldDescriptor, chance: &mut std::vec::IntoIter<u8>) -> Value
     let number = chance.next().unwrap_or(0) % 4;
     match field.kind() {
         Kind::Message(inner) => Value::Message(message(&inner, chance)),
+        // There is one null.
+        Kind::Enum(of) if of.full_name() == "google.protobuf.NullValue" => Value::EnumNumber(0),
         Kind::Enum(_) => Value::EnumNumber(number.into()),
         Kind::String => Value::String("x".repeat(number.into())),
         Kind::Bytes => Value::Bytes(vec![number; number.into()].into()),
@@ -232,6 +406,7 @@ fn single(field: &FieldDescriptor, chance: &mut std::vec::IntoIter<u8>) -> Value
         Kind::Uint64 => Value::U64(number.into()),
         Kind::Int32 => Value::I32(number.into()),
         Kind::Int64 => Value::I64(number.into()),
+        Kind::Double => Value::F64(number.into()),
         kind => unreachable!("{kind:?} is in no declared object"),
     }
 }

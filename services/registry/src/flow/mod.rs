@@ -3,11 +3,14 @@
 pub(crate) mod apply;
 pub(crate) mod create_agent;
 mod desk;
+mod leave;
 pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod read;
 pub(crate) mod revoke;
 mod stage;
+mod stage_attestation;
+mod stage_grant;
 pub(crate) mod sweep;
 mod tail;
 pub(crate) mod transition;

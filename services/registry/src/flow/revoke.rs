@@ -28,7 +28,9 @@ pub(crate) fn key(kind: i32, namespace: &str, name: &str) -> Result<Key, Fault> 
     if stands_alone && !namespace.is_empty() {
         return Err(Fault::invalid("namespace", "is empty for namespaces and signing keys"));
     }
-    if !stands_alone {
+    // An operator binding without one speaks of all namespaces.
+    let may_stand_alone = kind == Kind::OperatorBinding && namespace.is_empty();
+    if !stands_alone && !may_stand_alone {
         Name::parse(namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
     }
     Name::parse(name).map_err(|e| Fault::invalid("name", e.to_string()))?;

@@ -12,6 +12,8 @@ use legate_wire::registry::{
     Origin, SanctionedStatus,
 };
 
+use super::stage_attestation::{self, Attested};
+use super::stage_grant::{self, Chains};
 use super::write::{Put, Writing};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
@@ -160,6 +162,10 @@ pub(super) struct Known {
     objects: BTreeMap<Key, Declaration>,
     /// Agents that others are made by: their namespaces by their ids.
     parents: BTreeMap<String, String>,
+    /// Grants that hang together with those of the list.
+    chains: Chains,
+    /// Attestation policies beside those of the list.
+    attested: Attested,
 }
 
 impl Known {
@@ -168,13 +174,14 @@ impl Known {
         keys.extend(list.iter().flat_map(|w| kind::references(&w.declaration)).map(|(_, to)| to));
         let rows = object::by_keys(tx, keys).await?;
         let objects = rows.into_iter().map(|(key, row)| Ok((key, row.declaration()?)));
+        let objects: BTreeMap<Key, Declaration> = objects.collect::<TxResult<_, Fault>>()?;
         let ids = list.iter().filter_map(|w| parent_of(&w.declaration)).map(str::to_owned).collect();
         let parents = object::by_ids(tx, ids).await?;
         let parents = parents.into_iter().filter(|row| row.kind == Kind::Agent as i32);
-        Ok(Self {
-            objects: objects.collect::<TxResult<_, Fault>>()?,
-            parents: parents.map(|row| (row.id, row.namespace)).collect(),
-        })
+        let parents = parents.map(|row| (row.id, row.namespace)).collect();
+        let chains = Chains::of(tx, list, &objects).await?;
+        let attested = Attested::of(tx, list, &objects).await?;
+        Ok(Self { objects, parents, chains, attested })
     }
 }
 
@@ -234,6 +241,8 @@ pub(super) fn hold(
         one.compare(now, by);
         staged.push(one);
     }
+    problems.extend(stage_grant::check(&staged, &given, &known.chains));
+    problems.extend(stage_attestation::check(&staged, &given, &known.attested));
     (staged, problems)
 }
 
@@ -247,6 +256,12 @@ pub(super) async fn put(writing: &mut Writing<'_>, staged: &[Staged]) -> TxResul
     let mut written = writing.put_all(puts.collect()).await?.into_iter();
     let told = staged.iter().map(|one| one.told(one.verb().and_then(|_| written.next()).as_ref()));
     Ok(told.collect())
+}
+
+/// Whether an object of a list is new, or another than the one in force.
+pub(super) fn differs(wanted: &Wanted, objects: &BTreeMap<Key, Declaration>) -> bool {
+    let current = objects.get(&wanted.key);
+    current.is_none_or(|current| !diff::diff(Some(current), &wanted.declaration).is_empty())
 }
 
 /// The state of an agent that was switched on in another class than the one that is wanted for it: nobody who approves

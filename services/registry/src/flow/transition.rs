@@ -13,11 +13,11 @@ use prost::Message;
 
 use super::write::{Writing, check_etag};
 use super::{Call, Desk};
+use crate::domain::check;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
-use crate::domain::{check, diff};
 use crate::error::{AGENT_NOT_FOUND, AGENT_STATE_WRONG, SELF_APPROVAL};
-use crate::store::{broken, change, object, reference, refuse};
+use crate::store::{broken, change, object, refuse};
 
 /// What is done to an agent.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +122,7 @@ pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: 
         refuse(Fault::refused(&AGENT_STATE_WRONG, bad.to_string()).with("state", state))
     })?;
     if matches!(step, Step::Transition(Transition::Retire)) {
-        leave_bindings(writing, &current).await?;
+        super::leave::everything(writing, &current).await?;
     }
     let wanted = Declaration { object: Some(Object::Agent(agent)) };
     let written = writing.put(wanted, Some(&current), step.verb(), &[]).await?;
@@ -152,26 +152,6 @@ async fn refuse_self_approval(tx: &legate_db::Tx, current: &Declaration, actor: 
             last = declared;
         }
     }
-}
-
-/// Takes a retired agent out of every binding: its name can be another agent's later, and must not bring its roles along.
-async fn leave_bindings(writing: &mut Writing<'_>, agent: &Declaration) -> TxResult<(), Fault> {
-    let Some(key) = kind::key_of(agent) else { return Ok(()) };
-    for id in reference::from(writing.tx, &key, u64::MAX >> 1).await? {
-        let Some(row) = object::by_id(writing.tx, &id).await? else { continue };
-        let before = row.declaration()?;
-        let mut after = before.clone();
-        let Some(Object::RoleBinding(binding)) = &mut after.object else { continue };
-        let spec = binding.spec.get_or_insert_default();
-        spec.agents.retain(|name| *name != key.name);
-        if spec.agents.is_empty() {
-            writing.take_back(before, "revoked").await?;
-        } else {
-            let fields = diff::diff(Some(&before), &after);
-            writing.put(after, Some(&before), "updated", &fields).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Which agent is meant.

@@ -140,6 +140,16 @@ pub(crate) async fn page(tx: &Tx, which: &Which, after: Option<&Place>, limit: u
     Ok(ordered.limit(limit + 1).all(tx).await?)
 }
 
+/// The objects of a kind and namespace that are in force, in the order of names, `limit` at most.
+pub(crate) async fn in_namespace(tx: &Tx, kind: Kind, namespace: &str, limit: u64) -> TxResult<Vec<Model>, Fault> {
+    let find = Entity::find()
+        .filter(Column::Kind.eq(kind as i32))
+        .filter(Column::Namespace.eq(namespace))
+        .filter(Column::HoldsName.eq(true))
+        .order_by_asc(Column::Name);
+    Ok(find.limit(limit).all(tx).await?)
+}
+
 /// Everything there ever was, in the order of ids, for snapshots.
 pub(crate) async fn page_by_id(tx: &Tx, after: &str, limit: u64) -> TxResult<Vec<Model>, Fault> {
     Ok(Entity::find().filter(Column::Id.gt(after)).order_by_asc(Column::Id).limit(limit).all(tx).await?)

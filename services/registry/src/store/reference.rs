@@ -1,5 +1,7 @@
 //! Who names whom, so that nothing is taken back while others in force name it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
@@ -61,4 +63,23 @@ pub(crate) async fn from(tx: &Tx, key: &Key, limit: u64) -> TxResult<Vec<String>
         .all(tx)
         .await?;
     Ok(rows.into_iter().map(|row| row.object_id).collect())
+}
+
+/// The ids of objects that name any of these, `limit` at most for each piece of them.
+pub(crate) async fn of_all(tx: &Tx, keys: BTreeSet<Key>, limit: u64) -> TxResult<BTreeSet<String>, Fault> {
+    let mut names: BTreeMap<(i32, String), Vec<String>> = BTreeMap::new();
+    for key in keys {
+        names.entry((key.kind as i32, key.namespace)).or_default().push(key.name);
+    }
+    let mut found = BTreeSet::new();
+    for ((kind, namespace), names) in names {
+        for some in pieces(names) {
+            let find = Entity::find()
+                .filter(Column::ToKind.eq(kind))
+                .filter(Column::ToNamespace.eq(&namespace))
+                .filter(Column::ToName.is_in(some));
+            found.extend(find.limit(limit).all(tx).await?.into_iter().map(|row| row.object_id));
+        }
+    }
+    Ok(found)
 }

@@ -3,7 +3,9 @@
 
 mod agents;
 mod apply;
+mod delegation;
 mod faults;
+mod governed;
 mod many;
 mod publish;
 mod scene;

@@ -129,11 +129,11 @@ pub(super) fn by_name(name: &str) -> AgentRef {
     AgentRef { namespace: "payments".into(), name: name.into(), ..AgentRef::default() }
 }
 
-fn metadata(name: &str) -> Option<Metadata> {
+pub(super) fn metadata(name: &str) -> Option<Metadata> {
     Some(Metadata { name: name.into(), namespace: "payments".into(), ..Metadata::default() })
 }
 
-fn of(object: Object) -> Declaration {
+pub(super) fn of(object: Object) -> Declaration {
     Declaration { object: Some(object) }
 }
 
@@ -142,7 +142,7 @@ pub(super) fn namespace(name: &str) -> Declaration {
     of(Object::Namespace(Namespace { metadata, spec: Some(NamespaceSpec::default()) }))
 }
 
-fn permission(action: &str) -> Permission {
+pub(super) fn permission(action: &str) -> Permission {
     let resource = ResourceSelector { r#type: "Invoice".into(), id: "*".into(), ..ResourceSelector::default() };
     Permission { action: action.into(), resource: Some(resource) }
 }

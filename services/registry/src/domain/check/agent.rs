@@ -67,8 +67,7 @@ fn check_charter(charter: &Charter, findings: &mut Findings) {
     if let Some(why) = uri::fault_in(&charter.uri) {
         findings.add("spec.charter.uri", why);
     }
-    let is_hash = charter.sha256.len() == 64 && charter.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_hash {
+    if !super::is_sha256(&charter.sha256) {
         findings.add("spec.charter.sha256", "is not 64 hexadecimal digits in lower case");
     }
 }

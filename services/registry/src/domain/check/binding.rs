@@ -10,10 +10,14 @@ const AGENTS: usize = 256;
 
 pub(super) fn check(spec: &RoleBindingSpec, findings: &mut Findings) {
     findings.name("spec.role", &spec.role);
-    if spec.agents.is_empty() {
-        findings.add("spec.agents", format!("is empty; give 1 to {AGENTS}"));
+    if spec.agents.is_empty() && spec.groups.is_empty() {
+        findings.add(
+            "spec.agents",
+            format!("is empty, and so is spec.groups; give 1 to {AGENTS} agents or 1 to {LIST} groups"),
+        );
     }
     findings.texts("spec.agents", &spec.agents, AGENTS, Findings::name);
+    findings.texts("spec.groups", &spec.groups, LIST, Findings::name);
     if findings.at_most("spec.resources", spec.resources.len(), LIST) {
         for (n, resource) in spec.resources.iter().enumerate() {
             selector::check(&format!("spec.resources[{n}]"), resource, findings);

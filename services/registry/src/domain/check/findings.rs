@@ -43,7 +43,12 @@ impl Findings {
 
     /// A text that may be empty.
     pub(super) fn text(&mut self, path: &str, value: &str, lines: Lines) {
-        if let Some(why) = text::fault_in(value, TEXT, lines) {
+        self.text_within(path, value, TEXT, lines);
+    }
+
+    /// A text of at most `longest` bytes that may be empty.
+    pub(super) fn text_within(&mut self, path: &str, value: &str, longest: usize, lines: Lines) {
+        if let Some(why) = text::fault_in(value, longest, lines) {
             self.add(path, why);
         }
     }
@@ -107,6 +112,22 @@ impl Findings {
             self.add(path, format!("is missing; give {words}"));
         } else if E::try_from(number).is_err() {
             self.add(path, format!("{number} is not known; give {words}"));
+        }
+    }
+
+    /// Numbers of an enum: each known, set and given once.
+    pub(super) fn choices<E: TryFrom<i32>>(&mut self, path: &str, numbers: &[i32], words: &str) {
+        if !self.at_most(path, numbers.len(), LIST) {
+            return;
+        }
+        let mut seen = BTreeSet::new();
+        for (n, number) in numbers.iter().enumerate() {
+            let path = format!("{path}[{n}]");
+            if seen.insert(number) {
+                self.choice::<E>(&path, *number, true, words);
+            } else {
+                self.add(path, "is given twice");
+            }
         }
     }
 

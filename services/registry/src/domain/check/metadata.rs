@@ -22,6 +22,8 @@ pub(super) fn check(metadata: Option<&Metadata>, kind: Kind, findings: &mut Find
         match (kind, metadata.namespace.as_str()) {
             (Kind::Namespace, "") => {}
             (Kind::Namespace, _) => findings.add("metadata.namespace", "is set; a namespace is in no other"),
+            // It then speaks of all namespaces.
+            (Kind::OperatorBinding, "") => {}
             (_, "") => findings.add("metadata.namespace", "is missing"),
             (_, namespace) => findings.name("metadata.namespace", namespace),
         }

@@ -3,16 +3,25 @@
 //! Paths are relative to the object (`spec.permissions[3].action`); the caller puts in front where the object stands.
 
 mod agent;
+mod attestation;
 mod binding;
+mod boundary;
 mod class;
+mod credential_policy;
 mod enforcement_point;
 mod findings;
+mod grant;
+mod group;
+mod jwks;
 mod metadata;
 mod namespace;
+mod operator_binding;
 mod policy;
+mod policy_test;
 mod publication;
 mod role;
 mod selector;
+mod trusted_issuer;
 mod uri;
 
 use legate_wire::registry as wire;
@@ -47,13 +56,24 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         Object::Policy(o) => findings.present("spec", o.spec.as_ref(), policy::check),
         Object::EnforcementPoint(o) => findings.present("spec", o.spec.as_ref(), enforcement_point::check),
         Object::SigningKey(_) | Object::Revocation(_) => {}
-        _ => findings.add_for(
-            &KIND_NOT_APPLICABLE,
-            "object",
-            format!("is a {}, which cannot be declared yet", kind_name(kind)),
-        ),
+        Object::Group(o) => findings.present("spec", o.spec.as_ref(), group::check),
+        Object::Boundary(o) => findings.present("spec", o.spec.as_ref(), boundary::check),
+        Object::CredentialPolicy(o) => findings.present("spec", o.spec.as_ref(), credential_policy::check),
+        Object::TrustedIssuer(o) => findings.present("spec", o.spec.as_ref(), trusted_issuer::check),
+        Object::AttestationPolicy(o) => findings.present("spec", o.spec.as_ref(), attestation::check),
+        Object::DelegationGrant(o) => {
+            let name = o.metadata.as_ref().map(|m| m.name.as_str()).unwrap_or_default();
+            findings.present("spec", o.spec.as_ref(), |spec, findings| grant::check(name, spec, findings));
+        }
+        Object::PolicyTest(o) => findings.present("spec", o.spec.as_ref(), policy_test::check),
+        Object::OperatorBinding(o) => findings.present("spec", o.spec.as_ref(), operator_binding::check),
     }
     findings.into()
+}
+
+/// Whether a text is a SHA-256: 64 hexadecimal digits in lower case.
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Clears what only the registry sets. What was declared stays letter for letter: order and repetitions are the

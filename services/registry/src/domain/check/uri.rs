@@ -37,6 +37,14 @@ pub(super) fn fault_in(uri: &str) -> Option<String> {
     None
 }
 
+/// The same of one that has to be `https`.
+pub(super) fn https_fault_in(uri: &str) -> Option<String> {
+    fault_in(uri).or_else(|| {
+        let is_https = uri.starts_with("https://");
+        (!is_https).then(|| format!("{} does not start with https://", quoted(uri)))
+    })
+}
+
 fn is_authority(authority: &str) -> bool {
     let (host, port) = match authority.strip_prefix('[') {
         // RFC 3986 section 3.2.2: an IPv6 address stands in brackets.
