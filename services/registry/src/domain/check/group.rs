@@ -1,14 +1,13 @@
 //! What may be declared of a group.
 
+use legate_filter::{Filter, Scope};
 use legate_wire::registry::GroupSpec;
 
 use super::findings::Findings;
-use crate::domain::text::Lines;
+use crate::domain::text::{self, Lines};
 
 /// The most agents that a group lists.
 const AGENTS: usize = 1_024;
-/// The longest selector, in bytes.
-const SELECTOR: usize = 2_048;
 
 pub(super) fn check(spec: &GroupSpec, findings: &mut Findings) {
     findings.text("spec.description", &spec.description, Lines::Many);
@@ -17,5 +16,12 @@ pub(super) fn check(spec: &GroupSpec, findings: &mut Findings) {
             .add("spec.agents", format!("is empty, and so is spec.selector; list 1 to {AGENTS} agents or select some"));
     }
     findings.texts("spec.agents", &spec.agents, AGENTS, Findings::name);
-    findings.text_within("spec.selector", &spec.selector, SELECTOR, Lines::Many);
+    if spec.selector.is_empty() {
+        return;
+    }
+    if let Some(why) = text::fault_in(&spec.selector, legate_filter::LONGEST, Lines::Many) {
+        findings.add("spec.selector", why);
+    } else if let Err(e) = Filter::parse(&spec.selector, Scope::Selector) {
+        findings.add("spec.selector", format!("is refused: {e}"));
+    }
 }

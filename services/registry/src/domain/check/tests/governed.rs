@@ -86,7 +86,14 @@ fn groups() {
     refused(group(|spec| spec.agents[1] = "invoice-bot".into()), &["spec.agents[1]"]);
     taken(group(|spec| spec.agents = names(1_024)));
     refused(group(|spec| spec.agents = names(1_025)), &["spec.agents"]);
-    refused(group(|spec| spec.selector = "x".repeat(2_049)), &["spec.selector"]);
+    refused(group(|spec| spec.selector = " ".into()), &["spec.selector"]);
+    // Only what an operator declares can be selected by, and what could be true of some agent.
+    for bad in
+        ["team = \"pay\"", "state = \"active\"", "name = \"a\"", "create_time > \"2026-01-01T00:00:00Z\"", "(", "=cmd"]
+    {
+        refused(group(|spec| spec.selector = bad.into()), &["spec.selector"]);
+    }
+    refused(group(|spec| spec.selector = format!("model = \"{}\"", "x".repeat(2_048))), &["spec.selector"]);
 }
 
 #[test]
