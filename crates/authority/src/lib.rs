@@ -12,12 +12,14 @@
 extern crate alloc;
 
 mod decide;
+mod hours;
 mod link;
 mod permission;
 mod selector;
 mod window;
 
 pub use decide::{Answer, Denial, Grant, decide};
+pub use hours::{BadHours, Hours, Week};
 pub use link::{Beyond, Link, MAX_DEPTH, within};
 pub use permission::{Ceiling, Permission};
 pub use selector::{Attributes, BadSelector, Request, ResourceSelector, TypePattern};

@@ -1,16 +1,20 @@
 //! From the wire to records: an object that cannot be read grants nothing and hides nothing that would deny.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use legate_authority::{Ceiling, Permission, ResourceSelector, Window};
+use legate_authority::{Ceiling, Hours, Permission, ResourceSelector, Week, Window};
 use legate_clock::Timestamp;
 use legate_ids::{ActionPattern, AgentId, CredentialId, Name, ResourceType};
 use legate_wire::registry as wire;
 
+use crate::boundaries::Boundary;
+use crate::groups::Group;
 use crate::record::{
-    Agent, AgentClass, AgentState, EnforcementPoint, KeyUse, Label, Policy, PolicyMode, Revocation, Role, RoleBinding,
-    SigningKey,
+    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Policy,
+    PolicyMode, Revocation, Role, RoleBinding, SigningKey,
 };
+use crate::selector::Selector;
 
 /// Why an object cannot be read.
 pub(crate) type Why = String;
@@ -76,12 +80,7 @@ pub(crate) fn agent(from: &wire::Agent) -> Result<Agent, Why> {
         lifecycle_version: status.lifecycle_version,
         cutoff: moment(status.authorization_cutoff)?,
         expires: moment(spec.expire_time)?,
-        environment: match spec.environment() {
-            wire::Environment::Dev => "dev",
-            wire::Environment::Test => "test",
-            wire::Environment::Prod => "prod",
-            wire::Environment::Unspecified => "",
-        },
+        environment: environment(spec.environment()),
         risk_tier: match spec.risk_tier() {
             wire::RiskTier::Low => "low",
             wire::RiskTier::Medium => "medium",
@@ -95,6 +94,12 @@ pub(crate) fn agent(from: &wire::Agent) -> Result<Agent, Why> {
         data_classifications: spec.data_classifications.clone(),
         framework: spec.framework.clone(),
         model: spec.model.clone(),
+        version: spec.version.clone(),
+        protocols: spec.protocols.clone(),
+        manager: spec.manager.clone(),
+        parent: spec.parent.clone(),
+        display_name: spec.display_name.clone(),
+        external_id: spec.external_id.clone(),
         labels: from.metadata.as_ref().map(|m| m.labels.clone()).unwrap_or_default(),
     })
 }
@@ -107,7 +112,101 @@ pub(crate) fn class(from: &wire::AgentClass) -> Result<AgentClass, Why> {
         ceiling: Ceiling::new(permissions(&spec.ceiling)?),
         max_token_ttl: span(spec.max_token_ttl)?,
         max_certificate_ttl: span(spec.max_certificate_ttl)?,
+        credential_policy: match spec.credential_policy.as_str() {
+            "" => None,
+            name => Some(Name::parse(name).map_err(text)?),
+        },
+        boundaries: names(&spec.boundaries)?,
     })
+}
+
+pub(crate) fn credential_policy(from: &wire::CredentialPolicy) -> Result<CredentialPolicy, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let method = |method| match method {
+        wire::CredentialMethod::EnrolmentToken => Ok(CredentialMethod::EnrolmentToken),
+        wire::CredentialMethod::PrivateKeyJwt => Ok(CredentialMethod::PrivateKeyJwt),
+        wire::CredentialMethod::TlsClientAuth => Ok(CredentialMethod::TlsClientAuth),
+        wire::CredentialMethod::ClientSecret => Ok(CredentialMethod::ClientSecret),
+        wire::CredentialMethod::TrustedIssuer => Ok(CredentialMethod::TrustedIssuer),
+        wire::CredentialMethod::Attestation => Ok(CredentialMethod::Attestation),
+        wire::CredentialMethod::Unspecified => Err("a method is not known here"),
+    };
+    let mut methods = known(&spec.methods)?.into_iter().map(method).collect::<Result<BTreeSet<_>, _>>()?;
+    if methods.is_empty() {
+        methods.insert(CredentialMethod::EnrolmentToken);
+    }
+    Ok(CredentialPolicy {
+        label: label(from.metadata.as_ref())?,
+        methods,
+        max_token_ttl: span(spec.max_token_ttl)?,
+        max_certificate_ttl: span(spec.max_certificate_ttl)?,
+        may_bear: spec.token_binding() == wire::TokenBinding::Optional,
+        max_secret_ttl: span(spec.max_secret_ttl)?,
+        rotation_overlap: span(spec.rotation_overlap)?,
+        rotate_before: span(spec.rotate_before)?,
+    })
+}
+
+pub(crate) fn group(from: &wire::Group) -> Result<Group, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let mut agents = names(&spec.agents)?;
+    agents.sort_unstable();
+    let selector = match spec.selector.as_str() {
+        "" => None,
+        selector => Some(Selector::parse(selector)?),
+    };
+    Ok(Group { label: label(from.metadata.as_ref())?, agents, selector })
+}
+
+/// Of a limit that is not understood nothing may be left out: the whole boundary cannot be read then.
+pub(crate) fn boundary(from: &wire::Boundary) -> Result<Boundary, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let set = |texts: &[String]| texts.iter().cloned().collect();
+    let environment = |environment| match self::environment(environment) {
+        "" => Err("an environment is not known here"),
+        word => Ok(word),
+    };
+    let hours: Vec<_> = spec.hours.iter().map(hours).collect::<Result<_, _>>()?;
+    Ok(Boundary {
+        label: label(from.metadata.as_ref())?,
+        agents: names(&spec.agents)?.into_iter().collect(),
+        groups: names(&spec.groups)?.into_iter().collect(),
+        classes: names(&spec.agent_classes)?.into_iter().collect(),
+        named_only: spec.named_only,
+        regions: set(&spec.regions),
+        data_classifications: set(&spec.data_classifications),
+        purposes: set(&spec.purposes),
+        environments: known(&spec.environments)?.into_iter().map(environment).collect::<Result<_, _>>()?,
+        hours: (!hours.is_empty()).then(|| Week::new(hours)),
+    })
+}
+
+fn hours(from: &wire::Hours) -> Result<Hours, Why> {
+    let mut days = [from.days.is_empty(); 7];
+    for day in &from.days {
+        // Monday is 1.
+        let day = usize::try_from(*day).ok().and_then(|day| days.get_mut(day.checked_sub(1)?));
+        *day.ok_or("a day is not known here")? = true;
+    }
+    Hours::new(days, from.from_minute, from.until_minute).map_err(text)
+}
+
+fn environment(from: wire::Environment) -> &'static str {
+    match from {
+        wire::Environment::Dev => "dev",
+        wire::Environment::Test => "test",
+        wire::Environment::Prod => "prod",
+        wire::Environment::Unspecified => "",
+    }
+}
+
+/// The words of a list of an enum; prost's own accessor leaves out those that it does not know.
+fn known<E: TryFrom<i32>>(from: &[i32]) -> Result<Vec<E>, Why> {
+    from.iter().map(|word| E::try_from(*word).map_err(|_| format!("the word {word} is not known here"))).collect()
+}
+
+fn names(from: &[String]) -> Result<Vec<Name>, Why> {
+    from.iter().map(|name| Name::parse(name).map_err(text)).collect()
 }
 
 pub(crate) fn role(from: &wire::Role) -> Result<Role, Why> {
@@ -122,7 +221,8 @@ pub(crate) fn binding(from: &wire::RoleBinding) -> Result<RoleBinding, Why> {
     Ok(RoleBinding {
         label: label(from.metadata.as_ref())?,
         role: Name::parse(&spec.role).map_err(text)?,
-        agents: spec.agents.iter().map(|name| Name::parse(name).map_err(text)).collect::<Result<_, _>>()?,
+        agents: names(&spec.agents)?,
+        groups: names(&spec.groups)?,
         narrowing: (!narrowing.is_empty()).then_some(narrowing),
         window: Window::new(micros(spec.not_before)?, micros(spec.not_after)?).map_err(text)?,
     })

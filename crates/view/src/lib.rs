@@ -6,24 +6,29 @@
 //! view is [`Stale`] and whoever decides by it has to deny.
 //!
 //! What cannot be read is closed: a role or class that this version does not understand grants nothing. A revocation, a
-//! binding (policies may forbid something to its role) or a kind of object that it does not understand could be a
-//! denial, so then the view stops and goes stale.
+//! binding (policies may forbid something to its role), a group, a boundary or a kind of object that it does not understand
+//! could be a denial, so then the view stops and goes stale.
 
+mod boundaries;
 mod convert;
 mod feed;
 mod follow;
+mod groups;
 mod handle;
 mod record;
+mod selector;
 mod shards;
 mod snapshot;
 mod standing;
 
+pub use boundaries::Boundary;
 pub use feed::{Feed, News};
 pub use follow::{Options, View};
+pub use groups::Group;
 pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
 pub use record::{
-    Agent, AgentClass, AgentState, EnforcementPoint, KeyUse, Label, NamespacePolicies, Policy, PolicyMode, Revocation,
-    Role, RoleBinding, SigningKey,
+    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label,
+    NamespacePolicies, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{

@@ -88,6 +88,18 @@ pub struct Agent {
     pub framework: String,
     /// The model that it uses.
     pub model: String,
+    /// Its own version.
+    pub version: String,
+    /// Protocols that it speaks.
+    pub protocols: Vec<String>,
+    /// Whom a sponsor's duty passes to; may be empty.
+    pub manager: String,
+    /// The id of the agent that made it; empty: an operator declared it.
+    pub parent: String,
+    /// Its name for people; may be empty.
+    pub display_name: String,
+    /// Its name in another system; may be empty.
+    pub external_id: String,
     /// Short texts to select by.
     pub labels: BTreeMap<String, String>,
 }
@@ -105,6 +117,48 @@ pub struct AgentClass {
     pub max_token_ttl: Option<Duration>,
     /// The longest a certificate lives, where declared.
     pub max_certificate_ttl: Option<Duration>,
+    /// The credential policy in the same namespace that its agents' credentials follow.
+    pub credential_policy: Option<Name>,
+    /// Boundaries in the same namespace that apply to its agents, beside those that name it.
+    pub boundaries: Vec<Name>,
+}
+
+/// How a runtime proves that it is an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CredentialMethod {
+    /// A one-time enrolment token, with a key of its own.
+    EnrolmentToken,
+    /// A JWT signed by a registered key.
+    PrivateKeyJwt,
+    /// Its certificate.
+    TlsClientAuth,
+    /// A client secret.
+    ClientSecret,
+    /// A token of a trusted issuer.
+    TrustedIssuer,
+    /// What the node attests of its process.
+    Attestation,
+}
+
+/// How the agents of classes that name it may obtain credentials.
+#[derive(Clone, Debug)]
+pub struct CredentialPolicy {
+    /// Its name and namespace.
+    pub label: Label,
+    /// How a runtime may prove itself. Where none is declared: by an enrolment token.
+    pub methods: BTreeSet<CredentialMethod>,
+    /// The longest an access token lives, where declared.
+    pub max_token_ttl: Option<Duration>,
+    /// The longest a certificate lives, where declared.
+    pub max_certificate_ttl: Option<Duration>,
+    /// Whether tokens may be given that are bound to no key.
+    pub may_bear: bool,
+    /// The longest a secret or a registered key lives, where declared.
+    pub max_secret_ttl: Option<Duration>,
+    /// How long the old secret or key still works beside the new one, where declared.
+    pub rotation_overlap: Option<Duration>,
+    /// How long before its end a credential counts as due for rotation, where declared.
+    pub rotate_before: Option<Duration>,
 }
 
 /// A set of permissions.
@@ -125,6 +179,8 @@ pub struct RoleBinding {
     pub role: Name,
     /// The agents, in the same namespace.
     pub agents: Vec<Name>,
+    /// The groups whose agents it speaks of too, in the same namespace.
+    pub groups: Vec<Name>,
     /// Where given, the role holds only for resources that one of these matches.
     pub narrowing: Option<Vec<ResourceSelector>>,
     /// When it holds.

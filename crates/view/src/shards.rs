@@ -48,6 +48,20 @@ impl<V: Clone> Shards<V> {
         before
     }
 
+    /// Changes a value in place, or one made anew; copies are spared where nobody else holds it.
+    pub(crate) fn change<T>(&mut self, key: &str, change: impl FnOnce(&mut V) -> T) -> T
+    where
+        V: Default,
+    {
+        let shard = self.shard(key);
+        let map = Arc::make_mut(&mut Arc::make_mut(&mut self.table)[shard]);
+        if let Some(value) = map.get_mut(key) {
+            return change(value);
+        }
+        self.len += 1;
+        change(map.entry(Arc::from(key)).or_default())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

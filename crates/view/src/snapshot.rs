@@ -8,9 +8,11 @@ use legate_ids::{AgentId, Name};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Metadata};
 
+use crate::boundaries::Boundaries;
 use crate::convert;
+use crate::groups::{Group, Groups};
 use crate::record::{
-    Agent, AgentClass, AgentState, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role, RoleBinding,
+    Agent, AgentClass, AgentState, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role, RoleBinding,
     SigningKey,
 };
 use crate::shards::Shards;
@@ -29,6 +31,9 @@ pub struct Snapshot {
     roles: Shards<Arc<Role>>,
     bindings: Shards<Arc<RoleBinding>>,
     bindings_by_agent: Shards<Arc<[Arc<RoleBinding>]>>,
+    pub(crate) groups: Groups,
+    pub(crate) boundaries: Boundaries,
+    credential_policies: Shards<Arc<CredentialPolicy>>,
     policies: Shards<Arc<NamespacePolicies>>,
     enforcement_points: Shards<Arc<EnforcementPoint>>,
     keys: Shards<Arc<SigningKey>>,
@@ -62,8 +67,8 @@ pub(crate) struct Effect {
 pub enum Source {
     /// The agent's class.
     Class(Arc<AgentClass>),
-    /// A binding, and the role that it gives.
-    Binding(Arc<RoleBinding>, Arc<Role>),
+    /// A binding, the role that it gives, and the group through which it speaks of the agent, where it does not name it.
+    Binding(Arc<RoleBinding>, Arc<Role>, Option<Arc<Group>>),
 }
 
 /// Injective, since no name holds a '/'.
@@ -92,6 +97,9 @@ impl Default for Snapshot {
             roles: Shards::new(),
             bindings: Shards::new(),
             bindings_by_agent: Shards::new(),
+            groups: Groups::new(),
+            boundaries: Boundaries::new(),
+            credential_policies: Shards::new(),
             policies: Shards::new(),
             enforcement_points: Shards::new(),
             keys: Shards::new(),
@@ -151,14 +159,50 @@ impl Snapshot {
         self.bindings.get(&key(namespace, name))
     }
 
-    /// The bindings that name the agent. A binding speaks of the agents that existed when it was last written:
-    /// an agent made later under a name that became free inherits nothing.
-    pub fn bindings_of<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = &'a Arc<RoleBinding>> {
-        self.bindings_by_agent
+    /// A group.
+    #[must_use]
+    pub fn group(&self, namespace: &str, name: &Name) -> Option<&Arc<Group>> {
+        self.groups.get(namespace, name)
+    }
+
+    /// The groups to which the agent belongs. Asks every selector of the namespace: where only some groups matter, ask those.
+    pub fn groups_of<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = &'a Arc<Group>> {
+        self.groups.of_namespace(agent.label.namespace.as_str()).filter(|group| group.has(agent))
+    }
+
+    /// The credential policy that the agent's class names.
+    ///
+    /// # Errors
+    /// The name of one that is not known here, or cannot be read: then nobody can say what it would refuse.
+    pub fn credential_policy_of<'a>(&'a self, agent: &Agent) -> Result<Option<&'a Arc<CredentialPolicy>>, &'a Name> {
+        let namespace = agent.label.namespace.as_str();
+        let named = self.class(namespace, agent.class.as_str()).and_then(|class| class.credential_policy.as_ref());
+        named.map(|name| self.credential_policies.get(&key(namespace, name.as_str())).ok_or(name)).transpose()
+    }
+
+    /// The bindings that speak of the agent, each once, and through which group where they do not name it. A binding that
+    /// names agents speaks of those that existed when it was last written: an agent made later under a name that became
+    /// free inherits nothing. Of groups it speaks as they are now.
+    pub fn bindings_of<'a>(
+        &'a self,
+        agent: &'a Agent,
+    ) -> impl Iterator<Item = (&'a Arc<RoleBinding>, Option<&'a Arc<Group>>)> {
+        let named = move |binding: &RoleBinding| {
+            agent.label.created <= binding.label.updated && binding.agents.contains(&agent.label.name)
+        };
+        let direct = self
+            .bindings_by_agent
             .get(&key(agent.label.namespace.as_str(), agent.label.name.as_str()))
             .into_iter()
             .flat_map(|bindings| bindings.iter())
-            .filter(|binding| agent.label.created <= binding.label.updated)
+            .filter(|binding| agent.label.created <= binding.label.updated);
+        let mut seen: Vec<&Name> = Vec::new();
+        let through = self.groups.bindings_of(agent).filter(move |(binding, _)| {
+            let is_new = !named(binding) && !seen.contains(&&binding.label.name);
+            seen.extend(is_new.then_some(&binding.label.name));
+            is_new
+        });
+        direct.map(|binding| (binding, None)).chain(through.map(|(binding, group)| (binding, Some(group))))
     }
 
     /// Everything that gives the agent permissions, in or out of its window.
@@ -170,11 +214,11 @@ impl Snapshot {
             window: legate_authority::Window::ALWAYS,
             narrowing: None,
         });
-        let bound = self.bindings_of(agent).filter_map(move |binding| {
+        let bound = self.bindings_of(agent).filter_map(move |(binding, group)| {
             let role = self.role(namespace, binding.role.as_str())?;
             let permissions: &[Permission] = &role.permissions;
             Some(Grant {
-                source: Source::Binding(Arc::clone(binding), Arc::clone(role)),
+                source: Source::Binding(Arc::clone(binding), Arc::clone(role), group.cloned()),
                 permissions,
                 window: binding.window,
                 narrowing: binding.narrowing.as_deref(),
@@ -292,12 +336,17 @@ impl Snapshot {
                 Ok(Effect::default())
             }
             Some(Object::Revocation(o)) => self.apply_revocation(o, revoked),
+            Some(Object::Group(o)) => self.apply_group(o, revoked),
+            Some(Object::Boundary(o)) => self.apply_boundary(o, revoked),
+            Some(Object::CredentialPolicy(o)) => {
+                let key = place("CredentialPolicy", o.metadata.as_ref())?;
+                let read = || convert::credential_policy(o);
+                self.credential_policies.set(&key, revoked, "CredentialPolicy", read);
+                Ok(Effect::default())
+            }
             // Nothing here rests on these.
             Some(
-                Object::Group(_)
-                | Object::Boundary(_)
-                | Object::CredentialPolicy(_)
-                | Object::TrustedIssuer(_)
+                Object::TrustedIssuer(_)
                 | Object::AttestationPolicy(_)
                 | Object::DelegationGrant(_)
                 | Object::PolicyTest(_)
@@ -341,7 +390,32 @@ impl Snapshot {
             Some(binding) => self.bindings.insert(key, Arc::clone(binding)),
             None => self.bindings.remove(key),
         };
+        self.groups.bind(before.as_ref(), after.as_ref());
         self.index_binding(before, after);
+        Ok(Effect::default())
+    }
+
+    /// A group that cannot be read could be a denial: a policy may forbid something to its members, a boundary limit them.
+    fn apply_group(&mut self, o: &legate_wire::registry::Group, revoked: bool) -> Result<Effect, Unreadable> {
+        let unreadable = |why| Unreadable { kind: "Group", name: name_of(o.metadata.as_ref()), why };
+        if revoked {
+            let label = convert::label(o.metadata.as_ref()).map_err(unreadable)?;
+            self.groups.take_back(&label.namespace, &label.name);
+        } else {
+            self.groups.put(convert::group(o).map_err(unreadable)?);
+        }
+        Ok(Effect::default())
+    }
+
+    /// A boundary is a denial.
+    fn apply_boundary(&mut self, o: &legate_wire::registry::Boundary, revoked: bool) -> Result<Effect, Unreadable> {
+        let unreadable = |why| Unreadable { kind: "Boundary", name: name_of(o.metadata.as_ref()), why };
+        if revoked {
+            let label = convert::label(o.metadata.as_ref()).map_err(unreadable)?;
+            self.boundaries.take_back(&label.namespace, &label.name);
+        } else {
+            self.boundaries.put(convert::boundary(o).map_err(unreadable)?);
+        }
         Ok(Effect::default())
     }
 

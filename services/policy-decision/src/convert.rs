@@ -165,6 +165,7 @@ pub(crate) fn reason(from: &Cause) -> wire::Reason {
         CauseKind::Class => wire::ReasonKind::ClassPermission,
         CauseKind::Binding => wire::ReasonKind::RoleBinding,
         CauseKind::Ceiling => wire::ReasonKind::Ceiling,
+        CauseKind::Boundary => wire::ReasonKind::Boundary,
         CauseKind::Permit => wire::ReasonKind::PermitPolicy,
         CauseKind::Forbid => wire::ReasonKind::ForbidPolicy,
         CauseKind::PolicyError => wire::ReasonKind::PolicyError,

@@ -45,12 +45,24 @@ legate_rpc::reasons! {
     BINDING_OUTSIDE_WINDOW, PermissionDenied, "A role binding gives it, outside its window of time.", "See the binding in the reasons; renew its window.";
     /// The ceiling cuts.
     ABOVE_CEILING, PermissionDenied, "It is granted, and above the ceiling of the agent's class.", "Raise the ceiling of the class, or leave the grant out.";
+    /// The region is outside.
+    BOUNDARY_REGION, PermissionDenied, "It is granted, and a boundary that applies to the agent is for resources of other regions.", "See the boundary in the reasons. State the resource's attribute `region`; where it is outside, use a resource of a region that the boundary lists.";
+    /// The class of data is outside.
+    BOUNDARY_DATA, PermissionDenied, "It is granted, and a boundary that applies to the agent is for other classes of data.", "See the boundary in the reasons. State the resource's attribute `data_classification`, a text or a list of texts, all of which the boundary has to list.";
+    /// The purpose is outside.
+    BOUNDARY_PURPOSE, PermissionDenied, "It is granted, and a boundary that applies to the agent is for other purposes.", "See the boundary in the reasons. State `purpose` in the question's context, one that the boundary lists.";
+    /// The environment is outside.
+    BOUNDARY_ENVIRONMENT, PermissionDenied, "It is granted, and a boundary that applies to the agent is for agents of other environments.", "See the boundary in the reasons; register the agent in an environment that the boundary lists.";
+    /// The hour is outside.
+    BOUNDARY_HOURS, PermissionDenied, "It is granted, and a boundary that applies to the agent is for other hours of the week, in UTC.", "See the boundary in the reasons; ask again within its hours.";
     /// No policy permits.
     NO_POLICY_PERMITS, PermissionDenied, "It is granted, and no Cedar policy of the agent's namespace permits it.", "Write a policy that permits it; without policies nothing is permitted.";
     /// The view is too old.
     STALE, Unavailable, "The view of the registry is older than allowed.", "Try again; if it stays, look at the connection from policy-decision to the registry.";
     /// The revision has not come.
     REVISION_NOT_REACHED, Unavailable, "The wanted registry revision did not arrive within the deadline.", "Try again; check that the revision came from this registry.";
+    /// A boundary is not there.
+    BOUNDARY_UNKNOWN, FailedPrecondition, "The agent's class names a boundary that is not known, so what it would cut is not known either.", "Declare the boundary, or take its name from the class; where both are there, see the log of policy-decision.";
     /// A policy failed.
     POLICY_ERROR, FailedPrecondition, "A policy that could forbid failed, or a policy of the namespace cannot be compiled.", "See the policy in the reasons; state the attribute it needs, or guard it with `has`.";
     /// Policies are being compiled.

@@ -243,6 +243,18 @@ pub(crate) fn binding(change: impl FnOnce(&mut wire::RoleBindingSpec)) -> wire::
     declared(Object::RoleBinding(wire::RoleBinding { metadata: meta("reads-apollo"), spec: Some(spec) }))
 }
 
+pub(crate) fn group(name: &str, change: impl FnOnce(&mut wire::GroupSpec)) -> wire::Declaration {
+    let mut spec = wire::GroupSpec::default();
+    change(&mut spec);
+    declared(Object::Group(wire::Group { metadata: meta(name), spec: Some(spec) }))
+}
+
+pub(crate) fn boundary(name: &str, change: impl FnOnce(&mut wire::BoundarySpec)) -> wire::Declaration {
+    let mut spec = wire::BoundarySpec::default();
+    change(&mut spec);
+    declared(Object::Boundary(wire::Boundary { metadata: meta(name), spec: Some(spec) }))
+}
+
 pub(crate) fn signing_key(signer: &P256Signer, change: impl FnOnce(&mut wire::SigningKeySpec)) -> wire::Declaration {
     let mut spec = wire::SigningKeySpec {
         kid: signer.public_key().kid().as_str().into(),

@@ -87,12 +87,24 @@ whys! {
     BindingOutsideWindow, NotPermitted, "BINDING_OUTSIDE_WINDOW";
     /// It is given, and above the ceiling of the agent's class.
     AboveCeiling, NotPermitted, "ABOVE_CEILING";
+    /// It is given, and a boundary is for other regions.
+    BoundaryRegion, NotPermitted, "BOUNDARY_REGION";
+    /// It is given, and a boundary is for other classes of data.
+    BoundaryData, NotPermitted, "BOUNDARY_DATA";
+    /// It is given, and a boundary is for other purposes.
+    BoundaryPurpose, NotPermitted, "BOUNDARY_PURPOSE";
+    /// It is given, and a boundary is for agents of other environments.
+    BoundaryEnvironment, NotPermitted, "BOUNDARY_ENVIRONMENT";
+    /// It is given, and a boundary is for other hours.
+    BoundaryHours, NotPermitted, "BOUNDARY_HOURS";
     /// It is given, and no Cedar policy permits it.
     NoPolicyPermits, NotPermitted, "NO_POLICY_PERMITS";
     /// The view of the registry is too old.
     Stale, Undecided, "STALE";
     /// The wanted revision did not come in time.
     RevisionNotReached, Undecided, "REVISION_NOT_REACHED";
+    /// The agent's class names a boundary that is not known here.
+    BoundaryUnknown, Undecided, "BOUNDARY_UNKNOWN";
     /// A policy that could forbid failed, or the policies cannot be read.
     PolicyError, Undecided, "POLICY_ERROR";
     /// The policies of the newest revision are still being compiled.
@@ -109,6 +121,7 @@ pub(crate) enum CauseKind {
     Class,
     Binding,
     Ceiling,
+    Boundary,
     Permit,
     Forbid,
     PolicyError,
@@ -152,6 +165,7 @@ impl Cause {
             CauseKind::Class => "class",
             CauseKind::Binding => "binding",
             CauseKind::Ceiling => "ceiling",
+            CauseKind::Boundary => "boundary",
             CauseKind::Permit | CauseKind::Forbid => "policy",
             CauseKind::PolicyError => "policy-error",
             CauseKind::AgentState => "agent",

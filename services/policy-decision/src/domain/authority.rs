@@ -1,13 +1,16 @@
-//! The formula for an agent that acts for itself: (class ∪ bindings) below the ceiling, and Cedar permits and nothing forbids.
+//! The formula for an agent that acts for itself: (class ∪ bindings) below the ceiling and within every boundary, and
+//! Cedar permits and nothing forbids.
 
 use std::sync::Arc;
 
 use cedar_policy::Authorizer;
 use legate_authority::{Answer as Granted, Denial, decide};
 use legate_clock::Timestamp;
+use legate_ids::Name;
 use legate_view::{Agent, AgentClass, Snapshot, Source};
 
 use super::answer::{Answer, Cause, CauseKind, Why};
+use super::boundary;
 use super::entities::{self, Words};
 use super::policies::{Compiled, PolicyOutcome};
 use super::question::Question;
@@ -25,7 +28,7 @@ impl Bench {
         Self { words: Words::new(), authorizer: Authorizer::new() }
     }
 
-    /// What holds before any policy is asked: the agent's state, its grants, the ceiling. Allowed means: so far.
+    /// What holds before any policy is asked: the agent's state, its grants, the ceiling, the boundaries. Allowed means: so far.
     pub(crate) fn before_policies(
         &self,
         snapshot: &Snapshot,
@@ -38,9 +41,12 @@ impl Bench {
         }
         let mut answer = grants(snapshot, agent, question, now);
         // Roles and their windows may move between now and the next change of any binding of the agent.
-        let changes = snapshot.bindings_of(agent).filter_map(|b| b.window.next_change(now.micros()));
+        let changes = snapshot.bindings_of(agent).filter_map(|(b, _)| b.window.next_change(now.micros()));
         let changes = changes.map(Timestamp::from_micros).chain(agent.expires);
         answer.until = changes.min();
+        if answer.denied.is_none() {
+            within_boundaries(snapshot, agent, question, now, &mut answer);
+        }
         answer
     }
 
@@ -61,7 +67,8 @@ impl Bench {
             return answer;
         };
         let roles = entities::roles_at(snapshot, agent, now);
-        let asked = entities::principal(&self.words, agent, roles)
+        let groups = entities::groups_among(snapshot, agent, policies.groups());
+        let asked = entities::principal(&self.words, agent, roles, groups)
             .and_then(|principal| entities::asked(&self.words, principal, question));
         let asked = match asked {
             Ok(asked) => asked,
@@ -94,9 +101,13 @@ impl Bench {
 fn cause(source: &Source, text: &str) -> Cause {
     match source {
         Source::Class(class) => Cause::of(CauseKind::Class, &class.label, text),
-        Source::Binding(binding, role) => {
+        Source::Binding(binding, role, group) => {
             let role = &role.label;
-            Cause::of(CauseKind::Binding, &binding.label, format!("{text} (role {role})"))
+            let text = match group {
+                None => format!("{text} (role {role})"),
+                Some(group) => format!("{text} (role {role}, through group {})", group.label),
+            };
+            Cause::of(CauseKind::Binding, &binding.label, text)
         }
     }
 }
@@ -132,6 +143,40 @@ fn grants(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestam
         }
     };
     Answer { denied, causes, log_only: Vec::new(), until: None }
+}
+
+/// Cuts an answer, allowed so far, by every boundary that applies. All that cut are named; the first is its word.
+fn within_boundaries(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestamp, answer: &mut Answer) {
+    for boundary in snapshot.boundaries_of(agent) {
+        let boundary = match boundary {
+            Ok(boundary) => boundary,
+            Err(name) => {
+                answer.denied.get_or_insert(Why::BoundaryUnknown);
+                answer.causes.push(unknown(name));
+                continue;
+            }
+        };
+        for part in boundary::cuts(boundary, agent.environment, question, now) {
+            answer.denied.get_or_insert(part.why());
+            answer.causes.push(Cause::of(CauseKind::Boundary, &boundary.label, part.text()));
+        }
+        answer.until = answer.until.into_iter().chain(boundary::next_change(boundary, now)).min();
+    }
+}
+
+/// Nobody can say what a boundary cuts that is not here.
+fn unknown(name: &Name) -> Cause {
+    Cause::plain(CauseKind::Boundary, format!("the agent's class names the boundary {name}, which is not known here"))
+}
+
+/// What the boundaries cut whatever the agent asks now, where they do.
+pub(crate) fn cut_everywhere(snapshot: &Snapshot, agent: &Agent, now: Timestamp) -> Option<(Why, Cause)> {
+    snapshot.boundaries_of(agent).find_map(|boundary| match boundary {
+        Ok(boundary) => boundary::cuts_agent(boundary, agent.environment, now)
+            .next()
+            .map(|part| (part.why(), Cause::of(CauseKind::Boundary, &boundary.label, part.text()))),
+        Err(name) => Some((Why::BoundaryUnknown, unknown(name))),
+    })
 }
 
 /// Whether the agent may do `action` to anything at all, now: a grant whose window holds, below the ceiling.

@@ -2,23 +2,23 @@
 //!
 //! | Cedar | is |
 //! |---|---|
-//! | `principal` | `Agent::"agt_..."`, in `AgentClass::"NAME"` and in `Role::"NAME"` of each binding whose window holds |
+//! | `principal` | `Agent::"agt_..."`, in `AgentClass::"NAME"`, in `Role::"NAME"` of each binding whose window holds and in each `Group::"NAME"` that the policies name and that it belongs to |
 //! | `principal.ATTR` | `id name namespace class environment risk_tier owners sponsors regions data_classifications framework model labels`; absent where not declared |
 //! | `action` | `Action::"invoice:read"` |
 //! | `resource` | `TYPE::"ID"`, with the attributes that the caller states |
 //! | `context` | what the caller gives |
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
+use legate_ids::Name;
 use legate_view::Agent;
 
 use super::question::{Question, Record, Value};
 use super::scope::Who;
 
 /// Types that are ours in Cedar; a resource of such a type could speak for the principal.
-const RESERVED: [&str; 4] = ["Agent", "AgentClass", "Role", "Action"];
+const RESERVED: [&str; 5] = ["Agent", "AgentClass", "Role", "Group", "Action"];
 
 /// Whether a resource may not be of this type.
 pub(crate) fn is_reserved(resource_type: &str) -> bool {
@@ -32,13 +32,20 @@ pub(crate) struct Words {
     agent: EntityTypeName,
     class: EntityTypeName,
     role: EntityTypeName,
+    group: EntityTypeName,
     action: EntityTypeName,
 }
 
 impl Words {
     pub(crate) fn new() -> Self {
         let parse = |text: &str| text.parse().expect("a plain identifier is a Cedar type name");
-        Self { agent: parse("Agent"), class: parse("AgentClass"), role: parse("Role"), action: parse("Action") }
+        Self {
+            agent: parse("Agent"),
+            class: parse("AgentClass"),
+            role: parse("Role"),
+            group: parse("Group"),
+            action: parse("Action"),
+        }
     }
 }
 
@@ -76,11 +83,12 @@ fn pairs(fields: &Record) -> Result<Vec<(String, RestrictedExpression)>, Unsayab
     fields.iter().map(|(name, value)| Ok((name.clone(), expression(value)?))).collect()
 }
 
-/// The agent as an entity, in its class and roles.
-pub(crate) fn principal(
+/// The agent as an entity, in its class, roles and groups.
+pub(crate) fn principal<'a>(
     words: &Words,
     agent: &Agent,
-    roles: impl Iterator<Item = String>,
+    roles: impl Iterator<Item = &'a Name>,
+    groups: impl Iterator<Item = &'a Name>,
 ) -> Result<(Entity, Who), Unsayable> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let texts = |all: &[String]| RestrictedExpression::new_set(all.iter().map(|t| text(t)));
@@ -110,10 +118,10 @@ pub(crate) fn principal(
 
     let me = uid(&words.agent, agent.id.as_str());
     let mut uids = vec![me.clone(), uid(&words.class, agent.class.as_str())];
-    for role in roles {
-        let role = uid(&words.role, &role);
-        if !uids.contains(&role) {
-            uids.push(role);
+    let roles = roles.map(|role| uid(&words.role, role.as_str()));
+    for parent in roles.chain(groups.map(|group| uid(&words.group, group.as_str()))) {
+        if !uids.contains(&parent) {
+            uids.push(parent);
         }
     }
     let parents: HashSet<_> = uids[1..].iter().cloned().collect();
@@ -142,9 +150,16 @@ pub(crate) fn roles_at<'a>(
     snapshot: &'a legate_view::Snapshot,
     agent: &'a Agent,
     now: legate_clock::Timestamp,
-) -> impl Iterator<Item = String> + 'a {
-    snapshot
-        .bindings_of(agent)
-        .filter(move |b: &&Arc<_>| b.window.holds_at(now.micros()))
-        .map(|b| b.role.as_str().to_owned())
+) -> impl Iterator<Item = &'a Name> {
+    snapshot.bindings_of(agent).filter(move |(b, _)| b.window.holds_at(now.micros())).map(|(b, _)| &b.role)
+}
+
+/// Those of the groups `named` to which the agent belongs.
+pub(crate) fn groups_among<'a>(
+    snapshot: &'a legate_view::Snapshot,
+    agent: &'a Agent,
+    named: &'a BTreeSet<Name>,
+) -> impl Iterator<Item = &'a Name> {
+    let namespace = agent.label.namespace.as_str();
+    named.iter().filter(move |name| snapshot.group(namespace, name).is_some_and(|group| group.has(agent)))
 }

@@ -1,9 +1,10 @@
 //! The policies of one namespace, compiled: those that decide and those that are only reported.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::{Authorizer, PolicyId, PolicySet};
+use legate_ids::Name;
 use legate_view::{NamespacePolicies, Policy, PolicyMode};
 
 use super::answer::{Cause, CauseKind};
@@ -32,7 +33,9 @@ pub(crate) struct Compiled {
     log_only: ScopeIndex,
     /// Which declared policy a Cedar policy belongs to, and whether it can forbid.
     origin: HashMap<PolicyId, (Arc<Policy>, bool)>,
-    parsed: HashMap<legate_ids::Name, Arc<Parsed>>,
+    /// The groups that any of them names. What a question says holds no entity, so no policy can meet another.
+    groups: BTreeSet<Name>,
+    parsed: HashMap<Name, Arc<Parsed>>,
 }
 
 /// What the policies of a namespace say.
@@ -74,6 +77,12 @@ fn parse(declared: &Arc<Policy>) -> Result<Parsed, Unusable> {
     Ok(Parsed { declared: Arc::clone(declared), rules })
 }
 
+/// The groups that a policy names. One whose name breaks the grammar is nobody's.
+fn groups(rule: &cedar_policy::Policy) -> impl Iterator<Item = Name> {
+    let literals = rule.entity_literals().into_iter();
+    literals.filter(|uid| uid.type_name().to_string() == "Group").filter_map(|uid| Name::parse(uid.id().unescaped()).ok())
+}
+
 impl Compiled {
     /// Compiles the policies of a namespace; `before` spares the parsing of those that did not change.
     ///
@@ -94,12 +103,18 @@ impl Compiled {
             };
             for rule in &parsed.rules {
                 index.add(rule).map_err(|e| unusable(e.to_string()))?;
+                compiled.groups.extend(groups(rule));
                 let origin = (Arc::clone(declared), forbids(rule));
                 compiled.origin.insert(rule.id().clone(), origin);
             }
             compiled.parsed.insert(name.clone(), parsed);
         }
         Ok(compiled)
+    }
+
+    /// The groups that any of them names, also of those that are only reported.
+    pub(crate) fn groups(&self) -> &BTreeSet<Name> {
+        &self.groups
     }
 
     /// How many Cedar policies decide, and how many are only reported.

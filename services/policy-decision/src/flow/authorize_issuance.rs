@@ -12,7 +12,7 @@ use super::asker::Asker;
 use super::evaluate::Desk;
 use super::record;
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
-use crate::domain::authority::may_do_somewhere;
+use crate::domain::authority::{cut_everywhere, may_do_somewhere};
 use crate::domain::standing;
 
 /// What credential-issuer asks.
@@ -93,6 +93,12 @@ fn agree(snapshot: &Snapshot, agent: Option<&Arc<Agent>>, ask: &Issuance, now: T
     if !expected {
         let cause = Cause::plain(CauseKind::Token, "no enforcement point of the namespace has this audience");
         return Err((Why::AudienceUnknown, cause));
+    }
+    // Without narrowing a token says nothing of what its holder may do; each of its uses is decided.
+    if !ask.actions.is_empty()
+        && let Some(cut) = cut_everywhere(snapshot, agent, now)
+    {
+        return Err(cut);
     }
     let may = |action: &&Action| may_do_somewhere(snapshot, agent, action, now);
     let actions: Vec<Action> = ask.actions.iter().filter(may).cloned().collect();

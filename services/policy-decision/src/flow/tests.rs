@@ -3,8 +3,10 @@
 
 mod audit;
 mod authority;
+mod boundaries;
 mod caller;
 mod extremes;
+mod groups;
 mod issuance;
 mod policies;
 mod tokens;

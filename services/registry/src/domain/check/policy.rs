@@ -20,7 +20,7 @@ const LONGEST: usize = 64 * 1024;
 const FIELD: &str = "spec.cedar";
 
 /// Types that are ours in Cedar; a resource of such a type could speak for the principal.
-const RESERVED: [&str; 4] = ["Agent", "AgentClass", "Role", "Action"];
+const RESERVED: [&str; 5] = ["Agent", "AgentClass", "Role", "Group", "Action"];
 
 /// Whether no resource may be of this type.
 pub(super) fn is_reserved(resource_type: &str) -> bool {
@@ -72,21 +72,20 @@ fn told(cedar: &str, errors: &cedar_policy::ParseErrors) -> String {
     text
 }
 
-/// Whether a policy's scope could fit any question: every principal is an Agent, in an AgentClass and in Roles; every
-/// action is an Action; no resource is of a type of ours.
+/// Whether a policy's scope could fit any question: every principal is an Agent, in an AgentClass, in Roles and in
+/// Groups; every action is an Action; no resource is of a type of ours.
 fn can_match(policy: &cedar_policy::Policy) -> Result<(), String> {
     let is = |name: &EntityTypeName, words: &[&str]| words.contains(&name.to_string().as_str());
+    let parents = ["Agent", "AgentClass", "Role", "Group"];
     let principal = match policy.principal_constraint() {
         PrincipalConstraint::Any => true,
         PrincipalConstraint::Is(name) => is(&name, &["Agent"]),
         PrincipalConstraint::Eq(uid) => is(uid.type_name(), &["Agent"]),
-        PrincipalConstraint::In(uid) => is(uid.type_name(), &["Agent", "AgentClass", "Role"]),
-        PrincipalConstraint::IsIn(name, uid) => {
-            is(&name, &["Agent"]) && is(uid.type_name(), &["Agent", "AgentClass", "Role"])
-        }
+        PrincipalConstraint::In(uid) => is(uid.type_name(), &parents),
+        PrincipalConstraint::IsIn(name, uid) => is(&name, &["Agent"]) && is(uid.type_name(), &parents),
     };
     if !principal {
-        let known = "Agent::\"agt_...\", in AgentClass::\"NAME\" and in Role::\"NAME\"";
+        let known = "Agent::\"agt_...\", in AgentClass::\"NAME\", in Role::\"NAME\" and in Group::\"NAME\"";
         return Err(format!("a policy for principals that there are none of: {}; a principal is {known}", policy));
     }
     let actions = match policy.action_constraint() {
