@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn the_next_change_is_the_next_edge_also_over_the_end_of_the_week() {
-        let at = |day: i64, minute: i64| SUNDAY - SUNDAY.rem_euclid(i64::from(DAY) * MINUTE) + (day * i64::from(DAY) + minute) * MINUTE;
+        let at = |day: i64, minute: i64| {
+            SUNDAY - SUNDAY.rem_euclid(i64::from(DAY) * MINUTE) + (day * i64::from(DAY) + minute) * MINUTE
+        };
         assert_eq!(week("mtwtf..", 480, 1_080).next_change(SUNDAY), Some(at(1, 480)));
         assert_eq!(week("mtwtfss", 0, 1_080).next_change(SUNDAY), Some(at(0, 1_080)));
         assert_eq!(week("mtwtfss", 0, DAY).next_change(SUNDAY), None, "always");

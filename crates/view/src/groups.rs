@@ -27,7 +27,8 @@ impl Group {
     /// name that became free inherits nothing. What a selector selects it selects at once, new agents too.
     #[must_use]
     pub fn has(&self, agent: &Agent) -> bool {
-        let is_listed = agent.label.created <= self.label.updated && self.agents.binary_search(&agent.label.name).is_ok();
+        let is_listed =
+            agent.label.created <= self.label.updated && self.agents.binary_search(&agent.label.name).is_ok();
         let is_here = agent.label.namespace == self.label.namespace;
         is_here && (is_listed || self.selector.as_ref().is_some_and(|selector| selector.selects(agent)))
     }
@@ -61,7 +62,8 @@ impl Groups {
 
     pub(crate) fn put(&mut self, group: Group) {
         let namespace = group.label.namespace.as_str().to_owned();
-        self.by_namespace.change(&namespace, |all| Arc::make_mut(all).insert(group.label.name.clone(), Arc::new(group)));
+        self.by_namespace
+            .change(&namespace, |all| Arc::make_mut(all).insert(group.label.name.clone(), Arc::new(group)));
     }
 
     pub(crate) fn take_back(&mut self, namespace: &Name, name: &Name) {

@@ -57,3 +57,75 @@ impl Subject for Agent {
 fn number(words: &[&str], word: &str) -> Option<i32> {
     (1..).zip(words).find(|(_, known)| **known == word).map(|(number, _)| number)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use legate_wire::registry as wire;
+
+    use super::*;
+
+    fn agent(spec: wire::AgentSpec, labels: &[(&str, &str)]) -> Agent {
+        let metadata = wire::Metadata {
+            namespace: "pay".into(),
+            name: "bot".into(),
+            id: legate_ids::AgentId::from_parts(1, [1; 10]).to_string(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..wire::Metadata::default()
+        };
+        let status = Some(wire::AgentStatus::default());
+        crate::convert::agent(&wire::Agent { metadata: Some(metadata), spec: Some(spec), status }).unwrap()
+    }
+
+    /// Everything that an operator can declare.
+    fn whole() -> Agent {
+        let spec = wire::AgentSpec {
+            agent_class: "bots".into(),
+            environment: wire::Environment::Prod.into(),
+            owners: vec!["user:a".into(), "user:b".into()],
+            sponsors: vec!["user:c".into()],
+            manager: "user:d".into(),
+            display_name: "Bot".into(),
+            external_id: "x-1".into(),
+            parent: "agt_1".into(),
+            framework: "f".into(),
+            model: "m".into(),
+            version: "1.2".into(),
+            protocols: vec!["MCP".into()],
+            risk_tier: wire::RiskTier::High.into(),
+            data_classifications: vec!["pii".into()],
+            regions: vec!["eu".into()],
+            ..wire::AgentSpec::default()
+        };
+        agent(spec, &[("team", "pay")])
+    }
+
+    /// The list of what can be asked about is the filter's own, as its refusal tells it.
+    #[test]
+    fn whatever_can_be_selected_by_is_known_of_an_agent() {
+        let told = Selector::parse("nonsense = 1").unwrap_err();
+        let fields: Vec<_> = told.rsplit(": ").next().unwrap().split(", ").map(str::trim).collect();
+        assert!(fields.len() > 10 && fields.contains(&"labels.KEY"), "{told}");
+        let bare = agent(wire::AgentSpec { agent_class: "bots".into(), ..wire::AgentSpec::default() }, &[]);
+        for field in fields {
+            let selector = Selector::parse(&format!("{}:*", field.replace("KEY", "team"))).unwrap();
+            assert!(selector.selects(&whole()), "{field}");
+            assert_eq!(selector.selects(&bare), field == "agent_class", "{field}");
+        }
+    }
+
+    #[test]
+    fn words_and_lists_are_as_declared() {
+        for (selector, holds) in [
+            ("environment = prod AND risk_tier >= high", true),
+            ("environment = dev", false),
+            ("risk_tier = critical", false),
+            ("owners:user:b AND sponsors:user:c AND NOT owners:user:c", true),
+            ("labels.team = pay* AND version = \"1.2\"", true),
+            ("labels.team = sales", false),
+        ] {
+            assert_eq!(Selector::parse(selector).unwrap().selects(&whole()), holds, "{selector}");
+        }
+        assert!(Selector::parse("state = active").is_err());
+    }
+}

@@ -12,8 +12,8 @@ use crate::boundaries::Boundaries;
 use crate::convert;
 use crate::groups::{Group, Groups};
 use crate::record::{
-    Agent, AgentClass, AgentState, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role, RoleBinding,
-    SigningKey,
+    Agent, AgentClass, AgentState, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role,
+    RoleBinding, SigningKey,
 };
 use crate::shards::Shards;
 

@@ -7,7 +7,7 @@ use legate_rpc::Fault;
 
 use crate::domain::certificate::BadPlan;
 use crate::domain::csr::BadCsr;
-use crate::domain::holder::NoHolder;
+use crate::domain::holder::{MayEnrol, NoHolder};
 use crate::domain::token::BadToken;
 
 legate_rpc::reasons! {
@@ -23,6 +23,8 @@ legate_rpc::reasons! {
     ENROLMENT_TOKEN_SPENT, PermissionDenied, "The enrolment token was used before; it works once.", "Have an operator make a new one. Where only the answer was lost, send the same token and the same request again, from 2 s to 5 min after the first time. If nobody of yours used it, revoke the credential that it made.";
     /// The token is too old.
     ENROLMENT_TOKEN_EXPIRED, PermissionDenied, "The enrolment token has expired, or was made before its agent was last stopped.", "Have an operator make a new one (legate credential create).";
+    /// The credential policy has no enrolment tokens.
+    CREDENTIAL_METHOD_REFUSED, PermissionDenied, "The credential policy of the agent's class does not list enrolment tokens.", "Let the runtime prove itself in a way that the policy lists, or add CREDENTIAL_METHOD_ENROLMENT_TOKEN to its methods.";
     /// The certificate request asks what it must not.
     CSR_REFUSED, InvalidArgument, "The certificate request is malformed, does not prove that its key is held, or asks for more than is given.", "Send a PKCS #10 request in DER for a P-256 key, signed with it by ECDSA and SHA-256, without names or with exactly the SPIFFE ID; legate makes one.";
     /// The key is somebody else's.
@@ -71,6 +73,20 @@ pub(crate) fn flow(fault: Fault) -> TxError<Fault> {
 impl From<NoHolder> for Fault {
     fn from(e: NoHolder) -> Self {
         Self::refused(&HOLDER_NOT_ACTIVE, e.to_string())
+    }
+}
+
+impl MayEnrol {
+    /// Refuses where an enrolment token is not enough.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        match self {
+            Self::Yes => Ok(()),
+            Self::No(policy) => {
+                let text =
+                    format!("the credential policy {policy} of the agent's class does not list enrolment tokens");
+                Err(Fault::refused(&CREDENTIAL_METHOD_REFUSED, text))
+            }
+        }
     }
 }
 

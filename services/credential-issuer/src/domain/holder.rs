@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, InstanceId, Name, Principal, SpiffeId, TrustDomain};
-use legate_view::{AgentState, Snapshot};
+use legate_view::{Agent, AgentState, CredentialMethod, CredentialPolicy, Snapshot};
 
 use super::cutoff::{Cutoffs, Of};
 
@@ -38,6 +38,16 @@ pub(crate) struct Holder {
     pub(crate) ends: Option<Timestamp>,
     pub(crate) certificate_ttl: Duration,
     pub(crate) token_ttl: Duration,
+    /// Whether an enrolment token may be traded for its first certificate.
+    pub(crate) may_enrol: MayEnrol,
+}
+
+/// Whether an enrolment token is enough for a first certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MayEnrol {
+    Yes,
+    /// The credential policy of that name, version and all, does not list enrolment tokens.
+    No(String),
 }
 
 /// Why somebody may hold nothing now.
@@ -51,6 +61,8 @@ pub(crate) enum NoHolder {
     NotActive(AgentId, AgentState),
     #[error("the time of the agent {0} has run out")]
     Expired(AgentId),
+    #[error("the class of the agent {0} names the credential policy {1}, which is not known here")]
+    NoPolicy(AgentId, Name),
     #[error("{0} is neither an agent nor an enforcement point")]
     NotAWorkload(SpiffeId),
 }
@@ -95,6 +107,7 @@ pub(crate) fn find(
                 ends: None,
                 certificate_ttl: USUAL_CERTIFICATE,
                 token_ttl: Duration::ZERO,
+                may_enrol: MayEnrol::Yes,
             })
         }
         Named::Agent(id) => {
@@ -107,8 +120,13 @@ pub(crate) fn find(
             }
             let namespace = agent.label.namespace.clone();
             let class = snapshot.class(namespace.as_str(), agent.class.as_str());
-            let certificate_ttl = class.and_then(|c| c.max_certificate_ttl).unwrap_or(USUAL_CERTIFICATE);
-            let token_ttl = class.and_then(|c| c.max_token_ttl).unwrap_or(USUAL_TOKEN);
+            let policy = policy(snapshot, agent)?;
+            // Of two limits the narrower holds.
+            let narrower = |a: Option<Duration>, b: Option<Duration>| a.into_iter().chain(b).min();
+            let of_class = class.and_then(|c| c.max_certificate_ttl);
+            let certificate_ttl = narrower(of_class, policy.and_then(|p| p.max_certificate_ttl));
+            let of_class = class.and_then(|c| c.max_token_ttl);
+            let token_ttl = narrower(of_class, policy.and_then(|p| p.max_token_ttl));
             Ok(Holder {
                 spiffe_id: match &instance {
                     Some(copy) => SpiffeId::instance(domain, &namespace, id, copy),
@@ -120,9 +138,26 @@ pub(crate) fn find(
                 lifecycle_version: agent.lifecycle_version,
                 cutoffs: Cutoffs::default().with(Of::Agent, agent.cutoff),
                 ends: agent.expires,
-                certificate_ttl: certificate_ttl.min(LONGEST_CERTIFICATE),
-                token_ttl: token_ttl.min(LONGEST_TOKEN),
+                certificate_ttl: certificate_ttl.unwrap_or(USUAL_CERTIFICATE).min(LONGEST_CERTIFICATE),
+                token_ttl: token_ttl.unwrap_or(USUAL_TOKEN).min(LONGEST_TOKEN),
+                may_enrol: may_enrol(policy),
             })
         }
+    }
+}
+
+/// The credential policy that the agent's class names. Without one that is named nobody can say what it would refuse.
+pub(crate) fn policy<'a>(snapshot: &'a Snapshot, agent: &Agent) -> Result<Option<&'a CredentialPolicy>, NoHolder> {
+    let policy = snapshot.credential_policy_of(agent);
+    policy.map(|p| p.map(|p| &**p)).map_err(|name| NoHolder::NoPolicy(agent.id.clone(), name.clone()))
+}
+
+/// Whether an agent under that credential policy may enrol with a token.
+pub(crate) fn may_enrol(policy: Option<&CredentialPolicy>) -> MayEnrol {
+    match policy {
+        Some(policy) if !policy.methods.contains(&CredentialMethod::EnrolmentToken) => {
+            MayEnrol::No(policy.label.to_string())
+        }
+        _ => MayEnrol::Yes,
     }
 }

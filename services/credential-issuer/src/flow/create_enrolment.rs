@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Call, Desk};
 use crate::convert;
-use crate::domain::holder::{Named, NoHolder};
+use crate::domain::holder::{self, Named, NoHolder};
 use crate::domain::secret::EnrolmentSecret;
 use crate::error::of_tx;
 use crate::store::enrolment;
@@ -93,6 +93,8 @@ async fn who(desk: &Desk, named: &Named) -> Result<(String, String), Fault> {
                 if matches!(agent.state, AgentState::Retired | AgentState::Expired | AgentState::Unknown) {
                     return Err(NoHolder::NotActive(id.clone(), agent.state).into());
                 }
+                // Earlier than when it is used, where it may have been changed again.
+                holder::may_enrol(holder::policy(snapshot, agent)?).check()?;
                 let namespace = &agent.label.namespace;
                 let spiffe_id = SpiffeId::agent(&desk.domain, namespace, id);
                 Ok((spiffe_id.to_string(), namespace.to_string()))

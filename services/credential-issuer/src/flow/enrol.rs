@@ -71,6 +71,7 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
     }
 
     let (holder, revision) = desk.holder_past_cutoff(&named, None).await?;
+    holder.may_enrol.check()?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
         let why = "the enrolment token was made before the agent was last stopped, or for an earlier enforcement point of the name";
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, why));

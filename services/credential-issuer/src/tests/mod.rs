@@ -3,6 +3,7 @@
 
 mod enrolment;
 mod faults;
+mod policies;
 mod raised;
 mod registry;
 mod renewal;

@@ -122,15 +122,40 @@ pub(super) fn agent(
 }
 
 pub(super) fn class(max_token_secs: i64, max_certificate_secs: i64) -> Object {
-    let secs = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    class_under((max_token_secs, max_certificate_secs), "")
+}
+
+/// The class with a credential policy; 0 stands for what is not declared.
+pub(super) fn class_under((max_token_secs, max_certificate_secs): (i64, i64), policy: &str) -> Object {
     Object::AgentClass(wire::AgentClass {
         metadata: metadata("bots", "obj_1", NAMESPACE),
         spec: Some(wire::AgentClassSpec {
             max_token_ttl: secs(max_token_secs),
             max_certificate_ttl: secs(max_certificate_secs),
+            credential_policy: policy.into(),
             ..wire::AgentClassSpec::default()
         }),
     })
+}
+
+/// The credential policy `strict`; 0 stands for what is not declared.
+pub(super) fn credential_policy(
+    (max_token_secs, max_certificate_secs): (i64, i64),
+    methods: &[wire::CredentialMethod],
+) -> Object {
+    Object::CredentialPolicy(wire::CredentialPolicy {
+        metadata: metadata("strict", "obj_3", NAMESPACE),
+        spec: Some(wire::CredentialPolicySpec {
+            max_token_ttl: secs(max_token_secs),
+            max_certificate_ttl: secs(max_certificate_secs),
+            methods: methods.iter().map(|m| (*m).into()).collect(),
+            ..wire::CredentialPolicySpec::default()
+        }),
+    })
+}
+
+fn secs(seconds: i64) -> Option<prost_types::Duration> {
+    (seconds > 0).then_some(prost_types::Duration { seconds, nanos: 0 })
 }
 
 /// An enforcement point that was declared at that moment.

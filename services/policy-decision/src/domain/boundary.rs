@@ -66,7 +66,8 @@ pub(crate) fn cuts(
         (!is_within(&boundary.data_classifications, data), Part::Data),
         (!is_one_of(&boundary.purposes, purpose), Part::Purpose),
     ];
-    cuts_agent(boundary, environment, now).chain(of_question.into_iter().filter(|(cuts, _)| *cuts).map(|(_, part)| part))
+    cuts_agent(boundary, environment, now)
+        .chain(of_question.into_iter().filter(|(cuts, _)| *cuts).map(|(_, part)| part))
 }
 
 /// The first moment after `now` at which time alone may make it cut, or let pass.

@@ -80,7 +80,9 @@ fn parse(declared: &Arc<Policy>) -> Result<Parsed, Unusable> {
 /// The groups that a policy names. One whose name breaks the grammar is nobody's.
 fn groups(rule: &cedar_policy::Policy) -> impl Iterator<Item = Name> {
     let literals = rule.entity_literals().into_iter();
-    literals.filter(|uid| uid.type_name().to_string() == "Group").filter_map(|uid| Name::parse(uid.id().unescaped()).ok())
+    literals
+        .filter(|uid| uid.type_name().to_string() == "Group")
+        .filter_map(|uid| Name::parse(uid.id().unescaped()).ok())
 }
 
 impl Compiled {

@@ -62,8 +62,7 @@ fn parts(boundary: &Boundary, question: &Question) -> Vec<Part> {
 
 #[test]
 fn what_is_limited_has_to_be_stated_in_its_form() {
-    let limits =
-        Boundary { regions: texts(&["eu"]), data_classifications: texts(&["pii", "public"]), ..boundary() };
+    let limits = Boundary { regions: texts(&["eu"]), data_classifications: texts(&["pii", "public"]), ..boundary() };
     let asked = |name: &str, value| question(Record::from([(name.to_owned(), value)]), Record::new());
     let set = |all: &[&str]| Value::Set(all.iter().map(|t| text(t)).collect());
     for (name, value, cut) in [
@@ -114,12 +113,15 @@ fn hours() -> impl Strategy<Value = Vec<Hours>> {
 /// A boundary, and the hours that it is made of.
 fn any_boundary() -> impl Strategy<Value = (Boundary, Option<Vec<Hours>>)> {
     let environments = subsequence(&ENVIRONMENTS[..], 0..=3);
-    (words(), words(), words(), environments, option::of(hours())).prop_map(|(regions, data, purposes, environments, hours)| {
-        let week = hours.clone().map(Week::new);
-        let environments = environments.into_iter().collect();
-        let limits = Boundary { regions, data_classifications: data, purposes, environments, hours: week, ..boundary() };
-        (limits, hours)
-    })
+    (words(), words(), words(), environments, option::of(hours())).prop_map(
+        |(regions, data, purposes, environments, hours)| {
+            let week = hours.clone().map(Week::new);
+            let environments = environments.into_iter().collect();
+            let limits =
+                Boundary { regions, data_classifications: data, purposes, environments, hours: week, ..boundary() };
+            (limits, hours)
+        },
+    )
 }
 
 fn value() -> impl Strategy<Value = Value> {

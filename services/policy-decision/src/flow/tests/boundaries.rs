@@ -29,7 +29,7 @@ fn class(boundaries: &[&str]) -> wire::Declaration {
         boundaries: boundaries.iter().map(ToString::to_string).collect(),
         ..wire::AgentClassSpec::default()
     };
-    declared(Object::AgentClass(wire::AgentClass { metadata: meta("invoice-worker"), spec: Some(spec), ..Default::default() }))
+    declared(Object::AgentClass(wire::AgentClass { metadata: meta("invoice-worker"), spec: Some(spec) }))
 }
 
 fn in_region(stage: &Stage, region: &str) -> Ask {
@@ -197,7 +197,8 @@ async fn a_boundary_that_is_added_never_allows() {
     let mut runner = TestRunner::deterministic();
     let words = || proptest::sample::subsequence(vec!["eu".to_owned(), "us".to_owned()], 0..=2);
     let limits = (words(), words(), any::<[bool; 3]>());
-    let asked = (proptest::option::of("eu|us"), proptest::option::of("eu|us"), "invoice:(read|list|delete)|ledger:write");
+    let asked =
+        (proptest::option::of("eu|us"), proptest::option::of("eu|us"), "invoice:(read|list|delete)|ledger:write");
     let (mut before_denied, mut cut) = (0, 0);
     for _ in 0..40 {
         let mut stage = Stage::set().await;

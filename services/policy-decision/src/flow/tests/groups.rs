@@ -87,7 +87,10 @@ async fn policies_see_the_groups_that_they_name() {
         ("permit(principal in Group::\"nobody\", action, resource);", "NO_POLICY_PERMITS"),
         ("permit(principal is Agent in Group::\"clerks\", action, resource);", "ALLOWED"),
         ("permit(principal, action, resource) when { principal in Group::\"clerks\" };", "ALLOWED"),
-        ("permit(principal, action, resource) when { principal in [Group::\"others\", Group::\"clerks\"] };", "ALLOWED"),
+        (
+            "permit(principal, action, resource) when { principal in [Group::\"others\", Group::\"clerks\"] };",
+            "ALLOWED",
+        ),
         ("permit(principal, action, resource) unless { principal in Group::\"clerks\" };", "NO_POLICY_PERMITS"),
         (
             "permit(principal, action, resource); forbid(principal in Group::\"clerks\", action, resource);",
