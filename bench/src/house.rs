@@ -78,8 +78,12 @@ fn base() -> Vec<Object> {
         ..wire::EnforcementPointSpec::default()
     };
     vec![
-        Object::Namespace(wire::Namespace { metadata: Some(namespace), spec: Some(wire::NamespaceSpec::default()) }),
-        Object::AgentClass(wire::AgentClass { metadata: metadata("worker"), spec: Some(class) }),
+        Object::Namespace(wire::Namespace {
+            metadata: Some(namespace),
+            spec: Some(wire::NamespaceSpec::default()),
+            status: None,
+        }),
+        Object::AgentClass(wire::AgentClass { metadata: metadata("worker"), spec: Some(class), status: None }),
         Object::Role(wire::Role { metadata: metadata("reader"), spec: Some(role) }),
         Object::EnforcementPoint(wire::EnforcementPoint {
             metadata: metadata("invoices"),

@@ -84,7 +84,7 @@ fn namespace(round: u64) -> ApplyDeclarationsRequest {
         owners: vec!["user:ada@example.com".into()],
         ..NamespaceSpec::default()
     };
-    let object = declaration::Object::Namespace(Namespace { metadata, spec: Some(spec) });
+    let object = declaration::Object::Namespace(Namespace { metadata, spec: Some(spec), status: None });
     ApplyDeclarationsRequest {
         declarations: vec![Declaration { object: Some(object) }],
         reason: format!("round {round}"),

@@ -156,7 +156,7 @@ async fn another_namespace(raised: &Raised) -> Client {
         Some(Metadata { name: name.into(), namespace: namespace.into(), ..Metadata::default() })
     };
     let spec = NamespaceSpec { owners: vec!["user:eve@example.com".into()], ..NamespaceSpec::default() };
-    let namespace = Namespace { metadata: metadata("travel", ""), spec: Some(spec) };
+    let namespace = Namespace { metadata: metadata("travel", ""), spec: Some(spec), status: None };
     let spec = EnforcementPointSpec {
         resource_types: vec!["Invoice".into()],
         audiences: vec!["https://travel.example.com".into()],

@@ -17,4 +17,5 @@ mod raised;
 mod reasons;
 mod secrets;
 mod shutdown;
+mod standing;
 mod tidy;

@@ -12,7 +12,7 @@ use crate::boundaries::Boundary;
 use crate::groups::Group;
 use crate::record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Policy,
-    PolicyMode, Revocation, Role, RoleBinding, SigningKey,
+    PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing,
 };
 use crate::selector::Selector;
 
@@ -207,6 +207,13 @@ fn known<E: TryFrom<i32>>(from: &[i32]) -> Result<Vec<E>, Why> {
 
 fn names(from: &[String]) -> Result<Vec<Name>, Why> {
     from.iter().map(|name| Name::parse(name).map_err(text)).collect()
+}
+
+/// `None` where it was never suspended.
+pub(crate) fn standing(from: Option<&wire::StandingStatus>) -> Result<Option<Standing>, Why> {
+    let Some(from) = from else { return Ok(None) };
+    let standing = Standing { suspended: from.suspended, cutoff: moment(from.authorization_cutoff)? };
+    Ok((standing != Standing::default()).then_some(standing))
 }
 
 pub(crate) fn role(from: &wire::Role) -> Result<Role, Why> {

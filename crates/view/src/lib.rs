@@ -15,6 +15,7 @@ mod feed;
 mod follow;
 mod groups;
 mod handle;
+mod life;
 mod record;
 mod selector;
 mod shards;
@@ -26,9 +27,10 @@ pub use feed::{Feed, News};
 pub use follow::{Options, View};
 pub use groups::Group;
 pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
+pub use life::{Life, Stop};
 pub use record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label,
-    NamespacePolicies, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey,
+    NamespacePolicies, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{

@@ -104,6 +104,15 @@ pub struct Agent {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Whether everything below a class or a namespace is stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// Nothing issued at or before this moment works.
+    pub cutoff: Option<Timestamp>,
+}
+
 /// A template for agents.
 #[derive(Clone, Debug)]
 pub struct AgentClass {

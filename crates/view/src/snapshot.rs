@@ -13,7 +13,7 @@ use crate::convert;
 use crate::groups::{Group, Groups};
 use crate::record::{
     Agent, AgentClass, AgentState, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role,
-    RoleBinding, SigningKey,
+    RoleBinding, SigningKey, Standing,
 };
 use crate::shards::Shards;
 
@@ -39,6 +39,8 @@ pub struct Snapshot {
     keys: Shards<Arc<SigningKey>>,
     revoked_credentials: Shards<Arc<Revocation>>,
     revoked_certificates: Shards<Arc<Revocation>>,
+    /// Classes (`NAMESPACE/NAME`) and namespaces (`NAME`) that are or were suspended.
+    standings: Shards<Standing>,
 }
 
 /// An object without which the view could allow what the registry forbids.
@@ -72,7 +74,7 @@ pub enum Source {
 }
 
 /// Injective, since no name holds a '/'.
-fn key(namespace: &str, name: &str) -> String {
+pub(crate) fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
@@ -105,6 +107,7 @@ impl Default for Snapshot {
             keys: Shards::new(),
             revoked_credentials: Shards::new(),
             revoked_certificates: Shards::new(),
+            standings: Shards::new(),
         }
     }
 }
@@ -282,6 +285,10 @@ impl Snapshot {
 
 /// Taking changes in.
 impl Snapshot {
+    pub(crate) fn standings(&self) -> &Shards<Standing> {
+        &self.standings
+    }
+
     pub(crate) fn history(&self) -> &[u8] {
         &self.history
     }
@@ -306,13 +313,13 @@ impl Snapshot {
                 } else {
                     self.namespaces.insert(name, ());
                 }
-                Ok(Effect::default())
+                self.apply_standing("Namespace", name, o.status.as_ref(), revoked)
             }
             Some(Object::Agent(o)) => self.apply_agent(o, revoked),
             Some(Object::AgentClass(o)) => {
                 let key = place("AgentClass", o.metadata.as_ref())?;
                 self.classes.set(&key, revoked, "AgentClass", || convert::class(o));
-                Ok(Effect::default())
+                self.apply_standing("AgentClass", &key, o.status.as_ref(), revoked)
             }
             Some(Object::Role(o)) => {
                 let key = place("Role", o.metadata.as_ref())?;
@@ -360,7 +367,9 @@ impl Snapshot {
         let id = o.metadata.as_ref().map_or("", |m| m.id.as_str());
         self.agents.set(id, revoked, "Agent", || convert::agent(o));
         let agent = self.agents.get(id);
-        let works = agent.is_some_and(|a| a.state == AgentState::Active);
+        // Also an agent that works may have a new cut-off. Its end is the clock's to bring.
+        let life = agent.map(|agent| self.life_of(agent, Timestamp::from_micros(i64::MIN)));
+        let takes_away = life.is_none_or(|life| life.stop.is_some() || life.cutoff().is_some());
         match agent.filter(|a| a.state != AgentState::Retired) {
             Some(agent) => {
                 let id = agent.id.clone();
@@ -372,9 +381,24 @@ impl Snapshot {
             }
             None => {}
         }
-        // Also an ACTIVE agent may have a new cut-off.
-        let takes_away = !works || o.status.as_ref().is_some_and(|s| s.authorization_cutoff.is_some());
         Ok(Effect { takes_away })
+    }
+
+    /// A standing that cannot be read could stop somebody.
+    fn apply_standing(
+        &mut self,
+        kind: &'static str,
+        place: &str,
+        status: Option<&legate_wire::registry::StandingStatus>,
+        revoked: bool,
+    ) -> Result<Effect, Unreadable> {
+        let unreadable = |why| Unreadable { kind, name: place.to_owned(), why };
+        let standing = if revoked { None } else { convert::standing(status).map_err(unreadable)? };
+        match standing {
+            Some(standing) => self.standings.insert(place, standing),
+            None => self.standings.remove(place),
+        };
+        Ok(Effect { takes_away: standing.is_some() })
     }
 
     /// A binding that cannot be read could be a denial: a policy may forbid something to the holders of its role.

@@ -8,7 +8,7 @@ use legate_rpc::{Fault, Reason};
 use tonic::Code;
 
 use crate::ViewHandle;
-use crate::record::AgentState;
+use crate::life::Stop;
 use crate::snapshot::{Snapshot, after_cutoff};
 
 /// Every reason in this file, for docs/errors.md.
@@ -27,15 +27,15 @@ pub static CALLER_UNKNOWN: Reason = Reason {
 pub static CALLER_NOT_ACTIVE: Reason = Reason {
     name: "CALLER_NOT_ACTIVE",
     code: Code::PermissionDenied,
-    meaning: "The calling agent is not ACTIVE, or its time has run out.",
-    cure: "See the agent's state (legate agent get); resume it, then enrol its runtime again.",
+    meaning: "The calling agent is not ACTIVE, its time has run out, or its class or namespace is suspended.",
+    cure: "See its state (legate agent get, legate class get, legate namespace get); resume what is stopped, then enrol its runtime again.",
 };
 
 /// The certificate is of an earlier life of the agent.
 pub static CALLER_CUT_OFF: Reason = Reason {
     name: "CALLER_CUT_OFF",
     code: Code::PermissionDenied,
-    meaning: "The caller's certificate was issued before its agent was last stopped or cut off; it never works again.",
+    meaning: "The caller's certificate was issued before its agent, or the agent's class or namespace, was last stopped or cut off; it never works again.",
     cure: "Enrol the runtime again.",
 };
 
@@ -157,11 +157,23 @@ impl Snapshot {
                     .agent(id)
                     .filter(|agent| agent.label.namespace == *namespace)
                     .ok_or_else(|| Fault::refused(&CALLER_UNKNOWN, format!("no agent {id} in {namespace}")))?;
-                if agent.state != AgentState::Active || agent.expires.is_some_and(|end| end <= now) {
-                    return Err(Fault::refused(&CALLER_NOT_ACTIVE, format!("the agent {id} is not ACTIVE")));
+                let life = self.life_of(agent, now);
+                match life.stop {
+                    None => {}
+                    Some(Stop::Namespace) => {
+                        let text = format!("the namespace {namespace} of {id} is suspended");
+                        return Err(Fault::refused(&CALLER_NOT_ACTIVE, text));
+                    }
+                    Some(Stop::Class) => {
+                        let text = format!("the class {namespace}/{} of {id} is suspended", agent.class);
+                        return Err(Fault::refused(&CALLER_NOT_ACTIVE, text));
+                    }
+                    Some(Stop::State(_) | Stop::Expired) => {
+                        return Err(Fault::refused(&CALLER_NOT_ACTIVE, format!("the agent {id} is not ACTIVE")));
+                    }
                 }
                 let issued = peer.not_before.plus(CERTIFICATE_BACKDATE);
-                if !after_cutoff(issued, agent.cutoff) {
+                if !after_cutoff(issued, life.cutoff()) {
                     let text = format!("the certificate is of an earlier life of {id}");
                     return Err(Fault::refused(&CALLER_CUT_OFF, text));
                 }
@@ -261,6 +273,37 @@ mod tests {
         let mut foreign = agent_peer(NOW);
         foreign.principal = Some(Principal::Agent { namespace: name("sales"), id: id(), instance: None });
         assert_eq!(word(&snapshot(vec![agent(active, None, None)]), &foreign), "CALLER_UNKNOWN");
+    }
+
+    #[test]
+    fn whoever_is_below_what_is_suspended_is_cut() {
+        let standing = |suspended, cutoff: i64| {
+            Some(wire::StandingStatus {
+                suspended,
+                authorization_cutoff: at(cutoff),
+                ..wire::StandingStatus::default()
+            })
+        };
+        let class =
+            |status| Object::AgentClass(wire::AgentClass { metadata: meta("bots", "obj_1"), spec: None, status });
+        let namespace = |status| {
+            let metadata = Some(wire::Metadata { name: "pay".into(), ..wire::Metadata::default() });
+            Object::Namespace(wire::Namespace { metadata, spec: None, status })
+        };
+        let active = agent(wire::AgentState::Active, None, None);
+        for (above, issued, expected) in [
+            (class(standing(true, NOW - 5)), NOW, "CALLER_NOT_ACTIVE"),
+            (namespace(standing(true, NOW - 5)), NOW, "CALLER_NOT_ACTIVE"),
+            (class(standing(false, NOW - 5)), NOW - 5, "CALLER_CUT_OFF"),
+            (namespace(standing(false, NOW - 5)), NOW - 5, "CALLER_CUT_OFF"),
+            (class(standing(false, NOW - 5)), NOW - 4, "good"),
+            (namespace(None), NOW - 5, "good"),
+        ] {
+            let snapshot = snapshot(vec![active.clone(), above.clone()]);
+            assert_eq!(word(&snapshot, &agent_peer(issued)), expected, "{above:?}");
+            let operator = peer(Principal::Operator(name("alice")), issued);
+            assert_eq!(word(&snapshot, &operator), "good");
+        }
     }
 
     #[test]

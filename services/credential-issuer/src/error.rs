@@ -16,13 +16,13 @@ legate_rpc::reasons! {
     /// The database does not answer.
     DATABASE_UNAVAILABLE, Unavailable, "The service's database is busy or not reached; the call may or may not have had its effect.", "Try again; operators: see the database and legate doctor.";
     /// The holder may have nothing now.
-    HOLDER_NOT_ACTIVE, FailedPrecondition, "The agent is not ACTIVE, or the agent or enforcement point is not declared; it can obtain nothing.", "See its state (legate agent get); resume or declare it first.";
+    HOLDER_NOT_ACTIVE, FailedPrecondition, "The agent is not ACTIVE, its class or namespace is suspended, or the agent or enforcement point is not declared; it can obtain nothing.", "See its state (legate agent get, legate class get, legate namespace get); resume or declare it first.";
     /// The token was never one.
     ENROLMENT_TOKEN_INVALID, Unauthenticated, "The enrolment token is mistyped, or this issuer never made it.", "Copy the whole token, or have an operator make a new one (legate credential create).";
     /// The token was used.
     ENROLMENT_TOKEN_SPENT, PermissionDenied, "The enrolment token was used before; it works once.", "Have an operator make a new one. Where only the answer was lost, send the same token and the same request again, from 2 s to 5 min after the first time. If nobody of yours used it, revoke the credential that it made.";
     /// The token is too old.
-    ENROLMENT_TOKEN_EXPIRED, PermissionDenied, "The enrolment token has expired, or was made before its agent was last stopped.", "Have an operator make a new one (legate credential create).";
+    ENROLMENT_TOKEN_EXPIRED, PermissionDenied, "The enrolment token has expired, or was made before its agent, or the agent's class or namespace, was last stopped.", "Have an operator make a new one (legate credential create).";
     /// The credential policy has no enrolment tokens.
     CREDENTIAL_METHOD_REFUSED, PermissionDenied, "The credential policy of the agent's class does not list enrolment tokens.", "Let the runtime prove itself in a way that the policy lists, or add CREDENTIAL_METHOD_ENROLMENT_TOKEN to its methods.";
     /// The certificate request asks what it must not.
@@ -34,7 +34,7 @@ legate_rpc::reasons! {
     /// The credential is dead or not ours.
     CREDENTIAL_NOT_GOOD, PermissionDenied, "The certificate of the call was revoked, is of an earlier life of its agent, or was never recorded here.", "Enrol the runtime again with a new enrolment token.";
     /// Nothing that was issued now would work.
-    CUT_OFF_TOO_RECENT, Unavailable, "The agent was cut off within this second, and what is issued in the same second would be dead.", "Try again in a second.";
+    CUT_OFF_TOO_RECENT, Unavailable, "The agent, or its class or namespace, was cut off just now, and what is issued at once would be dead.", "Try again in a second; after a class or namespace was resumed within 5 s of its suspension, until 5 s after it.";
     /// The agent ends now.
     HOLDER_ENDS, FailedPrecondition, "The agent, its certificate or the CA ends so soon that nothing can be issued.", "Give the agent a later expiry, or renew the certificate first.";
     /// Nobody has that audience.

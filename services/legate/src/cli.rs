@@ -14,7 +14,7 @@ use crate::place::Place;
 
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
-pub(crate) use registry::{AgentVerb, DeclaredVerb, State};
+pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 
 /// Identity, authority and record for AI agents.
 ///
@@ -50,7 +50,7 @@ pub(crate) enum Command {
     /// Agents and their life.
     Agent(Noun<AgentVerb>),
     /// Agent classes: templates with permissions and a ceiling.
-    Class(Noun<DeclaredVerb>),
+    Class(Noun<StandingVerb>),
     /// Roles: sets of permissions.
     Role(Noun<DeclaredVerb>),
     /// Role bindings: which agents have a role, on what, and when.
@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Cedar policies.
     Policy(Noun<DeclaredVerb>),
     /// Namespaces.
-    Namespace(Noun<DeclaredVerb>),
+    Namespace(Noun<StandingVerb>),
     /// Enforcement points: backends, gateways and tool servers that ask.
     EnforcementPoint(Noun<DeclaredVerb>),
     /// What agents and enforcement points hold.
@@ -216,11 +216,16 @@ mod tests {
             "legate -o name credential create --agent n/a --reason x",
             "legate plan -f a.yaml b.yaml",
             "legate verify DIR --key log.pub",
+            "legate class suspend n/c --reason x",
+            "legate namespace resume n --reason x --etag e",
+            "legate class list --namespace n",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         for line in [
             "legate agent suspend n/a",
+            "legate class suspend n/c",
+            "legate role suspend n/r --reason x",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",
         ] {

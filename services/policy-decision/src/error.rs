@@ -11,6 +11,10 @@ legate_rpc::reasons! {
     FORBIDDEN_BY_POLICY, PermissionDenied, "A Cedar policy of the agent's namespace forbids it.", "See the policy in the reasons; a forbid wins over every permit.";
     /// The agent is suspended.
     AGENT_SUSPENDED, PermissionDenied, "The agent is suspended.", "Resume it (legate agent resume) and let its runtime obtain new credentials.";
+    /// The agent's class is suspended.
+    CLASS_SUSPENDED, PermissionDenied, "The agent's class is suspended, and every agent of it with it.", "Resume it (legate class resume) and let the runtimes enrol again.";
+    /// The agent's namespace is suspended.
+    NAMESPACE_SUSPENDED, PermissionDenied, "The agent's namespace is suspended, and every agent in it with it.", "Resume it (legate namespace resume) and let the runtimes enrol again.";
     /// The agent is quarantined.
     AGENT_QUARANTINED, PermissionDenied, "The agent is quarantined.", "Release it from quarantine and resume it.";
     /// The agent's time is over.
@@ -20,7 +24,7 @@ legate_rpc::reasons! {
     /// The agent was never switched on.
     AGENT_NOT_ACTIVE, PermissionDenied, "The agent is not ACTIVE yet.", "Approve and activate it.";
     /// The token is of an earlier life.
-    TOKEN_OUTLIVED, PermissionDenied, "The token was issued before the agent's last change of state or before its cut-off.", "Let the agent obtain a new token.";
+    TOKEN_OUTLIVED, PermissionDenied, "The token was issued before the agent's last change of state, or before its cut-off or that of its class or namespace.", "Let the agent obtain a new token.";
     /// The certificate was revoked.
     CREDENTIAL_REVOKED, PermissionDenied, "The certificate that the token is bound to was revoked.", "Enrol the runtime again.";
     /// No such agent.

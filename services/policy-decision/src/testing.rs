@@ -290,7 +290,11 @@ pub(crate) fn everything(signer: &P256Signer) -> Vec<wire::Declaration> {
     };
     let enforce = wire::PolicyMode::Enforce;
     vec![
-        declared(Object::AgentClass(wire::AgentClass { metadata: meta("invoice-worker"), spec: Some(class) })),
+        declared(Object::AgentClass(wire::AgentClass {
+            metadata: meta("invoice-worker"),
+            spec: Some(class),
+            status: None,
+        })),
         declared(Object::Role(wire::Role { metadata: meta("invoice-reader"), spec: Some(role) })),
         binding(|_| ()),
         agent(1, |_| ()),

@@ -15,6 +15,8 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.DeclarationService/ListDeclarations", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DeclarationService/UpdateDeclaration", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DeclarationService/RevokeDeclaration", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DeclarationService/SuspendDeclaration", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DeclarationService/ResumeDeclaration", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/CreateAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/GetAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/ListAgents", callers: OPERATORS },

@@ -12,7 +12,8 @@ use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
 
 use crate::domain::check;
-use crate::flow::{By, Call, Desk, apply, plan, publish, read, revoke, update, watch};
+use crate::domain::standing::Turn;
+use crate::flow::{By, Call, Desk, apply, plan, publish, read, revoke, standing, update, watch};
 
 mod agents;
 
@@ -151,6 +152,32 @@ impl DeclarationService for Api {
         let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
         let key = revoke::key(ask.kind, &ask.namespace, &ask.name)?;
         let journey = revoke::revoke(&self.0, call.clone(), key, ask.etag);
+        Box::pin(self.noted(&call, &permit, journey)).await
+    }
+
+    async fn suspend_declaration(
+        &self,
+        request: Request<wire::SuspendDeclarationRequest>,
+    ) -> Result<Response<wire::SuspendDeclarationResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
+        let key = revoke::key(ask.kind, &ask.namespace, &ask.name)?;
+        let answer = |object, revision| wire::SuspendDeclarationResponse { declaration: Some(object), revision };
+        let journey = standing::turn(&self.0, call.clone(), key, ask.etag, Turn::Suspend, answer);
+        Box::pin(self.noted(&call, &permit, journey)).await
+    }
+
+    async fn resume_declaration(
+        &self,
+        request: Request<wire::ResumeDeclarationRequest>,
+    ) -> Result<Response<wire::ResumeDeclarationResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
+        let key = revoke::key(ask.kind, &ask.namespace, &ask.name)?;
+        let answer = |object, revision| wire::ResumeDeclarationResponse { declaration: Some(object), revision };
+        let journey = standing::turn(&self.0, call.clone(), key, ask.etag, Turn::Resume, answer);
         Box::pin(self.noted(&call, &permit, journey)).await
     }
 }

@@ -9,7 +9,7 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, FieldChange, Kind};
 
 use crate::domain::kind::{Key, kind_name};
-use crate::domain::lifecycle;
+use crate::domain::{lifecycle, standing};
 use crate::flow::By;
 
 /// The longest text in an event, in bytes.
@@ -79,6 +79,11 @@ pub(crate) fn object_event(
             details.insert("state".to_owned(), lifecycle::state_name(status.state()).to_owned());
             details.insert("lifecycle_version".to_owned(), status.lifecycle_version.to_string());
             details.insert("spiffe_id".to_owned(), status.spiffe_id);
+        }
+        Some(Object::Namespace(_) | Object::AgentClass(_)) => {
+            if let Some(cutoff) = standing::cutoff_of(declaration) {
+                details.insert("authorization_cutoff".to_owned(), cutoff.to_string());
+            }
         }
         Some(Object::Revocation(revocation)) => {
             let spec = revocation.spec.clone().unwrap_or_default();

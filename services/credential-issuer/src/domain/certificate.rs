@@ -35,7 +35,7 @@ pub(crate) struct CertificatePlan {
 /// Why nothing can be issued now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadPlan {
-    #[error("the agent was cut off within this second; what is issued in it would be dead")]
+    #[error("the agent, or its class or namespace, was cut off just now; what is issued at once would be dead")]
     TooSoon,
     #[error("the certificate would end within a minute: the agent, or the CA, ends then")]
     TooShort,

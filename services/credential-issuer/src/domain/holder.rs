@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, InstanceId, Name, Principal, SpiffeId, TrustDomain};
-use legate_view::{Agent, AgentState, CredentialMethod, CredentialPolicy, Snapshot};
+use legate_view::{Agent, AgentState, CredentialMethod, CredentialPolicy, Snapshot, Stop};
 
 use super::cutoff::{Cutoffs, Of};
 
@@ -63,6 +63,10 @@ pub(crate) enum NoHolder {
     Expired(AgentId),
     #[error("the class of the agent {0} names the credential policy {1}, which is not known here")]
     NoPolicy(AgentId, Name),
+    #[error("the class {0}/{1} is suspended; none of its agents can obtain or use anything")]
+    ClassSuspended(Name, Name),
+    #[error("the namespace {0} is suspended; none of its agents can obtain or use anything")]
+    NamespaceSuspended(Name),
     #[error("{0} is neither an agent nor an enforcement point")]
     NotAWorkload(SpiffeId),
 }
@@ -112,13 +116,15 @@ pub(crate) fn find(
         }
         Named::Agent(id) => {
             let agent = snapshot.agent(id).ok_or_else(|| NoHolder::NoAgent(id.clone()))?;
-            if agent.state != AgentState::Active {
-                return Err(NoHolder::NotActive(id.clone(), agent.state));
-            }
-            if agent.expires.is_some_and(|end| end <= now) {
-                return Err(NoHolder::Expired(id.clone()));
-            }
+            let life = snapshot.life_of(agent, now);
             let namespace = agent.label.namespace.clone();
+            match life.stop {
+                None => {}
+                Some(Stop::State(state)) => return Err(NoHolder::NotActive(id.clone(), state)),
+                Some(Stop::Expired) => return Err(NoHolder::Expired(id.clone())),
+                Some(Stop::Namespace) => return Err(NoHolder::NamespaceSuspended(namespace)),
+                Some(Stop::Class) => return Err(NoHolder::ClassSuspended(namespace, agent.class.clone())),
+            }
             let class = snapshot.class(namespace.as_str(), agent.class.as_str());
             let policy = policy(snapshot, agent)?;
             // Of two limits the narrower holds.
@@ -136,7 +142,10 @@ pub(crate) fn find(
                 agent: Some(id.clone()),
                 instance,
                 lifecycle_version: agent.lifecycle_version,
-                cutoffs: Cutoffs::default().with(Of::Agent, agent.cutoff),
+                cutoffs: Cutoffs::default()
+                    .with(Of::Agent, life.own_cutoff)
+                    .with(Of::Class, life.class_cutoff)
+                    .with(Of::Namespace, life.namespace_cutoff),
                 ends: agent.expires,
                 certificate_ttl: certificate_ttl.unwrap_or(USUAL_CERTIFICATE).min(LONGEST_CERTIFICATE),
                 token_ttl: token_ttl.unwrap_or(USUAL_TOKEN).min(LONGEST_TOKEN),

@@ -45,7 +45,7 @@ pub(crate) enum BadToken {
     Ttl,
     #[error("enforcement points get no tokens")]
     NotAnAgent,
-    #[error("the agent was cut off within this second; what is issued in it would be dead")]
+    #[error("the agent, or its class or namespace, was cut off just now; what is issued at once would be dead")]
     TooSoon,
     #[error("the agent or its certificate ends now")]
     TooShort,

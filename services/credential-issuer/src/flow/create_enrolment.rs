@@ -6,11 +6,12 @@ use legate_clock::Timestamp;
 use legate_ids::EnrolmentId;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
-use legate_view::AgentState;
+use legate_view::{AgentState, Stop};
 use zeroize::Zeroizing;
 
 use super::{Call, Desk};
 use crate::convert;
+use crate::domain::certificate::BadPlan;
 use crate::domain::holder::{self, Named, NoHolder};
 use crate::domain::secret::EnrolmentSecret;
 use crate::error::of_tx;
@@ -96,6 +97,19 @@ async fn who(desk: &Desk, named: &Named) -> Result<(String, String), Fault> {
                 // Earlier than when it is used, where it may have been changed again.
                 holder::may_enrol(holder::policy(snapshot, agent)?).check()?;
                 let namespace = &agent.label.namespace;
+                let now = desk.clock.now();
+                let life = snapshot.life_of(agent, now);
+                match life.stop {
+                    // A resumption cuts off whatever was made during the suspension.
+                    Some(Stop::Namespace) => return Err(NoHolder::NamespaceSuspended(namespace.clone()).into()),
+                    Some(Stop::Class) => {
+                        return Err(NoHolder::ClassSuspended(namespace.clone(), agent.class.clone()).into());
+                    }
+                    Some(Stop::State(_) | Stop::Expired) | None => {}
+                }
+                if !legate_view::after_cutoff(now, life.class_cutoff.max(life.namespace_cutoff)) {
+                    return Err(BadPlan::TooSoon.into());
+                }
                 let spiffe_id = SpiffeId::agent(&desk.domain, namespace, id);
                 Ok((spiffe_id.to_string(), namespace.to_string()))
             }

@@ -109,6 +109,9 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
 /// use it, since the request's key is needed.
 async fn repeat(desk: &Desk, call: &Call, row: &enrolment::Model, named: &Named) -> Result<credential::Model, Fault> {
     let (holder, _) = desk.holder(named, None).await?;
+    if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
+        return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, "the certificate of this token was cut off meanwhile"));
+    }
     let id = row.credential_id.clone().unwrap_or_default();
     let event = convert::enrolment_repeated(call, row, desk.clock.now());
     let (outbox, spiffe_id, version) = (desk.outbox.clone(), holder.spiffe_id.to_string(), holder.lifecycle_version);

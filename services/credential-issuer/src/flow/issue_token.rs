@@ -4,6 +4,7 @@ use legate_clock::Timestamp;
 use legate_ids::Action;
 use legate_rpc::{Fault, Told};
 use legate_token::Scope;
+use legate_view::CERTIFICATE_BACKDATE;
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 
 use super::renew::{about, caller};
@@ -52,6 +53,9 @@ async fn attempt(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fa
     let (holder, _) = desk.holder_past_cutoff(&named, instance.as_ref()).await?;
     if holder.spiffe_id != *id {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("{id} is not who the registry knows")));
+    }
+    if !holder.cutoffs.spare(call.peer.not_before.plus(CERTIFICATE_BACKDATE)) {
+        return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("the certificate is of an earlier {id}")));
     }
     let revision = expected(desk, &holder, &wish.audience).await?;
     let agreed = authorize(desk, call, &holder, &wish, revision).await?;

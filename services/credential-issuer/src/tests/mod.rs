@@ -10,4 +10,5 @@ mod renewal;
 mod requests;
 mod revocation;
 mod scene;
+mod standing;
 mod tokens;

@@ -135,6 +135,7 @@ pub(super) fn class_under((max_token_secs, max_certificate_secs): (i64, i64), po
             credential_policy: policy.into(),
             ..wire::AgentClassSpec::default()
         }),
+        status: None,
     })
 }
 
@@ -156,6 +157,16 @@ pub(super) fn credential_policy(
 
 fn secs(seconds: i64) -> Option<prost_types::Duration> {
     (seconds > 0).then_some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+/// The class `bots`, or the namespace, as it stands.
+pub(super) fn standing(of_class: bool, suspended: bool, cutoff: Timestamp) -> Object {
+    let authorization_cutoff = Some(cutoff.into());
+    let status = Some(wire::StandingStatus { suspended, authorization_cutoff, ..wire::StandingStatus::default() });
+    match class(300, 3600) {
+        Object::AgentClass(class) if of_class => Object::AgentClass(wire::AgentClass { status, ..class }),
+        _ => Object::Namespace(wire::Namespace { metadata: metadata(NAMESPACE, "obj_4", ""), spec: None, status }),
+    }
 }
 
 /// An enforcement point that was declared at that moment.

@@ -97,3 +97,27 @@ pub(crate) enum DeclaredVerb {
         etag: String,
     },
 }
+
+/// The verbs of what has agents below it: classes and namespaces.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StandingVerb {
+    #[command(flatten)]
+    Declared(DeclaredVerb),
+    /// Stop every agent below at once, by one write; nothing that they hold ever works again.
+    Suspend(Turn),
+    /// Let the agents below work again, each as far as its own state lets it; they have to enrol again.
+    Resume(Turn),
+}
+
+/// A turn of a class or a namespace.
+#[derive(Args, Debug)]
+pub(crate) struct Turn {
+    /// NAMESPACE/NAME; of a namespace only its name.
+    pub(crate) name: String,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Only if it has not been written since this etag was read.
+    #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
+    pub(crate) etag: String,
+}

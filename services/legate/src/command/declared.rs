@@ -23,7 +23,7 @@ pub(super) async fn run(desk: Desk, kind: Kind, verb: DeclaredVerb) -> Result<Ex
 }
 
 /// NAMESPACE/NAME; a namespace is in none.
-fn place(kind: Kind, text: &str) -> Result<(String, String), Failure> {
+pub(super) fn place(kind: Kind, text: &str) -> Result<(String, String), Failure> {
     if kind != Kind::Namespace {
         return named(text);
     }

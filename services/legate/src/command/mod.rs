@@ -9,6 +9,7 @@ mod declared;
 mod doctor;
 mod generate;
 mod query;
+mod standing;
 mod token;
 mod verify;
 
@@ -113,11 +114,11 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
             wait(apply::apply(desk, args.files, args.reason, args.base_revision))
         }
         Command::Agent(noun) => wait(agent::run(desk(noun.place)?, noun.verb)),
-        Command::Class(noun) => wait(declared::run(desk(noun.place)?, Kind::AgentClass, noun.verb)),
+        Command::Class(noun) => wait(standing::run(desk(noun.place)?, Kind::AgentClass, noun.verb)),
         Command::Role(noun) => wait(declared::run(desk(noun.place)?, Kind::Role, noun.verb)),
         Command::Binding(noun) => wait(declared::run(desk(noun.place)?, Kind::RoleBinding, noun.verb)),
         Command::Policy(noun) => wait(declared::run(desk(noun.place)?, Kind::Policy, noun.verb)),
-        Command::Namespace(noun) => wait(declared::run(desk(noun.place)?, Kind::Namespace, noun.verb)),
+        Command::Namespace(noun) => wait(standing::run(desk(noun.place)?, Kind::Namespace, noun.verb)),
         Command::EnforcementPoint(noun) => wait(declared::run(desk(noun.place)?, Kind::EnforcementPoint, noun.verb)),
         Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),
         Command::Token(noun) => wait(token::run(desk(noun.place)?, noun.verb)),

@@ -198,7 +198,7 @@ fn object() -> impl Strategy<Value = declaration::Object> {
     prop_oneof![
         (metadata(false), text(), list()).prop_map(|(m, display_name, owners)| {
             let spec = NamespaceSpec { display_name, owners, ..Default::default() };
-            declaration::Object::Namespace(Namespace { metadata: Some(m), spec: Some(spec) })
+            declaration::Object::Namespace(Namespace { metadata: Some(m), spec: Some(spec), status: None })
         }),
         (metadata(true), text(), permissions(), permissions(), any::<bool>(), span()).prop_map(
             |(m, description, permissions, ceiling, requires_approval, default_expiry)| {
@@ -210,7 +210,7 @@ fn object() -> impl Strategy<Value = declaration::Object> {
                     default_expiry,
                     ..Default::default()
                 };
-                declaration::Object::AgentClass(AgentClass { metadata: Some(m), spec: Some(spec) })
+                declaration::Object::AgentClass(AgentClass { metadata: Some(m), spec: Some(spec), status: None })
             }
         ),
         (metadata(true), text(), list(), 0_i32..4, 0_i32..5, moment(), prop::option::of((text(), text()))).prop_map(

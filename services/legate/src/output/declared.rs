@@ -181,6 +181,7 @@ pub(crate) fn declared_row(declaration: &Declaration) -> Row {
         cells: vec![
             ("NAME", false, label(&metadata)),
             ("VERSION", false, metadata.version.to_string()),
+            ("STATE", true, standing(declaration)),
             ("ABOUT", false, about),
             ("WRITTEN", false, moment(metadata.update_time.as_ref())),
             ("BY", true, metadata.updated_by.clone()),
@@ -193,12 +194,27 @@ pub(crate) fn declared_row(declaration: &Declaration) -> Row {
     }
 }
 
+/// How a class or a namespace stands, in a sentence; empty for what was never suspended.
+pub(crate) fn standing(declaration: &Declaration) -> String {
+    let status = match &declaration.object {
+        Some(Object::Namespace(o)) => o.status.as_ref(),
+        Some(Object::AgentClass(o)) => o.status.as_ref(),
+        _ => None,
+    };
+    let Some(status) = status else { return String::new() };
+    let word = if status.suspended { "SUSPENDED" } else { "RESUMED" };
+    let (at, by, why) = (moment(status.state_time.as_ref()), &status.state_actor, &status.state_reason);
+    let cut = moment(status.authorization_cutoff.as_ref());
+    format!("{word} {at} by {by}: {why}; nothing issued to its agents until {cut} works")
+}
+
 /// Any declared object by itself: its manifest, and who wrote it.
 pub(crate) fn object_details(declaration: &Declaration) -> Vec<(&'static str, String)> {
     let (metadata, _) = parts(declaration);
     vec![
         ("id", metadata.id.clone()),
         ("version", metadata.version.to_string()),
+        ("state", standing(declaration)),
         ("written", written(&metadata)),
         ("manifest", manifest::write(declaration)),
     ]

@@ -53,6 +53,10 @@ whys! {
     ForbiddenByPolicy, Forbidden, "FORBIDDEN_BY_POLICY";
     /// The agent is suspended.
     AgentSuspended, Forbidden, "AGENT_SUSPENDED";
+    /// The agent's class is suspended.
+    ClassSuspended, Forbidden, "CLASS_SUSPENDED";
+    /// The agent's namespace is suspended.
+    NamespaceSuspended, Forbidden, "NAMESPACE_SUSPENDED";
     /// The agent is quarantined.
     AgentQuarantined, Forbidden, "AGENT_QUARANTINED";
     /// The agent's time ran out.

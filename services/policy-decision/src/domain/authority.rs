@@ -36,7 +36,7 @@ impl Bench {
         question: &Question,
         now: Timestamp,
     ) -> Answer {
-        if let Some(denied) = standing::judge(agent, now) {
+        if let Some(denied) = standing::judge(snapshot, agent, now) {
             return denied;
         }
         let mut answer = grants(snapshot, agent, question, now);

@@ -82,7 +82,7 @@ fn agree(snapshot: &Snapshot, agent: Option<&Arc<Agent>>, ask: &Issuance, now: T
         let cause = Cause::plain(CauseKind::AgentState, "no agent of this id is registered");
         return Err((Why::AgentUnknown, cause));
     };
-    if let Some(mut denied) = standing::judge(agent, now) {
+    if let Some(mut denied) = standing::judge(snapshot, agent, now) {
         let why = denied.denied.unwrap_or(Why::AgentNotActive);
         return Err((why, denied.causes.remove(0)));
     }

@@ -226,9 +226,10 @@ fn judge<'a>(
     let Some(agent) = agent else {
         return Err((Why::AgentUnknown, format!("no agent {} is known here", claims.agent)));
     };
-    // A state that is not ACTIVE says more than the token's age, and is judged next.
-    if agent.state == legate_view::AgentState::Active
-        && (agent.lifecycle_version != claims.lifecycle_version || !after_cutoff(issued, agent.cutoff))
+    // What stops the agent says more than the token's age, and is judged next.
+    let life = snapshot.life_of(agent, now);
+    if life.stop.is_none()
+        && (agent.lifecycle_version != claims.lifecycle_version || !after_cutoff(issued, life.cutoff()))
     {
         return refuse(Why::TokenOutlived, "the token was issued in an earlier life of the agent");
     }

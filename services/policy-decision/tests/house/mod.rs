@@ -266,7 +266,10 @@ impl House {
     fn declare(&self) {
         let put = |key: &str, object| self.registry.put(key, object, false);
         let class = reg::AgentClassSpec { ceiling: vec![permission("*", "*")], ..reg::AgentClassSpec::default() };
-        put("class", Object::AgentClass(reg::AgentClass { metadata: metadata("worker"), spec: Some(class) }));
+        put(
+            "class",
+            Object::AgentClass(reg::AgentClass { metadata: metadata("worker"), spec: Some(class), status: None }),
+        );
         let role = reg::RoleSpec { permissions: vec![permission("invoice:read", "*")], ..reg::RoleSpec::default() };
         put("role", Object::Role(reg::Role { metadata: metadata("reader"), spec: Some(role) }));
         let binding = reg::RoleBindingSpec {

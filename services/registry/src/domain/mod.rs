@@ -11,6 +11,7 @@ pub(crate) mod mask;
 mod principal;
 pub(crate) mod problem;
 mod reflect;
+pub(crate) mod standing;
 mod text;
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(super) const OUTPUT_ONLY: &[(&str, &[&str])] = &[
         &["id", "revision", "etag", "create_time", "update_time", "created_by", "updated_by", "reason", "version"],
     ),
     ("legate.registry.v1.Agent", &["status"]),
+    ("legate.registry.v1.Namespace", &["status"]),
+    ("legate.registry.v1.AgentClass", &["status"]),
     ("legate.registry.v1.EnforcementPoint", &["spiffe_id"]),
 ];
 

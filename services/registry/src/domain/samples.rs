@@ -87,6 +87,7 @@ pub(crate) fn class() -> wire::AgentClass {
             credential_policy: "short-lived".into(),
             boundaries: vec!["eu-only".into(), "office-hours".into()],
         }),
+        status: None,
     }
 }
 
@@ -323,7 +324,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
     let role = wire::RoleSpec { description: "Reads.".into(), permissions: vec![permission("invoice:read")] };
     let key_name = KID.to_lowercase();
     [
-        Object::Namespace(wire::Namespace { metadata: metadata("", "payments"), spec: Some(namespace) }),
+        Object::Namespace(wire::Namespace { metadata: metadata("", "payments"), spec: Some(namespace), status: None }),
         Object::AgentClass(class()),
         Object::Agent(agent()),
         Object::Role(wire::Role { metadata: metadata("payments", "invoice-reader"), spec: Some(role) }),

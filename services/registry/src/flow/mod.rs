@@ -11,6 +11,7 @@ pub(crate) mod revoke;
 mod stage;
 mod stage_attestation;
 mod stage_grant;
+pub(crate) mod standing;
 pub(crate) mod sweep;
 mod tail;
 pub(crate) mod transition;

@@ -17,8 +17,10 @@ use super::stage_grant::{self, Chains};
 use super::write::{Put, Writing};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
-use crate::domain::{check, diff, lifecycle};
-use crate::error::{AGENT_STATE_WRONG, KIND_NOT_APPLICABLE, OBJECT_REPEATED, REFERENCE_MISSING};
+use crate::domain::{check, diff, lifecycle, standing};
+use crate::error::{
+    AGENT_STATE_WRONG, KIND_NOT_APPLICABLE, LEAVES_SUSPENDED_CLASS, OBJECT_REPEATED, REFERENCE_MISSING,
+};
 use crate::store::{object, refuse};
 
 /// Objects in one request.
@@ -160,6 +162,8 @@ pub(crate) async fn stage(
 #[derive(Debug)]
 pub(super) struct Known {
     objects: BTreeMap<Key, Declaration>,
+    /// Classes that agents leave for others.
+    left: BTreeMap<Key, Declaration>,
     /// Agents that others are made by: their namespaces by their ids.
     parents: BTreeMap<String, String>,
     /// Grants that hang together with those of the list.
@@ -172,16 +176,19 @@ impl Known {
     pub(super) async fn of(tx: &Tx, list: &[&Wanted]) -> TxResult<Self, Fault> {
         let mut keys: BTreeSet<Key> = list.iter().map(|wanted| wanted.key.clone()).collect();
         keys.extend(list.iter().flat_map(|w| kind::references(&w.declaration)).map(|(_, to)| to));
-        let rows = object::by_keys(tx, keys).await?;
-        let objects = rows.into_iter().map(|(key, row)| Ok((key, row.declaration()?)));
-        let objects: BTreeMap<Key, Declaration> = objects.collect::<TxResult<_, Fault>>()?;
+        let objects = in_force(tx, keys).await?;
+        let leave = |w: &&Wanted| match &w.declaration.object {
+            Some(Object::Agent(agent)) => left_class(objects.get(&w.key), agent, &w.key.namespace),
+            _ => None,
+        };
+        let left = in_force(tx, list.iter().filter_map(leave).collect()).await?;
         let ids = list.iter().filter_map(|w| parent_of(&w.declaration)).map(str::to_owned).collect();
         let parents = object::by_ids(tx, ids).await?;
         let parents = parents.into_iter().filter(|row| row.kind == Kind::Agent as i32);
         let parents = parents.map(|row| (row.id, row.namespace)).collect();
         let chains = Chains::of(tx, list, &objects).await?;
         let attested = Attested::of(tx, list, &objects).await?;
-        Ok(Self { objects, parents, chains, attested })
+        Ok(Self { objects, left, parents, chains, attested })
     }
 }
 
@@ -231,7 +238,19 @@ pub(super) fn hold(
                 );
                 problems.push((i, Problem { path: "spec.agent_class".to_owned(), why, reason: &AGENT_STATE_WRONG }));
             }
+            let left = left_class(current.as_ref(), agent, &key.namespace);
+            let left = left.and_then(|left| known.objects.get(&left).or(known.left.get(&left)));
+            if left.is_some_and(standing::is_suspended) {
+                let why = "would take the agent out of a class that is suspended".to_owned();
+                problems.push((i, Problem { path: "spec.agent_class".to_owned(), why, reason: &LEAVES_SUSPENDED_CLASS }));
+            }
             complete(agent, current.as_ref(), class, now, by.0, by.1);
+            if let (Some(left), Some(status)) = (left, &mut agent.status) {
+                // What the class's suspension killed stays dead in another class.
+                status.authorization_cutoff = standing::later(status.authorization_cutoff, standing::cutoff_of(left));
+            }
+        } else if let Some(status) = standing::status_mut(&mut wanted) {
+            *status = current.as_ref().and_then(standing::status_of).cloned().flatten();
         } else if let (Some(Object::EnforcementPoint(new)), Some(Object::EnforcementPoint(old))) =
             (&mut wanted.object, current.as_ref().and_then(|c| c.object.as_ref()))
         {
@@ -272,6 +291,19 @@ fn moves_in(current: Option<&Declaration>, wanted: &Agent) -> Option<AgentState>
     let state = lifecycle::state_of(current);
     let waits = matches!(state, AgentState::PendingApproval | AgentState::Staged);
     (!waits && class(current) != class(wanted)).then_some(state)
+}
+
+/// The class that an agent leaves for another.
+fn left_class(current: Option<&Declaration>, wanted: &Agent, namespace: &str) -> Option<Key> {
+    let Some(Object::Agent(current)) = current.and_then(|c| c.object.as_ref()) else { return None };
+    let class = |agent: &Agent| agent.spec.as_ref().map(|spec| spec.agent_class.clone()).unwrap_or_default();
+    let left = class(current);
+    (left != class(wanted)).then(|| Key::new(Kind::AgentClass, namespace, &left))
+}
+
+async fn in_force(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<Key, Declaration>, Fault> {
+    let rows = object::by_keys(tx, keys).await?;
+    rows.into_iter().map(|(key, row)| Ok((key, row.declaration()?))).collect()
 }
 
 /// The id of the agent that made this one.

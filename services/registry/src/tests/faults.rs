@@ -2,21 +2,22 @@
 
 use legate_db::Fault;
 use legate_db::testing::on_each;
-use legate_wire::registry::RevokeDeclarationRequest;
 use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{GetDeclarationResponse, RevokeDeclarationRequest, SuspendDeclarationRequest};
 
 use super::publish::revocation;
 use super::scene::*;
 use crate::domain::kind::Key;
 use crate::domain::lifecycle::Transition;
+use crate::domain::standing::Turn;
 use crate::flow::transition::Step;
-use crate::flow::{create_agent, publish, revoke, sweep};
+use crate::flow::{create_agent, publish, revoke, standing, sweep};
 use crate::schema::Migrator;
 
 const BOTH: [Fault; 2] = [Fault::NotPersisted, Fault::PersistedButReplyLost];
 
 /// How far the registry is, and how many events tell of it.
-async fn standing(scene: &Scene) -> (u64, usize) {
+async fn place(scene: &Scene) -> (u64, usize) {
     scene.desk.tail.refresh(&scene.desk.db).await.unwrap();
     (scene.desk.tail.revision(), scene.events().await.len())
 }
@@ -29,15 +30,15 @@ async fn survives<T: std::fmt::Debug>(
     events: usize,
     request: impl AsyncFn() -> Result<T, legate_rpc::Fault>,
 ) {
-    let before = standing(scene).await;
+    let before = place(scene).await;
     scene.desk.db.faults().plan(name, fault);
     let first = request().await.unwrap_err();
     assert_eq!(reason(&first), "DATABASE_UNAVAILABLE", "{name}");
-    let between = standing(scene).await;
+    let between = place(scene).await;
     let lost = (before.0 + 1, before.1 + events);
     assert_eq!(between, if fault == Fault::NotPersisted { before } else { lost }, "{name}");
     request().await.unwrap();
-    assert_eq!(standing(scene).await, lost, "{name}: exactly once");
+    assert_eq!(place(scene).await, lost, "{name}: exactly once");
     assert_eq!(scene.desk.db.faults().pending(), 0);
 }
 
@@ -85,6 +86,16 @@ async fn every_write_happens_once_or_not_at_all() {
                 revoke::revoke(&scene.desk, call, key, String::new()).await
             })
             .await;
+            for (tx, turn) in [("suspend_declaration", Turn::Suspend), ("resume_declaration", Turn::Resume)] {
+                survives(&scene, tx, fault, 1, async || {
+                    let request = SuspendDeclarationRequest { name: id("class"), ..Default::default() };
+                    let call = scene.call(OPERATOR, "odd", &request, &id(tx));
+                    let key = Key::new(legate_wire::registry::Kind::AgentClass, "payments", &id("class"));
+                    let answer = |object, revision| GetDeclarationResponse { declaration: Some(object), revision };
+                    standing::turn(&scene.desk, call, key, String::new(), turn, answer).await
+                })
+                .await;
+            }
             survives(&scene, "publish_revocation", fault, 1, async || {
                 let mut ask = revocation();
                 let credential = legate_ids::CredentialId::from_parts(n as u64, [9; 10]);

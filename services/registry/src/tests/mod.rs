@@ -9,5 +9,6 @@ mod governed;
 mod many;
 mod publish;
 mod scene;
+mod standing;
 mod stream;
 mod sweep;

@@ -139,7 +139,7 @@ pub(super) fn of(object: Object) -> Declaration {
 
 pub(super) fn namespace(name: &str) -> Declaration {
     let metadata = Some(Metadata { name: name.into(), ..Metadata::default() });
-    of(Object::Namespace(Namespace { metadata, spec: Some(NamespaceSpec::default()) }))
+    of(Object::Namespace(Namespace { metadata, spec: Some(NamespaceSpec::default()), status: None }))
 }
 
 pub(super) fn permission(action: &str) -> Permission {
@@ -149,7 +149,7 @@ pub(super) fn permission(action: &str) -> Permission {
 
 pub(super) fn class(name: &str, requires_approval: bool) -> Declaration {
     let spec = AgentClassSpec { ceiling: vec![permission("*")], requires_approval, ..AgentClassSpec::default() };
-    of(Object::AgentClass(AgentClass { metadata: metadata(name), spec: Some(spec) }))
+    of(Object::AgentClass(AgentClass { metadata: metadata(name), spec: Some(spec), status: None }))
 }
 
 pub(super) fn agent_spec(class: &str) -> AgentSpec {

@@ -63,6 +63,46 @@ async fn only_an_active_agent_may_do_anything() {
 }
 
 #[tokio::test]
+async fn what_is_above_an_agent_stops_it_and_kills_what_was_issued() {
+    let mut stage = Stage::set().await;
+    let namespace = wire::Namespace { metadata: meta("payments"), spec: None, status: None };
+    let namespace = |status| declared(Object::Namespace(wire::Namespace { status, ..namespace.clone() }));
+    let class = everything(&stage.signer).into_iter().find_map(|d| match d.object {
+        Some(Object::AgentClass(class)) => Some(class),
+        _ => None,
+    });
+    let class = class.unwrap();
+    let class = |status| declared(Object::AgentClass(wire::AgentClass { status, ..class.clone() }));
+    let standing = |suspended, cutoff: i64| {
+        let authorization_cutoff = Some(prost_types::Timestamp { seconds: cutoff, nanos: 0 });
+        Some(wire::StandingStatus { suspended, authorization_cutoff, ..wire::StandingStatus::default() })
+    };
+    for (word, of) in [
+        ("CLASS_SUSPENDED", &class as &dyn Fn(Option<wire::StandingStatus>) -> wire::Declaration),
+        ("NAMESPACE_SUSPENDED", &namespace),
+    ] {
+        let now = legate_clock::Clock::now(&*stage.clock).secs();
+        let old = stage.good();
+        assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+        stage.change(vec![(of(standing(true, now)), false)]).await;
+        let spoken = stage.ask(&enforcer("invoices"), stage.good()).await;
+        assert_eq!((spoken.answer.word(), spoken.answer.denied.unwrap().kind()), (word, Denial::Forbidden));
+        let spoken = stage.ask(&operator(), stage.asserted(agent_id(1))).await;
+        assert_eq!(spoken.answer.word(), word, "asserted");
+        // Not even with a token that was minted in the race.
+        stage.pass(std::time::Duration::from_secs(10)).await;
+        assert_eq!(stage.word(stage.good()).await, word);
+        let raced = stage.good();
+        stage.change(vec![(of(standing(false, now + 10)), false)]).await;
+        for dead in [old, raced] {
+            assert_eq!(stage.word(dead).await, "TOKEN_OUTLIVED");
+        }
+        stage.pass(std::time::Duration::from_secs(1)).await;
+        assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+    }
+}
+
+#[tokio::test]
 async fn an_agent_ends_at_its_time_before_the_registry_says_so() {
     let mut stage = Stage::set().await;
     let end = Some(prost_types::Timestamp { seconds: NOW + 10, nanos: 0 });
@@ -109,7 +149,8 @@ async fn a_role_or_class_that_is_gone_grants_nothing() {
     let role = declared(Object::Role(wire::Role { metadata: meta("invoice-reader"), spec: None }));
     stage.change(vec![(role, true)]).await;
     assert_eq!(stage.word(stage.good()).await, "NOT_PERMITTED");
-    let class = declared(Object::AgentClass(wire::AgentClass { metadata: meta("invoice-worker"), spec: None }));
+    let class =
+        declared(Object::AgentClass(wire::AgentClass { metadata: meta("invoice-worker"), spec: None, status: None }));
     stage.change(vec![(class, true)]).await;
     assert_eq!(stage.word(stage.good().action("invoice:list")).await, "NOT_PERMITTED");
 }

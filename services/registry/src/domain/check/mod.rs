@@ -91,6 +91,8 @@ pub(crate) fn strip_output_only(declaration: &mut wire::Declaration) {
     }
     match &mut declaration.object {
         Some(Object::Agent(agent)) => agent.status = None,
+        Some(Object::Namespace(namespace)) => namespace.status = None,
+        Some(Object::AgentClass(class)) => class.status = None,
         Some(Object::EnforcementPoint(point)) => point.spiffe_id.clear(),
         _ => {}
     }

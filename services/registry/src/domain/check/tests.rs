@@ -64,7 +64,11 @@ fn what_is_right_is_taken() {
         assert_eq!(check(sample), [], "{sample:?}");
     }
     // The least of each.
-    let bare = wire::Namespace { metadata: Some(Metadata { name: "a".into(), ..Metadata::default() }), spec: None };
+    let bare = wire::Namespace {
+        metadata: Some(Metadata { name: "a".into(), ..Metadata::default() }),
+        spec: None,
+        status: None,
+    };
     assert_eq!(check(&samples::declared(Object::Namespace(bare))), []);
     let least = agent(|spec| {
         *spec = AgentSpec {
