@@ -35,7 +35,7 @@ legate_rpc::reasons! {
     /// The class or namespace stands so already.
     STANDING_WRONG, FailedPrecondition, "The class or namespace is suspended already, or is to be resumed and is not suspended.", "See its status (legate class get, legate namespace get).";
     /// An agent does not leave a suspended class.
-    CLASS_SUSPENDED, FailedPrecondition, "The agent is of a suspended class, and would escape from it into another one.", "Resume the class first (legate class resume), or leave the agent in it.";
+    LEAVES_SUSPENDED_CLASS, FailedPrecondition, "The agent is of a suspended class, and would escape from it into another one.", "Resume the class first (legate class resume), or leave the agent in it.";
     /// Nobody approves what he declared.
     SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve it.", "Let another operator approve it.";
     /// A policy cannot be used.

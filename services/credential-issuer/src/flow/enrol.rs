@@ -13,7 +13,9 @@ use crate::domain::certificate::{Chance, plan};
 use crate::domain::csr;
 use crate::domain::holder::Named;
 use crate::domain::secret::EnrolmentSecret;
-use crate::error::{ENROLMENT_TOKEN_EXPIRED, ENROLMENT_TOKEN_INVALID, ENROLMENT_TOKEN_SPENT, flow, of_tx};
+use crate::error::{
+    CREDENTIAL_NOT_GOOD, ENROLMENT_TOKEN_EXPIRED, ENROLMENT_TOKEN_INVALID, ENROLMENT_TOKEN_SPENT, flow, of_tx,
+};
 use crate::store::credential::{self, sha256};
 use crate::store::recorded::{Draft, committed, record};
 use crate::store::{Recorded, enrolment, key};
@@ -110,7 +112,7 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
 async fn repeat(desk: &Desk, call: &Call, row: &enrolment::Model, named: &Named) -> Result<credential::Model, Fault> {
     let (holder, _) = desk.holder(named, None).await?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
-        return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, "the certificate of this token was cut off meanwhile"));
+        return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, "the certificate of this token was cut off meanwhile"));
     }
     let id = row.credential_id.clone().unwrap_or_default();
     let event = convert::enrolment_repeated(call, row, desk.clock.now());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use legate_clock::Clock as _;
 use legate_db::testing::on_each;
 
 use super::registry::{self, agent_id};
@@ -51,7 +52,7 @@ async fn a_lost_answer_is_not_given_again_past_a_suspension() {
         scene.pass(Duration::from_secs(3)).await;
         scene.declare(registry::standing(true, false, scene.clock.now())).await;
         scene.pass(Duration::from_secs(3)).await;
-        assert_eq!(reason(scene.enrol(&token, &csr).await), "ENROLMENT_TOKEN_EXPIRED");
+        assert_eq!(reason(scene.enrol(&token, &csr).await), "CREDENTIAL_NOT_GOOD");
     })
     .await;
 }

@@ -153,7 +153,7 @@ async fn nobody_escapes_from_a_suspended_class_into_another() {
         scene.clock.advance(Duration::from_secs(60));
         turned(&scene, worker(), Turn::Suspend).await.unwrap();
         let fault = scene.apply(vec![agent("invoice-bot", "other")]).await.unwrap_err();
-        assert_eq!(reason(&fault), "CLASS_SUSPENDED");
+        assert_eq!(reason(&fault), "LEAVES_SUSPENDED_CLASS");
         let taken = revoke::revoke(&scene.desk, scene.call(OPERATOR, "x", &(), ""), worker(), String::new()).await;
         assert_eq!(reason(&taken.unwrap_err()), "OBJECT_IN_USE");
         // One that is made in it is there, and below it.

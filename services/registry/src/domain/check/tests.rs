@@ -121,6 +121,7 @@ fn metadata_names_and_labels() {
     let nested = wire::Namespace {
         metadata: Some(Metadata { name: "a".into(), namespace: "b".into(), ..Metadata::default() }),
         spec: None,
+        status: None,
     };
     refused(Object::Namespace(nested), &["metadata.namespace"]);
 
