@@ -99,3 +99,31 @@ fn a_manifest_comes_from_standard_input_as_well() {
     plan.stdin(std::fs::File::open(MANIFEST).unwrap());
     assert_eq!(done(&mut plan).json()["changes"].as_array().unwrap().len(), 8);
 }
+
+#[test]
+fn a_class_and_a_namespace_are_stopped_and_go_on() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let check = ["check", "--agent", AGENT, "--action", "invoice:read", "--resource", "Invoice:apollo/1", "-o", "name"];
+    for (noun, name, word) in
+        [("class", "payments/invoice-worker", "CLASS_SUSPENDED"), ("namespace", "payments", "NAMESPACE_SUSPENDED")]
+    {
+        let turn = |verb: &str| house.run(&[noun, verb, name, "--reason", "odd calls", "-o", "json"]);
+        turn("resume").refused(4, "STANDING_WRONG");
+        let told = turn("suspend").json();
+        let revision = told["revision"].as_str().unwrap().to_owned();
+        let asked: Vec<&str> = check.iter().copied().chain(["--at-least-revision", &revision]).collect();
+        assert_eq!(house.run(&asked).with(3), format!("{word}\n"));
+        turn("suspend").refused(4, "STANDING_WRONG");
+        let shown = house.run(&[noun, "get", name, "-o", "table"]).with(0);
+        assert!(shown.contains("SUSPENDED") && shown.contains("odd calls"), "{shown}");
+        // What is declared is as it was.
+        house.run(&["plan", "-f", MANIFEST, "--detailed-exitcode"]).with(0);
+        let told = turn("resume").json();
+        let revision = told["revision"].as_str().unwrap().to_owned();
+        let asked: Vec<&str> = check.iter().copied().chain(["--at-least-revision", &revision]).collect();
+        assert_eq!(house.run(&asked).with(0), "ALLOWED\n");
+    }
+    house.run(&["role", "suspend", "payments/invoice-reader", "--reason", "x"]).with(1);
+}

@@ -242,7 +242,8 @@ pub(super) fn hold(
             let left = left.and_then(|left| known.objects.get(&left).or(known.left.get(&left)));
             if left.is_some_and(standing::is_suspended) {
                 let why = "would take the agent out of a class that is suspended".to_owned();
-                problems.push((i, Problem { path: "spec.agent_class".to_owned(), why, reason: &LEAVES_SUSPENDED_CLASS }));
+                problems
+                    .push((i, Problem { path: "spec.agent_class".to_owned(), why, reason: &LEAVES_SUSPENDED_CLASS }));
             }
             complete(agent, current.as_ref(), class, now, by.0, by.1);
             if let (Some(left), Some(status)) = (left, &mut agent.status) {
