@@ -187,6 +187,7 @@ async fn a_full_outbox_does_not_keep_a_class_from_being_stopped() {
 /// A measure more than a test: `cargo test -p legate-registry --lib ten_thousand -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "takes a while to fill the database"]
+#[allow(clippy::print_stdout, reason = "a measure is for whoever runs it")]
 async fn a_class_of_ten_thousand_agents_is_stopped_by_one_write() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
