@@ -29,7 +29,7 @@ fn class(boundaries: &[&str]) -> wire::Declaration {
         boundaries: boundaries.iter().map(ToString::to_string).collect(),
         ..wire::AgentClassSpec::default()
     };
-    declared(Object::AgentClass(wire::AgentClass { metadata: meta("invoice-worker"), spec: Some(spec) }))
+    declared(Object::AgentClass(wire::AgentClass { metadata: meta("invoice-worker"), spec: Some(spec), status: None }))
 }
 
 fn in_region(stage: &Stage, region: &str) -> Ask {
