@@ -1,4 +1,4 @@
-//! Authority as arithmetic: permissions, windows, narrowings and ceilings, which may narrow and never widen.
+//! Authority as arithmetic: permissions, windows, narrowings and ceilings, which may narrow and never widen, and what operators may do.
 //!
 //! ```text
 //! authority(agent, now) = (class permissions ∪ bindings whose window holds now, narrowed) ∩ every ceiling
@@ -14,6 +14,7 @@ extern crate alloc;
 mod decide;
 mod hours;
 mod link;
+mod operators;
 mod permission;
 mod selector;
 mod window;
@@ -21,6 +22,7 @@ mod window;
 pub use decide::{Answer, Denial, Grant, decide};
 pub use hours::{BadHours, Hours, Week};
 pub use link::{Beyond, Link, MAX_DEPTH, within};
+pub use operators::{Appointment, OperatorRole, Place, Reach, Right, Rights};
 pub use permission::{Ceiling, Permission};
 pub use selector::{Attributes, BadSelector, Request, ResourceSelector, TypePattern};
 pub use window::{BadWindow, Micros, Window};

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use legate_clock::{Clock, SystemClock};
 use legate_mtls::{Expect, Identity, Trust};
-use legate_rpc::{Client, Dial, Fault, dial};
+use legate_rpc::{Client, Dial, Fault, dial, dial_breaking_glass};
 
 /// One service's address, and whom we believe.
 #[derive(Clone, Debug)]
@@ -42,13 +42,25 @@ impl Remote {
     /// # Errors
     /// When the endpoint is not `https://HOST:PORT`.
     pub fn dial_with(&self, identity: Identity, clock: Arc<dyn Clock>) -> Result<Client, Fault> {
-        dial(Dial {
+        dial(self.how(identity, clock))
+    }
+
+    /// A channel for an operator in an emergency: every call states it, and `why`.
+    ///
+    /// # Errors
+    /// When the endpoint is not `https://HOST:PORT`, or `why` is not 1 to 200 printable ASCII characters.
+    pub fn dial_breaking_glass(&self, identity: Identity, why: &str) -> Result<Client, Fault> {
+        dial_breaking_glass(self.how(identity, SystemClock::shared()), why)
+    }
+
+    fn how(&self, identity: Identity, clock: Arc<dyn Clock>) -> Dial {
+        Dial {
             endpoint: self.endpoint.clone(),
             identity,
             trust: self.trust.clone(),
             expect: Expect::Service(self.service),
             timeout: Duration::from_secs(5),
             clock,
-        })
+        }
     }
 }

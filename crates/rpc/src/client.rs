@@ -6,7 +6,7 @@ use std::time::Duration;
 use legate_clock::Clock;
 use legate_mtls::{Expect, Identity, Trust};
 use tonic::Status;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -38,6 +38,20 @@ pub struct Dial {
 /// # Errors
 /// `UNREACHABLE` when the endpoint is not `https://HOST:PORT`.
 pub fn dial(dial: Dial) -> Result<Client, Fault> {
+    connect(dial, None)
+}
+
+/// The same, for an operator in an emergency: every call states it, and `why` ([`BREAK_GLASS`](crate::BREAK_GLASS)).
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when `why` is not 1 to 200 printable ASCII characters; else as [`dial`].
+pub fn dial_breaking_glass(dial: Dial, why: &str) -> Result<Client, Fault> {
+    let value = Some(why).filter(|why| crate::layer::is_emergency(why)).and_then(|why| why.parse().ok());
+    let refused = || Fault::invalid(crate::BREAK_GLASS, "say why in 1 to 200 printable ASCII characters");
+    connect(dial, Some(value.ok_or_else(refused)?))
+}
+
+fn connect(dial: Dial, emergency: Option<MetadataValue<Ascii>>) -> Result<Client, Fault> {
     let bad = |why: &str| Fault::refused(&UNREACHABLE, format!("{}: {why}", dial.endpoint));
     let Some(host) = dial.endpoint.strip_prefix("https://") else {
         return Err(bad("an endpoint is https://HOST:PORT"));
@@ -55,13 +69,14 @@ pub fn dial(dial: Dial) -> Result<Client, Fault> {
     let connector =
         legate_mtls::connector(dial.identity, dial.trust, dial.expect, dial.clock).map_err(Fault::broken)?;
     let channel = endpoint.connect_with_connector_lazy(connector);
-    Ok(InterceptedService::new(channel, Outbound { timeout: dial.timeout }))
+    Ok(InterceptedService::new(channel, Outbound { timeout: dial.timeout, emergency }))
 }
 
 /// Adds the trace that the call belongs to (a new one where it belongs to none), and a deadline where it has none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Outbound {
     timeout: Duration,
+    emergency: Option<MetadataValue<Ascii>>,
 }
 
 impl Interceptor for Outbound {
@@ -75,6 +90,9 @@ impl Interceptor for Outbound {
             if let Ok(value) = MetadataValue::try_from(trace.traceparent.as_str()) {
                 request.metadata_mut().insert("traceparent", value);
             }
+        }
+        if let Some(why) = &self.emergency {
+            request.metadata_mut().insert(crate::BREAK_GLASS, why.clone());
         }
         Ok(request)
     }

@@ -170,6 +170,7 @@ impl Chassis {
             method: rule.method,
             deadline: deadline(headers, start, self.default_deadline)?,
             trace: trace_context,
+            emergency: emergency(headers)?,
         })
     }
 }
@@ -194,6 +195,24 @@ impl Chassis {
 
 fn refuse(fault: Fault) -> Response<Body> {
     Status::from(fault).into_http()
+}
+
+/// What the caller gives for an emergency: 1 to 200 printable ASCII characters.
+fn emergency(headers: &HeaderMap) -> Result<Option<Arc<str>>, Fault> {
+    let mut given = headers.get_all(crate::BREAK_GLASS).iter();
+    let Some(first) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Fault::refused(&DUPLICATE_HEADER, format!("{} came several times", crate::BREAK_GLASS)));
+    }
+    let text = first.to_str().ok().filter(|text| is_emergency(text));
+    let text = text.ok_or_else(|| Fault::invalid(crate::BREAK_GLASS, "say why in 1 to 200 printable ASCII characters"))?;
+    Ok(Some(text.into()))
+}
+
+/// Whether a text can stand for an emergency.
+pub(crate) fn is_emergency(text: &str) -> bool {
+    let printable = |b: u8| matches!(b, b' '..=b'~');
+    (1..=200).contains(&text.len()) && !text.trim().is_empty() && text.bytes().all(printable)
 }
 
 fn deadline(headers: &HeaderMap, start: Instant, default: Duration) -> Result<Instant, Fault> {
@@ -262,6 +281,24 @@ mod tests {
         chassis.admit(&RULE, &peer).await.unwrap();
         clock.jump_to(end);
         assert_eq!(chassis.admit(&RULE, &peer).await.unwrap_err().reason(), "UNAUTHENTICATED");
+    }
+
+    #[test]
+    fn an_emergency_is_stated_once_and_legibly() {
+        let of = |texts: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for text in texts {
+                headers.append(crate::BREAK_GLASS, http::HeaderValue::from_bytes(text).unwrap());
+            }
+            emergency(&headers)
+        };
+        assert_eq!(of(&[]).unwrap(), None);
+        assert_eq!(of(&[b"the issuer is down"]).unwrap().as_deref(), Some("the issuer is down"));
+        assert!(of(&[&[b'x'; 200]]).is_ok());
+        for bad in [b"".as_slice(), b" ", b"a\tb", &[b'x'; 201], "caf\u{e9}".as_bytes()] {
+            assert_eq!(of(&[bad]).unwrap_err().reason(), "INVALID_ARGUMENT", "{bad:?}");
+        }
+        assert_eq!(of(&[b"a", b"b"]).unwrap_err().reason(), "DUPLICATE_HEADER");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ mod told;
 mod trace;
 
 pub use access::{Caller, Rule};
-pub use client::{Client, Dial, dial};
+pub use client::{Client, Dial, dial, dial_breaking_glass};
 pub use fault::{Fault, Reason, Refusal};
 pub use health::Health;
 pub use limits::Limits;
@@ -31,3 +31,6 @@ pub use serve::{Service, Serving, serve};
 pub use told::Told;
 pub use tonic::Code;
 pub use trace::TraceContext;
+
+/// The metadata with which an operator states an emergency, and why.
+pub const BREAK_GLASS: &str = "legate-break-glass";

@@ -14,6 +14,7 @@ pub struct Permit {
     pub(crate) method: &'static str,
     pub(crate) deadline: Instant,
     pub(crate) trace: TraceContext,
+    pub(crate) emergency: Option<Arc<str>>,
 }
 
 impl Permit {
@@ -51,6 +52,13 @@ impl Permit {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// The emergency that the caller states, in its own words ([`BREAK_GLASS`](crate::BREAK_GLASS)). Whether it may
+    /// state one is for the handler to judge.
+    #[must_use]
+    pub fn emergency(&self) -> Option<&str> {
+        self.emergency.as_deref()
     }
 
     /// The W3C trace that the call belongs to.

@@ -17,6 +17,8 @@ pub const REASONS: &[&Reason] = &[
     &OVERLOADED,
     &UNREACHABLE,
     &PAGE_TOKEN_INVALID,
+    &OPERATOR_NOT_PERMITTED,
+    &BREAK_GLASS_REFUSED,
 ];
 
 /// Something of ours is broken.
@@ -105,6 +107,22 @@ pub static PAGE_TOKEN_INVALID: Reason = Reason {
     code: Code::InvalidArgument,
     meaning: "The page token is edited, or belongs to another question or caller.",
     cure: "Start again without a page token.",
+};
+
+/// The operator has no role that gives the right.
+pub static OPERATOR_NOT_PERMITTED: Reason = Reason {
+    name: "OPERATOR_NOT_PERMITTED",
+    code: Code::PermissionDenied,
+    meaning: "The operator has no role, in force now, that gives the right that the call needs in that namespace.",
+    cure: "See your roles (legate whoami); an administrator of the namespace gives more with an OperatorBinding.",
+};
+
+/// The operator may not state an emergency.
+pub static BREAK_GLASS_REFUSED: Reason = Reason {
+    name: "BREAK_GLASS_REFUSED",
+    code: Code::PermissionDenied,
+    meaning: "The call states an emergency, and the operator has no BREAK_GLASS role in force now.",
+    cure: "Call without --break-glass, or let an administrator give the role with an OperatorBinding.",
 };
 
 /// Defines a service's reasons, and `REASONS`, the list of all of them.
