@@ -205,7 +205,8 @@ fn emergency(headers: &HeaderMap) -> Result<Option<Arc<str>>, Fault> {
         return Err(Fault::refused(&DUPLICATE_HEADER, format!("{} came several times", crate::BREAK_GLASS)));
     }
     let text = first.to_str().ok().filter(|text| is_emergency(text));
-    let text = text.ok_or_else(|| Fault::invalid(crate::BREAK_GLASS, "say why in 1 to 200 printable ASCII characters"))?;
+    let text =
+        text.ok_or_else(|| Fault::invalid(crate::BREAK_GLASS, "say why in 1 to 200 printable ASCII characters"))?;
     Ok(Some(text.into()))
 }
 

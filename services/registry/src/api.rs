@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use wire::agent_service_server::AgentServiceServer;
 use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
 use wire::feed_service_server::{FeedService, FeedServiceServer};
+use wire::operator_service_server::OperatorServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
 
 use crate::domain::check;
@@ -16,6 +17,7 @@ use crate::domain::standing::Turn;
 use crate::flow::{By, Call, Desk, apply, plan, publish, read, revoke, standing, update, watch};
 
 mod agents;
+mod operators;
 
 /// A thousand objects fit.
 const LARGEST_REQUEST: usize = 8 << 20;
@@ -41,6 +43,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_decoding_message_size(LARGEST_REQUEST)
             .max_encoding_message_size(LARGEST_ANSWER),
     )
+    .add_service(OperatorServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),
@@ -106,10 +109,10 @@ impl DeclarationService for Api {
         &self,
         request: Request<wire::GetDeclarationRequest>,
     ) -> Result<Response<wire::GetDeclarationResponse>, Status> {
-        Permit::of(&request)?;
+        let by = By::of(&Permit::of(&request)?, "");
         let ask = request.into_inner();
         let key = revoke::key(ask.kind, &ask.namespace, &ask.name)?;
-        let (object, revision) = read::object(&self.0, key).await?;
+        let (object, revision) = read::object(&self.0, &by, key).await?;
         Ok(Response::new(wire::GetDeclarationResponse { declaration: Some(object), revision }))
     }
 
@@ -120,7 +123,7 @@ impl DeclarationService for Api {
         let permit = Permit::of(&request)?;
         let ask = request.into_inner();
         let list = read::List {
-            caller: permit.peer().id_text().to_owned(),
+            by: By::of(&permit, ""),
             kind: ask.kind(),
             namespace: ask.namespace,
             states: Vec::new(),

@@ -19,6 +19,9 @@ pub struct Config {
     pub database: String,
     /// audit-collector, `https://HOST:PORT`.
     pub audit_collector: String,
+    /// Operators who are made ADMIN everywhere when nobody is; ignored as soon as somebody is.
+    #[serde(default)]
+    pub administrators: Vec<String>,
     /// Who it is and whom it believes.
     pub tls: Tls,
     /// The audit outbox.

@@ -102,12 +102,29 @@ pub(crate) fn object_event(
 
 /// A write was refused.
 pub(crate) fn write_refused(by: &By, method: &str, fault: &Fault, now: Timestamp) -> AuditEvent {
-    AuditEvent {
-        reason_code: fault.reason().to_owned(),
-        details: BTreeMap::from([
-            ("method".to_owned(), method.to_owned()),
-            ("refusal".to_owned(), cut(fault.to_string())),
-        ]),
-        ..event(by, "write.refused".to_owned(), Outcome::Denied, now)
-    }
+    refused(by, "write.refused", method, fault, now)
+}
+
+/// Somebody was not let see something, and was told so.
+pub(crate) fn read_refused(by: &By, name: &str, fault: &Fault, now: Timestamp) -> AuditEvent {
+    refused(by, "read.refused", name, fault, now)
+}
+
+fn refused(by: &By, kind: &str, method: &str, fault: &Fault, now: Timestamp) -> AuditEvent {
+    let mut details =
+        BTreeMap::from([("method".to_owned(), method.to_owned()), ("refusal".to_owned(), cut(fault.to_string()))]);
+    details.extend(emergency(by).map(|why| ("emergency".to_owned(), why.to_owned())));
+    AuditEvent { reason_code: fault.reason().to_owned(), details, ..event(by, kind.to_owned(), Outcome::Denied, now) }
+}
+
+/// The emergency that the caller states.
+fn emergency(by: &By) -> Option<&str> {
+    by.operator.as_ref().and_then(|operator| operator.emergency.as_deref())
+}
+
+/// An operator states an emergency, and acts as an administrator in this call.
+pub(crate) fn broke_glass(by: &By, now: Timestamp) -> Option<AuditEvent> {
+    let why = emergency(by)?;
+    let details = BTreeMap::from([("emergency".to_owned(), why.to_owned())]);
+    Some(AuditEvent { details, ..event(by, "operator.broke_glass".to_owned(), Outcome::Success, now) })
 }

@@ -48,6 +48,10 @@ legate_rpc::reasons! {
     ATTESTATION_AMBIGUOUS, FailedPrecondition, "Two attestation policies of a namespace ask for the same, or one for a part of what the other asks for, and they name different agents.", "Add a selector in which the processes of the two agents differ to each of the policies.";
     /// No more of this kind fit.
     NAMESPACE_FULL, ResourceExhausted, "The namespace holds as many objects of this kind as it may.", "Take back what is not needed, or use another namespace.";
+    /// Nobody could say who may do what.
+    LAST_ADMINISTRATOR, FailedPrecondition, "The change would leave nobody who is ADMIN everywhere, in force now and without an end.", "Give another operator ADMIN everywhere first, without not_after, or leave this one as it is.";
+    /// There are too many operator bindings.
+    OPERATOR_BINDINGS_FULL, ResourceExhausted, "There are 10,000 operator bindings in force, and there can be no more.", "Name up to 64 operators in one binding, and revoke those that are over.";
     /// The service is going down.
     FEED_STOPPING, Unavailable, "The registry is stopping, so the stream ends.", "Open the stream again; it goes on after the revision that was last received.";
     /// This kind is not for operators.

@@ -27,6 +27,8 @@ pub use access::ACCESS;
 pub use config::Config;
 pub use error::REASONS;
 
+use crate::error::LAST_ADMINISTRATOR;
+use crate::flow::mandate::Known;
 use crate::flow::{Desk, Tail};
 use crate::store::head;
 
@@ -42,6 +44,7 @@ const LAST_SHIPMENT: Duration = Duration::from_secs(3);
 /// When the configuration is out of range, a file or the database cannot be used, or an address is taken.
 pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
     config.outbox.check()?;
+    flow::administrators::check(&config.administrators)?;
     let party = Party::open(&config.tls, NAME, &ctx)?;
     let db = open_database(&config.database, &ctx).await?;
     let collector = Collector::new(party.dial(&config.audit_collector, "audit-collector")?);
@@ -57,9 +60,11 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         pages,
         tail: Tail::at(revision),
         metrics: metrics::Metrics::default(),
+        operators: Known::default(),
         stopping: OnceLock::new(),
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
+    appoint(&desk, &config.administrators).await?;
 
     let limits = legate_mtls::Limits::default();
     let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
@@ -109,6 +114,22 @@ fn ship(db: &Db, collector: Collector, ctx: &Context) -> Shipper {
     let shipped = legate_outbox::Metrics::default();
     ctx.metrics.register(|registry| shipped.register(registry));
     legate_outbox::ship(DbSource::new(db.clone()), collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
+}
+
+/// Nobody could do anything in a registry without an administrator.
+async fn appoint(desk: &Arc<Desk>, names: &[String]) -> Result<(), StartError> {
+    let none = |fault: Fault| match fault {
+        Fault::Refused(refusal) if refusal.reason.name == LAST_ADMINISTRATOR.name => StartError::new(
+            "administrators",
+            "no operator is an administrator of this registry; set administrators = [\"NAME\"] in its configuration, \
+             NAME as in the certificate's spiffe://TRUST_DOMAIN/legate/operator/NAME",
+        ),
+        fault => StartError::new("the administrators cannot be read or appointed", fault),
+    };
+    if flow::administrators::appoint(desk, names).await.map_err(none)? {
+        tracing::warn!(?names, "the administrators of the configuration are appointed: there were none");
+    }
+    Ok(())
 }
 
 async fn head_of(db: &Db) -> Result<(u64, Pages), StartError> {

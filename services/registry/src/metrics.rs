@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     agents: Family<State, Gauge>,
     watchers: Gauge,
     refused: Family<Refused, Counter>,
+    broke_glass: Counter,
 }
 
 impl Metrics {
@@ -34,6 +35,8 @@ impl Metrics {
         registry.register("registry_revision", "The newest revision", self.revision.clone());
         registry.register("registry_agents", "Agents by state, as of the last count", self.agents.clone());
         registry.register("registry_watchers", "Streams that follow the registry", self.watchers.clone());
+        let told = "Calls of operators who stated an emergency and were let act as administrators";
+        registry.register("registry_broke_glass", told, self.broke_glass.clone());
         registry.register("registry_refused", "Writes that were refused, by reason", self.refused.clone());
     }
 
@@ -51,6 +54,10 @@ impl Metrics {
 
     pub(crate) fn watchers(&self, by: i64) {
         self.watchers.inc_by(by);
+    }
+
+    pub(crate) fn broke_glass(&self) {
+        self.broke_glass.inc();
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {

@@ -9,7 +9,7 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![legate_outbox::migration(), Box::new(Tables), Box::new(States)]
+        vec![legate_outbox::migration(), Box::new(Tables), Box::new(States), Box::new(Operators)]
     }
 }
 
@@ -110,5 +110,21 @@ impl MigrationName for States {
 impl MigrationTrait for States {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, "CREATE INDEX object_by_state ON object (kind, state);").await
+    }
+}
+
+/// What stands for every change up to the last one of an operator binding.
+struct Operators;
+
+impl MigrationName for Operators {
+    fn name(&self) -> &str {
+        "registry_0003_operators"
+    }
+}
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Operators {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, "ALTER TABLE head ADD COLUMN operators {BYTES};").await
     }
 }

@@ -8,7 +8,7 @@ use wire::agent_service_server::AgentService;
 use super::{Api, call};
 use crate::domain::lifecycle::Transition;
 use crate::flow::transition::{Ask, Step};
-use crate::flow::{create_agent, read, transition};
+use crate::flow::{By, create_agent, read, transition};
 
 /// Takes one step: every request and answer of these methods has the same fields, in types of their own.
 macro_rules! step {
@@ -40,8 +40,8 @@ impl AgentService for Api {
         &self,
         request: Request<wire::GetAgentRequest>,
     ) -> Result<Response<wire::GetAgentResponse>, Status> {
-        Permit::of(&request)?;
-        let (agent, revision) = read::agent(&self.0, request.into_inner().agent).await?;
+        let by = By::of(&Permit::of(&request)?, "");
+        let (agent, revision) = read::agent(&self.0, &by, request.into_inner().agent).await?;
         Ok(Response::new(wire::GetAgentResponse { agent: Some(agent), revision }))
     }
 
@@ -52,7 +52,7 @@ impl AgentService for Api {
         let permit = Permit::of(&request)?;
         let ask = request.into_inner();
         let list = read::List {
-            caller: permit.peer().id_text().to_owned(),
+            by: By::of(&permit, ""),
             kind: wire::Kind::Agent,
             states: read::states(&ask.states)?,
             namespace: ask.namespace,

@@ -8,6 +8,7 @@ pub(crate) mod kind;
 pub(crate) mod leave;
 pub(crate) mod lifecycle;
 pub(crate) mod mask;
+pub(crate) mod operators;
 mod principal;
 pub(crate) mod problem;
 mod reflect;

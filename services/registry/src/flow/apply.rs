@@ -23,12 +23,14 @@ pub(crate) async fn apply(
     desk.write("apply", Standard::Ordinary, call, move |writing| {
         let list = Arc::clone(&list);
         Box::pin(async move {
+            stage::demand(writing, &list).map_err(refuse)?;
             if base_revision != 0 && base_revision != writing.base() {
                 let text = format!("planned at revision {base_revision}, and it is {} now", writing.base());
                 return Err(refuse(Fault::refused(&BASE_MOVED, text).with("revision", writing.base().to_string())));
             }
             let by = writing.by;
             let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
+            stage::demand_more(writing, &staged).map_err(refuse)?;
             let changes = stage::put(writing, &staged).await?;
             Ok(ApplyDeclarationsResponse { changes, revision: writing.revision() })
         })

@@ -19,6 +19,7 @@ pub(crate) async fn create_agent(desk: &Arc<Desk>, call: Call, agent: Agent) -> 
     desk.write("create_agent", Standard::Ordinary, call, move |writing| {
         let list = Arc::clone(&list);
         Box::pin(async move {
+            stage::demand(writing, &list).map_err(refuse)?;
             let by = writing.by;
             let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
             let mut made = None;

@@ -2,17 +2,21 @@
 
 use std::sync::{Arc, OnceLock};
 
+use futures_util::future::BoxFuture;
 use legate_clock::Clock;
-use legate_db::Db;
+use legate_db::{Db, Tx, TxResult};
 use legate_ids::{AgentId, ObjectId, SpiffeId, TrustDomain};
 use legate_outbox::{Outbox, Standard};
-use legate_rpc::{Fault, Pages};
+use legate_rpc::{BREAK_GLASS_REFUSED, Fault, OPERATOR_NOT_PERMITTED, Pages};
+use legate_wire::audit::AuditEvent;
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, Tail};
+use super::mandate::{Known, Mandate, mandate};
+use super::{By, Call, Tail};
 use crate::convert;
 use crate::error::of_tx;
 use crate::metrics::Metrics;
+use crate::store::{head, unsigned};
 
 /// Everything the journeys are made with.
 #[derive(Debug)]
@@ -26,28 +30,90 @@ pub(crate) struct Desk {
     pub(crate) pages: Pages,
     pub(crate) tail: Tail,
     pub(crate) metrics: Metrics,
+    /// What operators may do.
+    pub(crate) operators: Known,
     /// Set once the server listens; cancelled when streams have to end.
     pub(crate) stopping: OnceLock<CancellationToken>,
 }
 
+/// A reading under way: one snapshot of the database, and what of it the caller may see.
+pub(crate) struct Look<'t> {
+    pub(crate) tx: &'t Tx,
+    pub(crate) desk: &'t Desk,
+    pub(crate) by: &'t By,
+    pub(crate) mandate: Mandate,
+    pub(crate) revision: u64,
+}
+
 impl Desk {
+    /// Reads on one snapshot, by the mandate that the caller has there. An emergency is on record before the answer.
+    pub(crate) async fn look<T, F>(self: &Arc<Self>, name: &'static str, by: &By, body: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Look<'t>) -> BoxFuture<'t, TxResult<T, Fault>> + Send + 'static,
+    {
+        let now = self.clock.now();
+        let (desk, caller) = (Arc::clone(self), by.clone());
+        let read: TxResult<T, Fault> = self
+            .db
+            .read(name, move |tx| {
+                Box::pin(async move {
+                    let head = head::read_whole(tx).await?;
+                    let mandate = mandate(&desk.operators, tx, &head, &caller, now).await?;
+                    let revision = unsigned(head.revision);
+                    body(Look { tx, desk: &desk, by: &caller, mandate, revision }).await
+                })
+            })
+            .await;
+        let found = match read.map_err(of_tx) {
+            Ok(found) => found,
+            Err(fault) => {
+                let is_told = [&OPERATOR_NOT_PERMITTED, &BREAK_GLASS_REFUSED].map(|r| r.name).contains(&fault.reason());
+                if is_told {
+                    self.note_refusal_of(convert::read_refused(by, name, &fault, now), &fault).await;
+                }
+                return Err(fault);
+            }
+        };
+        if let Some(event) = convert::broke_glass(by, now) {
+            self.record(Standard::Stopping, event).await?;
+            self.tell_of_broken_glass(by);
+        }
+        Ok(found)
+    }
+
+    /// Says it where people look: the log and the metrics, to which an alert hangs.
+    pub(super) fn tell_of_broken_glass(&self, by: &By) {
+        if let Some(emergency) = by.operator.as_ref().and_then(|operator| operator.emergency.as_deref()) {
+            self.metrics.broke_glass();
+            tracing::warn!(operator = by.actor, emergency, "an operator broke the glass");
+        }
+    }
+
+    async fn record(&self, standard: Standard, event: AuditEvent) -> Result<(), Fault> {
+        let outbox = self.outbox.clone();
+        let recorded = self.db.tx("record_event", move |tx| {
+            let (outbox, event) = (outbox.clone(), event.clone());
+            Box::pin(async move {
+                outbox.record(tx, standard, event).await?;
+                Ok(())
+            })
+        });
+        recorded.await.map_err(of_tx)
+    }
+
     /// Records that a write was refused. It was refused whether or not that can be recorded.
     pub(crate) async fn note_refusal(&self, call: &Call, method: &'static str, fault: &Fault) {
+        self.note_refusal_of(convert::write_refused(&call.by, method, fault, self.clock.now()), fault).await;
+    }
+
+    async fn note_refusal_of(&self, event: AuditEvent, fault: &Fault) {
         self.metrics.refused(fault.reason());
         // What is unavailable or broken is no refusal, and recording it would only add to the trouble.
         if !matches!(fault, Fault::Refused(_)) {
             return;
         }
-        let event = convert::write_refused(&call.by, method, fault, self.clock.now());
-        let outbox = self.outbox.clone();
-        let recorded = self.db.tx("record_refusal", move |tx| {
-            let (outbox, event) = (outbox.clone(), event.clone());
-            Box::pin(async move {
-                outbox.record(tx, Standard::Ordinary, event).await?;
-                Ok(())
-            })
-        });
-        if let Err(fault) = recorded.await.map_err(of_tx) {
+        if let Err(fault) = self.record(Standard::Ordinary, event).await {
             tracing::warn!(%fault, "a refusal could not be recorded");
         }
     }

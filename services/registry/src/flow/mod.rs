@@ -1,9 +1,12 @@
 //! The journeys, a file each, and the desk at which they are made.
 
+pub(crate) mod administrators;
 pub(crate) mod apply;
 pub(crate) mod create_agent;
 mod desk;
 mod leave;
+pub(crate) mod mandate;
+pub(crate) mod own_roles;
 pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod read;

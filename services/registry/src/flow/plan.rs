@@ -1,32 +1,34 @@
 //! What an apply would change, told without changing anything.
 
-use legate_db::TxResult;
+use std::sync::Arc;
+
+use legate_authority::Right;
 use legate_rpc::Fault;
 use legate_wire::registry::{Declaration, PlanDeclarationsResponse};
 
-use super::stage::{self, Staged};
+use super::stage;
 use super::{By, Desk};
-use crate::error::of_tx;
-use crate::store::head;
+use crate::domain::operators;
+use crate::store::refuse;
 
 /// Holds the wanted objects against the registry as it is at one revision.
 #[tracing::instrument(skip_all, fields(legate.objects = declarations.len()))]
 pub(crate) async fn plan(
-    desk: &Desk,
+    desk: &Arc<Desk>,
     by: &By,
     declarations: Vec<Declaration>,
 ) -> Result<PlanDeclarationsResponse, Fault> {
     let list = stage::read(declarations)?;
-    let (now, actor) = (desk.clock.now(), by.actor.clone());
-    let read: TxResult<(Vec<Staged>, u64), Fault> = desk
-        .db
-        .read("plan", move |tx| {
-            Box::pin(async move {
-                let staged = stage::stage(tx, &list, now, &actor, "").await?;
-                Ok((staged, head::read(tx).await?))
-            })
+    let now = desk.clock.now();
+    let read = desk.look("plan", by, move |look| {
+        Box::pin(async move {
+            for one in &list {
+                look.mandate.demand(Right::Read, operators::place(&one.key)).map_err(refuse)?;
+            }
+            let staged = stage::stage(look.tx, &list, now, &look.by.actor, "").await?;
+            Ok((staged, look.revision))
         })
-        .await;
-    let (staged, revision) = read.map_err(of_tx)?;
+    });
+    let (staged, revision) = read.await?;
     Ok(PlanDeclarationsResponse { changes: staged.iter().map(|one| one.told(None)).collect(), revision })
 }

@@ -1,18 +1,22 @@
 //! Somebody reads what is declared: one object, or a list a page at a time.
 
+use std::sync::Arc;
+
+use legate_authority::Right;
 use legate_db::TxResult;
 use legate_ids::Name;
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentRef, AgentState, Declaration, Kind};
 
-use super::Desk;
 use super::transition::{self, Which};
 use super::update::not_found;
+use super::{By, Desk};
 use crate::domain::kind::Key;
+use crate::domain::operators;
 use crate::error::of_tx;
 use crate::store::object::{self, Place};
-use crate::store::{broken, head, refuse};
+use crate::store::{broken, refuse};
 
 const USUAL: u32 = 100;
 const LARGEST: u32 = 1_000;
@@ -21,41 +25,38 @@ const PAGE_BYTES: usize = 16 << 20;
 
 /// One agent, retired ones too by id; with the revision it was read at.
 #[tracing::instrument(skip_all)]
-pub(crate) async fn agent(desk: &Desk, which: Option<AgentRef>) -> Result<(Agent, u64), Fault> {
+pub(crate) async fn agent(desk: &Arc<Desk>, by: &By, which: Option<AgentRef>) -> Result<(Agent, u64), Fault> {
     let which = Which::read(which)?;
-    let read: TxResult<_, Fault> = desk
-        .db
-        .read("get_agent", move |tx| {
-            Box::pin(async move {
-                match transition::find(tx, &which).await?.object {
-                    Some(Object::Agent(agent)) => Ok((agent, head::read(tx).await?)),
-                    _ => Err(broken("an agent's row holds no agent")),
-                }
-            })
+    let read = desk.look("get_agent", by, move |look| {
+        Box::pin(async move {
+            match transition::find(look.tx, &which, &look.mandate).await?.object {
+                Some(Object::Agent(agent)) => Ok((agent, look.revision)),
+                _ => Err(broken("an agent's row holds no agent")),
+            }
         })
-        .await;
-    read.map_err(of_tx)
+    });
+    read.await
 }
 
 /// One object in force, with the revision it was read at.
 #[tracing::instrument(skip_all)]
-pub(crate) async fn object(desk: &Desk, key: Key) -> Result<(Declaration, u64), Fault> {
-    let read: TxResult<_, Fault> = desk
-        .db
-        .read("get_declaration", move |tx| {
-            Box::pin(async move {
-                let row = object::by_key(tx, &key).await?.ok_or_else(|| refuse(not_found(&key)))?;
-                Ok((row.declaration()?, head::read(tx).await?))
-            })
+pub(crate) async fn object(desk: &Arc<Desk>, by: &By, key: Key) -> Result<(Declaration, u64), Fault> {
+    let read = desk.look("get_declaration", by, move |look| {
+        Box::pin(async move {
+            // What the caller may not see is looked for all the same, and is not there.
+            let row = object::by_key(look.tx, &key).await?;
+            let row = row.filter(|_| look.mandate.may(Right::Read, operators::place(&key)));
+            let row = row.ok_or_else(|| refuse(not_found(&key)))?;
+            Ok((row.declaration()?, look.revision))
         })
-        .await;
-    read.map_err(of_tx)
+    });
+    read.await
 }
 
 /// What is listed.
 #[derive(Clone, Debug)]
 pub(crate) struct List {
-    pub(crate) caller: String,
+    pub(crate) by: By,
     pub(crate) kind: Kind,
     pub(crate) namespace: String,
     pub(crate) states: Vec<AgentState>,
@@ -73,7 +74,7 @@ pub(crate) struct Page {
 
 /// One page, in the order of namespace and name.
 #[tracing::instrument(skip_all)]
-pub(crate) async fn list(desk: &Desk, ask: List) -> Result<Page, Fault> {
+pub(crate) async fn list(desk: &Arc<Desk>, ask: List) -> Result<Page, Fault> {
     if ask.kind == Kind::Unspecified {
         return Err(Fault::invalid("kind", "is required"));
     }
@@ -87,19 +88,17 @@ pub(crate) async fn list(desk: &Desk, ask: List) -> Result<Page, Fault> {
     };
     let states: Vec<&str> = ask.states.iter().map(AgentState::as_str_name).collect();
     let (kind, states) = (ask.kind.as_str_name(), states.join(","));
-    let question = ["objects", ask.caller.as_str(), kind, ask.namespace.as_str(), states.as_str()];
+    let question = ["objects", ask.by.actor.as_str(), kind, ask.namespace.as_str(), states.as_str()];
     let after = desk.pages.read(&question, &ask.page_token)?.map(|text| place(&text)).transpose()?;
-    let which = object::Which { kind: ask.kind, namespace: ask.namespace.clone(), states: ask.states.clone() };
-    let read: TxResult<_, Fault> = desk
-        .db
-        .read("list_objects", move |tx| {
-            Box::pin(async move {
-                let rows = object::page(tx, &which, after.as_ref(), size.into()).await?;
-                Ok((rows, head::read(tx).await?))
-            })
+    let (kind, namespace, states) = (ask.kind, ask.namespace.clone(), ask.states.clone());
+    let read = desk.look("list_objects", &ask.by, move |look| {
+        Box::pin(async move {
+            let which = object::Which { kind, namespace, sees: look.mandate.sees(), states };
+            let rows = object::page(look.tx, &which, after.as_ref(), size.into()).await?;
+            Ok((rows, look.revision))
         })
-        .await;
-    let (mut rows, revision) = read.map_err(of_tx)?;
+    });
+    let (mut rows, revision) = read.await?;
     let mut bytes = 0;
     let fit = rows.iter().take(usize::try_from(size).unwrap_or(usize::MAX)).take_while(|row| {
         bytes += row.body.len();

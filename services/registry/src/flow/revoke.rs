@@ -12,6 +12,7 @@ use super::write::check_etag;
 use super::{Call, Desk};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
+use crate::domain::operators;
 use crate::error::{KIND_NOT_APPLICABLE, OBJECT_IN_USE};
 use crate::store::{object, reference, refuse};
 
@@ -55,6 +56,7 @@ pub(crate) async fn revoke(
         let ask = Arc::clone(&ask);
         Box::pin(async move {
             let (key, etag) = &*ask;
+            writing.demand(operators::to_write(key.kind), operators::place(key)).map_err(refuse)?;
             let row = object::by_key(writing.tx, key).await?.ok_or_else(|| refuse(not_found(key)))?;
             let current = row.declaration()?;
             check_etag(&current, etag).map_err(refuse)?;

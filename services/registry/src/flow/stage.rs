@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use legate_authority::{Place, Right};
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    Agent, AgentClassSpec, AgentState, AgentStatus, ChangeAction, Declaration, DeclarationChange, FieldChange, Kind,
-    Origin, SanctionedStatus,
+    Agent, AgentClass, AgentClassSpec, AgentState, AgentStatus, ChangeAction, Declaration, DeclarationChange,
+    FieldChange, Kind, Origin, SanctionedStatus,
 };
 
 use super::stage_attestation::{self, Attested};
@@ -17,7 +18,7 @@ use super::stage_grant::{self, Chains};
 use super::write::{Put, Writing};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
-use crate::domain::{check, diff, lifecycle, standing};
+use crate::domain::{check, diff, lifecycle, operators, standing};
 use crate::error::{
     AGENT_STATE_WRONG, KIND_NOT_APPLICABLE, LEAVES_SUSPENDED_CLASS, OBJECT_REPEATED, REFERENCE_MISSING,
 };
@@ -140,6 +141,27 @@ pub(crate) fn read(declarations: Vec<Declaration>) -> Result<Vec<Wanted>, Fault>
     }
     refusal(problems)?;
     Ok(list)
+}
+
+/// Refuses a write of objects that the caller may not write, before anything of the registry shows.
+pub(super) fn demand(writing: &mut Writing<'_>, list: &[Wanted]) -> Result<(), Fault> {
+    list.iter().try_for_each(|one| writing.demand(operators::to_write(one.key.kind), operators::place(&one.key)))
+}
+
+/// Refuses changes that take more than to write the object: nobody makes a namespace who has no say outside of it, and
+/// whose agents need no approval any more is not for those to say who would have needed it.
+pub(super) fn demand_more(writing: &mut Writing<'_>, staged: &[Staged]) -> Result<(), Fault> {
+    staged.iter().try_for_each(|one| match (&one.wanted.object, one.current.as_ref().and_then(|c| c.object.as_ref())) {
+        (Some(Object::Namespace(_)), None) => writing.demand(Right::Administer, Place::Everywhere),
+        (Some(Object::AgentClass(wanted)), Some(Object::AgentClass(current))) => {
+            let approved = |class: &AgentClass| class.spec.as_ref().is_some_and(|spec| spec.requires_approval);
+            if approved(current) && !approved(wanted) {
+                return writing.demand(Right::Administer, operators::place(&one.key));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    })
 }
 
 /// Holds the wanted objects against those in force. What is staged is complete: defaults are filled in.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use legate_authority::{Place, Right};
 use legate_db::TxResult;
 use legate_ids::{AgentId, Name};
 use legate_outbox::Standard;
@@ -11,11 +12,13 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentRef, Declaration, Kind};
 use prost::Message;
 
+use super::mandate::Mandate;
 use super::write::{Writing, check_etag};
 use super::{Call, Desk};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
+use crate::domain::operators;
 use crate::error::{AGENT_NOT_FOUND, AGENT_STATE_WRONG, SELF_APPROVAL};
 use crate::store::{broken, change, object, refuse};
 
@@ -59,6 +62,17 @@ impl Step {
         }
     }
 
+    /// The right that it takes.
+    fn right(self) -> Right {
+        match self {
+            Self::Transition(Transition::Approve) => Right::Approve,
+            Self::Transition(Transition::Activate | Transition::Resume | Transition::Release) => Right::Start,
+            Self::Transition(Transition::Suspend | Transition::Quarantine) | Self::RevokeCredentials => Right::Stop,
+            // What is final is for those who declare; time asks nobody.
+            Self::Transition(Transition::Retire | Transition::Expire) => Right::Write,
+        }
+    }
+
     /// What stops somebody may use the outbox's reserve.
     fn standard(self) -> Standard {
         match self {
@@ -94,7 +108,13 @@ pub(crate) async fn transition<M: Message + Default + 'static>(
         let ask = Arc::clone(&ask);
         Box::pin(async move {
             let (which, etag) = &*ask;
-            let current = find(writing.tx, which).await?;
+            if let Which::Named(key) = which {
+                writing.demand(step.right(), operators::place(key)).map_err(refuse)?;
+            }
+            let current = find(writing.tx, which, &writing.mandate).await?;
+            if let Some(key) = kind::key_of(&current) {
+                writing.demand(step.right(), operators::place(&key)).map_err(refuse)?;
+            }
             check_etag(&current, etag).map_err(refuse)?;
             let agent = take(writing, current, step).await?;
             Ok(answer(agent, writing.revision()))
@@ -176,8 +196,8 @@ impl Which {
     }
 }
 
-/// The agent that is meant.
-pub(super) async fn find(tx: &legate_db::Tx, which: &Which) -> TxResult<Declaration, Fault> {
+/// The agent that is meant; one that the caller may not see is not there.
+pub(super) async fn find(tx: &legate_db::Tx, which: &Which, mandate: &Mandate) -> TxResult<Declaration, Fault> {
     let row = match which {
         Which::Id(id) => object::by_id(tx, id.as_str()).await?,
         Which::Named(key) => object::by_key(tx, key).await?,
@@ -186,6 +206,7 @@ pub(super) async fn find(tx: &legate_db::Tx, which: &Which) -> TxResult<Declarat
         Which::Id(id) => id.to_string(),
         Which::Named(key) => key.to_string(),
     };
+    let row = row.filter(|row| mandate.may(Right::Read, Place::of(&row.namespace)));
     let row = row.ok_or_else(|| refuse(Fault::refused(&AGENT_NOT_FOUND, format!("there is no agent {named}"))))?;
     row.declaration()
 }

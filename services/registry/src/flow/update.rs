@@ -12,7 +12,7 @@ use super::write::check_etag;
 use super::{Call, Desk};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
-use crate::domain::{check, mask};
+use crate::domain::{check, mask, operators};
 use crate::error::{KIND_NOT_APPLICABLE, OBJECT_NOT_FOUND};
 use crate::store::{object, refuse};
 
@@ -37,6 +37,7 @@ pub(crate) async fn update(
         let ask = Arc::clone(&ask);
         Box::pin(async move {
             let (key, wanted, paths, etag) = &*ask;
+            writing.demand(operators::to_write(key.kind), operators::place(key)).map_err(refuse)?;
             let row = object::by_key(writing.tx, key).await?.ok_or_else(|| refuse(not_found(key)))?;
             let current = row.declaration()?;
             check_etag(&current, etag).map_err(refuse)?;
@@ -49,6 +50,7 @@ pub(crate) async fn update(
             let list = [Wanted { key: key.clone(), declaration: merged }];
             let by = writing.by;
             let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
+            stage::demand_more(writing, &staged).map_err(refuse)?;
             let mut now = current;
             for mut one in staged {
                 if paths.iter().any(|path| path == "spec.expire_time" || path == "spec") {

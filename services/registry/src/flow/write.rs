@@ -1,12 +1,14 @@
 //! The frame of every write: lock the head, change objects at the next revision, record it, and remember the answer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::future::BoxFuture;
+use legate_authority::{Place, Right};
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
-use legate_ids::{AgentId, Name, SpiffeId};
+use legate_ids::{AgentId, Name, Principal, SpiffeId};
 use legate_outbox::Standard;
 use legate_rpc::{Fault, Permit, TraceContext};
 use legate_wire::audit::AuditEvent;
@@ -15,10 +17,12 @@ use legate_wire::registry::{AgentState, Declaration, FieldChange, Kind, Metadata
 use prost::Message;
 
 use super::Desk;
+use super::mandate::{self, Mandate, Operator, mandate};
 use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
-use crate::error::{ETAG_MISMATCH, REQUEST_ID_REUSED, of_tx};
+use crate::domain::operators;
+use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::revision::History;
 use crate::store::{broken, change, head, object, reference, refuse, request, signed, unsigned};
 
@@ -32,13 +36,21 @@ pub(crate) struct By {
     pub(crate) actor: String,
     pub(crate) reason: String,
     pub(crate) trace: TraceContext,
+    /// The operator whose rights count; none for a service.
+    pub(crate) operator: Option<Operator>,
 }
 
 impl By {
     /// The caller of a permit.
     pub(crate) fn of(permit: &Permit, reason: &str) -> Self {
         let actor = permit.peer().id_text().to_owned();
-        Self { actor, reason: reason.to_owned(), trace: permit.trace().clone() }
+        let operator = match &permit.peer().principal {
+            Some(Principal::Operator(name)) => {
+                Some(Operator { name: name.clone(), emergency: permit.emergency().map(str::to_owned) })
+            }
+            _ => None,
+        };
+        Self { actor, reason: reason.to_owned(), trace: permit.trace().clone(), operator }
     }
 }
 
@@ -71,7 +83,8 @@ impl Call {
 
     /// What the registry does by itself.
     pub(crate) fn own(desk: &Desk, reason: &str) -> Self {
-        let by = By { actor: desk.own.to_string(), reason: reason.to_owned(), trace: TraceContext::current() };
+        let (actor, trace) = (desk.own.to_string(), TraceContext::current());
+        let by = By { actor, reason: reason.to_owned(), trace, operator: None };
         Self { by, request_id: String::new(), digest: Vec::new() }
     }
 }
@@ -82,10 +95,16 @@ pub(crate) struct Writing<'t> {
     pub(crate) desk: &'t Desk,
     pub(crate) now: Timestamp,
     pub(crate) by: &'t By,
+    /// What the caller may do.
+    pub(crate) mandate: Mandate,
+    /// What was asked for of that, and where: nothing is written without.
+    demanded: BTreeSet<(Right, String)>,
     base: u64,
     history: History,
     changes: i32,
     events: Vec<AuditEvent>,
+    /// An operator binding is among what was written.
+    operators: bool,
 }
 
 /// An object that is to be written.
@@ -114,7 +133,7 @@ impl Desk {
         M: Message + Default + 'static,
         F: for<'a, 't> Fn(&'a mut Writing<'t>) -> BoxFuture<'a, TxResult<M, Fault>> + Send + Sync + 'static,
     {
-        let (desk, body) = (Arc::clone(self), Arc::new(body));
+        let (desk, body, by) = (Arc::clone(self), Arc::new(body), call.by.clone());
         let written = self.db.tx(name, move |tx| {
             let (desk, body, call) = (Arc::clone(&desk), Arc::clone(&body), call.clone());
             Box::pin(async move {
@@ -124,15 +143,30 @@ impl Desk {
                 if let Some(answer) = answered(tx, &call, now).await? {
                     return M::decode(answer.as_slice()).map_err(broken);
                 }
-                let mut writing =
-                    Writing { tx, desk: &desk, now, by: &call.by, base, history, changes: 0, events: Vec::new() };
+                let mandate = mandate(&desk.operators, tx, &head, &call.by, now).await?;
+                let by = &call.by;
+                let mut writing = Writing {
+                    tx,
+                    desk: &desk,
+                    now,
+                    by,
+                    mandate,
+                    demanded: BTreeSet::new(),
+                    base,
+                    history,
+                    changes: 0,
+                    events: convert::broke_glass(by, now).into_iter().collect(),
+                    operators: false,
+                };
                 let answer = body(&mut writing).await?;
                 writing.finish(standard).await?;
                 remember(tx, &call, &answer, now).await?;
                 Ok(answer)
             })
         });
-        written.await.map_err(of_tx)
+        let answer = written.await.map_err(of_tx)?;
+        self.tell_of_broken_glass(&by);
+        Ok(answer)
     }
 }
 
@@ -176,6 +210,29 @@ impl Writing<'_> {
         self.base
     }
 
+    /// Refuses what the caller may not do; what it may, the write may do from now on.
+    ///
+    /// # Errors
+    /// `OPERATOR_NOT_PERMITTED`.
+    pub(crate) fn demand(&mut self, right: Right, place: Place<'_>) -> Result<(), Fault> {
+        self.mandate.demand(right, place)?;
+        self.demanded.insert((right, text_of(place)));
+        Ok(())
+    }
+
+    /// That a journey forgot to ask for a right is no reason to write: an object that says who may do what takes the right to
+    /// say so, and everything else one that is more than to see.
+    fn is_demanded(&self, key: &Key) -> bool {
+        if self.by.operator.is_none() {
+            return true;
+        }
+        let place = text_of(operators::place(key));
+        match key.kind {
+            Kind::OperatorBinding => self.demanded.contains(&(Right::Administer, place)),
+            _ => self.demanded.iter().any(|(right, at)| *right != Right::Read && *at == place),
+        }
+    }
+
     /// Writes an object, new or changed; the object as it is then.
     pub(crate) async fn put(
         &mut self,
@@ -207,6 +264,10 @@ impl Writing<'_> {
             self.changes += 1;
             self.stamp(&mut declaration, before).map_err(refuse)?;
             let key = kind::key_of(&declaration).ok_or_else(|| broken("an object without a key was written"))?;
+            if !self.is_demanded(&key) {
+                return Err(broken(format!("{} {key} was to be written without a right to", kind::kind_name(key.kind))));
+            }
+            self.operators |= key.kind == Kind::OperatorBinding;
             let row = row(&declaration, &key, revoked, self.revision());
             let names = if row.holds_name { kind::references(&declaration) } else { Vec::new() };
             let names = (row.id.clone(), names.into_iter().map(|(_, key)| key).collect());
@@ -287,12 +348,37 @@ impl Writing<'_> {
     async fn finish(self, standard: Standard) -> TxResult<(), Fault> {
         let revision = self.revision();
         if self.changes > 0 {
-            head::advance(self.tx, revision, self.history.finish()).await?;
+            head::advance(self.tx, revision, self.history.finish(), self.operators).await?;
+        }
+        if self.operators {
+            keep_an_administrator(self.tx, self.now).await?;
         }
         let events = self.events.into_iter().map(|event| AuditEvent { revision, ..event }).collect();
         self.desk.outbox.record_all(self.tx, standard, events).await?;
         Ok(())
     }
+}
+
+fn text_of(place: Place<'_>) -> String {
+    match place {
+        Place::Everywhere => String::new(),
+        Place::In(namespace) => namespace.to_owned(),
+    }
+}
+
+/// Somebody has to be able to say who may do what, whoever else is not: the head is locked, so nobody is taken away beside
+/// this write.
+async fn keep_an_administrator(tx: &Tx, now: Timestamp) -> TxResult<(), Fault> {
+    let (operators, count) = mandate::read(tx).await?;
+    if count > mandate::MOST {
+        let text = format!("there would be more than {} operator bindings", mandate::MOST);
+        return Err(refuse(Fault::refused(&OPERATOR_BINDINGS_FULL, text)));
+    }
+    if !operators.have_an_administrator(now) {
+        let text = "nobody would be left who is ADMIN everywhere, now and without an end";
+        return Err(refuse(Fault::refused(&LAST_ADMINISTRATOR, text)));
+    }
+    Ok(())
 }
 
 fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> object::Model {

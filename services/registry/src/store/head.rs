@@ -19,6 +19,9 @@ pub(crate) struct Model {
     pub(crate) history: Vec<u8>,
     #[sea_orm(column_type = "Blob")]
     pub(crate) pages_key: Vec<u8>,
+    /// Stands for every change up to the last one of an operator binding; none as long as there was none.
+    #[sea_orm(column_type = "Blob", nullable)]
+    pub(crate) operators: Option<Vec<u8>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -46,12 +49,14 @@ pub(crate) async fn pages_key(tx: &Tx) -> TxResult<[u8; 32], Fault> {
     <[u8; 32]>::try_from(read_whole(tx).await?.pages_key.as_slice()).map_err(broken)
 }
 
-/// Makes `revision` the newest, with the history up to it.
-pub(crate) async fn advance(tx: &Tx, revision: u64, history: Vec<u8>) -> TxResult<(), Fault> {
-    Entity::update_many()
+/// Makes `revision` the newest, with the history up to it; `operators`: an operator binding is among its changes.
+pub(crate) async fn advance(tx: &Tx, revision: u64, history: Vec<u8>, operators: bool) -> TxResult<(), Fault> {
+    let mut update = Entity::update_many()
         .col_expr(Column::Revision, Expr::value(signed(revision)))
-        .col_expr(Column::History, Expr::value(history.clone()))
-        .exec(tx)
-        .await?;
+        .col_expr(Column::History, Expr::value(history.clone()));
+    if operators {
+        update = update.col_expr(Column::Operators, Expr::value(history.clone()));
+    }
+    update.exec(tx).await?;
     super::revision::insert(tx, revision, history).await
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use legate_authority::Reach;
 use legate_db::{Tx, TxResult};
+use legate_ids::Name;
 use legate_rpc::Fault;
 use legate_wire::registry::{AgentState, Declaration, Kind};
 use prost::Message as _;
@@ -104,12 +106,20 @@ pub(crate) async fn by_id(tx: &Tx, id: &str) -> TxResult<Option<Model>, Fault> {
     Ok(Entity::find_by_id(id).one(tx).await?)
 }
 
+/// Those of a kind that are in force, in the order of namespace and name.
+pub(crate) async fn in_force(tx: &Tx, kind: Kind, limit: u64) -> TxResult<Vec<Model>, Fault> {
+    let find = Entity::find().filter(Column::Kind.eq(kind as i32)).filter(Column::HoldsName.eq(true));
+    Ok(find.order_by_asc(Column::Namespace).order_by_asc(Column::Name).limit(limit).all(tx).await?)
+}
+
 /// Which objects a list shows.
 #[derive(Clone, Debug)]
 pub(crate) struct Which {
     pub(crate) kind: Kind,
     /// Empty: all.
     pub(crate) namespace: String,
+    /// Only of the namespaces that the caller may see.
+    pub(crate) sees: Reach,
     /// Agents in one of these states; none: all but the retired.
     pub(crate) states: Vec<AgentState>,
 }
@@ -122,6 +132,11 @@ pub(crate) async fn page(tx: &Tx, which: &Which, after: Option<&Place>, limit: u
     let mut find = Entity::find().filter(Column::Kind.eq(which.kind as i32)).filter(Column::Revoked.eq(false));
     if !which.namespace.is_empty() {
         find = find.filter(Column::Namespace.eq(&which.namespace));
+    }
+    if let Reach::In(names) = &which.sees {
+        // A namespace is known by its own name; what belongs to none is seen by those who see everything.
+        let column = if which.kind == Kind::Namespace { Column::Name } else { Column::Namespace };
+        find = find.filter(column.is_in(names.iter().map(Name::as_str)));
     }
     if which.kind == Kind::Agent {
         find = if which.states.is_empty() {

@@ -175,15 +175,22 @@ async fn a_name_that_is_used_again_brings_nothing_along() {
         let retired = scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Retire)).await.unwrap().0;
         assert_eq!(state(&retired), AgentState::Retired);
         // Its bindings are gone with it, or live on for others only.
-        let gone = read::object(&scene.desk, Key::new(Kind::RoleBinding, "payments", "bot-reads")).await;
+        let gone =
+            read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::RoleBinding, "payments", "bot-reads")).await;
         assert_eq!(reason(&gone.unwrap_err()), "OBJECT_NOT_FOUND");
-        let both = read::object(&scene.desk, Key::new(Kind::RoleBinding, "payments", "both")).await.unwrap().0;
+        let both = read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::RoleBinding, "payments", "both"))
+            .await
+            .unwrap()
+            .0;
         let Some(Object::RoleBinding(both)) = both.object else { panic!("no binding") };
         assert_eq!(both.spec.unwrap().agents, ["ledger-bot"]);
         // The tombstone is found by its id, and by no name.
         let by_id = AgentRef { id: first.clone(), ..AgentRef::default() };
-        assert_eq!(state(&read::agent(&scene.desk, Some(by_id.clone())).await.unwrap().0), AgentState::Retired);
-        let missing = read::agent(&scene.desk, Some(by_name("invoice-bot"))).await.unwrap_err();
+        assert_eq!(
+            state(&read::agent(&scene.desk, &by(OPERATOR, ""), Some(by_id.clone())).await.unwrap().0),
+            AgentState::Retired
+        );
+        let missing = read::agent(&scene.desk, &by(OPERATOR, ""), Some(by_name("invoice-bot"))).await.unwrap_err();
         assert_eq!(reason(&missing), "AGENT_NOT_FOUND");
         for step in [Transition::Resume, Transition::Release, Transition::Retire] {
             let again = scene.step_with(OPERATOR, by_id.clone(), "", "", Step::Transition(step)).await;

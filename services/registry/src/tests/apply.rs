@@ -20,7 +20,7 @@ fn actions(changes: &[legate_wire::registry::DeclarationChange]) -> Vec<ChangeAc
 
 async fn get(scene: &Scene, kind: Kind, name: &str) -> Declaration {
     let namespace = if kind == Kind::Namespace { "" } else { "payments" };
-    read::object(&scene.desk, Key::new(kind, namespace, name)).await.unwrap().0
+    read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, namespace, name)).await.unwrap().0
 }
 
 async fn revoke_it(scene: &Scene, kind: Kind, name: &str) -> Result<u64, legate_rpc::Fault> {
@@ -257,7 +257,7 @@ async fn a_page_ends_where_an_answer_would_be_too_large() {
         let (mut names, mut token, mut pages) = (0, String::new(), 0);
         loop {
             let ask = read::List {
-                caller: OPERATOR.into(),
+                by: by(OPERATOR, ""),
                 kind: Kind::Role,
                 namespace: String::new(),
                 states: Vec::new(),
@@ -284,7 +284,7 @@ async fn lists_go_on_where_they_stopped() {
         all.extend((0..25).map(|i| agent(&format!("bot-{i:02}"), "worker")));
         scene.apply(all).await.unwrap();
         let ask = |token: &str| read::List {
-            caller: OPERATOR.into(),
+            by: by(OPERATOR, ""),
             kind: Kind::Agent,
             namespace: "payments".into(),
             states: Vec::new(),
@@ -305,7 +305,7 @@ async fn lists_go_on_where_they_stopped() {
         }
         assert_eq!((names.len(), pages), (26, 3));
         assert!(names.is_sorted());
-        let other = read::List { caller: OTHER.into(), ..ask(&token) };
+        let other = read::List { by: by(OTHER, ""), ..ask(&token) };
         assert_eq!(reason(&read::list(&scene.desk, other).await.unwrap_err()), "PAGE_TOKEN_INVALID");
         let edited = ask(&token.replacen('7', "6", 1));
         assert_eq!(reason(&read::list(&scene.desk, edited).await.unwrap_err()), "PAGE_TOKEN_INVALID");

@@ -13,12 +13,14 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
     Agent, AgentClass, AgentClassSpec, AgentRef, AgentSpec, ApplyDeclarationsRequest, ApplyDeclarationsResponse,
     Declaration, EnforcementPoint, EnforcementPointSpec, Environment, GetAgentResponse, Metadata, Namespace,
-    NamespaceSpec, Permission, Policy, PolicyMode, PolicySpec, ResourceSelector, Role, RoleBinding, RoleBindingSpec,
-    RoleSpec,
+    NamespaceSpec, OperatorBinding, OperatorBindingSpec, OperatorRole, Permission, Policy, PolicyMode, PolicySpec,
+    ResourceSelector, Role, RoleBinding, RoleBindingSpec, RoleSpec,
 };
 use prost::Message as _;
 
 use crate::domain::lifecycle::Transition;
+use crate::domain::operators::Operators;
+use crate::flow::mandate::{Known, Operator};
 use crate::flow::transition::{self, Ask, Step};
 use crate::flow::{By, Call, Desk, Tail, apply, read};
 use crate::metrics::Metrics;
@@ -34,6 +36,24 @@ pub(super) struct Scene {
 
 pub(super) fn reason(fault: &Fault) -> &'static str {
     fault.reason()
+}
+
+/// Those who act in most tests are administrators from the start, before the first revision.
+fn administrators() -> Operators {
+    let operators = ["ada", "grace", "joan", "third", "fourth"].map(str::to_owned).to_vec();
+    let role = OperatorRole::Admin.into();
+    let spec = OperatorBindingSpec { operators, role, ..OperatorBindingSpec::default() };
+    Operators::of(&[OperatorBinding { metadata: Some(Metadata::default()), spec: Some(spec) }])
+}
+
+/// Who an operator is, by his SPIFFE ID; nobody for a service.
+pub(super) fn who(actor: &str, emergency: Option<&str>) -> Option<Operator> {
+    let name = actor.strip_prefix("spiffe://example.org/legate/operator/")?;
+    Some(Operator { name: Name::parse(name).unwrap(), emergency: emergency.map(str::to_owned) })
+}
+
+pub(super) fn by(actor: &str, why: &str) -> By {
+    By { actor: actor.to_owned(), reason: why.to_owned(), trace: TraceContext::default(), operator: who(actor, None) }
 }
 
 impl Scene {
@@ -54,14 +74,14 @@ impl Scene {
             pages: legate_rpc::Pages::new(&[7; 32]),
             tail: Tail::at(0),
             metrics: Metrics::default(),
+            operators: Known::from_the_start(administrators()),
             stopping: OnceLock::new(),
         };
         Self { desk: Arc::new(desk), clock }
     }
 
     pub(super) fn call(&self, actor: &str, why: &str, request: &impl prost::Message, request_id: &str) -> Call {
-        let by = By { actor: actor.to_owned(), reason: why.to_owned(), trace: TraceContext::default() };
-        Call::new(by, "/test", request, request_id).unwrap()
+        Call::new(by(actor, why), "/test", request, request_id).unwrap()
     }
 
     pub(super) async fn apply(&self, declarations: Vec<Declaration>) -> Result<ApplyDeclarationsResponse, Fault> {
@@ -109,7 +129,7 @@ impl Scene {
     }
 
     pub(super) async fn agent(&self, name: &str) -> Agent {
-        read::agent(&self.desk, Some(by_name(name))).await.unwrap().0
+        read::agent(&self.desk, &by(OPERATOR, ""), Some(by_name(name))).await.unwrap().0
     }
 
     /// Every event that waits, in order.

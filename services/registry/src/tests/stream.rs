@@ -68,6 +68,7 @@ impl House {
             database: database.to_owned(),
             // Nobody listens there: events wait in the outbox.
             audit_collector: "https://127.0.0.1:1".into(),
+            administrators: vec!["ada".into()],
             tls: Tls {
                 trust_domain: self.domain.to_string(),
                 cert: self.file("tls.pem"),
