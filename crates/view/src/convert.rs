@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use legate_authority::{Ceiling, Hours, Permission, ResourceSelector, Week, Window};
+use legate_authority::{
+    Appointment, Ceiling, Hours, OperatorRole, Permission, ResourceSelector, Week, Window,
+};
 use legate_clock::Timestamp;
 use legate_ids::{ActionPattern, AgentId, CredentialId, Name, ResourceType};
 use legate_wire::registry as wire;
 
 use crate::boundaries::Boundary;
 use crate::groups::Group;
+use crate::operators::Binding;
 use crate::record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Policy,
     PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing,
@@ -296,4 +299,27 @@ pub(crate) fn revocation(from: &wire::Revocation) -> Result<Revocation, Why> {
         x5t_s256,
         expires: moment(spec.expire_time)?,
     })
+}
+
+pub(crate) fn operator_binding(from: &wire::OperatorBinding) -> Result<Binding, Why> {
+    let metadata = from.metadata.as_ref().ok_or("metadata is missing")?;
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let micros = |at| Ok::<_, Why>(moment(at)?.map(Timestamp::micros));
+    let appointment = Appointment {
+        role: match spec.role() {
+            wire::OperatorRole::Viewer => OperatorRole::Viewer,
+            wire::OperatorRole::Editor => OperatorRole::Editor,
+            wire::OperatorRole::Approver => OperatorRole::Approver,
+            wire::OperatorRole::Admin => OperatorRole::Admin,
+            wire::OperatorRole::BreakGlass => OperatorRole::BreakGlass,
+            wire::OperatorRole::Unspecified => return Err("role is missing".into()),
+        },
+        namespace: match metadata.namespace.as_str() {
+            "" => None,
+            name => Some(Name::parse(name).map_err(text)?),
+        },
+        window: Window::new(micros(spec.not_before)?, micros(spec.not_after)?).map_err(text)?,
+    };
+    let operators = spec.operators.iter().map(|name| Name::parse(name).map_err(text)).collect::<Result<_, _>>()?;
+    Ok(Binding { operators, appointment })
 }

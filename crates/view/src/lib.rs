@@ -16,6 +16,7 @@ mod follow;
 mod groups;
 mod handle;
 mod life;
+mod operators;
 mod record;
 mod selector;
 mod shards;

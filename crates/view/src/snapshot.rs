@@ -11,6 +11,7 @@ use legate_wire::registry::{Declaration, Metadata};
 use crate::boundaries::Boundaries;
 use crate::convert;
 use crate::groups::{Group, Groups};
+use crate::operators::Operators;
 use crate::record::{
     Agent, AgentClass, AgentState, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role,
     RoleBinding, SigningKey, Standing,
@@ -41,6 +42,7 @@ pub struct Snapshot {
     revoked_certificates: Shards<Arc<Revocation>>,
     /// Classes (`NAMESPACE/NAME`) and namespaces (`NAME`) that are or were suspended.
     standings: Shards<Standing>,
+    operators: Operators,
 }
 
 /// An object without which the view could allow what the registry forbids.
@@ -108,6 +110,7 @@ impl Default for Snapshot {
             revoked_credentials: Shards::new(),
             revoked_certificates: Shards::new(),
             standings: Shards::new(),
+            operators: Operators::default(),
         }
     }
 }
@@ -289,6 +292,10 @@ impl Snapshot {
         &self.standings
     }
 
+    pub(crate) fn operators(&self) -> &Operators {
+        &self.operators
+    }
+
     pub(crate) fn history(&self) -> &[u8] {
         &self.history
     }
@@ -356,9 +363,12 @@ impl Snapshot {
                 Object::TrustedIssuer(_)
                 | Object::AttestationPolicy(_)
                 | Object::DelegationGrant(_)
-                | Object::PolicyTest(_)
-                | Object::OperatorBinding(_),
+                | Object::PolicyTest(_),
             ) => Ok(Effect::default()),
+            Some(Object::OperatorBinding(o)) => {
+                self.apply_operator_binding(o, revoked);
+                Ok(Effect::default())
+            }
         }
     }
 
@@ -441,6 +451,20 @@ impl Snapshot {
             self.boundaries.put(convert::boundary(o).map_err(unreadable)?);
         }
         Ok(Effect::default())
+    }
+
+    /// One that cannot be read gives nobody anything.
+    fn apply_operator_binding(&mut self, o: &legate_wire::registry::OperatorBinding, revoked: bool) {
+        let metadata = o.metadata.clone().unwrap_or_default();
+        let binding = match convert::operator_binding(o) {
+            _ if revoked => None,
+            Ok(binding) => Some(binding),
+            Err(why) => {
+                tracing::error!(name = metadata.name, why, "an operator binding cannot be read; it gives nothing");
+                None
+            }
+        };
+        self.operators.set(&metadata.namespace, &metadata.name, binding);
     }
 
     fn apply_policy(&mut self, o: &legate_wire::registry::Policy, revoked: bool) -> Result<Effect, Unreadable> {

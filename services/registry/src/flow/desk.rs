@@ -7,11 +7,11 @@ use legate_clock::Clock;
 use legate_db::{Db, Tx, TxResult};
 use legate_ids::{AgentId, ObjectId, SpiffeId, TrustDomain};
 use legate_outbox::{Outbox, Standard};
-use legate_rpc::{BREAK_GLASS_REFUSED, Fault, OPERATOR_NOT_PERMITTED, Pages};
+use legate_rpc::{Fault, Mandate, Pages, is_for_want_of_a_role};
 use legate_wire::audit::AuditEvent;
 use tokio_util::sync::CancellationToken;
 
-use super::mandate::{Known, Mandate, mandate};
+use super::mandate::{Known, mandate};
 use super::{By, Call, Tail};
 use crate::convert;
 use crate::error::of_tx;
@@ -68,8 +68,7 @@ impl Desk {
         let found = match read.map_err(of_tx) {
             Ok(found) => found,
             Err(fault) => {
-                let is_told = [&OPERATOR_NOT_PERMITTED, &BREAK_GLASS_REFUSED].map(|r| r.name).contains(&fault.reason());
-                if is_told {
+                if is_for_want_of_a_role(&fault) {
                     self.note_refusal_of(convert::read_refused(by, name, &fault, now), &fault).await;
                 }
                 return Err(fault);

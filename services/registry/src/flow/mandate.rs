@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use legate_authority::{Place, Reach, Right, Rights};
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_ids::Name;
-use legate_rpc::{BREAK_GLASS_REFUSED, Fault, OPERATOR_NOT_PERMITTED};
+use legate_rpc::{Fault, Mandate};
 use legate_wire::registry::Kind;
 use legate_wire::registry::declaration::Object;
 
@@ -64,59 +63,6 @@ pub(crate) struct Operator {
     pub(crate) emergency: Option<String>,
 }
 
-/// What a caller may do at one revision.
-#[derive(Clone, Debug)]
-pub(crate) struct Mandate {
-    actor: String,
-    /// `None`: no operator, but a service that the access table let in, or the registry itself.
-    rights: Option<Rights>,
-}
-
-impl Mandate {
-    /// What `by` may do at `now`.
-    ///
-    /// # Errors
-    /// `BREAK_GLASS_REFUSED` when an emergency is stated by one who may not.
-    pub(crate) fn of(by: &By, operators: &Operators, now: Timestamp) -> Result<Self, Fault> {
-        let rights = match &by.operator {
-            None => None,
-            Some(Operator { name, emergency: None }) => Some(operators.rights(name, now)),
-            Some(Operator { name, emergency: Some(_) }) => {
-                let broken = operators.rights(name, now).in_emergency();
-                let text = || format!("{} states an emergency, and was not given BREAK_GLASS", by.actor);
-                Some(broken.ok_or_else(|| Fault::refused(&BREAK_GLASS_REFUSED, text()))?)
-            }
-        };
-        Ok(Self { actor: by.actor.clone(), rights })
-    }
-
-    /// Whether it suffices.
-    pub(crate) fn may(&self, right: Right, place: Place<'_>) -> bool {
-        self.rights.as_ref().is_none_or(|rights| rights.may(right, place))
-    }
-
-    /// Refuses what it does not suffice for, and names what is missing.
-    ///
-    /// # Errors
-    /// `OPERATOR_NOT_PERMITTED`.
-    pub(crate) fn demand(&self, right: Right, place: Place<'_>) -> Result<(), Fault> {
-        if self.may(right, place) {
-            return Ok(());
-        }
-        let namespace = match place {
-            Place::Everywhere => "",
-            Place::In(namespace) => namespace,
-        };
-        let text = format!("{} needs the right {} {place}", self.actor, right.word());
-        Err(Fault::refused(&OPERATOR_NOT_PERMITTED, text).with("right", right.word()).with("namespace", namespace))
-    }
-
-    /// What it lets the caller see.
-    pub(crate) fn sees(&self) -> Reach {
-        self.rights.as_ref().map_or(Reach::Everywhere, |rights| rights.reach(Right::Read))
-    }
-}
-
 /// The mandate of `by` where the transaction looks.
 pub(crate) async fn mandate(
     known: &Known,
@@ -125,9 +71,9 @@ pub(crate) async fn mandate(
     by: &By,
     now: Timestamp,
 ) -> TxResult<Mandate, Fault> {
-    let operators = match by.operator {
-        Some(_) => known.at(tx, head).await?,
-        None => Arc::default(),
+    let Some(operator) = &by.operator else {
+        return Ok(Mandate::of_service(&by.actor));
     };
-    Mandate::of(by, &operators, now).map_err(refuse)
+    let rights = known.at(tx, head).await?.rights(&operator.name, now);
+    Mandate::of_operator(&by.actor, rights, operator.emergency.as_deref()).map_err(refuse)
 }

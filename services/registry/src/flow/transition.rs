@@ -7,12 +7,11 @@ use legate_authority::{Place, Right};
 use legate_db::TxResult;
 use legate_ids::{AgentId, Name};
 use legate_outbox::Standard;
-use legate_rpc::Fault;
+use legate_rpc::{Fault, Mandate};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentRef, Declaration, Kind};
 use prost::Message;
 
-use super::mandate::Mandate;
 use super::write::{Writing, check_etag};
 use super::{Call, Desk};
 use crate::domain::check;

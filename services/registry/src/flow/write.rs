@@ -10,14 +10,14 @@ use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_ids::{AgentId, Name, Principal, SpiffeId};
 use legate_outbox::Standard;
-use legate_rpc::{Fault, Permit, TraceContext};
+use legate_rpc::{Fault, Mandate, Permit, TraceContext};
 use legate_wire::audit::AuditEvent;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{AgentState, Declaration, FieldChange, Kind, Metadata};
 use prost::Message;
 
 use super::Desk;
-use super::mandate::{self, Mandate, Operator, mandate};
+use super::mandate::{self, Operator, mandate};
 use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};

@@ -100,7 +100,7 @@ async fn every_write_happens_once_or_not_at_all() {
                 let mut ask = revocation();
                 let credential = legate_ids::CredentialId::from_parts(n as u64, [9; 10]);
                 ask.revocation.as_mut().unwrap().credential_id = credential.to_string();
-                let call = scene.call(OPERATOR, "", &ask, "");
+                let call = scene.call(super::publish::ISSUER, "", &ask, "");
                 publish::publish_revocation(&scene.desk, call, ask).await
             })
             .await;

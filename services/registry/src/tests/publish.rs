@@ -10,7 +10,7 @@ use super::scene::*;
 use crate::flow::{publish, sweep};
 use crate::schema::Migrator;
 
-const ISSUER: &str = "spiffe://example.org/legate/credential-issuer";
+pub(super) const ISSUER: &str = "spiffe://example.org/legate/credential-issuer";
 
 fn key() -> SigningKeySpec {
     let signer = P256Signer::from_scalar(&[3; 32]).unwrap();

@@ -221,15 +221,16 @@ async fn state_then_changes_then_pongs() {
         let running = house.raise(&fixture.url).await;
         let (operator, mut client) = (house.operator(&running), house.follower(&running));
         let mut empty = Follower::begin(&mut client).await;
-        assert_eq!((empty.catch_up().await, empty.held.len(), empty.snapshots), (0, 0, 1));
+        // The first revision is the registry's own: it appointed its administrators.
+        assert_eq!((empty.catch_up().await, empty.held.len(), empty.snapshots), (1, 1, 1));
 
         apply(&operator, payments()).await;
         let many = (0..600).map(|i| agent(&format!("bot-{i}"), "worker")).collect();
         let revision = apply(&operator, many).await;
         // The write is acknowledged, so the next pong is not older.
-        assert_eq!((empty.catch_up().await, empty.held.len()), (revision, 607));
+        assert_eq!((empty.catch_up().await, empty.held.len()), (revision, 608));
         let mut late = Follower::begin(&mut client).await;
-        assert_eq!((late.catch_up().await, late.snapshots), (2, 1), "several pieces, one snapshot");
+        assert_eq!((late.catch_up().await, late.snapshots), (3, 1), "several pieces, one snapshot");
         assert_eq!(late.held, empty.held);
 
         // It leaves, misses some, and comes back: only what it missed.
@@ -239,14 +240,14 @@ async fn state_then_changes_then_pongs() {
             wire::SuspendAgentRequest { agent: Some(by_name("bot-7")), reason: "odd".into(), ..Default::default() };
         agents.suspend_agent(suspend).await.unwrap();
         let mut back = Follower::resume(&mut client, place).await;
-        assert_eq!((back.catch_up().await, back.snapshots), (3, 0));
+        assert_eq!((back.catch_up().await, back.snapshots), (4, 0));
         empty.catch_up().await;
         assert_eq!(back.held, empty.held);
 
         // One who has seen more than there is learns that history was lost.
         let mut ahead = Follower::resume(&mut client, Place { revision: 9, ..Place::default() }).await;
         ahead.take().await;
-        assert_eq!((ahead.revision, ahead.snapshots), (3, 1));
+        assert_eq!((ahead.revision, ahead.snapshots), (4, 1));
         running.shutdown().await;
     })
     .await;
@@ -293,12 +294,12 @@ async fn whoever_lived_through_other_changes_is_sent_everything() {
         apply(&operator, vec![namespace("lost")]).await;
         follower.catch_up().await;
         let place = follower.leave();
-        assert_eq!(place.revision, 2);
+        assert_eq!(place.revision, 3);
         drop(client);
         running.shutdown().await;
 
-        // The database is restored from a copy of before, and lives on: what was revision 2 is another one now.
-        set_back(&fixture.db, 1).await;
+        // The database is restored from a copy of before, and lives on: what was revision 3 is another one now.
+        set_back(&fixture.db, 2).await;
         let running = house.raise(&fixture.url).await;
         let operator = house.operator(&running);
         for name in ["one", "two", "three"] {
@@ -306,13 +307,13 @@ async fn whoever_lived_through_other_changes_is_sent_everything() {
         }
         let mut client = house.follower(&running);
         let mut back = Follower::resume(&mut client, place).await;
-        assert_eq!((back.catch_up().await, back.snapshots), (4, 1), "not only what came after its revision");
+        assert_eq!((back.catch_up().await, back.snapshots), (5, 1), "not only what came after its revision");
         let mut fresh = Follower::begin(&mut client).await;
         fresh.catch_up().await;
         assert_eq!(back.held, fresh.held);
         // From here on it goes on as ever.
         let mut again = Follower::resume(&mut client, back.leave()).await;
-        assert_eq!((again.catch_up().await, again.snapshots), (4, 0));
+        assert_eq!((again.catch_up().await, again.snapshots), (5, 0));
         drop((fresh, again, client));
         running.shutdown().await;
     })
