@@ -34,7 +34,12 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
 
 fn call<T>(request: &Request<T>) -> Result<Call, Fault> {
     let permit = Permit::of(request)?;
-    Ok(Call { peer: Arc::new(permit.peer().clone()), trace: permit.trace().clone(), deadline: permit.deadline() })
+    Ok(Call {
+        peer: Arc::new(permit.peer().clone()),
+        trace: permit.trace().clone(),
+        deadline: permit.deadline(),
+        emergency: permit.emergency().map(Into::into),
+    })
 }
 
 /// A signed credential as an answer: the credential, its chain, the roots.
@@ -99,7 +104,7 @@ impl CredentialAdminService for Api {
         let ttl = convert::duration("ttl", ask.ttl)?;
         let reason = convert::reason("reason", ask.reason)?;
         let made = create_enrolment::create_enrolment(&self.0, &call, named, ttl, reason);
-        let made = Box::pin(made).await?;
+        let made = Box::pin(self.0.for_operator(&call, made)).await?;
         Ok(Response::new(wire::CreateEnrolmentTokenResponse {
             token: made.token.to_text().to_string(),
             enrolment_id: made.id,
@@ -115,7 +120,7 @@ impl CredentialAdminService for Api {
         let call = call(&request)?;
         let wire::ListCredentialsRequest { agent_id, namespace, page_size, page_token } = request.into_inner();
         let ask = list::Ask { agent_id, namespace, page_size, page_token };
-        let (rows, next_page_token) = Box::pin(list::list(&self.0, &call, ask)).await?;
+        let (rows, next_page_token) = Box::pin(self.0.for_operator(&call, list::list(&self.0, &call, ask))).await?;
         let credentials = rows.into_iter().map(Into::into).collect();
         Ok(Response::new(wire::ListCredentialsResponse { credentials, next_page_token }))
     }
@@ -130,7 +135,7 @@ impl CredentialAdminService for Api {
         let reason = convert::revocation_reason(ask.reason)?;
         let comment = convert::comment(ask.comment)?;
         let revoked = revoke::revoke(&self.0, &call, id, reason, comment);
-        let (row, revision) = Box::pin(revoked).await?;
+        let (row, revision) = Box::pin(self.0.for_operator(&call, revoked)).await?;
         Ok(Response::new(wire::RevokeCredentialResponse { credential: Some(row.into()), revision }))
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) peer: Arc<Peer>,
     pub(crate) trace: TraceContext,
     pub(crate) deadline: Instant,
+    /// The emergency that an operator states.
+    pub(crate) emergency: Option<Arc<str>>,
 }
 
 /// Whom an enrolment token shall be for.
@@ -182,6 +184,13 @@ fn details<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, Strin
 
 fn resource(kind: &str, id: &str) -> Option<EventResource> {
     Some(EventResource { r#type: kind.to_owned(), id: id.to_owned(), ..EventResource::default() })
+}
+
+/// An operator states an emergency, and acts as an administrator in this call.
+pub(crate) fn broke_glass(call: &Call, now: Timestamp) -> Option<AuditEvent> {
+    let why = call.emergency.as_deref()?;
+    let details = details([("emergency", why.to_owned())]);
+    Some(AuditEvent { details, ..event(call, "operator.broke_glass", Outcome::Success, now) })
 }
 
 /// An enrolment token was made.

@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     refused: Family<Refused, Counter>,
     pending: Gauge,
     published: Counter,
+    broke_glass: Counter,
 }
 
 impl Metrics {
@@ -31,6 +32,8 @@ impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("issuer_issued", "Credentials and tokens that were issued, by kind", self.issued.clone());
         registry.register("issuer_refused", "Requests for credentials that were refused", self.refused.clone());
+        let told = "Calls of operators who stated an emergency and were let act as administrators";
+        registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register(
             "issuer_pending_revocations",
             "Revocations that the registry has not confirmed",
@@ -53,6 +56,10 @@ impl Metrics {
 
     pub(crate) fn pending(&self, count: usize) {
         self.pending.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn broke_glass(&self) {
+        self.broke_glass.inc();
     }
 
     pub(crate) fn published(&self) {

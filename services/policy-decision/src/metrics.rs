@@ -27,12 +27,15 @@ pub(crate) struct Metrics {
     pub(crate) proved_tokens: Gauge,
     pub(crate) spool_bytes: Gauge,
     pub(crate) spool_is_broken: Gauge,
+    broke_glass: Counter,
 }
 
 impl Metrics {
     /// Adds them to a registry, as `legate_...`.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("decisions", "Answers by denial and reason", self.decisions.clone());
+        let told = "Calls of operators who stated an emergency and were let act as administrators";
+        registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register_with_unit(
             "view_age",
             "Age of the view of the registry",
@@ -71,6 +74,10 @@ impl Metrics {
             "1 when the spool's disk failed and every check is denied",
             self.spool_is_broken.clone(),
         );
+    }
+
+    pub(crate) fn broke_glass(&self) {
+        self.broke_glass.inc();
     }
 
     /// Counts an answer.

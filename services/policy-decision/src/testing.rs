@@ -267,6 +267,18 @@ pub(crate) fn signing_key(signer: &P256Signer, change: impl FnOnce(&mut wire::Si
     declared(Object::SigningKey(wire::SigningKey { metadata: meta("key"), spec: Some(spec) }))
 }
 
+/// Gives one operator a role.
+pub(crate) fn operators(name: &str, namespace: &str, operator: &str, role: wire::OperatorRole) -> wire::Declaration {
+    let mut metadata = meta(name);
+    metadata.as_mut().unwrap().namespace = namespace.into();
+    let spec = wire::OperatorBindingSpec {
+        operators: vec![operator.into()],
+        role: role.into(),
+        ..wire::OperatorBindingSpec::default()
+    };
+    declared(Object::OperatorBinding(wire::OperatorBinding { metadata, spec: Some(spec) }))
+}
+
 /// The certificate with this SHA-256 is taken back.
 pub(crate) fn revocation(x5t_s256: [u8; 32]) -> wire::Declaration {
     let spec = wire::RevocationSpec {
@@ -311,6 +323,7 @@ pub(crate) fn everything(signer: &P256Signer) -> Vec<wire::Declaration> {
         point("invoices", |_| ()),
         point("trusted", |p| p.may_assert_subject = true),
         signing_key(signer, |_| ()),
+        operators("team", "payments", "alice", wire::OperatorRole::Viewer),
     ]
 }
 
@@ -506,6 +519,7 @@ fn asker(path: &str, kind: Kind) -> Asker {
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
         span_id: "00f067aa0ba902b7".into(),
         deadline: tokio::time::Instant::now() + Duration::from_secs(5),
+        emergency: None,
     }
 }
 

@@ -36,7 +36,7 @@ impl Metrics {
         registry.register("registry_agents", "Agents by state, as of the last count", self.agents.clone());
         registry.register("registry_watchers", "Streams that follow the registry", self.watchers.clone());
         let told = "Calls of operators who stated an emergency and were let act as administrators";
-        registry.register("registry_broke_glass", told, self.broke_glass.clone());
+        registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register("registry_refused", "Writes that were refused, by reason", self.refused.clone());
     }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use legate_authority::{Place, Right};
 use legate_clock::Timestamp;
 use legate_ids::EnrolmentId;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
-use legate_view::{AgentState, Stop};
+use legate_view::{Agent, AgentState, Snapshot, Stop};
 use zeroize::Zeroizing;
 
 use super::{Call, Desk};
@@ -43,7 +44,7 @@ pub(crate) async fn create_enrolment(
     if !(SHORTEST..=LONGEST).contains(&ttl) {
         return Err(Fault::invalid("ttl", "a token can be used for 1 min to 24 h"));
     }
-    let (spiffe_id, namespace) = who(desk, &named).await?;
+    let (spiffe_id, namespace) = who(desk, call, &named).await?;
     let now = desk.clock.now();
     let secret = EnrolmentSecret::new(Zeroizing::new(Desk::random()?));
     let (pepper, mac) = desk.pepper.newest(&secret);
@@ -68,14 +69,17 @@ pub(crate) async fn create_enrolment(
     };
     let created =
         Created { token: secret, id: row.id.clone(), expires: Timestamp::from_micros(row.expires_at), spiffe_id };
-    let event = convert::enrolment_created(call, &row, &reason, now);
+    let created_event = convert::enrolment_created(call, &row, &reason, now);
+    let events: Vec<_> = convert::broke_glass(call, now).into_iter().chain([created_event]).collect();
     let outbox = desk.outbox.clone();
     desk.db
         .tx("create_enrolment", move |tx| {
-            let (row, outbox, event) = (row.clone(), outbox.clone(), event.clone());
+            let (row, outbox, events) = (row.clone(), outbox.clone(), events.clone());
             Box::pin(async move {
                 enrolment::insert(tx, row).await?;
-                outbox.record(tx, Standard::Ordinary, event).await?;
+                for event in events {
+                    outbox.record(tx, Standard::Ordinary, event).await?;
+                }
                 Ok(())
             })
         })
@@ -84,13 +88,20 @@ pub(crate) async fn create_enrolment(
     Ok(created)
 }
 
+/// Whose runtime it is, where the caller may let it enrol: an agent that he may not see is not there.
+///
 /// Unlike for a certificate, the agent need not be ACTIVE yet: a token may be handed out before it is switched on.
-async fn who(desk: &Desk, named: &Named) -> Result<(String, String), Fault> {
+async fn who(desk: &Desk, call: &Call, named: &Named) -> Result<(String, String), Fault> {
     use legate_ids::SpiffeId;
+    let mandate = |snapshot: &Snapshot| snapshot.mandate(&call.peer, call.emergency.as_deref(), desk.clock.now());
     let (found, _) = desk
         .look(|snapshot| match named {
             Named::Agent(id) => {
-                let agent = snapshot.agent(id).ok_or_else(|| NoHolder::NoAgent(id.clone()))?;
+                let mandate = mandate(snapshot)?;
+                let is_seen = |agent: &Agent| mandate.may(Right::Read, Place::In(agent.label.namespace.as_str()));
+                let agent = snapshot.agent(id).filter(|agent| is_seen(agent));
+                let agent = agent.ok_or_else(|| NoHolder::NoAgent(id.clone()))?;
+                mandate.demand(Right::Issue, Place::In(agent.label.namespace.as_str()))?;
                 if matches!(agent.state, AgentState::Retired | AgentState::Expired | AgentState::Unknown) {
                     return Err(NoHolder::NotActive(id.clone(), agent.state).into());
                 }
@@ -114,6 +125,7 @@ async fn who(desk: &Desk, named: &Named) -> Result<(String, String), Fault> {
                 Ok((spiffe_id.to_string(), namespace.to_string()))
             }
             Named::EnforcementPoint { namespace, name } => {
+                mandate(snapshot)?.demand(Right::Issue, Place::In(namespace.as_str()))?;
                 snapshot
                     .enforcement_point(namespace.as_str(), name.as_str())
                     .ok_or_else(|| NoHolder::NoEnforcementPoint(namespace.clone(), name.clone()))?;

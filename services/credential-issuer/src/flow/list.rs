@@ -33,17 +33,20 @@ pub(crate) async fn list(desk: &Desk, call: &Call, ask: Ask) -> Result<(Vec<cred
         size @ 1..=LARGEST => size,
         _ => return Err(Fault::invalid("page_size", "1 to 1,000; 0 means 100")),
     };
+    let sees = desk.mandate(call).await?.sees();
     let question = ["credentials", call.peer.id_text(), &ask.agent_id, &ask.namespace];
     let before = desk.pepper.pages().read(&question, &ask.page_token)?;
     let (agent, namespace) = (ask.agent_id.as_str(), ask.namespace.as_str());
     let mut rows = desk
         .db
         .read("list_credentials", |tx| {
-            let (agent, namespace, before) = (agent.to_owned(), namespace.to_owned(), before.clone());
-            Box::pin(async move { credential::page(tx, &agent, &namespace, before.as_deref(), size.into()).await })
+            let which = credential::Which { agent_id: agent.to_owned(), namespace: namespace.to_owned(), sees };
+            let before = before.clone();
+            Box::pin(async move { credential::page(tx, &which, before.as_deref(), size.into()).await })
         })
         .await
         .map_err(of_tx)?;
+    desk.record_emergency(call).await?;
     let is_last = u32::try_from(rows.len()).is_ok_and(|n| n <= size);
     rows.truncate(usize::try_from(size).unwrap_or(usize::MAX));
     let next = match rows.last() {

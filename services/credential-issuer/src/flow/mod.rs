@@ -5,6 +5,7 @@ mod desk;
 pub(crate) mod enrol;
 pub(crate) mod issue_token;
 pub(crate) mod list;
+mod mandate;
 pub(crate) mod publish;
 pub(crate) mod renew;
 pub(crate) mod revoke;

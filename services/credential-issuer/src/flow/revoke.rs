@@ -1,10 +1,11 @@
 //! A credential is taken back: recorded first, then told to the registry until it confirms, its connections cut at once.
 
+use legate_authority::{Place, Right};
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_ids::CredentialId;
 use legate_outbox::Standard;
-use legate_rpc::Fault;
+use legate_rpc::{Fault, Mandate};
 use legate_wire::audit::AuditEvent;
 use legate_wire::registry::{PublishRevocationRequest, RevocationReason};
 
@@ -69,6 +70,7 @@ struct Order {
     reason: RevocationReason,
     comment: String,
     now: Timestamp,
+    mandate: Mandate,
 }
 
 async fn record(
@@ -78,14 +80,19 @@ async fn record(
     reason: RevocationReason,
     comment: String,
 ) -> Result<Taken, Fault> {
-    let order = Order { call: call.clone(), reason, comment, now: desk.clock.now() };
+    let mandate = desk.mandate(call).await?;
+    let order = Order { call: call.clone(), reason, comment, now: desk.clock.now(), mandate };
     let (outbox, id) = (desk.outbox.clone(), id.to_string());
     desk.db
         .tx("revoke_credential", move |tx| {
             let (outbox, order, id) = (outbox.clone(), order.clone(), id.clone());
             Box::pin(async move {
                 let not_found = || flow(Fault::refused(&CREDENTIAL_NOT_FOUND, format!("no credential {id}")));
-                let row = credential::by_id(tx, &id).await?.ok_or_else(not_found)?;
+                let row = credential::by_id(tx, &id).await?;
+                // One that the caller may not see is not there.
+                let row = row.filter(|row| order.mandate.may(Right::Read, Place::In(&row.namespace)));
+                let row = row.ok_or_else(not_found)?;
+                order.mandate.demand(Right::Stop, Place::In(&row.namespace)).map_err(flow)?;
                 let is_news = order.reason == RevocationReason::KeyCompromise
                     && key::mark_compromised(tx, &row.key_sha256).await?;
                 let mut others = Vec::new();
@@ -95,7 +102,7 @@ async fn record(
                 }
                 let row = credential::lock_by_id(tx, &id).await?.ok_or_else(not_found)?;
                 let mut request = order.publication(&row);
-                let mut events = Vec::new();
+                let mut events: Vec<AuditEvent> = convert::broke_glass(&order.call, order.now).into_iter().collect();
                 if order.take_back(tx, &row).await? {
                     events.push(order.event(&row));
                 } else {

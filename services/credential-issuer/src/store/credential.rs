@@ -1,8 +1,10 @@
 //! Credentials: one row for each certificate, from before it is signed until long after it ended.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use legate_authority::Reach;
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
+use legate_ids::Name;
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::Expr;
@@ -156,20 +158,28 @@ pub(crate) async fn mark_revoked(tx: &Tx, id: &str, reason: i32, at: Timestamp) 
     Ok(done.rows_affected == 1)
 }
 
+/// Which credentials a list shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Which {
+    /// Of this agent; empty: of all.
+    pub(crate) agent_id: String,
+    /// Of this namespace; empty: of all.
+    pub(crate) namespace: String,
+    /// Only of the namespaces that the caller may see.
+    pub(crate) sees: Reach,
+}
+
 /// One page, newest first; one row more than `limit` where there is one.
-pub(crate) async fn page(
-    tx: &Tx,
-    agent_id: &str,
-    namespace: &str,
-    before: Option<&str>,
-    limit: u64,
-) -> TxResult<Vec<Model>, Fault> {
+pub(crate) async fn page(tx: &Tx, which: &Which, before: Option<&str>, limit: u64) -> TxResult<Vec<Model>, Fault> {
     let mut find = Entity::find();
-    if !agent_id.is_empty() {
-        find = find.filter(Column::AgentId.eq(agent_id));
+    if !which.agent_id.is_empty() {
+        find = find.filter(Column::AgentId.eq(&which.agent_id));
     }
-    if !namespace.is_empty() {
-        find = find.filter(Column::Namespace.eq(namespace));
+    if !which.namespace.is_empty() {
+        find = find.filter(Column::Namespace.eq(&which.namespace));
+    }
+    if let Reach::In(names) = &which.sees {
+        find = find.filter(Column::Namespace.is_in(names.iter().map(Name::as_str)));
     }
     if let Some(before) = before {
         find = find.filter(Column::Id.lt(before));

@@ -4,6 +4,7 @@
 mod enrolment;
 mod faults;
 mod policies;
+mod operators;
 mod raised;
 mod registry;
 mod renewal;

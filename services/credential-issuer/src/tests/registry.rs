@@ -188,3 +188,15 @@ pub(super) fn enforcement_point(name: &str, namespace: &str, audience: &str) -> 
         spiffe_id: String::new(),
     })
 }
+
+/// Gives one operator a role.
+pub(super) fn operators(name: &str, namespace: &str, operator: &str, role: wire::OperatorRole) -> Object {
+    Object::OperatorBinding(wire::OperatorBinding {
+        metadata: metadata(name, "obj_3", namespace),
+        spec: Some(wire::OperatorBindingSpec {
+            operators: vec![operator.into()],
+            role: role.into(),
+            ..wire::OperatorBindingSpec::default()
+        }),
+    })
+}

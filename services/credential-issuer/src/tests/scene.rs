@@ -16,7 +16,7 @@ use legate_view::{Options, View};
 use legate_wire::audit::AuditEvent;
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{AgentState, PublishRevocationRequest, PublishSigningKeyRequest};
+use legate_wire::registry::{AgentState, OperatorRole, PublishRevocationRequest, PublishSigningKeyRequest};
 use prost::Message as _;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio::sync::{Notify, watch};
@@ -191,6 +191,7 @@ impl Scene {
         };
         let scene = Self { desk: Arc::new(desk), clock, registry, says, heard, ca, tokens, dir };
         scene.settle().await;
+        scene.declare(registry::operators("admins", "", "alice", OperatorRole::Admin)).await;
         scene
     }
 
@@ -247,11 +248,15 @@ impl Scene {
     }
 
     pub(super) fn operator(&self) -> Call {
-        let id = SpiffeId::operator(&domain(), &Name::parse("alice").unwrap());
+        self.operator_called("alice", None)
+    }
+
+    pub(super) fn operator_called(&self, name: &str, emergency: Option<&str>) -> Call {
+        let id = SpiffeId::operator(&domain(), &Name::parse(name).unwrap());
         let mut peer = Peer::anonymous("127.0.0.1:4001".parse().unwrap());
         peer.principal = Some(Principal::of(&id).unwrap());
         peer.spiffe_id = Some(id);
-        self.call(peer)
+        Call { emergency: emergency.map(Into::into), ..self.call(peer) }
     }
 
     /// The holder of a certificate that was issued.
@@ -270,7 +275,7 @@ impl Scene {
 
     fn call(&self, peer: Peer) -> Call {
         let deadline = Instant::now() + Duration::from_secs(5);
-        Call { peer: Arc::new(peer), trace: TraceContext::default(), deadline }
+        Call { peer: Arc::new(peer), trace: TraceContext::default(), deadline, emergency: None }
     }
 
     pub(super) async fn create(&self, named: Named) -> Result<create_enrolment::Created, Fault> {

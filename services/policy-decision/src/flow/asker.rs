@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legate_authority::{self as authority, Place, Reach};
 use legate_clock::Timestamp;
 use legate_ids::{Name, Principal};
 use legate_mtls::Peer;
-use legate_rpc::{Fault, Permit};
+use legate_rpc::{Fault, OPERATOR_NOT_PERMITTED, Permit};
 use legate_view::{CALLER_UNKNOWN, EnforcementPoint, Snapshot};
 use tokio::time::Instant;
 
@@ -23,6 +24,8 @@ pub(crate) struct Asker {
     pub(crate) trace_id: String,
     pub(crate) span_id: String,
     pub(crate) deadline: Instant,
+    /// The emergency that an operator states.
+    pub(crate) emergency: Option<Arc<str>>,
 }
 
 /// What kind of caller it is.
@@ -38,8 +41,8 @@ pub(crate) enum Kind {
 pub(crate) enum Right {
     /// An enforcement point: about agents of its own namespace, and its resource types.
     Point(Arc<EnforcementPoint>),
-    /// An operator: about every agent, on its own word.
-    Operator,
+    /// An operator: about agents of the namespaces that he may read, on his own word.
+    Operator(Reach),
 }
 
 /// Left for the way back to the caller, whatever is waited for.
@@ -64,6 +67,7 @@ impl Asker {
             trace_id: permit.trace().trace_id.clone(),
             span_id: permit.trace().span_id.clone(),
             deadline: permit.deadline(),
+            emergency: permit.emergency().map(Into::into),
         }
     }
 
@@ -85,7 +89,16 @@ impl Asker {
                     let text = format!("no enforcement point {namespace}/{name} is declared");
                     Fault::refused(&CALLER_UNKNOWN, text)
                 }),
-            Kind::Operator => Ok(Right::Operator),
+            Kind::Operator => {
+                let mandate = snapshot.mandate(&self.peer, self.emergency.as_deref(), now)?;
+                match mandate.sees() {
+                    Reach::In(names) if names.is_empty() => {
+                        let text = format!("{} has no role in any namespace", self.spiffe_id);
+                        Err(Fault::refused(&OPERATOR_NOT_PERMITTED, text).with("right", authority::Right::Read.word()))
+                    }
+                    sees => Ok(Right::Operator(sees)),
+                }
+            }
             Kind::Service => Err(Fault::refused(&CALLER_UNKNOWN, "only enforcement points and operators ask")),
         }
     }
@@ -109,12 +122,17 @@ impl Right {
         Ok(())
     }
 
-    /// The namespace whose agents may be asked about; `None`: every one.
-    pub(crate) fn namespace(&self) -> Option<&Name> {
+    /// Whether agents of the namespace may be asked about.
+    pub(crate) fn shows(&self, namespace: &Name) -> bool {
         match self {
-            Self::Point(point) => Some(&point.label.namespace),
-            Self::Operator => None,
+            Self::Point(point) => point.label.namespace == *namespace,
+            Self::Operator(sees) => sees.has(Place::In(namespace.as_str())),
         }
+    }
+
+    /// What an operator's emergency is recorded for.
+    pub(crate) fn is_operators(&self) -> bool {
+        matches!(self, Self::Operator(_))
     }
 
     /// The audiences of tokens that are meant for the caller.
@@ -122,7 +140,7 @@ impl Right {
         static NONE: BTreeSet<String> = BTreeSet::new();
         match self {
             Self::Point(point) => &point.audiences,
-            Self::Operator => &NONE,
+            Self::Operator(_) => &NONE,
         }
     }
 

@@ -103,9 +103,18 @@ pub(crate) async fn evaluate(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result
             return Err(fault);
         }
     };
-    let durable = right.is_some_and(|right| asks.iter().any(|ask| right.is_durable(ask)));
-    let events = asks.iter().zip(&all).map(|(ask, spoken)| record::decision(asker, ask, spoken));
-    if let Err(e) = desk.spool.write(events.collect(), durable).await {
+    let emergency = right.as_ref().filter(|right| right.is_operators()).and_then(|_| record::broke_glass(desk, asker));
+    let durable = emergency.is_some() || right.is_some_and(|right| asks.iter().any(|ask| right.is_durable(ask)));
+    if emergency.is_some() {
+        desk.metrics.broke_glass();
+        tracing::warn!(
+            operator = asker.spiffe_id,
+            emergency = asker.emergency.as_deref(),
+            "an operator broke the glass"
+        );
+    }
+    let decisions = asks.iter().zip(&all).map(|(ask, spoken)| record::decision(asker, ask, spoken));
+    if let Err(e) = desk.spool.write(emergency.into_iter().chain(decisions).collect(), durable).await {
         for spoken in &mut all {
             let cause = Cause::plain(CauseKind::Audit, e.to_string());
             spoken.replace(Answer::deny(Why::AuditUnavailable, cause));

@@ -102,6 +102,22 @@ pub(crate) fn decision(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::Audit
     event
 }
 
+/// The record that an operator states an emergency, and is let ask like an administrator.
+pub(crate) fn broke_glass(desk: &Desk, asker: &Asker) -> Option<wire::AuditEvent> {
+    let why = asker.emergency.as_deref()?;
+    Some(wire::AuditEvent {
+        time: Some(desk.clock.now().into()),
+        r#type: "operator.broke_glass".to_owned(),
+        actor: asker.spiffe_id.clone(),
+        outcome: wire::Outcome::Success.into(),
+        revision: desk.view.current().revision(),
+        trace_id: asker.trace_id.clone(),
+        span_id: asker.span_id.clone(),
+        details: BTreeMap::from([("emergency".to_owned(), why.to_owned())]),
+        ..wire::AuditEvent::default()
+    })
+}
+
 /// The record that an ALLOW which is already recorded was not said.
 pub(crate) fn withdrawal(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::AuditEvent {
     let mut event = decision(asker, ask, spoken);
@@ -119,6 +135,7 @@ pub(crate) async fn refusal(desk: &Desk, asker: &Asker, asks: &[Ask], fault: &Fa
     event.reason = cut(fault.to_string());
     event.revision = desk.view.current().revision();
     event.details.insert("questions".to_owned(), asks.len().to_string());
+    event.details.extend(asker.emergency.as_deref().map(|why| ("emergency".to_owned(), why.to_owned())));
     let _ = desk.spool.write(vec![event], false).await;
 }
 

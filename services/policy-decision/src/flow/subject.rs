@@ -99,7 +99,7 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<(Arc<Agent>, Known), NoSubject> {
         // Agents of other namespaces are not shown, whatever proves them.
-        let visible = |agent: &&Arc<Agent>| right.namespace().is_none_or(|ns| *ns == agent.label.namespace);
+        let visible = |agent: &&Arc<Agent>| right.shows(&agent.label.namespace);
         let token = match &ask.subject {
             Subject::Asserted(id) => {
                 let agent = snapshot.agent(id).filter(visible);
@@ -222,7 +222,7 @@ fn judge<'a>(
     let agent = snapshot
         .agent(&claims.agent)
         .filter(|agent| agent.label.namespace == claims.namespace)
-        .filter(|agent| right.namespace().is_none_or(|ns| *ns == agent.label.namespace));
+        .filter(|agent| right.shows(&agent.label.namespace));
     let Some(agent) = agent else {
         return Err((Why::AgentUnknown, format!("no agent {} is known here", claims.agent)));
     };

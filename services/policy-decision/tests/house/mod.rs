@@ -182,6 +182,16 @@ fn agent_object(state: reg::AgentState) -> Object {
     })
 }
 
+/// The operator may read what is declared here.
+fn operators_object() -> Object {
+    let spec = reg::OperatorBindingSpec {
+        operators: vec!["alice".into()],
+        role: reg::OperatorRole::Viewer.into(),
+        ..reg::OperatorBindingSpec::default()
+    };
+    Object::OperatorBinding(reg::OperatorBinding { metadata: metadata("team"), spec: Some(spec) })
+}
+
 fn point_object(name: &str) -> Object {
     let spec = reg::EnforcementPointSpec {
         resource_types: vec!["Invoice".into()],
@@ -287,6 +297,7 @@ impl House {
         put("policy", Object::Policy(reg::Policy { metadata: metadata("all"), spec: Some(policy) }));
         put("agent", agent_object(reg::AgentState::Active));
         put("point", point_object("invoices"));
+        put("operators", operators_object());
         let key = reg::SigningKeySpec {
             kid: self.signer.public_key().kid().to_string(),
             issuer: ISSUER.into(),

@@ -127,3 +127,41 @@ async fn a_long_batch_lets_others_work_in_between() {
     let turns = turns.load(std::sync::atomic::Ordering::SeqCst);
     assert!(turns >= 99, "{turns}");
 }
+
+#[tokio::test]
+async fn an_operator_asks_about_agents_of_the_namespaces_that_he_may_read() {
+    use wire::OperatorRole::{Admin, Approver, BreakGlass, Editor, Viewer};
+    let mut stage = Stage::set().await;
+    for role in [Viewer, Editor, Approver, Admin] {
+        stage.change(vec![(operators("team", "payments", "alice", role), false)]).await;
+        let word = stage.ask(&operator(), stage.asserted(agent_id(1))).await.answer.word();
+        assert_eq!(word, "ALLOWED", "{role:?}");
+    }
+    // Elsewhere he is told what he would be told of an agent that never was, letter for letter.
+    stage.change(vec![(operators("team", "payments", "alice", Viewer), true)]).await;
+    stage.change(vec![(operators("team", "sales", "alice", Admin), false)]).await;
+    let foreign = stage.ask(&operator(), stage.asserted(agent_id(1))).await;
+    let none = stage.ask(&operator(), stage.asserted(agent_id(99))).await;
+    assert_eq!((foreign.answer.word(), foreign.agent.is_none()), ("AGENT_UNKNOWN", true));
+    let hidden = foreign.message.replace(agent_id(1).as_str(), agent_id(99).as_str());
+    assert_eq!(hidden, none.message);
+    stage.change(vec![(operators("team", "sales", "alice", Admin), true)]).await;
+    assert_eq!(refusal(&stage, &operator(), stage.asserted(agent_id(1))).await, "OPERATOR_NOT_PERMITTED");
+
+    // Who may break the glass asks in an emergency, and that is on disk first.
+    let mut broken = operator();
+    broken.emergency = Some("the pager rang".into());
+    assert_eq!(refusal(&stage, &broken, stage.asserted(agent_id(1))).await, "BREAK_GLASS_REFUSED");
+    let said = stage.paper.events();
+    assert_eq!(said.last().unwrap().details["emergency"], "the pager rang");
+    stage.change(vec![(operators("glass", "payments", "alice", BreakGlass), false)]).await;
+    assert_eq!(refusal(&stage, &operator(), stage.asserted(agent_id(1))).await, "OPERATOR_NOT_PERMITTED");
+    let before = stage.paper.events().len();
+    stage.paper.synced.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(stage.ask(&broken, stage.asserted(agent_id(1))).await.answer.word(), "ALLOWED");
+    assert!(stage.paper.synced.load(std::sync::atomic::Ordering::SeqCst), "on disk before the answer");
+    let said = stage.paper.events();
+    let kinds: Vec<_> = said[before..].iter().map(|event| event.r#type.as_str()).collect();
+    assert_eq!(kinds, ["operator.broke_glass", "decision.made"]);
+    assert_eq!(said[before].details["emergency"], "the pager rang");
+}
