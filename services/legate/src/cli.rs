@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Audit(Noun<AuditVerb>),
     /// Verify a whole log offline: needs only its public key. Exit code 6 when something is wrong.
     Verify(Verify),
+    /// Say who your certificate says you are, and which roles you have.
+    Whoami(Whoami),
     /// Look at files, certificates, services and the log, and say what is not as it should be.
     Doctor(Doctor),
     /// Print the JSON Schema of manifests, for editors.
@@ -189,6 +191,12 @@ pub(crate) struct Check {
     /// Ask as an enforcement point: the directory that credential enrol wrote. Left out: as the operator.
     #[arg(long, value_name = "DIR")]
     pub(crate) identity: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Whoami {
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 #[derive(Args, Debug)]

@@ -46,6 +46,11 @@ pub(crate) struct Place {
     /// audit-collector, https://HOST:PORT.
     #[arg(long, global = true, env = "LEGATE_AUDIT", hide_env_values = true, value_name = "URL")]
     audit: Option<String>,
+    /// In an emergency: act as an administrator wherever you were given BREAK_GLASS, and say why (1 to 200 ASCII
+    /// characters). Each call is recorded and raises an alert.
+    #[arg(long, global = true, value_name = "WHY")]
+    #[serde(skip)]
+    break_glass: Option<String>,
     /// A context file in TOML with these settings by the names of the flags (trust_domain = "..."); left out:
     /// ~/.config/legate/context.toml where there is one.
     #[arg(
@@ -117,6 +122,7 @@ impl Place {
             issuer: self.issuer.or(file.issuer),
             policy: self.policy.or(file.policy),
             audit: self.audit.or(file.audit),
+            break_glass: self.break_glass,
             context: self.context,
         })
     }
@@ -166,8 +172,11 @@ impl Place {
     /// A line to a service, as `us`.
     pub(crate) fn line(&self, service: Service, us: Identity, show: bool) -> Result<Line, Failure> {
         let remote = self.remote(service, &us)?;
-        let client =
-            remote.dial(us).map_err(|f| Failure::status(service.name(), &remote.endpoint, &Status::from(f)))?;
+        let client = match &self.break_glass {
+            Some(why) => remote.dial_breaking_glass(us, why),
+            None => remote.dial(us),
+        };
+        let client = client.map_err(|f| Failure::status(service.name(), &remote.endpoint, &Status::from(f)))?;
         Ok(Line { client, service, endpoint: remote.endpoint, show, budget: RetryBudget::default() })
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use legate_clock::{Clock, SystemClock};
 use legate_mtls::Identity;
+use legate_rpc::OPERATOR_NOT_PERMITTED;
 use legate_wire::audit::GetCheckpointRequest;
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::registry::ListAgentsRequest;
@@ -40,6 +41,7 @@ pub(super) async fn run(desk: Desk) -> Result<Exit, Failure> {
             lines.push(line(service.name(), serving(&desk, service, us.clone()).await));
         }
         lines.push(line("what you may read of the registry", reading(&desk).await));
+        lines.push(line("what you may do", roles(&desk).await));
         lines.push(line("the log's newest checkpoint", checkpoint(&desk).await));
     }
     let mut out = desk.out();
@@ -111,6 +113,23 @@ async fn reading(desk: &Desk) -> Result<String, Failure> {
     let request = ListAgentsRequest { page_size: 1, ..ListAgentsRequest::default() };
     let answer = registry.ask(request, |c, r| async move { AgentServiceClient::new(c).list_agents(r).await }).await?;
     Ok(format!("the registry is at revision {}", answer.revision))
+}
+
+/// The roles that hold now; without one the registry shows and does nothing.
+async fn roles(desk: &Desk) -> Result<String, Failure> {
+    let answer = super::whoami::own_roles(desk).await?;
+    let held: Vec<String> = answer
+        .roles
+        .iter()
+        .filter(|own| own.holds)
+        .map(super::whoami::role)
+        .map(|(word, place)| format!("{word} {}{place}", if place == "everywhere" { "" } else { "in " }))
+        .collect();
+    if held.is_empty() {
+        let why = format!("{} has no role now, so nothing is shown to you and you may do nothing", answer.spiffe_id);
+        return Err(Failure::local(&OPERATOR_NOT_PERMITTED, why));
+    }
+    Ok(held.join(", "))
 }
 
 async fn checkpoint(desk: &Desk) -> Result<String, Failure> {

@@ -12,6 +12,7 @@ mod query;
 mod standing;
 mod token;
 mod verify;
+mod whoami;
 
 use legate_mtls::Identity;
 use legate_wire::registry::AgentRef;
@@ -128,6 +129,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Audit(noun) => wait(audit::run(desk(noun.place)?, noun.verb)),
         Command::Verify(args) => wait(verify::run(format, args)),
+        Command::Whoami(args) => wait(whoami::run(desk(args.place)?)),
         Command::Doctor(args) => wait(doctor::run(desk(args.place)?)),
         Command::Schema => generate::schema(),
         Command::Completions { shell } => generate::completions(shell),

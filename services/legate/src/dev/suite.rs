@@ -29,13 +29,21 @@ pub struct Options {
     pub trust_domain: String,
     /// The operator's name.
     pub operator: String,
+    /// Operators who are administrators beside him, from the first start on.
+    pub administrators: Vec<String>,
 }
 
 impl Options {
     /// A suite in `dir` on free ports.
     #[must_use]
     pub fn in_dir(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), port_base: 0, trust_domain: "dev.legate".into(), operator: "dev".into() }
+        Self {
+            dir: dir.to_owned(),
+            port_base: 0,
+            trust_domain: "dev.legate".into(),
+            operator: "dev".into(),
+            administrators: Vec::new(),
+        }
     }
 }
 
@@ -77,7 +85,9 @@ impl Suite {
         let audit = Box::pin(legate_audit_collector::start(load(&audit)?, context())).await?;
         let audit_at = url(audit.addr());
 
-        let registry = site.write("registry", &site.registry(ports, &audit_at))?;
+        let administrators = std::iter::once(operator.to_string()).chain(options.administrators.iter().cloned());
+        let registry = site.registry(ports, &audit_at, &administrators.collect::<Vec<_>>());
+        let registry = site.write("registry", &registry)?;
         let registry = Box::pin(legate_registry::start(load(&registry)?, context())).await?;
         let registry_at = url(registry.addr());
 
@@ -271,10 +281,10 @@ impl Site<'_> {
         )
     }
 
-    fn registry(&self, ports: Ports, audit: &str) -> String {
+    fn registry(&self, ports: Ports, audit: &str, administrators: &[String]) -> String {
         let database = self.layout.service("registry").join("registry.db");
         format!(
-            "listen = \"{}\"\nprobes = \"{}\"\ndatabase = \"sqlite:{}\"\naudit_collector = \"{audit}\"\n\n{}",
+            "listen = \"{}\"\nprobes = \"{}\"\ndatabase = \"sqlite:{}\"\naudit_collector = \"{audit}\"\nadministrators = {administrators:?}\n\n{}",
             ports.at(1),
             ports.at(91),
             database.display(),

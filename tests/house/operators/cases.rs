@@ -1,0 +1,305 @@
+//! A call of every method that an operator may call, about one namespace.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use legate_rpc::{Client, Told};
+use legate_wire::credential as credential;
+use legate_wire::policy as policy;
+use legate_wire::registry as wire;
+use tonic::{Response, Status};
+use wire::declaration::Object;
+
+/// Who calls, and what there is in the namespace that is called about.
+#[derive(Clone)]
+pub(super) struct Ask {
+    pub(super) registry: Client,
+    pub(super) issuer: Client,
+    pub(super) policy: Client,
+    pub(super) namespace: String,
+    /// An agent of it, by name and by id.
+    pub(super) agent: String,
+    pub(super) agent_id: String,
+    /// A role, and a credential of the agent.
+    pub(super) role: String,
+    pub(super) credential_id: String,
+}
+
+/// What an answer held, or how the call was refused.
+pub(super) type Outcome = Result<String, Told>;
+type Case = fn(Ask) -> BoxFuture<'static, Vec<Outcome>>;
+
+fn told<T: Debug>(answer: Result<Response<T>, Status>) -> Outcome {
+    answer.map(|answer| format!("{:?}", answer.into_inner())).map_err(|status| Told::from_status(&status))
+}
+
+impl Ask {
+    pub(super) fn metadata(&self, name: &str) -> Option<wire::Metadata> {
+        Some(wire::Metadata { namespace: self.namespace.clone(), name: name.into(), ..wire::Metadata::default() })
+    }
+
+    /// The agent, by name and by id.
+    fn refs(&self) -> [Option<wire::AgentRef>; 2] {
+        let (namespace, name) = (self.namespace.clone(), self.agent.clone());
+        let by_id = wire::AgentRef { id: self.agent_id.clone(), ..wire::AgentRef::default() };
+        [Some(wire::AgentRef { namespace, name, id: String::new() }), Some(by_id)]
+    }
+
+    /// A role as it is not yet.
+    fn another_role(&self) -> wire::Declaration {
+        let selector = wire::ResourceSelector { r#type: "Invoice".into(), id: "*".into(), ..Default::default() };
+        let permission = wire::Permission { action: "invoice:list".into(), resource: Some(selector) };
+        let spec = wire::RoleSpec { permissions: vec![permission], ..wire::RoleSpec::default() };
+        let role = wire::Role { metadata: self.metadata(&self.role), spec: Some(spec) };
+        wire::Declaration { object: Some(Object::Role(role)) }
+    }
+
+    fn another_agent(&self) -> wire::Agent {
+        let spec = wire::AgentSpec {
+            agent_class: "worker".into(),
+            purpose: "tries".into(),
+            environment: wire::Environment::Test.into(),
+            owners: vec!["user:ada".into()],
+            sponsors: vec!["user:grace".into()],
+            ..wire::AgentSpec::default()
+        };
+        wire::Agent { metadata: self.metadata(&self.agent), spec: Some(spec), status: None }
+    }
+}
+
+/// A step of the agent's life, by name and by id.
+macro_rules! step {
+    ($request:ident, $method:ident) => {
+        |ask: Ask| {
+            async move {
+                let mut agents = wire::agent_service_client::AgentServiceClient::new(ask.registry.clone());
+                let mut outcomes = Vec::new();
+                for agent in ask.refs() {
+                    let request = wire::$request { agent, reason: "a test".into(), ..Default::default() };
+                    outcomes.push(told(agents.$method(request).await));
+                }
+                outcomes
+            }
+            .boxed()
+        }
+    };
+}
+
+/// One call.
+macro_rules! call {
+    ($line:ident, $client:path, $method:ident, |$ask:ident| $request:expr) => {
+        |$ask: Ask| {
+            async move {
+                let mut client = <$client>::new($ask.$line.clone());
+                vec![told(client.$method($request).await)]
+            }
+            .boxed()
+        }
+    };
+}
+
+type Declarations = wire::declaration_service_client::DeclarationServiceClient<Client>;
+type Agents = wire::agent_service_client::AgentServiceClient<Client>;
+type Operators = wire::operator_service_client::OperatorServiceClient<Client>;
+type Admin = credential::credential_admin_service_client::CredentialAdminServiceClient<Client>;
+type Keys = credential::key_service_client::KeyServiceClient<Client>;
+type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
+
+fn kind() -> i32 {
+    wire::Kind::Role.into()
+}
+
+fn question(ask: &Ask) -> policy::EvaluateRequest {
+    policy::EvaluateRequest {
+        subject: Some(policy::Subject {
+            agent: Some(policy::subject::Agent::AgentId(ask.agent_id.clone())),
+            ..policy::Subject::default()
+        }),
+        action: "invoice:read".into(),
+        resource: Some(policy::Resource { r#type: "Invoice".into(), id: "1".into(), attributes: None }),
+        ..policy::EvaluateRequest::default()
+    }
+}
+
+fn enrolments(ask: &Ask) -> [credential::create_enrolment_token_request::Holder; 2] {
+    use credential::create_enrolment_token_request::Holder;
+    let point = credential::EnforcementPointRef { namespace: ask.namespace.clone(), name: "backend".into() };
+    [Holder::AgentId(ask.agent_id.clone()), Holder::EnforcementPoint(point)]
+}
+
+/// Every method that an operator may call, and how it is called.
+pub(super) fn cases() -> BTreeMap<&'static str, Case> {
+    let mut cases: BTreeMap<&'static str, Case> = BTreeMap::new();
+    let mut case = |method, case: Case| assert!(cases.insert(method, case).is_none(), "{method} has two cases");
+    case(
+        "/legate.registry.v1.DeclarationService/PlanDeclarations",
+        call!(registry, Declarations, plan_declarations, |ask| wire::PlanDeclarationsRequest {
+            declarations: vec![ask.another_role()],
+            ..Default::default()
+        }),
+    );
+    case(
+        "/legate.registry.v1.DeclarationService/ApplyDeclarations",
+        call!(registry, Declarations, apply_declarations, |ask| wire::ApplyDeclarationsRequest {
+            declarations: vec![ask.another_role()],
+            ..Default::default()
+        }),
+    );
+    case(
+        "/legate.registry.v1.DeclarationService/GetDeclaration",
+        call!(registry, Declarations, get_declaration, |ask| wire::GetDeclarationRequest {
+            kind: kind(),
+            namespace: ask.namespace.clone(),
+            name: ask.role.clone(),
+            ..Default::default()
+        }),
+    );
+    case("/legate.registry.v1.DeclarationService/ListDeclarations", |ask| {
+        async move {
+            let mut client = Declarations::new(ask.registry.clone());
+            let mut outcomes = Vec::new();
+            for kind in 1..=17 {
+                for namespace in [String::new(), ask.namespace.clone()] {
+                    let request = wire::ListDeclarationsRequest { kind, namespace, ..Default::default() };
+                    outcomes.push(told(client.list_declarations(request).await));
+                }
+            }
+            outcomes
+        }
+        .boxed()
+    });
+    case(
+        "/legate.registry.v1.DeclarationService/UpdateDeclaration",
+        call!(registry, Declarations, update_declaration, |ask| wire::UpdateDeclarationRequest {
+            declaration: Some(ask.another_role()),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["spec.permissions".into()] }),
+            ..Default::default()
+        }),
+    );
+    case(
+        "/legate.registry.v1.DeclarationService/RevokeDeclaration",
+        call!(registry, Declarations, revoke_declaration, |ask| wire::RevokeDeclarationRequest {
+            kind: kind(),
+            namespace: ask.namespace.clone(),
+            name: ask.role.clone(),
+            reason: "a test".into(),
+            ..Default::default()
+        }),
+    );
+    case(
+        "/legate.registry.v1.AgentService/CreateAgent",
+        call!(registry, Agents, create_agent, |ask| wire::CreateAgentRequest {
+            agent: Some(ask.another_agent()),
+            ..Default::default()
+        }),
+    );
+    case("/legate.registry.v1.AgentService/GetAgent", |ask| {
+        async move {
+            let mut agents = Agents::new(ask.registry.clone());
+            let mut outcomes = Vec::new();
+            for agent in ask.refs() {
+                outcomes.push(told(agents.get_agent(wire::GetAgentRequest { agent, ..Default::default() }).await));
+            }
+            outcomes
+        }
+        .boxed()
+    });
+    case("/legate.registry.v1.AgentService/ListAgents", |ask| {
+        async move {
+            let mut agents = Agents::new(ask.registry.clone());
+            let mut outcomes = Vec::new();
+            for namespace in [String::new(), ask.namespace.clone()] {
+                let request = wire::ListAgentsRequest { namespace, ..Default::default() };
+                outcomes.push(told(agents.list_agents(request).await));
+            }
+            outcomes
+        }
+        .boxed()
+    });
+    let steps: [(&str, Case); 8] = [
+        ("ApproveAgent", step!(ApproveAgentRequest, approve_agent)),
+        ("ActivateAgent", step!(ActivateAgentRequest, activate_agent)),
+        ("SuspendAgent", step!(SuspendAgentRequest, suspend_agent)),
+        ("ResumeAgent", step!(ResumeAgentRequest, resume_agent)),
+        ("QuarantineAgent", step!(QuarantineAgentRequest, quarantine_agent)),
+        ("ReleaseAgent", step!(ReleaseAgentRequest, release_agent)),
+        ("RetireAgent", step!(RetireAgentRequest, retire_agent)),
+        ("RevokeAgentCredentials", step!(RevokeAgentCredentialsRequest, revoke_agent_credentials)),
+    ];
+    for (name, step) in steps {
+        case(Box::leak(format!("/legate.registry.v1.AgentService/{name}").into_boxed_str()), step);
+    }
+    case(
+        "/legate.registry.v1.OperatorService/GetOwnRoles",
+        call!(registry, Operators, get_own_roles, |ask| {
+            let _nothing_of_it = &ask.namespace;
+            wire::GetOwnRolesRequest {}
+        }),
+    );
+    case("/legate.credential.v1.CredentialAdminService/CreateEnrolmentToken", |ask| {
+        async move {
+            let mut admin = Admin::new(ask.issuer.clone());
+            let mut outcomes = Vec::new();
+            for holder in enrolments(&ask) {
+                let request = credential::CreateEnrolmentTokenRequest {
+                    holder: Some(holder),
+                    ttl: None,
+                    reason: "a test".into(),
+                };
+                outcomes.push(told(admin.create_enrolment_token(request).await));
+            }
+            outcomes
+        }
+        .boxed()
+    });
+    case("/legate.credential.v1.CredentialAdminService/ListCredentials", |ask| {
+        async move {
+            let mut admin = Admin::new(ask.issuer.clone());
+            let mut outcomes = Vec::new();
+            for (agent_id, namespace) in
+                [("", ""), ("", ask.namespace.as_str()), (ask.agent_id.as_str(), "")]
+            {
+                let (agent_id, namespace) = (agent_id.to_owned(), namespace.to_owned());
+                let request = credential::ListCredentialsRequest { agent_id, namespace, ..Default::default() };
+                outcomes.push(told(admin.list_credentials(request).await));
+            }
+            outcomes
+        }
+        .boxed()
+    });
+    case(
+        "/legate.credential.v1.CredentialAdminService/RevokeCredential",
+        call!(issuer, Admin, revoke_credential, |ask| credential::RevokeCredentialRequest {
+            credential_id: ask.credential_id.clone(),
+            reason: wire::RevocationReason::Superseded.into(),
+            comment: "a test".into(),
+        }),
+    );
+    case(
+        "/legate.credential.v1.KeyService/GetJwks",
+        call!(issuer, Keys, get_jwks, |ask| {
+            let _nothing_of_it = &ask.namespace;
+            credential::GetJwksRequest {}
+        }),
+    );
+    case(
+        "/legate.credential.v1.KeyService/GetTrustBundle",
+        call!(issuer, Keys, get_trust_bundle, |ask| {
+            let _nothing_of_it = &ask.namespace;
+            credential::GetTrustBundleRequest {}
+        }),
+    );
+    case(
+        "/legate.policy.v1.DecisionService/Evaluate",
+        call!(policy, Decisions, evaluate, |ask| question(&ask)),
+    );
+    case(
+        "/legate.policy.v1.DecisionService/EvaluateBatch",
+        call!(policy, Decisions, evaluate_batch, |ask| policy::EvaluateBatchRequest {
+            evaluations: vec![question(&ask), question(&ask)],
+        }),
+    );
+    cases
+}
