@@ -11,6 +11,7 @@ mod governing;
 mod invariants;
 mod journeys;
 mod log;
+mod operators;
 mod postgres;
 mod processes;
 mod raised;

@@ -106,7 +106,7 @@ impl Processes {
             "registry" => {
                 let file = || format!("sqlite:{}", dir.join("registry.db").display());
                 let database = self.database.clone().unwrap_or_else(file);
-                format!("database = {database:?}\naudit_collector = {audit:?}\n")
+                format!("database = {database:?}\naudit_collector = {audit:?}\nadministrators = [\"dev\"]\n")
             }
             "policy-decision" => format!(
                 "registry = {registry:?}\naudit_collector = {audit:?}\n[spool]\ndir = {:?}\n",

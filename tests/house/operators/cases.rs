@@ -1,14 +1,12 @@
 //! A call of every method that an operator may call, about one namespace.
+#![allow(clippy::needless_update, reason = "requests get more fields")]
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::pin::Pin;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use legate_rpc::{Client, Told};
-use legate_wire::credential as credential;
-use legate_wire::policy as policy;
-use legate_wire::registry as wire;
+use legate_wire::{credential, policy, registry as wire};
 use tonic::{Response, Status};
 use wire::declaration::Object;
 
@@ -29,7 +27,10 @@ pub(super) struct Ask {
 
 /// What an answer held, or how the call was refused.
 pub(super) type Outcome = Result<String, Told>;
-type Case = fn(Ask) -> BoxFuture<'static, Vec<Outcome>>;
+/// A call under way.
+type Work = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
+/// How a method is called.
+pub(super) type Case = fn(Ask) -> Work;
 
 fn told<T: Debug>(answer: Result<Response<T>, Status>) -> Outcome {
     answer.map(|answer| format!("{:?}", answer.into_inner())).map_err(|status| Told::from_status(&status))
@@ -73,7 +74,7 @@ impl Ask {
 macro_rules! step {
     ($request:ident, $method:ident) => {
         |ask: Ask| {
-            async move {
+            Box::pin(async move {
                 let mut agents = wire::agent_service_client::AgentServiceClient::new(ask.registry.clone());
                 let mut outcomes = Vec::new();
                 for agent in ask.refs() {
@@ -81,8 +82,7 @@ macro_rules! step {
                     outcomes.push(told(agents.$method(request).await));
                 }
                 outcomes
-            }
-            .boxed()
+            })
         }
     };
 }
@@ -91,11 +91,10 @@ macro_rules! step {
 macro_rules! call {
     ($line:ident, $client:path, $method:ident, |$ask:ident| $request:expr) => {
         |$ask: Ask| {
-            async move {
+            Box::pin(async move {
                 let mut client = <$client>::new($ask.$line.clone());
                 vec![told(client.$method($request).await)]
-            }
-            .boxed()
+            })
         }
     };
 }
@@ -157,7 +156,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         }),
     );
     case("/legate.registry.v1.DeclarationService/ListDeclarations", |ask| {
-        async move {
+        Box::pin(async move {
             let mut client = Declarations::new(ask.registry.clone());
             let mut outcomes = Vec::new();
             for kind in 1..=17 {
@@ -167,8 +166,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
                 }
             }
             outcomes
-        }
-        .boxed()
+        })
     });
     case(
         "/legate.registry.v1.DeclarationService/UpdateDeclaration",
@@ -196,18 +194,17 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         }),
     );
     case("/legate.registry.v1.AgentService/GetAgent", |ask| {
-        async move {
+        Box::pin(async move {
             let mut agents = Agents::new(ask.registry.clone());
             let mut outcomes = Vec::new();
             for agent in ask.refs() {
                 outcomes.push(told(agents.get_agent(wire::GetAgentRequest { agent, ..Default::default() }).await));
             }
             outcomes
-        }
-        .boxed()
+        })
     });
     case("/legate.registry.v1.AgentService/ListAgents", |ask| {
-        async move {
+        Box::pin(async move {
             let mut agents = Agents::new(ask.registry.clone());
             let mut outcomes = Vec::new();
             for namespace in [String::new(), ask.namespace.clone()] {
@@ -215,8 +212,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
                 outcomes.push(told(agents.list_agents(request).await));
             }
             outcomes
-        }
-        .boxed()
+        })
     });
     let steps: [(&str, Case); 8] = [
         ("ApproveAgent", step!(ApproveAgentRequest, approve_agent)),
@@ -239,7 +235,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         }),
     );
     case("/legate.credential.v1.CredentialAdminService/CreateEnrolmentToken", |ask| {
-        async move {
+        Box::pin(async move {
             let mut admin = Admin::new(ask.issuer.clone());
             let mut outcomes = Vec::new();
             for holder in enrolments(&ask) {
@@ -251,23 +247,19 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
                 outcomes.push(told(admin.create_enrolment_token(request).await));
             }
             outcomes
-        }
-        .boxed()
+        })
     });
     case("/legate.credential.v1.CredentialAdminService/ListCredentials", |ask| {
-        async move {
+        Box::pin(async move {
             let mut admin = Admin::new(ask.issuer.clone());
             let mut outcomes = Vec::new();
-            for (agent_id, namespace) in
-                [("", ""), ("", ask.namespace.as_str()), (ask.agent_id.as_str(), "")]
-            {
+            for (agent_id, namespace) in [("", ""), ("", ask.namespace.as_str()), (ask.agent_id.as_str(), "")] {
                 let (agent_id, namespace) = (agent_id.to_owned(), namespace.to_owned());
                 let request = credential::ListCredentialsRequest { agent_id, namespace, ..Default::default() };
                 outcomes.push(told(admin.list_credentials(request).await));
             }
             outcomes
-        }
-        .boxed()
+        })
     });
     case(
         "/legate.credential.v1.CredentialAdminService/RevokeCredential",
@@ -291,10 +283,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             credential::GetTrustBundleRequest {}
         }),
     );
-    case(
-        "/legate.policy.v1.DecisionService/Evaluate",
-        call!(policy, Decisions, evaluate, |ask| question(&ask)),
-    );
+    case("/legate.policy.v1.DecisionService/Evaluate", call!(policy, Decisions, evaluate, |ask| question(&ask)));
     case(
         "/legate.policy.v1.DecisionService/EvaluateBatch",
         call!(policy, Decisions, evaluate_batch, |ask| policy::EvaluateBatchRequest {

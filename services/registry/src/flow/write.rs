@@ -265,7 +265,10 @@ impl Writing<'_> {
             self.stamp(&mut declaration, before).map_err(refuse)?;
             let key = kind::key_of(&declaration).ok_or_else(|| broken("an object without a key was written"))?;
             if !self.is_demanded(&key) {
-                return Err(broken(format!("{} {key} was to be written without a right to", kind::kind_name(key.kind))));
+                return Err(broken(format!(
+                    "{} {key} was to be written without a right to",
+                    kind::kind_name(key.kind)
+                )));
             }
             self.operators |= key.kind == Kind::OperatorBinding;
             let row = row(&declaration, &key, revoked, self.revision());

@@ -82,7 +82,7 @@ fn operators(namespace: &str, name: &str) -> Declaration {
 }
 
 async fn get(scene: &Scene, kind: Kind, name: &str) -> Option<Object> {
-    let found = read::object(&scene.desk, Key::new(kind, "payments", name)).await;
+    let found = read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, "payments", name)).await;
     found.ok().and_then(|(declaration, _)| declaration.object)
 }
 
@@ -258,6 +258,7 @@ async fn one_process_is_never_two_agents() {
 async fn operators_are_bound_in_a_namespace_or_everywhere() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
+        scene.appoint(&["ada"]).await.unwrap();
         scene.apply(vec![operators("", "viewers")]).await.unwrap();
         assert_eq!(
             reason(&scene.apply(vec![operators("payments", "viewers")]).await.unwrap_err()),
@@ -267,8 +268,8 @@ async fn operators_are_bound_in_a_namespace_or_everywhere() {
         let kind = Kind::OperatorBinding;
         // The two are different objects.
         let key = revoke::key(kind.into(), "", "viewers").unwrap();
-        let everywhere = read::object(&scene.desk, key).await.unwrap().0;
-        let own = read::object(&scene.desk, Key::new(kind, "payments", "viewers")).await.unwrap().0;
+        let everywhere = read::object(&scene.desk, &by(OPERATOR, ""), key).await.unwrap().0;
+        let own = read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, "payments", "viewers")).await.unwrap().0;
         assert_ne!(crate::domain::kind::metadata(&everywhere), crate::domain::kind::metadata(&own));
         assert_eq!(reason(&take_back(&scene, Kind::Namespace, "", "payments").await.unwrap_err()), "OBJECT_IN_USE");
         take_back(&scene, kind, "", "viewers").await.unwrap();

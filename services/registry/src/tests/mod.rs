@@ -7,6 +7,7 @@ mod delegation;
 mod faults;
 mod governed;
 mod many;
+mod operators;
 mod publish;
 mod scene;
 mod standing;

@@ -132,6 +132,12 @@ impl Scene {
         read::agent(&self.desk, &by(OPERATOR, ""), Some(by_name(name))).await.unwrap().0
     }
 
+    /// What the registry does at its start: these are administrators where there is none.
+    pub(super) async fn appoint(&self, names: &[&str]) -> Result<bool, Fault> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        crate::flow::administrators::appoint(&self.desk, &names).await
+    }
+
     /// Every event that waits, in order.
     pub(super) async fn events(&self) -> Vec<AuditEvent> {
         let source = DbSource::new(self.desk.db.clone());
