@@ -9,8 +9,19 @@ use legate_mtls::pki::{Ca, Leaf, write_private, write_public};
 
 use crate::house::{AGENT, Ended, House, MANIFEST, done};
 
+/// Gives an operator a role in a namespace.
+pub(crate) fn appoint(house: &House, name: &str, namespace: &str, role: &str) {
+    let manifest = house.dir.join(format!("{name}.yaml"));
+    let text = format!(
+        "apiVersion: legate/v1\nkind: OperatorBinding\nmetadata: {{name: of-{name}, namespace: {namespace}}}\n\
+         spec: {{operators: [{name}], role: {role}}}\n"
+    );
+    std::fs::write(&manifest, text).unwrap();
+    house.run(&["apply", "-f", manifest.to_str().unwrap(), "--reason", "a role for him"]).with(0);
+}
+
 /// Another operator's certificate and key, by the suite's own CA.
-fn operator(house: &House, name: &str) -> (PathBuf, PathBuf) {
+pub(crate) fn operator(house: &House, name: &str) -> (PathBuf, PathBuf) {
     let read = |file: &str| std::fs::read_to_string(house.dir.join(file)).unwrap();
     let ca = Ca::from_pem(&read("ca.pem"), &read("pki/services-ca.key")).unwrap();
     let id = SpiffeId::parse(&format!("spiffe://dev.legate/legate/operator/{name}")).unwrap();
@@ -42,6 +53,9 @@ fn an_agent_lives_from_approval_to_its_tombstone() {
 
     take(&house, "approve").refused(3, "SELF_APPROVAL");
     let (cert, key) = operator(&house, "second");
+    let mut approve = house.command(&["agent", "approve", AGENT, "--reason", "looked at", "-o", "json"]);
+    done(approve.env("LEGATE_CERT", &cert).env("LEGATE_KEY", &key)).refused(3, "OPERATOR_NOT_PERMITTED");
+    appoint(&house, "second", "payments", "APPROVER");
     let mut approve = house.command(&["agent", "approve", AGENT, "--reason", "looked at", "-o", "json"]);
     assert_eq!(state(done(approve.env("LEGATE_CERT", &cert).env("LEGATE_KEY", &key))), "STAGED");
     assert_eq!(state(take(&house, "activate")), "ACTIVE");

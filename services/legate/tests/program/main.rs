@@ -5,6 +5,7 @@ mod dev;
 mod exits;
 mod house;
 mod lives;
+mod operators;
 mod outputs;
 mod readme;
 mod restart;
