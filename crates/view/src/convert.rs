@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use legate_authority::{
-    Appointment, Ceiling, Hours, OperatorRole, Permission, ResourceSelector, Week, Window,
-};
+use legate_authority::{Appointment, Ceiling, Hours, OperatorRole, Permission, ResourceSelector, Week, Window};
 use legate_clock::Timestamp;
 use legate_ids::{ActionPattern, AgentId, CredentialId, Name, ResourceType};
 use legate_wire::registry as wire;

@@ -3,8 +3,8 @@
 
 mod enrolment;
 mod faults;
-mod policies;
 mod operators;
+mod policies;
 mod raised;
 mod registry;
 mod renewal;
