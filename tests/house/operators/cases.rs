@@ -20,6 +20,7 @@ pub(super) struct Ask {
     /// An agent of it, by name and by id.
     pub(super) agent: String,
     pub(super) agent_id: String,
+    pub(super) class: String,
     /// A role, and a credential of the agent.
     pub(super) role: String,
     pub(super) credential_id: String,
@@ -110,6 +111,14 @@ fn kind() -> i32 {
     wire::Kind::Role.into()
 }
 
+/// What can be suspended as one: a class of the namespace, and the namespace itself.
+fn standing(ask: &Ask) -> [(i32, String, String); 2] {
+    [
+        (wire::Kind::AgentClass.into(), ask.namespace.clone(), ask.class.clone()),
+        (wire::Kind::Namespace.into(), String::new(), ask.namespace.clone()),
+    ]
+}
+
 fn question(ask: &Ask) -> policy::EvaluateRequest {
     policy::EvaluateRequest {
         subject: Some(policy::Subject {
@@ -186,6 +195,30 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             ..Default::default()
         }),
     );
+    case("/legate.registry.v1.DeclarationService/SuspendDeclaration", |ask| {
+        Box::pin(async move {
+            let mut client = Declarations::new(ask.registry.clone());
+            let mut outcomes = Vec::new();
+            for (kind, namespace, name) in standing(&ask) {
+                let reason = "a test".into();
+                let request = wire::SuspendDeclarationRequest { kind, namespace, name, reason, ..Default::default() };
+                outcomes.push(told(client.suspend_declaration(request).await));
+            }
+            outcomes
+        })
+    });
+    case("/legate.registry.v1.DeclarationService/ResumeDeclaration", |ask| {
+        Box::pin(async move {
+            let mut client = Declarations::new(ask.registry.clone());
+            let mut outcomes = Vec::new();
+            for (kind, namespace, name) in standing(&ask) {
+                let reason = "a test".into();
+                let request = wire::ResumeDeclarationRequest { kind, namespace, name, reason, ..Default::default() };
+                outcomes.push(told(client.resume_declaration(request).await));
+            }
+            outcomes
+        })
+    });
     case(
         "/legate.registry.v1.AgentService/CreateAgent",
         call!(registry, Agents, create_agent, |ask| wire::CreateAgentRequest {

@@ -191,6 +191,7 @@ impl World {
             namespace: word.to_owned(),
             agent: format!("{word}-agent"),
             agent_id,
+            class: format!("{word}-class"),
             role: format!("{word}-role"),
             credential_id: enrolled.credential.id,
         }
@@ -221,7 +222,7 @@ fn said(outcome: &Outcome, ask: &Ask) -> String {
         Ok(text) => text.clone(),
         Err(told) => format!("{told:?}"),
     };
-    for given in [&ask.agent_id, &ask.credential_id, &ask.agent, &ask.role, &ask.namespace] {
+    for given in [&ask.agent_id, &ask.credential_id, &ask.agent, &ask.class, &ask.role, &ask.namespace] {
         text = text.replace(given.as_str(), "GIVEN");
     }
     text
@@ -238,6 +239,7 @@ async fn whoever_has_rights_elsewhere_sees_nothing_and_changes_nothing() {
         namespace: "nowhere-7".into(),
         agent: "nobody-7".into(),
         agent_id: legate_ids::AgentId::from_parts(1, [1; 10]).to_string(),
+        class: "nothing-8".into(),
         role: "nothing-7".into(),
         credential_id: legate_ids::CredentialId::from_parts(1, [1; 10]).to_string(),
         ..ask.clone()

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use legate_authority::Right;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_wire::registry::{Declaration, Kind};
@@ -12,6 +13,7 @@ use super::write::check_etag;
 use super::{Call, Desk};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
+use crate::domain::operators;
 use crate::domain::standing::{self, Turn};
 use crate::error::{KIND_NOT_APPLICABLE, STANDING_WRONG};
 use crate::store::{broken, object, refuse};
@@ -43,6 +45,8 @@ pub(crate) async fn turn<M: Message + Default + 'static>(
         let ask = Arc::clone(&ask);
         Box::pin(async move {
             let (key, etag) = &*ask;
+            let right = if turn == Turn::Suspend { Right::Stop } else { Right::Start };
+            writing.demand(right, operators::place(key)).map_err(refuse)?;
             let row = object::by_key(writing.tx, key).await?.ok_or_else(|| refuse(not_found(key)))?;
             let current = row.declaration()?;
             check_etag(&current, etag).map_err(refuse)?;
