@@ -116,8 +116,8 @@ fn namespace(word: &str) -> Vec<Object> {
     let own = wire::Metadata { name: word.into(), ..wire::Metadata::default() };
     let name = |what: &str| metadata(word, &format!("{word}-{what}"));
     vec![
-        Object::Namespace(wire::Namespace { metadata: Some(own), spec: Some(wire::NamespaceSpec::default()) }),
-        Object::AgentClass(wire::AgentClass { metadata: name("class"), spec: Some(class) }),
+        Object::Namespace(wire::Namespace { metadata: Some(own), ..Default::default() }),
+        Object::AgentClass(wire::AgentClass { metadata: name("class"), spec: Some(class), ..Default::default() }),
         Object::Agent(wire::Agent { metadata: name("agent"), spec: Some(agent), status: None }),
         Object::Role(wire::Role { metadata: name("role"), spec: Some(role) }),
         Object::RoleBinding(wire::RoleBinding { metadata: name("binding"), spec: Some(given) }),
