@@ -7,6 +7,7 @@ mod asking;
 mod blessed;
 mod deploy;
 mod faults;
+mod governed;
 mod governing;
 mod invariants;
 mod journeys;

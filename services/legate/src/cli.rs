@@ -61,6 +61,22 @@ pub(crate) enum Command {
     Namespace(Noun<StandingVerb>),
     /// Enforcement points: backends, gateways and tool servers that ask.
     EnforcementPoint(Noun<DeclaredVerb>),
+    /// Groups: agents by list, or by what they are.
+    Group(Noun<DeclaredVerb>),
+    /// Boundaries: compliance limits that cut what agents may do, whatever they were granted.
+    Boundary(Noun<DeclaredVerb>),
+    /// Credential policies: how the agents of a class may obtain credentials.
+    CredentialPolicy(Noun<DeclaredVerb>),
+    /// Trusted issuers: clusters, CI systems and directories whose tokens are believed.
+    Issuer(Noun<DeclaredVerb>),
+    /// Attestation policies: what has to be attested of an agent's process.
+    Attestation(Noun<DeclaredVerb>),
+    /// Delegation grants: who lets which agent act for it.
+    Grant(Noun<DeclaredVerb>),
+    /// Policy tests: questions with the answers that they must have.
+    PolicyTest(Noun<DeclaredVerb>),
+    /// Operator bindings: which operators may do what, and where.
+    Operator(Noun<DeclaredVerb>),
     /// What agents and enforcement points hold.
     Credential(Noun<CredentialVerb>),
     /// Access tokens.

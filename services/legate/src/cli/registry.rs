@@ -1,4 +1,4 @@
-//! The verbs of what is declared: agents, classes, roles, bindings, policies, namespaces, enforcement points.
+//! The verbs of what is declared: those of agents, and those of everything else.
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -74,7 +74,7 @@ pub(crate) struct Limit {
 pub(crate) enum DeclaredVerb {
     /// Show one.
     Get {
-        /// NAMESPACE/NAME; of a namespace only its name.
+        /// NAMESPACE/NAME; only the name of a namespace, and of an operator binding for all of them.
         name: String,
     },
     /// List them.
@@ -87,7 +87,7 @@ pub(crate) enum DeclaredVerb {
     },
     /// Take one back.
     Revoke {
-        /// NAMESPACE/NAME; of a namespace only its name.
+        /// NAMESPACE/NAME; only the name of a namespace, and of an operator binding for all of them.
         name: String,
         /// Why, for the record.
         #[arg(long, value_name = "TEXT")]

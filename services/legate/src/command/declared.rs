@@ -1,4 +1,4 @@
-//! `legate class|role|binding|policy|namespace|enforcement-point`: declared objects that are not agents.
+//! `legate class`, `legate group` and the other nouns of declared objects that are not agents.
 
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
@@ -22,14 +22,15 @@ pub(super) async fn run(desk: Desk, kind: Kind, verb: DeclaredVerb) -> Result<Ex
     }
 }
 
-/// NAMESPACE/NAME; a namespace is in none.
+/// NAMESPACE/NAME; a namespace is in none, and an operator binding for all of them is in none.
 pub(super) fn place(kind: Kind, text: &str) -> Result<(String, String), Failure> {
-    if kind != Kind::Namespace {
+    let stands_alone = kind == Kind::Namespace || (kind == Kind::OperatorBinding && !text.contains('/'));
+    if !stands_alone {
         return named(text);
     }
     match legate_ids::Name::parse(text) {
         Ok(name) => Ok((String::new(), name.to_string())),
-        Err(e) => Err(Failure::local(&USAGE, format!("{text:?} is not the name of a namespace: {e}"))),
+        Err(e) => Err(Failure::local(&USAGE, format!("{text:?} is no name: {e}"))),
     }
 }
 

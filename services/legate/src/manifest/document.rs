@@ -17,8 +17,23 @@ use crate::proto;
 pub(super) const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 
 /// The kinds that operators declare.
-pub(super) const KINDS: [&str; 7] =
-    ["Namespace", "AgentClass", "Agent", "Role", "RoleBinding", "Policy", "EnforcementPoint"];
+pub(super) const KINDS: [&str; 15] = [
+    "Namespace",
+    "AgentClass",
+    "Agent",
+    "Group",
+    "Role",
+    "RoleBinding",
+    "Policy",
+    "Boundary",
+    "CredentialPolicy",
+    "TrustedIssuer",
+    "AttestationPolicy",
+    "DelegationGrant",
+    "PolicyTest",
+    "OperatorBinding",
+    "EnforcementPoint",
+];
 
 /// What the first reading tells: the kind; `None` for an empty document.
 #[derive(Debug, Default)]
@@ -195,6 +210,8 @@ fn names(kind: &str, metadata: &DynamicMessage) -> Result<(), String> {
     Name::parse(&text("name")).map_err(|e| format!("metadata.name: {e}"))?;
     match (kind, text("namespace").as_str()) {
         ("Namespace", "") => Ok(()),
+        // It speaks of all namespaces.
+        ("OperatorBinding", "") => Ok(()),
         ("Namespace", _) => Err("metadata.namespace: a Namespace is in no namespace; leave it out".into()),
         (_, given) => Name::parse(given).map(drop).map_err(|e| format!("metadata.namespace: {e}")),
     }

@@ -1,5 +1,6 @@
 //! Manifests: declared objects in YAML or JSON, many documents a file, everything unknown refused with its place.
 
+mod anything;
 mod document;
 mod permission;
 mod schema;

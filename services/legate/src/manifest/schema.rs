@@ -20,7 +20,11 @@ pub fn schema() -> Value {
             _ => None,
         };
         let (Some(metadata), Some(spec)) = (inner(part("metadata")), inner(part("spec"))) else { continue };
-        let needed = if kind == "Namespace" { json!(["name"]) } else { json!(["name", "namespace"]) };
+        // A namespace is in none, and an operator binding may be.
+        let needed = match kind {
+            "Namespace" | "OperatorBinding" => json!(["name"]),
+            _ => json!(["name", "namespace"]),
+        };
         let mut metadata = object(&metadata, &METADATA);
         metadata["required"] = needed;
         definitions.insert(
@@ -77,8 +81,10 @@ fn object(of: &MessageDescriptor, only: &[&str]) -> Value {
 fn one(kind: &Kind) -> Value {
     match kind {
         Kind::Bool => json!({ "type": "boolean" }),
+        Kind::Uint32 => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
         Kind::Enum(of) => json!({ "enum": words(of) }),
         Kind::Message(of) => match of.full_name() {
+            "google.protobuf.Struct" => json!({ "type": "object" }),
             "google.protobuf.Timestamp" => json!({ "type": "string", "format": "date-time" }),
             "google.protobuf.Duration" => {
                 json!({ "type": "string", "pattern": "^([0-9]+(\\.[0-9]{1,9})?s|[0-9]+[mhd])$" })

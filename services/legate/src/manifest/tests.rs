@@ -10,6 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod governed;
+
 const INVOICE: &str = include_str!("../../../../deploy/examples/invoice.yaml");
 
 fn yaml(text: &str) -> Result<Vec<Document>, ManifestError> {

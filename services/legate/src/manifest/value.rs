@@ -12,6 +12,7 @@ use prost_reflect::{
 };
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::anything::Anything;
 use super::{permission, secret};
 use crate::proto;
 
@@ -19,6 +20,7 @@ const PERMISSION: &str = "legate.registry.v1.Permission";
 const SELECTOR: &str = "legate.registry.v1.ResourceSelector";
 const TIMESTAMP: &str = "google.protobuf.Timestamp";
 const DURATION: &str = "google.protobuf.Duration";
+const STRUCT: &str = "google.protobuf.Struct";
 
 /// What is counted while a file is read: an alias that stands for many values costs as many.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub(super) struct Budget(Cell<u32>);
 /// Values in one file at most.
 const MOST_VALUES: u32 = 500_000;
 /// Entries in one list or map at most; the registry's own limits are lower.
-const MOST_ENTRIES: usize = 1_024;
+pub(super) const MOST_ENTRIES: usize = 1_024;
 
 impl Budget {
     pub(super) fn new() -> Self {
@@ -144,6 +146,11 @@ impl<'de> Visitor<'de> for Fields<'_> {
         };
         while let Some(key) = map.next_key_seed(Key { refuse: &refuse, seen: &mut seen })? {
             let Some(field) = self.field(&key) else { continue };
+            let other = field.containing_oneof().and_then(|of| of.fields().find(|f| out.has_field(f)));
+            if let Some(other) = other {
+                let other = other.json_name();
+                return Err(A::Error::custom(format!("{key} stands beside {other}; give one of them")));
+            }
             let value = map.next_value_seed(Whole { field: &field, budget: self.budget })?;
             out.set_field(&field, value);
         }
@@ -228,6 +235,14 @@ impl<'de> DeserializeSeed<'de> for One<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        if let Kind::Message(of) = &self.kind
+            && of.full_name() == STRUCT
+        {
+            let read = Anything { name: &self.name, budget: self.budget }.deserialize(from)?;
+            let mut out = DynamicMessage::new(of.clone());
+            out.transcode_from(&read).map_err(D::Error::custom)?;
+            return Ok(Value::Message(out));
+        }
         if let Kind::Message(of) = &self.kind {
             let fields = Fields { of, only: &[], check: &grammar, budget: self.budget };
             return fields.deserialize(from).map(Value::Message);
@@ -243,6 +258,7 @@ impl Visitor<'_> for One<'_> {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Bool => write!(f, "true or false for {}", self.name),
+            Kind::Uint32 => write!(f, "a whole number for {}", self.name),
             Kind::Enum(of) => write!(f, "one of {} for {}", words(of).join(", "), self.name),
             _ => write!(f, "a text for {} (put it in quotes)", self.name),
         }
@@ -252,6 +268,13 @@ impl Visitor<'_> for One<'_> {
         match self.kind {
             Kind::Bool => Ok(Value::Bool(value)),
             _ => Err(E::invalid_type(serde::de::Unexpected::Bool(value), &self)),
+        }
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        match (&self.kind, u32::try_from(value)) {
+            (Kind::Uint32, Ok(number)) => Ok(Value::U32(number)),
+            _ => Err(E::invalid_type(serde::de::Unexpected::Unsigned(value), &self)),
         }
     }
 
@@ -282,7 +305,7 @@ fn grammar(of: &DynamicMessage) -> Result<(), String> {
     }
 }
 
-fn holds(kind: &str) -> String {
+pub(super) fn holds(kind: &str) -> String {
     format!("this looks like {kind}; a manifest holds no secrets")
 }
 

@@ -3,6 +3,7 @@
 use legate_clock::Timestamp;
 use legate_wire::registry::{Declaration, Permission, ResourceSelector};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage as _, Value};
+use prost_types::Struct;
 
 use super::API_VERSION;
 use super::document::METADATA;
@@ -82,6 +83,9 @@ fn one(kind: &Kind, value: &Value) -> Node {
 }
 
 fn message(of: &DynamicMessage) -> Node {
+    if of.descriptor().full_name() == "google.protobuf.Struct" {
+        return of.transcode_to::<Struct>().map_or_else(|_| Node::Map(Vec::new()), |map| entries(&map));
+    }
     let short = match of.descriptor().full_name() {
         "legate.registry.v1.Permission" => of.transcode_to::<Permission>().ok().and_then(|p| short_permission(&p)),
         "legate.registry.v1.ResourceSelector" => {
@@ -96,6 +100,22 @@ fn message(of: &DynamicMessage) -> Node {
         _ => None,
     };
     short.map_or_else(|| fields(of, &[]), Node::Text)
+}
+
+fn entries(of: &Struct) -> Node {
+    Node::Map(of.fields.iter().map(|(name, value)| (name.clone(), anything(value))).collect())
+}
+
+fn anything(of: &prost_types::Value) -> Node {
+    use prost_types::value::Kind;
+    match &of.kind {
+        Some(Kind::StringValue(text)) => Node::Text(text.clone()),
+        Some(Kind::BoolValue(is)) => Node::Plain(is.to_string()),
+        Some(Kind::NumberValue(number)) => Node::Plain(number.to_string()),
+        Some(Kind::ListValue(list)) => Node::List(list.values.iter().map(anything).collect()),
+        Some(Kind::StructValue(map)) => entries(map),
+        Some(Kind::NullValue(_)) | None => Node::Plain("null".to_owned()),
+    }
 }
 
 fn duration(of: &prost_types::Duration) -> String {

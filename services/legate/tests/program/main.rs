@@ -3,6 +3,7 @@
 
 mod dev;
 mod exits;
+mod governed;
 mod house;
 mod lives;
 mod operators;
