@@ -3,7 +3,7 @@
 use crate::house::House;
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/examples/governed.yaml");
-/// Each noun with how many of its objects the example declares.
+/// Each noun with how many of its objects there are then; one operator binding is there from the start.
 const NOUNS: [(&str, usize); 15] = [
     ("namespace", 1),
     ("class", 1),
@@ -18,7 +18,7 @@ const NOUNS: [(&str, usize); 15] = [
     ("attestation", 1),
     ("grant", 2),
     ("policy-test", 1),
-    ("operator", 2),
+    ("operator", 3),
     ("enforcement-point", 1),
 ];
 
