@@ -18,7 +18,10 @@ pub(super) const MOST: u64 = 10_000;
 
 /// The bindings as they were last read, under what stands for every change up to the last of theirs.
 #[derive(Debug, Default)]
-pub(crate) struct Known(parking_lot::Mutex<Option<(Option<Vec<u8>>, Arc<Operators>)>>);
+pub(crate) struct Known(parking_lot::Mutex<Option<Last>>);
+
+/// What stood for the bindings when they were read, and what they gave.
+type Last = (Option<Vec<u8>>, Arc<Operators>);
 
 impl Known {
     /// The bindings in force where the transaction looks.
