@@ -1,10 +1,12 @@
 //! Names people give to namespaces, agents, roles and the like.
 
-use alloc::string::String;
+use alloc::sync::Arc;
 
 /// A DNS label (RFC 1123 section 2.1): 1 to 63 of `a-z 0-9 -`, starting and ending with a letter or digit.
+///
+/// A clone shares the text: namespaces and classes are named by a million agents.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(pub(crate) String);
+pub struct Name(Arc<str>);
 
 /// Why a text is not a [`Name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +40,12 @@ impl Name {
             return Err(BadName::Character);
         }
         Ok(Self(text.into()))
+    }
+
+    /// Whether a clone of this very name is held somewhere.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 }
 

@@ -1,6 +1,7 @@
 //! TypeIDs: a prefix that says what is named, `_`, and a UUIDv7 in 26 characters (typeid.dev, specification 0.3).
 
 use alloc::string::String;
+use alloc::sync::Arc;
 
 /// Crockford's base32 in lower case, without i, l, o, u.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -46,7 +47,7 @@ macro_rules! type_id {
     ($(#[$doc:meta])* $type:ident, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// What stands before the `_`.
@@ -55,7 +56,7 @@ macro_rules! type_id {
             /// A new id from the time in milliseconds since the Unix epoch and ten random bytes.
             #[must_use]
             pub fn from_parts(unix_millis: u64, random: [u8; 10]) -> Self {
-                Self(encode($prefix, uuid_v7(unix_millis, random)))
+                Self(encode($prefix, uuid_v7(unix_millis, random)).into())
             }
 
             /// Reads an id.
@@ -66,6 +67,14 @@ macro_rules! type_id {
                 is_valid($prefix, text)
                     .then(|| Self(text.into()))
                     .ok_or(BadTypeId { prefix: $prefix })
+            }
+        }
+
+        impl $type {
+            /// The text itself, which clones share.
+            #[must_use]
+            pub fn shared_text(&self) -> Arc<str> {
+                Arc::clone(&self.0)
             }
         }
 

@@ -10,10 +10,11 @@ use legate_wire::registry as wire;
 
 use crate::boundaries::Boundary;
 use crate::groups::Group;
+use crate::intern::Interner;
 use crate::operators::Binding;
 use crate::record::{
-    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Policy,
-    PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing,
+    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Names, Nature,
+    People, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing,
 };
 use crate::selector::Selector;
 
@@ -37,7 +38,7 @@ pub(crate) fn label(metadata: Option<&wire::Metadata>) -> Result<Label, Why> {
     Ok(Label {
         namespace: Name::parse(&metadata.namespace).map_err(text)?,
         name: Name::parse(&metadata.name).map_err(text)?,
-        id: metadata.id.clone(),
+        id: metadata.id.as_str().into(),
         version: metadata.version,
         revision: metadata.revision,
         created: moment(metadata.create_time)?.unwrap_or_default(),
@@ -60,14 +61,17 @@ fn permissions(from: &[wire::Permission]) -> Result<Vec<Permission>, Why> {
     from.iter().map(permission).collect()
 }
 
-pub(crate) fn agent(from: &wire::Agent) -> Result<Agent, Why> {
+/// An agent; what others have too is held once.
+pub(crate) fn agent(from: &wire::Agent, shared: &mut Interner) -> Result<Agent, Why> {
     let label = label(from.metadata.as_ref())?;
+    let id = AgentId::parse(&label.id).map_err(text)?;
+    let label = Label { namespace: shared.name(label.namespace), id: id.shared_text(), ..label };
     let spec = from.spec.as_ref().ok_or("spec is missing")?;
     let status = from.status.as_ref().ok_or("status is missing")?;
     Ok(Agent {
-        id: AgentId::parse(&label.id).map_err(text)?,
+        id,
         label,
-        class: Name::parse(&spec.agent_class).map_err(text)?,
+        class: shared.name(Name::parse(&spec.agent_class).map_err(text)?),
         state: match status.state() {
             wire::AgentState::PendingApproval => AgentState::PendingApproval,
             wire::AgentState::Staged => AgentState::Staged,
@@ -89,20 +93,35 @@ pub(crate) fn agent(from: &wire::Agent) -> Result<Agent, Why> {
             wire::RiskTier::Critical => "critical",
             wire::RiskTier::Unspecified => "",
         },
-        owners: spec.owners.clone(),
-        sponsors: spec.sponsors.clone(),
-        regions: spec.regions.clone(),
-        data_classifications: spec.data_classifications.clone(),
-        framework: spec.framework.clone(),
-        model: spec.model.clone(),
-        version: spec.version.clone(),
-        protocols: spec.protocols.clone(),
-        manager: spec.manager.clone(),
-        parent: spec.parent.clone(),
-        display_name: spec.display_name.clone(),
-        external_id: spec.external_id.clone(),
-        labels: from.metadata.as_ref().map(|m| m.labels.clone()).unwrap_or_default(),
+        people: {
+            let owners = shared.list(&spec.owners);
+            let sponsors = shared.list(&spec.sponsors);
+            let manager = shared.text(&spec.manager);
+            shared.people(People { owners, sponsors, manager })
+        },
+        nature: {
+            let nature = Nature {
+                regions: shared.list(&spec.regions),
+                data_classifications: shared.list(&spec.data_classifications),
+                protocols: shared.list(&spec.protocols),
+                framework: shared.text(&spec.framework),
+                model: shared.text(&spec.model),
+                version: shared.text(&spec.version),
+            };
+            shared.nature(nature)
+        },
+        labels: shared.labels(from.metadata.iter().flat_map(|m| &m.labels)),
+        names: names_of(spec),
     })
+}
+
+fn names_of(spec: &wire::AgentSpec) -> Option<Box<Names>> {
+    let names = Names {
+        display_name: spec.display_name.as_str().into(),
+        external_id: spec.external_id.as_str().into(),
+        parent: spec.parent.as_str().into(),
+    };
+    (names != Names::default()).then(|| names.into())
 }
 
 pub(crate) fn class(from: &wire::AgentClass) -> Result<AgentClass, Why> {

@@ -9,16 +9,19 @@
 //! binding (policies may forbid something to its role), a group, a boundary or a kind of object that it does not understand
 //! could be a denial, so then the view stops and goes stale.
 
+mod agents;
 mod boundaries;
 mod convert;
 mod feed;
 mod follow;
 mod groups;
 mod handle;
+mod intern;
 mod life;
 mod operators;
 mod record;
 mod selector;
+mod set;
 mod shards;
 mod snapshot;
 mod standing;
@@ -30,8 +33,8 @@ pub use groups::Group;
 pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
 pub use life::{Life, Stop};
 pub use record::{
-    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label,
-    NamespacePolicies, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing,
+    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Labels, Names,
+    NamespacePolicies, Nature, People, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing, Texts,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{

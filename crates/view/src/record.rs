@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use legate_authority::{Ceiling, Permission, ResourceSelector, Window};
@@ -16,7 +17,7 @@ pub struct Label {
     /// Its name there.
     pub name: Name,
     /// Its id.
-    pub id: String,
+    pub id: Arc<str>,
     /// Counts its own writes from 1.
     pub version: u32,
     /// The registry's revision at its last write.
@@ -76,32 +77,73 @@ pub struct Agent {
     pub environment: &'static str,
     /// `low`, `medium`, `high`, `critical`, or empty.
     pub risk_tier: &'static str,
-    /// Who answers for it technically.
-    pub owners: Vec<String>,
-    /// Who is accountable for it.
-    pub sponsors: Vec<String>,
-    /// Regions in which it runs.
-    pub regions: Vec<String>,
-    /// Classes of data that it may meet.
-    pub data_classifications: Vec<String>,
-    /// The framework that runs it.
-    pub framework: String,
-    /// The model that it uses.
-    pub model: String,
-    /// Its own version.
-    pub version: String,
-    /// Protocols that it speaks.
-    pub protocols: Vec<String>,
-    /// Whom a sponsor's duty passes to; may be empty.
-    pub manager: String,
-    /// The id of the agent that made it; empty: an operator declared it.
-    pub parent: String,
-    /// Its name for people; may be empty.
-    pub display_name: String,
-    /// Its name in another system; may be empty.
-    pub external_id: String,
+    /// Who answers for it.
+    pub people: Arc<People>,
+    /// What it is made of, and where it runs.
+    pub nature: Arc<Nature>,
     /// Short texts to select by.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
+    /// What else it is called, where it is.
+    pub names: Option<Box<Names>>,
+}
+
+/// Texts in the order in which they were declared.
+pub type Texts = Arc<[Arc<str>]>;
+
+/// Who answers for an agent. Agents of which all this is equal share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct People {
+    /// Who answers for it technically.
+    pub owners: Texts,
+    /// Who is accountable for it.
+    pub sponsors: Texts,
+    /// Whom a sponsor's duty passes to; may be empty.
+    pub manager: Arc<str>,
+}
+
+/// What an agent is made of, and where it runs. Agents of which all this is equal share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Nature {
+    /// Regions in which it runs.
+    pub regions: Texts,
+    /// Classes of data that it may meet.
+    pub data_classifications: Texts,
+    /// Protocols that it speaks.
+    pub protocols: Texts,
+    /// The framework that runs it.
+    pub framework: Arc<str>,
+    /// The model that it uses.
+    pub model: Arc<str>,
+    /// Its own version.
+    pub version: Arc<str>,
+}
+
+/// Short texts by key, in the order of the keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Labels(pub(crate) Arc<[(Arc<str>, Arc<str>)]>);
+
+impl Labels {
+    /// The text of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.iter().find(|(known, _)| *known == key).map(|(_, text)| text)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, text)| (&**key, &**text))
+    }
+}
+
+/// What an agent is called beside its name. Each may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Its name for people.
+    pub display_name: Box<str>,
+    /// Its name in another system.
+    pub external_id: Box<str>,
+    /// The id of the agent that made it; empty: an operator declared it.
+    pub parent: Box<str>,
 }
 
 /// Whether everything below a class or a namespace is stopped.
@@ -224,7 +266,7 @@ pub struct NamespacePolicies {
     /// The revision of the last change among them.
     pub revision: u64,
     /// The policies, by name.
-    pub by_name: BTreeMap<Name, std::sync::Arc<Policy>>,
+    pub by_name: BTreeMap<Name, Arc<Policy>>,
 }
 
 /// A backend, gateway or tool server that asks for decisions.

@@ -23,19 +23,19 @@ impl Subject for Agent {
     fn any_text(&self, field: &Field, test: &mut dyn FnMut(&str) -> bool) -> bool {
         match field {
             Field::AgentClass => test(self.class.as_str()),
-            Field::DisplayName => test(&self.display_name),
-            Field::ExternalId => test(&self.external_id),
-            Field::Manager => test(&self.manager),
-            Field::Parent => test(&self.parent),
-            Field::Framework => test(&self.framework),
-            Field::Model => test(&self.model),
-            Field::Version => test(&self.version),
-            Field::Owners => self.owners.iter().any(|text| test(text)),
-            Field::Sponsors => self.sponsors.iter().any(|text| test(text)),
-            Field::Protocols => self.protocols.iter().any(|text| test(text)),
-            Field::DataClassifications => self.data_classifications.iter().any(|text| test(text)),
-            Field::Regions => self.regions.iter().any(|text| test(text)),
-            Field::Label(key) => self.labels.get(key).is_some_and(|text| test(text)),
+            Field::DisplayName => test(self.names.as_ref().map_or("", |names| &names.display_name)),
+            Field::ExternalId => test(self.names.as_ref().map_or("", |names| &names.external_id)),
+            Field::Manager => test(&self.people.manager),
+            Field::Parent => test(self.names.as_ref().map_or("", |names| &names.parent)),
+            Field::Framework => test(&self.nature.framework),
+            Field::Model => test(&self.nature.model),
+            Field::Version => test(&self.nature.version),
+            Field::Owners => self.people.owners.iter().any(|text| test(text)),
+            Field::Sponsors => self.people.sponsors.iter().any(|text| test(text)),
+            Field::Protocols => self.nature.protocols.iter().any(|text| test(text)),
+            Field::DataClassifications => self.nature.data_classifications.iter().any(|text| test(text)),
+            Field::Regions => self.nature.regions.iter().any(|text| test(text)),
+            Field::Label(key) => self.labels.get(key).is_some_and(test),
             _ => false,
         }
     }
@@ -74,7 +74,8 @@ mod tests {
             ..wire::Metadata::default()
         };
         let status = Some(wire::AgentStatus::default());
-        crate::convert::agent(&wire::Agent { metadata: Some(metadata), spec: Some(spec), status }).unwrap()
+        let agent = wire::Agent { metadata: Some(metadata), spec: Some(spec), status };
+        crate::convert::agent(&agent, &mut crate::intern::Interner::new()).unwrap()
     }
 
     /// Everything that an operator can declare.

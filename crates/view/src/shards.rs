@@ -4,9 +4,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-const SHARDS: usize = 1024;
+/// How many shards there are.
+pub(crate) const SHARDS: usize = 1024;
 
 type Shard<V> = Arc<HashMap<Arc<str>, V>>;
+
+/// The shard of a hash.
+pub(crate) fn shard_of(hash: u64) -> usize {
+    // The remainder is below SHARDS, so the conversion cannot fail.
+    usize::try_from(hash % SHARDS as u64).unwrap_or(0)
+}
 
 /// Text to value. A clone costs one reference count; a write after it copies one shard and the table of shards.
 #[derive(Clone, Debug)]
@@ -23,8 +30,7 @@ impl<V: Clone> Shards<V> {
     }
 
     fn shard(&self, key: &str) -> usize {
-        // The remainder is below SHARDS, so the conversion cannot fail.
-        usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0)
+        shard_of(self.hasher.hash_one(key))
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&V> {

@@ -7,14 +7,17 @@ use legate_clock::Timestamp;
 use legate_ids::{AgentId, Name};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Metadata};
+use parking_lot::Mutex;
 
+use crate::agents::Agents;
 use crate::boundaries::Boundaries;
 use crate::convert;
 use crate::groups::{Group, Groups};
+use crate::intern::Interner;
 use crate::operators::Operators;
 use crate::record::{
-    Agent, AgentClass, AgentState, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role,
-    RoleBinding, SigningKey, Standing,
+    Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role, RoleBinding,
+    SigningKey, Standing,
 };
 use crate::shards::Shards;
 
@@ -25,9 +28,9 @@ pub struct Snapshot {
     /// Stands for every change up to the revision, as the registry says.
     history: Vec<u8>,
     namespaces: Shards<()>,
-    agents: Shards<Arc<Agent>>,
-    /// `NAMESPACE/NAME` of those not retired.
-    agent_names: Shards<AgentId>,
+    pub(crate) agents: Agents,
+    /// What agents share, of this snapshot and of those that it came from.
+    shared: Arc<Mutex<Interner>>,
     classes: Shards<Arc<AgentClass>>,
     roles: Shards<Arc<Role>>,
     bindings: Shards<Arc<RoleBinding>>,
@@ -95,8 +98,8 @@ impl Default for Snapshot {
             revision: 0,
             history: Vec::new(),
             namespaces: Shards::new(),
-            agents: Shards::new(),
-            agent_names: Shards::new(),
+            agents: Agents::new(),
+            shared: Arc::new(Mutex::new(Interner::new())),
             classes: Shards::new(),
             roles: Shards::new(),
             bindings: Shards::new(),
@@ -138,13 +141,18 @@ impl Snapshot {
     /// The agent that has the name now; never a retired one.
     #[must_use]
     pub fn agent_named(&self, namespace: &str, name: &str) -> Option<&Arc<Agent>> {
-        self.agent_names.get(&key(namespace, name)).and_then(|id| self.agent(id))
+        self.agents.named(namespace, name)
     }
 
     /// How many agents it holds, retired ones too.
     #[must_use]
     pub fn agents_len(&self) -> usize {
         self.agents.len()
+    }
+
+    /// Every agent, retired ones too; for what is done seldom.
+    pub fn agents(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.agents.all()
     }
 
     /// An agent class.
@@ -375,22 +383,19 @@ impl Snapshot {
     fn apply_agent(&mut self, o: &legate_wire::registry::Agent, revoked: bool) -> Result<Effect, Unreadable> {
         let place = place("Agent", o.metadata.as_ref())?;
         let id = o.metadata.as_ref().map_or("", |m| m.id.as_str());
-        self.agents.set(id, revoked, "Agent", || convert::agent(o));
-        let agent = self.agents.get(id);
-        // Also an agent that works may have a new cut-off. Its end is the clock's to bring.
-        let life = agent.map(|agent| self.life_of(agent, Timestamp::from_micros(i64::MIN)));
-        let takes_away = life.is_none_or(|life| life.stop.is_some() || life.cutoff().is_some());
-        match agent.filter(|a| a.state != AgentState::Retired) {
-            Some(agent) => {
-                let id = agent.id.clone();
-                self.agent_names.insert(&place, id);
+        let read = (!revoked).then(|| convert::agent(o, &mut self.shared.lock()));
+        match read {
+            Some(Ok(agent)) => self.agents.put(agent),
+            Some(Err(why)) => {
+                let (kind, key) = ("Agent", place);
+                tracing::error!(kind, key, why, "an object of the registry cannot be read; it grants nothing");
+                self.agents.take_out(id);
             }
-            // The name may already be another agent's.
-            None if self.agent_names.get(&place).is_some_and(|now| now.as_str() == id) => {
-                self.agent_names.remove(&place);
-            }
-            None => {}
+            None => self.agents.take_out(id),
         }
+        // Also an agent that works may have a new cut-off. Its end is the clock's to bring.
+        let life = self.agents.get(id).map(|agent| self.life_of(agent, Timestamp::from_micros(i64::MIN)));
+        let takes_away = life.is_none_or(|life| life.stop.is_some() || life.cutoff().is_some());
         Ok(Effect { takes_away })
     }
 

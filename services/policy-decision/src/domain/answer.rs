@@ -158,7 +158,7 @@ impl Cause {
             kind,
             name: format!("{}/{}", label.namespace, label.name),
             version: label.version,
-            id: label.id.clone(),
+            id: label.id.to_string(),
             text: text.into(),
         }
     }

@@ -9,6 +9,7 @@
 //! | `context` | what the caller gives |
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
 use legate_ids::Name;
@@ -91,28 +92,28 @@ pub(crate) fn principal<'a>(
     groups: impl Iterator<Item = &'a Name>,
 ) -> Result<(Entity, Who), Unsayable> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-    let texts = |all: &[String]| RestrictedExpression::new_set(all.iter().map(|t| text(t)));
+    let texts = |all: &[Arc<str>]| RestrictedExpression::new_set(all.iter().map(|t| text(t)));
     let mut attributes = HashMap::from([
         ("id".to_owned(), text(agent.id.as_str())),
         ("name".to_owned(), text(agent.label.name.as_str())),
         ("namespace".to_owned(), text(agent.label.namespace.as_str())),
         ("class".to_owned(), text(agent.class.as_str())),
-        ("owners".to_owned(), texts(&agent.owners)),
-        ("sponsors".to_owned(), texts(&agent.sponsors)),
-        ("regions".to_owned(), texts(&agent.regions)),
-        ("data_classifications".to_owned(), texts(&agent.data_classifications)),
+        ("owners".to_owned(), texts(&agent.people.owners)),
+        ("sponsors".to_owned(), texts(&agent.people.sponsors)),
+        ("regions".to_owned(), texts(&agent.nature.regions)),
+        ("data_classifications".to_owned(), texts(&agent.nature.data_classifications)),
     ]);
     for (name, value) in [
         ("environment", agent.environment),
         ("risk_tier", agent.risk_tier),
-        ("framework", &agent.framework),
-        ("model", &agent.model),
+        ("framework", &agent.nature.framework),
+        ("model", &agent.nature.model),
     ] {
         if !value.is_empty() {
             attributes.insert(name.to_owned(), text(value));
         }
     }
-    let labels = agent.labels.iter().map(|(k, v)| (k.clone(), text(v)));
+    let labels = agent.labels.iter().map(|(k, v)| (k.to_owned(), text(v)));
     let labels = RestrictedExpression::new_record(labels).map_err(|e| e.to_string())?;
     attributes.insert("labels".to_owned(), labels);
 
