@@ -2,6 +2,7 @@
 
 pub(crate) mod administrators;
 pub(crate) mod apply;
+pub(crate) mod bulk;
 pub(crate) mod create_agent;
 mod desk;
 mod leave;
