@@ -203,11 +203,21 @@ impl Line {
         Q: Message + Name + Clone,
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        if self.show {
-            crate::output::say(&proto::shown(&request));
-        }
+        self.show(&request);
         let answer = with_retry(&self.budget, || call(self.client.clone(), request.clone())).await;
         answer.map(Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    /// Prints a request, where that was asked for.
+    pub(crate) fn show<Q: Message + Name>(&self, request: &Q) {
+        if self.show {
+            crate::output::say(&proto::shown(request));
+        }
+    }
+
+    /// The channel, for streams: what is half said cannot be said again by itself.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     pub(crate) fn failure(&self, status: &Status) -> Failure {

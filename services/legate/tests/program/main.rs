@@ -4,6 +4,7 @@
 mod dev;
 mod exits;
 mod house;
+mod import;
 mod lives;
 mod operators;
 mod outputs;
