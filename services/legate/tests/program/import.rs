@@ -82,9 +82,12 @@ fn agents_that_were_found_are_adopted_or_rejected() {
     house.run(&["import", "--discovered", &file, "--reason", "seen in the logs"]).with(0);
     let waiting = ["agent", "list", "--state", "pending-approval", "-o", "name"];
     assert_eq!(house.run(&waiting).with(0), "payments/stray-1\npayments/stray-2\n");
-    house
-        .run(&["credential", "create", "--agent", "payments/stray-1", "--reason", "x"])
-        .refused(4, "HOLDER_NOT_ACTIVE");
+    // It obtains nothing.
+    let create = ["credential", "create", "--agent", "payments/stray-1", "--reason", "x", "-o", "name"];
+    let token = house.run(&create).with(0);
+    let out = home.path().join("stray");
+    let enrol = ["credential", "enrol", "--token", token.trim(), "--out", out.to_str().unwrap()];
+    house.run(&enrol).refused(4, "HOLDER_NOT_ACTIVE");
     house.run(&["agent", "approve", "payments/stray-1", "--reason", "x"]).refused(4, "AGENT_STATE_WRONG");
     let adopt = [
         "agent",
