@@ -215,9 +215,12 @@ impl Line {
         }
     }
 
-    /// The channel, for streams: what is half said cannot be said again by itself.
-    pub(crate) fn client(&self) -> Client {
-        self.client.clone()
+    /// Opens a stream; again where it may pass, which is before anything was said on it.
+    pub(crate) async fn open<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        with_retry(&self.budget, || call(self.client.clone())).await.map_err(|status| self.failure(&status))
     }
 
     pub(crate) fn failure(&self, status: &Status) -> Failure {

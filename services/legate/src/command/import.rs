@@ -15,6 +15,7 @@ use legate_wire::registry::{
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
 use super::Desk;
 use crate::cli::Import;
@@ -64,10 +65,15 @@ pub(super) async fn import(desk: Desk, args: Import) -> Result<Exit, Failure> {
         pieces = whole(pieces).await?;
     }
     let registry = desk.line(Service::Registry)?;
-    let (asks, outgoing) = mpsc::channel(2);
     registry.show(&BulkApplyRequest { part: Some(Part::Start(start.clone())) });
+    let open = registry.open(|client| async move {
+        let (asks, outgoing) = mpsc::channel(2);
+        let answers = BulkServiceClient::new(client).bulk_apply(ReceiverStream::new(outgoing)).await?;
+        Ok((asks, answers.into_inner()))
+    });
+    let (asks, answers) = open.await?;
     let feeding = tokio::spawn(feed(start, pieces, asks));
-    let heard = hear(&registry, outgoing).await;
+    let heard = hear(&registry, answers).await;
     if heard.is_err() && !feeding.is_finished() {
         feeding.abort();
     }
@@ -188,10 +194,7 @@ async fn feed(
 }
 
 /// Takes the answers in, and tells how far it is.
-async fn hear(registry: &Line, outgoing: mpsc::Receiver<BulkApplyRequest>) -> Result<Tally, Failure> {
-    let mut client = BulkServiceClient::new(registry.client());
-    let answers = client.bulk_apply(ReceiverStream::new(outgoing)).await;
-    let mut answers = answers.map_err(|status| registry.failure(&status))?.into_inner();
+async fn hear(registry: &Line, mut answers: Streaming<BulkApplyResponse>) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
     let mut last = Instant::now();
     while let Some(answer) = answers.message().await.map_err(|status| registry.failure(&status))? {
