@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use legate_authority::Right;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
@@ -14,6 +15,7 @@ use super::{Call, Desk};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
+use crate::domain::operators;
 use crate::store::{broken, object, refuse};
 
 /// Names who answers for it; whether it is ACTIVE or waits for approval is its class's to say.
@@ -26,7 +28,13 @@ pub(crate) async fn adopt(desk: &Arc<Desk>, call: Call, ask: AdoptAgentRequest) 
         let ask = Arc::clone(&ask);
         Box::pin(async move {
             let (which, ask) = &*ask;
-            let current = transition::find(writing.tx, which).await?;
+            if let Which::Named(key) = which {
+                writing.demand(Right::Write, operators::place(key)).map_err(refuse)?;
+            }
+            let current = transition::find(writing.tx, which, &writing.mandate).await?;
+            if let Some(key) = kind::key_of(&current) {
+                writing.demand(Right::Write, operators::place(&key)).map_err(refuse)?;
+            }
             check_etag(&current, &ask.etag).map_err(refuse)?;
             let Some(Object::Agent(mut agent)) = current.object.clone() else {
                 return Err(broken("an agent's row holds no agent"));

@@ -19,9 +19,7 @@ use super::write::{Put, Writing};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
 use crate::domain::{check, diff, lifecycle, operators, standing};
-use crate::error::{
-    AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, OBJECT_REPEATED, REFERENCE_MISSING,
-};
+use crate::error::{AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, OBJECT_REPEATED, REFERENCE_MISSING};
 use crate::store::{object, refuse};
 
 /// Objects in one request.

@@ -72,7 +72,7 @@ impl Step {
             Self::Transition(Transition::Activate | Transition::Resume | Transition::Release) => Right::Start,
             Self::Transition(Transition::Suspend | Transition::Quarantine) | Self::RevokeCredentials => Right::Stop,
             // What is final is for those who declare; time asks nobody.
-            Self::Transition(Transition::Retire | Transition::Expire) => Right::Write,
+            Self::Transition(Transition::Retire | Transition::Expire) | Self::Reject => Right::Write,
         }
     }
 

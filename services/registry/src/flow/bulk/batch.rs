@@ -120,10 +120,17 @@ async fn write_in(
     mode: BulkMode,
     origin: Option<Origin>,
 ) -> TxResult<BulkApplyResponse, Fault> {
-    let good: Vec<(usize, &Wanted)> =
-        items.iter().enumerate().filter_map(|(i, item)| Some((i, item.wanted.as_ref().ok()?))).collect();
-    let mut refused: Vec<(usize, Problem)> =
-        items.iter().enumerate().filter_map(|(i, item)| Some((i, item.wanted.as_ref().err()?.clone()))).collect();
+    let (mut good, mut refused): (Vec<(usize, &Wanted)>, Vec<(usize, Problem)>) = Default::default();
+    for (i, item) in items.iter().enumerate() {
+        match &item.wanted {
+            // Before anything of the registry shows.
+            Ok(wanted) => match stage::demand(writing, std::slice::from_ref(wanted)) {
+                Ok(()) => good.push((i, wanted)),
+                Err(fault) => refused.push((i, problem_of(fault)?)),
+            },
+            Err(problem) => refused.push((i, problem.clone())),
+        }
+    }
     let known = Known::of(writing.tx, &good.iter().map(|(_, wanted)| *wanted).collect::<Vec<_>>()).await?;
     // What is there is left alone by what was found.
     let (there, mut rest): (Vec<_>, Vec<_>) =
@@ -134,7 +141,12 @@ async fn write_in(
     let by = (writing.by.actor.as_str(), writing.by.reason.as_str());
     let mut staged = loop {
         let list: Vec<&Wanted> = rest.iter().map(|(_, wanted)| *wanted).collect();
-        let (staged, problems) = stage::hold(&list, &known, writing.now, by);
+        let (staged, mut problems) = stage::hold(&list, &known, writing.now, by);
+        for (at, one) in staged.iter().enumerate() {
+            if let Err(fault) = stage::demand_more(writing, std::slice::from_ref(one)) {
+                problems.push((at, problem_of(fault)?));
+            }
+        }
         if problems.is_empty() {
             break staged;
         }
@@ -190,6 +202,14 @@ async fn write_in(
     let outcomes = outcomes.into_iter().zip(items);
     let outcomes = outcomes.map(|((_, outcome), item)| BulkOutcome { key: item.key.clone(), ..outcome }).collect();
     Ok(BulkApplyResponse { outcomes, revision })
+}
+
+/// What the caller may not do is the item's own trouble; anything else is everybody's.
+fn problem_of(fault: Fault) -> TxResult<Problem, Fault> {
+    match fault {
+        Fault::Refused(refusal) => Ok(Problem::of(refusal.reason, "object", refusal.message)),
+        other => Err(refuse(other)),
+    }
 }
 
 fn written_at(declaration: Option<&Declaration>) -> u64 {
