@@ -7,6 +7,7 @@ mod floor;
 mod house;
 mod issue;
 mod load;
+mod scale;
 mod spool;
 mod suspend;
 
@@ -37,6 +38,8 @@ enum What {
     Spool,
     /// From a suspension's answer to the first denial.
     Suspend,
+    /// Very many agents: loaded, read, watched, restarted; each of the sizes of --agents.
+    Scale,
 }
 
 /// Measures one part of the suite, raised in this process on real mutual TLS.
@@ -51,9 +54,17 @@ struct Args {
     /// How often floor and subject take turns: 1 to 100.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Agents in the registry: 1 to 1,000,000.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    agents: u32,
+    /// Agents in the registry: 1 to 1,000,000. Several sizes, with commas, for scale; the others take the first.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "10000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    agents: Vec<u32>,
+    /// For scale: the registry on this PostgreSQL, in databases of its own; left out: SQLite.
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
     /// Cedar policies: 1 to 10,000.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     policies: u32,
@@ -73,7 +84,7 @@ fn main() -> Result<(), Failed> {
     let plan = Plan {
         time: Duration::from_secs(args.seconds),
         rounds: args.rounds,
-        agents: args.agents,
+        agents: args.agents.first().copied().unwrap_or(10_000),
         policies: args.policies,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -93,6 +104,9 @@ fn main() -> Result<(), Failed> {
         }
         if is(What::Suspend) {
             Box::pin(suspend::measure(plan)).await?;
+        }
+        if is(What::Scale) {
+            Box::pin(scale::measure(&args.agents, args.postgres.as_deref())).await?;
         }
         Ok(())
     })

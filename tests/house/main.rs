@@ -5,6 +5,7 @@ mod abuse;
 mod access;
 mod asking;
 mod blessed;
+mod bulk;
 mod deploy;
 mod faults;
 mod governed;

@@ -11,6 +11,14 @@ use crate::{OpenError, Options};
 /// Below this, a database in WAL mode can be corrupted (sqlite.org/wal.html, "the WAL-reset bug").
 const OLDEST: (u32, u32, u32) = (3, 51, 3);
 
+/// Pages that the writer keeps in memory, in KiB: a transaction of many rows that fills the cache is written twice.
+const WRITER_CACHE: &str = "-65536";
+/// The same for each connection that reads.
+const READER_CACHE: &str = "-8192";
+/// Pages after which the journal is put into the file. SQLite's own bound (1,000) is passed by a single transaction of
+/// many rows; this many are 32 MiB, which a start after a crash reads in no time.
+const CHECKPOINT: &str = "8192";
+
 /// Makes connections that write.
 #[derive(Clone, Debug)]
 pub(crate) struct Opener(SqliteConnectOptions);
@@ -50,13 +58,13 @@ pub(crate) async fn open(url: &str, options: &Options) -> Result<(Opener, Databa
         .busy_timeout(Duration::from_secs(5))
         .pragma("trusted_schema", "OFF")
         .pragma("cell_size_check", "ON");
-    let opener = Opener(base.clone());
+    let opener = Opener(base.clone().pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", CHECKPOINT));
 
     let first = opener.connect().await?;
     verify(&first).await?;
     first.close().await?;
 
-    let reading = base.pragma("query_only", "ON");
+    let reading = base.pragma("query_only", "ON").pragma("cache_size", READER_CACHE);
     let readers = pool(reading, options.readers.clamp(1, 64), options.acquire_timeout).await?;
     Ok((opener, readers))
 }

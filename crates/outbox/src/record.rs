@@ -24,6 +24,8 @@ const AT_ONCE: usize = 128;
 pub enum Standard {
     /// Refused once the backlog is at its bound.
     Ordinary,
+    /// Refused once the backlog is at half of its bound: for many writes that can wait, so that the others need not.
+    Patient,
     /// May use the reserve of one tenth above the bound: for what stops somebody, such as a suspension.
     Stopping,
 }
@@ -70,6 +72,7 @@ impl Outbox {
             .ok_or_else(|| DbErr::RecordNotFound("outbox_head".to_owned()))?;
         let bound = match standard {
             Standard::Ordinary => self.bound,
+            Standard::Patient => self.bound.div_ceil(2),
             Standard::Stopping => self.bound.saturating_add(self.bound / 10).saturating_add(1),
         };
         // Before the last of them.

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Write everything that manifests declare at one revision, or nothing.
     Apply(Apply),
+    /// Write very many objects, one a line of a file, over one stream. Exit code 0: all of them, 1: some were refused.
+    Import(Import),
     /// Agents and their life.
     Agent(Noun<AgentVerb>),
     /// Agent classes: templates with permissions and a ceiling.
@@ -173,6 +175,31 @@ pub(crate) struct Apply {
     /// Write only if the registry is still at the revision that the plan was made at.
     #[arg(long, value_name = "REVISION")]
     pub(crate) base_revision: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// One object a line, as a manifest's document in JSON; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write all of them at one revision, or nothing: 10,000 and 16 MiB at most. Left out: each for itself.
+    #[arg(long)]
+    pub(crate) all_or_nothing: bool,
+    /// A line holds an agent's metadata and spec alone.
+    #[arg(long)]
+    pub(crate) agents: bool,
+    /// The lines are agents that were found elsewhere (as --agents): each waits until somebody answers for it (legate agent
+    /// adopt), whatever its class says.
+    #[arg(long)]
+    pub(crate) discovered: bool,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+    /// Makes a repetition of the same file harmless for 24 h: 1 to 48 of A-Z a-z 0-9 - _ . :
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub(crate) request_id: String,
 }
 
 #[derive(Args, Debug)]

@@ -203,11 +203,24 @@ impl Line {
         Q: Message + Name + Clone,
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        if self.show {
-            crate::output::say(&proto::shown(&request));
-        }
+        self.show(&request);
         let answer = with_retry(&self.budget, || call(self.client.clone(), request.clone())).await;
         answer.map(Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    /// Prints a request, where that was asked for.
+    pub(crate) fn show<Q: Message + Name>(&self, request: &Q) {
+        if self.show {
+            crate::output::say(&proto::shown(request));
+        }
+    }
+
+    /// Opens a stream; again where it may pass, which is before anything was said on it.
+    pub(crate) async fn open<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        with_retry(&self.budget, || call(self.client.clone())).await.map_err(|status| self.failure(&status))
     }
 
     pub(crate) fn failure(&self, status: &Status) -> Failure {

@@ -7,6 +7,7 @@ use legate_wire::registry as wire;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use wire::agent_service_server::AgentServiceServer;
+use wire::bulk_service_server::{BulkService, BulkServiceServer};
 use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
 use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
@@ -14,7 +15,7 @@ use wire::publication_service_server::{PublicationService, PublicationServiceSer
 
 use crate::domain::check;
 use crate::domain::standing::Turn;
-use crate::flow::{By, Call, Desk, apply, plan, publish, read, revoke, standing, update, watch};
+use crate::flow::{By, Call, Desk, apply, bulk, plan, publish, read, revoke, standing, update, watch};
 
 mod agents;
 mod operators;
@@ -44,6 +45,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_encoding_message_size(LARGEST_ANSWER),
     )
     .add_service(OperatorServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
+    .add_service(BulkServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),
@@ -208,6 +210,23 @@ impl PublicationService for Api {
         let call = Call::new(By::of(&permit, &legible(&ask.comment)), permit.method(), &ask, "")?;
         let journey = publish::publish_revocation(&self.0, call.clone(), ask);
         Box::pin(self.noted(&call, &permit, journey)).await
+    }
+}
+
+#[tonic::async_trait]
+impl BulkService for Api {
+    type BulkApplyStream = tokio_stream::wrappers::ReceiverStream<Result<wire::BulkApplyResponse, Status>>;
+
+    async fn bulk_apply(
+        &self,
+        request: Request<tonic::Streaming<wire::BulkApplyRequest>>,
+    ) -> Result<Response<Self::BulkApplyStream>, Status> {
+        let permit = Permit::of(&request)?;
+        let by = By::of(&permit, "");
+        let (out, answers) = tokio::sync::mpsc::channel(bulk::WAITING);
+        // It ends with the stream, as a watcher's does.
+        tokio::spawn(bulk::serve(Arc::clone(&self.0), by, permit.method(), request.into_inner(), out));
+        Ok(Response::new(answers.into()))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legate_db::TxError;
-use legate_rpc::Fault;
+use legate_rpc::{Fault, Reason};
 
 legate_rpc::reasons! {
     /// The database does not answer.
@@ -54,6 +54,10 @@ legate_rpc::reasons! {
     OPERATOR_BINDINGS_FULL, ResourceExhausted, "There are 10,000 operator bindings in force, and there can be no more.", "Name up to 64 operators in one binding, and revoke those that are over.";
     /// The service is going down.
     FEED_STOPPING, Unavailable, "The registry is stopping, so the stream ends.", "Open the stream again; it goes on after the revision that was last received.";
+    /// A stream of many objects is not what it has to be.
+    BULK_OUT_OF_ORDER, InvalidArgument, "A stream of many objects is one `start`, then items, then one `end` that counts them.", "Mend the program that sends it; what was answered before is written, unless it is all or nothing.";
+    /// A stream of many objects ended early.
+    BULK_BROKEN_OFF, Unavailable, "A stream of many objects ended before its `end`: where it is all or nothing, nothing is written, else what was answered.", "Send all of it again, with the same request_id where there was one.";
     /// This kind is not for operators.
     KIND_NOT_APPLICABLE, InvalidArgument, "Objects of this kind are not written in this way.", "Signing keys and revocations come from credential-issuer; agents are retired (legate agent retire), not revoked.";
 }
@@ -68,4 +72,9 @@ pub(crate) fn of_tx(e: TxError<Fault>) -> Fault {
         TxError::Unavailable(e) => Fault::unavailable(&DATABASE_UNAVAILABLE, e.to_string(), AGAIN),
         TxError::Broken(e) => Fault::broken(e),
     }
+}
+
+/// A reason by its name.
+pub(crate) fn named(name: &str) -> Option<&'static Reason> {
+    REASONS.iter().chain(legate_rpc::REASONS).find(|reason| reason.name == name).copied()
 }

@@ -22,6 +22,7 @@ use legate_db::{Db, TxResult};
 use legate_mtls::Listener;
 use legate_outbox::{Collector, DbSource, Outbox, Pace, Shipper};
 use legate_rpc::{AlwaysGood, Fault, Pages};
+use tokio::sync::Semaphore;
 
 pub use access::ACCESS;
 pub use config::Config;
@@ -61,6 +62,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         tail: Tail::at(revision),
         metrics: metrics::Metrics::default(),
         operators: Known::default(),
+        bulks: Semaphore::new(flow::bulk::STREAMS),
         stopping: OnceLock::new(),
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));

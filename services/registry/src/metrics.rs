@@ -1,6 +1,6 @@
 //! What is counted: the revision, agents by state, who watches, what was refused.
 
-use legate_wire::registry::AgentState;
+use legate_wire::registry::{AgentState, BulkAction};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,6 +19,11 @@ struct Refused {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Bulk {
+    action: &'static str,
+}
+
 /// The metrics of this service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -27,6 +32,7 @@ pub(crate) struct Metrics {
     watchers: Gauge,
     refused: Family<Refused, Counter>,
     broke_glass: Counter,
+    bulk: Family<Bulk, Counter>,
 }
 
 impl Metrics {
@@ -38,6 +44,8 @@ impl Metrics {
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register("registry_refused", "Writes that were refused, by reason", self.refused.clone());
+        let bulk = "Items of streams of many objects, by what became of them";
+        registry.register("registry_bulk_items", bulk, self.bulk.clone());
     }
 
     pub(crate) fn revision(&self, revision: u64) {
@@ -62,5 +70,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Refused { reason }).inc();
+    }
+
+    pub(crate) fn bulk(&self, action: BulkAction, count: usize) {
+        let action = action.as_str_name().trim_start_matches("BULK_ACTION_");
+        self.bulk.get_or_create(&Bulk { action }).inc_by(count as u64);
     }
 }

@@ -107,6 +107,24 @@ type Admin = credential::credential_admin_service_client::CredentialAdminService
 type Keys = credential::key_service_client::KeyServiceClient<Client>;
 type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
 
+/// Declares an agent as one of many, all or nothing.
+async fn bulk(ask: &Ask) -> Outcome {
+    use wire::bulk_apply_request::Part;
+    let start = wire::BulkStart {
+        mode: wire::BulkMode::AllOrNothing.into(),
+        reason: "a test".into(),
+        ..wire::BulkStart::default()
+    };
+    let declaration = Some(wire::Declaration { object: Some(Object::Agent(ask.another_agent())) });
+    let items = wire::BulkItems { items: vec![wire::BulkItem { key: "1".into(), declaration }] };
+    let parts = [Part::Start(start), Part::Items(items), Part::End(wire::BulkEnd { items: 1 })];
+    let parts = parts.map(|part| wire::BulkApplyRequest { part: Some(part) });
+    let mut client = wire::bulk_service_client::BulkServiceClient::new(ask.registry.clone());
+    let answers = client.bulk_apply(tokio_stream::iter(parts)).await;
+    let answer = answers.map_err(|status| Told::from_status(&status))?.into_inner().message().await;
+    answer.map(|answer| format!("{answer:?}")).map_err(|status| Told::from_status(&status))
+}
+
 fn kind() -> i32 {
     wire::Kind::Role.into()
 }
@@ -247,7 +265,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             outcomes
         })
     });
-    let steps: [(&str, Case); 8] = [
+    let steps: [(&str, Case); 10] = [
         ("ApproveAgent", step!(ApproveAgentRequest, approve_agent)),
         ("ActivateAgent", step!(ActivateAgentRequest, activate_agent)),
         ("SuspendAgent", step!(SuspendAgentRequest, suspend_agent)),
@@ -256,10 +274,13 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         ("ReleaseAgent", step!(ReleaseAgentRequest, release_agent)),
         ("RetireAgent", step!(RetireAgentRequest, retire_agent)),
         ("RevokeAgentCredentials", step!(RevokeAgentCredentialsRequest, revoke_agent_credentials)),
+        ("AdoptAgent", step!(AdoptAgentRequest, adopt_agent)),
+        ("RejectAgent", step!(RejectAgentRequest, reject_agent)),
     ];
     for (name, step) in steps {
         case(Box::leak(format!("/legate.registry.v1.AgentService/{name}").into_boxed_str()), step);
     }
+    case("/legate.registry.v1.BulkService/BulkApply", |ask| Box::pin(async move { vec![bulk(&ask).await] }));
     case(
         "/legate.registry.v1.OperatorService/GetOwnRoles",
         call!(registry, Operators, get_own_roles, |ask| {

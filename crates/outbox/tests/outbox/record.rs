@@ -178,3 +178,30 @@ async fn what_is_not_said_is_filled_in_and_what_is_said_stays() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_are_numbered_as_if_one_by_one_and_whoever_can_wait_leaves_half() {
+    on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
+        let outbox = outbox(600);
+        let record = async |standard, count: usize| {
+            let outbox = outbox.clone();
+            let done = db.tx::<_, Fault, _>("record", move |tx| {
+                let outbox = outbox.clone();
+                let events = (0..count).map(|n| event(&format!("event-{n}"))).collect();
+                Box::pin(async move { Ok(outbox.record_all(tx, standard, events).await?) })
+            });
+            done.await.map_err(|e| told(e).reason)
+        };
+        assert_eq!(record(Standard::Patient, 0).await, Ok(0));
+        assert_eq!(record(Standard::Patient, 290).await, Ok(290));
+        // All of them, or none.
+        assert_eq!(record(Standard::Patient, 11).await, Err("AUDIT_UNAVAILABLE".to_owned()));
+        assert_eq!(record(Standard::Patient, 10).await, Ok(300));
+        assert_eq!(record(Standard::Patient, 1).await, Err("AUDIT_UNAVAILABLE".to_owned()));
+        assert_eq!(record(Standard::Ordinary, 300).await, Ok(600));
+        assert_eq!(record(Standard::Ordinary, 1).await, Err("AUDIT_UNAVAILABLE".to_owned()));
+        assert_eq!(record(Standard::Stopping, 61).await, Ok(661));
+        assert_eq!(numbers(&waiting(&db).await), (1..=661).collect::<Vec<u64>>());
+    })
+    .await;
+}

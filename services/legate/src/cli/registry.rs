@@ -34,6 +34,22 @@ pub(crate) enum AgentVerb {
     Release(Step),
     /// End an agent for ever; its record stays.
     Retire(Step),
+    /// Answer for an agent that was found elsewhere; it goes on as one that is declared now.
+    Adopt {
+        /// Who answers for it technically, as user:NAME or group:NAME.
+        #[arg(long = "owner", required = true, value_name = "WHO")]
+        owners: Vec<String>,
+        /// Who is accountable for it, as user:NAME or group:NAME.
+        #[arg(long = "sponsor", required = true, value_name = "WHO")]
+        sponsors: Vec<String>,
+        /// Its agent class from now on; left out: as it is.
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        class: String,
+        #[command(flatten)]
+        step: Step,
+    },
+    /// End an agent that was found elsewhere and that nobody answers for.
+    Reject(Step),
     /// Kill everything that was issued to an agent and leave it active; its runtime has to enrol again.
     RevokeCredentials(Step),
 }

@@ -2,9 +2,9 @@
 
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::{
-    ActivateAgentRequest, Agent, AgentState, ApproveAgentRequest, GetAgentRequest, ListAgentsRequest,
-    ListAgentsResponse, QuarantineAgentRequest, ReleaseAgentRequest, ResumeAgentRequest, RetireAgentRequest,
-    RevokeAgentCredentialsRequest, SuspendAgentRequest,
+    ActivateAgentRequest, AdoptAgentRequest, Agent, AgentState, ApproveAgentRequest, GetAgentRequest,
+    ListAgentsRequest, ListAgentsResponse, QuarantineAgentRequest, RejectAgentRequest, ReleaseAgentRequest,
+    ResumeAgentRequest, RetireAgentRequest, RevokeAgentCredentialsRequest, SuspendAgentRequest,
 };
 use prost::{Message, Name};
 
@@ -17,7 +17,7 @@ use crate::{Exit, Failure, proto};
 /// So many at a time.
 pub(super) const PAGE: u32 = 500;
 
-/// Takes one step of an agent's life; the eight requests and answers are alike.
+/// Takes one step of an agent's life; the requests and answers of these steps are alike.
 macro_rules! step {
     ($desk:expr, $step:expr, $request:ident, $method:ident) => {{
         let step = $step;
@@ -50,6 +50,22 @@ async fn take(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
         AgentVerb::Quarantine(s) => step!(desk, s, QuarantineAgentRequest, quarantine_agent),
         AgentVerb::Release(s) => step!(desk, s, ReleaseAgentRequest, release_agent),
         AgentVerb::Retire(s) => step!(desk, s, RetireAgentRequest, retire_agent),
+        AgentVerb::Adopt { owners, sponsors, class, step } => {
+            let request = AdoptAgentRequest {
+                agent: Some(agent_ref(&step.agent)?),
+                owners,
+                sponsors,
+                agent_class: class,
+                etag: step.etag,
+                request_id: request_id(),
+                reason: step.reason,
+            };
+            let registry = desk.line(Service::Registry)?;
+            let answer =
+                registry.ask(request, |c, r| async move { AgentServiceClient::new(c).adopt_agent(r).await }).await?;
+            tell(&desk, &answer, answer.agent.as_ref(), answer.revision)
+        }
+        AgentVerb::Reject(s) => step!(desk, s, RejectAgentRequest, reject_agent),
         AgentVerb::RevokeCredentials(s) => step!(desk, s, RevokeAgentCredentialsRequest, revoke_agent_credentials),
         AgentVerb::Get { .. } | AgentVerb::List { .. } => Ok(Exit::Done),
     }

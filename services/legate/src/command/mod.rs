@@ -8,6 +8,7 @@ mod credential;
 mod declared;
 mod doctor;
 mod generate;
+mod import;
 mod query;
 mod standing;
 mod token;
@@ -113,6 +114,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Apply(args) => {
             let desk = desk(args.place)?;
             wait(apply::apply(desk, args.files, args.reason, args.base_revision))
+        }
+        Command::Import(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(import::import(desk, args))
         }
         Command::Agent(noun) => wait(agent::run(desk(noun.place)?, noun.verb)),
         Command::Class(noun) => wait(standing::run(desk(noun.place)?, Kind::AgentClass, noun.verb)),

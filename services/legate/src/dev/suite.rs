@@ -31,6 +31,8 @@ pub struct Options {
     pub operator: String,
     /// Operators who are administrators beside him, from the first start on.
     pub administrators: Vec<String>,
+    /// Where the registry keeps what is declared; left out: in a file of the directory.
+    pub registry_database: Option<String>,
 }
 
 impl Options {
@@ -43,6 +45,7 @@ impl Options {
             trust_domain: "dev.legate".into(),
             operator: "dev".into(),
             administrators: Vec::new(),
+            registry_database: None,
         }
     }
 }
@@ -79,7 +82,7 @@ impl Suite {
         let layout = Layout::new(&absolute(&options.dir)?);
         pki::lay_out(&layout, &domain, &operator, SystemClock::new().now())?;
         let ports = Ports { base: options.port_base };
-        let site = Site { layout: &layout, domain: &domain };
+        let site = Site { layout: &layout, domain: &domain, database: options.registry_database.as_deref() };
 
         let audit = site.write("audit-collector", &site.audit_collector(ports))?;
         let audit = Box::pin(legate_audit_collector::start(load(&audit)?, context())).await?;
@@ -140,6 +143,24 @@ impl Suite {
         if let Some(running) = self.running.remove(service) {
             running.shutdown().await;
         }
+    }
+
+    /// Raises a service again that was lowered, from the configuration it had. Only where the suite has ports of its own do
+    /// the others find it again.
+    ///
+    /// # Errors
+    /// When it refuses, or there is no such service.
+    pub async fn raise(&mut self, service: &'static str) -> Result<(), StartError> {
+        let config = self.layout.service(service).join("config.toml");
+        let running = match service {
+            "audit-collector" => Box::pin(legate_audit_collector::start(load(&config)?, context())).await?,
+            "registry" => Box::pin(legate_registry::start(load(&config)?, context())).await?,
+            "policy-decision" => Box::pin(legate_policy_decision::start(load(&config)?, context())).await?,
+            "credential-issuer" => Box::pin(legate_credential_issuer::start(load(&config)?, context())).await?,
+            _ => return Err(StartError::new("no such service", service)),
+        };
+        self.running.insert(service, running);
+        self.wait_until_serving(service).await
     }
 
     /// Where things are on disk.
@@ -248,6 +269,7 @@ fn absolute(dir: &Path) -> Result<PathBuf, StartError> {
 struct Site<'a> {
     layout: &'a Layout,
     domain: &'a TrustDomain,
+    database: Option<&'a str>,
 }
 
 impl Site<'_> {
@@ -282,12 +304,12 @@ impl Site<'_> {
     }
 
     fn registry(&self, ports: Ports, audit: &str, administrators: &[String]) -> String {
-        let database = self.layout.service("registry").join("registry.db");
+        let file = || format!("sqlite:{}", self.layout.service("registry").join("registry.db").display());
+        let database = self.database.map_or_else(file, str::to_owned);
         format!(
-            "listen = \"{}\"\nprobes = \"{}\"\ndatabase = \"sqlite:{}\"\naudit_collector = \"{audit}\"\nadministrators = {administrators:?}\n\n{}",
+            "listen = \"{}\"\nprobes = \"{}\"\ndatabase = \"{database}\"\naudit_collector = \"{audit}\"\nadministrators = {administrators:?}\n\n{}",
             ports.at(1),
             ports.at(91),
-            database.display(),
             self.tls("registry"),
         )
     }

@@ -146,6 +146,28 @@ fn parse(path: &Path, text: &str, seen: &mut Seen) -> Result<Vec<Document>, Mani
     Ok(out)
 }
 
+/// Reads one line that holds one object in JSON: a document, or an agent's metadata and spec alone.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub(crate) fn line(path: &Path, number: usize, text: &str, agent: bool) -> Result<Declaration, ManifestError> {
+    const AGENT: &str = "\"apiVersion\":\"legate/v1\",\"kind\":\"Agent\",";
+    let bad = |at: Option<usize>, why: String| {
+        let at = Some((number, at.unwrap_or(1)));
+        ManifestError { path: path.to_owned(), at, why }
+    };
+    let Some(rest) = text.strip_prefix('{') else {
+        return Err(bad(None, "a line is one object in JSON, in braces".into()));
+    };
+    let (whole, more) = if agent { (format!("{{{AGENT}{rest}"), AGENT.len()) } else { (text.to_owned(), 0) };
+    let read = parse(path, &whole, &mut Seen::new());
+    let mut documents = read.map_err(|e| bad(e.at.map(|(_, column)| column.saturating_sub(more).max(1)), e.why))?;
+    match (documents.pop(), documents.is_empty()) {
+        (Some(document), true) => Ok(document.declaration),
+        _ => Err(bad(None, "a line is one object, and no more".into())),
+    }
+}
+
 fn full<'a>(path: &'a Path, kinds: &'a Kinds, budget: &'a Budget, seen: &'a mut Seen) -> Full<'a> {
     Full { path, kinds, budget, seen }
 }

@@ -5,6 +5,7 @@ mod dev;
 mod exits;
 mod governed;
 mod house;
+mod import;
 mod lives;
 mod operators;
 mod outputs;

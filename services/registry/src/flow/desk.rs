@@ -9,6 +9,7 @@ use legate_ids::{AgentId, ObjectId, SpiffeId, TrustDomain};
 use legate_outbox::{Outbox, Standard};
 use legate_rpc::{Fault, Mandate, Pages, is_for_want_of_a_role};
 use legate_wire::audit::AuditEvent;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::mandate::{Known, mandate};
@@ -32,6 +33,8 @@ pub(crate) struct Desk {
     pub(crate) metrics: Metrics,
     /// What operators may do.
     pub(crate) operators: Known,
+    /// The streams of many objects that may still be opened.
+    pub(crate) bulks: Semaphore,
     /// Set once the server listens; cancelled when streams have to end.
     pub(crate) stopping: OnceLock<CancellationToken>,
 }

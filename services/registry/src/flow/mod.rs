@@ -1,7 +1,9 @@
 //! The journeys, a file each, and the desk at which they are made.
 
 pub(crate) mod administrators;
+pub(crate) mod adopt;
 pub(crate) mod apply;
+pub(crate) mod bulk;
 pub(crate) mod create_agent;
 mod desk;
 mod leave;

@@ -19,9 +19,7 @@ use super::write::{Put, Writing};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
 use crate::domain::{check, diff, lifecycle, operators, standing};
-use crate::error::{
-    AGENT_STATE_WRONG, KIND_NOT_APPLICABLE, LEAVES_SUSPENDED_CLASS, OBJECT_REPEATED, REFERENCE_MISSING,
-};
+use crate::error::{AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, OBJECT_REPEATED, REFERENCE_MISSING};
 use crate::store::{object, refuse};
 
 /// Objects in one request.
@@ -92,10 +90,7 @@ impl Staged {
 /// One refusal for everything that is wrong, under the reason of the first.
 pub(crate) fn refusal(mut problems: Vec<Problem>) -> Result<(), Fault> {
     for problem in &mut problems {
-        if problem.why.len() > LONGEST_PROBLEM {
-            problem.why.truncate(problem.why.floor_char_boundary(LONGEST_PROBLEM));
-            problem.why += "...";
-        }
+        problem.why = cut(std::mem::take(&mut problem.why));
     }
     let Some(first) = problems.first() else { return Ok(()) };
     let more = match problems.len() - 1 {
@@ -107,6 +102,15 @@ pub(crate) fn refusal(mut problems: Vec<Problem>) -> Result<(), Fault> {
     Err(fields.fold(fault, |fault, problem| fault.field(problem.path, problem.why)))
 }
 
+/// A text of a problem, no longer than it may be.
+pub(super) fn cut(mut why: String) -> String {
+    if why.len() > LONGEST_PROBLEM {
+        why.truncate(why.floor_char_boundary(LONGEST_PROBLEM));
+        why += "...";
+    }
+    why
+}
+
 /// Whether the objects of a request are what they have to be, each for itself.
 pub(crate) fn read(declarations: Vec<Declaration>) -> Result<Vec<Wanted>, Fault> {
     if declarations.is_empty() || declarations.len() > MOST {
@@ -115,29 +119,19 @@ pub(crate) fn read(declarations: Vec<Declaration>) -> Result<Vec<Wanted>, Fault>
     let mut problems = Vec::new();
     let mut wanted: BTreeMap<Key, usize> = BTreeMap::new();
     let mut list = Vec::with_capacity(declarations.len());
-    for (i, mut declaration) in declarations.into_iter().enumerate() {
+    for (i, declaration) in declarations.into_iter().enumerate() {
         let path = format!("declarations[{i}]");
-        let problem = |why: &str, reason| Problem { path: path.clone(), why: why.to_owned(), reason };
-        if matches!(kind::kind_of(&declaration), Some(Kind::SigningKey | Kind::Revocation)) {
-            problems.push(problem("signing keys and revocations come from credential-issuer", &KIND_NOT_APPLICABLE));
-            continue;
+        let (one, wrong) = read_one(declaration);
+        if let Some(one) = one.filter(|_| wrong.is_empty()) {
+            if let Some(first) = wanted.insert(one.key.clone(), i) {
+                let key = &one.key;
+                let why = format!("is {} {key} again, as declarations[{first}]", kind::kind_name(key.kind));
+                problems.push(Problem { path, why, reason: &OBJECT_REPEATED });
+            }
+            list.push(one);
+        } else {
+            problems.extend(wrong.into_iter().map(|p| Problem { path: format!("{path}.{}", p.path), ..p }));
         }
-        let wrong = check::check(&declaration);
-        let is_named = wrong.is_empty();
-        problems.extend(wrong.into_iter().map(|p| Problem { path: format!("{path}.{}", p.path), ..p }));
-        let Some(key) = kind::key_of(&declaration) else {
-            problems.push(problem("holds no object", &legate_rpc::INVALID_ARGUMENT));
-            continue;
-        };
-        // A name that is wrong is not repeated: who knows what it would do to whoever reads it.
-        if let Some(first) = wanted.insert(key.clone(), i)
-            && is_named
-        {
-            let why = format!("is {} {key} again, as declarations[{first}]", kind::kind_name(key.kind));
-            problems.push(problem(&why, &OBJECT_REPEATED));
-        }
-        check::strip_output_only(&mut declaration);
-        list.push(Wanted { key, declaration });
     }
     refusal(problems)?;
     Ok(list)
@@ -162,6 +156,17 @@ pub(super) fn demand_more(writing: &mut Writing<'_>, staged: &[Staged]) -> Resul
         }
         _ => Ok(()),
     })
+}
+
+/// What an object is, where it is one at all, and what is wrong with it for itself. Paths are relative to it.
+pub(super) fn read_one(mut declaration: Declaration) -> (Option<Wanted>, Vec<Problem>) {
+    let mut problems = check::check(&declaration);
+    let key = kind::key_of(&declaration);
+    if key.is_none() && problems.is_empty() {
+        problems.push(Problem::invalid("object", "holds no object; give one of the kinds"));
+    }
+    check::strip_output_only(&mut declaration);
+    (key.map(|key| Wanted { key, declaration }), problems)
 }
 
 /// Holds the wanted objects against those in force. What is staged is complete: defaults are filled in.
@@ -195,6 +200,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// What holds the name.
+    pub(super) fn get(&self, key: &Key) -> Option<&Declaration> {
+        self.objects.get(key)
+    }
+
     pub(super) async fn of(tx: &Tx, list: &[&Wanted]) -> TxResult<Self, Fault> {
         let mut keys: BTreeSet<Key> = list.iter().map(|wanted| wanted.key.clone()).collect();
         keys.extend(list.iter().flat_map(|w| kind::references(&w.declaration)).map(|(_, to)| to));

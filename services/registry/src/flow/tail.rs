@@ -16,7 +16,7 @@ use crate::store::{change, head};
 
 /// Revisions that are kept.
 const KEPT: usize = 4_096;
-/// Objects that are kept; one revision can have a thousand.
+/// Objects that are kept; one revision can have ten thousand.
 const KEPT_OBJECTS: usize = 32_768;
 /// Another replica's commits are seen after so long.
 const LOOK: Duration = Duration::from_millis(250);

@@ -9,14 +9,14 @@ use legate_ids::{AgentId, Name};
 use legate_outbox::Standard;
 use legate_rpc::{Fault, Mandate};
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Agent, AgentRef, Declaration, Kind};
+use legate_wire::registry::{Agent, AgentRef, AgentState, Declaration, Kind, SanctionedStatus};
 use prost::Message;
 
 use super::write::{Writing, check_etag};
 use super::{Call, Desk};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
-use crate::domain::lifecycle::{self, Transition};
+use crate::domain::lifecycle::{self, BadTransition, Transition};
 use crate::domain::operators;
 use crate::error::{AGENT_NOT_FOUND, AGENT_STATE_WRONG, SELF_APPROVAL};
 use crate::store::{broken, change, object, refuse};
@@ -28,6 +28,8 @@ pub(crate) enum Step {
     Transition(Transition),
     /// Everything issued to it dies; it stays ACTIVE.
     RevokeCredentials,
+    /// It was found elsewhere, nobody answers for it, and it goes to RETIRED.
+    Reject,
 }
 
 impl Step {
@@ -43,6 +45,7 @@ impl Step {
             Self::Transition(Transition::Retire) => "retire_agent",
             Self::Transition(Transition::Expire) => "expire_agents",
             Self::RevokeCredentials => "revoke_agent_credentials",
+            Self::Reject => "reject_agent",
         }
     }
 
@@ -58,6 +61,7 @@ impl Step {
             Self::Transition(Transition::Retire) => "retired",
             Self::Transition(Transition::Expire) => "expired",
             Self::RevokeCredentials => "credentials_revoked",
+            Self::Reject => "rejected",
         }
     }
 
@@ -68,7 +72,7 @@ impl Step {
             Self::Transition(Transition::Activate | Transition::Resume | Transition::Release) => Right::Start,
             Self::Transition(Transition::Suspend | Transition::Quarantine) | Self::RevokeCredentials => Right::Stop,
             // What is final is for those who declare; time asks nobody.
-            Self::Transition(Transition::Retire | Transition::Expire) => Right::Write,
+            Self::Transition(Transition::Retire | Transition::Expire) | Self::Reject => Right::Write,
         }
     }
 
@@ -76,6 +80,7 @@ impl Step {
     fn standard(self) -> Standard {
         match self {
             Self::RevokeCredentials
+            | Self::Reject
             | Self::Transition(
                 Transition::Suspend | Transition::Quarantine | Transition::Retire | Transition::Expire,
             ) => Standard::Stopping,
@@ -130,17 +135,19 @@ pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: 
     let (now, actor, reason) = (writing.now, writing.by.actor.clone(), writing.by.reason.clone());
     let taken = match step {
         Step::Transition(Transition::Approve) => {
+            refuse_unsanctioned(&agent).map_err(refuse)?;
             refuse_self_approval(writing.tx, &current, &actor).await?;
             lifecycle::apply(&mut agent, Transition::Approve, now, &actor, &reason)
         }
         Step::Transition(transition) => lifecycle::apply(&mut agent, transition, now, &actor, &reason),
         Step::RevokeCredentials => lifecycle::revoke_credentials(&mut agent, now, &actor, &reason),
+        Step::Reject => {
+            check_unsanctioned(&agent, "reject").map_err(refuse)?;
+            lifecycle::apply(&mut agent, Transition::Retire, now, &actor, &reason)
+        }
     };
-    taken.map_err(|bad| {
-        let state = lifecycle::state_name(bad.from);
-        refuse(Fault::refused(&AGENT_STATE_WRONG, bad.to_string()).with("state", state))
-    })?;
-    if matches!(step, Step::Transition(Transition::Retire)) {
+    taken.map_err(|wrong| refuse(bad(&wrong)))?;
+    if matches!(step, Step::Transition(Transition::Retire) | Step::Reject) {
         super::leave::everything(writing, &current).await?;
     }
     let wanted = Declaration { object: Some(Object::Agent(agent)) };
@@ -149,6 +156,35 @@ pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: 
         Some(Object::Agent(agent)) => Ok(agent),
         _ => Err(broken("an agent was written and is none")),
     }
+}
+
+/// A step that the agent's state does not allow.
+pub(super) fn bad(wrong: &BadTransition) -> Fault {
+    Fault::refused(&AGENT_STATE_WRONG, wrong.to_string()).with("state", lifecycle::state_name(wrong.from))
+}
+
+fn is_unsanctioned(agent: &Agent) -> bool {
+    agent.status.as_ref().is_some_and(|status| status.sanctioned_status() == SanctionedStatus::Unsanctioned)
+}
+
+/// Only what was found elsewhere, and waits, is adopted or rejected.
+pub(super) fn check_unsanctioned(agent: &Agent, step: &str) -> Result<(), Fault> {
+    let state = lifecycle::state_of(agent);
+    if is_unsanctioned(agent) && state == AgentState::PendingApproval {
+        return Ok(());
+    }
+    let state = lifecycle::state_name(state);
+    let text = format!("the agent is {state}; to {step} it, it has to be UNSANCTIONED and PENDING_APPROVAL");
+    Err(Fault::refused(&AGENT_STATE_WRONG, text).with("state", state))
+}
+
+/// Nobody answers for it yet, so there is nothing to approve.
+fn refuse_unsanctioned(agent: &Agent) -> Result<(), Fault> {
+    if !is_unsanctioned(agent) {
+        return Ok(());
+    }
+    let text = "the agent was found elsewhere and nobody answers for it; adopt it first";
+    Err(Fault::refused(&AGENT_STATE_WRONG, text).with("state", lifecycle::state_name(lifecycle::state_of(agent))))
 }
 
 /// Separation of duties: whoever declared an agent, or ever changed what is declared of it, does not approve it.

@@ -23,7 +23,7 @@ const PIECE: usize = 500;
 const PIECE_BYTES: usize = 4 << 20;
 /// Bytes of one revision's changes: a watcher takes messages up to a bound, and one that it refuses would come again
 /// with every new stream. A revision that is larger (many objects that end at once) reaches it as a snapshot.
-const MOST_BYTES: usize = 16 << 20;
+const MOST_BYTES: usize = 24 << 20;
 /// Rows that are read at once for a snapshot.
 const ROWS: u64 = 1_000;
 /// Further behind than this, a snapshot is less than the changes.
@@ -32,7 +32,7 @@ const MOST_CHANGES: u64 = 20_000;
 const FIRST_WORD: Duration = Duration::from_secs(5);
 /// A watcher that takes nothing for so long is given up.
 const STUCK: Duration = Duration::from_secs(10);
-/// Messages that wait for one watcher.
+/// Messages that wait for one watcher; one of several MiB stands for as many.
 pub(crate) const WAITING: usize = 16;
 
 /// Where news for one watcher goes.
@@ -110,9 +110,14 @@ struct Line<'a> {
 
 impl Line<'_> {
     async fn say(&self, news: News) -> Result<(), End> {
-        let sent = tokio::time::timeout(STUCK, self.out.send(Ok(WatchResponse { news: Some(news) }))).await;
-        match sent {
-            Ok(Ok(())) => Ok(()),
+        let said = WatchResponse { news: Some(news) };
+        // So that what waits for a slow watcher is bounded in bytes too.
+        let weight = (said.encoded_len() >> 20).clamp(1, WAITING);
+        match tokio::time::timeout(STUCK, self.out.reserve_many(weight)).await {
+            Ok(Ok(mut places)) => {
+                places.next().ok_or(End::Gone)?.send(Ok(said));
+                Ok(())
+            }
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => {
                 let text = "the watcher took nothing for 10 s";

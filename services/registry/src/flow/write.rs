@@ -81,6 +81,25 @@ impl Call {
         Ok(Self { by, request_id: request_id.to_owned(), digest })
     }
 
+    /// Whether a repetition is told from the first time.
+    pub(crate) fn is_protected(&self) -> bool {
+        !self.request_id.is_empty()
+    }
+
+    /// One of the pieces in which a request is carried out: each is a request of its own, with its number behind the id.
+    pub(crate) fn piece(&self, number: u64, bytes: impl FnOnce() -> Vec<u8>) -> Self {
+        if !self.is_protected() {
+            return self.clone();
+        }
+        let mut all = self.digest.clone();
+        all.extend(bytes());
+        Self {
+            by: self.by.clone(),
+            request_id: format!("{}:bulk:{number}", self.request_id),
+            digest: digest(&SHA256, &all).as_ref().to_vec(),
+        }
+    }
+
     /// What the registry does by itself.
     pub(crate) fn own(desk: &Desk, reason: &str) -> Self {
         let (actor, trace) = (desk.own.to_string(), TraceContext::current());

@@ -3,6 +3,7 @@
 
 mod agents;
 mod apply;
+mod bulk;
 mod delegation;
 mod faults;
 mod governed;

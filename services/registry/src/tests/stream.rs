@@ -31,9 +31,9 @@ use crate::domain::kind;
 use crate::schema::Migrator;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-struct House {
+pub(super) struct House {
     dir: tempfile::TempDir,
     domain: TrustDomain,
     services: Ca,
@@ -41,7 +41,7 @@ struct House {
 }
 
 impl House {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let clock = SystemClock::shared();
         let services = Ca::generate("services", clock.now(), DAY).unwrap();
         let domain = TrustDomain::parse("example.org").unwrap();
@@ -57,7 +57,7 @@ impl House {
         self.services.issue(&leaf, self.clock.now()).unwrap()
     }
 
-    async fn raise(&self, database: &str) -> Running {
+    pub(super) async fn raise(&self, database: &str) -> Running {
         let own = self.issue(&SpiffeId::service(&self.domain, &Name::parse("registry").unwrap()));
         write_public(&self.file("tls.pem"), &own.cert_pem).unwrap();
         write_private(&self.file("tls.key"), &own.key_pem).unwrap();
@@ -95,12 +95,12 @@ impl House {
         .unwrap()
     }
 
-    fn follower(&self, running: &Running) -> FeedServiceClient<Client> {
+    pub(super) fn follower(&self, running: &Running) -> FeedServiceClient<Client> {
         let id = SpiffeId::service(&self.domain, &Name::parse("policy-decision").unwrap());
         FeedServiceClient::new(self.dial(running, &id)).max_decoding_message_size(64 << 20)
     }
 
-    fn operator(&self, running: &Running) -> Client {
+    pub(super) fn operator(&self, running: &Running) -> Client {
         self.dial(running, &SpiffeId::operator(&self.domain, &Name::parse("ada").unwrap()))
     }
 }
@@ -114,13 +114,13 @@ struct Place {
 }
 
 /// One who follows, and what it holds: the objects in force by id, as bytes.
-struct Follower {
+pub(super) struct Follower {
     asks: mpsc::Sender<WatchRequest>,
     news: Streaming<WatchResponse>,
-    held: BTreeMap<String, Vec<u8>>,
+    pub(super) held: BTreeMap<String, Vec<u8>>,
     revision: u64,
     history: Vec<u8>,
-    snapshots: usize,
+    pub(super) snapshots: usize,
     nonce: u64,
 }
 
@@ -143,7 +143,7 @@ async fn open(
 }
 
 impl Follower {
-    async fn begin(client: &mut FeedServiceClient<Client>) -> Self {
+    pub(super) async fn begin(client: &mut FeedServiceClient<Client>) -> Self {
         Self::resume(client, Place::default()).await
     }
 
@@ -194,7 +194,7 @@ impl Follower {
     }
 
     /// Pings, and takes everything in until the pong.
-    async fn catch_up(&mut self) -> u64 {
+    pub(super) async fn catch_up(&mut self) -> u64 {
         self.nonce += 1;
         let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.nonce })) };
         self.asks.send(ping).await.unwrap();
@@ -411,17 +411,17 @@ async fn a_change_of_very_much_reaches_whoever_follows_in_pieces() {
         let operator = house.operator(&running);
         apply(&operator, payments()).await;
         apply(&operator, vec![agent("old-bot", "worker")]).await;
-        for n in 0..5 {
+        for n in 0..7 {
             let name = |i| format!("heavy-{n}-{i}");
             let heavy = (0..15).map(|i| annotated(binding(&name(i), "reader", &["old-bot", "invoice-bot"])));
             apply(&operator, heavy.collect()).await;
         }
         // Whoever follows takes messages up to a bound; what is larger he would refuse again and again.
-        let mut client = house.follower(&running).max_decoding_message_size(17 << 20);
+        let mut client = house.follower(&running).max_decoding_message_size(25 << 20);
         let mut first = Follower::begin(&mut client).await;
         first.catch_up().await;
         let mut agents = AgentServiceClient::new(operator.clone());
-        // It leaves 75 bindings at once, which are some 19 MiB.
+        // It leaves 105 bindings at once, which are some 26 MiB.
         let ask =
             wire::RetireAgentRequest { agent: Some(by_name("old-bot")), reason: "x".into(), ..Default::default() };
         let head = agents.retire_agent(ask).await.unwrap().into_inner().revision;

@@ -109,5 +109,11 @@ pub(crate) fn check_reason(reason: &str, required: bool) -> Vec<Problem> {
     findings.into()
 }
 
+/// What is wrong with a declarer's own word for an item: 64 bytes at most, on one line.
+pub(crate) fn check_key(key: &str) -> Vec<Problem> {
+    let why = super::text::fault_in(key, 64, super::text::Lines::One);
+    why.into_iter().map(|why| Problem::invalid("items.key", why)).collect()
+}
+
 #[cfg(test)]
 mod tests;

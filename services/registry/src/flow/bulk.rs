@@ -1,0 +1,249 @@
+//! Very many objects come over one stream: read a message, write what is in it, answer it, and only then read the next.
+
+mod batch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_outbox::AUDIT_UNAVAILABLE;
+use legate_rpc::{Fault, OVERLOADED};
+use legate_wire::registry::bulk_apply_request::Part;
+use legate_wire::registry::{
+    BulkAction, BulkApplyRequest, BulkApplyResponse, BulkEnd, BulkItem, BulkItems, BulkMode, BulkStart, Origin,
+};
+use prost::Message as _;
+use tokio::sync::{SemaphorePermit, mpsc};
+use tonic::{Status, Streaming};
+
+use self::batch::{Batch, Item};
+use super::{By, Call, Desk};
+use crate::domain::check;
+use crate::error::{BULK_BROKEN_OFF, BULK_OUT_OF_ORDER};
+
+/// Items in one message.
+const MOST_IN_MESSAGE: usize = 1_000;
+/// Items in one transaction, where each is for itself: between two of them others get to write.
+const IN_TRANSACTION: usize = 500;
+/// Items that are written together, all or nothing.
+const MOST_TOGETHER: usize = 10_000;
+/// Their bytes: with what the registry adds to each, the revision still fits into one message of the stream to watchers.
+const MOST_BYTES: usize = 16 << 20;
+/// Outcomes in one answer.
+const IN_ANSWER: usize = 1_000;
+/// The longest id of a request: the number of a transaction is put behind it.
+const LONGEST_ID: usize = 48;
+/// The declarer has to say something within this.
+const IDLE: Duration = Duration::from_secs(30);
+/// A declarer that takes no answer for so long is given up.
+const STUCK: Duration = Duration::from_secs(10);
+/// While the audit trail takes no more, it is tried again for so long, every so often.
+const PATIENCE: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(100);
+/// Streams at once; each can hold what is written together.
+pub(crate) const STREAMS: usize = 8;
+/// Answers that wait for one declarer.
+pub(crate) const WAITING: usize = 4;
+
+/// Where answers go.
+pub(crate) type Out = mpsc::Sender<Result<BulkApplyResponse, Status>>;
+
+/// Serves one declarer until it has said everything, leaves, breaks the rules, or the service stops.
+pub(crate) async fn serve(desk: Arc<Desk>, by: By, method: &'static str, asks: Streaming<BulkApplyRequest>, out: Out) {
+    let mut line = Line { desk: Arc::clone(&desk), method, asks, out };
+    let Err(fault) = line.declare(by.clone()).await else { return };
+    if let Ok(call) = Call::new(by, method, &(), "") {
+        desk.note_refusal(&call, method, &fault).await;
+    }
+    drop(tokio::time::timeout(STUCK, line.out.send(Err(fault.into()))).await);
+}
+
+/// One declarer's stream.
+struct Line {
+    desk: Arc<Desk>,
+    method: &'static str,
+    asks: Streaming<BulkApplyRequest>,
+    out: Out,
+}
+
+impl Line {
+    async fn declare(&mut self, by: By) -> Result<(), Fault> {
+        let desk = Arc::clone(&self.desk);
+        let _turn = turn(&desk)?;
+        let Part::Start(start) = self.next().await? else {
+            return Err(Fault::refused(&BULK_OUT_OF_ORDER, "the first message is not `start`"));
+        };
+        let start = Start::read(start, by, self.method)?;
+        match start.mode {
+            BulkMode::AllOrNothing => self.together(start).await,
+            _ => self.each(start).await,
+        }
+    }
+
+    /// Each item for itself: written as they come, in transactions that are not too long for others.
+    async fn each(&mut self, start: Start) -> Result<(), Fault> {
+        let (mut count, mut number) = (0u64, 0u64);
+        loop {
+            let items = match self.next().await? {
+                Part::Start(_) => return Err(Fault::refused(&BULK_OUT_OF_ORDER, "`start` came again")),
+                Part::End(end) => return whole(&end, count),
+                Part::Items(items) => some(items)?,
+            };
+            count += items.len() as u64;
+            let mut rest = items.into_iter().peekable();
+            while rest.peek().is_some() {
+                let batch = batch::cut(&mut rest, IN_TRANSACTION, &start)?;
+                number += 1;
+                let answer = self.write(batch, &start, number).await?;
+                self.say(answer).await?;
+            }
+        }
+    }
+
+    /// All at one revision, or nothing: kept until the declarer says that it is all.
+    async fn together(&mut self, start: Start) -> Result<(), Fault> {
+        let (mut items, mut bytes): (Vec<BulkItem>, usize) = (Vec::new(), 0);
+        loop {
+            let more = match self.next().await? {
+                Part::Start(_) => return Err(Fault::refused(&BULK_OUT_OF_ORDER, "`start` came again")),
+                Part::End(end) => {
+                    whole(&end, items.len() as u64)?;
+                    break;
+                }
+                Part::Items(items) => some(items)?,
+            };
+            bytes += more.iter().map(BulkItem::encoded_len).sum::<usize>();
+            if items.len() + more.len() > MOST_TOGETHER || bytes > MOST_BYTES {
+                return Err(Fault::invalid("items", "10,000 and 16 MiB at most, where it is all or nothing"));
+            }
+            items.extend(more);
+        }
+        if items.is_empty() {
+            return Err(Fault::invalid("items", "there is none"));
+        }
+        let batch = Batch { items: items.into_iter().map(|item| Item::read(item, &start)).collect::<Result<_, _>>()? };
+        let BulkApplyResponse { outcomes, revision } = self.write(batch, &start, 1).await?;
+        let mut rest = outcomes.into_iter();
+        loop {
+            let some: Vec<_> = rest.by_ref().take(IN_ANSWER).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            self.say(BulkApplyResponse { outcomes: some, revision }).await?;
+        }
+    }
+
+    /// Writes a batch, when the audit trail takes it.
+    async fn write(&self, batch: Batch, start: &Start, number: u64) -> Result<BulkApplyResponse, Fault> {
+        let call = start.call.piece(number, || batch.bytes());
+        let batch = Arc::new(batch);
+        let begun = tokio::time::Instant::now();
+        loop {
+            match batch::write(&self.desk, call.clone(), Arc::clone(&batch), start).await {
+                Err(fault) if fault.reason() == AUDIT_UNAVAILABLE.name && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(fault) => return Err(fault),
+                Ok(answer) => {
+                    self.tell(&call, &answer).await;
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
+    /// Counts what became of the items, and records once for all of them that some were refused.
+    async fn tell(&self, call: &Call, answer: &BulkApplyResponse) {
+        for action in [BulkAction::Created, BulkAction::Updated, BulkAction::Unchanged, BulkAction::Refused] {
+            let count = answer.outcomes.iter().filter(|outcome| outcome.action() == action).count();
+            self.desk.metrics.bulk(action, count);
+        }
+        let mut refused = answer.outcomes.iter().filter(|outcome| outcome.action() == BulkAction::Refused);
+        if let Some(first) = refused.next()
+            && let Some(reason) = crate::error::named(&first.reason_code)
+        {
+            let (more, of) = (refused.count(), answer.outcomes.len());
+            let text = format!("{} of {of} items, the first: {}: {}", more + 1, first.key, first.refusal);
+            self.desk.note_refusal(call, self.method, &Fault::refused(reason, text)).await;
+        }
+    }
+
+    async fn next(&mut self) -> Result<Part, Fault> {
+        let stopping = self.desk.stopping.get().cloned().unwrap_or_default();
+        let broken_off = |why: &str| Fault::unavailable(&BULK_BROKEN_OFF, why, Duration::from_secs(1));
+        tokio::select! {
+            () = stopping.cancelled() => Err(broken_off("the registry is stopping")),
+            () = self.out.closed() => Err(broken_off("the declarer left")),
+            said = tokio::time::timeout(IDLE, self.asks.message()) => match said {
+                Ok(Ok(Some(BulkApplyRequest { part: Some(part) }))) => Ok(part),
+                Ok(Ok(Some(BulkApplyRequest { part: None }))) => {
+                    Err(Fault::refused(&BULK_OUT_OF_ORDER, "a message says nothing"))
+                }
+                // A call that is given up looks like one that ended: without `end` it was not all.
+                Ok(Ok(None)) => Err(broken_off("the stream ended without `end`")),
+                Ok(Err(status)) => Err(broken_off(&format!("the stream failed: {}", status.code()))),
+                Err(_) => Err(broken_off("nothing came for 30 s")),
+            },
+        }
+    }
+
+    async fn say(&self, answer: BulkApplyResponse) -> Result<(), Fault> {
+        match tokio::time::timeout(STUCK, self.out.send(Ok(answer))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Fault::unavailable(&BULK_BROKEN_OFF, "the declarer left", Duration::from_secs(1))),
+            Err(_) => Err(Fault::unavailable(&OVERLOADED, "no answer was taken for 10 s", Duration::from_secs(1))),
+        }
+    }
+}
+
+/// One of the streams that may be open at once.
+fn turn(desk: &Desk) -> Result<SemaphorePermit<'_>, Fault> {
+    desk.bulks.try_acquire().map_err(|_| {
+        let text = format!("{STREAMS} streams of many objects are open");
+        Fault::unavailable(&OVERLOADED, text, Duration::from_secs(5))
+    })
+}
+
+fn some(items: BulkItems) -> Result<Vec<BulkItem>, Fault> {
+    if items.items.is_empty() || items.items.len() > MOST_IN_MESSAGE {
+        return Err(Fault::invalid("items", "1 to 1,000 in one message"));
+    }
+    Ok(items.items)
+}
+
+/// Whether everything came that was sent.
+fn whole(end: &BulkEnd, count: u64) -> Result<(), Fault> {
+    if end.items == count {
+        return Ok(());
+    }
+    let text = format!("`end` says {} items, and {count} came", end.items);
+    Err(Fault::refused(&BULK_OUT_OF_ORDER, text))
+}
+
+/// How it is to be done.
+struct Start {
+    mode: BulkMode,
+    /// `None`: the items are declared.
+    origin: Option<Origin>,
+    call: Call,
+}
+
+impl Start {
+    fn read(start: BulkStart, by: By, method: &str) -> Result<Self, Fault> {
+        super::refusal(check::check_reason(&start.reason, false))?;
+        if start.request_id.len() > LONGEST_ID {
+            return Err(Fault::invalid("request_id", "1 to 48 of A-Z a-z 0-9 - _ . :"));
+        }
+        let mode = BulkMode::try_from(start.mode).unwrap_or_default();
+        if mode == BulkMode::Unspecified {
+            return Err(Fault::invalid("mode", "is required; give BULK_MODE_EACH or BULK_MODE_ALL_OR_NOTHING"));
+        }
+        let origin = match Origin::try_from(start.origin) {
+            Ok(Origin::Unspecified | Origin::Registered) => None,
+            Ok(found) => Some(found),
+            Err(_) => return Err(Fault::invalid("origin", "is not known")),
+        };
+        let by = By { reason: start.reason.clone(), ..by };
+        let call = Call::new(by, method, &start, &start.request_id)?;
+        Ok(Self { mode, origin, call })
+    }
+}
