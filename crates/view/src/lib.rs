@@ -15,6 +15,7 @@ mod feed;
 mod follow;
 mod groups;
 mod handle;
+mod hypothesis;
 mod life;
 mod operators;
 mod record;
@@ -31,7 +32,7 @@ pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
 pub use life::{Life, Stop};
 pub use record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label,
-    NamespacePolicies, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing,
+    NamespacePolicies, Policy, PolicyMode, PolicyTest, Revocation, Role, RoleBinding, SigningKey, Standing,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{

@@ -13,8 +13,8 @@ use crate::convert;
 use crate::groups::{Group, Groups};
 use crate::operators::Operators;
 use crate::record::{
-    Agent, AgentClass, AgentState, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role,
-    RoleBinding, SigningKey, Standing,
+    Agent, AgentClass, AgentState, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, PolicyTest,
+    Revocation, Role, RoleBinding, SigningKey, Standing,
 };
 use crate::shards::Shards;
 
@@ -36,6 +36,7 @@ pub struct Snapshot {
     pub(crate) boundaries: Boundaries,
     credential_policies: Shards<Arc<CredentialPolicy>>,
     policies: Shards<Arc<NamespacePolicies>>,
+    policy_tests: Shards<Arc<PolicyTest>>,
     enforcement_points: Shards<Arc<EnforcementPoint>>,
     keys: Shards<Arc<SigningKey>>,
     revoked_credentials: Shards<Arc<Revocation>>,
@@ -105,6 +106,7 @@ impl Default for Snapshot {
             boundaries: Boundaries::new(),
             credential_policies: Shards::new(),
             policies: Shards::new(),
+            policy_tests: Shards::new(),
             enforcement_points: Shards::new(),
             keys: Shards::new(),
             revoked_credentials: Shards::new(),
@@ -145,6 +147,11 @@ impl Snapshot {
     #[must_use]
     pub fn agents_len(&self) -> usize {
         self.agents.len()
+    }
+
+    /// Every agent, retired ones too; for what is done seldom.
+    pub fn agents(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.agents.values()
     }
 
     /// An agent class.
@@ -245,6 +252,11 @@ impl Snapshot {
             let (_, first) = policies.by_name.first_key_value()?;
             Some((&first.label.namespace, policies))
         })
+    }
+
+    /// Every policy test; for what is done seldom.
+    pub fn policy_tests(&self) -> impl Iterator<Item = &Arc<PolicyTest>> {
+        self.policy_tests.values()
     }
 
     /// An enforcement point.
@@ -358,12 +370,16 @@ impl Snapshot {
                 self.credential_policies.set(&key, revoked, "CredentialPolicy", read);
                 Ok(Effect::default())
             }
+            Some(Object::PolicyTest(o)) => {
+                let key = place("PolicyTest", o.metadata.as_ref())?;
+                self.policy_tests.set(&key, revoked, "PolicyTest", || convert::policy_test(o));
+                Ok(Effect::default())
+            }
             // Nothing here rests on these.
             Some(
                 Object::TrustedIssuer(_)
                 | Object::AttestationPolicy(_)
-                | Object::DelegationGrant(_)
-                | Object::PolicyTest(_),
+                | Object::DelegationGrant(_),
             ) => Ok(Effect::default()),
             Some(Object::OperatorBinding(o)) => {
                 self.apply_operator_binding(o, revoked);
