@@ -376,11 +376,9 @@ impl Snapshot {
                 Ok(Effect::default())
             }
             // Nothing here rests on these.
-            Some(
-                Object::TrustedIssuer(_)
-                | Object::AttestationPolicy(_)
-                | Object::DelegationGrant(_),
-            ) => Ok(Effect::default()),
+            Some(Object::TrustedIssuer(_) | Object::AttestationPolicy(_) | Object::DelegationGrant(_)) => {
+                Ok(Effect::default())
+            }
             Some(Object::OperatorBinding(o)) => {
                 self.apply_operator_binding(o, revoked);
                 Ok(Effect::default())

@@ -79,8 +79,9 @@ pub(crate) async fn preview(
         make(&working, &snapshot, &ask, now, until)
     });
     let (answer, namespaces) = made.await.map_err(Fault::broken)??;
-    let event = event(asker, &answer, &namespaces, counted, now);
-    if let Err(e) = desk.spool.write(vec![event], false).await {
+    let mut events = vec![event(asker, &answer, &namespaces, counted, now)];
+    events.extend(super::record::broke_glass(desk, asker));
+    if let Err(e) = desk.spool.write(events, false).await {
         return Err(Fault::unavailable(&AUDIT_UNAVAILABLE, e.to_string(), AGAIN));
     }
     Ok(answer)

@@ -13,8 +13,8 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
     Agent, AgentClass, AgentClassSpec, AgentRef, AgentSpec, ApplyDeclarationsRequest, ApplyDeclarationsResponse,
     Declaration, EnforcementPoint, EnforcementPointSpec, Environment, GetAgentResponse, Metadata, Namespace,
-    NamespaceSpec, ObjectName, OperatorBinding, OperatorBindingSpec, OperatorRole, Permission, Policy, PolicyMode, PolicySpec,
-    ResourceSelector, Role, RoleBinding, RoleBindingSpec, RoleSpec,
+    NamespaceSpec, ObjectName, OperatorBinding, OperatorBindingSpec, OperatorRole, Permission, Policy, PolicyMode,
+    PolicySpec, ResourceSelector, Role, RoleBinding, RoleBindingSpec, RoleSpec,
 };
 use prost::Message as _;
 
