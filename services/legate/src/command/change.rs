@@ -129,8 +129,13 @@ async fn unwanted(
 
 /// The namespaces that manifests speak of.
 pub(super) fn namespaces(documents: &[Document]) -> BTreeSet<String> {
-    let of = |d: &Document| if d.namespace.is_empty() { d.name.clone() } else { d.namespace.clone() };
-    documents.iter().map(of).collect()
+    let of = |d: &Document| match (d.kind, d.namespace.as_str()) {
+        ("Namespace", _) => Some(d.name.clone()),
+        // A binding of operators for all namespaces speaks of none.
+        (_, "") => None,
+        (_, namespace) => Some(namespace.to_owned()),
+    };
+    documents.iter().filter_map(of).collect()
 }
 
 /// Every object of a kind, page by page, with the revision of the last page.
