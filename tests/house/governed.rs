@@ -42,7 +42,8 @@ async fn a_governed_namespace_is_declared_kept_and_left() {
         let ask =
             GetDeclarationRequest { kind: change.kind, namespace: change.namespace.clone(), name: change.name.clone() };
         let got = registry.get_declaration(ask).await.unwrap().into_inner();
-        let plan = PlanDeclarationsRequest { declarations: got.declaration.into_iter().collect() };
+        let plan =
+            PlanDeclarationsRequest { declarations: got.declaration.into_iter().collect(), ..Default::default() };
         let planned = registry.plan_declarations(plan).await.unwrap().into_inner();
         assert_eq!(planned.changes[0].action(), ChangeAction::Unchanged, "{change:?}");
     }

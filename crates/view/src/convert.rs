@@ -14,7 +14,7 @@ use crate::intern::Interner;
 use crate::operators::Binding;
 use crate::record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Names, Nature,
-    People, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing,
+    People, Policy, PolicyMode, PolicyTest, Revocation, Role, RoleBinding, SigningKey, Standing,
 };
 use crate::selector::Selector;
 
@@ -130,6 +130,7 @@ pub(crate) fn class(from: &wire::AgentClass) -> Result<AgentClass, Why> {
         label: label(from.metadata.as_ref())?,
         permissions: permissions(&spec.permissions)?,
         ceiling: Ceiling::new(permissions(&spec.ceiling)?),
+        requires_approval: spec.requires_approval,
         max_token_ttl: span(spec.max_token_ttl)?,
         max_certificate_ttl: span(spec.max_certificate_ttl)?,
         credential_policy: match spec.credential_policy.as_str() {
@@ -234,6 +235,11 @@ pub(crate) fn standing(from: Option<&wire::StandingStatus>) -> Result<Option<Sta
     let Some(from) = from else { return Ok(None) };
     let standing = Standing { suspended: from.suspended, cutoff: moment(from.authorization_cutoff)? };
     Ok((standing != Standing::default()).then_some(standing))
+}
+
+pub(crate) fn policy_test(from: &wire::PolicyTest) -> Result<PolicyTest, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    Ok(PolicyTest { label: label(from.metadata.as_ref())?, cases: spec.cases.clone() })
 }
 
 pub(crate) fn role(from: &wire::Role) -> Result<Role, Why> {

@@ -16,6 +16,7 @@ mod feed;
 mod follow;
 mod groups;
 mod handle;
+mod hypothesis;
 mod intern;
 mod life;
 mod operators;
@@ -34,7 +35,8 @@ pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
 pub use life::{Life, Stop};
 pub use record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Labels, Names,
-    NamespacePolicies, Nature, People, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing, Texts,
+    NamespacePolicies, Nature, People, Policy, PolicyMode, PolicyTest, Revocation, Role, RoleBinding, SigningKey,
+    Standing, Texts,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{

@@ -164,6 +164,8 @@ pub struct AgentClass {
     pub permissions: Vec<Permission>,
     /// The most an agent of the class can ever have.
     pub ceiling: Ceiling,
+    /// Whether a new agent waits for an approver.
+    pub requires_approval: bool,
     /// The longest an access token lives, where declared.
     pub max_token_ttl: Option<Duration>,
     /// The longest a certificate lives, where declared.
@@ -210,6 +212,15 @@ pub struct CredentialPolicy {
     pub rotation_overlap: Option<Duration>,
     /// How long before its end a credential counts as due for rotation, where declared.
     pub rotate_before: Option<Duration>,
+}
+
+/// Questions with the answers they must have; asked by previews, never by what decides.
+#[derive(Clone, Debug)]
+pub struct PolicyTest {
+    /// Its name and namespace.
+    pub label: Label,
+    /// The questions.
+    pub cases: Vec<legate_wire::registry::PolicyTestCase>,
 }
 
 /// A set of permissions.

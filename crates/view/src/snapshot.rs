@@ -16,8 +16,8 @@ use crate::groups::{Group, Groups};
 use crate::intern::Interner;
 use crate::operators::Operators;
 use crate::record::{
-    Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, Revocation, Role, RoleBinding,
-    SigningKey, Standing,
+    Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, PolicyTest, Revocation, Role,
+    RoleBinding, SigningKey, Standing,
 };
 use crate::shards::Shards;
 
@@ -39,6 +39,7 @@ pub struct Snapshot {
     pub(crate) boundaries: Boundaries,
     credential_policies: Shards<Arc<CredentialPolicy>>,
     policies: Shards<Arc<NamespacePolicies>>,
+    policy_tests: Shards<Arc<PolicyTest>>,
     enforcement_points: Shards<Arc<EnforcementPoint>>,
     keys: Shards<Arc<SigningKey>>,
     revoked_credentials: Shards<Arc<Revocation>>,
@@ -108,6 +109,7 @@ impl Default for Snapshot {
             boundaries: Boundaries::new(),
             credential_policies: Shards::new(),
             policies: Shards::new(),
+            policy_tests: Shards::new(),
             enforcement_points: Shards::new(),
             keys: Shards::new(),
             revoked_credentials: Shards::new(),
@@ -255,6 +257,11 @@ impl Snapshot {
         })
     }
 
+    /// Every policy test; for what is done seldom.
+    pub fn policy_tests(&self) -> impl Iterator<Item = &Arc<PolicyTest>> {
+        self.policy_tests.values()
+    }
+
     /// An enforcement point.
     #[must_use]
     pub fn enforcement_point(&self, namespace: &str, name: &str) -> Option<&Arc<EnforcementPoint>> {
@@ -366,13 +373,15 @@ impl Snapshot {
                 self.credential_policies.set(&key, revoked, "CredentialPolicy", read);
                 Ok(Effect::default())
             }
+            Some(Object::PolicyTest(o)) => {
+                let key = place("PolicyTest", o.metadata.as_ref())?;
+                self.policy_tests.set(&key, revoked, "PolicyTest", || convert::policy_test(o));
+                Ok(Effect::default())
+            }
             // Nothing here rests on these.
-            Some(
-                Object::TrustedIssuer(_)
-                | Object::AttestationPolicy(_)
-                | Object::DelegationGrant(_)
-                | Object::PolicyTest(_),
-            ) => Ok(Effect::default()),
+            Some(Object::TrustedIssuer(_) | Object::AttestationPolicy(_) | Object::DelegationGrant(_)) => {
+                Ok(Effect::default())
+            }
             Some(Object::OperatorBinding(o)) => {
                 self.apply_operator_binding(o, revoked);
                 Ok(Effect::default())

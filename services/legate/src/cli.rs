@@ -1,6 +1,7 @@
 //! The command line: nouns, verbs and flags, whose texts are the help, the man pages and the completions.
 
 mod audit;
+mod change;
 mod credential;
 mod registry;
 
@@ -13,6 +14,7 @@ use crate::output::Format;
 use crate::place::Place;
 
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
+pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
 pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 
@@ -43,12 +45,14 @@ pub(crate) enum Command {
     Dev(Dev),
     /// Run one service from its configuration file.
     Serve(Serve),
-    /// Say what an apply would change, and change nothing.
+    /// Say what an apply would change, what agents would gain and lose, and how the policy tests end; change nothing.
     Plan(Plan),
     /// Write everything that manifests declare at one revision, or nothing.
     Apply(Apply),
     /// Write very many objects, one a line of a file, over one stream. Exit code 0: all of them, 1: some were refused.
     Import(Import),
+    /// Print what is in force as the manifests that would declare it again.
+    Export(Export),
     /// Agents and their life.
     Agent(Noun<AgentVerb>),
     /// Agent classes: templates with permissions and a ceiling.
@@ -57,8 +61,8 @@ pub(crate) enum Command {
     Role(Noun<DeclaredVerb>),
     /// Role bindings: which agents have a role, on what, and when.
     Binding(Noun<DeclaredVerb>),
-    /// Cedar policies.
-    Policy(Noun<DeclaredVerb>),
+    /// Cedar policies, and their tests.
+    Policy(Noun<PolicyVerb>),
     /// Namespaces.
     Namespace(Noun<StandingVerb>),
     /// Enforcement points: backends, gateways and tool servers that ask.
@@ -151,33 +155,6 @@ pub(crate) struct Serve {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Plan {
-    #[command(flatten)]
-    pub(crate) place: Place,
-    /// Manifests, in YAML or JSON; - is standard input.
-    #[arg(short, long = "file", required = true, num_args = 1.., value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Exit with 2 when there is something to change.
-    #[arg(long)]
-    pub(crate) detailed_exitcode: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Apply {
-    #[command(flatten)]
-    pub(crate) place: Place,
-    /// Manifests, in YAML or JSON; - is standard input.
-    #[arg(short, long = "file", required = true, num_args = 1.., value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: String,
-    /// Write only if the registry is still at the revision that the plan was made at.
-    #[arg(long, value_name = "REVISION")]
-    pub(crate) base_revision: Option<u64>,
-}
-
-#[derive(Args, Debug)]
 pub(crate) struct Import {
     #[command(flatten)]
     pub(crate) place: Place,
@@ -266,6 +243,10 @@ mod tests {
             "legate agent get n/a --registry https://a:1 -o json --show-request",
             "legate -o name credential create --agent n/a --reason x",
             "legate plan -f a.yaml b.yaml",
+            "legate plan -f dir --prune --selector team=pay",
+            "legate apply --plan plan.json --reason x",
+            "legate policy test -f a.yaml",
+            "legate policy get n/a",
             "legate verify DIR --key log.pub",
             "legate class suspend n/c --reason x",
             "legate namespace resume n --reason x --etag e",
@@ -279,6 +260,11 @@ mod tests {
             "legate role suspend n/r --reason x",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",
+            "legate plan -f dir --prune",
+            "legate plan -f dir --selector team=pay",
+            "legate apply --reason x",
+            "legate apply --plan plan.json -f dir --reason x",
+            "legate apply --plan plan.json --prune --selector a=b --reason x",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -17,6 +17,12 @@ legate_rpc::reasons! {
     FILE_REFUSED, InvalidArgument, "A local file is missing, unreadable, too open or broken, or one would be overwritten.", "Look at the file that is named.";
     /// A manifest is no good.
     MANIFEST_INVALID, InvalidArgument, "A manifest has an unknown field, a wrong value, something twice, or cannot be read.", "Mend the place that is named; legate schema prints what is allowed.";
+    /// A plan file is no good.
+    PLAN_FILE_INVALID, InvalidArgument, "A plan file cannot be read, or was changed since legate plan wrote it.", "Plan again, and apply that plan unchanged.";
+    /// A policy test fails.
+    POLICY_TEST_FAILED, FailedPrecondition, "A question of a policy test is answered in another way than it has to be.", "See which question fails (legate plan, legate policy test), and mend the policy or the test.";
+    /// The registry does not stand still.
+    REGISTRY_BUSY, Aborted, "What has to be looked at as a whole was written again while it was looked at.", "Try again.";
     /// A log does not verify.
     VERIFICATION_FAILED, DataLoss, "The log, a proof or a checkpoint is not what was signed.", "Keep the log and the checkpoint as they are, and find out who changed what; compare with a copy.";
     /// A service or suite does not start.

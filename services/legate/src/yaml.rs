@@ -24,6 +24,34 @@ impl Node {
         out
     }
 
+    /// A JSON value.
+    #[must_use]
+    pub fn of(json: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        match json {
+            Value::String(text) => Self::Text(text.clone()),
+            Value::Array(items) => Self::List(items.iter().map(Self::of).collect()),
+            Value::Object(fields) => {
+                Self::Map(fields.iter().map(|(name, value)| (name.clone(), Self::of(value))).collect())
+            }
+            plain => Self::Plain(plain.to_string()),
+        }
+    }
+
+    /// The same value as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value;
+        match self {
+            Self::Text(text) => Value::String(text.clone()),
+            Self::Plain(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
+            Self::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
+            Self::Map(entries) => {
+                Value::Object(entries.iter().map(|(name, value)| (name.clone(), value.to_json())).collect())
+            }
+        }
+    }
+
     fn is_empty(&self) -> bool {
         match self {
             Self::List(items) => items.is_empty(),

@@ -7,6 +7,7 @@ pub const ACCESS: &[Rule] = &[
     // Operators ask on their own word (`legate check`), which is recorded as such.
     Rule { method: "/legate.policy.v1.DecisionService/Evaluate", callers: &[Caller::Enforcer, Caller::Operator] },
     Rule { method: "/legate.policy.v1.DecisionService/EvaluateBatch", callers: &[Caller::Enforcer, Caller::Operator] },
+    Rule { method: "/legate.policy.v1.PreviewService/PreviewChange", callers: &[Caller::Operator] },
     Rule {
         method: "/legate.policy.v1.IssuanceService/AuthorizeIssuance",
         callers: &[Caller::Service("credential-issuer")],

@@ -7,17 +7,24 @@ use legate_rpc::{Fault, Permit};
 use legate_wire::policy as wire;
 use legate_wire::policy::decision_service_server::DecisionService;
 use legate_wire::policy::issuance_service_server::IssuanceService;
+use legate_wire::policy::preview_service_server::PreviewService;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
 use crate::error::QUESTION_INVALID;
-use crate::flow::{self, Asker, Desk, Issuance, Leave, Spoken};
+use crate::flow::{self, Asker, Desk, Issuance, Leave, Preview, Spoken};
 
 /// The most questions in one batch.
 const MAX_BATCH: usize = 256;
 
 /// The most actions that a token can be narrowed to.
 const MAX_ACTIONS: usize = 64;
+
+/// The most objects of a change that is previewed.
+const MAX_OBJECTS: usize = 1_000;
+
+/// The most namespaces whose policy tests are run beside those that a change touches.
+const MAX_NAMESPACES: usize = 64;
 
 /// The gRPC face of a desk.
 #[derive(Clone, Debug)]
@@ -69,6 +76,30 @@ impl IssuanceService for Api {
         let ask = issuance(request.into_inner())?;
         let leave = flow::authorize_issuance(&self.0, &asker, &ask).await;
         Ok(Response::new(agreement(&leave)))
+    }
+}
+
+#[tonic::async_trait]
+impl PreviewService for Api {
+    async fn preview_change(
+        &self,
+        request: Request<wire::PreviewChangeRequest>,
+    ) -> Result<Response<wire::PreviewChangeResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let from = request.into_inner();
+        if from.declarations.len().saturating_add(from.removals.len()) > MAX_OBJECTS {
+            return Err(invalid("declarations", "1,000 at most, together with removals").into());
+        }
+        if from.namespaces.len() > MAX_NAMESPACES {
+            return Err(invalid("namespaces", "64 at most").into());
+        }
+        let ask = Preview {
+            wanted: from.declarations,
+            gone: from.removals,
+            at_least_revision: from.at_least_revision,
+            namespaces: from.namespaces.into_iter().collect(),
+        };
+        Ok(Response::new(Box::pin(flow::preview(&self.0, &asker, ask)).await?))
     }
 }
 

@@ -118,6 +118,18 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
     })
 }
 
+/// The question of a policy test.
+pub(crate) fn case(from: &legate_wire::registry::PolicyTestCase) -> Result<Question, String> {
+    let told = |bad: Bad| format!("{}: {}", bad.0, bad.1);
+    Ok(Question {
+        action: Action::parse(&from.action).map_err(|e| format!("action: {e}"))?,
+        resource_type: ResourceType::parse(&from.resource_type).map_err(|e| format!("resource_type: {e}"))?,
+        resource_id: ResourceId::parse(&from.resource_id).map_err(|e| format!("resource_id: {e}"))?,
+        attributes: Stated(record(from.attributes.clone(), "attributes").map_err(told)?),
+        context: record(from.context.clone(), "context").map_err(told)?,
+    })
+}
+
 fn record(from: Option<prost_types::Struct>, place: &'static str) -> Result<Record, Bad> {
     let Some(from) = from else {
         return Ok(Record::new());

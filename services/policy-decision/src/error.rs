@@ -71,6 +71,8 @@ legate_rpc::reasons! {
     POLICY_ERROR, FailedPrecondition, "A policy that could forbid failed, or a policy of the namespace cannot be compiled.", "See the policy in the reasons; state the attribute it needs, or guard it with `has`.";
     /// Policies are being compiled.
     POLICY_NOT_READY, Unavailable, "The newest policies of the namespace are still being compiled.", "Try again at once.";
+    /// Somebody else previews.
+    PREVIEW_BUSY, Unavailable, "Another preview of a change is being made; there is one at a time.", "Try again.";
     /// The key is not known.
     TOKEN_KEY_UNKNOWN, Unavailable, "The token names a key that is not known here.", "Try again with at_least_revision; if it stays, the token is not of this credential-issuer.";
 }

@@ -26,6 +26,7 @@ use legate_outbox::{Collector, Pace, Shipper};
 use legate_view::{OnStale, View, ViewHandle, ViewStanding};
 use legate_wire::policy::decision_service_server::DecisionServiceServer;
 use legate_wire::policy::issuance_service_server::IssuanceServiceServer;
+use legate_wire::policy::preview_service_server::PreviewServiceServer;
 
 pub use access::ACCESS;
 pub use config::{BadConfig, Config, DecisionConfig, SpoolConfig};
@@ -45,6 +46,9 @@ pub fn denials() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// The largest message in and out.
 const MAX_MESSAGE: usize = 4 << 20;
+
+/// The largest change that is previewed, and what is told of it: a thousand objects fit.
+const MAX_CHANGE: usize = 8 << 20;
 
 /// What is left in the spool at the end is shipped for so long; the rest waits for the next start.
 const LAST_SHIPMENT: Duration = Duration::from_secs(3);
@@ -75,6 +79,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         clock: Arc::clone(&ctx.clock),
         metrics: metrics::Metrics::default(),
         answer_ttl: config.decision.reuse(),
+        previewing: Arc::new(tokio::sync::Semaphore::new(1)),
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 
@@ -132,11 +137,14 @@ fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_r
     let decisions = DecisionServiceServer::new(api.clone())
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
+    let previews = PreviewServiceServer::new(api.clone())
+        .max_decoding_message_size(MAX_CHANGE)
+        .max_encoding_message_size(MAX_CHANGE);
     let issuance = IssuanceServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE);
     legate_rpc::Service {
         name: NAME,
         access: ACCESS,
-        routes: tonic::service::Routes::new(decisions).add_service(issuance),
+        routes: tonic::service::Routes::new(decisions).add_service(issuance).add_service(previews),
         standing: Arc::new(standing.clone()),
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),

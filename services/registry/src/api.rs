@@ -92,7 +92,8 @@ impl DeclarationService for Api {
     ) -> Result<Response<wire::PlanDeclarationsResponse>, Status> {
         let permit = Permit::of(&request)?;
         let by = By::of(&permit, "");
-        let planned = plan::plan(&self.0, &by, request.into_inner().declarations);
+        let ask = request.into_inner();
+        let planned = plan::plan(&self.0, &by, ask.declarations, ask.removals);
         Ok(Response::new(Box::pin(planned).await?))
     }
 
@@ -103,7 +104,7 @@ impl DeclarationService for Api {
         let permit = Permit::of(&request)?;
         let ask = request.into_inner();
         let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
-        let journey = apply::apply(&self.0, call.clone(), ask.declarations, ask.base_revision);
+        let journey = apply::apply(&self.0, call.clone(), ask.declarations, ask.removals, ask.base_revision);
         Box::pin(self.noted(&call, &permit, journey)).await
     }
 

@@ -106,6 +106,7 @@ type Operators = wire::operator_service_client::OperatorServiceClient<Client>;
 type Admin = credential::credential_admin_service_client::CredentialAdminServiceClient<Client>;
 type Keys = credential::key_service_client::KeyServiceClient<Client>;
 type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
+type Previews = policy::preview_service_client::PreviewServiceClient<Client>;
 
 /// Declares an agent as one of many, all or nothing.
 async fn bulk(ask: &Ask) -> Outcome {
@@ -342,6 +343,13 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         "/legate.policy.v1.DecisionService/EvaluateBatch",
         call!(policy, Decisions, evaluate_batch, |ask| policy::EvaluateBatchRequest {
             evaluations: vec![question(&ask), question(&ask)],
+        }),
+    );
+    case(
+        "/legate.policy.v1.PreviewService/PreviewChange",
+        call!(policy, Previews, preview_change, |ask| policy::PreviewChangeRequest {
+            declarations: vec![ask.another_role()],
+            ..policy::PreviewChangeRequest::default()
         }),
     );
     cases

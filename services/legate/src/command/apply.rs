@@ -1,122 +1,81 @@
-//! `legate plan` and `legate apply`: manifests against what the registry holds.
+//! `legate apply`: writes what manifests declare, or what a plan holds, once the policy tests pass.
 
-use std::path::PathBuf;
-
+use legate_wire::policy::PreviewChangeRequest;
+use legate_wire::registry::ApplyDeclarationsRequest;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
-use legate_wire::registry::{
-    ApplyDeclarationsRequest, ChangeAction, Declaration, DeclarationChange, PlanDeclarationsRequest,
-};
 
-use super::Desk;
-use crate::error::MANIFEST_INVALID;
-use crate::output::{Out, Row, escape::visible};
+use super::change::{self, Change};
+use super::{Desk, plan_file};
+use crate::cli::Apply;
+use crate::output::{change_lines, change_rows};
 use crate::place::{Service, request_id};
-use crate::{Exit, Failure, manifest, proto};
+use crate::{Exit, Failure, proto};
 
-fn read(files: &[PathBuf]) -> Result<Vec<Declaration>, Failure> {
-    let documents = manifest::load(files).map_err(|e| Failure::local(&MANIFEST_INVALID, e.to_string()))?;
-    Ok(documents.into_iter().map(|d| d.declaration).collect())
-}
+/// What the record says where the tests were not run.
+const NOT_TESTED: &str = "policy tests were skipped";
 
-pub(super) async fn plan(desk: Desk, files: Vec<PathBuf>, detailed: bool) -> Result<Exit, Failure> {
-    let request = PlanDeclarationsRequest { declarations: read(&files)? };
-    let registry = desk.line(Service::Registry)?;
-    let answer = registry
-        .ask(request, |c, r| async move { DeclarationServiceClient::new(c).plan_declarations(r).await })
-        .await?;
-    let mut out = desk.out();
-    if out.is_table() {
-        diff(&mut out, &answer.changes, ["will be created", "will change", "stays"])?;
-        out.line(&format!(
-            "Planned at revision {}; legate apply --base-revision {0} refuses a moved base.",
-            answer.revision
-        ))?;
-        out.flush()?;
+pub(super) async fn run(desk: Desk, args: Apply) -> Result<Exit, Failure> {
+    let (change, base_revision) = match &args.plan {
+        Some(file) => {
+            let kept = plan_file::open(file)?;
+            let registry = desk.line(Service::Registry)?;
+            let planned = change::plan(&registry, kept.declarations.clone(), kept.removals.clone()).await?;
+            let base = kept.base_revision;
+            // Said here, before the tests are run; and by the registry, should it be written in between.
+            if planned.revision != base {
+                return Err(moved(base, planned.revision));
+            }
+            (Change { declarations: kept.declarations, removals: kept.removals, planned }, base)
+        }
+        None => {
+            let change = change::planned(&desk, &args.wanted).await?;
+            // What goes was chosen by what was there: that has to be so still.
+            let seen = if change.removals.is_empty() { 0 } else { change.planned.revision };
+            (change, args.base_revision.unwrap_or(seen))
+        }
+    };
+    let reason = if args.skip_tests {
+        format!("{} ({NOT_TESTED})", args.reason)
     } else {
-        out.rows(&proto::dynamic(&answer), &rows(&answer.changes), "")?;
-    }
-    let changes = answer.changes.iter().any(|c| c.action() != ChangeAction::Unchanged);
-    Ok(if changes && detailed { Exit::Changes } else { Exit::Done })
-}
-
-pub(super) async fn apply(
-    desk: Desk,
-    files: Vec<PathBuf>,
-    reason: String,
-    base_revision: Option<u64>,
-) -> Result<Exit, Failure> {
+        if base_revision == 0 || base_revision == change.planned.revision {
+            change::passed(&change.preview(&desk, Default::default()).await?.tests)?;
+        }
+        args.reason
+    };
     let request = ApplyDeclarationsRequest {
-        declarations: read(&files)?,
+        declarations: change.declarations,
         request_id: request_id(),
         reason,
-        base_revision: base_revision.unwrap_or(0),
+        base_revision,
+        removals: change.removals,
     };
     let registry = desk.line(Service::Registry)?;
     let answer = registry
         .ask(request, |c, r| async move { DeclarationServiceClient::new(c).apply_declarations(r).await })
         .await?;
+    if args.wait {
+        let at_least_revision = answer.revision;
+        change::preview(&desk, PreviewChangeRequest { at_least_revision, ..Default::default() }).await?;
+    }
     let mut out = desk.out();
     if out.is_table() {
-        diff(&mut out, &answer.changes, ["created", "changed", "unchanged"])?;
+        let words = ["created", "changed", "unchanged", "removed"];
+        change_lines(&answer.changes, words).iter().try_for_each(|line| out.line(line))?;
         out.line(&format!("Applied; the registry is at revision {}.", answer.revision))?;
+        if args.wait {
+            out.line("policy-decision decides by it.")?;
+        }
         out.flush()?;
     } else {
-        out.rows(&proto::dynamic(&answer), &rows(&answer.changes), "")?;
+        out.rows(&proto::dynamic(&answer), &change_rows(&answer.changes), "")?;
     }
     Ok(Exit::Done)
 }
 
-fn label(change: &DeclarationChange) -> String {
-    let kind = proto::pool()
-        .get_enum_by_name("legate.registry.v1.Kind")
-        .map(|kinds| proto::short(&kinds, change.kind))
-        .unwrap_or_default();
-    // As manifests write kinds: AgentClass.
-    let mut words = String::new();
-    for word in kind.split('_') {
-        let (first, rest) = word.split_at(word.len().min(1));
-        words += &format!("{first}{}", rest.to_ascii_lowercase());
-    }
-    match change.namespace.as_str() {
-        "" => format!("{words} {}", change.name),
-        namespace => format!("{words} {namespace}/{}", change.name),
-    }
-}
-
-/// Each object with what happens to it, and the fields that differ.
-fn diff<W: std::io::Write>(out: &mut Out<W>, changes: &[DeclarationChange], words: [&str; 3]) -> Result<(), Failure> {
-    let [create, update, keep] = words;
-    let mut count = [0_usize; 3];
-    for change in changes {
-        let (mark, word, index) = match change.action() {
-            ChangeAction::Created => ("+", create, 0),
-            ChangeAction::Updated => ("~", update, 1),
-            _ => ("=", keep, 2),
-        };
-        count[index] += 1;
-        out.line(&format!("{mark} {} {word}", visible(&label(change))))?;
-        if change.action() == ChangeAction::Updated {
-            for field in &change.fields {
-                let shown = |text: &str| if text.is_empty() { "(unset)".into() } else { visible(text).into_owned() };
-                out.line(&format!(
-                    "    {}: {} -> {}",
-                    visible(&field.path),
-                    shown(&field.before),
-                    shown(&field.after)
-                ))?;
-            }
-        }
-    }
-    out.line("")?;
-    out.line(&format!("{} {create}, {} {update}, {} {keep}.", count[0], count[1], count[2]))
-}
-
-fn rows(changes: &[DeclarationChange]) -> Vec<Row> {
-    let row = |change: &DeclarationChange| Row {
-        cells: Vec::new(),
-        name: label(change),
-        message: proto::dynamic(change),
-        node: None,
-    };
-    changes.iter().map(row).collect()
+/// The registry is not where the plan was made.
+fn moved(base: u64, now: u64) -> Failure {
+    let what = format!("the plan was made at revision {base}, and the registry is at {now}");
+    let known = legate_registry::REASONS.iter().find(|reason| reason.name == "BASE_MOVED");
+    let next = known.map(|reason| reason.cure.to_owned()).unwrap_or_default();
+    Failure { exit: Exit::Conflict, reason: "BASE_MOVED".into(), what, fields: Vec::new(), next }
 }

@@ -3,12 +3,17 @@
 mod agent;
 mod apply;
 mod audit;
+mod change;
 mod check;
 mod credential;
 mod declared;
 mod doctor;
+mod export;
 mod generate;
 mod import;
+mod plan;
+mod plan_file;
+mod policy_test;
 mod query;
 mod standing;
 mod token;
@@ -20,7 +25,7 @@ use legate_wire::registry::AgentRef;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::{GetAgentRequest, Kind};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, PolicyVerb};
 use crate::error::USAGE;
 use crate::output::{Format, Out};
 use crate::place::{Line, Place, Service};
@@ -108,12 +113,16 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Plan(args) => {
-            let desk = desk(args.place)?;
-            wait(apply::plan(desk, args.files, args.detailed_exitcode))
+            let desk = desk(args.place.clone())?;
+            wait(plan::run(desk, args))
         }
         Command::Apply(args) => {
-            let desk = desk(args.place)?;
-            wait(apply::apply(desk, args.files, args.reason, args.base_revision))
+            let desk = desk(args.place.clone())?;
+            wait(apply::run(desk, args))
+        }
+        Command::Export(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(export::run(desk, args))
         }
         Command::Import(args) => {
             let desk = desk(args.place.clone())?;
@@ -123,7 +132,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Class(noun) => wait(standing::run(desk(noun.place)?, Kind::AgentClass, noun.verb)),
         Command::Role(noun) => wait(declared::run(desk(noun.place)?, Kind::Role, noun.verb)),
         Command::Binding(noun) => wait(declared::run(desk(noun.place)?, Kind::RoleBinding, noun.verb)),
-        Command::Policy(noun) => wait(declared::run(desk(noun.place)?, Kind::Policy, noun.verb)),
+        Command::Policy(noun) => match noun.verb {
+            PolicyVerb::Declared(verb) => wait(declared::run(desk(noun.place)?, Kind::Policy, verb)),
+            PolicyVerb::Test { files, namespace } => wait(policy_test::run(desk(noun.place)?, files, namespace)),
+        },
         Command::Namespace(noun) => wait(standing::run(desk(noun.place)?, Kind::Namespace, noun.verb)),
         Command::EnforcementPoint(noun) => wait(declared::run(desk(noun.place)?, Kind::EnforcementPoint, noun.verb)),
         Command::Group(noun) => wait(declared::run(desk(noun.place)?, Kind::Group, noun.verb)),

@@ -20,7 +20,7 @@ pub(super) async fn tell(stage: &mut Stage) -> Result<Agent, Broken> {
     let declarations = manifest(stage)?;
     let mut service = DeclarationServiceClient::new(stage.registry.clone());
 
-    let request = PlanDeclarationsRequest { declarations: declarations.clone() };
+    let request = PlanDeclarationsRequest { declarations: declarations.clone(), ..Default::default() };
     let (plan, took) = timed(service.plan_declarations(request)).await;
     let plan = plan.map_err(|s| broken(refusal(&s)))?.into_inner();
     stage.tell.step("plan", &format!("{} objects to create, at revision {}", plan.changes.len(), plan.revision), took);

@@ -1,6 +1,7 @@
 //! Manifests: declared objects in YAML or JSON, many documents a file, everything unknown refused with its place.
 
 mod anything;
+mod directory;
 mod document;
 mod permission;
 mod schema;
@@ -19,11 +20,14 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use legate_wire::registry::Declaration;
+use legate_wire::registry::{Declaration, Metadata};
+use prost_reflect::ReflectMessage as _;
 use serde::de::DeserializeSeed;
 
 use document::{Full, Kinds, Sketch};
 use value::Budget;
+
+use crate::proto;
 
 /// The version that every document names.
 pub const API_VERSION: &str = "legate/v1";
@@ -71,14 +75,51 @@ impl std::error::Error for ManifestError {}
 /// Which objects there are already, and where they were declared.
 type Seen = HashMap<(&'static str, String, String), String>;
 
-/// Reads manifests; `-` is standard input.
+/// The kinds that manifests have, in the order in which they need each other.
+#[must_use]
+pub fn kinds() -> &'static [&'static str] {
+    &document::KINDS
+}
+
+/// The metadata of any declared object.
+pub(crate) fn metadata(declaration: &Declaration) -> Option<&Metadata> {
+    use legate_wire::registry::declaration::Object;
+    match declaration.object.as_ref()? {
+        Object::Namespace(o) => o.metadata.as_ref(),
+        Object::AgentClass(o) => o.metadata.as_ref(),
+        Object::Agent(o) => o.metadata.as_ref(),
+        Object::Role(o) => o.metadata.as_ref(),
+        Object::RoleBinding(o) => o.metadata.as_ref(),
+        Object::Policy(o) => o.metadata.as_ref(),
+        Object::EnforcementPoint(o) => o.metadata.as_ref(),
+        Object::SigningKey(o) => o.metadata.as_ref(),
+        Object::Revocation(o) => o.metadata.as_ref(),
+        Object::Group(o) => o.metadata.as_ref(),
+        Object::Boundary(o) => o.metadata.as_ref(),
+        Object::CredentialPolicy(o) => o.metadata.as_ref(),
+        Object::TrustedIssuer(o) => o.metadata.as_ref(),
+        Object::AttestationPolicy(o) => o.metadata.as_ref(),
+        Object::DelegationGrant(o) => o.metadata.as_ref(),
+        Object::PolicyTest(o) => o.metadata.as_ref(),
+        Object::OperatorBinding(o) => o.metadata.as_ref(),
+    }
+}
+
+/// The kind of a declared object, such as `AgentClass`; empty when it holds none.
+pub(crate) fn kind_name(declaration: &Declaration) -> String {
+    let dynamic = proto::dynamic(declaration);
+    let name = dynamic.fields().next().and_then(|(_, value)| Some(value.as_message()?.descriptor().name().to_owned()));
+    name.unwrap_or_default()
+}
+
+/// Reads manifests, also whole directories of them; `-` is standard input.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub fn load(paths: &[PathBuf]) -> Result<Vec<Document>, ManifestError> {
     let mut out = Vec::new();
     let mut seen = Seen::new();
-    for path in paths {
+    for path in &directory::expand(paths)? {
         let bad = |why: String| ManifestError { path: path.clone(), at: None, why };
         let text = read(path).map_err(|e| bad(e.to_string()))?;
         out.extend(parse(path, &text, &mut seen)?);

@@ -1,9 +1,11 @@
 //! Answers: a table for people, or JSON, YAML and names for programs; always through one locked writer.
 
+mod change;
 mod decision;
 mod declared;
 pub(crate) mod escape;
 mod event;
+mod markdown;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -16,9 +18,11 @@ use crate::proto;
 use crate::yaml::Node;
 use escape::{visible, visible_json};
 
+pub(crate) use change::{change_lines, change_rows, preview_lines, test_lines};
 pub(crate) use decision::{because, verdict, view_age};
 pub(crate) use declared::{agent_details, agent_row, declared_row, moment, object_details, span, standing};
 pub(crate) use event::{event_details, event_row};
+pub(crate) use markdown::markdown;
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -160,6 +164,18 @@ impl<W: Write> Out<W> {
     pub(crate) fn json(&mut self, message: &DynamicMessage, pretty: bool) -> Result<(), Failure> {
         let text = proto::json(message, pretty).map_err(io::Error::other)?;
         self.line(&visible_json(&text))
+    }
+
+    /// A value as JSON, indented.
+    pub(crate) fn value(&mut self, of: &serde_json::Value) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(of).map_err(io::Error::other)?;
+        self.line(&visible_json(&text))
+    }
+
+    /// A value as YAML.
+    pub(crate) fn document(&mut self, of: &Node) -> Result<(), Failure> {
+        write!(self.to, "{}", of.to_yaml())?;
+        Ok(())
     }
 
     fn table(&mut self, rows: &[Row]) -> Result<(), Failure> {

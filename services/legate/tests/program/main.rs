@@ -1,6 +1,7 @@
 //! The real program against a real `legate dev`, as a person uses it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod change;
 mod dev;
 mod exits;
 mod governed;
@@ -9,6 +10,7 @@ mod import;
 mod lives;
 mod operators;
 mod outputs;
+mod pipelines;
 mod readme;
 mod restart;
 mod sdk;

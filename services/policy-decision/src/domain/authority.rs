@@ -1,6 +1,7 @@
 //! The formula for an agent that acts for itself: (class ∪ bindings) below the ceiling and within every boundary, and
 //! Cedar permits and nothing forbids.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cedar_policy::Authorizer;
@@ -11,7 +12,7 @@ use legate_view::{Agent, AgentClass, Snapshot, Source};
 
 use super::answer::{Answer, Cause, CauseKind, Why};
 use super::boundary;
-use super::entities::{self, Words};
+use super::entities::{self, Asked, Unsayable, Words};
 use super::policies::{Compiled, PolicyOutcome};
 use super::question::Question;
 use super::standing;
@@ -39,15 +40,52 @@ impl Bench {
         if let Some(denied) = standing::judge(snapshot, agent, now) {
             return denied;
         }
+        self.when_active(snapshot, agent, question, now)
+    }
+
+    /// The same for an agent that is taken for ACTIVE, with nothing above it suspended: for previews.
+    pub(crate) fn when_active(
+        &self,
+        snapshot: &Snapshot,
+        agent: &Agent,
+        question: &Question,
+        now: Timestamp,
+    ) -> Answer {
+        let mut answer = self.granted(snapshot, agent, question, now);
+        if answer.denied.is_none() {
+            within_boundaries(snapshot, agent, question, now, &mut answer);
+        }
+        answer
+    }
+
+    /// What the agent's grants and the ceiling make of it; boundaries come behind it.
+    pub(crate) fn granted(&self, snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestamp) -> Answer {
         let mut answer = grants(snapshot, agent, question, now);
         // Roles and their windows may move between now and the next change of any binding of the agent.
         let changes = snapshot.bindings_of(agent).filter_map(|(b, _)| b.window.next_change(now.micros()));
         let changes = changes.map(Timestamp::from_micros).chain(agent.expires);
         answer.until = changes.min();
-        if answer.denied.is_none() {
-            within_boundaries(snapshot, agent, question, now, &mut answer);
-        }
         answer
+    }
+
+    /// The question in Cedar's words; `groups` are those that policies name.
+    pub(crate) fn asked(
+        &self,
+        snapshot: &Snapshot,
+        agent: &Agent,
+        question: &Question,
+        groups: &BTreeSet<Name>,
+        now: Timestamp,
+    ) -> Result<Asked, Unsayable> {
+        let roles = entities::roles_at(snapshot, agent, now);
+        let groups = entities::groups_among(snapshot, agent, groups);
+        entities::principal(&self.words, agent, roles, groups)
+            .and_then(|principal| entities::asked(&self.words, principal, question))
+    }
+
+    /// What asks Cedar.
+    pub(crate) fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
     }
 
     /// What comes of `answer`, allowed so far, when the policies of the agent's namespace are asked; `None`: it has none.
@@ -66,11 +104,7 @@ impl Bench {
             answer.causes.push(cause);
             return answer;
         };
-        let roles = entities::roles_at(snapshot, agent, now);
-        let groups = entities::groups_among(snapshot, agent, policies.groups());
-        let asked = entities::principal(&self.words, agent, roles, groups)
-            .and_then(|principal| entities::asked(&self.words, principal, question));
-        let asked = match asked {
+        let asked = match self.asked(snapshot, agent, question, policies.groups(), now) {
             Ok(asked) => asked,
             Err(why) => {
                 return Answer::deny(Why::PolicyError, Cause::plain(CauseKind::PolicyError, why));

@@ -5,6 +5,7 @@ pub(crate) mod authority;
 pub(crate) mod boundary;
 pub(crate) mod entities;
 pub(crate) mod policies;
+pub(crate) mod preview;
 pub(crate) mod question;
 pub(crate) mod scope;
 pub(crate) mod standing;

@@ -90,6 +90,15 @@ impl Compiled {
     ///
     /// One policy that cannot be used makes all of them unusable: it might have been the one that forbids.
     pub(crate) fn compile(policies: &NamespacePolicies, before: Option<&Self>) -> Result<Self, Unusable> {
+        Self::compile_where(policies, before, |_| true)
+    }
+
+    /// The same with only those Cedar policies that `keep` keeps; for previews, which tell apart what a permission decides.
+    pub(crate) fn compile_where(
+        policies: &NamespacePolicies,
+        before: Option<&Self>,
+        keep: impl Fn(&cedar_policy::Policy) -> bool,
+    ) -> Result<Self, Unusable> {
         let mut compiled = Self::default();
         for (name, declared) in &policies.by_name {
             let unusable = |why: String| Unusable { policy: declared.label.to_string(), why };
@@ -103,7 +112,7 @@ impl Compiled {
                 PolicyMode::LogOnly => &mut compiled.log_only,
                 PolicyMode::Unknown => return Err(unusable("its mode is not known".into())),
             };
-            for rule in &parsed.rules {
+            for rule in parsed.rules.iter().filter(|rule| keep(rule)) {
                 index.add(rule).map_err(|e| unusable(e.to_string()))?;
                 compiled.groups.extend(groups(rule));
                 let origin = (Arc::clone(declared), forbids(rule));
@@ -117,6 +126,13 @@ impl Compiled {
     /// The groups that any of them names, also of those that are only reported.
     pub(crate) fn groups(&self) -> &BTreeSet<Name> {
         &self.groups
+    }
+
+    /// Every Cedar policy with the declared one that it belongs to, in the order of names.
+    pub(crate) fn written(&self) -> impl Iterator<Item = (&Arc<Policy>, &cedar_policy::Policy)> {
+        let mut all: Vec<&Arc<Parsed>> = self.parsed.values().collect();
+        all.sort_by(|a, b| a.declared.label.name.cmp(&b.declared.label.name));
+        all.into_iter().flat_map(|parsed| parsed.rules.iter().map(move |rule| (&parsed.declared, rule)))
     }
 
     /// How many Cedar policies decide, and how many are only reported.

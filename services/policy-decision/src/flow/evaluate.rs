@@ -37,6 +37,8 @@ pub(crate) struct Desk {
     pub(crate) metrics: Metrics,
     /// For how long an ALLOW may be used again; zero: not at all.
     pub(crate) answer_ttl: Duration,
+    /// One preview at a time.
+    pub(crate) previewing: Arc<tokio::sync::Semaphore>,
 }
 
 /// An answer with everything that is said and recorded about it.

@@ -1,8 +1,9 @@
-//! The journeys: a question is answered, a token's contents are agreed to.
+//! The journeys: a question is answered, a token's contents are agreed to, a change is previewed.
 
 mod asker;
 mod authorize_issuance;
 mod evaluate;
+mod preview;
 pub(crate) mod record;
 mod subject;
 
@@ -11,6 +12,7 @@ pub(crate) use asker::Asker;
 pub(crate) use asker::Kind;
 pub(crate) use authorize_issuance::{Issuance, Leave, authorize_issuance};
 pub(crate) use evaluate::{Desk, Spoken, evaluate};
+pub(crate) use preview::{Preview, preview};
 pub(crate) use subject::Tokens;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod extremes;
 mod groups;
 mod issuance;
 mod policies;
+mod preview;
 mod tokens;
 mod view;
 

@@ -4,34 +4,47 @@ use std::sync::Arc;
 
 use legate_outbox::Standard;
 use legate_rpc::Fault;
-use legate_wire::registry::{ApplyDeclarationsResponse, Declaration};
+use legate_wire::registry::{ApplyDeclarationsResponse, Declaration, ObjectName};
 
-use super::stage;
-use super::{Call, Desk};
+use super::removal::{self, Leaving};
+use super::{Call, Desk, stage};
 use crate::error::BASE_MOVED;
 use crate::store::refuse;
 
-/// Writes what differs. Where nothing does, the revision stays.
+/// Writes what differs, and takes away what is no longer wanted. Where nothing differs, the revision stays.
 #[tracing::instrument(skip_all, fields(legate.objects = declarations.len()))]
 pub(crate) async fn apply(
     desk: &Arc<Desk>,
     call: Call,
     declarations: Vec<Declaration>,
+    removals: Vec<ObjectName>,
     base_revision: u64,
 ) -> Result<ApplyDeclarationsResponse, Fault> {
-    let list = Arc::new(stage::read(declarations)?);
-    desk.write("apply", Standard::Ordinary, call, move |writing| {
-        let list = Arc::clone(&list);
+    stage::check_size(declarations.len(), removals.len())?;
+    let list = stage::read(declarations)?;
+    let going = removal::read(removals, &list)?;
+    removal::check_reason(&going, &call.by.reason)?;
+    // What only takes away may use the outbox's reserve.
+    let standard = if list.is_empty() { Standard::Stopping } else { Standard::Ordinary };
+    let ask = Arc::new((list, going));
+    desk.write("apply", standard, call, move |writing| {
+        let ask = Arc::clone(&ask);
         Box::pin(async move {
-            stage::demand(writing, &list).map_err(refuse)?;
+            let (list, going) = &*ask;
+            stage::demand(writing, list).map_err(refuse)?;
+            removal::demand(writing, going).map_err(refuse)?;
             if base_revision != 0 && base_revision != writing.base() {
                 let text = format!("planned at revision {base_revision}, and it is {} now", writing.base());
                 return Err(refuse(Fault::refused(&BASE_MOVED, text).with("revision", writing.base().to_string())));
             }
             let by = writing.by;
-            let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
+            let staged = stage::stage(writing.tx, list, writing.now, &by.actor, &by.reason).await?;
             stage::demand_more(writing, &staged).map_err(refuse)?;
-            let changes = stage::put(writing, &staged).await?;
+            let leaving = removal::stage(writing.tx, going, &staged).await?;
+            let mut changes = stage::put(writing, &staged).await?;
+            // After what was written, which may no longer name what goes.
+            removal::take(writing, &leaving).await?;
+            changes.extend(leaving.iter().map(Leaving::told));
             Ok(ApplyDeclarationsResponse { changes, revision: writing.revision() })
         })
     })

@@ -12,6 +12,7 @@ pub(crate) mod own_roles;
 pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod read;
+mod removal;
 pub(crate) mod revoke;
 mod stage;
 mod stage_attestation;

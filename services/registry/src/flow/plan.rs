@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use legate_authority::Right;
 use legate_rpc::Fault;
-use legate_wire::registry::{Declaration, PlanDeclarationsResponse};
+use legate_wire::registry::{Declaration, DeclarationChange, ObjectName, PlanDeclarationsResponse};
 
-use super::stage;
-use super::{By, Desk};
+use super::removal::{self, Leaving};
+use super::{By, Desk, stage};
 use crate::domain::operators;
 use crate::store::refuse;
 
@@ -17,18 +17,23 @@ pub(crate) async fn plan(
     desk: &Arc<Desk>,
     by: &By,
     declarations: Vec<Declaration>,
+    removals: Vec<ObjectName>,
 ) -> Result<PlanDeclarationsResponse, Fault> {
+    stage::check_size(declarations.len(), removals.len())?;
     let list = stage::read(declarations)?;
+    let going = removal::read(removals, &list)?;
     let now = desk.clock.now();
     let read = desk.look("plan", by, move |look| {
         Box::pin(async move {
-            for one in &list {
-                look.mandate.demand(Right::Read, operators::place(&one.key)).map_err(refuse)?;
+            for key in list.iter().map(|one| &one.key).chain(&going) {
+                look.mandate.demand(Right::Read, operators::place(key)).map_err(refuse)?;
             }
             let staged = stage::stage(look.tx, &list, now, &look.by.actor, "").await?;
-            Ok((staged, look.revision))
+            let leaving = removal::stage(look.tx, &going, &staged).await?;
+            let told = staged.iter().map(|one| one.told(None)).chain(leaving.iter().map(Leaving::told));
+            Ok((told.collect::<Vec<DeclarationChange>>(), look.revision))
         })
     });
-    let (staged, revision) = read.await?;
-    Ok(PlanDeclarationsResponse { changes: staged.iter().map(|one| one.told(None)).collect(), revision })
+    let (changes, revision) = read.await?;
+    Ok(PlanDeclarationsResponse { changes, revision })
 }

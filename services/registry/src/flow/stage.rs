@@ -59,7 +59,7 @@ impl Staged {
         match self.action() {
             ChangeAction::Created => Some("created"),
             ChangeAction::Updated => Some("updated"),
-            ChangeAction::Unchanged | ChangeAction::Unspecified => None,
+            ChangeAction::Unchanged | ChangeAction::Removed | ChangeAction::Unspecified => None,
         }
     }
 
@@ -111,11 +111,16 @@ pub(super) fn cut(mut why: String) -> String {
     why
 }
 
+/// Whether there is anything in a request, and not too much.
+pub(super) fn check_size(declarations: usize, removals: usize) -> Result<(), Fault> {
+    match declarations.saturating_add(removals) {
+        1..=MOST => Ok(()),
+        _ => Err(Fault::invalid("declarations", "1 to 1,000, together with removals")),
+    }
+}
+
 /// Whether the objects of a request are what they have to be, each for itself.
 pub(crate) fn read(declarations: Vec<Declaration>) -> Result<Vec<Wanted>, Fault> {
-    if declarations.is_empty() || declarations.len() > MOST {
-        return Err(Fault::invalid("declarations", "1 to 1,000"));
-    }
     let mut problems = Vec::new();
     let mut wanted: BTreeMap<Key, usize> = BTreeMap::new();
     let mut list = Vec::with_capacity(declarations.len());

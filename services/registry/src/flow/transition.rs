@@ -66,7 +66,7 @@ impl Step {
     }
 
     /// The right that it takes.
-    fn right(self) -> Right {
+    pub(super) fn right(self) -> Right {
         match self {
             Self::Transition(Transition::Approve) => Right::Approve,
             Self::Transition(Transition::Activate | Transition::Resume | Transition::Release) => Right::Start,

@@ -36,7 +36,7 @@ async fn everything_at_one_revision_and_then_nothing() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
         let by = scene.call(OPERATOR, "", &(), "").by;
-        let planned = plan::plan(&scene.desk, &by, payments()).await.unwrap();
+        let planned = plan::plan(&scene.desk, &by, payments(), Vec::new()).await.unwrap();
         assert_eq!(planned.revision, 0);
         assert_eq!(actions(&planned.changes), [ChangeAction::Created; 7]);
         assert!(scene.events().await.is_empty(), "a plan changes nothing");

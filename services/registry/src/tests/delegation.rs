@@ -72,7 +72,10 @@ async fn a_link_gives_no_more_than_the_one_before() {
             assert!(fault.to_string().contains(&format!("declarations[0].spec.{field}:")), "{fault}");
             // A plan says it as well.
             let by = scene.call(OPERATOR, "", &(), "").by;
-            assert_eq!(reason(&plan::plan(&scene.desk, &by, vec![bad]).await.unwrap_err()), "GRANT_EXCEEDS_PARENT");
+            assert_eq!(
+                reason(&plan::plan(&scene.desk, &by, vec![bad], Vec::new()).await.unwrap_err()),
+                "GRANT_EXCEEDS_PARENT"
+            );
         }
         let narrow = changed(link(), |spec| spec.permissions = vec![permission("invoice:read")]);
         scene.apply(vec![narrow]).await.unwrap();

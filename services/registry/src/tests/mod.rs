@@ -10,6 +10,7 @@ mod governed;
 mod many;
 mod operators;
 mod publish;
+mod removal;
 mod scene;
 mod standing;
 mod stream;

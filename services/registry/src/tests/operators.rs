@@ -80,7 +80,7 @@ async fn each_role_may_what_it_is_for() {
         ] {
             make_bob(&scene, "payments", role).await;
             read::agent(&scene.desk, &by(BOB, ""), Some(by_name("invoice-bot"))).await.unwrap();
-            plan::plan(&scene.desk, &by(BOB, ""), payments()).await.unwrap();
+            plan::plan(&scene.desk, &by(BOB, ""), payments(), Vec::new()).await.unwrap();
             let purpose = format!("for {role:?}");
             let mut spec = agent_spec("worker");
             spec.purpose = purpose;
@@ -191,7 +191,7 @@ async fn in_an_emergency_he_acts_as_an_administrator_and_that_is_on_record_first
         scene.apply(vec![class("careful", true)]).await.unwrap();
         let apply_broken = async |declarations: Vec<Declaration>| {
             let call = Call::new(broken(), "/test", &ApplyDeclarationsRequest::default(), "").unwrap();
-            apply::apply(&scene.desk, call, declarations, 0).await
+            apply::apply(&scene.desk, call, declarations, Vec::new(), 0).await
         };
         apply_broken(vec![agent("payer-bot", "careful")]).await.unwrap();
         let approve = async || {

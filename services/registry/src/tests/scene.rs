@@ -13,8 +13,8 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
     Agent, AgentClass, AgentClassSpec, AgentRef, AgentSpec, ApplyDeclarationsRequest, ApplyDeclarationsResponse,
     Declaration, EnforcementPoint, EnforcementPointSpec, Environment, GetAgentResponse, Metadata, Namespace,
-    NamespaceSpec, OperatorBinding, OperatorBindingSpec, OperatorRole, Permission, Policy, PolicyMode, PolicySpec,
-    ResourceSelector, Role, RoleBinding, RoleBindingSpec, RoleSpec,
+    NamespaceSpec, ObjectName, OperatorBinding, OperatorBindingSpec, OperatorRole, Permission, Policy, PolicyMode,
+    PolicySpec, ResourceSelector, Role, RoleBinding, RoleBindingSpec, RoleSpec,
 };
 use prost::Message as _;
 
@@ -101,9 +101,21 @@ impl Scene {
             request_id: request_id.to_owned(),
             reason: String::new(),
             base_revision,
+            removals: Vec::new(),
         };
         let call = self.call(actor, "because", &request, request_id);
-        apply::apply(&self.desk, call, declarations, base_revision).await
+        apply::apply(&self.desk, call, declarations, Vec::new(), base_revision).await
+    }
+
+    /// Writes some objects and takes others away.
+    pub(super) async fn exchange(
+        &self,
+        reason: &str,
+        declarations: Vec<Declaration>,
+        removals: Vec<ObjectName>,
+    ) -> Result<ApplyDeclarationsResponse, Fault> {
+        let call = self.call(OPERATOR, reason, &(), "");
+        apply::apply(&self.desk, call, declarations, removals, 0).await
     }
 
     pub(super) async fn step(&self, actor: &str, name: &str, step: Step) -> Result<(Agent, u64), Fault> {

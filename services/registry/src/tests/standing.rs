@@ -109,7 +109,7 @@ async fn no_other_write_lifts_a_suspension_or_sees_a_difference() {
             turned(&scene, key, Turn::Suspend).await.unwrap();
         }
         let by = scene.call(OPERATOR, "", &(), "").by;
-        let planned = plan::plan(&scene.desk, &by, payments()).await.unwrap();
+        let planned = plan::plan(&scene.desk, &by, payments(), Vec::new()).await.unwrap();
         assert!(planned.changes.iter().all(|c| c.action() == ChangeAction::Unchanged), "{planned:?}");
         // Nor does it lift anything to send back what was read, or a status of one's own.
         let mut read_back = vec![get(&scene, worker()).await, get(&scene, payments_itself()).await];

@@ -1,0 +1,103 @@
+//! The verbs of agents as code: plan, apply, export, and the tests of policies.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::registry::DeclaredVerb;
+use crate::place::Place;
+
+/// What is wanted.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Manifests in YAML or JSON, or directories with *.yaml, *.yml and *.json in them; - is standard input.
+    #[arg(short, long = "file", num_args = 1.., value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Remove what carries the labels of --selector, is in a namespace that the manifests speak of, and is in no manifest.
+    /// Namespaces stay.
+    #[arg(long, requires = "selector", requires = "files")]
+    pub(crate) prune: bool,
+    /// The labels of what belongs to these manifests, such as team=payments,stage=prod; all of them have to be there.
+    #[arg(long, value_name = "KEY=VALUE,...", requires = "prune")]
+    pub(crate) selector: Option<String>,
+    /// Let --prune remove operator bindings as well.
+    #[arg(long, requires = "prune")]
+    pub(crate) prune_operators: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+    /// Exit with 2 when there is something to change.
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+    /// Write Markdown, for a comment on a pull request.
+    #[arg(long)]
+    pub(crate) markdown: bool,
+    /// Keep the plan in this new file, for legate apply --plan.
+    #[arg(long, value_name = "FILE", requires = "files")]
+    pub(crate) out: Option<PathBuf>,
+    /// Leave out what agents gain and lose, and the policy tests; policy-decision is not asked.
+    #[arg(long)]
+    pub(crate) objects_only: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["files", "plan"]))]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
+    /// Apply exactly what this plan holds, if the registry is still at the revision that it was made at.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "base_revision"])]
+    pub(crate) plan: Option<PathBuf>,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Write only if the registry is still at the revision that the plan was made at.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) base_revision: Option<u64>,
+    /// Do not run the policy tests first; the record says so, and policy-decision is not asked.
+    #[arg(long)]
+    pub(crate) skip_tests: bool,
+    /// Wait until policy-decision decides by what was written.
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Only what is in this namespace, and the namespace itself.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Only these kinds, such as Agent or RoleBinding; left out: all that manifests have.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Vec<String>,
+    /// Only what carries all these labels.
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    pub(crate) selector: Option<String>,
+    /// Write one file for each object here: an empty directory, or none yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyVerb {
+    #[command(flatten)]
+    Declared(DeclaredVerb),
+    /// Run the policy tests on what is in force, or on what it would be with manifests. Exit code 1 when one fails.
+    Test {
+        /// Manifests in YAML or JSON, or directories of them: tests, or anything else that would be declared.
+        #[arg(short, long = "file", num_args = 1.., value_name = "FILE|DIR")]
+        files: Vec<PathBuf>,
+        /// Only the tests of this namespace; left out: of those that the manifests speak of, or of all.
+        #[arg(long, value_name = "NAMESPACE")]
+        namespace: Option<String>,
+    },
+}

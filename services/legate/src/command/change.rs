@@ -1,0 +1,261 @@
+//! What a plan and an apply have in common: what is wanted, what is no longer wanted, and what both would do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use legate_wire::policy::preview_service_client::PreviewServiceClient;
+use legate_wire::policy::{PreviewChangeRequest, PreviewChangeResponse, TestResult};
+use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
+use legate_wire::registry::{
+    ChangeAction, Declaration, Kind, ListDeclarationsRequest, ObjectName, PlanDeclarationsRequest,
+    PlanDeclarationsResponse,
+};
+
+use super::Desk;
+use super::agent::PAGE;
+use crate::cli::Wanted;
+use crate::error::{MANIFEST_INVALID, POLICY_TEST_FAILED, REGISTRY_BUSY, USAGE};
+use crate::manifest::{self, Document};
+use crate::place::{Line, Service};
+use crate::{Failure, proto};
+
+/// A preview compares many agents; policy-decision gives it so long at most.
+const PATIENCE: Duration = Duration::from_secs(55);
+/// How often a list and a plan may miss each other.
+const TRIES: usize = 5;
+
+/// What is wanted, and what the registry would do.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) declarations: Vec<Declaration>,
+    pub(super) removals: Vec<ObjectName>,
+    pub(super) planned: PlanDeclarationsResponse,
+}
+
+/// Reads manifests.
+pub(super) fn read(files: &[PathBuf]) -> Result<Vec<Document>, Failure> {
+    manifest::load(files).map_err(|e| Failure::local(&MANIFEST_INVALID, e.to_string()))
+}
+
+/// What the flags say, planned.
+pub(super) async fn planned(desk: &Desk, wanted: &Wanted) -> Result<Change, Failure> {
+    let documents = read(&wanted.files)?;
+    let registry = desk.line(Service::Registry)?;
+    let labels = wanted.selector.as_deref().map(selector).transpose()?;
+    for _ in 0..TRIES {
+        let mut removals = Vec::new();
+        let mut seen_at = None;
+        if let (true, Some(labels)) = (wanted.prune, &labels) {
+            let (found, revision) = unwanted(&registry, &documents, labels, wanted.prune_operators).await?;
+            (removals, seen_at) = (found, Some(revision));
+        }
+        let declarations: Vec<Declaration> = documents.iter().map(|d| d.declaration.clone()).collect();
+        let planned = plan(&registry, declarations.clone(), removals.clone()).await?;
+        // What was listed has to be what was planned on.
+        if seen_at.is_none_or(|revision| revision == planned.revision) {
+            return Ok(Change { declarations, removals, planned });
+        }
+    }
+    Err(Failure::local(&REGISTRY_BUSY, "the registry was written again and again between a list and its plan"))
+}
+
+/// Asks the registry what it would do.
+pub(super) async fn plan(
+    registry: &Line,
+    declarations: Vec<Declaration>,
+    removals: Vec<ObjectName>,
+) -> Result<PlanDeclarationsResponse, Failure> {
+    let request = PlanDeclarationsRequest { declarations, removals };
+    registry.ask(request, |c, r| async move { DeclarationServiceClient::new(c).plan_declarations(r).await }).await
+}
+
+/// Reads `team=pay,stage=prod`.
+pub(super) fn selector(text: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let mut labels = BTreeMap::new();
+    for pair in text.split(',') {
+        let found = pair.split_once('=').filter(|(name, value)| !name.trim().is_empty() && !value.trim().is_empty());
+        let Some((name, value)) = found else {
+            return Err(Failure::local(
+                &USAGE,
+                format!("--selector {text:?} is not KEY=VALUE,..., such as team=payments"),
+            ));
+        };
+        if labels.insert(name.trim().to_owned(), value.trim().to_owned()).is_some() {
+            return Err(Failure::local(&USAGE, format!("--selector names {name:?} twice")));
+        }
+    }
+    Ok(labels)
+}
+
+/// Whether an object carries all of the labels.
+pub(super) fn carries(declaration: &Declaration, labels: &BTreeMap<String, String>) -> bool {
+    let metadata = manifest::metadata(declaration);
+    labels.iter().all(|(name, value)| metadata.is_some_and(|m| m.labels.get(name) == Some(value)))
+}
+
+/// What carries the labels in the namespaces of the manifests, and is in none of them; with the revision it was seen at.
+async fn unwanted(
+    registry: &Line,
+    documents: &[Document],
+    labels: &BTreeMap<String, String>,
+    operators: bool,
+) -> Result<(Vec<ObjectName>, u64), Failure> {
+    let kept: BTreeSet<(&str, &str, &str)> =
+        documents.iter().map(|d| (d.kind, d.namespace.as_str(), d.name.as_str())).collect();
+    let mut out = Vec::new();
+    let (mut first, mut last) = (None, 0);
+    for namespace in namespaces(documents) {
+        for name in manifest::kinds() {
+            let kind = kind(name)?;
+            if kind == Kind::Namespace || (kind == Kind::OperatorBinding && !operators) {
+                continue;
+            }
+            let (objects, revision) = list(registry, kind, &namespace).await?;
+            (first, last) = (first.or(Some(revision)), revision);
+            for object in objects.iter().filter(|object| carries(object, labels)) {
+                let Some(metadata) = manifest::metadata(object) else { continue };
+                if !kept.contains(&(name, namespace.as_str(), metadata.name.as_str())) {
+                    let (namespace, name) = (namespace.clone(), metadata.name.clone());
+                    out.push(ObjectName { kind: kind.into(), namespace, name });
+                }
+            }
+        }
+    }
+    // A revision that no plan has makes the caller look again.
+    let revision = if first == Some(last) { last } else { u64::MAX };
+    Ok((out, revision))
+}
+
+/// The namespaces that manifests speak of.
+pub(super) fn namespaces(documents: &[Document]) -> BTreeSet<String> {
+    let of = |d: &Document| match (d.kind, d.namespace.as_str()) {
+        ("Namespace", _) => Some(d.name.clone()),
+        // A binding of operators for all namespaces speaks of none.
+        (_, "") => None,
+        (_, namespace) => Some(namespace.to_owned()),
+    };
+    documents.iter().filter_map(of).collect()
+}
+
+/// Every object of a kind, page by page, with the revision of the last page.
+pub(super) async fn list(registry: &Line, kind: Kind, namespace: &str) -> Result<(Vec<Declaration>, u64), Failure> {
+    let mut request = ListDeclarationsRequest {
+        kind: kind.into(),
+        namespace: namespace.to_owned(),
+        page_size: PAGE,
+        page_token: String::new(),
+    };
+    let mut all = Vec::new();
+    loop {
+        let page = registry
+            .ask(request.clone(), |c, r| async move { DeclarationServiceClient::new(c).list_declarations(r).await })
+            .await?;
+        all.extend(page.declarations);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return Ok((all, page.revision));
+        }
+    }
+}
+
+/// The kind that manifests call so.
+pub(super) fn kind(name: &str) -> Result<Kind, Failure> {
+    let mut word = String::from("KIND");
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            word.push('_');
+        }
+        word.push(c.to_ascii_uppercase());
+    }
+    let known = manifest::kinds().contains(&name);
+    Kind::from_str_name(&word).filter(|_| known).ok_or_else(|| {
+        let all = manifest::kinds().join(", ");
+        Failure::local(&USAGE, format!("there is no kind {name:?}; there are: {all}"))
+    })
+}
+
+impl Change {
+    /// Only what changes: the rest is in policy-decision's view already.
+    fn moving(&self) -> (Vec<Declaration>, Vec<ObjectName>) {
+        let differs = |change: Option<&legate_wire::registry::DeclarationChange>| {
+            change.is_none_or(|change| change.action() != ChangeAction::Unchanged)
+        };
+        let changes = &self.planned.changes;
+        let wanted = self.declarations.iter().enumerate().filter(|(n, _)| differs(changes.get(*n)));
+        let first = self.declarations.len();
+        let gone = self.removals.iter().enumerate().filter(|(n, _)| differs(changes.get(first + n)));
+        (wanted.map(|(_, one)| one.clone()).collect(), gone.map(|(_, one)| one.clone()).collect())
+    }
+
+    /// Asks policy-decision what it would do to what agents may do, and runs the tests.
+    pub(super) async fn preview(&self, desk: &Desk, more: BTreeSet<String>) -> Result<PreviewChangeResponse, Failure> {
+        let (declarations, removals) = self.moving();
+        let request = PreviewChangeRequest {
+            declarations,
+            removals,
+            at_least_revision: self.planned.revision,
+            namespaces: more.into_iter().collect(),
+        };
+        preview(desk, request).await
+    }
+}
+
+/// Asks policy-decision.
+pub(super) async fn preview(desk: &Desk, request: PreviewChangeRequest) -> Result<PreviewChangeResponse, Failure> {
+    let policy = desk.line(Service::Policy)?;
+    policy
+        .ask(request, |c, r| async move {
+            let mut request = tonic::Request::new(r);
+            request.set_timeout(PATIENCE);
+            PreviewServiceClient::new(c).max_decoding_message_size(16 << 20).preview_change(request).await
+        })
+        .await
+}
+
+/// Refuses where a policy test fails.
+pub(super) fn passed(tests: &[TestResult]) -> Result<(), Failure> {
+    let failed: Vec<String> =
+        tests.iter().filter(|t| !t.passed).map(|t| format!("{} case {}", t.test, t.case)).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let named = failed.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+    let more = if failed.len() > 10 { format!(" and {} more", failed.len() - 10) } else { String::new() };
+    let what = format!("{} of {} questions of policy tests fail: {named}{more}", failed.len(), tests.len());
+    Err(Failure::local(&POLICY_TEST_FAILED, what))
+}
+
+/// A message's protobuf JSON as a value.
+pub(super) fn value<M: prost::Message + prost::Name>(of: &M) -> Result<serde_json::Value, Failure> {
+    let text = proto::json(&proto::dynamic(of), false).map_err(std::io::Error::other)?;
+    Ok(serde_json::from_str(&text).map_err(std::io::Error::other)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_selector_is_pairs_and_nothing_else() {
+        let labels = selector("team=pay, stage=prod").unwrap();
+        assert_eq!(
+            labels.into_iter().collect::<Vec<_>>(),
+            [("stage".to_owned(), "prod".to_owned()), ("team".to_owned(), "pay".to_owned())]
+        );
+        for bad in ["", "team", "team=", "=pay", "a=b,", "a=b,a=c"] {
+            assert_eq!(selector(bad).unwrap_err().reason, "USAGE", "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_manifest_is_a_kind_of_the_registry() {
+        for name in manifest::kinds() {
+            assert!(kind(name).is_ok(), "{name}");
+        }
+        for bad in ["agent", "SigningKey", "Nothing", ""] {
+            assert_eq!(kind(bad).unwrap_err().reason, "USAGE", "{bad}");
+        }
+    }
+}

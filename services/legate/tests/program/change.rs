@@ -1,0 +1,161 @@
+//! Agents as code: plan, apply, prune, plans in files, tests of policies, and the way back to manifests.
+
+use std::path::Path;
+
+use crate::house::{AGENT, House, MANIFEST};
+
+/// The parts of the readme's manifest, a file each, all with one label more.
+fn split(dir: &Path) {
+    let text = std::fs::read_to_string(MANIFEST).unwrap();
+    for document in text.split("\n---\n") {
+        let field = |name: &str| {
+            let line = document.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap();
+            line.trim().to_ascii_lowercase()
+        };
+        let (kind, name) = (field("kind:"), field("name:"));
+        let labelled = match document.contains("  labels:\n") {
+            true => document.replacen("  labels:\n", "  labels:\n    app: invoices\n", 1),
+            false => document.replacen("metadata:\n", "metadata:\n  labels: {app: invoices}\n", 1),
+        };
+        let dir = dir.join(&kind);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(format!("{name}.yaml")), labelled).unwrap();
+    }
+}
+
+fn replace(file: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(file, text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn a_directory_is_planned_applied_pruned_and_exported() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    let manifests = home.path().join("manifests");
+    split(&manifests);
+    let dir = manifests.to_str().unwrap();
+    let plan = |more: &[&str]| house.run(&[&["plan", "-f", dir], more].concat());
+    let apply = |more: &[&str]| house.run(&[&["apply", "-f", dir, "--reason", "as code"], more].concat());
+
+    // New agents and what they gain.
+    let first = plan(&["-o", "table", "--detailed-exitcode"]).with(2);
+    assert!(first.contains("+ Agent payments/invoice-bot will be created\n"), "{first}");
+    let gain = "+ payments/invoice-bot gains invoice:read on Invoice:apollo/*, depending on arguments (payments/sealed-invoices@1), until 2036-01-01T00:00:00Z";
+    assert!(first.contains(gain), "{first}");
+    assert!(first.contains("NEW_AGENT payments/invoice-bot"), "{first}");
+    apply(&["--wait"]).with(0);
+    plan(&["--detailed-exitcode"]).with(0);
+
+    // A wider binding, and a role above the ceiling of the class.
+    replace(&manifests.join("rolebinding/invoice-bot-reads-apollo.yaml"), "apollo/*", "*");
+    replace(
+        &manifests.join("role/invoice-reader.yaml"),
+        "- invoice:read on Invoice:*",
+        "- invoice:read on Invoice:*\n    - ledger:write on Invoice:*",
+    );
+    let wide = plan(&["-o", "table"]).with(0);
+    assert!(wide.contains("gains invoice:read on Invoice:*, depending"), "{wide}");
+    assert!(
+        wide.contains("ABOVE_CEILING payments/invoice-bot: ledger:write on Invoice:* is granted and above"),
+        "{wide}"
+    );
+    let json = plan(&["-o", "json"]).json();
+    assert_eq!(json["preview"]["changes"][0]["effect"], "ACCESS_EFFECT_GAINS");
+    assert_eq!(json["preview"]["agentsCompared"], 1);
+    assert!(plan(&["-o", "yaml"]).with(0).contains("ACCESS_EFFECT_GAINS"));
+    let objects = plan(&["--objects-only", "-o", "table"]).with(0);
+    assert!(!objects.contains("What agents may do"), "{objects}");
+    let markdown = plan(&["--markdown"]).with(0);
+    assert!(
+        markdown.starts_with("<!-- legate plan -->\n") && markdown.contains("#### What agents may do"),
+        "{markdown}"
+    );
+
+    // What is in no manifest any more, and carries the label, goes; nothing else does.
+    std::fs::remove_dir_all(manifests.join("rolebinding")).unwrap();
+    std::fs::remove_file(manifests.join("role/invoice-reader.yaml")).unwrap();
+    let other = home.path().join("other.yaml");
+    std::fs::write(&other, "apiVersion: legate/v1\nkind: Role\nmetadata: {name: other, namespace: payments}\nspec:\n  permissions: [\"a:b on T:*\"]\n").unwrap();
+    house.run(&["apply", "-f", other.to_str().unwrap(), "--reason", "somebody else's"]).with(0);
+    assert_eq!(plan(&["--prune"]).code, Some(1), "without a selector nothing is removed");
+    let pruned = plan(&["--prune", "--selector", "app=invoices", "-o", "table"]).with(0);
+    assert!(pruned.contains("- Role payments/invoice-reader will be removed\n"), "{pruned}");
+    assert!(pruned.contains("- payments/invoice-bot loses invoice:read on Invoice:apollo/*"), "{pruned}");
+    assert!(!pruned.contains("payments/other"), "{pruned}");
+    let none = plan(&["--prune", "--selector", "app=else", "-o", "table"]).with(0);
+    assert!(!none.contains("will be removed"), "{none}");
+    apply(&["--prune", "--selector", "app=invoices"]).with(0);
+    house.run(&["role", "get", "payments/invoice-reader"]).refused(1, "OBJECT_NOT_FOUND");
+    house.run(&["role", "get", "payments/other"]).with(0);
+    plan(&["--prune", "--selector", "app=invoices", "--detailed-exitcode"]).with(0);
+
+    // The way back: what is exported is what is declared.
+    let out = home.path().join("export");
+    house.run(&["export", "--dir", out.to_str().unwrap()]).with(0);
+    house.run(&["export", "--dir", out.to_str().unwrap()]).refused(1, "FILE_REFUSED");
+    let again = house.run(&["plan", "-f", out.to_str().unwrap(), "-o", "json"]).json();
+    let actions: Vec<_> = again["changes"].as_array().unwrap().iter().map(|c| c["action"].clone()).collect();
+    assert!(actions.len() >= 7, "{again}");
+    assert!(actions.iter().all(|action| action == "CHANGE_ACTION_UNCHANGED"), "{again}");
+    let one = home.path().join("one.json");
+    std::fs::write(&one, house.run(&["export", "-o", "json", "--kind", "Agent", "--namespace", "payments"]).with(0))
+        .unwrap();
+    let one = house.run(&["plan", "-f", one.to_str().unwrap(), "-o", "json"]).json();
+    assert_eq!(one["changes"].as_array().unwrap().len(), 1);
+    assert_eq!(one["changes"][0]["action"], "CHANGE_ACTION_UNCHANGED");
+    let labelled = house.run(&["export", "--selector", "app=invoices", "-o", "yaml"]).with(0);
+    assert!(labelled.contains("name: invoice-bot") && !labelled.contains("name: other"), "{labelled}");
+    house.run(&["export", "--kind", "Nothing"]).refused(1, "USAGE");
+}
+
+#[test]
+fn a_plan_in_a_file_is_applied_as_it_is_or_not_at_all() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let manifest = home.path().join("wide.yaml");
+    std::fs::write(&manifest, std::fs::read_to_string(MANIFEST).unwrap().replace("apollo/*", "zeus/*")).unwrap();
+    let file = home.path().join("plan.json");
+    let (manifest, plan) = (manifest.to_str().unwrap(), file.to_str().unwrap());
+    house.run(&["plan", "-f", manifest, "--out", plan]).with(0);
+    house.run(&["plan", "-f", manifest, "--out", plan]).refused(1, "FILE_REFUSED");
+    let kept = std::fs::read_to_string(&file).unwrap();
+
+    std::fs::write(&file, kept.replace("zeus/*", "*")).unwrap();
+    house.run(&["apply", "--plan", plan, "--reason", "x"]).refused(1, "PLAN_FILE_INVALID");
+    std::fs::write(&file, &kept).unwrap();
+    let check = ["check", "--agent", AGENT, "--action", "invoice:read", "--resource", "Invoice:zeus/7", "-o", "name"];
+    assert_eq!(house.run(&check).with(3), "BINDING_NARROWED\n");
+    house.run(&["apply", "--plan", plan, "--reason", "as planned", "--wait"]).with(0);
+    assert_eq!(house.run(&check).with(0), "ALLOWED\n");
+    // The registry is elsewhere now: plan again.
+    house.run(&["apply", "--plan", plan, "--reason", "twice"]).refused(4, "BASE_MOVED");
+}
+
+#[test]
+fn ten_thousand_objects_and_hostile_names_are_refused_in_a_sentence() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    let many = home.path().join("many");
+    std::fs::create_dir(&many).unwrap();
+    for file in 0..10 {
+        let roles: String = (0..1_000)
+            .map(|n| {
+                let head =
+                    format!("---\napiVersion: legate/v1\nkind: Role\nmetadata: {{name: r{file}-{n}, namespace: n}}\n");
+                head + "spec: {permissions: [\"a:b on T:*\"]}\n"
+            })
+            .collect();
+        std::fs::write(many.join(format!("{file}.yaml")), roles).unwrap();
+    }
+    let ended = house.run(&["plan", "-f", many.to_str().unwrap()]);
+    assert!(ended.err.contains("over 1000 documents"), "{ended:?}");
+    ended.refused(1, "MANIFEST_INVALID");
+    for (selector, reason) in [("=", "USAGE"), ("a=b,a=c", "USAGE"), ("a\u{202e}", "USAGE")] {
+        let ended = house.run(&["plan", "-f", MANIFEST, "--prune", "--selector", selector]);
+        assert!(!ended.err.contains('\u{202e}'), "{ended:?}");
+        ended.refused(1, reason);
+    }
+}

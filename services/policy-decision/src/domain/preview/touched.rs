@@ -1,0 +1,94 @@
+//! Whom a change could affect: the agents that it names, those of its classes and roles, or everybody in a namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use legate_view::{Agent, Snapshot};
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Declaration, Kind, Metadata, ObjectName};
+
+/// What a change touches in one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Touched {
+    /// Something that any agent's authority may rest on, such as a policy.
+    everybody: bool,
+    agents: BTreeSet<String>,
+    classes: BTreeSet<String>,
+    roles: BTreeSet<String>,
+    bindings: BTreeSet<String>,
+}
+
+/// What a change touches, by namespace.
+pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<String, Touched> {
+    let mut all: BTreeMap<String, Touched> = BTreeMap::new();
+    let wanted = wanted.iter().filter_map(|declaration| {
+        let (kind, metadata) = named(declaration)?;
+        Some((kind, metadata.namespace.clone(), metadata.name.clone()))
+    });
+    let gone = gone.iter().map(|name| (name.kind(), name.namespace.clone(), name.name.clone()));
+    for (kind, namespace, name) in wanted.chain(gone) {
+        let namespace = if kind == Kind::Namespace { name.clone() } else { namespace };
+        let touched = all.entry(namespace).or_default();
+        match kind {
+            Kind::Agent => drop(touched.agents.insert(name)),
+            Kind::AgentClass => drop(touched.classes.insert(name)),
+            Kind::Role => drop(touched.roles.insert(name)),
+            Kind::RoleBinding => drop(touched.bindings.insert(name)),
+            // Who asks, who believes whom, and what is tested are nobody's authority.
+            Kind::EnforcementPoint
+            | Kind::PolicyTest
+            | Kind::CredentialPolicy
+            | Kind::TrustedIssuer
+            | Kind::AttestationPolicy
+            | Kind::OperatorBinding
+            | Kind::SigningKey
+            | Kind::Revocation
+            | Kind::Unspecified => {}
+            Kind::Namespace | Kind::Policy | Kind::Group | Kind::Boundary | Kind::DelegationGrant => {
+                touched.everybody = true;
+            }
+        }
+    }
+    all
+}
+
+impl Touched {
+    /// Whether the agent, as it is in `snapshot`, could be affected.
+    pub(crate) fn affects(&self, snapshot: &Snapshot, agent: &Agent) -> bool {
+        self.everybody
+            || self.agents.contains(agent.label.name.as_str())
+            || self.classes.contains(agent.class.as_str())
+            || ((!self.roles.is_empty() || !self.bindings.is_empty())
+                && snapshot.bindings_of(agent).any(|(binding, _)| {
+                    self.roles.contains(binding.role.as_str()) || self.bindings.contains(binding.label.name.as_str())
+                }))
+    }
+
+    /// Whether nobody can be affected.
+    pub(crate) fn is_nobody(&self) -> bool {
+        !self.everybody
+            && [&self.agents, &self.classes, &self.roles, &self.bindings].into_iter().all(BTreeSet::is_empty)
+    }
+}
+
+fn named(declaration: &Declaration) -> Option<(Kind, &Metadata)> {
+    let (kind, metadata) = match declaration.object.as_ref()? {
+        Object::Namespace(o) => (Kind::Namespace, &o.metadata),
+        Object::AgentClass(o) => (Kind::AgentClass, &o.metadata),
+        Object::Agent(o) => (Kind::Agent, &o.metadata),
+        Object::Role(o) => (Kind::Role, &o.metadata),
+        Object::RoleBinding(o) => (Kind::RoleBinding, &o.metadata),
+        Object::Policy(o) => (Kind::Policy, &o.metadata),
+        Object::EnforcementPoint(o) => (Kind::EnforcementPoint, &o.metadata),
+        Object::SigningKey(o) => (Kind::SigningKey, &o.metadata),
+        Object::Revocation(o) => (Kind::Revocation, &o.metadata),
+        Object::Group(o) => (Kind::Group, &o.metadata),
+        Object::Boundary(o) => (Kind::Boundary, &o.metadata),
+        Object::CredentialPolicy(o) => (Kind::CredentialPolicy, &o.metadata),
+        Object::TrustedIssuer(o) => (Kind::TrustedIssuer, &o.metadata),
+        Object::AttestationPolicy(o) => (Kind::AttestationPolicy, &o.metadata),
+        Object::DelegationGrant(o) => (Kind::DelegationGrant, &o.metadata),
+        Object::PolicyTest(o) => (Kind::PolicyTest, &o.metadata),
+        Object::OperatorBinding(o) => (Kind::OperatorBinding, &o.metadata),
+    };
+    Some((kind, metadata.as_ref()?))
+}

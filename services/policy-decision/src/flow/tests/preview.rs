@@ -1,0 +1,441 @@
+//! A change is previewed: who gains and loses what, as the engine decides it, and nothing that decides notices.
+
+use std::time::Duration;
+
+use legate_wire::policy::{AccessChange, AccessEffect, FindingKind, PreviewChangeResponse};
+use legate_wire::registry as wire;
+use legate_wire::registry::PolicyMode::Enforce;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Declaration, ExpectedDecision, Kind, ObjectName};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::domain::authority::Bench;
+use crate::domain::policies::Compiled;
+use crate::domain::preview::cells::{Named, given};
+use crate::domain::preview::outlook::{Holds, Outlook, look};
+use crate::domain::question::{Stated, Value};
+use crate::flow::{Preview, preview};
+use crate::testing::*;
+
+async fn of(stage: &Stage, wanted: Vec<Declaration>, gone: Vec<ObjectName>) -> PreviewChangeResponse {
+    let ask = Preview { wanted, gone, at_least_revision: 0, namespaces: Default::default() };
+    preview(&stage.desk, &operator(), ask).await.unwrap()
+}
+
+fn gone(kind: Kind, name: &str) -> ObjectName {
+    ObjectName { kind: kind.into(), namespace: "payments".into(), name: name.into() }
+}
+
+fn role(permissions: Vec<wire::Permission>) -> Declaration {
+    let spec = wire::RoleSpec { permissions, ..wire::RoleSpec::default() };
+    declared(Object::Role(wire::Role { metadata: meta("invoice-reader"), spec: Some(spec) }))
+}
+
+fn class(change: impl FnOnce(&mut wire::AgentClassSpec)) -> Declaration {
+    let mut spec = wire::AgentClassSpec {
+        permissions: vec![permission("invoice:list", "Invoice", "*")],
+        ceiling: vec![permission("invoice:*", "Invoice", "*")],
+        ..wire::AgentClassSpec::default()
+    };
+    change(&mut spec);
+    declared(Object::AgentClass(wire::AgentClass { metadata: meta("invoice-worker"), spec: Some(spec), status: None }))
+}
+
+/// `GAINS invoice:read on Invoice:* x1 (sealed)`.
+fn line(change: &AccessChange) -> String {
+    let effect = change.effect().as_str_name().trim_start_matches("ACCESS_EFFECT_");
+    let resource = change.resource.clone().unwrap_or_default();
+    let on: Vec<&str> = change.depends_on.iter().map(|r| r.name.trim_start_matches("payments/")).collect();
+    let on = if on.is_empty() { String::new() } else { format!(" ({})", on.join(", ")) };
+    format!("{effect} {} on {}:{} x{}{on}", change.action, resource.r#type, resource.id, change.agent_count)
+}
+
+fn lines(answer: &PreviewChangeResponse) -> Vec<String> {
+    answer.changes.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn what_is_gained_and_lost_is_told_with_what_makes_it_and_what_it_depends_on() {
+    let stage = Stage::set().await;
+    // The example's forbid looks at the resource: what is gained depends on it.
+    let wide = of(&stage, vec![binding(|b| b.resources.clear())], Vec::new()).await;
+    assert_eq!(lines(&wide), ["GAINS invoice:read on Invoice:* x1 (sealed)"]);
+    let gain = &wide.changes[0];
+    assert_eq!(gain.agents, ["invoice-bot-1"]);
+    let names: Vec<_> = gain.reasons.iter().map(|r| (r.name.as_str(), r.version)).collect();
+    assert_eq!(names, [("payments/reads-apollo", 2), ("payments/production", 1)]);
+    let cut = wide.findings.iter().find(|f| f.kind() == FindingKind::AboveCeiling).unwrap();
+    assert_eq!(
+        cut.text,
+        "ledger:write on Invoice:* is granted and above the ceiling of class invoice-worker: it has no effect"
+    );
+    assert_eq!((wide.agents_compared, wide.agents_not_compared, wide.left_out), (1, 0, 0));
+
+    let less = of(&stage, Vec::new(), vec![gone(Kind::RoleBinding, "reads-apollo")]).await;
+    assert_eq!(lines(&less), ["LOSES invoice:read on Invoice:apollo/* x1 (sealed)"]);
+    assert!(less.changes[0].reasons.iter().any(|r| r.text.contains("nor a role binding")), "{less:?}");
+
+    // By the class, above its own ceiling: nothing is gained.
+    let above = of(&stage, vec![class(|c| c.permissions.push(permission("ledger:read", "Ledger", "*")))], vec![]).await;
+    assert!(above.changes.is_empty(), "{:?}", lines(&above));
+    assert!(above.findings.iter().any(|f| f.text.starts_with("ledger:read on Ledger:* is granted and above")));
+
+    // What is already so, and what nobody's authority rests on.
+    let same = of(&stage, vec![binding(|_| ()), class(|_| ()), agent(1, |_| ())], vec![]).await;
+    assert!(same.changes.is_empty() && same.findings.is_empty(), "{same:?}");
+    let point = of(&stage, vec![point("invoices", |p| p.may_assert_subject = true)], vec![]).await;
+    assert_eq!((point.changes.len(), point.agents_compared), (0, 0));
+}
+
+#[tokio::test]
+async fn policies_are_judged_by_what_they_look_at() {
+    let stage = Stage::set().await;
+    let with = async |cedar: &str| {
+        let answer = of(&stage, vec![policy("new", Enforce, cedar)], vec![]).await;
+        lines(&answer)
+    };
+    // One action of a namespace's many.
+    let read = "forbid(principal, action == Action::\"invoice:read\", resource);";
+    assert_eq!(with(read).await, ["LOSES invoice:read on Invoice:apollo/* x1 (sealed)"]);
+    assert_eq!(with("forbid(principal, action == Action::\"invoice:pay\", resource);").await, [""; 0]);
+    // One that speaks of the agent alone is decided; one that cannot apply to it changes nothing.
+    let other = "forbid(principal, action, resource) when { principal.name == \"other\" && context.late };";
+    assert_eq!(with(other).await, [""; 0]);
+    let late = "forbid(principal, action, resource) when { principal.environment == \"prod\" && context.late };";
+    assert_eq!(
+        with(late).await,
+        [
+            "DEPENDS_OTHERWISE invoice:list on Invoice:* x1 (new, sealed)",
+            "DEPENDS_OTHERWISE invoice:read on Invoice:apollo/* x1 (new, sealed)"
+        ]
+    );
+    // One resource of those that a pattern stands for.
+    let one = "forbid(principal, action, resource == Invoice::\"apollo/7\");";
+    let lost = with(one).await;
+    assert!(lost.contains(&"LOSES invoice:read on Invoice:apollo/7 x1 (sealed)".to_owned()), "{lost:?}");
+    assert!(lost.iter().all(|line| line.contains("apollo/7")), "{lost:?}");
+
+    // Without the forbid that depends on the resource, it holds always; without the permit, never.
+    let open = of(&stage, vec![], vec![gone(Kind::Policy, "sealed")]).await;
+    assert_eq!(lines(&open), ["WIDENS invoice:list on Invoice:* x1", "WIDENS invoice:read on Invoice:apollo/* x1"]);
+    let shut = of(&stage, vec![], vec![gone(Kind::Policy, "production")]).await;
+    assert!(lines(&shut).iter().all(|line| line.starts_with("LOSES")) && shut.changes.len() == 2, "{shut:?}");
+
+    let broken = of(&stage, vec![policy("new", Enforce, "permit(")], vec![]).await;
+    assert!(broken.findings.iter().any(|f| f.kind() == FindingKind::PolicyUnusable), "{broken:?}");
+    assert_eq!(broken.changes.len(), 2, "everything is lost: {:?}", lines(&broken));
+}
+
+#[tokio::test]
+async fn what_a_window_will_give_is_told_with_its_times() {
+    let stage = Stage::set().await;
+    let at = |seconds: i64| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let later = |b: &mut wire::RoleBindingSpec| {
+        b.resources.clear();
+        (b.not_before, b.not_after) = (at(NOW + 100), at(NOW + 200));
+    };
+    let answer = of(&stage, vec![binding(later)], vec![]).await;
+    let told: Vec<_> = answer.changes.iter().map(|c| (line(c), c.from, c.until)).collect();
+    assert_eq!(
+        told,
+        [
+            // What was held on apollo alone is gone at once, and comes back with everything else for a hundred seconds.
+            ("GAINS invoice:read on Invoice:* x1 (sealed)".to_owned(), at(NOW + 100), at(NOW + 200)),
+            ("LOSES invoice:read on Invoice:apollo/* x1 (sealed)".to_owned(), None, at(NOW + 100)),
+            ("LOSES invoice:read on Invoice:apollo/* x1 (sealed)".to_owned(), at(NOW + 200), None),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn equal_changes_of_many_are_one_entry() {
+    let stage = Stage::set_with(|mut all| {
+        all.extend((2..=40).map(|n| agent(n, |_| ())));
+        all
+    })
+    .await;
+    let answer = of(&stage, vec![class(|c| c.permissions.clear())], vec![]).await;
+    assert_eq!(lines(&answer), ["LOSES invoice:list on Invoice:* x40 (sealed)"]);
+    assert_eq!((answer.changes[0].agents.len(), answer.agents_compared), (20, 40));
+    // Without time, nothing is compared, and that is said.
+    let mut hurried = operator();
+    hurried.deadline = tokio::time::Instant::now() + Duration::from_millis(600);
+    let ask = Preview {
+        wanted: vec![class(|c| c.permissions.clear())],
+        gone: vec![],
+        at_least_revision: 0,
+        namespaces: Default::default(),
+    };
+    let cut = preview(&stage.desk, &hurried, ask).await.unwrap();
+    assert_eq!((cut.changes.len(), cut.agents_compared, cut.agents_not_compared), (0, 0, 40));
+}
+
+#[tokio::test]
+async fn agents_that_come_move_wait_and_go() {
+    let staged = |a: &mut wire::Agent| a.status.as_mut().unwrap().state = wire::AgentState::Staged.into();
+    let stage = Stage::set_with(|mut all| {
+        all.push(agent(2, staged));
+        all.push(agent(3, |_| ()));
+        all
+    })
+    .await;
+    let careful = |b: &mut wire::AgentClassSpec| b.requires_approval = true;
+    let mut other = class(careful);
+    if let Some(Object::AgentClass(class)) = &mut other.object {
+        class.metadata.as_mut().unwrap().name = "careful".into();
+    }
+    let moved = |a: &mut wire::Agent| a.spec.as_mut().unwrap().agent_class = "careful".into();
+    let wanted = vec![other, agent(1, moved), agent(2, |_| ()), agent(9, moved)];
+    let answer = of(&stage, wanted, vec![gone(Kind::Agent, "invoice-bot-3")]).await;
+    let kinds: Vec<_> = answer.findings.iter().map(|f| (f.kind(), f.agents.join(" "))).collect();
+    for expected in [
+        (FindingKind::NewAgent, "invoice-bot-9"),
+        (FindingKind::NeedsApproval, "invoice-bot-9"),
+        (FindingKind::NeedsApproval, "invoice-bot-2"),
+        (FindingKind::MovesClass, "invoice-bot-1"),
+        (FindingKind::RetiredAgent, "invoice-bot-3"),
+    ] {
+        assert!(kinds.iter().any(|(kind, names)| (*kind, names.as_str()) == expected), "{expected:?}: {kinds:?}");
+    }
+    let told = lines(&answer);
+    assert!(told.contains(&"GAINS invoice:list on Invoice:* x1 (sealed)".to_owned()), "{told:?}");
+    assert!(told.contains(&"LOSES invoice:list on Invoice:* x1 (sealed)".to_owned()), "{told:?}");
+    let loser = answer.changes.iter().find(|c| c.effect() == AccessEffect::Loses).unwrap();
+    assert_eq!(loser.agents, ["invoice-bot-3"]);
+}
+
+fn test(name: &str, cases: &[(&str, &str, ExpectedDecision, &str)]) -> Declaration {
+    let case = |(action, id, expect, word): &(&str, &str, ExpectedDecision, &str)| wire::PolicyTestCase {
+        agent: "invoice-bot-1".into(),
+        action: (*action).into(),
+        resource_type: "Invoice".into(),
+        resource_id: (*id).into(),
+        expect: (*expect).into(),
+        reason_code: (*word).into(),
+        ..wire::PolicyTestCase::default()
+    };
+    let spec = wire::PolicyTestSpec { cases: cases.iter().map(case).collect(), ..wire::PolicyTestSpec::default() };
+    declared(Object::PolicyTest(wire::PolicyTest { metadata: meta(name), spec: Some(spec) }))
+}
+
+#[tokio::test]
+async fn policy_tests_are_run_on_what_would_be() {
+    use ExpectedDecision::{Allow, Deny};
+    let stored = test("stored", &[("invoice:read", "apollo/1", Allow, ""), ("invoice:read", "zeus/1", Deny, "")]);
+    let mut stage = Stage::set_with(|mut all| {
+        all.push(stored);
+        all
+    })
+    .await;
+    let passed = |answer: &PreviewChangeResponse| {
+        answer.tests.iter().map(|t| (t.test.clone(), t.case, t.passed)).collect::<Vec<_>>()
+    };
+    let given = test("given", &[("invoice:read", "zeus/1", Deny, "BINDING_NARROWED"), ("invoice:pay", "a", Allow, "")]);
+    let answer = of(&stage, vec![given], vec![]).await;
+    let name = |n: &str| format!("payments/{n}");
+    assert_eq!(
+        passed(&answer),
+        [(name("given"), 0, true), (name("given"), 1, false), (name("stored"), 0, true), (name("stored"), 1, true)]
+    );
+    let failed = &answer.tests[1];
+    assert_eq!((failed.expected.as_str(), failed.got.as_str()), ("ALLOW", "DENY NOT_PERMITTED"));
+    assert_eq!(failed.question, "invoice-bot-1 invoice:pay Invoice:a");
+
+    // The change itself makes a stored test fail; so does the loss of its agent.
+    let wide = of(&stage, vec![binding(|b| b.resources.clear())], vec![]).await;
+    assert_eq!(passed(&wide), [(name("stored"), 0, true), (name("stored"), 1, false)]);
+    let alone = of(&stage, vec![], vec![gone(Kind::Agent, "invoice-bot-1")]).await;
+    assert_eq!(alone.tests[0].got, "DENY AGENT_UNKNOWN");
+    // A test that goes with the change is not run; nor does it matter where an agent stands in its life.
+    let without = of(&stage, vec![], vec![gone(Kind::PolicyTest, "stored")]).await;
+    assert!(without.tests.is_empty());
+    let suspended = agent(1, |a| a.status.as_mut().unwrap().state = wire::AgentState::Suspended.into());
+    stage.change(vec![(suspended, false)]).await;
+    let ask =
+        Preview { wanted: vec![], gone: vec![], at_least_revision: 2, namespaces: ["payments".to_owned()].into() };
+    let now = preview(&stage.desk, &operator(), ask).await.unwrap();
+    assert!(now.tests.iter().all(|test| test.passed) && now.tests.len() == 2, "{now:?}");
+    assert_eq!((now.revision, now.changes.len()), (2, 0));
+}
+
+#[tokio::test]
+async fn nothing_that_decides_notices_and_the_preview_itself_is_recorded() {
+    let stage = Stage::set().await;
+    let before = stage.desk.view.current();
+    of(&stage, vec![policy("no", Enforce, "forbid(principal, action, resource);")], vec![]).await;
+    of(&stage, vec![], vec![gone(Kind::Agent, "invoice-bot-1")]).await;
+    assert!(std::sync::Arc::ptr_eq(&before, &stage.desk.view.current()));
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+    let events = stage.paper.events();
+    let kinds: Vec<&str> = events.iter().map(|e| e.r#type.as_str()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "change.previewed").count(), 2, "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| kind.starts_with("decision.")).count(), 1, "{kinds:?}");
+    let told = events.iter().find(|e| e.r#type == "change.previewed").unwrap();
+    assert_eq!(told.actor, "spiffe://example.org/legate/operator/alice");
+    assert_eq!((told.namespace.as_str(), told.details["declarations"].as_str()), ("payments", "1"));
+    assert!(told.decision.is_none());
+}
+
+#[tokio::test]
+async fn a_preview_that_cannot_be_made_or_recorded_is_refused() {
+    let stage = Stage::set().await;
+    let ask = |wanted: Vec<Declaration>, revision| Preview {
+        wanted,
+        gone: vec![],
+        at_least_revision: revision,
+        namespaces: Default::default(),
+    };
+    let word = async |ask: Preview| {
+        let mut hurried = operator();
+        hurried.deadline = tokio::time::Instant::now() + Duration::from_millis(200);
+        preview(&stage.desk, &hurried, ask).await.unwrap_err().reason()
+    };
+    assert_eq!(word(ask(vec![], 99)).await, "REVISION_NOT_REACHED");
+    assert_eq!(word(ask(vec![role(vec![permission("Not", "Invoice", "*")])], 0)).await, "QUESTION_INVALID");
+    assert_eq!(word(ask(vec![revocation([1; 32])], 0)).await, "QUESTION_INVALID");
+    assert_eq!(word(ask(vec![Declaration::default()], 0)).await, "QUESTION_INVALID");
+    let held = std::sync::Arc::clone(&stage.desk.previewing).acquire_owned().await.unwrap();
+    assert_eq!(word(ask(vec![], 0)).await, "PREVIEW_BUSY");
+    drop(held);
+    stage.paper.be(Mood::Full);
+    assert_eq!(word(ask(vec![], 0)).await, "AUDIT_UNAVAILABLE");
+    stage.paper.be(Mood::Good);
+    stage.clock.advance(Duration::from_secs(6));
+    stage.pongs.on.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(word(ask(vec![], 0)).await, "STALE");
+}
+
+fn boundary(name: &str, change: impl FnOnce(&mut wire::BoundarySpec)) -> Declaration {
+    let mut spec = wire::BoundarySpec::default();
+    change(&mut spec);
+    declared(Object::Boundary(wire::Boundary { metadata: meta(name), spec: Some(spec) }))
+}
+
+#[tokio::test]
+async fn boundaries_cut_or_are_what_it_depends_on() {
+    let stage = Stage::set().await;
+    let with = async |change: &dyn Fn(&mut wire::BoundarySpec)| {
+        let answer = of(&stage, vec![boundary("eu", |b| change(b))], vec![]).await;
+        lines(&answer)
+    };
+    let apollo = "invoice:read on Invoice:apollo/* x1";
+    let told = with(&|b| b.regions = vec!["eu".into()]).await;
+    assert!(told.contains(&format!("DEPENDS_OTHERWISE {apollo} (eu, sealed)")), "{told:?}");
+    let told = with(&|b| b.hours = vec![wire::Hours { days: vec![1], from_minute: 0, until_minute: 1 }]).await;
+    assert!(told.contains(&format!("DEPENDS_OTHERWISE {apollo} (eu, sealed)")), "{told:?}");
+    let told = with(&|b| b.environments = vec![wire::Environment::Dev.into()]).await;
+    assert!(told.contains(&format!("LOSES {apollo} (sealed)")), "{told:?}");
+    assert_eq!(with(&|b| b.environments = vec![wire::Environment::Prod.into()]).await, [""; 0]);
+    // A permission for one region is decided.
+    let mut fixed = binding(|b| b.resources[0].attributes.extend([("region".to_owned(), "us".to_owned())]));
+    let answer = of(&stage, vec![boundary("eu", |b| b.regions = vec!["eu".into()]), fixed.clone()], vec![]).await;
+    assert!(lines(&answer).contains(&format!("LOSES {apollo} (sealed)")), "{:?}", lines(&answer));
+    assert!(!lines(&answer).iter().any(|line| line.starts_with("GAINS")), "{:?}", lines(&answer));
+    if let Some(Object::RoleBinding(binding)) = &mut fixed.object {
+        binding.spec.as_mut().unwrap().resources[0].attributes.insert("region".into(), "eu".into());
+    }
+    let answer = of(&stage, vec![boundary("eu", |b| b.regions = vec!["eu".into()]), fixed], vec![]).await;
+    assert!(!lines(&answer).iter().any(|line| line.contains("(eu") && line.contains("read")), "{:?}", lines(&answer));
+}
+
+#[tokio::test]
+async fn a_group_brings_its_agents_what_is_bound_to_it() {
+    let stage = Stage::set_with(|mut all| {
+        all.push(agent(2, |_| ()));
+        all
+    })
+    .await;
+    let spec = wire::GroupSpec { agents: vec!["invoice-bot-2".into()], ..wire::GroupSpec::default() };
+    let group = declared(Object::Group(wire::Group { metadata: meta("readers"), spec: Some(spec) }));
+    let bound = binding(|b| b.groups = vec!["readers".into()]);
+    let answer = of(&stage, vec![group, bound], vec![]).await;
+    assert_eq!(lines(&answer), ["GAINS invoice:read on Invoice:apollo/* x1 (sealed)"]);
+    assert_eq!(answer.changes[0].agents, ["invoice-bot-2"]);
+}
+
+/// Conditions that are decided, that depend, and that fail.
+const CONDITIONS: [&str; 12] = [
+    "",
+    "when { principal.environment == \"prod\" }",
+    "when { principal.environment == \"dev\" }",
+    "when { principal.environment == \"prod\" && context has x && context.x }",
+    "when { principal.environment == \"dev\" && context.x }",
+    "when { resource has sealed && resource.sealed }",
+    "when { resource.region == \"eu\" }",
+    "when { resource.region == \"us\" || principal.name == \"invoice-bot-1\" }",
+    "unless { context has x && context.x }",
+    "unless { principal.environment == \"prod\" || resource.sealed }",
+    "when { principal.nothing == 1 }",
+    "when { principal in Role::\"invoice-reader\" } unless { resource == Invoice::\"apollo/2\" }",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// What is said to hold always holds for every argument, and what is said to hold never holds for none.
+    #[test]
+    fn always_and_never_hold_whatever_the_arguments(
+        rules in proptest::collection::vec((any::<bool>(), select(&CONDITIONS[..])), 1..5),
+        id in select(vec!["apollo/1", "apollo/2", "apollo/3/4"]),
+        sealed in proptest::option::of(any::<bool>()),
+        x in proptest::option::of(any::<bool>()),
+        narrowed in any::<bool>(),
+        limits in proptest::collection::vec(select(&[0_u8, 1, 2, 3, 4, 5][..]), 0..3),
+        region in select(vec!["eu", "us"]),
+        purpose in proptest::option::of(select(vec!["audit", "billing"])),
+    ) {
+        let mut objects: Vec<Declaration> = everything(&signer(1));
+        objects.retain(|o| !matches!(o.object, Some(Object::Policy(_) | Object::SigningKey(_))));
+        for (n, (permits, condition)) in rules.iter().enumerate() {
+            let word = if *permits { "permit" } else { "forbid" };
+            objects.push(policy(&format!("p{n}"), Enforce, &format!("{word}(principal, action, resource) {condition};")));
+        }
+        for (n, limit) in limits.iter().enumerate() {
+            objects.push(boundary(&format!("b{n}"), |b| match limit {
+                0 => b.regions = vec!["eu".into()],
+                1 => b.regions = vec!["us".into(), "eu".into()],
+                2 => b.purposes = vec!["audit".into()],
+                3 => b.data_classifications = vec!["pii".into()],
+                4 => b.environments = vec![wire::Environment::Dev.into()],
+                // Monday, from midnight on for a minute.
+                _ => b.hours = vec![wire::Hours { days: vec![1], from_minute: 0, until_minute: 1 }],
+            }));
+        }
+        objects.push(binding(|b| {
+            if narrowed {
+                b.resources[0].attributes.insert("region".into(), "eu".into());
+            }
+        }));
+        let now = legate_clock::Timestamp::from_secs(NOW);
+        let snapshot = legate_view::Snapshot::default().suppose(&objects, &[], now).unwrap();
+        let agent = snapshot.agent_named("payments", "invoice-bot-1").unwrap();
+        let policies = snapshot.policies("payments").unwrap();
+        let whole = Compiled::compile(policies, None).unwrap();
+        let bench = Bench::new();
+        let cells = given(&snapshot, agent, &Named::default()).cells;
+        let cell = cells.iter().find(|cell| cell.action == "invoice:read").unwrap();
+        let outlook = Outlook::new(policies, &whole, &cell.fixed());
+        let verdict = look(&bench, &snapshot, agent, &cell.question().unwrap(), Some(&outlook), now);
+
+        let mut question = cell.question().unwrap();
+        question.resource_id = legate_ids::ResourceId::parse(id).unwrap();
+        let text = |text: &str| Value::Text(text.into());
+        let mut attributes = question.attributes.0.clone();
+        attributes.extend(sealed.map(|sealed| ("sealed".to_owned(), Value::Bool(sealed))));
+        attributes.entry("region".into()).or_insert_with(|| text(region));
+        question.context.extend(purpose.map(|purpose| ("purpose".to_owned(), text(purpose))));
+        question.attributes = Stated(attributes);
+        question.context.extend(x.map(|x| ("x".to_owned(), Value::Bool(x))));
+        let so_far = bench.before_policies(&snapshot, agent, &question, now);
+        let answer = match so_far.denied {
+            Some(_) => so_far,
+            None => bench.with_policies(&snapshot, agent, &question, Some(&whole), now, so_far),
+        };
+        match verdict.holds {
+            Holds::Always => prop_assert!(answer.denied.is_none(), "{:?}", answer),
+            Holds::Never => prop_assert!(answer.denied.is_some(), "{:?}", answer),
+            Holds::Depends(on) => prop_assert!(!on.is_empty()),
+        }
+    }
+}
