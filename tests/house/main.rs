@@ -17,6 +17,7 @@ mod postgres;
 mod processes;
 mod raised;
 mod reasons;
+mod search;
 mod secrets;
 mod shutdown;
 mod standing;

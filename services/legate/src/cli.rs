@@ -3,6 +3,7 @@
 mod audit;
 mod credential;
 mod registry;
+mod search;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use crate::place::Place;
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
+pub(crate) use search::{History, OfAgents, Search, When};
 
 /// Identity, authority and record for AI agents.
 ///

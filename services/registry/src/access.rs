@@ -29,6 +29,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.AgentService/RetireAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/RevokeAgentCredentials", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.OperatorService/GetOwnRoles", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.HistoryService/ListHistory", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.FeedService/Watch", callers: FOLLOWERS },
     Rule { method: "/legate.registry.v1.PublicationService/PublishSigningKey", callers: ISSUER },
     Rule { method: "/legate.registry.v1.PublicationService/PublishRevocation", callers: ISSUER },

@@ -8,7 +8,9 @@ mod credential;
 mod declared;
 mod doctor;
 mod generate;
+mod history;
 mod query;
+mod search;
 mod standing;
 mod token;
 mod verify;
@@ -57,7 +59,7 @@ impl Desk {
             return Ok(wanted.id);
         }
         let registry = self.line(Service::Registry)?;
-        let request = GetAgentRequest { agent: Some(wanted) };
+        let request = GetAgentRequest { agent: Some(wanted), as_of: None };
         let answer = registry
             .ask(request, |client, r| async move { AgentServiceClient::new(client).get_agent(r).await })
             .await?;

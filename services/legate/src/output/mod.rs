@@ -4,6 +4,7 @@ mod decision;
 mod declared;
 pub(crate) mod escape;
 mod event;
+mod history;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -19,6 +20,7 @@ use escape::{visible, visible_json};
 pub(crate) use decision::{because, verdict, view_age};
 pub(crate) use declared::{agent_details, agent_row, declared_row, moment, object_details, span, standing};
 pub(crate) use event::{event_details, event_row};
+pub(crate) use history::{history_row, write_history};
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
