@@ -127,7 +127,8 @@ impl House {
     pub(crate) async fn agent_id(&self, n: u32) -> Result<String, Failed> {
         let mut agents = AgentServiceClient::new(self.operator("registry")?);
         let which = wire::AgentRef { namespace: NAMESPACE.into(), name: agent_name(n), ..wire::AgentRef::default() };
-        let agent = agents.get_agent(wire::GetAgentRequest { agent: Some(which) }).await?.into_inner().agent;
+        let agent =
+            agents.get_agent(wire::GetAgentRequest { agent: Some(which), as_of: None }).await?.into_inner().agent;
         Ok(agent.and_then(|a| a.metadata).map(|m| m.id).unwrap_or_default())
     }
 

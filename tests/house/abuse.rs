@@ -249,7 +249,7 @@ async fn texts_that_deceive_or_inject_are_refused_and_cursors_are_not_to_be_edit
         "=cmd|'/c calc'!A1",
     ] {
         let which = AgentRef { namespace: "payments".into(), name: name.into(), ..AgentRef::default() };
-        let said = told(agents.get_agent(GetAgentRequest { agent: Some(which) }).await);
+        let said = told(agents.get_agent(GetAgentRequest { agent: Some(which), as_of: None }).await);
         assert!(matches!(said.reason.as_str(), "INVALID_ARGUMENT" | "AGENT_NOT_FOUND"), "{name:?}: {said:?}");
     }
     let which = || Some(AgentRef { namespace: "payments".into(), name: "invoice-bot".into(), ..AgentRef::default() });
@@ -259,6 +259,17 @@ async fn texts_that_deceive_or_inject_are_refused_and_cursors_are_not_to_be_edit
         assert_eq!(told(agents.suspend_agent(request).await).reason, "INVALID_ARGUMENT", "{reason:?}");
     }
 
+    for filter in
+        ["name = 'x' OR 1=1", "name = \"a\0b\"", "a\u{202e}b:*", "labels.\u{200b} = x", &"NOT (".repeat(400), &long]
+    {
+        let request = ListAgentsRequest { filter: filter.into(), ..ListAgentsRequest::default() };
+        assert_eq!(told(agents.list_agents(request).await).reason, "FILTER_INVALID", "{filter:?}");
+    }
+    for filter in ["name = \"%\"", "owners:\"' OR '1'='1\"", "labels.team = \"_\"", "name = \"\\\\*\""] {
+        let request = ListAgentsRequest { filter: filter.into(), ..ListAgentsRequest::default() };
+        assert!(agents.list_agents(request).await.unwrap().into_inner().agents.is_empty(), "{filter:?}");
+    }
+
     let mut declarations = DeclarationServiceClient::new(raised.operator("registry"));
     let kind = legate_wire::registry::Kind::Policy.into();
     let ask = |token: &str| ListDeclarationsRequest {
@@ -266,13 +277,19 @@ async fn texts_that_deceive_or_inject_are_refused_and_cursors_are_not_to_be_edit
         namespace: "payments".into(),
         page_size: 1,
         page_token: token.into(),
+        ..ListDeclarationsRequest::default()
     };
     let first = declarations.list_declarations(ask("")).await.unwrap().into_inner();
     let token = first.next_page_token;
     assert!(!token.is_empty());
     declarations.list_declarations(ask(&token)).await.unwrap();
-    let elsewhere = ListDeclarationsRequest { namespace: String::new(), ..ask(&token) };
-    assert_eq!(told(declarations.list_declarations(elsewhere).await).reason, "PAGE_TOKEN_INVALID");
+    for elsewhere in [
+        ListDeclarationsRequest { namespace: String::new(), ..ask(&token) },
+        ListDeclarationsRequest { filter: "name = a*".into(), ..ask(&token) },
+        ListDeclarationsRequest { order_by: "name desc".into(), ..ask(&token) },
+    ] {
+        assert_eq!(told(declarations.list_declarations(elsewhere).await).reason, "PAGE_TOKEN_INVALID");
+    }
     for edited in [&token[1..], &token[..token.len() - 1], "' OR 1=1", &token.replace('0', "1")] {
         assert_eq!(told(declarations.list_declarations(ask(edited)).await).reason, "PAGE_TOKEN_INVALID", "{edited}");
     }

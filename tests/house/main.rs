@@ -18,6 +18,7 @@ mod postgres;
 mod processes;
 mod raised;
 mod reasons;
+mod search;
 mod secrets;
 mod shutdown;
 mod standing;

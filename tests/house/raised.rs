@@ -128,7 +128,7 @@ pub(crate) async fn apply_example(registry: Client) -> u64 {
 pub(crate) async fn example_agent(registry: Client) -> Agent {
     let wanted = AgentRef { namespace: "payments".into(), name: "invoice-bot".into(), ..AgentRef::default() };
     let mut agents = AgentServiceClient::new(registry);
-    agents.get_agent(GetAgentRequest { agent: Some(wanted) }).await.unwrap().into_inner().agent.unwrap()
+    agents.get_agent(GetAgentRequest { agent: Some(wanted), as_of: None }).await.unwrap().into_inner().agent.unwrap()
 }
 
 /// An agent's id.

@@ -87,7 +87,12 @@ async fn a_class_and_a_namespace_are_stopped_by_one_write_each() {
         let connections = raised.suite.running("credential-issuer").unwrap().serving().connections();
         let which = (kind.into(), namespace.to_owned(), name.to_owned());
         let before = registry
-            .get_declaration(GetDeclarationRequest { kind: which.0, namespace: which.1.clone(), name: which.2.clone() })
+            .get_declaration(GetDeclarationRequest {
+                kind: which.0,
+                namespace: which.1.clone(),
+                name: which.2.clone(),
+                as_of: None,
+            })
             .await
             .unwrap()
             .into_inner();

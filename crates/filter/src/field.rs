@@ -111,6 +111,11 @@ impl Field {
         NAMED.iter().find(|(known, _)| *known == name).map(|(_, field)| field.clone())
     }
 
+    /// Whether this text of the field counts as one: a label can be there with nothing to say.
+    pub(crate) fn is_set(&self, text: &str) -> bool {
+        !text.is_empty() || matches!(self, Self::Label(_))
+    }
+
     /// What its values are.
     #[must_use]
     pub fn form(&self) -> Form {

@@ -37,7 +37,8 @@ pub struct Term {
 /// What is asked of a field.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Test {
-    /// Whether it is set: a text that is not empty, a list that holds one, a choice that was made, a moment.
+    /// Whether it is set: a text that is not empty, a list that holds one, a label whatever its value, a choice that was
+    /// made, a moment.
     Present,
     /// Whether it is, or a list holds, this text.
     Is(String),
@@ -139,11 +140,11 @@ impl Term {
         let field = &self.field;
         match &self.test {
             Test::Present => match field.form() {
-                crate::Form::Text | crate::Form::List => subject.any_text(field, &mut |text| !text.is_empty()),
+                crate::Form::Text | crate::Form::List => subject.any_text(field, &mut |text| field.is_set(text)),
                 crate::Form::Choice { .. } => subject.word(field).is_some_and(|number| number != 0),
                 crate::Form::Time => subject.moment(field).is_some(),
             },
-            Test::Is(wanted) => subject.any_text(field, &mut |text| text == wanted && !text.is_empty()),
+            Test::Is(wanted) => subject.any_text(field, &mut |text| text == wanted && field.is_set(text)),
             Test::Begins(start) => subject.any_text(field, &mut |text| text.starts_with(start.as_str())),
             Test::Word(order, wanted) => {
                 subject.word(field).is_some_and(|number| number != 0 && order.holds(&number, wanted))
@@ -197,7 +198,9 @@ mod tests {
             "labels.team:*",
             "NOT labels:region",
             "-labels:region",
-            "NOT labels.empty:*",
+            "labels:empty",
+            r#"labels.empty = """#,
+            r#"labels.team != """#,
             "labels.region != eu",
             "risk_tier >= high",
             "risk_tier > low AND NOT risk_tier = critical",

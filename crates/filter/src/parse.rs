@@ -169,7 +169,7 @@ fn test(field: &Field, sign: &str, sign_at: usize, value: Value, at: usize) -> R
     }
     match (field.form(), sign) {
         (Form::Text, "=" | "!=") | (Form::List, ":") if begins => Ok(Test::Begins(text)),
-        (Form::Text, "=" | "!=") | (Form::List, ":") if text.is_empty() => {
+        (Form::Text, "=" | "!=") | (Form::List, ":") if !field.is_set(&text) => {
             Err(BadFilter::new(at, format!("an empty text is not set; NOT {field}:* asks for that")))
         }
         (Form::Text, "=" | "!=") | (Form::List, ":") => Ok(Test::Is(text)),

@@ -4,6 +4,7 @@ mod audit;
 mod change;
 mod credential;
 mod registry;
+mod search;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
 pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
+pub(crate) use search::{History, OfAgents, Search, When};
 
 /// Identity, authority and record for AI agents.
 ///

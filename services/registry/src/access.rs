@@ -32,6 +32,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.AgentService/AdoptAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/RejectAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.BulkService/BulkApply", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.HistoryService/ListHistory", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.FeedService/Watch", callers: FOLLOWERS },
     Rule { method: "/legate.registry.v1.PublicationService/PublishSigningKey", callers: ISSUER },
     Rule { method: "/legate.registry.v1.PublicationService/PublishRevocation", callers: ISSUER },

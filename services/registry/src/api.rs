@@ -10,20 +10,21 @@ use wire::agent_service_server::AgentServiceServer;
 use wire::bulk_service_server::{BulkService, BulkServiceServer};
 use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
 use wire::feed_service_server::{FeedService, FeedServiceServer};
+use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
 
 use crate::domain::check;
 use crate::domain::standing::Turn;
-use crate::flow::{By, Call, Desk, apply, bulk, plan, publish, read, revoke, standing, update, watch};
+use crate::flow::{By, Call, Desk, apply, bulk, history, list, plan, publish, read, revoke, standing, update, watch};
 
 mod agents;
 mod operators;
 
 /// A thousand objects fit.
 const LARGEST_REQUEST: usize = 8 << 20;
-/// A watcher says little.
-const LARGEST_ASK: usize = 1 << 10;
+/// A watcher says little, and so does who asks for a history.
+const LARGEST_ASK: usize = 4 << 10;
 /// A page of a thousand objects fits.
 const LARGEST_ANSWER: usize = 64 << 20;
 
@@ -46,6 +47,11 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     )
     .add_service(OperatorServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
     .add_service(BulkServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+    .add_service(
+        HistoryServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_ASK)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),
@@ -115,7 +121,8 @@ impl DeclarationService for Api {
         let by = By::of(&Permit::of(&request)?, "");
         let ask = request.into_inner();
         let key = revoke::key(ask.kind, &ask.namespace, &ask.name)?;
-        let (object, revision) = read::object(&self.0, &by, key).await?;
+        let read = read::object(&self.0, &by, key, ask.as_of);
+        let (object, revision) = Box::pin(read).await?;
         Ok(Response::new(wire::GetDeclarationResponse { declaration: Some(object), revision }))
     }
 
@@ -125,16 +132,25 @@ impl DeclarationService for Api {
     ) -> Result<Response<wire::ListDeclarationsResponse>, Status> {
         let permit = Permit::of(&request)?;
         let ask = request.into_inner();
-        let list = read::List {
+        let list = list::List {
             by: By::of(&permit, ""),
             kind: ask.kind(),
             namespace: ask.namespace,
             states: Vec::new(),
+            filter: ask.filter,
+            order_by: ask.order_by,
+            as_of: ask.as_of,
             page_size: ask.page_size,
             page_token: ask.page_token,
         };
-        let read::Page { objects, next_page_token, revision } = Box::pin(read::list(&self.0, list)).await?;
-        Ok(Response::new(wire::ListDeclarationsResponse { declarations: objects, next_page_token, revision }))
+        let list::Page { objects, next_page_token, revision, total } = Box::pin(list::list(&self.0, list)).await?;
+        Ok(Response::new(wire::ListDeclarationsResponse {
+            declarations: objects,
+            next_page_token,
+            revision,
+            total_estimate: total.count,
+            total_is_exact: total.is_exact,
+        }))
     }
 
     async fn update_declaration(
@@ -185,6 +201,18 @@ impl DeclarationService for Api {
         let answer = |object, revision| wire::ResumeDeclarationResponse { declaration: Some(object), revision };
         let journey = standing::turn(&self.0, call.clone(), key, ask.etag, Turn::Resume, answer);
         Box::pin(self.noted(&call, &permit, journey)).await
+    }
+}
+
+#[tonic::async_trait]
+impl HistoryService for Api {
+    async fn list_history(
+        &self,
+        request: Request<wire::ListHistoryRequest>,
+    ) -> Result<Response<wire::ListHistoryResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let by = By::of(&permit, "");
+        Ok(Response::new(Box::pin(history::history(&self.0, &by, request.into_inner())).await?))
     }
 }
 

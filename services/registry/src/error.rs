@@ -52,6 +52,10 @@ legate_rpc::reasons! {
     LAST_ADMINISTRATOR, FailedPrecondition, "The change would leave nobody who is ADMIN everywhere, in force now and without an end.", "Give another operator ADMIN everywhere first, without not_after, or leave this one as it is.";
     /// There are too many operator bindings.
     OPERATOR_BINDINGS_FULL, ResourceExhausted, "There are 10,000 operator bindings in force, and there can be no more.", "Name up to 64 operators in one binding, and revoke those that are over.";
+    /// The filter cannot be used.
+    FILTER_INVALID, InvalidArgument, "The filter does not parse, names a field that there is not, or compares one in a way that never holds.", "Mend it at the byte that is named; docs/filters.md shows the language and the fields.";
+    /// There is no such point in the past.
+    REVISION_UNKNOWN, OutOfRange, "The registry has not come to this revision or time yet, or it lies before the first.", "Give a revision from 1 to the newest, or a time between the first write and now.";
     /// The service is going down.
     FEED_STOPPING, Unavailable, "The registry is stopping, so the stream ends.", "Open the stream again; it goes on after the revision that was last received.";
     /// A stream of many objects is not what it has to be.

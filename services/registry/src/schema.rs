@@ -1,5 +1,7 @@
 //! The tables: the head, the objects as they are, every change and revision there was, who names whom, and requests that may be repeated.
 
+mod search;
+
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
@@ -9,7 +11,13 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![legate_outbox::migration(), Box::new(Tables), Box::new(States), Box::new(Operators)]
+        vec![
+            legate_outbox::migration(),
+            Box::new(Tables),
+            Box::new(States),
+            Box::new(Operators),
+            Box::new(search::Search),
+        ]
     }
 }
 
@@ -98,7 +106,7 @@ impl MigrationTrait for Tables {
 }
 
 /// Agents are counted by state again and again: by an index, which does not hold the objects themselves.
-struct States;
+pub(crate) struct States;
 
 impl MigrationName for States {
     fn name(&self) -> &str {
@@ -114,7 +122,7 @@ impl MigrationTrait for States {
 }
 
 /// What stands for every change up to the last one of an operator binding.
-struct Operators;
+pub(crate) struct Operators;
 
 impl MigrationName for Operators {
     fn name(&self) -> &str {

@@ -2,24 +2,34 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::search::{History, OfAgents, Search, When};
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentVerb {
     /// Show one agent: who answers for it, where it stands.
     Get {
         /// NAMESPACE/NAME, or the id agt_...
         agent: String,
+        #[command(flatten)]
+        when: When,
     },
     /// List agents.
     List {
+        #[command(flatten)]
+        search: Search,
+        #[command(flatten)]
+        which: OfAgents,
         /// Only those of this namespace.
         #[arg(long, value_name = "NAMESPACE")]
         namespace: Option<String>,
-        /// Only those in these states; left out: all but retired ones.
+        /// Only those in these states; left out: all but retired ones, or all that --filter means.
         #[arg(long, value_enum, value_name = "STATE")]
         state: Vec<State>,
         #[command(flatten)]
         limit: Limit,
     },
+    /// Tell every write of an agent: who made it, why, and what it changed.
+    History(History),
     /// Approve an agent that waits for approval.
     Approve(Step),
     /// Switch an approved agent on.
@@ -92,9 +102,15 @@ pub(crate) enum DeclaredVerb {
     Get {
         /// NAMESPACE/NAME; only the name of a namespace, and of an operator binding for all of them.
         name: String,
+        #[command(flatten)]
+        when: When,
     },
+    /// Tell every write of one: who made it, why, and what it changed.
+    History(History),
     /// List them.
     List {
+        #[command(flatten)]
+        search: Search,
         /// Only those of this namespace.
         #[arg(long, value_name = "NAMESPACE")]
         namespace: Option<String>,

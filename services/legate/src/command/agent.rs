@@ -2,14 +2,14 @@
 
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::{
-    ActivateAgentRequest, AdoptAgentRequest, Agent, AgentState, ApproveAgentRequest, GetAgentRequest,
+    ActivateAgentRequest, AdoptAgentRequest, Agent, AgentState, ApproveAgentRequest, GetAgentRequest, Kind,
     ListAgentsRequest, ListAgentsResponse, QuarantineAgentRequest, RejectAgentRequest, ReleaseAgentRequest,
     ResumeAgentRequest, RetireAgentRequest, RevokeAgentCredentialsRequest, SuspendAgentRequest,
 };
 use prost::{Message, Name};
 
-use super::{Desk, agent_ref};
-use crate::cli::{AgentVerb, State};
+use super::{Desk, agent_ref, history, search};
+use crate::cli::{AgentVerb, State, When};
 use crate::output::{Row, agent_details, agent_row};
 use crate::place::{Service, request_id};
 use crate::{Exit, Failure, proto};
@@ -35,8 +35,20 @@ macro_rules! step {
 
 pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
     match verb {
-        AgentVerb::Get { agent } => get(desk, &agent).await,
-        AgentVerb::List { namespace, state, limit } => list(desk, namespace, &state, limit.limit).await,
+        AgentVerb::Get { agent, when } => get(desk, &agent, &when).await,
+        AgentVerb::History(ask) => history::history(desk, Kind::Agent, ask).await,
+        AgentVerb::List { search, which, namespace, state, limit } => {
+            let request = ListAgentsRequest {
+                namespace: namespace.unwrap_or_default(),
+                states: state.into_iter().map(|s| self::state(s).into()).collect(),
+                page_size: PAGE,
+                page_token: String::new(),
+                filter: search::filter(&search, &which)?,
+                as_of: search::as_of(&search.when)?,
+                order_by: search.order_by,
+            };
+            list(desk, request, limit.limit).await
+        }
         other => take(desk, other).await,
     }
 }
@@ -67,7 +79,7 @@ async fn take(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
         }
         AgentVerb::Reject(s) => step!(desk, s, RejectAgentRequest, reject_agent),
         AgentVerb::RevokeCredentials(s) => step!(desk, s, RevokeAgentCredentialsRequest, revoke_agent_credentials),
-        AgentVerb::Get { .. } | AgentVerb::List { .. } => Ok(Exit::Done),
+        AgentVerb::Get { .. } | AgentVerb::List { .. } | AgentVerb::History(_) => Ok(Exit::Done),
     }
 }
 
@@ -88,30 +100,25 @@ fn tell<A: Message + Name>(desk: &Desk, answer: &A, agent: Option<&Agent>, revis
     Ok(Exit::Done)
 }
 
-async fn get(desk: Desk, agent: &str) -> Result<Exit, Failure> {
+async fn get(desk: Desk, agent: &str, when: &When) -> Result<Exit, Failure> {
     let registry = desk.line(Service::Registry)?;
-    let request = GetAgentRequest { agent: Some(agent_ref(agent)?) };
+    let request = GetAgentRequest { agent: Some(agent_ref(agent)?), as_of: search::as_of(when)? };
     let answer = registry.ask(request, |c, r| async move { AgentServiceClient::new(c).get_agent(r).await }).await?;
     let agent = answer.agent.clone().unwrap_or_default();
     desk.out().one(&proto::dynamic(&answer), &agent_row(&agent), &agent_details(&agent))?;
     Ok(Exit::Done)
 }
 
-async fn list(desk: Desk, namespace: Option<String>, states: &[State], limit: usize) -> Result<Exit, Failure> {
+async fn list(desk: Desk, mut request: ListAgentsRequest, limit: usize) -> Result<Exit, Failure> {
     let registry = desk.line(Service::Registry)?;
     let mut whole = ListAgentsResponse::default();
-    let mut request = ListAgentsRequest {
-        namespace: namespace.unwrap_or_default(),
-        states: states.iter().map(|s| state(*s).into()).collect(),
-        page_size: PAGE,
-        page_token: String::new(),
-    };
     loop {
         let page = registry
             .ask(request.clone(), |c, r| async move { AgentServiceClient::new(c).list_agents(r).await })
             .await?;
         whole.agents.extend(page.agents);
         (whole.next_page_token, whole.revision) = (page.next_page_token.clone(), page.revision);
+        (whole.total_estimate, whole.total_is_exact) = (page.total_estimate, page.total_is_exact);
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() || (limit > 0 && whole.agents.len() >= limit) {
             break;
@@ -119,7 +126,8 @@ async fn list(desk: Desk, namespace: Option<String>, states: &[State], limit: us
     }
     let more = cut(&mut whole.agents, limit) || !whole.next_page_token.is_empty();
     let rows: Vec<Row> = whole.agents.iter().map(agent_row).collect();
-    let note = note(rows.len(), "agent", more, whole.revision);
+    let note = note(rows.len(), "agent", more, whole.revision)
+        + &search::in_all(more, whole.total_estimate, whole.total_is_exact);
     desk.out().rows(&proto::dynamic(&whole), &rows, &note)?;
     Ok(Exit::Done)
 }

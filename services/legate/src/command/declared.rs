@@ -7,8 +7,8 @@ use legate_wire::registry::{
 };
 
 use super::agent::{PAGE, cut, note};
-use super::{Desk, named};
-use crate::cli::DeclaredVerb;
+use super::{Desk, history, named, search};
+use crate::cli::{DeclaredVerb, OfAgents, Search, When};
 use crate::error::USAGE;
 use crate::output::{Row, declared_row, object_details};
 use crate::place::{Service, request_id};
@@ -16,8 +16,9 @@ use crate::{Exit, Failure, proto};
 
 pub(super) async fn run(desk: Desk, kind: Kind, verb: DeclaredVerb) -> Result<Exit, Failure> {
     match verb {
-        DeclaredVerb::Get { name } => get(desk, kind, &name).await,
-        DeclaredVerb::List { namespace, limit } => list(desk, kind, namespace, limit.limit).await,
+        DeclaredVerb::Get { name, when } => get(desk, kind, &name, &when).await,
+        DeclaredVerb::History(ask) => history::history(desk, kind, ask).await,
+        DeclaredVerb::List { search, namespace, limit } => list(desk, kind, search, namespace, limit.limit).await,
         DeclaredVerb::Revoke { name, reason, etag } => revoke(desk, kind, &name, reason, etag).await,
     }
 }
@@ -34,9 +35,9 @@ pub(super) fn place(kind: Kind, text: &str) -> Result<(String, String), Failure>
     }
 }
 
-async fn get(desk: Desk, kind: Kind, name: &str) -> Result<Exit, Failure> {
+async fn get(desk: Desk, kind: Kind, name: &str, when: &When) -> Result<Exit, Failure> {
     let (namespace, name) = place(kind, name)?;
-    let request = GetDeclarationRequest { kind: kind.into(), namespace, name };
+    let request = GetDeclarationRequest { kind: kind.into(), namespace, name, as_of: search::as_of(when)? };
     let registry = desk.line(Service::Registry)?;
     let answer =
         registry.ask(request, |c, r| async move { DeclarationServiceClient::new(c).get_declaration(r).await }).await?;
@@ -45,7 +46,13 @@ async fn get(desk: Desk, kind: Kind, name: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn list(desk: Desk, kind: Kind, namespace: Option<String>, limit: usize) -> Result<Exit, Failure> {
+async fn list(
+    desk: Desk,
+    kind: Kind,
+    search: Search,
+    namespace: Option<String>,
+    limit: usize,
+) -> Result<Exit, Failure> {
     let registry = desk.line(Service::Registry)?;
     let mut whole = ListDeclarationsResponse::default();
     let mut request = ListDeclarationsRequest {
@@ -53,6 +60,9 @@ async fn list(desk: Desk, kind: Kind, namespace: Option<String>, limit: usize) -
         namespace: namespace.unwrap_or_default(),
         page_size: PAGE,
         page_token: String::new(),
+        filter: search::filter(&search, &OfAgents::default())?,
+        as_of: search::as_of(&search.when)?,
+        order_by: search.order_by,
     };
     loop {
         let page = registry
@@ -60,6 +70,7 @@ async fn list(desk: Desk, kind: Kind, namespace: Option<String>, limit: usize) -
             .await?;
         whole.declarations.extend(page.declarations);
         (whole.next_page_token, whole.revision) = (page.next_page_token.clone(), page.revision);
+        (whole.total_estimate, whole.total_is_exact) = (page.total_estimate, page.total_is_exact);
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() || (limit > 0 && whole.declarations.len() >= limit) {
             break;
@@ -67,7 +78,8 @@ async fn list(desk: Desk, kind: Kind, namespace: Option<String>, limit: usize) -
     }
     let more = cut(&mut whole.declarations, limit) || !whole.next_page_token.is_empty();
     let rows: Vec<Row> = whole.declarations.iter().map(declared_row).collect();
-    let note = note(rows.len(), "object", more, whole.revision);
+    let note = note(rows.len(), "object", more, whole.revision)
+        + &search::in_all(more, whole.total_estimate, whole.total_is_exact);
     desk.out().rows(&proto::dynamic(&whole), &rows, &note)?;
     Ok(Exit::Done)
 }

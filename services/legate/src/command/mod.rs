@@ -10,11 +10,13 @@ mod declared;
 mod doctor;
 mod export;
 mod generate;
+mod history;
 mod import;
 mod plan;
 mod plan_file;
 mod policy_test;
 mod query;
+mod search;
 mod standing;
 mod token;
 mod verify;
@@ -63,7 +65,7 @@ impl Desk {
             return Ok(wanted.id);
         }
         let registry = self.line(Service::Registry)?;
-        let request = GetAgentRequest { agent: Some(wanted) };
+        let request = GetAgentRequest { agent: Some(wanted), as_of: None };
         let answer = registry
             .ask(request, |client, r| async move { AgentServiceClient::new(client).get_agent(r).await })
             .await?;

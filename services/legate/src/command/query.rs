@@ -47,7 +47,7 @@ pub(super) async fn question(desk: &Desk, filter: Filter) -> Result<QueryEventsR
 }
 
 /// A moment of RFC 3339, or how long ago.
-fn moment(flag: &str, text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+pub(super) fn moment(flag: &str, text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
     if let Some(moment) = Timestamp::parse_rfc3339(text) {
         return Ok(moment);
     }

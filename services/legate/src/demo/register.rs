@@ -45,7 +45,7 @@ pub(super) async fn tell(stage: &mut Stage) -> Result<Agent, Broken> {
 
     let wanted = AgentRef { namespace: "payments".into(), name: "invoice-bot".into(), ..AgentRef::default() };
     let mut agents = AgentServiceClient::new(stage.registry.clone());
-    let (agent, took) = timed(agents.get_agent(GetAgentRequest { agent: Some(wanted) })).await;
+    let (agent, took) = timed(agents.get_agent(GetAgentRequest { agent: Some(wanted), as_of: None })).await;
     let agent = agent.map_err(|s| broken(refusal(&s)))?.into_inner().agent.unwrap_or_default();
     let status = agent.status.clone().unwrap_or_default();
     let spec = agent.spec.clone().unwrap_or_default();

@@ -6,7 +6,7 @@ use super::{Row, moment};
 use crate::proto;
 
 /// The last part of a SPIFFE ID: who, without where.
-fn short(id: &str) -> String {
+pub(super) fn short(id: &str) -> String {
     let path = id.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')).map_or(id, |(_, path)| path);
     path.strip_prefix("legate/").unwrap_or(path).to_owned()
 }

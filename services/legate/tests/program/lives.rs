@@ -70,7 +70,54 @@ fn an_agent_lives_from_approval_to_its_tombstone() {
 
     assert_eq!(house.run(&["agent", "list", "-o", "name"]).with(0), "");
     assert_eq!(house.run(&["agent", "list", "--state", "retired", "-o", "name"]).with(0), format!("{AGENT}\n"));
-    assert_eq!(state(house.run(&["agent", "get", id.as_str().unwrap(), "-o", "json"])), "RETIRED");
+    let id = id.as_str().unwrap();
+    assert_eq!(state(house.run(&["agent", "get", id, "-o", "json"])), "RETIRED");
+
+    // Its history tells all of it, by its id and by its name, and it is read and listed as it was.
+    let told = house.run(&["agent", "history", id, "--oldest-first", "-o", "json"]).json();
+    let word =
+        |entry: &serde_json::Value| entry["action"].as_str().unwrap().trim_start_matches("HISTORY_ACTION_").to_owned();
+    let entries = told["entries"].as_array().unwrap();
+    assert_eq!(
+        entries.iter().map(word).collect::<Vec<_>>().join(" "),
+        "CREATED APPROVED ACTIVATED CREDENTIALS_REVOKED QUARANTINED RELEASED RESUMED RETIRED"
+    );
+    let approved = entries[1]["revision"].as_str().unwrap();
+    assert_eq!(state(house.run(&["agent", "get", AGENT, "--as-of", approved, "-o", "json"])), "STAGED");
+    let list = |flags: &[&str]| house.run(&[&["agent", "list", "-o", "name"], flags].concat()).with(0);
+    assert_eq!(list(&["--as-of", approved, "--owner", "user:ada@example.com"]), format!("{AGENT}\n"));
+    assert_eq!(list(&["--as-of", approved, "--filter", "state = active"]), "");
+    assert_eq!(list(&["--filter", "state = retired", "--order-by", "create_time desc"]), format!("{AGENT}\n"));
+    let table = house.run(&["agent", "history", AGENT, "-o", "table"]).with(0);
+    assert!(table.contains("RETIRED by operator/dev") && table.contains("looked at"), "{table}");
+    house.run(&["agent", "get", AGENT, "--as-of", "9999"]).refused(1, "REVISION_UNKNOWN");
+    house.run(&["agent", "list", "--filter", "colour = red"]).refused(1, "FILTER_INVALID");
+    house.run(&["class", "history", "payments/nothing"]).refused(1, "OBJECT_NOT_FOUND");
+}
+
+#[test]
+fn agents_are_listed_by_what_they_are() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let list = |flags: &[&str]| house.run(&[&["agent", "list", "-o", "name"], flags].concat()).with(0);
+    let both = format!("{AGENT}\n");
+    for (flags, found) in [
+        (&["--owner", "user:ada@example.com", "--class", "invoice-worker"][..], both.as_str()),
+        (&["--owner", "user:nobody@example.com"], ""),
+        (&["--label", "no-such-label"], ""),
+        (&["--dormant", "90d"], ""),
+        (&["--dormant", "0s"], &both),
+        (&["--expiring", "7d"], ""),
+        (&["--filter", "environment = prod OR environment = dev", "--sponsor", "user:nobody@example.com"], ""),
+    ] {
+        assert_eq!(list(flags), found, "{flags:?}");
+    }
+    house.run(&["agent", "list", "--dormant", "long"]).refused(1, "USAGE");
+    assert_eq!(
+        house.run(&["role", "list", "-o", "name", "--filter", "name = \"invoice-*\""]).with(0).lines().count(),
+        1
+    );
 }
 
 fn write(path: &Path, text: &str) {

@@ -8,7 +8,7 @@ use wire::agent_service_server::AgentService;
 use super::{Api, call};
 use crate::domain::lifecycle::Transition;
 use crate::flow::transition::{Ask, Step};
-use crate::flow::{By, adopt, create_agent, read, transition};
+use crate::flow::{By, adopt, create_agent, list, read, transition};
 
 /// Takes one step: every request and answer of these methods has the same fields, in types of their own.
 macro_rules! step {
@@ -41,7 +41,8 @@ impl AgentService for Api {
         request: Request<wire::GetAgentRequest>,
     ) -> Result<Response<wire::GetAgentResponse>, Status> {
         let by = By::of(&Permit::of(&request)?, "");
-        let (agent, revision) = read::agent(&self.0, &by, request.into_inner().agent).await?;
+        let ask = request.into_inner();
+        let (agent, revision) = Box::pin(read::agent(&self.0, &by, ask.agent, ask.as_of)).await?;
         Ok(Response::new(wire::GetAgentResponse { agent: Some(agent), revision }))
     }
 
@@ -51,20 +52,29 @@ impl AgentService for Api {
     ) -> Result<Response<wire::ListAgentsResponse>, Status> {
         let permit = Permit::of(&request)?;
         let ask = request.into_inner();
-        let list = read::List {
+        let list = list::List {
             by: By::of(&permit, ""),
             kind: wire::Kind::Agent,
             states: read::states(&ask.states)?,
             namespace: ask.namespace,
+            filter: ask.filter,
+            order_by: ask.order_by,
+            as_of: ask.as_of,
             page_size: ask.page_size,
             page_token: ask.page_token,
         };
-        let read::Page { objects, next_page_token, revision } = Box::pin(read::list(&self.0, list)).await?;
+        let list::Page { objects, next_page_token, revision, total } = Box::pin(list::list(&self.0, list)).await?;
         let agents = objects.into_iter().filter_map(|object| match object.object {
             Some(wire::declaration::Object::Agent(agent)) => Some(agent),
             _ => None,
         });
-        Ok(Response::new(wire::ListAgentsResponse { agents: agents.collect(), next_page_token, revision }))
+        Ok(Response::new(wire::ListAgentsResponse {
+            agents: agents.collect(),
+            next_page_token,
+            revision,
+            total_estimate: total.count,
+            total_is_exact: total.is_exact,
+        }))
     }
 
     async fn approve_agent(

@@ -4,6 +4,7 @@ pub(crate) mod attestation;
 pub(crate) mod check;
 pub(crate) mod delegation;
 pub(crate) mod diff;
+pub(crate) mod history;
 pub(crate) mod kind;
 pub(crate) mod leave;
 pub(crate) mod lifecycle;
@@ -13,6 +14,8 @@ mod principal;
 pub(crate) mod problem;
 mod reflect;
 pub(crate) mod standing;
+pub(crate) mod subject;
+pub(crate) mod terms;
 mod text;
 
 #[cfg(test)]

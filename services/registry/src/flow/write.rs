@@ -22,15 +22,16 @@ use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
 use crate::domain::operators;
+use crate::domain::terms::facts;
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::revision::History;
-use crate::store::{broken, change, head, object, reference, refuse, request, signed, unsigned};
+use crate::store::{broken, change, head, object, reference, refuse, request, signed, term, unsigned};
 
 /// A revocation is forgotten so long after its credential ended by itself: clocks differ.
 const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// Who writes, and why.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct By {
     /// A SPIFFE ID.
     pub(crate) actor: String,
@@ -119,6 +120,8 @@ pub(crate) struct Writing<'t> {
     /// What was asked for of that, and where: nothing is written without.
     demanded: BTreeSet<(Right, String)>,
     base: u64,
+    /// When the base was written.
+    base_time: i64,
     history: History,
     changes: i32,
     events: Vec<AuditEvent>,
@@ -172,6 +175,7 @@ impl Desk {
                     mandate,
                     demanded: BTreeSet::new(),
                     base,
+                    base_time: head.written_at,
                     history,
                     changes: 0,
                     events: convert::broke_glass(by, now).into_iter().collect(),
@@ -278,6 +282,7 @@ impl Writing<'_> {
     pub(crate) async fn put_all(&mut self, puts: Vec<Put<'_>>) -> TxResult<Vec<Declaration>, Fault> {
         let (mut written, mut rows, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut new, mut changed) = (Vec::new(), Vec::new());
+        let (mut gone, mut found) = (Vec::new(), Vec::new());
         for Put { mut declaration, before, revoked, verb, fields } in puts {
             let place = self.changes;
             self.changes += 1;
@@ -293,6 +298,12 @@ impl Writing<'_> {
             let row = row(&declaration, &key, revoked, self.revision());
             let names = if row.holds_name { kind::references(&declaration) } else { Vec::new() };
             let names = (row.id.clone(), names.into_iter().map(|(_, key)| key).collect());
+            let (was, is) = (
+                before.map(facts).unwrap_or_default(),
+                if row.holds_name { facts(&declaration) } else { BTreeSet::new() },
+            );
+            gone.extend(was.difference(&is).map(|fact| term::Model::of(&key, &row.id, fact.clone())));
+            found.extend(is.difference(&was).map(|fact| term::Model::of(&key, &row.id, fact.clone())));
             if before.is_none() {
                 new.push(names)
             } else {
@@ -312,6 +323,8 @@ impl Writing<'_> {
         }
         reference::replace(self.tx, new, changed).await?;
         change::insert(self.tx, changes).await?;
+        term::remove(self.tx, gone).await?;
+        term::insert(self.tx, found).await?;
         object::put(self.tx, rows).await?;
         Ok(written)
     }
@@ -370,7 +383,9 @@ impl Writing<'_> {
     async fn finish(self, standard: Standard) -> TxResult<(), Fault> {
         let revision = self.revision();
         if self.changes > 0 {
-            head::advance(self.tx, revision, self.history.finish(), self.operators).await?;
+            // A clock that goes back must not turn the order of revisions: a time names the last one before it.
+            let written_at = self.now.micros().max(self.base_time);
+            head::advance(self.tx, revision, self.history.finish(), written_at, self.operators).await?;
         }
         if self.operators {
             keep_an_administrator(self.tx, self.now).await?;
@@ -422,6 +437,7 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         _ => {}
     }
     let ends = ends.and_then(|(at, more)| Timestamp::try_from(at).ok().map(|at| at.plus(more).micros()));
+    let times = object::Times::of(declaration);
     object::Model {
         id: kind::metadata(declaration).map(|m| m.id.clone()).unwrap_or_default(),
         kind: key.kind as i32,
@@ -433,6 +449,10 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         ends_at: ends,
         revision: signed(revision),
         body: declaration.encode_to_vec(),
+        created_at: times.created,
+        updated_at: times.updated,
+        expires_at: times.expires,
+        used_at: times.used,
     }
 }
 

@@ -5,9 +5,11 @@ use legate_rpc::Fault;
 use legate_wire::registry::{Change, Declaration, RevisionChanges};
 use prost::Message as _;
 use sea_orm::entity::prelude::*;
-use sea_orm::{QueryOrder as _, QuerySelect as _};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
+use sea_orm::{Order, QueryOrder as _, QuerySelect as _};
 
-use super::{broken, pieces, revision, signed, unsigned};
+use super::{broken, object, pieces, revision, signed, unsigned};
+use crate::domain::kind::Key;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "change")]
@@ -84,6 +86,54 @@ pub(crate) async fn since(tx: &Tx, revision: u64) -> TxResult<Vec<RevisionChange
 pub(crate) async fn versions(tx: &Tx, object_id: &str, revision: i64) -> TxResult<Vec<Model>, Fault> {
     let later = Entity::find().filter(Column::ObjectId.eq(object_id)).filter(Column::Revision.gt(revision));
     Ok(later.order_by_asc(Column::Revision).limit(VERSIONS).all(tx).await?)
+}
+
+/// A place in an object's history: revision, and place in it.
+pub(crate) type Place = (i64, i32);
+
+/// The writes of an object after a place, in order, `limit` at most.
+pub(crate) async fn of_object(
+    tx: &Tx,
+    object_id: &str,
+    after: Option<Place>,
+    oldest_first: bool,
+    limit: u64,
+) -> TxResult<Vec<Model>, Fault> {
+    let mut find = Entity::find().filter(Column::ObjectId.eq(object_id));
+    if let Some((revision, place)) = after {
+        let columns = Expr::tuple([Column::Revision.into_expr(), Column::Place.into_expr()]);
+        let place = Expr::tuple([Expr::val(revision), Expr::val(place)]);
+        find = find.filter(if oldest_first { columns.gt(place) } else { columns.lt(place) });
+    }
+    let order = if oldest_first { Order::Asc } else { Order::Desc };
+    let ordered = find.order_by(Column::Revision, order.clone()).order_by(Column::Place, order);
+    Ok(ordered.limit(limit).all(tx).await?)
+}
+
+/// One write of an object.
+pub(crate) async fn at(tx: &Tx, object_id: &str, (revision, place): Place) -> TxResult<Option<Model>, Fault> {
+    let find = Entity::find_by_id((revision, place)).filter(Column::ObjectId.eq(object_id));
+    Ok(find.one(tx).await?)
+}
+
+/// What held a name at `revision`, as it was then. A name has one holder at a time, so whoever of them all was written last
+/// is the one, or there was none: the last write of a holder is the one that gives the name up.
+pub(crate) async fn holder(tx: &Tx, key: &Key, revision: u64) -> TxResult<Option<Declaration>, Fault> {
+    let holders = Query::select()
+        .column(object::Column::Id)
+        .from(object::Entity)
+        .and_where(object::Column::Kind.eq(key.kind as i32))
+        .and_where(object::Column::Namespace.eq(&key.namespace))
+        .and_where(object::Column::Name.eq(&key.name))
+        .take();
+    let last = Entity::find()
+        .filter(Column::ObjectId.in_subquery(holders))
+        .filter(Column::Revision.lte(signed(revision)))
+        .order_by_desc(Column::Revision)
+        .order_by_desc(Column::Place)
+        .one(tx)
+        .await?;
+    last.filter(|row| !row.revoked).map(|row| row.declaration()).transpose()
 }
 
 /// An object as it was at `revision`; `None` when it was not in force then.

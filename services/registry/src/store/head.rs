@@ -22,6 +22,8 @@ pub(crate) struct Model {
     /// Stands for every change up to the last one of an operator binding; none as long as there was none.
     #[sea_orm(column_type = "Blob", nullable)]
     pub(crate) operators: Option<Vec<u8>>,
+    /// When the newest revision was made, in Unix microseconds.
+    pub(crate) written_at: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -49,14 +51,21 @@ pub(crate) async fn pages_key(tx: &Tx) -> TxResult<[u8; 32], Fault> {
     <[u8; 32]>::try_from(read_whole(tx).await?.pages_key.as_slice()).map_err(broken)
 }
 
-/// Makes `revision` the newest, with the history up to it; `operators`: an operator binding is among its changes.
-pub(crate) async fn advance(tx: &Tx, revision: u64, history: Vec<u8>, operators: bool) -> TxResult<(), Fault> {
+/// Makes `revision` the newest, with the history up to it and the time; `operators`: an operator binding is among its changes.
+pub(crate) async fn advance(
+    tx: &Tx,
+    revision: u64,
+    history: Vec<u8>,
+    written_at: i64,
+    operators: bool,
+) -> TxResult<(), Fault> {
     let mut update = Entity::update_many()
         .col_expr(Column::Revision, Expr::value(signed(revision)))
-        .col_expr(Column::History, Expr::value(history.clone()));
+        .col_expr(Column::History, Expr::value(history.clone()))
+        .col_expr(Column::WrittenAt, Expr::value(written_at));
     if operators {
         update = update.col_expr(Column::Operators, Expr::value(history.clone()));
     }
     update.exec(tx).await?;
-    super::revision::insert(tx, revision, history).await
+    super::revision::insert(tx, revision, history, written_at).await
 }

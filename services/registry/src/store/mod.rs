@@ -1,11 +1,14 @@
 //! What rests in the database, a file for each table.
 
 pub(crate) mod change;
+pub(crate) mod condition;
 pub(crate) mod head;
 pub(crate) mod object;
 pub(crate) mod reference;
 pub(crate) mod request;
 pub(crate) mod revision;
+pub(crate) mod search;
+pub(crate) mod term;
 
 use legate_db::TxError;
 use legate_rpc::Fault;

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use legate_authority::Reach;
 use legate_db::{Tx, TxResult};
-use legate_ids::Name;
+use legate_filter::{Field, Subject as _};
 use legate_rpc::Fault;
-use legate_wire::registry::{AgentState, Declaration, Kind};
+use legate_wire::registry::{Declaration, Kind};
 use prost::Message as _;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{Condition, QueryOrder as _, QuerySelect as _};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
+use sea_orm::{QueryOrder as _, QuerySelect as _};
 
+use super::condition;
+use super::search::{Place, Which};
 use super::{broken, pieces, signed};
 use crate::domain::kind::Key;
+use crate::domain::subject::Seen;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "object")]
@@ -34,6 +36,34 @@ pub(crate) struct Model {
     pub(crate) revision: i64,
     #[sea_orm(column_type = "Blob")]
     pub(crate) body: Vec<u8>,
+    pub(crate) created_at: i64,
+    pub(crate) updated_at: i64,
+    /// When an agent ends by itself.
+    pub(crate) expires_at: Option<i64>,
+    /// When an agent last obtained or used anything.
+    pub(crate) used_at: Option<i64>,
+}
+
+/// The times that objects are searched and ordered by, in Unix microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) created: i64,
+    pub(crate) updated: i64,
+    pub(crate) expires: Option<i64>,
+    pub(crate) used: Option<i64>,
+}
+
+impl Times {
+    pub(crate) fn of(declaration: &Declaration) -> Self {
+        let seen = Seen::of(declaration);
+        let at = |field| seen.moment(&field);
+        Self {
+            created: at(Field::CreateTime).unwrap_or_default(),
+            updated: at(Field::UpdateTime).unwrap_or_default(),
+            expires: at(Field::ExpireTime),
+            used: at(Field::LastUsedTime),
+        }
+    }
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -49,7 +79,17 @@ impl Model {
 
 /// Writes objects as they are now; none of them twice.
 pub(crate) async fn put(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
-    let changing = [Column::HoldsName, Column::Revoked, Column::State, Column::EndsAt, Column::Revision, Column::Body];
+    let changing = [
+        Column::HoldsName,
+        Column::Revoked,
+        Column::State,
+        Column::EndsAt,
+        Column::Revision,
+        Column::Body,
+        Column::UpdatedAt,
+        Column::ExpiresAt,
+        Column::UsedAt,
+    ];
     for some in pieces(rows) {
         Entity::insert_many(some.into_iter().map(|row| ActiveModel::from(row).reset_all()))
             .on_conflict(OnConflict::column(Column::Id).update_columns(changing).to_owned())
@@ -112,47 +152,40 @@ pub(crate) async fn in_force(tx: &Tx, kind: Kind, limit: u64) -> TxResult<Vec<Mo
     Ok(find.order_by_asc(Column::Namespace).order_by_asc(Column::Name).limit(limit).all(tx).await?)
 }
 
-/// Which objects a list shows.
-#[derive(Clone, Debug)]
-pub(crate) struct Which {
-    pub(crate) kind: Kind,
-    /// Empty: all.
-    pub(crate) namespace: String,
-    /// Only of the namespaces that the caller may see.
-    pub(crate) sees: Reach,
-    /// Agents in one of these states; none: all but the retired.
-    pub(crate) states: Vec<AgentState>,
-}
-
-/// A place in a list: namespace, name, id.
-pub(crate) type Place = (String, String, String);
-
-/// One page in the order of namespace, name and id; one row more than `limit` where there is one.
-pub(crate) async fn page(tx: &Tx, which: &Which, after: Option<&Place>, limit: u64) -> TxResult<Vec<Model>, Fault> {
-    let mut find = Entity::find().filter(Column::Kind.eq(which.kind as i32)).filter(Column::Revoked.eq(false));
-    if !which.namespace.is_empty() {
-        find = find.filter(Column::Namespace.eq(&which.namespace));
+/// Objects of a kind after a place, in the order of names, those no longer in force too.
+pub(crate) async fn ever(tx: &Tx, which: &Which, after: Option<&Place>, limit: u64) -> TxResult<Vec<Model>, Fault> {
+    let namespace = &which.namespace;
+    let mut find = Entity::find().filter(Column::Kind.eq(which.kind as i32));
+    find = find.filter(condition::seen(which, Column::Namespace, Column::Name));
+    let mut columns = vec![Column::Name.into_expr(), Column::Id.into_expr()];
+    if namespace.is_empty() {
+        columns.insert(0, Column::Namespace.into_expr());
+    } else {
+        find = find.filter(Column::Namespace.eq(namespace));
     }
-    if let Reach::In(names) = &which.sees {
-        // A namespace is known by its own name; what belongs to none is seen by those who see everything.
-        let column = if which.kind == Kind::Namespace { Column::Name } else { Column::Namespace };
-        find = find.filter(column.is_in(names.iter().map(Name::as_str)));
-    }
-    if which.kind == Kind::Agent {
-        find = if which.states.is_empty() {
-            find.filter(Column::State.ne(AgentState::Retired as i32))
-        } else {
-            find.filter(Column::State.is_in(which.states.iter().map(|state| *state as i32)))
-        };
-    }
-    if let Some((namespace, name, id)) = after {
-        let later_id = Condition::all().add(Column::Name.eq(name)).add(Column::Id.gt(id));
-        let later_name = Condition::any().add(Column::Name.gt(name)).add(later_id);
-        let same_namespace = Condition::all().add(Column::Namespace.eq(namespace)).add(later_name);
-        find = find.filter(Condition::any().add(Column::Namespace.gt(namespace)).add(same_namespace));
+    if let Some(Place::Name { namespace: in_space, name, id }) = after {
+        let mut place = vec![Expr::val(name), Expr::val(id)];
+        if namespace.is_empty() {
+            place.insert(0, Expr::val(in_space));
+        }
+        find = find.filter(Expr::tuple(columns).gt(Expr::tuple(place)));
     }
     let ordered = find.order_by_asc(Column::Namespace).order_by_asc(Column::Name).order_by_asc(Column::Id);
-    Ok(ordered.limit(limit + 1).all(tx).await?)
+    Ok(ordered.limit(limit).all(tx).await?)
+}
+
+/// The ids of all that ever held a name, the newest first.
+pub(crate) async fn holders(tx: &Tx, key: &Key, limit: u64) -> TxResult<Vec<String>, Fault> {
+    let ids = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Kind.eq(key.kind as i32))
+        .filter(Column::Namespace.eq(&key.namespace))
+        .filter(Column::Name.eq(&key.name))
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id)
+        .limit(limit);
+    Ok(ids.into_tuple().all(tx).await?)
 }
 
 /// The objects of a kind and namespace that are in force, in the order of names, `limit` at most.

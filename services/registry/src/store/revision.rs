@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest::{Context, SHA256};
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
+use sea_orm::QueryOrder as _;
 use sea_orm::entity::prelude::*;
 
 use super::{signed, unsigned};
@@ -16,6 +17,8 @@ pub(crate) struct Model {
     pub(crate) revision: i64,
     #[sea_orm(column_type = "Blob")]
     pub(crate) history: Vec<u8>,
+    /// When it was made, in Unix microseconds; never before the one that it follows.
+    pub(crate) written_at: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -47,8 +50,8 @@ impl History {
     }
 }
 
-pub(super) async fn insert(tx: &Tx, revision: u64, history: Vec<u8>) -> TxResult<(), Fault> {
-    let row = Model { revision: signed(revision), history };
+pub(super) async fn insert(tx: &Tx, revision: u64, history: Vec<u8>, written_at: i64) -> TxResult<(), Fault> {
+    let row = Model { revision: signed(revision), history, written_at };
     Entity::insert(ActiveModel::from(row).reset_all()).exec_without_returning(tx).await?;
     Ok(())
 }
@@ -56,6 +59,17 @@ pub(super) async fn insert(tx: &Tx, revision: u64, history: Vec<u8>) -> TxResult
 /// The history up to `revision`; `None` where there is no such revision.
 pub(crate) async fn history(tx: &Tx, revision: u64) -> TxResult<Option<Vec<u8>>, Fault> {
     Ok(Entity::find_by_id(signed(revision)).one(tx).await?.map(|row| row.history))
+}
+
+/// The last revision that was made at `time` or before; `None` where the first is later.
+pub(crate) async fn at(tx: &Tx, time: i64) -> TxResult<Option<u64>, Fault> {
+    let last = Entity::find()
+        .filter(Column::WrittenAt.lte(time))
+        .order_by_desc(Column::WrittenAt)
+        .order_by_desc(Column::Revision)
+        .one(tx)
+        .await?;
+    Ok(last.map(|row| unsigned(row.revision)))
 }
 
 /// The histories of the revisions from `first` to `last`.

@@ -176,9 +176,10 @@ async fn a_name_that_is_used_again_brings_nothing_along() {
         assert_eq!(state(&retired), AgentState::Retired);
         // Its bindings are gone with it, or live on for others only.
         let gone =
-            read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::RoleBinding, "payments", "bot-reads")).await;
+            read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::RoleBinding, "payments", "bot-reads"), None)
+                .await;
         assert_eq!(reason(&gone.unwrap_err()), "OBJECT_NOT_FOUND");
-        let both = read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::RoleBinding, "payments", "both"))
+        let both = read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::RoleBinding, "payments", "both"), None)
             .await
             .unwrap()
             .0;
@@ -187,10 +188,11 @@ async fn a_name_that_is_used_again_brings_nothing_along() {
         // The tombstone is found by its id, and by no name.
         let by_id = AgentRef { id: first.clone(), ..AgentRef::default() };
         assert_eq!(
-            state(&read::agent(&scene.desk, &by(OPERATOR, ""), Some(by_id.clone())).await.unwrap().0),
+            state(&read::agent(&scene.desk, &by(OPERATOR, ""), Some(by_id.clone()), None).await.unwrap().0),
             AgentState::Retired
         );
-        let missing = read::agent(&scene.desk, &by(OPERATOR, ""), Some(by_name("invoice-bot"))).await.unwrap_err();
+        let missing =
+            read::agent(&scene.desk, &by(OPERATOR, ""), Some(by_name("invoice-bot")), None).await.unwrap_err();
         assert_eq!(reason(&missing), "AGENT_NOT_FOUND");
         for step in [Transition::Resume, Transition::Release, Transition::Retire] {
             let again = scene.step_with(OPERATOR, by_id.clone(), "", "", Step::Transition(step)).await;

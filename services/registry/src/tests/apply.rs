@@ -10,6 +10,7 @@ use legate_wire::registry::{ChangeAction, Declaration, Kind, RevokeDeclarationRe
 use super::scene::*;
 use crate::domain::kind::{self, Key};
 use crate::error::of_tx;
+use crate::flow::list::{self, List};
 use crate::flow::{plan, read, revoke, update};
 use crate::schema::Migrator;
 use crate::store::change;
@@ -20,7 +21,7 @@ fn actions(changes: &[legate_wire::registry::DeclarationChange]) -> Vec<ChangeAc
 
 async fn get(scene: &Scene, kind: Kind, name: &str) -> Declaration {
     let namespace = if kind == Kind::Namespace { "" } else { "payments" };
-    read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, namespace, name)).await.unwrap().0
+    read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, namespace, name), None).await.unwrap().0
 }
 
 async fn revoke_it(scene: &Scene, kind: Kind, name: &str) -> Result<u64, legate_rpc::Fault> {
@@ -256,15 +257,9 @@ async fn a_page_ends_where_an_answer_would_be_too_large() {
         }
         let (mut names, mut token, mut pages) = (0, String::new(), 0);
         loop {
-            let ask = read::List {
-                by: by(OPERATOR, ""),
-                kind: Kind::Role,
-                namespace: String::new(),
-                states: Vec::new(),
-                page_size: 1_000,
-                page_token: token,
-            };
-            let page = read::list(&scene.desk, ask).await.unwrap();
+            let ask =
+                List { by: by(OPERATOR, ""), kind: Kind::Role, page_size: 1_000, page_token: token, ..List::default() };
+            let page = list::list(&scene.desk, ask).await.unwrap();
             assert!(page.objects.iter().map(prost::Message::encoded_len).sum::<usize>() < 17 << 20);
             (names, pages, token) = (names + page.objects.len(), pages + 1, page.next_page_token);
             if token.is_empty() {
@@ -283,17 +278,17 @@ async fn lists_go_on_where_they_stopped() {
         let mut all = payments();
         all.extend((0..25).map(|i| agent(&format!("bot-{i:02}"), "worker")));
         scene.apply(all).await.unwrap();
-        let ask = |token: &str| read::List {
+        let ask = |token: &str| List {
             by: by(OPERATOR, ""),
             kind: Kind::Agent,
             namespace: "payments".into(),
-            states: Vec::new(),
             page_size: 10,
             page_token: token.into(),
+            ..List::default()
         };
         let (mut names, mut token, mut pages) = (Vec::new(), String::new(), 0);
         loop {
-            let page = read::list(&scene.desk, ask(&token)).await.unwrap();
+            let page = list::list(&scene.desk, ask(&token)).await.unwrap();
             names.extend(page.objects.iter().map(|o| kind::metadata(o).unwrap().name.clone()));
             pages += 1;
             if page.next_page_token.is_empty() {
@@ -305,10 +300,10 @@ async fn lists_go_on_where_they_stopped() {
         }
         assert_eq!((names.len(), pages), (26, 3));
         assert!(names.is_sorted());
-        let other = read::List { by: by(OTHER, ""), ..ask(&token) };
-        assert_eq!(reason(&read::list(&scene.desk, other).await.unwrap_err()), "PAGE_TOKEN_INVALID");
+        let other = List { by: by(OTHER, ""), ..ask(&token) };
+        assert_eq!(reason(&list::list(&scene.desk, other).await.unwrap_err()), "PAGE_TOKEN_INVALID");
         let edited = ask(&token.replacen('7', "6", 1));
-        assert_eq!(reason(&read::list(&scene.desk, edited).await.unwrap_err()), "PAGE_TOKEN_INVALID");
+        assert_eq!(reason(&list::list(&scene.desk, edited).await.unwrap_err()), "PAGE_TOKEN_INVALID");
     })
     .await;
 }

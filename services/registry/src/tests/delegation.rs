@@ -159,7 +159,8 @@ async fn a_chain_is_taken_back_from_its_end_or_with_its_agent() {
         assert_eq!(kinds[before..], ["delegation_grant.revoked", "delegation_grant.revoked", "agent.retired"]);
         for (name, is_there) in [("root", true), ("a-to-b", false), ("b-to-c", false)] {
             let found =
-                read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::DelegationGrant, "payments", name)).await;
+                read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::DelegationGrant, "payments", name), None)
+                    .await;
             assert_eq!(found.is_ok(), is_there, "{name}");
         }
         // A new agent of that name has nothing of it, and the chain can be made anew.
@@ -188,7 +189,8 @@ async fn with_the_giver_goes_the_whole_chain() {
             [("d-to-a", false), ("d-a-b", false), ("d-a-b-c", false), ("root", true), ("b-to-c", true)]
         {
             let found =
-                read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::DelegationGrant, "payments", name)).await;
+                read::object(&scene.desk, &by(OPERATOR, ""), Key::new(Kind::DelegationGrant, "payments", name), None)
+                    .await;
             assert_eq!(found.is_ok(), is_there, "{name}");
         }
     })

@@ -82,7 +82,7 @@ fn operators(namespace: &str, name: &str) -> Declaration {
 }
 
 async fn get(scene: &Scene, kind: Kind, name: &str) -> Option<Object> {
-    let found = read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, "payments", name)).await;
+    let found = read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, "payments", name), None).await;
     found.ok().and_then(|(declaration, _)| declaration.object)
 }
 
@@ -268,8 +268,9 @@ async fn operators_are_bound_in_a_namespace_or_everywhere() {
         let kind = Kind::OperatorBinding;
         // The two are different objects.
         let key = revoke::key(kind.into(), "", "viewers").unwrap();
-        let everywhere = read::object(&scene.desk, &by(OPERATOR, ""), key).await.unwrap().0;
-        let own = read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, "payments", "viewers")).await.unwrap().0;
+        let everywhere = read::object(&scene.desk, &by(OPERATOR, ""), key, None).await.unwrap().0;
+        let own =
+            read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, "payments", "viewers"), None).await.unwrap().0;
         assert_ne!(crate::domain::kind::metadata(&everywhere), crate::domain::kind::metadata(&own));
         assert_eq!(reason(&take_back(&scene, Kind::Namespace, "", "payments").await.unwrap_err()), "OBJECT_IN_USE");
         take_back(&scene, kind, "", "viewers").await.unwrap();

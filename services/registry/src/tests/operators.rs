@@ -10,8 +10,9 @@ use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use super::scene::*;
 use crate::domain::kind::Key;
 use crate::domain::lifecycle::Transition;
+use crate::flow::list::{self, List};
 use crate::flow::transition::{self, Ask, Step};
-use crate::flow::{By, Call, apply, plan, read, revoke, update};
+use crate::flow::{By, Call, apply, history, plan, read, revoke, update};
 use crate::schema::Migrator;
 
 const BOB: &str = "spiffe://example.org/legate/operator/bob";
@@ -79,7 +80,7 @@ async fn each_role_may_what_it_is_for() {
             (Admin, "done", "done", "done"),
         ] {
             make_bob(&scene, "payments", role).await;
-            read::agent(&scene.desk, &by(BOB, ""), Some(by_name("invoice-bot"))).await.unwrap();
+            read::agent(&scene.desk, &by(BOB, ""), Some(by_name("invoice-bot")), None).await.unwrap();
             plan::plan(&scene.desk, &by(BOB, ""), payments(), Vec::new()).await.unwrap();
             let purpose = format!("for {role:?}");
             let mut spec = agent_spec("worker");
@@ -126,14 +127,14 @@ async fn what_is_of_another_namespace_is_not_there() {
         let agent = scene.agent("invoice-bot").await;
         let said = |told: Result<(), Fault>| told.unwrap_err().to_string();
         for which in [by_name("invoice-bot"), by_id(&agent)] {
-            let told = read::agent(&scene.desk, &bob, Some(which.clone())).await.map(|_| ());
+            let told = read::agent(&scene.desk, &bob, Some(which.clone()), None).await.map(|_| ());
             let named = if which.id.is_empty() { "payments/invoice-bot".to_owned() } else { which.id.clone() };
             assert_eq!(said(told), format!("AGENT_NOT_FOUND: there is no agent {named}"));
         }
         let key = Key::new(Kind::Role, "payments", "reader");
         let missing = Key::new(Kind::Role, "payments", "never-was");
-        let foreign = said(read::object(&scene.desk, &bob, key).await.map(|_| ())).replace("reader", "never-was");
-        assert_eq!(foreign, said(read::object(&scene.desk, &bob, missing).await.map(|_| ())));
+        let foreign = said(read::object(&scene.desk, &bob, key, None).await.map(|_| ())).replace("reader", "never-was");
+        assert_eq!(foreign, said(read::object(&scene.desk, &bob, missing, None).await.map(|_| ())));
         // By the id that he guessed he is told what he would be told of none; by the name that he gave, what he lacks.
         let stop = Step::Transition(Transition::Suspend);
         let told = scene.step_with(BOB, by_id(&agent), "", "", stop).await.map(|_| ());
@@ -141,14 +142,8 @@ async fn what_is_of_another_namespace_is_not_there() {
         let told = scene.step_with(BOB, by_name("invoice-bot"), "", "", stop).await.map(|_| ());
         assert!(said(told).ends_with("needs the right STOP in payments"));
         // Lists.
-        let list = |kind, namespace: &str| read::List {
-            by: by(BOB, ""),
-            kind,
-            namespace: namespace.into(),
-            states: vec![],
-            page_size: 0,
-            page_token: String::new(),
-        };
+        let list =
+            |kind, namespace: &str| List { by: by(BOB, ""), kind, namespace: namespace.into(), ..List::default() };
         for (kind, namespace, count) in [
             (Kind::Agent, "", 0),
             (Kind::Agent, "payments", 0),
@@ -157,13 +152,54 @@ async fn what_is_of_another_namespace_is_not_there() {
             (Kind::OperatorBinding, "", 1),
             (Kind::OperatorBinding, "payments", 0),
         ] {
-            let page = read::list(&scene.desk, list(kind, namespace)).await.unwrap();
+            let page = list::list(&scene.desk, list(kind, namespace)).await.unwrap();
             assert_eq!(page.objects.len(), count, "{kind:?} {namespace}");
+            assert_eq!(page.total.count, count as u64, "{kind:?} {namespace}");
         }
+        // Searched or as it was, it is not there either; nor is it counted.
+        let at = |revision| Some(AsOf { at: Some(as_of::At::Revision(revision)) });
+        for filter in [
+            "",
+            "owners:user:ada@example.com",
+            "environment = prod",
+            "state = active",
+            "name = \"inv*\"",
+            "NOT manager:*",
+        ] {
+            for as_of in [None, at(2)] {
+                let page = list::list(&scene.desk, List { filter: filter.into(), as_of, ..list(Kind::Agent, "") })
+                    .await
+                    .unwrap();
+                assert_eq!((page.objects.len(), page.total.count), (0, 0), "{filter} {as_of:?}");
+                let seen = List { by: by(OPERATOR, ""), filter: filter.into(), as_of, ..list(Kind::Agent, "") };
+                assert_eq!(list::list(&scene.desk, seen).await.unwrap().objects.len(), 1, "{filter} {as_of:?}");
+            }
+        }
+        for which in [by_name("invoice-bot"), by_id(&agent)] {
+            assert_eq!(why(read::agent(&scene.desk, &bob, Some(which), at(2)).await), "AGENT_NOT_FOUND");
+        }
+        let reader = Key::new(Kind::Role, "payments", "reader");
+        assert_eq!(why(read::object(&scene.desk, &bob, reader, at(2)).await), "OBJECT_NOT_FOUND");
+        let id = by_id(&agent).id;
+        let named = |kind: Kind, namespace: &str, name: &str| ListHistoryRequest {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            ..ListHistoryRequest::default()
+        };
+        for ask in [
+            named(Kind::Agent, "payments", "invoice-bot"),
+            named(Kind::Namespace, "", "payments"),
+            ListHistoryRequest { id: id.clone(), ..ListHistoryRequest::default() },
+        ] {
+            assert_eq!(why(history::history(&scene.desk, &bob, ask.clone()).await), "OBJECT_NOT_FOUND", "{ask:?}");
+            assert!(history::history(&scene.desk, &by(OPERATOR, ""), ask).await.is_ok());
+        }
+        assert!(history::history(&scene.desk, &bob, named(Kind::Namespace, "", "sales")).await.is_ok());
         make_bob(&scene, "sales", Viewer).await;
         scene.apply(vec![given("bobs", "payments", &["bob"], Viewer)]).await.unwrap();
-        assert_eq!(read::list(&scene.desk, list(Kind::Namespace, "")).await.unwrap().objects.len(), 2);
-        assert_eq!(read::list(&scene.desk, list(Kind::Agent, "")).await.unwrap().objects.len(), 1);
+        assert_eq!(list::list(&scene.desk, list(Kind::Namespace, "")).await.unwrap().objects.len(), 2);
+        assert_eq!(list::list(&scene.desk, list(Kind::Agent, "")).await.unwrap().objects.len(), 1);
     })
     .await;
 }
@@ -177,7 +213,7 @@ async fn in_an_emergency_he_acts_as_an_administrator_and_that_is_on_record_first
         assert_eq!(why(suspend_by(&scene, by(BOB, "because")).await), "OPERATOR_NOT_PERMITTED");
         let before = scene.events().await.len();
         suspend_by(&scene, broken()).await.unwrap();
-        read::agent(&scene.desk, &broken(), Some(by_name("invoice-bot"))).await.unwrap();
+        read::agent(&scene.desk, &broken(), Some(by_name("invoice-bot")), None).await.unwrap();
         let events = scene.events().await;
         let kinds: Vec<_> = events[before..].iter().map(|event| event.r#type.as_str()).collect();
         assert_eq!(kinds, ["operator.broke_glass", "agent.suspended", "operator.broke_glass"]);

@@ -142,7 +142,7 @@ impl Scene {
     }
 
     pub(super) async fn agent(&self, name: &str) -> Agent {
-        read::agent(&self.desk, &by(OPERATOR, ""), Some(by_name(name))).await.unwrap().0
+        read::agent(&self.desk, &by(OPERATOR, ""), Some(by_name(name)), None).await.unwrap().0
     }
 
     /// What the registry does at its start: these are administrators where there is none.

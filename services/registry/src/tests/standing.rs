@@ -36,7 +36,7 @@ async fn turned(scene: &Scene, key: Key, turn: Turn) -> Result<(Declaration, u64
 }
 
 async fn get(scene: &Scene, key: Key) -> Declaration {
-    read::object(&scene.desk, &by(OPERATOR, ""), key).await.unwrap().0
+    read::object(&scene.desk, &by(OPERATOR, ""), key, None).await.unwrap().0
 }
 
 fn status(declaration: &Declaration) -> StandingStatus {

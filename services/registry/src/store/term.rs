@@ -1,0 +1,62 @@
+//! What objects in force are found by: a row for each fact, in the order in which lists show them.
+
+use legate_db::{Tx, TxResult};
+use legate_rpc::Fault;
+use sea_orm::entity::prelude::*;
+
+use super::pieces;
+use crate::domain::kind::Key;
+use crate::domain::terms::Fact;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "term")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) kind: i32,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) field: i16,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) value: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) namespace: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) name: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) object_id: String,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// The row of an object's fact.
+    pub(crate) fn of(key: &Key, object_id: &str, fact: Fact) -> Self {
+        Self {
+            kind: key.kind as i32,
+            field: fact.field,
+            value: fact.value,
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            object_id: object_id.to_owned(),
+        }
+    }
+}
+
+/// Writes facts that were not there.
+pub(crate) async fn insert(tx: &impl ConnectionTrait, rows: Vec<Model>) -> Result<(), DbErr> {
+    for some in pieces(rows) {
+        let rows = some.into_iter().map(|row| ActiveModel::from(row).reset_all());
+        Entity::insert_many(rows).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// Takes facts away that no longer hold.
+pub(crate) async fn remove(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
+    for row in rows {
+        let key = (row.kind, row.field, row.value, row.namespace, row.name, row.object_id);
+        Entity::delete_by_id(key).exec(tx).await?;
+    }
+    Ok(())
+}
