@@ -19,5 +19,6 @@ mod raised;
 mod reasons;
 mod secrets;
 mod shutdown;
+mod spawning;
 mod standing;
 mod tidy;

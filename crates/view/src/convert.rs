@@ -102,6 +102,11 @@ pub(crate) fn agent(from: &wire::Agent) -> Result<Agent, Why> {
         display_name: spec.display_name.clone(),
         external_id: spec.external_id.clone(),
         labels: from.metadata.as_ref().map(|m| m.labels.clone()).unwrap_or_default(),
+        ceiling: match spec.ceiling.is_empty() {
+            true => None,
+            false => Some(Ceiling::new(permissions(&spec.ceiling)?)),
+        },
+        ancestors: status.ancestors.iter().map(|id| AgentId::parse(id).map_err(text)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -16,6 +16,7 @@ mod follow;
 mod groups;
 mod handle;
 mod life;
+mod lineage;
 mod operators;
 mod record;
 mod selector;
@@ -29,6 +30,7 @@ pub use follow::{Options, View};
 pub use groups::Group;
 pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
 pub use life::{Life, Stop};
+pub use lineage::CeilingOf;
 pub use record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label,
     NamespacePolicies, Policy, PolicyMode, Revocation, Role, RoleBinding, SigningKey, Standing,

@@ -102,6 +102,10 @@ pub struct Agent {
     pub external_id: String,
     /// Short texts to select by.
     pub labels: BTreeMap<String, String>,
+    /// The most it can have, below the ceiling of its class, where declared.
+    pub ceiling: Option<Ceiling>,
+    /// Of an agent made by an agent: its maker, its maker's maker, and so on up to one that an operator declared.
+    pub ancestors: Box<[AgentId]>,
 }
 
 /// Whether everything below a class or a namespace is stopped.

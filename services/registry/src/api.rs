@@ -11,6 +11,7 @@ use wire::declaration_service_server::{DeclarationService, DeclarationServiceSer
 use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
+use wire::spawn_service_server::SpawnServiceServer;
 
 use crate::domain::check;
 use crate::domain::standing::Turn;
@@ -18,9 +19,12 @@ use crate::flow::{By, Call, Desk, apply, plan, publish, read, revoke, standing, 
 
 mod agents;
 mod operators;
+mod spawning;
 
 /// A thousand objects fit.
 const LARGEST_REQUEST: usize = 8 << 20;
+/// A ceiling of 256 permissions fits.
+const LARGEST_SPAWN: usize = 1 << 20;
 /// A watcher says little.
 const LARGEST_ASK: usize = 1 << 10;
 /// A page of a thousand objects fits.
@@ -44,6 +48,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_encoding_message_size(LARGEST_ANSWER),
     )
     .add_service(OperatorServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
+    .add_service(SpawnServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),

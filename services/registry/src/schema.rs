@@ -1,7 +1,11 @@
 //! The tables: the head, the objects as they are, every change and revision there was, who names whom, and requests that may be repeated.
 
+mod revoked_certificates;
+
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
+
+use revoked_certificates::RevokedCertificates;
 
 /// The migrations of this service's database.
 #[derive(Debug)]
@@ -9,7 +13,13 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![legate_outbox::migration(), Box::new(Tables), Box::new(States), Box::new(Operators)]
+        vec![
+            legate_outbox::migration(),
+            Box::new(Tables),
+            Box::new(States),
+            Box::new(Operators),
+            Box::new(RevokedCertificates),
+        ]
     }
 }
 

@@ -1,17 +1,18 @@
 //! `legate agent`: agents and the steps of their life.
 
 use legate_wire::registry::agent_service_client::AgentServiceClient;
+use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
-    ActivateAgentRequest, Agent, AgentState, ApproveAgentRequest, GetAgentRequest, ListAgentsRequest,
-    ListAgentsResponse, QuarantineAgentRequest, ReleaseAgentRequest, ResumeAgentRequest, RetireAgentRequest,
-    RevokeAgentCredentialsRequest, SuspendAgentRequest,
+    ActivateAgentRequest, Agent, AgentState, ApproveAgentRequest, GetAgentRequest, GetDeclarationRequest,
+    HandOverAgentRequest, Kind, ListAgentsRequest, ListAgentsResponse, QuarantineAgentRequest, ReleaseAgentRequest,
+    ResumeAgentRequest, RetireAgentRequest, RevokeAgentCredentialsRequest, SuspendAgentRequest,
 };
 use prost::{Message, Name};
 
-use super::{Desk, agent_ref};
+use super::{Desk, agent_ref, spawning};
 use crate::cli::{AgentVerb, State};
-use crate::output::{Row, agent_details, agent_row};
-use crate::place::{Service, request_id};
+use crate::output::{Row, agent_details, agent_row, is_suspended, standing};
+use crate::place::{Line, Service, request_id};
 use crate::{Exit, Failure, proto};
 
 /// So many at a time.
@@ -36,6 +37,24 @@ macro_rules! step {
 pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
     match verb {
         AgentVerb::Get { agent } => get(desk, &agent).await,
+        AgentVerb::HandOver { agent, owner, sponsor, reason, etag } => {
+            let request = HandOverAgentRequest {
+                agent: Some(agent_ref(&agent)?),
+                owners: owner,
+                sponsors: sponsor,
+                etag,
+                request_id: request_id(),
+                reason,
+            };
+            let registry = desk.line(Service::Registry)?;
+            let answer = registry
+                .ask(request, |c, r| async move { AgentServiceClient::new(c).hand_over_agent(r).await })
+                .await?;
+            tell(&desk, &answer, answer.agent.as_ref(), answer.revision)
+        }
+        AgentVerb::Spawn { .. } | AgentVerb::Spawned { .. } | AgentVerb::EndSpawned { .. } => {
+            spawning::run(desk, verb).await
+        }
         AgentVerb::List { namespace, state, limit } => list(desk, namespace, &state, limit.limit).await,
         other => take(desk, other).await,
     }
@@ -51,12 +70,17 @@ async fn take(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
         AgentVerb::Release(s) => step!(desk, s, ReleaseAgentRequest, release_agent),
         AgentVerb::Retire(s) => step!(desk, s, RetireAgentRequest, retire_agent),
         AgentVerb::RevokeCredentials(s) => step!(desk, s, RevokeAgentCredentialsRequest, revoke_agent_credentials),
-        AgentVerb::Get { .. } | AgentVerb::List { .. } => Ok(Exit::Done),
+        _ => Ok(Exit::Done),
     }
 }
 
 /// Tells where the agent stands after a step.
-fn tell<A: Message + Name>(desk: &Desk, answer: &A, agent: Option<&Agent>, revision: u64) -> Result<Exit, Failure> {
+pub(super) fn tell<A: Message + Name>(
+    desk: &Desk,
+    answer: &A,
+    agent: Option<&Agent>,
+    revision: u64,
+) -> Result<Exit, Failure> {
     let agent = agent.cloned().unwrap_or_default();
     let mut out = desk.out();
     if !out.is_table() {
@@ -77,8 +101,35 @@ async fn get(desk: Desk, agent: &str) -> Result<Exit, Failure> {
     let request = GetAgentRequest { agent: Some(agent_ref(agent)?) };
     let answer = registry.ask(request, |c, r| async move { AgentServiceClient::new(c).get_agent(r).await }).await?;
     let agent = answer.agent.clone().unwrap_or_default();
-    desk.out().one(&proto::dynamic(&answer), &agent_row(&agent), &agent_details(&agent))?;
+    let mut out = desk.out();
+    let mut details = agent_details(&agent);
+    if out.is_table() {
+        details.extend(stopped_above(&registry, &agent).await);
+    }
+    out.one(&proto::dynamic(&answer), &agent_row(&agent), &details)?;
     Ok(Exit::Done)
+}
+
+/// What is suspended above an agent: its state alone would say that it works.
+async fn stopped_above(registry: &Line, agent: &Agent) -> Vec<(&'static str, String)> {
+    let namespace = agent.metadata.as_ref().map(|m| m.namespace.clone()).unwrap_or_default();
+    let class = agent.spec.as_ref().map(|s| s.agent_class.clone()).unwrap_or_default();
+    let mut stopped = Vec::new();
+    for (label, kind, namespace, name) in [
+        ("namespace", Kind::Namespace, String::new(), namespace.clone()),
+        ("class's state", Kind::AgentClass, namespace, class),
+    ] {
+        let request = GetDeclarationRequest { kind: kind.into(), namespace, name };
+        let asked =
+            registry.ask(request, |c, r| async move { DeclarationServiceClient::new(c).get_declaration(r).await });
+        // Of what cannot be read nothing is told; the agent itself was asked for.
+        if let Ok(Some(object)) = asked.await.map(|answer| answer.declaration)
+            && is_suspended(&object)
+        {
+            stopped.push((label, standing(&object)));
+        }
+    }
+    stopped
 }
 
 async fn list(desk: Desk, namespace: Option<String>, states: &[State], limit: usize) -> Result<Exit, Failure> {

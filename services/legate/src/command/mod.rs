@@ -9,6 +9,7 @@ mod declared;
 mod doctor;
 mod generate;
 mod query;
+mod spawning;
 mod standing;
 mod token;
 mod verify;

@@ -17,7 +17,9 @@ use crate::yaml::Node;
 use escape::{visible, visible_json};
 
 pub(crate) use decision::{because, verdict, view_age};
-pub(crate) use declared::{agent_details, agent_row, declared_row, moment, object_details, span, standing};
+pub(crate) use declared::{
+    agent_details, agent_row, declared_row, is_suspended, moment, object_details, span, standing,
+};
 pub(crate) use event::{event_details, event_row};
 
 /// How an answer is written.

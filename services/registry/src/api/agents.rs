@@ -8,7 +8,7 @@ use wire::agent_service_server::AgentService;
 use super::{Api, call};
 use crate::domain::lifecycle::Transition;
 use crate::flow::transition::{Ask, Step};
-use crate::flow::{By, create_agent, read, transition};
+use crate::flow::{By, create_agent, hand_over, read, transition};
 
 /// Takes one step: every request and answer of these methods has the same fields, in types of their own.
 macro_rules! step {
@@ -121,5 +121,16 @@ impl AgentService for Api {
         request: Request<wire::RevokeAgentCredentialsRequest>,
     ) -> Result<Response<wire::RevokeAgentCredentialsResponse>, Status> {
         step!(self, request, Step::RevokeCredentials, RevokeAgentCredentialsResponse)
+    }
+
+    async fn hand_over_agent(
+        &self,
+        request: Request<wire::HandOverAgentRequest>,
+    ) -> Result<Response<wire::HandOverAgentResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
+        let journey = hand_over::hand_over(&self.0, call.clone(), ask);
+        Box::pin(self.noted(&call, &permit, journey)).await
     }
 }

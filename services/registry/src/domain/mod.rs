@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod kind;
 pub(crate) mod leave;
 pub(crate) mod lifecycle;
+pub(crate) mod lineage;
 pub(crate) mod mask;
 pub(crate) mod operators;
 mod principal;

@@ -10,6 +10,7 @@ mod many;
 mod operators;
 mod publish;
 mod scene;
+mod spawning;
 mod standing;
 mod stream;
 mod sweep;
