@@ -21,5 +21,6 @@ mod reasons;
 mod search;
 mod secrets;
 mod shutdown;
+mod spawning;
 mod standing;
 mod tidy;

@@ -65,6 +65,12 @@ impl Ceiling {
         self.0.iter().any(|entry| entry.covers(request))
     }
 
+    /// Whether everything that `wanted` stands for is below one of its entries.
+    #[must_use]
+    pub fn includes(&self, wanted: &Permission) -> bool {
+        self.0.iter().any(|entry| entry.includes(wanted))
+    }
+
     /// What it stands for.
     #[must_use]
     pub fn entries(&self) -> &[Permission] {

@@ -81,12 +81,15 @@ impl Snapshot {
         self.boundaries.get(namespace, name)
     }
 
-    /// The boundaries that apply to the agent, each once, or the name of one that its class names and that is not known
+    /// The boundaries that apply to the agent itself, each once, or the name of one that its class names and that is not known
     /// here: then nobody can say what it would cut.
     ///
     /// A boundary applies to the agents, groups and classes that it names and to the classes that name it; one that names
     /// nobody applies to every agent of the namespace, unless it is for those named only.
-    pub fn boundaries_of<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = Result<&'a Arc<Boundary>, &'a Name>> {
+    pub(crate) fn boundaries_alone<'a>(
+        &'a self,
+        agent: &'a Agent,
+    ) -> impl Iterator<Item = Result<&'a Arc<Boundary>, &'a Name>> {
         let namespace = agent.label.namespace.as_str();
         let class = self.class(namespace, agent.class.as_str());
         let by_class = class.map_or(&[][..], |class| class.boundaries.as_slice());

@@ -112,6 +112,11 @@ pub(crate) fn agent(from: &wire::Agent, shared: &mut Interner) -> Result<Agent, 
         },
         labels: shared.labels(from.metadata.iter().flat_map(|m| &m.labels)),
         names: names_of(spec),
+        ceiling: match spec.ceiling.is_empty() {
+            true => None,
+            false => Some(Box::new(Ceiling::new(permissions(&spec.ceiling)?))),
+        },
+        ancestors: status.ancestors.iter().map(|id| AgentId::parse(id).map_err(text)).collect::<Result<_, _>>()?,
     })
 }
 

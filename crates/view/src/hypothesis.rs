@@ -6,6 +6,7 @@ use legate_wire::registry as wire;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind, Metadata, ObjectName};
 
+use crate::snapshot::key;
 use crate::{Snapshot, Unreadable, convert};
 
 impl Snapshot {
@@ -67,6 +68,7 @@ impl Snapshot {
                     state: state(known.state).into(),
                     lifecycle_version: known.lifecycle_version,
                     authorization_cutoff: known.cutoff.map(Into::into),
+                    ancestors: known.ancestors.iter().map(ToString::to_string).collect(),
                     ..wire::AgentStatus::default()
                 },
                 None => wire::AgentStatus {
@@ -76,7 +78,21 @@ impl Snapshot {
                 },
             });
         }
+        match &mut object.object {
+            Some(Object::Namespace(o)) => o.status = self.status(&name),
+            Some(Object::AgentClass(o)) => o.status = self.status(&key(&namespace, &name)),
+            _ => {}
+        }
         Ok(object)
+    }
+
+    /// Whether all below the class (`NAMESPACE/NAME`) or namespace (`NAME`) is stopped, which no declaration changes.
+    fn status(&self, place: &str) -> Option<wire::StandingStatus> {
+        self.standings().get(place).map(|standing| wire::StandingStatus {
+            suspended: standing.suspended,
+            authorization_cutoff: standing.cutoff.map(Into::into),
+            ..wire::StandingStatus::default()
+        })
     }
 
     /// What is known of the object of this name, of the kinds that are held by name.

@@ -19,6 +19,7 @@ mod handle;
 mod hypothesis;
 mod intern;
 mod life;
+mod lineage;
 mod operators;
 mod record;
 mod selector;
@@ -33,6 +34,7 @@ pub use follow::{Options, View};
 pub use groups::Group;
 pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
 pub use life::{Life, Stop};
+pub use lineage::CeilingOf;
 pub use record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Labels, Names,
     NamespacePolicies, Nature, People, Policy, PolicyMode, PolicyTest, Revocation, Role, RoleBinding, SigningKey,

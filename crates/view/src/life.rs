@@ -16,6 +16,8 @@ pub enum Stop {
     Namespace,
     /// Its class is suspended.
     Class,
+    /// Whoever made it, or is further above it, does not work or is not known.
+    Ancestor,
 }
 
 /// Where an agent stands, with everything above it.
@@ -29,13 +31,20 @@ pub struct Life {
     pub class_cutoff: Option<Timestamp>,
     /// Its namespace's cut-off.
     pub namespace_cutoff: Option<Timestamp>,
+    /// The latest cut-off of whoever is above it.
+    pub ancestors_cutoff: Option<Timestamp>,
+    /// Its own lifecycle version and those of whoever is above it, added up. It rises with each step in one of these
+    /// lives; what carries another number is dead.
+    pub lifecycle_version: u64,
+    /// When the first of them ends by itself.
+    pub ends: Option<Timestamp>,
 }
 
 impl Life {
     /// The latest cut-off: nothing issued at or before it works.
     #[must_use]
     pub fn cutoff(&self) -> Option<Timestamp> {
-        self.own_cutoff.max(self.class_cutoff).max(self.namespace_cutoff)
+        self.own_cutoff.max(self.class_cutoff).max(self.namespace_cutoff).max(self.ancestors_cutoff)
     }
 }
 
@@ -43,6 +52,23 @@ impl Snapshot {
     /// Where the agent stands at `now`. Whoever lets an agent do or have anything asks here, and nowhere else.
     #[must_use]
     pub fn life_of(&self, agent: &Agent, now: Timestamp) -> Life {
+        let mut life = self.life_alone(agent, now);
+        for ancestor in self.ancestors_of(agent) {
+            let Some(ancestor) = ancestor else {
+                life.stop = life.stop.or(Some(Stop::Ancestor));
+                continue;
+            };
+            let above = self.life_alone(ancestor, now);
+            life.stop = life.stop.or(above.stop.map(|_| Stop::Ancestor));
+            life.ancestors_cutoff = life.ancestors_cutoff.max(above.cutoff());
+            life.lifecycle_version = life.lifecycle_version.saturating_add(above.lifecycle_version);
+            life.ends = life.ends.into_iter().chain(above.ends).min();
+        }
+        life
+    }
+
+    /// The same as if nobody had made it.
+    fn life_alone(&self, agent: &Agent, now: Timestamp) -> Life {
         let namespace = agent.label.namespace.as_str();
         let class = self.standing(&key(namespace, agent.class.as_str()));
         let namespace = self.standing(namespace);
@@ -54,7 +80,15 @@ impl Snapshot {
             AgentState::Active => None,
             state => Some(Stop::State(state)),
         };
-        Life { stop, own_cutoff: agent.cutoff, class_cutoff: class.cutoff, namespace_cutoff: namespace.cutoff }
+        Life {
+            stop,
+            own_cutoff: agent.cutoff,
+            class_cutoff: class.cutoff,
+            namespace_cutoff: namespace.cutoff,
+            ancestors_cutoff: None,
+            lifecycle_version: agent.lifecycle_version,
+            ends: agent.expires,
+        }
     }
 
     /// The standing of a class (`NAMESPACE/NAME`) or of a namespace (its name).

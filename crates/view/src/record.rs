@@ -85,6 +85,10 @@ pub struct Agent {
     pub labels: Labels,
     /// What else it is called, where it is.
     pub names: Option<Box<Names>>,
+    /// The most it can have, below the ceiling of its class, where declared.
+    pub ceiling: Option<Box<Ceiling>>,
+    /// Of an agent made by an agent: its maker, its maker's maker, and so on up to one that an operator declared.
+    pub ancestors: Box<[AgentId]>,
 }
 
 /// Texts in the order in which they were declared.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use legate_authority::{Grant, Permission};
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, Name};
 use legate_wire::registry::declaration::Object;
@@ -27,7 +26,8 @@ pub struct Snapshot {
     revision: u64,
     /// Stands for every change up to the revision, as the registry says.
     history: Vec<u8>,
-    namespaces: Shards<()>,
+    /// By name: whether an agent made by an agent has only what is bound to itself.
+    namespaces: Shards<bool>,
     pub(crate) agents: Agents,
     /// What agents share, of this snapshot and of those that it came from.
     shared: Arc<Mutex<Interner>>,
@@ -122,6 +122,18 @@ impl Default for Snapshot {
 
 /// Looking things up.
 impl Snapshot {
+    /// What these objects say, for whoever has them from elsewhere than a stream.
+    ///
+    /// # Errors
+    /// When one of them cannot be read that could deny something.
+    pub fn of<'a>(objects: impl IntoIterator<Item = &'a Declaration>) -> Result<Self, Unreadable> {
+        let mut snapshot = Self::default();
+        for object in objects {
+            snapshot.apply(object, false)?;
+        }
+        Ok(snapshot)
+    }
+
     /// The revision it holds.
     #[must_use]
     pub fn revision(&self) -> u64 {
@@ -196,10 +208,10 @@ impl Snapshot {
         named.map(|name| self.credential_policies.get(&key(namespace, name.as_str())).ok_or(name)).transpose()
     }
 
-    /// The bindings that speak of the agent, each once, and through which group where they do not name it. A binding that
+    /// The bindings that speak of the agent itself, each once, and through which group where they do not name it. A binding that
     /// names agents speaks of those that existed when it was last written: an agent made later under a name that became
     /// free inherits nothing. Of groups it speaks as they are now.
-    pub fn bindings_of<'a>(
+    pub(crate) fn bindings_alone<'a>(
         &'a self,
         agent: &'a Agent,
     ) -> impl Iterator<Item = (&'a Arc<RoleBinding>, Option<&'a Arc<Group>>)> {
@@ -221,26 +233,10 @@ impl Snapshot {
         direct.map(|binding| (binding, None)).chain(through.map(|(binding, group)| (binding, Some(group))))
     }
 
-    /// Everything that gives the agent permissions, in or out of its window.
-    pub fn grants_of<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = Grant<'a, Source>> {
-        let namespace = agent.label.namespace.as_str();
-        let class = self.class(namespace, agent.class.as_str()).map(|class| Grant {
-            source: Source::Class(Arc::clone(class)),
-            permissions: class.permissions.as_slice(),
-            window: legate_authority::Window::ALWAYS,
-            narrowing: None,
-        });
-        let bound = self.bindings_of(agent).filter_map(move |(binding, group)| {
-            let role = self.role(namespace, binding.role.as_str())?;
-            let permissions: &[Permission] = &role.permissions;
-            Some(Grant {
-                source: Source::Binding(Arc::clone(binding), Arc::clone(role), group.cloned()),
-                permissions,
-                window: binding.window,
-                narrowing: binding.narrowing.as_deref(),
-            })
-        });
-        class.into_iter().chain(bound)
+    /// Whether agents made by agents have only what is bound to themselves.
+    pub(crate) fn is_own_grant_only(&self, namespace: &str) -> bool {
+        // Of a namespace that is not known nothing is inherited.
+        self.namespaces.get(namespace).is_none_or(|own_grant_only| *own_grant_only)
     }
 
     /// The policies of a namespace; `None` when it has none.
@@ -333,7 +329,7 @@ impl Snapshot {
                 if revoked {
                     self.namespaces.remove(name);
                 } else {
-                    self.namespaces.insert(name, ());
+                    self.namespaces.insert(name, o.spec.as_ref().is_some_and(|spec| spec.own_grant_only));
                 }
                 self.apply_standing("Namespace", name, o.status.as_ref(), revoked)
             }

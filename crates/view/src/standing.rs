@@ -168,6 +168,10 @@ impl Snapshot {
                         let text = format!("the class {namespace}/{} of {id} is suspended", agent.class);
                         return Err(Fault::refused(&CALLER_NOT_ACTIVE, text));
                     }
+                    Some(Stop::Ancestor) => {
+                        let text = format!("an agent that made {id}, or is further above it, is not ACTIVE");
+                        return Err(Fault::refused(&CALLER_NOT_ACTIVE, text));
+                    }
                     Some(Stop::State(_) | Stop::Expired) => {
                         return Err(Fault::refused(&CALLER_NOT_ACTIVE, format!("the agent {id} is not ACTIVE")));
                     }

@@ -23,7 +23,11 @@ pub const ACCESS: &[Rule] = &[
         callers: &[Caller::Agent, Caller::Enforcer],
     },
     Rule { method: "/legate.credential.v1.AgentCredentialService/IssueToken", callers: &[Caller::Agent] },
-    Rule { method: "/legate.credential.v1.CredentialAdminService/CreateEnrolmentToken", callers: OPERATORS },
+    // An agent for those that it made.
+    Rule {
+        method: "/legate.credential.v1.CredentialAdminService/CreateEnrolmentToken",
+        callers: &[Caller::Operator, Caller::Agent],
+    },
     Rule { method: "/legate.credential.v1.CredentialAdminService/ListCredentials", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/RevokeCredential", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.KeyService/GetJwks", callers: CERTIFIED },

@@ -253,12 +253,17 @@ mod tests {
             "legate class suspend n/c --reason x",
             "legate namespace resume n --reason x --etag e",
             "legate class list --namespace n",
+            "legate agent spawned --identity d",
+            "legate agent end-spawned agt_1 --identity d --reason x",
+            "legate agent hand-over n/a --owner user:a --sponsor user:b --reason x",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         for line in [
             "legate agent suspend n/a",
             "legate class suspend n/c",
+            "legate agent hand-over n/a --owner user:a --reason x",
+            "legate agent spawn b --identity d --purpose x --ttl 10m --allow invoice:read",
             "legate role suspend n/r --reason x",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",

@@ -5,6 +5,7 @@ use legate_rpc::{Caller, Rule};
 const OPERATORS: &[Caller] = &[Caller::Operator];
 /// Those who follow what is declared.
 const FOLLOWERS: &[Caller] = &[Caller::Service("credential-issuer"), Caller::Service("policy-decision")];
+const AGENTS: &[Caller] = &[Caller::Agent];
 const ISSUER: &[Caller] = &[Caller::Service("credential-issuer")];
 
 /// Method to callers; everything else is denied.
@@ -33,6 +34,11 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.AgentService/RejectAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.BulkService/BulkApply", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.HistoryService/ListHistory", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/HandOverAgent", callers: OPERATORS },
+    // An agent whose standing is read within the call: see flow/lineage.rs.
+    Rule { method: "/legate.registry.v1.SpawnService/SpawnAgent", callers: AGENTS },
+    Rule { method: "/legate.registry.v1.SpawnService/ListSpawnedAgents", callers: AGENTS },
+    Rule { method: "/legate.registry.v1.SpawnService/EndSpawnedAgent", callers: AGENTS },
     Rule { method: "/legate.registry.v1.FeedService/Watch", callers: FOLLOWERS },
     Rule { method: "/legate.registry.v1.PublicationService/PublishSigningKey", callers: ISSUER },
     Rule { method: "/legate.registry.v1.PublicationService/PublishRevocation", callers: ISSUER },

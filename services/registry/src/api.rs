@@ -13,6 +13,7 @@ use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
+use wire::spawn_service_server::SpawnServiceServer;
 
 use crate::domain::check;
 use crate::domain::standing::Turn;
@@ -20,9 +21,12 @@ use crate::flow::{By, Call, Desk, apply, bulk, history, list, plan, publish, rea
 
 mod agents;
 mod operators;
+mod spawning;
 
 /// A thousand objects fit.
 const LARGEST_REQUEST: usize = 8 << 20;
+/// A ceiling of 256 permissions fits.
+const LARGEST_SPAWN: usize = 1 << 20;
 /// A watcher says little, and so does who asks for a history.
 const LARGEST_ASK: usize = 4 << 10;
 /// A page of a thousand objects fits.
@@ -52,6 +56,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_decoding_message_size(LARGEST_ASK)
             .max_encoding_message_size(LARGEST_ANSWER),
     )
+    .add_service(SpawnServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),

@@ -79,6 +79,9 @@ pub(crate) fn object_event(
             details.insert("state".to_owned(), lifecycle::state_name(status.state()).to_owned());
             details.insert("lifecycle_version".to_owned(), status.lifecycle_version.to_string());
             details.insert("spiffe_id".to_owned(), status.spiffe_id);
+            if let Some(maker) = status.ancestors.first() {
+                details.insert("made_by".to_owned(), maker.clone());
+            }
         }
         Some(Object::Namespace(_) | Object::AgentClass(_)) => {
             if let Some(cutoff) = standing::cutoff_of(declaration) {

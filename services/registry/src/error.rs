@@ -36,6 +36,20 @@ legate_rpc::reasons! {
     STANDING_WRONG, FailedPrecondition, "The class or namespace is suspended already, or is to be resumed and is not suspended.", "See its status (legate class get, legate namespace get).";
     /// An agent does not leave a suspended class.
     LEAVES_SUSPENDED_CLASS, FailedPrecondition, "The agent is of a suspended class, and would escape from it into another one.", "Resume the class first (legate class resume), or leave the agent in it.";
+    /// Agents make no agents there.
+    SPAWNING_OFF, FailedPrecondition, "The caller's namespace lets no agent make agents.", "Have an operator set maxSpawnDepth of the namespace.";
+    /// It would be too deep.
+    SPAWN_TOO_DEEP, FailedPrecondition, "The new agent would be further below an operator's agent than the namespace allows.", "Let an agent further up make it, or have an operator raise maxSpawnDepth of the namespace.";
+    /// There are too many.
+    SPAWN_TOO_MANY, FailedPrecondition, "The caller has as many agents as the namespace allows, or there are 256 below the agent at the top.", "End one that is no longer needed (legate agent end-spawned), or have an operator raise maxChildren of the namespace.";
+    /// It would live too long.
+    SPAWN_TOO_LONG, InvalidArgument, "The new agent would live less than a minute, longer than the caller or one above it, or longer than its class lets it.", "Ask for a ttl within these.";
+    /// It would have too much.
+    SPAWN_TOO_WIDE, PermissionDenied, "A permission of the new agent's ceiling goes beyond what the caller may have now.", "Ask for permissions each of which one grant of the caller gives, below every ceiling above it (legate agent get, legate class get).";
+    /// The agent is not the caller's.
+    NOT_ITS_MAKER, NotFound, "The caller made no agent of this id that is not retired.", "See the agents that it made (legate agent spawned).";
+    /// Nobody hands over what an operator declared.
+    NOT_MADE_BY_AN_AGENT, FailedPrecondition, "The agent was not made by an agent, or was handed over before.", "Change its owners and sponsors with apply or update.";
     /// Nobody approves what he declared.
     SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve it.", "Let another operator approve it.";
     /// A policy cannot be used.

@@ -74,7 +74,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         name: NAME,
         access: ACCESS,
         routes: api::routes(Arc::clone(&desk)),
-        // Operators and services only: neither has a state that could be taken from it here.
+        // Neither operators nor services have a state that could be taken from them here; an agent's is read within each of
+        // its calls, from the tables themselves.
         standing: Arc::new(AlwaysGood),
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),

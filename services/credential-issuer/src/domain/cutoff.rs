@@ -9,6 +9,7 @@ pub(crate) enum Of {
     Namespace,
     Class,
     Agent,
+    Parent,
     EnforcementPoint,
     Credential,
     Grant,
@@ -16,11 +17,12 @@ pub(crate) enum Of {
 }
 
 impl Of {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Issuer,
         Self::Namespace,
         Self::Class,
         Self::Agent,
+        Self::Parent,
         Self::EnforcementPoint,
         Self::Credential,
         Self::Grant,

@@ -34,7 +34,7 @@ pub(crate) struct Holder {
     /// 0 for enforcement points, which have no lifecycle.
     pub(crate) lifecycle_version: u64,
     pub(crate) cutoffs: Cutoffs,
-    /// When the agent ends by itself.
+    /// When the agent, or one above it, ends by itself.
     pub(crate) ends: Option<Timestamp>,
     pub(crate) certificate_ttl: Duration,
     pub(crate) token_ttl: Duration,
@@ -65,6 +65,8 @@ pub(crate) enum NoHolder {
     NoPolicy(AgentId, Name),
     #[error("the class {0}/{1} is suspended; none of its agents can obtain or use anything")]
     ClassSuspended(Name, Name),
+    #[error("an agent that made {0}, or is further above it, is not ACTIVE; it can obtain or use nothing")]
+    ParentStopped(AgentId),
     #[error("the namespace {0} is suspended; none of its agents can obtain or use anything")]
     NamespaceSuspended(Name),
     #[error("{0} is neither an agent nor an enforcement point")]
@@ -123,6 +125,7 @@ pub(crate) fn find(
                 Some(Stop::State(state)) => return Err(NoHolder::NotActive(id.clone(), state)),
                 Some(Stop::Expired) => return Err(NoHolder::Expired(id.clone())),
                 Some(Stop::Namespace) => return Err(NoHolder::NamespaceSuspended(namespace)),
+                Some(Stop::Ancestor) => return Err(NoHolder::ParentStopped(id.clone())),
                 Some(Stop::Class) => return Err(NoHolder::ClassSuspended(namespace, agent.class.clone())),
             }
             let class = snapshot.class(namespace.as_str(), agent.class.as_str());
@@ -141,12 +144,13 @@ pub(crate) fn find(
                 namespace,
                 agent: Some(id.clone()),
                 instance,
-                lifecycle_version: agent.lifecycle_version,
+                lifecycle_version: life.lifecycle_version,
                 cutoffs: Cutoffs::default()
                     .with(Of::Agent, life.own_cutoff)
                     .with(Of::Class, life.class_cutoff)
-                    .with(Of::Namespace, life.namespace_cutoff),
-                ends: agent.expires,
+                    .with(Of::Namespace, life.namespace_cutoff)
+                    .with(Of::Parent, life.ancestors_cutoff),
+                ends: life.ends,
                 certificate_ttl: certificate_ttl.unwrap_or(USUAL_CERTIFICATE).min(LONGEST_CERTIFICATE),
                 token_ttl: token_ttl.unwrap_or(USUAL_TOKEN).min(LONGEST_TOKEN),
                 may_enrol: may_enrol(policy),

@@ -1,10 +1,10 @@
-//! An operator lets one runtime enrol once.
+//! An operator, or the agent that made another, lets one runtime of it enrol once.
 
 use std::time::Duration;
 
 use legate_authority::{Place, Right};
 use legate_clock::Timestamp;
-use legate_ids::EnrolmentId;
+use legate_ids::{EnrolmentId, Principal};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_view::{Agent, AgentState, Snapshot, Stop};
@@ -15,7 +15,7 @@ use crate::convert;
 use crate::domain::certificate::BadPlan;
 use crate::domain::holder::{self, Named, NoHolder};
 use crate::domain::secret::EnrolmentSecret;
-use crate::error::of_tx;
+use crate::error::{NOT_ITS_MAKER, of_tx};
 use crate::store::enrolment;
 
 const SHORTEST: Duration = Duration::from_secs(60);
@@ -97,11 +97,21 @@ async fn who(desk: &Desk, call: &Call, named: &Named) -> Result<(String, String)
     let (found, _) = desk
         .look(|snapshot| match named {
             Named::Agent(id) => {
-                let mandate = mandate(snapshot)?;
-                let is_seen = |agent: &Agent| mandate.may(Right::Read, Place::In(agent.label.namespace.as_str()));
-                let agent = snapshot.agent(id).filter(|agent| is_seen(agent));
-                let agent = agent.ok_or_else(|| NoHolder::NoAgent(id.clone()))?;
-                mandate.demand(Right::Issue, Place::In(agent.label.namespace.as_str()))?;
+                let agent = match &call.peer.principal {
+                    // Whether there is such an agent at all is nobody's business but its maker's.
+                    Some(Principal::Agent { namespace, id: maker, .. }) => snapshot
+                        .agent(id)
+                        .filter(|one| one.ancestors.first() == Some(maker) && one.label.namespace == *namespace)
+                        .ok_or_else(|| not_own(named))?,
+                    _ => {
+                        let mandate = mandate(snapshot)?;
+                        let is_seen = |one: &Agent| mandate.may(Right::Read, Place::In(one.label.namespace.as_str()));
+                        let agent = snapshot.agent(id).filter(|one| is_seen(one));
+                        let agent = agent.ok_or_else(|| NoHolder::NoAgent(id.clone()))?;
+                        mandate.demand(Right::Issue, Place::In(agent.label.namespace.as_str()))?;
+                        agent
+                    }
+                };
                 if matches!(agent.state, AgentState::Retired | AgentState::Expired | AgentState::Unknown) {
                     return Err(NoHolder::NotActive(id.clone(), agent.state).into());
                 }
@@ -116,6 +126,7 @@ async fn who(desk: &Desk, call: &Call, named: &Named) -> Result<(String, String)
                     Some(Stop::Class) => {
                         return Err(NoHolder::ClassSuspended(namespace.clone(), agent.class.clone()).into());
                     }
+                    Some(Stop::Ancestor) => return Err(NoHolder::ParentStopped(id.clone()).into()),
                     Some(Stop::State(_) | Stop::Expired) | None => {}
                 }
                 if !legate_view::after_cutoff(now, life.class_cutoff.max(life.namespace_cutoff)) {
@@ -123,6 +134,9 @@ async fn who(desk: &Desk, call: &Call, named: &Named) -> Result<(String, String)
                 }
                 let spiffe_id = SpiffeId::agent(&desk.domain, namespace, id);
                 Ok((spiffe_id.to_string(), namespace.to_string()))
+            }
+            Named::EnforcementPoint { .. } if matches!(call.peer.principal, Some(Principal::Agent { .. })) => {
+                Err(not_own(named))
             }
             Named::EnforcementPoint { namespace, name } => {
                 mandate(snapshot)?.demand(Right::Issue, Place::In(namespace.as_str()))?;
@@ -135,4 +149,12 @@ async fn who(desk: &Desk, call: &Call, named: &Named) -> Result<(String, String)
         })
         .await?;
     Ok(found)
+}
+
+fn not_own(named: &Named) -> Fault {
+    let text = match named {
+        Named::Agent(id) => format!("the caller made no agent {id}"),
+        Named::EnforcementPoint { .. } => "an agent lets no enforcement point enrol".to_owned(),
+    };
+    Fault::refused(&NOT_ITS_MAKER, text)
 }

@@ -23,6 +23,9 @@ pub(crate) enum CredentialVerb {
         /// Why, for the record.
         #[arg(long, value_name = "TEXT")]
         reason: String,
+        /// Ask as an agent, for one that it made (--agent agt_...): the directory that enrol wrote. Left out: as the operator.
+        #[arg(long, value_name = "DIR", conflicts_with = "enforcement_point")]
+        identity: Option<PathBuf>,
     },
     /// Make a key here and trade the token for its certificate. Needs no certificate of its own.
     Enrol {

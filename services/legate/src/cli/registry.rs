@@ -1,6 +1,9 @@
 //! The verbs of what is declared: those of agents, and those of everything else.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
+use legate_wire::registry::Permission;
 
 use super::search::{History, OfAgents, Search, When};
 
@@ -62,6 +65,60 @@ pub(crate) enum AgentVerb {
     Reject(Step),
     /// Kill everything that was issued to an agent and leave it active; its runtime has to enrol again.
     RevokeCredentials(Step),
+    /// Take an agent that an agent made out of its maker's hands; it lives on.
+    HandOver {
+        /// NAMESPACE/NAME, or the id agt_...
+        agent: String,
+        /// Who answers for it technically from now on, user:NAME or group:NAME.
+        #[arg(long, required = true, value_name = "WHO")]
+        owner: Vec<String>,
+        /// Who is accountable for it from now on, user:NAME or group:NAME.
+        #[arg(long, required = true, value_name = "WHO")]
+        sponsor: Vec<String>,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Only if the agent has not been written since this etag was read.
+        #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
+        etag: String,
+    },
+    /// As an agent: make an agent for a part of the work, with no more than the maker has.
+    Spawn {
+        /// The maker's directory that credential enrol wrote.
+        #[arg(long, value_name = "DIR")]
+        identity: PathBuf,
+        /// Its name, new in the maker's namespace.
+        name: String,
+        /// What it is for, in a sentence.
+        #[arg(long, value_name = "TEXT")]
+        purpose: String,
+        /// How long it lives, such as 30m.
+        #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
+        ttl: prost_types::Duration,
+        /// The most that it may do, such as 'invoice:read on Invoice:apollo/*'; may be repeated.
+        #[arg(long, required = true, value_name = "PERMISSION", value_parser = crate::manifest::permission)]
+        allow: Vec<Permission>,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// As an agent: list the agents that it made.
+    Spawned {
+        /// The maker's directory that credential enrol wrote.
+        #[arg(long, value_name = "DIR")]
+        identity: PathBuf,
+    },
+    /// As an agent: retire an agent that it made, and all below it.
+    EndSpawned {
+        /// The maker's directory that credential enrol wrote.
+        #[arg(long, value_name = "DIR")]
+        identity: PathBuf,
+        /// The id agt_...
+        agent: String,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
 }
 
 /// A step in an agent's life.

@@ -1,17 +1,19 @@
 //! `legate agent`: agents and the steps of their life.
 
 use legate_wire::registry::agent_service_client::AgentServiceClient;
+use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
-    ActivateAgentRequest, AdoptAgentRequest, Agent, AgentState, ApproveAgentRequest, GetAgentRequest, Kind,
-    ListAgentsRequest, ListAgentsResponse, QuarantineAgentRequest, RejectAgentRequest, ReleaseAgentRequest,
+    ActivateAgentRequest, AdoptAgentRequest, Agent, AgentState, ApproveAgentRequest, AsOf, GetAgentRequest,
+    GetDeclarationRequest, HandOverAgentRequest, Kind, ListAgentsRequest, ListAgentsResponse, QuarantineAgentRequest,
+    RejectAgentRequest, ReleaseAgentRequest,
     ResumeAgentRequest, RetireAgentRequest, RevokeAgentCredentialsRequest, SuspendAgentRequest,
 };
 use prost::{Message, Name};
 
-use super::{Desk, agent_ref, history, search};
+use super::{Desk, agent_ref, history, search, spawning};
 use crate::cli::{AgentVerb, State, When};
-use crate::output::{Row, agent_details, agent_row};
-use crate::place::{Service, request_id};
+use crate::output::{Row, agent_details, agent_row, is_suspended, standing};
+use crate::place::{Line, Service, request_id};
 use crate::{Exit, Failure, proto};
 
 /// So many at a time.
@@ -37,6 +39,24 @@ pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
     match verb {
         AgentVerb::Get { agent, when } => get(desk, &agent, &when).await,
         AgentVerb::History(ask) => history::history(desk, Kind::Agent, ask).await,
+        AgentVerb::HandOver { agent, owner, sponsor, reason, etag } => {
+            let request = HandOverAgentRequest {
+                agent: Some(agent_ref(&agent)?),
+                owners: owner,
+                sponsors: sponsor,
+                etag,
+                request_id: request_id(),
+                reason,
+            };
+            let registry = desk.line(Service::Registry)?;
+            let answer = registry
+                .ask(request, |c, r| async move { AgentServiceClient::new(c).hand_over_agent(r).await })
+                .await?;
+            tell(&desk, &answer, answer.agent.as_ref(), answer.revision)
+        }
+        AgentVerb::Spawn { .. } | AgentVerb::Spawned { .. } | AgentVerb::EndSpawned { .. } => {
+            spawning::run(desk, verb).await
+        }
         AgentVerb::List { search, which, namespace, state, limit } => {
             let request = ListAgentsRequest {
                 namespace: namespace.unwrap_or_default(),
@@ -79,12 +99,17 @@ async fn take(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
         }
         AgentVerb::Reject(s) => step!(desk, s, RejectAgentRequest, reject_agent),
         AgentVerb::RevokeCredentials(s) => step!(desk, s, RevokeAgentCredentialsRequest, revoke_agent_credentials),
-        AgentVerb::Get { .. } | AgentVerb::List { .. } | AgentVerb::History(_) => Ok(Exit::Done),
+        _ => Ok(Exit::Done),
     }
 }
 
 /// Tells where the agent stands after a step.
-fn tell<A: Message + Name>(desk: &Desk, answer: &A, agent: Option<&Agent>, revision: u64) -> Result<Exit, Failure> {
+pub(super) fn tell<A: Message + Name>(
+    desk: &Desk,
+    answer: &A,
+    agent: Option<&Agent>,
+    revision: u64,
+) -> Result<Exit, Failure> {
     let agent = agent.cloned().unwrap_or_default();
     let mut out = desk.out();
     if !out.is_table() {
@@ -102,11 +127,39 @@ fn tell<A: Message + Name>(desk: &Desk, answer: &A, agent: Option<&Agent>, revis
 
 async fn get(desk: Desk, agent: &str, when: &When) -> Result<Exit, Failure> {
     let registry = desk.line(Service::Registry)?;
-    let request = GetAgentRequest { agent: Some(agent_ref(agent)?), as_of: search::as_of(when)? };
+    let as_of = search::as_of(when)?;
+    let request = GetAgentRequest { agent: Some(agent_ref(agent)?), as_of };
     let answer = registry.ask(request, |c, r| async move { AgentServiceClient::new(c).get_agent(r).await }).await?;
     let agent = answer.agent.clone().unwrap_or_default();
-    desk.out().one(&proto::dynamic(&answer), &agent_row(&agent), &agent_details(&agent))?;
+    let mut out = desk.out();
+    let mut details = agent_details(&agent);
+    if out.is_table() {
+        details.extend(stopped_above(&registry, &agent, as_of).await);
+    }
+    out.one(&proto::dynamic(&answer), &agent_row(&agent), &details)?;
     Ok(Exit::Done)
+}
+
+/// What is suspended above an agent: its state alone would say that it works.
+async fn stopped_above(registry: &Line, agent: &Agent, as_of: Option<AsOf>) -> Vec<(&'static str, String)> {
+    let namespace = agent.metadata.as_ref().map(|m| m.namespace.clone()).unwrap_or_default();
+    let class = agent.spec.as_ref().map(|s| s.agent_class.clone()).unwrap_or_default();
+    let mut stopped = Vec::new();
+    for (label, kind, namespace, name) in [
+        ("namespace", Kind::Namespace, String::new(), namespace.clone()),
+        ("class's state", Kind::AgentClass, namespace, class),
+    ] {
+        let request = GetDeclarationRequest { kind: kind.into(), namespace, name, as_of };
+        let asked =
+            registry.ask(request, |c, r| async move { DeclarationServiceClient::new(c).get_declaration(r).await });
+        // Of what cannot be read nothing is told; the agent itself was asked for.
+        if let Ok(Some(object)) = asked.await.map(|answer| answer.declaration)
+            && is_suspended(&object)
+        {
+            stopped.push((label, standing(&object)));
+        }
+    }
+    stopped
 }
 
 async fn list(desk: Desk, mut request: ListAgentsRequest, limit: usize) -> Result<Exit, Failure> {

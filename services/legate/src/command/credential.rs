@@ -21,13 +21,17 @@ use crate::cli::{Cause, CredentialVerb};
 use crate::error::{FILE_REFUSED, USAGE};
 use crate::identity::{self, Kept};
 use crate::output::{Row, moment, say};
-use crate::place::Service;
+use crate::place::{Line, Service};
 use crate::{Exit, Failure, proto};
 
 pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failure> {
     match verb {
-        CredentialVerb::Create { agent, enforcement_point, ttl, reason } => {
-            create(desk, agent, enforcement_point, ttl, reason).await
+        CredentialVerb::Create { agent, enforcement_point, ttl, reason, identity } => {
+            let issuer = match &identity {
+                Some(dir) => desk.line_as(Service::Issuer, identity::open(dir)?)?,
+                None => desk.line(Service::Issuer)?,
+            };
+            create(desk, issuer, agent, enforcement_point, ttl, reason).await
         }
         CredentialVerb::Enrol { token, out } => enrol_into(desk, token, &out).await,
         CredentialVerb::Renew { identity } => renew(desk, &identity).await,
@@ -38,6 +42,7 @@ pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failur
 
 async fn create(
     desk: Desk,
+    issuer: Line,
     agent: Option<String>,
     point: Option<String>,
     ttl: Option<prost_types::Duration>,
@@ -51,7 +56,6 @@ async fn create(
         }
     };
     let request = CreateEnrolmentTokenRequest { holder: Some(holder), ttl, reason };
-    let issuer = desk.line(Service::Issuer)?;
     let answer = issuer
         .ask(request, |c, r| async move { CredentialAdminServiceClient::new(c).create_enrolment_token(r).await })
         .await?;

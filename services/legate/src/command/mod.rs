@@ -17,6 +17,7 @@ mod plan_file;
 mod policy_test;
 mod query;
 mod search;
+mod spawning;
 mod standing;
 mod token;
 mod verify;

@@ -12,6 +12,7 @@ mod write;
 pub use schema::schema;
 pub use write::write;
 
+pub(crate) use permission::{permission, text as permission_text};
 pub(crate) use value::duration;
 pub(crate) use write::{fields, node};
 

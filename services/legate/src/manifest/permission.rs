@@ -32,7 +32,7 @@ pub(super) fn selector(text: &str) -> Result<ResourceSelector, String> {
 }
 
 /// Splits `ACTION on TYPE:ID`.
-pub(super) fn permission(text: &str) -> Result<Permission, String> {
+pub(crate) fn permission(text: &str) -> Result<Permission, String> {
     let Some((action, resource)) = text.split_once(" on ") else {
         return Err(format!(
             "{text:?} is not a permission; write ACTION on TYPE:ID, such as invoice:read on Invoice:*"
@@ -69,6 +69,14 @@ pub(super) fn short_selector(of: &ResourceSelector) -> Option<String> {
 pub(super) fn short_permission(of: &Permission) -> Option<String> {
     let text = format!("{} on {}", of.action, short_selector(of.resource.as_ref()?)?);
     (permission(&text).as_ref() == Ok(of)).then_some(text)
+}
+
+/// A permission for people.
+pub(crate) fn text(of: &Permission) -> String {
+    short_permission(of).unwrap_or_else(|| {
+        let resource = of.resource.clone().unwrap_or_default();
+        format!("{} on {}:{} {:?}", of.action, resource.r#type, resource.id, resource.attributes)
+    })
 }
 
 #[cfg(test)]

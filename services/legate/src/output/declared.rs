@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_wire::registry::{Agent, Declaration, GroupSpec, Metadata, OperatorBindingSpec, declaration::Object};
+use legate_wire::registry::{
+    Agent, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus, declaration::Object,
+};
 
 use super::Row;
 use crate::manifest;
@@ -82,6 +84,8 @@ pub(crate) fn agent_details(agent: &Agent) -> Vec<(&'static str, String)> {
         ("version", spec.version.clone()),
         ("labels", metadata.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")),
         ("expires", moment(spec.expire_time.as_ref())),
+        ("made by", status.ancestors.join(", below ")),
+        ("ceiling", spec.ceiling.iter().map(manifest::permission_text).collect::<Vec<_>>().join(", ")),
         ("lifecycle", format!("version {}", status.lifecycle_version)),
         ("cut off", moment(status.authorization_cutoff.as_ref())),
         ("last used", moment(status.last_used_time.as_ref())),
@@ -194,14 +198,22 @@ pub(crate) fn declared_row(declaration: &Declaration) -> Row {
     }
 }
 
-/// How a class or a namespace stands, in a sentence; empty for what was never suspended.
-pub(crate) fn standing(declaration: &Declaration) -> String {
-    let status = match &declaration.object {
+fn status(declaration: &Declaration) -> Option<&StandingStatus> {
+    match &declaration.object {
         Some(Object::Namespace(o)) => o.status.as_ref(),
         Some(Object::AgentClass(o)) => o.status.as_ref(),
         _ => None,
-    };
-    let Some(status) = status else { return String::new() };
+    }
+}
+
+/// Whether a class or a namespace is suspended.
+pub(crate) fn is_suspended(declaration: &Declaration) -> bool {
+    status(declaration).is_some_and(|status| status.suspended)
+}
+
+/// How a class or a namespace stands, in a sentence; empty for what was never suspended.
+pub(crate) fn standing(declaration: &Declaration) -> String {
+    let Some(status) = status(declaration) else { return String::new() };
     let word = if status.suspended { "SUSPENDED" } else { "RESUMED" };
     let (at, by, why) = (moment(status.state_time.as_ref()), &status.state_actor, &status.state_reason);
     let cut = moment(status.authorization_cutoff.as_ref());

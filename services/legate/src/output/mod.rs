@@ -21,7 +21,9 @@ use escape::{visible, visible_json};
 
 pub(crate) use change::{change_lines, change_rows, preview_lines, test_lines};
 pub(crate) use decision::{because, verdict, view_age};
-pub(crate) use declared::{agent_details, agent_row, declared_row, moment, object_details, span, standing};
+pub(crate) use declared::{
+    agent_details, agent_row, declared_row, is_suspended, moment, object_details, span, standing,
+};
 pub(crate) use event::{event_details, event_row};
 pub(crate) use history::{history_row, write_history};
 pub(crate) use markdown::markdown;

@@ -57,6 +57,8 @@ whys! {
     ClassSuspended, Forbidden, "CLASS_SUSPENDED";
     /// The agent's namespace is suspended.
     NamespaceSuspended, Forbidden, "NAMESPACE_SUSPENDED";
+    /// Whoever made the agent, or is further above it, does not work.
+    ParentStopped, Forbidden, "PARENT_STOPPED";
     /// The agent is quarantined.
     AgentQuarantined, Forbidden, "AGENT_QUARANTINED";
     /// The agent's time ran out.
@@ -89,7 +91,7 @@ whys! {
     BindingNarrowed, NotPermitted, "BINDING_NARROWED";
     /// A role binding gives it, but not now.
     BindingOutsideWindow, NotPermitted, "BINDING_OUTSIDE_WINDOW";
-    /// It is given, and above the ceiling of the agent's class.
+    /// It is given, and above a ceiling: of the agent, of its class, or of whoever made it.
     AboveCeiling, NotPermitted, "ABOVE_CEILING";
     /// It is given, and a boundary is for other regions.
     BoundaryRegion, NotPermitted, "BOUNDARY_REGION";

@@ -2,13 +2,12 @@
 //! Cedar permits and nothing forbids.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use cedar_policy::Authorizer;
-use legate_authority::{Answer as Granted, Denial, decide};
+use legate_authority::{Answer as Granted, Ceiling, Denial, decide};
 use legate_clock::Timestamp;
 use legate_ids::Name;
-use legate_view::{Agent, AgentClass, Snapshot, Source};
+use legate_view::{Agent, CeilingOf, Snapshot, Source};
 
 use super::answer::{Answer, Cause, CauseKind, Why};
 use super::boundary;
@@ -63,7 +62,7 @@ impl Bench {
         let mut answer = grants(snapshot, agent, question, now);
         // Roles and their windows may move between now and the next change of any binding of the agent.
         let changes = snapshot.bindings_of(agent).filter_map(|(b, _)| b.window.next_change(now.micros()));
-        let changes = changes.map(Timestamp::from_micros).chain(agent.expires);
+        let changes = changes.map(Timestamp::from_micros).chain(snapshot.life_of(agent, now).ends);
         answer.until = changes.min();
         answer
     }
@@ -148,19 +147,18 @@ fn cause(source: &Source, text: &str) -> Cause {
 
 /// What class and bindings grant, below the ceiling.
 fn grants(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestamp) -> Answer {
-    let class = snapshot.class(agent.label.namespace.as_str(), agent.class.as_str());
-    let Some(class) = class else {
-        let text = "the agent's class is not declared, or cannot be read";
+    let Some(ceilings) = snapshot.ceilings_of(agent) else {
+        let text = "the agent's class, or that of an agent above it, is not declared or cannot be read";
         return Answer::deny(Why::NotPermitted, Cause::of(CauseKind::AgentState, &agent.label, text));
     };
-    let ceilings = std::iter::once((class, &class.ceiling));
     let answer = decide(&question.request(), now.micros(), snapshot.grants_of(agent), ceilings);
     let lines = |sources: &[Source], text: &str| sources.iter().map(|s| cause(s, text)).collect();
     let (denied, causes) = match answer {
         Granted::Granted { by } => (None, lines(&by, "gives it")),
         Granted::Denied(Denial::NothingGrants) => {
             let text = "neither the agent's class nor a role binding gives it";
-            (Some(Why::NotPermitted), vec![Cause::of(CauseKind::Class, &class.label, text)])
+            let class = snapshot.class(agent.label.namespace.as_str(), agent.class.as_str());
+            (Some(Why::NotPermitted), class.map(|c| Cause::of(CauseKind::Class, &c.label, text)).into_iter().collect())
         }
         Granted::Denied(Denial::Narrowed { grants }) => {
             (Some(Why::BindingNarrowed), lines(&grants, "gives it for other resources only"))
@@ -170,8 +168,13 @@ fn grants(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestam
         }
         Granted::Denied(Denial::AboveCeiling { grants, ceilings }) => {
             let mut causes: Vec<Cause> = lines(&grants, "gives it");
-            causes.extend(ceilings.iter().map(|c: &&Arc<AgentClass>| {
-                Cause::of(CauseKind::Ceiling, &c.label, "cuts it: it is above the ceiling of the class")
+            causes.extend(ceilings.iter().map(|of| match of {
+                CeilingOf::Class(label) => {
+                    Cause::of(CauseKind::Ceiling, label, "cuts it: it is above the ceiling of the class")
+                }
+                CeilingOf::Agent(label) => {
+                    Cause::of(CauseKind::Ceiling, label, "cuts it: it is above the ceiling of the agent")
+                }
             }));
             (Some(Why::AboveCeiling), causes)
         }
@@ -222,8 +225,8 @@ pub(crate) fn may_do_somewhere(
     action: &legate_ids::Action,
     now: Timestamp,
 ) -> bool {
-    let class = snapshot.class(agent.label.namespace.as_str(), agent.class.as_str());
-    let below = class.is_some_and(|c| c.ceiling.entries().iter().any(|p| p.action().covers(action)));
+    let reaches = |ceiling: &Ceiling| ceiling.entries().iter().any(|p| p.action().covers(action));
+    let below = snapshot.ceilings_of(agent).is_some_and(|all| all.iter().all(|(_, ceiling)| reaches(ceiling)));
     below
         && snapshot
             .grants_of(agent)

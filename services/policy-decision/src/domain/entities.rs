@@ -155,12 +155,11 @@ pub(crate) fn roles_at<'a>(
     snapshot.bindings_of(agent).filter(move |(b, _)| b.window.holds_at(now.micros())).map(|(b, _)| &b.role)
 }
 
-/// Those of the groups `named` to which the agent belongs.
+/// Those of the groups `named` to which the agent, or one above it, belongs.
 pub(crate) fn groups_among<'a>(
     snapshot: &'a legate_view::Snapshot,
     agent: &'a Agent,
     named: &'a BTreeSet<Name>,
 ) -> impl Iterator<Item = &'a Name> {
-    let namespace = agent.label.namespace.as_str();
-    named.iter().filter(move |name| snapshot.group(namespace, name).is_some_and(|group| group.has(agent)))
+    named.iter().filter(move |name| snapshot.is_in_group(agent, name))
 }

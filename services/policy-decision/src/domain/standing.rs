@@ -10,6 +10,7 @@ pub(crate) fn judge(snapshot: &Snapshot, agent: &Agent, now: Timestamp) -> Optio
     let (why, text) = match snapshot.life_of(agent, now).stop? {
         Stop::Expired => (Why::AgentExpired, "the agent's time has run out"),
         Stop::Namespace => (Why::NamespaceSuspended, "the agent's namespace is suspended"),
+        Stop::Ancestor => (Why::ParentStopped, "an agent that made it, or is further above it, does not work"),
         Stop::Class => {
             let text = format!("the agent's class {} is suspended", agent.class);
             return Some(Answer::deny(Why::ClassSuspended, Cause::of(CauseKind::AgentState, &agent.label, text)));

@@ -229,7 +229,7 @@ fn judge<'a>(
     // What stops the agent says more than the token's age, and is judged next.
     let life = snapshot.life_of(agent, now);
     if life.stop.is_none()
-        && (agent.lifecycle_version != claims.lifecycle_version || !after_cutoff(issued, life.cutoff()))
+        && (life.lifecycle_version != claims.lifecycle_version || !after_cutoff(issued, life.cutoff()))
     {
         return refuse(Why::TokenOutlived, "the token was issued in an earlier life of the agent");
     }

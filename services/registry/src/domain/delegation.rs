@@ -105,7 +105,7 @@ fn link(of: &Grant) -> Link<'_> {
     }
 }
 
-fn permission(from: &wire::Permission) -> Option<Permission> {
+pub(crate) fn permission(from: &wire::Permission) -> Option<Permission> {
     let resource = from.resource.as_ref()?;
     let id = if resource.id.is_empty() { "*" } else { &resource.id };
     let selector = ResourceSelector::parse(&resource.r#type, id, &resource.attributes).ok()?;

@@ -68,6 +68,7 @@ pub(crate) fn agent() -> wire::Agent {
             regions: vec!["eu-central-1".into()],
             charter: Some(wire::Charter { uri: "https://example.com/charter".into(), sha256: "0a".repeat(32) }),
             expire_time: at(2_000_000_000),
+            ceiling: vec![permission("invoice:read")],
         }),
         status: None,
     }
@@ -320,6 +321,9 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         display_name: "Payments".into(),
         description: "Everything that pays.".into(),
         owners: vec!["group:payments".into()],
+        max_spawn_depth: 2,
+        max_children: 4,
+        own_grant_only: true,
     };
     let role = wire::RoleSpec { description: "Reads.".into(), permissions: vec![permission("invoice:read")] };
     let key_name = KID.to_lowercase();

@@ -384,6 +384,10 @@ fn complete(
     if let Some(Object::Agent(current)) = current.and_then(|c| c.object.as_ref()) {
         let mut status = current.status.clone().unwrap_or_default();
         status.agent_class_version = class.version;
+        // Of one that an agent made, that is its parent, whatever is declared.
+        if let Some(maker) = status.ancestors.first() {
+            spec.parent.clone_from(maker);
+        }
         // Absent means: what was set when it was made. To end an expiry takes an update of that very field.
         if spec.expire_time.is_none() {
             spec.expire_time = current.spec.as_ref().and_then(|spec| spec.expire_time);

@@ -13,10 +13,11 @@ use legate_wire::registry::{Agent, AgentRef, AgentState, Declaration, Kind, Sanc
 use prost::Message;
 
 use super::write::{Writing, check_etag};
-use super::{Call, Desk};
+use super::{Call, Desk, lineage};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, BadTransition, Transition};
+use crate::domain::lineage::MOST_BELOW;
 use crate::domain::operators;
 use crate::error::{AGENT_NOT_FOUND, AGENT_STATE_WRONG, SELF_APPROVAL};
 use crate::store::{broken, change, object, refuse};
@@ -127,8 +128,20 @@ pub(crate) async fn transition<M: Message + Default + 'static>(
     .await
 }
 
-/// Takes the step within a write.
+/// Takes the step within a write. Whoever was made by an agent that ends is retired with it.
 pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
+    let agent = take_alone(writing, current, step).await?;
+    if matches!(step, Step::Transition(Transition::Retire | Transition::Expire)) {
+        let metadata = agent.metadata.clone().unwrap_or_default();
+        // No more than may ever be made.
+        for below in lineage::below(writing.tx, &metadata.namespace, &metadata.id, MOST_BELOW).await? {
+            take_alone(writing, below, Step::Transition(Transition::Retire)).await?;
+        }
+    }
+    Ok(agent)
+}
+
+async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
     let Some(Object::Agent(mut agent)) = current.object.clone() else {
         return Err(broken("an agent's row holds no agent"));
     };

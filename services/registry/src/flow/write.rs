@@ -21,8 +21,8 @@ use super::mandate::{self, Operator, mandate};
 use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
-use crate::domain::operators;
 use crate::domain::terms::facts;
+use crate::domain::{lineage, operators};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::revision::History;
 use crate::store::{broken, change, head, object, reference, refuse, request, signed, term, unsigned};
@@ -37,7 +37,7 @@ pub(crate) struct By {
     pub(crate) actor: String,
     pub(crate) reason: String,
     pub(crate) trace: TraceContext,
-    /// The operator whose rights count; none for a service.
+    /// The operator whose rights count; none for a service, nor for an agent, whose journeys ask for its standing instead.
     pub(crate) operator: Option<Operator>,
 }
 
@@ -296,8 +296,12 @@ impl Writing<'_> {
             }
             self.operators |= key.kind == Kind::OperatorBinding;
             let row = row(&declaration, &key, revoked, self.revision());
-            let names = if row.holds_name { kind::references(&declaration) } else { Vec::new() };
-            let names = (row.id.clone(), names.into_iter().map(|(_, key)| key).collect());
+            let mut names = Vec::new();
+            if row.holds_name {
+                names.extend(kind::references(&declaration).into_iter().map(|(_, key)| key));
+                names.extend(lineage::found_under(&declaration));
+            }
+            let names = (row.id.clone(), names);
             let (was, is) = (
                 before.map(facts).unwrap_or_default(),
                 if row.holds_name { facts(&declaration) } else { BTreeSet::new() },

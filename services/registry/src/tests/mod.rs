@@ -14,6 +14,7 @@ mod publish;
 mod removal;
 mod scene;
 mod search;
+mod spawning;
 mod standing;
 mod stream;
 mod sweep;

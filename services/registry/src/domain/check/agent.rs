@@ -4,7 +4,7 @@ use legate_ids::AgentId;
 use legate_wire::registry::{AgentSpec, Charter, Environment, RiskTier};
 
 use super::findings::{Findings, LIST};
-use super::uri;
+use super::{selector, uri};
 use crate::domain::text::{Lines, quoted};
 use crate::error::{AGENT_OWNER_MISSING, AGENT_SPONSOR_MISSING};
 
@@ -39,6 +39,7 @@ pub(super) fn check(spec: &AgentSpec, findings: &mut Findings) {
     findings.choice::<RiskTier>("spec.risk_tier", spec.risk_tier, false, tiers);
     spec.charter.iter().for_each(|charter| check_charter(charter, findings));
     findings.moment("spec.expire_time", spec.expire_time);
+    selector::permissions("spec.ceiling", &spec.ceiling, findings, selector::is_pattern);
 }
 
 fn who_answers(spec: &AgentSpec, findings: &mut Findings) {

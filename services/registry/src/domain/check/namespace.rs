@@ -3,10 +3,19 @@
 use legate_wire::registry::NamespaceSpec;
 
 use super::findings::{Findings, LIST};
+use crate::domain::lineage::{DEEPEST, MOST_CHILDREN};
 use crate::domain::text::Lines;
 
 pub(super) fn check(spec: &NamespaceSpec, findings: &mut Findings) {
     findings.text("spec.display_name", &spec.display_name, Lines::One);
     findings.text("spec.description", &spec.description, Lines::Many);
     findings.texts("spec.owners", &spec.owners, LIST, Findings::principal);
+    for (path, value, most) in [
+        ("spec.max_spawn_depth", spec.max_spawn_depth, DEEPEST),
+        ("spec.max_children", spec.max_children, MOST_CHILDREN),
+    ] {
+        if value > most {
+            findings.add(path, format!("is {value}; give 0 to {most}"));
+        }
+    }
 }
