@@ -63,7 +63,12 @@ impl Snapshot {
             ..Metadata::default()
         };
         if let Some(Object::Agent(agent)) = &mut object.object {
-            agent.status = Some(match self.agent_named(&namespace, &name) {
+            let known = self.agent_named(&namespace, &name);
+            // Of one that an agent made, that is its parent, whatever is declared.
+            if let (Some(maker), Some(spec)) = (known.and_then(|known| known.ancestors.first()), &mut agent.spec) {
+                spec.parent = maker.to_string();
+            }
+            agent.status = Some(match known {
                 Some(known) => wire::AgentStatus {
                     state: state(known.state).into(),
                     lifecycle_version: known.lifecycle_version,
@@ -274,6 +279,46 @@ mod tests {
         assert!(last.agent_named("pay", "b").is_none() && last.binding("pay", "reads").is_none());
         assert_eq!(last.grants_of(kept).count(), 0);
         assert_eq!(then.grants_of(&a).count(), 1, "the supposition before is as it was");
+    }
+
+    #[test]
+    fn who_made_an_agent_and_what_is_stopped_stay_as_they_are() {
+        let now = Timestamp::from_secs(1_900_000_000);
+        let (maker, child) = (AgentId::from_parts(1, [1; 10]), AgentId::from_parts(1, [2; 10]));
+        let made = |name: &str, id: &AgentId, ancestors: &[&AgentId]| {
+            let Some(Object::Agent(mut agent)) = agent(name).object else { unreachable!() };
+            agent.metadata.as_mut().unwrap().id = id.to_string();
+            let ancestors = ancestors.iter().map(ToString::to_string).collect();
+            let state = wire::AgentState::Active.into();
+            agent.status = Some(wire::AgentStatus { state, ancestors, ..Default::default() });
+            of(Object::Agent(agent))
+        };
+        let class = |status| {
+            of(Object::AgentClass(wire::AgentClass { metadata: meta("clerk"), spec: Some(Default::default()), status }))
+        };
+        let namespace = |status| {
+            let metadata = Some(Metadata { name: "pay".into(), ..Metadata::default() });
+            of(Object::Namespace(wire::Namespace { metadata, spec: Some(Default::default()), status }))
+        };
+        let stopped = |cutoff| {
+            let authorization_cutoff = Some(Timestamp::from_secs(cutoff).into());
+            Some(wire::StandingStatus { suspended: true, authorization_cutoff, ..Default::default() })
+        };
+        let objects =
+            [namespace(stopped(7)), class(stopped(8)), made("maker", &maker, &[]), made("child", &child, &[&maker])];
+        let before = Snapshot::of(&objects).unwrap();
+        let life = |snapshot: &Snapshot| snapshot.life_of(snapshot.agent(&child).unwrap(), now);
+        let wanted = [namespace(None), class(None), agent("child")];
+        let after = before.suppose(&wanted, &[], now).unwrap();
+        assert_eq!(after.agent(&child).unwrap().ancestors.as_ref(), [maker.clone()]);
+        assert_eq!(after.agent(&child).unwrap().names.as_ref().unwrap().parent.as_ref(), maker.as_str());
+        assert_eq!(life(&after), life(&before));
+        assert_eq!(life(&after).stop, Some(crate::Stop::Namespace));
+        assert!(life(&after).class_cutoff.is_some() && life(&after).namespace_cutoff.is_some());
+
+        // Whoever was made by one that goes has nothing.
+        let after = before.suppose(&[], &[named(Kind::Agent, "maker")], now).unwrap();
+        assert_eq!(after.grants_of(after.agent(&child).unwrap()).count(), 0);
     }
 
     #[test]

@@ -266,7 +266,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             outcomes
         })
     });
-    let steps: [(&str, Case); 10] = [
+    let steps: [(&str, Case); 11] = [
         ("ApproveAgent", step!(ApproveAgentRequest, approve_agent)),
         ("ActivateAgent", step!(ActivateAgentRequest, activate_agent)),
         ("SuspendAgent", step!(SuspendAgentRequest, suspend_agent)),
@@ -277,6 +277,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         ("RevokeAgentCredentials", step!(RevokeAgentCredentialsRequest, revoke_agent_credentials)),
         ("AdoptAgent", step!(AdoptAgentRequest, adopt_agent)),
         ("RejectAgent", step!(RejectAgentRequest, reject_agent)),
+        ("HandOverAgent", step!(HandOverAgentRequest, hand_over_agent)),
     ];
     for (name, step) in steps {
         case(Box::leak(format!("/legate.registry.v1.AgentService/{name}").into_boxed_str()), step);

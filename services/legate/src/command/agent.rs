@@ -5,8 +5,8 @@ use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
     ActivateAgentRequest, AdoptAgentRequest, Agent, AgentState, ApproveAgentRequest, AsOf, GetAgentRequest,
     GetDeclarationRequest, HandOverAgentRequest, Kind, ListAgentsRequest, ListAgentsResponse, QuarantineAgentRequest,
-    RejectAgentRequest, ReleaseAgentRequest,
-    ResumeAgentRequest, RetireAgentRequest, RevokeAgentCredentialsRequest, SuspendAgentRequest,
+    RejectAgentRequest, ReleaseAgentRequest, ResumeAgentRequest, RetireAgentRequest, RevokeAgentCredentialsRequest,
+    SuspendAgentRequest,
 };
 use prost::{Message, Name};
 

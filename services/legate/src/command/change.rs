@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use legate_wire::policy::preview_service_client::PreviewServiceClient;
 use legate_wire::policy::{PreviewChangeRequest, PreviewChangeResponse, TestResult};
+use legate_wire::registry::declaration::Object;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
     ChangeAction, Declaration, Kind, ListDeclarationsRequest, ObjectName, PlanDeclarationsRequest,
@@ -94,6 +95,14 @@ pub(super) fn carries(declaration: &Declaration, labels: &BTreeMap<String, Strin
     labels.iter().all(|(name, value)| metadata.is_some_and(|m| m.labels.get(name) == Some(value)))
 }
 
+/// Whether it is an agent that an agent made, and that no manifest declares.
+pub(super) fn was_made(declaration: &Declaration) -> bool {
+    match &declaration.object {
+        Some(Object::Agent(agent)) => agent.status.as_ref().is_some_and(|status| !status.ancestors.is_empty()),
+        _ => false,
+    }
+}
+
 /// What carries the labels in the namespaces of the manifests, and is in none of them; with the revision it was seen at.
 async fn unwanted(
     registry: &Line,
@@ -113,7 +122,8 @@ async fn unwanted(
             }
             let (objects, revision) = list(registry, kind, &namespace).await?;
             (first, last) = (first.or(Some(revision)), revision);
-            for object in objects.iter().filter(|object| carries(object, labels)) {
+            // Agents that agents made are in no manifest: they end with whoever made them.
+            for object in objects.iter().filter(|object| carries(object, labels) && !was_made(object)) {
                 let Some(metadata) = manifest::metadata(object) else { continue };
                 if !kept.contains(&(name, namespace.as_str(), metadata.name.as_str())) {
                     let (namespace, name) = (namespace.clone(), metadata.name.clone());

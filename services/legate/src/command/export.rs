@@ -5,7 +5,7 @@ use std::path::Path;
 use legate_wire::registry::{Declaration, Kind};
 
 use super::Desk;
-use super::change::{carries, kind, list, selector};
+use super::change::{carries, kind, list, selector, was_made};
 use crate::cli::Export;
 use crate::error::USAGE;
 use crate::output::{Format, escape::visible_json};
@@ -75,7 +75,9 @@ async fn found(desk: &Desk, args: &Export) -> Result<Vec<Declaration>, Failure> 
                 || wanted.is_empty()
                 || manifest::metadata(object).is_some_and(|metadata| metadata.name == wanted)
         };
-        all.extend(objects.into_iter().filter(|object| is_named(object) && carries(object, &labels)));
+        all.extend(
+            objects.into_iter().filter(|object| is_named(object) && carries(object, &labels) && !was_made(object)),
+        );
     }
     Ok(all)
 }

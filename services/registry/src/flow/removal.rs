@@ -6,13 +6,14 @@ use legate_db::TxResult;
 use legate_rpc::Fault;
 use legate_wire::registry::{ChangeAction, Declaration, DeclarationChange, Kind, ObjectName};
 
-use super::revoke;
 use super::stage::{self, Staged, Wanted};
 use super::transition::{self, Step};
 use super::write::Writing;
+use super::{lineage, revoke};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::Transition;
+use crate::domain::lineage::MOST_BELOW;
 use crate::domain::operators;
 use crate::domain::problem::Problem;
 use crate::error::{KIND_NOT_APPLICABLE, OBJECT_IN_USE, OBJECT_REPEATED};
@@ -94,11 +95,16 @@ pub(super) fn demand(writing: &mut Writing<'_>, removals: &[Key]) -> Result<(), 
 
 /// Holds the removals against what stays in force after the change: nothing of that may name one of them.
 pub(super) async fn stage(tx: &legate_db::Tx, keys: &[Key], staged: &[Staged]) -> TxResult<Vec<Leaving>, Fault> {
-    let going: BTreeSet<&Key> = keys.iter().collect();
+    let mut going: BTreeSet<Key> = keys.iter().cloned().collect();
     let changing: BTreeMap<&Key, &Declaration> = staged.iter().map(|one| (&one.key, &one.wanted)).collect();
+    let mut there = object::by_keys(tx, going.clone()).await?;
+    // Whoever was made by an agent is retired with it.
+    for (key, row) in there.iter().filter(|(key, _)| key.kind == Kind::Agent) {
+        let below = lineage::below(tx, &key.namespace, &row.id, MOST_BELOW).await?;
+        going.extend(below.iter().filter_map(kind::key_of));
+    }
     // Whatever else the request speaks of may name it as well; beyond that, a few are enough to say no.
-    let limit = (keys.len() + staged.len() + NAMED) as u64;
-    let mut there = object::by_keys(tx, keys.iter().cloned().collect()).await?;
+    let limit = (going.len() + staged.len() + NAMED) as u64;
     let mut problems = Vec::new();
     let mut leaving = Vec::with_capacity(keys.len());
     for (i, key) in keys.iter().enumerate() {
@@ -145,6 +151,9 @@ pub(super) async fn take(writing: &mut Writing<'_>, leaving: &[Leaving]) -> TxRe
     for one in order {
         let Some(current) = one.current.clone() else { continue };
         if one.key.kind == Kind::Agent {
+            // It may have been retired with whoever made it.
+            let Some(row) = object::by_key(writing.tx, &one.key).await? else { continue };
+            let current = row.declaration()?;
             transition::take(writing, current, Step::Transition(Transition::Retire)).await?;
         } else {
             writing.take_back(current, "revoked").await?;

@@ -7,12 +7,12 @@ use super::scene::*;
 use crate::flow::{plan, read};
 use crate::schema::Migrator;
 
-fn named(kind: Kind, name: &str) -> ObjectName {
+pub(super) fn named(kind: Kind, name: &str) -> ObjectName {
     let namespace = if kind == Kind::Namespace { "" } else { "payments" };
     ObjectName { kind: kind.into(), namespace: namespace.into(), name: name.into() }
 }
 
-fn everything() -> Vec<ObjectName> {
+pub(super) fn everything() -> Vec<ObjectName> {
     vec![
         named(Kind::Namespace, "payments"),
         named(Kind::AgentClass, "worker"),

@@ -11,12 +11,13 @@ use legate_rpc::Fault;
 use legate_view::CERTIFICATE_BACKDATE;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    Agent, AgentState, Declaration, EndSpawnedAgentRequest, HandOverAgentRequest, NamespaceSpec, Origin, Permission,
-    ResourceSelector, SpawnAgentRequest,
+    Agent, AgentState, Declaration, EndSpawnedAgentRequest, HandOverAgentRequest, Kind, NamespaceSpec, Origin,
+    Permission, ResourceSelector, SpawnAgentRequest,
 };
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 use super::publish::{ISSUER, revocation};
+use super::removal::{everything, named};
 use super::scene::*;
 use crate::domain::lifecycle::Transition;
 use crate::domain::standing::Turn;
@@ -120,7 +121,7 @@ impl Scene {
     async fn by_id(&self, agent: &Agent) -> Agent {
         let id = agent.metadata.as_ref().unwrap().id.clone();
         let which = legate_wire::registry::AgentRef { id, ..Default::default() };
-        crate::flow::read::agent(&self.desk, &by(OPERATOR, ""), Some(which)).await.unwrap().0
+        crate::flow::read::agent(&self.desk, &by(OPERATOR, ""), Some(which), None).await.unwrap().0
     }
 }
 
@@ -402,13 +403,33 @@ async fn child_again(scene: &Scene) -> Agent {
     scene.agent("child").await
 }
 
+#[tokio::test]
+async fn a_removal_takes_whoever_is_below_with_it_each_once() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.spawning(|_| ()).await;
+        let maker = scene.agent("invoice-bot").await;
+        let child = scene.child(&maker, "child").await;
+        scene.spawn(&child, changed("grandchild", |ask| ask.ttl = minutes(5))).await.unwrap();
+        let before = scene.kinds().await.len();
+        // The grandchild is named by nobody, and holds the class and the namespace no longer than its makers do.
+        let mut removals = everything();
+        removals.push(named(Kind::Agent, "child"));
+        scene.exchange("the team is dissolved", Vec::new(), removals).await.unwrap();
+        let kinds = scene.kinds().await;
+        let retired = kinds[before..].iter().filter(|kind| *kind == "agent.retired").count();
+        assert_eq!(retired, 3, "{kinds:?}");
+    })
+    .await;
+}
+
 /// The migrations as they were before revocations were found by certificate.
 #[derive(Debug)]
 struct Before;
 
 impl MigratorTrait for Before {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let later = "registry_0004_revoked_certificates";
+        let later = "registry_0005_revoked_certificates";
         Migrator::migrations().into_iter().filter(|migration| migration.name() != later).collect()
     }
 }

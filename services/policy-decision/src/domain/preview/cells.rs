@@ -16,6 +16,8 @@ const OTHER: &str = "any-other";
 const OTHER_TYPE: &str = "AnyOther";
 /// Questions that one permission is split into; there are more where policies name very many actions or resources.
 const SPLIT: usize = 64;
+/// Parts of one permission that are looked at below all ceilings.
+const LEFT: usize = 1_024;
 
 /// An action pattern on a resource selector, as texts: what is asked about, and what is told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -203,10 +205,10 @@ pub(crate) struct Given {
     pub(crate) coarse: u32,
 }
 
-/// Everything that class and bindings give the agent, as far as it is below the ceiling.
+/// Everything that the agent is given, as far as it is below every ceiling.
 pub(crate) fn given(snapshot: &Snapshot, agent: &Agent, named: &Named) -> Given {
     let mut given = Given::default();
-    let Some(class) = snapshot.class(agent.label.namespace.as_str(), agent.class.as_str()) else { return given };
+    let Some(ceilings) = snapshot.ceilings_of(agent) else { return given };
     let mut seen = BTreeSet::new();
     for grant in snapshot.grants_of(agent) {
         for permission in grant.permissions {
@@ -219,7 +221,16 @@ pub(crate) fn given(snapshot: &Snapshot, agent: &Agent, named: &Named) -> Given 
         }
     }
     for cell in seen {
-        let left: BTreeSet<Cell> = class.ceiling.entries().iter().filter_map(|entry| cell.below(entry)).collect();
+        let mut left = BTreeSet::from([cell.clone()]);
+        for (_, ceiling) in &ceilings {
+            let below = |one: &Cell| ceiling.entries().iter().filter_map(|entry| one.below(entry)).collect::<Vec<_>>();
+            left = left.iter().flat_map(below).collect();
+            // Entries of ceilings that all cross one another multiply.
+            while left.len() > LEFT {
+                left.pop_last();
+                given.coarse += 1;
+            }
+        }
         for one in &left {
             given.coarse += u32::from(!named.split(one, &mut given.cells));
         }

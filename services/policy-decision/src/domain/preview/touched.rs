@@ -54,9 +54,11 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
 impl Touched {
     /// Whether the agent, as it is in `snapshot`, could be affected.
     pub(crate) fn affects(&self, snapshot: &Snapshot, agent: &Agent) -> bool {
+        // What is declared of an agent, or of its class, limits everybody below it.
+        let mut lineage = std::iter::once(agent).chain(snapshot.ancestors_of(agent).flatten().map(|one| &**one));
         self.everybody
-            || self.agents.contains(agent.label.name.as_str())
-            || self.classes.contains(agent.class.as_str())
+            || lineage
+                .any(|one| self.agents.contains(one.label.name.as_str()) || self.classes.contains(one.class.as_str()))
             || ((!self.roles.is_empty() || !self.bindings.is_empty())
                 && snapshot.bindings_of(agent).any(|(binding, _)| {
                     self.roles.contains(binding.role.as_str()) || self.bindings.contains(binding.label.name.as_str())

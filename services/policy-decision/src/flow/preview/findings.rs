@@ -82,16 +82,16 @@ impl Findings {
     pub(super) fn cuts(&mut self, namespace: &str, agent: Option<&Agent>, cuts: &BTreeSet<Cut>) {
         let Some(agent) = agent else { return };
         for cut in cuts {
-            let class = &agent.class;
+            let ceiling = match (&agent.ceiling, agent.ancestors.is_empty()) {
+                (None, true) => format!("the ceiling of class {}", agent.class),
+                _ => "the ceilings of the agent".to_owned(),
+            };
             let granted = said(&cut.granted);
             let text = if cut.left.is_empty() {
-                format!("{granted} is granted and above the ceiling of class {class}: it has no effect")
+                format!("{granted} is granted and above {ceiling}: it has no effect")
             } else {
                 let left: Vec<String> = cut.left.iter().map(said).collect();
-                format!(
-                    "{granted} is granted, and only {} of it is below the ceiling of class {class}",
-                    left.join(", ")
-                )
+                format!("{granted} is granted, and only {} of it is below {ceiling}", left.join(", "))
             };
             self.agent(wire::FindingKind::AboveCeiling, namespace, agent.label.name.as_str(), text);
         }
