@@ -198,7 +198,7 @@ async fn reads(suite: &Suite, agents: u32) -> Result<f64, Failed> {
     let began = Instant::now();
     for n in 0..ASKED {
         let began = Instant::now();
-        let request = wire::GetAgentRequest { agent: Some(declared::name_of(declared::some(n, agents))) };
+        let request = wire::GetAgentRequest { agent: Some(declared::name_of(declared::some(n, agents))), as_of: None };
         client.get_agent(request).await?;
         times.push(began.elapsed());
     }
@@ -275,7 +275,7 @@ async fn suspend(suite: &Suite, agents: u32) -> Result<(), Failed> {
     let began = Instant::now();
     for n in 0..SUSPENDED {
         let which = declared::name_of(declared::some(n, agents));
-        let get = wire::GetAgentRequest { agent: Some(which.clone()) };
+        let get = wire::GetAgentRequest { agent: Some(which.clone()), as_of: None };
         let agent = registry.get_agent(get).await?.into_inner().agent.unwrap_or_default();
         let id = agent.metadata.map(|m| m.id).unwrap_or_default();
         let asked = Instant::now();
@@ -313,7 +313,7 @@ fn question(id: &str) -> policy::EvaluateRequest {
 /// Asks until policy-decision's view is in place and shows the first agent.
 async fn first_allow(suite: &Suite) -> Result<(), Failed> {
     let mut registry = AgentServiceClient::new(suite.dial("registry")?);
-    let get = wire::GetAgentRequest { agent: Some(declared::name_of(0)) };
+    let get = wire::GetAgentRequest { agent: Some(declared::name_of(0)), as_of: None };
     let answer = registry.get_agent(get).await?.into_inner();
     let id = answer.agent.and_then(|a| a.metadata).map(|m| m.id).unwrap_or_default();
     let mut decisions = DecisionServiceClient::new(suite.dial("policy-decision")?);

@@ -39,8 +39,12 @@ async fn a_governed_namespace_is_declared_kept_and_left() {
 
     // Each comes back as it was given, and nothing is left to do.
     for change in &applied.changes {
-        let ask =
-            GetDeclarationRequest { kind: change.kind, namespace: change.namespace.clone(), name: change.name.clone() };
+        let ask = GetDeclarationRequest {
+            kind: change.kind,
+            namespace: change.namespace.clone(),
+            name: change.name.clone(),
+            as_of: None,
+        };
         let got = registry.get_declaration(ask).await.unwrap().into_inner();
         let plan =
             PlanDeclarationsRequest { declarations: got.declaration.into_iter().collect(), ..Default::default() };
@@ -72,7 +76,8 @@ async fn a_governed_namespace_is_declared_kept_and_left() {
         (Kind::TrustedIssuer, "cluster", true),
         (Kind::PolicyTest, "closed-stays-closed", true),
     ] {
-        let ask = GetDeclarationRequest { kind: kind.into(), namespace: "treasury".into(), name: name.into() };
+        let ask =
+            GetDeclarationRequest { kind: kind.into(), namespace: "treasury".into(), name: name.into(), as_of: None };
         assert_eq!(registry.get_declaration(ask).await.is_ok(), is_there, "{name}");
     }
     let events = events_of(&raised, retired.revision).await;

@@ -32,7 +32,7 @@ pub(crate) fn base() -> Vec<Object> {
     for n in 0..NAMESPACES {
         let own = wire::Metadata { name: namespace(n), ..wire::Metadata::default() };
         let spec = Some(wire::NamespaceSpec::default());
-        all.push(Object::Namespace(wire::Namespace { metadata: Some(own), spec }));
+        all.push(Object::Namespace(wire::Namespace { metadata: Some(own), spec, status: None }));
         let spec = wire::PolicySpec {
             cedar: "permit (principal, action, resource);".into(),
             mode: wire::PolicyMode::Enforce.into(),
@@ -46,7 +46,7 @@ pub(crate) fn base() -> Vec<Object> {
                 ..wire::AgentClassSpec::default()
             };
             let metadata = metadata(namespace(n), format!("class-{class}"));
-            all.push(Object::AgentClass(wire::AgentClass { metadata, spec: Some(spec) }));
+            all.push(Object::AgentClass(wire::AgentClass { metadata, spec: Some(spec), status: None }));
         }
     }
     all

@@ -103,6 +103,7 @@ macro_rules! call {
 type Declarations = wire::declaration_service_client::DeclarationServiceClient<Client>;
 type Agents = wire::agent_service_client::AgentServiceClient<Client>;
 type Operators = wire::operator_service_client::OperatorServiceClient<Client>;
+type Histories = wire::history_service_client::HistoryServiceClient<Client>;
 type Admin = credential::credential_admin_service_client::CredentialAdminServiceClient<Client>;
 type Keys = credential::key_service_client::KeyServiceClient<Client>;
 type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
@@ -283,6 +284,23 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         case(Box::leak(format!("/legate.registry.v1.AgentService/{name}").into_boxed_str()), step);
     }
     case("/legate.registry.v1.BulkService/BulkApply", |ask| Box::pin(async move { vec![bulk(&ask).await] }));
+    case("/legate.registry.v1.HistoryService/ListHistory", |ask| {
+        Box::pin(async move {
+            let mut histories = Histories::new(ask.registry.clone());
+            let by_name = wire::ListHistoryRequest {
+                kind: wire::Kind::Role.into(),
+                namespace: ask.namespace.clone(),
+                name: ask.role.clone(),
+                ..Default::default()
+            };
+            let by_id = wire::ListHistoryRequest { id: ask.agent_id.clone(), ..Default::default() };
+            let mut outcomes = Vec::new();
+            for request in [by_name, by_id] {
+                outcomes.push(told(histories.list_history(request).await));
+            }
+            outcomes
+        })
+    });
     case(
         "/legate.registry.v1.OperatorService/GetOwnRoles",
         call!(registry, Operators, get_own_roles, |ask| {

@@ -154,7 +154,6 @@ pub(super) async fn list(registry: &Line, kind: Kind, namespace: &str) -> Result
         kind: kind.into(),
         namespace: namespace.to_owned(),
         page_size: PAGE,
-        page_token: String::new(),
         ..ListDeclarationsRequest::default()
     };
     let mut all = Vec::new();

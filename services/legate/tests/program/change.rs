@@ -159,3 +159,39 @@ fn ten_thousand_objects_and_hostile_names_are_refused_in_a_sentence() {
         ended.refused(1, reason);
     }
 }
+#[test]
+fn a_policy_test_that_fails_stops_the_plan_and_the_apply() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let test = home.path().join("test.yaml");
+    let head =
+        "apiVersion: legate/v1\nkind: PolicyTest\nmetadata: {name: reads, namespace: payments}\nspec:\n  cases:\n";
+    let case = |id: &str, more: &str| {
+        let question = "agent: invoice-bot, action: \"invoice:read\", resourceType: Invoice";
+        format!("    - {{{question}, resourceId: \"{id}\", {more}}}\n")
+    };
+    let good = case("apollo/1", "expect: ALLOW") + &case("zeus/1", "expect: DENY, reasonCode: BINDING_NARROWED");
+    std::fs::write(&test, format!("{head}{good}")).unwrap();
+    let file = test.to_str().unwrap();
+    house.run(&["policy", "test", "-f", file]).with(0);
+    house.run(&["policy", "test"]).with(0);
+    house.run(&["apply", "-f", file, "--reason", "tests first", "--wait"]).with(0);
+    assert!(house.run(&["policy", "test", "-o", "table"]).with(0).contains("2 passed, 0 failed"));
+
+    // A binding that is too wide breaks the stored test, in the plan and before the apply.
+    let manifest = home.path().join("wide.yaml");
+    std::fs::write(&manifest, std::fs::read_to_string(MANIFEST).unwrap().replace("apollo/*", "*")).unwrap();
+    let wide = manifest.to_str().unwrap();
+    let plan = house.run(&["plan", "-f", wide, "-o", "table"]);
+    assert!(plan.out.contains("FAILED payments/reads case 1: invoice-bot invoice:read Invoice:zeus/1: expected DENY BINDING_NARROWED, got ALLOW"), "{plan:?}");
+    plan.refused(1, "POLICY_TEST_FAILED");
+    house.run(&["apply", "-f", wide, "--reason", "x"]).refused(1, "POLICY_TEST_FAILED");
+    house.run(&["policy", "test", "-f", wide]).refused(1, "POLICY_TEST_FAILED");
+    house.run(&["policy", "test"]).with(0);
+    house.run(&["apply", "-f", wide, "--reason", "known", "--skip-tests", "--wait"]).with(0);
+    house.run(&["policy", "test"]).refused(1, "POLICY_TEST_FAILED");
+    let binding = house.run(&["binding", "get", "payments/invoice-bot-reads-apollo", "-o", "json"]).json();
+    let reason = binding["declaration"]["roleBinding"]["metadata"]["reason"].as_str().unwrap().to_owned();
+    assert_eq!(reason, "known (policy tests were skipped)");
+}

@@ -79,7 +79,7 @@ fn count(outcomes: &[BulkOutcome], action: BulkAction) -> usize {
 }
 
 async fn agent_of(operator: &Client, name: &str) -> wire::Agent {
-    let request = wire::GetAgentRequest { agent: Some(by_name(name)) };
+    let request = wire::GetAgentRequest { agent: Some(by_name(name)), as_of: None };
     AgentServiceClient::new(operator.clone()).get_agent(request).await.unwrap().into_inner().agent.unwrap()
 }
 

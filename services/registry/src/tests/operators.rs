@@ -273,8 +273,8 @@ async fn somebody_can_always_say_who_may_do_what() {
         scene.apply(vec![given("second", "", &["ada", "bob"], Admin)]).await.unwrap();
         // Both at once: one of the two stays, whoever was faster.
         let (one, other) = tokio::join!(
-            take_back(&scene, OPERATOR, Kind::OperatorBinding, "", "bootstrap"),
-            take_back(&scene, OPERATOR, Kind::OperatorBinding, "", "second"),
+            Box::pin(take_back(&scene, OPERATOR, Kind::OperatorBinding, "", "bootstrap")),
+            Box::pin(take_back(&scene, OPERATOR, Kind::OperatorBinding, "", "second")),
         );
         let mut told = [why(one), why(other)];
         told.sort();

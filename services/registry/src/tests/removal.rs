@@ -41,7 +41,7 @@ async fn what_goes_together_goes_in_any_order_at_one_revision() {
         let gone = scene.exchange("the team is dissolved", Vec::new(), everything()).await.unwrap();
         assert_eq!((gone.revision, removed(&gone.changes)), (2, 7));
         let by_id = legate_wire::registry::AgentRef { id, ..Default::default() };
-        let tombstone = read::agent(&scene.desk, &by, Some(by_id)).await.unwrap().0;
+        let tombstone = read::agent(&scene.desk, &by, Some(by_id), None).await.unwrap().0;
         let status = tombstone.status.unwrap();
         assert_eq!(status.state(), AgentState::Retired);
         assert!(status.authorization_cutoff.is_some());
