@@ -135,7 +135,7 @@ async fn an_agent_makes_an_agent_that_works_within_it_and_ends_with_it() {
     let request = RetireAgentRequest { agent: which(&payments.agent), reason: "over".into(), ..Default::default() };
     let retired = agents.retire_agent(request).await.unwrap().into_inner();
     for one in [&child, &grandchild] {
-        let read = agents.get_agent(GetAgentRequest { agent: which(one) }).await.unwrap().into_inner();
+        let read = agents.get_agent(GetAgentRequest { agent: which(one), as_of: None }).await.unwrap().into_inner();
         let agent = read.agent.unwrap();
         assert_eq!(agent.status.as_ref().unwrap().state(), AgentState::Retired);
         assert_eq!(agent.metadata.unwrap().revision, retired.revision, "in the same write");
@@ -172,7 +172,7 @@ async fn a_maker_gets_nothing_for_anybody_but_its_own() {
     assert_eq!(spawn(&registry, wider).await.unwrap_err().reason, "SPAWN_TOO_WIDE");
     // What only operators do is closed to it.
     let mut closed = AgentServiceClient::new(registry.clone());
-    let read = closed.get_agent(GetAgentRequest { agent: which(&child) }).await.unwrap_err();
+    let read = closed.get_agent(GetAgentRequest { agent: which(&child), as_of: None }).await.unwrap_err();
     assert_eq!(Told::from_status(&read).reason, "ACCESS_DENIED");
 
     // With its certificate revoked it has no more agents, as soon as the registry knows.
