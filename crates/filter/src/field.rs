@@ -75,7 +75,7 @@ const STATES: &[(&str, i32)] = &[
     ("expired", 6),
     ("retired", 7),
 ];
-const ORIGINS: &[(&str, i32)] = &[("registered", 1), ("discovered", 2), ("imported", 3)];
+const ORIGINS: &[(&str, i32)] = &[("registered", 1), ("discovered", 2), ("imported", 3), ("spawned", 4)];
 const SANCTIONS: &[(&str, i32)] = &[("sanctioned", 1), ("unsanctioned", 2)];
 
 /// Every field but the labels, by name.

@@ -108,7 +108,7 @@ mod tests {
             }
         }
         assert!(wire::AgentState::try_from(8).is_err() && wire::Environment::try_from(4).is_err());
-        assert!(wire::RiskTier::try_from(5).is_err() && wire::Origin::try_from(4).is_err());
+        assert!(wire::RiskTier::try_from(5).is_err() && wire::Origin::try_from(5).is_err());
         assert!(wire::SanctionedStatus::try_from(3).is_err());
     }
 
