@@ -118,12 +118,18 @@ async fn a_credential_policy_shortens_tokens_and_refuses_enrolment_tokens() {
     let class = wire::AgentClass { metadata: meta("invoice-worker"), spec: Some(spec), ..Default::default() };
     apply(&raised, Object::AgentClass(class)).await;
 
+    // The issuer holds the change once it gives a token by it.
+    let lives = loop {
+        let before = SystemClock::new().now().secs();
+        let issued = payments.runtime.token(AUDIENCE).await.unwrap();
+        let lives = issued.expire_time.unwrap().seconds - before;
+        if lives < 200 {
+            break lives;
+        }
+    };
+    assert!((30..=61).contains(&lives), "{lives} seconds");
+    payments.runtime.renew().await.unwrap();
     let refused = enrol(&raised.remote("credential-issuer"), &early).await.unwrap_err();
     assert_eq!(refused.reason(), "CREDENTIAL_METHOD_REFUSED", "{refused}");
-    payments.runtime.renew().await.unwrap();
-    let before = SystemClock::new().now().secs();
-    let issued = payments.runtime.token(AUDIENCE).await.unwrap();
-    let lives = issued.expire_time.unwrap().seconds - before;
-    assert!((30..=61).contains(&lives), "{lives} seconds");
     raised.suite.shutdown().await;
 }

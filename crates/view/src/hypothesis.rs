@@ -310,7 +310,7 @@ mod tests {
         let life = |snapshot: &Snapshot| snapshot.life_of(snapshot.agent(&child).unwrap(), now);
         let wanted = [namespace(None), class(None), agent("child")];
         let after = before.suppose(&wanted, &[], now).unwrap();
-        assert_eq!(after.agent(&child).unwrap().ancestors.as_ref(), [maker.clone()]);
+        assert_eq!(after.agent(&child).unwrap().ancestors.as_ref(), std::slice::from_ref(&maker));
         assert_eq!(after.agent(&child).unwrap().names.as_ref().unwrap().parent.as_ref(), maker.as_str());
         assert_eq!(life(&after), life(&before));
         assert_eq!(life(&after).stop, Some(crate::Stop::Namespace));

@@ -33,6 +33,7 @@ type Work = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
 /// How a method is called.
 pub(super) type Case = fn(Ask) -> Work;
 
+#[allow(clippy::result_large_err, reason = "a test tells a refusal whole, and seldom")]
 fn told<T: Debug>(answer: Result<Response<T>, Status>) -> Outcome {
     answer.map(|answer| format!("{:?}", answer.into_inner())).map_err(|status| Told::from_status(&status))
 }

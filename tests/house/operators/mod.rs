@@ -295,8 +295,8 @@ fn cell(outcomes: &[Outcome], ask: &Ask) -> &'static str {
     let shows = |outcome: &Outcome| match outcome {
         Ok(text) => !text.contains("AGENT_UNKNOWN") && !is_empty(text),
         Err(told) => {
-            !hidden.contains(&told.reason.as_str())
-                && !(told.reason == "HOLDER_NOT_ACTIVE" && told.message.contains(&ask.agent_id))
+            !(hidden.contains(&told.reason.as_str())
+                || told.reason == "HOLDER_NOT_ACTIVE" && told.message.contains(&ask.agent_id))
         }
     };
     match outcomes {

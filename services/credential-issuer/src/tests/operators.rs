@@ -106,7 +106,7 @@ async fn an_emergency_is_on_record_first_and_takes_the_role_for_it() {
         let calm = scene.operator_called("bob", None);
         assert_eq!(revoked(&scene, &calm, &known.id).await.unwrap_err().reason(), "CREDENTIAL_NOT_FOUND");
         let before = scene.events().await.len();
-        assert_eq!(listed(&scene, &broken, "").await.unwrap(), [known.id.clone()]);
+        assert_eq!(listed(&scene, &broken, "").await.unwrap(), std::slice::from_ref(&known.id));
         revoked(&scene, &broken, &known.id).await.unwrap();
         enrolment(&scene, &broken, bot()).await.unwrap();
         let events = scene.events().await;

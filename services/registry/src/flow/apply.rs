@@ -43,7 +43,7 @@ pub(crate) async fn apply(
             let leaving = removal::stage(writing.tx, going, &staged).await?;
             let mut changes = stage::put(writing, &staged).await?;
             // After what was written, which may no longer name what goes.
-            removal::take(writing, &leaving).await?;
+            Box::pin(removal::take(writing, &leaving)).await?;
             changes.extend(leaving.iter().map(Leaving::told));
             Ok(ApplyDeclarationsResponse { changes, revision: writing.revision() })
         })

@@ -154,7 +154,7 @@ pub(super) async fn take(writing: &mut Writing<'_>, leaving: &[Leaving]) -> TxRe
             // It may have been retired with whoever made it.
             let Some(row) = object::by_key(writing.tx, &one.key).await? else { continue };
             let current = row.declaration()?;
-            transition::take(writing, current, Step::Transition(Transition::Retire)).await?;
+            Box::pin(transition::take(writing, current, Step::Transition(Transition::Retire))).await?;
         } else {
             writing.take_back(current, "revoked").await?;
         }

@@ -63,7 +63,7 @@ pub(crate) async fn end(
             let own = children.into_iter().find(|child| lineage::id_of(child) == id.as_str()).ok_or_else(|| {
                 refuse(Fault::refused(&NOT_ITS_MAKER, format!("the caller has no agent {id} that is not retired")))
             })?;
-            let agent = transition::take(writing, own, Step::Transition(Transition::Retire)).await?;
+            let agent = Box::pin(transition::take(writing, own, Step::Transition(Transition::Retire))).await?;
             Ok(EndSpawnedAgentResponse { agent: Some(agent), revision: writing.revision() })
         })
     })

@@ -63,7 +63,7 @@ async fn end(desk: &Arc<Desk>, ids: Vec<String>) -> Result<(), Fault> {
                 }
                 let current = row.declaration()?;
                 if matches!(current.object, Some(Object::Agent(_))) {
-                    transition::take(writing, current, Step::Transition(Transition::Expire)).await?;
+                    Box::pin(transition::take(writing, current, Step::Transition(Transition::Expire))).await?;
                 } else {
                     writing.take_back(current, "forgotten").await?;
                 }

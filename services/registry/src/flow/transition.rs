@@ -121,7 +121,7 @@ pub(crate) async fn transition<M: Message + Default + 'static>(
                 writing.demand(step.right(), operators::place(&key)).map_err(refuse)?;
             }
             check_etag(&current, etag).map_err(refuse)?;
-            let agent = take(writing, current, step).await?;
+            let agent = Box::pin(take(writing, current, step)).await?;
             Ok(answer(agent, writing.revision()))
         })
     })

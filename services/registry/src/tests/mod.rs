@@ -1,5 +1,6 @@
 //! Journeys on real databases, with a clock that the test turns.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::large_futures, reason = "a test has the stack to itself")]
 
 mod agents;
 mod apply;

@@ -333,7 +333,7 @@ async fn whoever_is_below_ends_with_whoever_is_above() {
             scene.spawning(|_| ()).await;
             let name = if by_time { "brief-bot" } else { "long-bot" };
             let mut spec = agent_spec("worker");
-            spec.expire_time = by_time.then(|| prost_types::Timestamp { seconds: NOW + 3_600, nanos: 0 });
+            spec.expire_time = by_time.then_some(prost_types::Timestamp { seconds: NOW + 3_600, nanos: 0 });
             let reads = binding(&format!("{name}-reads"), "reader", &[name]);
             scene.apply(vec![agent_with(name, spec), reads]).await.unwrap();
             let maker = scene.agent(name).await;

@@ -120,7 +120,8 @@ async fn write_in(
     mode: BulkMode,
     origin: Option<Origin>,
 ) -> TxResult<BulkApplyResponse, Fault> {
-    let (mut good, mut refused): (Vec<(usize, &Wanted)>, Vec<(usize, Problem)>) = Default::default();
+    let mut good: Vec<(usize, &Wanted)> = Vec::new();
+    let mut refused: Vec<(usize, Problem)> = Vec::new();
     for (i, item) in items.iter().enumerate() {
         match &item.wanted {
             // Before anything of the registry shows.
