@@ -18,7 +18,7 @@ legate_rpc::reasons! {
     /// The holder may have nothing now.
     HOLDER_NOT_ACTIVE, FailedPrecondition, "The agent is not ACTIVE, its class or namespace is suspended, or the agent or enforcement point is not declared; it can obtain nothing.", "See its state (legate agent get, legate class get, legate namespace get); resume or declare it first.";
     /// An agent asks for somebody who is not its own.
-    NOT_ITS_MAKER, NotFound, "An agent may have an enrolment token made only for an agent that it made itself.", "Ask as the agent that made it, or have an operator make the token.";
+    NOT_ITS_MAKER, NotFound, "The calling agent made no agent of this id that is not retired.", "See the agents that it made (legate agent spawned); for another agent an operator has to ask.";
     /// The token was never one.
     ENROLMENT_TOKEN_INVALID, Unauthenticated, "The enrolment token is mistyped, or this issuer never made it.", "Copy the whole token, or have an operator make a new one (legate credential create).";
     /// The token was used.

@@ -47,7 +47,7 @@ legate_rpc::reasons! {
     /// It would have too much.
     SPAWN_TOO_WIDE, PermissionDenied, "A permission of the new agent's ceiling goes beyond what the caller may have now.", "Ask for permissions each of which one grant of the caller gives, below every ceiling above it (legate agent get, legate class get).";
     /// The agent is not the caller's.
-    NOT_ITS_MAKER, NotFound, "The caller made no agent of this id that is not retired.", "See the agents that it made (legate agent spawned).";
+    NOT_ITS_MAKER, NotFound, "The calling agent made no agent of this id that is not retired.", "See the agents that it made (legate agent spawned); for another agent an operator has to ask.";
     /// Nobody hands over what an operator declared.
     NOT_MADE_BY_AN_AGENT, FailedPrecondition, "The agent was not made by an agent, or was handed over before.", "Change its owners and sponsors with apply or update.";
     /// Nobody approves what he declared.
