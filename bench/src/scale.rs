@@ -284,7 +284,7 @@ async fn suspend(suite: &Suite, agents: u32) -> Result<(), Failed> {
         registry.suspend_agent(ask).await?;
         let answered = Instant::now();
         acknowledged.push(answered - asked);
-        while decisions.evaluate(question(&id)).await?.into_inner().reason_code != "AGENT_NOT_ACTIVE" {
+        while decisions.evaluate(question(&id)).await?.into_inner().reason_code != "AGENT_SUSPENDED" {
             if answered.elapsed() > Duration::from_secs(10) {
                 return Err("not denied for the suspension after ten seconds".into());
             }
