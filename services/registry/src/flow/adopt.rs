@@ -10,12 +10,10 @@ use legate_wire::registry::{AdoptAgentRequest, AdoptAgentResponse, AgentStatus, 
 
 use super::stage::{self, Wanted};
 use super::transition::{self, Which};
-use super::write::check_etag;
 use super::{Call, Desk};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
-use crate::domain::operators;
 use crate::store::{broken, object, refuse};
 
 /// Names who answers for it; whether it is ACTIVE or waits for approval is its class's to say.
@@ -28,14 +26,7 @@ pub(crate) async fn adopt(desk: &Arc<Desk>, call: Call, ask: AdoptAgentRequest) 
         let ask = Arc::clone(&ask);
         Box::pin(async move {
             let (which, ask) = &*ask;
-            if let Which::Named(key) = which {
-                writing.demand(Right::Write, operators::place(key)).map_err(refuse)?;
-            }
-            let current = transition::find(writing.tx, which, &writing.mandate).await?;
-            if let Some(key) = kind::key_of(&current) {
-                writing.demand(Right::Write, operators::place(&key)).map_err(refuse)?;
-            }
-            check_etag(&current, &ask.etag).map_err(refuse)?;
+            let current = transition::find_to(writing, which, Right::Write, &ask.etag).await?;
             let Some(Object::Agent(mut agent)) = current.object.clone() else {
                 return Err(broken("an agent's row holds no agent"));
             };

@@ -12,11 +12,11 @@ use legate_wire::registry::{Agent, Declaration, HandOverAgentRequest, HandOverAg
 
 use super::lineage;
 use super::transition::{self, Which};
-use super::write::{Writing, check_etag};
+use super::write::Writing;
 use super::{Call, Desk};
 use crate::domain::lineage::MOST_BELOW;
 use crate::domain::problem::Problem;
-use crate::domain::{check, diff, kind, lifecycle, operators, standing};
+use crate::domain::{check, diff, kind, lifecycle, standing};
 use crate::error::{AGENT_STATE_WRONG, NOT_MADE_BY_AN_AGENT};
 use crate::store::{broken, object, refuse};
 
@@ -34,14 +34,7 @@ pub(crate) async fn hand_over(
         let ask = Arc::clone(&ask);
         Box::pin(async move {
             let (which, ask) = &*ask;
-            if let Which::Named(key) = which {
-                writing.demand(Right::Write, operators::place(key)).map_err(refuse)?;
-            }
-            let current = transition::find(writing.tx, which, &writing.mandate).await?;
-            if let Some(key) = kind::key_of(&current) {
-                writing.demand(Right::Write, operators::place(&key)).map_err(refuse)?;
-            }
-            check_etag(&current, &ask.etag).map_err(refuse)?;
+            let current = transition::find_to(writing, which, Right::Write, &ask.etag).await?;
             let agent = take_over(writing, current, ask).await?;
             Ok(HandOverAgentResponse { agent: Some(agent), revision: writing.revision() })
         })

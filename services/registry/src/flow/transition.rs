@@ -113,19 +113,31 @@ pub(crate) async fn transition<M: Message + Default + 'static>(
         let ask = Arc::clone(&ask);
         Box::pin(async move {
             let (which, etag) = &*ask;
-            if let Which::Named(key) = which {
-                writing.demand(step.right(), operators::place(key)).map_err(refuse)?;
-            }
-            let current = find(writing.tx, which, &writing.mandate).await?;
-            if let Some(key) = kind::key_of(&current) {
-                writing.demand(step.right(), operators::place(&key)).map_err(refuse)?;
-            }
-            check_etag(&current, etag).map_err(refuse)?;
+            let current = find_to(writing, which, step.right(), etag).await?;
             let agent = Box::pin(take(writing, current, step)).await?;
             Ok(answer(agent, writing.revision()))
         })
     })
     .await
+}
+
+/// The agent that is to be written, by who may: the right is demanded before it is looked for, where its namespace is
+/// named, and of the namespace where it turns out to be.
+pub(super) async fn find_to(
+    writing: &mut Writing<'_>,
+    which: &Which,
+    right: Right,
+    etag: &str,
+) -> TxResult<Declaration, Fault> {
+    if let Which::Named(key) = which {
+        writing.demand(right, operators::place(key)).map_err(refuse)?;
+    }
+    let current = find(writing.tx, which, &writing.mandate).await?;
+    if let Some(key) = kind::key_of(&current) {
+        writing.demand(right, operators::place(&key)).map_err(refuse)?;
+    }
+    check_etag(&current, etag).map_err(refuse)?;
+    Ok(current)
 }
 
 /// Takes the step within a write. Whoever was made by an agent that ends is retired with it.
