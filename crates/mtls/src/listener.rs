@@ -163,8 +163,10 @@ fn server_config(
     };
     let mut config = builder.with_cert_resolver(Arc::new(identity));
     // A resumed session would let a client in without its certificate being verified again.
-    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
+    if !cfg!(feature = "bug_resume_tls") {
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     config.max_early_data_size = 0;
     config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
     Ok(Arc::new(config))

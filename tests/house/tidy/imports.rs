@@ -18,6 +18,10 @@ struct Crate {
     imports: BTreeSet<String>,
     /// What only its tests and benchmarks import.
     in_tests: BTreeSet<String>,
+    /// Its features, and what each turns on.
+    features: BTreeMap<String, Vec<String>>,
+    /// Features that it turns on in what it imports.
+    turns_on: Vec<String>,
 }
 
 fn short(name: &str) -> String {
@@ -43,8 +47,12 @@ fn crate_of(package: &Value) -> Crate {
         folder: folder.to_str().unwrap().to_owned(),
         imports: BTreeSet::new(),
         in_tests: BTreeSet::new(),
+        features: serde_json::from_value(package["features"].clone()).unwrap(),
+        turns_on: Vec::new(),
     };
     for needed in package["dependencies"].as_array().unwrap() {
+        let on: Vec<String> = serde_json::from_value(needed["features"].clone()).unwrap();
+        found.turns_on.extend(on);
         if needed["path"].is_string() {
             let name = short(needed["name"].as_str().unwrap());
             let into = if needed["kind"] == "dev" { &mut found.in_tests } else { &mut found.imports };
@@ -119,4 +127,26 @@ fn every_crate_takes_the_lints_of_the_house() {
         let manifest = crate::blessed::read(&format!("{}/Cargo.toml", room.folder));
         assert!(manifest.contains("[lints]\nworkspace = true\n"), "{} takes no lints", room.folder);
     }
+}
+
+/// A planted bug is turned on by nothing, refuses to be built for use, and is one that has to be caught.
+#[test]
+fn planted_bugs_stay_in_their_tests() {
+    let caught = crate::blessed::read(".ci/planted");
+    let mut planted = 0;
+    for room in crates() {
+        let is_bug = |name: &str| name.contains("bug_");
+        assert!(!room.turns_on.iter().any(|on| is_bug(on)), "{} turns a planted bug on", room.folder);
+        for (feature, on) in &room.features {
+            assert!(!on.iter().any(|on| is_bug(on)), "{}: {feature} turns a planted bug on", room.folder);
+            if is_bug(feature) {
+                let root = crate::blessed::read(&format!("{}/src/lib.rs", room.folder));
+                let guard = format!("#[cfg(all(feature = \"{feature}\", not(debug_assertions)))]\ncompile_error!");
+                assert!(root.contains(&guard), "{}: {feature} could be built for use", room.folder);
+                assert!(caught.contains(feature.as_str()), "nothing has to catch {feature}");
+                planted += 1;
+            }
+        }
+    }
+    assert_eq!(planted, 4);
 }

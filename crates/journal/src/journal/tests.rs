@@ -43,3 +43,13 @@ async fn a_sync_that_fails_between_two_segments_stops_the_journal() {
     assert!(matches!(append().await, Err(JournalError::Poisoned(_))));
     assert_eq!(journal.synced_index(), 0);
 }
+
+#[tokio::test]
+async fn a_sync_that_fails_is_not_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = on_a_disk_that_does_not_sync(dir.path());
+    let failed = journal.append(vec![vec![b'x'; 1_000]], Durability::Synced).await;
+    assert!(failed.is_err(), "{failed:?}");
+    assert!(journal.poisoned().is_some(), "a failed sync is never tried again");
+    assert_eq!(journal.synced_index(), 0);
+}
