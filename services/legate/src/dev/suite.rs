@@ -113,7 +113,7 @@ impl Suite {
         Ok(suite)
     }
 
-    /// Asks a service for its health until it serves, ten seconds at most.
+    /// Asks a service for its health until it serves, a minute at most: of a million agents a snapshot takes a while.
     async fn wait_until_serving(&self, service: &'static str) -> Result<(), StartError> {
         let mut health = HealthClient::new(self.dial(service)?);
         let work = async {
@@ -127,8 +127,8 @@ impl Suite {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let waited = tokio::time::timeout(Duration::from_secs(10), work).await;
-        waited.map_err(|late| StartError::new(format!("{service} does not serve after ten seconds"), late))
+        let waited = tokio::time::timeout(Duration::from_secs(60), work).await;
+        waited.map_err(|late| StartError::new(format!("{service} does not serve after a minute"), late))
     }
 
     /// Lowers the services, each before those it calls.
