@@ -256,6 +256,11 @@ impl Writing<'_> {
         }
     }
 
+    /// Records what was done beside the objects that are written.
+    pub(crate) fn record(&mut self, event: AuditEvent) {
+        self.events.push(event);
+    }
+
     /// Writes an object, new or changed; the object as it is then.
     pub(crate) async fn put(
         &mut self,
@@ -429,7 +434,10 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         Some(Object::Agent(agent)) => {
             state = agent.status.as_ref().map_or(AgentState::Unspecified, |status| status.state());
             if lifecycle::next(state, Transition::Expire).is_ok() {
-                ends = agent.spec.as_ref().and_then(|spec| spec.expire_time).map(|at| (at, std::time::Duration::ZERO));
+                let ends_by_itself = agent.spec.as_ref().and_then(|spec| spec.expire_time);
+                let grace_ends = agent.status.as_ref().and_then(|status| status.suspend_after);
+                let first = ends_by_itself.into_iter().chain(grace_ends).min_by_key(|at| (at.seconds, at.nanos));
+                ends = first.map(|at| (at, std::time::Duration::ZERO));
             }
         }
         Some(Object::Revocation(revocation)) if !revoked => {
@@ -457,6 +465,7 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         updated_at: times.updated,
         expires_at: times.expires,
         used_at: times.used,
+        orphaned_at: times.orphaned,
     }
 }
 

@@ -18,4 +18,5 @@ mod search;
 mod spawning;
 mod standing;
 mod stream;
+mod succession;
 mod sweep;
