@@ -24,7 +24,13 @@ pub(super) async fn run(desk: Desk, ask: Owner) -> Result<Exit, Failure> {
     if ask.reason.is_empty() {
         return Err(Failure::local(&USAGE, "a change of who answers for an agent needs --reason".to_owned()));
     }
-    let (spec, paths) = changed(agent.spec.clone().unwrap_or_default(), &ask)?;
+    let mut spec = agent.spec.clone().unwrap_or_default();
+    let is_orphaned = agent.status.as_ref().is_some_and(|status| status.orphaned_time.is_some());
+    if is_orphaned && !ask.add_sponsor.is_empty() {
+        // All of them have left, and give way.
+        spec.sponsors.retain(|who| ask.remove_sponsor.contains(who));
+    }
+    let (spec, paths) = changed(spec, &ask)?;
     let metadata = agent.metadata.clone().unwrap_or_default();
     let wanted = Agent {
         // Whoever changed it meanwhile is not overwritten.

@@ -6,6 +6,7 @@ mod agents;
 mod apply;
 mod bulk;
 mod delegation;
+mod departures;
 mod faults;
 mod governed;
 mod many;
