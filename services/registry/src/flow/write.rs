@@ -25,7 +25,7 @@ use crate::domain::terms::facts;
 use crate::domain::{lineage, operators};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::revision::History;
-use crate::store::{broken, change, head, object, reference, refuse, request, signed, term, unsigned};
+use crate::store::{broken, change, departure, head, object, reference, refuse, request, signed, term, unsigned};
 
 /// A revocation is forgotten so long after its credential ended by itself: clocks differ.
 const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -300,6 +300,10 @@ impl Writing<'_> {
                 )));
             }
             self.operators |= key.kind == Kind::OperatorBinding;
+            if revoked && key.kind == Kind::Namespace {
+                // The name can be another one's later, in which nobody has left.
+                departure::end_in(self.tx, &key.name, self.now, &self.by.actor).await?;
+            }
             let row = row(&declaration, &key, revoked, self.revision());
             let mut names = Vec::new();
             if row.holds_name {

@@ -134,6 +134,17 @@ pub(crate) async fn update(tx: &Tx, row: Model) -> TxResult<(), Fault> {
     Ok(())
 }
 
+/// Ends every departure from a namespace that is taken back.
+pub(crate) async fn end_in(tx: &Tx, namespace: &str, now: Timestamp, actor: &str) -> TxResult<(), Fault> {
+    let of_it = Entity::find().filter(Column::Namespace.eq(namespace)).filter(Column::WithdrawnAt.is_null());
+    for row in of_it.all(tx).await? {
+        let at = Some(now.micros());
+        let ended = Model { withdrawn_at: at, withdraw_actor: actor.to_owned(), settled_at: at, ..row };
+        update(tx, Model { withdraw_reason: "the namespace was taken back".to_owned(), ..ended }).await?;
+    }
+    Ok(())
+}
+
 pub(crate) async fn by_id(tx: &Tx, id: &str) -> TxResult<Option<Model>, Fault> {
     Ok(Entity::find_by_id(id).one(tx).await?)
 }

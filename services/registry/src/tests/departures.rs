@@ -4,13 +4,13 @@ use legate_db::testing::on_each;
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    AgentSpec, Declaration, Departure, ListDeparturesRequest, Metadata, OffboardPersonRequest, OperatorBinding,
+    AgentSpec, Declaration, Departure, Kind, ListDeparturesRequest, Metadata, OffboardPersonRequest, OperatorBinding,
     OperatorBindingSpec, OperatorRole,
 };
 
 use super::scene::*;
 use super::succession::{ADA, GRACE, JOAN, agent_of, is_orphaned, leaves, seconds};
-use crate::flow::{create_agent, departures, offboard, offboard_preview, plan};
+use crate::flow::{create_agent, departures, offboard, offboard_preview, plan, revoke};
 use crate::schema::Migrator;
 
 const BOB: &str = "spiffe://example.org/legate/operator/bob";
@@ -216,6 +216,29 @@ async fn whoever_left_is_named_in_no_write() {
         scene.apply(vec![agent_of("other-bot", "user:joan@example.co", "group:joan@example.com")]).await.unwrap();
         scene.withdraw(JOAN, "").await.unwrap();
         scene.apply(vec![agent_of("late-bot", JOAN, "")]).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_taken_back_takes_its_departures_along() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(vec![namespace("sales")]).await.unwrap();
+        scene.offboard(OffboardPersonRequest { namespace: "sales".into(), ..leaves(GRACE) }).await;
+        let key = revoke::key(Kind::Namespace.into(), "", "sales").unwrap();
+        let call = scene.call(OPERATOR, "over", &leaves(GRACE), "");
+        revoke::revoke(&scene.desk, call, key, String::new()).await.unwrap();
+        scene.apply(vec![namespace("sales")]).await.unwrap();
+        assert!(scene.departures(OPERATOR, ListDeparturesRequest::default()).await.is_empty());
+        let mut late = vec![class("worker", false), agent("late-bot", "worker")];
+        for one in &mut late {
+            crate::domain::kind::metadata_mut(one).unwrap().namespace = "sales".into();
+        }
+        scene.apply(late).await.unwrap();
+        let all = ListDeparturesRequest { with_withdrawn: true, ..ListDeparturesRequest::default() };
+        assert_eq!(scene.departures(OPERATOR, all).await[0].withdraw_reason, "the namespace was taken back");
+        assert_eq!(scene.sweep().await, 0);
     })
     .await;
 }
