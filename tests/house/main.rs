@@ -23,4 +23,5 @@ mod secrets;
 mod shutdown;
 mod spawning;
 mod standing;
+mod succession;
 mod tidy;

@@ -31,6 +31,7 @@ pub enum Field {
     UpdateTime,
     ExpireTime,
     LastUsedTime,
+    OrphanedTime,
     /// The label of this key.
     Label(String),
 }
@@ -103,6 +104,7 @@ const NAMED: &[(&str, Field)] = &[
     ("update_time", Field::UpdateTime),
     ("expire_time", Field::ExpireTime),
     ("last_used_time", Field::LastUsedTime),
+    ("orphaned_time", Field::OrphanedTime),
 ];
 
 impl Field {
@@ -127,7 +129,9 @@ impl Field {
             Self::State => choice(STATES, false),
             Self::Origin => choice(ORIGINS, false),
             Self::SanctionedStatus => choice(SANCTIONS, false),
-            Self::CreateTime | Self::UpdateTime | Self::ExpireTime | Self::LastUsedTime => Form::Time,
+            Self::CreateTime | Self::UpdateTime | Self::ExpireTime | Self::LastUsedTime | Self::OrphanedTime => {
+                Form::Time
+            }
             Self::Name
             | Self::DisplayName
             | Self::AgentClass
@@ -156,13 +160,16 @@ impl Scope {
     /// Whether a filter may name the field here.
     #[must_use]
     pub fn allows(self, field: &Field) -> bool {
-        use Field::{CreateTime, ExpireTime, Label, LastUsedTime, Name, Origin, SanctionedStatus, State, UpdateTime};
+        use Field::{
+            CreateTime, ExpireTime, Label, LastUsedTime, Name, Origin, OrphanedTime, SanctionedStatus, State,
+            UpdateTime,
+        };
         match self {
             Self::Agents => true,
             Self::Selector => {
                 let kept =
                     matches!(field, Name | State | Origin | SanctionedStatus | CreateTime | UpdateTime | LastUsedTime);
-                !kept && !matches!(field, ExpireTime)
+                !kept && !matches!(field, ExpireTime | OrphanedTime)
             }
             Self::Objects => matches!(field, Name | Label(_) | CreateTime | UpdateTime),
         }

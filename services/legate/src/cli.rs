@@ -3,6 +3,7 @@
 mod audit;
 mod change;
 mod credential;
+mod person;
 mod registry;
 mod search;
 
@@ -17,6 +18,7 @@ use crate::place::Place;
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
 pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
+pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 
@@ -85,6 +87,8 @@ pub(crate) enum Command {
     PolicyTest(Noun<DeclaredVerb>),
     /// Operator bindings: which operators may do what, and where.
     Operator(Noun<DeclaredVerb>),
+    /// Persons who leave, and what becomes of the agents that they answer for.
+    Person(Noun<PersonVerb>),
     /// What agents and enforcement points hold.
     Credential(Noun<CredentialVerb>),
     /// Access tokens.
@@ -256,6 +260,12 @@ mod tests {
             "legate agent spawned --identity d",
             "legate agent end-spawned agt_1 --identity d --reason x",
             "legate agent hand-over n/a --owner user:a --sponsor user:b --reason x",
+            "legate agent owner n/a",
+            "legate agent owner n/a --add user:a --remove-sponsor user:b --manager= --reason x",
+            "legate person offboard user:a --everywhere --dry-run",
+            "legate person offboard user:a --namespace n --successor user:b --grace 0s --operator a --reason x",
+            "legate person list --with-withdrawn",
+            "legate person withdraw user:a --everywhere --reason x",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -265,6 +275,10 @@ mod tests {
             "legate agent hand-over n/a --owner user:a --reason x",
             "legate agent spawn b --identity d --purpose x --ttl 10m --allow invoice:read",
             "legate role suspend n/r --reason x",
+            "legate person offboard user:a --reason x",
+            "legate person offboard user:a --everywhere",
+            "legate person offboard user:a --everywhere --namespace n --reason x",
+            "legate person withdraw user:a --reason x",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",
             "legate plan -f dir --prune",

@@ -35,6 +35,9 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.BulkService/BulkApply", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.HistoryService/ListHistory", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/HandOverAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DepartureService/OffboardPerson", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DepartureService/ListDepartures", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DepartureService/WithdrawDeparture", callers: OPERATORS },
     // An agent whose standing is read within the call: see flow/lineage.rs.
     Rule { method: "/legate.registry.v1.SpawnService/SpawnAgent", callers: AGENTS },
     Rule { method: "/legate.registry.v1.SpawnService/ListSpawnedAgents", callers: AGENTS },

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use wire::agent_service_server::AgentServiceServer;
 use wire::bulk_service_server::{BulkService, BulkServiceServer};
 use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
+use wire::departure_service_server::DepartureServiceServer;
 use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
@@ -20,6 +21,7 @@ use crate::domain::standing::Turn;
 use crate::flow::{By, Call, Desk, apply, bulk, history, list, plan, publish, read, revoke, standing, update, watch};
 
 mod agents;
+mod departures;
 mod operators;
 mod spawning;
 
@@ -50,6 +52,11 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_encoding_message_size(LARGEST_ANSWER),
     )
     .add_service(OperatorServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
+    .add_service(
+        DepartureServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_REQUEST)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
     .add_service(BulkServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         HistoryServiceServer::new(api.clone())

@@ -6,7 +6,7 @@ use legate_clock::Timestamp;
 use legate_rpc::Fault;
 use legate_wire::audit::{AuditEvent, EventResource, Outcome};
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Declaration, FieldChange, Kind};
+use legate_wire::registry::{Declaration, Departure, FieldChange, Kind};
 
 use crate::domain::kind::{Key, kind_name};
 use crate::domain::{lifecycle, standing};
@@ -79,6 +79,10 @@ pub(crate) fn object_event(
             details.insert("state".to_owned(), lifecycle::state_name(status.state()).to_owned());
             details.insert("lifecycle_version".to_owned(), status.lifecycle_version.to_string());
             details.insert("spiffe_id".to_owned(), status.spiffe_id);
+            for (name, at) in [("orphaned_time", status.orphaned_time), ("suspend_after", status.suspend_after)] {
+                let at = at.and_then(|at| Timestamp::try_from(at).ok());
+                details.extend(at.map(|at| (name.to_owned(), at.to_string())));
+            }
             if let Some(maker) = status.ancestors.first() {
                 details.insert("made_by".to_owned(), maker.clone());
             }
@@ -100,6 +104,20 @@ pub(crate) fn object_event(
         details.insert("version".to_owned(), metadata.version.to_string());
     }
     event.details = details;
+    event
+}
+
+/// A person left, or a departure was taken back.
+pub(crate) fn person_event(by: &By, verb: &str, departure: &Departure, now: Timestamp) -> AuditEvent {
+    let mut event = event(by, format!("person.{verb}"), Outcome::Success, now);
+    event.namespace.clone_from(&departure.namespace);
+    let (r#type, id) = ("Person".to_owned(), departure.person.clone());
+    event.resource = Some(EventResource { r#type, id, ..EventResource::default() });
+    let grace = departure.grace.map(|grace| format!("{} s", grace.seconds)).unwrap_or_default();
+    let said =
+        [("successor", departure.successor.clone()), ("grace", grace), ("operators", departure.operators.join(" "))];
+    let said = said.into_iter().filter(|(_, text)| !text.is_empty());
+    event.details = said.map(|(name, text)| (name.to_owned(), text)).collect();
     event
 }
 

@@ -32,6 +32,12 @@ legate_rpc::reasons! {
     AGENT_OWNER_MISSING, InvalidArgument, "The agent has no owner; somebody has to answer for it technically.", "Name at least one owner, such as user:ada@example.com.";
     /// The agent is in another state.
     AGENT_STATE_WRONG, FailedPrecondition, "The agent's state does not allow this step.", "See its state (legate agent get) and the steps that lead from it.";
+    /// Nobody who is here is accountable for the agent.
+    AGENT_ORPHANED, FailedPrecondition, "Every sponsor that the agent names has left, so it cannot be ACTIVE.", "Name a sponsor who is here (legate agent owner AGENT --add-sponsor user:NAME), then take the step again.";
+    /// Somebody is named who left.
+    PERSON_DEPARTED, FailedPrecondition, "A person or an operator is named who left the namespace, or all of them.", "Name somebody who is here; where the departure was a mistake, have an administrator take it back (legate person list, legate person withdraw).";
+    /// No such departure.
+    DEPARTURE_NOT_FOUND, NotFound, "No departure of this person from this namespace, or from all of them, stands.", "See who left, and from where (legate person list).";
     /// The class or namespace stands so already.
     STANDING_WRONG, FailedPrecondition, "The class or namespace is suspended already, or is to be resumed and is not suspended.", "See its status (legate class get, legate namespace get).";
     /// An agent does not leave a suspended class.

@@ -1,11 +1,13 @@
 //! What is counted: the revision, agents by state, who watches, what was refused.
 
+use std::time::Duration;
+
 use legate_wire::registry::{AgentState, BulkAction};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::domain::lifecycle::state_name;
 
@@ -33,6 +35,8 @@ pub(crate) struct Metrics {
     refused: Family<Refused, Counter>,
     broke_glass: Counter,
     bulk: Family<Bulk, Counter>,
+    orphaned: Gauge,
+    orphaned_oldest: Gauge,
 }
 
 impl Metrics {
@@ -46,6 +50,10 @@ impl Metrics {
         registry.register("registry_refused", "Writes that were refused, by reason", self.refused.clone());
         let bulk = "Items of streams of many objects, by what became of them";
         registry.register("registry_bulk_items", bulk, self.bulk.clone());
+        let orphaned = "Agents that nobody who is here is accountable for, as of the last count";
+        registry.register("registry_orphaned_agents", orphaned, self.orphaned.clone());
+        let oldest = "For how long that has been so for the first of them";
+        registry.register_with_unit("registry_orphaned_oldest", oldest, Unit::Seconds, self.orphaned_oldest.clone());
     }
 
     pub(crate) fn revision(&self, revision: u64) {
@@ -58,6 +66,12 @@ impl Metrics {
             let count = census.iter().find(|(state, _)| *state == number).map_or(0, |(_, count)| *count);
             self.agents.get_or_create(&State { state }).set(count);
         }
+    }
+
+    /// So many agents nobody is accountable for, and for how long the first of them.
+    pub(crate) fn orphans(&self, count: i64, oldest: Duration) {
+        self.orphaned.set(count);
+        self.orphaned_oldest.set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn watchers(&self, by: i64) {

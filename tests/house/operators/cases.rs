@@ -72,6 +72,9 @@ impl Ask {
     }
 }
 
+/// Somebody who leaves, and whom no agent names.
+const LEAVER: &str = "user:leaver";
+
 /// A step of the agent's life, by name and by id.
 macro_rules! step {
     ($request:ident, $method:ident) => {
@@ -104,6 +107,7 @@ macro_rules! call {
 type Declarations = wire::declaration_service_client::DeclarationServiceClient<Client>;
 type Agents = wire::agent_service_client::AgentServiceClient<Client>;
 type Operators = wire::operator_service_client::OperatorServiceClient<Client>;
+type Departures = wire::departure_service_client::DepartureServiceClient<Client>;
 type Histories = wire::history_service_client::HistoryServiceClient<Client>;
 type Admin = credential::credential_admin_service_client::CredentialAdminServiceClient<Client>;
 type Keys = credential::key_service_client::KeyServiceClient<Client>;
@@ -302,6 +306,41 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             outcomes
         })
     });
+    case("/legate.registry.v1.DepartureService/OffboardPerson", |ask| {
+        Box::pin(async move {
+            let mut departures = Departures::new(ask.registry.clone());
+            let mut outcomes = Vec::new();
+            // Looked at first, and then done.
+            for validate_only in [true, false] {
+                let request = wire::OffboardPersonRequest {
+                    person: LEAVER.into(),
+                    namespace: ask.namespace.clone(),
+                    validate_only,
+                    reason: "a test".into(),
+                    ..Default::default()
+                };
+                outcomes.push(told(departures.offboard_person(request).await));
+            }
+            outcomes
+        })
+    });
+    case(
+        "/legate.registry.v1.DepartureService/ListDepartures",
+        call!(registry, Departures, list_departures, |ask| {
+            wire::ListDeparturesRequest { namespace: ask.namespace.clone(), ..Default::default() }
+        }),
+    );
+    case(
+        "/legate.registry.v1.DepartureService/WithdrawDeparture",
+        call!(registry, Departures, withdraw_departure, |ask| {
+            wire::WithdrawDepartureRequest {
+                person: LEAVER.into(),
+                namespace: ask.namespace.clone(),
+                reason: "a test".into(),
+                ..Default::default()
+            }
+        }),
+    );
     case(
         "/legate.registry.v1.OperatorService/GetOwnRoles",
         call!(registry, Operators, get_own_roles, |ask| {

@@ -135,7 +135,23 @@ impl World {
     async fn new() -> Self {
         let world = Self { raised: Raised::new().await };
         world.apply([namespace("alpha"), namespace(CANARY)].concat()).await;
+        for word in ["alpha", CANARY] {
+            world.leaves(word).await;
+        }
         world
+    }
+
+    /// Somebody leaves a namespace.
+    async fn leaves(&self, word: &str) {
+        let request = wire::OffboardPersonRequest {
+            person: format!("user:{word}-gone"),
+            namespace: word.into(),
+            reason: format!("{word} reasons"),
+            ..wire::OffboardPersonRequest::default()
+        };
+        let mut departures =
+            wire::departure_service_client::DepartureServiceClient::new(self.raised.operator("registry"));
+        departures.offboard_person(request).await.unwrap();
     }
 
     async fn apply(&self, objects: Vec<Object>) -> u64 {
@@ -212,6 +228,13 @@ impl World {
         let request = legate_wire::credential::ListCredentialsRequest { namespace: word.into(), ..Default::default() };
         let credentials = admin.list_credentials(request).await.unwrap().into_inner().credentials;
         writeln!(all, "{credentials:?}").unwrap();
+        let mut departures =
+            wire::departure_service_client::DepartureServiceClient::new(self.raised.operator("registry"));
+        let request = wire::ListDeparturesRequest { namespace: word.into(), ..Default::default() };
+        let mut departures = departures.list_departures(request).await.unwrap().into_inner().departures;
+        // How far it has come is the sweep's.
+        departures.iter_mut().for_each(|departure| departure.settle_time = None);
+        writeln!(all, "{departures:?}").unwrap();
         all
     }
 }
@@ -308,7 +331,7 @@ fn cell(outcomes: &[Outcome], ask: &Ask) -> &'static str {
 
 /// A list that has nothing.
 fn is_empty(text: &str) -> bool {
-    ["declarations: []", "agents: []", "credentials: []"].iter().any(|none| text.contains(none))
+    ["declarations: []", "agents: []", "credentials: []", "departures: []"].iter().any(|none| text.contains(none))
 }
 
 fn word(role: Option<OperatorRole>) -> &'static str {

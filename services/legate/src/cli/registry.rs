@@ -65,6 +65,8 @@ pub(crate) enum AgentVerb {
     Reject(Step),
     /// Kill everything that was issued to an agent and leave it active; its runtime has to enrol again.
     RevokeCredentials(Step),
+    /// Tell who answers for an agent, or change it.
+    Owner(super::person::Owner),
     /// Take an agent that an agent made out of its maker's hands; it lives on.
     HandOver {
         /// NAMESPACE/NAME, or the id agt_...

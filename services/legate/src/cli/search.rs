@@ -44,6 +44,9 @@ pub(crate) struct OfAgents {
     /// Only active ones that end by themselves within so long, such as 7d.
     #[arg(long, value_name = "DURATION")]
     pub(crate) expiring: Option<String>,
+    /// Only those that nobody who is here is accountable for: every sponsor has left.
+    #[arg(long)]
+    pub(crate) orphaned: bool,
 }
 
 /// Whose history, and how much of it.

@@ -10,7 +10,7 @@ use legate_wire::registry::{
 };
 use prost::{Message, Name};
 
-use super::{Desk, agent_ref, history, search, spawning};
+use super::{Desk, agent_ref, history, owner, search, spawning};
 use crate::cli::{AgentVerb, State, When};
 use crate::output::{Row, agent_details, agent_row, is_suspended, standing};
 use crate::place::{Line, Service, request_id};
@@ -54,6 +54,7 @@ pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
                 .await?;
             tell(&desk, &answer, answer.agent.as_ref(), answer.revision)
         }
+        AgentVerb::Owner(ask) => owner::run(desk, ask).await,
         AgentVerb::Spawn { .. } | AgentVerb::Spawned { .. } | AgentVerb::EndSpawned { .. } => {
             spawning::run(desk, verb).await
         }

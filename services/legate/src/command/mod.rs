@@ -12,6 +12,8 @@ mod export;
 mod generate;
 mod history;
 mod import;
+mod owner;
+mod person;
 mod plan;
 mod plan_file;
 mod policy_test;
@@ -149,6 +151,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Grant(noun) => wait(declared::run(desk(noun.place)?, Kind::DelegationGrant, noun.verb)),
         Command::PolicyTest(noun) => wait(declared::run(desk(noun.place)?, Kind::PolicyTest, noun.verb)),
         Command::Operator(noun) => wait(declared::run(desk(noun.place)?, Kind::OperatorBinding, noun.verb)),
+        Command::Person(noun) => wait(person::run(desk(noun.place)?, noun.verb)),
         Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),
         Command::Token(noun) => wait(token::run(desk(noun.place)?, noun.verb)),
         Command::Check(args) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_wire::registry::{
-    Agent, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus, declaration::Object,
+    Agent, AgentState, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus, declaration::Object,
 };
 
 use super::Row;
@@ -42,6 +42,7 @@ pub(crate) fn agent_row(agent: &Agent) -> Row {
             ("OWNERS", false, spec.owners.join(", ")),
             ("SPONSORS", false, spec.sponsors.join(", ")),
             ("ID", true, metadata.id.clone()),
+            ("ORPHANED", true, moment(status.orphaned_time.as_ref())),
             ("SINCE", true, moment(status.state_time.as_ref())),
             ("REASON", true, status.state_reason),
             ("PURPOSE", true, spec.purpose),
@@ -67,6 +68,7 @@ pub(crate) fn agent_details(agent: &Agent) -> Vec<(&'static str, String)> {
     vec![
         ("agent", label(&metadata)),
         ("state", format!("{state} since {since} by {}{why}", status.state_actor)),
+        ("orphaned", orphaned(agent)),
         ("id", metadata.id.clone()),
         ("spiffe id", status.spiffe_id.clone()),
         ("class", class(&spec.agent_class, status.agent_class_version)),
@@ -91,6 +93,20 @@ pub(crate) fn agent_details(agent: &Agent) -> Vec<(&'static str, String)> {
         ("last used", moment(status.last_used_time.as_ref())),
         ("written", written(&metadata)),
     ]
+}
+
+/// That nobody who is here is accountable for an agent, in a sentence; empty where somebody is.
+pub(crate) fn orphaned(agent: &Agent) -> String {
+    let status = agent.status.clone().unwrap_or_default();
+    if status.orphaned_time.is_none() {
+        return String::new();
+    }
+    let (since, until) = (moment(status.orphaned_time.as_ref()), moment(status.suspend_after.as_ref()));
+    let then = match status.state() {
+        AgentState::Active => format!("it is suspended after {until}"),
+        _ => "it cannot be switched on".to_owned(),
+    };
+    format!("since {since} every sponsor has left; {then} unless one who is here is named")
 }
 
 fn known(word: &str) -> String {

@@ -22,7 +22,7 @@ use escape::{visible, visible_json};
 pub(crate) use change::{change_lines, change_rows, preview_lines, test_lines};
 pub(crate) use decision::{because, verdict, view_age};
 pub(crate) use declared::{
-    agent_details, agent_row, declared_row, is_suspended, moment, object_details, span, standing,
+    agent_details, agent_row, declared_row, is_suspended, moment, object_details, orphaned, span, standing,
 };
 pub(crate) use event::{event_details, event_row};
 pub(crate) use history::{history_row, write_history};

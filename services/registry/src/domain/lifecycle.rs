@@ -15,6 +15,8 @@ use legate_clock::Timestamp;
 use legate_wire::registry as wire;
 use wire::AgentState;
 
+use super::succession;
+
 /// A step in an agent's life. To revoke its credentials is none: the agent stays ACTIVE (see [`revoke_credentials`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Transition {
@@ -108,6 +110,8 @@ pub(crate) enum Obstacle {
     TimeIsOver,
     /// An expired agent needs an `expire_time` that lies ahead, and has none.
     NoExpireTime,
+    /// Every sponsor that it names has left.
+    Orphaned,
 }
 
 /// The name of a state as people say it.
@@ -134,6 +138,12 @@ impl fmt::Display for BadTransition {
             }
             Obstacle::NoExpireTime => {
                 write!(f, "the agent is {state}; to {step} it, set an expire_time that lies ahead first")
+            }
+            Obstacle::Orphaned => {
+                write!(
+                    f,
+                    "the agent is {state} and every sponsor of it has left; to {step} it, name one who is here first"
+                )
             }
         }
     }
@@ -173,6 +183,10 @@ pub(crate) fn apply(
     actor.clone_into(&mut status.state_actor);
     if t.goes_down() {
         cut_off(status, now);
+    }
+    if to == AgentState::Retired {
+        // Nobody has to be accountable for it any more.
+        succession::answered_for(status);
     }
     status.lifecycle_version = status.lifecycle_version.saturating_add(1);
     Ok(())
@@ -221,6 +235,9 @@ pub(crate) fn state_of(agent: &wire::Agent) -> AgentState {
 }
 
 fn may_be_active(agent: &wire::Agent, from: AgentState, now: Timestamp) -> Result<(), Obstacle> {
+    if agent.status.as_ref().is_some_and(|status| status.orphaned_time.is_some()) {
+        return Err(Obstacle::Orphaned);
+    }
     let ends = agent.spec.as_ref().and_then(|spec| spec.expire_time);
     match ends {
         None if from == AgentState::Expired => Err(Obstacle::NoExpireTime),

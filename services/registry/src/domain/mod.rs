@@ -16,6 +16,7 @@ pub(crate) mod problem;
 mod reflect;
 pub(crate) mod standing;
 pub(crate) mod subject;
+pub(crate) mod succession;
 pub(crate) mod terms;
 mod text;
 

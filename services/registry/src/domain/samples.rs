@@ -324,6 +324,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         max_spawn_depth: 2,
         max_children: 4,
         own_grant_only: true,
+        orphan_grace: seconds(86_400),
     };
     let role = wire::RoleSpec { description: "Reads.".into(), permissions: vec![permission("invoice:read")] };
     let key_name = KID.to_lowercase();

@@ -36,6 +36,11 @@ const KEPT: &[(Field, i16)] = &[
 ];
 const LABELS: i16 = 18;
 
+/// The number of a field that is kept.
+pub(crate) fn number(field: &Field) -> Option<i16> {
+    KEPT.iter().find(|(kept, _)| kept == field).map(|(_, number)| *number)
+}
+
 /// What nearly every agent is, is kept of none: registered, and sanctioned.
 fn is_usual(field: &Field, number: i32) -> bool {
     matches!(field, Field::Origin | Field::SanctionedStatus) && number == 1
@@ -77,7 +82,7 @@ pub(crate) fn proof(field: &Field, test: &Test) -> Option<Proof> {
             _ => Proof::Begins(fact("")),
         });
     }
-    let number = KEPT.iter().find(|(kept, _)| kept == field).map(|(_, number)| *number)?;
+    let number = number(field)?;
     let fact = |value: String| Fact { field: number, value };
     let words = |order: Order, wanted: i32| {
         let Form::Choice { words, .. } = field.form() else { return None };

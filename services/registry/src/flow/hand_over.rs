@@ -11,14 +11,15 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, Declaration, HandOverAgentRequest, HandOverAgentResponse};
 
 use super::lineage;
+use super::succession::persons_of;
 use super::transition::{self, Which};
 use super::write::Writing;
 use super::{Call, Desk};
 use crate::domain::lineage::MOST_BELOW;
 use crate::domain::problem::Problem;
-use crate::domain::{check, diff, kind, lifecycle, standing};
+use crate::domain::{check, diff, kind, lifecycle, standing, succession};
 use crate::error::{AGENT_STATE_WRONG, NOT_MADE_BY_AN_AGENT};
-use crate::store::{broken, object, refuse};
+use crate::store::{broken, departure, object, refuse};
 
 /// Hands it over.
 #[tracing::instrument(skip_all)]
@@ -73,8 +74,12 @@ async fn take_over(
     spec.parent.clear();
     spec.owners.clone_from(&ask.owners);
     spec.sponsors.clone_from(&ask.sponsors);
+    // Whoever has left is refused below.
+    succession::answered_for(agent.status.get_or_insert_default());
     let wanted = Declaration { object: Some(Object::Agent(agent)) };
-    let problems = check::check(&wanted).into_iter();
+    let departed = departure::of(writing.tx, persons_of(std::slice::from_ref(&wanted), "")).await?;
+    let gone = super::stage::departed(&wanted, &metadata.namespace, &departed);
+    let problems = check::check(&wanted).into_iter().chain(gone);
     let named = |path: String| path.strip_prefix("spec.").map(str::to_owned).unwrap_or(path);
     let problems = problems.map(|p| Problem { path: named(p.path), ..p }).collect();
     super::stage::refusal(problems).map_err(refuse)?;

@@ -18,9 +18,10 @@ use super::stage_grant::{self, Chains};
 use super::write::{Put, Writing};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
+use crate::domain::succession::{self, Departed};
 use crate::domain::{check, diff, lifecycle, operators, standing};
-use crate::error::{AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, OBJECT_REPEATED, REFERENCE_MISSING};
-use crate::store::{object, refuse};
+use crate::error::{AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, OBJECT_REPEATED, PERSON_DEPARTED, REFERENCE_MISSING};
+use crate::store::{departure, object, refuse};
 
 /// Objects in one request.
 const MOST: usize = 1_000;
@@ -202,6 +203,8 @@ pub(super) struct Known {
     chains: Chains,
     /// Attestation policies beside those of the list.
     attested: Attested,
+    /// Whoever has left of those whom the list names.
+    departed: Departed,
 }
 
 impl Known {
@@ -225,7 +228,9 @@ impl Known {
         let parents = parents.map(|row| (row.id, row.namespace)).collect();
         let chains = Chains::of(tx, list, &objects).await?;
         let attested = Attested::of(tx, list, &objects).await?;
-        Ok(Self { objects, left, parents, chains, attested })
+        let persons = list.iter().flat_map(|w| succession::named(&w.declaration)).map(|(_, who)| who);
+        let departed = departure::of(tx, persons.collect()).await?;
+        Ok(Self { objects, left, parents, chains, attested, departed })
     }
 }
 
@@ -248,6 +253,7 @@ pub(super) fn hold(
             let why = format!("there is no {} {to}", kind::kind_name(to.kind));
             problems.push((i, Problem { path, why, reason: &REFERENCE_MISSING }));
         }
+        problems.extend(departed(declaration, &key.namespace, &known.departed).into_iter().map(|p| (i, p)));
         let current = known.objects.get(key).cloned();
         if let Some(parent) = parent_of(declaration)
             && known.parents.get(parent) != Some(&key.namespace)
@@ -301,6 +307,16 @@ pub(super) fn hold(
     problems.extend(stage_grant::check(&staged, &given, &known.chains));
     problems.extend(stage_attestation::check(&staged, &given, &known.attested));
     (staged, problems)
+}
+
+/// Whom an object names that has left.
+pub(super) fn departed(declaration: &Declaration, namespace: &str, departed: &Departed) -> Vec<Problem> {
+    let named = succession::named(declaration).into_iter();
+    let gone = named.filter_map(|(path, who)| {
+        let gone = departed.of(&who, namespace)?;
+        Some(Problem::of(&PERSON_DEPARTED, path, format!("{who} left at {}; name somebody who is here", gone.time)))
+    });
+    gone.collect()
 }
 
 /// Writes what is new or differs; what is told of each, in their order.
@@ -384,6 +400,10 @@ fn complete(
     if let Some(Object::Agent(current)) = current.and_then(|c| c.object.as_ref()) {
         let mut status = current.status.clone().unwrap_or_default();
         status.agent_class_version = class.version;
+        // Nobody is named who has left, or it is refused.
+        if !spec.sponsors.is_empty() {
+            succession::answered_for(&mut status);
+        }
         // Of one that an agent made, that is its parent, whatever is declared.
         if let Some(maker) = status.ancestors.first() {
             spec.parent.clone_from(maker);

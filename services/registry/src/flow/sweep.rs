@@ -1,14 +1,18 @@
-//! What time does: agents whose time is over expire, and revocations, keys and requests that are past their use are forgotten.
+//! What time does: agents whose time is over expire, those that nobody is accountable for are suspended, what those who left
+//! answered for passes on, and revocations, keys and requests that are past their use are forgotten.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legate_clock::Timestamp;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
+use legate_wire::registry::Declaration;
 use legate_wire::registry::declaration::Object;
 
 use super::transition::{self, Step};
-use super::{Call, Desk};
+use super::{Call, Desk, succession};
 use crate::domain::lifecycle::Transition;
 use crate::error::of_tx;
 use crate::store::{object, request};
@@ -35,23 +39,63 @@ pub(crate) async fn sweep_forever(desk: Arc<Desk>) {
     }
 }
 
-/// Ends everything whose time is over; how many objects.
+/// Ends everything whose time is over, and passes on what those who left answer for; how many objects.
 pub(crate) async fn sweep(desk: &Arc<Desk>) -> Result<usize, Fault> {
     let mut swept = 0;
     loop {
-        let now = desk.clock.now();
-        let due = desk.db.read("sweep_due", move |tx| Box::pin(object::due(tx, now.micros(), AT_ONCE))).await;
-        let ids: Vec<String> = due.map_err(of_tx)?.into_iter().map(|row| row.id).collect();
-        if ids.is_empty() {
-            return Ok(swept);
+        // In turns: somebody who answered for very many agents keeps none from ending, nor the reverse.
+        let passed = succession::settle_some(desk).await;
+        let ended = end_some(desk).await?;
+        match passed? {
+            None if ended == 0 => return Ok(swept),
+            passed => swept += ended + usize::try_from(passed.unwrap_or(0)).unwrap_or(0),
         }
-        swept += ids.len();
-        end(desk, ids).await?;
     }
 }
 
-async fn end(desk: &Arc<Desk>, ids: Vec<String>) -> Result<(), Fault> {
-    let (call, ids) = (Call::own(desk, "its time is over"), Arc::new(ids));
+/// Ends some of what is over; how many objects.
+async fn end_some(desk: &Arc<Desk>) -> Result<usize, Fault> {
+    let now = desk.clock.now();
+    let due = desk.db.read("sweep_due", move |tx| Box::pin(object::due(tx, now.micros(), AT_ONCE))).await;
+    let due = due.map_err(of_tx)?;
+    let count = due.len();
+    let mut over: BTreeMap<Over, Vec<String>> = BTreeMap::new();
+    for row in due {
+        over.entry(Over::of(&row.declaration().map_err(of_tx)?, now)).or_default().push(row.id);
+    }
+    for (what, ids) in over {
+        end(desk, what, ids).await?;
+    }
+    Ok(count)
+}
+
+/// What is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Over {
+    /// The time of an object.
+    Time,
+    /// The grace of an agent for which nobody who is here is accountable.
+    Grace,
+}
+
+impl Over {
+    fn of(declaration: &Declaration, now: Timestamp) -> Self {
+        let Some(Object::Agent(agent)) = &declaration.object else { return Self::Time };
+        let ends = agent.spec.as_ref().and_then(|spec| spec.expire_time);
+        let is_over = ends.and_then(|at| Timestamp::try_from(at).ok()).is_some_and(|at| at <= now);
+        if is_over { Self::Time } else { Self::Grace }
+    }
+
+    fn why(self) -> &'static str {
+        match self {
+            Self::Time => "its time is over",
+            Self::Grace => "every sponsor of it has left, and the grace for naming another is over",
+        }
+    }
+}
+
+async fn end(desk: &Arc<Desk>, what: Over, ids: Vec<String>) -> Result<(), Fault> {
+    let (call, ids) = (Call::own(desk, what.why()), Arc::new(ids));
     desk.write("sweep", Standard::Stopping, call, move |writing| {
         let ids = Arc::clone(&ids);
         Box::pin(async move {
@@ -62,10 +106,19 @@ async fn end(desk: &Arc<Desk>, ids: Vec<String>) -> Result<(), Fault> {
                     continue;
                 }
                 let current = row.declaration()?;
-                if matches!(current.object, Some(Object::Agent(_))) {
-                    Box::pin(transition::take(writing, current, Step::Transition(Transition::Expire))).await?;
-                } else {
-                    writing.take_back(current, "forgotten").await?;
+                if Over::of(&current, writing.now) != what {
+                    continue;
+                }
+                match (&current.object, what) {
+                    (Some(Object::Agent(_)), Over::Time) => {
+                        Box::pin(transition::take(writing, current, Step::Transition(Transition::Expire))).await?;
+                    }
+                    (Some(Object::Agent(_)), Over::Grace) => {
+                        Box::pin(transition::take(writing, current, Step::Transition(Transition::Suspend))).await?;
+                    }
+                    _ => {
+                        writing.take_back(current, "forgotten").await?;
+                    }
                 }
             }
             Ok(())
@@ -79,5 +132,8 @@ async fn tidy(desk: &Arc<Desk>) -> Result<(), Fault> {
     desk.db.tx("forget_requests", move |tx| Box::pin(request::forget(tx, now))).await.map_err(of_tx)?;
     let census = desk.db.read("census", |tx| Box::pin(object::census(tx))).await.map_err(of_tx)?;
     desk.metrics.agents(&census);
+    let orphans = desk.db.read("orphans", |tx| Box::pin(object::orphans(tx))).await.map_err(of_tx)?;
+    let oldest = orphans.1.map(|at| now.since(Timestamp::from_micros(at)));
+    desk.metrics.orphans(orphans.0, oldest.unwrap_or_default());
     Ok(())
 }

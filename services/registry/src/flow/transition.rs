@@ -16,10 +16,10 @@ use super::write::{Writing, check_etag};
 use super::{Call, Desk, lineage};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
-use crate::domain::lifecycle::{self, BadTransition, Transition};
+use crate::domain::lifecycle::{self, BadTransition, Obstacle, Transition};
 use crate::domain::lineage::MOST_BELOW;
 use crate::domain::operators;
-use crate::error::{AGENT_NOT_FOUND, AGENT_STATE_WRONG, SELF_APPROVAL};
+use crate::error::{AGENT_NOT_FOUND, AGENT_ORPHANED, AGENT_STATE_WRONG, SELF_APPROVAL};
 use crate::store::{broken, change, object, refuse};
 
 /// What is done to an agent.
@@ -185,7 +185,8 @@ async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step)
 
 /// A step that the agent's state does not allow.
 pub(super) fn bad(wrong: &BadTransition) -> Fault {
-    Fault::refused(&AGENT_STATE_WRONG, wrong.to_string()).with("state", lifecycle::state_name(wrong.from))
+    let reason = if wrong.why == Obstacle::Orphaned { &AGENT_ORPHANED } else { &AGENT_STATE_WRONG };
+    Fault::refused(reason, wrong.to_string()).with("state", lifecycle::state_name(wrong.from))
 }
 
 fn is_unsanctioned(agent: &Agent) -> bool {

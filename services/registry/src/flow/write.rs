@@ -25,7 +25,7 @@ use crate::domain::terms::facts;
 use crate::domain::{lineage, operators};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::revision::History;
-use crate::store::{broken, change, head, object, reference, refuse, request, signed, term, unsigned};
+use crate::store::{broken, change, departure, head, object, reference, refuse, request, signed, term, unsigned};
 
 /// A revocation is forgotten so long after its credential ended by itself: clocks differ.
 const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -256,6 +256,11 @@ impl Writing<'_> {
         }
     }
 
+    /// Records what was done beside the objects that are written.
+    pub(crate) fn record(&mut self, event: AuditEvent) {
+        self.events.push(event);
+    }
+
     /// Writes an object, new or changed; the object as it is then.
     pub(crate) async fn put(
         &mut self,
@@ -295,6 +300,10 @@ impl Writing<'_> {
                 )));
             }
             self.operators |= key.kind == Kind::OperatorBinding;
+            if revoked && key.kind == Kind::Namespace {
+                // The name can be another one's later, in which nobody has left.
+                departure::end_in(self.tx, &key.name, self.now, &self.by.actor).await?;
+            }
             let row = row(&declaration, &key, revoked, self.revision());
             let mut names = Vec::new();
             if row.holds_name {
@@ -429,7 +438,10 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         Some(Object::Agent(agent)) => {
             state = agent.status.as_ref().map_or(AgentState::Unspecified, |status| status.state());
             if lifecycle::next(state, Transition::Expire).is_ok() {
-                ends = agent.spec.as_ref().and_then(|spec| spec.expire_time).map(|at| (at, std::time::Duration::ZERO));
+                let ends_by_itself = agent.spec.as_ref().and_then(|spec| spec.expire_time);
+                let grace_ends = agent.status.as_ref().and_then(|status| status.suspend_after);
+                let first = ends_by_itself.into_iter().chain(grace_ends).min_by_key(|at| (at.seconds, at.nanos));
+                ends = first.map(|at| (at, std::time::Duration::ZERO));
             }
         }
         Some(Object::Revocation(revocation)) if !revoked => {
@@ -457,6 +469,7 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         updated_at: times.updated,
         expires_at: times.expires,
         used_at: times.used,
+        orphaned_at: times.orphaned,
     }
 }
 

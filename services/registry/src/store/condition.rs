@@ -74,6 +74,7 @@ fn column(term: &Term) -> Option<Condition> {
         Field::UpdateTime => (Column::UpdatedAt, false),
         Field::ExpireTime => (Column::ExpiresAt, true),
         Field::LastUsedTime => (Column::UsedAt, true),
+        Field::OrphanedTime => (Column::OrphanedAt, true),
         _ => return None,
     };
     let mut all = Condition::all();
@@ -155,7 +156,11 @@ pub(crate) fn drive(node: &Node, which: &Which, in_force: bool) -> Option<Select
             Some(ids)
         }
         Node::Term(Term { field: Field::CreateTime | Field::UpdateTime, test: Test::Present }) => None,
-        Node::Term(term @ Term { field: Field::ExpireTime | Field::CreateTime | Field::UpdateTime, .. })
+        Node::Term(
+            term @ Term {
+                field: Field::ExpireTime | Field::CreateTime | Field::UpdateTime | Field::OrphanedTime, ..
+            },
+        )
         | Node::Term(term @ Term { field: Field::State, test: Test::Word(..) }) => {
             Some(objects(which, column(term)?, in_force))
         }

@@ -42,6 +42,8 @@ pub(crate) struct Model {
     pub(crate) expires_at: Option<i64>,
     /// When an agent last obtained or used anything.
     pub(crate) used_at: Option<i64>,
+    /// Since when nobody who is here is accountable for an agent.
+    pub(crate) orphaned_at: Option<i64>,
 }
 
 /// The times that objects are searched and ordered by, in Unix microseconds.
@@ -51,6 +53,7 @@ pub(crate) struct Times {
     pub(crate) updated: i64,
     pub(crate) expires: Option<i64>,
     pub(crate) used: Option<i64>,
+    pub(crate) orphaned: Option<i64>,
 }
 
 impl Times {
@@ -62,6 +65,7 @@ impl Times {
             updated: at(Field::UpdateTime).unwrap_or_default(),
             expires: at(Field::ExpireTime),
             used: at(Field::LastUsedTime),
+            orphaned: at(Field::OrphanedTime),
         }
     }
 }
@@ -89,6 +93,7 @@ pub(crate) async fn put(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
         Column::UpdatedAt,
         Column::ExpiresAt,
         Column::UsedAt,
+        Column::OrphanedAt,
     ];
     for some in pieces(rows) {
         Entity::insert_many(some.into_iter().map(|row| ActiveModel::from(row).reset_all()))
@@ -218,6 +223,17 @@ pub(crate) async fn census(tx: &Tx) -> TxResult<Vec<(i32, i64)>, Fault> {
         .filter(Column::Kind.eq(Kind::Agent as i32))
         .group_by(Column::State);
     Ok(count.into_tuple().all(tx).await?)
+}
+
+/// How many agents there are for which nobody who is here is accountable, and since when there is the first of them.
+pub(crate) async fn orphans(tx: &Tx) -> TxResult<(i64, Option<i64>), Fault> {
+    let find = Entity::find()
+        .select_only()
+        .column_as(Column::OrphanedAt.count(), "count")
+        .column_as(Column::OrphanedAt.min(), "oldest")
+        .filter(Column::Kind.eq(Kind::Agent as i32))
+        .filter(Column::OrphanedAt.is_not_null());
+    Ok(find.into_tuple().one(tx).await?.unwrap_or_default())
 }
 
 /// The row's revision and those before it: whether a snapshot of `revision` can use the row as it is.

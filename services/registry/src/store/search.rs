@@ -329,6 +329,7 @@ mod tests {
                 ("labels.team = pay OR owners:user:ada", "term USING PRIMARY KEY"),
                 ("state = suspended", "INDEX object_by_state"),
                 ("expire_time < 2026-01-01T00:00:00Z", "INDEX object_by_expiry"),
+                ("orphaned_time:*", "INDEX object_orphaned"),
             ] {
                 let which = which(filter, OrderedBy::Created, "");
                 let conditions = Conditions::of(which.filter.as_ref().map(Filter::root), true);

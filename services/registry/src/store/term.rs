@@ -3,6 +3,8 @@
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::pieces;
 use crate::domain::kind::Key;
@@ -50,6 +52,31 @@ pub(crate) async fn insert(tx: &impl ConnectionTrait, rows: Vec<Model>) -> Resul
         Entity::insert_many(rows).exec_without_returning(tx).await?;
     }
     Ok(())
+}
+
+/// The objects of a kind for which a fact holds, after a place in the order of names, `limit` at most.
+pub(crate) async fn of(
+    tx: &Tx,
+    kind: i32,
+    fact: &Fact,
+    namespace: &str,
+    after: [&str; 3],
+    limit: u64,
+) -> TxResult<Vec<Model>, Fault> {
+    let mut find = Entity::find()
+        .filter(Column::Kind.eq(kind))
+        .filter(Column::Field.eq(fact.field))
+        .filter(Column::Value.eq(&fact.value));
+    if !namespace.is_empty() {
+        find = find.filter(Column::Namespace.eq(namespace));
+    }
+    let place = [Column::Namespace, Column::Name, Column::ObjectId];
+    let columns = Expr::tuple(place.map(|column| column.into_expr()));
+    find = find.filter(columns.gt(Expr::tuple(after.map(Expr::val))));
+    for column in place {
+        find = find.order_by_asc(column);
+    }
+    Ok(find.limit(limit).all(tx).await?)
 }
 
 /// Takes facts away that no longer hold.

@@ -277,6 +277,46 @@ async fn a_stream_that_breaks_the_rules_is_refused() {
 }
 
 #[tokio::test]
+async fn whoever_left_answers_neither_for_what_is_brought_in_nor_for_what_is_adopted() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let operator = house.operator(&running);
+        declare(&operator, start(BulkMode::Each), &payments()).await.1.unwrap();
+        let person = "user:leaver@example.com";
+        let leave = wire::OffboardPersonRequest { person: person.into(), reason: "left".into(), ..Default::default() };
+        let mut departures = wire::departure_service_client::DepartureServiceClient::new(operator.clone());
+        departures.offboard_person(leave).await.unwrap();
+        let spec = wire::AgentSpec { sponsors: vec![person.into()], ..agent_spec("worker") };
+        let all = [agent("good-bot", "worker"), agent_with("late-bot", spec.clone())];
+        let (outcomes, ended) = declare(&operator, start(BulkMode::Each), &all).await;
+        ended.unwrap();
+        assert_eq!(actions(&outcomes), [BulkAction::Created, BulkAction::Refused]);
+        assert_eq!(outcomes[1].reason_code, "PERSON_DEPARTED");
+        assert!(outcomes[1].refusal.contains("spec.sponsors[0]"), "{}", outcomes[1].refusal);
+        let (_, ended) = declare(&operator, start(BulkMode::AllOrNothing), &all).await;
+        assert_eq!(ended.unwrap_err().reason, "PERSON_DEPARTED");
+        // Found elsewhere, an agent may be without anybody, and not with somebody who left.
+        let discovered = BulkStart { origin: Origin::Discovered.into(), ..start(BulkMode::Each) };
+        let stray = wire::AgentSpec { owners: Vec::new(), sponsors: Vec::new(), ..agent_spec("worker") };
+        let all = [agent_with("stray", stray), agent_with("late-stray", spec)];
+        let (outcomes, _) = declare(&operator, discovered, &all).await;
+        assert_eq!(actions(&outcomes), [BulkAction::Created, BulkAction::Refused]);
+        let adopt = wire::AdoptAgentRequest {
+            agent: Some(by_name("stray")),
+            owners: vec![person.into()],
+            sponsors: vec!["user:grace@example.com".into()],
+            reason: "ours".into(),
+            ..Default::default()
+        };
+        let refused = AgentServiceClient::new(operator.clone()).adopt_agent(adopt).await.unwrap_err();
+        assert_eq!(Told::from_status(&refused).reason, "PERSON_DEPARTED");
+        running.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_was_found_elsewhere_waits_until_somebody_answers_for_it() {
     on_each::<Migrator>(async |fixture| {
         let house = House::new();

@@ -125,6 +125,33 @@ impl Scene {
     }
 }
 
+#[tokio::test]
+async fn whoever_left_answers_for_no_agent_of_an_agent() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.spawning(|_| ()).await;
+        let maker = scene.agent("invoice-bot").await;
+        let child = scene.child(&maker, "child").await;
+        // Its maker's sponsor leaves, and is its own too.
+        scene.offboard(super::succession::leaves("user:grace@example.com")).await;
+        let refused = scene.spawn(&maker, wish("late")).await.unwrap_err();
+        assert_eq!(reason(&refused), "PERSON_DEPARTED", "before anything was seen to");
+        assert_eq!(scene.sweep().await, 2, "the maker and the child, each by itself");
+        assert!(scene.by_id(&child).await.status.unwrap().orphaned_time.is_some());
+        let refused = scene.spawn(&maker, wish("late")).await.unwrap_err();
+        assert_eq!(reason(&refused), "PERSON_DEPARTED");
+        // Who is to take it over has left as well.
+        scene.offboard(super::succession::leaves("user:joan@example.com")).await;
+        let refused = scene.hand_over(&child).await.unwrap_err();
+        assert_eq!(reason(&refused), "PERSON_DEPARTED");
+        assert!(refused.to_string().contains("sponsors[0]"), "{refused}");
+        scene.withdraw("user:joan@example.com", "").await.unwrap();
+        let own = scene.hand_over(&child).await.unwrap();
+        assert_eq!(own.status.unwrap().orphaned_time, None);
+    })
+    .await;
+}
+
 fn state(agent: &Agent) -> AgentState {
     agent.status.as_ref().unwrap().state()
 }

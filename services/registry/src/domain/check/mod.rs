@@ -8,6 +8,7 @@ mod binding;
 mod boundary;
 mod class;
 mod credential_policy;
+mod departure;
 mod enforcement_point;
 mod findings;
 mod grant;
@@ -32,6 +33,7 @@ use super::kind::{kind_name, kind_of, metadata, metadata_mut};
 use super::problem::Problem;
 use crate::error::KIND_NOT_APPLICABLE;
 
+pub(crate) use departure::{check_departed, check_departure};
 pub(crate) use publication::{check_revocation, check_signing_key};
 
 /// What is wrong with an object that an operator declares.

@@ -1,15 +1,20 @@
 //! What may be declared of a namespace.
 
+use std::time::Duration;
+
 use legate_wire::registry::NamespaceSpec;
 
 use super::findings::{Findings, LIST};
 use crate::domain::lineage::{DEEPEST, MOST_CHILDREN};
+use crate::domain::succession::LONGEST_GRACE;
 use crate::domain::text::Lines;
 
 pub(super) fn check(spec: &NamespaceSpec, findings: &mut Findings) {
     findings.text("spec.display_name", &spec.display_name, Lines::One);
     findings.text("spec.description", &spec.description, Lines::Many);
     findings.texts("spec.owners", &spec.owners, LIST, Findings::principal);
+    let words = "0 to 90 days";
+    findings.span("spec.orphan_grace", spec.orphan_grace, Duration::ZERO..=LONGEST_GRACE, words);
     for (path, value, most) in [
         ("spec.max_spawn_depth", spec.max_spawn_depth, DEEPEST),
         ("spec.max_children", spec.max_children, MOST_CHILDREN),

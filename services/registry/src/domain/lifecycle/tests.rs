@@ -185,3 +185,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_agent_that_nobody_is_accountable_for_does_not_become_active() {
+    for (from, step) in [(Staged, T::Activate), (Suspended, T::Resume), (Expired, T::Resume)] {
+        let mut agent = agent_in(from);
+        agent.spec.as_mut().unwrap().expire_time = samples::at(4_000_000_000);
+        let flag = |agent: &mut wire::Agent, at| agent.status.as_mut().unwrap().orphaned_time = at;
+        flag(&mut agent, samples::at(1));
+        let refused = apply(&mut agent, step, at(10), "", "").unwrap_err();
+        assert_eq!(refused.why, Obstacle::Orphaned);
+        assert!(refused.to_string().contains("every sponsor of it has left"), "{refused}");
+        assert_eq!(state_of(&agent), from);
+        flag(&mut agent, None);
+        apply(&mut agent, step, at(10), "", "").unwrap();
+    }
+    let mut agent = agent_in(Active);
+    let status = agent.status.as_mut().unwrap();
+    (status.orphaned_time, status.suspend_after) = (samples::at(1), samples::at(2));
+    apply(&mut agent, T::Suspend, at(10), "", "").unwrap();
+    assert!(agent.status.as_ref().unwrap().orphaned_time.is_some(), "the flag goes with a sponsor, not with a step");
+    apply(&mut agent, T::Retire, at(10), "", "").unwrap();
+    let status = agent.status.unwrap();
+    assert_eq!((status.orphaned_time, status.suspend_after), (None, None));
+}
