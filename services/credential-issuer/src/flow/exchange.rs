@@ -11,7 +11,7 @@ use legate_token::{Claims, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
 use super::issue_token::{IssuedToken, authorize, calling, expected, sign};
-use super::live::{prove, verified};
+use super::live::{proved, verified};
 use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
@@ -66,7 +66,7 @@ async fn attempt(desk: &Desk, call: &Call, ask: Exchange) -> Result<Exchanged, F
     let (named, holder) = calling(desk, call).await?;
     let me = Me::of(desk, &holder)?;
     if let Some(token) = &ask.actor_token {
-        check_actor_token(desk, &me, token).await?;
+        check_actor_token(desk, &me, token)?;
     }
     let parent = subject(desk, &me, &ask.subject_token).await?;
     let mut wish = ask.wish;
@@ -122,14 +122,14 @@ impl Me {
 }
 
 /// RFC 8693 section 2.1: an actor token says who acts. Here that is known before, so it may only say the same.
-async fn check_actor_token(desk: &Desk, me: &Me, token: &str) -> Result<(), Fault> {
+fn check_actor_token(desk: &Desk, me: &Me, token: &str) -> Result<(), Fault> {
     let no = |why: String| Fault::refused(&ACTOR_TOKEN_INVALID, why).field("actor_token", "is not the caller's own");
-    let (signed, _) = prove(desk, token).await?.map_err(|e| no(e.to_string()))?;
+    let reading = desk.fresh()?;
+    let signed = proved(desk, &reading.snapshot, token).map_err(|e| no(e.to_string()))?;
     let claims = verified(desk, &signed, me.address.as_str()).map_err(|e| no(e.to_string()))?;
     if claims.agent != me.agent || claims.namespace != me.namespace || !claims.chain.is_empty() {
         return Err(no("it is not the caller's own, for itself".into()));
     }
-    let reading = desk.fresh()?;
     reading.snapshot.token_standing(&claims, desk.clock.now()).map_err(|fallen| no(fallen.to_string()))?;
     Ok(())
 }
@@ -140,7 +140,7 @@ async fn subject(desk: &Desk, me: &Me, token: &str) -> Result<Claims, Fault> {
         Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the subject token is not believed: {e}"))
             .field("subject_token", e.to_string())
     };
-    let (signed, _) = prove(desk, token).await?.map_err(invalid)?;
+    let signed = proved(desk, &desk.fresh()?.snapshot, token).map_err(invalid)?;
     let claims = verified(desk, &signed, me.address.as_str()).map_err(|e| match e {
         // Nothing is told of whose it is.
         TokenError::Audience => {

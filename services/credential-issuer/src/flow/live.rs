@@ -1,6 +1,5 @@
 //! Whether an access token is live: one rule, for exchange, for introspection over gRPC and over HTTPS.
 
-use legate_authority::{Place, Right};
 use legate_ids::{Principal, SpiffeId};
 use legate_rpc::Fault;
 use legate_token::{Claims, Expect, P256Verifier, Parsed, PublicKey, Signed, TokenError};
@@ -19,14 +18,8 @@ pub(crate) struct Live {
     pub(crate) revision: u64,
 }
 
-/// A token whose signature holds under a key that the registry holds now; with the revision. A key that is not known yet is
-/// waited for as every refusal is.
-pub(super) async fn prove(desk: &Desk, token: &str) -> Result<Result<(Signed, u64), TokenError>, Fault> {
-    let reading = desk.fresh()?;
-    Ok(proved(desk, &reading.snapshot, token).map(|signed| (signed, reading.snapshot.revision())))
-}
-
-fn proved(desk: &Desk, snapshot: &Snapshot, token: &str) -> Result<Signed, TokenError> {
+/// A token whose signature holds under a key that the registry holds now.
+pub(super) fn proved(desk: &Desk, snapshot: &Snapshot, token: &str) -> Result<Signed, TokenError> {
     let parsed = Parsed::parse(token)?;
     let key = snapshot.signing_key(parsed.kid().as_str()).filter(|key| key.purpose == KeyUse::AccessToken);
     let key = key.filter(|key| key.issuer == desk.issuer).ok_or(TokenError::Key)?;
@@ -63,11 +56,9 @@ pub(crate) fn live(desk: &Desk, token: &str) -> Result<Option<Live>, Fault> {
     Ok(found.map(|claims| Live { claims, revision: snapshot.revision() }))
 }
 
-/// Says what became of a token to whom it concerns: its holder, whoever it is addressed to, and operators who may read its
-/// namespace.
+/// Says what became of a token to whom it concerns: its holder, and whoever it is addressed to.
 #[tracing::instrument(skip_all)]
-pub(crate) async fn introspect(desk: &Desk, call: &Call, token: &str) -> Result<Option<Live>, Fault> {
-    // A key that was published just now may not have come here yet; whoever asks again is told then.
+pub(crate) fn introspect(desk: &Desk, call: &Call, token: &str) -> Result<Option<Live>, Fault> {
     let Some(found) = live(desk, token)? else { return Ok(None) };
     let claims = &found.claims;
     let concerns = match &call.peer.principal {
@@ -79,10 +70,6 @@ pub(crate) async fn introspect(desk: &Desk, call: &Call, token: &str) -> Result<
             let reading = desk.fresh()?;
             let point = reading.snapshot.enforcement_point(namespace.as_str(), name.as_str());
             *namespace == claims.namespace && point.is_some_and(|point| point.audiences.contains(&claims.audience))
-        }
-        Some(Principal::Operator(_)) => {
-            let mandate = desk.mandate(call).await?;
-            mandate.may(Right::Read, Place::In(claims.namespace.as_str()))
         }
         _ => false,
     };
