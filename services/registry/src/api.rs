@@ -14,6 +14,7 @@ use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
+use wire::delegation_service_server::DelegationServiceServer;
 use wire::spawn_service_server::SpawnServiceServer;
 
 use crate::domain::check;
@@ -23,6 +24,7 @@ use crate::flow::{By, Call, Desk, apply, bulk, history, list, plan, publish, rea
 mod agents;
 mod departures;
 mod operators;
+mod delegating;
 mod spawning;
 
 /// A thousand objects fit.
@@ -64,6 +66,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_encoding_message_size(LARGEST_ANSWER),
     )
     .add_service(SpawnServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
+    .add_service(DelegationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),

@@ -22,6 +22,7 @@ pub(crate) mod publish;
 pub(crate) mod read;
 mod removal;
 pub(crate) mod revoke;
+pub(crate) mod delegate;
 pub(crate) mod spawn;
 pub(crate) mod spawned;
 mod stage;
