@@ -8,6 +8,7 @@ mod caller;
 mod extremes;
 mod groups;
 mod issuance;
+mod lineage;
 mod policies;
 mod preview;
 mod tokens;
