@@ -27,10 +27,15 @@ impl Group {
     /// name that became free inherits nothing. What a selector selects it selects at once, new agents too.
     #[must_use]
     pub fn has(&self, agent: &Agent) -> bool {
-        let is_listed =
-            agent.label.created <= self.label.updated && self.agents.binary_search(&agent.label.name).is_ok();
         let is_here = agent.label.namespace == self.label.namespace;
-        is_here && (is_listed || self.selector.as_ref().is_some_and(|selector| selector.selects(agent)))
+        self.lists(agent) || is_here && self.selector.as_ref().is_some_and(|selector| selector.selects(agent))
+    }
+
+    /// Whether it names the agent.
+    pub(crate) fn lists(&self, agent: &Agent) -> bool {
+        agent.label.namespace == self.label.namespace
+            && agent.label.created <= self.label.updated
+            && self.agents.binary_search(&agent.label.name).is_ok()
     }
 }
 

@@ -60,11 +60,18 @@ impl Snapshot {
         all.into_iter()
     }
 
+    /// Whether an agent made it that passes on what it has; where its namespace says so, none does.
+    #[must_use]
+    pub fn inherits(&self, agent: &Agent) -> bool {
+        !agent.ancestors.is_empty() && !self.rules_of(agent.label.namespace.as_str()).own_grant_only
+    }
+
     /// Everything that gives the agent permissions, in or out of its window. An agent made by an agent has what the one at
-    /// the top has, and nothing else; where its namespace says so, only what is bound to itself.
+    /// the top has, and nothing else; where its namespace says so, only what is bound to itself, by its name or by a group
+    /// that lists it: what a selector looks at comes from its maker.
     pub fn grants_of<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = Grant<'a, Source>> {
         let is_made = !agent.ancestors.is_empty();
-        let inherits = is_made && !self.rules_of(agent.label.namespace.as_str()).own_grant_only;
+        let inherits = self.inherits(agent);
         let holder = if inherits { self.ancestors_of(agent).last().flatten().map(|top| &**top) } else { Some(agent) };
         let class = holder.filter(|_| !is_made || inherits).and_then(|holder| {
             self.class(holder.label.namespace.as_str(), holder.class.as_str()).map(|class| Grant {
@@ -75,7 +82,9 @@ impl Snapshot {
             })
         });
         let bound = holder.into_iter().flat_map(|holder| self.bindings_alone(holder));
-        let bound = bound.filter_map(move |(binding, group)| {
+        let is_own =
+            move |group: Option<&Arc<Group>>| !is_made || inherits || group.is_none_or(|group| group.lists(agent));
+        let bound = bound.filter(move |(_, group)| is_own(*group)).filter_map(move |(binding, group)| {
             let role = self.role(agent.label.namespace.as_str(), binding.role.as_str())?;
             let permissions: &[Permission] = &role.permissions;
             Some(Grant {
@@ -317,6 +326,31 @@ mod tests {
         let few = Name::parse("few").unwrap();
         let in_few = |n| snapshot.is_in_group(snapshot.agent(&id(n)).unwrap(), &few);
         assert_eq!([in_few(0), in_few(1), in_few(2)], [false, true, true]);
+    }
+
+    #[test]
+    fn where_nothing_is_inherited_no_selector_brings_anything() {
+        // It selects by what an heir has from its maker, or by what the maker chose for it.
+        for selector in ["agent_class = \"bots\"", "display_name = \"chosen\""] {
+            let mut objects = vec![namespace(true), class(15, 15), agent(0, None, |_| ())];
+            let mut made = agent(1, None, |_| ());
+            if let Object::Agent(agent) = &mut made {
+                agent.spec.as_mut().unwrap().display_name = "chosen".into();
+            }
+            objects.push(made);
+            let group = |spec| Object::Group(wire::Group { metadata: meta("few", "obj_5"), spec: Some(spec) });
+            let selects = wire::GroupSpec { selector: selector.into(), ..wire::GroupSpec::default() };
+            let [role, mut binding] = bound(0, 2);
+            if let Object::RoleBinding(binding) = &mut binding {
+                let spec = binding.spec.as_mut().unwrap();
+                (spec.agents, spec.groups) = (Vec::new(), vec!["few".into()]);
+            }
+            objects.extend([group(selects.clone()), role, binding]);
+            assert_eq!(may(&snapshot(objects.clone()), 1), 0, "{selector}");
+            // A list names it.
+            objects.push(group(wire::GroupSpec { agents: vec!["bot-1".into()], ..selects }));
+            assert_eq!(may(&snapshot(objects), 1), 2, "{selector}");
+        }
     }
 
     #[test]

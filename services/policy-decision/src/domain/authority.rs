@@ -12,7 +12,7 @@ use legate_view::{Agent, CeilingOf, Snapshot, Source};
 use super::answer::{Answer, Cause, CauseKind, Why};
 use super::boundary;
 use super::entities::{self, Asked, Unsayable, Words};
-use super::policies::{Compiled, PolicyOutcome};
+use super::policies::{Compiled, PolicyAnswer, PolicyOutcome};
 use super::question::Question;
 use super::standing;
 
@@ -82,6 +82,27 @@ impl Bench {
             .and_then(|principal| entities::asked(&self.words, principal, question))
     }
 
+    /// What the policies say of the agent, and of whoever is above it: nobody may what his maker may not, whatever name or
+    /// id a policy goes by.
+    fn said(
+        &self,
+        snapshot: &Snapshot,
+        agent: &Agent,
+        question: &Question,
+        policies: &Compiled,
+        now: Timestamp,
+    ) -> Result<PolicyAnswer, Unsayable> {
+        let of = |one: &Agent| -> Result<PolicyAnswer, Unsayable> {
+            let asked = self.asked(snapshot, one, question, policies.groups(), now)?;
+            Ok(policies.ask(&self.authorizer, &asked))
+        };
+        let inherits = snapshot.inherits(agent);
+        snapshot
+            .ancestors_of(agent)
+            .flatten()
+            .try_fold(of(agent)?, |said, above| Ok(said.below(of(above)?, &above.label, inherits)))
+    }
+
     /// What asks Cedar.
     pub(crate) fn authorizer(&self) -> &Authorizer {
         &self.authorizer
@@ -103,13 +124,12 @@ impl Bench {
             answer.causes.push(cause);
             return answer;
         };
-        let asked = match self.asked(snapshot, agent, question, policies.groups(), now) {
-            Ok(asked) => asked,
+        let said = match self.said(snapshot, agent, question, policies, now) {
+            Ok(said) => said,
             Err(why) => {
                 return Answer::deny(Why::PolicyError, Cause::plain(CauseKind::PolicyError, why));
             }
         };
-        let said = policies.ask(&self.authorizer, &asked);
         answer.log_only = said.log_only;
         match said.outcome {
             PolicyOutcome::Permitted => answer.causes.extend(said.causes),

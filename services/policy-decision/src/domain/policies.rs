@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Authorizer, PolicyId, PolicySet};
 use legate_ids::Name;
-use legate_view::{NamespacePolicies, Policy, PolicyMode};
+use legate_view::{Label, NamespacePolicies, Policy, PolicyMode};
 
 use super::answer::{Cause, CauseKind};
 use super::entities::Asked;
@@ -48,17 +48,39 @@ pub(crate) struct PolicyAnswer {
     pub(crate) log_only: Vec<Cause>,
 }
 
-/// How it ends when the policies are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl PolicyAnswer {
+    /// What comes of it where an agent above is asked about as well: nobody may what is forbidden to whoever made him. Where
+    /// `inherits`, nothing that the one above is not permitted either.
+    pub(crate) fn below(mut self, above: Self, label: &Label, inherits: bool) -> Self {
+        let of_above = |cause: Cause| Cause {
+            text: format!("{} to {}/{}, which is above the agent", cause.text, label.namespace, label.name),
+            ..cause
+        };
+        let counts = inherits || matches!(above.outcome, PolicyOutcome::Forbidden | PolicyOutcome::Failed);
+        if counts && above.outcome > self.outcome {
+            self.outcome = above.outcome;
+            self.causes = above.causes.into_iter().map(of_above).collect();
+        }
+        for cause in above.log_only {
+            if !self.log_only.iter().any(|known| (known.kind, &known.name) == (cause.kind, &cause.name)) {
+                self.log_only.push(of_above(cause));
+            }
+        }
+        self
+    }
+}
+
+/// How it ends when the policies are asked; what is worse is more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PolicyOutcome {
     /// At least one permits and none forbids.
     Permitted,
-    /// At least one forbids.
-    Forbidden,
     /// None permits.
     NothingPermits,
     /// One that could forbid failed.
     Failed,
+    /// At least one forbids.
+    Forbidden,
 }
 
 fn parse(declared: &Arc<Policy>) -> Result<Parsed, Unusable> {

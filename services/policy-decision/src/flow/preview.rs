@@ -31,6 +31,8 @@ mod groups;
 const AGENTS: usize = 10_000;
 /// How long a caller who has to wait is told to.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The longest that one preview takes, whatever its caller allows: others wait for their turn.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Kept back for the record and the way to the caller.
 const TELLING: Duration = Duration::from_millis(700);
 
@@ -70,7 +72,7 @@ pub(crate) async fn preview(
     let turn = tokio::time::timeout(asker.patience(Duration::MAX), Arc::clone(&desk.previewing).acquire_owned()).await;
     let busy = || Fault::unavailable(&PREVIEW_BUSY, "another preview is being made", AGAIN);
     let turn = turn.map_err(|_| busy())?.map_err(Fault::broken)?;
-    let until = Instant::now() + asker.patience(Duration::MAX).saturating_sub(TELLING);
+    let until = Instant::now() + asker.patience(LONGEST).saturating_sub(TELLING);
     let (snapshot, working) = (Arc::clone(&reading.snapshot), Arc::clone(desk));
     let counted = (ask.wanted.len(), ask.gone.len());
     let made = tokio::task::spawn_blocking(move || {
@@ -119,6 +121,7 @@ fn make(desk: &Desk, before: &Snapshot, ask: &Preview, now: Timestamp, until: In
     let namespaces: BTreeSet<String> = touched.keys().chain(&ask.namespaces).cloned().collect();
     let nobody = Touched::default();
     let affected = affected(before, &after, &touched);
+    let is_over = || Instant::now() >= until;
     for namespace in &namespaces {
         let known = known(desk, before, namespace);
         let mut old = Side { snapshot: before, book: Book::open(before, namespace, known.as_deref()) };
@@ -126,19 +129,19 @@ fn make(desk: &Desk, before: &Snapshot, ask: &Preview, now: Timestamp, until: In
         if let Some(Err(unusable)) = new.book.compiled() {
             findings.policy(namespace, unusable);
         }
-        tests.extend(exam::run(desk, &new, namespace, now));
+        tests.extend(exam::run(desk, &new, namespace, now, &is_over));
         if touched.get(namespace).unwrap_or(&nobody).is_nobody() {
             continue;
         }
         let named = named(&old, &new, namespace);
         for pair in affected.get(namespace).into_iter().flatten() {
-            if compared >= AGENTS || Instant::now() >= until {
+            if compared >= AGENTS || is_over() {
                 missed += 1;
                 continue;
             }
             compared += 1;
             let sides = (&mut old, &mut new);
-            let differences = compare(&desk.bench, sides, (pair.old, pair.new), &named, now);
+            let differences = compare(&desk.bench, sides, (pair.old, pair.new), &named, now, &is_over);
             coarse = coarse.saturating_add(differences.coarse);
             findings.cuts(namespace, pair.either(), &differences.cuts);
             groups.add(namespace, pair.either(), differences.all);

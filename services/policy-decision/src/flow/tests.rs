@@ -9,6 +9,7 @@ mod delegation;
 mod extremes;
 mod groups;
 mod issuance;
+mod lineage;
 mod policies;
 mod preview;
 mod tokens;

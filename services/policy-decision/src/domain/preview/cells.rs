@@ -18,6 +18,10 @@ const OTHER_TYPE: &str = "AnyOther";
 const SPLIT: usize = 64;
 /// Parts of one permission that are looked at below all ceilings.
 const LEFT: usize = 1_024;
+/// Permissions of one agent, and questions in all, that are looked at.
+const MOST: usize = 4_096;
+/// Parts of a permission that are told where a ceiling cuts it.
+const TOLD: usize = 16;
 
 /// An action pattern on a resource selector, as texts: what is asked about, and what is told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,8 +194,10 @@ impl Named {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Cut {
     pub(crate) granted: Cell,
-    /// What is below the ceiling.
+    /// What is below the ceiling, the first of it.
     pub(crate) left: BTreeSet<Cell>,
+    /// How many parts more.
+    pub(crate) more: usize,
 }
 
 /// What an agent was given, whatever the time.
@@ -205,12 +211,17 @@ pub(crate) struct Given {
     pub(crate) coarse: u32,
 }
 
-/// Everything that the agent is given, as far as it is below every ceiling.
-pub(crate) fn given(snapshot: &Snapshot, agent: &Agent, named: &Named) -> Given {
+/// Everything that the agent is given, as far as it is below every ceiling; what `is_over` leaves no time for is counted as
+/// not looked at.
+pub(crate) fn given(snapshot: &Snapshot, agent: &Agent, named: &Named, is_over: &dyn Fn() -> bool) -> Given {
     let mut given = Given::default();
     let Some(ceilings) = snapshot.ceilings_of(agent) else { return given };
     let mut seen = BTreeSet::new();
     for grant in snapshot.grants_of(agent) {
+        if seen.len() >= MOST || is_over() {
+            given.coarse += 1;
+            continue;
+        }
         for permission in grant.permissions {
             let whole = Cell::of(permission);
             let narrowed: Vec<Cell> = match grant.narrowing {
@@ -221,21 +232,31 @@ pub(crate) fn given(snapshot: &Snapshot, agent: &Agent, named: &Named) -> Given 
         }
     }
     for cell in seen {
+        if given.cells.len() >= MOST || is_over() {
+            given.coarse += 1;
+            continue;
+        }
         let mut left = BTreeSet::from([cell.clone()]);
         for (_, ceiling) in &ceilings {
-            let below = |one: &Cell| ceiling.entries().iter().filter_map(|entry| one.below(entry)).collect::<Vec<_>>();
-            left = left.iter().flat_map(below).collect();
+            let mut below = BTreeSet::new();
             // Entries of ceilings that all cross one another multiply.
-            while left.len() > LEFT {
-                left.pop_last();
-                given.coarse += 1;
+            let parts = left.iter().flat_map(|one| ceiling.entries().iter().filter_map(|entry| one.below(entry)));
+            for part in parts {
+                if below.len() >= LEFT {
+                    given.coarse += 1;
+                    break;
+                }
+                below.insert(part);
             }
+            left = below;
         }
         for one in &left {
-            given.coarse += u32::from(!named.split(one, &mut given.cells));
+            let is_whole = given.cells.len() < MOST && named.split(one, &mut given.cells);
+            given.coarse += u32::from(!is_whole);
         }
         if !left.contains(&cell) {
-            given.cuts.insert(Cut { granted: cell, left });
+            let more = left.len().saturating_sub(TOLD);
+            given.cuts.insert(Cut { granted: cell, left: left.into_iter().take(TOLD).collect(), more });
         }
     }
     given

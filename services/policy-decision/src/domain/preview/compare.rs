@@ -15,6 +15,10 @@ use crate::domain::policies::{Compiled, Unusable};
 
 /// Moments at which windows of time begin or end that are looked at.
 const MOMENTS: usize = 16;
+/// Ways in which the policies of a namespace are weakened: each takes all of them anew.
+const OUTLOOKS: usize = 64;
+/// Differences of one agent among which repetitions are looked for: each is held against each.
+const HELD: usize = 1_024;
 
 /// What happens to a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +70,11 @@ impl Book {
         self.policies.as_ref().map(|(_, compiled)| compiled)
     }
 
+    /// Whether there is room for what is fixed.
+    fn has_room(&self, fixed: &Fixed) -> bool {
+        self.outlooks.len() < OUTLOOKS || self.outlooks.contains_key(fixed)
+    }
+
     fn outlook(&mut self, fixed: &Fixed) -> Option<&Result<Outlook, Unusable>> {
         let (policies, compiled) = self.policies.as_ref()?;
         let outlook = || match compiled {
@@ -86,22 +95,27 @@ pub(crate) struct Side<'a> {
 impl Side<'_> {
     fn look(&mut self, bench: &Bench, agent: Option<&Agent>, cell: &Cell, now: Timestamp) -> Option<Verdict> {
         let Some(agent) = agent else { return Some(Verdict::absent("there is no such agent")) };
-        let question = cell.question()?;
-        let outlook = self.book.outlook(&cell.fixed());
+        let (question, fixed) = (cell.question()?, cell.fixed());
+        if !self.book.has_room(&fixed) {
+            return None;
+        }
+        let outlook = self.book.outlook(&fixed);
         Some(look(bench, self.snapshot, agent, &question, outlook, now))
     }
 }
 
-/// Compares an agent, which may be missing on one side. It is about what it may do, not about where it stands in its life.
+/// Compares an agent, which may be missing on one side, until `is_over`. It is about what it may do, not about where it
+/// stands in its life.
 pub(crate) fn compare(
     bench: &Bench,
     (before, after): (&mut Side<'_>, &mut Side<'_>),
     (old, new): (Option<&Agent>, Option<&Agent>),
     named: &Named,
     now: Timestamp,
+    is_over: &dyn Fn() -> bool,
 ) -> Differences {
     let all = |snapshot: &Snapshot, agent: Option<&Agent>| {
-        agent.map(|agent| given(snapshot, agent, named)).unwrap_or_default()
+        agent.map(|agent| given(snapshot, agent, named, is_over)).unwrap_or_default()
     };
     let had: Given = all(before.snapshot, old);
     let has: Given = all(after.snapshot, new);
@@ -109,6 +123,10 @@ pub(crate) fn compare(
     coarse += had.coarse + has.coarse;
     let mut found: Vec<Difference> = Vec::new();
     for cell in had.cells.union(&has.cells) {
+        if is_over() {
+            coarse += 1;
+            continue;
+        }
         let mut open: Option<Difference> = None;
         for moment in &moments {
             let verdicts = (before.look(bench, old, cell, *moment), after.look(bench, new, cell, *moment));
@@ -135,7 +153,8 @@ pub(crate) fn compare(
         found.extend(open);
     }
     let cuts = has.cuts.difference(&had.cuts).cloned().collect();
-    Differences { all: without_repetition(found), cuts, coarse }
+    let all = if found.len() > HELD { found } else { without_repetition(found) };
+    Differences { all, cuts, coarse }
 }
 
 /// Now, and every later moment at which a binding of the agent begins or ends; and how many of them are not looked at.

@@ -13,7 +13,7 @@ use super::weaken::{Fixed, Weakened, weaken};
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::authority::Bench;
 use crate::domain::entities::Asked;
-use crate::domain::policies::{Compiled, Unusable};
+use crate::domain::policies::{Compiled, PolicyOutcome, Unusable};
 use crate::domain::question::Question;
 use crate::domain::scope::{ScopeIndex, forbids};
 
@@ -122,24 +122,28 @@ pub(crate) fn look(
         Some(Ok(outlook)) => outlook,
     };
     let answer = bench.with_policies(snapshot, agent, question, Some(&outlook.exact), now, so_far);
-    let open = match answer.denied {
-        None => CauseKind::Forbid,
-        Some(Why::NoPolicyPermits) => CauseKind::Permit,
-        Some(_) => return never(answer),
-    };
-    let asked = match bench.asked(snapshot, agent, question, &outlook.groups, now) {
-        Ok(asked) => asked,
-        Err(why) => return never(Answer::deny(Why::PolicyError, Cause::plain(CauseKind::PolicyError, why))),
-    };
-    let policies = outlook.among(open, bench, &asked);
-    if answer.denied.is_some() {
-        if policies.is_empty() {
-            return never(answer);
+    if !matches!(answer.denied, None | Some(Why::NoPolicyPermits)) {
+        return never(answer);
+    }
+    // Whatever is above the agent has to be let pass as well.
+    let above = snapshot.ancestors_of(agent).flatten().map(|one| (&**one, snapshot.inherits(agent)));
+    for (one, needs_permit) in std::iter::once((agent, true)).chain(above) {
+        let asked = match bench.asked(snapshot, one, question, &outlook.groups, now) {
+            Ok(asked) => asked,
+            Err(why) => return never(Answer::deny(Why::PolicyError, Cause::plain(CauseKind::PolicyError, why))),
+        };
+        let is_open = || outlook.exact.ask(bench.authorizer(), &asked).outcome != PolicyOutcome::Permitted;
+        if needs_permit && answer.denied.is_some() && is_open() {
+            let permits = outlook.among(CauseKind::Permit, bench, &asked);
+            if permits.is_empty() {
+                return never(answer);
+            }
+            on.extend(permits);
         }
         on.extend(outlook.among(CauseKind::Forbid, bench, &asked));
     }
-    on.extend(policies);
     on.sort_by(|a, b| a.cause.name.cmp(&b.cause.name));
+    on.dedup_by(|a, b| (a.cause.kind, &a.cause.name) == (b.cause.kind, &b.cause.name));
     let holds = if on.is_empty() { Holds::Always } else { Holds::Depends(on) };
     Verdict { holds, causes: answer.causes }
 }

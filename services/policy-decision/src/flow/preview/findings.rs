@@ -91,7 +91,8 @@ impl Findings {
                 format!("{granted} is granted and above {ceiling}: it has no effect")
             } else {
                 let left: Vec<String> = cut.left.iter().map(said).collect();
-                format!("{granted} is granted, and only {} of it is below {ceiling}", left.join(", "))
+                let more = if cut.more == 0 { String::new() } else { format!(" and {} parts more", cut.more) };
+                format!("{granted} is granted, and only {}{more} of it is below {ceiling}", left.join(", "))
             };
             self.agent(wire::FindingKind::AboveCeiling, namespace, agent.label.name.as_str(), text);
         }

@@ -354,6 +354,63 @@ async fn a_group_brings_its_agents_what_is_bound_to_it() {
     assert_eq!(answer.changes[0].agents, ["invoice-bot-2"]);
 }
 
+/// Permissions and ceilings that all cross one another, in a class and in its agent.
+fn crossing() -> Vec<Declaration> {
+    let each = |make: &dyn Fn(usize) -> wire::Permission| (0..256).map(make).collect::<Vec<_>>();
+    let wide = class(|c| {
+        c.permissions = each(&|n| permission(&format!("action-{n}:do"), "*", "*"));
+        c.ceiling = each(&|n| permission("*", "*", &format!("part-{n}/*")));
+    });
+    let narrow = agent(1, |a| {
+        let entry = |n: usize| {
+            let mut entry = permission("*", "*", "*");
+            entry.resource.as_mut().unwrap().attributes.insert(format!("attribute-{n}"), "x".into());
+            entry
+        };
+        a.spec.as_mut().unwrap().ceiling = each(&entry);
+    });
+    vec![wide, narrow]
+}
+
+#[tokio::test]
+async fn nobody_makes_a_preview_run_past_its_time() {
+    let stage = Stage::set().await;
+    let mut asker = operator();
+    asker.deadline = tokio::time::Instant::now() + Duration::from_secs(3);
+    let begun = std::time::Instant::now();
+    let ask = Preview { wanted: crossing(), gone: vec![], at_least_revision: 0, namespaces: Default::default() };
+    let answer = preview(&stage.desk, &asker, ask).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(answer.left_out > 0, "it says that it is not all");
+    // The turn is free again.
+    let turn = stage.desk.previewing.try_acquire();
+    assert!(turn.is_ok());
+}
+
+#[tokio::test]
+async fn a_policy_test_that_could_not_be_run_has_not_passed() {
+    let stage = Stage::set().await;
+    let case = wire::PolicyTestCase {
+        agent: "invoice-bot-1".into(),
+        action: "invoice:read".into(),
+        resource_type: "Invoice".into(),
+        resource_id: "apollo/7".into(),
+        expect: ExpectedDecision::Allow.into(),
+        ..wire::PolicyTestCase::default()
+    };
+    let test = |name: &str, cases: usize| {
+        let spec = wire::PolicyTestSpec { cases: vec![case.clone(); cases], ..wire::PolicyTestSpec::default() };
+        declared(Object::PolicyTest(wire::PolicyTest { metadata: meta(name), spec: Some(spec) }))
+    };
+    let answer = of(&stage, vec![test("a", 2)], vec![]).await;
+    assert!(answer.tests.len() == 2 && answer.tests.iter().all(|test| test.passed), "{:?}", answer.tests);
+    // Those behind so many others are not passed over in silence.
+    let wanted = vec![test("a", 10_000), test("z", 2)];
+    let answer = of(&stage, wanted, vec![]).await;
+    let failed: Vec<_> = answer.tests.iter().filter(|test| !test.passed).collect();
+    assert!(failed.iter().any(|test| test.got == "NOT RUN"), "{failed:?}");
+}
+
 /// Conditions that are decided, that depend, and that fail.
 const CONDITIONS: [&str; 12] = [
     "",
@@ -413,7 +470,7 @@ proptest! {
         let policies = snapshot.policies("payments").unwrap();
         let whole = Compiled::compile(policies, None).unwrap();
         let bench = Bench::new();
-        let cells = given(&snapshot, agent, &Named::default()).cells;
+        let cells = given(&snapshot, agent, &Named::default(), &|| false).cells;
         let cell = cells.iter().find(|cell| cell.action == "invoice:read").unwrap();
         let outlook = Outlook::new(policies, &whole, &cell.fixed());
         let verdict = look(&bench, &snapshot, agent, &cell.question().unwrap(), Some(&outlook), now);
