@@ -219,6 +219,14 @@ impl HistoryService for Api {
         let by = By::of(&permit, "");
         Ok(Response::new(Box::pin(history::history(&self.0, &by, request.into_inner())).await?))
     }
+
+    async fn get_history_horizon(
+        &self,
+        request: Request<wire::GetHistoryHorizonRequest>,
+    ) -> Result<Response<wire::GetHistoryHorizonResponse>, Status> {
+        let by = By::of(&Permit::of(&request)?, "");
+        Ok(Response::new(Box::pin(history::horizon(&self.0, &by)).await?))
+    }
 }
 
 #[tonic::async_trait]

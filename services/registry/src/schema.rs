@@ -1,11 +1,13 @@
 //! The tables: the head, the objects as they are, every change and revision there was, who names whom, and requests that may be repeated.
 
+mod retention;
 mod revoked_certificates;
 mod search;
 
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
+use retention::Retention;
 use revoked_certificates::RevokedCertificates;
 
 /// The migrations of this service's database.
@@ -21,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(Operators),
             Box::new(search::Search),
             Box::new(RevokedCertificates),
+            Box::new(Retention),
         ]
     }
 }

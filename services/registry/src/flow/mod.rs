@@ -4,6 +4,7 @@ pub(crate) mod administrators;
 pub(crate) mod adopt;
 pub(crate) mod apply;
 pub(crate) mod bulk;
+pub(crate) mod compact;
 pub(crate) mod create_agent;
 mod desk;
 pub(crate) mod hand_over;
