@@ -16,7 +16,7 @@ use crate::place::Place;
 
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
-pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
+pub(crate) use credential::{Cause, CredentialVerb, InstanceList, InstanceStanding, InstanceVerb, TokenVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Operator(Noun<DeclaredVerb>),
     /// What agents and enforcement points hold.
     Credential(Noun<CredentialVerb>),
+    /// Running copies of agents: who enrolled, and an end to one of them.
+    Instance(Noun<InstanceVerb>),
     /// Access tokens.
     Token(Noun<TokenVerb>),
     /// Ask whether an agent may do something, and why. Exit code 0: allow, 3: deny.
@@ -254,6 +256,9 @@ mod tests {
             "legate namespace resume n --reason x --etag e",
             "legate class list --namespace n",
             "legate agent spawned --identity d",
+            "legate agent instances n/a --state live --state cut-off",
+            "legate instance list --namespace n --limit 3",
+            "legate instance revoke inst_1 --reason x --cause key-compromise",
             "legate agent end-spawned agt_1 --identity d --reason x",
             "legate agent hand-over n/a --owner user:a --sponsor user:b --reason x",
         ] {
@@ -265,6 +270,7 @@ mod tests {
             "legate agent hand-over n/a --owner user:a --reason x",
             "legate agent spawn b --identity d --purpose x --ttl 10m --allow invoice:read",
             "legate role suspend n/r --reason x",
+            "legate instance revoke inst_1",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",
             "legate plan -f dir --prune",

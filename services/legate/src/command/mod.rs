@@ -12,6 +12,7 @@ mod export;
 mod generate;
 mod history;
 mod import;
+mod instance;
 mod plan;
 mod plan_file;
 mod policy_test;
@@ -150,6 +151,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::PolicyTest(noun) => wait(declared::run(desk(noun.place)?, Kind::PolicyTest, noun.verb)),
         Command::Operator(noun) => wait(declared::run(desk(noun.place)?, Kind::OperatorBinding, noun.verb)),
         Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),
+        Command::Instance(noun) => wait(instance::run(desk(noun.place)?, noun.verb)),
         Command::Token(noun) => wait(token::run(desk(noun.place)?, noun.verb)),
         Command::Check(args) => {
             let desk = desk(args.place.clone())?;
