@@ -192,7 +192,11 @@ async fn a_token_is_handed_on_and_gives_less_each_time() {
     let scene = Scene::new().await;
     let backend = scene.backend();
     let own = scene.bot().token(AUDIENCE).await.unwrap();
-    let allowed = ask(&backend, at_least(question(&shown(scene.bot(), &own.access_token), "invoice:read", "apollo/1"), scene.revision)).await;
+    let allowed = ask(
+        &backend,
+        at_least(question(&shown(scene.bot(), &own.access_token), "invoice:read", "apollo/1"), scene.revision),
+    )
+    .await;
     assert_eq!(word(&allowed), "ALLOWED");
     assert_eq!((allowed.acting_mode(), allowed.subject.as_str(), allowed.chain.len()), (ActingMode::Autonomous, "", 0));
 
@@ -276,7 +280,11 @@ async fn what_would_widen_a_chain_is_refused() {
     let for_scan = scene.bot().token(&scan).await.unwrap().access_token;
     assert_eq!(reason(scene.scan.exchange(&for_scan, AUDIENCE, &[]).await), "GRANT_MISSING");
     // Other audiences, and nobody's.
-    for audience in ["https://other.example.com", "spiffe://elsewhere.example/ns/payments/agent/x", &clerk.replace("dev.legate", "elsewhere.example")] {
+    for audience in [
+        "https://other.example.com",
+        "spiffe://elsewhere.example/ns/payments/agent/x",
+        &clerk.replace("dev.legate", "elsewhere.example"),
+    ] {
         assert_eq!(reason(scene.clerk.exchange(&handed, audience, &[]).await), "INVALID_TARGET", "{audience}");
     }
     // Forged, foreign, and none.
@@ -287,8 +295,10 @@ async fn what_would_widen_a_chain_is_refused() {
     }
 
     // A wider scope than the token that was handed over.
-    let narrow = IssueTokenRequest { audience: clerk.clone(), scopes: vec!["invoice:read".into()], ..Default::default() };
-    let mut issuer = AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", scene.bot().identity().clone()));
+    let narrow =
+        IssueTokenRequest { audience: clerk.clone(), scopes: vec!["invoice:read".into()], ..Default::default() };
+    let mut issuer =
+        AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", scene.bot().identity().clone()));
     let narrow = issuer.issue_token(narrow).await.unwrap().into_inner().access_token;
     let wider = scene.clerk.exchange(&narrow, AUDIENCE, &["invoice:pay".into()]).await;
     assert_eq!(reason(wider), "INVALID_SCOPE");
@@ -296,9 +306,14 @@ async fn what_would_widen_a_chain_is_refused() {
     assert_eq!(same.scopes, ["invoice:read"], "what it was narrowed to stays");
 
     // Longer than it: cut.
-    let short = IssueTokenRequest { audience: clerk.clone(), ttl: Some(prost_types::Duration { seconds: 30, nanos: 0 }), ..Default::default() };
+    let short = IssueTokenRequest {
+        audience: clerk.clone(),
+        ttl: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
+        ..Default::default()
+    };
     let short = issuer.issue_token(short).await.unwrap().into_inner();
-    let mut as_clerk = AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", scene.clerk.identity().clone()));
+    let mut as_clerk =
+        AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", scene.clerk.identity().clone()));
     let longer = ExchangeTokenRequest {
         subject_token: short.access_token.clone(),
         subject_token_type: TokenType::AccessToken.into(),
@@ -310,7 +325,11 @@ async fn what_would_widen_a_chain_is_refused() {
     assert_eq!(longer_.expire_time, short.expire_time);
 
     // An actor token says the same as the certificate, or it is refused; and only with its type.
-    let with = |actor: &str, of: TokenType| ExchangeTokenRequest { actor_token: actor.into(), actor_token_type: of.into(), ..longer.clone() };
+    let with = |actor: &str, of: TokenType| ExchangeTokenRequest {
+        actor_token: actor.into(),
+        actor_token_type: of.into(),
+        ..longer.clone()
+    };
     as_clerk.exchange_token(with(&own, TokenType::AccessToken)).await.unwrap();
     for (actor, of, expected) in [
         (handed.as_str(), TokenType::AccessToken, "ACTOR_TOKEN_INVALID"),
@@ -332,10 +351,12 @@ async fn what_would_widen_a_chain_is_refused() {
     // With another's certificate nothing is opened.
     let second = scene.scan.exchange(&passed, AUDIENCE, &[]).await.unwrap();
     let stolen = shown(&scene.clerk, &second.access_token);
-    let answer = ask(&scene.backend(), at_least(question(&stolen, "invoice:read", "apollo/10/1"), second.revision)).await;
+    let answer =
+        ask(&scene.backend(), at_least(question(&stolen, "invoice:read", "apollo/10/1"), second.revision)).await;
     assert_eq!(word(&answer), "TOKEN_BINDING");
     // And what is addressed to an agent opens nothing at a backend.
-    let answer = ask(&scene.backend(), question(&shown(&scene.bot().clone(), &handed), "invoice:read", "apollo/10/1")).await;
+    let answer =
+        ask(&scene.backend(), question(&shown(&scene.bot().clone(), &handed), "invoice:read", "apollo/10/1")).await;
     assert_eq!(word(&answer), "TOKEN_AUDIENCE");
     scene.raised.suite.shutdown().await;
 }
@@ -423,8 +444,10 @@ async fn an_operator_asks_what_an_agent_may_for_a_person() {
     // A backend that may not name a subject may not say for whom one acts either.
     let token = scene.clerk.token(AUDIENCE).await.unwrap().access_token;
     let mut own = question(&shown(&scene.clerk, &token), "invoice:read", "apollo/1");
-    own.subject.as_mut().unwrap().on_behalf_of = Some(OnBehalfOf { subject: "user:ada@example.com".into(), ..OnBehalfOf::default() });
-    let refused = legate_wire::policy::decision_service_client::DecisionServiceClient::new(scene.backend()).evaluate(own).await;
+    own.subject.as_mut().unwrap().on_behalf_of =
+        Some(OnBehalfOf { subject: "user:ada@example.com".into(), ..OnBehalfOf::default() });
+    let refused =
+        legate_wire::policy::decision_service_client::DecisionServiceClient::new(scene.backend()).evaluate(own).await;
     assert_eq!(Told::from_status(&refused.unwrap_err()).reason, "SUBJECT_NOT_PROVEN");
     scene.raised.suite.shutdown().await;
 }

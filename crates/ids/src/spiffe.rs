@@ -133,6 +133,18 @@ impl SpiffeId {
         Self::of(domain, &format!("/ns/{namespace}/agent/{id}/instance/{copy}"))
     }
 
+    /// Of one running copy of an agent, the id of the agent; of everybody else, this id.
+    #[must_use]
+    pub fn without_instance(&self) -> Self {
+        match Principal::of(self) {
+            Ok(Principal::Agent { instance: Some(copy), .. }) => {
+                let end = self.text.len() - copy.as_str().len() - "/instance/".len();
+                Self { text: self.text[..end].to_owned(), path_at: self.path_at }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// The id of an enforcement point.
     #[must_use]
     pub fn enforcer(domain: &TrustDomain, namespace: &Name, name: &Name) -> Self {
@@ -276,6 +288,12 @@ mod tests {
             assert_eq!(read, made);
             assert_eq!(read.trust_domain(), "example.org");
             Principal::of(&read).unwrap();
+            let is_copy = made == SpiffeId::instance(&td, &ns, &id, &copy);
+            assert_eq!(made.without_instance(), if is_copy { SpiffeId::agent(&td, &ns, &id) } else { made.clone() });
+            assert_eq!(
+                made.without_instance().path(),
+                SpiffeId::parse(made.without_instance().as_str()).unwrap().path()
+            );
         }
         for foreign in [
             "/legate",

@@ -173,6 +173,7 @@ pub(crate) fn credential_policy(from: &wire::CredentialPolicy) -> Result<Credent
         max_secret_ttl: span(spec.max_secret_ttl)?,
         rotation_overlap: span(spec.rotation_overlap)?,
         rotate_before: span(spec.rotate_before)?,
+        max_instances: (spec.max_instances > 0).then_some(spec.max_instances),
     })
 }
 

@@ -216,6 +216,8 @@ pub struct CredentialPolicy {
     pub rotation_overlap: Option<Duration>,
     /// How long before its end a credential counts as due for rotation, where declared.
     pub rotate_before: Option<Duration>,
+    /// How many running copies of one agent may hold certificates at once, where declared.
+    pub max_instances: Option<u32>,
 }
 
 /// Questions with the answers they must have; asked by previews, never by what decides.

@@ -33,6 +33,9 @@ pub const ACCESS: &[Rule] = &[
     },
     Rule { method: "/legate.credential.v1.CredentialAdminService/ListCredentials", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/RevokeCredential", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.InstanceService/ListInstances", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.InstanceService/GetInstance", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.InstanceService/RevokeInstance", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.KeyService/GetJwks", callers: CERTIFIED },
     Rule { method: "/legate.credential.v1.KeyService/GetTrustBundle", callers: CERTIFIED },
 ];

@@ -7,6 +7,7 @@ use legate_wire::credential as wire;
 use legate_wire::credential::agent_credential_service_server::{AgentCredentialService, AgentCredentialServiceServer};
 use legate_wire::credential::credential_admin_service_server::{CredentialAdminService, CredentialAdminServiceServer};
 use legate_wire::credential::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
+use legate_wire::credential::instance_service_server::{InstanceService, InstanceServiceServer};
 use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
 use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
 use tonic::service::Routes;
@@ -14,7 +15,9 @@ use tonic::{Request, Response, Status};
 
 use crate::convert;
 use crate::flow::exchange::{self, Exchanged};
-use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, list, live, renew, revoke};
+use crate::flow::{
+    Call, Desk, create_enrolment, enrol, instances, issue_token, list, live, renew, revoke, revoke_instance,
+};
 use crate::store::credential;
 
 /// No request of this service is larger, and strangers may send some.
@@ -31,6 +34,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
         .add_service(AgentCredentialServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(CredentialAdminServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(TokenServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(InstanceServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(KeyServiceServer::new(api).max_decoding_message_size(LARGEST_REQUEST))
 }
 
@@ -147,8 +151,9 @@ impl CredentialAdminService for Api {
         request: Request<wire::ListCredentialsRequest>,
     ) -> Result<Response<wire::ListCredentialsResponse>, Status> {
         let call = call(&request)?;
-        let wire::ListCredentialsRequest { agent_id, namespace, page_size, page_token } = request.into_inner();
-        let ask = list::Ask { agent_id, namespace, page_size, page_token };
+        let wire::ListCredentialsRequest { agent_id, namespace, page_size, page_token, instance_id } =
+            request.into_inner();
+        let ask = list::Ask { agent_id, namespace, instance_id, page_size, page_token };
         let (rows, next_page_token) = Box::pin(self.0.for_operator(&call, list::list(&self.0, &call, ask))).await?;
         let credentials = rows.into_iter().map(Into::into).collect();
         Ok(Response::new(wire::ListCredentialsResponse { credentials, next_page_token }))
@@ -166,6 +171,47 @@ impl CredentialAdminService for Api {
         let revoked = revoke::revoke(&self.0, &call, id, reason, comment);
         let (row, revision) = Box::pin(self.0.for_operator(&call, revoked)).await?;
         Ok(Response::new(wire::RevokeCredentialResponse { credential: Some(row.into()), revision }))
+    }
+}
+
+#[tonic::async_trait]
+impl InstanceService for Api {
+    async fn list_instances(
+        &self,
+        request: Request<wire::ListInstancesRequest>,
+    ) -> Result<Response<wire::ListInstancesResponse>, Status> {
+        let call = call(&request)?;
+        let wire::ListInstancesRequest { agent_id, namespace, states, page_size, page_token } = request.into_inner();
+        let states = convert::states(&states)?;
+        let ask = instances::Ask { agent_id, namespace, states, page_size, page_token };
+        let listed = self.0.for_operator(&call, instances::list(&self.0, &call, ask));
+        let (found, next_page_token) = Box::pin(listed).await?;
+        let instances = found.into_iter().map(convert::instance).collect();
+        Ok(Response::new(wire::ListInstancesResponse { instances, next_page_token }))
+    }
+
+    async fn get_instance(
+        &self,
+        request: Request<wire::GetInstanceRequest>,
+    ) -> Result<Response<wire::GetInstanceResponse>, Status> {
+        let call = call(&request)?;
+        let id = convert::instance_id(&request.into_inner().instance_id)?;
+        let found = Box::pin(self.0.for_operator(&call, instances::get(&self.0, &call, id))).await?;
+        Ok(Response::new(wire::GetInstanceResponse { instance: Some(convert::instance(found)) }))
+    }
+
+    async fn revoke_instance(
+        &self,
+        request: Request<wire::RevokeInstanceRequest>,
+    ) -> Result<Response<wire::RevokeInstanceResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner();
+        let id = convert::instance_id(&ask.instance_id)?;
+        let reason = convert::revocation_reason(ask.reason)?;
+        let comment = convert::comment(ask.comment)?;
+        let revoked = revoke_instance::revoke_instance(&self.0, &call, id, reason, comment);
+        let (found, revision) = Box::pin(self.0.for_operator(&call, revoked)).await?;
+        Ok(Response::new(wire::RevokeInstanceResponse { instance: Some(convert::instance(found)), revision }))
     }
 }
 

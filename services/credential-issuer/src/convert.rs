@@ -6,23 +6,24 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use legate_clock::Timestamp;
-use legate_ids::{Action, AgentId, CredentialId, Name, Principal, SpiffeId};
+use legate_ids::{Action, AgentId, CredentialId, InstanceId, Name, Principal, SpiffeId};
 use legate_mtls::Peer;
 use legate_rpc::{Fault, TraceContext};
 use legate_token::{Confirmation, Scope};
 use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, Outcome};
 use legate_wire::credential as wire;
 use legate_wire::policy::DelegationChain;
-use legate_wire::registry::{PublishRevocationRequest, RevocationReason, RevocationSpec};
+use legate_wire::registry::{CredentialMethod, PublishRevocationRequest, RevocationReason, RevocationSpec};
 use tokio::time::Instant;
 
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
+use crate::domain::instance::State;
 use crate::domain::token::{self, Behalf, TokenPlan, Wish, hex};
 use crate::flow::exchange::Exchange;
 use crate::flow::live::Live;
 use crate::store::credential::{self, sha256};
-use crate::store::enrolment;
+use crate::store::{enrolment, instance};
 
 /// The longest text that people give as a reason, in bytes.
 const LONGEST_REASON: usize = 1024;
@@ -142,8 +143,55 @@ impl From<credential::Model> for wire::Credential {
             revoke_time: row.revoked_at.and_then(micros),
             revocation_reason: row.revocation_reason.unwrap_or(0),
             issue_time: micros(row.issued_at),
+            instance_id: row.instance_id,
         }
     }
+}
+
+/// An instance that was read, and where it stands.
+pub(crate) fn instance((row, state): (instance::Model, State)) -> wire::Instance {
+    let state = match state {
+        State::Live => wire::InstanceState::Live,
+        State::CutOff => wire::InstanceState::CutOff,
+        State::Revoked => wire::InstanceState::Revoked,
+        State::Ended => wire::InstanceState::Ended,
+    };
+    let method = match row.method {
+        instance::BY_TOKEN => CredentialMethod::EnrolmentToken,
+        _ => CredentialMethod::Unspecified,
+    };
+    wire::Instance {
+        id: row.id,
+        spiffe_id: row.spiffe_id,
+        agent_id: row.agent_id,
+        namespace: row.namespace,
+        state: state.into(),
+        method: method.into(),
+        proof: row.proof,
+        start_time: micros(row.started_at),
+        renew_time: micros(row.renewed_at),
+        end_time: micros(row.ends_at),
+        lifecycle_version: u64::try_from(row.lifecycle_version).unwrap_or(0),
+        revoke_time: row.revoked_at.and_then(micros),
+        revocation_reason: row.revocation_reason.unwrap_or(0),
+    }
+}
+
+/// An instance's id.
+pub(crate) fn instance_id(text: &str) -> Result<InstanceId, Fault> {
+    InstanceId::parse(text).map_err(|e| Fault::invalid("instance_id", e.to_string()))
+}
+
+/// The states that a list is asked for.
+pub(crate) fn states(numbers: &[i32]) -> Result<Vec<State>, Fault> {
+    let read = |(i, number): (usize, &i32)| match wire::InstanceState::try_from(*number) {
+        Ok(wire::InstanceState::Live) => Ok(State::Live),
+        Ok(wire::InstanceState::CutOff) => Ok(State::CutOff),
+        Ok(wire::InstanceState::Revoked) => Ok(State::Revoked),
+        Ok(wire::InstanceState::Ended) => Ok(State::Ended),
+        Ok(wire::InstanceState::Unspecified) | Err(_) => Err(Fault::invalid(format!("states[{i}]"), "is no state")),
+    };
+    numbers.iter().enumerate().map(read).collect()
 }
 
 /// What the registry is told of a revocation.
@@ -238,6 +286,7 @@ pub(crate) fn credential_issued(
         actor: actor.to_owned(),
         namespace: plan.namespace.to_string(),
         agent_id: plan.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        instance_id: plan.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
         resource: resource("Credential", plan.credential.as_str()),
         credential_id: plan.credential.to_string(),
         revision,
@@ -399,6 +448,7 @@ pub(crate) fn credential_revoked(
     AuditEvent {
         namespace: row.namespace.clone(),
         agent_id: row.agent_id.clone(),
+        instance_id: row.instance_id.clone(),
         resource: resource("Credential", &row.id),
         credential_id: row.id.clone(),
         reason: comment.to_owned(),
@@ -415,6 +465,28 @@ pub(crate) fn credential_revoked(
 pub(crate) fn key_compromised(call: &Call, row: &credential::Model, comment: &str, now: Timestamp) -> AuditEvent {
     let revoked = credential_revoked(call, row, RevocationReason::KeyCompromise, comment, now);
     AuditEvent { r#type: "credential.key_compromised".to_owned(), ..revoked }
+}
+
+/// A running copy of an agent was taken back, with everything that it holds.
+pub(crate) fn instance_revoked(
+    call: &Call,
+    row: &instance::Model,
+    reason: RevocationReason,
+    comment: &str,
+    now: Timestamp,
+) -> AuditEvent {
+    AuditEvent {
+        namespace: row.namespace.clone(),
+        agent_id: row.agent_id.clone(),
+        instance_id: row.id.clone(),
+        resource: resource("Instance", &row.id),
+        reason: comment.to_owned(),
+        details: details([
+            ("spiffe_id", row.spiffe_id.clone()),
+            ("revocation_reason", reason.as_str_name().to_owned()),
+        ]),
+        ..event(call, "instance.revoked", Outcome::Success, now)
+    }
 }
 
 /// Somebody who is known was refused.

@@ -27,6 +27,10 @@ legate_rpc::reasons! {
     ENROLMENT_TOKEN_EXPIRED, PermissionDenied, "The enrolment token has expired, or was made before its agent, or the agent's class or namespace, was last stopped.", "Have an operator make a new one (legate credential create).";
     /// The credential policy has no enrolment tokens.
     CREDENTIAL_METHOD_REFUSED, PermissionDenied, "The credential policy of the agent's class does not list enrolment tokens.", "Let the runtime prove itself in a way that the policy lists, or add CREDENTIAL_METHOD_ENROLMENT_TOKEN to its methods.";
+    /// There are enough copies of it.
+    INSTANCES_FULL, ResourceExhausted, "As many instances of the agent hold certificates as its credential policy allows; 100 where it does not say.", "Revoke instances that are not needed (legate agent instances, legate instance revoke), wait until one ends, or raise maxInstances of the credential policy. The token was not spent.";
+    /// No such instance.
+    INSTANCE_NOT_FOUND, NotFound, "No running copy of an agent has this id.", "Check the id (legate agent instances).";
     /// The certificate request asks what it must not.
     CSR_REFUSED, InvalidArgument, "The certificate request is malformed, does not prove that its key is held, or asks for more than is given.", "Send a PKCS #10 request in DER for a P-256 key, signed with it by ECDSA and SHA-256, without names or with exactly the SPIFFE ID; legate makes one.";
     /// The key is somebody else's.

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     pending: Gauge,
     published: Counter,
     broke_glass: Counter,
+    instances: Gauge,
 }
 
 impl Metrics {
@@ -39,6 +40,8 @@ impl Metrics {
             "Revocations that the registry has not confirmed",
             self.pending.clone(),
         );
+        let instances = "Running copies of agents that hold a certificate, as of the last count";
+        registry.register("issuer_live_instances", instances, self.instances.clone());
         registry.register(
             "issuer_published",
             "Keys and revocations that the registry confirmed",
@@ -56,6 +59,10 @@ impl Metrics {
 
     pub(crate) fn pending(&self, count: usize) {
         self.pending.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn instances(&self, count: u64) {
+        self.instances.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn broke_glass(&self) {

@@ -1,4 +1,4 @@
-//! The tables: enrolment tokens, credentials, whose keys are whose, revocations that the registry has not confirmed.
+//! The tables: enrolment tokens, credentials, instances, whose keys are whose, revocations that the registry has not confirmed.
 
 use sea_orm::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
@@ -9,7 +9,7 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![legate_outbox::migration(), Box::new(Tables)]
+        vec![legate_outbox::migration(), Box::new(Tables), Box::new(Instances)]
     }
 }
 
@@ -77,5 +77,48 @@ CREATE TABLE pending_revocation (
 impl MigrationTrait for Tables {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, TABLES).await
+    }
+}
+
+/// The running copies of agents. A credential of before has none.
+struct Instances;
+
+impl MigrationName for Instances {
+    fn name(&self) -> &str {
+        "issuer_0002_instances"
+    }
+}
+
+// The row of an agent in `copies` is the lock under which its live instances are counted.
+const INSTANCES: &str = "
+CREATE TABLE instance (
+    id {TEXT} PRIMARY KEY,
+    namespace {TEXT} NOT NULL,
+    agent_id {TEXT} NOT NULL,
+    spiffe_id {TEXT} NOT NULL,
+    method INTEGER NOT NULL,
+    proof {TEXT} NOT NULL,
+    started_at BIGINT NOT NULL,
+    renewed_at BIGINT NOT NULL,
+    ends_at BIGINT NOT NULL,
+    lifecycle_version BIGINT NOT NULL,
+    revoked_at BIGINT,
+    revocation_reason INTEGER
+);
+CREATE INDEX instance_by_agent ON instance (agent_id, id);
+CREATE INDEX instance_by_namespace ON instance (namespace, id);
+CREATE INDEX instance_by_end ON instance (ends_at);
+CREATE TABLE copies (
+    agent_id {TEXT} PRIMARY KEY,
+    started BIGINT NOT NULL
+);
+ALTER TABLE credential ADD COLUMN instance_id {TEXT} NOT NULL DEFAULT '';
+CREATE INDEX credential_by_instance ON credential (instance_id, id) WHERE instance_id <> '';
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Instances {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, INSTANCES).await
     }
 }

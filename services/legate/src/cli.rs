@@ -3,8 +3,8 @@
 mod audit;
 mod change;
 mod credential;
-mod person;
 mod grant;
+mod person;
 mod registry;
 mod search;
 
@@ -18,9 +18,9 @@ use crate::place::Place;
 
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
-pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
-pub(crate) use person::{Offboard, Owner, PersonVerb};
+pub(crate) use credential::{Cause, CredentialVerb, InstanceList, InstanceStanding, InstanceVerb, TokenVerb};
 pub(crate) use grant::GrantVerb;
+pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 
@@ -93,6 +93,8 @@ pub(crate) enum Command {
     Person(Noun<PersonVerb>),
     /// What agents and enforcement points hold.
     Credential(Noun<CredentialVerb>),
+    /// Running copies of agents: who enrolled, and an end to one of them.
+    Instance(Noun<InstanceVerb>),
     /// Access tokens.
     Token(Noun<TokenVerb>),
     /// Ask whether an agent may do something, and why. Exit code 0: allow, 3: deny.
@@ -266,6 +268,9 @@ mod tests {
             "legate namespace resume n --reason x --etag e",
             "legate class list --namespace n",
             "legate agent spawned --identity d",
+            "legate agent instances n/a --state live --state cut-off",
+            "legate instance list --namespace n --limit 3",
+            "legate instance revoke inst_1 --reason x --cause key-compromise",
             "legate agent end-spawned agt_1 --identity d --reason x",
             "legate agent hand-over n/a --owner user:a --sponsor user:b --reason x",
             "legate agent owner n/a",
@@ -292,6 +297,7 @@ mod tests {
             "legate person withdraw user:a --reason x",
             "legate check --agent n/a --action x --resource T:1 --grant g",
             "legate grant create n/g --from user:a --to b --purpose x --for 30d --reason x",
+            "legate instance revoke inst_1",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",
             "legate plan -f dir --prune",

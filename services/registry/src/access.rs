@@ -34,6 +34,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.AgentService/RejectAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.BulkService/BulkApply", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.HistoryService/ListHistory", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.HistoryService/GetHistoryHorizon", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/HandOverAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DepartureService/OffboardPerson", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DepartureService/ListDepartures", callers: OPERATORS },

@@ -9,12 +9,12 @@ use tonic::{Request, Response, Status};
 use wire::agent_service_server::AgentServiceServer;
 use wire::bulk_service_server::{BulkService, BulkServiceServer};
 use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
+use wire::delegation_service_server::DelegationServiceServer;
 use wire::departure_service_server::DepartureServiceServer;
 use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
-use wire::delegation_service_server::DelegationServiceServer;
 use wire::spawn_service_server::SpawnServiceServer;
 
 use crate::domain::check;
@@ -22,9 +22,9 @@ use crate::domain::standing::Turn;
 use crate::flow::{By, Call, Desk, apply, bulk, history, list, plan, publish, read, revoke, standing, update, watch};
 
 mod agents;
+mod delegating;
 mod departures;
 mod operators;
-mod delegating;
 mod spawning;
 
 /// A thousand objects fit.
@@ -228,6 +228,14 @@ impl HistoryService for Api {
         let permit = Permit::of(&request)?;
         let by = By::of(&permit, "");
         Ok(Response::new(Box::pin(history::history(&self.0, &by, request.into_inner())).await?))
+    }
+
+    async fn get_history_horizon(
+        &self,
+        request: Request<wire::GetHistoryHorizonRequest>,
+    ) -> Result<Response<wire::GetHistoryHorizonResponse>, Status> {
+        let by = By::of(&Permit::of(&request)?, "");
+        Ok(Response::new(Box::pin(history::horizon(&self.0, &by)).await?))
     }
 }
 

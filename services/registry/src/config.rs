@@ -1,9 +1,10 @@
 //! The configuration file of the registry.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use legate_boot::HasTelemetry;
 use legate_boot::config::{Outbox, Telemetry, Tls};
+use legate_boot::{HasTelemetry, StartError};
 use serde::Deserialize;
 
 /// What the registry is told. Unknown keys are refused.
@@ -24,12 +25,38 @@ pub struct Config {
     pub administrators: Vec<String>,
     /// Who it is and whom it believes.
     pub tls: Tls,
+    /// How long the past is kept.
+    #[serde(default)]
+    pub retention: RetentionConfig,
     /// The audit outbox.
     #[serde(default)]
     pub outbox: Outbox,
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
+}
+
+/// How long the past is kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// For so many days every version of every object is kept: 183 (half a year, for which laws want such records kept) to
+    /// 36,500. Absent: for ever.
+    pub history_days: Option<u32>,
+}
+
+impl RetentionConfig {
+    /// How long, where it is not for ever.
+    ///
+    /// # Errors
+    /// When it is out of its range.
+    pub(crate) fn history(self) -> Result<Option<Duration>, StartError> {
+        match self.history_days {
+            None => Ok(None),
+            Some(days @ 183..=36_500) => Ok(Some(Duration::from_secs(u64::from(days) * 86_400))),
+            Some(_) => Err(StartError::new("retention.history_days", "183 to 36,500; absent: for ever")),
+        }
+    }
 }
 
 impl HasTelemetry for Config {

@@ -1,9 +1,10 @@
 //! Audit events of what happened here: what changed, who changed it and why, and what was refused.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_rpc::Fault;
+use legate_rpc::{Fault, TraceContext};
 use legate_wire::audit::{AuditEvent, EventResource, Outcome};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Departure, FieldChange, Kind};
@@ -148,4 +149,15 @@ pub(crate) fn broke_glass(by: &By, now: Timestamp) -> Option<AuditEvent> {
     let why = emergency(by)?;
     let details = BTreeMap::from([("emergency".to_owned(), why.to_owned())]);
     Some(AuditEvent { details, ..event(by, "operator.broke_glass".to_owned(), Outcome::Success, now) })
+}
+
+/// The past before a revision is no longer kept.
+pub(crate) fn compacted(own: &str, before: u64, oldest: u64, keeps: Duration, now: Timestamp) -> AuditEvent {
+    let details = BTreeMap::from([
+        ("oldest_revision_before".to_owned(), before.to_string()),
+        ("oldest_revision".to_owned(), oldest.to_string()),
+        ("history_days".to_owned(), (keeps.as_secs() / 86_400).to_string()),
+    ]);
+    let by = By { actor: own.to_owned(), trace: TraceContext::current(), ..By::default() };
+    AuditEvent { details, ..event(&by, "history.compacted".to_owned(), Outcome::Success, now) }
 }

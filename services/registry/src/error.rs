@@ -84,6 +84,8 @@ legate_rpc::reasons! {
     FILTER_INVALID, InvalidArgument, "The filter does not parse, names a field that there is not, or compares one in a way that never holds.", "Mend it at the byte that is named; docs/filters.md shows the language and the fields.";
     /// There is no such point in the past.
     REVISION_UNKNOWN, OutOfRange, "The registry has not come to this revision or time yet, or it lies before the first.", "Give a revision from 1 to the newest, or a time between the first write and now.";
+    /// That part of the past is no longer kept.
+    REVISION_COMPACTED, OutOfRange, "The revision or time lies further back than this registry keeps its history (retention.history_days).", "Ask as of the oldest revision that is named or later; what was written before is in the audit log (legate audit query).";
     /// The service is going down.
     FEED_STOPPING, Unavailable, "The registry is stopping, so the stream ends.", "Open the stream again; it goes on after the revision that was last received.";
     /// A stream of many objects is not what it has to be.

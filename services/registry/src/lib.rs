@@ -25,7 +25,7 @@ use legate_rpc::{AlwaysGood, Fault, Pages};
 use tokio::sync::Semaphore;
 
 pub use access::ACCESS;
-pub use config::Config;
+pub use config::{Config, RetentionConfig};
 pub use error::REASONS;
 
 use crate::error::LAST_ADMINISTRATOR;
@@ -45,6 +45,7 @@ const LAST_SHIPMENT: Duration = Duration::from_secs(3);
 /// When the configuration is out of range, a file or the database cannot be used, or an address is taken.
 pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
     config.outbox.check()?;
+    let keeps = config.retention.history()?;
     flow::administrators::check(&config.administrators)?;
     let party = Party::open(&config.tls, NAME, &ctx)?;
     let db = open_database(&config.database, &ctx).await?;
@@ -61,6 +62,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         pages,
         tail: Tail::at(revision),
         metrics: metrics::Metrics::default(),
+        keeps,
         operators: Known::default(),
         bulks: Semaphore::new(flow::bulk::STREAMS),
         stopping: OnceLock::new(),

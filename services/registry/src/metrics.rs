@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     watchers: Gauge,
     refused: Family<Refused, Counter>,
     broke_glass: Counter,
+    oldest: Gauge,
+    compacted: Counter,
     bulk: Family<Bulk, Counter>,
     orphaned: Gauge,
     orphaned_oldest: Gauge,
@@ -48,6 +50,10 @@ impl Metrics {
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register("registry_refused", "Writes that were refused, by reason", self.refused.clone());
+        let oldest = "The oldest revision as of which anything can be read";
+        registry.register("registry_oldest_revision", oldest, self.oldest.clone());
+        let compacted = "Versions of objects that are forgotten, since they are older than the history that is kept";
+        registry.register("registry_compacted_versions", compacted, self.compacted.clone());
         let bulk = "Items of streams of many objects, by what became of them";
         registry.register("registry_bulk_items", bulk, self.bulk.clone());
         let orphaned = "Agents that nobody who is here is accountable for, as of the last count";
@@ -80,6 +86,14 @@ impl Metrics {
 
     pub(crate) fn broke_glass(&self) {
         self.broke_glass.inc();
+    }
+
+    pub(crate) fn oldest(&self, revision: u64) {
+        self.oldest.set(i64::try_from(revision).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn compacted(&self, versions: u64) {
+        self.compacted.inc_by(versions);
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {

@@ -24,6 +24,8 @@ pub(super) struct Ask {
     /// A role, and a credential of the agent.
     pub(super) role: String,
     pub(super) credential_id: String,
+    /// The copy of the agent that holds it.
+    pub(super) instance_id: String,
 }
 
 /// What an answer held, or how the call was refused.
@@ -110,6 +112,7 @@ type Operators = wire::operator_service_client::OperatorServiceClient<Client>;
 type Departures = wire::departure_service_client::DepartureServiceClient<Client>;
 type Histories = wire::history_service_client::HistoryServiceClient<Client>;
 type Admin = credential::credential_admin_service_client::CredentialAdminServiceClient<Client>;
+type Instances = credential::instance_service_client::InstanceServiceClient<Client>;
 type Keys = credential::key_service_client::KeyServiceClient<Client>;
 type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
 type Previews = policy::preview_service_client::PreviewServiceClient<Client>;
@@ -342,6 +345,13 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         }),
     );
     case(
+        "/legate.registry.v1.HistoryService/GetHistoryHorizon",
+        call!(registry, Histories, get_history_horizon, |ask| {
+            let _nothing_of_it = &ask.namespace;
+            wire::GetHistoryHorizonRequest {}
+        }),
+    );
+    case(
         "/legate.registry.v1.OperatorService/GetOwnRoles",
         call!(registry, Operators, get_own_roles, |ask| {
             let _nothing_of_it = &ask.namespace;
@@ -379,6 +389,32 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         "/legate.credential.v1.CredentialAdminService/RevokeCredential",
         call!(issuer, Admin, revoke_credential, |ask| credential::RevokeCredentialRequest {
             credential_id: ask.credential_id.clone(),
+            reason: wire::RevocationReason::Superseded.into(),
+            comment: "a test".into(),
+        }),
+    );
+    case("/legate.credential.v1.InstanceService/ListInstances", |ask| {
+        Box::pin(async move {
+            let mut instances = Instances::new(ask.issuer.clone());
+            let mut outcomes = Vec::new();
+            for (agent_id, namespace) in [("", ""), ("", ask.namespace.as_str()), (ask.agent_id.as_str(), "")] {
+                let (agent_id, namespace) = (agent_id.to_owned(), namespace.to_owned());
+                let request = credential::ListInstancesRequest { agent_id, namespace, ..Default::default() };
+                outcomes.push(told(instances.list_instances(request).await));
+            }
+            outcomes
+        })
+    });
+    case(
+        "/legate.credential.v1.InstanceService/GetInstance",
+        call!(issuer, Instances, get_instance, |ask| credential::GetInstanceRequest {
+            instance_id: ask.instance_id.clone(),
+        }),
+    );
+    case(
+        "/legate.credential.v1.InstanceService/RevokeInstance",
+        call!(issuer, Instances, revoke_instance, |ask| credential::RevokeInstanceRequest {
+            instance_id: ask.instance_id.clone(),
             reason: wire::RevocationReason::Superseded.into(),
             comment: "a test".into(),
         }),

@@ -210,6 +210,7 @@ impl World {
             class: format!("{word}-class"),
             role: format!("{word}-role"),
             credential_id: enrolled.credential.id,
+            instance_id: enrolled.credential.instance_id,
         }
     }
 
@@ -245,7 +246,9 @@ fn said(outcome: &Outcome, ask: &Ask) -> String {
         Ok(text) => text.clone(),
         Err(told) => format!("{told:?}"),
     };
-    for given in [&ask.agent_id, &ask.credential_id, &ask.agent, &ask.class, &ask.role, &ask.namespace] {
+    for given in
+        [&ask.agent_id, &ask.credential_id, &ask.instance_id, &ask.agent, &ask.class, &ask.role, &ask.namespace]
+    {
         text = text.replace(given.as_str(), "GIVEN");
     }
     text
@@ -265,6 +268,7 @@ async fn whoever_has_rights_elsewhere_sees_nothing_and_changes_nothing() {
         class: "nothing-8".into(),
         role: "nothing-7".into(),
         credential_id: legate_ids::CredentialId::from_parts(1, [1; 10]).to_string(),
+        instance_id: legate_ids::InstanceId::from_parts(1, [1; 10]).to_string(),
         ..ask.clone()
     };
     let other_ids: Vec<String> = everything.split('"').filter(|t| t.starts_with("obj_")).map(str::to_owned).collect();
@@ -309,7 +313,7 @@ const HEAD: &str = "\
 
 /// The word of the matrix for what a caller met.
 fn cell(outcomes: &[Outcome], ask: &Ask) -> &'static str {
-    let hidden = ["AGENT_NOT_FOUND", "OBJECT_NOT_FOUND", "CREDENTIAL_NOT_FOUND", "AGENT_UNKNOWN"];
+    let hidden = ["AGENT_NOT_FOUND", "OBJECT_NOT_FOUND", "CREDENTIAL_NOT_FOUND", "INSTANCE_NOT_FOUND", "AGENT_UNKNOWN"];
     let is_refused = |outcome: &Outcome| {
         outcome
             .as_ref()
@@ -331,7 +335,8 @@ fn cell(outcomes: &[Outcome], ask: &Ask) -> &'static str {
 
 /// A list that has nothing.
 fn is_empty(text: &str) -> bool {
-    ["declarations: []", "agents: []", "credentials: []", "departures: []"].iter().any(|none| text.contains(none))
+    let nothing = ["declarations: []", "agents: []", "credentials: []", "departures: []", "instances: []"];
+    nothing.iter().any(|none| text.contains(none))
 }
 
 fn word(role: Option<OperatorRole>) -> &'static str {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::{AgentId, CredentialId, Name, SpiffeId};
+use legate_ids::{AgentId, CredentialId, InstanceId, Name, SpiffeId};
 use legate_mtls::pki::{Leaf, leaf_params};
 use legate_token::PublicKey;
 use legate_view::CERTIFICATE_BACKDATE;
@@ -23,6 +23,8 @@ pub(crate) struct CertificatePlan {
     pub(crate) spiffe_id: SpiffeId,
     pub(crate) namespace: Name,
     pub(crate) agent: Option<AgentId>,
+    /// The running copy of the agent.
+    pub(crate) instance: Option<InstanceId>,
     pub(crate) lifecycle_version: u64,
     pub(crate) key: PublicKey,
     pub(crate) serial: [u8; 16],
@@ -84,6 +86,7 @@ pub(crate) fn plan(
         spiffe_id: holder.spiffe_id.clone(),
         namespace: holder.namespace.clone(),
         agent: holder.agent.clone(),
+        instance: holder.instance.clone(),
         lifecycle_version: holder.lifecycle_version,
         key,
         serial: chance.serial,

@@ -7,6 +7,7 @@ use legate_ids::{AgentId, InstanceId, Name, Principal, SpiffeId, TrustDomain};
 use legate_view::{Agent, AgentState, CredentialMethod, CredentialPolicy, Snapshot, Stop};
 
 use super::cutoff::{Cutoffs, Of};
+use super::instance::USUAL_INSTANCES;
 
 /// The longest a certificate lives, whatever is declared.
 pub(crate) const LONGEST_CERTIFICATE: Duration = Duration::from_secs(24 * 3600);
@@ -38,6 +39,8 @@ pub(crate) struct Holder {
     pub(crate) ends: Option<Timestamp>,
     pub(crate) certificate_ttl: Duration,
     pub(crate) token_ttl: Duration,
+    /// How many running copies may hold certificates at once.
+    pub(crate) max_instances: u32,
     /// Whether an enrolment token may be traded for its first certificate.
     pub(crate) may_enrol: MayEnrol,
 }
@@ -113,6 +116,7 @@ pub(crate) fn find(
                 ends: None,
                 certificate_ttl: USUAL_CERTIFICATE,
                 token_ttl: Duration::ZERO,
+                max_instances: 0,
                 may_enrol: MayEnrol::Yes,
             })
         }
@@ -154,6 +158,7 @@ pub(crate) fn find(
                 ends: life.ends,
                 certificate_ttl: certificate_ttl.unwrap_or(USUAL_CERTIFICATE).min(LONGEST_CERTIFICATE),
                 token_ttl: token_ttl.unwrap_or(USUAL_TOKEN).min(LONGEST_TOKEN),
+                max_instances: policy.and_then(|p| p.max_instances).unwrap_or(USUAL_INSTANCES),
                 may_enrol: may_enrol(policy),
             })
         }

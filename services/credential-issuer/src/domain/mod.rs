@@ -4,5 +4,6 @@ pub(crate) mod certificate;
 pub(crate) mod csr;
 pub(crate) mod cutoff;
 pub(crate) mod holder;
+pub(crate) mod instance;
 pub(crate) mod secret;
 pub(crate) mod token;

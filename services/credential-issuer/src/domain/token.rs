@@ -194,6 +194,7 @@ mod tests {
             ends: None,
             certificate_ttl: Duration::from_secs(3600),
             token_ttl: Duration::from_secs(300),
+            max_instances: 100,
             may_enrol: crate::domain::holder::MayEnrol::Yes,
         }
     }

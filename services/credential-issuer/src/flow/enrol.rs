@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::{AgentId, Name, SpiffeId};
+use legate_ids::{AgentId, InstanceId, Name, SpiffeId};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 
@@ -12,11 +12,13 @@ use crate::convert;
 use crate::domain::certificate::{Chance, plan};
 use crate::domain::csr;
 use crate::domain::holder::Named;
+use crate::domain::instance::Proof;
 use crate::domain::secret::EnrolmentSecret;
 use crate::error::{
     CREDENTIAL_NOT_GOOD, ENROLMENT_TOKEN_EXPIRED, ENROLMENT_TOKEN_INVALID, ENROLMENT_TOKEN_SPENT, flow, of_tx,
 };
 use crate::store::credential::{self, sha256};
+use crate::store::instance::{self, Room};
 use crate::store::recorded::{Draft, committed, record};
 use crate::store::{Recorded, enrolment, key};
 
@@ -72,13 +74,19 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, "the enrolment token has expired"));
     }
 
-    let (holder, revision) = desk.holder_past_cutoff(&named, None).await?;
+    // Whoever enrols as an agent is a new running copy of it.
+    let copy = match &named {
+        Named::Agent(_) => Some(InstanceId::from_parts(Desk::millis(desk.clock.now()), Desk::random()?)),
+        Named::EnforcementPoint { .. } => None,
+    };
+    let (holder, revision) = desk.holder_past_cutoff(&named, copy.as_ref()).await?;
     holder.may_enrol.check()?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
         let why = "the enrolment token was made before the agent was last stopped, or for an earlier enforcement point of the name";
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, why));
     }
-    let proved = csr::check(csr, &holder.spiffe_id)?;
+    let owner = holder.spiffe_id.without_instance();
+    let proved = csr::check(csr, &owner)?;
     desk.refuse_own_keys(&proved)?;
     let now = desk.clock.now();
     let chance = Chance::new(now, Desk::random()?, Desk::random()?);
@@ -86,17 +94,21 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
     let to_be_signed = desk.authority.to_be_signed(&plan).map_err(Fault::broken)?;
     let event = convert::credential_issued(call, &plan, &to_be_signed, &row.id, revision);
     let draft = Draft { plan, to_be_signed, origin: row.id.clone() };
+    let proof = Proof::EnrolmentToken(row.id.clone());
+    let room = Room { most: holder.max_instances, cutoff: holder.cutoffs.latest(), now };
 
     let (id, outbox) = (row.id.clone(), desk.outbox.clone());
     let recorded = committed(&desk.db, "enrol", move |tx| {
         let (id, outbox, draft, event) = (id.clone(), outbox.clone(), draft.clone(), event.clone());
+        let (owner, proof) = (owner.clone(), proof.clone());
         Box::pin(async move {
             let credential = draft.plan.credential.as_str();
             if !enrolment::spend(tx, &id, now, &csr_sha256, credential).await? {
                 return Err(flow(spent()));
             }
+            instance::start(tx, &draft.plan, &proof, room).await?;
             let key_sha256 = sha256(draft.plan.key.as_sec1());
-            key::bind(tx, &key_sha256, draft.plan.spiffe_id.as_str()).await?;
+            key::bind(tx, &key_sha256, owner.as_str()).await?;
             record(tx, &outbox, &draft, event).await
         })
     })
@@ -110,11 +122,17 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
 /// Gives the certificate of a token that was spent with the same request: only the answer was lost. Nobody else can
 /// use it, since the request's key is needed.
 async fn repeat(desk: &Desk, call: &Call, row: &enrolment::Model, named: &Named) -> Result<credential::Model, Fault> {
-    let (holder, _) = desk.holder(named, None).await?;
+    let id = row.credential_id.clone().unwrap_or_default();
+    let known = desk.db.read("enrolled_credential", |tx| {
+        let id = id.clone();
+        Box::pin(async move { credential::by_id(tx, &id).await })
+    });
+    let copy = known.await.map_err(of_tx)?.map(|row| row.instance_id).filter(|copy| !copy.is_empty());
+    let copy = copy.map(|copy| InstanceId::parse(&copy)).transpose().map_err(Fault::broken)?;
+    let (holder, _) = desk.holder(named, copy.as_ref()).await?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, "the certificate of this token was cut off meanwhile"));
     }
-    let id = row.credential_id.clone().unwrap_or_default();
     let event = convert::enrolment_repeated(call, row, desk.clock.now());
     let (outbox, spiffe_id, version) = (desk.outbox.clone(), holder.spiffe_id.to_string(), holder.lifecycle_version);
     let credential = desk

@@ -4,6 +4,7 @@ pub(crate) mod create_enrolment;
 mod desk;
 pub(crate) mod enrol;
 pub(crate) mod exchange;
+pub(crate) mod instances;
 pub(crate) mod issue_token;
 pub(crate) mod list;
 pub(crate) mod live;
@@ -11,6 +12,7 @@ mod mandate;
 pub(crate) mod publish;
 pub(crate) mod renew;
 pub(crate) mod revoke;
+pub(crate) mod revoke_instance;
 
 pub(crate) use crate::convert::Call;
 pub(crate) use desk::Desk;

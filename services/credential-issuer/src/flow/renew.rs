@@ -11,8 +11,8 @@ use crate::domain::csr;
 use crate::domain::holder::Named;
 use crate::error::{CREDENTIAL_NOT_GOOD, of_tx};
 use crate::store::credential::{self, sha256};
-use crate::store::key;
 use crate::store::recorded::{Draft, committed, record};
+use crate::store::{instance, key};
 
 /// Whom the caller's certificate names.
 pub(super) fn caller(call: &Call) -> Result<(&SpiffeId, &Principal), Fault> {
@@ -70,8 +70,9 @@ async fn attempt(desk: &Desk, call: &Call, csr: &[u8]) -> Result<credential::Mod
         let (outbox, call, plan) = (outbox.clone(), call.clone(), plan.clone());
         let to_be_signed = to_be_signed.clone();
         Box::pin(async move {
-            // The key before the credential, as a revocation locks them.
-            key::bind(tx, &sha256(plan.key.as_sec1()), plan.spiffe_id.as_str()).await?;
+            // The instance before the key, and that before the credential, as revocations lock them.
+            instance::renew(tx, &plan).await?;
+            key::bind(tx, &sha256(plan.key.as_sec1()), plan.spiffe_id.without_instance().as_str()).await?;
             // Locked, so that a renewal never slips past a revocation that is committed first.
             let old = credential::lock_by_certificate(tx, &x5t).await?;
             let old =

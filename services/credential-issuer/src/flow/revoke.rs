@@ -65,12 +65,12 @@ struct Taken {
 
 /// Who takes something back, when and why.
 #[derive(Clone)]
-struct Order {
-    call: Call,
-    reason: RevocationReason,
-    comment: String,
-    now: Timestamp,
-    mandate: Mandate,
+pub(super) struct Order {
+    pub(super) call: Call,
+    pub(super) reason: RevocationReason,
+    pub(super) comment: String,
+    pub(super) now: Timestamp,
+    pub(super) mandate: Mandate,
 }
 
 async fn record(
@@ -134,12 +134,12 @@ impl Order {
         row.x5t_s256.is_some().then(tell)
     }
 
-    fn event(&self, row: &credential::Model) -> AuditEvent {
+    pub(super) fn event(&self, row: &credential::Model) -> AuditEvent {
         convert::credential_revoked(&self.call, row, self.reason, &self.comment, self.now)
     }
 
     /// Marks a credential, and leaves word for the registry; `false` when it was taken back before.
-    async fn take_back(&self, tx: &Tx, row: &credential::Model) -> TxResult<bool, Fault> {
+    pub(super) async fn take_back(&self, tx: &Tx, row: &credential::Model) -> TxResult<bool, Fault> {
         if !credential::mark_revoked(tx, &row.id, self.reason.into(), self.now).await? {
             return Ok(false);
         }
@@ -150,7 +150,7 @@ impl Order {
     }
 }
 
-fn cut_connections(desk: &Desk, row: &credential::Model) {
+pub(super) fn cut_connections(desk: &Desk, row: &credential::Model) {
     let Some(connections) = desk.connections.get() else { return };
     let cut = connections.cut(|peer| row.x5t_s256.as_deref() == Some(&peer.x5t_s256[..]));
     if cut > 0 {

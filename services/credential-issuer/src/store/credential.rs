@@ -50,6 +50,8 @@ pub(crate) struct Model {
     pub(crate) issued_at: i64,
     pub(crate) revoked_at: Option<i64>,
     pub(crate) revocation_reason: Option<i32>,
+    /// Empty for an enforcement point.
+    pub(crate) instance_id: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -83,6 +85,7 @@ pub(super) async fn insert(tx: &Tx, draft: &Draft) -> TxResult<Model, Fault> {
         issued_at: plan.issued.micros(),
         revoked_at: None,
         revocation_reason: None,
+        instance_id: plan.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
     Entity::insert(ActiveModel::from(row.clone()).reset_all()).exec_without_returning(tx).await?;
     Ok(row)
@@ -116,6 +119,12 @@ pub(crate) async fn lock_by_key(tx: &Tx, key_sha256: &[u8], now: Timestamp) -> T
         .filter(Column::State.ne(REVOKED))
         .filter(Column::NotAfter.gt(now.micros()));
     Ok(find.order_by_asc(Column::Id).lock_exclusive().all(tx).await?)
+}
+
+/// Those of one instance that have not ended, taken back or not.
+pub(crate) async fn of_instance(tx: &Tx, instance_id: &str, now: Timestamp) -> TxResult<Vec<Model>, Fault> {
+    let find = Entity::find().filter(Column::InstanceId.eq(instance_id)).filter(Column::NotAfter.gt(now.micros()));
+    Ok(find.order_by_asc(Column::Id).all(tx).await?)
 }
 
 /// The credential, where it is good for its holder in this life.
@@ -165,6 +174,8 @@ pub(crate) struct Which {
     pub(crate) agent_id: String,
     /// Of this namespace; empty: of all.
     pub(crate) namespace: String,
+    /// Of this instance; empty: of all.
+    pub(crate) instance_id: String,
     /// Only of the namespaces that the caller may see.
     pub(crate) sees: Reach,
 }
@@ -177,6 +188,9 @@ pub(crate) async fn page(tx: &Tx, which: &Which, before: Option<&str>, limit: u6
     }
     if !which.namespace.is_empty() {
         find = find.filter(Column::Namespace.eq(&which.namespace));
+    }
+    if !which.instance_id.is_empty() {
+        find = find.filter(Column::InstanceId.eq(&which.instance_id));
     }
     if let Reach::In(names) = &which.sees {
         find = find.filter(Column::Namespace.is_in(names.iter().map(Name::as_str)));

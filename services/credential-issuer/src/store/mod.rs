@@ -2,6 +2,7 @@
 
 pub(crate) mod credential;
 pub(crate) mod enrolment;
+pub(crate) mod instance;
 pub(crate) mod key;
 pub(crate) mod pending;
 pub(crate) mod recorded;

@@ -45,7 +45,7 @@ async fn a_certificate_says_what_we_say() {
 
         let names = cert.subject_alternative_name().unwrap().unwrap();
         assert!(names.critical, "without a subject the name is critical (RFC 5280 section 4.1.2.6)");
-        let id = format!("spiffe://example.org/ns/payments/agent/{}", agent_id(1));
+        let id = format!("spiffe://example.org/ns/payments/agent/{}/instance/{}", agent_id(1), row.instance_id);
         assert_eq!(names.value.general_names, [GeneralName::URI(&id)]);
         let basic = cert.basic_constraints().unwrap().unwrap();
         assert!(!basic.value.ca);
@@ -344,6 +344,7 @@ async fn a_list_is_read_in_pages_by_the_one_who_asked() {
         let ask = |page_size, page_token: &str, agent: &str| list::Ask {
             agent_id: agent.into(),
             namespace: String::new(),
+            instance_id: String::new(),
             page_size,
             page_token: page_token.into(),
         };

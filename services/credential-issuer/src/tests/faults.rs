@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use legate_db::Fault::{NotPersisted, PersistedButReplyLost};
 use legate_db::testing::on_each;
+use legate_ids::InstanceId;
 use legate_wire::registry::RevocationReason;
 
 use super::registry::agent_id;
 use super::scene::{Scene, new_key, reason, request, wish};
 use crate::domain::holder::Named;
-use crate::flow::publish;
+use crate::flow::{instances, publish, revoke_instance};
 use crate::schema::Migrator;
 use crate::store::credential;
 
 const LOST: &str = "DATABASE_UNAVAILABLE";
 /// Transactions that write and that a journey waits for, each with its two faults below.
-const NAMED: [&str; 9] = [
+const NAMED: [&str; 10] = [
     "create_enrolment",
     "enrol",
     "issue_token",
@@ -27,9 +28,19 @@ const NAMED: [&str; 9] = [
     "repeat_enrolment",
     "revocation_published",
     "revoke_credential",
+    "revoke_instance",
 ];
 /// Transactions that only read.
-const READS: [&str; 4] = ["find_enrolment", "list_credentials", "outbox_batch", "pending_revocations"];
+const READS: [&str; 8] = [
+    "credentials_of_instances",
+    "enrolled_credential",
+    "find_enrolment",
+    "get_instance",
+    "list_credentials",
+    "list_instances",
+    "outbox_batch",
+    "pending_revocations",
+];
 
 #[tokio::test]
 async fn create_enrolment() {
@@ -187,6 +198,37 @@ async fn revoke_credential() {
     .await;
 }
 
+async fn revoke_copy(scene: &Scene, id: InstanceId) -> Result<u64, legate_rpc::Fault> {
+    let (alice, why) = (scene.operator(), RevocationReason::Superseded);
+    let revoked = revoke_instance::revoke_instance(&scene.desk, &alice, id, why, "a test".into());
+    revoked.await.map(|(_, revision)| revision)
+}
+
+#[tokio::test]
+async fn revoke_instance() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let (row, _) = scene.enrolled(1).await;
+        let next = scene.renew(&row, &request(&new_key())).await.unwrap();
+        let id = || row.instance_id.parse::<InstanceId>().unwrap();
+        scene.desk.db.faults().plan("revoke_instance", NotPersisted);
+        assert_eq!(reason(revoke_copy(&scene, id()).await), LOST);
+        assert!(publish::round(&scene.desk).await);
+        assert!(scene.told_revocations().is_empty());
+        scene.issue(&next, wish()).await.unwrap();
+
+        // Once it is on disk, the registry hears of all of it, whoever dies.
+        scene.desk.db.faults().plan("revoke_instance", PersistedButReplyLost);
+        assert_eq!(reason(revoke_copy(&scene, id()).await), LOST);
+        assert_eq!(reason(scene.issue(&next, wish()).await), "CREDENTIAL_NOT_GOOD");
+        assert!(publish::round(&scene.desk).await);
+        assert_eq!(scene.told_revocations().len(), 2);
+        revoke_copy(&scene, id()).await.unwrap();
+        assert_eq!((scene.count("instance.revoked").await, scene.count("credential.revoked").await), (1, 2));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn revocation_published() {
     on_each::<Migrator>(async |fixture| {
@@ -235,14 +277,13 @@ async fn every_transaction_is_named_here() {
         scene.issue(&row, wish()).await.unwrap();
         scene.revoke(&row.id, RevocationReason::Superseded).await.unwrap();
         scene.issue(&row, wish()).await.unwrap_err();
+        let (alice, copy) = (scene.operator(), row.instance_id.parse::<InstanceId>().unwrap());
+        instances::get(&scene.desk, &alice, copy.clone()).await.unwrap();
+        instances::list(&scene.desk, &alice, instances::Ask::default()).await.unwrap();
+        revoke_copy(&scene, copy).await.unwrap();
         publish::round(&scene.desk).await;
         scene.events().await;
-        let ask = crate::flow::list::Ask {
-            agent_id: String::new(),
-            namespace: String::new(),
-            page_size: 0,
-            page_token: String::new(),
-        };
+        let ask = crate::flow::list::Ask::default();
         crate::flow::list::list(&scene.desk, &scene.operator(), ask).await.unwrap();
         let seen: BTreeSet<&str> = scene.desk.db.faults().names().into_iter().collect();
         let known: BTreeSet<&str> = NAMED.into_iter().chain(READS).collect();

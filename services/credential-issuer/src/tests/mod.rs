@@ -3,6 +3,7 @@
 
 mod enrolment;
 mod faults;
+mod instances;
 mod operators;
 mod policies;
 mod raised;

@@ -19,8 +19,7 @@ async fn make(scene: &Scene, namespace: &str, who: &str, role: OperatorRole) {
 }
 
 async fn listed(scene: &Scene, call: &Call, namespace: &str) -> Result<Vec<String>, Fault> {
-    let ask =
-        list::Ask { agent_id: String::new(), namespace: namespace.into(), page_size: 0, page_token: String::new() };
+    let ask = list::Ask { namespace: namespace.into(), ..list::Ask::default() };
     let (rows, _) = list::list(&scene.desk, call, ask).await?;
     Ok(rows.into_iter().map(|row: credential::Model| row.id).collect())
 }

@@ -144,14 +144,23 @@ pub(super) fn credential_policy(
     (max_token_secs, max_certificate_secs): (i64, i64),
     methods: &[wire::CredentialMethod],
 ) -> Object {
+    strict(wire::CredentialPolicySpec {
+        max_token_ttl: secs(max_token_secs),
+        max_certificate_ttl: secs(max_certificate_secs),
+        methods: methods.iter().map(|m| (*m).into()).collect(),
+        ..wire::CredentialPolicySpec::default()
+    })
+}
+
+/// The credential policy `strict`, with room for so many instances.
+pub(super) fn room_for(max_instances: u32) -> Object {
+    strict(wire::CredentialPolicySpec { max_instances, ..wire::CredentialPolicySpec::default() })
+}
+
+fn strict(spec: wire::CredentialPolicySpec) -> Object {
     Object::CredentialPolicy(wire::CredentialPolicy {
         metadata: metadata("strict", "obj_3", NAMESPACE),
-        spec: Some(wire::CredentialPolicySpec {
-            max_token_ttl: secs(max_token_secs),
-            max_certificate_ttl: secs(max_certificate_secs),
-            methods: methods.iter().map(|m| (*m).into()).collect(),
-            ..wire::CredentialPolicySpec::default()
-        }),
+        spec: Some(spec),
     })
 }
 

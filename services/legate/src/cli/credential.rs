@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::registry::Limit;
 
@@ -64,6 +64,52 @@ pub(crate) enum CredentialVerb {
         #[arg(long, value_enum, default_value = "unspecified")]
         cause: Cause,
     },
+}
+
+/// Running copies of agents.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InstanceVerb {
+    /// Show one.
+    Get {
+        /// Its id, inst_...
+        instance: String,
+    },
+    /// List instances, newest first.
+    List(InstanceList),
+    /// Take back everything that one copy of an agent holds; its other copies work on.
+    Revoke {
+        /// Its id, inst_...
+        instance: String,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Why, in the words of RFC 5280.
+        #[arg(long, value_enum, default_value = "unspecified")]
+        cause: Cause,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InstanceList {
+    /// Only this agent's, NAMESPACE/NAME or agt_...
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// Only those of this namespace.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Only those in these states; left out: in any.
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(crate) state: Vec<InstanceStanding>,
+    #[command(flatten)]
+    pub(crate) limit: Limit,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum InstanceStanding {
+    Live,
+    CutOff,
+    Revoked,
+    Ended,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use legate_wire::registry::Permission;
 
+use super::credential::InstanceStanding;
 use super::search::{History, OfAgents, Search, When};
 
 #[derive(Debug, Subcommand)]
@@ -33,6 +34,16 @@ pub(crate) enum AgentVerb {
     },
     /// Tell every write of an agent: who made it, why, and what it changed.
     History(History),
+    /// List its running copies, newest first.
+    Instances {
+        /// NAMESPACE/NAME, or the id agt_...
+        agent: String,
+        /// Only those in these states; left out: in any.
+        #[arg(long, value_enum, value_name = "STATE")]
+        state: Vec<InstanceStanding>,
+        #[command(flatten)]
+        limit: Limit,
+    },
     /// Approve an agent that waits for approval.
     Approve(Step),
     /// Switch an approved agent on.

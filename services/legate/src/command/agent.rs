@@ -10,8 +10,8 @@ use legate_wire::registry::{
 };
 use prost::{Message, Name};
 
-use super::{Desk, agent_ref, history, owner, search, spawning};
-use crate::cli::{AgentVerb, State, When};
+use super::{Desk, agent_ref, history, instance, owner, search, spawning};
+use crate::cli::{AgentVerb, InstanceList, State, When};
 use crate::output::{Row, agent_details, agent_row, is_suspended, standing};
 use crate::place::{Line, Service, request_id};
 use crate::{Exit, Failure, proto};
@@ -39,6 +39,10 @@ pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
     match verb {
         AgentVerb::Get { agent, when } => get(desk, &agent, &when).await,
         AgentVerb::History(ask) => history::history(desk, Kind::Agent, ask).await,
+        AgentVerb::Instances { agent, state, limit } => {
+            let ask = InstanceList { agent: Some(agent), namespace: None, state, limit };
+            instance::list(desk, ask).await
+        }
         AgentVerb::HandOver { agent, owner, sponsor, reason, etag } => {
             let request = HandOverAgentRequest {
                 agent: Some(agent_ref(&agent)?),

@@ -174,7 +174,7 @@ async fn list(desk: Desk, agent: Option<String>, namespace: Option<String>, limi
         agent_id,
         namespace: namespace.unwrap_or_default(),
         page_size: PAGE,
-        page_token: String::new(),
+        ..ListCredentialsRequest::default()
     };
     let issuer = desk.line(Service::Issuer)?;
     let mut whole = ListCredentialsResponse::default();
@@ -196,16 +196,20 @@ async fn list(desk: Desk, agent: Option<String>, namespace: Option<String>, limi
     Ok(Exit::Done)
 }
 
-async fn revoke(desk: Desk, credential_id: String, comment: String, cause: Cause) -> Result<Exit, Failure> {
-    let reason = match cause {
+/// A cause as the services know it.
+pub(super) fn in_rfc_5280(cause: Cause) -> RevocationReason {
+    match cause {
         Cause::Unspecified => RevocationReason::Unspecified,
         Cause::KeyCompromise => RevocationReason::KeyCompromise,
         Cause::AffiliationChanged => RevocationReason::AffiliationChanged,
         Cause::Superseded => RevocationReason::Superseded,
         Cause::CessationOfOperation => RevocationReason::CessationOfOperation,
         Cause::PrivilegeWithdrawn => RevocationReason::PrivilegeWithdrawn,
-    };
-    let request = RevokeCredentialRequest { credential_id, reason: reason.into(), comment };
+    }
+}
+
+async fn revoke(desk: Desk, credential_id: String, comment: String, cause: Cause) -> Result<Exit, Failure> {
+    let request = RevokeCredentialRequest { credential_id, reason: in_rfc_5280(cause).into(), comment };
     let issuer = desk.line(Service::Issuer)?;
     let answer = issuer
         .ask(request, |c, r| async move { CredentialAdminServiceClient::new(c).revoke_credential(r).await })

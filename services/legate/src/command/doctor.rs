@@ -7,8 +7,9 @@ use legate_mtls::Identity;
 use legate_rpc::OPERATOR_NOT_PERMITTED;
 use legate_wire::audit::GetCheckpointRequest;
 use legate_wire::audit::proof_service_client::ProofServiceClient;
-use legate_wire::registry::ListAgentsRequest;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
+use legate_wire::registry::history_service_client::HistoryServiceClient;
+use legate_wire::registry::{GetHistoryHorizonRequest, ListAgentsRequest};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -16,7 +17,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::Desk;
 use crate::error::{DOCTOR_FOUND, FILE_REFUSED};
 use crate::output::escape::{visible, visible_json};
-use crate::output::span;
+use crate::output::{moment, span};
 use crate::place::Service;
 use crate::{Exit, Failure};
 
@@ -41,6 +42,7 @@ pub(super) async fn run(desk: Desk) -> Result<Exit, Failure> {
             lines.push(line(service.name(), serving(&desk, service, us.clone()).await));
         }
         lines.push(line("what you may read of the registry", reading(&desk).await));
+        lines.push(line("the past that is kept", horizon(&desk).await));
         lines.push(line("what you may do", roles(&desk).await));
         lines.push(line("the log's newest checkpoint", checkpoint(&desk).await));
     }
@@ -113,6 +115,25 @@ async fn reading(desk: &Desk) -> Result<String, Failure> {
     let request = ListAgentsRequest { page_size: 1, ..ListAgentsRequest::default() };
     let answer = registry.ask(request, |c, r| async move { AgentServiceClient::new(c).list_agents(r).await }).await?;
     Ok(format!("the registry is at revision {}", answer.revision))
+}
+
+/// From where on the past can be asked for.
+async fn horizon(desk: &Desk) -> Result<String, Failure> {
+    let registry = desk.line(Service::Registry)?;
+    let kept = registry
+        .ask(
+            GetHistoryHorizonRequest {},
+            |c, r| async move { HistoryServiceClient::new(c).get_history_horizon(r).await },
+        )
+        .await?;
+    let since = match kept.oldest_time.as_ref() {
+        Some(time) => format!("from revision {} of {} on", kept.oldest_revision, moment(Some(time))),
+        None => "all of it, and nothing was declared yet".to_owned(),
+    };
+    Ok(match kept.history_days {
+        0 => format!("{since}, for ever"),
+        days => format!("{since}, for {days} days"),
+    })
 }
 
 /// The roles that hold now; without one the registry shows and does nothing.

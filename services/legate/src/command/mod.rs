@@ -13,6 +13,7 @@ mod generate;
 mod grant;
 mod history;
 mod import;
+mod instance;
 mod owner;
 mod person;
 mod plan;
@@ -154,6 +155,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Operator(noun) => wait(declared::run(desk(noun.place)?, Kind::OperatorBinding, noun.verb)),
         Command::Person(noun) => wait(person::run(desk(noun.place)?, noun.verb)),
         Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),
+        Command::Instance(noun) => wait(instance::run(desk(noun.place)?, noun.verb)),
         Command::Token(noun) => wait(token::run(desk(noun.place)?, noun.verb)),
         Command::Check(args) => {
             let desk = desk(args.place.clone())?;

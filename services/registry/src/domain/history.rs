@@ -6,12 +6,15 @@ use wire::{AgentState, HistoryAction};
 
 use super::standing::is_suspended;
 
-/// What happened between two versions; `None` before the first.
+/// What happened between two versions; `None` before the first one that is kept.
 pub(crate) fn action(before: Option<&wire::Declaration>, after: &wire::Declaration, revoked: bool) -> HistoryAction {
     if revoked {
         return HistoryAction::Revoked;
     }
-    let Some(before) = before else { return HistoryAction::Created };
+    let Some(before) = before else {
+        let is_first = super::kind::metadata(after).is_none_or(|metadata| metadata.version <= 1);
+        return if is_first { HistoryAction::Created } else { HistoryAction::Compacted };
+    };
     let (Some(old), Some(new)) = (status(before), status(after)) else {
         // A class or a namespace can be suspended, and all below it with it.
         return match (is_suspended(before), is_suspended(after)) {
@@ -89,6 +92,9 @@ mod tests {
         assert_eq!(action(None, &before, false), HistoryAction::Created);
         assert_eq!(action(Some(&before), &before, false), HistoryAction::Updated);
         assert_eq!(action(Some(&before), &before, true), HistoryAction::Revoked);
+        let mut later = before.clone();
+        super::super::kind::metadata_mut(&mut later).unwrap().version = 3;
+        assert_eq!(action(None, &later, false), HistoryAction::Compacted);
         agent.status.get_or_insert_default().lifecycle_version = 2;
         let after = samples::declared(Object::Agent(agent));
         assert_eq!(action(Some(&before), &after, false), HistoryAction::CredentialsRevoked);

@@ -200,6 +200,7 @@ pub(crate) fn credential_policy() -> wire::CredentialPolicy {
             max_secret_ttl: seconds(86_400),
             rotation_overlap: seconds(3_600),
             rotate_before: seconds(7_200),
+            max_instances: 12,
         }),
     }
 }

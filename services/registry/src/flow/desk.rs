@@ -1,6 +1,7 @@
 //! What every journey needs: the database, the outbox, time, the tail of the stream, and what is counted.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use legate_clock::Clock;
@@ -31,6 +32,8 @@ pub(crate) struct Desk {
     pub(crate) pages: Pages,
     pub(crate) tail: Tail,
     pub(crate) metrics: Metrics,
+    /// For how long what was is kept; none: for ever.
+    pub(crate) keeps: Option<Duration>,
     /// What operators may do.
     pub(crate) operators: Known,
     /// The streams of many objects that may still be opened.
@@ -46,6 +49,8 @@ pub(crate) struct Look<'t> {
     pub(crate) by: &'t By,
     pub(crate) mandate: Mandate,
     pub(crate) revision: u64,
+    /// The oldest revision as of which anything can be read.
+    pub(crate) oldest: u64,
 }
 
 impl Desk {
@@ -63,8 +68,8 @@ impl Desk {
                 Box::pin(async move {
                     let head = head::read_whole(tx).await?;
                     let mandate = mandate(&desk.operators, tx, &head, &caller, now).await?;
-                    let revision = unsigned(head.revision);
-                    body(Look { tx, desk: &desk, by: &caller, mandate, revision }).await
+                    let (revision, oldest) = (unsigned(head.revision), unsigned(head.oldest));
+                    body(Look { tx, desk: &desk, by: &caller, mandate, revision, oldest }).await
                 })
             })
             .await;

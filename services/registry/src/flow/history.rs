@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use legate_authority::Right;
+use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_ids::{AgentId, ObjectId};
 use legate_rpc::Fault;
-use legate_wire::registry::{Declaration, HistoryEntry, ListHistoryRequest, ListHistoryResponse};
+use legate_wire::registry::{
+    Declaration, GetHistoryHorizonResponse, HistoryAction, HistoryEntry, ListHistoryRequest, ListHistoryResponse,
+};
 
 use super::desk::Look;
 use super::list::page_size;
@@ -16,7 +19,7 @@ use crate::domain::kind::{self, Key};
 use crate::domain::{diff, history, operators};
 use crate::error::OBJECT_NOT_FOUND;
 use crate::store::change::{self, Place};
-use crate::store::{object, refuse, unsigned};
+use crate::store::{object, refuse, revision, unsigned};
 
 /// Those that held a name before that are told.
 const HOLDERS: u64 = 100;
@@ -81,10 +84,10 @@ pub(crate) async fn history(desk: &Arc<Desk>, by: &By, ask: ListHistoryRequest) 
             let after = first.map(|(_, place)| place);
             let (entries, next) = entries(look.tx, &row.id, after, oldest_first, size).await?;
             let holders = object::holders(look.tx, &key, HOLDERS).await?;
-            Ok((row.id, key, entries, next, holders, look.revision))
+            Ok((row.id, key, entries, next, holders, (look.revision, look.oldest)))
         })
     });
-    let (id, key, entries, next, holders, revision) = read.await?;
+    let (id, key, entries, next, holders, (revision, oldest_revision)) = read.await?;
     let next_page_token = next.map(|at| desk.pages.after(&question, &format!("{id} {} {}", at.0, at.1)));
     Ok(ListHistoryResponse {
         entries,
@@ -95,7 +98,27 @@ pub(crate) async fn history(desk: &Arc<Desk>, by: &By, ask: ListHistoryRequest) 
         namespace: key.namespace,
         name: key.name,
         holders,
+        oldest_revision,
     })
+}
+
+/// How far back the past is kept.
+#[tracing::instrument(skip_all)]
+pub(crate) async fn horizon(desk: &Arc<Desk>, by: &By) -> Result<GetHistoryHorizonResponse, Fault> {
+    let days = desk.keeps.map_or(0, |keeps| keeps.as_secs() / 86_400);
+    let history_days = u32::try_from(days).map_err(Fault::broken)?;
+    desk.look("history_horizon", by, move |look| {
+        Box::pin(async move {
+            let time = revision::time(look.tx, look.oldest).await?;
+            Ok(GetHistoryHorizonResponse {
+                oldest_revision: look.oldest,
+                oldest_time: time.map(|micros| Timestamp::from_micros(micros).into()),
+                history_days,
+                revision: look.revision,
+            })
+        })
+    })
+    .await
 }
 
 /// Some writes of an object, each held against the one before it; and where it goes on.
@@ -140,13 +163,15 @@ async fn entries(
 fn entry(before: Option<&Declaration>, after: &Declaration, row: &change::Model) -> HistoryEntry {
     let metadata = kind::metadata(after).cloned().unwrap_or_default();
     let status = history::status(after);
+    let action = history::action(before, after, row.revoked);
     HistoryEntry {
         revision: unsigned(row.revision),
         time: metadata.update_time,
         actor: metadata.updated_by,
         reason: metadata.reason,
-        action: history::action(before, after, row.revoked).into(),
-        fields: if row.revoked { Vec::new() } else { diff::diff(before, after) },
+        action: action.into(),
+        // Of the first version that is kept nobody can tell any more what it changed.
+        fields: if row.revoked || action == HistoryAction::Compacted { Vec::new() } else { diff::diff(before, after) },
         version: metadata.version,
         state: status.map(|status| status.state).unwrap_or_default(),
         lifecycle_version: status.map(|status| status.lifecycle_version).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use legate_authority::{Place as Somewhere, Right};
 use legate_clock::Timestamp;
-use legate_db::TxResult;
+use legate_db::{TxError, TxResult};
 use legate_rpc::Fault;
 use legate_wire::registry::as_of::At;
 use legate_wire::registry::{AgentState, AsOf, Declaration};
@@ -15,7 +15,7 @@ use crate::domain::history::status;
 use crate::domain::kind::{self, Key};
 use crate::domain::operators;
 use crate::domain::subject::Seen;
-use crate::error::{AGENT_NOT_FOUND, REVISION_UNKNOWN};
+use crate::error::{AGENT_NOT_FOUND, REVISION_COMPACTED, REVISION_UNKNOWN};
 use crate::store::search::{Place, Which};
 use crate::store::{change, object, refuse, revision};
 
@@ -26,7 +26,7 @@ const AT_ONCE: u64 = 500;
 
 /// The revision that is meant.
 pub(super) async fn revision(look: &Look<'_>, as_of: AsOf) -> TxResult<u64, Fault> {
-    let (newest, now) = (look.revision, look.desk.clock.now());
+    let (newest, oldest, now) = (look.revision, look.oldest, look.desk.clock.now());
     let unknown = |text: String| refuse(Fault::refused(&REVISION_UNKNOWN, text).with("revision", newest.to_string()));
     match as_of.at {
         None => Err(refuse(Fault::invalid("as_of", "give a revision or a time"))),
@@ -34,16 +34,28 @@ pub(super) async fn revision(look: &Look<'_>, as_of: AsOf) -> TxResult<u64, Faul
         Some(At::Revision(asked)) if asked > newest => {
             Err(unknown(format!("the newest revision is {newest}, and {asked} was asked for")))
         }
+        Some(At::Revision(asked)) if asked < oldest => {
+            Err(compacted(oldest, &format!("revision {asked} was asked for")))
+        }
         Some(At::Revision(asked)) => Ok(asked),
         Some(At::Time(time)) => {
             let time = Timestamp::try_from(time).map_err(|e| refuse(Fault::invalid("as_of.time", e.to_string())))?;
             if time > now {
                 return Err(unknown(format!("{time} is still to come; it is {now}")));
             }
-            let found = revision::at(look.tx, time.micros()).await?;
-            found.ok_or_else(|| unknown(format!("nothing was declared yet at {time}")))
+            match revision::at(look.tx, time.micros()).await? {
+                Some(found) if found >= oldest => Ok(found),
+                None if oldest <= 1 => Err(unknown(format!("nothing was declared yet at {time}"))),
+                _ => Err(compacted(oldest, &format!("{time} was asked for"))),
+            }
         }
     }
+}
+
+/// Says from where on the past is kept.
+fn compacted(oldest: u64, asked: &str) -> TxError<Fault> {
+    let text = format!("the oldest revision that is kept is {oldest}, and {asked}");
+    refuse(Fault::refused(&REVISION_COMPACTED, text).with("oldest_revision", oldest.to_string()))
 }
 
 /// The object that held this name then.

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use super::Desk;
 use crate::error::of_tx;
-use crate::store::{change, head};
+use crate::store::change::{self, Since};
+use crate::store::head;
 
 /// Revisions that are kept.
 const KEPT: usize = 4_096;
@@ -97,14 +98,21 @@ impl Tail {
                 .read("tail", move |tx| {
                     Box::pin(async move {
                         // Cheap, and most often enough.
-                        if head::read(tx).await? == after {
-                            return Ok(Vec::new());
+                        let head = head::read(tx).await?;
+                        if head == after {
+                            return Ok((head, Since::Whole(Vec::new())));
                         }
-                        change::since(tx, after).await
+                        Ok((head, change::since(tx, after).await?))
                     })
                 })
                 .await;
-            let news = read.map_err(of_tx)?;
+            let (head, since) = read.map_err(of_tx)?;
+            let Since::Whole(news) = since else {
+                // It slept for longer than the past is kept: whoever follows is sent everything.
+                *self.ring.lock() = Ring::default();
+                self.seen.send_replace(head);
+                break;
+            };
             let Some(last) = news.last().map(|last| last.revision) else { break };
             self.take(news);
             self.seen.send_replace(last);

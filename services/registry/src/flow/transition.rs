@@ -1,6 +1,7 @@
 //! An agent takes a step in its life: it is approved, activated, suspended, resumed, quarantined, released, retired, or its
 //! credentials are revoked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use legate_authority::{Place, Right};
@@ -20,7 +21,7 @@ use crate::domain::lifecycle::{self, BadTransition, Obstacle, Transition};
 use crate::domain::lineage::MOST_BELOW;
 use crate::domain::operators;
 use crate::error::{AGENT_NOT_FOUND, AGENT_ORPHANED, AGENT_STATE_WRONG, SELF_APPROVAL};
-use crate::store::{broken, change, object, refuse};
+use crate::store::{broken, change, declarer, object, refuse};
 
 /// What is done to an agent.
 #[derive(Clone, Copy, Debug)]
@@ -216,21 +217,35 @@ fn refuse_unsanctioned(agent: &Agent) -> Result<(), Fault> {
 /// Separation of duties: whoever declared an agent, or ever changed what is declared of it, does not approve it.
 async fn refuse_self_approval(tx: &legate_db::Tx, current: &Declaration, actor: &str) -> TxResult<(), Fault> {
     let id = kind::metadata(current).map(|m| m.id.clone()).unwrap_or_default();
-    let (mut last, mut after) = (None, 0);
+    // Of the versions that are no longer kept the names of those who made them are.
+    if declarers(tx, &id, i64::MAX).await?.contains(actor) || declarer::is_one(tx, &id, actor).await? {
+        let text = format!("{actor} declared this agent or changed it");
+        return Err(refuse(Fault::refused(&SELF_APPROVAL, text)));
+    }
+    Ok(())
+}
+
+/// Who declared an agent, or changed what is declared of it, in the versions that are kept up to a revision. Of the first of
+/// them, where it is not the agent's first, nobody can tell whether it changed that: it was told when those before it went.
+pub(super) async fn declarers(tx: &legate_db::Tx, id: &str, up_to: i64) -> TxResult<BTreeSet<String>, Fault> {
+    let (mut last, mut after, mut found) = (None, 0, BTreeSet::new());
     loop {
-        let versions = change::versions(tx, &id, after).await?;
-        let Some(newest) = versions.last() else { return Ok(()) };
+        let versions = change::versions(tx, id, after).await?;
+        let Some(newest) = versions.last() else { return Ok(found) };
         after = newest.revision;
-        for version in versions {
-            let Some(Object::Agent(agent)) = version.declaration()?.object else { continue };
+        for version in versions.iter().take_while(|version| version.revision <= up_to) {
+            let Some(Object::Agent(agent)) = version.declaration()?.object else { return Ok(found) };
             let metadata = agent.metadata.unwrap_or_default();
             // A step in its life changes none of these.
             let declared = Some((agent.spec, metadata.labels, metadata.annotations));
-            if declared != last && metadata.updated_by == actor {
-                let text = format!("{actor} declared this agent or changed it");
-                return Err(refuse(Fault::refused(&SELF_APPROVAL, text)));
+            let is_known = last.is_some() || metadata.version == 1;
+            if declared != last && is_known {
+                found.insert(metadata.updated_by);
             }
             last = declared;
+        }
+        if after > up_to {
+            return Ok(found);
         }
     }
 }

@@ -15,7 +15,8 @@ use tonic::{Status, Streaming};
 use super::Desk;
 use super::tail::Later;
 use crate::error::{FEED_STOPPING, of_tx};
-use crate::store::{change, object, revision};
+use crate::store::change::{self, Since};
+use crate::store::{head, object, revision, unsigned};
 
 /// Objects in one piece of a snapshot.
 const PIECE: usize = 500;
@@ -132,17 +133,16 @@ impl Line<'_> {
         let head = self.desk.tail.revision();
         let (few, later) = (self.sent.saturating_add(MOST_CHANGES) >= head, self.sent > head);
         // To one who holds a later revision a snapshot shows that history was lost: it has to notice.
-        if self.sent == 0 || later || !few || self.history(self.sent).await? != history {
-            self.snapshot(head).await?;
+        if self.sent == 0 || later || !few || self.history(self.sent).await?.is_none_or(|own| own != history) {
+            self.snapshot().await?;
         }
         self.catch_up().await
     }
 
-    /// What stands for every change up to `revision`.
-    async fn history(&self, revision: u64) -> Result<Vec<u8>, Fault> {
+    /// What stands for every change up to `revision`; none before the first one, nor where it is no longer kept.
+    async fn history(&self, revision: u64) -> Result<Option<Vec<u8>>, Fault> {
         let read = self.desk.db.read("watch_history", move |tx| Box::pin(revision::history(tx, revision))).await;
-        // Before the first revision there is none.
-        Ok(read.map_err(of_tx)?.unwrap_or_default())
+        read.map_err(of_tx)
     }
 
     /// Sends everything that was seen and not sent.
@@ -151,11 +151,17 @@ impl Line<'_> {
             let news = match self.desk.tail.after(self.sent) {
                 Later::Here(news) if news.is_empty() => return Ok(()),
                 Later::Here(news) => news,
-                Later::InTheDatabase => self.read_on().await?,
+                Later::InTheDatabase => match self.read_on().await? {
+                    Some(news) => news,
+                    None => {
+                        self.snapshot().await?;
+                        continue;
+                    }
+                },
             };
             for revision in news {
                 if revision.encoded_len() > MOST_BYTES {
-                    self.snapshot(self.desk.tail.revision()).await?;
+                    self.snapshot().await?;
                     break;
                 }
                 self.sent = revision.revision;
@@ -164,23 +170,35 @@ impl Line<'_> {
         }
     }
 
-    async fn read_on(&self) -> Result<Vec<Arc<RevisionChanges>>, Fault> {
+    /// Some of the changes after what was sent; `None` where they are no longer kept.
+    async fn read_on(&self) -> Result<Option<Vec<Arc<RevisionChanges>>>, Fault> {
         let after = self.sent;
         let read = self.desk.db.read("watch_changes", move |tx| Box::pin(change::since(tx, after))).await;
-        let news = read.map_err(of_tx)?;
-        if news.is_empty() {
-            return Err(Fault::broken(format!("the changes after revision {after} are not there")));
+        match read.map_err(of_tx)? {
+            Since::Compacted => Ok(None),
+            Since::Whole(news) if news.is_empty() => {
+                Err(Fault::broken(format!("the changes after revision {after} are not there")))
+            }
+            Since::Whole(news) => Ok(Some(news.into_iter().map(Arc::new).collect())),
         }
-        Ok(news.into_iter().map(Arc::new).collect())
     }
 
-    /// Everything in force at `revision`, in pieces. Rows that were written later are read back as they were then, so
-    /// that no transaction stays open while a watcher takes its time.
-    async fn snapshot(&mut self, revision: u64) -> Result<(), End> {
+    /// Everything in force at the newest revision that was seen. Where the watcher takes longer than the past is kept, it is
+    /// begun again: the first piece of a snapshot says that all before it is void.
+    async fn snapshot(&mut self) -> Result<(), End> {
+        while !self.snapshot_of(self.desk.tail.revision()).await? {
+            self.desk.tail.refresh(&self.desk.db).await?;
+        }
+        Ok(())
+    }
+
+    /// Everything in force at `revision`, in pieces; whether that is kept for as long as it took. Rows that were written later
+    /// are read back as they were then, so that no transaction stays open while a watcher takes its time.
+    async fn snapshot_of(&mut self, revision: u64) -> Result<bool, End> {
         let mut piece = Piece { revision, first: true, objects: Vec::new(), bytes: 0 };
         let mut after = String::new();
         loop {
-            let (last, rows) = self.rows(&after, revision).await?;
+            let Some((last, rows)) = self.rows(&after, revision).await? else { return Ok(false) };
             for object in rows {
                 if piece.is_full() {
                     self.say(piece.cut()).await?;
@@ -193,19 +211,27 @@ impl Line<'_> {
             }
         }
         let history = self.history(revision).await?;
-        self.say(piece.last(history)).await?;
+        if history.is_none() && revision > 0 {
+            return Ok(false);
+        }
+        self.say(piece.last(history.unwrap_or_default())).await?;
         self.sent = revision;
-        Ok(())
+        Ok(true)
     }
 
-    /// The objects of one page of rows as of `revision`, and the last row's id; `None` after the last page.
-    async fn rows(&self, after: &str, revision: u64) -> Result<(Option<String>, Vec<Declaration>), Fault> {
+    /// The objects of one page of rows as of `revision`, and the last row's id, which is `None` after the last page; nothing
+    /// at all where the revision is no longer kept.
+    async fn rows(&self, after: &str, revision: u64) -> Result<Option<(Option<String>, Vec<Declaration>)>, Fault> {
         let after = after.to_owned();
         let read: TxResult<_, Fault> = self
             .desk
             .db
             .read("snapshot_page", move |tx| {
                 Box::pin(async move {
+                    let head = head::read_whole(tx).await?;
+                    if revision < unsigned(head.oldest) && head.revision > 0 {
+                        return Ok(None);
+                    }
                     let rows = object::page_by_id(tx, &after, ROWS).await?;
                     let last = (rows.len() as u64 == ROWS).then(|| rows.last().map(|row| row.id.clone())).flatten();
                     let mut objects = Vec::with_capacity(rows.len());
@@ -216,7 +242,7 @@ impl Line<'_> {
                             objects.push(row.declaration()?);
                         }
                     }
-                    Ok((last, objects))
+                    Ok(Some((last, objects)))
                 })
             })
             .await;

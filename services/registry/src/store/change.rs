@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{Order, QueryOrder as _, QuerySelect as _};
 
-use super::{broken, object, pieces, revision, signed, unsigned};
+use super::{broken, head, object, pieces, revision, signed, unsigned};
 use crate::domain::kind::Key;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -48,8 +48,21 @@ pub(crate) async fn insert(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
     Ok(())
 }
 
-/// The revisions after `revision`, whole and in order: some of them, or none when there are no more.
-pub(crate) async fn since(tx: &Tx, revision: u64) -> TxResult<Vec<RevisionChanges>, Fault> {
+/// What came after a revision.
+#[derive(Debug)]
+pub(crate) enum Since {
+    /// Some of the revisions after it, whole and in order; none when there are no more.
+    Whole(Vec<RevisionChanges>),
+    /// They are no longer kept.
+    Compacted,
+}
+
+/// The revisions after `revision`.
+pub(crate) async fn since(tx: &Tx, revision: u64) -> TxResult<Since, Fault> {
+    // All that was written at the oldest revision that is kept and later is there, and of what was written before only a part.
+    if revision + 1 < unsigned(head::read_whole(tx).await?.oldest) {
+        return Ok(Since::Compacted);
+    }
     let ordered = |find: Select<Entity>| find.order_by_asc(Column::Revision).order_by_asc(Column::Place);
     let later = Entity::find().filter(Column::Revision.gt(signed(revision)));
     let mut rows = ordered(later).limit(ROWS).all(tx).await?;
@@ -78,7 +91,39 @@ pub(crate) async fn since(tx: &Tx, revision: u64) -> TxResult<Vec<RevisionChange
             one.history = histories.remove(&one.revision).ok_or_else(|| broken("a revision has no history"))?;
         }
     }
-    Ok(all)
+    Ok(Since::Whole(all))
+}
+
+/// The writes after a place up to a revision, in order, `limit` at most.
+pub(crate) async fn written(tx: &Tx, after: Place, up_to: i64, limit: u64) -> TxResult<Vec<Written>, Fault> {
+    let columns = Expr::tuple([Column::Revision.into_expr(), Column::Place.into_expr()]);
+    let find = Entity::find()
+        .select_only()
+        .columns([Column::Revision, Column::Place, Column::ObjectId, Column::Revoked])
+        .filter(columns.gt(Expr::tuple([Expr::val(after.0), Expr::val(after.1)])))
+        .filter(Column::Revision.lte(up_to))
+        .order_by_asc(Column::Revision)
+        .order_by_asc(Column::Place);
+    let rows: Vec<(i64, i32, String, bool)> = find.limit(limit).into_tuple().all(tx).await?;
+    let written = |(revision, place, object_id, revoked)| Written { place: (revision, place), object_id, revoked };
+    Ok(rows.into_iter().map(written).collect())
+}
+
+/// One write, without what was written.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) place: Place,
+    pub(crate) object_id: String,
+    pub(crate) revoked: bool,
+}
+
+/// Forgets the writes of an object before one, and `with_it` that one too; how many.
+pub(crate) async fn forget_before(tx: &Tx, last: &Written, with_it: bool) -> TxResult<u64, Fault> {
+    let columns = Expr::tuple([Column::Revision.into_expr(), Column::Place.into_expr()]);
+    let place = Expr::tuple([Expr::val(last.place.0), Expr::val(last.place.1)]);
+    let before = if with_it { columns.lte(place) } else { columns.lt(place) };
+    let gone = Entity::delete_many().filter(Column::ObjectId.eq(&last.object_id)).filter(before).exec(tx).await?;
+    Ok(gone.rows_affected)
 }
 
 /// The versions of an object after `revision`, in order: some of them, or none when there are no more. For objects that

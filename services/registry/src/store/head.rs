@@ -24,6 +24,10 @@ pub(crate) struct Model {
     pub(crate) operators: Option<Vec<u8>>,
     /// When the newest revision was made, in Unix microseconds.
     pub(crate) written_at: i64,
+    /// The oldest revision as of which anything can be read; 1 as long as nothing was forgotten.
+    pub(crate) oldest: i64,
+    /// Up to this revision, what a later write up to it superseded is gone.
+    pub(crate) swept: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -68,4 +72,20 @@ pub(crate) async fn advance(
     }
     update.exec(tx).await?;
     super::revision::insert(tx, revision, history, written_at).await
+}
+
+/// Keeps nothing that only a revision before `oldest` needs.
+pub(crate) async fn keep_from(tx: &Tx, oldest: u64) -> TxResult<(), Fault> {
+    let oldest = signed(oldest);
+    let update = Entity::update_many().col_expr(Column::Oldest, Expr::value(oldest)).filter(Column::Oldest.lt(oldest));
+    update.exec(tx).await?;
+    Ok(())
+}
+
+/// What was superseded up to `revision` is gone.
+pub(crate) async fn swept_to(tx: &Tx, revision: i64) -> TxResult<(), Fault> {
+    let update =
+        Entity::update_many().col_expr(Column::Swept, Expr::value(revision)).filter(Column::Swept.lt(revision));
+    update.exec(tx).await?;
+    Ok(())
 }

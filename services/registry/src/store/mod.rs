@@ -2,6 +2,7 @@
 
 pub(crate) mod change;
 pub(crate) mod condition;
+pub(crate) mod declarer;
 pub(crate) mod departure;
 pub(crate) mod head;
 pub(crate) mod object;

@@ -214,6 +214,12 @@ pub(crate) async fn due(tx: &Tx, now: i64, limit: u64) -> TxResult<Vec<Model>, F
     Ok(find.limit(limit).all(tx).await?)
 }
 
+/// Forgets an object that was taken back.
+pub(crate) async fn forget(tx: &Tx, id: &str) -> TxResult<(), Fault> {
+    Entity::delete_many().filter(Column::Id.eq(id)).filter(Column::Revoked.eq(true)).exec(tx).await?;
+    Ok(())
+}
+
 /// How many agents there are in each state.
 pub(crate) async fn census(tx: &Tx) -> TxResult<Vec<(i32, i64)>, Fault> {
     let count = Entity::find()

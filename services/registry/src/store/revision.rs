@@ -77,3 +77,14 @@ pub(super) async fn histories(tx: &Tx, first: u64, last: u64) -> TxResult<BTreeM
     let find = Entity::find().filter(Column::Revision.between(signed(first), signed(last)));
     Ok(find.all(tx).await?.into_iter().map(|row| (unsigned(row.revision), row.history)).collect())
 }
+
+/// Forgets all up to `last`.
+pub(crate) async fn forget(tx: &Tx, last: i64) -> TxResult<(), Fault> {
+    Entity::delete_many().filter(Column::Revision.lte(last)).exec(tx).await?;
+    Ok(())
+}
+
+/// When a revision was made, in Unix microseconds; `None` where it is not kept.
+pub(crate) async fn time(tx: &Tx, revision: u64) -> TxResult<Option<i64>, Fault> {
+    Ok(Entity::find_by_id(signed(revision)).one(tx).await?.map(|row| row.written_at))
+}

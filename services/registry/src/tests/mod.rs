@@ -5,6 +5,7 @@
 mod agents;
 mod apply;
 mod bulk;
+mod compact;
 mod delegating;
 mod delegation;
 mod departures;

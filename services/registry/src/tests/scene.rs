@@ -1,6 +1,7 @@
 //! A desk on a real database, what an operator declares, and what came of it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use legate_clock::{TestClock, Timestamp};
 use legate_db::Db;
@@ -62,6 +63,11 @@ impl Scene {
     }
 
     pub(super) fn on(db: Db) -> Self {
+        Self::keeping(db, None)
+    }
+
+    /// A desk that keeps the past for so long; none: for ever.
+    pub(super) fn keeping(db: Db, keeps: Option<Duration>) -> Self {
         let clock = TestClock::at(Timestamp::from_secs(NOW));
         let domain = TrustDomain::parse("example.org").unwrap();
         let own = SpiffeId::service(&domain, &Name::parse("registry").unwrap());
@@ -74,6 +80,7 @@ impl Scene {
             pages: legate_rpc::Pages::new(&[7; 32]),
             tail: Tail::at(0),
             metrics: Metrics::default(),
+            keeps,
             operators: Known::from_the_start(administrators()),
             bulks: tokio::sync::Semaphore::new(1),
             stopping: OnceLock::new(),

@@ -76,6 +76,7 @@ impl House {
                 services_ca: self.file("ca.pem"),
                 workloads_ca: None,
             },
+            retention: crate::RetentionConfig::default(),
             outbox: Outbox::default(),
             telemetry: Telemetry::default(),
         };
@@ -495,6 +496,64 @@ async fn whoever_followed_from_the_start_holds_what_whoever_comes_last_is_sent()
         assert_eq!(first.held.keys().collect::<Vec<_>>(), last.held.keys().collect::<Vec<_>>());
         assert_eq!(first.held, last.held);
         drop((first, last));
+        running.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_comes_from_anywhere_ends_with_what_there_is() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let (operator, mut client) = (house.operator(&running), house.follower(&running));
+        apply(&operator, payments()).await;
+        let mut first = Follower::begin(&mut client).await;
+        let mut places = Vec::new();
+        let mut declarations = DeclarationServiceClient::new(operator.clone());
+        for n in 0..24u32 {
+            let name = format!("bot-{}", n % 5);
+            match n % 3 {
+                0 => drop(apply(&operator, vec![agent(&name, "worker"), binding("b", "reader", &[&name])]).await),
+                1 => drop(apply(&operator, vec![role("reader", &format!("invoice:r{n}"))]).await),
+                _ => {
+                    let ask = wire::RevokeDeclarationRequest {
+                        kind: wire::Kind::RoleBinding.into(),
+                        namespace: "payments".into(),
+                        name: "b".into(),
+                        reason: "x".into(),
+                        ..Default::default()
+                    };
+                    declarations.revoke_declaration(ask).await.unwrap();
+                }
+            }
+            first.catch_up().await;
+            let (held, revision, history) = (first.held.clone(), first.revision, first.history.clone());
+            places.push(Place { held, revision, history });
+        }
+        drop((first, client));
+        // Nothing is in memory, and of the database only what the last third needs.
+        running.shutdown().await;
+        let middle = places[16].revision;
+        let time = fixture.db.read("test", move |tx| Box::pin(crate::store::revision::time(tx, middle)));
+        let time = legate_clock::Timestamp::from_micros(time.await.map_err(crate::error::of_tx).unwrap().unwrap());
+        let later = legate_clock::Timestamp::from_secs(super::scene::NOW);
+        let scene = super::scene::Scene::keeping(fixture.db.clone(), Some(later.since(time)));
+        assert!(crate::flow::compact::compact(&scene.desk).await.unwrap() > 10);
+
+        let running = house.raise(&fixture.url).await;
+        let mut client = house.follower(&running);
+        let mut fresh = Follower::begin(&mut client).await;
+        let head = fresh.catch_up().await;
+        let nowhere = Place { revision: middle - 1, ..Place::default() };
+        for place in places.into_iter().chain([nowhere]) {
+            let (from, knows) = (place.revision, !place.history.is_empty());
+            let mut back = Follower::resume(&mut client, place).await;
+            assert_eq!(back.catch_up().await, head, "from {from}");
+            assert_eq!(back.snapshots, usize::from(from < middle || !knows), "from {from}, kept from {middle}");
+            assert_eq!((back.held, back.history), (fresh.held.clone(), fresh.history.clone()), "from {from}");
+        }
+        drop((fresh, client));
         running.shutdown().await;
     })
     .await;

@@ -8,6 +8,8 @@ use super::class::{CERTIFICATE_TTL, TOKEN_TTL};
 use super::findings::Findings;
 use crate::domain::text::Lines;
 
+/// Running copies of one agent, at the most.
+const MOST_INSTANCES: u32 = 100_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// A year of 365.25 days.
@@ -25,5 +27,8 @@ pub(super) fn check(spec: &CredentialPolicySpec, findings: &mut Findings) {
     findings.choice::<TokenBinding>("spec.token_binding", spec.token_binding, false, bindings);
     findings.span("spec.max_secret_ttl", spec.max_secret_ttl, HOUR..=YEAR, "1 hour to 1 year");
     findings.span("spec.rotation_overlap", spec.rotation_overlap, Duration::ZERO..=30 * DAY, "at most 30 days");
+    if spec.max_instances > MOST_INSTANCES {
+        findings.add("spec.max_instances", format!("is {}; give 0 to {MOST_INSTANCES}", spec.max_instances));
+    }
     findings.span("spec.rotate_before", spec.rotate_before, Duration::ZERO..=90 * DAY, "at most 90 days");
 }

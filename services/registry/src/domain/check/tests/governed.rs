@@ -146,6 +146,8 @@ fn credential_policies() {
     }
     refused(credential_policy(|spec| spec.methods = vec![1, 1]), &["spec.methods[1]"]);
     refused(credential_policy(|spec| spec.token_binding = 3), &["spec.token_binding"]);
+    refused(credential_policy(|spec| spec.max_instances = 100_001), &["spec.max_instances"]);
+    taken(credential_policy(|spec| spec.max_instances = 100_000));
     type Set = fn(&mut wire::CredentialPolicySpec, Option<prost_types::Duration>);
     let rows: [(&str, Set, i64, i64); 5] = [
         ("spec.max_token_ttl", |spec, d| spec.max_token_ttl = d, 30, 600),

@@ -1,0 +1,36 @@
+//! Who declared an agent, or changed what is declared of it, in versions that are no longer kept.
+
+use std::collections::BTreeSet;
+
+use legate_db::{Tx, TxResult};
+use legate_rpc::Fault;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "declarer")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) object_id: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) actor: String,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Remembers these, with those that are remembered already.
+pub(crate) async fn add(tx: &Tx, object_id: &str, actors: BTreeSet<String>) -> TxResult<(), Fault> {
+    for actor in actors {
+        let row = ActiveModel::from(Model { object_id: object_id.to_owned(), actor }).reset_all();
+        let known = OnConflict::columns([Column::ObjectId, Column::Actor]).do_nothing().to_owned();
+        Entity::insert(row).on_conflict(known).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// Whether this one is remembered.
+pub(crate) async fn is_one(tx: &Tx, object_id: &str, actor: &str) -> TxResult<bool, Fault> {
+    Ok(Entity::find_by_id((object_id.to_owned(), actor.to_owned())).one(tx).await?.is_some())
+}
