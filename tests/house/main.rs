@@ -11,6 +11,7 @@ mod deploy;
 mod faults;
 mod governed;
 mod governing;
+mod instances;
 mod invariants;
 mod journeys;
 mod log;

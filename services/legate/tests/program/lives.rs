@@ -140,6 +140,11 @@ fn what_is_taken_back_is_gone_and_what_is_needed_stays() {
 
     let bot = home.path().join("bot");
     house.enrol(&bot);
+    let copies = house.run(&["agent", "instances", AGENT, "--state", "live", "-o", "name"]).with(0);
+    let copy = copies.trim();
+    assert!(copy.starts_with("inst_") && copies.lines().count() == 1, "{copies}");
+    let shown = house.run(&["instance", "get", copy, "-o", "table"]).with(0);
+    assert!(shown.contains("LIVE") && shown.contains("ENROLMENT_TOKEN enr_"), "{shown}");
     let list = ["credential", "list", "--agent", AGENT, "-o", "name"];
     let credential = house.run(&list).with(0);
     let revoke = ["credential", "revoke", credential.trim(), "--reason", "lost laptop", "--cause", "key-compromise"];
@@ -150,6 +155,21 @@ fn what_is_taken_back_is_gone_and_what_is_needed_stays() {
         .refused(3, "CALLER_REVOKED");
     let found = house.run(&["credential", "list", "-o", "json"]).json();
     assert_eq!(found["credentials"][0]["revocationReason"], "REVOCATION_REASON_KEY_COMPROMISE");
+    // Nothing is left of its instance; to take it back as well is harmless, and stops another copy.
+    assert_eq!(house.run(&["instance", "list", "--state", "live", "-o", "name"]).with(0), "");
+    let other = home.path().join("other");
+    house.enrol(&other);
+    let copies = house.run(&["agent", "instances", AGENT, "--state", "live", "-o", "name"]).with(0);
+    for copy in [copy, copies.trim()] {
+        let told = house.run(&["instance", "revoke", copy, "--reason", "lost as well", "-o", "json"]).json();
+        assert_eq!(told["instance"]["state"], "INSTANCE_STATE_REVOKED");
+    }
+    house
+        .run(&["token", "issue", "--identity", other.to_str().unwrap(), "--audience", "https://invoices.example.com"])
+        .refused(3, "CALLER_REVOKED");
+    house.run(&["instance", "get", "inst_00000000000000000000000000"]).refused(1, "INSTANCE_NOT_FOUND");
+    let doctor = house.run(&["doctor", "-o", "table"]).with(0);
+    assert!(doctor.contains("the past that is kept") && doctor.contains("for ever"), "{doctor}");
 }
 
 #[test]

@@ -93,7 +93,9 @@ mod tests {
         assert_eq!(action(Some(&before), &before, false), HistoryAction::Updated);
         assert_eq!(action(Some(&before), &before, true), HistoryAction::Revoked);
         let mut later = before.clone();
-        super::super::kind::metadata_mut(&mut later).unwrap().version = 3;
+        if let Some(metadata) = super::super::kind::metadata_mut(&mut later) {
+            metadata.version = 3;
+        }
         assert_eq!(action(None, &later, false), HistoryAction::Compacted);
         agent.status.get_or_insert_default().lifecycle_version = 2;
         let after = samples::declared(Object::Agent(agent));
