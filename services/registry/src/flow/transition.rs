@@ -1,6 +1,7 @@
 //! An agent takes a step in its life: it is approved, activated, suspended, resumed, quarantined, released, retired, or its
 //! credentials are revoked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use legate_authority::{Place, Right};
@@ -212,21 +213,36 @@ fn refuse_unsanctioned(agent: &Agent) -> Result<(), Fault> {
     Err(Fault::refused(&AGENT_STATE_WRONG, text).with("state", lifecycle::state_name(lifecycle::state_of(agent))))
 }
 
-/// Separation of duties: whoever declared an agent, or ever changed what is declared of it, does not approve it.
+/// Separation of duties: whoever declared an agent, or ever changed what is declared of it, does not approve it. What an
+/// agent made is the work of whoever declared that one, also once somebody has taken it out of its hands.
 async fn refuse_self_approval(tx: &legate_db::Tx, current: &Declaration, actor: &str) -> TxResult<(), Fault> {
     let id = kind::metadata(current).map(|m| m.id.clone()).unwrap_or_default();
-    let (mut last, mut after) = (None, 0);
+    for above in refuse_its_declarer(tx, &id, actor, "this agent").await? {
+        refuse_its_declarer(tx, &above, actor, "an agent that made this one, or is further above it,").await?;
+    }
+    Ok(())
+}
+
+/// Refuses whoever declared or changed the agent; whoever it was made by, now or once.
+async fn refuse_its_declarer(
+    tx: &legate_db::Tx,
+    id: &str,
+    actor: &str,
+    whom: &'static str,
+) -> TxResult<BTreeSet<String>, Fault> {
+    let (mut last, mut after, mut above) = (None, 0, BTreeSet::new());
     loop {
-        let versions = change::versions(tx, &id, after).await?;
-        let Some(newest) = versions.last() else { return Ok(()) };
+        let versions = change::versions(tx, id, after).await?;
+        let Some(newest) = versions.last() else { return Ok(above) };
         after = newest.revision;
         for version in versions {
             let Some(Object::Agent(agent)) = version.declaration()?.object else { continue };
+            above.extend(agent.status.unwrap_or_default().ancestors);
             let metadata = agent.metadata.unwrap_or_default();
             // A step in its life changes none of these.
             let declared = Some((agent.spec, metadata.labels, metadata.annotations));
             if declared != last && metadata.updated_by == actor {
-                let text = format!("{actor} declared this agent or changed it");
+                let text = format!("{actor} declared {whom} or changed it");
                 return Err(refuse(Fault::refused(&SELF_APPROVAL, text)));
             }
             last = declared;
