@@ -122,14 +122,19 @@ fn make(desk: &Desk, before: &Snapshot, ask: &Preview, now: Timestamp, until: In
     let nobody = Touched::default();
     let affected = affected(before, &after, &touched);
     let is_over = || Instant::now() >= until;
+    // A failing test stops a change, so the tests of all come before the time is spent on comparing.
+    let mut sides = Vec::with_capacity(namespaces.len());
     for namespace in &namespaces {
         let known = known(desk, before, namespace);
-        let mut old = Side { snapshot: before, book: Book::open(before, namespace, known.as_deref()) };
-        let mut new = Side { snapshot: &after, book: Book::open(&after, namespace, known.as_deref()) };
+        let old = Side { snapshot: before, book: Book::open(before, namespace, known.as_deref()) };
+        let new = Side { snapshot: &after, book: Book::open(&after, namespace, known.as_deref()) };
         if let Some(Err(unusable)) = new.book.compiled() {
             findings.policy(namespace, unusable);
         }
         tests.extend(exam::run(desk, &new, namespace, now, &is_over));
+        sides.push((namespace, old, new));
+    }
+    for (namespace, mut old, mut new) in sides {
         if touched.get(namespace).unwrap_or(&nobody).is_nobody() {
             continue;
         }

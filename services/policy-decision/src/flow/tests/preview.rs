@@ -10,6 +10,7 @@ use legate_wire::registry::{Declaration, ExpectedDecision, Kind, ObjectName};
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::lineage;
 use crate::domain::authority::Bench;
 use crate::domain::policies::Compiled;
 use crate::domain::preview::cells::{Named, given};
@@ -388,6 +389,17 @@ async fn nobody_makes_a_preview_run_past_its_time() {
 }
 
 #[tokio::test]
+async fn more_policies_than_can_be_weakened_are_told_as_not_looked_at() {
+    let stage = Stage::set().await;
+    let rule = "forbid(principal, action, resource) when { context.x };\n";
+    let many = |n: usize| vec![policy("many", Enforce, &rule.repeat(n)), binding(|b| b.resources.clear())];
+    let few = of(&stage, many(2), vec![]).await;
+    assert!(few.left_out == 0 && !few.changes.is_empty(), "{few:?}");
+    let answer = of(&stage, many(20_001), vec![]).await;
+    assert!(answer.left_out > 0 && answer.changes.is_empty(), "{:?}", lines(&answer));
+}
+
+#[tokio::test]
 async fn a_policy_test_that_could_not_be_run_has_not_passed() {
     let stage = Stage::set().await;
     let case = wire::PolicyTestCase {
@@ -412,7 +424,7 @@ async fn a_policy_test_that_could_not_be_run_has_not_passed() {
 }
 
 /// Conditions that are decided, that depend, and that fail.
-const CONDITIONS: [&str; 12] = [
+const CONDITIONS: [&str; 13] = [
     "",
     "when { principal.environment == \"prod\" }",
     "when { principal.environment == \"dev\" }",
@@ -424,6 +436,7 @@ const CONDITIONS: [&str; 12] = [
     "unless { context has x && context.x }",
     "unless { principal.environment == \"prod\" || resource.sealed }",
     "when { principal.nothing == 1 }",
+    "when { principal.name == \"invoice-bot-2\" && context has x && context.x }",
     "when { principal in Role::\"invoice-reader\" } unless { resource == Invoice::\"apollo/2\" }",
 ];
 
@@ -441,6 +454,7 @@ proptest! {
         limits in proptest::collection::vec(select(&[0_u8, 1, 2, 3, 4, 5][..]), 0..3),
         region in select(vec!["eu", "us"]),
         purpose in proptest::option::of(select(vec!["audit", "billing"])),
+        is_made in any::<bool>(),
     ) {
         let mut objects: Vec<Declaration> = everything(&signer(1));
         objects.retain(|o| !matches!(o.object, Some(Object::Policy(_) | Object::SigningKey(_))));
@@ -464,9 +478,11 @@ proptest! {
                 b.resources[0].attributes.insert("region".into(), "eu".into());
             }
         }));
+        objects.extend([lineage::namespace(false), lineage::made(2, &[1])]);
         let now = legate_clock::Timestamp::from_secs(NOW);
-        let snapshot = legate_view::Snapshot::default().suppose(&objects, &[], now).unwrap();
-        let agent = snapshot.agent_named("payments", "invoice-bot-1").unwrap();
+        let snapshot = legate_view::Snapshot::of(&objects).unwrap();
+        let name = if is_made { "invoice-bot-2" } else { "invoice-bot-1" };
+        let agent = snapshot.agent_named("payments", name).unwrap();
         let policies = snapshot.policies("payments").unwrap();
         let whole = Compiled::compile(policies, None).unwrap();
         let bench = Bench::new();
