@@ -296,9 +296,13 @@ async fn a_preview_that_cannot_be_made_or_recorded_is_refused() {
     assert_eq!(word(ask(vec![role(vec![permission("Not", "Invoice", "*")])], 0)).await, "QUESTION_INVALID");
     assert_eq!(word(ask(vec![revocation([1; 32])], 0)).await, "QUESTION_INVALID");
     assert_eq!(word(ask(vec![Declaration::default()], 0)).await, "QUESTION_INVALID");
-    let held = std::sync::Arc::clone(&stage.desk.previewing).acquire_owned().await.unwrap();
+    let turn = async |who: &str| stage.desk.previewing.take(who, Duration::ZERO).await.unwrap();
+    let own = turn(&operator().spiffe_id).await;
     assert_eq!(word(ask(vec![], 0)).await, "PREVIEW_BUSY");
-    drop(held);
+    drop(own);
+    let others = (turn("eve").await, turn("mallory").await);
+    assert_eq!(word(ask(vec![], 0)).await, "PREVIEW_BUSY");
+    drop(others);
     stage.paper.be(Mood::Full);
     assert_eq!(word(ask(vec![], 0)).await, "AUDIT_UNAVAILABLE");
     stage.paper.be(Mood::Good);
@@ -384,8 +388,7 @@ async fn nobody_makes_a_preview_run_past_its_time() {
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     assert!(answer.left_out > 0, "it says that it is not all");
     // The turn is free again.
-    let turn = stage.desk.previewing.try_acquire();
-    assert!(turn.is_ok());
+    assert!(stage.desk.previewing.take(&asker.spiffe_id, Duration::ZERO).await.is_some());
 }
 
 #[tokio::test]
