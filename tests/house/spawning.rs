@@ -14,9 +14,9 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::spawn_service_client::SpawnServiceClient;
 use legate_wire::registry::{
-    Agent, AgentRef, AgentState, Declaration, GetAgentRequest, Metadata, Namespace, NamespaceSpec, Permission,
-    ResourceSelector, ResumeAgentRequest, RetireAgentRequest, SpawnAgentRequest, SuspendAgentRequest,
-    UpdateDeclarationRequest,
+    Agent, AgentRef, AgentState, ApplyDeclarationsRequest, Declaration, GetAgentRequest, Metadata, Namespace,
+    NamespaceSpec, Permission, Policy, PolicyMode, PolicySpec, ResourceSelector, ResumeAgentRequest,
+    RetireAgentRequest, SpawnAgentRequest, SuspendAgentRequest, UpdateDeclarationRequest,
 };
 
 use crate::asking::{Shown, ask, at_least, question, word};
@@ -106,6 +106,22 @@ async fn an_agent_makes_an_agent_that_works_within_it_and_ends_with_it() {
     let (_, shown_too, revision) = enrolled(&raised, runtime.identity(), &grandchild).await;
     let may = |shown: &Shown, at| at_least(question(shown, "invoice:read", "apollo/10/1"), at);
     assert_eq!(word(&ask(&backend, may(&shown_too, revision)).await), "ALLOWED");
+
+    // What is forbidden to its maker, by an id that neither of them has, is forbidden to both.
+    let cedar = format!("forbid(principal == Agent::\"{}\", action, resource);", id_of(&payments.agent));
+    let metadata = Metadata { name: "not-the-maker".into(), namespace: "payments".into(), ..Metadata::default() };
+    let spec = PolicySpec { cedar, mode: PolicyMode::Enforce.into(), ..PolicySpec::default() };
+    let object = Object::Policy(Policy { metadata: Some(metadata), spec: Some(spec) });
+    let request = ApplyDeclarationsRequest {
+        declarations: vec![Declaration { object: Some(object) }],
+        reason: "not this one".into(),
+        ..ApplyDeclarationsRequest::default()
+    };
+    let mut declarations = DeclarationServiceClient::new(raised.operator("registry"));
+    let forbidden = declarations.apply_declarations(request).await.unwrap().into_inner().revision;
+    for shown in [&shown, &shown_too] {
+        assert_eq!(word(&ask(&backend, may(shown, forbidden)).await), "FORBIDDEN_BY_POLICY");
+    }
 
     // Its maker is suspended: nobody below works, and their connections are cut.
     let connections = raised.suite.running("credential-issuer").unwrap().serving().connections();

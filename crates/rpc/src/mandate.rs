@@ -56,6 +56,20 @@ impl Mandate {
         Err(Fault::refused(&OPERATOR_NOT_PERMITTED, text).with("right", right.word()).with("namespace", namespace))
     }
 
+    /// Refuses whoever has the right nowhere.
+    ///
+    /// # Errors
+    /// `OPERATOR_NOT_PERMITTED`.
+    pub fn demand_somewhere(&self, right: Right) -> Result<(), Fault> {
+        match self.rights.as_ref().map(|rights| rights.reach(right)) {
+            Some(Reach::In(names)) if names.is_empty() => {
+                let text = format!("{} has the right {} nowhere", self.actor, right.word());
+                Err(Fault::refused(&OPERATOR_NOT_PERMITTED, text).with("right", right.word()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What it lets the caller see.
     #[must_use]
     pub fn sees(&self) -> Reach {

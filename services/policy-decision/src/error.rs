@@ -92,7 +92,7 @@ legate_rpc::reasons! {
     /// Policies are being compiled.
     POLICY_NOT_READY, Unavailable, "The newest policies of the namespace are still being compiled.", "Try again at once.";
     /// Somebody else previews.
-    PREVIEW_BUSY, Unavailable, "Another preview of a change is being made; there is one at a time.", "Try again.";
+    PREVIEW_BUSY, Unavailable, "Two previews of changes are being made, or one of the caller's own.", "Try again.";
     /// The key is not known.
     TOKEN_KEY_UNKNOWN, Unavailable, "The token names a key that is not known here.", "Try again with at_least_revision; if it stays, the token is not of this credential-issuer.";
 }

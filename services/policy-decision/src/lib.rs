@@ -79,7 +79,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         clock: Arc::clone(&ctx.clock),
         metrics: metrics::Metrics::default(),
         answer_ttl: config.decision.reuse(),
-        previewing: Arc::new(tokio::sync::Semaphore::new(1)),
+        previewing: flow::Turns::new(),
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 

@@ -371,7 +371,7 @@ impl Stage {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             metrics: Metrics::default(),
             answer_ttl: Duration::from_secs(1),
-            previewing: Arc::new(tokio::sync::Semaphore::new(1)),
+            previewing: crate::flow::Turns::new(),
         });
         let mut stage = Self { desk, clock, paper, pongs, signer: signer(1), revision: 1 };
         let objects = change(everything(&stage.signer));

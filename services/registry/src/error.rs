@@ -56,6 +56,8 @@ legate_rpc::reasons! {
     NOT_ITS_MAKER, NotFound, "The calling agent made no agent of this id that is not retired.", "See the agents that it made (legate agent spawned); for another agent an operator has to ask.";
     /// Nobody hands over what an operator declared.
     NOT_MADE_BY_AN_AGENT, FailedPrecondition, "The agent was not made by an agent, or was handed over before.", "Change its owners and sponsors with apply or update.";
+    /// The name is another's agent's.
+    MADE_BY_AN_AGENT, FailedPrecondition, "The name is that of an agent that an agent made, and the declaration does not say that this one is meant: whoever runs it would get what is bound to the name.", "Choose another name, or end that agent first (legate agent retire); where it is meant, give the id of its maker as spec.parent, or hand it over (legate agent hand-over).";
     /// Nobody approves what he declared.
     SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve it.", "Let another operator approve it.";
     /// A policy cannot be used.

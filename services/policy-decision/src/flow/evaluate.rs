@@ -14,6 +14,7 @@ use legate_view::{Agent, Reading, ViewHandle};
 use super::asker::{Asker, Right};
 use super::record;
 use super::subject::{Known, Tokens};
+use super::turns::Turns;
 use crate::convert::Ask;
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::authority::Bench;
@@ -38,8 +39,8 @@ pub(crate) struct Desk {
     pub(crate) metrics: Metrics,
     /// For how long an ALLOW may be used again; zero: not at all.
     pub(crate) answer_ttl: Duration,
-    /// One preview at a time.
-    pub(crate) previewing: Arc<tokio::sync::Semaphore>,
+    /// Few previews at a time.
+    pub(crate) previewing: Turns,
 }
 
 /// An answer with everything that is said and recorded about it.

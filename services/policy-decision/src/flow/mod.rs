@@ -6,6 +6,7 @@ mod evaluate;
 mod preview;
 pub(crate) mod record;
 mod subject;
+mod turns;
 
 pub(crate) use asker::Asker;
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub(crate) use authorize_issuance::{Chain, Issuance, Leave, authorize_issuance};
 pub(crate) use evaluate::{Desk, Spoken, evaluate};
 pub(crate) use preview::{Preview, preview};
 pub(crate) use subject::Tokens;
+pub(crate) use turns::Turns;
 
 #[cfg(test)]
 mod tests;

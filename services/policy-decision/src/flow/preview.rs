@@ -1,6 +1,6 @@
 //! A change is previewed: the view as it would be, compared with the view as it is, by the same engine that decides.
 //!
-//! It works on a copy that shares what stays the same, on a thread of its own, one preview at a time, so that no decision
+//! It works on a copy that shares what stays the same, on a thread of its own, few previews at a time, so that no decision
 //! waits for it or sees anything of it. It is recorded as `change.previewed`, and never as a decision.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,20 +58,24 @@ pub(crate) async fn preview(
 ) -> Result<wire::PreviewChangeResponse, Fault> {
     let patience = asker.patience(Duration::MAX);
     let _ = desk.view.wait_for(ask.at_least_revision, patience).await;
-    let reading = desk.view.read();
-    let stale = |e: legate_view::Stale| Fault::unavailable(&STALE, e.to_string(), AGAIN);
-    reading.fresh(desk.view.bound()).map_err(stale)?;
-    let now = desk.clock.now();
-    let right = asker.right(&reading.snapshot, now)?;
-    shown(&right, &ask)?;
-    let held = reading.snapshot.revision();
-    if held < ask.at_least_revision {
-        let text = format!("revision {} was asked for, the view holds {held}", ask.at_least_revision);
-        return Err(Fault::unavailable(&REVISION_NOT_REACHED, text, AGAIN));
-    }
-    let turn = tokio::time::timeout(asker.patience(Duration::MAX), Arc::clone(&desk.previewing).acquire_owned()).await;
-    let busy = || Fault::unavailable(&PREVIEW_BUSY, "another preview is being made", AGAIN);
-    let turn = turn.map_err(|_| busy())?.map_err(Fault::broken)?;
+    let allowed = || -> Result<_, Fault> {
+        let (reading, now) = (desk.view.read(), desk.clock.now());
+        let stale = |e: legate_view::Stale| Fault::unavailable(&STALE, e.to_string(), AGAIN);
+        reading.fresh(desk.view.bound()).map_err(stale)?;
+        shown(&asker.right(&reading.snapshot, now)?, &ask)?;
+        let held = reading.snapshot.revision();
+        if held < ask.at_least_revision {
+            let text = format!("revision {} was asked for, the view holds {held}", ask.at_least_revision);
+            return Err(Fault::unavailable(&REVISION_NOT_REACHED, text, AGAIN));
+        }
+        Ok((reading, now))
+    };
+    allowed()?;
+    let turn = desk.previewing.take(&asker.spiffe_id, asker.patience(Duration::MAX)).await;
+    let busy = || Fault::unavailable(&PREVIEW_BUSY, "other previews are being made, or one of the caller's own", AGAIN);
+    let turn = turn.ok_or_else(busy)?;
+    // What he may see may be less by now.
+    let (reading, now) = allowed()?;
     let until = Instant::now() + asker.patience(LONGEST).saturating_sub(TELLING);
     let (snapshot, working) = (Arc::clone(&reading.snapshot), Arc::clone(desk));
     let counted = (ask.wanted.len(), ask.gone.len());
@@ -122,14 +126,19 @@ fn make(desk: &Desk, before: &Snapshot, ask: &Preview, now: Timestamp, until: In
     let nobody = Touched::default();
     let affected = affected(before, &after, &touched);
     let is_over = || Instant::now() >= until;
+    // A failing test stops a change, so the tests of all come before the time is spent on comparing.
+    let mut sides = Vec::with_capacity(namespaces.len());
     for namespace in &namespaces {
         let known = known(desk, before, namespace);
-        let mut old = Side { snapshot: before, book: Book::open(before, namespace, known.as_deref()) };
-        let mut new = Side { snapshot: &after, book: Book::open(&after, namespace, known.as_deref()) };
+        let old = Side { snapshot: before, book: Book::open(before, namespace, known.as_deref()) };
+        let new = Side { snapshot: &after, book: Book::open(&after, namespace, known.as_deref()) };
         if let Some(Err(unusable)) = new.book.compiled() {
             findings.policy(namespace, unusable);
         }
         tests.extend(exam::run(desk, &new, namespace, now, &is_over));
+        sides.push((namespace, old, new));
+    }
+    for (namespace, mut old, mut new) in sides {
         if touched.get(namespace).unwrap_or(&nobody).is_nobody() {
             continue;
         }

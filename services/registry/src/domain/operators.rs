@@ -8,6 +8,7 @@ use legate_ids::Name;
 use legate_wire::registry as wire;
 use legate_wire::registry::Kind;
 
+use super::delegation::permission;
 use super::kind::Key;
 
 /// The operator bindings in force, by operator.
@@ -90,6 +91,29 @@ pub(crate) fn to_write(kind: Kind) -> Right {
         Kind::Namespace | Kind::OperatorBinding => Right::Administer,
         _ => Right::Write,
     }
+}
+
+/// Whether it is a class that asks for an approver: taken back, it could be declared anew without.
+pub(crate) fn asks_for_an_approver(declaration: &wire::Declaration) -> bool {
+    matches!(
+        &declaration.object,
+        Some(wire::declaration::Object::AgentClass(wire::AgentClass { spec: Some(spec), .. })) if spec.requires_approval
+    )
+}
+
+/// Whether a class that asks for an approver would guard less: new agents no longer wait for one, or those that were
+/// approved could be granted what was above their ceiling.
+pub(crate) fn loosens(current: &wire::AgentClass, wanted: &wire::AgentClass) -> bool {
+    let (Some(old), Some(new)) = (&current.spec, &wanted.spec) else { return false };
+    if !old.requires_approval {
+        return false;
+    }
+    let ceiling = |spec: &wire::AgentClassSpec| spec.ceiling.iter().filter_map(permission).collect::<Vec<_>>();
+    let is_raised = || {
+        let old = ceiling(old);
+        ceiling(new).iter().any(|entry| !old.iter().any(|old| old.includes(entry)))
+    };
+    !new.requires_approval || old.ceiling != new.ceiling && is_raised()
 }
 
 #[cfg(test)]

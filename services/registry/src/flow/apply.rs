@@ -41,6 +41,7 @@ pub(crate) async fn apply(
             let staged = stage::stage(writing.tx, list, writing.now, &by.actor, &by.reason).await?;
             stage::demand_more(writing, &staged).map_err(refuse)?;
             let leaving = removal::stage(writing.tx, going, &staged).await?;
+            removal::demand_more(writing, &leaving).map_err(refuse)?;
             let mut changes = stage::put(writing, &staged).await?;
             // After what was written, which may no longer name what goes.
             Box::pin(removal::take(writing, &leaving)).await?;

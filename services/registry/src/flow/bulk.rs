@@ -5,6 +5,8 @@ mod batch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legate_authority::Right;
+use legate_db::TxResult;
 use legate_outbox::AUDIT_UNAVAILABLE;
 use legate_rpc::{Fault, OVERLOADED};
 use legate_wire::registry::bulk_apply_request::Part;
@@ -16,9 +18,11 @@ use tokio::sync::{SemaphorePermit, mpsc};
 use tonic::{Status, Streaming};
 
 use self::batch::{Batch, Item};
+use super::mandate::mandate;
 use super::{By, Call, Desk};
 use crate::domain::check;
-use crate::error::{BULK_BROKEN_OFF, BULK_OUT_OF_ORDER};
+use crate::error::{BULK_BROKEN_OFF, BULK_OUT_OF_ORDER, of_tx};
+use crate::store::{head, refuse};
 
 /// Items in one message.
 const MOST_IN_MESSAGE: usize = 1_000;
@@ -68,11 +72,13 @@ struct Line {
 impl Line {
     async fn declare(&mut self, by: By) -> Result<(), Fault> {
         let desk = Arc::clone(&self.desk);
-        let _turn = turn(&desk)?;
         let Part::Start(start) = self.next().await? else {
             return Err(Fault::refused(&BULK_OUT_OF_ORDER, "the first message is not `start`"));
         };
         let start = Start::read(start, by, self.method)?;
+        // There are few turns, so none is for those who could write nothing.
+        may_write(&desk, &start.call.by).await?;
+        let _turn = turn(&desk)?;
         match start.mode {
             BulkMode::AllOrNothing => self.together(start).await,
             _ => self.each(start).await,
@@ -193,6 +199,22 @@ impl Line {
             Err(_) => Err(Fault::unavailable(&OVERLOADED, "no answer was taken for 10 s", Duration::from_secs(1))),
         }
     }
+}
+
+/// Refuses whoever may write nowhere, as he may now; each item takes its own right, when it is written.
+async fn may_write(desk: &Arc<Desk>, by: &By) -> Result<(), Fault> {
+    let (own, caller, now) = (Arc::clone(desk), by.clone(), desk.clock.now());
+    let read: TxResult<(), Fault> = desk
+        .db
+        .read("begin_bulk", move |tx| {
+            Box::pin(async move {
+                let head = head::read_whole(tx).await?;
+                let mandate = mandate(&own.operators, tx, &head, &caller, now).await?;
+                mandate.demand_somewhere(Right::Write).map_err(refuse)
+            })
+        })
+        .await;
+    read.map_err(of_tx)
 }
 
 /// One of the streams that may be open at once.

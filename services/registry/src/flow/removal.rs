@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use legate_authority::Right;
 use legate_db::TxResult;
 use legate_rpc::Fault;
 use legate_wire::registry::{ChangeAction, Declaration, DeclarationChange, Kind, ObjectName};
@@ -138,6 +139,12 @@ pub(super) async fn stage(tx: &legate_db::Tx, keys: &[Key], staged: &[Staged]) -
     }
     stage::refusal(problems).map_err(crate::store::refuse)?;
     Ok(leaving)
+}
+
+/// Refuses removals that take more than to write the object.
+pub(super) fn demand_more(writing: &mut Writing<'_>, leaving: &[Leaving]) -> Result<(), Fault> {
+    let guarded = leaving.iter().filter(|one| one.current.as_ref().is_some_and(operators::asks_for_an_approver));
+    guarded.map(|one| operators::place(&one.key)).try_for_each(|place| writing.demand(Right::Administer, place))
 }
 
 /// Takes them away: first what names others, then the agents, then the namespaces.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use legate_authority::Right;
 use legate_ids::Name;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
@@ -59,6 +60,9 @@ pub(crate) async fn revoke(
             writing.demand(operators::to_write(key.kind), operators::place(key)).map_err(refuse)?;
             let row = object::by_key(writing.tx, key).await?.ok_or_else(|| refuse(not_found(key)))?;
             let current = row.declaration()?;
+            if operators::asks_for_an_approver(&current) {
+                writing.demand(Right::Administer, operators::place(key)).map_err(refuse)?;
+            }
             check_etag(&current, etag).map_err(refuse)?;
             let mut named = Vec::new();
             for id in reference::from(writing.tx, key, NAMED).await? {

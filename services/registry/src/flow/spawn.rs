@@ -9,18 +9,17 @@ use legate_outbox::Standard;
 use legate_rpc::{Fault, Reason};
 use legate_view::{CeilingOf, Snapshot};
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Declaration, Kind, Origin, SpawnAgentRequest, SpawnAgentResponse};
+use legate_wire::registry::{Declaration, Origin, SpawnAgentRequest, SpawnAgentResponse};
 
 use super::lineage::{self, Calling, Standing};
 use super::stage::{self, Wanted};
 use super::write::Writing;
 use super::{Call, Desk};
-use crate::domain::kind::Key;
 use crate::domain::lineage::{MOST_BELOW, TooMuch, below, child_of, end, heir, most_children, room};
 use crate::domain::problem::Problem;
 use crate::domain::{check, delegation};
 use crate::error::{AGENT_EXISTS, SPAWN_TOO_DEEP, SPAWN_TOO_LONG, SPAWN_TOO_MANY, SPAWN_TOO_WIDE, SPAWNING_OFF};
-use crate::store::{broken, reference, refuse};
+use crate::store::{broken, object, reference, refuse};
 
 /// Makes it.
 #[tracing::instrument(skip_all)]
@@ -150,13 +149,14 @@ async fn declare(
     declaration: Declaration,
 ) -> TxResult<legate_wire::registry::Agent, Fault> {
     let key = crate::domain::kind::key_of(&declaration).ok_or_else(|| broken("an agent without a name"))?;
-    let list = [Wanted { key: Key::new(Kind::Agent, &key.namespace, &key.name), declaration }];
+    // Before anything is said of who made it.
+    if object::by_key(writing.tx, &key).await?.is_some() {
+        return Err(refuse(Fault::refused(&AGENT_EXISTS, format!("{key} is in force"))));
+    }
+    let list = [Wanted { key, declaration }];
     let by = writing.by;
     let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
     let mut one = staged.into_iter().next().ok_or_else(|| broken("nothing was staged"))?;
-    if one.current.is_some() {
-        return Err(refuse(Fault::refused(&AGENT_EXISTS, format!("{} is in force", one.key))));
-    }
     if let Some(Object::Agent(agent)) = &mut one.wanted.object {
         let ids = standing.lineage.iter().filter_map(|above| above.metadata.as_ref()).map(|m| m.id.clone());
         let status = agent.status.get_or_insert_default();

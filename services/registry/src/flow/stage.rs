@@ -9,8 +9,8 @@ use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    Agent, AgentClass, AgentClassSpec, AgentState, AgentStatus, ChangeAction, Declaration, DeclarationChange,
-    FieldChange, Kind, Origin, SanctionedStatus,
+    Agent, AgentClassSpec, AgentState, AgentStatus, ChangeAction, Declaration, DeclarationChange, FieldChange, Kind,
+    Origin, SanctionedStatus,
 };
 
 use super::stage_attestation::{self, Attested};
@@ -20,7 +20,9 @@ use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
 use crate::domain::succession::{self, Departed};
 use crate::domain::{check, diff, lifecycle, operators, standing};
-use crate::error::{AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, OBJECT_REPEATED, PERSON_DEPARTED, REFERENCE_MISSING};
+use crate::error::{
+    AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, MADE_BY_AN_AGENT, OBJECT_REPEATED, PERSON_DEPARTED, REFERENCE_MISSING,
+};
 use crate::store::{departure, object, refuse};
 
 /// Objects in one request.
@@ -149,13 +151,13 @@ pub(super) fn demand(writing: &mut Writing<'_>, list: &[Wanted]) -> Result<(), F
 }
 
 /// Refuses changes that take more than to write the object: nobody makes a namespace who has no say outside of it, and
-/// whose agents need no approval any more is not for those to say who would have needed it.
+/// whose agents need no approval any more, or can have more than was approved, is not for those to say who would have
+/// needed it.
 pub(super) fn demand_more(writing: &mut Writing<'_>, staged: &[Staged]) -> Result<(), Fault> {
     staged.iter().try_for_each(|one| match (&one.wanted.object, one.current.as_ref().and_then(|c| c.object.as_ref())) {
         (Some(Object::Namespace(_)), None) => writing.demand(Right::Administer, Place::Everywhere),
         (Some(Object::AgentClass(wanted)), Some(Object::AgentClass(current))) => {
-            let approved = |class: &AgentClass| class.spec.as_ref().is_some_and(|spec| spec.requires_approval);
-            if approved(current) && !approved(wanted) {
+            if operators::loosens(current, wanted) {
                 return writing.demand(Right::Administer, operators::place(&one.key));
             }
             Ok(())
@@ -261,6 +263,12 @@ pub(super) fn hold(
             let why = format!("there is no agent {parent} in {}", key.namespace);
             problems.push((i, Problem { path: "spec.parent".to_owned(), why, reason: &REFERENCE_MISSING }));
         }
+        if let Some(maker) = maker_of(current.as_ref())
+            && parent_of(declaration) != Some(maker)
+        {
+            let why = format!("{key} was made by the agent {maker}, and spec.parent does not say so");
+            problems.push((i, Problem { path: "metadata.name".to_owned(), why, reason: &MADE_BY_AN_AGENT }));
+        }
         let mut wanted = declaration.clone();
         if let Some(Object::Agent(agent)) = &mut wanted.object {
             let class = Key {
@@ -364,6 +372,14 @@ async fn in_force(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<Key, Declar
 fn parent_of(declaration: &Declaration) -> Option<&str> {
     match &declaration.object {
         Some(Object::Agent(agent)) => agent.spec.as_ref().map(|s| s.parent.as_str()).filter(|id| !id.is_empty()),
+        _ => None,
+    }
+}
+
+/// The id of the agent that made the one in force, whatever was declared of it.
+fn maker_of(current: Option<&Declaration>) -> Option<&str> {
+    match current?.object.as_ref()? {
+        Object::Agent(agent) => agent.status.as_ref()?.ancestors.first().map(String::as_str),
         _ => None,
     }
 }

@@ -214,19 +214,36 @@ fn refuse_unsanctioned(agent: &Agent) -> Result<(), Fault> {
     Err(Fault::refused(&AGENT_STATE_WRONG, text).with("state", lifecycle::state_name(lifecycle::state_of(agent))))
 }
 
-/// Separation of duties: whoever declared an agent, or ever changed what is declared of it, does not approve it.
+/// Separation of duties: whoever declared an agent, or ever changed what is declared of it, does not approve it. What an
+/// agent made is the work of whoever declared that one, also once somebody has taken it out of its hands.
 async fn refuse_self_approval(tx: &legate_db::Tx, current: &Declaration, actor: &str) -> TxResult<(), Fault> {
     let id = kind::metadata(current).map(|m| m.id.clone()).unwrap_or_default();
-    // Of the versions that are no longer kept the names of those who made them are.
-    if declarers(tx, &id, i64::MAX).await?.contains(actor) || declarer::is_one(tx, &id, actor).await? {
-        let text = format!("{actor} declared this agent or changed it");
-        return Err(refuse(Fault::refused(&SELF_APPROVAL, text)));
+    let whose = hands(tx, &id).await?;
+    refuse_one_of(&whose, actor, "this agent")?;
+    for above in whose.iter().filter(|who| AgentId::parse(who).is_ok()) {
+        let whom = "an agent that made this one, or is further above it,";
+        refuse_one_of(&hands(tx, above).await?, actor, whom)?;
     }
     Ok(())
 }
 
-/// Who declared an agent, or changed what is declared of it, in the versions that are kept up to a revision. Of the first of
-/// them, where it is not the agent's first, nobody can tell whether it changed that: it was told when those before it went.
+fn refuse_one_of(whose: &BTreeSet<String>, actor: &str, whom: &str) -> TxResult<(), Fault> {
+    if !whose.contains(actor) {
+        return Ok(());
+    }
+    Err(refuse(Fault::refused(&SELF_APPROVAL, format!("{actor} declared {whom} or changed it"))))
+}
+
+/// Everybody whose work an agent is, in the versions that are kept and in those that are not.
+async fn hands(tx: &legate_db::Tx, id: &str) -> TxResult<BTreeSet<String>, Fault> {
+    let mut all = declarers(tx, id, i64::MAX).await?;
+    all.append(&mut declarer::of(tx, id).await?);
+    Ok(all)
+}
+
+/// Who declared an agent, or changed what is declared of it, in the versions that are kept up to a revision; and, by their
+/// ids, the agents that it was made by. Of the first version, where it is not the agent's first, nobody can tell whether it
+/// changed what is declared: that was told when those before it went.
 pub(super) async fn declarers(tx: &legate_db::Tx, id: &str, up_to: i64) -> TxResult<BTreeSet<String>, Fault> {
     let (mut last, mut after, mut found) = (None, 0, BTreeSet::new());
     loop {
@@ -235,6 +252,7 @@ pub(super) async fn declarers(tx: &legate_db::Tx, id: &str, up_to: i64) -> TxRes
         after = newest.revision;
         for version in versions.iter().take_while(|version| version.revision <= up_to) {
             let Some(Object::Agent(agent)) = version.declaration()?.object else { return Ok(found) };
+            found.extend(agent.status.unwrap_or_default().ancestors);
             let metadata = agent.metadata.unwrap_or_default();
             // A step in its life changes none of these.
             let declared = Some((agent.spec, metadata.labels, metadata.annotations));

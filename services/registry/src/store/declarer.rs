@@ -1,4 +1,4 @@
-//! Who declared an agent, or changed what is declared of it, in versions that are no longer kept.
+//! Who declared an agent, changed what is declared of it, or made it, in versions that are no longer kept.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,8 @@ pub(crate) async fn add(tx: &Tx, object_id: &str, actors: BTreeSet<String>) -> T
     Ok(())
 }
 
-/// Whether this one is remembered.
-pub(crate) async fn is_one(tx: &Tx, object_id: &str, actor: &str) -> TxResult<bool, Fault> {
-    Ok(Entity::find_by_id((object_id.to_owned(), actor.to_owned())).one(tx).await?.is_some())
+/// Those that are remembered.
+pub(crate) async fn of(tx: &Tx, object_id: &str) -> TxResult<BTreeSet<String>, Fault> {
+    let rows = Entity::find().filter(Column::ObjectId.eq(object_id)).all(tx).await?;
+    Ok(rows.into_iter().map(|row| row.actor).collect())
 }

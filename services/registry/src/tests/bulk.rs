@@ -398,3 +398,28 @@ async fn what_was_found_elsewhere_waits_until_somebody_answers_for_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn whoever_may_write_nowhere_takes_no_stream_from_those_who_may() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let operator = house.operator(&running);
+        // As many as there may be at once, and more.
+        let (nobody, mut held) = (house.operator_named(&running, "eve"), Vec::new());
+        for said in [Some(Part::Start(start(BulkMode::Each))), None].into_iter().cycle().take(20) {
+            let (asks, mut answers) = open(&nobody).await;
+            if let Some(part) = said {
+                asks.send(BulkApplyRequest { part: Some(part) }).await.unwrap();
+                let refused = tokio::time::timeout(PATIENCE, answers.message()).await.unwrap().unwrap_err();
+                assert_eq!(Told::from_status(&refused).reason, "OPERATOR_NOT_PERMITTED");
+            }
+            held.push((asks, answers));
+        }
+        let (outcomes, ended) = declare(&operator, start(BulkMode::Each), &payments()).await;
+        ended.unwrap();
+        assert_eq!(count(&outcomes, BulkAction::Refused), 0);
+        running.shutdown().await;
+    })
+    .await;
+}

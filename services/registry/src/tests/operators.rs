@@ -335,6 +335,56 @@ async fn a_window_counts_and_who_needs_no_approval_is_for_administrators_to_say(
     .await;
 }
 
+#[tokio::test]
+async fn what_was_approved_below_a_ceiling_is_not_lifted_above_it_by_an_editor() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = begin(&fixture).await;
+        let with = |actions: &[&str], asks: bool| {
+            let mut declared = class("careful", asks);
+            if let Some(Object::AgentClass(class)) = &mut declared.object {
+                class.spec.as_mut().unwrap().ceiling = actions.iter().map(|action| permission(action)).collect();
+            }
+            declared
+        };
+        let read_and_pay = with(&["invoice:read", "invoice:pay"], true);
+        scene.apply(vec![given("bobs", "payments", &["bob"], Editor), read_and_pay]).await.unwrap();
+        let write = async |declared| why(scene.apply_as(BOB, vec![declared], "", 0).await);
+        for raised in [&["*"][..], &["invoice:*"], &["invoice:read", "invoice:pay", "ledger:read"]] {
+            assert_eq!(write(with(raised, true)).await, "OPERATOR_NOT_PERMITTED", "{raised:?}");
+        }
+        // To lower it is his, and then to raise it again is not.
+        assert_eq!(write(with(&["invoice:read"], true)).await, "done");
+        assert_eq!(write(with(&["invoice:read", "invoice:pay"], true)).await, "OPERATOR_NOT_PERMITTED");
+        scene.apply(vec![with(&["*"], true)]).await.unwrap();
+        assert_eq!(write(with(&["invoice:*"], true)).await, "done");
+        // Of a class that asks for nobody he says it all.
+        scene.apply(vec![with(&["invoice:*"], false)]).await.unwrap();
+        assert_eq!(write(with(&["*"], false)).await, "done");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_class_that_asks_for_an_approver_is_not_taken_back_and_declared_anew_without() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = begin(&fixture).await;
+        let bobs = given("bobs", "payments", &["bob"], Editor);
+        scene.apply(vec![bobs, class("careful", true), class("plain", false)]).await.unwrap();
+        let remove = async |actor: &str, name: &str| {
+            let named =
+                vec![ObjectName { kind: Kind::AgentClass.into(), namespace: "payments".into(), name: name.into() }];
+            let call = scene.call(actor, "no longer", &ApplyDeclarationsRequest::default(), "");
+            why(apply::apply(&scene.desk, call, vec![], named, 0).await)
+        };
+        let no = "OPERATOR_NOT_PERMITTED";
+        assert_eq!(why(take_back(&scene, BOB, Kind::AgentClass, "payments", "careful").await), no);
+        assert_eq!(remove(BOB, "careful").await, no);
+        assert_eq!(remove(BOB, "plain").await, "done");
+        assert_eq!(remove(OPERATOR, "careful").await, "done");
+    })
+    .await;
+}
+
 /// The schema before operators had roles.
 struct Before;
 

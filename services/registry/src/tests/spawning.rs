@@ -188,8 +188,9 @@ async fn an_agent_made_by_an_agent_is_its_makers_in_everything() {
         assert_eq!(scene.listed(&maker).await, ["small-bot"]);
         assert_eq!(scene.listed(&made).await, ["smaller-bot"]);
         // An operator who declares it again takes nothing from it.
-        let declared = agent_with("small-bot", agent_spec("worker"));
-        scene.apply(vec![declared]).await.unwrap();
+        let mut spec = agent_spec("worker");
+        spec.parent = id(&maker);
+        scene.apply(vec![agent_with("small-bot", spec)]).await.unwrap();
         let kept = scene.agent("small-bot").await;
         assert_eq!((kept.spec.unwrap().parent, kept.status.unwrap().ancestors), (id(&maker), vec![id(&maker)]));
     })
@@ -482,6 +483,65 @@ async fn a_certificate_that_was_revoked_before_is_known_after() {
         scene.spawn(&maker, wish("unnoticed")).await.unwrap();
         fixture.db.migrate::<Migrator>().await.unwrap();
         assert_eq!(reason(&scene.spawn(&maker, wish("b")).await.unwrap_err()), "CALLER_REVOKED");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_approves_what_an_agent_of_his_own_made() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.spawning(|_| ()).await;
+        let maker = scene.agent("invoice-bot").await;
+        // From now on new agents of the class wait.
+        scene.apply_as(OTHER, vec![class("worker", true)], "", 0).await.unwrap();
+        let child = scene.child(&maker, "small-bot").await;
+        assert_eq!(state(&child), AgentState::PendingApproval);
+        let approve = Step::Transition(Transition::Approve);
+        assert_eq!(reason(&scene.step(OPERATOR, "small-bot", approve).await.unwrap_err()), "SELF_APPROVAL");
+        // Nor once somebody has taken it out of the maker's hands.
+        let ask = HandOverAgentRequest {
+            agent: Some(by_name("small-bot")),
+            owners: vec!["user:alan@example.com".into()],
+            sponsors: vec!["user:joan@example.com".into()],
+            ..HandOverAgentRequest::default()
+        };
+        let third = "spiffe://example.org/legate/operator/third";
+        hand_over::hand_over(&scene.desk, scene.call(third, "worth keeping", &ask, ""), ask).await.unwrap();
+        for by in [OPERATOR, third] {
+            assert_eq!(reason(&scene.step(by, "small-bot", approve).await.unwrap_err()), "SELF_APPROVAL", "{by}");
+        }
+        assert_eq!(state(&scene.step(OTHER, "small-bot", approve).await.unwrap().0), AgentState::Staged);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_an_agent_took_for_another_gets_nothing_that_is_declared_for_it() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.spawning(|spec| spec.own_grant_only = true).await;
+        let maker = scene.agent("invoice-bot").await;
+        let child = scene.child(&maker, "payer-bot").await;
+        // Somebody declares an agent of his own under the name, with a role for it.
+        let declared = || vec![agent("payer-bot", "worker"), binding("payer-reads", "reader", &["payer-bot"])];
+        assert_eq!(reason(&scene.apply(declared()).await.unwrap_err()), "MADE_BY_AN_AGENT");
+        let mut spec = agent_spec("worker");
+        spec.parent = id(&child);
+        assert_eq!(
+            reason(&scene.apply(vec![agent_with("payer-bot", spec.clone())]).await.unwrap_err()),
+            "MADE_BY_AN_AGENT"
+        );
+        // Whoever means it says so.
+        spec.parent = id(&maker);
+        scene.apply(vec![agent_with("payer-bot", spec)]).await.unwrap();
+        // To the one that made it, and to others, the name is taken and no more.
+        assert_eq!(reason(&scene.spawn(&maker, wish("payer-bot")).await.unwrap_err()), "AGENT_EXISTS");
+        assert_eq!(reason(&scene.spawn(&child, wish("payer-bot")).await.unwrap_err()), "AGENT_EXISTS");
+        // Once it has ended, the name is another's.
+        scene.end(&maker, &child).await.unwrap();
+        scene.apply(declared()).await.unwrap();
+        assert!(scene.agent("payer-bot").await.status.unwrap().ancestors.is_empty());
     })
     .await;
 }

@@ -102,7 +102,11 @@ impl House {
     }
 
     pub(super) fn operator(&self, running: &Running) -> Client {
-        self.dial(running, &SpiffeId::operator(&self.domain, &Name::parse("ada").unwrap()))
+        self.operator_named(running, "ada")
+    }
+
+    pub(super) fn operator_named(&self, running: &Running, name: &str) -> Client {
+        self.dial(running, &SpiffeId::operator(&self.domain, &Name::parse(name).unwrap()))
     }
 }
 

@@ -17,6 +17,8 @@ use crate::domain::policies::{Compiled, Unusable};
 const MOMENTS: usize = 16;
 /// Ways in which the policies of a namespace are weakened: each takes all of them anew.
 const OUTLOOKS: usize = 64;
+/// Cedar policies that are weakened in one way; in all ways together, ten times as many.
+const RULES: usize = 20_000;
 /// Differences of one agent among which repetitions are looked for: each is held against each.
 const HELD: usize = 1_024;
 
@@ -70,9 +72,12 @@ impl Book {
         self.policies.as_ref().map(|(_, compiled)| compiled)
     }
 
-    /// Whether there is room for what is fixed.
+    /// Whether there is room for what is fixed: each way takes as much as the policies themselves.
     fn has_room(&self, fixed: &Fixed) -> bool {
-        self.outlooks.len() < OUTLOOKS || self.outlooks.contains_key(fixed)
+        let (enforced, _) = self.policies.as_ref().and_then(|(_, all)| all.as_ref().ok()).map_or((0, 0), Compiled::len);
+        let held = self.outlooks.len();
+        self.outlooks.contains_key(fixed)
+            || (held < OUTLOOKS && enforced <= RULES && held.saturating_mul(enforced) < 10 * RULES)
     }
 
     fn outlook(&mut self, fixed: &Fixed) -> Option<&Result<Outlook, Unusable>> {

@@ -8,13 +8,13 @@ use legate_wire::registry::{Declaration, Kind, ObjectName};
 use crate::flow::{Preview, preview};
 use crate::testing::*;
 
-fn namespace(own_grant_only: bool) -> Declaration {
+pub(super) fn namespace(own_grant_only: bool) -> Declaration {
     let spec = Some(wire::NamespaceSpec { own_grant_only, ..wire::NamespaceSpec::default() });
     declared(Object::Namespace(wire::Namespace { metadata: meta("payments"), spec, status: None }))
 }
 
 /// The agent `invoice-bot-N`, made by `invoice-bot-M` for each M, the nearest first.
-fn made(n: u8, above: &[u8]) -> Declaration {
+pub(super) fn made(n: u8, above: &[u8]) -> Declaration {
     agent(n, |a| {
         let status = a.status.as_mut().unwrap();
         status.ancestors = above.iter().map(|n| agent_id(*n).to_string()).collect();

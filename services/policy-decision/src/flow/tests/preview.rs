@@ -10,6 +10,7 @@ use legate_wire::registry::{Declaration, ExpectedDecision, Kind, ObjectName};
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::lineage;
 use crate::domain::authority::Bench;
 use crate::domain::policies::Compiled;
 use crate::domain::preview::cells::{Named, given};
@@ -295,9 +296,13 @@ async fn a_preview_that_cannot_be_made_or_recorded_is_refused() {
     assert_eq!(word(ask(vec![role(vec![permission("Not", "Invoice", "*")])], 0)).await, "QUESTION_INVALID");
     assert_eq!(word(ask(vec![revocation([1; 32])], 0)).await, "QUESTION_INVALID");
     assert_eq!(word(ask(vec![Declaration::default()], 0)).await, "QUESTION_INVALID");
-    let held = std::sync::Arc::clone(&stage.desk.previewing).acquire_owned().await.unwrap();
+    let turn = async |who: &str| stage.desk.previewing.take(who, Duration::ZERO).await.unwrap();
+    let own = turn(&operator().spiffe_id).await;
     assert_eq!(word(ask(vec![], 0)).await, "PREVIEW_BUSY");
-    drop(held);
+    drop(own);
+    let others = (turn("eve").await, turn("mallory").await);
+    assert_eq!(word(ask(vec![], 0)).await, "PREVIEW_BUSY");
+    drop(others);
     stage.paper.be(Mood::Full);
     assert_eq!(word(ask(vec![], 0)).await, "AUDIT_UNAVAILABLE");
     stage.paper.be(Mood::Good);
@@ -383,8 +388,18 @@ async fn nobody_makes_a_preview_run_past_its_time() {
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     assert!(answer.left_out > 0, "it says that it is not all");
     // The turn is free again.
-    let turn = stage.desk.previewing.try_acquire();
-    assert!(turn.is_ok());
+    assert!(stage.desk.previewing.take(&asker.spiffe_id, Duration::ZERO).await.is_some());
+}
+
+#[tokio::test]
+async fn more_policies_than_can_be_weakened_are_told_as_not_looked_at() {
+    let stage = Stage::set().await;
+    let rule = "forbid(principal, action, resource) when { context.x };\n";
+    let many = |n: usize| vec![policy("many", Enforce, &rule.repeat(n)), binding(|b| b.resources.clear())];
+    let few = of(&stage, many(2), vec![]).await;
+    assert!(few.left_out == 0 && !few.changes.is_empty(), "{few:?}");
+    let answer = of(&stage, many(20_001), vec![]).await;
+    assert!(answer.left_out > 0 && answer.changes.is_empty(), "{:?}", lines(&answer));
 }
 
 #[tokio::test]
@@ -412,7 +427,7 @@ async fn a_policy_test_that_could_not_be_run_has_not_passed() {
 }
 
 /// Conditions that are decided, that depend, and that fail.
-const CONDITIONS: [&str; 12] = [
+const CONDITIONS: [&str; 13] = [
     "",
     "when { principal.environment == \"prod\" }",
     "when { principal.environment == \"dev\" }",
@@ -424,6 +439,7 @@ const CONDITIONS: [&str; 12] = [
     "unless { context has x && context.x }",
     "unless { principal.environment == \"prod\" || resource.sealed }",
     "when { principal.nothing == 1 }",
+    "when { principal.name == \"invoice-bot-2\" && context has x && context.x }",
     "when { principal in Role::\"invoice-reader\" } unless { resource == Invoice::\"apollo/2\" }",
 ];
 
@@ -441,6 +457,7 @@ proptest! {
         limits in proptest::collection::vec(select(&[0_u8, 1, 2, 3, 4, 5][..]), 0..3),
         region in select(vec!["eu", "us"]),
         purpose in proptest::option::of(select(vec!["audit", "billing"])),
+        is_made in any::<bool>(),
     ) {
         let mut objects: Vec<Declaration> = everything(&signer(1));
         objects.retain(|o| !matches!(o.object, Some(Object::Policy(_) | Object::SigningKey(_))));
@@ -464,9 +481,11 @@ proptest! {
                 b.resources[0].attributes.insert("region".into(), "eu".into());
             }
         }));
+        objects.extend([lineage::namespace(false), lineage::made(2, &[1])]);
         let now = legate_clock::Timestamp::from_secs(NOW);
-        let snapshot = legate_view::Snapshot::default().suppose(&objects, &[], now).unwrap();
-        let agent = snapshot.agent_named("payments", "invoice-bot-1").unwrap();
+        let snapshot = legate_view::Snapshot::of(&objects).unwrap();
+        let name = if is_made { "invoice-bot-2" } else { "invoice-bot-1" };
+        let agent = snapshot.agent_named("payments", name).unwrap();
         let policies = snapshot.policies("payments").unwrap();
         let whole = Compiled::compile(policies, None).unwrap();
         let bench = Bench::new();
