@@ -4,9 +4,12 @@ use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// Messages that carry a token.
-const SECRET: [&str; 4] = [
+const SECRET: [&str; 7] = [
     ".legate.credential.v1.CreateEnrolmentTokenResponse",
     ".legate.credential.v1.EnrolRequest",
+    ".legate.credential.v1.ExchangeTokenRequest",
+    ".legate.credential.v1.ExchangeTokenResponse",
+    ".legate.credential.v1.IntrospectRequest",
     ".legate.credential.v1.IssueTokenResponse",
     ".legate.policy.v1.Subject",
 ];

@@ -9,7 +9,9 @@
 
 extern crate alloc;
 
+mod chain;
 mod claims;
+mod confirmation;
 mod error;
 mod json;
 mod key;
@@ -17,7 +19,9 @@ mod mint;
 mod signature;
 mod verify;
 
+pub use chain::{Chain, Parent, Subject};
 pub use claims::{Claims, Scope};
+pub use confirmation::Confirmation;
 pub use error::{BadClaims, BadKey, TokenError};
 pub use key::{KeyId, PublicKey, jwk_set};
 pub use mint::{Unsigned, mint};

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use legate_rpc::{Fault, Permit};
-use legate_token::Scope;
 use legate_wire::credential as wire;
 use legate_wire::credential::agent_credential_service_server::{AgentCredentialService, AgentCredentialServiceServer};
 use legate_wire::credential::credential_admin_service_server::{CredentialAdminService, CredentialAdminServiceServer};
 use legate_wire::credential::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
+use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
-use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, list, renew, revoke};
+use crate::flow::exchange::{self, Exchanged};
+use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, list, live, renew, revoke};
 use crate::store::credential;
 
 /// No request of this service is larger, and strangers may send some.
@@ -29,6 +30,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     Routes::new(EnrolmentServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(AgentCredentialServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(CredentialAdminServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(TokenServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(KeyServiceServer::new(api).max_decoding_message_size(LARGEST_REQUEST))
 }
 
@@ -78,17 +80,46 @@ impl AgentCredentialService for Api {
         let call = call(&request)?;
         let wish = convert::wish(request.into_inner())?;
         let issued = Box::pin(issue_token::issue_token(&self.0, &call, wish)).await?;
-        let scopes = match &issued.scope {
-            Scope::All => Vec::new(),
-            Scope::Actions(actions) => actions.iter().map(ToString::to_string).collect(),
-        };
         Ok(Response::new(wire::IssueTokenResponse {
             access_token: issued.token,
             token_id: issued.token_id,
             expire_time: Some(issued.expires.into()),
-            scopes,
+            scopes: convert::scopes(&issued.scope),
             revision: issued.revision,
         }))
+    }
+
+    async fn exchange_token(
+        &self,
+        request: Request<wire::ExchangeTokenRequest>,
+    ) -> Result<Response<wire::ExchangeTokenResponse>, Status> {
+        let call = call(&request)?;
+        let ask = convert::exchange(request.into_inner())?;
+        let Exchanged { issued, behalf } = Box::pin(exchange::exchange(&self.0, &call, ask)).await?;
+        Ok(Response::new(wire::ExchangeTokenResponse {
+            access_token: issued.token,
+            token_id: issued.token_id,
+            expire_time: Some(issued.expires.into()),
+            scopes: convert::scopes(&issued.scope),
+            revision: issued.revision,
+            subject: behalf.subject.to_string(),
+            chain: behalf.chain.actors.iter().map(ToString::to_string).collect(),
+            grants: behalf.chain.grants,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl TokenService for Api {
+    async fn introspect(
+        &self,
+        request: Request<wire::IntrospectRequest>,
+    ) -> Result<Response<wire::IntrospectResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner();
+        let found = live::introspect(&self.0, &call, &ask.token);
+        let found = Box::pin(self.0.for_operator(&call, found)).await?;
+        Ok(Response::new(convert::introspection(found)))
     }
 }
 

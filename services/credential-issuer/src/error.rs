@@ -43,6 +43,22 @@ legate_rpc::reasons! {
     INVALID_TARGET, InvalidArgument, "The audience is that of no enforcement point that the agent could talk to (RFC 8707 invalid_target).", "Ask for an audience that an EnforcementPoint of the agent's namespace declares, letter for letter.";
     /// The scopes are refused.
     INVALID_SCOPE, PermissionDenied, "The agent may do none of the actions that were asked for.", "Ask for actions that the agent was given (legate binding list), or for none to be not narrowed.";
+    /// The subject token is no good.
+    SUBJECT_TOKEN_INVALID, PermissionDenied, "The subject token is malformed, expired, of another issuer, or its signature does not hold.", "Ask its holder for a new token, addressed to the agent that exchanges it.";
+    /// The subject token was not handed to the caller.
+    SUBJECT_TOKEN_NOT_ADDRESSED, PermissionDenied, "The audience of the subject token is not the caller, so nothing shows that its holder handed it over.", "Let the holder request it for the caller's SPIFFE ID, without instance, as its audience.";
+    /// What the subject token rests on is gone.
+    SUBJECT_TOKEN_FALLEN, PermissionDenied, "The subject token no longer stands: its holder, an agent before it, a grant, or a certificate of the chain was stopped or taken back.", "See the message; begin anew with a token of an agent that is ACTIVE and a grant that is in force.";
+    /// The actor token is somebody else's.
+    ACTOR_TOKEN_INVALID, PermissionDenied, "The actor token is not the caller's own access token, addressed to itself.", "Leave it out: who acts is known from the caller's certificate.";
+    /// The chain goes round.
+    EXCHANGE_CYCLE, PermissionDenied, "The caller stands in the chain of the subject token already, or is its subject.", "Request a token of its own (IssueToken), or exchange the token that it was handed first.";
+    /// Nobody lets it.
+    GRANT_MISSING, PermissionDenied, "No delegation grant in force lets the caller act for the holder of the subject token.", "See who acts for whom (legate grant tree); have the holder make a grant, or name the right one.";
+    /// The grant is for other things.
+    GRANT_TOO_NARROW, PermissionDenied, "The delegation grants of the chain are for other audiences, or let none of the actions be done.", "Ask for less, or have the delegator widen the grant (legate grant show).";
+    /// The chain may not go on.
+    CHAIN_ENDS_HERE, PermissionDenied, "More agents would act one for another than a grant of the chain, or the namespace, allows.", "Act through fewer agents, or raise maxDepth of the grant and maxDelegationDepth of the namespace.";
     /// policy-decision says no.
     ISSUANCE_DENIED, PermissionDenied, "policy-decision does not let this agent have a token.", "See the reason in the message and in the metadata.";
     /// policy-decision does not say.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::Action;
-use legate_token::{Claims, KeyId, Scope, TokenError, Unsigned};
+use legate_ids::{Action, SpiffeId};
+use legate_token::{Chain, Claims, Confirmation, KeyId, Parent, Scope, Subject, TokenError, Unsigned};
 
+use super::cutoff::Of;
 use super::holder::{Holder, LONGEST_TOKEN, USUAL_TOKEN};
 
 /// The shortest life that can be asked for.
@@ -23,6 +24,8 @@ pub(crate) struct Wish {
 /// What would be issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenPlan {
+    /// Who gets it.
+    pub(crate) holder: SpiffeId,
     pub(crate) claims: Claims,
     pub(crate) unsigned: Unsigned,
 }
@@ -36,6 +39,38 @@ pub(crate) struct Base<'a> {
     /// SHA-256 of the certificate that the token is bound to.
     pub(crate) certificate: [u8; 32],
     pub(crate) certificate_ends: Timestamp,
+    /// For whom its holder acts; `None`: for itself.
+    pub(crate) behalf: Option<Behalf>,
+}
+
+/// For whom the holder of a token acts, and what that rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Behalf {
+    pub(crate) subject: Subject,
+    /// With the holder as its newest.
+    pub(crate) chain: Chain,
+    /// When the first of what it rests on ends: the exchanged token, a grant, an agent that delegates.
+    pub(crate) ends: Option<Timestamp>,
+    /// The latest cut-off of the agents that delegate.
+    pub(crate) cutoff: Option<Timestamp>,
+}
+
+impl Behalf {
+    /// The behalf of somebody who exchanges a token of `parent`, by the grant of that id.
+    pub(crate) fn after(parent: &Claims, actor: SpiffeId, grant: String) -> Self {
+        let exchanged = Parent {
+            token_id: parent.token_id.clone(),
+            lifecycle_version: parent.lifecycle_version,
+            confirmation: parent.confirmation,
+        };
+        let mut chain = parent.chain.clone();
+        // RFC 8693 section 4.1: the newest actor is the outermost. A chain only grows.
+        chain.actors.insert(0, actor);
+        chain.grants.insert(0, grant);
+        chain.parents.insert(0, exchanged);
+        let ends = i64::try_from(parent.expires_at).ok().map(Timestamp::from_secs);
+        Self { subject: parent.subject.clone(), chain, ends, cutoff: None }
+    }
 }
 
 /// Why nothing can be issued.
@@ -71,6 +106,18 @@ pub(crate) fn narrow(asked: &[Action], agreed: &[Action]) -> Option<Scope> {
     (!both.is_empty()).then_some(Scope::Actions(both))
 }
 
+/// What is asked for of a token's scope: no more than the exchanged one has; `None`: nothing is left.
+pub(crate) fn within(parent: &Scope, asked: &[Action]) -> Option<Vec<Action>> {
+    match parent {
+        Scope::All => Some(asked.to_vec()),
+        Scope::Actions(all) if asked.is_empty() => Some(all.clone()),
+        Scope::Actions(all) => {
+            let both: Vec<Action> = asked.iter().filter(|action| all.contains(action)).cloned().collect();
+            (!both.is_empty()).then_some(both)
+        }
+    }
+}
+
 /// Plans a token.
 pub(crate) fn plan(
     holder: &Holder,
@@ -81,19 +128,26 @@ pub(crate) fn plan(
 ) -> Result<TokenPlan, BadToken> {
     let agent = holder.agent.clone().ok_or(BadToken::NotAnAgent)?;
     let issued = Timestamp::from_secs(now.secs());
-    if !holder.cutoffs.spare(issued) {
+    let behalf = base.behalf.clone();
+    let cutoffs = holder.cutoffs.with(Of::Subject, behalf.as_ref().and_then(|behalf| behalf.cutoff));
+    if !cutoffs.spare(issued) {
         return Err(BadToken::TooSoon);
     }
     let longest = issued.plus(wish.ttl.min(holder.token_ttl).min(LONGEST_TOKEN));
-    let ends = longest.min(base.certificate_ends).min(holder.ends.unwrap_or(longest));
+    let of_behalf = behalf.as_ref().and_then(|behalf| behalf.ends);
+    let ends = [base.certificate_ends].into_iter().chain(holder.ends).chain(of_behalf).fold(longest, Timestamp::min);
     let seconds = |t: Timestamp| u64::try_from(t.secs()).unwrap_or(0);
     if seconds(ends) <= seconds(issued) {
         return Err(BadToken::TooShort);
     }
+    let (subject, chain) = match behalf {
+        Some(behalf) => (behalf.subject, behalf.chain),
+        None => (Subject::Agent(holder.spiffe_id.clone()), Chain::default()),
+    };
     let claims = Claims {
         issuer: base.issuer.to_owned(),
         audience: wish.audience.clone(),
-        subject: holder.spiffe_id.to_string(),
+        subject,
         issued_at: seconds(issued),
         expires_at: seconds(ends),
         token_id: hex(&base.token_id),
@@ -102,12 +156,11 @@ pub(crate) fn plan(
         namespace: holder.namespace.clone(),
         agent,
         instance: holder.instance.clone(),
-        grant: None,
-        actors: Vec::new(),
-        certificate: base.certificate,
+        chain,
+        confirmation: Confirmation::Certificate(base.certificate),
     };
     let unsigned = Unsigned::new(&claims, base.kid.clone())?;
-    Ok(TokenPlan { claims, unsigned })
+    Ok(TokenPlan { holder: holder.spiffe_id.clone(), claims, unsigned })
 }
 
 /// Bytes in lower-case hexadecimal.
@@ -124,8 +177,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::domain::cutoff::{Cutoffs, Of};
-    use legate_ids::{AgentId, Name, SpiffeId, TrustDomain};
+    use crate::domain::cutoff::Cutoffs;
+    use legate_ids::{AgentId, Name, TrustDomain};
     use proptest::prelude::*;
 
     fn holder() -> Holder {
@@ -187,6 +240,7 @@ mod tests {
                 token_id: [3; 16],
                 certificate: [9; 32],
                 certificate_ends: at(certificate),
+                behalf: None,
             };
             let planned = plan(&holder, &wish, Scope::All, now, &base);
             let life = [i64::try_from(asked).unwrap(), i64::try_from(class).unwrap(), certificate, ends.unwrap_or(900), 600];

@@ -1,17 +1,17 @@
 //! An agent gets an access token for one audience, bound to the certificate with which it asks.
 
 use legate_clock::Timestamp;
-use legate_ids::Action;
+use legate_ids::{Action, SpiffeId};
 use legate_rpc::{Fault, Told};
 use legate_token::Scope;
-use legate_view::CERTIFICATE_BACKDATE;
+use legate_view::{Audience, CERTIFICATE_BACKDATE};
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 
 use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::holder::{Holder, Named};
-use crate::domain::token::{self, Base, Wish};
+use crate::domain::token::{self, Base, Behalf, Wish};
 use crate::error::{
     AGAIN, CREDENTIAL_NOT_GOOD, INVALID_SCOPE, INVALID_TARGET, ISSUANCE_DENIED, ISSUANCE_UNDECIDED,
     SIGNING_UNAVAILABLE, of_tx,
@@ -47,7 +47,8 @@ pub(crate) async fn issue_token(desk: &Desk, call: &Call, wish: Wish) -> Result<
     result
 }
 
-async fn attempt(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fault> {
+/// The agent that calls, by its certificate, where it may have tokens now.
+pub(super) async fn calling(desk: &Desk, call: &Call) -> Result<(Named, Holder), Fault> {
     let (id, principal) = caller(call)?;
     let (named, instance) = Named::of(id, principal)?;
     let (holder, _) = desk.holder_past_cutoff(&named, instance.as_ref()).await?;
@@ -57,8 +58,13 @@ async fn attempt(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fa
     if !holder.cutoffs.spare(call.peer.not_before.plus(CERTIFICATE_BACKDATE)) {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("the certificate is of an earlier {id}")));
     }
+    Ok((named, holder))
+}
+
+async fn attempt(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fault> {
+    let (named, holder) = calling(desk, call).await?;
     let revision = expected(desk, &holder, &wish.audience).await?;
-    let agreed = authorize(desk, call, &holder, &wish, revision).await?;
+    let agreed = authorize(desk, call, &holder, &wish, None, revision).await?;
     let scope = token::narrow(&wish.actions, &agreed.actions)
         .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the agent may do none of the actions that were asked for"))?;
 
@@ -69,6 +75,7 @@ async fn attempt(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fa
         token_id: Desk::random()?,
         certificate: call.peer.x5t_s256,
         certificate_ends: call.peer.not_after,
+        behalf: None,
     };
     let plan = token::plan(&holder, &wish, scope, now, &base)?;
     let event = convert::token_issued(call, &plan, agreed.decision_id, agreed.revision, now);
@@ -79,7 +86,7 @@ async fn attempt(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fa
 }
 
 /// The one place where an access token is signed; it takes what is recorded and nothing else.
-async fn sign(desk: &Desk, recorded: RecordedToken, revision: u64) -> Result<IssuedToken, Fault> {
+pub(super) async fn sign(desk: &Desk, recorded: RecordedToken, revision: u64) -> Result<IssuedToken, Fault> {
     let plan = recorded.into_plan();
     let signature = desk
         .tokens
@@ -95,37 +102,53 @@ async fn sign(desk: &Desk, recorded: RecordedToken, revision: u64) -> Result<Iss
     })
 }
 
-/// Whether an enforcement point of the agent's namespace has the audience; the revision by which it was seen.
-async fn expected(desk: &Desk, holder: &Holder, audience: &str) -> Result<u64, Fault> {
+/// Whether somebody of the agent's namespace has the audience; the revision by which it was seen.
+pub(super) async fn expected(desk: &Desk, holder: &Holder, audience: &str) -> Result<u64, Fault> {
     let ((), revision) = desk
         .look(|snapshot| {
-            let declared = snapshot
-                .enforcement_points()
-                .any(|point| point.label.namespace == holder.namespace && point.audiences.contains(audience));
-            declared.then_some(()).ok_or_else(|| invalid_target(audience))
+            let is_ours = match snapshot.audience(&holder.namespace, audience) {
+                Some(Audience::Point) => true,
+                // In full, with our own trust domain.
+                Some(Audience::Agent(agent)) => {
+                    SpiffeId::agent(&desk.domain, &holder.namespace, &agent.id).as_str() == audience
+                }
+                None => false,
+            };
+            is_ours.then_some(()).ok_or_else(|| invalid_target(audience))
         })
         .await?;
     Ok(revision)
 }
 
 fn invalid_target(audience: &str) -> Fault {
-    let text = format!("no enforcement point of the agent's namespace declares the audience {audience}");
+    let text = format!("no enforcement point, and no agent, of the agent's namespace has the audience {audience}");
     Fault::refused(&INVALID_TARGET, text).field("audience", "is not declared")
 }
 
-struct Agreed {
-    actions: Vec<Action>,
-    decision_id: String,
-    revision: u64,
+/// What policy-decision agrees to.
+pub(super) struct Agreed {
+    pub(super) actions: Vec<Action>,
+    pub(super) decision_id: String,
+    pub(super) revision: u64,
+    /// When the chain, where there is one, ends by itself.
+    pub(super) ends: Option<Timestamp>,
 }
 
 /// Asks policy-decision. Whatever is not a clear yes is a no.
-async fn authorize(desk: &Desk, call: &Call, holder: &Holder, wish: &Wish, revision: u64) -> Result<Agreed, Fault> {
+pub(super) async fn authorize(
+    desk: &Desk,
+    call: &Call,
+    holder: &Holder,
+    wish: &Wish,
+    behalf: Option<&Behalf>,
+    revision: u64,
+) -> Result<Agreed, Fault> {
     let ask = AuthorizeIssuanceRequest {
         agent_id: holder.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
         audience: wish.audience.clone(),
         actions: wish.actions.iter().map(ToString::to_string).collect(),
         at_least_revision: revision,
+        delegation: behalf.map(convert::delegation),
     };
     let patience = desk.patience(call);
     let asked = tokio::time::timeout(patience, desk.authorizer.authorize(ask, patience)).await;
@@ -149,6 +172,7 @@ async fn authorize(desk: &Desk, call: &Call, holder: &Holder, wish: &Wish, revis
         actions: actions.collect::<Result<_, _>>().map_err(Fault::broken)?,
         decision_id: answer.decision_id,
         revision: answer.revision,
+        ends: answer.not_after.map(Timestamp::try_from).transpose().map_err(Fault::broken)?,
     })
 }
 

@@ -3,8 +3,10 @@
 pub(crate) mod create_enrolment;
 mod desk;
 pub(crate) mod enrol;
+pub(crate) mod exchange;
 pub(crate) mod issue_token;
 pub(crate) mod list;
+pub(crate) mod live;
 mod mandate;
 pub(crate) mod publish;
 pub(crate) mod renew;

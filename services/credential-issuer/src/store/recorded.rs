@@ -1,8 +1,10 @@
 //! Proof that what is about to be signed is on disk, with its audit event: only the store makes one; only a signer takes one.
 
 use legate_db::{Db, Tx, TxResult};
+use legate_ids::SpiffeId;
 use legate_outbox::{Outbox, Standard};
 use legate_rpc::Fault;
+use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
 use super::credential;
@@ -76,13 +78,27 @@ impl RecordedToken {
 
     /// Checks the credential that the token is bound to, and writes the audit event.
     pub(crate) async fn record(db: &Db, outbox: Outbox, plan: TokenPlan, event: AuditEvent) -> TxResult<Self, Fault> {
-        let certificate = plan.claims.certificate;
-        let (subject, version) = (plan.claims.subject.clone(), plan.claims.lifecycle_version);
+        let certificate = plan.claims.confirmation.certificate().copied();
+        let bound = |(holder, parent): (&SpiffeId, &Parent)| {
+            let certificate = parent.confirmation.certificate().copied()?;
+            Some((certificate, holder.to_string(), parent.lifecycle_version))
+        };
+        let parents: Vec<_> = plan.claims.chain.holders(&plan.claims.subject).filter_map(bound).collect();
+        let (holder, version) = (plan.holder.to_string(), plan.claims.lifecycle_version);
         db.tx("issue_token", move |tx| {
-            let (outbox, event, subject) = (outbox.clone(), event.clone(), subject.clone());
+            let (outbox, event, holder) = (outbox.clone(), event.clone(), holder.clone());
+            let parents = parents.clone();
             Box::pin(async move {
-                let row = credential::by_certificate(tx, &certificate).await?;
-                let row = credential::good(row, &subject, version).map_err(crate::error::flow)?;
+                // What was taken back here may not have come back from the registry yet.
+                for (certificate, holder, version) in &parents {
+                    let row = credential::by_certificate(tx, certificate).await?;
+                    credential::good(row, holder, *version).map_err(crate::error::flow)?;
+                }
+                let row = match &certificate {
+                    Some(certificate) => credential::by_certificate(tx, certificate).await?,
+                    None => None,
+                };
+                let row = credential::good(row, &holder, version).map_err(crate::error::flow)?;
                 let event = AuditEvent { credential_id: row.id, ..event };
                 outbox.record(tx, Standard::Ordinary, event).await?;
                 Ok(())

@@ -10,6 +10,7 @@ fn good() -> wire::EvaluateRequest {
         subject: Some(wire::Subject {
             agent: Some(wire::subject::Agent::AgentId(AgentId::from_parts(1, [1; 10]).to_string())),
             presenter_x5t_s256: vec![],
+            ..Default::default()
         }),
         action: "invoice:read".into(),
         resource: Some(wire::Resource { r#type: "Invoice".into(), id: "apollo/1".into(), attributes: None }),

@@ -2,7 +2,7 @@
 
 use base64ct::Encoding as _;
 use legate_ids::Action;
-use legate_token::{Claims, Scope, mint};
+use legate_token::{Chain, Claims, Confirmation, Scope, mint};
 use legate_wire::registry as wire;
 use legate_wire::registry::declaration::Object;
 
@@ -25,15 +25,19 @@ async fn every_claim_is_judged() {
     assert_eq!(with(&stage, |c| c.audience = format!("{AUDIENCE}/more")).await, "TOKEN_AUDIENCE");
     assert_eq!(with(&stage, |c| c.lifecycle_version = 2).await, "TOKEN_OUTLIVED");
     assert_eq!(with(&stage, |c| c.lifecycle_version = 0).await, "TOKEN_OUTLIVED");
-    assert_eq!(with(&stage, |c| c.certificate = [8; 32]).await, "TOKEN_BINDING");
-    assert_eq!(with(&stage, |c| c.namespace = legate_ids::Name::parse("sales").unwrap()).await, "TOKEN_INVALID");
-    assert_eq!(with(&stage, |c| c.subject = "user:ada".into()).await, "TOKEN_INVALID");
-    assert_eq!(with(&stage, |c| c.actors = vec!["spiffe://example.org/x".into()]).await, "TOKEN_INVALID");
-    assert_eq!(with(&stage, |c| c.grant = Some("g1".into())).await, "TOKEN_INVALID");
+    assert_eq!(with(&stage, |c| c.confirmation = Confirmation::Certificate([8; 32])).await, "TOKEN_BINDING");
+    assert_eq!(with(&stage, |c| c.confirmation = Confirmation::Key([7; 32])).await, "TOKEN_BINDING");
+    assert_eq!(with(&stage, |c| c.confirmation = Confirmation::Bearer).await, "TOKEN_BINDING");
+    let for_ada = |c: &mut Claims| {
+        let actors = vec![c.subject.agent().unwrap().clone()];
+        c.subject = legate_token::Subject::Person("ada".into());
+        c.chain = Chain { actors, grants: vec!["g1".into()], parents: vec![] };
+    };
+    assert_eq!(with(&stage, for_ada).await, "TOKEN_INVALID");
     assert_eq!(
         with(&stage, |c| {
             c.agent = agent_id(99);
-            c.subject = format!("spiffe://example.org/ns/payments/agent/{}", agent_id(99));
+            c.subject = subject(99);
         })
         .await,
         "AGENT_UNKNOWN"
@@ -71,7 +75,7 @@ async fn forged_and_foreign_ones_are_not_believed() {
     let stripped = format!("{}.{}.", parts[0], parts[1]);
     // Another agent's claims under this one's signature.
     let mut claims = stage.claims();
-    claims.agent = agent_id(2);
+    (claims.agent, claims.subject) = (agent_id(2), subject(2));
     let other = mint(&claims, &stage.signer).unwrap();
     let mixed = format!("{}.{}.{}", parts[0], other.split('.').nth(1).unwrap(), parts[2]);
     let mut flipped = good.clone().into_bytes();
