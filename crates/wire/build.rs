@@ -4,7 +4,8 @@ use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// Messages that carry a token.
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 8] = [
+    ".legate.credential.v1.CreateClientSecretResponse",
     ".legate.credential.v1.CreateEnrolmentTokenResponse",
     ".legate.credential.v1.EnrolRequest",
     ".legate.credential.v1.ExchangeTokenRequest",

@@ -13,6 +13,7 @@ mod governing;
 mod invariants;
 mod journeys;
 mod log;
+mod oauth;
 mod operators;
 mod postgres;
 mod processes;

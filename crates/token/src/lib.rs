@@ -9,20 +9,25 @@
 
 extern crate alloc;
 
+mod assertion;
 mod chain;
 mod claims;
 mod confirmation;
+mod dpop;
 mod error;
 mod json;
+mod jws;
 mod key;
 mod mint;
 mod signature;
 mod verify;
 
+pub use assertion::{Assertion, MAX_ASSERTION_LIFETIME, ProvenClient};
 pub use chain::{Chain, Parent, Subject};
 pub use claims::{Claims, Scope};
 pub use confirmation::Confirmation;
-pub use error::{BadClaims, BadKey, TokenError};
+pub use dpop::{DpopProof, ExpectProof, MAX_PROOF_AGE};
+pub use error::{BadClaims, BadKey, BadProof, TokenError};
 pub use key::{KeyId, PublicKey, jwk_set};
 pub use mint::{Unsigned, mint};
 pub use signature::{EcSigner, EcVerifier, P256Signer, P256Verifier, SigningFailed};

@@ -16,8 +16,8 @@ use crate::intern::Interner;
 use crate::operators::Binding;
 use crate::record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse,
-    Label, Names, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest, Revocation, Role, RoleBinding,
-    SigningKey, Standing,
+    Label, Names, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role,
+    RoleBinding, SigningKey, Standing,
 };
 use crate::selector::Selector;
 
@@ -360,7 +360,10 @@ pub(crate) fn revocation(from: &wire::Revocation) -> Result<Revocation, Why> {
         _ => Some(<[u8; 32]>::try_from(spec.x5t_s256.as_slice()).map_err(|_| "x5t_s256 is not 32 bytes")?),
     };
     Ok(Revocation {
-        credential: CredentialId::parse(&spec.credential_id).map_err(text)?,
+        what: match spec.token_id.as_str() {
+            "" => Revoked::Credential(CredentialId::parse(&spec.credential_id).map_err(text)?),
+            token => Revoked::Token(token.to_owned()),
+        },
         spiffe_id: spec.spiffe_id.clone(),
         x5t_s256,
         expires: moment(spec.expire_time)?,

@@ -41,7 +41,7 @@ pub use lineage::CeilingOf;
 pub use record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse,
     Label, Labels, Names, NamespacePolicies, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest,
-    Revocation, Role, RoleBinding, SigningKey, Standing, Texts,
+    Revocation, Revoked, Role, RoleBinding, SigningKey, Standing, Texts,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{

@@ -17,7 +17,7 @@ use crate::intern::Interner;
 use crate::operators::Operators;
 use crate::record::{
     Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, NamespaceRules, Policy, PolicyTest,
-    Revocation, Role, RoleBinding, SigningKey, Standing,
+    Revocation, Revoked, Role, RoleBinding, SigningKey, Standing,
 };
 use crate::shards::Shards;
 
@@ -48,6 +48,7 @@ pub struct Snapshot {
     keys: Shards<Arc<SigningKey>>,
     revoked_credentials: Shards<Arc<Revocation>>,
     revoked_certificates: Shards<Arc<Revocation>>,
+    revoked_tokens: Shards<Arc<Revocation>>,
     /// Classes (`NAMESPACE/NAME`) and namespaces (`NAME`) that are or were suspended.
     standings: Shards<Standing>,
     operators: Operators,
@@ -120,6 +121,7 @@ impl Default for Snapshot {
             keys: Shards::new(),
             revoked_credentials: Shards::new(),
             revoked_certificates: Shards::new(),
+            revoked_tokens: Shards::new(),
             standings: Shards::new(),
             operators: Operators::default(),
         }
@@ -309,6 +311,12 @@ impl Snapshot {
             return None;
         }
         self.revoked_certificates.get(&hex(x5t_s256))
+    }
+
+    /// The revocation of one access token by its `jti`, where there is one.
+    #[must_use]
+    pub fn token_revocation(&self, token_id: &str) -> Option<&Arc<Revocation>> {
+        self.revoked_tokens.get(token_id)
     }
 }
 
@@ -532,14 +540,19 @@ impl Snapshot {
         })?;
         let revocation = Arc::new(revocation);
         let certificate = revocation.x5t_s256.as_ref().map(hex);
+        let (all, name) = match &revocation.what {
+            Revoked::Credential(id) => (&mut self.revoked_credentials, id.as_str()),
+            Revoked::Token(id) => (&mut self.revoked_tokens, id.as_str()),
+        };
         if forgotten {
-            self.revoked_credentials.remove(revocation.credential.as_str());
+            all.remove(name);
             certificate.map(|x5t| self.revoked_certificates.remove(&x5t));
         } else {
-            self.revoked_credentials.insert(revocation.credential.as_str(), Arc::clone(&revocation));
-            certificate.map(|x5t| self.revoked_certificates.insert(&x5t, revocation));
+            all.insert(name, Arc::clone(&revocation));
+            certificate.map(|x5t| self.revoked_certificates.insert(&x5t, Arc::clone(&revocation)));
         }
-        Ok(Effect { takes_away: !forgotten })
+        // A connection is judged by its certificate, a token whenever it is shown.
+        Ok(Effect { takes_away: !forgotten && matches!(revocation.what, Revoked::Credential(_)) })
     }
 
     fn index_binding(&mut self, before: Option<Arc<RoleBinding>>, after: Option<Arc<RoleBinding>>) {

@@ -6,6 +6,17 @@ use crate::{credential, policy};
 
 const HIDDEN: &str = "(hidden)";
 
+impl fmt::Debug for credential::CreateClientSecretResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateClientSecretResponse")
+            .field("client_id", &self.client_id)
+            .field("client_secret", &HIDDEN)
+            .field("credential", &self.credential)
+            .field("replaced", &self.replaced)
+            .finish()
+    }
+}
+
 impl fmt::Debug for credential::CreateEnrolmentTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CreateEnrolmentTokenResponse")
@@ -96,6 +107,7 @@ mod tests {
         let canary = || String::from("canary-secret");
         let printed = [
             format!("{:?}", credential::CreateEnrolmentTokenResponse { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::CreateClientSecretResponse { client_secret: canary(), ..Default::default() }),
             format!("{:?}", credential::EnrolRequest { token: canary(), ..Default::default() }),
             format!("{:?}", credential::IssueTokenResponse { access_token: canary(), ..Default::default() }),
             format!(

@@ -34,6 +34,8 @@ pub const ACCESS: &[Rule] = &[
         method: "/legate.credential.v1.CredentialAdminService/CreateEnrolmentToken",
         callers: &[Caller::Operator, Caller::Agent],
     },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/CreateClientSecret", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/RegisterClientKey", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/ListCredentials", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/RevokeCredential", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.KeyService/GetJwks", callers: CERTIFIED },

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use legate_rpc::{Fault, Permit};
+use legate_token::PublicKey;
 use legate_wire::credential as wire;
 use legate_wire::credential::agent_credential_service_server::{AgentCredentialService, AgentCredentialServiceServer};
 use legate_wire::credential::credential_admin_service_server::{CredentialAdminService, CredentialAdminServiceServer};
@@ -13,8 +14,9 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
+use crate::flow::authenticate::Asker;
 use crate::flow::exchange::{self, Exchanged};
-use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, list, live, renew, revoke};
+use crate::flow::{Call, Desk, create_client, create_enrolment, enrol, issue_token, list, live, renew, revoke};
 use crate::store::credential;
 
 /// No request of this service is larger, and strangers may send some.
@@ -41,6 +43,7 @@ fn call<T>(request: &Request<T>) -> Result<Call, Fault> {
         trace: permit.trace().clone(),
         deadline: permit.deadline(),
         emergency: permit.emergency().map(Into::into),
+        client: None,
     })
 }
 
@@ -117,7 +120,8 @@ impl TokenService for Api {
     ) -> Result<Response<wire::IntrospectResponse>, Status> {
         let call = call(&request)?;
         let ask = request.into_inner();
-        let found = live::introspect(&self.0, &call, &ask.token);
+        let asker = Asker::of(&call);
+        let found = live::introspect(&self.0, &call, &asker, &ask.token);
         let found = Box::pin(self.0.for_operator(&call, found)).await?;
         Ok(Response::new(convert::introspection(found)))
     }
@@ -141,6 +145,40 @@ impl CredentialAdminService for Api {
             enrolment_id: made.id,
             expire_time: Some(made.expires.into()),
             spiffe_id: made.spiffe_id,
+        }))
+    }
+
+    async fn create_client_secret(
+        &self,
+        request: Request<wire::CreateClientSecretRequest>,
+    ) -> Result<Response<wire::CreateClientSecretResponse>, Status> {
+        let call = call(&request)?;
+        let wire::CreateClientSecretRequest { agent_id, ttl, replace, reason } = request.into_inner();
+        let ask = convert::client(&agent_id, ttl, replace, reason)?;
+        let made = create_client::secret(&self.0, &call, ask);
+        let (secret, made) = Box::pin(self.0.for_operator(&call, made)).await?;
+        Ok(Response::new(wire::CreateClientSecretResponse {
+            client_id: made.row.agent_id.clone(),
+            client_secret: secret.to_text().to_string(),
+            credential: Some(made.row.into()),
+            replaced: made.replaced.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn register_client_key(
+        &self,
+        request: Request<wire::RegisterClientKeyRequest>,
+    ) -> Result<Response<wire::RegisterClientKeyResponse>, Status> {
+        let call = call(&request)?;
+        let wire::RegisterClientKeyRequest { agent_id, jwk, ttl, replace, reason } = request.into_inner();
+        let ask = convert::client(&agent_id, ttl, replace, reason)?;
+        let key = PublicKey::from_jwk(&jwk).map_err(|e| Fault::invalid("jwk", e.to_string()))?;
+        let made = create_client::register(&self.0, &call, ask, key);
+        let made = Box::pin(self.0.for_operator(&call, made)).await?;
+        Ok(Response::new(wire::RegisterClientKeyResponse {
+            client_id: made.row.agent_id.clone(),
+            credential: Some(made.row.into()),
+            replaced: made.replaced.into_iter().map(Into::into).collect(),
         }))
     }
 

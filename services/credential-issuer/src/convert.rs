@@ -9,7 +9,7 @@ use legate_clock::Timestamp;
 use legate_ids::{Action, AgentId, CredentialId, Name, Principal, SpiffeId};
 use legate_mtls::Peer;
 use legate_rpc::{Fault, TraceContext};
-use legate_token::{Confirmation, Scope};
+use legate_token::{Claims, Confirmation, PublicKey, Scope};
 use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, Outcome};
 use legate_wire::credential as wire;
 use legate_wire::policy::DelegationChain;
@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
 use crate::domain::token::{self, Behalf, TokenPlan, Wish, hex};
+use crate::error::{INVALID_SCOPE, INVALID_TARGET};
+use crate::flow::create_client;
 use crate::flow::exchange::Exchange;
 use crate::flow::live::Live;
 use crate::store::credential::{self, sha256};
@@ -39,6 +41,15 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
     /// The emergency that an operator states.
     pub(crate) emergency: Option<Arc<str>>,
+    /// The agent that proved itself otherwise than by the certificate of the call.
+    pub(crate) client: Option<SpiffeId>,
+}
+
+impl Call {
+    /// Who acts, for the record.
+    fn actor(&self) -> String {
+        self.client.as_ref().map_or_else(|| self.peer.id_text().to_owned(), ToString::to_string)
+    }
 }
 
 /// Whom an enrolment token shall be for.
@@ -57,6 +68,21 @@ pub(crate) fn holder(holder: Option<wire::create_enrolment_token_request::Holder
         }
         None => Err(Fault::invalid("holder", "set agent_id or enforcement_point")),
     }
+}
+
+/// What an agent is to be given for the token endpoint.
+pub(crate) fn client(
+    agent_id: &str,
+    ttl: Option<prost_types::Duration>,
+    replace: bool,
+    why: String,
+) -> Result<create_client::Ask, Fault> {
+    Ok(create_client::Ask {
+        agent: AgentId::parse(agent_id).map_err(|e| Fault::invalid("agent_id", e.to_string()))?,
+        ttl: duration("ttl", ttl)?,
+        replace,
+        reason: reason("reason", why)?,
+    })
 }
 
 /// A text for people, without anything that a terminal or a table could stumble over.
@@ -80,6 +106,27 @@ pub(crate) fn comment(text: String) -> Result<String, Fault> {
 /// A duration that is there, not negative, and not absurd.
 pub(crate) fn duration(field: &str, d: Option<prost_types::Duration>) -> Result<Option<Duration>, Fault> {
     d.map(|d| Duration::try_from(d).map_err(|_| Fault::invalid(field, "is negative or out of range"))).transpose()
+}
+
+/// What an OAuth client asks for in a token (RFC 8707, RFC 6749 section 3.3).
+pub(crate) fn oauth_wish(resource: Option<&str>, scope: Option<&str>) -> Result<Wish, Fault> {
+    let no_target = |why: &str| Fault::refused(&INVALID_TARGET, format!("resource {why}"));
+    let audience = resource.ok_or_else(|| no_target("is missing: name the resource server that the token is for"))?;
+    if audience.len() > LONGEST_AUDIENCE || !audience.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(no_target("is 1 to 512 printable ASCII characters"));
+    }
+    let mut actions: Vec<Action> = Vec::new();
+    for text in scope.unwrap_or_default().split(' ').filter(|text| !text.is_empty()) {
+        let action = Action::parse(text);
+        let action = action.map_err(|e| Fault::refused(&INVALID_SCOPE, format!("a scope is no action: {e}")))?;
+        if !actions.contains(&action) {
+            actions.push(action);
+        }
+    }
+    if actions.len() > MOST_SCOPES {
+        return Err(Fault::refused(&INVALID_SCOPE, "a scope has 64 actions at most"));
+    }
+    Ok(Wish { audience: audience.to_owned(), actions, ttl: token::ttl(None)? })
 }
 
 /// What an agent asks for in a token.
@@ -127,13 +174,20 @@ impl From<credential::Model> for wire::Credential {
             credential::REVOKED => wire::CredentialState::Revoked,
             _ => wire::CredentialState::Unspecified,
         };
+        let kind = match row.kind {
+            credential::SECRET => wire::CredentialType::ClientSecret,
+            credential::KEY => wire::CredentialType::ClientKey,
+            _ => wire::CredentialType::X509Svid,
+        };
+        let key = row.public_key.as_deref().and_then(|key| PublicKey::from_sec1(key).ok());
         Self {
+            serial: if row.kind == credential::CERTIFICATE { row.serial } else { String::new() },
+            key_id: key.map(|key| key.kid().to_string()).unwrap_or_default(),
             id: row.id,
-            r#type: wire::CredentialType::X509Svid.into(),
+            r#type: kind.into(),
             spiffe_id: row.spiffe_id,
             agent_id: row.agent_id,
             namespace: row.namespace,
-            serial: row.serial,
             x5t_s256: row.x5t_s256.map(|x5t| Base64UrlUnpadded::encode_string(&x5t)).unwrap_or_default(),
             not_before: micros(row.not_before),
             not_after: micros(row.not_after),
@@ -162,10 +216,46 @@ pub(crate) fn publication(
             expire_time: micros(row.not_after),
             revoke_time: Some(now.into()),
             reason: reason.into(),
+            token_id: String::new(),
         }),
         namespace: row.namespace.clone(),
         actor: call.peer.id_text().to_owned(),
         comment: comment.to_owned(),
+    }
+}
+
+/// What the registry is told of one token that was taken back.
+pub(crate) fn token_publication(
+    call: &Call,
+    claims: &Claims,
+    holder: &SpiffeId,
+    ends: Timestamp,
+    now: Timestamp,
+) -> PublishRevocationRequest {
+    PublishRevocationRequest {
+        revocation: Some(RevocationSpec {
+            token_id: claims.token_id.clone(),
+            spiffe_id: holder.to_string(),
+            expire_time: Some(ends.into()),
+            revoke_time: Some(now.into()),
+            reason: RevocationReason::CessationOfOperation.into(),
+            ..RevocationSpec::default()
+        }),
+        namespace: claims.namespace.to_string(),
+        actor: call.actor(),
+        comment: String::new(),
+    }
+}
+
+/// One token was taken back.
+pub(crate) fn token_revoked(call: &Call, claims: &Claims, now: Timestamp) -> AuditEvent {
+    AuditEvent {
+        namespace: claims.namespace.to_string(),
+        agent_id: claims.agent.to_string(),
+        instance_id: claims.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
+        resource: resource("AccessToken", &claims.token_id),
+        details: details([("audience", claims.audience.clone()), ("peer_address", call.peer.addr.to_string())]),
+        ..event(call, "token.revoked", Outcome::Success, now)
     }
 }
 
@@ -174,7 +264,7 @@ fn event(call: &Call, kind: &str, outcome: Outcome, now: Timestamp) -> AuditEven
     AuditEvent {
         time: Some(now.into()),
         r#type: kind.to_owned(),
-        actor: call.peer.id_text().to_owned(),
+        actor: call.actor(),
         outcome: outcome.into(),
         trace_id: call.trace.trace_id.clone(),
         span_id: call.trace.span_id.clone(),
@@ -209,6 +299,61 @@ pub(crate) fn enrolment_created(call: &Call, row: &enrolment::Model, reason: &st
             ("expires", Timestamp::from_micros(row.expires_at).to_string()),
         ]),
         ..event(call, "enrolment.created", Outcome::Success, now)
+    }
+}
+
+/// A client secret was made, or a client key registered.
+pub(crate) fn client_created(call: &Call, row: &credential::Model, reason: &str, now: Timestamp) -> AuditEvent {
+    let key = match row.kind {
+        credential::KEY => hex(&row.key_sha256),
+        // The HMAC of a secret is nobody's business.
+        _ => String::new(),
+    };
+    let details = details([("expires", Timestamp::from_micros(row.not_after).to_string()), ("key_sha256", key)]);
+    about_client(call, row, "client.created", details, reason, now)
+}
+
+/// A client secret or key ends earlier, since another takes its place.
+pub(crate) fn client_replaced(
+    call: &Call,
+    row: &credential::Model,
+    by: &str,
+    reason: &str,
+    now: Timestamp,
+) -> AuditEvent {
+    let details =
+        details([("expires", Timestamp::from_micros(row.not_after).to_string()), ("replaced_by", by.to_owned())]);
+    about_client(call, row, "client.replaced", details, reason, now)
+}
+
+/// A client secret or key was used that works no longer.
+pub(crate) fn retired_used(call: &Call, row: &credential::Model, now: Timestamp) -> AuditEvent {
+    let state = if row.state == credential::REVOKED { "REVOKED" } else { "ENDED" };
+    let details = details([("state", state.to_owned()), ("peer_address", call.peer.addr.to_string())]);
+    let mut event = about_client(call, row, "client.retired_used", details, "", now);
+    event.outcome = Outcome::Denied.into();
+    event
+}
+
+fn about_client(
+    call: &Call,
+    row: &credential::Model,
+    kind: &str,
+    mut details: BTreeMap<String, String>,
+    reason: &str,
+    now: Timestamp,
+) -> AuditEvent {
+    let r#type = if row.kind == credential::KEY { "CLIENT_KEY" } else { "CLIENT_SECRET" };
+    details.insert("type".to_owned(), r#type.to_owned());
+    details.insert("spiffe_id".to_owned(), row.spiffe_id.clone());
+    AuditEvent {
+        namespace: row.namespace.clone(),
+        agent_id: row.agent_id.clone(),
+        resource: resource("Credential", &row.id),
+        credential_id: row.id.clone(),
+        reason: reason.to_owned(),
+        details,
+        ..event(call, kind, Outcome::Success, now)
     }
 }
 

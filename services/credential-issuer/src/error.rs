@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use legate_db::TxError;
 use legate_rpc::Fault;
+use legate_view::CredentialMethod;
 
 use crate::domain::certificate::BadPlan;
 use crate::domain::csr::BadCsr;
-use crate::domain::holder::{MayEnrol, NoHolder};
+use crate::domain::holder::{Means, NoHolder};
 use crate::domain::token::BadToken;
 
 legate_rpc::reasons! {
@@ -25,8 +26,20 @@ legate_rpc::reasons! {
     ENROLMENT_TOKEN_SPENT, PermissionDenied, "The enrolment token was used before; it works once.", "Have an operator make a new one. Where only the answer was lost, send the same token and the same request again, from 2 s to 5 min after the first time. If nobody of yours used it, revoke the credential that it made.";
     /// The token is too old.
     ENROLMENT_TOKEN_EXPIRED, PermissionDenied, "The enrolment token has expired, or was made before its agent, or the agent's class or namespace, was last stopped.", "Have an operator make a new one (legate credential create).";
-    /// The credential policy has no enrolment tokens.
-    CREDENTIAL_METHOD_REFUSED, PermissionDenied, "The credential policy of the agent's class does not list enrolment tokens.", "Let the runtime prove itself in a way that the policy lists, or add CREDENTIAL_METHOD_ENROLMENT_TOKEN to its methods.";
+    /// The credential policy does not list that way.
+    CREDENTIAL_METHOD_REFUSED, PermissionDenied, "The credential policy of the agent's class does not list the way in which the runtime proves itself, or shall.", "Let the runtime prove itself in a way that the policy lists, or add the way that the message names to the policy's methods (CREDENTIAL_METHOD_...). A class without a policy has enrolment tokens only.";
+    /// The client is nobody, or not who it says.
+    CLIENT_REFUSED, Unauthenticated, "The OAuth client is not known, or what it showed does not prove that it is the one.", "The client_id is the agent's id (agt_...). See its credentials (legate credential list); an assertion has the issuer as its only audience, lives 5 minutes at most and is used once.";
+    /// The proof is no good.
+    DPOP_PROOF_REFUSED, InvalidArgument, "The DPoP proof is malformed, not for this request, too old or used before.", "Make a new proof for each request: ES256, with the public key in its header, and htm, htu, iat, jti and nonce.";
+    /// The proof needs the nonce.
+    DPOP_NONCE_NEEDED, InvalidArgument, "The DPoP proof has no nonce of this server, or one that is too old.", "Repeat the request with a new proof that has the nonce of the answer's DPoP-Nonce header; OAuth libraries do so by themselves.";
+    /// The token would be bound to nothing.
+    BINDING_REQUIRED, FailedPrecondition, "The token would be bound to no key, and the credential policy of the agent's class does not allow that.", "Send a DPoP proof, or connect with the agent's certificate; or let the policy say TOKEN_BINDING_OPTIONAL.";
+    /// The token is another's.
+    TOKEN_NOT_YOURS, PermissionDenied, "The token was issued to another client, and only that one, or an operator who may stop its agent, takes it back.", "Let the client that has it revoke it; or suspend the agent, or revoke its credential.";
+    /// Two live ones are enough.
+    CREDENTIAL_LIMIT, FailedPrecondition, "The agent has two live credentials of this type, which is the most.", "Replace them (legate credential rotate), or revoke one first (legate credential list, legate credential revoke).";
     /// The certificate request asks what it must not.
     CSR_REFUSED, InvalidArgument, "The certificate request is malformed, does not prove that its key is held, or asks for more than is given.", "Send a PKCS #10 request in DER for a P-256 key, signed with it by ECDSA and SHA-256, without names or with exactly the SPIFFE ID; legate makes one.";
     /// The key is somebody else's.
@@ -94,17 +107,25 @@ impl From<NoHolder> for Fault {
     }
 }
 
-impl MayEnrol {
-    /// Refuses where an enrolment token is not enough.
-    pub(crate) fn check(&self) -> Result<(), Fault> {
-        match self {
-            Self::Yes => Ok(()),
-            Self::No(policy) => {
-                let text =
-                    format!("the credential policy {policy} of the agent's class does not list enrolment tokens");
-                Err(Fault::refused(&CREDENTIAL_METHOD_REFUSED, text))
-            }
+impl Means {
+    /// Refuses a way that the credential policy does not list.
+    pub(crate) fn demand(&self, method: CredentialMethod) -> Result<(), Fault> {
+        if self.list(method) {
+            return Ok(());
         }
+        let what = match method {
+            CredentialMethod::EnrolmentToken => "enrolment tokens",
+            CredentialMethod::PrivateKeyJwt => "registered keys (PRIVATE_KEY_JWT)",
+            CredentialMethod::TlsClientAuth => "certificates at the token endpoint (TLS_CLIENT_AUTH)",
+            CredentialMethod::ClientSecret => "client secrets (CLIENT_SECRET)",
+            CredentialMethod::TrustedIssuer => "tokens of trusted issuers (TRUSTED_ISSUER)",
+            CredentialMethod::Attestation => "attestation (ATTESTATION)",
+        };
+        let text = match self.policy.as_str() {
+            "" => format!("the agent's class names no credential policy, and without one {what} are not enough"),
+            policy => format!("the credential policy {policy} of the agent's class does not list {what}"),
+        };
+        Err(Fault::refused(&CREDENTIAL_METHOD_REFUSED, text))
     }
 }
 

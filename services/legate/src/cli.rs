@@ -16,7 +16,7 @@ use crate::place::Place;
 
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
-pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
+pub(crate) use credential::{Cause, ClientKey, ClientKind, CredentialKind, CredentialVerb, TokenVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 

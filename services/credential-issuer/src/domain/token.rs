@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::{Action, SpiffeId};
+use legate_ids::{Action, CredentialId, SpiffeId};
 use legate_token::{Chain, Claims, Confirmation, KeyId, Parent, Scope, Subject, TokenError, Unsigned};
 
 use super::cutoff::Of;
@@ -36,9 +36,12 @@ pub(crate) struct Base<'a> {
     pub(crate) issuer: &'a str,
     pub(crate) kid: KeyId,
     pub(crate) token_id: [u8; 16],
-    /// SHA-256 of the certificate that the token is bound to.
-    pub(crate) certificate: [u8; 32],
-    pub(crate) certificate_ends: Timestamp,
+    /// What the token is bound to.
+    pub(crate) confirmation: Confirmation,
+    /// The client secret or key by which it is obtained.
+    pub(crate) credential: Option<CredentialId>,
+    /// When what its holder proved itself by ends: a certificate, a secret, a key.
+    pub(crate) proof_ends: Timestamp,
     /// For whom its holder acts; `None`: for itself.
     pub(crate) behalf: Option<Behalf>,
 }
@@ -62,6 +65,7 @@ impl Behalf {
             token_id: parent.token_id.clone(),
             lifecycle_version: parent.lifecycle_version,
             confirmation: parent.confirmation,
+            credential: parent.credential.clone(),
         };
         let mut chain = parent.chain.clone();
         // RFC 8693 section 4.1: the newest actor is the outermost. A chain only grows.
@@ -82,7 +86,7 @@ pub(crate) enum BadToken {
     NotAnAgent,
     #[error("the agent, or its class or namespace, was cut off just now; what is issued at once would be dead")]
     TooSoon,
-    #[error("the agent or its certificate ends now")]
+    #[error("the agent, or what it proved itself by, ends now")]
     TooShort,
     #[error("{0}")]
     Claims(#[from] TokenError),
@@ -135,7 +139,7 @@ pub(crate) fn plan(
     }
     let longest = issued.plus(wish.ttl.min(holder.token_ttl).min(LONGEST_TOKEN));
     let of_behalf = behalf.as_ref().and_then(|behalf| behalf.ends);
-    let ends = [base.certificate_ends].into_iter().chain(holder.ends).chain(of_behalf).fold(longest, Timestamp::min);
+    let ends = [base.proof_ends].into_iter().chain(holder.ends).chain(of_behalf).fold(longest, Timestamp::min);
     let seconds = |t: Timestamp| u64::try_from(t.secs()).unwrap_or(0);
     if seconds(ends) <= seconds(issued) {
         return Err(BadToken::TooShort);
@@ -157,7 +161,8 @@ pub(crate) fn plan(
         agent,
         instance: holder.instance.clone(),
         chain,
-        confirmation: Confirmation::Certificate(base.certificate),
+        confirmation: base.confirmation,
+        credential: base.credential.clone(),
     };
     let unsigned = Unsigned::new(&claims, base.kid.clone())?;
     Ok(TokenPlan { holder: holder.spiffe_id.clone(), claims, unsigned })
@@ -194,7 +199,7 @@ mod tests {
             ends: None,
             certificate_ttl: Duration::from_secs(3600),
             token_ttl: Duration::from_secs(300),
-            may_enrol: crate::domain::holder::MayEnrol::Yes,
+            means: crate::domain::holder::Means::of(None),
         }
     }
 
@@ -238,8 +243,9 @@ mod tests {
                 issuer: "https://issuer.example",
                 kid: KeyId::parse("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),
                 token_id: [3; 16],
-                certificate: [9; 32],
-                certificate_ends: at(certificate),
+                confirmation: Confirmation::Certificate([9; 32]),
+                credential: None,
+                proof_ends: at(certificate),
                 behalf: None,
             };
             let planned = plan(&holder, &wish, Scope::All, now, &base);

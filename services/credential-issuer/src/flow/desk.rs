@@ -39,7 +39,7 @@ pub(crate) struct Desk {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) publisher: Arc<dyn Publisher>,
     /// Set once the server listens.
-    pub(crate) connections: OnceLock<Connections>,
+    pub(crate) connections: OnceLock<Vec<Connections>>,
     pub(crate) metrics: Metrics,
     /// Wakes the publisher: there is a revocation to tell.
     pub(crate) news: Notify,

@@ -6,13 +6,14 @@ use legate_clock::Timestamp;
 use legate_ids::{AgentId, Name, SpiffeId};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
+use legate_view::CredentialMethod;
 
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::certificate::{Chance, plan};
 use crate::domain::csr;
 use crate::domain::holder::Named;
-use crate::domain::secret::EnrolmentSecret;
+use crate::domain::secret::{Secret, SecretKind};
 use crate::error::{
     CREDENTIAL_NOT_GOOD, ENROLMENT_TOKEN_EXPIRED, ENROLMENT_TOKEN_INVALID, ENROLMENT_TOKEN_SPENT, flow, of_tx,
 };
@@ -51,7 +52,7 @@ pub(crate) async fn enrol(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> 
 
 async fn find(desk: &Desk, token: &str) -> Result<enrolment::Model, Fault> {
     let invalid = || Fault::refused(&ENROLMENT_TOKEN_INVALID, "this is no enrolment token of ours");
-    let secret = EnrolmentSecret::parse(token).ok_or_else(invalid)?;
+    let secret = Secret::parse(SecretKind::Enrolment, token).ok_or_else(invalid)?;
     let macs = desk.pepper.all(&secret);
     let row = desk.db.read("find_enrolment", |tx| Box::pin(enrolment::find(tx, macs))).await;
     row.map_err(of_tx)?.ok_or_else(invalid)
@@ -73,7 +74,7 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
     }
 
     let (holder, revision) = desk.holder_past_cutoff(&named, None).await?;
-    holder.may_enrol.check()?;
+    holder.means.demand(CredentialMethod::EnrolmentToken)?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
         let why = "the enrolment token was made before the agent was last stopped, or for an earlier enforcement point of the name";
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, why));

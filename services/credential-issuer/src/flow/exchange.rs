@@ -10,13 +10,13 @@ use legate_rpc::Fault;
 use legate_token::{Claims, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
-use super::issue_token::{IssuedToken, authorize, calling, expected, sign};
-use super::live::{prove, verified};
+use super::issue_token::{Asking, IssuedToken, authorize, calling, expected, narrowed, sign};
+use super::live::{is_taken_back, prove, verified};
 use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::holder::Holder;
-use crate::domain::token::{self, Base, Behalf, Wish};
+use crate::domain::token::{self, Behalf, Wish};
 use crate::error::{
     ACTOR_TOKEN_INVALID, CHAIN_ENDS_HERE, EXCHANGE_CYCLE, GRANT_MISSING, GRANT_TOO_NARROW, INVALID_SCOPE,
     SUBJECT_TOKEN_FALLEN, SUBJECT_TOKEN_INVALID, SUBJECT_TOKEN_NOT_ADDRESSED, of_tx,
@@ -50,52 +50,56 @@ pub(crate) struct Exchanged {
 
 /// Exchanges a token.
 #[tracing::instrument(skip_all, fields(legate.audience = %ask.wish.audience))]
-pub(crate) async fn exchange(desk: &Desk, call: &Call, ask: Exchange) -> Result<Exchanged, Fault> {
-    let result = attempt(desk, call, ask).await;
+pub(crate) async fn exchange_as(desk: &Desk, call: &Call, asking: Asking, ask: Exchange) -> Result<Exchanged, Fault> {
+    let result = attempt(desk, call, &asking, ask).await;
     match &result {
         Ok(_) => desk.metrics.issued("exchange"),
-        Err(fault) => {
-            let (id, principal) = caller(call)?;
-            desk.note_refusal(call, "exchange", about(id, principal), fault).await;
-        }
+        Err(fault) => desk.note_refusal(call, "exchange", asking.about(), fault).await,
     }
     result
 }
 
-async fn attempt(desk: &Desk, call: &Call, ask: Exchange) -> Result<Exchanged, Fault> {
-    let (named, holder) = calling(desk, call).await?;
-    let me = Me::of(desk, &holder)?;
+/// Exchanges a token for the agent whose certificate the call shows.
+pub(crate) async fn exchange(desk: &Desk, call: &Call, ask: Exchange) -> Result<Exchanged, Fault> {
+    match calling(desk, call).await {
+        Ok(asking) => exchange_as(desk, call, asking, ask).await,
+        Err(fault) => {
+            let (id, principal) = caller(call)?;
+            desk.note_refusal(call, "exchange", about(id, principal), &fault).await;
+            Err(fault)
+        }
+    }
+}
+
+async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Result<Exchanged, Fault> {
+    asking.check_binding()?;
+    let holder = &asking.holder;
+    let me = Me::of(desk, holder)?;
     if let Some(token) = &ask.actor_token {
         check_actor_token(desk, &me, token).await?;
     }
     let parent = subject(desk, &me, &ask.subject_token).await?;
     let mut wish = ask.wish;
+    let asked = wish.actions.len();
     wish.actions = token::within(&parent.scope, &wish.actions)
+        .filter(|left| !asking.all_or_nothing || left.len() >= asked)
         .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the subject token is narrowed to other actions"))?;
-    let seen = expected(desk, &holder, &wish.audience).await?;
+    let seen = expected(desk, holder, &wish.audience).await?;
     // By a view that is certain of what the caller may have declared just before.
     let (mut behalf, revision) = desk.look(|seen| choose(desk, seen, &me, &parent, &wish, ask.grant.as_ref())).await?;
-    let agreed = authorize(desk, call, &holder, &wish, Some(&behalf), revision.max(seen)).await?;
+    let agreed = authorize(desk, call, holder, &wish, Some(&behalf), revision.max(seen)).await?;
     behalf.ends = behalf.ends.into_iter().chain(agreed.ends).min();
-    let scope = token::narrow(&wish.actions, &agreed.actions).ok_or_else(|| {
-        Fault::refused(&INVALID_SCOPE, "the chain lets none of the actions that were asked for be done")
-    })?;
+    let scope = narrowed(asking, &wish, &agreed, "through the chain the agent may do")?;
 
     let now = desk.clock.now();
-    let base = Base {
-        issuer: &desk.issuer,
-        kid: desk.tokens.public_key().kid(),
-        token_id: Desk::random()?,
-        certificate: call.peer.x5t_s256,
-        certificate_ends: call.peer.not_after,
-        behalf: Some(behalf.clone()),
-    };
-    let plan = token::plan(&holder, &wish, scope, now, &base)?;
+    let plan = token::plan(holder, &wish, scope, now, &asking.base(desk, Some(behalf.clone()))?)?;
     let event = convert::token_exchanged(call, &plan, agreed.decision_id, agreed.revision, now);
     let claims = plan.claims.clone();
-    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), plan, event).await.map_err(of_tx)?;
+    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
+        .await
+        .map_err(of_tx)?;
     // What was taken back in between, anywhere in the chain, is seen here, or kills the token later.
-    desk.still(&holder, &named)?;
+    desk.still(holder, &asking.named()?)?;
     desk.fresh()?
         .snapshot
         .token_standing(&claims, desk.clock.now())
@@ -162,6 +166,10 @@ async fn subject(desk: &Desk, me: &Me, token: &str) -> Result<Claims, Fault> {
         standing.map(drop).map_err(|fallen| Fault::refused(&SUBJECT_TOKEN_FALLEN, fallen.to_string()))
     });
     found.await?;
+    // What was taken back here may not have come back from the registry yet.
+    if is_taken_back(desk, &claims).await? {
+        return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, "the subject token, or one before it, was revoked"));
+    }
     Ok(claims)
 }
 

@@ -45,7 +45,7 @@ async fn subject_of(desk: &Desk, args: &Check) -> Result<Subject, Failure> {
         (None, Some(agent)) => subject::Agent::AgentId(desk.agent_id(agent).await?),
         (None, None) => return Err(Failure::local(&USAGE, "--agent or --token is missing")),
     };
-    Ok(Subject { agent: Some(agent), presenter_x5t_s256: presenter })
+    Ok(Subject { agent: Some(agent), presenter_x5t_s256: presenter, ..Subject::default() })
 }
 
 /// SHA-256 of a certificate in DER (RFC 8705 section 3.1).

@@ -5,6 +5,7 @@ mod apply;
 mod audit;
 mod change;
 mod check;
+mod client;
 mod credential;
 mod declared;
 mod doctor;

@@ -417,6 +417,7 @@ impl House {
             instance: None,
             chain: Chain::default(),
             confirmation: Confirmation::Certificate([7; 32]),
+            credential: None,
         };
         let token = legate_token::mint(&claims, &self.signer).unwrap();
         wire::EvaluateRequest {

@@ -1,0 +1,34 @@
+//! What nobody could show any more is forgotten: names of assertions and proofs, and tokens that would have ended by now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_rpc::Fault;
+
+use super::Desk;
+use crate::error::of_tx;
+use crate::store::{once, revoked_token};
+
+/// How often.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Forgets for as long as the process lives.
+pub(crate) async fn forget_forever(desk: Arc<Desk>) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if let Err(fault) = forget(&desk).await {
+            tracing::warn!(%fault, "what is over could not be forgotten; it is tried again");
+        }
+    }
+}
+
+pub(crate) async fn forget(desk: &Desk) -> Result<(), Fault> {
+    let now = desk.clock.now();
+    let forgotten = desk.db.tx("forget", move |tx| {
+        Box::pin(async move {
+            once::forget(tx, now).await?;
+            revoked_token::forget(tx, now).await
+        })
+    });
+    forgotten.await.map_err(of_tx)
+}
