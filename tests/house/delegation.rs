@@ -17,9 +17,10 @@ use legate_wire::credential::{
 use legate_wire::policy::{ActingMode, EvaluateRequest, OnBehalfOf, Resource, Subject, subject};
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
+use legate_wire::registry::delegation_service_client::DelegationServiceClient;
 use legate_wire::registry::{
-    AgentRef, ApplyDeclarationsRequest, GetAgentRequest, Kind, ResumeAgentRequest, RevokeDeclarationRequest,
-    SuspendAgentRequest,
+    AgentRef, ApplyDeclarationsRequest, EndDelegationRequest, GetAgentRequest, GrantDelegationRequest, Kind,
+    Permission, ResourceSelector, ResumeAgentRequest, RevokeDeclarationRequest, SuspendAgentRequest,
 };
 
 use crate::asking::{Shown, ask, at_least, question, word};
@@ -192,7 +193,11 @@ async fn a_token_is_handed_on_and_gives_less_each_time() {
     let scene = Scene::new().await;
     let backend = scene.backend();
     let own = scene.bot().token(AUDIENCE).await.unwrap();
-    let allowed = ask(&backend, at_least(question(&shown(scene.bot(), &own.access_token), "invoice:read", "apollo/1"), scene.revision)).await;
+    let allowed = ask(
+        &backend,
+        at_least(question(&shown(scene.bot(), &own.access_token), "invoice:read", "apollo/1"), scene.revision),
+    )
+    .await;
     assert_eq!(word(&allowed), "ALLOWED");
     assert_eq!((allowed.acting_mode(), allowed.subject.as_str(), allowed.chain.len()), (ActingMode::Autonomous, "", 0));
 
@@ -276,7 +281,11 @@ async fn what_would_widen_a_chain_is_refused() {
     let for_scan = scene.bot().token(&scan).await.unwrap().access_token;
     assert_eq!(reason(scene.scan.exchange(&for_scan, AUDIENCE, &[]).await), "GRANT_MISSING");
     // Other audiences, and nobody's.
-    for audience in ["https://other.example.com", "spiffe://elsewhere.example/ns/payments/agent/x", &clerk.replace("dev.legate", "elsewhere.example")] {
+    for audience in [
+        "https://other.example.com",
+        "spiffe://elsewhere.example/ns/payments/agent/x",
+        &clerk.replace("dev.legate", "elsewhere.example"),
+    ] {
         assert_eq!(reason(scene.clerk.exchange(&handed, audience, &[]).await), "INVALID_TARGET", "{audience}");
     }
     // Forged, foreign, and none.
@@ -287,8 +296,10 @@ async fn what_would_widen_a_chain_is_refused() {
     }
 
     // A wider scope than the token that was handed over.
-    let narrow = IssueTokenRequest { audience: clerk.clone(), scopes: vec!["invoice:read".into()], ..Default::default() };
-    let mut issuer = AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", scene.bot().identity().clone()));
+    let narrow =
+        IssueTokenRequest { audience: clerk.clone(), scopes: vec!["invoice:read".into()], ..Default::default() };
+    let mut issuer =
+        AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", scene.bot().identity().clone()));
     let narrow = issuer.issue_token(narrow).await.unwrap().into_inner().access_token;
     let wider = scene.clerk.exchange(&narrow, AUDIENCE, &["invoice:pay".into()]).await;
     assert_eq!(reason(wider), "INVALID_SCOPE");
@@ -296,9 +307,14 @@ async fn what_would_widen_a_chain_is_refused() {
     assert_eq!(same.scopes, ["invoice:read"], "what it was narrowed to stays");
 
     // Longer than it: cut.
-    let short = IssueTokenRequest { audience: clerk.clone(), ttl: Some(prost_types::Duration { seconds: 30, nanos: 0 }), ..Default::default() };
+    let short = IssueTokenRequest {
+        audience: clerk.clone(),
+        ttl: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
+        ..Default::default()
+    };
     let short = issuer.issue_token(short).await.unwrap().into_inner();
-    let mut as_clerk = AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", scene.clerk.identity().clone()));
+    let mut as_clerk =
+        AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", scene.clerk.identity().clone()));
     let longer = ExchangeTokenRequest {
         subject_token: short.access_token.clone(),
         subject_token_type: TokenType::AccessToken.into(),
@@ -310,7 +326,11 @@ async fn what_would_widen_a_chain_is_refused() {
     assert_eq!(longer_.expire_time, short.expire_time);
 
     // An actor token says the same as the certificate, or it is refused; and only with its type.
-    let with = |actor: &str, of: TokenType| ExchangeTokenRequest { actor_token: actor.into(), actor_token_type: of.into(), ..longer.clone() };
+    let with = |actor: &str, of: TokenType| ExchangeTokenRequest {
+        actor_token: actor.into(),
+        actor_token_type: of.into(),
+        ..longer.clone()
+    };
     as_clerk.exchange_token(with(&own, TokenType::AccessToken)).await.unwrap();
     for (actor, of, expected) in [
         (handed.as_str(), TokenType::AccessToken, "ACTOR_TOKEN_INVALID"),
@@ -332,10 +352,12 @@ async fn what_would_widen_a_chain_is_refused() {
     // With another's certificate nothing is opened.
     let second = scene.scan.exchange(&passed, AUDIENCE, &[]).await.unwrap();
     let stolen = shown(&scene.clerk, &second.access_token);
-    let answer = ask(&scene.backend(), at_least(question(&stolen, "invoice:read", "apollo/10/1"), second.revision)).await;
+    let answer =
+        ask(&scene.backend(), at_least(question(&stolen, "invoice:read", "apollo/10/1"), second.revision)).await;
     assert_eq!(word(&answer), "TOKEN_BINDING");
     // And what is addressed to an agent opens nothing at a backend.
-    let answer = ask(&scene.backend(), question(&shown(&scene.bot().clone(), &handed), "invoice:read", "apollo/10/1")).await;
+    let answer =
+        ask(&scene.backend(), question(&shown(&scene.bot().clone(), &handed), "invoice:read", "apollo/10/1")).await;
     assert_eq!(word(&answer), "TOKEN_AUDIENCE");
     scene.raised.suite.shutdown().await;
 }
@@ -423,8 +445,50 @@ async fn an_operator_asks_what_an_agent_may_for_a_person() {
     // A backend that may not name a subject may not say for whom one acts either.
     let token = scene.clerk.token(AUDIENCE).await.unwrap().access_token;
     let mut own = question(&shown(&scene.clerk, &token), "invoice:read", "apollo/1");
-    own.subject.as_mut().unwrap().on_behalf_of = Some(OnBehalfOf { subject: "user:ada@example.com".into(), ..OnBehalfOf::default() });
-    let refused = legate_wire::policy::decision_service_client::DecisionServiceClient::new(scene.backend()).evaluate(own).await;
+    own.subject.as_mut().unwrap().on_behalf_of =
+        Some(OnBehalfOf { subject: "user:ada@example.com".into(), ..OnBehalfOf::default() });
+    let refused =
+        legate_wire::policy::decision_service_client::DecisionServiceClient::new(scene.backend()).evaluate(own).await;
     assert_eq!(Told::from_status(&refused.unwrap_err()).reason, "SUBJECT_NOT_PROVEN");
     scene.raised.suite.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_lets_another_act_and_ends_it_itself() {
+    let scene = Scene::new().await;
+    let line = |who: &Runtime| DelegationServiceClient::new(scene.raised.dial("registry", who.identity().clone()));
+    let wish = GrantDelegationRequest {
+        name: "bot-lets-scan".into(),
+        delegate: "scan-bot".into(),
+        permissions: vec![permission("invoice:read", "apollo/10/*")],
+        purpose: "Reads the scans of October.".into(),
+        ttl: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+        ..GrantDelegationRequest::default()
+    };
+    // More than it has it does not give.
+    for wider in [permission("invoice:read", "*"), permission("invoice:pay", "apollo/10/*")] {
+        let wider = GrantDelegationRequest { permissions: vec![wider], ..wish.clone() };
+        let refused = line(scene.bot()).grant_delegation(wider).await.unwrap_err();
+        assert_eq!(Told::from_status(&refused).reason, "DELEGATION_TOO_WIDE");
+    }
+    line(scene.bot()).grant_delegation(wish).await.unwrap();
+    let handed = scene.bot().token(&scene.address("scan-bot").await).await.unwrap().access_token;
+    let acts = scene.scan.exchange(&handed, AUDIENCE, &[]).await.unwrap();
+    let by_scan = shown(&scene.scan, &acts.access_token);
+    let may = |revision| at_least(question(&by_scan, "invoice:read", "apollo/10/1"), revision);
+    let answer = ask(&scene.backend(), may(acts.revision)).await;
+    assert_eq!(word(&answer), "ALLOWED", "{}", answer.message);
+
+    // Whoever acts by it does not end it for the other; the other does, and it is over at that revision.
+    let over = EndDelegationRequest { name: "bot-lets-scan".into(), reason: "done".into(), ..Default::default() };
+    let refused = line(&scene.scan).end_delegation(over.clone()).await.unwrap_err();
+    assert_eq!(Told::from_status(&refused).reason, "NOT_ITS_GRANT");
+    let ended = line(scene.bot()).end_delegation(over).await.unwrap().into_inner();
+    assert_eq!(word(&ask(&scene.backend(), may(ended.revision)).await), "GRANT_NOT_IN_FORCE");
+    scene.raised.suite.shutdown().await;
+}
+
+fn permission(action: &str, id: &str) -> Permission {
+    let resource = ResourceSelector { r#type: "Invoice".into(), id: id.into(), ..ResourceSelector::default() };
+    Permission { action: action.into(), resource: Some(resource) }
 }

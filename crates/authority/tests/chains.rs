@@ -63,23 +63,21 @@ struct Asked {
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
-    ("[ab](:[cd])?", "[XY]", "[ab](/[cd])?", proptest::option::of("[mn]"), 0i64..6).prop_map(|(a, k, i, audience, now)| Asked {
-        action: Action::parse(&a).unwrap(),
-        kind: ResourceType::parse(&k).unwrap(),
-        id: ResourceId::parse(&i).unwrap(),
-        audience,
-        now,
-    })
+    ("[ab](:[cd])?", "[XY]", "[ab](/[cd])?", proptest::option::of("[mn]"), 0i64..6).prop_map(
+        |(a, k, i, audience, now)| Asked {
+            action: Action::parse(&a).unwrap(),
+            kind: ResourceType::parse(&k).unwrap(),
+            id: ResourceId::parse(&i).unwrap(),
+            audience,
+            now,
+        },
+    )
 }
 
 fn carries(links: &[Link<'_>], asked: &Asked) -> Result<(), (usize, Cut)> {
     let attributes: BTreeMap<String, String> = BTreeMap::new();
-    let request = Request {
-        action: &asked.action,
-        resource_type: &asked.kind,
-        resource_id: &asked.id,
-        attributes: &attributes,
-    };
+    let request =
+        Request { action: &asked.action, resource_type: &asked.kind, resource_id: &asked.id, attributes: &attributes };
     carried(links, &request, asked.audience.as_deref(), asked.now)
 }
 

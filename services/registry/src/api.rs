@@ -9,11 +9,11 @@ use tonic::{Request, Response, Status};
 use wire::agent_service_server::AgentServiceServer;
 use wire::bulk_service_server::{BulkService, BulkServiceServer};
 use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
+use wire::delegation_service_server::DelegationServiceServer;
 use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
-use wire::delegation_service_server::DelegationServiceServer;
 use wire::spawn_service_server::SpawnServiceServer;
 
 use crate::domain::check;
@@ -21,8 +21,8 @@ use crate::domain::standing::Turn;
 use crate::flow::{By, Call, Desk, apply, bulk, history, list, plan, publish, read, revoke, standing, update, watch};
 
 mod agents;
-mod operators;
 mod delegating;
+mod operators;
 mod spawning;
 
 /// A thousand objects fit.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use legate_wire::policy::decision_service_client::DecisionServiceClient;
-use legate_wire::policy::{Decision, EvaluateRequest, EvaluateResponse, OnBehalfOf, Reason, Resource, Subject, subject};
+use legate_wire::policy::{
+    Decision, EvaluateRequest, EvaluateResponse, OnBehalfOf, Reason, Resource, Subject, subject,
+};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 

@@ -24,19 +24,7 @@ use crate::{Exit, Failure, identity, manifest, proto};
 pub(super) async fn run(desk: Desk, verb: GrantVerb) -> Result<Exit, Failure> {
     match verb {
         GrantVerb::Declared(verb) => declared::run(desk, Kind::DelegationGrant, verb).await,
-        GrantVerb::Create {
-            name,
-            from,
-            identity,
-            to,
-            allow,
-            audiences,
-            purpose,
-            span,
-            max_depth,
-            parent,
-            reason,
-        } => {
+        GrantVerb::Create { name, from, identity, to, allow, audiences, purpose, span, max_depth, parent, reason } => {
             let (namespace, name) = named(&name)?;
             if let Some(identity) = identity {
                 let ask = GrantDelegationRequest {
@@ -203,7 +191,12 @@ fn below(
         let may: Vec<String> = spec.permissions.iter().map(manifest::permission_text).collect();
         let on = if spec.max_depth > 0 { format!(", and {} more", spec.max_depth) } else { String::new() };
         let until = moment(spec.not_after.as_ref());
-        lines.push(format!("{indent}{branch}{} by {}{on}, until {until}: {}", spec.delegate, name(one), may.join(", ")));
+        lines.push(format!(
+            "{indent}{branch}{} by {}{on}, until {until}: {}",
+            spec.delegate,
+            name(one),
+            may.join(", ")
+        ));
         if path.len() <= 8 && !path.contains(&acts) {
             path.push(acts.clone());
             below(grants, &acts, Some(name(one)), path, &format!("{indent}{more}"), lines);

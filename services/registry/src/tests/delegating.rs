@@ -84,10 +84,7 @@ impl Scene {
             ..DelegationGrantSpec::default()
         };
         all.push(Declaration {
-            object: Some(Object::DelegationGrant(DelegationGrant {
-                metadata: metadata("of-ada"),
-                spec: Some(of_ada),
-            })),
+            object: Some(Object::DelegationGrant(DelegationGrant { metadata: metadata("of-ada"), spec: Some(of_ada) })),
         });
         self.apply(all).await.unwrap();
     }
@@ -165,7 +162,9 @@ async fn what_was_given_to_pass_on_is_passed_on_and_taken_back_whole() {
         // Another's grant is nobody's to pass on, and nobody's to end.
         let fault = scene.delegate("another", pass("stolen", "invoice-bot", "to-helper", 0)).await.unwrap_err();
         assert_eq!(reason(&fault), "GRANT_EXCEEDS_PARENT");
-        for (who, name) in [("another", "to-another"), ("helper", "to-helper"), ("invoice-bot", "of-ada"), ("helper", "x")] {
+        for (who, name) in
+            [("another", "to-another"), ("helper", "to-helper"), ("invoice-bot", "of-ada"), ("helper", "x")]
+        {
             assert_eq!(reason(&scene.end_delegation(who, name).await.unwrap_err()), "NOT_ITS_GRANT", "{who} {name}");
         }
         let ended = scene.end_delegation("invoice-bot", "to-helper").await.unwrap();

@@ -59,7 +59,11 @@ fn given(n: u8, who: &str, bits: u8) -> [wire::Declaration; 2] {
     let role = declared(Object::Role(wire::Role { metadata: meta(&name), spec: Some(spec) }));
     let who = vec![who.to_owned()];
     let mut spec = wire::RoleBindingSpec { role: name.clone(), ..wire::RoleBindingSpec::default() };
-    if who[0].starts_with("user:") { spec.users = who } else { spec.agents = who }
+    if who[0].starts_with("user:") {
+        spec.users = who
+    } else {
+        spec.agents = who
+    }
     [role, declared(Object::RoleBinding(wire::RoleBinding { metadata: meta(&name), spec: Some(spec) }))]
 }
 
@@ -192,9 +196,8 @@ async fn each_part_cuts_with_its_own_word() {
 #[tokio::test]
 async fn what_is_taken_back_anywhere_kills_what_is_below() {
     type Change = fn() -> (wire::Declaration, bool);
-    let suspended = |n: u8| {
-        (agent(n, |a| a.status.as_mut().unwrap().state = wire::AgentState::Suspended.into()), false)
-    };
+    let suspended =
+        |n: u8| (agent(n, |a| a.status.as_mut().unwrap().state = wire::AgentState::Suspended.into()), false);
     let reborn = |n: u8| (agent(n, |a| a.status.as_mut().unwrap().lifecycle_version = 2), false);
     let cut = |n: u8| (agent(n, |a| a.status.as_mut().unwrap().authorization_cutoff = at(NOW)), false);
     let changes: [(&str, Change); 12] = [
@@ -212,7 +215,9 @@ async fn what_is_taken_back_anywhere_kills_what_is_below() {
             (grant("three-2", "agent:invoice-bot-3", 2, |g| (g.may_redelegate, g.max_depth) = (false, 0)), false)
         }),
         ("CHAIN_TOO_LONG", || (namespace(|n| n.max_delegation_depth = 2), false)),
-        ("GRANT_AUDIENCE", || (grant("ada-3", "user:ada", 3, |g| g.audiences = vec!["https://other.example".into()]), false)),
+        ("GRANT_AUDIENCE", || {
+            (grant("ada-3", "user:ada", 3, |g| g.audiences = vec!["https://other.example".into()]), false)
+        }),
     ];
     for (expected, change) in changes {
         let mut stage = staged([ALL; 4], [ALL; 3]).await;
@@ -234,7 +239,8 @@ async fn what_is_taken_back_anywhere_kills_what_is_below() {
     ] {
         let mut stage = staged([ALL; 4], [ALL; 3]).await;
         stage.change(vec![change]).await;
-        let spoken = stage.ask(&enforcer("invoices"), stage.with_token(mint(&claims(&stage), &stage.signer).unwrap())).await;
+        let spoken =
+            stage.ask(&enforcer("invoices"), stage.with_token(mint(&claims(&stage), &stage.signer).unwrap())).await;
         assert_eq!(spoken.answer.word(), expected);
         assert_eq!(spoken.known.acts_for.unwrap().subject, "user:ada", "told and recorded all the same");
     }
@@ -262,15 +268,25 @@ async fn a_persons_authority_is_what_is_bound_to_him_unless_the_namespace_takes_
 
 #[tokio::test]
 async fn policies_see_for_whom_and_hold_for_everybody_in_the_chain() {
-    let forbids = |when: &str| policy("no", wire::PolicyMode::Enforce, &format!("forbid(principal, action, resource) {when};"));
+    let forbids =
+        |when: &str| policy("no", wire::PolicyMode::Enforce, &format!("forbid(principal, action, resource) {when};"));
     let second = agent_id(2);
     for (when, expected) in [
         ("when { context has on_behalf_of }".to_owned(), "FORBIDDEN_BY_POLICY"),
-        ("when { context has on_behalf_of && context.on_behalf_of.subject == \"user:ada\" }".to_owned(), "FORBIDDEN_BY_POLICY"),
+        (
+            "when { context has on_behalf_of && context.on_behalf_of.subject == \"user:ada\" }".to_owned(),
+            "FORBIDDEN_BY_POLICY",
+        ),
         ("when { context has on_behalf_of && context.on_behalf_of.subject == \"user:eve\" }".to_owned(), "ALLOWED"),
         ("when { context has on_behalf_of && context.on_behalf_of.depth > 2 }".to_owned(), "FORBIDDEN_BY_POLICY"),
-        (format!("when {{ context has on_behalf_of && context.on_behalf_of.actors.contains(\"{second}\") }}"), "FORBIDDEN_BY_POLICY"),
-        ("when { context has on_behalf_of && context.on_behalf_of.grants.contains(\"three-2\") }".to_owned(), "FORBIDDEN_BY_POLICY"),
+        (
+            format!("when {{ context has on_behalf_of && context.on_behalf_of.actors.contains(\"{second}\") }}"),
+            "FORBIDDEN_BY_POLICY",
+        ),
+        (
+            "when { context has on_behalf_of && context.on_behalf_of.grants.contains(\"three-2\") }".to_owned(),
+            "FORBIDDEN_BY_POLICY",
+        ),
         // What is forbidden to one that delegates is forbidden to whoever acts for it.
         (format!("when {{ principal.id == \"{second}\" }}"), "FORBIDDEN_BY_POLICY"),
     ] {
@@ -339,7 +355,8 @@ async fn on_a_callers_word_the_grants_that_are_there_decide() {
     assert_eq!(stage.ask(&trusted, pays).await.answer.word(), "ALLOWED");
 
     // Whoever may not name a subject may not say for whom one acts either, and a token that says it itself comes without.
-    let unproven = crate::flow::evaluate(&stage.desk, &enforcer("invoices"), &[on_behalf(stage.good(), "user:ada", None)]).await;
+    let unproven =
+        crate::flow::evaluate(&stage.desk, &enforcer("invoices"), &[on_behalf(stage.good(), "user:ada", None)]).await;
     assert_eq!(unproven.unwrap_err().reason(), "SUBJECT_NOT_PROVEN");
     let token = mint(&claims(&stage), &stage.signer).unwrap();
     let twice = on_behalf(stage.with_token(token), "user:ada", None);
@@ -364,4 +381,57 @@ async fn a_token_of_a_chain_is_narrowed_bound_and_addressed_like_any_other() {
     assert_eq!(word(&stage, &with(|c| c.chain.grants.swap(0, 1))).await, "CHAIN_INVALID");
     assert_eq!(word(&stage, &with(|c| c.subject = legate_token::Subject::Person("eve".into()))).await, "CHAIN_INVALID");
     assert!(matches!(Principal::of(&spiffe(1)), Ok(Principal::Agent { .. })));
+}
+
+#[tokio::test]
+async fn a_token_of_a_chain_is_agreed_to_for_what_all_of_it_may() {
+    use super::super::authorize_issuance::{Chain as Asked, Issuance, authorize_issuance};
+    let mut stage = staged([ALL, 0b011, ALL, ALL], [ALL, ALL, 0b110]).await;
+    let ask = |audience: &str, change: fn(&mut Asked)| {
+        let mut chain = Asked {
+            subject: legate_token::Subject::Person("ada".into()),
+            actors: vec![agent_id(1), agent_id(2), agent_id(3)],
+            grants: vec!["obj_two-1".into(), "obj_three-2".into(), "obj_ada-3".into()],
+        };
+        change(&mut chain);
+        Issuance {
+            agent: agent_id(1),
+            audience: audience.into(),
+            actions: ACTIONS.iter().map(|a| legate_ids::Action::parse(a).unwrap()).collect(),
+            at_least_revision: 0,
+            delegation: Some(chain),
+        }
+    };
+    let leave = authorize_issuance(&stage.desk, &operator(), &ask(AUDIENCE, |_| ())).await;
+    assert_eq!(leave.answer.word(), "ALLOWED", "{}", leave.message);
+    assert_eq!(leave.actions, [legate_ids::Action::parse("invoice:pay").unwrap()]);
+    assert_eq!(leave.ends.map(legate_clock::Timestamp::secs), Some(NOW + 10_000));
+    let events = stage.paper.events();
+    let event = events.last().unwrap();
+    assert_eq!((event.subject.as_str(), event.grant_id.as_str(), event.chain.len()), ("user:ada", "obj_two-1", 3));
+
+    let next = agent(4, |_| ());
+    stage.change(vec![(next, false)]).await;
+    let (fourth, third) = (spiffe(4).to_string(), spiffe(3).to_string());
+    for (audience, change, expected) in [
+        (AUDIENCE, (|c| c.actors.rotate_left(1)) as fn(&mut Asked), "CHAIN_INVALID"),
+        (AUDIENCE, |c| c.grants.swap(1, 2), "CHAIN_INVALID"),
+        (AUDIENCE, |c| c.grants[2] = "obj_never".into(), "GRANT_NOT_IN_FORCE"),
+        (AUDIENCE, |c| drop(c.grants.pop()), "CHAIN_INVALID"),
+        (AUDIENCE, |c| c.subject = legate_token::Subject::Person("eve".into()), "CHAIN_INVALID"),
+        // Four may stand in a chain; every grant lets three follow the first.
+        (&fourth, |_| (), "ALLOWED"),
+        (&third, |_| (), "CHAIN_INVALID"),
+    ] {
+        let leave = authorize_issuance(&stage.desk, &operator(), &ask(audience, change)).await;
+        assert_eq!(leave.answer.word(), expected, "{audience}: {}", leave.message);
+    }
+    stage.change(vec![(grant("three-2", "agent:invoice-bot-3", 2, |g| g.max_depth = 1), false)]).await;
+    let leave = authorize_issuance(&stage.desk, &operator(), &ask(&fourth, |_| ())).await;
+    assert_eq!(leave.answer.word(), "CHAIN_TOO_LONG");
+    stage
+        .change(vec![(grant("ada-3", "user:ada", 3, |g| g.audiences = vec!["https://o.example".into()]), false)])
+        .await;
+    let leave = authorize_issuance(&stage.desk, &operator(), &ask(AUDIENCE, |_| ())).await;
+    assert_eq!(leave.answer.word(), "GRANT_AUDIENCE");
 }
