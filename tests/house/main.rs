@@ -6,6 +6,7 @@ mod access;
 mod asking;
 mod blessed;
 mod bulk;
+mod delegation;
 mod deploy;
 mod faults;
 mod governed;

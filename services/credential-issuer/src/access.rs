@@ -25,10 +25,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.credential.v1.AgentCredentialService/IssueToken", callers: &[Caller::Agent] },
     Rule { method: "/legate.credential.v1.AgentCredentialService/ExchangeToken", callers: &[Caller::Agent] },
     // Whom a token concerns is told what became of it; see flow/live.rs.
-    Rule {
-        method: "/legate.credential.v1.TokenService/Introspect",
-        callers: &[Caller::Operator, Caller::Agent, Caller::Enforcer],
-    },
+    Rule { method: "/legate.credential.v1.TokenService/Introspect", callers: &[Caller::Agent, Caller::Enforcer] },
     // An agent for those that it made.
     Rule {
         method: "/legate.credential.v1.CredentialAdminService/CreateEnrolmentToken",

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::{Claims, TokenError};
+use legate_token::TokenError;
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
 use super::issue_token::{Asking, IssuedToken, authorize, calling, expected, narrowed, sign};
-use super::live::{is_taken_back, prove, verified};
+use super::live::{is_taken_back, proved, verified};
 use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::holder::Holder;
-use crate::domain::token::{self, Behalf, Wish};
+use crate::domain::token::{self, Before, Behalf, Wish};
 use crate::error::{
     ACTOR_TOKEN_INVALID, CHAIN_ENDS_HERE, EXCHANGE_CYCLE, GRANT_MISSING, GRANT_TOO_NARROW, INVALID_SCOPE,
     SUBJECT_TOKEN_FALLEN, SUBJECT_TOKEN_INVALID, SUBJECT_TOKEN_NOT_ADDRESSED, of_tx,
@@ -76,17 +76,17 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
     let holder = &asking.holder;
     let me = Me::of(desk, holder)?;
     if let Some(token) = &ask.actor_token {
-        check_actor_token(desk, &me, token).await?;
+        check_actor_token(desk, &me, token)?;
     }
-    let parent = subject(desk, &me, &ask.subject_token).await?;
+    let whom = handed_over(desk, &me, &ask.subject_token).await?;
     let mut wish = ask.wish;
     let asked = wish.actions.len();
-    wish.actions = token::within(&parent.scope, &wish.actions)
+    wish.actions = token::within(&whom.before.scope, &wish.actions)
         .filter(|left| !asking.all_or_nothing || left.len() >= asked)
         .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the subject token is narrowed to other actions"))?;
     let seen = expected(desk, holder, &wish.audience).await?;
     // By a view that is certain of what the caller may have declared just before.
-    let (mut behalf, revision) = desk.look(|seen| choose(desk, seen, &me, &parent, &wish, ask.grant.as_ref())).await?;
+    let (mut behalf, revision) = desk.look(|seen| choose(desk, seen, &me, &whom, &wish, ask.grant.as_ref())).await?;
     let agreed = authorize(desk, call, holder, &wish, Some(&behalf), revision.max(seen)).await?;
     behalf.ends = behalf.ends.into_iter().chain(agreed.ends).min();
     let scope = narrowed(asking, &wish, &agreed, "through the chain the agent may do")?;
@@ -126,25 +126,32 @@ impl Me {
 }
 
 /// RFC 8693 section 2.1: an actor token says who acts. Here that is known before, so it may only say the same.
-async fn check_actor_token(desk: &Desk, me: &Me, token: &str) -> Result<(), Fault> {
+fn check_actor_token(desk: &Desk, me: &Me, token: &str) -> Result<(), Fault> {
     let no = |why: String| Fault::refused(&ACTOR_TOKEN_INVALID, why).field("actor_token", "is not the caller's own");
-    let (signed, _) = prove(desk, token).await?.map_err(|e| no(e.to_string()))?;
+    let reading = desk.fresh()?;
+    let signed = proved(desk, &reading.snapshot, token).map_err(|e| no(e.to_string()))?;
     let claims = verified(desk, &signed, me.address.as_str()).map_err(|e| no(e.to_string()))?;
     if claims.agent != me.agent || claims.namespace != me.namespace || !claims.chain.is_empty() {
         return Err(no("it is not the caller's own, for itself".into()));
     }
-    let reading = desk.fresh()?;
     reading.snapshot.token_standing(&claims, desk.clock.now()).map_err(|fallen| no(fallen.to_string()))?;
     Ok(())
 }
 
-/// What the subject token says, where it was handed to the caller and still stands.
-async fn subject(desk: &Desk, me: &Me, token: &str) -> Result<Claims, Fault> {
+/// For whom the caller wants to act.
+struct Whom {
+    /// As grants name him: `agent:NAME` or `user:NAME`.
+    delegator: String,
+    before: Before,
+}
+
+/// For whom an access token lets the caller act, where it was handed to the caller and still stands.
+async fn handed_over(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
     let invalid = |e: TokenError| {
         Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the subject token is not believed: {e}"))
             .field("subject_token", e.to_string())
     };
-    let (signed, _) = prove(desk, token).await?.map_err(invalid)?;
+    let signed = proved(desk, &desk.fresh()?.snapshot, token).map_err(invalid)?;
     let claims = verified(desk, &signed, me.address.as_str()).map_err(|e| match e {
         // Nothing is told of whose it is.
         TokenError::Audience => {
@@ -163,37 +170,34 @@ async fn subject(desk: &Desk, me: &Me, token: &str) -> Result<Claims, Fault> {
     }
     let found = desk.look(|seen| {
         let standing = seen.token_standing(&claims, desk.clock.now());
-        standing.map(drop).map_err(|fallen| Fault::refused(&SUBJECT_TOKEN_FALLEN, fallen.to_string()))
+        standing.map_err(|fallen| Fault::refused(&SUBJECT_TOKEN_FALLEN, fallen.to_string()))
     });
-    found.await?;
+    let (standing, _) = found.await?;
     // What was taken back here may not have come back from the registry yet.
     if is_taken_back(desk, &claims).await? {
         return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, "the subject token, or one before it, was revoked"));
     }
-    Ok(claims)
+    Ok(Whom { delegator: format!("agent:{}", standing.agent.label.name), before: Before::of(&claims) })
 }
 
-/// The behalf by the first grant that fits: from the token's holder to the caller, the whole chain holding with it.
+/// The behalf by the first grant that fits: from whom the caller wants to act for to the caller, the whole chain holding with it.
 fn choose(
     desk: &Desk,
     snapshot: &Snapshot,
     me: &Me,
-    parent: &Claims,
+    whom: &Whom,
     wish: &Wish,
     named: Option<&Name>,
 ) -> Result<Behalf, Fault> {
     let agent = snapshot.agent(&me.agent).ok_or_else(|| Fault::refused(&GRANT_MISSING, "the caller is not known"))?;
-    let delegator = snapshot
-        .agent(&parent.agent)
-        .map(|agent| format!("agent:{}", agent.label.name))
-        .ok_or_else(|| Fault::refused(&SUBJECT_TOKEN_FALLEN, "the holder of the subject token is not known"))?;
+    let delegator = &whom.delegator;
     let to = snapshot.audience(&me.namespace, &wish.audience);
     let mut why_not = None;
     for grant in snapshot.delegation_grants_to(agent) {
-        if grant.delegator != delegator || named.is_some_and(|name| grant.label.name != *name) {
+        if grant.delegator != *delegator || named.is_some_and(|name| grant.label.name != *name) {
             continue;
         }
-        match by(desk, snapshot, me, parent, wish, (grant, to.as_ref())) {
+        match by(desk, snapshot, me, &whom.before, wish, (grant, to.as_ref())) {
             Ok(behalf) => return Ok(behalf),
             Err(fault) => drop(why_not.get_or_insert(fault)),
         }
@@ -209,11 +213,11 @@ fn by(
     desk: &Desk,
     snapshot: &Snapshot,
     me: &Me,
-    parent: &Claims,
+    before: &Before,
     wish: &Wish,
     (grant, to): (&Arc<DelegationGrant>, Option<&Audience>),
 ) -> Result<Behalf, Fault> {
-    let mut behalf = Behalf::after(parent, me.spiffe_id.clone(), grant.label.id.to_string());
+    let mut behalf = before.then(me.spiffe_id.clone(), grant.label.id.to_string());
     let actors: Vec<AgentId> = behalf
         .chain
         .actors

@@ -1,6 +1,5 @@
 //! Whether an access token is live: one rule, for exchange, for introspection over gRPC and over HTTPS.
 
-use legate_authority::{Place, Right};
 use legate_ids::{Principal, SpiffeId};
 use legate_rpc::Fault;
 use legate_token::{Claims, Expect, Parsed, PublicKey, Signed, TokenError};
@@ -23,14 +22,8 @@ pub(crate) struct Live {
     pub(crate) revision: u64,
 }
 
-/// A token whose signature holds under a key that the registry holds now; with the revision. A key that is not known yet is
-/// waited for as every refusal is.
-pub(super) async fn prove(desk: &Desk, token: &str) -> Result<Result<(Signed, u64), TokenError>, Fault> {
-    let reading = desk.fresh()?;
-    Ok(proved(desk, &reading.snapshot, token).map(|signed| (signed, reading.snapshot.revision())))
-}
-
-fn proved(desk: &Desk, snapshot: &Snapshot, token: &str) -> Result<Signed, TokenError> {
+/// A token whose signature holds under a key that the registry holds now.
+pub(super) fn proved(desk: &Desk, snapshot: &Snapshot, token: &str) -> Result<Signed, TokenError> {
     let parsed = Parsed::parse(token)?;
     let key = snapshot.signing_key(parsed.kid().as_str()).filter(|key| key.purpose == KeyUse::AccessToken);
     let key = key.filter(|key| key.issuer == desk.issuer).ok_or(TokenError::Key)?;
@@ -82,11 +75,9 @@ pub(super) async fn is_taken_back(desk: &Desk, claims: &Claims) -> Result<bool, 
     found.await.map_err(of_tx)
 }
 
-/// Says what became of a token to whom it concerns: its holder, whoever stands in its chain or is addressed by it, and
-/// operators who may read its namespace.
+/// Says what became of a token to whom it concerns: its holder, and whoever stands in its chain or is addressed by it.
 #[tracing::instrument(skip_all)]
 pub(crate) async fn introspect(desk: &Desk, call: &Call, asker: &Asker, token: &str) -> Result<Option<Live>, Fault> {
-    // A key that was published just now may not have come here yet; whoever asks again is told then.
     let Some(found) = live(desk, token).await? else { return Ok(None) };
     let claims = &found.claims;
     let concerns = match (asker, &call.peer.principal) {
@@ -101,10 +92,6 @@ pub(crate) async fn introspect(desk: &Desk, call: &Call, asker: &Asker, token: &
             let reading = desk.fresh()?;
             let point = reading.snapshot.enforcement_point(namespace.as_str(), name.as_str());
             *namespace == claims.namespace && point.is_some_and(|point| point.audiences.contains(&claims.audience))
-        }
-        (Asker::Peer, Some(Principal::Operator(_))) => {
-            let mandate = desk.mandate(call).await?;
-            mandate.may(Right::Read, Place::In(claims.namespace.as_str()))
         }
         (Asker::Peer, _) => false,
     };

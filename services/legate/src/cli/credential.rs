@@ -147,4 +147,35 @@ pub(crate) enum TokenVerb {
         #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
         ttl: Option<prost_types::Duration>,
     },
+    /// Exchange a token that was handed to an agent for one with which it acts for the holder. With -o name only the
+    /// token is printed.
+    Exchange {
+        /// The acting agent's directory that credential enrol wrote.
+        #[arg(long, value_name = "DIR")]
+        identity: PathBuf,
+        /// The token that was handed over, issued for the acting agent's SPIFFE ID; - reads it from standard input.
+        #[arg(long, value_name = "TOKEN")]
+        subject_token: String,
+        /// Whom the new token is for: an audience of an enforcement point, or the SPIFFE ID of the next agent.
+        #[arg(long, value_name = "URI")]
+        audience: String,
+        /// Narrow the token to these actions.
+        #[arg(long, value_name = "ACTION")]
+        scope: Vec<String>,
+        /// How long it lives at most: 30s to 10m; left out: 5m.
+        #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
+        ttl: Option<prost_types::Duration>,
+        /// The delegation grant to act by, by name; left out: the first that fits.
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        grant: String,
+    },
+    /// Say whether a token works now, as its holder or as whoever it is for. Exit code 3: it does not.
+    Introspect {
+        /// The directory that credential enrol wrote, of the holder or of the enforcement point.
+        #[arg(long, value_name = "DIR")]
+        identity: PathBuf,
+        /// The token; - reads it from standard input.
+        #[arg(long, value_name = "TOKEN")]
+        token: String,
+    },
 }
