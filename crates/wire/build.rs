@@ -4,10 +4,12 @@ use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// Messages that carry a token.
-const SECRET: [&str; 4] = [
+const SECRET: [&str; 6] = [
     ".legate.credential.v1.CreateEnrolmentTokenResponse",
     ".legate.credential.v1.EnrolRequest",
+    ".legate.credential.v1.EnrolWithIdentityTokenRequest",
     ".legate.credential.v1.IssueTokenResponse",
+    ".legate.credential.v1.LoginRequest",
     ".legate.policy.v1.Subject",
 ];
 

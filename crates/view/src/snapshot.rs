@@ -13,6 +13,7 @@ use crate::boundaries::Boundaries;
 use crate::convert;
 use crate::groups::{Group, Groups};
 use crate::intern::Interner;
+use crate::issuers::Issuers;
 use crate::operators::Operators;
 use crate::record::{
     Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, PolicyTest, Revocation, Role,
@@ -38,6 +39,7 @@ pub struct Snapshot {
     pub(crate) groups: Groups,
     pub(crate) boundaries: Boundaries,
     credential_policies: Shards<Arc<CredentialPolicy>>,
+    pub(crate) issuers: Issuers,
     policies: Shards<Arc<NamespacePolicies>>,
     policy_tests: Shards<Arc<PolicyTest>>,
     enforcement_points: Shards<Arc<EnforcementPoint>>,
@@ -108,6 +110,7 @@ impl Default for Snapshot {
             groups: Groups::new(),
             boundaries: Boundaries::new(),
             credential_policies: Shards::new(),
+            issuers: Issuers::new(),
             policies: Shards::new(),
             policy_tests: Shards::new(),
             enforcement_points: Shards::new(),
@@ -374,10 +377,9 @@ impl Snapshot {
                 self.policy_tests.set(&key, revoked, "PolicyTest", || convert::policy_test(o));
                 Ok(Effect::default())
             }
+            Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
             // Nothing here rests on these.
-            Some(Object::TrustedIssuer(_) | Object::AttestationPolicy(_) | Object::DelegationGrant(_)) => {
-                Ok(Effect::default())
-            }
+            Some(Object::AttestationPolicy(_) | Object::DelegationGrant(_)) => Ok(Effect::default()),
             Some(Object::OperatorBinding(o)) => {
                 self.apply_operator_binding(o, revoked);
                 Ok(Effect::default())
@@ -561,7 +563,7 @@ impl<T> Shards<Arc<T>> {
     }
 }
 
-fn name_of(metadata: Option<&Metadata>) -> String {
+pub(crate) fn name_of(metadata: Option<&Metadata>) -> String {
     metadata.map_or_else(String::new, |m| key(&m.namespace, &m.name))
 }
 

@@ -23,6 +23,16 @@ impl fmt::Debug for credential::EnrolRequest {
     }
 }
 
+impl fmt::Debug for credential::EnrolWithIdentityTokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnrolWithIdentityTokenRequest")
+            .field("token", &HIDDEN)
+            .field("namespace", &self.namespace)
+            .field("csr", &self.csr.len())
+            .finish()
+    }
+}
+
 impl fmt::Debug for credential::IssueTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IssueTokenResponse")
@@ -32,6 +42,12 @@ impl fmt::Debug for credential::IssueTokenResponse {
             .field("scopes", &self.scopes)
             .field("revision", &self.revision)
             .finish()
+    }
+}
+
+impl fmt::Debug for credential::LoginRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginRequest").field("token", &HIDDEN).field("csr", &self.csr.len()).finish()
     }
 }
 
@@ -64,6 +80,8 @@ mod tests {
         let printed = [
             format!("{:?}", credential::CreateEnrolmentTokenResponse { token: canary(), ..Default::default() }),
             format!("{:?}", credential::EnrolRequest { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::EnrolWithIdentityTokenRequest { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::LoginRequest { token: canary(), ..Default::default() }),
             format!("{:?}", credential::IssueTokenResponse { access_token: canary(), ..Default::default() }),
             format!(
                 "{:?}",

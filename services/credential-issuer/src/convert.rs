@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
 use crate::domain::token::{self, TokenPlan, Wish, hex};
+use crate::flow::foreign::Evidence;
 use crate::store::credential::{self, sha256};
-use crate::store::enrolment;
+use crate::store::{enrolment, used_token};
 
 /// The longest text that people give as a reason, in bytes.
 const LONGEST_REASON: usize = 1024;
@@ -232,7 +233,7 @@ pub(crate) fn credential_issued(
     let actor = if call.peer.spiffe_id.is_some() { call.peer.id_text() } else { plan.spiffe_id.as_str() };
     AuditEvent {
         actor: actor.to_owned(),
-        namespace: plan.namespace.to_string(),
+        namespace: plan.namespace.as_ref().map(ToString::to_string).unwrap_or_default(),
         agent_id: plan.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
         resource: resource("Credential", plan.credential.as_str()),
         credential_id: plan.credential.to_string(),
@@ -249,6 +250,41 @@ pub(crate) fn credential_issued(
         ]),
         ..event(call, "credential.issued", Outcome::Success, plan.issued)
     }
+}
+
+/// What a token of an issuer outside proved, beside what came of it.
+pub(crate) fn with_evidence(mut event: AuditEvent, evidence: &Evidence) -> AuditEvent {
+    event.details.extend(details([
+        ("trusted_issuer", evidence.trusted_by.clone()),
+        ("token_issuer", evidence.issuer.clone()),
+        ("token_audience", evidence.audience.clone()),
+        ("token_subject", evidence.subject.clone()),
+        ("token_id", evidence.token_id.clone().unwrap_or_default()),
+    ]));
+    event
+}
+
+/// The certificate of a used identity token is given again, to an agent or to an operator: its answer was lost.
+pub(crate) fn identity_enrolment_repeated(
+    call: &Call,
+    named: Option<&Named>,
+    evidence: &Evidence,
+    used: &used_token::Model,
+    now: Timestamp,
+) -> AuditEvent {
+    let agent_id = match named {
+        Some(Named::Agent(id)) => id.to_string(),
+        Some(Named::EnforcementPoint { .. }) | None => String::new(),
+    };
+    let event = AuditEvent {
+        namespace: evidence.namespace.clone(),
+        agent_id,
+        resource: resource("Credential", &used.credential_id),
+        credential_id: used.credential_id.clone(),
+        details: details([("peer_address", call.peer.addr.to_string())]),
+        ..event(call, "enrolment.repeated", Outcome::Success, now)
+    };
+    with_evidence(event, evidence)
 }
 
 /// A token is about to be signed.

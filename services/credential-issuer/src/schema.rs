@@ -1,4 +1,5 @@
-//! The tables: enrolment tokens, credentials, whose keys are whose, revocations that the registry has not confirmed.
+//! The tables: enrolment tokens, credentials, whose keys are whose, revocations that the registry has not confirmed, tokens
+//! of issuers outside that were used.
 
 use sea_orm::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
@@ -9,7 +10,7 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![legate_outbox::migration(), Box::new(Tables)]
+        vec![legate_outbox::migration(), Box::new(Tables), Box::new(UsedIdentityTokens)]
     }
 }
 
@@ -77,5 +78,31 @@ CREATE TABLE pending_revocation (
 impl MigrationTrait for Tables {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, TABLES).await
+    }
+}
+
+struct UsedIdentityTokens;
+
+impl MigrationName for UsedIdentityTokens {
+    fn name(&self) -> &str {
+        "issuer_0002_used_identity_tokens"
+    }
+}
+
+const USED_IDENTITY_TOKENS: &str = "
+CREATE TABLE used_identity_token (
+    once {BYTES} PRIMARY KEY,
+    used_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    request_sha256 {BYTES} NOT NULL,
+    credential_id {TEXT} NOT NULL
+);
+CREATE INDEX used_identity_token_that_ends ON used_identity_token (expires_at);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for UsedIdentityTokens {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, USED_IDENTITY_TOKENS).await
     }
 }

@@ -1,5 +1,6 @@
 //! Who may hold a credential now: an ACTIVE agent or a declared enforcement point, as the registry was last seen.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
@@ -38,16 +39,31 @@ pub(crate) struct Holder {
     pub(crate) ends: Option<Timestamp>,
     pub(crate) certificate_ttl: Duration,
     pub(crate) token_ttl: Duration,
-    /// Whether an enrolment token may be traded for its first certificate.
-    pub(crate) may_enrol: MayEnrol,
+    /// How its runtimes may prove themselves.
+    pub(crate) means: Means,
 }
 
-/// Whether an enrolment token is enough for a first certificate.
+/// How the runtimes of a holder may prove themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum MayEnrol {
-    Yes,
-    /// The credential policy of that name, version and all, does not list enrolment tokens.
-    No(String),
+pub(crate) struct Means {
+    /// The credential policy that says so, by name and version; empty where there is none.
+    pub(crate) policy: String,
+    methods: BTreeSet<CredentialMethod>,
+}
+
+impl Means {
+    /// What the policy of a class says; without one, that an enrolment token is the only way.
+    pub(crate) fn of(policy: Option<&CredentialPolicy>) -> Self {
+        Self {
+            policy: policy.map(|p| p.label.to_string()).unwrap_or_default(),
+            methods: policy.map_or_else(|| BTreeSet::from([CredentialMethod::EnrolmentToken]), |p| p.methods.clone()),
+        }
+    }
+
+    /// Whether a runtime may prove itself in this way.
+    pub(crate) fn list(&self, method: CredentialMethod) -> bool {
+        self.methods.contains(&method)
+    }
 }
 
 /// Why somebody may hold nothing now.
@@ -113,7 +129,7 @@ pub(crate) fn find(
                 ends: None,
                 certificate_ttl: USUAL_CERTIFICATE,
                 token_ttl: Duration::ZERO,
-                may_enrol: MayEnrol::Yes,
+                means: Means::of(None),
             })
         }
         Named::Agent(id) => {
@@ -153,24 +169,19 @@ pub(crate) fn find(
                 ends: life.ends,
                 certificate_ttl: certificate_ttl.unwrap_or(USUAL_CERTIFICATE).min(LONGEST_CERTIFICATE),
                 token_ttl: token_ttl.unwrap_or(USUAL_TOKEN).min(LONGEST_TOKEN),
-                may_enrol: may_enrol(policy),
+                means: Means::of(policy),
             })
         }
     }
 }
 
 /// The credential policy that the agent's class names. Without one that is named nobody can say what it would refuse.
-pub(crate) fn policy<'a>(snapshot: &'a Snapshot, agent: &Agent) -> Result<Option<&'a CredentialPolicy>, NoHolder> {
+fn policy<'a>(snapshot: &'a Snapshot, agent: &Agent) -> Result<Option<&'a CredentialPolicy>, NoHolder> {
     let policy = snapshot.credential_policy_of(agent);
     policy.map(|p| p.map(|p| &**p)).map_err(|name| NoHolder::NoPolicy(agent.id.clone(), name.clone()))
 }
 
-/// Whether an agent under that credential policy may enrol with a token.
-pub(crate) fn may_enrol(policy: Option<&CredentialPolicy>) -> MayEnrol {
-    match policy {
-        Some(policy) if !policy.methods.contains(&CredentialMethod::EnrolmentToken) => {
-            MayEnrol::No(policy.label.to_string())
-        }
-        _ => MayEnrol::Yes,
-    }
+/// How the runtimes of an agent may prove themselves.
+pub(crate) fn means(snapshot: &Snapshot, agent: &Agent) -> Result<Means, NoHolder> {
+    policy(snapshot, agent).map(Means::of)
 }

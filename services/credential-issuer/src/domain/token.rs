@@ -141,7 +141,7 @@ mod tests {
             ends: None,
             certificate_ttl: Duration::from_secs(3600),
             token_ttl: Duration::from_secs(300),
-            may_enrol: crate::domain::holder::MayEnrol::Yes,
+            means: crate::domain::holder::Means::of(None),
         }
     }
 

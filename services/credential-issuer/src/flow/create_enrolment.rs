@@ -7,7 +7,7 @@ use legate_clock::Timestamp;
 use legate_ids::{EnrolmentId, Principal};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
-use legate_view::{Agent, AgentState, Snapshot, Stop};
+use legate_view::{Agent, AgentState, CredentialMethod, Snapshot, Stop};
 use zeroize::Zeroizing;
 
 use super::{Call, Desk};
@@ -116,7 +116,7 @@ async fn who(desk: &Desk, call: &Call, named: &Named) -> Result<(String, String)
                     return Err(NoHolder::NotActive(id.clone(), agent.state).into());
                 }
                 // Earlier than when it is used, where it may have been changed again.
-                holder::may_enrol(holder::policy(snapshot, agent)?).check()?;
+                holder::means(snapshot, agent)?.demand(CredentialMethod::EnrolmentToken)?;
                 let namespace = &agent.label.namespace;
                 let now = desk.clock.now();
                 let life = snapshot.life_of(agent, now);

@@ -3,8 +3,12 @@
 pub(crate) mod create_enrolment;
 mod desk;
 pub(crate) mod enrol;
+pub(crate) mod enrol_by_identity;
+pub(crate) mod foreign;
+pub(crate) mod forget;
 pub(crate) mod issue_token;
 pub(crate) mod list;
+pub(crate) mod login;
 mod mandate;
 pub(crate) mod publish;
 pub(crate) mod renew;

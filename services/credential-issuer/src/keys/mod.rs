@@ -18,6 +18,8 @@ pub(crate) use pepper::Pepper;
 pub enum KeyUse {
     /// Signs certificates of agents and enforcement points.
     WorkloadsCa,
+    /// Signs certificates of operators who log in.
+    OperatorsCa,
     /// Signs access tokens.
     AccessTokens,
 }

@@ -5,5 +5,6 @@ pub(crate) mod enrolment;
 pub(crate) mod key;
 pub(crate) mod pending;
 pub(crate) mod recorded;
+pub(crate) mod used_token;
 
 pub(crate) use recorded::{Recorded, RecordedToken};

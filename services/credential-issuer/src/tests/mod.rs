@@ -3,7 +3,11 @@
 
 mod enrolment;
 mod faults;
+mod federation;
+mod identity;
+mod login;
 mod operators;
+mod outside;
 mod policies;
 mod raised;
 mod registry;

@@ -30,8 +30,21 @@ pub(crate) enum CredentialVerb {
     /// Make a key here and trade the token for its certificate. Needs no certificate of its own.
     Enrol {
         /// The one-time token; - reads it from standard input, so that it stands in no process list.
-        #[arg(long, env = "LEGATE_ENROLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-        token: String,
+        #[arg(
+            long,
+            env = "LEGATE_ENROLMENT_TOKEN",
+            hide_env_values = true,
+            value_name = "TOKEN",
+            required_unless_present = "identity_token_file"
+        )]
+        token: Option<String>,
+        /// Instead: a file with a token of an issuer that the namespace trusts, such as a pod's projected service account token;
+        /// - reads it from standard input.
+        #[arg(long, value_name = "FILE", requires = "namespace")]
+        identity_token_file: Option<PathBuf>,
+        /// The namespace that trusts the issuer, and in which the agent is.
+        #[arg(long, value_name = "NAMESPACE", requires = "identity_token_file")]
+        namespace: Option<String>,
         /// A new directory for the identity.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
