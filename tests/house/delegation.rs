@@ -17,12 +17,14 @@ use legate_wire::credential::{
 use legate_wire::policy::{ActingMode, EvaluateRequest, OnBehalfOf, Resource, Subject, subject};
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
+use legate_wire::registry::delegation_service_client::DelegationServiceClient;
 use legate_wire::registry::{
-    AgentRef, ApplyDeclarationsRequest, GetAgentRequest, Kind, ResumeAgentRequest, RevokeDeclarationRequest,
-    SuspendAgentRequest,
+    AgentRef, ApplyDeclarationsRequest, EndDelegationRequest, GetAgentRequest, GrantDelegationRequest, Kind,
+    Permission, ResourceSelector, ResumeAgentRequest, RevokeDeclarationRequest, SuspendAgentRequest,
 };
 
 use crate::asking::{Shown, ask, at_least, question, word};
+use crate::outside::Outside;
 use crate::raised::{AUDIENCE, LONG, Payments, Raised, id_of};
 
 /// What the example lacks: two more agents, what they may, and who acts for whom.
@@ -450,4 +452,123 @@ async fn an_operator_asks_what_an_agent_may_for_a_person() {
         legate_wire::policy::decision_service_client::DecisionServiceClient::new(scene.backend()).evaluate(own).await;
     assert_eq!(Told::from_status(&refused.unwrap_err()).reason, "SUBJECT_NOT_PROVEN");
     scene.raised.suite.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_lets_another_act_and_ends_it_itself() {
+    let scene = Scene::new().await;
+    let line = |who: &Runtime| DelegationServiceClient::new(scene.raised.dial("registry", who.identity().clone()));
+    let wish = GrantDelegationRequest {
+        name: "bot-lets-scan".into(),
+        delegate: "scan-bot".into(),
+        permissions: vec![permission("invoice:read", "apollo/10/*")],
+        purpose: "Reads the scans of October.".into(),
+        ttl: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+        ..GrantDelegationRequest::default()
+    };
+    // More than it has it does not give.
+    for wider in [permission("invoice:read", "*"), permission("invoice:pay", "apollo/10/*")] {
+        let wider = GrantDelegationRequest { permissions: vec![wider], ..wish.clone() };
+        let refused = line(scene.bot()).grant_delegation(wider).await.unwrap_err();
+        assert_eq!(Told::from_status(&refused).reason, "DELEGATION_TOO_WIDE");
+    }
+    line(scene.bot()).grant_delegation(wish).await.unwrap();
+    let handed = scene.bot().token(&scene.address("scan-bot").await).await.unwrap().access_token;
+    let acts = scene.scan.exchange(&handed, AUDIENCE, &[]).await.unwrap();
+    let by_scan = shown(&scene.scan, &acts.access_token);
+    let may = |revision| at_least(question(&by_scan, "invoice:read", "apollo/10/1"), revision);
+    let answer = ask(&scene.backend(), may(acts.revision)).await;
+    assert_eq!(word(&answer), "ALLOWED", "{}", answer.message);
+
+    // Whoever acts by it does not end it for the other; the other does, and it is over at that revision.
+    let over = EndDelegationRequest { name: "bot-lets-scan".into(), reason: "done".into(), ..Default::default() };
+    let refused = line(&scene.scan).end_delegation(over.clone()).await.unwrap_err();
+    assert_eq!(Told::from_status(&refused).reason, "NOT_ITS_GRANT");
+    let ended = line(scene.bot()).end_delegation(over).await.unwrap().into_inner();
+    assert_eq!(word(&ask(&scene.backend(), may(ended.revision)).await), "GRANT_NOT_IN_FORCE");
+    scene.raised.suite.shutdown().await;
+}
+
+/// Ada's directory, which the namespace believes about her, and about an agent.
+fn directory(outside: &Outside) -> String {
+    let (issuer, jwks) = (outside.issuer(), outside.jwks());
+    format!(
+        r#"
+apiVersion: legate/v1
+kind: TrustedIssuer
+metadata: {{name: directory, namespace: payments}}
+spec:
+  issuer: {issuer}
+  audiences: [assistant]
+  jwks: '{jwks}'
+  rules:
+    - {{claims: {{hd: example.com}}, userClaim: email}}
+    - {{claims: {{sub: scanner}}, agent: scan-bot}}
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_acts_for_a_person_who_is_logged_in() {
+    let scene = Scene::new().await;
+    let outside = Outside::new().await;
+    apply(&scene.raised, &directory(&outside)).await;
+    let exchange = |who: &Runtime, token: String, audience: String| {
+        let mut issuer =
+            AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", who.identity().clone()));
+        let request = ExchangeTokenRequest {
+            subject_token: token,
+            subject_token_type: TokenType::IdToken.into(),
+            audience,
+            ..ExchangeTokenRequest::default()
+        };
+        async move {
+            let made = issuer.exchange_token(request).await;
+            made.map(tonic::Response::into_inner).map_err(|status| Told::from_status(&status).reason)
+        }
+    };
+    let ada = || {
+        outside.token("assistant", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}))
+    };
+    let acts = exchange(&scene.clerk, ada(), AUDIENCE.into()).await.unwrap();
+    assert_eq!((acts.subject.as_str(), acts.chain.len()), ("user:ada@example.com", 1));
+    let by_clerk = shown(&scene.clerk, &acts.access_token);
+    for (id, expected) in [("apollo/1", "ALLOWED"), ("zeus/1", "GRANT_NOT_PERMITTED")] {
+        let answer = ask(&scene.backend(), at_least(question(&by_clerk, "invoice:read", id), acts.revision)).await;
+        assert_eq!(word(&answer), expected, "{id}: {}", answer.message);
+        assert_eq!(answer.subject, "user:ada@example.com");
+    }
+
+    // Nobody whom she did not let act, nobody whom it does not name so, and nothing that is not hers.
+    let eve =
+        outside.token("assistant", &serde_json::json!({"sub": "2", "hd": "example.com", "email": "eve@example.com"}));
+    let scanner = outside.token("assistant", &serde_json::json!({"sub": "scanner"}));
+    let other =
+        outside.token("other", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}));
+    let own = scene.handed().await;
+    for (who, token, expected) in [
+        (&scene.scan, ada(), "GRANT_MISSING"),
+        (&scene.clerk, eve, "GRANT_MISSING"),
+        (&scene.clerk, scanner, "SUBJECT_TOKEN_INVALID"),
+        (&scene.clerk, other, "ISSUER_NOT_TRUSTED"),
+        (&scene.clerk, own, "IDENTITY_TOKEN_REFUSED"),
+    ] {
+        assert_eq!(exchange(who, token, AUDIENCE.into()).await.unwrap_err(), expected);
+    }
+    // Her grant is not to be passed on.
+    let scan = scene.address("scan-bot").await;
+    assert_eq!(exchange(&scene.clerk, ada(), scan).await.unwrap_err(), "CHAIN_ENDS_HERE");
+
+    // She may it no more: what acts for her may it no more.
+    let without = MORE.replace("  users: [\"user:ada@example.com\"]\n", "");
+    assert_ne!(without, MORE);
+    let revision = apply(&scene.raised, &without).await;
+    let answer = ask(&scene.backend(), at_least(question(&by_clerk, "invoice:read", "apollo/1"), revision)).await;
+    assert_eq!(word(&answer), "DELEGATOR_NOT_PERMITTED");
+    scene.raised.suite.shutdown().await;
+}
+
+fn permission(action: &str, id: &str) -> Permission {
+    let resource = ResourceSelector { r#type: "Invoice".into(), id: id.into(), ..ResourceSelector::default() };
+    Permission { action: action.into(), resource: Some(resource) }
 }

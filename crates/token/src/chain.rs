@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use legate_ids::{AgentId, Name, Principal, SpiffeId, is_deceptive};
+use legate_ids::{AgentId, CredentialId, Name, Principal, SpiffeId, is_deceptive};
 use serde::{Deserialize, Serialize};
 
 use crate::BadClaims;
@@ -87,6 +87,8 @@ pub struct Parent {
     pub lifecycle_version: u64,
     /// Its `cnf`: what it was bound to.
     pub confirmation: Confirmation,
+    /// Its `cred`: the client secret or key by which it was obtained, where it was one.
+    pub credential: Option<CredentialId>,
 }
 
 impl Chain {
@@ -159,11 +161,18 @@ pub(crate) struct ParentOut<'a> {
     lv: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<CnfOut>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cred: Option<&'a str>,
 }
 
 impl<'a> ParentOut<'a> {
     pub(crate) fn of(parent: &'a Parent) -> Self {
-        Self { jti: &parent.token_id, lv: parent.lifecycle_version, cnf: CnfOut::of(&parent.confirmation) }
+        Self {
+            jti: &parent.token_id,
+            lv: parent.lifecycle_version,
+            cnf: CnfOut::of(&parent.confirmation),
+            cred: parent.credential.as_ref().map(CredentialId::as_str),
+        }
     }
 }
 
@@ -174,12 +183,22 @@ pub(crate) struct ParentIn {
     lv: u64,
     #[serde(default, deserialize_with = "present")]
     cnf: Option<Object<CnfIn>>,
+    #[serde(default, deserialize_with = "present")]
+    cred: Option<String>,
 }
 
 impl ParentIn {
     pub(crate) fn read(self) -> Result<Parent, BadClaims> {
         let confirmation = self.cnf.map_or(Ok(Confirmation::Bearer), |Object(cnf)| cnf.read());
         let bad = |_| BadClaims { claim: "parents", why: "name a token with a cnf that is not of its form" };
-        Ok(Parent { token_id: self.jti, lifecycle_version: self.lv, confirmation: confirmation.map_err(bad)? })
+        let credential = self.cred.map(|text| CredentialId::parse(&text));
+        Ok(Parent {
+            token_id: self.jti,
+            lifecycle_version: self.lv,
+            confirmation: confirmation.map_err(bad)?,
+            credential: credential
+                .transpose()
+                .map_err(|_| BadClaims { claim: "parents", why: "name no credential" })?,
+        })
     }
 }

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use legate_ids::{Action, AgentId, InstanceId, Name, SpiffeId};
+use legate_ids::{Action, AgentId, CredentialId, InstanceId, Name, SpiffeId};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::{self, Chain, Parent, ParentIn, ParentOut, Subject};
@@ -106,6 +106,8 @@ pub struct Claims {
     pub chain: Chain,
     /// `cnf`: what the bearer has to show beside the token.
     pub confirmation: Confirmation,
+    /// `cred`: the client secret or key by which it was obtained, where it was one: who takes that back takes the token back.
+    pub credential: Option<CredentialId>,
 }
 
 impl Claims {
@@ -146,6 +148,7 @@ impl Claims {
             grants: &self.chain.grants,
             parents: self.chain.parents.iter().map(ParentOut::of).collect(),
             cnf: CnfOut::of(&self.confirmation),
+            cred: self.credential.as_ref().map(CredentialId::as_str),
         };
         serde_json::to_vec(&out).map_err(|_| TokenError::Claims)
     }
@@ -186,6 +189,7 @@ impl Claims {
             instance: instance.transpose()?,
             chain,
             confirmation: read.cnf.map_or(Ok(Confirmation::Bearer), |Object(cnf)| cnf.read())?,
+            credential: read.cred.map(|text| CredentialId::parse(&text).map_err(|_| bad("cred"))).transpose()?,
         };
         claims.check()?;
         Ok(claims)
@@ -232,6 +236,8 @@ struct Out<'a> {
     parents: Vec<ParentOut<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<CnfOut>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cred: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -266,6 +272,8 @@ struct In {
     parents: Option<Vec<Object<ParentIn>>>,
     #[serde(default, deserialize_with = "present")]
     cnf: Option<Object<CnfIn>>,
+    #[serde(default, deserialize_with = "present")]
+    cred: Option<String>,
 }
 
 #[derive(Deserialize)]

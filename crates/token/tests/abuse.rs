@@ -33,6 +33,7 @@ fn claims() -> Claims {
         instance: None,
         chain: Chain::default(),
         confirmation: Confirmation::Certificate([9; 32]),
+        credential: None,
     }
 }
 

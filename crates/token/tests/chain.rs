@@ -29,6 +29,7 @@ fn parent(n: u8) -> Parent {
         token_id: format!("{n:032x}"),
         lifecycle_version: n.into(),
         confirmation: Confirmation::Certificate([n; 32]),
+        credential: None,
     }
 }
 
@@ -56,6 +57,7 @@ fn claims(subject: Subject, others: &[u8]) -> Claims {
         },
         subject,
         confirmation: Confirmation::Certificate([9; 32]),
+        credential: None,
     }
 }
 

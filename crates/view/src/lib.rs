@@ -22,6 +22,7 @@ mod groups;
 mod handle;
 mod hypothesis;
 mod intern;
+mod issuers;
 mod life;
 mod lineage;
 mod operators;
@@ -39,12 +40,13 @@ pub use feed::{Feed, News};
 pub use follow::{Options, View};
 pub use groups::Group;
 pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
+pub use issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
 pub use life::{Life, Stop};
 pub use lineage::CeilingOf;
 pub use record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse,
     Label, Labels, Names, NamespacePolicies, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest,
-    Revocation, Role, RoleBinding, SigningKey, Standing, Texts,
+    Revocation, Revoked, Role, RoleBinding, SigningKey, Standing, Texts,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{

@@ -391,11 +391,20 @@ pub struct SigningKey {
     pub not_after: Option<Timestamp>,
 }
 
-/// A credential that was taken back.
+/// What was taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// A credential.
+    Credential(CredentialId),
+    /// One access token, by its `jti`.
+    Token(String),
+}
+
+/// A credential or token that was taken back.
 #[derive(Clone, Debug)]
 pub struct Revocation {
-    /// The credential.
-    pub credential: CredentialId,
+    /// Which.
+    pub what: Revoked,
     /// Its holder, as a SPIFFE ID.
     pub spiffe_id: String,
     /// SHA-256 of the certificate, where the credential is one.

@@ -14,10 +14,11 @@ use crate::convert;
 use crate::delegation::Grants;
 use crate::groups::{Group, Groups};
 use crate::intern::Interner;
+use crate::issuers::Issuers;
 use crate::operators::Operators;
 use crate::record::{
     Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, NamespaceRules, Policy, PolicyTest,
-    Revocation, Role, RoleBinding, SigningKey, Standing,
+    Revocation, Revoked, Role, RoleBinding, SigningKey, Standing,
 };
 use crate::shards::Shards;
 
@@ -42,12 +43,14 @@ pub struct Snapshot {
     pub(crate) groups: Groups,
     pub(crate) boundaries: Boundaries,
     credential_policies: Shards<Arc<CredentialPolicy>>,
+    pub(crate) issuers: Issuers,
     policies: Shards<Arc<NamespacePolicies>>,
     policy_tests: Shards<Arc<PolicyTest>>,
     enforcement_points: Shards<Arc<EnforcementPoint>>,
     keys: Shards<Arc<SigningKey>>,
     revoked_credentials: Shards<Arc<Revocation>>,
     revoked_certificates: Shards<Arc<Revocation>>,
+    revoked_tokens: Shards<Arc<Revocation>>,
     /// Classes (`NAMESPACE/NAME`) and namespaces (`NAME`) that are or were suspended.
     standings: Shards<Standing>,
     operators: Operators,
@@ -114,12 +117,14 @@ impl Default for Snapshot {
             groups: Groups::new(),
             boundaries: Boundaries::new(),
             credential_policies: Shards::new(),
+            issuers: Issuers::new(),
             policies: Shards::new(),
             policy_tests: Shards::new(),
             enforcement_points: Shards::new(),
             keys: Shards::new(),
             revoked_credentials: Shards::new(),
             revoked_certificates: Shards::new(),
+            revoked_tokens: Shards::new(),
             standings: Shards::new(),
             operators: Operators::default(),
         }
@@ -310,6 +315,12 @@ impl Snapshot {
         }
         self.revoked_certificates.get(&hex(x5t_s256))
     }
+
+    /// The revocation of one access token by its `jti`, where there is one.
+    #[must_use]
+    pub fn token_revocation(&self, token_id: &str) -> Option<&Arc<Revocation>> {
+        self.revoked_tokens.get(token_id)
+    }
 }
 
 /// Taking changes in.
@@ -400,8 +411,9 @@ impl Snapshot {
                 self.grants.set(&key, grant);
                 Ok(Effect::default())
             }
+            Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
             // Nothing here rests on these.
-            Some(Object::TrustedIssuer(_) | Object::AttestationPolicy(_)) => Ok(Effect::default()),
+            Some(Object::AttestationPolicy(_)) => Ok(Effect::default()),
             Some(Object::OperatorBinding(o)) => {
                 self.apply_operator_binding(o, revoked);
                 Ok(Effect::default())
@@ -532,14 +544,19 @@ impl Snapshot {
         })?;
         let revocation = Arc::new(revocation);
         let certificate = revocation.x5t_s256.as_ref().map(hex);
+        let (all, name) = match &revocation.what {
+            Revoked::Credential(id) => (&mut self.revoked_credentials, id.as_str()),
+            Revoked::Token(id) => (&mut self.revoked_tokens, id.as_str()),
+        };
         if forgotten {
-            self.revoked_credentials.remove(revocation.credential.as_str());
+            all.remove(name);
             certificate.map(|x5t| self.revoked_certificates.remove(&x5t));
         } else {
-            self.revoked_credentials.insert(revocation.credential.as_str(), Arc::clone(&revocation));
-            certificate.map(|x5t| self.revoked_certificates.insert(&x5t, revocation));
+            all.insert(name, Arc::clone(&revocation));
+            certificate.map(|x5t| self.revoked_certificates.insert(&x5t, Arc::clone(&revocation)));
         }
-        Ok(Effect { takes_away: !forgotten })
+        // A connection is judged by its certificate, a token whenever it is shown.
+        Ok(Effect { takes_away: !forgotten && matches!(revocation.what, Revoked::Credential(_)) })
     }
 
     fn index_binding(&mut self, before: Option<Arc<RoleBinding>>, after: Option<Arc<RoleBinding>>) {
@@ -599,7 +616,7 @@ impl<T> Shards<Arc<T>> {
     }
 }
 
-fn name_of(metadata: Option<&Metadata>) -> String {
+pub(crate) fn name_of(metadata: Option<&Metadata>) -> String {
     metadata.map_or_else(String::new, |m| key(&m.namespace, &m.name))
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use legate_clock::Timestamp;
-use legate_ids::{AgentId, Principal, SpiffeId};
+use legate_ids::{AgentId, CredentialId, Principal, SpiffeId};
 use legate_token::{Claims, Confirmation};
 
 use crate::delegation::{Broken, Delegation};
@@ -28,6 +28,12 @@ pub enum Fallen {
     /// The certificate that it is bound to was revoked.
     #[error("the certificate that the token is bound to was revoked")]
     Certificate,
+    /// The client secret or key by which it was obtained was revoked.
+    #[error("the credential by which the token was obtained was revoked")]
+    Credential,
+    /// The token itself was taken back.
+    #[error("the token was revoked")]
+    Revoked,
     /// No such agent is known.
     #[error("no agent {0} is known here")]
     Unknown(AgentId),
@@ -54,8 +60,17 @@ impl Snapshot {
         let is_revoked = |confirmation: &Confirmation| {
             confirmation.certificate().is_some_and(|x5t| self.certificate_revocation(x5t).is_some())
         };
+        let is_taken_back = |credential: &Option<CredentialId>| {
+            credential.as_ref().is_some_and(|id| self.revocation(id.as_str()).is_some())
+        };
+        if self.token_revocation(&claims.token_id).is_some() {
+            return Err(Fallen::Revoked);
+        }
         if is_revoked(&claims.confirmation) {
             return Err(Fallen::Certificate);
+        }
+        if is_taken_back(&claims.credential) {
+            return Err(Fallen::Credential);
         }
         let known = |id: &AgentId| self.agent(id).filter(|agent| agent.label.namespace == claims.namespace);
         let agent = known(&claims.agent).ok_or_else(|| Fallen::Unknown(claims.agent.clone()))?;
@@ -71,6 +86,12 @@ impl Snapshot {
             return Ok(Standing { agent: Arc::clone(agent), delegation: None });
         }
         for (holder, parent) in claims.chain.holders(&claims.subject) {
+            if self.token_revocation(&parent.token_id).is_some() {
+                return Err(Fallen::Parent("it was revoked"));
+            }
+            if is_taken_back(&parent.credential) {
+                return Err(Fallen::Parent("the credential by which it was obtained was revoked"));
+            }
             if is_revoked(&parent.confirmation) {
                 return Err(Fallen::Parent("the certificate that it was bound to was revoked"));
             }

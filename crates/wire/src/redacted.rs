@@ -6,6 +6,17 @@ use crate::{credential, policy};
 
 const HIDDEN: &str = "(hidden)";
 
+impl fmt::Debug for credential::CreateClientSecretResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateClientSecretResponse")
+            .field("client_id", &self.client_id)
+            .field("client_secret", &HIDDEN)
+            .field("credential", &self.credential)
+            .field("replaced", &self.replaced)
+            .finish()
+    }
+}
+
 impl fmt::Debug for credential::CreateEnrolmentTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CreateEnrolmentTokenResponse")
@@ -20,6 +31,16 @@ impl fmt::Debug for credential::CreateEnrolmentTokenResponse {
 impl fmt::Debug for credential::EnrolRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EnrolRequest").field("token", &HIDDEN).field("csr", &self.csr.len()).finish()
+    }
+}
+
+impl fmt::Debug for credential::EnrolWithIdentityTokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnrolWithIdentityTokenRequest")
+            .field("token", &HIDDEN)
+            .field("namespace", &self.namespace)
+            .field("csr", &self.csr.len())
+            .finish()
     }
 }
 
@@ -68,6 +89,12 @@ impl fmt::Debug for credential::IntrospectRequest {
     }
 }
 
+impl fmt::Debug for credential::LoginRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginRequest").field("token", &HIDDEN).field("csr", &self.csr.len()).finish()
+    }
+}
+
 impl fmt::Debug for policy::Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.agent {
@@ -96,7 +123,10 @@ mod tests {
         let canary = || String::from("canary-secret");
         let printed = [
             format!("{:?}", credential::CreateEnrolmentTokenResponse { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::CreateClientSecretResponse { client_secret: canary(), ..Default::default() }),
             format!("{:?}", credential::EnrolRequest { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::EnrolWithIdentityTokenRequest { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::LoginRequest { token: canary(), ..Default::default() }),
             format!("{:?}", credential::IssueTokenResponse { access_token: canary(), ..Default::default() }),
             format!(
                 "{:?}",

@@ -18,6 +18,10 @@ const CERTIFIED: &[Caller] = &[
 pub const ACCESS: &[Rule] = &[
     // The token in the request is what lets a stranger in, once.
     Rule { method: "/legate.credential.v1.EnrolmentService/Enrol", callers: &[Caller::Anonymous] },
+    // So does a token of an issuer that a namespace trusts.
+    Rule { method: "/legate.credential.v1.EnrolmentService/EnrolWithIdentityToken", callers: &[Caller::Anonymous] },
+    // And a token of an identity provider that the configuration names.
+    Rule { method: "/legate.credential.v1.OperatorLoginService/Login", callers: &[Caller::Anonymous] },
     Rule {
         method: "/legate.credential.v1.AgentCredentialService/RenewCertificate",
         callers: &[Caller::Agent, Caller::Enforcer],
@@ -31,6 +35,8 @@ pub const ACCESS: &[Rule] = &[
         method: "/legate.credential.v1.CredentialAdminService/CreateEnrolmentToken",
         callers: &[Caller::Operator, Caller::Agent],
     },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/CreateClientSecret", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/RegisterClientKey", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/ListCredentials", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/RevokeCredential", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.InstanceService/ListInstances", callers: OPERATORS },

@@ -3,20 +3,24 @@
 use std::sync::Arc;
 
 use legate_rpc::{Fault, Permit};
+use legate_token::PublicKey;
 use legate_wire::credential as wire;
 use legate_wire::credential::agent_credential_service_server::{AgentCredentialService, AgentCredentialServiceServer};
 use legate_wire::credential::credential_admin_service_server::{CredentialAdminService, CredentialAdminServiceServer};
 use legate_wire::credential::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use legate_wire::credential::instance_service_server::{InstanceService, InstanceServiceServer};
 use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
+use legate_wire::credential::operator_login_service_server::{OperatorLoginService, OperatorLoginServiceServer};
 use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
+use crate::flow::authenticate::Asker;
 use crate::flow::exchange::{self, Exchanged};
 use crate::flow::{
-    Call, Desk, create_enrolment, enrol, instances, issue_token, list, live, renew, revoke, revoke_instance,
+    Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, instances, issue_token, list, live, login,
+    renew, revoke, revoke_instance,
 };
 use crate::store::credential;
 
@@ -35,6 +39,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
         .add_service(CredentialAdminServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(TokenServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(InstanceServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(OperatorLoginServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(KeyServiceServer::new(api).max_decoding_message_size(LARGEST_REQUEST))
 }
 
@@ -45,6 +50,7 @@ fn call<T>(request: &Request<T>) -> Result<Call, Fault> {
         trace: permit.trace().clone(),
         deadline: permit.deadline(),
         emergency: permit.emergency().map(Into::into),
+        client: None,
     })
 }
 
@@ -62,6 +68,28 @@ impl EnrolmentService for Api {
         let row = Box::pin(enrol::enrol(&self.0, &call, &ask.token, &ask.csr)).await?;
         let (credential, certificate_chain, workload_roots) = chain(&self.0, row);
         Ok(Response::new(wire::EnrolResponse { credential, certificate_chain, workload_roots }))
+    }
+
+    async fn enrol_with_identity_token(
+        &self,
+        request: Request<wire::EnrolWithIdentityTokenRequest>,
+    ) -> Result<Response<wire::EnrolWithIdentityTokenResponse>, Status> {
+        let call = call(&request)?;
+        let wire::EnrolWithIdentityTokenRequest { token, namespace, csr } = request.into_inner();
+        let row = Box::pin(enrol_by_identity::enrol(&self.0, &call, &namespace, &token, &csr)).await?;
+        let (credential, certificate_chain, workload_roots) = chain(&self.0, row);
+        Ok(Response::new(wire::EnrolWithIdentityTokenResponse { credential, certificate_chain, workload_roots }))
+    }
+}
+
+#[tonic::async_trait]
+impl OperatorLoginService for Api {
+    async fn login(&self, request: Request<wire::LoginRequest>) -> Result<Response<wire::LoginResponse>, Status> {
+        let call = call(&request)?;
+        let wire::LoginRequest { token, csr } = request.into_inner();
+        let row = Box::pin(login::login(&self.0, &call, &token, &csr)).await?;
+        let certificate_chain = row.certificate.clone().into_iter().collect();
+        Ok(Response::new(wire::LoginResponse { credential: Some(row.into()), certificate_chain }))
     }
 }
 
@@ -120,7 +148,8 @@ impl TokenService for Api {
         request: Request<wire::IntrospectRequest>,
     ) -> Result<Response<wire::IntrospectResponse>, Status> {
         let call = call(&request)?;
-        let found = live::introspect(&self.0, &call, &request.into_inner().token)?;
+        let asker = Asker::of(&call);
+        let found = Box::pin(live::introspect(&self.0, &call, &asker, &request.into_inner().token)).await?;
         Ok(Response::new(convert::introspection(found)))
     }
 }
@@ -143,6 +172,40 @@ impl CredentialAdminService for Api {
             enrolment_id: made.id,
             expire_time: Some(made.expires.into()),
             spiffe_id: made.spiffe_id,
+        }))
+    }
+
+    async fn create_client_secret(
+        &self,
+        request: Request<wire::CreateClientSecretRequest>,
+    ) -> Result<Response<wire::CreateClientSecretResponse>, Status> {
+        let call = call(&request)?;
+        let wire::CreateClientSecretRequest { agent_id, ttl, replace, reason } = request.into_inner();
+        let ask = convert::client(&agent_id, ttl, replace, reason)?;
+        let made = create_client::secret(&self.0, &call, ask);
+        let (secret, made) = Box::pin(self.0.for_operator(&call, made)).await?;
+        Ok(Response::new(wire::CreateClientSecretResponse {
+            client_id: made.row.agent_id.clone(),
+            client_secret: secret.to_text().to_string(),
+            credential: Some(made.row.into()),
+            replaced: made.replaced.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn register_client_key(
+        &self,
+        request: Request<wire::RegisterClientKeyRequest>,
+    ) -> Result<Response<wire::RegisterClientKeyResponse>, Status> {
+        let call = call(&request)?;
+        let wire::RegisterClientKeyRequest { agent_id, jwk, ttl, replace, reason } = request.into_inner();
+        let ask = convert::client(&agent_id, ttl, replace, reason)?;
+        let key = PublicKey::from_jwk(&jwk).map_err(|e| Fault::invalid("jwk", e.to_string()))?;
+        let made = create_client::register(&self.0, &call, ask, key);
+        let made = Box::pin(self.0.for_operator(&call, made)).await?;
+        Ok(Response::new(wire::RegisterClientKeyResponse {
+            client_id: made.row.agent_id.clone(),
+            credential: Some(made.row.into()),
+            replaced: made.replaced.into_iter().map(Into::into).collect(),
         }))
     }
 

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use legate_db::TxError;
 use legate_rpc::Fault;
+use legate_token::ForeignError;
+use legate_view::CredentialMethod;
 
 use crate::domain::certificate::BadPlan;
 use crate::domain::csr::BadCsr;
-use crate::domain::holder::{MayEnrol, NoHolder};
+use crate::domain::foreign::Nobody;
+use crate::domain::holder::{Means, NoHolder};
+use crate::domain::login::NoOperator;
 use crate::domain::token::BadToken;
+use crate::federation::NotSigned;
 
 legate_rpc::reasons! {
     /// The view of the registry is too old to issue anything by.
@@ -25,12 +30,38 @@ legate_rpc::reasons! {
     ENROLMENT_TOKEN_SPENT, PermissionDenied, "The enrolment token was used before; it works once.", "Have an operator make a new one. Where only the answer was lost, send the same token and the same request again, from 2 s to 5 min after the first time. If nobody of yours used it, revoke the credential that it made.";
     /// The token is too old.
     ENROLMENT_TOKEN_EXPIRED, PermissionDenied, "The enrolment token has expired, or was made before its agent, or the agent's class or namespace, was last stopped.", "Have an operator make a new one (legate credential create).";
-    /// The credential policy has no enrolment tokens.
-    CREDENTIAL_METHOD_REFUSED, PermissionDenied, "The credential policy of the agent's class does not list enrolment tokens.", "Let the runtime prove itself in a way that the policy lists, or add CREDENTIAL_METHOD_ENROLMENT_TOKEN to its methods.";
     /// There are enough copies of it.
     INSTANCES_FULL, ResourceExhausted, "As many instances of the agent hold certificates as its credential policy allows; 100 where it does not say.", "Revoke instances that are not needed (legate agent instances, legate instance revoke), wait until one ends, or raise maxInstances of the credential policy. The token was not spent.";
     /// No such instance.
     INSTANCE_NOT_FOUND, NotFound, "No running copy of an agent has this id.", "Check the id (legate agent instances).";
+    /// The credential policy does not list that way.
+    CREDENTIAL_METHOD_REFUSED, PermissionDenied, "The credential policy of the agent's class does not list the way in which the runtime proves itself, or shall.", "Let the runtime prove itself in a way that the policy lists, or add the way that the message names to the policy's methods (CREDENTIAL_METHOD_...). A class without a policy has enrolment tokens only.";
+    /// The client is nobody, or not who it says.
+    CLIENT_REFUSED, Unauthenticated, "The OAuth client is not known, or what it showed does not prove that it is the one.", "The client_id is the agent's id (agt_...). See its credentials (legate credential list); an assertion has the issuer as its only audience, lives 5 minutes at most and is used once.";
+    /// The proof is no good.
+    DPOP_PROOF_REFUSED, InvalidArgument, "The DPoP proof is malformed, not for this request, too old or used before.", "Make a new proof for each request: ES256, with the public key in its header, and htm, htu, iat, jti and nonce.";
+    /// The proof needs the nonce.
+    DPOP_NONCE_NEEDED, InvalidArgument, "The DPoP proof has no nonce of this server, or one that is too old.", "Repeat the request with a new proof that has the nonce of the answer's DPoP-Nonce header; OAuth libraries do so by themselves.";
+    /// The token would be bound to nothing.
+    BINDING_REQUIRED, FailedPrecondition, "The token would be bound to no key, and the credential policy of the agent's class does not allow that.", "Send a DPoP proof, or connect with the agent's certificate; or let the policy say TOKEN_BINDING_OPTIONAL.";
+    /// The token is another's.
+    TOKEN_NOT_YOURS, PermissionDenied, "The token was issued to another client, and only that one, or an operator who may stop its agent, takes it back.", "Let the client that has it revoke it; or suspend the agent, or revoke its credential.";
+    /// Two live ones are enough.
+    CREDENTIAL_LIMIT, FailedPrecondition, "The agent has two live credentials of this type, which is the most.", "Replace them (legate credential rotate), or revoke one first (legate credential list, legate credential revoke).";
+    /// A token of an issuer outside is not believed.
+    IDENTITY_TOKEN_REFUSED, Unauthenticated, "The identity token is malformed, not signed by its issuer, meant for somebody else, too old, or not valid yet.", "Obtain a new token from the issuer for an audience that the TrustedIssuer lists, and send it at once; compare the clocks of issuer and Legate.";
+    /// Nobody vouches for the issuer.
+    ISSUER_NOT_TRUSTED, Unauthenticated, "No TrustedIssuer of the namespace has the token's iss and, alone, its aud; or several have.", "Declare one (kind TrustedIssuer) with exactly the token's iss and aud, and no second one with the same; check the namespace.";
+    /// The token is good and stands for nobody.
+    IDENTITY_TOKEN_UNMATCHED, PermissionDenied, "The identity token is good, but no rule of its TrustedIssuer says whom it stands for, or the one that does names an agent or person that is not there.", "Compare the token's claims with the rules of the TrustedIssuer (legate issuer get); the first rule whose claims all match decides.";
+    /// The token was used.
+    IDENTITY_TOKEN_SPENT, PermissionDenied, "The identity token was used before; each makes one credential.", "Obtain a new token from its issuer. Where only the answer was lost, send the same token and the same certificate request again, from 2 s to 5 min after the first time.";
+    /// The keys do not come.
+    ISSUER_KEYS_UNAVAILABLE, Unavailable, "The keys of the token's issuer cannot be had, so its signature cannot be checked.", "Try again; operators: the log of credential-issuer says what its jwks_uri answered. Private addresses are asked only where federation.allow_private names them; without a way there, give the keys as jwks.";
+    /// No provider is configured.
+    LOGIN_NOT_CONFIGURED, FailedPrecondition, "Operators do not log in here: the configuration of credential-issuer names no identity provider.", "Use an operator's certificate (deploy/pki), or configure a provider ([[operators.providers]], docs/federation.md).";
+    /// Nobody is an operator by that token.
+    LOGIN_REFUSED, PermissionDenied, "The configuration names no identity provider of the token's iss and aud, or no rule of it says which operator its bearer is.", "Ask the provider for a token for an audience that [[operators.providers]] lists, and compare its claims with the rules there.";
     /// The certificate request asks what it must not.
     CSR_REFUSED, InvalidArgument, "The certificate request is malformed, does not prove that its key is held, or asks for more than is given.", "Send a PKCS #10 request in DER for a P-256 key, signed with it by ECDSA and SHA-256, without names or with exactly the SPIFFE ID; legate makes one.";
     /// The key is somebody else's.
@@ -98,17 +129,25 @@ impl From<NoHolder> for Fault {
     }
 }
 
-impl MayEnrol {
-    /// Refuses where an enrolment token is not enough.
-    pub(crate) fn check(&self) -> Result<(), Fault> {
-        match self {
-            Self::Yes => Ok(()),
-            Self::No(policy) => {
-                let text =
-                    format!("the credential policy {policy} of the agent's class does not list enrolment tokens");
-                Err(Fault::refused(&CREDENTIAL_METHOD_REFUSED, text))
-            }
+impl Means {
+    /// Refuses a way that the credential policy does not list.
+    pub(crate) fn demand(&self, method: CredentialMethod) -> Result<(), Fault> {
+        if self.list(method) {
+            return Ok(());
         }
+        let what = match method {
+            CredentialMethod::EnrolmentToken => "enrolment tokens",
+            CredentialMethod::PrivateKeyJwt => "registered keys (PRIVATE_KEY_JWT)",
+            CredentialMethod::TlsClientAuth => "certificates at the token endpoint (TLS_CLIENT_AUTH)",
+            CredentialMethod::ClientSecret => "client secrets (CLIENT_SECRET)",
+            CredentialMethod::TrustedIssuer => "tokens of trusted issuers (TRUSTED_ISSUER)",
+            CredentialMethod::Attestation => "attestation (ATTESTATION)",
+        };
+        let text = match self.policy.as_str() {
+            "" => format!("the agent's class names no credential policy, and without one {what} are not enough"),
+            policy => format!("the credential policy {policy} of the agent's class does not list {what}"),
+        };
+        Err(Fault::refused(&CREDENTIAL_METHOD_REFUSED, text))
     }
 }
 
@@ -135,6 +174,42 @@ impl From<BadToken> for Fault {
             BadToken::TooSoon => Self::unavailable(&CUT_OFF_TOO_RECENT, e.to_string(), AGAIN),
             BadToken::TooShort => Self::refused(&HOLDER_ENDS, e.to_string()),
             BadToken::Claims(e) => Fault::invalid("scopes", e.to_string()),
+        }
+    }
+}
+
+/// What is wrong with a token of an issuer outside.
+pub(crate) fn of_foreign(e: ForeignError) -> Fault {
+    match e {
+        // The issuer's own keys are broken as they are declared; its tokens are not to blame.
+        ForeignError::Keys => Fault::unavailable(&ISSUER_KEYS_UNAVAILABLE, e.to_string(), AGAIN),
+        _ => Fault::refused(&IDENTITY_TOKEN_REFUSED, e.to_string()),
+    }
+}
+
+impl From<NotSigned> for Fault {
+    fn from(e: NotSigned) -> Self {
+        match e {
+            NotSigned::Token(e) => of_foreign(e),
+            // Where the keys are is the operators' business; whoever sent the token may be anybody.
+            NotSigned::Keys(_) => {
+                Self::unavailable(&ISSUER_KEYS_UNAVAILABLE, "the keys of the token's issuer cannot be had now", AGAIN)
+            }
+        }
+    }
+}
+
+impl From<NoOperator> for Fault {
+    fn from(e: NoOperator) -> Self {
+        Self::refused(&LOGIN_REFUSED, e.to_string())
+    }
+}
+
+impl From<Nobody> for Fault {
+    fn from(e: Nobody) -> Self {
+        match e {
+            Nobody::NotTrusted | Nobody::Ambiguous => Self::refused(&ISSUER_NOT_TRUSTED, e.to_string()),
+            _ => Self::refused(&IDENTITY_TOKEN_UNMATCHED, e.to_string()),
         }
     }
 }

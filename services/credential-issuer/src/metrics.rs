@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     published: Counter,
     broke_glass: Counter,
     instances: Gauge,
+    retired_used: Family<Kind, Counter>,
 }
 
 impl Metrics {
@@ -35,6 +36,8 @@ impl Metrics {
         registry.register("issuer_refused", "Requests for credentials that were refused", self.refused.clone());
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
+        let told = "Uses of client secrets and keys that work no longer: somebody has what should be nowhere any more";
+        registry.register("issuer_retired_used", told, self.retired_used.clone());
         registry.register(
             "issuer_pending_revocations",
             "Revocations that the registry has not confirmed",
@@ -55,6 +58,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, kind: &'static str, reason: &'static str) {
         self.refused.get_or_create(&Refused { kind, reason }).inc();
+    }
+
+    pub(crate) fn retired_used(&self, kind: &'static str) {
+        self.retired_used.get_or_create(&Kind { kind }).inc();
     }
 
     pub(crate) fn pending(&self, count: usize) {

@@ -60,6 +60,8 @@ pub(crate) struct Ask {
     pub(crate) subject: Subject,
     /// SHA-256 of the certificate that the agent showed to the caller.
     pub(crate) presenter: Option<[u8; 32]>,
+    /// RFC 7638 thumbprint of the key whose DPoP proof the caller verified.
+    pub(crate) presenter_key: Option<[u8; 32]>,
     /// For whom the agent acts, on the caller's word.
     pub(crate) on_behalf_of: Option<OnBehalfOf>,
     pub(crate) question: Question,
@@ -83,15 +85,18 @@ pub(crate) fn ask(from: wire::EvaluateRequest, place: &str) -> Result<Ask, Fault
     read(from).map_err(|bad| bad.fault(place))
 }
 
+/// A SHA-256, or nothing.
+fn hash(field: &'static str, bytes: &[u8]) -> Result<Option<[u8; 32]>, Bad> {
+    match bytes.len() {
+        0 => Ok(None),
+        _ => bytes.try_into().map(Some).map_err(|_| Bad(field, "a SHA-256 has 32 bytes".into())),
+    }
+}
+
 fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
     let subject = from.subject.ok_or_else(|| Bad("subject", "is required".into()))?;
-    let presenter = match subject.presenter_x5t_s256.len() {
-        0 => None,
-        _ => Some(
-            <[u8; 32]>::try_from(subject.presenter_x5t_s256.as_slice())
-                .map_err(|_| Bad("subject.presenter_x5t_s256", "a SHA-256 has 32 bytes".into()))?,
-        ),
-    };
+    let presenter = hash("subject.presenter_x5t_s256", &subject.presenter_x5t_s256)?;
+    let presenter_key = hash("subject.presenter_jkt", &subject.presenter_jkt)?;
     let on_behalf_of = subject.on_behalf_of.map(on_behalf_of).transpose()?;
     let subject = match subject.agent {
         Some(wire::subject::Agent::AccessToken(token)) if token.len() <= MAX_TOKEN => Subject::Token(token),
@@ -115,6 +120,7 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
     Ok(Ask {
         subject,
         presenter,
+        presenter_key,
         on_behalf_of,
         question: Question {
             action: Action::parse(&from.action).map_err(|e| Bad("action", e.to_string()))?,

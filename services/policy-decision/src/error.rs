@@ -28,7 +28,7 @@ legate_rpc::reasons! {
     /// The token is of an earlier life.
     TOKEN_OUTLIVED, PermissionDenied, "The token was issued before the agent's last change of state, or before its cut-off or that of its class or namespace.", "Let the agent obtain a new token.";
     /// The certificate was revoked.
-    CREDENTIAL_REVOKED, PermissionDenied, "The certificate that the token is bound to was revoked.", "Enrol the runtime again.";
+    CREDENTIAL_REVOKED, PermissionDenied, "The token was revoked, or the certificate that it is bound to, or the client secret or key by which it was obtained.", "Obtain another token; where the certificate or credential was revoked, enrol the runtime again or give it a new one.";
     /// A token before this one fell.
     PARENT_TOKEN_FALLEN, PermissionDenied, "A token that was exchanged for this one, or the certificate that it was bound to, was taken back, or its holder was stopped since.", "Begin the exchange anew with a token of the agent that delegates.";
     /// A grant is gone.
@@ -56,7 +56,7 @@ legate_rpc::reasons! {
     /// The token is for somebody else.
     TOKEN_AUDIENCE, PermissionDenied, "The token's audience is none of the enforcement point's.", "Request the token for an audience that the EnforcementPoint declares.";
     /// The token is not bound to who showed it.
-    TOKEN_BINDING, PermissionDenied, "The token is bound to another certificate than the presenter's, or to none.", "Pass SHA-256 of the certificate that the agent showed over mutual TLS as presenter_x5t_s256.";
+    TOKEN_BINDING, PermissionDenied, "The token is bound to another certificate or key than the presenter's, or to none where the agent's credential policy does not allow that.", "Pass SHA-256 of the certificate that the agent showed over mutual TLS as presenter_x5t_s256, or the thumbprint of the key of the DPoP proof that you verified as presenter_jkt.";
     /// The token is narrowed.
     TOKEN_SCOPE, PermissionDenied, "The token is narrowed to other actions than the one asked about.", "Let the agent obtain a token whose scope has the action, or none.";
     /// Nobody expects such a token.

@@ -455,6 +455,7 @@ impl Stage {
             instance: None,
             chain: Chain::default(),
             confirmation: Confirmation::Certificate(CERTIFICATE),
+            credential: None,
         }
     }
 
@@ -467,6 +468,7 @@ impl Stage {
         Ask {
             subject: Subject::Token(token),
             presenter: Some(CERTIFICATE),
+            presenter_key: None,
             on_behalf_of: None,
             question: Question {
                 action: legate_ids::Action::parse("invoice:read").unwrap(),

@@ -1,5 +1,6 @@
 //! Who may hold a credential now: an ACTIVE agent or a declared enforcement point, as the registry was last seen.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
@@ -17,6 +18,12 @@ const USUAL_CERTIFICATE: Duration = Duration::from_secs(3600);
 pub(crate) const LONGEST_TOKEN: Duration = Duration::from_secs(legate_token::MAX_LIFETIME);
 /// How long a token lives where nothing is declared or asked.
 pub(crate) const USUAL_TOKEN: Duration = Duration::from_secs(300);
+/// How long a client secret or key lives where nothing is declared.
+const USUAL_SECRET: Duration = Duration::from_secs(90 * 24 * 3600);
+/// The longest it lives, whatever is declared: a year of 365.25 days.
+const LONGEST_SECRET: Duration = Duration::from_secs(31_557_600);
+/// The longest that a replaced one still works, whatever is declared.
+const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Whom an enrolment names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,16 +48,40 @@ pub(crate) struct Holder {
     pub(crate) token_ttl: Duration,
     /// How many running copies may hold certificates at once.
     pub(crate) max_instances: u32,
-    /// Whether an enrolment token may be traded for its first certificate.
-    pub(crate) may_enrol: MayEnrol,
+    /// How its runtimes may prove themselves.
+    pub(crate) means: Means,
 }
 
-/// Whether an enrolment token is enough for a first certificate.
+/// How the runtimes of a holder may prove themselves, and what they may be given then.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum MayEnrol {
-    Yes,
-    /// The credential policy of that name, version and all, does not list enrolment tokens.
-    No(String),
+pub(crate) struct Means {
+    /// The credential policy that says so, by name and version; empty where there is none.
+    pub(crate) policy: String,
+    methods: BTreeSet<CredentialMethod>,
+    /// Whether tokens may be given that are bound to no key.
+    pub(crate) may_bear: bool,
+    /// The longest that a client secret or key lives.
+    pub(crate) secret_ttl: Duration,
+    /// How long a client secret or key still works beside the one that replaces it.
+    pub(crate) overlap: Duration,
+}
+
+impl Means {
+    /// What the policy of a class says; without one, that an enrolment token is the only way.
+    pub(crate) fn of(policy: Option<&CredentialPolicy>) -> Self {
+        Self {
+            policy: policy.map(|p| p.label.to_string()).unwrap_or_default(),
+            methods: policy.map_or_else(|| BTreeSet::from([CredentialMethod::EnrolmentToken]), |p| p.methods.clone()),
+            may_bear: policy.is_some_and(|p| p.may_bear),
+            secret_ttl: policy.and_then(|p| p.max_secret_ttl).unwrap_or(USUAL_SECRET).min(LONGEST_SECRET),
+            overlap: policy.and_then(|p| p.rotation_overlap).unwrap_or(Duration::ZERO).min(LONGEST_OVERLAP),
+        }
+    }
+
+    /// Whether a runtime may prove itself in this way.
+    pub(crate) fn list(&self, method: CredentialMethod) -> bool {
+        self.methods.contains(&method)
+    }
 }
 
 /// Why somebody may hold nothing now.
@@ -117,7 +148,7 @@ pub(crate) fn find(
                 certificate_ttl: USUAL_CERTIFICATE,
                 token_ttl: Duration::ZERO,
                 max_instances: 0,
-                may_enrol: MayEnrol::Yes,
+                means: Means::of(None),
             })
         }
         Named::Agent(id) => {
@@ -159,24 +190,19 @@ pub(crate) fn find(
                 certificate_ttl: certificate_ttl.unwrap_or(USUAL_CERTIFICATE).min(LONGEST_CERTIFICATE),
                 token_ttl: token_ttl.unwrap_or(USUAL_TOKEN).min(LONGEST_TOKEN),
                 max_instances: policy.and_then(|p| p.max_instances).unwrap_or(USUAL_INSTANCES),
-                may_enrol: may_enrol(policy),
+                means: Means::of(policy),
             })
         }
     }
 }
 
 /// The credential policy that the agent's class names. Without one that is named nobody can say what it would refuse.
-pub(crate) fn policy<'a>(snapshot: &'a Snapshot, agent: &Agent) -> Result<Option<&'a CredentialPolicy>, NoHolder> {
+fn policy<'a>(snapshot: &'a Snapshot, agent: &Agent) -> Result<Option<&'a CredentialPolicy>, NoHolder> {
     let policy = snapshot.credential_policy_of(agent);
     policy.map(|p| p.map(|p| &**p)).map_err(|name| NoHolder::NoPolicy(agent.id.clone(), name.clone()))
 }
 
-/// Whether an agent under that credential policy may enrol with a token.
-pub(crate) fn may_enrol(policy: Option<&CredentialPolicy>) -> MayEnrol {
-    match policy {
-        Some(policy) if !policy.methods.contains(&CredentialMethod::EnrolmentToken) => {
-            MayEnrol::No(policy.label.to_string())
-        }
-        _ => MayEnrol::Yes,
-    }
+/// How the runtimes of an agent may prove themselves.
+pub(crate) fn means(snapshot: &Snapshot, agent: &Agent) -> Result<Means, NoHolder> {
+    policy(snapshot, agent).map(Means::of)
 }

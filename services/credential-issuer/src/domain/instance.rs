@@ -10,13 +10,15 @@ pub(crate) const USUAL_INSTANCES: u32 = 100;
 pub(crate) enum Proof {
     /// By a one-time token, of this id.
     EnrolmentToken(String),
+    /// By a token of an issuer outside, of this hash.
+    IdentityToken(String),
 }
 
 impl Proof {
     /// What stands for it in the record.
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::EnrolmentToken(id) => id,
+            Self::EnrolmentToken(id) | Self::IdentityToken(id) => id,
         }
     }
 }

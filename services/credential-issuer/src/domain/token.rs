@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::{Action, SpiffeId};
+use legate_ids::{Action, CredentialId, SpiffeId};
 use legate_token::{Chain, Claims, Confirmation, KeyId, Parent, Scope, Subject, TokenError, Unsigned};
 
 use super::cutoff::Of;
@@ -36,9 +36,12 @@ pub(crate) struct Base<'a> {
     pub(crate) issuer: &'a str,
     pub(crate) kid: KeyId,
     pub(crate) token_id: [u8; 16],
-    /// SHA-256 of the certificate that the token is bound to.
-    pub(crate) certificate: [u8; 32],
-    pub(crate) certificate_ends: Timestamp,
+    /// What the token is bound to.
+    pub(crate) confirmation: Confirmation,
+    /// The client secret or key by which it is obtained.
+    pub(crate) credential: Option<CredentialId>,
+    /// When what its holder proved itself by ends: a certificate, a secret, a key.
+    pub(crate) proof_ends: Timestamp,
     /// For whom its holder acts; `None`: for itself.
     pub(crate) behalf: Option<Behalf>,
 }
@@ -55,21 +58,43 @@ pub(crate) struct Behalf {
     pub(crate) cutoff: Option<Timestamp>,
 }
 
-impl Behalf {
-    /// The behalf of somebody who exchanges a token of `parent`, by the grant of that id.
-    pub(crate) fn after(parent: &Claims, actor: SpiffeId, grant: String) -> Self {
-        let exchanged = Parent {
-            token_id: parent.token_id.clone(),
-            lifecycle_version: parent.lifecycle_version,
-            confirmation: parent.confirmation,
-        };
-        let mut chain = parent.chain.clone();
+/// A token that is exchanged, as far as what comes of it rests on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Before {
+    pub(crate) subject: Subject,
+    /// Who acted before.
+    pub(crate) chain: Chain,
+    /// The token, where it is one of this issuer.
+    pub(crate) parent: Option<Parent>,
+    pub(crate) scope: Scope,
+    pub(crate) ends: Timestamp,
+}
+
+impl Before {
+    /// An access token of this issuer.
+    pub(crate) fn of(claims: &Claims) -> Self {
+        Self {
+            subject: claims.subject.clone(),
+            chain: claims.chain.clone(),
+            parent: Some(Parent {
+                token_id: claims.token_id.clone(),
+                lifecycle_version: claims.lifecycle_version,
+                confirmation: claims.confirmation,
+                credential: claims.credential.clone(),
+            }),
+            scope: claims.scope.clone(),
+            ends: Timestamp::from_secs(i64::try_from(claims.expires_at).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// The behalf of `actor`, who exchanges it by the grant of that id.
+    pub(crate) fn then(&self, actor: SpiffeId, grant: String) -> Behalf {
+        let mut chain = self.chain.clone();
         // RFC 8693 section 4.1: the newest actor is the outermost. A chain only grows.
         chain.actors.insert(0, actor);
         chain.grants.insert(0, grant);
-        chain.parents.insert(0, exchanged);
-        let ends = i64::try_from(parent.expires_at).ok().map(Timestamp::from_secs);
-        Self { subject: parent.subject.clone(), chain, ends, cutoff: None }
+        chain.parents.splice(0..0, self.parent.clone());
+        Behalf { subject: self.subject.clone(), chain, ends: Some(self.ends), cutoff: None }
     }
 }
 
@@ -82,7 +107,7 @@ pub(crate) enum BadToken {
     NotAnAgent,
     #[error("the agent, or its class or namespace, was cut off just now; what is issued at once would be dead")]
     TooSoon,
-    #[error("the agent or its certificate ends now")]
+    #[error("the agent, or what it proved itself by, ends now")]
     TooShort,
     #[error("{0}")]
     Claims(#[from] TokenError),
@@ -135,7 +160,7 @@ pub(crate) fn plan(
     }
     let longest = issued.plus(wish.ttl.min(holder.token_ttl).min(LONGEST_TOKEN));
     let of_behalf = behalf.as_ref().and_then(|behalf| behalf.ends);
-    let ends = [base.certificate_ends].into_iter().chain(holder.ends).chain(of_behalf).fold(longest, Timestamp::min);
+    let ends = [base.proof_ends].into_iter().chain(holder.ends).chain(of_behalf).fold(longest, Timestamp::min);
     let seconds = |t: Timestamp| u64::try_from(t.secs()).unwrap_or(0);
     if seconds(ends) <= seconds(issued) {
         return Err(BadToken::TooShort);
@@ -157,7 +182,8 @@ pub(crate) fn plan(
         agent,
         instance: holder.instance.clone(),
         chain,
-        confirmation: Confirmation::Certificate(base.certificate),
+        confirmation: base.confirmation,
+        credential: base.credential.clone(),
     };
     let unsigned = Unsigned::new(&claims, base.kid.clone())?;
     Ok(TokenPlan { holder: holder.spiffe_id.clone(), claims, unsigned })
@@ -195,7 +221,7 @@ mod tests {
             certificate_ttl: Duration::from_secs(3600),
             token_ttl: Duration::from_secs(300),
             max_instances: 100,
-            may_enrol: crate::domain::holder::MayEnrol::Yes,
+            means: crate::domain::holder::Means::of(None),
         }
     }
 
@@ -219,7 +245,79 @@ mod tests {
         }
     }
 
+    fn spiffe(n: u8) -> SpiffeId {
+        let (domain, namespace) = (TrustDomain::parse("example.org").unwrap(), Name::parse("payments").unwrap());
+        SpiffeId::agent(&domain, &namespace, &AgentId::from_parts(1, [n; 10]))
+    }
+
+    fn actions(of: &[&str]) -> Vec<Action> {
+        of.iter().map(|text| action(text)).collect()
+    }
+
+    #[test]
+    fn what_is_asked_in_exchange_is_never_wider_than_the_exchanged_token() {
+        let narrow = Scope::Actions(actions(&["a", "b"]));
+        assert_eq!(within(&Scope::All, &[]), Some(vec![]));
+        assert_eq!(within(&Scope::All, &actions(&["a"])), Some(actions(&["a"])));
+        assert_eq!(within(&narrow, &[]), Some(actions(&["a", "b"])), "to ask for nothing is no way out");
+        assert_eq!(within(&narrow, &actions(&["b", "c"])), Some(actions(&["b"])));
+        assert_eq!(within(&narrow, &actions(&["c"])), None);
+    }
+
     proptest! {
+        /// Token for token: the chain grows by one, whoever is in it stays, and none outlives the one before it.
+        #[test]
+        fn each_exchange_lengthens_the_chain_and_shortens_the_life(
+            lives in prop::collection::vec(30u64..=600, 2..=7), person: bool, cutoff in prop::option::of(-5i64..5),
+        ) {
+            let now = Timestamp::from_secs(1_800_000_000);
+            let mut before: Option<(Before, u64)> = None;
+            for (n, life) in lives.iter().enumerate() {
+                let me = u8::try_from(n).unwrap() + 1;
+                let holder = Holder { spiffe_id: spiffe(me), agent: Some(AgentId::from_parts(1, [me; 10])), ..holder() };
+                let first = || Before {
+                    subject: Subject::Person("ada".into()),
+                    chain: Chain::default(),
+                    parent: None,
+                    scope: Scope::All,
+                    ends: now.plus(Duration::from_secs(250)),
+                };
+                let whom = before.clone().or_else(|| person.then(|| (first(), 1_800_000_250)));
+                let behalf = whom.as_ref().map(|(whom, _)| Behalf {
+                    cutoff: cutoff.map(|c| Timestamp::from_secs(now.secs() + c)),
+                    ..whom.then(spiffe(me), format!("obj_{n}"))
+                });
+                let base = Base {
+                    issuer: "https://issuer.example",
+                    kid: KeyId::parse("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),
+                    token_id: [me; 16],
+                    certificate: [me; 32],
+                    certificate_ends: now.plus(Duration::from_secs(3_600)),
+                    behalf,
+                };
+                let wish = Wish { audience: "https://a.example".into(), actions: vec![], ttl: Duration::from_secs(*life) };
+                let planned = plan(&holder, &wish, Scope::All, now, &base);
+                if whom.is_some() && cutoff.is_some_and(|c| c >= 0) {
+                    prop_assert_eq!(planned, Err(BadToken::TooSoon));
+                    return Ok(());
+                }
+                let claims = planned.unwrap().claims;
+                claims.check().unwrap();
+                if let Some((whom, ends)) = &whom {
+                    prop_assert!(claims.expires_at <= *ends);
+                    prop_assert_eq!(&claims.subject, &whom.subject);
+                    prop_assert_eq!(&claims.chain.actors[1..], &whom.chain.actors[..]);
+                    prop_assert_eq!(&claims.chain.grants[1..], &whom.chain.grants[..]);
+                    let parents = claims.chain.parents.len() - usize::from(whom.parent.is_some());
+                    prop_assert_eq!(&claims.chain.parents[usize::from(whom.parent.is_some())..], &whom.chain.parents[..]);
+                    prop_assert_eq!(parents, whom.chain.parents.len());
+                } else {
+                    prop_assert!(claims.chain.is_empty());
+                }
+                before = Some((Before::of(&claims), claims.expires_at));
+            }
+        }
+
         #[test]
         fn a_token_outlives_neither_wish_nor_class_nor_certificate_nor_agent(
             asked in 30u64..=600, class in 0u64..900, certificate in -5i64..900, ends in prop::option::of(-5i64..900),
@@ -239,8 +337,9 @@ mod tests {
                 issuer: "https://issuer.example",
                 kid: KeyId::parse("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),
                 token_id: [3; 16],
-                certificate: [9; 32],
-                certificate_ends: at(certificate),
+                confirmation: Confirmation::Certificate([9; 32]),
+                credential: None,
+                proof_ends: at(certificate),
                 behalf: None,
             };
             let planned = plan(&holder, &wish, Scope::All, now, &base);

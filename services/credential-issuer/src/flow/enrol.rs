@@ -6,6 +6,8 @@ use legate_clock::Timestamp;
 use legate_ids::{AgentId, InstanceId, Name, SpiffeId};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
+use legate_view::CredentialMethod;
+use legate_wire::audit::AuditEvent;
 
 use super::{Call, Desk};
 use crate::convert;
@@ -13,7 +15,7 @@ use crate::domain::certificate::{Chance, plan};
 use crate::domain::csr;
 use crate::domain::holder::Named;
 use crate::domain::instance::Proof;
-use crate::domain::secret::EnrolmentSecret;
+use crate::domain::secret::{EnrolmentSecret, Secret, SecretKind};
 use crate::error::{
     CREDENTIAL_NOT_GOOD, ENROLMENT_TOKEN_EXPIRED, ENROLMENT_TOKEN_INVALID, ENROLMENT_TOKEN_SPENT, flow, of_tx,
 };
@@ -53,7 +55,7 @@ pub(crate) async fn enrol(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> 
 
 async fn find(desk: &Desk, token: &str) -> Result<enrolment::Model, Fault> {
     let invalid = || Fault::refused(&ENROLMENT_TOKEN_INVALID, "this is no enrolment token of ours");
-    let secret = EnrolmentSecret::parse(token).ok_or_else(invalid)?;
+    let secret = Secret::parse(SecretKind::Enrolment, token).ok_or_else(invalid)?;
     let macs = desk.pepper.all(&secret);
     let row = desk.db.read("find_enrolment", |tx| Box::pin(enrolment::find(tx, macs))).await;
     row.map_err(of_tx)?.ok_or_else(invalid)
@@ -63,24 +65,25 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
     let named = named(row)?;
     let csr_sha256 = sha256(csr);
     if let Some(spent_at) = row.spent_at {
-        let since = desk.clock.now().since(Timestamp::from_micros(spent_at));
-        let is_repetition = row.csr_sha256.as_deref() == Some(&csr_sha256[..]);
-        if !is_repetition || !(AGAIN_FROM..=AGAIN_UNTIL).contains(&since) {
+        let is_same = row.csr_sha256.as_deref() == Some(&csr_sha256[..]);
+        if !is_same || !may_repeat(desk, spent_at) {
             return Err(spent());
         }
-        return repeat(desk, call, row, &named).await;
+        let spent = Spent {
+            named: &named,
+            credential_id: row.credential_id.as_deref().unwrap_or_default(),
+            token_made: Timestamp::from_micros(row.created_at),
+            event: convert::enrolment_repeated(call, row, desk.clock.now()),
+        };
+        return repeat(desk, spent).await;
     }
     if row.expires_at <= desk.clock.now().micros() {
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, "the enrolment token has expired"));
     }
 
-    // Whoever enrols as an agent is a new running copy of it.
-    let copy = match &named {
-        Named::Agent(_) => Some(InstanceId::from_parts(Desk::millis(desk.clock.now()), Desk::random()?)),
-        Named::EnforcementPoint { .. } => None,
-    };
+    let copy = new_copy(desk, &named)?;
     let (holder, revision) = desk.holder_past_cutoff(&named, copy.as_ref()).await?;
-    holder.may_enrol.check()?;
+    holder.means.demand(CredentialMethod::EnrolmentToken)?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
         let why = "the enrolment token was made before the agent was last stopped, or for an earlier enforcement point of the name";
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, why));
@@ -119,21 +122,44 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
     Ok(issued)
 }
 
+/// Whoever enrols as an agent is a new running copy of it.
+pub(super) fn new_copy(desk: &Desk, named: &Named) -> Result<Option<InstanceId>, Fault> {
+    match named {
+        Named::Agent(_) => Ok(Some(InstanceId::from_parts(Desk::millis(desk.clock.now()), Desk::random()?))),
+        Named::EnforcementPoint { .. } => Ok(None),
+    }
+}
+
+/// Whether a token that was spent then may be sent again now, with the same request, for the same certificate.
+pub(super) fn may_repeat(desk: &Desk, spent_at: i64) -> bool {
+    let since = desk.clock.now().since(Timestamp::from_micros(spent_at));
+    (AGAIN_FROM..=AGAIN_UNTIL).contains(&since)
+}
+
+/// What became of a token that is sent again.
+pub(super) struct Spent<'a> {
+    pub(super) named: &'a Named,
+    pub(super) credential_id: &'a str,
+    /// When the token was made: what was made before a stop works no more.
+    pub(super) token_made: Timestamp,
+    pub(super) event: AuditEvent,
+}
+
 /// Gives the certificate of a token that was spent with the same request: only the answer was lost. Nobody else can
 /// use it, since the request's key is needed.
-async fn repeat(desk: &Desk, call: &Call, row: &enrolment::Model, named: &Named) -> Result<credential::Model, Fault> {
-    let id = row.credential_id.clone().unwrap_or_default();
+pub(super) async fn repeat(desk: &Desk, spent: Spent<'_>) -> Result<credential::Model, Fault> {
+    let id = spent.credential_id.to_owned();
     let known = desk.db.read("enrolled_credential", |tx| {
         let id = id.clone();
         Box::pin(async move { credential::by_id(tx, &id).await })
     });
     let copy = known.await.map_err(of_tx)?.map(|row| row.instance_id).filter(|copy| !copy.is_empty());
     let copy = copy.map(|copy| InstanceId::parse(&copy)).transpose().map_err(Fault::broken)?;
-    let (holder, _) = desk.holder(named, copy.as_ref()).await?;
-    if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
+    let (holder, _) = desk.holder(spent.named, copy.as_ref()).await?;
+    if !holder.cutoffs.spare(spent.token_made) {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, "the certificate of this token was cut off meanwhile"));
     }
-    let event = convert::enrolment_repeated(call, row, desk.clock.now());
+    let event = spent.event;
     let (outbox, spiffe_id, version) = (desk.outbox.clone(), holder.spiffe_id.to_string(), holder.lifecycle_version);
     let credential = desk
         .db
@@ -152,7 +178,7 @@ async fn repeat(desk: &Desk, call: &Call, row: &enrolment::Model, named: &Named)
         Some(recorded) => desk.sign(recorded).await?,
         None => credential,
     };
-    desk.still(&holder, named)?;
+    desk.still(&holder, spent.named)?;
     Ok(credential)
 }
 

@@ -7,26 +7,35 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::{Claims, TokenError};
+use legate_token::{Chain, Scope, Subject, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
-use super::issue_token::{IssuedToken, authorize, calling, expected, sign};
-use super::live::{proved, verified};
+use super::foreign::{self, Evidence};
+use super::issue_token::{Asking, IssuedToken, authorize, calling, expected, narrowed, sign};
+use super::live::{is_taken_back, proved, verified};
 use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
+use crate::domain::foreign::StandsFor;
 use crate::domain::holder::Holder;
-use crate::domain::token::{self, Base, Behalf, Wish};
+use crate::domain::token::{self, Before, Behalf, Wish};
 use crate::error::{
     ACTOR_TOKEN_INVALID, CHAIN_ENDS_HERE, EXCHANGE_CYCLE, GRANT_MISSING, GRANT_TOO_NARROW, INVALID_SCOPE,
     SUBJECT_TOKEN_FALLEN, SUBJECT_TOKEN_INVALID, SUBJECT_TOKEN_NOT_ADDRESSED, of_tx,
 };
 use crate::store::RecordedToken;
 
+/// What shows for whom the caller wants to act.
+pub(crate) enum SubjectToken {
+    /// An access token of this issuer, addressed to the caller.
+    Access(String),
+    /// A person's token of an issuer that the caller's namespace trusts.
+    Identity(String),
+}
+
 /// What is asked.
 pub(crate) struct Exchange {
-    /// An access token of this issuer.
-    pub(crate) subject_token: String,
+    pub(crate) subject_token: SubjectToken,
     /// The caller's own, where it gives one.
     pub(crate) actor_token: Option<String>,
     pub(crate) wish: Wish,
@@ -50,52 +59,63 @@ pub(crate) struct Exchanged {
 
 /// Exchanges a token.
 #[tracing::instrument(skip_all, fields(legate.audience = %ask.wish.audience))]
-pub(crate) async fn exchange(desk: &Desk, call: &Call, ask: Exchange) -> Result<Exchanged, Fault> {
-    let result = attempt(desk, call, ask).await;
+pub(crate) async fn exchange_as(desk: &Desk, call: &Call, asking: Asking, ask: Exchange) -> Result<Exchanged, Fault> {
+    let result = attempt(desk, call, &asking, ask).await;
     match &result {
         Ok(_) => desk.metrics.issued("exchange"),
-        Err(fault) => {
-            let (id, principal) = caller(call)?;
-            desk.note_refusal(call, "exchange", about(id, principal), fault).await;
-        }
+        Err(fault) => desk.note_refusal(call, "exchange", asking.about(), fault).await,
     }
     result
 }
 
-async fn attempt(desk: &Desk, call: &Call, ask: Exchange) -> Result<Exchanged, Fault> {
-    let (named, holder) = calling(desk, call).await?;
-    let me = Me::of(desk, &holder)?;
+/// Exchanges a token for the agent whose certificate the call shows.
+pub(crate) async fn exchange(desk: &Desk, call: &Call, ask: Exchange) -> Result<Exchanged, Fault> {
+    match calling(desk, call).await {
+        Ok(asking) => exchange_as(desk, call, asking, ask).await,
+        Err(fault) => {
+            let (id, principal) = caller(call)?;
+            desk.note_refusal(call, "exchange", about(id, principal), &fault).await;
+            Err(fault)
+        }
+    }
+}
+
+async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Result<Exchanged, Fault> {
+    asking.check_binding()?;
+    let holder = &asking.holder;
+    let me = Me::of(desk, holder)?;
     if let Some(token) = &ask.actor_token {
         check_actor_token(desk, &me, token)?;
     }
-    let parent = subject(desk, &me, &ask.subject_token).await?;
+    let whom = match &ask.subject_token {
+        SubjectToken::Access(token) => handed_over(desk, &me, token).await?,
+        SubjectToken::Identity(token) => identified(desk, &me, token).await?,
+    };
     let mut wish = ask.wish;
-    wish.actions = token::within(&parent.scope, &wish.actions)
+    let asked = wish.actions.len();
+    wish.actions = token::within(&whom.before.scope, &wish.actions)
+        .filter(|left| !asking.all_or_nothing || left.len() >= asked)
         .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the subject token is narrowed to other actions"))?;
-    let seen = expected(desk, &holder, &wish.audience).await?;
+    let seen = expected(desk, holder, &wish.audience).await?;
     // By a view that is certain of what the caller may have declared just before.
-    let (mut behalf, revision) = desk.look(|seen| choose(desk, seen, &me, &parent, &wish, ask.grant.as_ref())).await?;
-    let agreed = authorize(desk, call, &holder, &wish, Some(&behalf), revision.max(seen)).await?;
+    let (mut behalf, revision) = desk.look(|seen| choose(desk, seen, &me, &whom, &wish, ask.grant.as_ref())).await?;
+    let agreed = authorize(desk, call, holder, &wish, Some(&behalf), revision.max(seen)).await?;
     behalf.ends = behalf.ends.into_iter().chain(agreed.ends).min();
-    let scope = token::narrow(&wish.actions, &agreed.actions).ok_or_else(|| {
-        Fault::refused(&INVALID_SCOPE, "the chain lets none of the actions that were asked for be done")
-    })?;
+    let scope = narrowed(asking, &wish, &agreed, "through the chain the agent may do")?;
 
     let now = desk.clock.now();
-    let base = Base {
-        issuer: &desk.issuer,
-        kid: desk.tokens.public_key().kid(),
-        token_id: Desk::random()?,
-        certificate: call.peer.x5t_s256,
-        certificate_ends: call.peer.not_after,
-        behalf: Some(behalf.clone()),
-    };
-    let plan = token::plan(&holder, &wish, scope, now, &base)?;
-    let event = convert::token_exchanged(call, &plan, agreed.decision_id, agreed.revision, now);
+    let plan = token::plan(holder, &wish, scope, now, &asking.base(desk, Some(behalf.clone()))?)?;
+    let event =
+        convert::token_exchanged(call, &plan, (agreed.decision_id, agreed.revision), whom.evidence.as_ref(), now);
     let claims = plan.claims.clone();
-    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), plan, event).await.map_err(of_tx)?;
+    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
+        .await
+        .map_err(of_tx)?;
     // What was taken back in between, anywhere in the chain, is seen here, or kills the token later.
-    desk.still(&holder, &named)?;
+    desk.still(holder, &asking.named()?)?;
+    if let Some(evidence) = &whom.evidence {
+        foreign::still(desk, evidence)?;
+    }
     desk.fresh()?
         .snapshot
         .token_standing(&claims, desk.clock.now())
@@ -134,8 +154,33 @@ fn check_actor_token(desk: &Desk, me: &Me, token: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What the subject token says, where it was handed to the caller and still stands.
-async fn subject(desk: &Desk, me: &Me, token: &str) -> Result<Claims, Fault> {
+/// For whom the caller wants to act.
+struct Whom {
+    /// As grants name him: `agent:NAME` or `user:NAME`.
+    delegator: String,
+    before: Before,
+    /// What a token of an issuer outside proved.
+    evidence: Option<Evidence>,
+}
+
+/// The person for whom a token of a trusted issuer stands. It is addressed to none of ours, so the person's grant has to name
+/// the caller; and it may be shown again until it ends, by each agent that the person lets act, for each audience.
+async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
+    let (proven, _) = foreign::prove(desk, me.namespace.as_str(), token).await?;
+    let StandsFor::Person(person) = proven.stands_for else {
+        let text = "the identity token stands for an agent; agents hand over access tokens of this issuer";
+        return Err(Fault::refused(&SUBJECT_TOKEN_INVALID, text));
+    };
+    let subject = Subject::parse(&person).map_err(|e| {
+        Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the identity token names a person that no grant can name: {e}"))
+    })?;
+    let before =
+        Before { subject, chain: Chain::default(), parent: None, scope: Scope::All, ends: proven.evidence.expires };
+    Ok(Whom { delegator: person, before, evidence: Some(proven.evidence) })
+}
+
+/// For whom an access token lets the caller act, where it was handed to the caller and still stands.
+async fn handed_over(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
     let invalid = |e: TokenError| {
         Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the subject token is not believed: {e}"))
             .field("subject_token", e.to_string())
@@ -159,33 +204,35 @@ async fn subject(desk: &Desk, me: &Me, token: &str) -> Result<Claims, Fault> {
     }
     let found = desk.look(|seen| {
         let standing = seen.token_standing(&claims, desk.clock.now());
-        standing.map(drop).map_err(|fallen| Fault::refused(&SUBJECT_TOKEN_FALLEN, fallen.to_string()))
+        standing.map_err(|fallen| Fault::refused(&SUBJECT_TOKEN_FALLEN, fallen.to_string()))
     });
-    found.await?;
-    Ok(claims)
+    let (standing, _) = found.await?;
+    // What was taken back here may not have come back from the registry yet.
+    if is_taken_back(desk, &claims).await? {
+        return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, "the subject token, or one before it, was revoked"));
+    }
+    let delegator = format!("agent:{}", standing.agent.label.name);
+    Ok(Whom { delegator, before: Before::of(&claims), evidence: None })
 }
 
-/// The behalf by the first grant that fits: from the token's holder to the caller, the whole chain holding with it.
+/// The behalf by the first grant that fits: from whom the caller wants to act for to the caller, the whole chain holding with it.
 fn choose(
     desk: &Desk,
     snapshot: &Snapshot,
     me: &Me,
-    parent: &Claims,
+    whom: &Whom,
     wish: &Wish,
     named: Option<&Name>,
 ) -> Result<Behalf, Fault> {
     let agent = snapshot.agent(&me.agent).ok_or_else(|| Fault::refused(&GRANT_MISSING, "the caller is not known"))?;
-    let delegator = snapshot
-        .agent(&parent.agent)
-        .map(|agent| format!("agent:{}", agent.label.name))
-        .ok_or_else(|| Fault::refused(&SUBJECT_TOKEN_FALLEN, "the holder of the subject token is not known"))?;
+    let delegator = &whom.delegator;
     let to = snapshot.audience(&me.namespace, &wish.audience);
     let mut why_not = None;
     for grant in snapshot.delegation_grants_to(agent) {
-        if grant.delegator != delegator || named.is_some_and(|name| grant.label.name != *name) {
+        if grant.delegator != *delegator || named.is_some_and(|name| grant.label.name != *name) {
             continue;
         }
-        match by(desk, snapshot, me, parent, wish, (grant, to.as_ref())) {
+        match by(desk, snapshot, me, &whom.before, wish, (grant, to.as_ref())) {
             Ok(behalf) => return Ok(behalf),
             Err(fault) => drop(why_not.get_or_insert(fault)),
         }
@@ -201,11 +248,11 @@ fn by(
     desk: &Desk,
     snapshot: &Snapshot,
     me: &Me,
-    parent: &Claims,
+    before: &Before,
     wish: &Wish,
     (grant, to): (&Arc<DelegationGrant>, Option<&Audience>),
 ) -> Result<Behalf, Fault> {
-    let mut behalf = Behalf::after(parent, me.spiffe_id.clone(), grant.label.id.to_string());
+    let mut behalf = before.then(me.spiffe_id.clone(), grant.label.id.to_string());
     let actors: Vec<AgentId> = behalf
         .chain
         .actors

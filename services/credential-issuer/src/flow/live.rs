@@ -2,10 +2,14 @@
 
 use legate_ids::{Principal, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::{Claims, Expect, P256Verifier, Parsed, PublicKey, Signed, TokenError};
+use legate_token::{Claims, Expect, Parsed, PublicKey, Signed, TokenError};
 use legate_view::{KeyUse, Snapshot};
 
+use super::authenticate::Asker;
 use super::{Call, Desk};
+use crate::error::of_tx;
+use crate::keys::Verifier;
+use crate::store::revoked_token;
 
 /// How far the clocks of replicas may be apart, in seconds.
 const LEEWAY: u64 = 5;
@@ -24,7 +28,7 @@ pub(super) fn proved(desk: &Desk, snapshot: &Snapshot, token: &str) -> Result<Si
     let key = snapshot.signing_key(parsed.kid().as_str()).filter(|key| key.purpose == KeyUse::AccessToken);
     let key = key.filter(|key| key.issuer == desk.issuer).ok_or(TokenError::Key)?;
     let public = PublicKey::from_jwk(&key.jwk).map_err(|_| TokenError::Key)?;
-    let signed = parsed.check_signature(&P256Verifier::new(&public))?;
+    let signed = parsed.check_signature(&Verifier::new(&public))?;
     let issued = i64::try_from(signed.claims().issued_at).unwrap_or(i64::MAX);
     let issued = legate_clock::Timestamp::from_secs(issued);
     let is_of_its_time =
@@ -44,7 +48,7 @@ pub(super) fn verified(desk: &Desk, signed: &Signed, audience: &str) -> Result<C
 ///
 /// # Errors
 /// When that cannot be told.
-pub(crate) fn live(desk: &Desk, token: &str) -> Result<Option<Live>, Fault> {
+pub(crate) async fn live(desk: &Desk, token: &str) -> Result<Option<Live>, Fault> {
     let reading = desk.fresh()?;
     let snapshot = &reading.snapshot;
     let found = proved(desk, snapshot, token).ok().and_then(|signed| {
@@ -52,26 +56,44 @@ pub(crate) fn live(desk: &Desk, token: &str) -> Result<Option<Live>, Fault> {
         let audience = signed.claims().audience.clone();
         verified(desk, &signed, &audience).ok()
     });
-    let found = found.filter(|claims| snapshot.token_standing(claims, desk.clock.now()).is_ok());
+    let Some(claims) = found.filter(|claims| snapshot.token_standing(claims, desk.clock.now()).is_ok()) else {
+        return Ok(None);
+    };
+    let found = if is_taken_back(desk, &claims).await? { None } else { Some(claims) };
     Ok(found.map(|claims| Live { claims, revision: snapshot.revision() }))
 }
 
-/// Says what became of a token to whom it concerns: its holder, and whoever it is addressed to.
+/// Whether the token, or one that was exchanged for it, was taken back here: the news may not have come back from the
+/// registry yet.
+pub(super) async fn is_taken_back(desk: &Desk, claims: &Claims) -> Result<bool, Fault> {
+    let parents = claims.chain.parents.iter().map(|parent| &parent.token_id);
+    let ids: Vec<String> = std::iter::once(&claims.token_id).chain(parents).cloned().collect();
+    let found = desk.db.read("find_revoked_token", |tx| {
+        let ids = ids.clone();
+        Box::pin(async move { revoked_token::any(tx, ids).await })
+    });
+    found.await.map_err(of_tx)
+}
+
+/// Says what became of a token to whom it concerns: its holder, and whoever stands in its chain or is addressed by it.
 #[tracing::instrument(skip_all)]
-pub(crate) fn introspect(desk: &Desk, call: &Call, token: &str) -> Result<Option<Live>, Fault> {
-    let Some(found) = live(desk, token)? else { return Ok(None) };
+pub(crate) async fn introspect(desk: &Desk, call: &Call, asker: &Asker, token: &str) -> Result<Option<Live>, Fault> {
+    let Some(found) = live(desk, token).await? else { return Ok(None) };
     let claims = &found.claims;
-    let concerns = match &call.peer.principal {
-        Some(Principal::Agent { namespace, id, .. }) => {
-            let address = SpiffeId::agent(&desk.domain, namespace, id);
-            (*namespace == claims.namespace && *id == claims.agent) || claims.audience == address.as_str()
+    let concerns = match (asker, &call.peer.principal) {
+        (Asker::Agent { namespace, agent }, _) => {
+            let address = SpiffeId::agent(&desk.domain, namespace, agent);
+            let is_same = |id: &SpiffeId| matches!(Principal::of(id), Ok(Principal::Agent { id, .. }) if id == *agent);
+            let is_in_it = claims.chain.actors.iter().chain(claims.subject.agent()).any(is_same);
+            *namespace == claims.namespace
+                && (*agent == claims.agent || is_in_it || claims.audience == address.as_str())
         }
-        Some(Principal::Enforcer { namespace, name }) => {
+        (Asker::Peer, Some(Principal::Enforcer { namespace, name })) => {
             let reading = desk.fresh()?;
             let point = reading.snapshot.enforcement_point(namespace.as_str(), name.as_str());
             *namespace == claims.namespace && point.is_some_and(|point| point.audiences.contains(&claims.audience))
         }
-        _ => false,
+        (Asker::Peer, _) => false,
     };
     Ok(concerns.then_some(found))
 }

@@ -19,6 +19,8 @@ use crate::error::{CREDENTIAL_NOT_GOOD, INSTANCES_FULL, flow};
 
 /// By an enrolment token.
 pub(crate) const BY_TOKEN: i32 = 1;
+/// By a token of an issuer outside.
+pub(crate) const BY_ISSUER: i32 = 2;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -98,11 +100,12 @@ pub(crate) async fn start(tx: &Tx, plan: &CertificatePlan, proof: &Proof, room: 
     }
     let row = Model {
         id: id.to_string(),
-        namespace: plan.namespace.to_string(),
+        namespace: plan.namespace.as_ref().map(ToString::to_string).unwrap_or_default(),
         agent_id: agent.to_string(),
         spiffe_id: plan.spiffe_id.to_string(),
         method: match proof {
             Proof::EnrolmentToken(_) => BY_TOKEN,
+            Proof::IdentityToken(_) => BY_ISSUER,
         },
         proof: proof.text().to_owned(),
         started_at: plan.issued.micros(),

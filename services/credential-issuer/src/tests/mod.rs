@@ -1,10 +1,15 @@
 //! The journeys on every database, with the registry and policy-decision played by hand.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clients;
 mod enrolment;
 mod faults;
+mod federation;
+mod identity;
 mod instances;
+mod login;
 mod operators;
+mod outside;
 mod policies;
 mod raised;
 mod registry;

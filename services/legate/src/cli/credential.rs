@@ -8,7 +8,8 @@ use super::registry::Limit;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CredentialVerb {
-    /// Make a token with which one runtime can enrol once. With -o name only the token is printed.
+    /// Make what a runtime proves itself with: a token to enrol with once, a client secret, or a registered client key. With
+    /// -o name only the token or secret is printed.
     #[command(group = clap::ArgGroup::new("holder").required(true))]
     Create {
         /// Whose runtime may enrol: an agent, NAMESPACE/NAME or agt_...
@@ -17,7 +18,13 @@ pub(crate) enum CredentialVerb {
         /// The same for an enforcement point, NAMESPACE/NAME.
         #[arg(long, group = "holder", value_name = "POINT")]
         enforcement_point: Option<String>,
-        /// How long the token can be used: 1m to 24h; left out: 1h.
+        /// What to make. Secrets and keys are for OAuth clients, and for agents only.
+        #[arg(long = "type", value_enum, default_value = "enrolment", value_name = "TYPE")]
+        kind: CredentialKind,
+        #[command(flatten)]
+        key: ClientKey,
+        /// How long it can be used. A token: 1m to 24h; left out: 1h. A secret or key: 1h to what the credential policy
+        /// allows; left out: that.
         #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
         ttl: Option<prost_types::Duration>,
         /// Why, for the record.
@@ -27,11 +34,42 @@ pub(crate) enum CredentialVerb {
         #[arg(long, value_name = "DIR", conflicts_with = "enforcement_point")]
         identity: Option<PathBuf>,
     },
+    /// Replace an agent's client secret, or client key. The old one ends after the overlap of the credential policy, or at
+    /// once where it has none.
+    Rotate {
+        /// The agent, NAMESPACE/NAME or agt_...
+        #[arg(long, value_name = "AGENT")]
+        agent: String,
+        /// What to replace.
+        #[arg(long = "type", value_enum, value_name = "TYPE")]
+        kind: ClientKind,
+        #[command(flatten)]
+        key: ClientKey,
+        /// How long the new one works: 1h to what the credential policy allows; left out: that.
+        #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
+        ttl: Option<prost_types::Duration>,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Make a key here and trade the token for its certificate. Needs no certificate of its own.
     Enrol {
         /// The one-time token; - reads it from standard input, so that it stands in no process list.
-        #[arg(long, env = "LEGATE_ENROLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-        token: String,
+        #[arg(
+            long,
+            env = "LEGATE_ENROLMENT_TOKEN",
+            hide_env_values = true,
+            value_name = "TOKEN",
+            required_unless_present = "identity_token_file"
+        )]
+        token: Option<String>,
+        /// Instead: a file with a token of an issuer that the namespace trusts, such as a pod's projected service account token;
+        /// - reads it from standard input.
+        #[arg(long, value_name = "FILE", requires = "namespace")]
+        identity_token_file: Option<PathBuf>,
+        /// The namespace that trusts the issuer, and in which the agent is.
+        #[arg(long, value_name = "NAMESPACE", requires = "identity_token_file")]
+        namespace: Option<String>,
         /// A new directory for the identity.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -112,6 +150,35 @@ pub(crate) enum InstanceStanding {
     Ended,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CredentialKind {
+    /// A one-time token to enrol with.
+    Enrolment,
+    /// A client secret.
+    Secret,
+    /// A client key.
+    Key,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClientKind {
+    /// A client secret.
+    Secret,
+    /// A client key.
+    Key,
+}
+
+/// Which key is registered.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClientKey {
+    /// For a key: the public key, a JWK on P-256 without private members.
+    #[arg(long, value_name = "FILE", conflicts_with = "new_key")]
+    pub(crate) jwk: Option<PathBuf>,
+    /// For a key: make it here, and write its private JWK to this new file, mode 0600.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_key: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Cause {
     Unspecified,
@@ -148,6 +215,9 @@ pub(crate) enum TokenVerb {
         /// The token that was handed over, issued for the acting agent's SPIFFE ID; - reads it from standard input.
         #[arg(long, value_name = "TOKEN")]
         subject_token: String,
+        /// It is a person's token of a trusted issuer.
+        #[arg(long)]
+        identity_token: bool,
         /// Whom the new token is for: an audience of an enforcement point, or the SPIFFE ID of the next agent.
         #[arg(long, value_name = "URI")]
         audience: String,

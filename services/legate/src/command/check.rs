@@ -48,7 +48,7 @@ async fn subject_of(desk: &Desk, args: &Check) -> Result<Subject, Failure> {
         (None, None) => return Err(Failure::local(&USAGE, "--agent or --token is missing")),
     };
     let on_behalf_of = args.on_behalf_of.clone().map(|subject| OnBehalfOf { subject, grant: args.grant.clone() });
-    Ok(Subject { agent: Some(agent), presenter_x5t_s256: presenter, on_behalf_of })
+    Ok(Subject { agent: Some(agent), presenter_x5t_s256: presenter, on_behalf_of, ..Subject::default() })
 }
 
 /// SHA-256 of a certificate in DER (RFC 8705 section 3.1).

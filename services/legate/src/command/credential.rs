@@ -4,20 +4,21 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use legate_client::{RuntimeKey, chain_pem, enrol};
+use legate_client::{RuntimeKey, chain_pem, enrol, enrol_with_identity_token};
 use legate_clock::Timestamp;
 use legate_mtls::Identity;
 use legate_wire::credential::agent_credential_service_client::AgentCredentialServiceClient;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{
-    CreateEnrolmentTokenRequest, Credential, EnforcementPointRef, EnrolRequest, ListCredentialsRequest,
-    ListCredentialsResponse, RenewCertificateRequest, RevokeCredentialRequest, create_enrolment_token_request::Holder,
+    CreateEnrolmentTokenRequest, Credential, EnforcementPointRef, EnrolRequest, EnrolWithIdentityTokenRequest,
+    ListCredentialsRequest, ListCredentialsResponse, RenewCertificateRequest, RevokeCredentialRequest,
+    create_enrolment_token_request::Holder,
 };
 use legate_wire::registry::RevocationReason;
 
 use super::agent::{PAGE, cut, note};
-use super::{Desk, named};
-use crate::cli::{Cause, CredentialVerb};
+use super::{Desk, client, named};
+use crate::cli::{Cause, ClientKind, CredentialKind, CredentialVerb};
 use crate::error::{FILE_REFUSED, USAGE};
 use crate::identity::{self, Kept};
 use crate::output::{Row, moment, say};
@@ -26,14 +27,37 @@ use crate::{Exit, Failure, proto};
 
 pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failure> {
     match verb {
-        CredentialVerb::Create { agent, enforcement_point, ttl, reason, identity } => {
+        CredentialVerb::Create { agent, enforcement_point, kind, key, ttl, reason, identity } => {
             let issuer = match &identity {
                 Some(dir) => desk.line_as(Service::Issuer, identity::open(dir)?)?,
                 None => desk.line(Service::Issuer)?,
             };
+            let kind = match kind {
+                CredentialKind::Enrolment if key.jwk.is_none() && key.new_key.is_none() => None,
+                CredentialKind::Enrolment => return Err(Failure::local(&USAGE, "a key is given with --type key only")),
+                CredentialKind::Secret => Some(ClientKind::Secret),
+                CredentialKind::Key => Some(ClientKind::Key),
+            };
+            if let Some(kind) = kind {
+                let agent = agent.ok_or_else(|| {
+                    Failure::local(&USAGE, "secrets and keys are for agents: give --agent; a backend enrols")
+                })?;
+                let wish = client::Wish { agent, key, ttl, replace: false, reason };
+                return client::give(desk, issuer, kind, wish).await;
+            }
             create(desk, issuer, agent, enforcement_point, ttl, reason).await
         }
-        CredentialVerb::Enrol { token, out } => enrol_into(desk, token, &out).await,
+        CredentialVerb::Rotate { agent, kind, key, ttl, reason } => {
+            let issuer = desk.line(Service::Issuer)?;
+            client::give(desk, issuer, kind, client::Wish { agent, key, ttl, replace: true, reason }).await
+        }
+        CredentialVerb::Enrol { token, identity_token_file, namespace, out } => {
+            let proof = match (identity_token_file, namespace) {
+                (Some(file), Some(namespace)) => Proof::Identity { token: secret_in(&file)?, namespace },
+                _ => Proof::Token(secret(token.unwrap_or_default())?),
+            };
+            enrol_into(desk, proof, &out).await
+        }
         CredentialVerb::Renew { identity } => renew(desk, &identity).await,
         CredentialVerb::List { agent, namespace, limit } => list(desk, agent, namespace, limit.limit).await,
         CredentialVerb::Revoke { credential, reason, cause } => revoke(desk, credential, reason, cause).await,
@@ -71,6 +95,27 @@ async fn create(
     Ok(Exit::Done)
 }
 
+/// With what a runtime enrols.
+#[derive(Clone)]
+enum Proof {
+    /// A one-time token of ours.
+    Token(String),
+    /// A token of an issuer that the namespace trusts.
+    Identity { token: String, namespace: String },
+}
+
+/// A secret from a file, or from standard input for `-`.
+pub(super) fn secret_in(file: &Path) -> Result<String, Failure> {
+    if file == Path::new("-") {
+        return secret("-".to_owned());
+    }
+    let read = std::fs::read_to_string(file).map_err(|e| Failure::file(file, e))?;
+    match read.trim() {
+        "" => Err(Failure::file(file, "there is no token in it")),
+        token => Ok(token.to_owned()),
+    }
+}
+
 /// A secret from the command line, or from standard input for `-`.
 pub(super) fn secret(text: String) -> Result<String, Failure> {
     if text != "-" {
@@ -86,17 +131,24 @@ pub(super) fn secret(text: String) -> Result<String, Failure> {
     Ok(read.to_owned())
 }
 
-async fn enrol_into(desk: Desk, token: String, out: &Path) -> Result<Exit, Failure> {
-    let token = secret(token)?;
+async fn enrol_into(desk: Desk, proof: Proof, out: &Path) -> Result<Exit, Failure> {
     // Whoever enrols shows no certificate; that of an operator only tells the trust domain where nobody says it.
     let known = desk.place.operator().unwrap_or_else(|_| Identity::anonymous());
     let issuer = desk.place.remote(Service::Issuer, &known)?;
     identity::make_room(out)?;
     if desk.show {
-        say(&proto::shown(&EnrolRequest { token: token.clone(), csr: Vec::new() }));
+        say(&match proof.clone() {
+            Proof::Token(token) => proto::shown(&EnrolRequest { token, csr: Vec::new() }),
+            Proof::Identity { token, namespace } => {
+                proto::shown(&EnrolWithIdentityTokenRequest { token, namespace, csr: Vec::new() })
+            }
+        });
     }
-    let enrolled =
-        enrol(&issuer, &token).await.map_err(|e| Failure::client(Service::Issuer.name(), &issuer.endpoint, e))?;
+    let enrolled = match &proof {
+        Proof::Token(token) => enrol(&issuer, token).await,
+        Proof::Identity { token, namespace } => enrol_with_identity_token(&issuer, namespace, token).await,
+    };
+    let enrolled = enrolled.map_err(|e| Failure::client(Service::Issuer.name(), &issuer.endpoint, e))?;
     let kept = Kept {
         key: &enrolled.key,
         chain_pem: &enrolled.chain_pem,
@@ -143,6 +195,7 @@ fn row(credential: &Credential) -> Row {
     Row {
         cells: vec![
             ("CREDENTIAL", false, credential.id.clone()),
+            ("TYPE", false, proto::word(credential.r#type().as_str_name(), "CREDENTIAL_TYPE_").into()),
             ("STATE", false, proto::word(credential.state().as_str_name(), "CREDENTIAL_STATE_").into()),
             ("HOLDER", false, credential.spiffe_id.clone()),
             ("ISSUED", false, moment(credential.issue_time.as_ref())),

@@ -5,6 +5,7 @@ mod apply;
 mod audit;
 mod change;
 mod check;
+mod client;
 mod credential;
 mod declared;
 mod doctor;
@@ -14,6 +15,7 @@ mod grant;
 mod history;
 mod import;
 mod instance;
+mod login;
 mod owner;
 mod person;
 mod plan;
@@ -163,6 +165,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Audit(noun) => wait(audit::run(desk(noun.place)?, noun.verb)),
         Command::Verify(args) => wait(verify::run(format, args)),
+        Command::Login(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(login::run(desk, args))
+        }
         Command::Whoami(args) => wait(whoami::run(desk(args.place)?)),
         Command::Doctor(args) => wait(doctor::run(desk(args.place)?)),
         Command::Schema => generate::schema(),

@@ -33,6 +33,8 @@ pub struct Options {
     pub administrators: Vec<String>,
     /// Where the registry keeps what is declared; left out: in a file of the directory.
     pub registry_database: Option<String>,
+    /// More of credential-issuer's configuration, in TOML: `[federation]`, `[operators]`.
+    pub federation: String,
 }
 
 impl Options {
@@ -46,6 +48,7 @@ impl Options {
             operator: "dev".into(),
             administrators: Vec::new(),
             registry_database: None,
+            federation: String::new(),
         }
     }
 }
@@ -98,7 +101,7 @@ impl Suite {
         let policy = Box::pin(legate_policy_decision::start(load(&policy)?, context())).await?;
         let policy_at = url(policy.addr());
 
-        let issuer = site.credential_issuer(ports, &registry_at, &policy_at, &audit_at);
+        let issuer = site.credential_issuer(ports, &registry_at, &policy_at, &audit_at) + "\n" + &options.federation;
         let issuer = site.write("credential-issuer", &issuer)?;
         let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, context())).await?;
 
@@ -241,8 +244,10 @@ impl Suite {
         for (name, service) in names {
             lines.extend(self.running(service).map(|running| format!("export {name}='{}'", url(running.addr()))));
         }
-        let web = self.running("audit-collector").and_then(Running::web_addr);
-        lines.extend(web.map(|web| format!("export LEGATE_LOG='{}'", url(web))));
+        for (name, service) in [("LEGATE_OAUTH", "credential-issuer"), ("LEGATE_LOG", "audit-collector")] {
+            let web = self.running(service).and_then(Running::web_addr);
+            lines.extend(web.map(|web| format!("export {name}='{}'", url(web))));
+        }
         let text = lines.join("\n") + "\n";
         Ok(legate_mtls::pki::write_public(&self.layout.root().join("env"), &text)?)
     }
@@ -282,12 +287,13 @@ impl Site<'_> {
     fn tls(&self, service: &str) -> String {
         let own = self.layout.tls(service);
         format!(
-            "[tls]\ntrust_domain = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\nservices_ca = \"{}\"\nworkloads_ca = \"{}\"\n",
+            "[tls]\ntrust_domain = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\nservices_ca = \"{}\"\nworkloads_ca = \"{}\"\noperators_ca = \"{}\"\n",
             self.domain,
             own.cert.display(),
             own.key.display(),
             self.layout.services_ca().cert.display(),
             self.layout.workloads_ca().cert.display(),
+            self.layout.operators_ca().display(),
         )
     }
 
@@ -328,11 +334,11 @@ impl Site<'_> {
     fn credential_issuer(&self, ports: Ports, registry: &str, policy: &str, audit: &str) -> String {
         let dir = self.layout.service("credential-issuer");
         format!(
-            "listen = \"{}\"\nprobes = \"{}\"\nissuer = \"https://issuer.{}\"\nregistry = \"{registry}\"\npolicy_decision = \"{policy}\"\naudit_collector = \"{audit}\"\ndatabase = \"sqlite:{}\"\n\n[keys]\ndir = \"{}\"\n\n{}",
+            "listen = \"{}\"\nprobes = \"{}\"\nregistry = \"{registry}\"\npolicy_decision = \"{policy}\"\naudit_collector = \"{audit}\"\ndatabase = \"sqlite:{}\"\n\n[oauth]\nlisten = \"{}\"\n\n[keys]\ndir = \"{}\"\n\n{}",
             ports.at(2),
             ports.at(92),
-            self.domain,
             dir.join("credential-issuer.db").display(),
+            ports.at(12),
             dir.display(),
             self.tls("credential-issuer"),
         )

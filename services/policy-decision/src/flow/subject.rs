@@ -285,6 +285,29 @@ fn on_its_word(
     }
 }
 
+/// Whether whoever shows the token holds what it is bound to, on the word of the caller, who saw it.
+fn is_bound(snapshot: &Snapshot, ask: &Ask, claims: &Claims) -> Result<(), &'static str> {
+    match &claims.confirmation {
+        // RFC 8705 section 3.
+        Confirmation::Certificate(x5t) if ask.presenter == Some(*x5t) => Ok(()),
+        Confirmation::Certificate(_) => Err("the token is bound to another certificate than its presenter's"),
+        // RFC 9449 section 7.
+        Confirmation::Key(jkt) if ask.presenter_key == Some(*jkt) => Ok(()),
+        Confirmation::Key(_) => Err("the token is bound to another key than that of its presenter's DPoP proof"),
+        // Believed only as long as the policy lets such tokens be given.
+        Confirmation::Bearer => {
+            let agent = snapshot.agent(&claims.agent);
+            let policy = agent.and_then(|agent| snapshot.credential_policy_of(agent).ok().flatten());
+            let may_bear = policy.is_some_and(|policy| policy.may_bear);
+            if may_bear {
+                Ok(())
+            } else {
+                Err("the token is bound to no key, which its agent's credential policy does not allow")
+            }
+        }
+    }
+}
+
 /// Judges what may have changed since the token was signed, or since it was last seen; the agent, and for whom it acts.
 fn judge(
     snapshot: &Snapshot,
@@ -316,12 +339,8 @@ fn judge(
     if key.not_before.is_some_and(|from| issued < from) || key.not_after.is_some_and(|end| now > end) {
         return refuse(Why::TokenInvalid, "the key of the token does not cover its time");
     }
-    let Confirmation::Certificate(certificate) = claims.confirmation else {
-        return refuse(Why::TokenBinding, "the token is bound to no certificate");
-    };
-    // RFC 8705 section 3: whoever shows the token has to hold the key of the certificate that it is bound to.
-    if ask.presenter != Some(certificate) {
-        return refuse(Why::TokenBinding, "the token is bound to another certificate than its presenter's");
+    if let Err(why) = is_bound(snapshot, ask, claims) {
+        return refuse(Why::TokenBinding, why);
     }
     let unknown = || Err((Why::AgentUnknown, format!("no agent {} is known here", claims.agent)));
     if !right.shows(&claims.namespace) {
@@ -335,7 +354,9 @@ fn judge(
             None => return unknown(),
         },
         Err(Fallen::Unknown(_)) => return unknown(),
-        Err(fallen @ Fallen::Certificate) => return Err((Why::CredentialRevoked, fallen.to_string())),
+        Err(fallen @ (Fallen::Certificate | Fallen::Credential | Fallen::Revoked)) => {
+            return Err((Why::CredentialRevoked, fallen.to_string()));
+        }
         Err(fallen @ Fallen::Outlived) => return Err((Why::TokenOutlived, fallen.to_string())),
         Err(fallen @ Fallen::Parent(_)) => return Err((Why::ParentTokenFallen, fallen.to_string())),
         Err(Fallen::Chain(why)) => return Err(behalf::broken(&why)),

@@ -339,6 +339,7 @@ impl House {
                 key: self.file("tls.key"),
                 services_ca: self.file("ca.pem"),
                 workloads_ca: Some(self.file("workloads.pem")),
+                operators_ca: None,
             },
             spool: SpoolConfig { dir: self.file("spool"), max_bytes: 64 << 20 },
             decision: DecisionConfig::default(),
@@ -417,6 +418,7 @@ impl House {
             instance: None,
             chain: Chain::default(),
             confirmation: Confirmation::Certificate([7; 32]),
+            credential: None,
         };
         let token = legate_token::mint(&claims, &self.signer).unwrap();
         wire::EvaluateRequest {

@@ -151,6 +151,7 @@ pub(crate) fn revocation() -> wire::RevocationSpec {
         expire_time: at(2),
         revoke_time: at(1),
         reason: wire::RevocationReason::KeyCompromise.into(),
+        token_id: String::new(),
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn revocation() -> PublishRevocationRequest {
         expire_time: at(NOW + 3_600),
         revoke_time: at(NOW),
         reason: RevocationReason::KeyCompromise.into(),
+        ..RevocationSpec::default()
     };
     PublishRevocationRequest {
         revocation: Some(spec),

@@ -382,3 +382,56 @@ async fn a_token_of_a_chain_is_narrowed_bound_and_addressed_like_any_other() {
     assert_eq!(word(&stage, &with(|c| c.subject = legate_token::Subject::Person("eve".into()))).await, "CHAIN_INVALID");
     assert!(matches!(Principal::of(&spiffe(1)), Ok(Principal::Agent { .. })));
 }
+
+#[tokio::test]
+async fn a_token_of_a_chain_is_agreed_to_for_what_all_of_it_may() {
+    use super::super::authorize_issuance::{Chain as Asked, Issuance, authorize_issuance};
+    let mut stage = staged([ALL, 0b011, ALL, ALL], [ALL, ALL, 0b110]).await;
+    let ask = |audience: &str, change: fn(&mut Asked)| {
+        let mut chain = Asked {
+            subject: legate_token::Subject::Person("ada".into()),
+            actors: vec![agent_id(1), agent_id(2), agent_id(3)],
+            grants: vec!["obj_two-1".into(), "obj_three-2".into(), "obj_ada-3".into()],
+        };
+        change(&mut chain);
+        Issuance {
+            agent: agent_id(1),
+            audience: audience.into(),
+            actions: ACTIONS.iter().map(|a| legate_ids::Action::parse(a).unwrap()).collect(),
+            at_least_revision: 0,
+            delegation: Some(chain),
+        }
+    };
+    let leave = authorize_issuance(&stage.desk, &operator(), &ask(AUDIENCE, |_| ())).await;
+    assert_eq!(leave.answer.word(), "ALLOWED", "{}", leave.message);
+    assert_eq!(leave.actions, [legate_ids::Action::parse("invoice:pay").unwrap()]);
+    assert_eq!(leave.ends.map(legate_clock::Timestamp::secs), Some(NOW + 10_000));
+    let events = stage.paper.events();
+    let event = events.last().unwrap();
+    assert_eq!((event.subject.as_str(), event.grant_id.as_str(), event.chain.len()), ("user:ada", "obj_two-1", 3));
+
+    let next = agent(4, |_| ());
+    stage.change(vec![(next, false)]).await;
+    let (fourth, third) = (spiffe(4).to_string(), spiffe(3).to_string());
+    for (audience, change, expected) in [
+        (AUDIENCE, (|c| c.actors.rotate_left(1)) as fn(&mut Asked), "CHAIN_INVALID"),
+        (AUDIENCE, |c| c.grants.swap(1, 2), "CHAIN_INVALID"),
+        (AUDIENCE, |c| c.grants[2] = "obj_never".into(), "GRANT_NOT_IN_FORCE"),
+        (AUDIENCE, |c| drop(c.grants.pop()), "CHAIN_INVALID"),
+        (AUDIENCE, |c| c.subject = legate_token::Subject::Person("eve".into()), "CHAIN_INVALID"),
+        // Four may stand in a chain; every grant lets three follow the first.
+        (&fourth, |_| (), "ALLOWED"),
+        (&third, |_| (), "CHAIN_INVALID"),
+    ] {
+        let leave = authorize_issuance(&stage.desk, &operator(), &ask(audience, change)).await;
+        assert_eq!(leave.answer.word(), expected, "{audience}: {}", leave.message);
+    }
+    stage.change(vec![(grant("three-2", "agent:invoice-bot-3", 2, |g| g.max_depth = 1), false)]).await;
+    let leave = authorize_issuance(&stage.desk, &operator(), &ask(&fourth, |_| ())).await;
+    assert_eq!(leave.answer.word(), "CHAIN_TOO_LONG");
+    stage
+        .change(vec![(grant("ada-3", "user:ada", 3, |g| g.audiences = vec!["https://o.example".into()]), false)])
+        .await;
+    let leave = authorize_issuance(&stage.desk, &operator(), &ask(AUDIENCE, |_| ())).await;
+    assert_eq!(leave.answer.word(), "GRANT_AUDIENCE");
+}
