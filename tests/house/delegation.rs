@@ -243,7 +243,9 @@ async fn a_token_is_handed_on_and_gives_less_each_time() {
     let told = scene.introspect(scene.payments.backend.clone(), &second.access_token).await;
     assert!(told.active && told.chain.len() == 2 && told.scopes == ["invoice:read"], "{told:?}");
     assert!(scene.introspect(scene.scan.identity().clone(), &second.access_token).await.active);
-    let stranger = scene.introspect(scene.bot().identity().clone(), &second.access_token).await;
+    // So is everybody in the chain; whom a token has nothing to do with hears nothing of it.
+    assert!(scene.introspect(scene.bot().identity().clone(), &second.access_token).await.active);
+    let stranger = scene.introspect(scene.scan.identity().clone(), &own.access_token).await;
     assert_eq!(stranger, IntrospectResponse::default());
 
     // And it is on record, with everybody.
@@ -514,7 +516,8 @@ async fn an_agent_acts_for_a_person_who_is_logged_in() {
     let outside = Outside::new().await;
     apply(&scene.raised, &directory(&outside)).await;
     let exchange = |who: &Runtime, token: String, audience: String| {
-        let mut issuer = AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", who.identity().clone()));
+        let mut issuer =
+            AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", who.identity().clone()));
         let request = ExchangeTokenRequest {
             subject_token: token,
             subject_token_type: TokenType::IdToken.into(),
@@ -526,7 +529,9 @@ async fn an_agent_acts_for_a_person_who_is_logged_in() {
             made.map(tonic::Response::into_inner).map_err(|status| Told::from_status(&status).reason)
         }
     };
-    let ada = || outside.token("assistant", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}));
+    let ada = || {
+        outside.token("assistant", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}))
+    };
     let acts = exchange(&scene.clerk, ada(), AUDIENCE.into()).await.unwrap();
     assert_eq!((acts.subject.as_str(), acts.chain.len()), ("user:ada@example.com", 1));
     let by_clerk = shown(&scene.clerk, &acts.access_token);
@@ -537,9 +542,11 @@ async fn an_agent_acts_for_a_person_who_is_logged_in() {
     }
 
     // Nobody whom she did not let act, nobody whom it does not name so, and nothing that is not hers.
-    let eve = outside.token("assistant", &serde_json::json!({"sub": "2", "hd": "example.com", "email": "eve@example.com"}));
+    let eve =
+        outside.token("assistant", &serde_json::json!({"sub": "2", "hd": "example.com", "email": "eve@example.com"}));
     let scanner = outside.token("assistant", &serde_json::json!({"sub": "scanner"}));
-    let other = outside.token("other", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}));
+    let other =
+        outside.token("other", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}));
     let own = scene.handed().await;
     for (who, token, expected) in [
         (&scene.scan, ada(), "GRANT_MISSING"),

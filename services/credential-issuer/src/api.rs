@@ -9,8 +9,8 @@ use legate_wire::credential::agent_credential_service_server::{AgentCredentialSe
 use legate_wire::credential::credential_admin_service_server::{CredentialAdminService, CredentialAdminServiceServer};
 use legate_wire::credential::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
-use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
 use legate_wire::credential::operator_login_service_server::{OperatorLoginService, OperatorLoginServiceServer};
+use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
@@ -18,7 +18,8 @@ use crate::convert;
 use crate::flow::authenticate::Asker;
 use crate::flow::exchange::{self, Exchanged};
 use crate::flow::{
-    Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, issue_token, list, live, login, renew, revoke,
+    Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, issue_token, list, live, login, renew,
+    revoke,
 };
 use crate::store::credential;
 

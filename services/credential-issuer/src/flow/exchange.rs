@@ -174,13 +174,8 @@ async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
     let subject = Subject::parse(&person).map_err(|e| {
         Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the identity token names a person that no grant can name: {e}"))
     })?;
-    let before = Before {
-        subject,
-        chain: Chain::default(),
-        parent: None,
-        scope: Scope::All,
-        ends: proven.evidence.expires,
-    };
+    let before =
+        Before { subject, chain: Chain::default(), parent: None, scope: Scope::All, ends: proven.evidence.expires };
     Ok(Whom { delegator: person, before, evidence: Some(proven.evidence) })
 }
 
