@@ -117,6 +117,7 @@ pub(crate) fn plan_operator(
         spiffe_id,
         namespace: None,
         agent: None,
+        instance: None,
         lifecycle_version: 0,
         key,
         serial: chance.serial,

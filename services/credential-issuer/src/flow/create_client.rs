@@ -171,6 +171,7 @@ fn row(whom: &For, ask: &Ask, kind: Kind, now: Timestamp, ttl: Duration) -> Resu
         issued_at: now.micros(),
         revoked_at: None,
         revocation_reason: None,
+        instance_id: String::new(),
         kind,
         public_key,
         pepper,

@@ -7,7 +7,7 @@ use legate_clock::Timestamp;
 use legate_ids::{EnrolmentId, Principal, SpiffeId};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
-use legate_view::{Agent, AgentState, CredentialMethod, Snapshot, Stop};
+use legate_view::CredentialMethod;
 use zeroize::Zeroizing;
 
 use super::{Call, Desk, equip};

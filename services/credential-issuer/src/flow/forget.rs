@@ -31,7 +31,8 @@ pub(crate) async fn forget(desk: &Desk) -> Result<(), Fault> {
         Box::pin(async move {
             once::forget(tx, now).await?;
             revoked_token::forget(tx, now).await?;
-            used_token::forget(tx, now.minus(LONG_AFTER)).await
+            used_token::forget(tx, now.minus(LONG_AFTER)).await?;
+            Ok(())
         })
     });
     forgotten.await.map_err(of_tx)

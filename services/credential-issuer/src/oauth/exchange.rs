@@ -13,7 +13,9 @@ pub(super) const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// What is asked. The actor is the client, which proved who it is; an actor token may only say the same.
 pub(super) fn read(form: &Form) -> Result<Exchange, OauthError> {
-    let bad = |why: String| Err(OauthError::request(why));
+    fn bad<T>(why: String) -> Result<T, OauthError> {
+        Err(OauthError::request(why))
+    }
     let is_known = |name: &str| match form.get(name) {
         Some(ACCESS_TOKEN) => Ok(true),
         Some(_) => bad(format!("{name} has to be {ACCESS_TOKEN}")),
