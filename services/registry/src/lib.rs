@@ -62,6 +62,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         tail: Tail::at(revision),
         metrics: metrics::Metrics::default(),
         operators: Known::default(),
+        pace: parking_lot::Mutex::default(),
         bulks: Semaphore::new(flow::bulk::STREAMS),
         stopping: OnceLock::new(),
     });

@@ -75,6 +75,7 @@ impl Scene {
             tail: Tail::at(0),
             metrics: Metrics::default(),
             operators: Known::from_the_start(administrators()),
+            pace: parking_lot::Mutex::default(),
             bulks: tokio::sync::Semaphore::new(1),
             stopping: OnceLock::new(),
         };
