@@ -47,7 +47,7 @@ legate_rpc::reasons! {
     /// It would be too deep.
     SPAWN_TOO_DEEP, FailedPrecondition, "The new agent would be further below an operator's agent than the namespace allows.", "Let an agent further up make it, or have an operator raise maxSpawnDepth of the namespace.";
     /// There are too many.
-    SPAWN_TOO_MANY, FailedPrecondition, "The caller has as many agents as the namespace allows, or there are 256 below the agent at the top.", "End one that is no longer needed (legate agent end-spawned), or have an operator raise maxChildren of the namespace.";
+    SPAWN_TOO_MANY, FailedPrecondition, "The caller has as many agents as the namespace allows, or there are 256 below the agent at the top, or 256 were made below it within a minute.", "End one that is no longer needed (legate agent end-spawned), wait a minute, or have an operator raise maxChildren of the namespace.";
     /// It would live too long.
     SPAWN_TOO_LONG, InvalidArgument, "The new agent would live less than a minute, longer than the caller or one above it, or longer than its class lets it.", "Ask for a ttl within these.";
     /// It would have too much.

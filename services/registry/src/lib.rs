@@ -64,6 +64,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         metrics: metrics::Metrics::default(),
         keeps,
         operators: Known::default(),
+        pace: parking_lot::Mutex::default(),
         bulks: Semaphore::new(flow::bulk::STREAMS),
         stopping: OnceLock::new(),
     });

@@ -15,7 +15,7 @@ use crate::domain::certificate::{Chance, plan};
 use crate::domain::csr;
 use crate::domain::holder::Named;
 use crate::domain::instance::Proof;
-use crate::domain::secret::{EnrolmentSecret, Secret, SecretKind};
+use crate::domain::secret::{Secret, SecretKind};
 use crate::error::{
     CREDENTIAL_NOT_GOOD, ENROLMENT_TOKEN_EXPIRED, ENROLMENT_TOKEN_INVALID, ENROLMENT_TOKEN_SPENT, flow, of_tx,
 };

@@ -1,5 +1,6 @@
 //! Agents made by agents: how far, how many, for how long, and how they are found again.
 
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use legate_clock::Timestamp;
@@ -59,6 +60,28 @@ pub(crate) fn room(namespace: &NamespaceSpec, depth: usize, children: usize, bel
         return Err(TooMuch::Below);
     }
     Ok(())
+}
+
+/// When agents were made within the last minute, by the one at the top: each leaves a tombstone, so that ending them at once
+/// to make others must not fill the database. Whoever lets them live as long as the shortest life never meets this bound.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(HashMap<String, VecDeque<Timestamp>>);
+
+impl Pace {
+    /// Whether one more may be made below `top` at `now`; then it counts.
+    pub(crate) fn allows(&mut self, top: &str, now: Timestamp) -> bool {
+        let since = now.minus(SHORTEST);
+        self.0.retain(|_, made| {
+            made.retain(|at| *at > since);
+            !made.is_empty()
+        });
+        let made = self.0.entry(top.to_owned()).or_default();
+        let allowed = u64::try_from(made.len()).is_ok_and(|count| count < MOST_BELOW);
+        if allowed {
+            made.push_back(now);
+        }
+        allowed
+    }
 }
 
 /// The end of a new agent that shall live `ttl`; no later than those above it end, no longer than its class lets one live.
@@ -162,6 +185,16 @@ mod tests {
         assert_eq!(room(&of(99, 99), 9, 0, 0), Err(TooMuch::Deep(8)));
         assert_eq!(room(&of(99, 99), 1, 64, 0), Err(TooMuch::Children(64)));
         assert_eq!(room(&of(8, 64), 1, 0, 256), Err(TooMuch::Below));
+    }
+
+    #[test]
+    fn as_many_are_made_in_a_minute_as_may_be_there_at_once() {
+        let (mut pace, at) = (Pace::default(), Timestamp::from_secs);
+        assert!((0..MOST_BELOW).all(|_| pace.allows("agt_a", at(100))));
+        assert!(!pace.allows("agt_a", at(159)) && pace.allows("agt_b", at(159)));
+        assert!(pace.allows("agt_a", at(160)));
+        assert!(pace.allows("agt_c", at(1_000)));
+        assert_eq!(pace.0.len(), 1, "who makes none is forgotten");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::mandate::{Known, mandate};
 use super::{By, Call, Tail};
 use crate::convert;
+use crate::domain::lineage::Pace;
 use crate::error::of_tx;
 use crate::metrics::Metrics;
 use crate::store::{head, unsigned};
@@ -36,6 +37,8 @@ pub(crate) struct Desk {
     pub(crate) keeps: Option<Duration>,
     /// What operators may do.
     pub(crate) operators: Known,
+    /// How fast agents make agents.
+    pub(crate) pace: parking_lot::Mutex<Pace>,
     /// The streams of many objects that may still be opened.
     pub(crate) bulks: Semaphore,
     /// Set once the server listens; cancelled when streams have to end.

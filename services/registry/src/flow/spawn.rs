@@ -43,6 +43,7 @@ pub(crate) async fn spawn(
             check_room(writing, &standing).await?;
             let declaration = wanted(writing, &standing, ask, *ttl).map_err(refuse)?;
             check_width(writing, &standing, &declaration).map_err(refuse)?;
+            check_pace(writing, &standing).map_err(refuse)?;
             let agent = declare(writing, &standing, declaration).await?;
             Ok(SpawnAgentResponse { agent: Some(agent), revision: writing.revision() })
         })
@@ -74,6 +75,17 @@ async fn check_room(writing: &Writing<'_>, standing: &Standing) -> TxResult<(), 
         };
         refuse(Fault::refused(reason, text))
     })
+}
+
+/// Whether not too many were made lately, whatever became of them.
+fn check_pace(writing: &Writing<'_>, standing: &Standing) -> Result<(), Fault> {
+    let top = standing.lineage.last().and_then(|top| top.metadata.as_ref());
+    let top = top.map(|metadata| metadata.id.as_str()).ok_or_else(|| Fault::broken("a lineage of nobody"))?;
+    if writing.desk.pace.lock().allows(top, writing.now) {
+        return Ok(());
+    }
+    let text = format!("{MOST_BELOW} agents were made below {top} within a minute");
+    Err(Fault::refused(&SPAWN_TOO_MANY, text))
 }
 
 /// What is asked for, complete and in good grammar.

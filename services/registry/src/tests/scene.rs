@@ -83,6 +83,7 @@ impl Scene {
             metrics: Metrics::default(),
             keeps,
             operators: Known::from_the_start(administrators()),
+            pace: parking_lot::Mutex::default(),
             bulks: tokio::sync::Semaphore::new(1),
             stopping: OnceLock::new(),
         };

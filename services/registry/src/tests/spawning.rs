@@ -545,3 +545,20 @@ async fn a_name_that_an_agent_took_for_another_gets_nothing_that_is_declared_for
     })
     .await;
 }
+
+#[tokio::test]
+async fn to_end_agents_at_once_makes_no_room_for_ever_more_of_them() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.spawning(|_| ()).await;
+        let maker = scene.agent("invoice-bot").await;
+        for n in 0..256 {
+            let child = scene.child(&maker, &format!("child-{n}")).await;
+            scene.end(&maker, &child).await.unwrap();
+        }
+        assert_eq!(reason(&scene.spawn(&maker, wish("one-more")).await.unwrap_err()), "SPAWN_TOO_MANY");
+        scene.clock.advance(Duration::from_secs(60));
+        scene.child(&maker, "one-more").await;
+    })
+    .await;
+}
