@@ -144,6 +144,10 @@ fn details(departure: &Departure, revision: u64) -> Vec<(&'static str, String)> 
 
 fn outlook(departure: &Departure, preview: &DeparturePreview, revision: u64) -> Vec<(&'static str, String)> {
     let least = if preview.is_exact { "" } else { "at least " };
+    let grants = match preview.delegation_grants {
+        0 => String::new(),
+        count => format!("{least}{count} by it would be taken back"),
+    };
     let bindings = match preview.operator_bindings {
         0 => String::new(),
         count => format!("{count} would lose {}", departure.operators.join(", ")),
@@ -154,6 +158,7 @@ fn outlook(departure: &Departure, preview: &DeparturePreview, revision: u64) -> 
         ("passing", format!("{least}{} would pass to {}", preview.agents_passing, heir(departure))),
         ("orphaned", format!("{least}{} would be left without a sponsor", preview.agents_orphaned)),
         ("among them", preview.orphans.join("\n")),
+        ("delegation grants", grants),
         ("operator bindings", bindings),
         ("revision", revision.to_string()),
     ]

@@ -10,6 +10,7 @@ mod import;
 mod lives;
 mod operators;
 mod outputs;
+mod person;
 mod pipelines;
 mod readme;
 mod restart;

@@ -87,11 +87,19 @@ pub(crate) fn named(declaration: &wire::Declaration) -> Vec<(String, String)> {
             }
             all
         }
+        Some(Object::DelegationGrant(grant)) => {
+            delegator(grant).map(|who| ("spec.delegator".to_owned(), who.to_owned())).into_iter().collect()
+        }
         Some(Object::OperatorBinding(wire::OperatorBinding { spec: Some(spec), .. })) => {
             list("spec.operators", &spec.operators, operator)
         }
         _ => Vec::new(),
     }
+}
+
+/// The person for whom a grant lets an agent act; none where that is a group or an agent.
+pub(crate) fn delegator(grant: &wire::DelegationGrant) -> Option<&str> {
+    grant.spec.as_ref().map(|spec| spec.delegator.as_str()).filter(|who| who.starts_with("user:"))
 }
 
 /// What became of an agent.

@@ -35,7 +35,7 @@ pub(super) async fn everything(writing: &mut Writing<'_>, agent: &Declaration) -
     Ok(())
 }
 
-async fn in_force(writing: &Writing<'_>, id: &str) -> TxResult<Option<Declaration>, Fault> {
+pub(super) async fn in_force(writing: &Writing<'_>, id: &str) -> TxResult<Option<Declaration>, Fault> {
     match object::by_id(writing.tx, id).await? {
         Some(row) if row.holds_name => Ok(Some(row.declaration()?)),
         _ => Ok(None),
@@ -51,7 +51,7 @@ async fn is_kept(writing: &Writing<'_>, declaration: &Declaration) -> TxResult<b
 }
 
 /// Takes an object back, and before it every grant that passes on a part of it.
-async fn take_back(writing: &mut Writing<'_>, declaration: Declaration) -> TxResult<(), Fault> {
+pub(super) async fn take_back(writing: &mut Writing<'_>, declaration: Declaration) -> TxResult<(), Fault> {
     let mut chain = vec![declaration];
     let mut at = 0;
     while let Some(key) = chain.get(at).and_then(kind::key_of).filter(is_grant) {

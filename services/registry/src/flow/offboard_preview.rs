@@ -15,7 +15,7 @@ use super::succession::{FIELDS, persons_of};
 use super::{By, Desk};
 use crate::domain::check;
 use crate::domain::kind::Key;
-use crate::domain::succession::{Settled, settle};
+use crate::domain::succession::{Settled, delegator, settle};
 use crate::domain::terms::{self, Fact};
 use crate::store::{departure, object, refuse, term};
 
@@ -41,6 +41,8 @@ pub(crate) async fn preview(
             check_surroundings(look.tx, &ask).await?;
             let departure = row(&ask, String::new(), now.micros(), &look.by.actor, &look.by.reason);
             let mut told = outlook(look.tx, &departure, now).await?;
+            let (grants, all) = grants_of(look.tx, &departure).await?;
+            (told.delegation_grants, told.is_exact) = (grants, told.is_exact && all);
             told.operator_bindings = u32::try_from(narrowed(look.tx, &ask).await?.len()).unwrap_or(u32::MAX);
             Ok(OffboardPersonResponse {
                 departure: Some(departure.told()),
@@ -82,6 +84,27 @@ async fn outlook(tx: &Tx, departure: &departure::Model, now: Timestamp) -> TxRes
     }
     told.orphans = orphans.into_iter().take(NAMED).map(|key| key.to_string()).collect();
     Ok(told)
+}
+
+/// How many grants let agents act for the person, among so many that are looked at; whether these are all.
+async fn grants_of(tx: &Tx, departure: &departure::Model) -> TxResult<(u64, bool), Fault> {
+    let (mut count, mut looked_at) = (0, 0);
+    let mut after = [String::new(), String::new(), String::new()];
+    loop {
+        let place = after.each_ref().map(String::as_str);
+        let kind = legate_wire::registry::Kind::DelegationGrant;
+        let rows = object::after(tx, kind, &departure.namespace, place, AT_ONCE).await?;
+        looked_at += rows.len();
+        for row in &rows {
+            if let Some(Object::DelegationGrant(grant)) = row.declaration()?.object {
+                count += u64::from(delegator(&grant) == Some(departure.person.as_str()));
+            }
+        }
+        match rows.into_iter().next_back().map(|row| [row.namespace, row.name, row.id]) {
+            Some(last) if looked_at < LOOKED_AT => after = last,
+            last => return Ok((count, last.is_none())),
+        }
+    }
 }
 
 /// The agents that name the person, so many at most; whether these are all.

@@ -1,4 +1,5 @@
-//! What a person who left answers for passes on: some agents at a time, each looked at as it is then.
+//! What a person who left answers for passes on, some agents at a time, each looked at as it is then; what it let agents do
+//! for it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, FieldChange, Kind, NamespaceSpec};
 
 use super::write::{Put, Writing};
-use super::{Call, Desk};
+use super::{Call, Desk, leave};
 use crate::domain::diff;
 use crate::domain::kind::{self, Key};
-use crate::domain::succession::{Settled, grace, named, settle};
+use crate::domain::succession::{Settled, delegator, grace, named, settle};
 use crate::domain::terms::{self, Fact};
 use crate::error::of_tx;
 use crate::store::departure::{self, Model};
@@ -62,9 +63,7 @@ async fn some(writing: &mut Writing<'_>, id: &str) -> TxResult<u64, Fault> {
     let Some(mut departure) = due else { return Ok(0) };
     let numbers: Vec<i16> = FIELDS.iter().filter_map(terms::number).collect();
     let Some(field) = numbers.iter().copied().find(|number| *number >= departure.at_field) else {
-        departure.settled_at = Some(writing.now.micros());
-        departure::update(writing.tx, departure).await?;
-        return Ok(0);
+        return Box::pin(end_grants(writing, departure)).await;
     };
     let after = [&departure.at_namespace, &departure.at_name, &departure.at_object].map(String::as_str);
     let fact = Fact { field, value: departure.person.clone() };
@@ -78,6 +77,33 @@ async fn some(writing: &mut Writing<'_>, id: &str) -> TxResult<u64, Fault> {
     let changed = see_to(writing, &mut departure, ids).await?;
     departure::update(writing.tx, departure).await?;
     Ok(changed)
+}
+
+/// At last nobody acts for one who left: some of its grants are taken back, each with whatever passes on a part of it.
+async fn end_grants(writing: &mut Writing<'_>, mut departure: Model) -> TxResult<u64, Fault> {
+    let (mut ended, mut next) = (0, None);
+    if departure.withdrawn_at.is_none() {
+        let after = [&departure.at_namespace, &departure.at_name, &departure.at_object].map(String::as_str);
+        let kind = Kind::DelegationGrant;
+        let rows = object::after(writing.tx, kind, &departure.namespace, after, AT_ONCE).await?;
+        let is_last = (rows.len() as u64) < AT_ONCE;
+        for row in &rows {
+            let is_its = matches!(row.declaration()?.object, Some(Object::DelegationGrant(grant))
+                if delegator(&grant) == Some(departure.person.as_str()));
+            // One that passes on a part of another may have gone with that.
+            if is_its && let Some(grant) = leave::in_force(writing, &row.id).await? {
+                leave::take_back(writing, grant).await?;
+                ended += 1;
+            }
+        }
+        next = rows.into_iter().next_back().filter(|_| !is_last).map(|row| (row.namespace, row.name, row.id));
+    }
+    match next {
+        Some(place) => (departure.at_namespace, departure.at_name, departure.at_object) = place,
+        None => departure.settled_at = Some(writing.now.micros()),
+    }
+    departure::update(writing.tx, departure).await?;
+    Ok(ended)
 }
 
 /// Passes on what is to be passed on in these agents.

@@ -203,6 +203,24 @@ pub(crate) async fn in_namespace(tx: &Tx, kind: Kind, namespace: &str, limit: u6
     Ok(find.limit(limit).all(tx).await?)
 }
 
+/// Those of a kind that are in force after a place in the order of names, of one namespace or (empty) of all; `limit` at most.
+pub(crate) async fn after(
+    tx: &Tx,
+    kind: Kind,
+    namespace: &str,
+    [in_space, name, id]: [&str; 3],
+    limit: u64,
+) -> TxResult<Vec<Model>, Fault> {
+    let mut find = Entity::find().filter(Column::Kind.eq(kind as i32)).filter(Column::HoldsName.eq(true));
+    if !namespace.is_empty() {
+        find = find.filter(Column::Namespace.eq(namespace));
+    }
+    let columns = Expr::tuple([Column::Namespace, Column::Name, Column::Id].map(|column| column.into_expr()));
+    let place = Expr::tuple([in_space, name, id].map(Expr::val));
+    let ordered = find.filter(columns.gt(place)).order_by_asc(Column::Namespace).order_by_asc(Column::Name);
+    Ok(ordered.order_by_asc(Column::Id).limit(limit).all(tx).await?)
+}
+
 /// Everything there ever was, in the order of ids, for snapshots.
 pub(crate) async fn page_by_id(tx: &Tx, after: &str, limit: u64) -> TxResult<Vec<Model>, Fault> {
     Ok(Entity::find().filter(Column::Id.gt(after)).order_by_asc(Column::Id).limit(limit).all(tx).await?)

@@ -196,3 +196,51 @@ async fn with_the_giver_goes_the_whole_chain() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn nobody_acts_for_a_person_who_left() {
+    use legate_wire::registry::OffboardPersonRequest;
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        raised(&scene).await;
+        let kept = grant("kept", "user:ada@example.co", "d", "", 0);
+        scene.apply(vec![kept, grant("of-a-group", "group:ada@example.com", "d", "", 0)]).await.unwrap();
+        // More than are looked at in one transaction, and none of them another person's.
+        let many = (0..230).map(|n| grant(&format!("x-{n:03}"), "user:joan@example.com", "d", "", 0));
+        scene.apply(many.collect()).await.unwrap();
+        let asked = super::succession::leaves("user:ada@example.com");
+        let said = crate::flow::offboard_preview::preview(&scene.desk, &by(OPERATOR, ""), asked.clone()).await.unwrap();
+        let said = said.preview.unwrap();
+        assert_eq!((said.delegation_grants, said.is_exact), (1, true));
+        let sales = OffboardPersonRequest { namespace: "sales".into(), ..asked.clone() };
+        scene.apply(vec![namespace("sales")]).await.unwrap();
+        scene.offboard(sales).await;
+        assert_eq!(scene.sweep().await, 0, "from another namespace");
+        scene.offboard(asked).await;
+        let refused = scene.apply(vec![grant("late", "user:ada@example.com", "d", "", 0)]).await.unwrap_err();
+        assert_eq!(reason(&refused), "PERSON_DEPARTED", "{refused}");
+        assert!(refused.to_string().contains("spec.delegator"), "{refused}");
+        scene.sweep().await;
+        assert_eq!(scene.sweep().await, 0);
+        for (name, is_there) in [
+            ("root", false),
+            ("a-to-b", false),
+            ("b-to-c", false),
+            ("kept", true),
+            ("of-a-group", true),
+            ("x-229", true),
+        ] {
+            let key = Key::new(Kind::DelegationGrant, "payments", name);
+            let found = read::object(&scene.desk, &by(OPERATOR, ""), key, None).await;
+            assert_eq!(found.is_ok(), is_there, "{name}");
+        }
+        // Back again, it may let somebody act for it; nothing of that is taken away.
+        scene.withdraw("user:ada@example.com", "").await.unwrap();
+        scene.sweep().await;
+        scene.apply(vec![root()]).await.unwrap();
+        scene.sweep().await;
+        let key = Key::new(Kind::DelegationGrant, "payments", "root");
+        assert!(read::object(&scene.desk, &by(OPERATOR, ""), key, None).await.is_ok());
+    })
+    .await;
+}

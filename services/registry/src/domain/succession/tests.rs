@@ -170,10 +170,9 @@ proptest! {
         for (who, successor, everywhere) in &left {
             gone_by.add(who, gone(if *everywhere { "" } else { "payments" }, successor));
         }
-        let refs = |all: &[String]| all.to_vec();
         let mut one = agent(&[], &[], &manager);
         let spec = one.spec.as_mut().unwrap();
-        (spec.owners, spec.sponsors) = (refs(&owners), refs(&sponsors));
+        (spec.owners, spec.sponsors) = (owners.clone(), sponsors.clone());
         let before = one.clone();
         let outcome = settled(&mut one, &gone_by);
         let spec = one.spec.clone().unwrap();
