@@ -13,6 +13,7 @@
 compile_error!("bug_stale_allow is a planted bug, for tests only");
 
 mod agents;
+mod bindings;
 mod boundaries;
 mod convert;
 mod delegation;
