@@ -290,8 +290,9 @@ mod tests {
                     issuer: "https://issuer.example",
                     kid: KeyId::parse("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),
                     token_id: [me; 16],
-                    certificate: [me; 32],
-                    certificate_ends: now.plus(Duration::from_secs(3_600)),
+                    confirmation: Confirmation::Certificate([me; 32]),
+                    credential: None,
+                    proof_ends: now.plus(Duration::from_secs(3_600)),
                     behalf,
                 };
                 let wish = Wish { audience: "https://a.example".into(), actions: vec![], ttl: Duration::from_secs(*life) };
