@@ -104,6 +104,7 @@ fn claims(stage: &Stage) -> Claims {
         token_id: format!("0123456789abcde{n}"),
         lifecycle_version: 1,
         confirmation: Confirmation::Certificate([n; 32]),
+        credential: None,
     };
     Claims {
         subject: legate_token::Subject::Person("ada".into()),

@@ -147,9 +147,7 @@ async fn one_revoked_token_is_denied_and_so_is_what_a_revoked_secret_gave() {
 #[tokio::test]
 async fn a_token_is_bound_to_a_key_or_to_nothing_as_long_as_the_policy_allows_that() {
     let mut stage = Stage::set().await;
-    let minted = |stage: &Stage, confirmation| {
-        mint(&Claims { confirmation, ..stage.claims() }, &stage.signer).unwrap()
-    };
+    let minted = |stage: &Stage, confirmation| mint(&Claims { confirmation, ..stage.claims() }, &stage.signer).unwrap();
     let shown = async |stage: &Stage, token: &str, presenter, presenter_key| {
         stage.word(Ask { presenter, presenter_key, ..stage.with_token(token.into()) }).await
     };
@@ -164,7 +162,8 @@ async fn a_token_is_bound_to_a_key_or_to_nothing_as_long_as_the_policy_allows_th
     let bearer = minted(&stage, Confirmation::Bearer);
     assert_eq!(shown(&stage, &bearer, Some(CERTIFICATE), Some([7; 32])).await, "TOKEN_BINDING");
     let policy = |binding: wire::TokenBinding| {
-        let spec = wire::CredentialPolicySpec { token_binding: binding.into(), ..wire::CredentialPolicySpec::default() };
+        let spec =
+            wire::CredentialPolicySpec { token_binding: binding.into(), ..wire::CredentialPolicySpec::default() };
         declared(Object::CredentialPolicy(wire::CredentialPolicy { metadata: meta("loose"), spec: Some(spec) }))
     };
     let class = everything(&stage.signer).into_iter().find_map(|one| match one.object {
