@@ -1,4 +1,4 @@
-//! What OAuth clients prove themselves with: secrets as HMACs, and public keys. They are credentials like certificates.
+//! What OAuth clients prove themselves with, credentials like certificates: secrets as HMACs, and public keys.
 
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
