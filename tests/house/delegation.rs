@@ -24,6 +24,7 @@ use legate_wire::registry::{
 };
 
 use crate::asking::{Shown, ask, at_least, question, word};
+use crate::outside::Outside;
 use crate::raised::{AUDIENCE, LONG, Payments, Raised, id_of};
 
 /// What the example lacks: two more agents, what they may, and who acts for whom.
@@ -242,7 +243,9 @@ async fn a_token_is_handed_on_and_gives_less_each_time() {
     let told = scene.introspect(scene.payments.backend.clone(), &second.access_token).await;
     assert!(told.active && told.chain.len() == 2 && told.scopes == ["invoice:read"], "{told:?}");
     assert!(scene.introspect(scene.scan.identity().clone(), &second.access_token).await.active);
-    let stranger = scene.introspect(scene.bot().identity().clone(), &second.access_token).await;
+    // So is everybody in the chain; whom a token has nothing to do with hears nothing of it.
+    assert!(scene.introspect(scene.bot().identity().clone(), &second.access_token).await.active);
+    let stranger = scene.introspect(scene.scan.identity().clone(), &own.access_token).await;
     assert_eq!(stranger, IntrospectResponse::default());
 
     // And it is on record, with everybody.
@@ -485,6 +488,85 @@ async fn an_agent_lets_another_act_and_ends_it_itself() {
     assert_eq!(Told::from_status(&refused).reason, "NOT_ITS_GRANT");
     let ended = line(scene.bot()).end_delegation(over).await.unwrap().into_inner();
     assert_eq!(word(&ask(&scene.backend(), may(ended.revision)).await), "GRANT_NOT_IN_FORCE");
+    scene.raised.suite.shutdown().await;
+}
+
+/// Ada's directory, which the namespace believes about her, and about an agent.
+fn directory(outside: &Outside) -> String {
+    let (issuer, jwks) = (outside.issuer(), outside.jwks());
+    format!(
+        r#"
+apiVersion: legate/v1
+kind: TrustedIssuer
+metadata: {{name: directory, namespace: payments}}
+spec:
+  issuer: {issuer}
+  audiences: [assistant]
+  jwks: '{jwks}'
+  rules:
+    - {{claims: {{hd: example.com}}, userClaim: email}}
+    - {{claims: {{sub: scanner}}, agent: scan-bot}}
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_acts_for_a_person_who_is_logged_in() {
+    let scene = Scene::new().await;
+    let outside = Outside::new().await;
+    apply(&scene.raised, &directory(&outside)).await;
+    let exchange = |who: &Runtime, token: String, audience: String| {
+        let mut issuer =
+            AgentCredentialServiceClient::new(scene.raised.dial("credential-issuer", who.identity().clone()));
+        let request = ExchangeTokenRequest {
+            subject_token: token,
+            subject_token_type: TokenType::IdToken.into(),
+            audience,
+            ..ExchangeTokenRequest::default()
+        };
+        async move {
+            let made = issuer.exchange_token(request).await;
+            made.map(tonic::Response::into_inner).map_err(|status| Told::from_status(&status).reason)
+        }
+    };
+    let ada = || {
+        outside.token("assistant", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}))
+    };
+    let acts = exchange(&scene.clerk, ada(), AUDIENCE.into()).await.unwrap();
+    assert_eq!((acts.subject.as_str(), acts.chain.len()), ("user:ada@example.com", 1));
+    let by_clerk = shown(&scene.clerk, &acts.access_token);
+    for (id, expected) in [("apollo/1", "ALLOWED"), ("zeus/1", "GRANT_NOT_PERMITTED")] {
+        let answer = ask(&scene.backend(), at_least(question(&by_clerk, "invoice:read", id), acts.revision)).await;
+        assert_eq!(word(&answer), expected, "{id}: {}", answer.message);
+        assert_eq!(answer.subject, "user:ada@example.com");
+    }
+
+    // Nobody whom she did not let act, nobody whom it does not name so, and nothing that is not hers.
+    let eve =
+        outside.token("assistant", &serde_json::json!({"sub": "2", "hd": "example.com", "email": "eve@example.com"}));
+    let scanner = outside.token("assistant", &serde_json::json!({"sub": "scanner"}));
+    let other =
+        outside.token("other", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}));
+    let own = scene.handed().await;
+    for (who, token, expected) in [
+        (&scene.scan, ada(), "GRANT_MISSING"),
+        (&scene.clerk, eve, "GRANT_MISSING"),
+        (&scene.clerk, scanner, "SUBJECT_TOKEN_INVALID"),
+        (&scene.clerk, other, "ISSUER_NOT_TRUSTED"),
+        (&scene.clerk, own, "IDENTITY_TOKEN_REFUSED"),
+    ] {
+        assert_eq!(exchange(who, token, AUDIENCE.into()).await.unwrap_err(), expected);
+    }
+    // Her grant is not to be passed on.
+    let scan = scene.address("scan-bot").await;
+    assert_eq!(exchange(&scene.clerk, ada(), scan).await.unwrap_err(), "CHAIN_ENDS_HERE");
+
+    // She may it no more: what acts for her may it no more.
+    let without = MORE.replace("  users: [\"user:ada@example.com\"]\n", "");
+    assert_ne!(without, MORE);
+    let revision = apply(&scene.raised, &without).await;
+    let answer = ask(&scene.backend(), at_least(question(&by_clerk, "invoice:read", "apollo/1"), revision)).await;
+    assert_eq!(word(&answer), "DELEGATOR_NOT_PERMITTED");
     scene.raised.suite.shutdown().await;
 }
 

@@ -46,6 +46,14 @@ impl Raised {
         Self { suite, dir }
     }
 
+    /// A new suite whose credential-issuer has this in its configuration too.
+    pub(crate) async fn with_federation(federation: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { federation: federation.to_owned(), ..Options::in_dir(&dir.path().join("suite")) };
+        let suite = Box::pin(Suite::start(&options)).await.unwrap();
+        Self { suite, dir }
+    }
+
     /// The same directory, raised anew.
     pub(crate) async fn again(self) -> Self {
         self.suite.shutdown().await;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use legate_ids::TrustDomain;
-use legate_mtls::{Identity, Trust};
+use legate_mtls::{CaFiles, Identity, Trust};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +41,9 @@ pub struct Tls {
     pub services_ca: PathBuf,
     /// The CA certificates of agents and enforcement points; the file may appear later.
     pub workloads_ca: Option<PathBuf>,
+    /// The CA certificates of operators who log in by an identity provider; the file may appear later. Absent: nobody
+    /// who logged in is believed.
+    pub operators_ca: Option<PathBuf>,
 }
 
 /// How often certificate files are looked at for changes.
@@ -62,8 +65,12 @@ impl Tls {
     pub fn open(&self) -> Result<(Identity, Trust), StartError> {
         let refused = |e| StartError::new("the TLS files are refused", e);
         let identity = Identity::from_files(&self.cert, &self.key).map_err(refused)?;
-        let trust = Trust::from_files(self.domain()?, &self.services_ca, self.workloads_ca.as_deref());
-        let trust = trust.map_err(refused)?;
+        let files = CaFiles {
+            services: self.services_ca.clone(),
+            workloads: self.workloads_ca.clone(),
+            operators: self.operators_ca.clone(),
+        };
+        let trust = Trust::open(self.domain()?, files).map_err(refused)?;
         // They look for as long as the process lives.
         drop((identity.watch(LOOK), trust.watch(LOOK)));
         Ok((identity, trust))

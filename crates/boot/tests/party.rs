@@ -28,6 +28,7 @@ fn files(dir: &Path, ctx: &Context, name: &str) -> Tls {
         key: dir.join("key.pem"),
         services_ca: dir.join("services-ca.pem"),
         workloads_ca: None,
+        operators_ca: None,
     }
 }
 

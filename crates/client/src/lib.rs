@@ -7,7 +7,7 @@ mod tokens;
 
 pub use error::ClientError;
 pub use key::{RuntimeKey, chain_pem};
-pub use runtime::{Enrolled, Runtime, enrol};
+pub use runtime::{Enrolled, LoggedIn, Runtime, enrol, enrol_with_identity_token, login};
 pub use tokens::TokenSource;
 
 use std::sync::Arc;

@@ -4,9 +4,10 @@ use legate_mtls::Identity;
 use legate_rpc::Client;
 use legate_wire::credential::agent_credential_service_client::AgentCredentialServiceClient;
 use legate_wire::credential::enrolment_service_client::EnrolmentServiceClient;
+use legate_wire::credential::operator_login_service_client::OperatorLoginServiceClient;
 use legate_wire::credential::{
-    Credential, EnrolRequest, ExchangeTokenRequest, ExchangeTokenResponse, IssueTokenRequest, IssueTokenResponse,
-    RenewCertificateRequest, TokenType,
+    Credential, EnrolRequest, EnrolWithIdentityTokenRequest, ExchangeTokenRequest, ExchangeTokenResponse,
+    IssueTokenRequest, IssueTokenResponse, LoginRequest, RenewCertificateRequest, TokenType,
 };
 
 use crate::{ClientError, Remote, RuntimeKey, chain_pem};
@@ -39,6 +40,59 @@ pub async fn enrol(issuer: &Remote, token: &str) -> Result<Enrolled, ClientError
         workload_roots_pem: chain_pem(&answer.workload_roots),
         credential: answer.credential.unwrap_or_default(),
     })
+}
+
+/// Makes a key here and trades a token of an issuer that the namespace trusts for a certificate of it: a workload that its
+/// cluster, CI system or cloud vouches for needs no secret of Legate's. The token works once.
+///
+/// # Errors
+/// When the issuer refuses (see docs/errors.md) or cannot be reached.
+pub async fn enrol_with_identity_token(issuer: &Remote, namespace: &str, token: &str) -> Result<Enrolled, ClientError> {
+    let key = RuntimeKey::generate()?;
+    let client = issuer.dial(Identity::anonymous())?;
+    let (token, namespace, csr) = (token.to_owned(), namespace.to_owned(), key.request()?);
+    let request = EnrolWithIdentityTokenRequest { token, namespace, csr };
+    let answer = EnrolmentServiceClient::new(client).enrol_with_identity_token(request).await?.into_inner();
+    Ok(Enrolled {
+        key,
+        chain_pem: chain_pem(&answer.certificate_chain),
+        workload_roots_pem: chain_pem(&answer.workload_roots),
+        credential: answer.credential.unwrap_or_default(),
+    })
+}
+
+/// What logging in gives.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// The key that was made here.
+    pub key: RuntimeKey,
+    /// The certificate in PEM.
+    pub chain_pem: String,
+    /// What the issuer recorded; its SPIFFE ID says which operator it is.
+    pub credential: Credential,
+}
+
+/// Makes a key here and trades a token of an identity provider for an operator's certificate of it. The token works once.
+///
+/// # Errors
+/// When the issuer refuses (see docs/errors.md) or cannot be reached.
+pub async fn login(issuer: &Remote, token: &str) -> Result<LoggedIn, ClientError> {
+    let key = RuntimeKey::generate()?;
+    let client = issuer.dial(Identity::anonymous())?;
+    let request = LoginRequest { token: token.to_owned(), csr: key.request()? };
+    let answer = OperatorLoginServiceClient::new(client).login(request).await?.into_inner();
+    let chain_pem = chain_pem(&answer.certificate_chain);
+    Ok(LoggedIn { key, chain_pem, credential: answer.credential.unwrap_or_default() })
+}
+
+impl LoggedIn {
+    /// The certificate and key as an identity to dial with.
+    ///
+    /// # Errors
+    /// When the issuer's certificate is not for our key.
+    pub fn identity(&self) -> Result<Identity, ClientError> {
+        Ok(Identity::from_pem(&self.chain_pem, &self.key.to_pem())?)
+    }
 }
 
 impl Enrolled {

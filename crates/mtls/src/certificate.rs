@@ -15,6 +15,26 @@ pub(crate) enum Root {
     Services,
     /// Agents and enforcement points: `/ns/...`.
     Workloads,
+    /// Operators who logged in: `/legate/operator/...` and nobody else.
+    Operators,
+}
+
+impl Root {
+    fn certifies(self, principal: &Principal) -> bool {
+        match self {
+            Self::Services => matches!(principal, Principal::Service(_) | Principal::Operator(_)),
+            Self::Workloads => principal.is_workload(),
+            Self::Operators => matches!(principal, Principal::Operator(_)),
+        }
+    }
+
+    fn longest_life(self) -> Duration {
+        match self {
+            Self::Services => SERVICE_LIFE,
+            Self::Workloads => WORKLOAD_LIFE,
+            Self::Operators => LOGIN_LIFE,
+        }
+    }
 }
 
 /// What the leaf is shown as.
@@ -30,6 +50,8 @@ const BACKDATE: u64 = 600;
 const SERVICE_LIFE: Duration = Duration::from_secs(90 * 24 * 3600 + BACKDATE);
 /// Workloads: 24 hours at most.
 const WORKLOAD_LIFE: Duration = Duration::from_secs(24 * 3600 + BACKDATE);
+/// Operators who logged in: an hour at most.
+const LOGIN_LIFE: Duration = Duration::from_secs(3600 + BACKDATE);
 
 /// Which rule a certificate breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +62,8 @@ pub enum BadCertificate {
     /// No subject alternative name of type URI, or several.
     #[error("it has to carry exactly one URI name, a SPIFFE ID (X.509-SVID section 2)")]
     UriNames,
-    /// A name of another type, in a workload's certificate.
-    #[error("a workload's certificate carries its SPIFFE ID and no other name")]
+    /// A name of another type, in a certificate of somebody who is no service.
+    #[error("the certificate of a workload, or of an operator who logged in, carries its SPIFFE ID and no other name")]
     OtherNames,
     /// The URI is not a SPIFFE ID of ours.
     #[error("its URI name is refused: {0}")]
@@ -65,7 +87,9 @@ pub enum BadCertificate {
     #[error("it is not a CA's: basic constraints with CA:TRUE, and keyCertSign where key usage is present")]
     NotCa,
     /// It lives too long.
-    #[error("it lives longer than 90 days (services, operators) or 24 hours (workloads)")]
+    #[error(
+        "it lives longer than 90 days (services, operators), 24 hours (workloads) or an hour (operators who logged in)"
+    )]
     Lifetime,
 }
 
@@ -90,7 +114,7 @@ pub(crate) fn read(der: &[u8], domain: &TrustDomain, root: Root, side: Side) -> 
         return Err(BadCertificate::TrustDomain);
     }
     let principal = Principal::of(&spiffe_id)?;
-    if principal.is_workload() != (root == Root::Workloads) {
+    if !root.certifies(&principal) {
         return Err(BadCertificate::WrongRoot);
     }
     check_usage(&cert, side)?;
@@ -98,11 +122,7 @@ pub(crate) fn read(der: &[u8], domain: &TrustDomain, root: Root, side: Side) -> 
     let validity = cert.validity();
     let not_before = Timestamp::from_secs(validity.not_before.timestamp());
     let not_after = Timestamp::from_secs(validity.not_after.timestamp());
-    let longest = match root {
-        Root::Services => SERVICE_LIFE,
-        Root::Workloads => WORKLOAD_LIFE,
-    };
-    if not_after.since(not_before) > longest {
+    if not_after.since(not_before) > root.longest_life() {
         return Err(BadCertificate::Lifetime);
     }
     Ok(Leaf { spiffe_id, principal, not_before, not_after, serial: cert.raw_serial().to_vec() })

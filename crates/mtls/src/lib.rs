@@ -15,6 +15,7 @@ mod peer;
 pub mod pki;
 mod trust;
 mod verifier;
+mod web;
 
 pub use certificate::BadCertificate;
 pub use conn::{Conn, Connections};
@@ -23,7 +24,8 @@ pub use error::TlsError;
 pub use identity::Identity;
 pub use listener::{Limits, Listener};
 pub use peer::Peer;
-pub use trust::Trust;
+pub use trust::{CaFiles, CaTexts, Trust};
+pub use web::WebConnector;
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,4 +1,4 @@
-//! Whom we believe: the CA certificates of services and of workloads, read again when their files change.
+//! Whom we believe: the CA certificates of services, of workloads and of operators who log in, read again when their files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,15 +23,38 @@ pub struct Trust(Arc<Inner>);
 struct Inner {
     domain: TrustDomain,
     roots: ArcSwap<Roots>,
-    files: Option<(PathBuf, Option<PathBuf>)>,
+    files: Option<CaFiles>,
     stamp: parking_lot::Mutex<Stamp>,
 }
 
-/// Both sets; without a set of workloads' certificates no workload is believed.
+/// The files of CA certificates, in PEM. All but the first may be missing, and appear later.
+#[derive(Clone, Debug)]
+pub struct CaFiles {
+    /// Of services and operators.
+    pub services: PathBuf,
+    /// Of agents and enforcement points.
+    pub workloads: Option<PathBuf>,
+    /// Of operators who log in.
+    pub operators: Option<PathBuf>,
+}
+
+/// The same as texts.
+#[derive(Clone, Copy, Debug)]
+pub struct CaTexts<'a> {
+    /// Of services and operators.
+    pub services: &'a str,
+    /// Of agents and enforcement points.
+    pub workloads: Option<&'a str>,
+    /// Of operators who log in.
+    pub operators: Option<&'a str>,
+}
+
+/// The sets; of a class without a set nobody is believed.
 #[derive(Debug)]
 struct Roots {
     services: Authorities,
     workloads: Option<Authorities>,
+    operators: Option<Authorities>,
 }
 
 /// The certificates of one class, and the library's verifier over them, made once.
@@ -43,11 +66,20 @@ struct Authorities {
 
 impl Trust {
     /// Reads the services' CA certificates, and the workloads' where there is a file: without one no workload is believed yet.
+    /// Operators who logged in are not believed.
     ///
     /// # Errors
-    /// When a file is missing (the workloads' may be), holds no certificate, or one that is not a CA's.
+    /// As [`Trust::open`].
     pub fn from_files(domain: TrustDomain, services_ca: &Path, workloads_ca: Option<&Path>) -> Result<Self, TlsError> {
-        let files = (services_ca.to_owned(), workloads_ca.map(Path::to_owned));
+        let (services, workloads) = (services_ca.to_owned(), workloads_ca.map(Path::to_owned));
+        Self::open(domain, CaFiles { services, workloads, operators: None })
+    }
+
+    /// Reads the CA certificates of each class.
+    ///
+    /// # Errors
+    /// When the services' file is missing, or one holds no certificate, one that is not a CA's, or one of another class.
+    pub fn open(domain: TrustDomain, files: CaFiles) -> Result<Self, TlsError> {
         let stamp = stamp(&files);
         let roots = load(&files)?;
         Ok(Self(Arc::new(Inner {
@@ -58,16 +90,28 @@ impl Trust {
         })))
     }
 
+    /// The same from PEM texts, without operators who log in.
+    ///
+    /// # Errors
+    /// As [`Trust::from_texts`].
+    pub fn from_pem(domain: TrustDomain, services: &str, workloads: Option<&str>) -> Result<Self, TlsError> {
+        Self::from_texts(domain, CaTexts { services, workloads, operators: None })
+    }
+
     /// The same from PEM texts.
     ///
     /// # Errors
-    /// When a text holds no certificate, or one that is not a CA's.
-    pub fn from_pem(domain: TrustDomain, services: &str, workloads: Option<&str>) -> Result<Self, TlsError> {
-        let workloads = workloads.map(|w| Authorities::read(w.as_bytes())).transpose()?;
-        let roots = Roots::of_two_classes(Authorities::read(services.as_bytes())?, workloads)?;
+    /// When a text holds no certificate, one that is not a CA's, or one of another class.
+    pub fn from_texts(domain: TrustDomain, texts: CaTexts<'_>) -> Result<Self, TlsError> {
+        let read = |text: &str| Authorities::read(text.as_bytes());
+        let roots = Roots {
+            services: read(texts.services)?,
+            workloads: texts.workloads.map(read).transpose()?,
+            operators: texts.operators.map(read).transpose()?,
+        };
         Ok(Self(Arc::new(Inner {
             domain,
-            roots: ArcSwap::from_pointee(roots),
+            roots: ArcSwap::from_pointee(roots.of_distinct_keys()?),
             files: None,
             stamp: parking_lot::Mutex::default(),
         })))
@@ -113,7 +157,7 @@ impl Trust {
     }
 
     /// Verifies a chain, then reads its leaf by the rules of the CA that verified it. Servers are services, so their chains
-    /// lead to the services' CA or nowhere; a client's may lead to either.
+    /// lead to the services' CA or nowhere; a client's may lead to any.
     pub(crate) fn verify(
         &self,
         leaf: &CertificateDer<'_>,
@@ -123,7 +167,9 @@ impl Trust {
     ) -> Result<Leaf, Error> {
         let roots = self.0.roots.load();
         let workloads = roots.workloads.as_ref().filter(|_| side == Side::Client);
-        let classes = [(Root::Services, Some(&roots.services)), (Root::Workloads, workloads)];
+        let operators = roots.operators.as_ref().filter(|_| side == Side::Client);
+        let classes =
+            [(Root::Services, Some(&roots.services)), (Root::Workloads, workloads), (Root::Operators, operators)];
         let mut last = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         for (root, authorities) in classes {
             let Some(authorities) = authorities else {
@@ -137,7 +183,7 @@ impl Trust {
                         Error::InvalidCertificate(CertificateError::Other(why))
                     });
                 }
-                // A chain that does not lead to this CA may lead to the other.
+                // A chain that does not lead to this CA may lead to another.
                 Err(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {}
                 Err(other) => last = other,
             }
@@ -147,18 +193,29 @@ impl Trust {
 }
 
 impl Roots {
-    /// The root that verified a chain decides the class of its leaf, so no key may stand in both.
-    fn of_two_classes(services: Authorities, workloads: Option<Authorities>) -> Result<Self, TlsError> {
-        let keys = |of: &Authorities| -> Vec<Vec<u8>> {
-            of.store.roots.iter().map(|root| root.subject_public_key_info.to_vec()).collect()
+    /// The root that verified a chain decides the class of its leaf, so no key may stand in two.
+    fn of_distinct_keys(self) -> Result<Self, TlsError> {
+        let keys = |of: Option<&Authorities>| -> Vec<Vec<u8>> {
+            let roots = of.into_iter().flat_map(|of| &of.store.roots);
+            roots.map(|root| root.subject_public_key_info.to_vec()).collect()
         };
-        let ours = keys(&services);
-        if workloads.as_ref().is_some_and(|theirs| keys(theirs).iter().any(|key| ours.contains(key))) {
-            let why = "the same CA stands for services and for workloads: whoever may certify an agent could certify a \
-                       service; make two CAs";
-            return Err(TlsError::Pem(why.into()));
+        let classes = [
+            ("services", keys(Some(&self.services))),
+            ("workloads", keys(self.workloads.as_ref())),
+            ("operators who log in", keys(self.operators.as_ref())),
+        ];
+        for (n, (one, ours)) in classes.iter().enumerate() {
+            for (other, theirs) in &classes[n + 1..] {
+                if theirs.iter().any(|key| ours.contains(key)) {
+                    let why = format!(
+                        "the same CA stands for {one} and for {other}: whoever may certify one could certify the other; \
+                         make a CA for each"
+                    );
+                    return Err(TlsError::Pem(why));
+                }
+            }
         }
-        Ok(Self { services, workloads })
+        Ok(self)
     }
 }
 
@@ -205,18 +262,20 @@ impl Authorities {
     }
 }
 
-fn stamp(files: &(PathBuf, Option<PathBuf>)) -> Stamp {
-    Stamp::of(std::iter::once(&files.0).chain(&files.1))
+fn stamp(files: &CaFiles) -> Stamp {
+    Stamp::of(std::iter::once(&files.services).chain(&files.workloads).chain(&files.operators))
 }
 
-fn load(files: &(PathBuf, Option<PathBuf>)) -> Result<Roots, TlsError> {
-    let read = |path: &Path| -> Result<Authorities, TlsError> {
+fn load(files: &CaFiles) -> Result<Roots, TlsError> {
+    let read = |path: &PathBuf| -> Result<Authorities, TlsError> {
         let pem = std::fs::read(path).map_err(TlsError::file(path))?;
         Authorities::read(&pem).map_err(|e| TlsError::Pem(format!("{}: {e}", path.display())))
     };
-    let workloads = match &files.1 {
-        Some(path) if path.exists() => Some(read(path)?),
-        _ => None,
+    let later = |path: &Option<PathBuf>| path.as_ref().filter(|path| path.exists()).map(read).transpose();
+    let roots = Roots {
+        services: read(&files.services)?,
+        workloads: later(&files.workloads)?,
+        operators: later(&files.operators)?,
     };
-    Roots::of_two_classes(read(&files.0)?, workloads)
+    roots.of_distinct_keys()
 }

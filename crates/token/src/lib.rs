@@ -1,8 +1,10 @@
-//! Access tokens as RFC 9068 has them: claims, keys, signing, and verification at a given moment.
+//! Access tokens as RFC 9068 has them, and tokens of issuers outside: claims, keys, signing, and verification at a given moment.
 //!
 //! Trust is a type here: [`Parsed`] is well formed and nothing more; [`Signed`] was signed by the given key, which stays
 //! true and may be remembered; [`Verified`] is meant for the one who asks, now. Claims can be read from the second on,
 //! and only [`Verified`] is a reason to believe them.
+//!
+//! Tokens of issuers outside take the same steps ([`ForeignToken`], [`ForeignSigned`], [`ForeignVerified`]).
 //!
 //! Whoever signs or verifies much brings a faster [`EcSigner`] or [`EcVerifier`]; the portable ones here are p256's.
 #![no_std]
@@ -15,6 +17,7 @@ mod claims;
 mod confirmation;
 mod dpop;
 mod error;
+mod foreign;
 mod json;
 mod jws;
 mod key;
@@ -28,6 +31,10 @@ pub use claims::{Claims, Scope};
 pub use confirmation::Confirmation;
 pub use dpop::{DpopProof, ExpectProof, MAX_PROOF_AGE};
 pub use error::{BadClaims, BadKey, BadProof, TokenError};
+pub use foreign::{
+    Algorithm, ForeignError, ForeignExpect, ForeignKey, ForeignKeys, ForeignSigned, ForeignToken, ForeignVerified,
+    ForeignVerifier, MAX_FOREIGN_LIFETIME, MAX_FOREIGN_TOKEN, MAX_KEYS_TEXT,
+};
 pub use key::{KeyId, PublicKey, jwk_set};
 pub use mint::{Unsigned, mint};
 pub use signature::{EcSigner, EcVerifier, P256Signer, P256Verifier, SigningFailed};

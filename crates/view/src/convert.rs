@@ -13,6 +13,7 @@ use legate_wire::registry as wire;
 use crate::boundaries::Boundary;
 use crate::groups::Group;
 use crate::intern::Interner;
+use crate::issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
 use crate::operators::Binding;
 use crate::record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse,
@@ -173,6 +174,30 @@ pub(crate) fn credential_policy(from: &wire::CredentialPolicy) -> Result<Credent
         max_secret_ttl: span(spec.max_secret_ttl)?,
         rotation_overlap: span(spec.rotation_overlap)?,
         rotate_before: span(spec.rotate_before)?,
+    })
+}
+
+pub(crate) fn trusted_issuer(from: &wire::TrustedIssuer) -> Result<TrustedIssuer, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let rule = |rule: &wire::ClaimRule| -> Result<ClaimRule, Why> {
+        use wire::claim_rule::StandsFor as Said;
+        let stands_for = match &rule.stands_for {
+            Some(Said::Agent(name)) => Some(StandsFor::Agent(Name::parse(name).map_err(text)?)),
+            Some(Said::UserClaim(claim)) => Some(StandsFor::User(claim.clone())),
+            None => None,
+        };
+        Ok(ClaimRule { claims: rule.claims.clone(), stands_for })
+    };
+    Ok(TrustedIssuer {
+        label: label(from.metadata.as_ref())?,
+        issuer: spec.issuer.clone(),
+        audiences: spec.audiences.clone(),
+        keys: match (spec.jwks.as_str(), spec.jwks_uri.as_str()) {
+            (jwks, "") if !jwks.is_empty() => IssuerKeys::Inline(jwks.into()),
+            ("", at) if !at.is_empty() => IssuerKeys::At(at.into()),
+            _ => return Err("exactly one of jwks and jwks_uri has to be given".into()),
+        },
+        rules: spec.rules.iter().map(rule).collect::<Result<_, _>>()?,
     })
 }
 

@@ -19,6 +19,7 @@ mod groups;
 mod handle;
 mod hypothesis;
 mod intern;
+mod issuers;
 mod life;
 mod lineage;
 mod operators;
@@ -37,6 +38,7 @@ pub use feed::{Feed, News};
 pub use follow::{Options, View};
 pub use groups::Group;
 pub use handle::{Behind, Counts, HARD_BOUND, Reading, Stale, ViewHandle};
+pub use issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
 pub use life::{Life, Stop};
 pub use lineage::CeilingOf;
 pub use record::{

@@ -14,6 +14,7 @@ use crate::convert;
 use crate::delegation::Grants;
 use crate::groups::{Group, Groups};
 use crate::intern::Interner;
+use crate::issuers::Issuers;
 use crate::operators::Operators;
 use crate::record::{
     Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, NamespaceRules, Policy, PolicyTest,
@@ -43,6 +44,7 @@ pub struct Snapshot {
     pub(crate) groups: Groups,
     pub(crate) boundaries: Boundaries,
     credential_policies: Shards<Arc<CredentialPolicy>>,
+    pub(crate) issuers: Issuers,
     policies: Shards<Arc<NamespacePolicies>>,
     policy_tests: Shards<Arc<PolicyTest>>,
     enforcement_points: Shards<Arc<EnforcementPoint>>,
@@ -105,6 +107,7 @@ impl Default for Snapshot {
             groups: Groups::new(),
             boundaries: Boundaries::new(),
             credential_policies: Shards::new(),
+            issuers: Issuers::new(),
             policies: Shards::new(),
             policy_tests: Shards::new(),
             enforcement_points: Shards::new(),
@@ -374,8 +377,9 @@ impl Snapshot {
                 self.grants.set(&key, grant);
                 Ok(Effect::default())
             }
+            Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
             // Nothing here rests on these.
-            Some(Object::TrustedIssuer(_) | Object::AttestationPolicy(_)) => Ok(Effect::default()),
+            Some(Object::AttestationPolicy(_)) => Ok(Effect::default()),
             Some(Object::OperatorBinding(o)) => {
                 self.apply_operator_binding(o, revoked);
                 Ok(Effect::default())
@@ -566,7 +570,7 @@ impl<T> Shards<Arc<T>> {
     }
 }
 
-fn name_of(metadata: Option<&Metadata>) -> String {
+pub(crate) fn name_of(metadata: Option<&Metadata>) -> String {
     metadata.map_or_else(String::new, |m| key(&m.namespace, &m.name))
 }
 

@@ -44,7 +44,7 @@ pub static CALLER_REVOKED: Reason = Reason {
     name: "CALLER_REVOKED",
     code: Code::PermissionDenied,
     meaning: "The caller's certificate was revoked.",
-    cure: "Enrol the runtime again.",
+    cure: "Enrol the runtime again; an operator logs in again (legate login).",
 };
 
 /// The view is too old to say.

@@ -34,6 +34,16 @@ impl fmt::Debug for credential::EnrolRequest {
     }
 }
 
+impl fmt::Debug for credential::EnrolWithIdentityTokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnrolWithIdentityTokenRequest")
+            .field("token", &HIDDEN)
+            .field("namespace", &self.namespace)
+            .field("csr", &self.csr.len())
+            .finish()
+    }
+}
+
 impl fmt::Debug for credential::IssueTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IssueTokenResponse")
@@ -79,6 +89,12 @@ impl fmt::Debug for credential::IntrospectRequest {
     }
 }
 
+impl fmt::Debug for credential::LoginRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginRequest").field("token", &HIDDEN).field("csr", &self.csr.len()).finish()
+    }
+}
+
 impl fmt::Debug for policy::Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.agent {
@@ -109,6 +125,8 @@ mod tests {
             format!("{:?}", credential::CreateEnrolmentTokenResponse { token: canary(), ..Default::default() }),
             format!("{:?}", credential::CreateClientSecretResponse { client_secret: canary(), ..Default::default() }),
             format!("{:?}", credential::EnrolRequest { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::EnrolWithIdentityTokenRequest { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::LoginRequest { token: canary(), ..Default::default() }),
             format!("{:?}", credential::IssueTokenResponse { access_token: canary(), ..Default::default() }),
             format!(
                 "{:?}",

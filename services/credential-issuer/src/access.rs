@@ -18,6 +18,10 @@ const CERTIFIED: &[Caller] = &[
 pub const ACCESS: &[Rule] = &[
     // The token in the request is what lets a stranger in, once.
     Rule { method: "/legate.credential.v1.EnrolmentService/Enrol", callers: &[Caller::Anonymous] },
+    // So does a token of an issuer that a namespace trusts.
+    Rule { method: "/legate.credential.v1.EnrolmentService/EnrolWithIdentityToken", callers: &[Caller::Anonymous] },
+    // And a token of an identity provider that the configuration names.
+    Rule { method: "/legate.credential.v1.OperatorLoginService/Login", callers: &[Caller::Anonymous] },
     Rule {
         method: "/legate.credential.v1.AgentCredentialService/RenewCertificate",
         callers: &[Caller::Agent, Caller::Enforcer],

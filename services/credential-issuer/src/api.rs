@@ -9,6 +9,7 @@ use legate_wire::credential::agent_credential_service_server::{AgentCredentialSe
 use legate_wire::credential::credential_admin_service_server::{CredentialAdminService, CredentialAdminServiceServer};
 use legate_wire::credential::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
+use legate_wire::credential::operator_login_service_server::{OperatorLoginService, OperatorLoginServiceServer};
 use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -16,7 +17,10 @@ use tonic::{Request, Response, Status};
 use crate::convert;
 use crate::flow::authenticate::Asker;
 use crate::flow::exchange::{self, Exchanged};
-use crate::flow::{Call, Desk, create_client, create_enrolment, enrol, issue_token, list, live, renew, revoke};
+use crate::flow::{
+    Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, issue_token, list, live, login, renew,
+    revoke,
+};
 use crate::store::credential;
 
 /// No request of this service is larger, and strangers may send some.
@@ -33,6 +37,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
         .add_service(AgentCredentialServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(CredentialAdminServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(TokenServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(OperatorLoginServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(KeyServiceServer::new(api).max_decoding_message_size(LARGEST_REQUEST))
 }
 
@@ -61,6 +66,28 @@ impl EnrolmentService for Api {
         let row = Box::pin(enrol::enrol(&self.0, &call, &ask.token, &ask.csr)).await?;
         let (credential, certificate_chain, workload_roots) = chain(&self.0, row);
         Ok(Response::new(wire::EnrolResponse { credential, certificate_chain, workload_roots }))
+    }
+
+    async fn enrol_with_identity_token(
+        &self,
+        request: Request<wire::EnrolWithIdentityTokenRequest>,
+    ) -> Result<Response<wire::EnrolWithIdentityTokenResponse>, Status> {
+        let call = call(&request)?;
+        let wire::EnrolWithIdentityTokenRequest { token, namespace, csr } = request.into_inner();
+        let row = Box::pin(enrol_by_identity::enrol(&self.0, &call, &namespace, &token, &csr)).await?;
+        let (credential, certificate_chain, workload_roots) = chain(&self.0, row);
+        Ok(Response::new(wire::EnrolWithIdentityTokenResponse { credential, certificate_chain, workload_roots }))
+    }
+}
+
+#[tonic::async_trait]
+impl OperatorLoginService for Api {
+    async fn login(&self, request: Request<wire::LoginRequest>) -> Result<Response<wire::LoginResponse>, Status> {
+        let call = call(&request)?;
+        let wire::LoginRequest { token, csr } = request.into_inner();
+        let row = Box::pin(login::login(&self.0, &call, &token, &csr)).await?;
+        let certificate_chain = row.certificate.clone().into_iter().collect();
+        Ok(Response::new(wire::LoginResponse { credential: Some(row.into()), certificate_chain }))
     }
 }
 

@@ -1,11 +1,19 @@
 //! The configuration file of credential-issuer.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use legate_boot::HasTelemetry;
 use legate_boot::config::{Outbox, Telemetry, Tls};
+use legate_ids::Name;
+use legate_token::ForeignKeys;
+use legate_view::IssuerKeys;
 use serde::Deserialize;
+
+use crate::domain::login::{BadRule, LoginRule, Provider, Who};
+use crate::federation::FederationConfig;
 
 /// What credential-issuer is told. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,10 +40,16 @@ pub struct Config {
     /// audit-collector, `https://HOST:PORT`.
     pub audit_collector: String,
     /// Who it is and whom it believes. `tls.workloads_ca` is required here: where there is no such file, a CA is made
-    /// and its certificate is written there, for the other services to read.
+    /// and its certificate is written there, for the other services to read. So is `tls.operators_ca` where operators log in.
     pub tls: Tls,
     /// Its keys.
     pub keys: KeysConfig,
+    /// How tokens of issuers outside are believed.
+    #[serde(default)]
+    pub federation: FederationConfig,
+    /// How operators log in.
+    #[serde(default)]
+    pub operators: OperatorsConfig,
     /// The audit outbox.
     #[serde(default)]
     pub outbox: Outbox,
@@ -56,9 +70,123 @@ pub struct OauthConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
-    /// A directory for `workloads-ca.key`, `token-signing.key` and `enrolment.pepper`, each of mode 0600 and made where
+    /// A directory for `workloads-ca.key`, `operators-ca.key` (where operators log in), `token-signing.key` and `enrolment.pepper`, each of mode 0600 and made where
     /// it is missing. Keep a copy of it where the database's copy is not.
     pub dir: PathBuf,
+}
+
+/// How operators log in by an identity provider. Without a provider they do not.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OperatorsConfig {
+    /// How long their certificates live, in seconds: 60 to 3600.
+    pub certificate_seconds: u64,
+    /// The identity providers. They are named here and nowhere else: whoever could declare one could make himself an operator.
+    pub providers: Vec<ProviderConfig>,
+}
+
+impl Default for OperatorsConfig {
+    fn default() -> Self {
+        Self { certificate_seconds: 900, providers: Vec::new() }
+    }
+}
+
+/// An identity provider of operators.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// What it is called in the audit trail.
+    pub name: String,
+    /// The `iss` of its tokens, compared byte for byte: an https URL.
+    pub issuer: String,
+    /// The `aud` of its tokens has to be one of these, alone. 1 to 16. Not one that any TrustedIssuer lists.
+    pub audiences: Vec<String>,
+    /// Where its keys are, an https URL. Exactly one of `jwks_uri` and `jwks` is given.
+    #[serde(default)]
+    pub jwks_uri: Option<String>,
+    /// Its public keys as a JWK set in JSON.
+    #[serde(default)]
+    pub jwks: Option<String>,
+    /// Which operator its tokens stand for; the first rule whose claims all match. 1 to 64.
+    pub rules: Vec<LoginRuleConfig>,
+}
+
+/// Maps tokens of an identity provider to an operator.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRuleConfig {
+    /// Claims by path, names joined by `/`, that have to be present and equal to these texts.
+    pub claims: BTreeMap<String, String>,
+    /// The operator's name; with a `*` the name is what `pattern` finds in `claim`.
+    pub operator: String,
+    /// The claim that holds the name, such as `email`.
+    #[serde(default)]
+    pub claim: Option<String>,
+    /// What of the claim is the name, with one `*`, such as `*@example.com`.
+    #[serde(default)]
+    pub pattern: Option<String>,
+}
+
+impl OperatorsConfig {
+    /// The providers, read.
+    pub(crate) fn read(&self) -> Result<Vec<Provider>, BadConfig> {
+        let bad = |why: String| BadConfig { key: "operators", why: why.into() };
+        if !(60..=3600).contains(&self.certificate_seconds) {
+            return Err(bad("certificate_seconds: 60 to 3600".into()));
+        }
+        let providers: Vec<_> =
+            self.providers.iter().map(ProviderConfig::read).collect::<Result<_, _>>().map_err(bad)?;
+        for (n, one) in providers.iter().enumerate() {
+            for other in &providers[..n] {
+                let both = one.issuer == other.issuer && one.audiences.iter().any(|a| other.audiences.contains(a));
+                if one.name == other.name || both {
+                    let why = format!(
+                        "providers {} and {} have one name, or an issuer and audience in common",
+                        other.name, one.name
+                    );
+                    return Err(bad(why));
+                }
+            }
+        }
+        Ok(providers)
+    }
+}
+
+impl ProviderConfig {
+    fn read(&self) -> Result<Provider, String> {
+        let of = |why: &str| format!("provider {:?}: {why}", self.name);
+        let url = |text: &str| {
+            text.starts_with("https://") && text.len() <= 512 && text.bytes().all(|b| b.is_ascii_graphic())
+        };
+        let name = Name::parse(&self.name).map_err(|e| of(&e.to_string()))?;
+        if !url(&self.issuer) {
+            return Err(of("issuer: an https URL, 512 characters at most"));
+        }
+        if !(1..=16).contains(&self.audiences.len()) || self.audiences.iter().any(String::is_empty) {
+            return Err(of("audiences: 1 to 16, none empty"));
+        }
+        let keys = match (&self.jwks_uri, &self.jwks) {
+            (Some(at), None) if url(at) => IssuerKeys::At(at.as_str().into()),
+            (None, Some(set)) => {
+                ForeignKeys::parse(set.as_bytes()).map_err(|e| of(&format!("jwks: {e}")))?;
+                IssuerKeys::Inline(set.as_str().into())
+            }
+            _ => return Err(of("give exactly one of jwks_uri (an https URL) and jwks")),
+        };
+        if !(1..=64).contains(&self.rules.len()) {
+            return Err(of("rules: 1 to 64"));
+        }
+        let rule = |rule: &LoginRuleConfig| {
+            if rule.claims.is_empty() {
+                return Err(BadRule::NoClaims);
+            }
+            let operator = Who::parse(&rule.operator, rule.claim.as_deref(), rule.pattern.as_deref())?;
+            Ok(LoginRule { claims: rule.claims.clone(), operator })
+        };
+        let rules = self.rules.iter().map(rule).collect::<Result<_, _>>().map_err(|e: BadRule| of(&e.to_string()))?;
+        let (issuer, audiences) = (self.issuer.clone(), self.audiences.clone());
+        Ok(Provider { name, issuer, audiences, keys, rules })
+    }
 }
 
 /// A value that the service will not start with.
@@ -66,7 +194,7 @@ pub struct KeysConfig {
 #[error("{key}: {why}")]
 pub struct BadConfig {
     key: &'static str,
-    why: &'static str,
+    why: Cow<'static, str>,
 }
 
 impl Config {
@@ -75,7 +203,7 @@ impl Config {
     /// # Errors
     /// The first that is not.
     pub fn check(&self) -> Result<(), BadConfig> {
-        let bad = |key, why| Err(BadConfig { key, why });
+        let bad = |key, why: &'static str| Err(BadConfig { key, why: why.into() });
         match &self.issuer {
             None if self.oauth.is_none() => {
                 return bad("issuer", "is needed where there is no oauth.listen to name it by");
@@ -95,7 +223,13 @@ impl Config {
         if self.tls.workloads_ca.is_none() {
             return bad("tls.workloads_ca", "is needed: the file in which others find the CA certificate");
         }
-        Ok(())
+        if !self.operators.providers.is_empty() && self.tls.operators_ca.is_none() {
+            return bad(
+                "tls.operators_ca",
+                "is needed where operators log in: the file in which others find the CA certificate",
+            );
+        }
+        self.operators.read().map(drop)
     }
 }
 

@@ -21,10 +21,11 @@ use crate::domain::holder::Named;
 use crate::domain::token::{self, Behalf, TokenPlan, Wish, hex};
 use crate::error::{INVALID_SCOPE, INVALID_TARGET};
 use crate::flow::create_client;
-use crate::flow::exchange::Exchange;
+use crate::flow::exchange::{Exchange, SubjectToken};
+use crate::flow::foreign::Evidence;
 use crate::flow::live::Live;
 use crate::store::credential::{self, sha256};
-use crate::store::enrolment;
+use crate::store::{enrolment, used_token};
 
 /// The longest text that people give as a reason, in bytes.
 const LONGEST_REASON: usize = 1024;
@@ -381,7 +382,7 @@ pub(crate) fn credential_issued(
     let actor = if call.peer.spiffe_id.is_some() { call.peer.id_text() } else { plan.spiffe_id.as_str() };
     AuditEvent {
         actor: actor.to_owned(),
-        namespace: plan.namespace.to_string(),
+        namespace: plan.namespace.as_ref().map(ToString::to_string).unwrap_or_default(),
         agent_id: plan.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
         resource: resource("Credential", plan.credential.as_str()),
         credential_id: plan.credential.to_string(),
@@ -398,6 +399,41 @@ pub(crate) fn credential_issued(
         ]),
         ..event(call, "credential.issued", Outcome::Success, plan.issued)
     }
+}
+
+/// What a token of an issuer outside proved, beside what came of it.
+pub(crate) fn with_evidence(mut event: AuditEvent, evidence: &Evidence) -> AuditEvent {
+    event.details.extend(details([
+        ("trusted_issuer", evidence.trusted_by.clone()),
+        ("token_issuer", evidence.issuer.clone()),
+        ("token_audience", evidence.audience.clone()),
+        ("token_subject", evidence.subject.clone()),
+        ("token_id", evidence.token_id.clone().unwrap_or_default()),
+    ]));
+    event
+}
+
+/// The certificate of a used identity token is given again, to an agent or to an operator: its answer was lost.
+pub(crate) fn identity_enrolment_repeated(
+    call: &Call,
+    named: Option<&Named>,
+    evidence: &Evidence,
+    used: &used_token::Model,
+    now: Timestamp,
+) -> AuditEvent {
+    let agent_id = match named {
+        Some(Named::Agent(id)) => id.to_string(),
+        Some(Named::EnforcementPoint { .. }) | None => String::new(),
+    };
+    let event = AuditEvent {
+        namespace: evidence.namespace.clone(),
+        agent_id,
+        resource: resource("Credential", &used.credential_id),
+        credential_id: used.credential_id.clone(),
+        details: details([("peer_address", call.peer.addr.to_string())]),
+        ..event(call, "enrolment.repeated", Outcome::Success, now)
+    };
+    with_evidence(event, evidence)
 }
 
 /// A token is about to be signed.
@@ -433,8 +469,8 @@ pub(crate) fn token_issued(
 pub(crate) fn token_exchanged(
     call: &Call,
     plan: &TokenPlan,
-    decision_id: String,
-    revision: u64,
+    (decision_id, revision): (String, u64),
+    evidence: Option<&Evidence>,
     now: Timestamp,
 ) -> AuditEvent {
     let claims = &plan.claims;
@@ -446,6 +482,13 @@ pub(crate) fn token_exchanged(
         ("grants".to_owned(), texts(claims.chain.grants.iter().map(String::as_str).collect())),
         ("parent_tokens".to_owned(), texts(parents)),
     ]);
+    if let Some(evidence) = evidence {
+        details.extend([
+            ("trusted_by".to_owned(), cut(evidence.trusted_by.clone())),
+            ("identity_issuer".to_owned(), cut(evidence.issuer.clone())),
+            ("identity_subject".to_owned(), cut(evidence.subject.clone())),
+        ]);
+    }
     AuditEvent {
         r#type: "token.exchanged".to_owned(),
         acting_mode: ActingMode::OnBehalfOf.into(),
@@ -472,30 +515,30 @@ pub(crate) fn delegation(behalf: &Behalf) -> DelegationChain {
 
 /// What an agent asks for in exchange.
 pub(crate) fn exchange(ask: wire::ExchangeTokenRequest) -> Result<Exchange, Fault> {
-    let of_type = |field: &str, number: i32| match wire::TokenType::try_from(number) {
-        Ok(wire::TokenType::AccessToken) => Ok(()),
-        Ok(wire::TokenType::Unspecified) => Err(Fault::invalid(field, "is missing; give TOKEN_TYPE_ACCESS_TOKEN")),
-        _ => Err(Fault::invalid(field, "is a type that is not exchanged here; give TOKEN_TYPE_ACCESS_TOKEN")),
-    };
     if ask.subject_token.is_empty() {
         return Err(Fault::invalid("subject_token", "is missing"));
     }
-    of_type("subject_token_type", ask.subject_token_type)?;
+    let subject_token = match ask.subject_token_type() {
+        wire::TokenType::AccessToken => SubjectToken::Access(ask.subject_token),
+        wire::TokenType::IdToken => SubjectToken::Identity(ask.subject_token),
+        wire::TokenType::Unspecified => {
+            let why = "is missing or not known; give TOKEN_TYPE_ACCESS_TOKEN or TOKEN_TYPE_ID_TOKEN";
+            return Err(Fault::invalid("subject_token_type", why));
+        }
+    };
     // RFC 8693 section 2.1: actor_token_type is there exactly when actor_token is.
     let actor_token = match (ask.actor_token.is_empty(), ask.actor_token_type) {
         (true, 0) => None,
         (true, _) => return Err(Fault::invalid("actor_token_type", "is given without an actor_token")),
-        (false, given) => {
-            of_type("actor_token_type", given)?;
-            Some(ask.actor_token)
-        }
+        (false, given) if wire::TokenType::try_from(given) == Ok(wire::TokenType::AccessToken) => Some(ask.actor_token),
+        (false, _) => return Err(Fault::invalid("actor_token_type", "has to be TOKEN_TYPE_ACCESS_TOKEN")),
     };
     let grant = match ask.grant.as_str() {
         "" => None,
         name => Some(Name::parse(name).map_err(|e| Fault::invalid("grant", e.to_string()))?),
     };
     let wish = wish(wire::IssueTokenRequest { audience: ask.audience, scopes: ask.scopes, ttl: ask.ttl })?;
-    Ok(Exchange { subject_token: ask.subject_token, actor_token, wish, grant })
+    Ok(Exchange { subject_token, actor_token, wish, grant })
 }
 
 /// What became of a token, as its asker reads it.

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use legate_db::TxError;
 use legate_rpc::Fault;
+use legate_token::ForeignError;
 use legate_view::CredentialMethod;
 
 use crate::domain::certificate::BadPlan;
 use crate::domain::csr::BadCsr;
+use crate::domain::foreign::Nobody;
 use crate::domain::holder::{Means, NoHolder};
+use crate::domain::login::NoOperator;
 use crate::domain::token::BadToken;
+use crate::federation::NotSigned;
 
 legate_rpc::reasons! {
     /// The view of the registry is too old to issue anything by.
@@ -40,6 +44,20 @@ legate_rpc::reasons! {
     TOKEN_NOT_YOURS, PermissionDenied, "The token was issued to another client, and only that one, or an operator who may stop its agent, takes it back.", "Let the client that has it revoke it; or suspend the agent, or revoke its credential.";
     /// Two live ones are enough.
     CREDENTIAL_LIMIT, FailedPrecondition, "The agent has two live credentials of this type, which is the most.", "Replace them (legate credential rotate), or revoke one first (legate credential list, legate credential revoke).";
+    /// A token of an issuer outside is not believed.
+    IDENTITY_TOKEN_REFUSED, Unauthenticated, "The identity token is malformed, not signed by its issuer, meant for somebody else, too old, or not valid yet.", "Obtain a new token from the issuer for an audience that the TrustedIssuer lists, and send it at once; compare the clocks of issuer and Legate.";
+    /// Nobody vouches for the issuer.
+    ISSUER_NOT_TRUSTED, Unauthenticated, "No TrustedIssuer of the namespace has the token's iss and, alone, its aud; or several have.", "Declare one (kind TrustedIssuer) with exactly the token's iss and aud, and no second one with the same; check the namespace.";
+    /// The token is good and stands for nobody.
+    IDENTITY_TOKEN_UNMATCHED, PermissionDenied, "The identity token is good, but no rule of its TrustedIssuer says whom it stands for, or the one that does names an agent or person that is not there.", "Compare the token's claims with the rules of the TrustedIssuer (legate issuer get); the first rule whose claims all match decides.";
+    /// The token was used.
+    IDENTITY_TOKEN_SPENT, PermissionDenied, "The identity token was used before; each makes one credential.", "Obtain a new token from its issuer. Where only the answer was lost, send the same token and the same certificate request again, from 2 s to 5 min after the first time.";
+    /// The keys do not come.
+    ISSUER_KEYS_UNAVAILABLE, Unavailable, "The keys of the token's issuer cannot be had, so its signature cannot be checked.", "Try again; operators: the log of credential-issuer says what its jwks_uri answered. Private addresses are asked only where federation.allow_private names them; without a way there, give the keys as jwks.";
+    /// No provider is configured.
+    LOGIN_NOT_CONFIGURED, FailedPrecondition, "Operators do not log in here: the configuration of credential-issuer names no identity provider.", "Use an operator's certificate (deploy/pki), or configure a provider ([[operators.providers]], docs/federation.md).";
+    /// Nobody is an operator by that token.
+    LOGIN_REFUSED, PermissionDenied, "The configuration names no identity provider of the token's iss and aud, or no rule of it says which operator its bearer is.", "Ask the provider for a token for an audience that [[operators.providers]] lists, and compare its claims with the rules there.";
     /// The certificate request asks what it must not.
     CSR_REFUSED, InvalidArgument, "The certificate request is malformed, does not prove that its key is held, or asks for more than is given.", "Send a PKCS #10 request in DER for a P-256 key, signed with it by ECDSA and SHA-256, without names or with exactly the SPIFFE ID; legate makes one.";
     /// The key is somebody else's.
@@ -152,6 +170,42 @@ impl From<BadToken> for Fault {
             BadToken::TooSoon => Self::unavailable(&CUT_OFF_TOO_RECENT, e.to_string(), AGAIN),
             BadToken::TooShort => Self::refused(&HOLDER_ENDS, e.to_string()),
             BadToken::Claims(e) => Fault::invalid("scopes", e.to_string()),
+        }
+    }
+}
+
+/// What is wrong with a token of an issuer outside.
+pub(crate) fn of_foreign(e: ForeignError) -> Fault {
+    match e {
+        // The issuer's own keys are broken as they are declared; its tokens are not to blame.
+        ForeignError::Keys => Fault::unavailable(&ISSUER_KEYS_UNAVAILABLE, e.to_string(), AGAIN),
+        _ => Fault::refused(&IDENTITY_TOKEN_REFUSED, e.to_string()),
+    }
+}
+
+impl From<NotSigned> for Fault {
+    fn from(e: NotSigned) -> Self {
+        match e {
+            NotSigned::Token(e) => of_foreign(e),
+            // Where the keys are is the operators' business; whoever sent the token may be anybody.
+            NotSigned::Keys(_) => {
+                Self::unavailable(&ISSUER_KEYS_UNAVAILABLE, "the keys of the token's issuer cannot be had now", AGAIN)
+            }
+        }
+    }
+}
+
+impl From<NoOperator> for Fault {
+    fn from(e: NoOperator) -> Self {
+        Self::refused(&LOGIN_REFUSED, e.to_string())
+    }
+}
+
+impl From<Nobody> for Fault {
+    fn from(e: Nobody) -> Self {
+        match e {
+            Nobody::NotTrusted | Nobody::Ambiguous => Self::refused(&ISSUER_NOT_TRUSTED, e.to_string()),
+            _ => Self::refused(&IDENTITY_TOKEN_UNMATCHED, e.to_string()),
         }
     }
 }

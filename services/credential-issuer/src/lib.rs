@@ -10,6 +10,7 @@ mod config;
 mod convert;
 mod domain;
 mod error;
+mod federation;
 mod flow;
 mod keys;
 mod metrics;
@@ -33,11 +34,14 @@ use legate_web::Web;
 use tokio::sync::{Notify, watch};
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, KeysConfig, OauthConfig};
+pub use config::{BadConfig, Config, KeysConfig, LoginRuleConfig, OauthConfig, OperatorsConfig, ProviderConfig};
 pub use error::REASONS;
+pub use federation::{BadNetwork, FederationConfig, Network};
 pub use keys::{FileKeys, KeyError, KeyStore, KeyUse, Signer};
 
+use crate::federation::Federation;
 use crate::flow::Desk;
+use crate::flow::login::Logins;
 use crate::keys::{Authority, Pepper};
 use crate::outside::{PolicyDecision, Registry};
 
@@ -97,6 +101,9 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
         pepper: own.pepper,
         authorizer: Arc::new(PolicyDecision(party.dial(&config.policy_decision, "policy-decision")?)),
         publisher: Arc::new(Registry(registry)),
+        federation: Federation::new(&config.federation, Arc::clone(&ctx.clock))
+            .map_err(|e| StartError::new("federation.ca", e))?,
+        logins: own.logins,
         connections: OnceLock::new(),
         metrics: metrics::Metrics::default(),
         news: Notify::new(),
@@ -119,12 +126,12 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let _ = desk.connections.set(connections);
     let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
+    let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
     let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
     let refusing = tokio::spawn(refusing);
     let probes = probes(&config, &ctx, &desk).await?;
 
-    let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));
     Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
         cutting.shutdown().await;
         for task in [publishing, watching, refusing, forgetting] {
@@ -139,6 +146,7 @@ struct OwnKeys {
     authority: Authority,
     tokens: Arc<dyn Signer>,
     pepper: Pepper,
+    logins: Option<Logins>,
 }
 
 async fn own_keys(
@@ -149,12 +157,31 @@ async fn own_keys(
 ) -> Result<OwnKeys, StartError> {
     let path: &Path = config.tls.workloads_ca.as_deref().unwrap_or(Path::new("workloads-ca.pem"));
     let ca = keys.open(KeyUse::WorkloadsCa).await.map_err(bad_keys)?;
-    let authority = Authority::open(ca, path, domain, ctx.clock.now()).await.map_err(bad_keys)?;
+    let now = ctx.clock.now();
+    let authority = Authority::open(ca, path, &format!("Legate workloads of {domain}"), now).await.map_err(bad_keys)?;
+    let logins = logins(config, ctx, keys, domain).await?;
     let tokens = keys.open(KeyUse::AccessTokens).await.map_err(bad_keys)?;
     // The pepper is never a key of a KMS: it is read often and must be near.
     FileKeys::new(&config.keys.dir).map_err(bad_keys)?;
     let pepper = Pepper::open(&config.keys.dir.join("enrolment.pepper")).map_err(bad_keys)?;
-    Ok(OwnKeys { authority, tokens, pepper })
+    Ok(OwnKeys { authority, tokens, pepper, logins })
+}
+
+/// The operators' CA, where there are providers by which they log in.
+async fn logins(
+    config: &Config,
+    ctx: &Context,
+    keys: &dyn KeyStore,
+    domain: &TrustDomain,
+) -> Result<Option<Logins>, StartError> {
+    let providers = config.operators.read().map_err(|e| StartError::new("the configuration is refused", e))?;
+    let (Some(path), false) = (config.tls.operators_ca.as_deref(), providers.is_empty()) else {
+        return Ok(None);
+    };
+    let ca = keys.open(KeyUse::OperatorsCa).await.map_err(bad_keys)?;
+    let name = format!("Legate operators of {domain}");
+    let authority = Authority::open(ca, path, &name, ctx.clock.now()).await.map_err(bad_keys)?;
+    Ok(Some(Logins { authority, providers, ttl: Duration::from_secs(config.operators.certificate_seconds) }))
 }
 
 fn bad_keys(e: KeyError) -> StartError {

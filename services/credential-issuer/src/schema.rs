@@ -1,5 +1,5 @@
 //! The tables: enrolment tokens, credentials, whose keys are whose, what was shown once, revocations that the registry has
-//! not confirmed.
+//! not confirmed, tokens of issuers outside that were used.
 
 use sea_orm::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
@@ -10,7 +10,7 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![legate_outbox::migration(), Box::new(Tables), Box::new(Clients)]
+        vec![legate_outbox::migration(), Box::new(Tables), Box::new(Clients), Box::new(UsedIdentityTokens)]
     }
 }
 
@@ -116,5 +116,31 @@ CREATE INDEX revoked_token_by_end ON revoked_token (until);
 impl MigrationTrait for Clients {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, CLIENTS).await
+    }
+}
+
+struct UsedIdentityTokens;
+
+impl MigrationName for UsedIdentityTokens {
+    fn name(&self) -> &str {
+        "issuer_0003_used_identity_tokens"
+    }
+}
+
+const USED_IDENTITY_TOKENS: &str = "
+CREATE TABLE used_identity_token (
+    once {BYTES} PRIMARY KEY,
+    used_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    request_sha256 {BYTES} NOT NULL,
+    credential_id {TEXT} NOT NULL
+);
+CREATE INDEX used_identity_token_that_ends ON used_identity_token (expires_at);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for UsedIdentityTokens {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, USED_IDENTITY_TOKENS).await
     }
 }

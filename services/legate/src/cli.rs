@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Audit(Noun<AuditVerb>),
     /// Verify a whole log offline: needs only its public key. Exit code 6 when something is wrong.
     Verify(Verify),
+    /// Log in as an operator with a token of an identity provider that credential-issuer knows: a pipeline's, or your own.
+    Login(Login),
     /// Say who your certificate says you are, and which roles you have.
     Whoami(Whoami),
     /// Look at files, certificates, services and the log, and say what is not as it should be.
@@ -224,6 +226,19 @@ pub(crate) struct Check {
 }
 
 #[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("source").required(true))]
+pub(crate) struct Login {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// A file with the provider's token; - reads it from standard input.
+    #[arg(long, group = "source", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The environment variable that holds it.
+    #[arg(long, group = "source", value_name = "NAME")]
+    pub(crate) token_env: Option<String>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Whoami {
     #[command(flatten)]
     pub(crate) place: Place,
@@ -258,6 +273,9 @@ mod tests {
             "legate policy test -f a.yaml",
             "legate policy get n/a",
             "legate verify DIR --key log.pub",
+            "legate login --token-file -",
+            "legate login --token-env ID_TOKEN --issuer https://a:1",
+            "legate credential enrol --identity-token-file f --namespace n --out d",
             "legate class suspend n/c --reason x",
             "legate namespace resume n --reason x --etag e",
             "legate class list --namespace n",
@@ -280,6 +298,11 @@ mod tests {
             "legate grant create n/g --from user:a --to b --purpose x --for 30d --reason x",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",
+            "legate login",
+            "legate login --token-file f --token-env E",
+            "legate credential enrol --out d",
+            "legate credential enrol --identity-token-file f --out d",
+            "legate credential enrol --token t --namespace n --out d",
             "legate plan -f dir --prune",
             "legate plan -f dir --selector team=pay",
             "legate apply --reason x",

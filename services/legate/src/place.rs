@@ -6,6 +6,7 @@ use clap::Args;
 use figment::Figment;
 use figment::providers::{Format as _, Toml};
 use legate_client::Remote;
+use legate_clock::{Clock as _, SystemClock};
 use legate_ids::TrustDomain;
 use legate_mtls::{Identity, Trust};
 use legate_rpc::{Client, RetryBudget, with_retry};
@@ -16,6 +17,9 @@ use tonic::{Response, Status};
 use crate::Failure;
 use crate::error::{CONTEXT_MISSING, FILE_REFUSED};
 use crate::proto;
+
+/// The file of a login, beside the context file.
+const LOGIN: &str = "login.pem";
 
 /// Where the services are, whom to believe and who we are.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -63,6 +67,10 @@ pub(crate) struct Place {
     )]
     #[serde(skip)]
     context: Option<PathBuf>,
+    /// Where `legate login` keeps key and certificate: beside the context file.
+    #[arg(skip)]
+    #[serde(skip)]
+    login: Option<PathBuf>,
 }
 
 /// One of the four services.
@@ -105,10 +113,11 @@ impl Place {
             (None, _, Some(home)) => PathBuf::from(home).join(".config/legate/context.toml"),
             _ => return Ok(self),
         };
+        let login = path.parent().map(|dir| dir.join(LOGIN));
         if !path.is_file() {
             return match self.context {
                 Some(_) => Err(Failure::file(&path, "there is no such context file")),
-                None => Ok(self),
+                None => Ok(Self { login, ..self }),
             };
         }
         let file: Self =
@@ -124,6 +133,7 @@ impl Place {
             audit: self.audit.or(file.audit),
             break_glass: self.break_glass,
             context: self.context,
+            login,
         })
     }
 
@@ -144,9 +154,18 @@ impl Place {
     pub(crate) fn operator(&self) -> Result<Identity, Failure> {
         let missing =
             |what: &str| Failure::local(&CONTEXT_MISSING, format!("nobody said who you are: {what} is missing"));
+        if let (None, None, Some(login)) = (&self.cert, &self.key, self.login.as_ref().filter(|login| login.exists())) {
+            return logged_in(login);
+        }
         let cert = self.cert.as_deref().ok_or_else(|| missing("--cert (LEGATE_CERT)"))?;
         let key = self.key.as_deref().ok_or_else(|| missing("--key (LEGATE_KEY)"))?;
         identity(cert, key)
+    }
+
+    /// Where `legate login` writes.
+    pub(crate) fn login_file(&self) -> Result<PathBuf, Failure> {
+        let nowhere = || Failure::local(&CONTEXT_MISSING, "nobody said where to keep a login: HOME is missing");
+        self.login.clone().ok_or_else(nowhere)
     }
 
     /// Whom we believe. The trust domain is that of `us` where nobody says it.
@@ -178,6 +197,18 @@ impl Place {
         };
         let client = client.map_err(|f| Failure::status(service.name(), &remote.endpoint, &Status::from(f)))?;
         Ok(Line { client, service, endpoint: remote.endpoint, show, budget: RetryBudget::default() })
+    }
+}
+
+/// Who we are by the last login, while it lasts.
+fn logged_in(file: &Path) -> Result<Identity, Failure> {
+    let us = identity(file, file)?;
+    match us.not_after() {
+        Some(ends) if ends <= SystemClock::new().now() => {
+            let what = format!("the login in {} ended at {ends}; log in again (legate login)", file.display());
+            Err(Failure::local(&CONTEXT_MISSING, what))
+        }
+        _ => Ok(us),
     }
 }
 
@@ -254,5 +285,36 @@ mod tests {
         assert!(wrong.what.contains("registri"), "{wrong}");
         let none = Place { context: Some(dir.path().join("none")), ..Place::default() };
         assert!(none.with_context().is_err());
+    }
+
+    #[test]
+    fn a_login_is_who_we_are_while_it_lasts_and_nobody_says_otherwise() {
+        use legate_ids::SpiffeId;
+        use legate_mtls::pki::{Ca, Leaf, write_private};
+        use std::time::Duration;
+
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemClock::new().now();
+        let ca = Ca::generate("operators", now.minus(Duration::from_secs(7_200)), Duration::from_secs(36_000)).unwrap();
+        let id = SpiffeId::parse("spiffe://dev.legate/legate/operator/ci").unwrap();
+        let leaf = |ttl| Leaf { spiffe_id: &id, dns: &[], ips: &[], ttl };
+        let write = |path: &Path, issued: &legate_mtls::pki::Issued| {
+            write_private(path, &format!("{}{}", &*issued.key_pem, issued.cert_pem)).unwrap();
+        };
+        let place = Place { context: Some(dir.path().join("context.toml")), ..Place::default() };
+        std::fs::write(dir.path().join("context.toml"), "").unwrap();
+        let place = place.with_context().unwrap();
+        assert_eq!(place.operator().unwrap_err().reason, "CONTEXT_MISSING");
+        let login = place.login_file().unwrap();
+        assert_eq!(login, dir.path().join(LOGIN));
+        write(&login, &ca.issue(&leaf(Duration::from_secs(600)), now).unwrap());
+        assert_eq!(place.operator().unwrap().spiffe_id(), Some(id.clone()));
+        // Whoever says who he is says it whole.
+        let half = Place { cert: Some(login.clone()), ..place.clone() };
+        assert_eq!(half.operator().unwrap_err().reason, "CONTEXT_MISSING");
+        let earlier = now.minus(Duration::from_secs(3_600));
+        write(&login, &ca.issue(&leaf(Duration::from_secs(600)), earlier).unwrap());
+        let ended = place.operator().unwrap_err();
+        assert!(ended.what.contains("legate login"), "{ended}");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legate_ids::{Name, Principal, SpiffeId};
-use legate_mtls::Identity;
+use legate_mtls::{CaTexts, Identity, Limits, Listener, Trust};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -15,12 +15,13 @@ use crate::house::{HOUR, House, good, identity, issue, seen};
 enum By {
     Services,
     Workloads,
+    Operators,
 }
 
-/// What the library's own verifier says of the same certificate, when it trusts both CAs.
+/// What the library's own verifier says of the same certificate, when it trusts all CAs.
 fn library_accepts(house: &House, cert_pem: &str) -> bool {
     let mut roots = RootCertStore::empty();
-    for ca in [&house.services, &house.workloads] {
+    for ca in [&house.services, &house.workloads, &house.operators] {
         roots.add(legate_mtls::pki::certificates(ca.cert_pem()).unwrap().remove(0)).unwrap();
     }
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -48,7 +49,7 @@ fn spoilt(house: &House) -> Vec<(&'static str, By, bool, Spoil<'_>)> {
     const DAY: i64 = 24 * 3_600;
     let registry = "spiffe://example.org/legate/registry";
     let agent = house.agent_id().to_string();
-    let agent_too = agent.clone();
+    let (agent_too, by_operators) = (agent.clone(), agent.clone());
     let long = format!("spiffe://example.org/{}", "a".repeat(2_048));
     let mut rows: Vec<(&'static str, By, bool, Spoil<'_>)> = vec![
         (
@@ -176,6 +177,44 @@ fn spoilt(house: &House) -> Vec<(&'static str, By, bool, Spoil<'_>)> {
             LIBRARY_ACCEPTS,
             Box::new(|p| (p.not_before, p.not_after) = at(house, 0, 20 * 365 * DAY)),
         ),
+        ("a service by the operators' CA", By::Operators, LIBRARY_ACCEPTS, Box::new(move |p| uris(p, &[registry]))),
+        ("an agent by the operators' CA", By::Operators, LIBRARY_ACCEPTS, Box::new(move |p| uris(p, &[&by_operators]))),
+        (
+            "an enforcement point by the operators' CA",
+            By::Operators,
+            LIBRARY_ACCEPTS,
+            Box::new(|p| uris(p, &["spiffe://example.org/ns/payments/enforcer/api"])),
+        ),
+        (
+            "an operator's folder, and a service of that name",
+            By::Operators,
+            LIBRARY_ACCEPTS,
+            Box::new(|p| uris(p, &["spiffe://example.org/legate/operator"])),
+        ),
+        (
+            "an operator of another trust domain",
+            By::Operators,
+            LIBRARY_ACCEPTS,
+            Box::new(|p| uris(p, &["spiffe://example.com/legate/operator/ada"])),
+        ),
+        (
+            "an operator who logged in with a DNS name",
+            By::Operators,
+            LIBRARY_ACCEPTS,
+            Box::new(|p| p.subject_alt_names.push(SanType::DnsName("localhost".try_into().unwrap()))),
+        ),
+        (
+            "an operator who logged in for two hours",
+            By::Operators,
+            LIBRARY_ACCEPTS,
+            Box::new(|p| (p.not_before, p.not_after) = at(house, 0, 7_200)),
+        ),
+        (
+            "an operator who logged in, expired",
+            By::Operators,
+            LIBRARY_REFUSES,
+            Box::new(|p| (p.not_before, p.not_after) = at(house, -3_600, -1)),
+        ),
         (
             "a copy of an agent's id with another's below it",
             By::Workloads,
@@ -214,10 +253,12 @@ async fn every_spoilt_certificate_is_refused() {
     let house = House::new();
     let service = good(&house.service_id("registry"), house.now());
     let agent = good(&house.agent_id(), house.now());
+    let operator = good(&SpiffeId::operator(&house.domain, &Name::parse("ada").unwrap()), house.now());
     for (what, by, library, spoil) in spoilt(&house) {
         let (ca, good) = match by {
             By::Services => (&house.services, &service),
             By::Workloads => (&house.workloads, &agent),
+            By::Operators => (&house.operators, &operator),
         };
         // The row is about the spoilt part alone: without it the same certificate gets in.
         assert!(seen(&house, identity(&issue(ca, good.clone()))).await.is_some(), "{what}: unspoilt");
@@ -248,8 +289,10 @@ async fn good_certificates_name_their_bearers() {
     let operator = SpiffeId::operator(&house.domain, &name("alice"));
     let enforcer = SpiffeId::enforcer(&house.domain, &name("payments"), &name("api"));
 
-    let peer = seen(&house, identity(&issue(&house.services, good(&operator, house.now())))).await.unwrap();
-    assert_eq!(peer.principal, Some(Principal::Operator(name("alice"))));
+    for ca in [&house.services, &house.operators] {
+        let peer = seen(&house, identity(&issue(ca, good(&operator, house.now())))).await.unwrap();
+        assert_eq!(peer.principal, Some(Principal::Operator(name("alice"))));
+    }
     let peer = seen(&house, identity(&issue(&house.workloads, good(&enforcer, house.now())))).await.unwrap();
     assert_eq!(peer.principal, Some(Principal::Enforcer { namespace: name("payments"), name: name("api") }));
 
@@ -268,9 +311,47 @@ async fn good_certificates_name_their_bearers() {
 async fn the_longest_certificates_that_we_make_get_in() {
     let house = House::new();
     let (service, agent) = (house.service_id("registry"), house.agent_id());
-    for (ca, id, ttl) in [(&house.services, &service, HOUR * 24 * 90), (&house.workloads, &agent, HOUR * 24)] {
+    let operator = SpiffeId::operator(&house.domain, &Name::parse("ada").unwrap());
+    for (ca, id, ttl) in [
+        (&house.services, &service, HOUR * 24 * 90),
+        (&house.workloads, &agent, HOUR * 24),
+        (&house.operators, &operator, HOUR),
+    ] {
         let leaf = legate_mtls::pki::Leaf { spiffe_id: id, dns: &[], ips: &[], ttl };
         let issued = ca.issue(&leaf, house.now()).unwrap();
         assert!(seen(&house, identity(&issued)).await.is_some(), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_services_ca_certifies_servers() {
+    let house = House::new();
+    let registry = good(&house.service_id("registry"), house.now());
+    for (ca, accepted) in [(&house.services, true), (&house.workloads, false), (&house.operators, false)] {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let server = identity(&issue(ca, registry.clone()));
+        let listener = Listener::bind(any, server, house.trust(), house.time(), Limits::default()).await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let _incoming = listener.into_incoming();
+        assert_eq!(house.client(Identity::anonymous()).connect(&addr).await.is_ok(), accepted);
+    }
+}
+
+#[test]
+fn a_ca_stands_in_one_class_only() {
+    let house = House::new();
+    let (services, workloads, operators) =
+        (house.services.cert_pem(), house.workloads.cert_pem(), house.operators.cert_pem());
+    let both = format!("{operators}{workloads}");
+    for (workloads, operators) in [
+        (Some(services), None),
+        (None, Some(services)),
+        (Some(workloads), Some(workloads)),
+        (Some(workloads), Some(both.as_str())),
+        (Some(both.as_str()), Some(operators)),
+    ] {
+        let texts = CaTexts { services, workloads, operators };
+        let why = Trust::from_texts(house.domain.clone(), texts).unwrap_err().to_string();
+        assert!(why.contains("the same CA"), "{why}");
     }
 }

@@ -1,4 +1,4 @@
-//! Two CAs, one listener and clients to try it with.
+//! Three CAs, one listener and clients to try it with.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use legate_clock::{Clock, TestClock, Timestamp};
 use legate_ids::{AgentId, Name, SpiffeId, TrustDomain};
 use legate_mtls::pki::{self, Ca, Issued, Leaf};
-use legate_mtls::{Conn, Connector, Expect, Identity, Limits, Listener, Peer, Trust, connector};
+use legate_mtls::{CaTexts, Conn, Connector, Expect, Identity, Limits, Listener, Peer, Trust, connector};
 use rcgen::{CertificateParams, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -25,6 +25,7 @@ pub(crate) struct House {
     pub(crate) domain: TrustDomain,
     pub(crate) services: Ca,
     pub(crate) workloads: Ca,
+    pub(crate) operators: Ca,
 }
 
 impl House {
@@ -35,6 +36,7 @@ impl House {
             domain: TrustDomain::parse("example.org").unwrap(),
             services: Ca::generate("services", now, HOUR * 24 * 365).unwrap(),
             workloads: Ca::generate("workloads", now, HOUR * 24 * 365).unwrap(),
+            operators: Ca::generate("operators", now, HOUR * 24 * 365).unwrap(),
         }
     }
 
@@ -47,8 +49,9 @@ impl House {
     }
 
     pub(crate) fn trust(&self) -> Trust {
-        let workloads = Some(self.workloads.cert_pem());
-        Trust::from_pem(self.domain.clone(), self.services.cert_pem(), workloads).unwrap()
+        let (workloads, operators) = (Some(self.workloads.cert_pem()), Some(self.operators.cert_pem()));
+        let texts = CaTexts { services: self.services.cert_pem(), workloads, operators };
+        Trust::from_texts(self.domain.clone(), texts).unwrap()
     }
 
     pub(crate) fn service_id(&self, name: &str) -> SpiffeId {

@@ -84,6 +84,7 @@ impl House {
                 key: self.file("tls.key"),
                 services_ca: self.file("ca.pem"),
                 workloads_ca: Some(self.file("workloads.pem")),
+                operators_ca: None,
             },
             log: LogConfig { checkpoint_ms: 20, segment_bytes: 8 << 20, ..LogConfig::default() },
             telemetry: Telemetry::default(),

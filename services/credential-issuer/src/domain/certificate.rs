@@ -15,13 +15,16 @@ use super::holder::{Holder, LONGEST_CERTIFICATE};
 
 /// A certificate that would end sooner than this is not worth issuing.
 const SHORTEST: Duration = Duration::from_secs(60);
+/// The longest an operator's certificate lives, whatever is configured.
+const LONGEST_LOGIN: Duration = Duration::from_secs(3600);
 
 /// What would be issued. Pure: nothing was written, nothing signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CertificatePlan {
     pub(crate) credential: CredentialId,
     pub(crate) spiffe_id: SpiffeId,
-    pub(crate) namespace: Name,
+    /// `None` for an operator, who belongs to none.
+    pub(crate) namespace: Option<Name>,
     pub(crate) agent: Option<AgentId>,
     pub(crate) lifecycle_version: u64,
     pub(crate) key: PublicKey,
@@ -82,9 +85,36 @@ pub(crate) fn plan(
     Ok(CertificatePlan {
         credential: chance.credential,
         spiffe_id: holder.spiffe_id.clone(),
-        namespace: holder.namespace.clone(),
+        namespace: Some(holder.namespace.clone()),
         agent: holder.agent.clone(),
         lifecycle_version: holder.lifecycle_version,
+        key,
+        serial: chance.serial,
+        issued,
+        not_before: issued.minus(CERTIFICATE_BACKDATE),
+        not_after,
+    })
+}
+
+/// Plans a certificate for an operator who logged in: as long as `ttl` says, and no longer than the CA.
+pub(crate) fn plan_operator(
+    spiffe_id: SpiffeId,
+    key: PublicKey,
+    now: Timestamp,
+    (ttl, ca_ends): (Duration, Timestamp),
+    chance: Chance,
+) -> Result<CertificatePlan, BadPlan> {
+    let issued = Timestamp::from_secs(now.secs());
+    let not_after = Timestamp::from_secs(ca_ends.min(issued.plus(ttl.min(LONGEST_LOGIN))).secs());
+    if not_after < issued.plus(SHORTEST) {
+        return Err(BadPlan::TooShort);
+    }
+    Ok(CertificatePlan {
+        credential: chance.credential,
+        spiffe_id,
+        namespace: None,
+        agent: None,
+        lifecycle_version: 0,
         key,
         serial: chance.serial,
         issued,

@@ -3,6 +3,8 @@
 pub(crate) mod certificate;
 pub(crate) mod csr;
 pub(crate) mod cutoff;
+pub(crate) mod foreign;
 pub(crate) mod holder;
+pub(crate) mod login;
 pub(crate) mod secret;
 pub(crate) mod token;

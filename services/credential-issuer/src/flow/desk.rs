@@ -15,9 +15,11 @@ use legate_wire::audit::AuditEvent;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::login::Logins;
 use crate::convert::Call;
 use crate::domain::holder::{self, Holder, Named};
 use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, SIGNING_UNAVAILABLE, VIEW_STALE, of_tx};
+use crate::federation::Federation;
 use crate::keys::{Authority, Pepper, Signer};
 use crate::metrics::Metrics;
 use crate::outside::{Authorizer, Publisher};
@@ -38,6 +40,9 @@ pub(crate) struct Desk {
     pub(crate) pepper: Pepper,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) publisher: Arc<dyn Publisher>,
+    pub(crate) federation: Federation,
+    /// How operators log in; `None`: they do not.
+    pub(crate) logins: Option<Logins>,
     /// Set once the server listens.
     pub(crate) connections: OnceLock<Vec<Connections>>,
     pub(crate) metrics: Metrics,
@@ -117,7 +122,8 @@ impl Desk {
 
     /// Nobody has the issuer's own keys certified.
     pub(crate) fn refuse_own_keys(&self, key: &PublicKey) -> Result<(), Fault> {
-        if key == self.authority.public_key() || key == self.tokens.public_key() {
+        let of_operators = self.logins.as_ref().map(|logins| logins.authority.public_key());
+        if [self.authority.public_key(), self.tokens.public_key()].contains(&key) || of_operators == Some(key) {
             return Err(Fault::refused(&KEY_IN_USE, "the key of the request is one of the issuer's own"));
         }
         Ok(())
@@ -125,8 +131,12 @@ impl Desk {
 
     /// Signs what is recorded and keeps the certificate; the row as it is then.
     pub(crate) async fn sign(&self, recorded: Recorded) -> Result<credential::Model, Fault> {
-        let certificate = self
-            .authority
+        self.sign_by(&self.authority, recorded).await
+    }
+
+    /// The same by another of our CAs: the one for which it was planned.
+    pub(crate) async fn sign_by(&self, authority: &Authority, recorded: Recorded) -> Result<credential::Model, Fault> {
+        let certificate = authority
             .sign(&recorded)
             .await
             .map_err(|e| Fault::unavailable(&SIGNING_UNAVAILABLE, e.to_string(), AGAIN))?;
@@ -189,6 +199,11 @@ impl Desk {
         let left = call.deadline.saturating_duration_since(Instant::now());
         // A little is kept for what comes after.
         left.saturating_sub(Duration::from_millis(100)).clamp(Duration::from_millis(60), Duration::from_secs(2))
+    }
+
+    /// Now in Unix seconds, as tokens count.
+    pub(crate) fn seconds(&self) -> u64 {
+        u64::try_from(self.clock.now().secs()).unwrap_or(0)
     }
 
     /// A moment in milliseconds, for ids.

@@ -7,6 +7,7 @@ use legate_ids::{AgentId, Name, SpiffeId};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_view::CredentialMethod;
+use legate_wire::audit::AuditEvent;
 
 use super::{Call, Desk};
 use crate::convert;
@@ -62,12 +63,17 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
     let named = named(row)?;
     let csr_sha256 = sha256(csr);
     if let Some(spent_at) = row.spent_at {
-        let since = desk.clock.now().since(Timestamp::from_micros(spent_at));
-        let is_repetition = row.csr_sha256.as_deref() == Some(&csr_sha256[..]);
-        if !is_repetition || !(AGAIN_FROM..=AGAIN_UNTIL).contains(&since) {
+        let is_same = row.csr_sha256.as_deref() == Some(&csr_sha256[..]);
+        if !is_same || !may_repeat(desk, spent_at) {
             return Err(spent());
         }
-        return repeat(desk, call, row, &named).await;
+        let spent = Spent {
+            named: &named,
+            credential_id: row.credential_id.as_deref().unwrap_or_default(),
+            token_made: Timestamp::from_micros(row.created_at),
+            event: convert::enrolment_repeated(call, row, desk.clock.now()),
+        };
+        return repeat(desk, spent).await;
     }
     if row.expires_at <= desk.clock.now().micros() {
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, "the enrolment token has expired"));
@@ -108,15 +114,29 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
     Ok(issued)
 }
 
+/// Whether a token that was spent then may be sent again now, with the same request, for the same certificate.
+pub(super) fn may_repeat(desk: &Desk, spent_at: i64) -> bool {
+    let since = desk.clock.now().since(Timestamp::from_micros(spent_at));
+    (AGAIN_FROM..=AGAIN_UNTIL).contains(&since)
+}
+
+/// What became of a token that is sent again.
+pub(super) struct Spent<'a> {
+    pub(super) named: &'a Named,
+    pub(super) credential_id: &'a str,
+    /// When the token was made: what was made before a stop works no more.
+    pub(super) token_made: Timestamp,
+    pub(super) event: AuditEvent,
+}
+
 /// Gives the certificate of a token that was spent with the same request: only the answer was lost. Nobody else can
 /// use it, since the request's key is needed.
-async fn repeat(desk: &Desk, call: &Call, row: &enrolment::Model, named: &Named) -> Result<credential::Model, Fault> {
-    let (holder, _) = desk.holder(named, None).await?;
-    if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
+pub(super) async fn repeat(desk: &Desk, spent: Spent<'_>) -> Result<credential::Model, Fault> {
+    let (holder, _) = desk.holder(spent.named, None).await?;
+    if !holder.cutoffs.spare(spent.token_made) {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, "the certificate of this token was cut off meanwhile"));
     }
-    let id = row.credential_id.clone().unwrap_or_default();
-    let event = convert::enrolment_repeated(call, row, desk.clock.now());
+    let (id, event) = (spent.credential_id.to_owned(), spent.event);
     let (outbox, spiffe_id, version) = (desk.outbox.clone(), holder.spiffe_id.to_string(), holder.lifecycle_version);
     let credential = desk
         .db
@@ -135,7 +155,7 @@ async fn repeat(desk: &Desk, call: &Call, row: &enrolment::Model, named: &Named)
         Some(recorded) => desk.sign(recorded).await?,
         None => credential,
     };
-    desk.still(&holder, named)?;
+    desk.still(&holder, spent.named)?;
     Ok(credential)
 }
 

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::{Confirmation, TokenError};
+use legate_token::{Chain, Confirmation, Scope, Subject, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
+use super::foreign::{self, Evidence};
 use super::issue_token::{Asking, IssuedToken, authorize, calling, expected, narrowed, sign};
 use super::live::{is_taken_back, proved, verified};
 use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
+use crate::domain::foreign::StandsFor;
 use crate::domain::holder::Holder;
 use crate::domain::token::{self, Before, Behalf, Wish};
 use crate::error::{
@@ -23,10 +25,17 @@ use crate::error::{
 };
 use crate::store::RecordedToken;
 
+/// What shows for whom the caller wants to act.
+pub(crate) enum SubjectToken {
+    /// An access token of this issuer, addressed to the caller.
+    Access(String),
+    /// A person's token of an issuer that the caller's namespace trusts.
+    Identity(String),
+}
+
 /// What is asked.
 pub(crate) struct Exchange {
-    /// An access token of this issuer.
-    pub(crate) subject_token: String,
+    pub(crate) subject_token: SubjectToken,
     /// The caller's own, where it gives one.
     pub(crate) actor_token: Option<String>,
     pub(crate) wish: Wish,
@@ -78,7 +87,10 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
     if let Some(token) = &ask.actor_token {
         check_actor_token(desk, &me, token, &ask.wish.audience)?;
     }
-    let whom = handed_over(desk, &me, &ask.subject_token, &ask.wish.audience).await?;
+    let whom = match &ask.subject_token {
+        SubjectToken::Access(token) => handed_over(desk, &me, token, &ask.wish.audience).await?,
+        SubjectToken::Identity(token) => identified(desk, &me, token).await?,
+    };
     let mut wish = ask.wish;
     let asked = wish.actions.len();
     wish.actions = token::within(&whom.before.scope, &wish.actions)
@@ -93,13 +105,17 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
 
     let now = desk.clock.now();
     let plan = token::plan(holder, &wish, scope, now, &asking.base(desk, Some(behalf.clone()))?)?;
-    let event = convert::token_exchanged(call, &plan, agreed.decision_id, agreed.revision, now);
+    let event =
+        convert::token_exchanged(call, &plan, (agreed.decision_id, agreed.revision), whom.evidence.as_ref(), now);
     let claims = plan.claims.clone();
     let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
         .await
         .map_err(of_tx)?;
     // What was taken back in between, anywhere in the chain, is seen here, or kills the token later.
     desk.still(holder, &asking.named()?)?;
+    if let Some(evidence) = &whom.evidence {
+        foreign::still(desk, evidence)?;
+    }
     desk.fresh()?
         .snapshot
         .token_standing(&claims, desk.clock.now())
@@ -146,6 +162,24 @@ struct Whom {
     /// As grants name him: `agent:NAME` or `user:NAME`.
     delegator: String,
     before: Before,
+    /// What a token of an issuer outside proved.
+    evidence: Option<Evidence>,
+}
+
+/// The person for whom a token of a trusted issuer stands. It is addressed to none of ours, so the person's grant has to name
+/// the caller; and it may be shown again until it ends, by each agent that the person lets act, for each audience.
+async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
+    let (proven, _) = foreign::prove(desk, me.namespace.as_str(), token).await?;
+    let StandsFor::Person(person) = proven.stands_for else {
+        let text = "the identity token stands for an agent; agents hand over access tokens of this issuer";
+        return Err(Fault::refused(&SUBJECT_TOKEN_INVALID, text));
+    };
+    let subject = Subject::parse(&person).map_err(|e| {
+        Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the identity token names a person that no grant can name: {e}"))
+    })?;
+    let before =
+        Before { subject, chain: Chain::default(), parent: None, scope: Scope::All, ends: proven.evidence.expires };
+    Ok(Whom { delegator: person, before, evidence: Some(proven.evidence) })
 }
 
 /// For whom an access token lets the caller act, where it was handed to the caller and still stands.
@@ -183,7 +217,8 @@ async fn handed_over(desk: &Desk, me: &Me, token: &str, target: &str) -> Result<
     if is_taken_back(desk, &claims).await? {
         return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, "the subject token, or one before it, was revoked"));
     }
-    Ok(Whom { delegator: format!("agent:{}", standing.agent.label.name), before: Before::of(&claims) })
+    let delegator = format!("agent:{}", standing.agent.label.name);
+    Ok(Whom { delegator, before: Before::of(&claims), evidence: None })
 }
 
 /// The behalf by the first grant that fits: from whom the caller wants to act for to the caller, the whole chain holding with it.

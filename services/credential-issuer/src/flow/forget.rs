@@ -1,4 +1,5 @@
-//! What nobody could show any more is forgotten: names of assertions and proofs, and tokens that would have ended by now.
+//! What nobody could show any more is forgotten: names of assertions and proofs, tokens that would have ended by now, and
+//! tokens of issuers outside that were used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +8,12 @@ use legate_rpc::Fault;
 
 use super::Desk;
 use crate::error::of_tx;
-use crate::store::{once, revoked_token};
+use crate::store::{once, revoked_token, used_token};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(60);
+/// A token of an issuer outside is kept for so long after it ended: a clock that is set back must not make it good again.
+const LONG_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Forgets for as long as the process lives.
 pub(crate) async fn forget_forever(desk: Arc<Desk>) {
@@ -27,7 +30,9 @@ pub(crate) async fn forget(desk: &Desk) -> Result<(), Fault> {
     let forgotten = desk.db.tx("forget", move |tx| {
         Box::pin(async move {
             once::forget(tx, now).await?;
-            revoked_token::forget(tx, now).await
+            revoked_token::forget(tx, now).await?;
+            used_token::forget(tx, now.minus(LONG_AFTER)).await?;
+            Ok(())
         })
     });
     forgotten.await.map_err(of_tx)

@@ -1,11 +1,10 @@
-//! The workloads' CA: its certificate, which others trust, and the key behind it, which signs what is recorded, and nothing else.
+//! The CAs that are held here: each one's certificate, which others trust, and the key behind it, which signs what is recorded, and nothing else.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::TrustDomain;
 use legate_mtls::pki::{certificates, to_pem, write_public};
 use legate_token::{EcVerifier as _, P256Verifier, PublicKey, SigningFailed};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose, SerialNumber};
@@ -20,7 +19,7 @@ use crate::store::Recorded;
 /// How long a CA certificate that is made here holds.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The CA of agents and enforcement points.
+/// A CA: that of agents and enforcement points, or that of operators who log in.
 #[derive(Clone, Debug)]
 pub(crate) struct Authority {
     signer: Arc<dyn Signer>,
@@ -30,26 +29,26 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Reads the CA's certificate from `path`, or makes one for the key and writes it there, where others read it.
+    /// Reads the CA's certificate from `path`, or makes one of that name for the key and writes it there, where others read it.
     pub(crate) async fn open(
         signer: Arc<dyn Signer>,
         path: &Path,
-        domain: &TrustDomain,
+        name: &str,
         now: Timestamp,
     ) -> Result<Self, KeyError> {
         let mut roots = match std::fs::read_to_string(path) {
             Ok(pem) => certificates(&pem).map_err(|e| KeyError::file(path, e))?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let made = self_signed(signer.as_ref(), domain, now).await?;
+                let made = self_signed(signer.as_ref(), name, now).await?;
                 write_public(path, &to_pem(&made)).map_err(|e| KeyError::file(path, e))?;
-                tracing::info!(path = %path.display(), "a new workloads CA was made");
+                tracing::info!(path = %path.display(), "a new CA was made");
                 vec![made]
             }
             Err(e) => return Err(KeyError::file(path, e)),
         };
         let ours = roots.iter().position(|der| key_of(der).as_ref() == Some(signer.public_key())).ok_or_else(|| {
             let why = "no certificate in it is of the CA key that is kept here; restore the key that belongs to it, or \
-                       move the file away so that a new CA is made (then everybody has to enrol again)";
+                       move the file away so that a new CA is made (then everybody whom it certified has to enrol or log in again)";
             KeyError::file(path, why)
         })?;
         roots.swap(0, ours);
@@ -61,7 +60,7 @@ impl Authority {
         Ok(Self { signer, roots: roots.into(), ends })
     }
 
-    /// The CA certificates that verify workloads, in DER.
+    /// The CA certificates that verify those whom it certifies, in DER.
     pub(crate) fn roots(&self) -> Vec<Vec<u8>> {
         self.roots.iter().map(|der| der.to_vec()).collect()
     }
@@ -98,11 +97,7 @@ fn key_of(der: &[u8]) -> Option<PublicKey> {
     PublicKey::from_sec1(&cert.public_key().subject_public_key.data).ok()
 }
 
-async fn self_signed(
-    signer: &dyn Signer,
-    domain: &TrustDomain,
-    now: Timestamp,
-) -> Result<CertificateDer<'static>, KeyError> {
+async fn self_signed(signer: &dyn Signer, name: &str, now: Timestamp) -> Result<CertificateDer<'static>, KeyError> {
     let bytes = {
         let broken = |e: rcgen::Error| KeyError::File { what: "the CA certificate".into(), why: e.to_string() };
         let time = |t: Timestamp| t.to_datetime().ok_or_else(|| broken(rcgen::Error::Time));
@@ -114,7 +109,7 @@ async fn self_signed(
         serial[0] = (serial[0] & 0x7f) | 0x40;
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, format!("Legate workloads of {domain}"));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let overheard = Overheard::new(signer.public_key());

@@ -36,6 +36,7 @@ impl FileKeys {
     pub fn path(&self, purpose: KeyUse) -> PathBuf {
         self.dir.join(match purpose {
             KeyUse::WorkloadsCa => "workloads-ca.key",
+            KeyUse::OperatorsCa => "operators-ca.key",
             KeyUse::AccessTokens => "token-signing.key",
         })
     }

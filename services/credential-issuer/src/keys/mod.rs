@@ -20,6 +20,8 @@ pub(crate) use verifier::Verifier;
 pub enum KeyUse {
     /// Signs certificates of agents and enforcement points.
     WorkloadsCa,
+    /// Signs certificates of operators who log in.
+    OperatorsCa,
     /// Signs access tokens.
     AccessTokens,
 }

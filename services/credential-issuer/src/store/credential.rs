@@ -35,8 +35,9 @@ pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) id: String,
     pub(crate) spiffe_id: String,
+    /// Empty for an operator.
     pub(crate) namespace: String,
-    /// Empty for an enforcement point.
+    /// Empty for an enforcement point and for an operator.
     pub(crate) agent_id: String,
     /// The certificate's; of others their id, which is unique as well.
     pub(crate) serial: String,
@@ -82,7 +83,7 @@ pub(super) async fn insert(tx: &Tx, draft: &Draft) -> TxResult<Model, Fault> {
     let row = Model {
         id: plan.credential.to_string(),
         spiffe_id: plan.spiffe_id.to_string(),
-        namespace: plan.namespace.to_string(),
+        namespace: plan.namespace.as_ref().map(ToString::to_string).unwrap_or_default(),
         agent_id: plan.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
         serial: hex(&plan.serial),
         key_sha256: sha256(plan.key.as_sec1()).to_vec(),

@@ -8,5 +8,6 @@ pub(crate) mod once;
 pub(crate) mod pending;
 pub(crate) mod recorded;
 pub(crate) mod revoked_token;
+pub(crate) mod used_token;
 
 pub(crate) use recorded::{Proof, Recorded, RecordedToken};

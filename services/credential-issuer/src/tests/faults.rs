@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use legate_db::Fault::{NotPersisted, PersistedButReplyLost};
 use legate_db::testing::on_each;
-use legate_wire::registry::RevocationReason;
+use legate_wire::registry::{CredentialMethod, RevocationReason};
 
 use super::registry::agent_id;
 use super::scene::{Scene, new_key, reason, request, wish};
@@ -17,19 +17,23 @@ use crate::store::credential;
 
 const LOST: &str = "DATABASE_UNAVAILABLE";
 /// Transactions that write and that a journey waits for, each with its two faults below.
-const NAMED: [&str; 9] = [
+const NAMED: [&str; 12] = [
     "create_enrolment",
     "enrol",
+    "enrol_by_identity",
     "issue_token",
+    "login",
     "mark_signed",
     "record_refusal",
     "renew",
     "repeat_enrolment",
+    "repeat_login",
     "revocation_published",
     "revoke_credential",
 ];
 /// Transactions that only read.
-const READS: [&str; 4] = ["find_enrolment", "list_credentials", "outbox_batch", "pending_revocations"];
+const READS: [&str; 5] =
+    ["find_enrolment", "find_used_token", "list_credentials", "outbox_batch", "pending_revocations"];
 
 #[tokio::test]
 async fn create_enrolment() {
@@ -220,17 +224,65 @@ async fn record_refusal() {
     .await;
 }
 
+#[tokio::test]
+async fn a_login_and_an_enrolment_by_identity_are_not_signed_before_they_are_recorded() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = super::login::scene(&fixture).await;
+        super::identity::trust(&scene, &[CredentialMethod::TrustedIssuer]).await;
+        for name in ["enrol_by_identity", "login"] {
+            let csr = request(&new_key());
+            let before = scene.count("credential.issued").await;
+            let attempt = async || match name {
+                "login" => super::login::ada(&scene, &csr).await,
+                _ => super::identity::run_one(&scene, &csr).await,
+            };
+            scene.desk.db.faults().plan(name, NotPersisted);
+            assert_eq!(reason(attempt().await), LOST);
+            assert_eq!(scene.count("credential.issued").await, before);
+            // The token was not used; now its use is recorded, and the answer lost: still nothing is signed.
+            scene.desk.db.faults().plan(name, PersistedButReplyLost);
+            assert_eq!(reason(attempt().await), LOST);
+            assert_eq!(scene.count("credential.issued").await, before + 1);
+            assert_eq!(scene.ca.signed.load(Ordering::SeqCst), 0, "signed without knowing of a record");
+            assert_eq!(reason(attempt().await), "IDENTITY_TOKEN_SPENT");
+            scene.pass(Duration::from_secs(2)).await;
+            let row = attempt().await.unwrap();
+            assert_eq!(row.state, credential::ISSUED);
+            assert_eq!(scene.count("credential.issued").await, before + 1);
+            scene.ca.signed.store(0, Ordering::SeqCst);
+        }
+        let csr = request(&new_key());
+        scene.pass(Duration::from_secs(1)).await;
+        let first = super::login::ada(&scene, &csr).await.unwrap();
+        scene.pass(Duration::from_secs(2)).await;
+        let repeated = scene.count("enrolment.repeated").await;
+        for (fault, more) in [(NotPersisted, 0), (PersistedButReplyLost, 1)] {
+            scene.desk.db.faults().plan("repeat_login", fault);
+            assert_eq!(reason(super::login::ada(&scene, &csr).await), LOST);
+            assert_eq!(scene.count("enrolment.repeated").await, repeated + more);
+        }
+        assert_eq!(super::login::ada(&scene, &csr).await.unwrap(), first);
+    })
+    .await;
+}
+
 /// A new transaction has to come here and bring its two faults.
 #[tokio::test]
 async fn every_transaction_is_named_here() {
     on_each::<Migrator>(async |fixture| {
-        let scene = Scene::on(&fixture).await;
+        let scene = super::login::scene(&fixture).await;
+        super::identity::trust(&scene, &[CredentialMethod::EnrolmentToken, CredentialMethod::TrustedIssuer]).await;
         scene.desk.db.faults().record_names();
         let token = scene.token_for(1).await;
         let csr = request(&new_key());
         let row = scene.enrol(&token, &csr).await.unwrap();
         scene.pass(Duration::from_secs(2)).await;
         scene.enrol(&token, &csr).await.unwrap();
+        let csr = request(&new_key());
+        super::login::ada(&scene, &csr).await.unwrap();
+        super::identity::run_one(&scene, &request(&new_key())).await.unwrap();
+        scene.pass(Duration::from_secs(2)).await;
+        super::login::ada(&scene, &csr).await.unwrap();
         scene.renew(&row, &request(&new_key())).await.unwrap();
         scene.issue(&row, wish()).await.unwrap();
         scene.revoke(&row.id, RevocationReason::Superseded).await.unwrap();

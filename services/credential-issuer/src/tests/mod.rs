@@ -4,7 +4,11 @@
 mod clients;
 mod enrolment;
 mod faults;
+mod federation;
+mod identity;
+mod login;
 mod operators;
+mod outside;
 mod policies;
 mod raised;
 mod registry;

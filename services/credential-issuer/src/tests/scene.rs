@@ -26,6 +26,7 @@ use tonic::Status;
 use super::registry::{self, AUDIENCE, NAMESPACE, Played};
 use crate::domain::holder::Named;
 use crate::domain::token::Wish;
+use crate::federation::{Federation, FederationConfig};
 use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, renew, revoke};
 use crate::keys::{Authority, FileKeys, KeyStore as _, KeyUse, Pepper, Signer};
 use crate::metrics::Metrics;
@@ -167,7 +168,8 @@ impl Scene {
         let ca = counted(keys.open(KeyUse::WorkloadsCa).await.unwrap());
         let tokens = counted(keys.open(KeyUse::AccessTokens).await.unwrap());
         let path = dir.path().join("workloads-ca.pem");
-        let authority = Authority::open(ca.clone(), &path, &domain(), clock.now()).await.unwrap();
+        let authority =
+            Authority::open(ca.clone(), &path, "Legate workloads of example.org", clock.now()).await.unwrap();
         ca.signed.store(0, Ordering::SeqCst);
         let emitter = SpiffeId::service(&domain(), &Name::parse("credential-issuer").unwrap());
         let says = Arc::new(Says(Mutex::new(Box::new(|ask| Ok(yes(ask))))));
@@ -184,6 +186,8 @@ impl Scene {
             pepper: Pepper::open(&dir.path().join("pepper")).unwrap(),
             authorizer: says.clone(),
             publisher: heard.clone(),
+            federation: Federation::new(&FederationConfig::default(), clock.clone()).unwrap(),
+            logins: None,
             connections: OnceLock::new(),
             metrics: Metrics::default(),
             news: Notify::new(),

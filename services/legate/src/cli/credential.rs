@@ -55,8 +55,21 @@ pub(crate) enum CredentialVerb {
     /// Make a key here and trade the token for its certificate. Needs no certificate of its own.
     Enrol {
         /// The one-time token; - reads it from standard input, so that it stands in no process list.
-        #[arg(long, env = "LEGATE_ENROLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-        token: String,
+        #[arg(
+            long,
+            env = "LEGATE_ENROLMENT_TOKEN",
+            hide_env_values = true,
+            value_name = "TOKEN",
+            required_unless_present = "identity_token_file"
+        )]
+        token: Option<String>,
+        /// Instead: a file with a token of an issuer that the namespace trusts, such as a pod's projected service account token;
+        /// - reads it from standard input.
+        #[arg(long, value_name = "FILE", requires = "namespace")]
+        identity_token_file: Option<PathBuf>,
+        /// The namespace that trusts the issuer, and in which the agent is.
+        #[arg(long, value_name = "NAMESPACE", requires = "identity_token_file")]
+        namespace: Option<String>,
         /// A new directory for the identity.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -156,6 +169,9 @@ pub(crate) enum TokenVerb {
         /// The token that was handed over, issued for the acting agent's SPIFFE ID; - reads it from standard input.
         #[arg(long, value_name = "TOKEN")]
         subject_token: String,
+        /// It is a person's token of a trusted issuer.
+        #[arg(long)]
+        identity_token: bool,
         /// Whom the new token is for: an audience of an enforcement point, or the SPIFFE ID of the next agent.
         #[arg(long, value_name = "URI")]
         audience: String,

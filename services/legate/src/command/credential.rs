@@ -4,14 +4,15 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use legate_client::{RuntimeKey, chain_pem, enrol};
+use legate_client::{RuntimeKey, chain_pem, enrol, enrol_with_identity_token};
 use legate_clock::Timestamp;
 use legate_mtls::Identity;
 use legate_wire::credential::agent_credential_service_client::AgentCredentialServiceClient;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{
-    CreateEnrolmentTokenRequest, Credential, EnforcementPointRef, EnrolRequest, ListCredentialsRequest,
-    ListCredentialsResponse, RenewCertificateRequest, RevokeCredentialRequest, create_enrolment_token_request::Holder,
+    CreateEnrolmentTokenRequest, Credential, EnforcementPointRef, EnrolRequest, EnrolWithIdentityTokenRequest,
+    ListCredentialsRequest, ListCredentialsResponse, RenewCertificateRequest, RevokeCredentialRequest,
+    create_enrolment_token_request::Holder,
 };
 use legate_wire::registry::RevocationReason;
 
@@ -50,7 +51,13 @@ pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failur
             let issuer = desk.line(Service::Issuer)?;
             client::give(desk, issuer, kind, client::Wish { agent, key, ttl, replace: true, reason }).await
         }
-        CredentialVerb::Enrol { token, out } => enrol_into(desk, token, &out).await,
+        CredentialVerb::Enrol { token, identity_token_file, namespace, out } => {
+            let proof = match (identity_token_file, namespace) {
+                (Some(file), Some(namespace)) => Proof::Identity { token: secret_in(&file)?, namespace },
+                _ => Proof::Token(secret(token.unwrap_or_default())?),
+            };
+            enrol_into(desk, proof, &out).await
+        }
         CredentialVerb::Renew { identity } => renew(desk, &identity).await,
         CredentialVerb::List { agent, namespace, limit } => list(desk, agent, namespace, limit.limit).await,
         CredentialVerb::Revoke { credential, reason, cause } => revoke(desk, credential, reason, cause).await,
@@ -88,6 +95,27 @@ async fn create(
     Ok(Exit::Done)
 }
 
+/// With what a runtime enrols.
+#[derive(Clone)]
+enum Proof {
+    /// A one-time token of ours.
+    Token(String),
+    /// A token of an issuer that the namespace trusts.
+    Identity { token: String, namespace: String },
+}
+
+/// A secret from a file, or from standard input for `-`.
+pub(super) fn secret_in(file: &Path) -> Result<String, Failure> {
+    if file == Path::new("-") {
+        return secret("-".to_owned());
+    }
+    let read = std::fs::read_to_string(file).map_err(|e| Failure::file(file, e))?;
+    match read.trim() {
+        "" => Err(Failure::file(file, "there is no token in it")),
+        token => Ok(token.to_owned()),
+    }
+}
+
 /// A secret from the command line, or from standard input for `-`.
 pub(super) fn secret(text: String) -> Result<String, Failure> {
     if text != "-" {
@@ -103,17 +131,24 @@ pub(super) fn secret(text: String) -> Result<String, Failure> {
     Ok(read.to_owned())
 }
 
-async fn enrol_into(desk: Desk, token: String, out: &Path) -> Result<Exit, Failure> {
-    let token = secret(token)?;
+async fn enrol_into(desk: Desk, proof: Proof, out: &Path) -> Result<Exit, Failure> {
     // Whoever enrols shows no certificate; that of an operator only tells the trust domain where nobody says it.
     let known = desk.place.operator().unwrap_or_else(|_| Identity::anonymous());
     let issuer = desk.place.remote(Service::Issuer, &known)?;
     identity::make_room(out)?;
     if desk.show {
-        say(&proto::shown(&EnrolRequest { token: token.clone(), csr: Vec::new() }));
+        say(&match proof.clone() {
+            Proof::Token(token) => proto::shown(&EnrolRequest { token, csr: Vec::new() }),
+            Proof::Identity { token, namespace } => {
+                proto::shown(&EnrolWithIdentityTokenRequest { token, namespace, csr: Vec::new() })
+            }
+        });
     }
-    let enrolled =
-        enrol(&issuer, &token).await.map_err(|e| Failure::client(Service::Issuer.name(), &issuer.endpoint, e))?;
+    let enrolled = match &proof {
+        Proof::Token(token) => enrol(&issuer, token).await,
+        Proof::Identity { token, namespace } => enrol_with_identity_token(&issuer, namespace, token).await,
+    };
+    let enrolled = enrolled.map_err(|e| Failure::client(Service::Issuer.name(), &issuer.endpoint, e))?;
     let kept = Kept {
         key: &enrolled.key,
         chain_pem: &enrolled.chain_pem,

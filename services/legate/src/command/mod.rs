@@ -14,6 +14,7 @@ mod generate;
 mod grant;
 mod history;
 mod import;
+mod login;
 mod plan;
 mod plan_file;
 mod policy_test;
@@ -159,6 +160,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Audit(noun) => wait(audit::run(desk(noun.place)?, noun.verb)),
         Command::Verify(args) => wait(verify::run(format, args)),
+        Command::Login(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(login::run(desk, args))
+        }
         Command::Whoami(args) => wait(whoami::run(desk(args.place)?)),
         Command::Doctor(args) => wait(doctor::run(desk(args.place)?)),
         Command::Schema => generate::schema(),

@@ -17,11 +17,12 @@ pub(super) async fn run(desk: Desk, verb: TokenVerb) -> Result<Exit, Failure> {
             let issuer = desk.line_as(Service::Issuer, identity::open(&identity)?)?;
             issue(&desk, &issuer, IssueTokenRequest { audience, scopes: scope, ttl }).await
         }
-        TokenVerb::Exchange { identity, subject_token, audience, scope, ttl, grant } => {
+        TokenVerb::Exchange { identity, subject_token, identity_token, audience, scope, ttl, grant } => {
+            let of = if identity_token { TokenType::IdToken } else { TokenType::AccessToken };
             let issuer = desk.line_as(Service::Issuer, identity::open(&identity)?)?;
             let request = ExchangeTokenRequest {
                 subject_token: secret(subject_token)?,
-                subject_token_type: TokenType::AccessToken.into(),
+                subject_token_type: of.into(),
                 audience,
                 scopes: scope,
                 ttl,

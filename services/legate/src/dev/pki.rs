@@ -64,6 +64,12 @@ impl Layout {
         Files { cert: self.root.join("workloads-ca.pem"), key: dir.join("workloads-ca.key") }
     }
 
+    /// The certificate of the CA of operators who log in, where an identity provider is configured.
+    #[must_use]
+    pub fn operators_ca(&self) -> PathBuf {
+        self.root.join("operators-ca.pem")
+    }
+
     /// A service's certificate.
     #[must_use]
     pub fn tls(&self, service: &str) -> Files {

@@ -33,6 +33,8 @@ pub struct Options {
     pub administrators: Vec<String>,
     /// Where the registry keeps what is declared; left out: in a file of the directory.
     pub registry_database: Option<String>,
+    /// More of credential-issuer's configuration, in TOML: `[federation]`, `[operators]`.
+    pub federation: String,
 }
 
 impl Options {
@@ -46,6 +48,7 @@ impl Options {
             operator: "dev".into(),
             administrators: Vec::new(),
             registry_database: None,
+            federation: String::new(),
         }
     }
 }
@@ -98,7 +101,7 @@ impl Suite {
         let policy = Box::pin(legate_policy_decision::start(load(&policy)?, context())).await?;
         let policy_at = url(policy.addr());
 
-        let issuer = site.credential_issuer(ports, &registry_at, &policy_at, &audit_at);
+        let issuer = site.credential_issuer(ports, &registry_at, &policy_at, &audit_at) + "\n" + &options.federation;
         let issuer = site.write("credential-issuer", &issuer)?;
         let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, context())).await?;
 
@@ -284,12 +287,13 @@ impl Site<'_> {
     fn tls(&self, service: &str) -> String {
         let own = self.layout.tls(service);
         format!(
-            "[tls]\ntrust_domain = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\nservices_ca = \"{}\"\nworkloads_ca = \"{}\"\n",
+            "[tls]\ntrust_domain = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\nservices_ca = \"{}\"\nworkloads_ca = \"{}\"\noperators_ca = \"{}\"\n",
             self.domain,
             own.cert.display(),
             own.key.display(),
             self.layout.services_ca().cert.display(),
             self.layout.workloads_ca().cert.display(),
+            self.layout.operators_ca().display(),
         )
     }
 

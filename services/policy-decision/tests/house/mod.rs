@@ -339,6 +339,7 @@ impl House {
                 key: self.file("tls.key"),
                 services_ca: self.file("ca.pem"),
                 workloads_ca: Some(self.file("workloads.pem")),
+                operators_ca: None,
             },
             spool: SpoolConfig { dir: self.file("spool"), max_bytes: 64 << 20 },
             decision: DecisionConfig::default(),

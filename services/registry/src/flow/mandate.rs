@@ -6,12 +6,14 @@ use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_ids::Name;
 use legate_rpc::{Fault, Mandate};
+use legate_view::CALLER_REVOKED;
 use legate_wire::registry::Kind;
 use legate_wire::registry::declaration::Object;
 
 use super::By;
+use crate::domain::lineage;
 use crate::domain::operators::Operators;
-use crate::store::{head, object, refuse};
+use crate::store::{head, object, reference, refuse};
 
 /// Operator bindings in force at once: all of them are read whenever one changes.
 pub(super) const MOST: u64 = 10_000;
@@ -64,6 +66,8 @@ pub(crate) struct Operator {
     pub(crate) name: Name,
     /// The emergency that he states.
     pub(crate) emergency: Option<String>,
+    /// SHA-256 of the certificate that he shows.
+    pub(crate) certificate: [u8; 32],
 }
 
 /// The mandate of `by` where the transaction looks.
@@ -77,6 +81,10 @@ pub(crate) async fn mandate(
     let Some(operator) = &by.operator else {
         return Ok(Mandate::of_service(&by.actor));
     };
+    // Only those of operators who logged in are ever taken back, and these only here: what they may do is judged nowhere before.
+    if !reference::from(tx, &lineage::certificate(&operator.certificate), 1).await?.is_empty() {
+        return Err(refuse(Fault::refused(&CALLER_REVOKED, format!("the certificate of {} was revoked", by.actor))));
+    }
     let rights = known.at(tx, head).await?.rights(&operator.name, now);
     Mandate::of_operator(&by.actor, rights, operator.emergency.as_deref()).map_err(refuse)
 }

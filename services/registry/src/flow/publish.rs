@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use legate_ids::{Name, SpiffeId};
+use legate_ids::{Name, Principal, SpiffeId};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
@@ -67,7 +67,11 @@ pub(crate) async fn publish_revocation(
 ) -> Result<PublishRevocationResponse, Fault> {
     let spec = ask.revocation.ok_or_else(|| Fault::invalid("revocation", "is required"))?;
     under("revocation", check::check_revocation(&spec))?;
-    Name::parse(&ask.namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
+    // An operator belongs to no namespace.
+    let holder = SpiffeId::parse(&spec.spiffe_id).ok().and_then(|id| Principal::of(&id).ok());
+    if !ask.namespace.is_empty() || !matches!(holder, Some(Principal::Operator(_))) {
+        Name::parse(&ask.namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
+    }
     if !ask.actor.is_empty() {
         SpiffeId::parse(&ask.actor).map_err(|e| Fault::invalid("actor", e.to_string()))?;
     }

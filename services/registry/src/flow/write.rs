@@ -46,9 +46,11 @@ impl By {
     pub(crate) fn of(permit: &Permit, reason: &str) -> Self {
         let actor = permit.peer().id_text().to_owned();
         let operator = match &permit.peer().principal {
-            Some(Principal::Operator(name)) => {
-                Some(Operator { name: name.clone(), emergency: permit.emergency().map(str::to_owned) })
-            }
+            Some(Principal::Operator(name)) => Some(Operator {
+                name: name.clone(),
+                emergency: permit.emergency().map(str::to_owned),
+                certificate: permit.peer().x5t_s256,
+            }),
             _ => None,
         };
         Self { actor, reason: reason.to_owned(), trace: permit.trace().clone(), operator }

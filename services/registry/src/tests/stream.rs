@@ -75,6 +75,7 @@ impl House {
                 key: self.file("tls.key"),
                 services_ca: self.file("ca.pem"),
                 workloads_ca: None,
+                operators_ca: None,
             },
             outbox: Outbox::default(),
             telemetry: Telemetry::default(),

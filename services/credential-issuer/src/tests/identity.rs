@@ -1,0 +1,184 @@
+//! Enrolment by the word of an issuer outside: one token, one certificate, for the agent that the rule names.
+
+use std::time::Duration;
+
+use legate_clock::{Clock as _, Timestamp};
+use legate_db::testing::on_each;
+use legate_wire::audit::Outcome;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{CredentialMethod, RevocationReason};
+use serde_json::json;
+
+use super::federation::{agent, claims, declare, issuer, rule, with};
+use super::outside::{key, token};
+use super::registry::{NAMESPACE, agent_id, class_under, credential_policy};
+use super::scene::{START, Scene, new_key, reason, request};
+use crate::flow::enrol_by_identity;
+use crate::schema::Migrator;
+use crate::store::credential;
+
+/// An agent's class lists tokens of trusted issuers, and the issuer says that `repo:pay/bot` is agent 1.
+async fn trusting(fixture: &legate_db::testing::Fixture) -> Scene {
+    let scene = Scene::on(fixture).await;
+    trust(&scene, &[CredentialMethod::TrustedIssuer]).await;
+    scene
+}
+
+/// Declares the issuer, and how the agents of the class may prove themselves.
+pub(super) async fn trust(scene: &Scene, methods: &[CredentialMethod]) {
+    scene.declare(credential_policy((300, 3_600), methods)).await;
+    scene.declare(class_under((300, 3_600), "strict")).await;
+    let rules = vec![
+        rule(&[("sub", "repo:pay/bot")], agent("bot-1")),
+        rule(&[("sub", "ada")], Some(legate_wire::registry::claim_rule::StandsFor::UserClaim("sub".into()))),
+    ];
+    declare(scene, issuer("ci", &[&key(1)], rules)).await;
+}
+
+/// Agent 1 enrols with this request: the same token for the same request.
+pub(super) async fn run_one(scene: &Scene, csr: &[u8]) -> Result<credential::Model, legate_rpc::Fault> {
+    let which = crate::domain::token::hex(&credential::sha256(csr));
+    enrol(scene, &token(&key(1), &with("jti", which)), csr).await
+}
+
+async fn enrol(scene: &Scene, token: &str, csr: &[u8]) -> Result<credential::Model, legate_rpc::Fault> {
+    enrol_by_identity::enrol(&scene.desk, &scene.stranger(), NAMESPACE, token, csr).await
+}
+
+#[tokio::test]
+async fn a_token_makes_one_certificate_and_its_evidence_is_on_record() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = trusting(&fixture).await;
+        let token = token(&key(1), &claims());
+        let csr = request(&new_key());
+        let row = enrol(&scene, &token, &csr).await.unwrap();
+        assert_eq!(row.spiffe_id, format!("spiffe://example.org/ns/payments/agent/{}", agent_id(1)));
+        assert_eq!(row.state, credential::ISSUED);
+        let event = scene.events().await.into_iter().find(|e| e.r#type == "credential.issued").unwrap();
+        for (name, value) in [
+            ("trusted_issuer", "payments/ci@1"),
+            ("token_issuer", "https://ci.example"),
+            ("token_audience", "legate"),
+            ("token_subject", "repo:pay/bot"),
+            ("token_id", "1"),
+        ] {
+            assert_eq!(event.details.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert_eq!((event.agent_id.as_str(), event.actor.as_str()), (agent_id(1).as_str(), row.spiffe_id.as_str()));
+        // The same token with another key, at once or later.
+        assert_eq!(reason(enrol(&scene, &token, &request(&new_key())).await), "IDENTITY_TOKEN_SPENT");
+        // The same request: at once it is one of many who try, then the answer that was lost, then over.
+        assert_eq!(reason(enrol(&scene, &token, &csr).await), "IDENTITY_TOKEN_SPENT");
+        scene.pass(Duration::from_secs(2)).await;
+        assert_eq!(enrol(&scene, &token, &csr).await.unwrap().certificate, row.certificate);
+        assert_eq!(scene.count("enrolment.repeated").await, 1);
+        assert_eq!(reason(enrol(&scene, &token, &request(&new_key())).await), "IDENTITY_TOKEN_SPENT");
+        scene.revoke(&row.id, RevocationReason::Unspecified).await.unwrap();
+        assert_eq!(reason(enrol(&scene, &token, &csr).await), "CREDENTIAL_NOT_GOOD");
+        // A certificate that came of it is renewed like any other.
+        let other = enrol(&scene, &super::outside::token(&key(1), &with("jti", "2")), &csr).await.unwrap();
+        scene.renew(&other, &request(&new_key())).await.unwrap();
+        let refused = scene.events().await.into_iter().filter(|e| e.r#type == "identity_enrolment.refused");
+        assert!(refused.clone().count() > 0);
+        assert!(refused.clone().all(|e| e.outcome() == Outcome::Denied && e.agent_id == agent_id(1).as_str()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_fifty_who_use_a_token_at_once_one_enrols() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = trusting(&fixture).await;
+        let token = token(&key(1), &claims());
+        let tries: Vec<_> = (0..50)
+            .map(|_| {
+                let (desk, call, token) = (scene.desk.clone(), scene.stranger(), token.clone());
+                let csr = request(&new_key());
+                tokio::spawn(async move {
+                    Box::pin(enrol_by_identity::enrol(&desk, &call, NAMESPACE, &token, &csr))
+                        .await
+                        .map_err(|f| f.reason())
+                })
+            })
+            .collect();
+        let mut won = 0;
+        for one in tries {
+            match one.await.unwrap() {
+                Ok(_) => won += 1,
+                Err(reason) => assert_eq!(reason, "IDENTITY_TOKEN_SPENT"),
+            }
+        }
+        assert_eq!(won, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_way_is_open_only_where_the_credential_policy_lists_it() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = trusting(&fixture).await;
+        let mut n = 10;
+        let mut attempt = async || {
+            n += 1;
+            enrol(&scene, &token(&key(1), &with("jti", n.to_string())), &request(&new_key())).await
+        };
+        attempt().await.unwrap();
+        for listed in [&[][..], &[CredentialMethod::EnrolmentToken, CredentialMethod::Attestation]] {
+            scene.declare(credential_policy((300, 3_600), listed)).await;
+            assert_eq!(reason(attempt().await), "CREDENTIAL_METHOD_REFUSED");
+        }
+        scene.declare(super::registry::class(300, 3_600)).await;
+        assert_eq!(reason(attempt().await), "CREDENTIAL_METHOD_REFUSED");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_made_before_a_stop_and_who_is_stopped_gets_nothing() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = trusting(&fixture).await;
+        let before = token(&key(1), &claims());
+        scene.pass(Duration::from_secs(10)).await;
+        let cutoff = scene.clock.now();
+        scene.suspend(1, 2).await;
+        assert_eq!(reason(enrol(&scene, &before, &request(&new_key())).await), "HOLDER_NOT_ACTIVE");
+        scene.resume(1, 3, cutoff).await;
+        scene.pass(Duration::from_secs(2)).await;
+        assert_eq!(reason(enrol(&scene, &before, &request(&new_key())).await), "IDENTITY_TOKEN_REFUSED");
+        let mut after = with("iat", scene.clock.now().secs());
+        after["exp"] = (START + 600).into();
+        enrol(&scene, &token(&key(1), &after), &request(&new_key())).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bad_tokens_people_and_bad_requests_are_refused_and_spend_nothing() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = trusting(&fixture).await;
+        let csr = request(&new_key());
+        for (token, word) in [
+            (token(&key(2), &claims()), "IDENTITY_TOKEN_REFUSED"),
+            (token(&key(1), &with("sub", "ada")), "IDENTITY_TOKEN_UNMATCHED"),
+            (token(&key(1), &with("sub", "eve")), "IDENTITY_TOKEN_UNMATCHED"),
+            (token(&key(1), &with("aud", json!(["legate", "x"]))), "IDENTITY_TOKEN_REFUSED"),
+            (token(&key(1), &with("exp", START)), "IDENTITY_TOKEN_REFUSED"),
+            ("x".repeat(20_000), "IDENTITY_TOKEN_REFUSED"),
+        ] {
+            assert_eq!(reason(enrol(&scene, &token, &csr).await), word);
+        }
+        let good = token(&key(1), &claims());
+        for bad in [&b""[..], b"no request", &csr[1..]] {
+            assert_eq!(reason(enrol(&scene, &good, bad).await), "CSR_REFUSED");
+        }
+        // Strangers are counted, not recorded; whoever was proved and refused is.
+        assert_eq!(scene.count("identity_enrolment.refused").await, 3);
+        let row = enrol(&scene, &good, &csr).await.unwrap();
+        assert!(Timestamp::from_micros(row.not_after) <= scene.clock.now().plus(Duration::from_secs(3_600)));
+        // The issuer is trusted no more.
+        scene.take_back(Object::TrustedIssuer(issuer("ci", &[&key(1)], vec![]))).await;
+        let next = token(&key(1), &with("jti", "9"));
+        assert_eq!(reason(enrol(&scene, &next, &request(&new_key())).await), "ISSUER_NOT_TRUSTED");
+    })
+    .await;
+}
