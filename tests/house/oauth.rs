@@ -190,13 +190,16 @@ async fn a_secret_gives_a_bearer_token_that_works_until_it_is_taken_back() {
     let clients = Clients::of(&raised).await;
     let (secret, credential) = clients.secret("with-secret").await;
     let answer = clients.by_secret("with-secret", &secret).await;
-    assert_eq!((answer.status, &answer.json["token_type"]), (StatusCode::OK, &"Bearer".into()), "{}", answer.json);
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
+    assert_eq!(answer.json["token_type"], "Bearer");
     assert!(answer.headers["cache-control"].to_str().unwrap().contains("no-store"));
     let token = answer.json["access_token"].as_str().unwrap().to_owned();
     let said = claims(&token);
-    assert_eq!((&said["iss"], &said["aud"]), (&clients.url().into(), &RESOURCE.into()));
+    assert_eq!(said["iss"], clients.url().as_str());
+    assert_eq!(said["aud"], RESOURCE);
     assert_eq!(said["client_id"], clients.id("with-secret").await.as_str());
-    assert_eq!((&said["scope"], said.get("cnf")), (&"order:read".into(), None));
+    assert_eq!(said["scope"], "order:read");
+    assert_eq!(said.get("cnf"), None);
 
     let backend = clients.backend().await;
     assert_eq!(ask(&backend, &token, &[], &[]).await.reason_code, "ALLOWED");
@@ -217,7 +220,8 @@ async fn a_secret_gives_a_bearer_token_that_works_until_it_is_taken_back() {
     assert_eq!(ask(&backend, &token, &[], &[]).await.reason_code, "ALLOWED");
     clients.revoke(&credential).await;
     let refused = clients.by_secret("with-secret", &secret).await;
-    assert_eq!((refused.status, &refused.json["error"]), (StatusCode::UNAUTHORIZED, &"invalid_client".into()));
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.json["error"], "invalid_client");
     assert!(refused.headers.contains_key("www-authenticate"));
     until(&backend, &token, "CREDENTIAL_REVOKED").await;
     raised.suite.shutdown().await;
@@ -245,7 +249,8 @@ async fn a_certificate_gives_a_token_that_is_bound_to_it() {
     assert_eq!(clients.token(identity.clone(), &[], &[("client_id", &other)]).await.status, StatusCode::UNAUTHORIZED);
     let claimed = [("x-forwarded-client-cert", id.as_str()), ("x-agent-id", id.as_str())];
     let refused = clients.token(Identity::anonymous(), &claimed, &[("client_id", &id)]).await;
-    assert_eq!((refused.status, &refused.json["error"]), (StatusCode::UNAUTHORIZED, &"invalid_client".into()));
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.json["error"], "invalid_client");
     // A revoked certificate gets nothing more.
     clients.revoke(&enrolled.credential.id).await;
     let refused = clients.token(identity, &[], &[("client_id", &id)]).await;
@@ -274,8 +279,8 @@ async fn tells_what_it_can_do_and_refuses_what_it_cannot() {
     };
     let grant = ("grant_type", "client_credentials");
     let to = ("resource", RESOURCE);
-    for (form, error) in [
-        (&[("grant_type", "password"), to][..], "unsupported_grant_type"),
+    let cases: [(&[(&str, &str)], &str); 10] = [
+        (&[("grant_type", "password"), to], "unsupported_grant_type"),
         (&[to], "invalid_request"),
         (&[grant, grant, to], "invalid_request"),
         (&[grant], "invalid_target"),
@@ -285,7 +290,8 @@ async fn tells_what_it_can_do_and_refuses_what_it_cannot() {
         (&[grant, to, ("scope", "\u{1b}[31m")], "invalid_scope"),
         (&[grant, to, ("client_id", "another")], "invalid_request"),
         (&[grant, to, ("client_id", id.as_str()), ("client_secret", secret.as_str())], "invalid_request"),
-    ] {
+    ];
+    for (form, error) in cases {
         assert_eq!(refused(form).await, (400, error.to_owned()), "{form:?}");
     }
     let get = clients.get("/oauth2/token").await;

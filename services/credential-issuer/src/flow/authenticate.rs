@@ -38,11 +38,14 @@ impl std::fmt::Debug for Shown {
 }
 
 impl Shown {
-    /// The client that it says it is, as far as that is known before anything is checked.
-    pub(crate) fn client(&self) -> &str {
+    /// The client that it says it is, before anything is checked.
+    pub(crate) fn client(&self) -> String {
         match self {
-            Self::Certificate { client } | Self::Secret { client, .. } => client,
-            Self::Assertion { client, .. } => client.as_deref().unwrap_or_default(),
+            Self::Certificate { client } | Self::Secret { client, .. } => client.clone(),
+            Self::Assertion { client: Some(client), .. } => client.clone(),
+            Self::Assertion { client: None, assertion } => {
+                Assertion::parse(assertion).map(|parsed| parsed.client().to_owned()).unwrap_or_default()
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::{Chain, Scope, Subject, TokenError};
+use legate_token::{Chain, Confirmation, Scope, Subject, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
 use super::foreign::{self, Evidence};
@@ -85,10 +85,10 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
     let holder = &asking.holder;
     let me = Me::of(desk, holder)?;
     if let Some(token) = &ask.actor_token {
-        check_actor_token(desk, &me, token)?;
+        check_actor_token(desk, &me, token, &ask.wish.audience)?;
     }
     let whom = match &ask.subject_token {
-        SubjectToken::Access(token) => handed_over(desk, &me, token).await?,
+        SubjectToken::Access(token) => handed_over(desk, &me, token, &ask.wish.audience).await?,
         SubjectToken::Identity(token) => identified(desk, &me, token).await?,
     };
     let mut wish = ask.wish;
@@ -142,11 +142,14 @@ impl Me {
 }
 
 /// RFC 8693 section 2.1: an actor token says who acts. Here that is known before, so it may only say the same.
-fn check_actor_token(desk: &Desk, me: &Me, token: &str) -> Result<(), Fault> {
+fn check_actor_token(desk: &Desk, me: &Me, token: &str, target: &str) -> Result<(), Fault> {
     let no = |why: String| Fault::refused(&ACTOR_TOKEN_INVALID, why).field("actor_token", "is not the caller's own");
     let reading = desk.fresh()?;
     let signed = proved(desk, &reading.snapshot, token).map_err(|e| no(e.to_string()))?;
-    let claims = verified(desk, &signed, me.address.as_str()).map_err(|e| no(e.to_string()))?;
+    // Addressed to the caller, or, as ordinary clients have it, to where it wants to go.
+    let is_towards = signed.claims().audience == target;
+    let audience = if is_towards { target } else { me.address.as_str() };
+    let claims = verified(desk, &signed, audience).map_err(|e| no(e.to_string()))?;
     if claims.agent != me.agent || claims.namespace != me.namespace || !claims.chain.is_empty() {
         return Err(no("it is not the caller's own, for itself".into()));
     }
@@ -180,13 +183,16 @@ async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
 }
 
 /// For whom an access token lets the caller act, where it was handed to the caller and still stands.
-async fn handed_over(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
+async fn handed_over(desk: &Desk, me: &Me, token: &str, target: &str) -> Result<Whom, Fault> {
     let invalid = |e: TokenError| {
         Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the subject token is not believed: {e}"))
             .field("subject_token", e.to_string())
     };
     let signed = proved(desk, &desk.fresh()?.snapshot, token).map_err(invalid)?;
-    let claims = verified(desk, &signed, me.address.as_str()).map_err(|e| match e {
+    // A token that is bound to nothing is its bearer's already: exchanged for the same audience it gives no more than it is.
+    let is_bearers = signed.claims().confirmation == Confirmation::Bearer && signed.claims().audience == target;
+    let audience = if is_bearers { target } else { me.address.as_str() };
+    let claims = verified(desk, &signed, audience).map_err(|e| match e {
         // Nothing is told of whose it is.
         TokenError::Audience => {
             let text = format!("the subject token is not addressed to {}", me.address);

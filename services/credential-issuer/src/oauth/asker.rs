@@ -26,7 +26,7 @@ impl Facade {
     ) -> Result<(Client, Holder), OauthError> {
         let shown = shown(call, headers, form)?;
         let from = call.peer.addr.ip();
-        let named = shown.client().to_owned();
+        let named = shown.client();
         if let Some(wait) = self.attempts.wait(from, &named) {
             self.desk.metrics.refused("client", "TOO_MANY");
             return Err(OauthError::too_many(wait.as_secs().max(1)));

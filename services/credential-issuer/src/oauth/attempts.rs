@@ -15,9 +15,9 @@ struct Window {
 }
 
 /// One client from one address. By address as well, so that a stranger cannot lock a client out from elsewhere.
-const OF_CLIENT: Window = Window { most: 60, within: Duration::from_secs(60) };
+const OF_CLIENT: Window = Window { most: 100, within: Duration::from_secs(60) };
 /// All clients from one address.
-const OF_ADDRESS: Window = Window { most: 300, within: Duration::from_secs(60) };
+const OF_ADDRESS: Window = Window { most: 500, within: Duration::from_secs(60) };
 /// Different addresses and clients that are told apart at a time; more are counted together.
 const APART: usize = 4_096;
 

@@ -13,30 +13,26 @@ pub(super) const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// What is asked. The actor is the client, which proved who it is; an actor token may only say the same.
 pub(super) fn read(form: &Form) -> Result<Exchange, OauthError> {
-    fn bad<T>(why: String) -> Result<T, OauthError> {
-        Err(OauthError::request(why))
-    }
+    let bad = |why: &str| OauthError::request(why);
     let is_known = |name: &str| match form.get(name) {
         Some(ACCESS_TOKEN) => Ok(true),
-        Some(_) => bad(format!("{name} has to be {ACCESS_TOKEN}")),
+        Some(_) => Err(bad(&format!("{name} has to be {ACCESS_TOKEN}"))),
         None => Ok(false),
     };
-    let Some(subject_token) = form.get("subject_token").map(ToOwned::to_owned) else {
-        return bad("subject_token is missing".into());
-    };
+    let subject_token = form.get("subject_token").ok_or_else(|| bad("subject_token is missing"))?.to_owned();
     let subject_token = match form.get("subject_token_type") {
         Some(ACCESS_TOKEN) => SubjectToken::Access(subject_token),
         Some(ID_TOKEN) => SubjectToken::Identity(subject_token),
-        Some(_) => return bad(format!("subject_token_type has to be {ACCESS_TOKEN} or {ID_TOKEN}")),
-        None => return bad("subject_token_type is missing".into()),
+        Some(_) => return Err(bad(&format!("subject_token_type has to be {ACCESS_TOKEN} or {ID_TOKEN}"))),
+        None => return Err(bad("subject_token_type is missing")),
     };
     let actor_token = form.get("actor_token");
     if is_known("actor_token_type")? != actor_token.is_some() {
-        return bad("actor_token and actor_token_type come together or not at all".into());
+        return Err(bad("actor_token and actor_token_type come together or not at all"));
     }
     is_known("requested_token_type")?;
     let target = match (form.get("resource"), form.get("audience")) {
-        (Some(_), Some(_)) => return bad("name the target once, by resource or by audience".into()),
+        (Some(_), Some(_)) => return Err(bad("name the target once, by resource or by audience")),
         (resource, audience) => resource.or(audience),
     };
     Ok(Exchange {
