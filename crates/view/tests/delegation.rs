@@ -68,9 +68,14 @@ proptest! {
 #[test]
 fn an_audience_is_that_of_a_point_or_of_an_agent_of_the_namespace() {
     let point = |name: &str, audience: &str| {
-        let spec = wire::EnforcementPointSpec { audiences: vec![audience.into()], ..wire::EnforcementPointSpec::default() };
+        let spec =
+            wire::EnforcementPointSpec { audiences: vec![audience.into()], ..wire::EnforcementPointSpec::default() };
         let metadata = meta(name, &format!("obj_{name}"));
-        declared(Object::EnforcementPoint(wire::EnforcementPoint { metadata, spec: Some(spec), spiffe_id: String::new() }))
+        declared(Object::EnforcementPoint(wire::EnforcementPoint {
+            metadata,
+            spec: Some(spec),
+            spiffe_id: String::new(),
+        }))
     };
     let id = |n: u8| AgentId::from_parts(1, [n; 10]);
     let of = |namespace: &str, n: u8| format!("spiffe://example.org/ns/{namespace}/agent/{}", id(n));
@@ -81,14 +86,7 @@ fn an_audience_is_that_of_a_point_or_of_an_agent_of_the_namespace() {
     let pay = Name::parse("pay").unwrap();
     assert!(matches!(snapshot.audience(&pay, "https://p.example"), Some(Audience::Point)));
     assert!(matches!(snapshot.audience(&pay, &of("pay", 1)), Some(Audience::Agent(agent)) if agent.id == id(1)));
-    let others = [
-        "https://p.example/".to_owned(),
-        String::new(),
-        of("sales", 2),
-        of("pay", 2),
-        of("sales", 1),
-        copy,
-    ];
+    let others = ["https://p.example/".to_owned(), String::new(), of("sales", 2), of("pay", 2), of("sales", 1), copy];
     for nobodys in others {
         assert!(snapshot.audience(&pay, &nobodys).is_none(), "{nobodys}");
     }

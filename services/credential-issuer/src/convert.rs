@@ -516,7 +516,6 @@ pub(crate) fn token_issued(
     }
 }
 
-
 /// A credential was taken back.
 pub(crate) fn credential_revoked(
     call: &Call,
