@@ -46,6 +46,18 @@ legate_rpc::reasons! {
     LOGIN_NOT_CONFIGURED, FailedPrecondition, "Operators do not log in here: the configuration of credential-issuer names no identity provider.", "Use an operator's certificate (deploy/pki), or configure a provider ([[operators.providers]], docs/federation.md).";
     /// Nobody is an operator by that token.
     LOGIN_REFUSED, PermissionDenied, "The configuration names no identity provider of the token's iss and aud, or no rule of it says which operator its bearer is.", "Ask the provider for a token for an audience that [[operators.providers]] lists, and compare its claims with the rules there.";
+    /// The client is nobody, or not who it says.
+    CLIENT_REFUSED, Unauthenticated, "The OAuth client is not known, or what it showed does not prove that it is the one.", "The client_id is the agent's id (agt_...). See its credentials (legate credential list); an assertion has the issuer as its only audience, lives 5 minutes at most and is used once.";
+    /// The proof is no good.
+    DPOP_PROOF_REFUSED, InvalidArgument, "The DPoP proof is malformed, not for this request, too old or used before.", "Make a new proof for each request: ES256, with the public key in its header, and htm, htu, iat, jti and nonce.";
+    /// The proof needs the nonce.
+    DPOP_NONCE_NEEDED, InvalidArgument, "The DPoP proof has no nonce of this server, or one that is too old.", "Repeat the request with a new proof that has the nonce of the answer's DPoP-Nonce header; OAuth libraries do so by themselves.";
+    /// The token would be bound to nothing.
+    BINDING_REQUIRED, FailedPrecondition, "The token would be bound to no key, and the credential policy of the agent's class does not allow that.", "Send a DPoP proof, or connect with the agent's certificate; or let the policy say TOKEN_BINDING_OPTIONAL.";
+    /// The token is another's.
+    TOKEN_NOT_YOURS, PermissionDenied, "The token was issued to another client, and only that one, or an operator who may stop its agent, takes it back.", "Let the client that has it revoke it; or suspend the agent, or revoke its credential.";
+    /// Two live ones are enough.
+    CREDENTIAL_LIMIT, FailedPrecondition, "The agent has two live credentials of this type, which is the most.", "Replace them (legate credential rotate), or revoke one first (legate credential list, legate credential revoke).";
     /// The certificate request asks what it must not.
     CSR_REFUSED, InvalidArgument, "The certificate request is malformed, does not prove that its key is held, or asks for more than is given.", "Send a PKCS #10 request in DER for a P-256 key, signed with it by ECDSA and SHA-256, without names or with exactly the SPIFFE ID; legate makes one.";
     /// The key is somebody else's.
@@ -62,6 +74,22 @@ legate_rpc::reasons! {
     INVALID_TARGET, InvalidArgument, "The audience is that of no enforcement point that the agent could talk to (RFC 8707 invalid_target).", "Ask for an audience that an EnforcementPoint of the agent's namespace declares, letter for letter.";
     /// The scopes are refused.
     INVALID_SCOPE, PermissionDenied, "The agent may do none of the actions that were asked for.", "Ask for actions that the agent was given (legate binding list), or for none to be not narrowed.";
+    /// The subject token is no good.
+    SUBJECT_TOKEN_INVALID, PermissionDenied, "The subject token is malformed, expired, of another issuer, or its signature does not hold.", "Ask its holder for a new token, addressed to the agent that exchanges it.";
+    /// The subject token was not handed to the caller.
+    SUBJECT_TOKEN_NOT_ADDRESSED, PermissionDenied, "The audience of the subject token is not the caller, so nothing shows that its holder handed it over.", "Let the holder request it for the caller's SPIFFE ID, without instance, as its audience.";
+    /// What the subject token rests on is gone.
+    SUBJECT_TOKEN_FALLEN, PermissionDenied, "The subject token no longer stands: its holder, an agent before it, a grant, or a certificate of the chain was stopped or taken back.", "See the message; begin anew with a token of an agent that is ACTIVE and a grant that is in force.";
+    /// The actor token is somebody else's.
+    ACTOR_TOKEN_INVALID, PermissionDenied, "The actor token is not the caller's own access token, addressed to itself.", "Leave it out: who acts is known from the caller's certificate.";
+    /// The chain goes round.
+    EXCHANGE_CYCLE, PermissionDenied, "The caller stands in the chain of the subject token already, or is its subject.", "Request a token of its own (IssueToken), or exchange the token that it was handed first.";
+    /// Nobody lets it.
+    GRANT_MISSING, PermissionDenied, "No delegation grant in force lets the caller act for the holder of the subject token.", "See who acts for whom (legate grant tree); have the holder make a grant, or name the right one.";
+    /// The grant is for other things.
+    GRANT_TOO_NARROW, PermissionDenied, "The delegation grants of the chain are for other audiences, or let none of the actions be done.", "Ask for less, or have the delegator widen the grant (legate grant show).";
+    /// The chain may not go on.
+    CHAIN_ENDS_HERE, PermissionDenied, "More agents would act one for another than a grant of the chain, or the namespace, allows.", "Act through fewer agents, or raise maxDepth of the grant and maxDelegationDepth of the namespace.";
     /// policy-decision says no.
     ISSUANCE_DENIED, PermissionDenied, "policy-decision does not let this agent have a token.", "See the reason in the message and in the metadata.";
     /// policy-decision does not say.
