@@ -129,6 +129,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let _ = desk.connections.set(connections);
     let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
+    let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
     let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
     let refusing = tokio::spawn(refusing);
