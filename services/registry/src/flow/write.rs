@@ -304,7 +304,7 @@ impl Writing<'_> {
             self.operators |= key.kind == Kind::OperatorBinding;
             if revoked && key.kind == Kind::Namespace {
                 // The name can be another one's later, in which nobody has left.
-                departure::end_in(self.tx, &key.name, self.now, &self.by.actor).await?;
+                Box::pin(departure::end_in(self.tx, &key.name, self.now, &self.by.actor)).await?;
             }
             let row = row(&declaration, &key, revoked, self.revision());
             let mut names = Vec::new();
