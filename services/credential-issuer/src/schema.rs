@@ -179,6 +179,7 @@ CREATE TABLE instance (
 CREATE INDEX instance_by_agent ON instance (agent_id, id);
 CREATE INDEX instance_by_namespace ON instance (namespace, id);
 CREATE INDEX instance_by_end ON instance (ends_at);
+CREATE INDEX instance_of_agent_by_end ON instance (agent_id, ends_at);
 CREATE TABLE copies (
     agent_id {TEXT} PRIMARY KEY,
     started BIGINT NOT NULL

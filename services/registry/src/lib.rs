@@ -91,13 +91,14 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let _ = desk.stopping.set(serving.stopping());
     let following = tokio::spawn(flow::follow_forever(Arc::clone(&desk)));
     let sweeping = tokio::spawn(flow::sweep::sweep_forever(Arc::clone(&desk)));
+    let compacting = tokio::spawn(flow::compact::compact_forever(Arc::clone(&desk)));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
     let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
     let refusing = tokio::spawn(refusing);
     let probes = probes(&config, &ctx, &desk).await?;
 
     Ok(Running::new(serving).with_probes(probes).on_stop(async move {
-        for task in [following, sweeping, refusing] {
+        for task in [following, sweeping, compacting, refusing] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use legate_clock::{Clock as _, Timestamp};
 use legate_db::testing::on_each;
-use legate_ids::InstanceId;
+use legate_ids::{InstanceId, SpiffeId};
 use legate_rpc::Fault;
 use legate_wire::registry::OperatorRole::{Admin, Viewer};
 use legate_wire::registry::RevocationReason;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::Expr;
 
 use super::registry::{self, NAMESPACE, agent_id};
 use super::scene::{Scene, new_key, reason, request, wish};
@@ -331,6 +333,35 @@ async fn a_lost_answer_gives_the_same_instance_again() {
         assert_eq!(all.len(), 1);
         revoke(&scene, &scene.operator(), &first.instance_id, RevocationReason::Superseded).await.unwrap();
         assert_eq!(reason(scene.enrol(&token, &csr).await), "CREDENTIAL_NOT_GOOD");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_before_names_no_instance_and_is_renewed_as_it_is() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let (mut row, _) = scene.enrolled(1).await;
+        let own = SpiffeId::parse(&row.spiffe_id).unwrap().without_instance();
+        let (id, text) = (row.id.clone(), own.to_string());
+        let before = scene.desk.db.tx("test", move |tx| {
+            let (id, text) = (id.clone(), text.clone());
+            Box::pin(async move {
+                let update = credential::Entity::update_many()
+                    .col_expr(credential::Column::SpiffeId, Expr::value(text))
+                    .col_expr(credential::Column::InstanceId, Expr::value(""))
+                    .filter(credential::Column::Id.eq(id));
+                update.exec(tx).await?;
+                instance::Entity::delete_many().exec(tx).await?;
+                Ok::<_, legate_db::TxError<Fault>>(())
+            })
+        });
+        before.await.map_err(of_tx).unwrap();
+        row.spiffe_id = own.to_string();
+        let next = scene.renew(&row, &request(&new_key())).await.unwrap();
+        assert_eq!((next.spiffe_id.as_str(), next.instance_id.as_str()), (own.as_str(), ""));
+        scene.issue(&next, wish()).await.unwrap();
+        assert!(listed(&scene, &scene.operator(), instances::Ask::default()).await.is_empty());
     })
     .await;
 }

@@ -35,6 +35,10 @@ pub(crate) fn write_history<W: Write>(
             out.line(&visible(&line))?;
         }
     }
+    if whole.oldest_revision > 1 {
+        let from = whole.oldest_revision;
+        out.line(&visible(&format!("of what was written before revision {from} only what was in force then is kept")))?;
+    }
     let others: Vec<&str> = whole.holders.iter().filter(|id| **id != whole.id).map(String::as_str).collect();
     if !others.is_empty() {
         out.line(&visible(&format!("others that held this name: {}", others.join(", "))))?;
@@ -89,6 +93,7 @@ mod tests {
             namespace: "payments".into(),
             name: "invoice-bot".into(),
             holders: vec!["agt_2".into(), "agt_1".into()],
+            oldest_revision: 4,
             ..Default::default()
         };
         let written = |format| {
@@ -105,6 +110,7 @@ mod tests {
                 "9  2027-01-15T08:00:00Z  UPDATED by operator/ada, ACTIVE (lifecycle version 2): more\\u{1b}[2J",
                 "    spec.purpose: \"reads\" -> \"writes\"",
                 "3    CREATED by operator/ada",
+                "of what was written before revision 4 only what was in force then is kept",
                 "others that held this name: agt_1",
                 "2 writes",
             ]

@@ -22,6 +22,23 @@ use crate::store::{declarer, head, object, revision, signed, unsigned};
 /// Writes that are looked at in one transaction; each has no more than these and one before it to forget.
 const AT_ONCE: u64 = 200;
 
+/// How often the horizon moves.
+const LOOK: Duration = Duration::from_secs(3_600);
+
+/// Compacts for as long as the process lives; beside the sweep, which must not wait for a long history.
+pub(crate) async fn compact_forever(desk: Arc<Desk>) {
+    loop {
+        match compact(&desk).await {
+            Ok(0) => {}
+            Ok(versions) => {
+                tracing::info!(versions, "versions that are older than the history that is kept are forgotten")
+            }
+            Err(fault) => tracing::warn!(%fault, "the history could not be compacted; it is tried again in an hour"),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Forgets what is older than is to be kept; how many versions of objects.
 #[tracing::instrument(skip_all)]
 pub(crate) async fn compact(desk: &Arc<Desk>) -> Result<u64, Fault> {

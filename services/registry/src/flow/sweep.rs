@@ -11,7 +11,6 @@ use legate_rpc::Fault;
 use legate_wire::registry::Declaration;
 use legate_wire::registry::declaration::Object;
 
-use super::compact::compact;
 use super::transition::{self, Step};
 use super::{Call, Desk, succession};
 use crate::domain::lifecycle::Transition;
@@ -24,8 +23,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const AT_ONCE: u64 = 200;
 /// Every so many looks, old requests are forgotten and agents are counted.
 const HOUSEKEEPING: u64 = 20;
-/// Every so many looks, an hour, what is older than the history that is kept is forgotten.
-const COMPACTION: u64 = 7_200;
 
 /// Sweeps for as long as the process lives.
 pub(crate) async fn sweep_forever(desk: Arc<Desk>) {
@@ -37,11 +34,6 @@ pub(crate) async fn sweep_forever(desk: Arc<Desk>) {
             && let Err(fault) = tidy(&desk).await
         {
             tracing::warn!(%fault, "old requests could not be forgotten; it is tried again");
-        }
-        if look.is_multiple_of(COMPACTION)
-            && let Err(fault) = compact(&desk).await
-        {
-            tracing::warn!(%fault, "the history could not be compacted; it is tried again in an hour");
         }
         tokio::time::sleep(LOOK).await;
     }
