@@ -25,6 +25,7 @@ mod life;
 mod lineage;
 mod operators;
 mod record;
+mod revocations;
 mod selector;
 mod set;
 mod shards;

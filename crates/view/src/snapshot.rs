@@ -19,8 +19,9 @@ use crate::issuers::Issuers;
 use crate::operators::Operators;
 use crate::record::{
     Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, NamespaceRules, Policy, PolicyTest,
-    Revocation, Revoked, Role, RoleBinding, SigningKey, Standing,
+    Revoked, Role, RoleBinding, SigningKey, Standing,
 };
+use crate::revocations::Revocations;
 use crate::shards::Shards;
 
 /// The registry at one revision. A clone is cheap and shares what does not change.
@@ -49,9 +50,7 @@ pub struct Snapshot {
     policy_tests: Shards<Arc<PolicyTest>>,
     enforcement_points: Shards<Arc<EnforcementPoint>>,
     keys: Shards<Arc<SigningKey>>,
-    revoked_credentials: Shards<Arc<Revocation>>,
-    revoked_certificates: Shards<Arc<Revocation>>,
-    revoked_tokens: Shards<Arc<Revocation>>,
+    pub(crate) revocations: Revocations,
     /// Classes (`NAMESPACE/NAME`) and namespaces (`NAME`) that are or were suspended.
     standings: Shards<Standing>,
     operators: Operators,
@@ -92,15 +91,6 @@ pub(crate) fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(64), |mut text, b| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{b:02x}");
-        text
-    })
-}
-
 impl Default for Snapshot {
     fn default() -> Self {
         Self {
@@ -123,9 +113,7 @@ impl Default for Snapshot {
             policy_tests: Shards::new(),
             enforcement_points: Shards::new(),
             keys: Shards::new(),
-            revoked_credentials: Shards::new(),
-            revoked_certificates: Shards::new(),
-            revoked_tokens: Shards::new(),
+            revocations: Revocations::new(),
             standings: Shards::new(),
             operators: Operators::default(),
         }
@@ -299,28 +287,6 @@ impl Snapshot {
     /// Every public key.
     pub fn signing_keys(&self) -> impl Iterator<Item = &Arc<SigningKey>> {
         self.keys.values()
-    }
-
-    /// The revocation of a credential, where there is one.
-    #[must_use]
-    pub fn revocation(&self, credential_id: &str) -> Option<&Arc<Revocation>> {
-        self.revoked_credentials.get(credential_id)
-    }
-
-    /// The revocation of a certificate by the SHA-256 of its DER, where there is one.
-    #[must_use]
-    pub fn certificate_revocation(&self, x5t_s256: &[u8; 32]) -> Option<&Arc<Revocation>> {
-        // Nothing is revoked on most days; then the text is not worth making.
-        if self.revoked_certificates.len() == 0 {
-            return None;
-        }
-        self.revoked_certificates.get(&hex(x5t_s256))
-    }
-
-    /// The revocation of one access token by its `jti`, where there is one.
-    #[must_use]
-    pub fn token_revocation(&self, token_id: &str) -> Option<&Arc<Revocation>> {
-        self.revoked_tokens.get(token_id)
     }
 }
 
@@ -532,24 +498,12 @@ impl Snapshot {
         o: &legate_wire::registry::Revocation,
         forgotten: bool,
     ) -> Result<Effect, Unreadable> {
-        let revocation = convert::revocation(o).map_err(|why| Unreadable {
+        let revocation = convert::revocation(o).map(Arc::new).map_err(|why| Unreadable {
             kind: "Revocation",
             name: name_of(o.metadata.as_ref()),
             why,
         })?;
-        let revocation = Arc::new(revocation);
-        let certificate = revocation.x5t_s256.as_ref().map(hex);
-        let (all, name) = match &revocation.what {
-            Revoked::Credential(id) => (&mut self.revoked_credentials, id.as_str()),
-            Revoked::Token(id) => (&mut self.revoked_tokens, id.as_str()),
-        };
-        if forgotten {
-            all.remove(name);
-            certificate.map(|x5t| self.revoked_certificates.remove(&x5t));
-        } else {
-            all.insert(name, Arc::clone(&revocation));
-            certificate.map(|x5t| self.revoked_certificates.insert(&x5t, Arc::clone(&revocation)));
-        }
+        self.revocations.apply(&revocation, forgotten);
         // A connection is judged by its certificate, a token whenever it is shown.
         Ok(Effect { takes_away: !forgotten && matches!(revocation.what, Revoked::Credential(_)) })
     }

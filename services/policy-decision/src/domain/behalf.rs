@@ -1,5 +1,5 @@
 //! The formula for an agent that acts for another: what it may itself, what every grant of the chain lets through, and what
-//! everybody who delegates may himself.
+//! everybody who delegates may himself; each link can only cut.
 
 use legate_authority::{Answer as Granted, Cut, carried, decide};
 use legate_clock::Timestamp;
