@@ -21,6 +21,7 @@ pub(crate) fn question(shown: &Shown, action: &str, id: &str) -> EvaluateRequest
         subject: Some(Subject {
             agent: Some(subject::Agent::AccessToken(shown.token.clone())),
             presenter_x5t_s256: shown.presenter.to_vec(),
+            ..Default::default()
         }),
         action: action.into(),
         resource: Some(Resource { r#type: "Invoice".into(), id: id.into(), attributes: None }),

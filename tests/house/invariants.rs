@@ -183,7 +183,7 @@ async fn nobody_is_shown_what_belongs_to_another_namespace() {
     let shown = Shown { token: token.access_token, presenter: payments.runtime.identity().x5t_s256().unwrap() };
     let with_token = question(&shown, "invoice:read", "apollo/1");
     let of_id = |id: String| EvaluateRequest {
-        subject: Some(Subject { agent: Some(subject::Agent::AgentId(id)), presenter_x5t_s256: Vec::new() }),
+        subject: Some(Subject { agent: Some(subject::Agent::AgentId(id)), ..Subject::default() }),
         ..with_token.clone()
     };
     // I6: an agent of another namespace is told from one that never was by nothing in the answer.

@@ -37,7 +37,7 @@ impl Outside {
         let issued = ca.issue(&leaf, clock.now()).unwrap();
         let identity = Identity::from_pem(&issued.cert_pem, &issued.key_pem).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
-        let listener = Listener::bind_web(any, identity, clock, Limits::default()).await.unwrap();
+        let listener = Listener::bind_web(any, identity, None, clock, Limits::default()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let key = P256Signer::from_scalar(&[11; 32]).unwrap();
         let keys = Bytes::from(jwk_set([key.public_key()]));
@@ -68,6 +68,11 @@ impl Outside {
     /// Where its keys are.
     pub(crate) fn jwks_uri(&self) -> String {
         format!("{}/keys", self.issuer())
+    }
+
+    /// Its keys, to be declared where nothing is fetched.
+    pub(crate) fn jwks(&self) -> String {
+        jwk_set([self.key.public_key()])
     }
 
     /// Its CA's certificate.

@@ -22,7 +22,7 @@ mod window;
 
 pub use decide::{Answer, Denial, Grant, decide};
 pub use hours::{BadHours, Hours, Week};
-pub use link::{Beyond, Link, MAX_DEPTH, within};
+pub use link::{Beyond, Cut, Link, Loose, MAX_DEPTH, carried, joined, within};
 pub use operators::{Appointment, OperatorRole, Place, Reach, Right, Rights};
 pub use pass_on::{TooWide, may_pass_on};
 pub use permission::{Ceiling, Permission};

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::{Permission, Window};
+use crate::{Micros, Permission, Request, Window};
 
 /// So many links may follow the first at most.
 pub const MAX_DEPTH: u32 = 8;
@@ -74,4 +74,90 @@ pub fn within(child: &Link<'_>, parent: &Link<'_>) -> Result<(), Beyond> {
         return Err(Beyond::Depth);
     }
     Ok(())
+}
+
+/// Why a link does not let a request through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// It does not hold at this time.
+    Window,
+    /// It is for other audiences.
+    Audience,
+    /// It lets other things be done.
+    Permission,
+}
+
+impl Link<'_> {
+    /// Whether it lets `request` through, towards `audience`, at `now`; without an audience only that is not asked.
+    ///
+    /// # Errors
+    /// What cuts it.
+    pub fn lets_through(&self, request: &Request<'_>, audience: Option<&str>, now: Micros) -> Result<(), Cut> {
+        if !self.window.holds_at(now) {
+            return Err(Cut::Window);
+        }
+        if audience.is_some_and(|audience| !self.is_towards(audience)) {
+            return Err(Cut::Audience);
+        }
+        if !self.permissions.iter().any(|permission| permission.covers(request)) {
+            return Err(Cut::Permission);
+        }
+        Ok(())
+    }
+
+    /// Whether it is for that audience.
+    #[must_use]
+    pub fn is_towards(&self, audience: &str) -> bool {
+        self.audiences.is_empty() || self.audiences.iter().any(|one| one == audience)
+    }
+}
+
+/// Where links do not make one chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Loose {
+    /// The link at this place is not from whom the one before it in time was given to; of the last: not from the subject.
+    Delegator(usize),
+    /// More links follow the one at this place than it allows.
+    Depth(usize),
+    /// Whom the link at this place lets act stands in the chain before.
+    Round(usize),
+}
+
+/// Whether `links`, the newest first, are one chain from `subject`: each from whom the one before it was given to, none
+/// followed by more than it allows, nobody twice.
+///
+/// # Errors
+/// The newest place at which they are not.
+pub fn joined(subject: &str, links: &[Link<'_>]) -> Result<(), Loose> {
+    for (n, link) in links.iter().enumerate() {
+        let is_joined = match links.get(n + 1) {
+            Some(before) => link.delegator.strip_prefix("agent:") == Some(before.delegate),
+            None => link.delegator == subject,
+        };
+        if !is_joined {
+            return Err(Loose::Delegator(n));
+        }
+        if u32::try_from(n).is_ok_and(|following| following > link.max_depth) {
+            return Err(Loose::Depth(n));
+        }
+        let earlier = links.iter().skip(n + 1).map(|link| link.delegate).chain(subject.strip_prefix("agent:"));
+        if earlier.into_iter().any(|agent| agent == link.delegate) {
+            return Err(Loose::Round(n));
+        }
+    }
+    Ok(())
+}
+
+/// Whether every link lets `request` through: what a chain gives is what all of its links give, and no more.
+///
+/// # Errors
+/// The newest link that does not, and why.
+pub fn carried<'a, 'p: 'a>(
+    links: impl IntoIterator<Item = &'a Link<'p>>,
+    request: &Request<'_>,
+    audience: Option<&str>,
+    now: Micros,
+) -> Result<(), (usize, Cut)> {
+    let mut links = links.into_iter().enumerate();
+    links.try_for_each(|(n, link)| link.lets_through(request, audience, now).map_err(|cut| (n, cut)))
 }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use legate_rpc::Serving;
+use legate_web::Web;
 
 use crate::Probes;
 
@@ -22,7 +23,7 @@ type Ending = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Running {
     serving: Serving,
     probes: Option<Probes>,
-    web: Option<SocketAddr>,
+    web: Option<Web>,
     endings: Vec<Ending>,
 }
 
@@ -48,8 +49,8 @@ impl Running {
 
     /// With an HTTPS port.
     #[must_use]
-    pub fn with_web(mut self, addr: SocketAddr) -> Self {
-        self.web = Some(addr);
+    pub fn with_web(mut self, web: Option<Web>) -> Self {
+        self.web = web;
         self
     }
 
@@ -75,7 +76,7 @@ impl Running {
     /// Where it serves HTTPS, if anywhere.
     #[must_use]
     pub fn web_addr(&self) -> Option<SocketAddr> {
-        self.web
+        self.web.as_ref().map(Web::addr)
     }
 
     /// The server itself.
@@ -86,7 +87,12 @@ impl Running {
 
     /// Takes no more calls, lets those under way finish, then does what is to be done last.
     pub async fn shutdown(self) {
-        self.serving.shutdown(GRACE).await;
+        let web = async {
+            if let Some(web) = self.web {
+                web.shutdown(GRACE).await;
+            }
+        };
+        tokio::join!(self.serving.shutdown(GRACE), web);
         for ending in self.endings {
             if tokio::time::timeout(LAST, ending).await.is_err() {
                 tracing::warn!("something took longer than 5 s to stop, and is left");

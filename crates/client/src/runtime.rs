@@ -6,8 +6,8 @@ use legate_wire::credential::agent_credential_service_client::AgentCredentialSer
 use legate_wire::credential::enrolment_service_client::EnrolmentServiceClient;
 use legate_wire::credential::operator_login_service_client::OperatorLoginServiceClient;
 use legate_wire::credential::{
-    Credential, EnrolRequest, EnrolWithIdentityTokenRequest, IssueTokenRequest, IssueTokenResponse, LoginRequest,
-    RenewCertificateRequest,
+    Credential, EnrolRequest, EnrolWithIdentityTokenRequest, ExchangeTokenRequest, ExchangeTokenResponse,
+    IssueTokenRequest, IssueTokenResponse, LoginRequest, RenewCertificateRequest, TokenType,
 };
 
 use crate::{ClientError, Remote, RuntimeKey, chain_pem};
@@ -135,6 +135,28 @@ impl Runtime {
         let request = IssueTokenRequest { audience: audience.to_owned(), ..Default::default() };
         let mut service = AgentCredentialServiceClient::new(self.client.clone());
         Ok(service.issue_token(request).await?.into_inner())
+    }
+
+    /// Exchanges a token that its holder addressed to us for one with which we act for him, for one audience: that of an
+    /// enforcement point, or the SPIFFE ID of the agent to which it is handed on.
+    ///
+    /// # Errors
+    /// When the issuer refuses or cannot be reached.
+    pub async fn exchange(
+        &self,
+        subject_token: &str,
+        audience: &str,
+        scopes: &[String],
+    ) -> Result<ExchangeTokenResponse, ClientError> {
+        let request = ExchangeTokenRequest {
+            subject_token: subject_token.to_owned(),
+            subject_token_type: TokenType::AccessToken.into(),
+            audience: audience.to_owned(),
+            scopes: scopes.to_vec(),
+            ..Default::default()
+        };
+        let mut service = AgentCredentialServiceClient::new(self.client.clone());
+        Ok(service.exchange_token(request).await?.into_inner())
     }
 
     /// Renews the certificate with a new key; connections made from now on use it.

@@ -22,10 +22,10 @@ pub struct Limits {
     /// Open connections at most; also kept below the process's limit of open files, less 64.
     pub connections: usize,
     /// Of these, connections of peers without a certificate, so that strangers cannot keep known peers out.
-    /// A web listener knows nobody, and does not count by this.
+    /// A web listener that asks for no certificate knows nobody, and does not count by this.
     pub strangers: usize,
     /// Of these, connections of peers with one SPIFFE ID, so that no single peer can keep the others out; never more
-    /// than a quarter of all, though always two. A web listener knows nobody, and does not count by this either.
+    /// than a quarter of all, though always two.
     pub one_peer: usize,
     /// Handshakes under way at most.
     pub handshakes: usize,
@@ -91,18 +91,21 @@ impl Listener {
         Self::over(addr, config, Some(trust), clock, limits).await
     }
 
-    /// Binds a socket for ordinary HTTPS clients (ALPN `h2`, `http/1.1`), which are not asked for a certificate.
+    /// Binds a socket for ordinary HTTPS clients (ALPN `h2`, `http/1.1`). With a trust they are asked for a certificate,
+    /// which is judged as strictly as on the other sockets; whoever shows none gets in as nobody. Without a trust they are
+    /// not asked.
     ///
     /// # Errors
     /// When the address cannot be bound.
     pub async fn bind_web(
         addr: SocketAddr,
         identity: Identity,
+        trust: Option<Trust>,
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> io::Result<Self> {
-        let config = server_config(identity, None, clock.clone(), &[b"h2", b"http/1.1"])?;
-        Self::over(addr, config, None, clock, limits).await
+        let config = server_config(identity, trust.clone(), clock.clone(), &[b"h2", b"http/1.1"])?;
+        Self::over(addr, config, trust, clock, limits).await
     }
 
     async fn over(

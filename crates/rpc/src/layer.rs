@@ -9,17 +9,15 @@ use std::time::Duration;
 use http::{HeaderMap, Request, Response};
 use legate_clock::Clock;
 use legate_mtls::Peer;
-use opentelemetry::trace::TraceContextExt;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Instrument;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::access::Table;
 use crate::{
     ACCESS_DENIED, DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT, DUPLICATE_HEADER, Fault, METHOD_UNKNOWN, Metrics, Permit,
-    Refusals, Rule, Standing, TraceContext, UNAUTHENTICATED, trace,
+    Refusals, Rule, Standing, TraceContext, UNAUTHENTICATED, continue_trace,
 };
 
 /// Kept back from the caller's deadline, so that the answer arrives within it.
@@ -83,17 +81,18 @@ where
                 let why = format!("{} has no such method", chassis.name);
                 return Ok(refuse(Fault::refused(&METHOD_UNKNOWN, why)));
             };
-            let span = chassis.span(rule, &request);
-            chassis.serve(rule, request, inner).instrument(span).await
+            let span = chassis.span(rule);
+            let trace = continue_trace(&span, request.headers());
+            chassis.serve(rule, trace, request, inner).instrument(span).await
         })
     }
 }
 
 impl Chassis {
-    fn span(&self, rule: &'static Rule, request: &Request<Body>) -> tracing::Span {
+    fn span(&self, rule: &'static Rule) -> tracing::Span {
         let method = rule.method.trim_start_matches('/');
         let (service, name) = method.split_once('/').unwrap_or((method, ""));
-        let span = tracing::info_span!(
+        tracing::info_span!(
             "rpc",
             otel.name = method,
             otel.kind = "server",
@@ -102,18 +101,13 @@ impl Chassis {
             rpc.method = name,
             legate.service = self.name,
             legate.peer = tracing::field::Empty,
-        );
-        if let Some(parent) = trace::incoming(request.headers()) {
-            let context = opentelemetry::Context::new().with_remote_span_context(parent);
-            // Without an OpenTelemetry layer there is nobody to tell.
-            let _nobody = span.set_parent(context);
-        }
-        span
+        )
     }
 
     async fn serve<S>(
         &self,
         rule: &'static Rule,
+        trace: TraceContext,
         mut request: Request<Body>,
         inner: S,
     ) -> Result<Response<Body>, S::Error>
@@ -121,12 +115,12 @@ impl Chassis {
         S: tower::Service<Request<Body>, Response = Response<Body>>,
     {
         let start = Instant::now();
-        let answer = match self.permit(rule, &mut request, start).await {
+        let answer = match self.permit(rule, trace, &mut request, start).await {
             Ok(permit) => {
                 let (deadline, trace) = (permit.deadline, permit.trace.clone());
                 request.extensions_mut().insert(permit);
                 let mut inner = inner;
-                let answering = trace::SERVED.scope(trace, inner.call(request));
+                let answering = trace.serving(inner.call(request));
                 match tokio::time::timeout_at(deadline, answering).await {
                     Ok(answer) => answer?,
                     Err(_) => {
@@ -145,12 +139,17 @@ impl Chassis {
     }
 
     /// Peer, then good standing, then the table, then time: only then is there a permit.
-    async fn permit(&self, rule: &'static Rule, request: &mut Request<Body>, start: Instant) -> Result<Permit, Fault> {
+    async fn permit(
+        &self,
+        rule: &'static Rule,
+        trace: TraceContext,
+        request: &mut Request<Body>,
+        start: Instant,
+    ) -> Result<Permit, Fault> {
         let Some(peer) = request.extensions_mut().remove::<Arc<Peer>>() else {
             return Err(Fault::refused(&UNAUTHENTICATED, "the connection has no peer"));
         };
-        let span = tracing::Span::current();
-        span.record("legate.peer", peer.id_text());
+        tracing::Span::current().record("legate.peer", peer.id_text());
         if let Err(fault) = self.admit(rule, &peer).await {
             self.refusals.note(&peer, rule.method, &fault);
             return Err(fault);
@@ -159,17 +158,11 @@ impl Chassis {
         if headers.get_all(http::header::AUTHORIZATION).iter().count() > 1 {
             return Err(Fault::refused(&DUPLICATE_HEADER, "authorization came several times"));
         }
-        let context = span.context();
-        let mut trace_context = TraceContext::from_span(context.span().span_context());
-        if trace_context.is_none() {
-            let parent = trace::incoming(headers);
-            trace_context = parent.map_or_else(TraceContext::new, |parent| TraceContext::from_span(&parent));
-        }
         Ok(Permit {
             peer,
             method: rule.method,
             deadline: deadline(headers, start, self.default_deadline)?,
-            trace: trace_context,
+            trace,
             emergency: emergency(headers)?,
         })
     }

@@ -32,7 +32,7 @@ pub use retry::{RetryBudget, with_retry};
 pub use serve::{Service, Serving, serve};
 pub use told::Told;
 pub use tonic::Code;
-pub use trace::TraceContext;
+pub use trace::{TraceContext, continue_trace};
 
 /// The metadata with which an operator states an emergency, and why.
 pub const BREAK_GLASS: &str = "legate-break-glass";

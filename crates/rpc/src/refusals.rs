@@ -33,7 +33,8 @@ type Key = (String, Option<IpAddr>, &'static str, &'static str);
 pub struct Refusals(Mutex<HashMap<Key, u64>>);
 
 impl Refusals {
-    pub(crate) fn note(&self, peer: &Peer, method: &'static str, fault: &Fault) {
+    /// Counts one, where it says that the caller is not who it has to be, or may not.
+    pub fn note(&self, peer: &Peer, method: &'static str, fault: &Fault) {
         let Fault::Refused(refusal) = fault else { return };
         if !matches!(refusal.reason.code, tonic::Code::PermissionDenied | tonic::Code::Unauthenticated) {
             return;

@@ -18,7 +18,7 @@ pub struct TraceContext {
 tokio::task_local! {
     /// The trace of the call that is being served. It is there with no collector of spans as well, so that records of
     /// several services can be put together.
-    pub(crate) static SERVED: TraceContext;
+    static SERVED: TraceContext;
 }
 
 impl TraceContext {
@@ -46,7 +46,7 @@ impl TraceContext {
         self.trace_id.is_empty()
     }
 
-    pub(crate) fn from_span(span: &SpanContext) -> Self {
+    fn from_span(span: &SpanContext) -> Self {
         if !span.is_valid() {
             return Self::default();
         }
@@ -58,8 +58,31 @@ impl TraceContext {
     }
 }
 
+impl TraceContext {
+    /// Serves a call within this trace.
+    pub async fn serving<F: Future>(self, call: F) -> F::Output {
+        SERVED.scope(self, call).await
+    }
+}
+
+/// Makes a call's span a child of the one that the request names, where it names one; the trace that the call belongs to:
+/// a new one, which nobody samples, where it would belong to none.
+#[must_use]
+pub fn continue_trace(span: &tracing::Span, headers: &HeaderMap) -> TraceContext {
+    let parent = incoming(headers);
+    if let Some(parent) = parent.clone() {
+        // Without an OpenTelemetry layer there is nobody to tell.
+        let _nobody = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
+    }
+    let own = TraceContext::from_span(span.context().span().span_context());
+    if !own.is_none() {
+        return own;
+    }
+    parent.map_or_else(TraceContext::new, |parent| TraceContext::from_span(&parent))
+}
+
 /// The span that a request's `traceparent` names; `None` when there is none or it is broken.
-pub(crate) fn incoming(headers: &HeaderMap) -> Option<SpanContext> {
+fn incoming(headers: &HeaderMap) -> Option<SpanContext> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     parse(text)
 }

@@ -1,20 +1,19 @@
 //! What an access token says (RFC 9068 section 2.2, and Legate's own claims).
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use base64ct::{Base64UrlUnpadded, Encoding as _};
-use legate_ids::{Action, AgentId, InstanceId, Name};
+use legate_ids::{Action, AgentId, CredentialId, InstanceId, Name, SpiffeId};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::{self, Chain, Parent, ParentIn, ParentOut, Subject};
+use crate::confirmation::{CnfIn, CnfOut, Confirmation};
 use crate::json::{Object, present};
 use crate::{BadClaims, MAX_LIFETIME, TokenError};
 
 /// The most actions in a scope.
 const MAX_SCOPES: usize = 64;
-/// The longest chain of actors.
-const MAX_ACTORS: usize = 8;
 
 /// What the token is narrowed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +84,8 @@ pub struct Claims {
     pub issuer: String,
     /// `aud`: the one resource server that it is meant for; 1 to 512 printable ASCII characters.
     pub audience: String,
-    /// `sub`: on whose authority the agent acts: its own SPIFFE ID when autonomous; 1 to 2,048 printable ASCII characters.
-    pub subject: String,
+    /// `sub`: on whose authority the agent acts: its own SPIFFE ID when autonomous, else that of another agent or a person.
+    pub subject: Subject,
     /// `iat`: when it was made.
     pub issued_at: u64,
     /// `exp`: when it ends; at most [`MAX_LIFETIME`] after `iat`.
@@ -103,12 +102,12 @@ pub struct Claims {
     pub agent: AgentId,
     /// `instance`: the running copy, where the certificate names one.
     pub instance: Option<InstanceId>,
-    /// `grant`: the delegation grant, where the agent acts for another; 1 to 128 of `A-Z a-z 0-9 _ -`.
-    pub grant: Option<String>,
-    /// `act` (RFC 8693 section 4.1): who acts, newest first; empty when autonomous. Printable ASCII, 8 at most.
-    pub actors: Vec<String>,
-    /// `cnf.x5t#S256` (RFC 8705 section 3.1): SHA-256 of the DER certificate whose key the bearer has to hold.
-    pub certificate: [u8; 32],
+    /// `act`, `grants` and `parents`: by whom, and by whose leave, the agent came to act for the subject; empty when autonomous.
+    pub chain: Chain,
+    /// `cnf`: what the bearer has to show beside the token.
+    pub confirmation: Confirmation,
+    /// `cred`: the client secret or key by which it was obtained, where it was one: who takes that back takes the token back.
+    pub credential: Option<CredentialId>,
 }
 
 impl Claims {
@@ -119,17 +118,8 @@ impl Claims {
     pub fn check(&self) -> Result<(), TokenError> {
         printable("iss", &self.issuer, 512)?;
         printable("aud", &self.audience, 512)?;
-        printable("sub", &self.subject, 2048)?;
         word("jti", &self.token_id, 16..=64)?;
-        if let Some(grant) = &self.grant {
-            word("grant", grant, 1..=128)?;
-        }
-        if self.actors.len() > MAX_ACTORS {
-            return Err(BadClaims { claim: "act", why: "is nested more than 8 deep" }.into());
-        }
-        for actor in &self.actors {
-            printable("act", actor, 2048)?;
-        }
+        self.chain.check(&self.subject, &self.namespace, &self.agent)?;
         self.scope.clone().checked()?;
         match self.expires_at.checked_sub(self.issued_at) {
             Some(1..=MAX_LIFETIME) => Ok(()),
@@ -138,11 +128,12 @@ impl Claims {
     }
 
     pub(crate) fn to_json(&self) -> Result<Vec<u8>, TokenError> {
-        let certificate = Base64UrlUnpadded::encode_string(&self.certificate);
-        let act = self.actors.iter().rev().fold(None, |inner, actor| Some(Box::new(ActOut { sub: actor, act: inner })));
+        let subject = self.subject.to_string();
+        let actors = self.chain.actors.iter().rev();
+        let act = actors.fold(None, |inner, actor| Some(Box::new(ActOut { sub: actor.as_str(), act: inner })));
         let out = Out {
             iss: &self.issuer,
-            sub: &self.subject,
+            sub: &subject,
             aud: &self.audience,
             client_id: self.agent.as_str(),
             iat: self.issued_at,
@@ -153,9 +144,11 @@ impl Claims {
             ns: self.namespace.as_str(),
             agent: self.agent.as_str(),
             instance: self.instance.as_ref().map(InstanceId::as_str),
-            grant: self.grant.as_deref(),
             act,
-            cnf: CnfOut { x5t: &certificate },
+            grants: &self.chain.grants,
+            parents: self.chain.parents.iter().map(ParentOut::of).collect(),
+            cnf: CnfOut::of(&self.confirmation),
+            cred: self.credential.as_ref().map(CredentialId::as_str),
         };
         serde_json::to_vec(&out).map_err(|_| TokenError::Claims)
     }
@@ -168,25 +161,24 @@ impl Claims {
             return Err(BadClaims { claim: "client_id", why: "is not the agent" }.into());
         }
         let instance = read.instance.map(|text| InstanceId::parse(&text).map_err(|_| bad("instance")));
-        let mut certificate = [0u8; 32];
-        match Base64UrlUnpadded::decode(&read.cnf.0.x5t, &mut certificate) {
-            Ok(bytes) if bytes.len() == 32 => {}
-            _ => return Err(bad("cnf").into()),
-        }
         let mut actors = Vec::new();
         let mut next = read.act;
         while let Some(one) = next {
-            if actors.len() == MAX_ACTORS {
+            // Before it is read on: a stranger's nesting is bounded by the JSON reader, ours by this.
+            if actors.len() == chain::MAX_ACTORS {
                 return Err(BadClaims { claim: "act", why: "is nested more than 8 deep" }.into());
             }
             let Object(one) = *one;
-            actors.push(one.sub);
+            actors.push(SpiffeId::parse(&one.sub).map_err(|_| bad("act"))?);
             next = one.act;
         }
+        let parents = read.parents.unwrap_or_default();
+        let parents = parents.into_iter().map(|Object(one)| one.read()).collect::<Result<Vec<Parent>, _>>()?;
+        let chain = Chain { actors, grants: read.grants.unwrap_or_default(), parents };
         let claims = Self {
             issuer: read.iss,
             audience: read.aud,
-            subject: read.sub,
+            subject: Subject::parse(&read.sub)?,
             issued_at: read.iat,
             expires_at: read.exp,
             token_id: read.jti,
@@ -195,9 +187,9 @@ impl Claims {
             namespace: Name::parse(&read.ns).map_err(|_| bad("ns"))?,
             agent,
             instance: instance.transpose()?,
-            grant: read.grant,
-            actors,
-            certificate,
+            chain,
+            confirmation: read.cnf.map_or(Ok(Confirmation::Bearer), |Object(cnf)| cnf.read())?,
+            credential: read.cred.map(|text| CredentialId::parse(&text).map_err(|_| bad("cred"))).transpose()?,
         };
         claims.check()?;
         Ok(claims)
@@ -210,7 +202,11 @@ fn printable(claim: &'static str, text: &str, most: usize) -> Result<(), BadClai
     good.then_some(()).ok_or(BadClaims { claim, why })
 }
 
-fn word(claim: &'static str, text: &str, lengths: core::ops::RangeInclusive<usize>) -> Result<(), BadClaims> {
+pub(crate) fn word(
+    claim: &'static str,
+    text: &str,
+    lengths: core::ops::RangeInclusive<usize>,
+) -> Result<(), BadClaims> {
     let character = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     let good = lengths.contains(&text.len()) && text.bytes().all(character);
     let why = "is empty, too short, too long, or has characters other than letters, digits, '_' and '-'";
@@ -233,10 +229,15 @@ struct Out<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    grant: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<Box<ActOut<'a>>>,
-    cnf: CnfOut<'a>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    grants: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parents: Vec<ParentOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<CnfOut>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cred: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -244,12 +245,6 @@ struct ActOut<'a> {
     sub: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<Box<ActOut<'a>>>,
-}
-
-#[derive(Serialize)]
-struct CnfOut<'a> {
-    #[serde(rename = "x5t#S256")]
-    x5t: &'a str,
 }
 
 /// A claim that is not known here could be one that narrows the token, so it is refused and not ignored.
@@ -270,10 +265,15 @@ struct In {
     #[serde(default, deserialize_with = "present")]
     instance: Option<String>,
     #[serde(default, deserialize_with = "present")]
-    grant: Option<String>,
-    #[serde(default, deserialize_with = "present")]
     act: Option<Box<Object<ActIn>>>,
-    cnf: Object<CnfIn>,
+    #[serde(default, deserialize_with = "present")]
+    grants: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
+    parents: Option<Vec<Object<ParentIn>>>,
+    #[serde(default, deserialize_with = "present")]
+    cnf: Option<Object<CnfIn>>,
+    #[serde(default, deserialize_with = "present")]
+    cred: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -282,13 +282,6 @@ struct ActIn {
     sub: String,
     #[serde(default, deserialize_with = "present")]
     act: Option<Box<Object<ActIn>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CnfIn {
-    #[serde(rename = "x5t#S256")]
-    x5t: String,
 }
 
 impl core::fmt::Display for Scope {

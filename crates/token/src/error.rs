@@ -70,3 +70,50 @@ pub enum TokenError {
     #[error("the token could not be signed")]
     Signing,
 }
+
+/// Why what a client proves itself with (a client assertion, a DPoP proof) is not believed. No variant holds any part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadProof {
+    /// Longer than [`MAX_TOKEN`](crate::MAX_TOKEN).
+    #[error("it is longer than 8,192 bytes")]
+    TooLong,
+    /// Not three parts of canonical, unpadded base64url.
+    #[error("it is not three parts of base64url joined by '.'")]
+    Form,
+    /// The header is not what it has to be.
+    #[error(
+        "its header is not alg ES256 with the right typ, and for an assertion a kid that is a thumbprint or none, for a \
+         proof a public jwk on P-256, and nothing else"
+    )]
+    Header,
+    /// The claims are missing, there twice or of another type.
+    #[error("a claim that it needs is missing, there twice or of another type")]
+    Claims,
+    /// The signature is not by the key.
+    #[error("its signature is wrong, or by a key that is not registered")]
+    Signature,
+    /// `iss` and `sub` differ.
+    #[error("its iss and sub are not both the client")]
+    Client,
+    /// Another audience, or several.
+    #[error("its aud is not the issuer, and nothing but the issuer")]
+    Audience,
+    /// Its time is over.
+    #[error("it has expired")]
+    Expired,
+    /// It lies in the future.
+    #[error("it was made in the future")]
+    NotYet,
+    /// It would live too long.
+    #[error("it lives longer than 300 s")]
+    Lifetime,
+    /// It is for another method.
+    #[error("its htm is not the method of the request")]
+    Method,
+    /// It is for another URL.
+    #[error("its htu is not the URL of the request")]
+    Url,
+    /// It is for another access token.
+    #[error("its ath is not the hash of the access token")]
+    AccessToken,
+}

@@ -61,7 +61,7 @@ impl fmt::Debug for PublicKey {
 /// The members of a public JWK. `d` and everything else is refused: a private key has no business here.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Jwk<'a> {
+pub(crate) struct Jwk<'a> {
     kty: &'a str,
     crv: &'a str,
     x: &'a str,
@@ -101,6 +101,10 @@ impl PublicKey {
             return Err(BadKey::Form);
         }
         let Object::<Jwk<'_>>(jwk) = serde_json::from_str(json).map_err(|_| BadKey::Form)?;
+        Self::from_members(&jwk)
+    }
+
+    pub(crate) fn from_members(jwk: &Jwk<'_>) -> Result<Self, BadKey> {
         let is_ours = jwk.kty == "EC"
             && jwk.crv == "P-256"
             && jwk.purpose.is_none_or(|p| p == "sig")

@@ -11,17 +11,26 @@
 
 extern crate alloc;
 
+mod assertion;
+mod chain;
 mod claims;
+mod confirmation;
+mod dpop;
 mod error;
 mod foreign;
 mod json;
+mod jws;
 mod key;
 mod mint;
 mod signature;
 mod verify;
 
+pub use assertion::{Assertion, MAX_ASSERTION_LIFETIME, ProvenClient};
+pub use chain::{Chain, Parent, Subject};
 pub use claims::{Claims, Scope};
-pub use error::{BadClaims, BadKey, TokenError};
+pub use confirmation::Confirmation;
+pub use dpop::{DpopProof, ExpectProof, MAX_PROOF_AGE};
+pub use error::{BadClaims, BadKey, BadProof, TokenError};
 pub use foreign::{
     Algorithm, ForeignError, ForeignExpect, ForeignKey, ForeignKeys, ForeignSigned, ForeignToken, ForeignVerified,
     ForeignVerifier, MAX_FOREIGN_LIFETIME, MAX_FOREIGN_TOKEN, MAX_KEYS_TEXT,

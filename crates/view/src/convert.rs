@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use legate_authority::{Appointment, Ceiling, Hours, OperatorRole, Permission, ResourceSelector, Week, Window};
+use legate_authority::{
+    Appointment, Ceiling, Hours, MAX_DEPTH, OperatorRole, Permission, ResourceSelector, Week, Window,
+};
 use legate_clock::Timestamp;
 use legate_ids::{ActionPattern, AgentId, CredentialId, Name, ResourceType};
 use legate_wire::registry as wire;
@@ -14,8 +16,9 @@ use crate::intern::Interner;
 use crate::issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
 use crate::operators::Binding;
 use crate::record::{
-    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Names, Nature,
-    People, Policy, PolicyMode, PolicyTest, Revocation, Role, RoleBinding, SigningKey, Standing,
+    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse,
+    Label, Names, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role,
+    RoleBinding, SigningKey, Standing,
 };
 use crate::selector::Selector;
 
@@ -267,6 +270,40 @@ pub(crate) fn standing(from: Option<&wire::StandingStatus>) -> Result<Option<Sta
     Ok((standing != Standing::default()).then_some(standing))
 }
 
+/// Where nothing is declared of it.
+const USUAL_DELEGATION_DEPTH: u32 = 4;
+
+/// A rule that is not understood is the strict one.
+pub(crate) fn namespace_rules(from: &wire::Namespace) -> NamespaceRules {
+    let spec = from.spec.clone().unwrap_or_default();
+    NamespaceRules {
+        own_grant_only: spec.own_grant_only,
+        max_delegation_depth: match spec.max_delegation_depth {
+            0 => USUAL_DELEGATION_DEPTH,
+            declared => declared.min(MAX_DEPTH),
+        },
+        people_by_grant: spec.personal_authority() == wire::PersonalAuthority::Granted,
+    }
+}
+
+pub(crate) fn delegation_grant(from: &wire::DelegationGrant) -> Result<DelegationGrant, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let micros = |at| Ok::<_, Why>(moment(at)?.map(Timestamp::micros));
+    Ok(DelegationGrant {
+        label: label(from.metadata.as_ref())?,
+        delegator: spec.delegator.clone(),
+        delegate: Name::parse(&spec.delegate).map_err(text)?,
+        permissions: permissions(&spec.permissions)?,
+        audiences: spec.audiences.clone(),
+        window: Window::new(micros(spec.not_before)?, micros(spec.not_after)?).map_err(text)?,
+        max_depth: if spec.may_redelegate { spec.max_depth } else { 0 },
+        parent: match spec.parent.as_str() {
+            "" => None,
+            name => Some(Name::parse(name).map_err(text)?),
+        },
+    })
+}
+
 pub(crate) fn policy_test(from: &wire::PolicyTest) -> Result<PolicyTest, Why> {
     let spec = from.spec.as_ref().ok_or("spec is missing")?;
     Ok(PolicyTest { label: label(from.metadata.as_ref())?, cases: spec.cases.clone() })
@@ -286,6 +323,7 @@ pub(crate) fn binding(from: &wire::RoleBinding) -> Result<RoleBinding, Why> {
         role: Name::parse(&spec.role).map_err(text)?,
         agents: names(&spec.agents)?,
         groups: names(&spec.groups)?,
+        users: spec.users.clone(),
         narrowing: (!narrowing.is_empty()).then_some(narrowing),
         window: Window::new(micros(spec.not_before)?, micros(spec.not_after)?).map_err(text)?,
     })
@@ -347,7 +385,10 @@ pub(crate) fn revocation(from: &wire::Revocation) -> Result<Revocation, Why> {
         _ => Some(<[u8; 32]>::try_from(spec.x5t_s256.as_slice()).map_err(|_| "x5t_s256 is not 32 bytes")?),
     };
     Ok(Revocation {
-        credential: CredentialId::parse(&spec.credential_id).map_err(text)?,
+        what: match spec.token_id.as_str() {
+            "" => Revoked::Credential(CredentialId::parse(&spec.credential_id).map_err(text)?),
+            token => Revoked::Token(token.to_owned()),
+        },
         spiffe_id: spec.spiffe_id.clone(),
         x5t_s256,
         expires: moment(spec.expire_time)?,

@@ -12,6 +12,7 @@
 mod agents;
 mod boundaries;
 mod convert;
+mod delegation;
 mod feed;
 mod follow;
 mod groups;
@@ -23,13 +24,16 @@ mod life;
 mod lineage;
 mod operators;
 mod record;
+mod revocations;
 mod selector;
 mod set;
 mod shards;
 mod snapshot;
 mod standing;
+mod token;
 
 pub use boundaries::Boundary;
+pub use delegation::{Audience, Broken, Delegation, Delegator, Hop};
 pub use feed::{Feed, News};
 pub use follow::{Options, View};
 pub use groups::Group;
@@ -38,12 +42,13 @@ pub use issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
 pub use life::{Life, Stop};
 pub use lineage::CeilingOf;
 pub use record::{
-    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, EnforcementPoint, KeyUse, Label, Labels, Names,
-    NamespacePolicies, Nature, People, Policy, PolicyMode, PolicyTest, Revocation, Role, RoleBinding, SigningKey,
-    Standing, Texts,
+    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse,
+    Label, Labels, Names, NamespacePolicies, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest,
+    Revocation, Revoked, Role, RoleBinding, SigningKey, Standing, Texts,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{
     CALLER_CUT_OFF, CALLER_NOT_ACTIVE, CALLER_REVOKED, CALLER_STANDING_UNKNOWN, CALLER_UNKNOWN, CERTIFICATE_BACKDATE,
     OnStale, REASONS, ViewStanding,
 };
+pub use token::{Fallen, Standing as TokenStanding};

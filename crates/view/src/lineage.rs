@@ -64,7 +64,7 @@ impl Snapshot {
     /// the top has, and nothing else; where its namespace says so, only what is bound to itself.
     pub fn grants_of<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = Grant<'a, Source>> {
         let is_made = !agent.ancestors.is_empty();
-        let inherits = is_made && !self.is_own_grant_only(agent.label.namespace.as_str());
+        let inherits = is_made && !self.rules_of(agent.label.namespace.as_str()).own_grant_only;
         let holder = if inherits { self.ancestors_of(agent).last().flatten().map(|top| &**top) } else { Some(agent) };
         let class = holder.filter(|_| !is_made || inherits).and_then(|holder| {
             self.class(holder.label.namespace.as_str(), holder.class.as_str()).map(|class| Grant {
@@ -86,6 +86,23 @@ impl Snapshot {
             })
         });
         class.into_iter().chain(bound)
+    }
+
+    /// What bindings give the person, as `user:NAME`, in or out of their windows.
+    pub fn grants_of_person<'a>(
+        &'a self,
+        namespace: &'a str,
+        person: &str,
+    ) -> impl Iterator<Item = Grant<'a, Source>> + use<'a> {
+        self.bindings_of_person(namespace, person).filter_map(move |binding| {
+            let role = self.role(namespace, binding.role.as_str())?;
+            Some(Grant {
+                source: Source::Binding(Arc::clone(binding), Arc::clone(role), None),
+                permissions: role.permissions.as_slice(),
+                window: binding.window,
+                narrowing: binding.narrowing.as_deref(),
+            })
+        })
     }
 
     /// Every ceiling that the agent is below: of its class, its own, and those of whoever is above it. `None` where one of

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use legate_authority::{Ceiling, Permission, ResourceSelector, Window};
+use legate_authority::{Ceiling, Link, Permission, ResourceSelector, Window};
 use legate_clock::Timestamp;
 use legate_ids::{Action, ActionPattern, AgentId, CredentialId, Name, ResourceType};
 
@@ -247,10 +247,66 @@ pub struct RoleBinding {
     pub agents: Vec<Name>,
     /// The groups whose agents it speaks of too, in the same namespace.
     pub groups: Vec<Name>,
+    /// The people who hold the role where an agent acts for them, as `user:NAME`.
+    pub users: Vec<String>,
     /// Where given, the role holds only for resources that one of these matches.
     pub narrowing: Option<Vec<ResourceSelector>>,
     /// When it holds.
     pub window: Window,
+}
+
+/// What holds for everything in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceRules {
+    /// Whether agents made by agents have only what is bound to themselves.
+    pub own_grant_only: bool,
+    /// How many agents may stand in one chain of delegation.
+    pub max_delegation_depth: u32,
+    /// Whether a delegation grant alone bounds a person's authority; else it is what bindings give the person.
+    pub people_by_grant: bool,
+}
+
+/// Of a namespace that is not known nothing is inherited, and nobody acts for anybody.
+impl Default for NamespaceRules {
+    fn default() -> Self {
+        Self { own_grant_only: true, max_delegation_depth: 0, people_by_grant: false }
+    }
+}
+
+/// Lets an agent act for another, or for a person.
+#[derive(Clone, Debug)]
+pub struct DelegationGrant {
+    /// Its name and namespace.
+    pub label: Label,
+    /// Who lets it, as `user:NAME`, `group:NAME` or `agent:NAME`.
+    pub delegator: String,
+    /// The agent that acts, in the same namespace.
+    pub delegate: Name,
+    /// What it may do.
+    pub permissions: Vec<Permission>,
+    /// Towards whom; none: towards anybody.
+    pub audiences: Vec<String>,
+    /// When it holds.
+    pub window: Window,
+    /// How many links may follow.
+    pub max_depth: u32,
+    /// The grant that it passes on a part of, in the same namespace.
+    pub parent: Option<Name>,
+}
+
+impl DelegationGrant {
+    /// The grant as the arithmetic of authority takes it.
+    #[must_use]
+    pub fn link(&self) -> Link<'_> {
+        Link {
+            delegator: &self.delegator,
+            delegate: self.delegate.as_str(),
+            permissions: &self.permissions,
+            audiences: &self.audiences,
+            window: self.window,
+            max_depth: self.max_depth,
+        }
+    }
 }
 
 /// Whether a policy decides.
@@ -333,11 +389,20 @@ pub struct SigningKey {
     pub not_after: Option<Timestamp>,
 }
 
-/// A credential that was taken back.
+/// What was taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// A credential.
+    Credential(CredentialId),
+    /// One access token, by its `jti`.
+    Token(String),
+}
+
+/// A credential or token that was taken back.
 #[derive(Clone, Debug)]
 pub struct Revocation {
-    /// The credential.
-    pub credential: CredentialId,
+    /// Which.
+    pub what: Revoked,
     /// Its holder, as a SPIFFE ID.
     pub spiffe_id: String,
     /// SHA-256 of the certificate, where the credential is one.

@@ -11,14 +11,16 @@ use parking_lot::Mutex;
 use crate::agents::Agents;
 use crate::boundaries::Boundaries;
 use crate::convert;
+use crate::delegation::Grants;
 use crate::groups::{Group, Groups};
 use crate::intern::Interner;
 use crate::issuers::Issuers;
 use crate::operators::Operators;
 use crate::record::{
-    Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, Policy, PolicyTest, Revocation, Role,
-    RoleBinding, SigningKey, Standing,
+    Agent, AgentClass, CredentialPolicy, EnforcementPoint, NamespacePolicies, NamespaceRules, Policy, PolicyTest,
+    Revoked, Role, RoleBinding, SigningKey, Standing,
 };
+use crate::revocations::Revocations;
 use crate::shards::Shards;
 
 /// The registry at one revision. A clone is cheap and shares what does not change.
@@ -27,8 +29,8 @@ pub struct Snapshot {
     revision: u64,
     /// Stands for every change up to the revision, as the registry says.
     history: Vec<u8>,
-    /// By name: whether an agent made by an agent has only what is bound to itself.
-    namespaces: Shards<bool>,
+    /// By name.
+    namespaces: Shards<NamespaceRules>,
     pub(crate) agents: Agents,
     /// What agents share, of this snapshot and of those that it came from.
     shared: Arc<Mutex<Interner>>,
@@ -36,6 +38,9 @@ pub struct Snapshot {
     roles: Shards<Arc<Role>>,
     bindings: Shards<Arc<RoleBinding>>,
     bindings_by_agent: Shards<Arc<[Arc<RoleBinding>]>>,
+    /// By namespace and `user:NAME`.
+    bindings_by_user: Shards<Arc<[Arc<RoleBinding>]>>,
+    pub(crate) grants: Grants,
     pub(crate) groups: Groups,
     pub(crate) boundaries: Boundaries,
     credential_policies: Shards<Arc<CredentialPolicy>>,
@@ -44,8 +49,7 @@ pub struct Snapshot {
     policy_tests: Shards<Arc<PolicyTest>>,
     enforcement_points: Shards<Arc<EnforcementPoint>>,
     keys: Shards<Arc<SigningKey>>,
-    revoked_credentials: Shards<Arc<Revocation>>,
-    revoked_certificates: Shards<Arc<Revocation>>,
+    pub(crate) revocations: Revocations,
     /// Classes (`NAMESPACE/NAME`) and namespaces (`NAME`) that are or were suspended.
     standings: Shards<Standing>,
     operators: Operators,
@@ -86,15 +90,6 @@ pub(crate) fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(64), |mut text, b| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{b:02x}");
-        text
-    })
-}
-
 impl Default for Snapshot {
     fn default() -> Self {
         Self {
@@ -107,6 +102,8 @@ impl Default for Snapshot {
             roles: Shards::new(),
             bindings: Shards::new(),
             bindings_by_agent: Shards::new(),
+            bindings_by_user: Shards::new(),
+            grants: Grants::new(),
             groups: Groups::new(),
             boundaries: Boundaries::new(),
             credential_policies: Shards::new(),
@@ -115,8 +112,7 @@ impl Default for Snapshot {
             policy_tests: Shards::new(),
             enforcement_points: Shards::new(),
             keys: Shards::new(),
-            revoked_credentials: Shards::new(),
-            revoked_certificates: Shards::new(),
+            revocations: Revocations::new(),
             standings: Shards::new(),
             operators: Operators::default(),
         }
@@ -236,10 +232,19 @@ impl Snapshot {
         direct.map(|binding| (binding, None)).chain(through.map(|(binding, group)| (binding, Some(group))))
     }
 
-    /// Whether agents made by agents have only what is bound to themselves.
-    pub(crate) fn is_own_grant_only(&self, namespace: &str) -> bool {
-        // Of a namespace that is not known nothing is inherited.
-        self.namespaces.get(namespace).is_none_or(|own_grant_only| *own_grant_only)
+    /// What holds for everything in the namespace.
+    #[must_use]
+    pub fn rules_of(&self, namespace: &str) -> NamespaceRules {
+        self.namespaces.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// The bindings that name the person, as `user:NAME`.
+    pub(crate) fn bindings_of_person<'a>(
+        &'a self,
+        namespace: &str,
+        person: &str,
+    ) -> impl Iterator<Item = &'a Arc<RoleBinding>> + use<'a> {
+        self.bindings_by_user.get(&key(namespace, person)).into_iter().flat_map(|bindings| bindings.iter())
     }
 
     /// The policies of a namespace; `None` when it has none.
@@ -282,22 +287,6 @@ impl Snapshot {
     pub fn signing_keys(&self) -> impl Iterator<Item = &Arc<SigningKey>> {
         self.keys.values()
     }
-
-    /// The revocation of a credential, where there is one.
-    #[must_use]
-    pub fn revocation(&self, credential_id: &str) -> Option<&Arc<Revocation>> {
-        self.revoked_credentials.get(credential_id)
-    }
-
-    /// The revocation of a certificate by the SHA-256 of its DER, where there is one.
-    #[must_use]
-    pub fn certificate_revocation(&self, x5t_s256: &[u8; 32]) -> Option<&Arc<Revocation>> {
-        // Nothing is revoked on most days; then the text is not worth making.
-        if self.revoked_certificates.len() == 0 {
-            return None;
-        }
-        self.revoked_certificates.get(&hex(x5t_s256))
-    }
 }
 
 /// Taking changes in.
@@ -332,7 +321,7 @@ impl Snapshot {
                 if revoked {
                     self.namespaces.remove(name);
                 } else {
-                    self.namespaces.insert(name, o.spec.as_ref().is_some_and(|spec| spec.own_grant_only));
+                    self.namespaces.insert(name, convert::namespace_rules(o));
                 }
                 self.apply_standing("Namespace", name, o.status.as_ref(), revoked)
             }
@@ -377,9 +366,20 @@ impl Snapshot {
                 self.policy_tests.set(&key, revoked, "PolicyTest", || convert::policy_test(o));
                 Ok(Effect::default())
             }
+            Some(Object::DelegationGrant(o)) => {
+                let key = place("DelegationGrant", o.metadata.as_ref())?;
+                let read = if revoked { None } else { Some(convert::delegation_grant(o)) };
+                let grant = read.and_then(|read| {
+                    // One that cannot be read lets nobody act for anybody.
+                    let said = |why| tracing::error!(key, why, "a delegation grant cannot be read; it lets nobody act");
+                    read.map_err(said).ok()
+                });
+                self.grants.set(&key, grant);
+                Ok(Effect::default())
+            }
             Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
             // Nothing here rests on these.
-            Some(Object::AttestationPolicy(_) | Object::DelegationGrant(_)) => Ok(Effect::default()),
+            Some(Object::AttestationPolicy(_)) => Ok(Effect::default()),
             Some(Object::OperatorBinding(o)) => {
                 self.apply_operator_binding(o, revoked);
                 Ok(Effect::default())
@@ -503,43 +503,50 @@ impl Snapshot {
         o: &legate_wire::registry::Revocation,
         forgotten: bool,
     ) -> Result<Effect, Unreadable> {
-        let revocation = convert::revocation(o).map_err(|why| Unreadable {
+        let revocation = convert::revocation(o).map(Arc::new).map_err(|why| Unreadable {
             kind: "Revocation",
             name: name_of(o.metadata.as_ref()),
             why,
         })?;
-        let revocation = Arc::new(revocation);
-        let certificate = revocation.x5t_s256.as_ref().map(hex);
-        if forgotten {
-            self.revoked_credentials.remove(revocation.credential.as_str());
-            certificate.map(|x5t| self.revoked_certificates.remove(&x5t));
-        } else {
-            self.revoked_credentials.insert(revocation.credential.as_str(), Arc::clone(&revocation));
-            certificate.map(|x5t| self.revoked_certificates.insert(&x5t, revocation));
-        }
-        Ok(Effect { takes_away: !forgotten })
+        self.revocations.apply(&revocation, forgotten);
+        // A connection is judged by its certificate, a token whenever it is shown.
+        Ok(Effect { takes_away: !forgotten && matches!(revocation.what, Revoked::Credential(_)) })
     }
 
     fn index_binding(&mut self, before: Option<Arc<RoleBinding>>, after: Option<Arc<RoleBinding>>) {
-        for old in before.iter().flat_map(|b| b.agents.iter().map(move |a| (b, a))) {
-            let key = key(old.0.label.namespace.as_str(), old.1.as_str());
-            let rest: Vec<_> = self.bindings_by_agent.get(&key).map_or_else(Vec::new, |all| {
-                all.iter().filter(|b| b.label.name != old.0.label.name).cloned().collect()
-            });
-            if rest.is_empty() {
-                self.bindings_by_agent.remove(&key);
-            } else {
-                self.bindings_by_agent.insert(&key, rest.into());
-            }
+        let agents = |b: &Arc<RoleBinding>| b.agents.iter().map(|a| a.as_str().to_owned()).collect();
+        index(&mut self.bindings_by_agent, before.as_ref(), after.as_ref(), agents);
+        index(&mut self.bindings_by_user, before.as_ref(), after.as_ref(), |b| b.users.clone());
+    }
+}
+
+/// Puts a binding where `named` says, and takes it out from where it was.
+fn index(
+    place: &mut Shards<Arc<[Arc<RoleBinding>]>>,
+    before: Option<&Arc<RoleBinding>>,
+    after: Option<&Arc<RoleBinding>>,
+    named: impl Fn(&Arc<RoleBinding>) -> Vec<String>,
+) {
+    let listed = |binding: Option<&Arc<RoleBinding>>| {
+        let key = |b: &Arc<RoleBinding>, name: &String| key(b.label.namespace.as_str(), name);
+        binding.map_or_else(Vec::new, |b| named(b).iter().map(|name| (key(b, name), Arc::clone(b))).collect())
+    };
+    for (key, old) in listed(before) {
+        let rest: Vec<_> = place
+            .get(&key)
+            .map_or_else(Vec::new, |all| all.iter().filter(|b| b.label.name != old.label.name).cloned().collect());
+        if rest.is_empty() {
+            place.remove(&key);
+        } else {
+            place.insert(&key, rest.into());
         }
-        for new in after.iter().flat_map(|b| b.agents.iter().map(move |a| (b, a))) {
-            let key = key(new.0.label.namespace.as_str(), new.1.as_str());
-            let mut all: Vec<_> = self.bindings_by_agent.get(&key).map_or_else(Vec::new, |all| all.to_vec());
-            // A binding may name an agent twice.
-            if !all.iter().any(|b| b.label.name == new.0.label.name) {
-                all.push(Arc::clone(new.0));
-                self.bindings_by_agent.insert(&key, all.into());
-            }
+    }
+    for (key, new) in listed(after) {
+        let mut all: Vec<_> = place.get(&key).map_or_else(Vec::new, |all| all.to_vec());
+        // A binding may name somebody twice.
+        if !all.iter().any(|b| b.label.name == new.label.name) {
+            all.push(new);
+            place.insert(&key, all.into());
         }
     }
 }

@@ -6,6 +6,17 @@ use crate::{credential, policy};
 
 const HIDDEN: &str = "(hidden)";
 
+impl fmt::Debug for credential::CreateClientSecretResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateClientSecretResponse")
+            .field("client_id", &self.client_id)
+            .field("client_secret", &HIDDEN)
+            .field("credential", &self.credential)
+            .field("replaced", &self.replaced)
+            .finish()
+    }
+}
+
 impl fmt::Debug for credential::CreateEnrolmentTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CreateEnrolmentTokenResponse")
@@ -45,6 +56,39 @@ impl fmt::Debug for credential::IssueTokenResponse {
     }
 }
 
+impl fmt::Debug for credential::ExchangeTokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExchangeTokenRequest")
+            .field("subject_token", &HIDDEN)
+            .field("subject_token_type", &self.subject_token_type)
+            .field("has_actor_token", &!self.actor_token.is_empty())
+            .field("audience", &self.audience)
+            .field("scopes", &self.scopes)
+            .field("grant", &self.grant)
+            .finish()
+    }
+}
+
+impl fmt::Debug for credential::ExchangeTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExchangeTokenResponse")
+            .field("access_token", &HIDDEN)
+            .field("token_id", &self.token_id)
+            .field("expire_time", &self.expire_time)
+            .field("scopes", &self.scopes)
+            .field("subject", &self.subject)
+            .field("chain", &self.chain)
+            .field("revision", &self.revision)
+            .finish()
+    }
+}
+
+impl fmt::Debug for credential::IntrospectRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IntrospectRequest").field("token", &HIDDEN).finish()
+    }
+}
+
 impl fmt::Debug for credential::LoginRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoginRequest").field("token", &HIDDEN).field("csr", &self.csr.len()).finish()
@@ -79,10 +123,21 @@ mod tests {
         let canary = || String::from("canary-secret");
         let printed = [
             format!("{:?}", credential::CreateEnrolmentTokenResponse { token: canary(), ..Default::default() }),
+            format!("{:?}", credential::CreateClientSecretResponse { client_secret: canary(), ..Default::default() }),
             format!("{:?}", credential::EnrolRequest { token: canary(), ..Default::default() }),
             format!("{:?}", credential::EnrolWithIdentityTokenRequest { token: canary(), ..Default::default() }),
             format!("{:?}", credential::LoginRequest { token: canary(), ..Default::default() }),
             format!("{:?}", credential::IssueTokenResponse { access_token: canary(), ..Default::default() }),
+            format!(
+                "{:?}",
+                credential::ExchangeTokenRequest {
+                    subject_token: canary(),
+                    actor_token: canary(),
+                    ..Default::default()
+                }
+            ),
+            format!("{:?}", credential::ExchangeTokenResponse { access_token: canary(), ..Default::default() }),
+            format!("{:?}", credential::IntrospectRequest { token: canary() }),
             format!(
                 "{:?}",
                 policy::EvaluateRequest {

@@ -35,7 +35,6 @@ use crate::flow::Desk;
 use crate::index::Index;
 use crate::log::{Log, LogTasks, Setup};
 use crate::watchman::IndexWatch;
-use crate::web::Web;
 
 /// The service's name, as everywhere.
 pub const NAME: &str = "audit-collector";
@@ -68,20 +67,17 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     });
     let index_watch = IndexWatch::default();
     let probes = probes(&config, &ctx, &desk, &index_watch).await?;
-    let web = web_listener.map(|listener| Web::start(listener, log.clone())).transpose()?;
+    let web = web_listener.map(|listener| web::serve(listener, log.clone(), &ctx)).transpose()?;
     let serving = legate_rpc::serve(service(&desk, &ctx), listener).await?;
     let following = tokio::spawn(index.clone().follow(log));
     let refusing = tokio::spawn(flow::refused::record_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let rounds = watchman::watch(desk, index_watch, metrics, serving.health().clone());
     let watching = tokio::spawn(rounds);
 
-    let mut running = Running::new(serving).with_probes(probes);
-    if let Some(web) = &web {
-        running = running.with_web(web.addr());
-    }
-    Ok(running
+    Ok(Running::new(serving)
+        .with_probes(probes)
+        .with_web(web)
         .on_stop(async move {
-            drop(web);
             watching.abort();
             refusing.abort();
             tasks.close().await;
@@ -157,7 +153,7 @@ fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
 async fn bind_web(config: &Config, identity: Identity, ctx: &Context) -> Result<Option<Listener>, StartError> {
     match config.web {
         None => Ok(None),
-        Some(addr) => Ok(Some(Listener::bind_web(addr, identity, Arc::clone(&ctx.clock), web::limits()).await?)),
+        Some(addr) => Ok(Some(Listener::bind_web(addr, identity, None, Arc::clone(&ctx.clock), web::limits()).await?)),
     }
 }
 

@@ -1,20 +1,16 @@
 //! The log over HTTPS (C2SP tlog-tiles): the checkpoint, tiles and entry bundles, to whoever can connect.
 
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
+use legate_boot::Context;
 use legate_merkle::{TILE_HEIGHT, TILE_WIDTH, TileId, TileKind};
-use legate_mtls::{Conn, Limits, Listener};
-use tokio::task::JoinHandle;
-use tokio_stream::StreamExt as _;
+use legate_mtls::{Limits, Listener};
+use legate_web::Web;
 
 use crate::log::{Log, read_tile};
 
@@ -23,87 +19,24 @@ pub(crate) fn limits() -> Limits {
     Limits { connections: 256, handshakes: 64, ..Limits::default() }
 }
 
-/// Headers have to be there within this, also those of the next request on the same connection.
-const HEADERS: Duration = Duration::from_secs(5);
-
-/// A connection is asked to end after this, and is cut after the second.
-const LIFE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
-
 /// A full tile or bundle never changes, and a partial one of a width does not either.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
-const NO_SNIFF: (header::HeaderName, HeaderValue) =
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
-/// The port, which serves until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Web {
-    addr: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Web {
-    /// Serves the log on a listener.
-    pub(crate) fn start(listener: Listener, log: Log) -> io::Result<Self> {
-        let addr = listener.local_addr()?;
-        let router = Router::new().fallback(answer).with_state(log);
-        let mut incoming = listener.into_incoming();
-        let task = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                tokio::select! {
-                    conn = incoming.next() => match conn {
-                        Some(Ok(conn)) => drop(connections.spawn(serve(conn, router.clone()))),
-                        Some(Err(error)) => tracing::info!(%error, "a connection failed"),
-                        None => return,
-                    },
-                    Some(_) = connections.join_next() => {}
-                }
-            }
-        });
-        Ok(Self { addr, task })
-    }
-
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// One connection, HTTP/1.1 or HTTP/2, for a bounded time.
-async fn serve(conn: Conn, router: Router) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_headers(64).max_buf_size(16 << 10);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(32)
-        .max_header_list_size(16 << 10)
-        .max_pending_accept_reset_streams(20)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10));
-    let serving = builder.serve_connection(TokioIo::new(conn), TowerToHyperService::new(router));
-    let mut serving = std::pin::pin!(serving);
-    let ended = match tokio::time::timeout(LIFE.0, serving.as_mut()).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            serving.as_mut().graceful_shutdown();
-            match tokio::time::timeout(LIFE.1, serving.as_mut()).await {
-                Ok(ended) => ended,
-                Err(_) => return tracing::debug!("a reader of the log took too long"),
-            }
-        }
+/// Serves the log on a listener.
+pub(crate) fn serve(listener: Listener, log: Log, ctx: &Context) -> io::Result<Web> {
+    let service = legate_web::Service {
+        name: crate::NAME,
+        routes: Router::new().fallback(answer).with_state(log),
+        paths: &["/checkpoint"],
+        // Nobody who reads sends anything.
+        limits: legate_web::Limits { body_bytes: 1024, ..legate_web::Limits::default() },
+        clock: Arc::clone(&ctx.clock),
+        metrics: Arc::clone(&ctx.metrics),
     };
-    if let Err(error) = ended {
-        tracing::debug!(error, "a reader of the log went");
-    }
+    legate_web::serve(service, listener)
 }
 
 async fn answer(State(log): State<Log>, method: Method, uri: Uri) -> Response {
@@ -118,7 +51,7 @@ async fn answer(State(log): State<Log>, method: Method, uri: Uri) -> Response {
     };
     let published = log.published().borrow().clone();
     if path == "checkpoint" {
-        let headers = [(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, NOT_KEPT), NO_SNIFF];
+        let headers = [(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, NOT_KEPT)];
         return (headers, published.note).into_response();
     }
     let Some(tile) = TileId::parse(path).ok().filter(|tile| is_within(*tile, published.size)) else {
@@ -126,7 +59,7 @@ async fn answer(State(log): State<Log>, method: Method, uri: Uri) -> Response {
     };
     match log.reading(move |log| read_tile(log.dir(), tile)).await {
         Ok(Ok(bytes)) => {
-            let headers = [(header::CONTENT_TYPE, BYTES), (header::CACHE_CONTROL, FOR_EVER), NO_SNIFF];
+            let headers = [(header::CONTENT_TYPE, BYTES), (header::CACHE_CONTROL, FOR_EVER)];
             (headers, bytes).into_response()
         }
         // Only the widths that a checkpoint had are kept until the tile is full.

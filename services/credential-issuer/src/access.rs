@@ -27,11 +27,16 @@ pub const ACCESS: &[Rule] = &[
         callers: &[Caller::Agent, Caller::Enforcer],
     },
     Rule { method: "/legate.credential.v1.AgentCredentialService/IssueToken", callers: &[Caller::Agent] },
+    Rule { method: "/legate.credential.v1.AgentCredentialService/ExchangeToken", callers: &[Caller::Agent] },
+    // Whom a token concerns is told what became of it; see flow/live.rs.
+    Rule { method: "/legate.credential.v1.TokenService/Introspect", callers: &[Caller::Agent, Caller::Enforcer] },
     // An agent for those that it made.
     Rule {
         method: "/legate.credential.v1.CredentialAdminService/CreateEnrolmentToken",
         callers: &[Caller::Operator, Caller::Agent],
     },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/CreateClientSecret", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/RegisterClientKey", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/ListCredentials", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/RevokeCredential", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.KeyService/GetJwks", callers: CERTIFIED },

@@ -3,18 +3,24 @@
 use std::sync::Arc;
 
 use legate_rpc::{Fault, Permit};
-use legate_token::Scope;
+use legate_token::PublicKey;
 use legate_wire::credential as wire;
 use legate_wire::credential::agent_credential_service_server::{AgentCredentialService, AgentCredentialServiceServer};
 use legate_wire::credential::credential_admin_service_server::{CredentialAdminService, CredentialAdminServiceServer};
 use legate_wire::credential::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
 use legate_wire::credential::operator_login_service_server::{OperatorLoginService, OperatorLoginServiceServer};
+use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
-use crate::flow::{Call, Desk, create_enrolment, enrol, enrol_by_identity, issue_token, list, login, renew, revoke};
+use crate::flow::authenticate::Asker;
+use crate::flow::exchange::{self, Exchanged};
+use crate::flow::{
+    Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, issue_token, list, live, login, renew,
+    revoke,
+};
 use crate::store::credential;
 
 /// No request of this service is larger, and strangers may send some.
@@ -30,6 +36,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     Routes::new(EnrolmentServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(AgentCredentialServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(CredentialAdminServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(TokenServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(OperatorLoginServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(KeyServiceServer::new(api).max_decoding_message_size(LARGEST_REQUEST))
 }
@@ -41,6 +48,7 @@ fn call<T>(request: &Request<T>) -> Result<Call, Fault> {
         trace: permit.trace().clone(),
         deadline: permit.deadline(),
         emergency: permit.emergency().map(Into::into),
+        client: None,
     })
 }
 
@@ -102,17 +110,45 @@ impl AgentCredentialService for Api {
         let call = call(&request)?;
         let wish = convert::wish(request.into_inner())?;
         let issued = Box::pin(issue_token::issue_token(&self.0, &call, wish)).await?;
-        let scopes = match &issued.scope {
-            Scope::All => Vec::new(),
-            Scope::Actions(actions) => actions.iter().map(ToString::to_string).collect(),
-        };
         Ok(Response::new(wire::IssueTokenResponse {
             access_token: issued.token,
             token_id: issued.token_id,
             expire_time: Some(issued.expires.into()),
-            scopes,
+            scopes: convert::scopes(&issued.scope),
             revision: issued.revision,
         }))
+    }
+
+    async fn exchange_token(
+        &self,
+        request: Request<wire::ExchangeTokenRequest>,
+    ) -> Result<Response<wire::ExchangeTokenResponse>, Status> {
+        let call = call(&request)?;
+        let ask = convert::exchange(request.into_inner())?;
+        let Exchanged { issued, behalf } = Box::pin(exchange::exchange(&self.0, &call, ask)).await?;
+        Ok(Response::new(wire::ExchangeTokenResponse {
+            access_token: issued.token,
+            token_id: issued.token_id,
+            expire_time: Some(issued.expires.into()),
+            scopes: convert::scopes(&issued.scope),
+            revision: issued.revision,
+            subject: behalf.subject.to_string(),
+            chain: behalf.chain.actors.iter().map(ToString::to_string).collect(),
+            grants: behalf.chain.grants,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl TokenService for Api {
+    async fn introspect(
+        &self,
+        request: Request<wire::IntrospectRequest>,
+    ) -> Result<Response<wire::IntrospectResponse>, Status> {
+        let call = call(&request)?;
+        let asker = Asker::of(&call);
+        let found = Box::pin(live::introspect(&self.0, &call, &asker, &request.into_inner().token)).await?;
+        Ok(Response::new(convert::introspection(found)))
     }
 }
 
@@ -134,6 +170,40 @@ impl CredentialAdminService for Api {
             enrolment_id: made.id,
             expire_time: Some(made.expires.into()),
             spiffe_id: made.spiffe_id,
+        }))
+    }
+
+    async fn create_client_secret(
+        &self,
+        request: Request<wire::CreateClientSecretRequest>,
+    ) -> Result<Response<wire::CreateClientSecretResponse>, Status> {
+        let call = call(&request)?;
+        let wire::CreateClientSecretRequest { agent_id, ttl, replace, reason } = request.into_inner();
+        let ask = convert::client(&agent_id, ttl, replace, reason)?;
+        let made = create_client::secret(&self.0, &call, ask);
+        let (secret, made) = Box::pin(self.0.for_operator(&call, made)).await?;
+        Ok(Response::new(wire::CreateClientSecretResponse {
+            client_id: made.row.agent_id.clone(),
+            client_secret: secret.to_text().to_string(),
+            credential: Some(made.row.into()),
+            replaced: made.replaced.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn register_client_key(
+        &self,
+        request: Request<wire::RegisterClientKeyRequest>,
+    ) -> Result<Response<wire::RegisterClientKeyResponse>, Status> {
+        let call = call(&request)?;
+        let wire::RegisterClientKeyRequest { agent_id, jwk, ttl, replace, reason } = request.into_inner();
+        let ask = convert::client(&agent_id, ttl, replace, reason)?;
+        let key = PublicKey::from_jwk(&jwk).map_err(|e| Fault::invalid("jwk", e.to_string()))?;
+        let made = create_client::register(&self.0, &call, ask, key);
+        let made = Box::pin(self.0.for_operator(&call, made)).await?;
+        Ok(Response::new(wire::RegisterClientKeyResponse {
+            client_id: made.row.agent_id.clone(),
+            credential: Some(made.row.into()),
+            replaced: made.replaced.into_iter().map(Into::into).collect(),
         }))
     }
 

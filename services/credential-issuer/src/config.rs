@@ -24,8 +24,13 @@ pub struct Config {
     /// Where it serves `/livez`, `/readyz` and `/metrics`, plaintext, on a loopback address; absent: nowhere.
     #[serde(default)]
     pub probes: Option<SocketAddr>,
-    /// The `iss` of the tokens that it signs: an absolute URI that never changes, 512 characters at most.
-    pub issuer: String,
+    /// The `iss` of the tokens that it signs: an https URI that never changes, 512 characters at most. Absent: that of `oauth`
+    /// by its address, `https://IP:PORT`, for development.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// The OAuth facade over HTTPS; absent: none.
+    #[serde(default)]
+    pub oauth: Option<OauthConfig>,
     /// `sqlite:PATH` or `postgres://USER@HOST/DATABASE`.
     pub database: String,
     /// The registry, `https://HOST:PORT`.
@@ -51,6 +56,14 @@ pub struct Config {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
+}
+
+/// The OAuth facade.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OauthConfig {
+    /// Where it serves HTTPS. Clients reach it at `issuer`, whose name or address its certificate has to carry.
+    pub listen: SocketAddr,
 }
 
 /// Where the keys are.
@@ -191,9 +204,21 @@ impl Config {
     /// The first that is not.
     pub fn check(&self) -> Result<(), BadConfig> {
         let bad = |key, why: &'static str| Err(BadConfig { key, why: why.into() });
-        let is_uri = self.issuer.starts_with("https://") && self.issuer.bytes().all(|b| b.is_ascii_graphic());
-        if !is_uri || self.issuer.len() > 512 || self.issuer.contains(['#', '?']) {
-            return bad("issuer", "an https URI without query and fragment, 512 characters at most");
+        match &self.issuer {
+            None if self.oauth.is_none() => {
+                return bad("issuer", "is needed where there is no oauth.listen to name it by");
+            }
+            None => {}
+            Some(issuer) => {
+                let is_uri = issuer.starts_with("https://") && issuer.bytes().all(|b| b.is_ascii_graphic());
+                if !is_uri || issuer.len() > 512 || issuer.contains(['#', '?']) {
+                    return bad("issuer", "an https URI without query and fragment, 512 characters at most");
+                }
+                // RFC 8414 section 3: a path would stand within the well-known one, which a proxy could not know.
+                if self.oauth.is_some() && issuer["https://".len()..].contains('/') {
+                    return bad("issuer", "has no path and no '/' at its end where the OAuth facade is served");
+                }
+            }
         }
         if self.tls.workloads_ca.is_none() {
             return bad("tls.workloads_ca", "is needed: the file in which others find the CA certificate");

@@ -6,18 +6,24 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use legate_clock::Timestamp;
-use legate_ids::{Action, AgentId, CredentialId, Name, SpiffeId};
+use legate_ids::{Action, AgentId, CredentialId, Name, Principal, SpiffeId};
 use legate_mtls::Peer;
 use legate_rpc::{Fault, TraceContext};
+use legate_token::{Claims, Confirmation, PublicKey, Scope};
 use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, Outcome};
 use legate_wire::credential as wire;
+use legate_wire::policy::DelegationChain;
 use legate_wire::registry::{PublishRevocationRequest, RevocationReason, RevocationSpec};
 use tokio::time::Instant;
 
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
-use crate::domain::token::{self, TokenPlan, Wish, hex};
+use crate::domain::token::{self, Behalf, TokenPlan, Wish, hex};
+use crate::error::{INVALID_SCOPE, INVALID_TARGET};
+use crate::flow::create_client;
+use crate::flow::exchange::{Exchange, SubjectToken};
 use crate::flow::foreign::Evidence;
+use crate::flow::live::Live;
 use crate::store::credential::{self, sha256};
 use crate::store::{enrolment, used_token};
 
@@ -36,6 +42,15 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
     /// The emergency that an operator states.
     pub(crate) emergency: Option<Arc<str>>,
+    /// The agent that proved itself otherwise than by the certificate of the call.
+    pub(crate) client: Option<SpiffeId>,
+}
+
+impl Call {
+    /// Who acts, for the record.
+    fn actor(&self) -> String {
+        self.client.as_ref().map_or_else(|| self.peer.id_text().to_owned(), ToString::to_string)
+    }
 }
 
 /// Whom an enrolment token shall be for.
@@ -54,6 +69,21 @@ pub(crate) fn holder(holder: Option<wire::create_enrolment_token_request::Holder
         }
         None => Err(Fault::invalid("holder", "set agent_id or enforcement_point")),
     }
+}
+
+/// What an agent is to be given for the token endpoint.
+pub(crate) fn client(
+    agent_id: &str,
+    ttl: Option<prost_types::Duration>,
+    replace: bool,
+    why: String,
+) -> Result<create_client::Ask, Fault> {
+    Ok(create_client::Ask {
+        agent: AgentId::parse(agent_id).map_err(|e| Fault::invalid("agent_id", e.to_string()))?,
+        ttl: duration("ttl", ttl)?,
+        replace,
+        reason: reason("reason", why)?,
+    })
 }
 
 /// A text for people, without anything that a terminal or a table could stumble over.
@@ -77,6 +107,27 @@ pub(crate) fn comment(text: String) -> Result<String, Fault> {
 /// A duration that is there, not negative, and not absurd.
 pub(crate) fn duration(field: &str, d: Option<prost_types::Duration>) -> Result<Option<Duration>, Fault> {
     d.map(|d| Duration::try_from(d).map_err(|_| Fault::invalid(field, "is negative or out of range"))).transpose()
+}
+
+/// What an OAuth client asks for in a token (RFC 8707, RFC 6749 section 3.3).
+pub(crate) fn oauth_wish(resource: Option<&str>, scope: Option<&str>) -> Result<Wish, Fault> {
+    let no_target = |why: &str| Fault::refused(&INVALID_TARGET, format!("resource {why}"));
+    let audience = resource.ok_or_else(|| no_target("is missing: name the resource server that the token is for"))?;
+    if audience.len() > LONGEST_AUDIENCE || !audience.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(no_target("is 1 to 512 printable ASCII characters"));
+    }
+    let mut actions: Vec<Action> = Vec::new();
+    for text in scope.unwrap_or_default().split(' ').filter(|text| !text.is_empty()) {
+        let action = Action::parse(text);
+        let action = action.map_err(|e| Fault::refused(&INVALID_SCOPE, format!("a scope is no action: {e}")))?;
+        if !actions.contains(&action) {
+            actions.push(action);
+        }
+    }
+    if actions.len() > MOST_SCOPES {
+        return Err(Fault::refused(&INVALID_SCOPE, "a scope has 64 actions at most"));
+    }
+    Ok(Wish { audience: audience.to_owned(), actions, ttl: token::ttl(None)? })
 }
 
 /// What an agent asks for in a token.
@@ -124,13 +175,20 @@ impl From<credential::Model> for wire::Credential {
             credential::REVOKED => wire::CredentialState::Revoked,
             _ => wire::CredentialState::Unspecified,
         };
+        let kind = match row.kind {
+            credential::SECRET => wire::CredentialType::ClientSecret,
+            credential::KEY => wire::CredentialType::ClientKey,
+            _ => wire::CredentialType::X509Svid,
+        };
+        let key = row.public_key.as_deref().and_then(|key| PublicKey::from_sec1(key).ok());
         Self {
+            serial: if row.kind == credential::CERTIFICATE { row.serial } else { String::new() },
+            key_id: key.map(|key| key.kid().to_string()).unwrap_or_default(),
             id: row.id,
-            r#type: wire::CredentialType::X509Svid.into(),
+            r#type: kind.into(),
             spiffe_id: row.spiffe_id,
             agent_id: row.agent_id,
             namespace: row.namespace,
-            serial: row.serial,
             x5t_s256: row.x5t_s256.map(|x5t| Base64UrlUnpadded::encode_string(&x5t)).unwrap_or_default(),
             not_before: micros(row.not_before),
             not_after: micros(row.not_after),
@@ -159,10 +217,46 @@ pub(crate) fn publication(
             expire_time: micros(row.not_after),
             revoke_time: Some(now.into()),
             reason: reason.into(),
+            token_id: String::new(),
         }),
         namespace: row.namespace.clone(),
         actor: call.peer.id_text().to_owned(),
         comment: comment.to_owned(),
+    }
+}
+
+/// What the registry is told of one token that was taken back.
+pub(crate) fn token_publication(
+    call: &Call,
+    claims: &Claims,
+    holder: &SpiffeId,
+    ends: Timestamp,
+    now: Timestamp,
+) -> PublishRevocationRequest {
+    PublishRevocationRequest {
+        revocation: Some(RevocationSpec {
+            token_id: claims.token_id.clone(),
+            spiffe_id: holder.to_string(),
+            expire_time: Some(ends.into()),
+            revoke_time: Some(now.into()),
+            reason: RevocationReason::CessationOfOperation.into(),
+            ..RevocationSpec::default()
+        }),
+        namespace: claims.namespace.to_string(),
+        actor: call.actor(),
+        comment: String::new(),
+    }
+}
+
+/// One token was taken back.
+pub(crate) fn token_revoked(call: &Call, claims: &Claims, now: Timestamp) -> AuditEvent {
+    AuditEvent {
+        namespace: claims.namespace.to_string(),
+        agent_id: claims.agent.to_string(),
+        instance_id: claims.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
+        resource: resource("AccessToken", &claims.token_id),
+        details: details([("audience", claims.audience.clone()), ("peer_address", call.peer.addr.to_string())]),
+        ..event(call, "token.revoked", Outcome::Success, now)
     }
 }
 
@@ -171,7 +265,7 @@ fn event(call: &Call, kind: &str, outcome: Outcome, now: Timestamp) -> AuditEven
     AuditEvent {
         time: Some(now.into()),
         r#type: kind.to_owned(),
-        actor: call.peer.id_text().to_owned(),
+        actor: call.actor(),
         outcome: outcome.into(),
         trace_id: call.trace.trace_id.clone(),
         span_id: call.trace.span_id.clone(),
@@ -206,6 +300,61 @@ pub(crate) fn enrolment_created(call: &Call, row: &enrolment::Model, reason: &st
             ("expires", Timestamp::from_micros(row.expires_at).to_string()),
         ]),
         ..event(call, "enrolment.created", Outcome::Success, now)
+    }
+}
+
+/// A client secret was made, or a client key registered.
+pub(crate) fn client_created(call: &Call, row: &credential::Model, reason: &str, now: Timestamp) -> AuditEvent {
+    let key = match row.kind {
+        credential::KEY => hex(&row.key_sha256),
+        // The HMAC of a secret is nobody's business.
+        _ => String::new(),
+    };
+    let details = details([("expires", Timestamp::from_micros(row.not_after).to_string()), ("key_sha256", key)]);
+    about_client(call, row, "client.created", details, reason, now)
+}
+
+/// A client secret or key ends earlier, since another takes its place.
+pub(crate) fn client_replaced(
+    call: &Call,
+    row: &credential::Model,
+    by: &str,
+    reason: &str,
+    now: Timestamp,
+) -> AuditEvent {
+    let details =
+        details([("expires", Timestamp::from_micros(row.not_after).to_string()), ("replaced_by", by.to_owned())]);
+    about_client(call, row, "client.replaced", details, reason, now)
+}
+
+/// A client secret or key was used that works no longer.
+pub(crate) fn retired_used(call: &Call, row: &credential::Model, now: Timestamp) -> AuditEvent {
+    let state = if row.state == credential::REVOKED { "REVOKED" } else { "ENDED" };
+    let details = details([("state", state.to_owned()), ("peer_address", call.peer.addr.to_string())]);
+    let mut event = about_client(call, row, "client.retired_used", details, "", now);
+    event.outcome = Outcome::Denied.into();
+    event
+}
+
+fn about_client(
+    call: &Call,
+    row: &credential::Model,
+    kind: &str,
+    mut details: BTreeMap<String, String>,
+    reason: &str,
+    now: Timestamp,
+) -> AuditEvent {
+    let r#type = if row.kind == credential::KEY { "CLIENT_KEY" } else { "CLIENT_SECRET" };
+    details.insert("type".to_owned(), r#type.to_owned());
+    details.insert("spiffe_id".to_owned(), row.spiffe_id.clone());
+    AuditEvent {
+        namespace: row.namespace.clone(),
+        agent_id: row.agent_id.clone(),
+        resource: resource("Credential", &row.id),
+        credential_id: row.id.clone(),
+        reason: reason.to_owned(),
+        details,
+        ..event(call, kind, Outcome::Success, now)
     }
 }
 
@@ -313,6 +462,117 @@ pub(crate) fn token_issued(
             ("lifecycle_version", claims.lifecycle_version.to_string()),
         ]),
         ..event(call, "token.issued", Outcome::Success, now)
+    }
+}
+
+/// A token by which an agent acts for another is about to be signed.
+pub(crate) fn token_exchanged(
+    call: &Call,
+    plan: &TokenPlan,
+    (decision_id, revision): (String, u64),
+    evidence: Option<&Evidence>,
+    now: Timestamp,
+) -> AuditEvent {
+    let claims = &plan.claims;
+    let issued = token_issued(call, plan, decision_id, revision, now);
+    let texts = |all: Vec<&str>| cut(all.join(" "));
+    let parents = claims.chain.parents.iter().map(|parent| parent.token_id.as_str()).collect();
+    let mut details = issued.details;
+    details.extend([
+        ("grants".to_owned(), texts(claims.chain.grants.iter().map(String::as_str).collect())),
+        ("parent_tokens".to_owned(), texts(parents)),
+    ]);
+    if let Some(evidence) = evidence {
+        details.extend([
+            ("trusted_by".to_owned(), cut(evidence.trusted_by.clone())),
+            ("identity_issuer".to_owned(), cut(evidence.issuer.clone())),
+            ("identity_subject".to_owned(), cut(evidence.subject.clone())),
+        ]);
+    }
+    AuditEvent {
+        r#type: "token.exchanged".to_owned(),
+        acting_mode: ActingMode::OnBehalfOf.into(),
+        subject: claims.subject.to_string(),
+        chain: claims.chain.actors.iter().map(ToString::to_string).collect(),
+        grant_id: claims.chain.grants.first().cloned().unwrap_or_default(),
+        details,
+        ..issued
+    }
+}
+
+/// For whom an agent would act, as policy-decision is asked.
+pub(crate) fn delegation(behalf: &Behalf) -> DelegationChain {
+    let id = |actor: &SpiffeId| match Principal::of(actor) {
+        Ok(Principal::Agent { id, .. }) => id.to_string(),
+        _ => actor.to_string(),
+    };
+    DelegationChain {
+        subject: behalf.subject.to_string(),
+        actors: behalf.chain.actors.iter().map(id).collect(),
+        grants: behalf.chain.grants.clone(),
+    }
+}
+
+/// What an agent asks for in exchange.
+pub(crate) fn exchange(ask: wire::ExchangeTokenRequest) -> Result<Exchange, Fault> {
+    if ask.subject_token.is_empty() {
+        return Err(Fault::invalid("subject_token", "is missing"));
+    }
+    let subject_token = match ask.subject_token_type() {
+        wire::TokenType::AccessToken => SubjectToken::Access(ask.subject_token),
+        wire::TokenType::IdToken => SubjectToken::Identity(ask.subject_token),
+        wire::TokenType::Unspecified => {
+            let why = "is missing or not known; give TOKEN_TYPE_ACCESS_TOKEN or TOKEN_TYPE_ID_TOKEN";
+            return Err(Fault::invalid("subject_token_type", why));
+        }
+    };
+    // RFC 8693 section 2.1: actor_token_type is there exactly when actor_token is.
+    let actor_token = match (ask.actor_token.is_empty(), ask.actor_token_type) {
+        (true, 0) => None,
+        (true, _) => return Err(Fault::invalid("actor_token_type", "is given without an actor_token")),
+        (false, given) if wire::TokenType::try_from(given) == Ok(wire::TokenType::AccessToken) => Some(ask.actor_token),
+        (false, _) => return Err(Fault::invalid("actor_token_type", "has to be TOKEN_TYPE_ACCESS_TOKEN")),
+    };
+    let grant = match ask.grant.as_str() {
+        "" => None,
+        name => Some(Name::parse(name).map_err(|e| Fault::invalid("grant", e.to_string()))?),
+    };
+    let wish = wish(wire::IssueTokenRequest { audience: ask.audience, scopes: ask.scopes, ttl: ask.ttl })?;
+    Ok(Exchange { subject_token, actor_token, wish, grant })
+}
+
+/// What became of a token, as its asker reads it.
+pub(crate) fn introspection(live: Option<Live>) -> wire::IntrospectResponse {
+    let Some(Live { claims, revision }) = live else { return wire::IntrospectResponse::default() };
+    let time = |secs: u64| i64::try_from(secs).ok().map(|secs| Timestamp::from_secs(secs).into());
+    let confirmation = match claims.confirmation {
+        Confirmation::Certificate(x5t) => Some(wire::introspect_response::Confirmation::X5tS256(x5t.to_vec())),
+        Confirmation::Key(jkt) => Some(wire::introspect_response::Confirmation::Jkt(jkt.to_vec())),
+        Confirmation::Bearer => None,
+    };
+    wire::IntrospectResponse {
+        active: true,
+        token_id: claims.token_id,
+        issuer: claims.issuer,
+        audience: claims.audience,
+        subject: claims.subject.to_string(),
+        agent_id: claims.agent.to_string(),
+        namespace: claims.namespace.to_string(),
+        scopes: scopes(&claims.scope),
+        issue_time: time(claims.issued_at),
+        expire_time: time(claims.expires_at),
+        chain: claims.chain.actors.iter().map(ToString::to_string).collect(),
+        grants: claims.chain.grants,
+        confirmation,
+        revision,
+    }
+}
+
+/// The actions that a token is narrowed to; none: it is not.
+pub(crate) fn scopes(scope: &Scope) -> Vec<String> {
+    match scope {
+        Scope::All => Vec::new(),
+        Scope::Actions(actions) => actions.iter().map(ToString::to_string).collect(),
     }
 }
 

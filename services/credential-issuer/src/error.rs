@@ -32,6 +32,18 @@ legate_rpc::reasons! {
     ENROLMENT_TOKEN_EXPIRED, PermissionDenied, "The enrolment token has expired, or was made before its agent, or the agent's class or namespace, was last stopped.", "Have an operator make a new one (legate credential create).";
     /// The credential policy does not list that way.
     CREDENTIAL_METHOD_REFUSED, PermissionDenied, "The credential policy of the agent's class does not list the way in which the runtime proves itself, or shall.", "Let the runtime prove itself in a way that the policy lists, or add the way that the message names to the policy's methods (CREDENTIAL_METHOD_...). A class without a policy has enrolment tokens only.";
+    /// The client is nobody, or not who it says.
+    CLIENT_REFUSED, Unauthenticated, "The OAuth client is not known, or what it showed does not prove that it is the one.", "The client_id is the agent's id (agt_...). See its credentials (legate credential list); an assertion has the issuer as its only audience, lives 5 minutes at most and is used once.";
+    /// The proof is no good.
+    DPOP_PROOF_REFUSED, InvalidArgument, "The DPoP proof is malformed, not for this request, too old or used before.", "Make a new proof for each request: ES256, with the public key in its header, and htm, htu, iat, jti and nonce.";
+    /// The proof needs the nonce.
+    DPOP_NONCE_NEEDED, InvalidArgument, "The DPoP proof has no nonce of this server, or one that is too old.", "Repeat the request with a new proof that has the nonce of the answer's DPoP-Nonce header; OAuth libraries do so by themselves.";
+    /// The token would be bound to nothing.
+    BINDING_REQUIRED, FailedPrecondition, "The token would be bound to no key, and the credential policy of the agent's class does not allow that.", "Send a DPoP proof, or connect with the agent's certificate; or let the policy say TOKEN_BINDING_OPTIONAL.";
+    /// The token is another's.
+    TOKEN_NOT_YOURS, PermissionDenied, "The token was issued to another client, and only that one, or an operator who may stop its agent, takes it back.", "Let the client that has it revoke it; or suspend the agent, or revoke its credential.";
+    /// Two live ones are enough.
+    CREDENTIAL_LIMIT, FailedPrecondition, "The agent has two live credentials of this type, which is the most.", "Replace them (legate credential rotate), or revoke one first (legate credential list, legate credential revoke).";
     /// A token of an issuer outside is not believed.
     IDENTITY_TOKEN_REFUSED, Unauthenticated, "The identity token is malformed, not signed by its issuer, meant for somebody else, too old, or not valid yet.", "Obtain a new token from the issuer for an audience that the TrustedIssuer lists, and send it at once; compare the clocks of issuer and Legate.";
     /// Nobody vouches for the issuer.
@@ -62,6 +74,22 @@ legate_rpc::reasons! {
     INVALID_TARGET, InvalidArgument, "The audience is that of no enforcement point that the agent could talk to (RFC 8707 invalid_target).", "Ask for an audience that an EnforcementPoint of the agent's namespace declares, letter for letter.";
     /// The scopes are refused.
     INVALID_SCOPE, PermissionDenied, "The agent may do none of the actions that were asked for.", "Ask for actions that the agent was given (legate binding list), or for none to be not narrowed.";
+    /// The subject token is no good.
+    SUBJECT_TOKEN_INVALID, PermissionDenied, "The subject token is malformed, expired, of another issuer, or its signature does not hold.", "Ask its holder for a new token, addressed to the agent that exchanges it.";
+    /// The subject token was not handed to the caller.
+    SUBJECT_TOKEN_NOT_ADDRESSED, PermissionDenied, "The audience of the subject token is not the caller, so nothing shows that its holder handed it over.", "Let the holder request it for the caller's SPIFFE ID, without instance, as its audience.";
+    /// What the subject token rests on is gone.
+    SUBJECT_TOKEN_FALLEN, PermissionDenied, "The subject token no longer stands: its holder, an agent before it, a grant, or a certificate of the chain was stopped or taken back.", "See the message; begin anew with a token of an agent that is ACTIVE and a grant that is in force.";
+    /// The actor token is somebody else's.
+    ACTOR_TOKEN_INVALID, PermissionDenied, "The actor token is not the caller's own access token, addressed to itself.", "Leave it out: who acts is known from the caller's certificate.";
+    /// The chain goes round.
+    EXCHANGE_CYCLE, PermissionDenied, "The caller stands in the chain of the subject token already, or is its subject.", "Request a token of its own (IssueToken), or exchange the token that it was handed first.";
+    /// Nobody lets it.
+    GRANT_MISSING, PermissionDenied, "No delegation grant in force lets the caller act for the holder of the subject token.", "See who acts for whom (legate grant tree); have the holder make a grant, or name the right one.";
+    /// The grant is for other things.
+    GRANT_TOO_NARROW, PermissionDenied, "The delegation grants of the chain are for other audiences, or let none of the actions be done.", "Ask for less, or have the delegator widen the grant (legate grant show).";
+    /// The chain may not go on.
+    CHAIN_ENDS_HERE, PermissionDenied, "More agents would act one for another than a grant of the chain, or the namespace, allows.", "Act through fewer agents, or raise maxDepth of the grant and maxDelegationDepth of the namespace.";
     /// policy-decision says no.
     ISSUANCE_DENIED, PermissionDenied, "policy-decision does not let this agent have a token.", "See the reason in the message and in the metadata.";
     /// policy-decision does not say.

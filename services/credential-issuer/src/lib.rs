@@ -14,6 +14,7 @@ mod federation;
 mod flow;
 mod keys;
 mod metrics;
+mod oauth;
 mod outside;
 mod schema;
 mod store;
@@ -29,10 +30,11 @@ use legate_ids::TrustDomain;
 use legate_mtls::Listener;
 use legate_outbox::{Collector, DbSource, Outbox, Pace, Shipper};
 use legate_view::{OnStale, View, ViewStanding};
+use legate_web::Web;
 use tokio::sync::{Notify, watch};
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, KeysConfig, LoginRuleConfig, OperatorsConfig, ProviderConfig};
+pub use config::{BadConfig, Config, KeysConfig, LoginRuleConfig, OauthConfig, OperatorsConfig, ProviderConfig};
 pub use error::REASONS;
 pub use federation::{BadNetwork, FederationConfig, Network};
 pub use keys::{FileKeys, KeyError, KeyStore, KeyUse, Signer};
@@ -76,13 +78,24 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let collector = Collector::new(party.dial(&config.audit_collector, "audit-collector")?);
     let shipper = ship(&db, collector, &ctx);
 
+    // The socket first: without a name of its own the issuer is called by its address.
+    let oauth = match config.oauth {
+        None => None,
+        Some(oauth) => {
+            let (identity, trust) = (party.identity.clone(), Some(party.trust.clone()));
+            Some(Listener::bind_web(oauth.listen, identity, trust, Arc::clone(&ctx.clock), oauth::limits()).await?)
+        }
+    };
+    let by_address = oauth.as_ref().map(Listener::local_addr).transpose()?.map(|addr| format!("https://{addr}"));
+    let issuer = config.issuer.clone().or(by_address).unwrap_or_default();
+
     let desk = Arc::new(Desk {
         clock: Arc::clone(&ctx.clock),
         db,
         outbox: Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events),
         view: view.clone(),
         domain,
-        issuer: config.issuer.clone(),
+        issuer,
         authority: own.authority,
         tokens: own.tokens,
         pepper: own.pepper,
@@ -102,9 +115,15 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let standing = ViewStanding::new(view, OnStale::Refuse);
     let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
+    let web = oauth.map(|listener| oauth::serve(listener, &desk, standing.clone(), &ctx)).transpose()?;
+    let connections: Vec<_> =
+        std::iter::once(serving.connections()).chain(web.as_ref().map(Web::connections)).collect();
+    let mut cutting = tokio::task::JoinSet::new();
+    for connections in connections.clone() {
+        cutting.spawn(standing.clone().cut_connections(connections));
+    }
     // Nobody set it before: the desk was made above.
-    let _ = desk.connections.set(serving.connections());
-    let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
+    let _ = desk.connections.set(connections);
     let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));
@@ -113,8 +132,9 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let refusing = tokio::spawn(refusing);
     let probes = probes(&config, &ctx, &desk).await?;
 
-    Ok(Running::new(serving).with_probes(probes).on_stop(async move {
-        for task in [cutting, publishing, watching, forgetting, refusing] {
+    Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
+        cutting.shutdown().await;
+        for task in [publishing, watching, refusing, forgetting] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     pending: Gauge,
     published: Counter,
     broke_glass: Counter,
+    retired_used: Family<Kind, Counter>,
 }
 
 impl Metrics {
@@ -34,6 +35,8 @@ impl Metrics {
         registry.register("issuer_refused", "Requests for credentials that were refused", self.refused.clone());
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
+        let told = "Uses of client secrets and keys that work no longer: somebody has what should be nowhere any more";
+        registry.register("issuer_retired_used", told, self.retired_used.clone());
         registry.register(
             "issuer_pending_revocations",
             "Revocations that the registry has not confirmed",
@@ -52,6 +55,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, kind: &'static str, reason: &'static str) {
         self.refused.get_or_create(&Refused { kind, reason }).inc();
+    }
+
+    pub(crate) fn retired_used(&self, kind: &'static str) {
+        self.retired_used.get_or_create(&Kind { kind }).inc();
     }
 
     pub(crate) fn pending(&self, count: usize) {

@@ -1,5 +1,5 @@
-//! The tables: enrolment tokens, credentials, whose keys are whose, revocations that the registry has not confirmed, tokens
-//! of issuers outside that were used.
+//! The tables: enrolment tokens, credentials, whose keys are whose, what was shown once, revocations that the registry has
+//! not confirmed, tokens of issuers outside that were used.
 
 use sea_orm::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
@@ -10,7 +10,7 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![legate_outbox::migration(), Box::new(Tables), Box::new(UsedIdentityTokens)]
+        vec![legate_outbox::migration(), Box::new(Tables), Box::new(Clients), Box::new(UsedIdentityTokens)]
     }
 }
 
@@ -81,11 +81,49 @@ impl MigrationTrait for Tables {
     }
 }
 
+struct Clients;
+
+impl MigrationName for Clients {
+    fn name(&self) -> &str {
+        "issuer_0002_clients"
+    }
+}
+
+// A credential is a certificate (1), a client secret (2) or a client key (3). Of a secret `key_sha256` is the HMAC, and
+// `pepper` the version of the pepper; of a key `public_key` is the point (SEC 1, uncompressed). The row of a client is
+// locked by whoever makes it a credential, since those that are live are counted. What may be shown only once
+// (the `jti` of an assertion or a DPoP proof) is kept until nobody could show it again.
+const CLIENTS: &str = "
+ALTER TABLE credential ADD COLUMN kind INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE credential ADD COLUMN public_key {BYTES};
+ALTER TABLE credential ADD COLUMN pepper INTEGER;
+CREATE TABLE client (
+    agent_id {TEXT} PRIMARY KEY
+);
+CREATE TABLE shown_once (
+    what {BYTES} PRIMARY KEY,
+    until BIGINT NOT NULL
+);
+CREATE INDEX shown_once_by_end ON shown_once (until);
+CREATE TABLE revoked_token (
+    token_id {TEXT} PRIMARY KEY,
+    until BIGINT NOT NULL
+);
+CREATE INDEX revoked_token_by_end ON revoked_token (until);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Clients {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, CLIENTS).await
+    }
+}
+
 struct UsedIdentityTokens;
 
 impl MigrationName for UsedIdentityTokens {
     fn name(&self) -> &str {
-        "issuer_0002_used_identity_tokens"
+        "issuer_0003_used_identity_tokens"
     }
 }
 

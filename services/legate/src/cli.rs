@@ -3,6 +3,7 @@
 mod audit;
 mod change;
 mod credential;
+mod grant;
 mod registry;
 mod search;
 
@@ -16,7 +17,8 @@ use crate::place::Place;
 
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
-pub(crate) use credential::{Cause, CredentialVerb, TokenVerb};
+pub(crate) use credential::{Cause, ClientKey, ClientKind, CredentialKind, CredentialVerb, TokenVerb};
+pub(crate) use grant::GrantVerb;
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 
@@ -80,7 +82,7 @@ pub(crate) enum Command {
     /// Attestation policies: what has to be attested of an agent's process.
     Attestation(Noun<DeclaredVerb>),
     /// Delegation grants: who lets which agent act for it.
-    Grant(Noun<DeclaredVerb>),
+    Grant(Noun<GrantVerb>),
     /// Policy tests: questions with the answers that they must have.
     PolicyTest(Noun<DeclaredVerb>),
     /// Operator bindings: which operators may do what, and where.
@@ -203,6 +205,12 @@ pub(crate) struct Check {
     /// What it wants to do it to, TYPE:ID.
     #[arg(long, value_name = "TYPE:ID")]
     pub(crate) resource: String,
+    /// For whom it acts, user:NAME or agent:NAME, by the delegation grants that are in force.
+    #[arg(long, value_name = "WHO")]
+    pub(crate) on_behalf_of: Option<String>,
+    /// The delegation grant by which it acts, by name; left out: any.
+    #[arg(long, value_name = "NAME", requires = "on_behalf_of", default_value = "", hide_default_value = true)]
+    pub(crate) grant: String,
     /// Attributes of the resource, as a JSON object.
     #[arg(long, value_name = "JSON")]
     pub(crate) attributes: Option<String>,
@@ -274,6 +282,9 @@ mod tests {
             "legate agent spawned --identity d",
             "legate agent end-spawned agt_1 --identity d --reason x",
             "legate agent hand-over n/a --owner user:a --sponsor user:b --reason x",
+            "legate check --agent n/a --action x --resource T:1 --on-behalf-of user:ada --grant g",
+            "legate grant get n/g",
+            "legate grant tree --namespace n",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -283,6 +294,8 @@ mod tests {
             "legate agent hand-over n/a --owner user:a --reason x",
             "legate agent spawn b --identity d --purpose x --ttl 10m --allow invoice:read",
             "legate role suspend n/r --reason x",
+            "legate check --agent n/a --action x --resource T:1 --grant g",
+            "legate grant create n/g --from user:a --to b --purpose x --for 30d --reason x",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",
             "legate login",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId};
 use legate_rpc::{Fault, Permit};
+use legate_token::Subject;
 use legate_wire::policy as wire;
 use legate_wire::policy::decision_service_server::DecisionService;
 use legate_wire::policy::issuance_service_server::IssuanceService;
@@ -11,8 +12,9 @@ use legate_wire::policy::preview_service_server::PreviewService;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
+use crate::domain::behalf::grants;
 use crate::error::QUESTION_INVALID;
-use crate::flow::{self, Asker, Desk, Issuance, Leave, Preview, Spoken};
+use crate::flow::{self, Asker, Chain, Desk, Issuance, Leave, Preview, Spoken};
 
 /// The most questions in one batch.
 const MAX_BATCH: usize = 256;
@@ -117,6 +119,18 @@ fn issuance(from: wire::AuthorizeIssuanceRequest) -> Result<Issuance, Fault> {
         audience: from.audience,
         actions: actions?,
         at_least_revision: from.at_least_revision,
+        delegation: from.delegation.map(chain).transpose()?,
+    })
+}
+
+/// How the agent comes to act for another; whether that holds is for the journey to see.
+fn chain(from: wire::DelegationChain) -> Result<Chain, Fault> {
+    let bad = |field: &str, why: String| invalid(&format!("delegation.{field}"), why);
+    let actor = |id: &String| AgentId::parse(id).map_err(|e| bad("actors", e.to_string()));
+    Ok(Chain {
+        subject: Subject::parse(&from.subject).map_err(|e| bad("subject", e.to_string()))?,
+        actors: from.actors.iter().map(actor).collect::<Result<_, _>>()?,
+        grants: from.grants,
     })
 }
 
@@ -127,6 +141,8 @@ fn answer(spoken: &Spoken) -> wire::EvaluateResponse {
         Some(_) => wire::Decision::Deny,
     };
     let denial = answer.denied.map_or(wire::Denial::Unspecified, |why| convert::denial(why.kind()));
+    let acts_for = spoken.known.acts_for.as_ref();
+    let delegation = spoken.known.delegation.as_deref();
     wire::EvaluateResponse {
         decision: decision.into(),
         denial: denial.into(),
@@ -137,7 +153,13 @@ fn answer(spoken: &Spoken) -> wire::EvaluateResponse {
         revision: spoken.revision,
         view_age: spoken.view_age.and_then(|age| age.try_into().ok()),
         valid_until: spoken.valid_until.map(Into::into),
-        acting_mode: wire::ActingMode::Autonomous.into(),
+        acting_mode: match acts_for {
+            None => wire::ActingMode::Autonomous.into(),
+            Some(_) => wire::ActingMode::OnBehalfOf.into(),
+        },
+        subject: acts_for.map(|a| a.subject.clone()).unwrap_or_default(),
+        chain: acts_for.map(|a| a.chain.clone()).unwrap_or_default(),
+        grants: delegation.map(|d| grants(d).map(|cause| convert::reason(&cause)).collect()).unwrap_or_default(),
         agent_id: spoken.agent.as_ref().map_or_else(String::new, |agent| agent.id.to_string()),
         log_only: answer.log_only.iter().map(convert::reason).collect(),
     }
@@ -152,5 +174,6 @@ fn agreement(leave: &Leave) -> wire::AuthorizeIssuanceResponse {
         message: if denied { leave.message.clone() } else { String::new() },
         decision_id: leave.id.to_string(),
         revision: leave.revision,
+        not_after: leave.ends.map(Into::into),
     }
 }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use legate_ids::{Action, AgentId, ResourceId, ResourceType};
+use legate_ids::{Action, AgentId, Name, ResourceId, ResourceType};
 use legate_rpc::Fault;
 use legate_wire::policy as wire;
 use prost::Message;
 use prost_types::value::Kind;
 
 use crate::domain::answer::{Cause, CauseKind, Denial};
+use crate::domain::behalf::ON_BEHALF_OF;
 use crate::domain::entities::is_reserved;
 use crate::domain::question::{Question, Record, Stated, Value};
 use crate::error::QUESTION_INVALID;
@@ -44,12 +45,25 @@ impl fmt::Debug for Subject {
     }
 }
 
+/// For whom an agent acts, on the caller's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OnBehalfOf {
+    /// `user:NAME` or `agent:NAME`.
+    pub(crate) subject: String,
+    /// The grant by which it acts; `None`: any.
+    pub(crate) grant: Option<Name>,
+}
+
 /// One question as it was asked.
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) subject: Subject,
     /// SHA-256 of the certificate that the agent showed to the caller.
     pub(crate) presenter: Option<[u8; 32]>,
+    /// RFC 7638 thumbprint of the key whose DPoP proof the caller verified.
+    pub(crate) presenter_key: Option<[u8; 32]>,
+    /// For whom the agent acts, on the caller's word.
+    pub(crate) on_behalf_of: Option<OnBehalfOf>,
     pub(crate) question: Question,
     pub(crate) at_least_revision: u64,
     pub(crate) max_staleness: Option<Duration>,
@@ -71,15 +85,19 @@ pub(crate) fn ask(from: wire::EvaluateRequest, place: &str) -> Result<Ask, Fault
     read(from).map_err(|bad| bad.fault(place))
 }
 
+/// A SHA-256, or nothing.
+fn hash(field: &'static str, bytes: &[u8]) -> Result<Option<[u8; 32]>, Bad> {
+    match bytes.len() {
+        0 => Ok(None),
+        _ => bytes.try_into().map(Some).map_err(|_| Bad(field, "a SHA-256 has 32 bytes".into())),
+    }
+}
+
 fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
     let subject = from.subject.ok_or_else(|| Bad("subject", "is required".into()))?;
-    let presenter = match subject.presenter_x5t_s256.len() {
-        0 => None,
-        _ => Some(
-            <[u8; 32]>::try_from(subject.presenter_x5t_s256.as_slice())
-                .map_err(|_| Bad("subject.presenter_x5t_s256", "a SHA-256 has 32 bytes".into()))?,
-        ),
-    };
+    let presenter = hash("subject.presenter_x5t_s256", &subject.presenter_x5t_s256)?;
+    let presenter_key = hash("subject.presenter_jkt", &subject.presenter_jkt)?;
+    let on_behalf_of = subject.on_behalf_of.map(on_behalf_of).transpose()?;
     let subject = match subject.agent {
         Some(wire::subject::Agent::AccessToken(token)) if token.len() <= MAX_TOKEN => Subject::Token(token),
         Some(wire::subject::Agent::AccessToken(_)) => {
@@ -102,12 +120,14 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
     Ok(Ask {
         subject,
         presenter,
+        presenter_key,
+        on_behalf_of,
         question: Question {
             action: Action::parse(&from.action).map_err(|e| Bad("action", e.to_string()))?,
             resource_type,
             resource_id: ResourceId::parse(&resource.id).map_err(|e| Bad("resource.id", e.to_string()))?,
             attributes: Stated(record(resource.attributes, "resource.attributes")?),
-            context: record(from.context, "context")?,
+            context: context(from.context)?,
         },
         at_least_revision: from.at_least_revision,
         max_staleness: from
@@ -116,6 +136,31 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
             .transpose()?,
         correlation_id: from.correlation_id,
     })
+}
+
+fn on_behalf_of(from: wire::OnBehalfOf) -> Result<OnBehalfOf, Bad> {
+    let place = "subject.on_behalf_of.subject";
+    match from.subject.split_once(':') {
+        // Who is named so, grants and bindings say letter for letter; a name of any other form is in none.
+        Some(("user", name)) if (1..=256).contains(&name.len()) => {}
+        Some(("agent", name)) => drop(Name::parse(name).map_err(|e| Bad(place, e.to_string()))?),
+        _ => return Err(Bad(place, "give user:NAME or agent:NAME".into())),
+    }
+    let grant = match from.grant.as_str() {
+        "" => None,
+        name => Some(Name::parse(name).map_err(|e| Bad("subject.on_behalf_of.grant", e.to_string()))?),
+    };
+    Ok(OnBehalfOf { subject: from.subject, grant })
+}
+
+/// What the caller gives, without the word that is ours to say.
+fn context(from: Option<prost_types::Struct>) -> Result<Record, Bad> {
+    let context = record(from, "context")?;
+    if context.contains_key(ON_BEHALF_OF) {
+        let why = format!("{ON_BEHALF_OF} is said by the service itself; give it as subject.on_behalf_of");
+        return Err(Bad("context", why));
+    }
+    Ok(context)
 }
 
 /// The question of a policy test.
@@ -182,6 +227,8 @@ pub(crate) fn reason(from: &Cause) -> wire::Reason {
         CauseKind::Forbid => wire::ReasonKind::ForbidPolicy,
         CauseKind::PolicyError => wire::ReasonKind::PolicyError,
         CauseKind::AgentState => wire::ReasonKind::AgentState,
+        CauseKind::Grant => wire::ReasonKind::DelegationGrant,
+        CauseKind::Delegator => wire::ReasonKind::Delegator,
         CauseKind::Token => wire::ReasonKind::Token,
         CauseKind::View => wire::ReasonKind::View,
         CauseKind::Audit => wire::ReasonKind::Audit,

@@ -6,7 +6,7 @@ legate_rpc::reasons! {
     /// The caller may not ask about this resource type.
     CALLER_MAY_NOT_ASK, PermissionDenied, "The enforcement point has no right to ask about this resource type.", "Add the type to the EnforcementPoint's resourceTypes, or ask from the right one.";
     /// The caller may not name an agent without a token.
-    SUBJECT_NOT_PROVEN, PermissionDenied, "The enforcement point named an agent by its id and has no right to assert a subject.", "Pass the agent's access token, or declare mayAssertSubject for the EnforcementPoint.";
+    SUBJECT_NOT_PROVEN, PermissionDenied, "The enforcement point named an agent, or for whom it acts, on its own word, and has no right to assert a subject.", "Pass the agent's access token, or declare mayAssertSubject for the EnforcementPoint.";
     /// A policy forbids.
     FORBIDDEN_BY_POLICY, PermissionDenied, "A Cedar policy of the agent's namespace forbids it.", "See the policy in the reasons; a forbid wins over every permit.";
     /// The agent is suspended.
@@ -28,7 +28,25 @@ legate_rpc::reasons! {
     /// The token is of an earlier life.
     TOKEN_OUTLIVED, PermissionDenied, "The token was issued before the agent's last change of state, or before its cut-off or that of its class or namespace.", "Let the agent obtain a new token.";
     /// The certificate was revoked.
-    CREDENTIAL_REVOKED, PermissionDenied, "The certificate that the token is bound to was revoked.", "Enrol the runtime again.";
+    CREDENTIAL_REVOKED, PermissionDenied, "The token was revoked, or the certificate that it is bound to, or the client secret or key by which it was obtained.", "Obtain another token; where the certificate or credential was revoked, enrol the runtime again or give it a new one.";
+    /// A token before this one fell.
+    PARENT_TOKEN_FALLEN, PermissionDenied, "A token that was exchanged for this one, or the certificate that it was bound to, was taken back, or its holder was stopped since.", "Begin the exchange anew with a token of the agent that delegates.";
+    /// A grant is gone.
+    GRANT_NOT_IN_FORCE, PermissionDenied, "A delegation grant by which the agent acts for another was taken back, or was never there.", "See the grants that are in force (legate grant list), and exchange a token by one of them.";
+    /// An agent in the chain is stopped.
+    DELEGATOR_STOPPED, PermissionDenied, "An agent for whom this one acts is not ACTIVE, or its class or namespace is suspended; what acts for it stops with it.", "See its state (legate agent get); resume it, then exchange anew.";
+    /// The grant is for another time.
+    GRANT_OUTSIDE_WINDOW, PermissionDenied, "A delegation grant of the chain does not hold at this time.", "See the grant in the message; have its delegator renew it.";
+    /// The grant is for other audiences.
+    GRANT_AUDIENCE, PermissionDenied, "A delegation grant of the chain is for other audiences than the enforcement point's.", "See the grant in the reasons; have its delegator add the audience.";
+    /// The grant is for other things.
+    GRANT_NOT_PERMITTED, PermissionDenied, "A delegation grant of the chain does not let this action be done to this resource.", "See the grant in the reasons; have its delegator add the permission.";
+    /// The grants make no chain.
+    CHAIN_INVALID, PermissionDenied, "No delegation grant, or no chain of them, leads from the subject to the agent.", "See who acts for whom (legate grant tree); name the right grant, or have one made.";
+    /// The chain is too long.
+    CHAIN_TOO_LONG, PermissionDenied, "More agents act one for another than a grant of the chain, or the namespace, allows.", "Act through fewer agents, or raise maxDepth of the grant and maxDelegationDepth of the namespace.";
+    /// Somebody in the chain may not do it.
+    DELEGATOR_NOT_PERMITTED, PermissionDenied, "Somebody for whom the agent acts may not do it himself, and nobody delegates what he has not.", "See whom in the reasons; bind a role to him (RoleBinding users for people), or ask for less.";
     /// No such agent.
     AGENT_UNKNOWN, PermissionDenied, "The caller's namespace has no agent of this id.", "Check the id (legate agent get); agents of other namespaces are not shown.";
     /// The token is no good.
@@ -38,7 +56,7 @@ legate_rpc::reasons! {
     /// The token is for somebody else.
     TOKEN_AUDIENCE, PermissionDenied, "The token's audience is none of the enforcement point's.", "Request the token for an audience that the EnforcementPoint declares.";
     /// The token is not bound to who showed it.
-    TOKEN_BINDING, PermissionDenied, "The token is bound to another certificate than the presenter's, or to none.", "Pass SHA-256 of the certificate that the agent showed over mutual TLS as presenter_x5t_s256.";
+    TOKEN_BINDING, PermissionDenied, "The token is bound to another certificate or key than the presenter's, or to none where the agent's credential policy does not allow that.", "Pass SHA-256 of the certificate that the agent showed over mutual TLS as presenter_x5t_s256, or the thumbprint of the key of the DPoP proof that you verified as presenter_jkt.";
     /// The token is narrowed.
     TOKEN_SCOPE, PermissionDenied, "The token is narrowed to other actions than the one asked about.", "Let the agent obtain a token whose scope has the action, or none.";
     /// Nobody expects such a token.

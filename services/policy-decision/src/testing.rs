@@ -9,7 +9,7 @@ use std::time::Duration;
 use legate_clock::{Clock, TestClock, Timestamp};
 use legate_ids::{AgentId, CredentialId, Name, Principal, SpiffeId};
 use legate_mtls::Peer;
-use legate_token::{Claims, EcSigner, P256Signer, Scope};
+use legate_token::{Chain, Claims, Confirmation, EcSigner, P256Signer, Scope};
 use legate_view::{Feed, News, Options, View};
 use legate_wire::audit::AuditEvent;
 use legate_wire::registry as wire;
@@ -164,6 +164,11 @@ pub(crate) struct Stage {
 
 pub(crate) fn agent_id(n: u8) -> AgentId {
     AgentId::from_parts(1, [n; 10])
+}
+
+/// The agent as a token's subject.
+pub(crate) fn subject(n: u8) -> legate_token::Subject {
+    legate_token::Subject::parse(&format!("spiffe://example.org/ns/payments/agent/{}", agent_id(n))).unwrap()
 }
 
 pub(crate) fn meta(name: &str) -> Option<wire::Metadata> {
@@ -439,7 +444,7 @@ impl Stage {
         Claims {
             issuer: ISSUER.into(),
             audience: AUDIENCE.into(),
-            subject: format!("spiffe://example.org/ns/payments/agent/{}", agent_id(1)),
+            subject: subject(1),
             issued_at: secs,
             expires_at: secs + 300,
             token_id: "0123456789abcdef".into(),
@@ -448,9 +453,9 @@ impl Stage {
             namespace: Name::parse("payments").unwrap(),
             agent: agent_id(1),
             instance: None,
-            grant: None,
-            actors: vec![],
-            certificate: CERTIFICATE,
+            chain: Chain::default(),
+            confirmation: Confirmation::Certificate(CERTIFICATE),
+            credential: None,
         }
     }
 
@@ -463,6 +468,8 @@ impl Stage {
         Ask {
             subject: Subject::Token(token),
             presenter: Some(CERTIFICATE),
+            presenter_key: None,
+            on_behalf_of: None,
             question: Question {
                 action: legate_ids::Action::parse("invoice:read").unwrap(),
                 resource_type: legate_ids::ResourceType::parse("Invoice").unwrap(),

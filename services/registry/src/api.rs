@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use wire::agent_service_server::AgentServiceServer;
 use wire::bulk_service_server::{BulkService, BulkServiceServer};
 use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
+use wire::delegation_service_server::DelegationServiceServer;
 use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
@@ -20,6 +21,7 @@ use crate::domain::standing::Turn;
 use crate::flow::{By, Call, Desk, apply, bulk, history, list, plan, publish, read, revoke, standing, update, watch};
 
 mod agents;
+mod delegating;
 mod operators;
 mod spawning;
 
@@ -57,6 +59,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_encoding_message_size(LARGEST_ANSWER),
     )
     .add_service(SpawnServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
+    .add_service(DelegationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),

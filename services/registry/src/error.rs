@@ -56,6 +56,14 @@ legate_rpc::reasons! {
     POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, or uses what a decision cannot provide.", "Mend the policy at the place that is named.";
     /// A grant passes on more than it was given.
     GRANT_EXCEEDS_PARENT, FailedPrecondition, "A delegation grant would give more than the grant that it passes on a part of.", "Narrow what is named: its delegator, permissions, audiences, window or depth; where the earlier grant is narrowed, change or take back those after it first or in the same apply.";
+    /// An agent delegates more than it has.
+    DELEGATION_TOO_WIDE, PermissionDenied, "A permission of the grant goes beyond what the calling agent may have now.", "Delegate permissions each of which one grant of the caller gives, below every ceiling above it; what it was given to pass on it names as parent.";
+    /// The name is taken.
+    GRANT_EXISTS, AlreadyExists, "A delegation grant of this namespace and name is in force.", "Choose another name, or end that grant first.";
+    /// Somebody else's grant.
+    NOT_ITS_GRANT, NotFound, "The calling agent made no delegation grant of this name that is in force.", "See the grants that it made (DelegationService.ListOwnDelegations); for another's an operator has to ask.";
+    /// One more is too many.
+    TOO_MANY_GRANTS, ResourceExhausted, "The calling agent has made as many delegation grants as it may.", "End some of them first.";
     /// A chain of grants goes round or is too long.
     GRANT_CHAIN_INVALID, FailedPrecondition, "An agent would stand twice in one chain of delegation grants, or too many grants hang together.", "Grant to an agent that is not in the chain yet; take grants back that are not needed.";
     /// Two attestation policies could mean one process.

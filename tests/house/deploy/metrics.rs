@@ -71,6 +71,7 @@ async fn busy() -> Raised {
     ask(&backend, at_least(question(&shown, "invoice:read", "apollo/1"), token.revision)).await;
     ask(&backend, question(&shown, "invoice:read", "zeus/1")).await;
     payments.runtime.token("https://nobody.example.com").await.unwrap_err();
+    crate::oauth::use_a_retired_secret(&raised).await;
     raised
 }
 

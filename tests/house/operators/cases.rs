@@ -324,6 +324,26 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             outcomes
         })
     });
+    case(
+        "/legate.credential.v1.CredentialAdminService/CreateClientSecret",
+        call!(issuer, Admin, create_client_secret, |ask| credential::CreateClientSecretRequest {
+            agent_id: ask.agent_id.clone(),
+            reason: "a test".into(),
+            ..Default::default()
+        }),
+    );
+    case(
+        "/legate.credential.v1.CredentialAdminService/RegisterClientKey",
+        call!(issuer, Admin, register_client_key, |ask| {
+            credential::RegisterClientKeyRequest {
+            agent_id: ask.agent_id.clone(),
+            // RFC 9449 section 4.1.
+            jwk: r#"{"kty":"EC","crv":"P-256","x":"l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs","y":"9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA"}"#.into(),
+            reason: "a test".into(),
+            ..Default::default()
+        }
+        }),
+    );
     case("/legate.credential.v1.CredentialAdminService/ListCredentials", |ask| {
         Box::pin(async move {
             let mut admin = Admin::new(ask.issuer.clone());

@@ -21,7 +21,7 @@ async fn an_ordinary_client_connects_by_name_and_by_address() {
     let any = "127.0.0.1:0".parse().unwrap();
     let server = identity(&house.service("audit-collector"));
     let listener =
-        Listener::bind_web(any, server, real_time, Limits { strangers: 0, ..Limits::default() }).await.unwrap();
+        Listener::bind_web(any, server, None, real_time, Limits { strangers: 0, ..Limits::default() }).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let mut incoming = listener.into_incoming();
     let mut roots = RootCertStore::empty();

@@ -17,6 +17,12 @@ const USUAL_CERTIFICATE: Duration = Duration::from_secs(3600);
 pub(crate) const LONGEST_TOKEN: Duration = Duration::from_secs(legate_token::MAX_LIFETIME);
 /// How long a token lives where nothing is declared or asked.
 pub(crate) const USUAL_TOKEN: Duration = Duration::from_secs(300);
+/// How long a client secret or key lives where nothing is declared.
+const USUAL_SECRET: Duration = Duration::from_secs(90 * 24 * 3600);
+/// The longest it lives, whatever is declared: a year of 365.25 days.
+const LONGEST_SECRET: Duration = Duration::from_secs(31_557_600);
+/// The longest that a replaced one still works, whatever is declared.
+const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Whom an enrolment names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +49,18 @@ pub(crate) struct Holder {
     pub(crate) means: Means,
 }
 
-/// How the runtimes of a holder may prove themselves.
+/// How the runtimes of a holder may prove themselves, and what they may be given then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Means {
     /// The credential policy that says so, by name and version; empty where there is none.
     pub(crate) policy: String,
     methods: BTreeSet<CredentialMethod>,
+    /// Whether tokens may be given that are bound to no key.
+    pub(crate) may_bear: bool,
+    /// The longest that a client secret or key lives.
+    pub(crate) secret_ttl: Duration,
+    /// How long a client secret or key still works beside the one that replaces it.
+    pub(crate) overlap: Duration,
 }
 
 impl Means {
@@ -57,6 +69,9 @@ impl Means {
         Self {
             policy: policy.map(|p| p.label.to_string()).unwrap_or_default(),
             methods: policy.map_or_else(|| BTreeSet::from([CredentialMethod::EnrolmentToken]), |p| p.methods.clone()),
+            may_bear: policy.is_some_and(|p| p.may_bear),
+            secret_ttl: policy.and_then(|p| p.max_secret_ttl).unwrap_or(USUAL_SECRET).min(LONGEST_SECRET),
+            overlap: policy.and_then(|p| p.rotation_overlap).unwrap_or(Duration::ZERO).min(LONGEST_OVERLAP),
         }
     }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::Action;
-use legate_token::{Claims, KeyId, Scope, TokenError, Unsigned};
+use legate_ids::{Action, CredentialId, SpiffeId};
+use legate_token::{Chain, Claims, Confirmation, KeyId, Parent, Scope, Subject, TokenError, Unsigned};
 
+use super::cutoff::Of;
 use super::holder::{Holder, LONGEST_TOKEN, USUAL_TOKEN};
 
 /// The shortest life that can be asked for.
@@ -23,6 +24,8 @@ pub(crate) struct Wish {
 /// What would be issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenPlan {
+    /// Who gets it.
+    pub(crate) holder: SpiffeId,
     pub(crate) claims: Claims,
     pub(crate) unsigned: Unsigned,
 }
@@ -33,9 +36,66 @@ pub(crate) struct Base<'a> {
     pub(crate) issuer: &'a str,
     pub(crate) kid: KeyId,
     pub(crate) token_id: [u8; 16],
-    /// SHA-256 of the certificate that the token is bound to.
-    pub(crate) certificate: [u8; 32],
-    pub(crate) certificate_ends: Timestamp,
+    /// What the token is bound to.
+    pub(crate) confirmation: Confirmation,
+    /// The client secret or key by which it is obtained.
+    pub(crate) credential: Option<CredentialId>,
+    /// When what its holder proved itself by ends: a certificate, a secret, a key.
+    pub(crate) proof_ends: Timestamp,
+    /// For whom its holder acts; `None`: for itself.
+    pub(crate) behalf: Option<Behalf>,
+}
+
+/// For whom the holder of a token acts, and what that rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Behalf {
+    pub(crate) subject: Subject,
+    /// With the holder as its newest.
+    pub(crate) chain: Chain,
+    /// When the first of what it rests on ends: the exchanged token, a grant, an agent that delegates.
+    pub(crate) ends: Option<Timestamp>,
+    /// The latest cut-off of the agents that delegate.
+    pub(crate) cutoff: Option<Timestamp>,
+}
+
+/// A token that is exchanged, as far as what comes of it rests on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Before {
+    pub(crate) subject: Subject,
+    /// Who acted before.
+    pub(crate) chain: Chain,
+    /// The token, where it is one of this issuer.
+    pub(crate) parent: Option<Parent>,
+    pub(crate) scope: Scope,
+    pub(crate) ends: Timestamp,
+}
+
+impl Before {
+    /// An access token of this issuer.
+    pub(crate) fn of(claims: &Claims) -> Self {
+        Self {
+            subject: claims.subject.clone(),
+            chain: claims.chain.clone(),
+            parent: Some(Parent {
+                token_id: claims.token_id.clone(),
+                lifecycle_version: claims.lifecycle_version,
+                confirmation: claims.confirmation,
+                credential: claims.credential.clone(),
+            }),
+            scope: claims.scope.clone(),
+            ends: Timestamp::from_secs(i64::try_from(claims.expires_at).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// The behalf of `actor`, who exchanges it by the grant of that id.
+    pub(crate) fn then(&self, actor: SpiffeId, grant: String) -> Behalf {
+        let mut chain = self.chain.clone();
+        // RFC 8693 section 4.1: the newest actor is the outermost. A chain only grows.
+        chain.actors.insert(0, actor);
+        chain.grants.insert(0, grant);
+        chain.parents.splice(0..0, self.parent.clone());
+        Behalf { subject: self.subject.clone(), chain, ends: Some(self.ends), cutoff: None }
+    }
 }
 
 /// Why nothing can be issued.
@@ -47,7 +107,7 @@ pub(crate) enum BadToken {
     NotAnAgent,
     #[error("the agent, or its class or namespace, was cut off just now; what is issued at once would be dead")]
     TooSoon,
-    #[error("the agent or its certificate ends now")]
+    #[error("the agent, or what it proved itself by, ends now")]
     TooShort,
     #[error("{0}")]
     Claims(#[from] TokenError),
@@ -71,6 +131,18 @@ pub(crate) fn narrow(asked: &[Action], agreed: &[Action]) -> Option<Scope> {
     (!both.is_empty()).then_some(Scope::Actions(both))
 }
 
+/// What is asked for of a token's scope: no more than the exchanged one has; `None`: nothing is left.
+pub(crate) fn within(parent: &Scope, asked: &[Action]) -> Option<Vec<Action>> {
+    match parent {
+        Scope::All => Some(asked.to_vec()),
+        Scope::Actions(all) if asked.is_empty() => Some(all.clone()),
+        Scope::Actions(all) => {
+            let both: Vec<Action> = asked.iter().filter(|action| all.contains(action)).cloned().collect();
+            (!both.is_empty()).then_some(both)
+        }
+    }
+}
+
 /// Plans a token.
 pub(crate) fn plan(
     holder: &Holder,
@@ -81,19 +153,26 @@ pub(crate) fn plan(
 ) -> Result<TokenPlan, BadToken> {
     let agent = holder.agent.clone().ok_or(BadToken::NotAnAgent)?;
     let issued = Timestamp::from_secs(now.secs());
-    if !holder.cutoffs.spare(issued) {
+    let behalf = base.behalf.clone();
+    let cutoffs = holder.cutoffs.with(Of::Subject, behalf.as_ref().and_then(|behalf| behalf.cutoff));
+    if !cutoffs.spare(issued) {
         return Err(BadToken::TooSoon);
     }
     let longest = issued.plus(wish.ttl.min(holder.token_ttl).min(LONGEST_TOKEN));
-    let ends = longest.min(base.certificate_ends).min(holder.ends.unwrap_or(longest));
+    let of_behalf = behalf.as_ref().and_then(|behalf| behalf.ends);
+    let ends = [base.proof_ends].into_iter().chain(holder.ends).chain(of_behalf).fold(longest, Timestamp::min);
     let seconds = |t: Timestamp| u64::try_from(t.secs()).unwrap_or(0);
     if seconds(ends) <= seconds(issued) {
         return Err(BadToken::TooShort);
     }
+    let (subject, chain) = match behalf {
+        Some(behalf) => (behalf.subject, behalf.chain),
+        None => (Subject::Agent(holder.spiffe_id.clone()), Chain::default()),
+    };
     let claims = Claims {
         issuer: base.issuer.to_owned(),
         audience: wish.audience.clone(),
-        subject: holder.spiffe_id.to_string(),
+        subject,
         issued_at: seconds(issued),
         expires_at: seconds(ends),
         token_id: hex(&base.token_id),
@@ -102,12 +181,12 @@ pub(crate) fn plan(
         namespace: holder.namespace.clone(),
         agent,
         instance: holder.instance.clone(),
-        grant: None,
-        actors: Vec::new(),
-        certificate: base.certificate,
+        chain,
+        confirmation: base.confirmation,
+        credential: base.credential.clone(),
     };
     let unsigned = Unsigned::new(&claims, base.kid.clone())?;
-    Ok(TokenPlan { claims, unsigned })
+    Ok(TokenPlan { holder: holder.spiffe_id.clone(), claims, unsigned })
 }
 
 /// Bytes in lower-case hexadecimal.
@@ -124,8 +203,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::domain::cutoff::{Cutoffs, Of};
-    use legate_ids::{AgentId, Name, SpiffeId, TrustDomain};
+    use crate::domain::cutoff::Cutoffs;
+    use legate_ids::{AgentId, Name, TrustDomain};
     use proptest::prelude::*;
 
     fn holder() -> Holder {
@@ -165,7 +244,80 @@ mod tests {
         }
     }
 
+    fn spiffe(n: u8) -> SpiffeId {
+        let (domain, namespace) = (TrustDomain::parse("example.org").unwrap(), Name::parse("payments").unwrap());
+        SpiffeId::agent(&domain, &namespace, &AgentId::from_parts(1, [n; 10]))
+    }
+
+    fn actions(of: &[&str]) -> Vec<Action> {
+        of.iter().map(|text| action(text)).collect()
+    }
+
+    #[test]
+    fn what_is_asked_in_exchange_is_never_wider_than_the_exchanged_token() {
+        let narrow = Scope::Actions(actions(&["a", "b"]));
+        assert_eq!(within(&Scope::All, &[]), Some(vec![]));
+        assert_eq!(within(&Scope::All, &actions(&["a"])), Some(actions(&["a"])));
+        assert_eq!(within(&narrow, &[]), Some(actions(&["a", "b"])), "to ask for nothing is no way out");
+        assert_eq!(within(&narrow, &actions(&["b", "c"])), Some(actions(&["b"])));
+        assert_eq!(within(&narrow, &actions(&["c"])), None);
+    }
+
     proptest! {
+        /// Token for token: the chain grows by one, whoever is in it stays, and none outlives the one before it.
+        #[test]
+        fn each_exchange_lengthens_the_chain_and_shortens_the_life(
+            lives in prop::collection::vec(30u64..=600, 2..=7), person: bool, cutoff in prop::option::of(-5i64..5),
+        ) {
+            let now = Timestamp::from_secs(1_800_000_000);
+            let mut before: Option<(Before, u64)> = None;
+            for (n, life) in lives.iter().enumerate() {
+                let me = u8::try_from(n).unwrap() + 1;
+                let holder = Holder { spiffe_id: spiffe(me), agent: Some(AgentId::from_parts(1, [me; 10])), ..holder() };
+                let first = || Before {
+                    subject: Subject::Person("ada".into()),
+                    chain: Chain::default(),
+                    parent: None,
+                    scope: Scope::All,
+                    ends: now.plus(Duration::from_secs(250)),
+                };
+                let whom = before.clone().or_else(|| person.then(|| (first(), 1_800_000_250)));
+                let behalf = whom.as_ref().map(|(whom, _)| Behalf {
+                    cutoff: cutoff.map(|c| Timestamp::from_secs(now.secs() + c)),
+                    ..whom.then(spiffe(me), format!("obj_{n}"))
+                });
+                let base = Base {
+                    issuer: "https://issuer.example",
+                    kid: KeyId::parse("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),
+                    token_id: [me; 16],
+                    confirmation: Confirmation::Certificate([me; 32]),
+                    credential: None,
+                    proof_ends: now.plus(Duration::from_secs(3_600)),
+                    behalf,
+                };
+                let wish = Wish { audience: "https://a.example".into(), actions: vec![], ttl: Duration::from_secs(*life) };
+                let planned = plan(&holder, &wish, Scope::All, now, &base);
+                if whom.is_some() && cutoff.is_some_and(|c| c >= 0) {
+                    prop_assert_eq!(planned, Err(BadToken::TooSoon));
+                    return Ok(());
+                }
+                let claims = planned.unwrap().claims;
+                claims.check().unwrap();
+                if let Some((whom, ends)) = &whom {
+                    prop_assert!(claims.expires_at <= *ends);
+                    prop_assert_eq!(&claims.subject, &whom.subject);
+                    prop_assert_eq!(&claims.chain.actors[1..], &whom.chain.actors[..]);
+                    prop_assert_eq!(&claims.chain.grants[1..], &whom.chain.grants[..]);
+                    let parents = claims.chain.parents.len() - usize::from(whom.parent.is_some());
+                    prop_assert_eq!(&claims.chain.parents[usize::from(whom.parent.is_some())..], &whom.chain.parents[..]);
+                    prop_assert_eq!(parents, whom.chain.parents.len());
+                } else {
+                    prop_assert!(claims.chain.is_empty());
+                }
+                before = Some((Before::of(&claims), claims.expires_at));
+            }
+        }
+
         #[test]
         fn a_token_outlives_neither_wish_nor_class_nor_certificate_nor_agent(
             asked in 30u64..=600, class in 0u64..900, certificate in -5i64..900, ends in prop::option::of(-5i64..900),
@@ -185,8 +337,10 @@ mod tests {
                 issuer: "https://issuer.example",
                 kid: KeyId::parse("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),
                 token_id: [3; 16],
-                certificate: [9; 32],
-                certificate_ends: at(certificate),
+                confirmation: Confirmation::Certificate([9; 32]),
+                credential: None,
+                proof_ends: at(certificate),
+                behalf: None,
             };
             let planned = plan(&holder, &wish, Scope::All, now, &base);
             let life = [i64::try_from(asked).unwrap(), i64::try_from(class).unwrap(), certificate, ends.unwrap_or(900), 600];

@@ -44,7 +44,7 @@ pub(crate) struct Desk {
     /// How operators log in; `None`: they do not.
     pub(crate) logins: Option<Logins>,
     /// Set once the server listens.
-    pub(crate) connections: OnceLock<Connections>,
+    pub(crate) connections: OnceLock<Vec<Connections>>,
     pub(crate) metrics: Metrics,
     /// Wakes the publisher: there is a revocation to tell.
     pub(crate) news: Notify,

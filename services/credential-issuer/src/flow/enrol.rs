@@ -14,7 +14,7 @@ use crate::convert;
 use crate::domain::certificate::{Chance, plan};
 use crate::domain::csr;
 use crate::domain::holder::Named;
-use crate::domain::secret::EnrolmentSecret;
+use crate::domain::secret::{Secret, SecretKind};
 use crate::error::{
     CREDENTIAL_NOT_GOOD, ENROLMENT_TOKEN_EXPIRED, ENROLMENT_TOKEN_INVALID, ENROLMENT_TOKEN_SPENT, flow, of_tx,
 };
@@ -53,7 +53,7 @@ pub(crate) async fn enrol(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> 
 
 async fn find(desk: &Desk, token: &str) -> Result<enrolment::Model, Fault> {
     let invalid = || Fault::refused(&ENROLMENT_TOKEN_INVALID, "this is no enrolment token of ours");
-    let secret = EnrolmentSecret::parse(token).ok_or_else(invalid)?;
+    let secret = Secret::parse(SecretKind::Enrolment, token).ok_or_else(invalid)?;
     let macs = desk.pepper.all(&secret);
     let row = desk.db.read("find_enrolment", |tx| Box::pin(enrolment::find(tx, macs))).await;
     row.map_err(of_tx)?.ok_or_else(invalid)

@@ -1,25 +1,39 @@
-//! Tokens of issuers outside that were used are forgotten, long after they have ended.
+//! What nobody could show any more is forgotten: names of assertions and proofs, tokens that would have ended by now, and
+//! tokens of issuers outside that were used.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use legate_rpc::Fault;
+
 use super::Desk;
 use crate::error::of_tx;
-use crate::store::used_token;
+use crate::store::{once, revoked_token, used_token};
 
 /// How often.
-const EVERY: Duration = Duration::from_secs(3600);
-/// A token is kept for so long after it ended: a clock that is set back must not make it good again.
+const EVERY: Duration = Duration::from_secs(60);
+/// A token of an issuer outside is kept for so long after it ended: a clock that is set back must not make it good again.
 const LONG_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Forgets for as long as the process lives.
 pub(crate) async fn forget_forever(desk: Arc<Desk>) {
     loop {
-        let before = desk.clock.now().minus(LONG_AFTER);
-        let forgotten = desk.db.tx("forget_used_tokens", move |tx| Box::pin(used_token::forget(tx, before))).await;
-        if let Err(fault) = forgotten.map_err(of_tx) {
-            tracing::warn!(%fault, "used identity tokens could not be forgotten; they are kept until the next try");
-        }
         tokio::time::sleep(EVERY).await;
+        if let Err(fault) = forget(&desk).await {
+            tracing::warn!(%fault, "what is over could not be forgotten; it is tried again");
+        }
     }
+}
+
+pub(crate) async fn forget(desk: &Desk) -> Result<(), Fault> {
+    let now = desk.clock.now();
+    let forgotten = desk.db.tx("forget", move |tx| {
+        Box::pin(async move {
+            once::forget(tx, now).await?;
+            revoked_token::forget(tx, now).await?;
+            used_token::forget(tx, now.minus(LONG_AFTER)).await?;
+            Ok(())
+        })
+    });
+    forgotten.await.map_err(of_tx)
 }

@@ -1,22 +1,24 @@
-//! An agent gets an access token for one audience, bound to the certificate with which it asks.
+//! An agent gets an access token for one audience, bound to its certificate, to a key of its own, or where its policy lets it
+//! to nothing.
 
 use legate_clock::Timestamp;
-use legate_ids::Action;
+use legate_ids::{Action, CredentialId, Name, SpiffeId};
 use legate_rpc::{Fault, Told};
-use legate_token::Scope;
-use legate_view::CERTIFICATE_BACKDATE;
+use legate_token::{Confirmation, Scope};
+use legate_view::{Audience, CERTIFICATE_BACKDATE};
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 
+use super::authenticate::By;
 use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::holder::{Holder, Named};
-use crate::domain::token::{self, Base, Wish};
+use crate::domain::token::{self, Base, Behalf, Wish};
 use crate::error::{
-    AGAIN, CREDENTIAL_NOT_GOOD, INVALID_SCOPE, INVALID_TARGET, ISSUANCE_DENIED, ISSUANCE_UNDECIDED,
+    AGAIN, BINDING_REQUIRED, CREDENTIAL_NOT_GOOD, INVALID_SCOPE, INVALID_TARGET, ISSUANCE_DENIED, ISSUANCE_UNDECIDED,
     SIGNING_UNAVAILABLE, of_tx,
 };
-use crate::store::RecordedToken;
+use crate::store::{Proof, RecordedToken};
 
 /// A token that is signed.
 pub(crate) struct IssuedToken {
@@ -33,21 +35,91 @@ impl std::fmt::Debug for IssuedToken {
     }
 }
 
-/// Issues an access token.
-#[tracing::instrument(skip_all, fields(legate.audience = %wish.audience))]
+/// An agent that asks for a token, and proved that it is the one.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    pub(crate) holder: Holder,
+    /// By what it was proved.
+    pub(crate) by: By,
+    /// When that ends.
+    pub(crate) proof_ends: Timestamp,
+    /// What the token is to be bound to.
+    pub(crate) confirmation: Confirmation,
+    /// Whether a scope of which it gets only a part is refused instead.
+    pub(crate) all_or_nothing: bool,
+}
+
+impl Asking {
+    pub(super) fn named(&self) -> Result<Named, Fault> {
+        Ok(self.holder.agent.clone().map(Named::Agent).ok_or(token::BadToken::NotAnAgent)?)
+    }
+
+    /// Refuses a token that would be bound to nothing, where the policy does not allow that.
+    pub(super) fn check_binding(&self) -> Result<(), Fault> {
+        if self.confirmation == Confirmation::Bearer && !self.holder.means.may_bear {
+            let why = "the credential policy of the agent's class does not allow tokens that are bound to no key";
+            return Err(Fault::refused(&BINDING_REQUIRED, why));
+        }
+        Ok(())
+    }
+
+    /// What is looked at once more where the token is recorded.
+    pub(super) fn proof(&self, call: &Call, now: Timestamp) -> Proof {
+        match &self.by {
+            By::Certificate => Proof::Certificate(call.peer.x5t_s256),
+            By::Credential(id) => Proof::Client(id.clone(), now),
+        }
+    }
+
+    /// What a plan rests on.
+    pub(super) fn base<'a>(&self, desk: &'a Desk, behalf: Option<Behalf>) -> Result<Base<'a>, Fault> {
+        let credential = match &self.by {
+            By::Certificate => None,
+            By::Credential(id) => Some(CredentialId::parse(id).map_err(Fault::broken)?),
+        };
+        Ok(Base {
+            issuer: &desk.issuer,
+            kid: desk.tokens.public_key().kid(),
+            token_id: Desk::random()?,
+            confirmation: self.confirmation,
+            credential,
+            proof_ends: self.proof_ends,
+            behalf,
+        })
+    }
+
+    /// Whom an event is about.
+    pub(super) fn about(&self) -> Option<(&SpiffeId, &Name, &str)> {
+        let agent = self.holder.agent.as_ref()?;
+        Some((&self.holder.spiffe_id, &self.holder.namespace, agent.as_str()))
+    }
+}
+
+/// Issues an access token to the agent whose certificate the call shows, bound to that.
 pub(crate) async fn issue_token(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fault> {
-    let result = attempt(desk, call, wish).await;
-    match &result {
-        Ok(_) => desk.metrics.issued("token"),
+    match calling(desk, call).await {
+        Ok(asking) => issue(desk, call, asking, wish).await,
         Err(fault) => {
             let (id, principal) = caller(call)?;
-            desk.note_refusal(call, "token", about(id, principal), fault).await;
+            desk.note_refusal(call, "token", about(id, principal), &fault).await;
+            Err(fault)
         }
+    }
+}
+
+/// Issues an access token.
+#[tracing::instrument(skip_all, fields(legate.audience = %wish.audience))]
+pub(crate) async fn issue(desk: &Desk, call: &Call, asking: Asking, wish: Wish) -> Result<IssuedToken, Fault> {
+    let result = attempt(desk, call, &asking, wish).await;
+    match &result {
+        Ok(_) => desk.metrics.issued("token"),
+        Err(fault) => desk.note_refusal(call, "token", asking.about(), fault).await,
     }
     result
 }
 
-async fn attempt(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fault> {
+/// The agent that calls, by its certificate, where it may have tokens now.
+pub(super) async fn calling(desk: &Desk, call: &Call) -> Result<Asking, Fault> {
     let (id, principal) = caller(call)?;
     let (named, instance) = Named::of(id, principal)?;
     let (holder, _) = desk.holder_past_cutoff(&named, instance.as_ref()).await?;
@@ -57,29 +129,35 @@ async fn attempt(desk: &Desk, call: &Call, wish: Wish) -> Result<IssuedToken, Fa
     if !holder.cutoffs.spare(call.peer.not_before.plus(CERTIFICATE_BACKDATE)) {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("the certificate is of an earlier {id}")));
     }
-    let revision = expected(desk, &holder, &wish.audience).await?;
-    let agreed = authorize(desk, call, &holder, &wish, revision).await?;
-    let scope = token::narrow(&wish.actions, &agreed.actions)
-        .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the agent may do none of the actions that were asked for"))?;
+    Ok(Asking {
+        holder,
+        by: By::Certificate,
+        proof_ends: call.peer.not_after,
+        confirmation: Confirmation::Certificate(call.peer.x5t_s256),
+        all_or_nothing: false,
+    })
+}
+
+async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish) -> Result<IssuedToken, Fault> {
+    asking.check_binding()?;
+    let holder = &asking.holder;
+    let revision = expected(desk, holder, &wish.audience).await?;
+    let agreed = authorize(desk, call, holder, &wish, None, revision).await?;
+    let scope = narrowed(asking, &wish, &agreed, "the agent may do")?;
 
     let now = desk.clock.now();
-    let base = Base {
-        issuer: &desk.issuer,
-        kid: desk.tokens.public_key().kid(),
-        token_id: Desk::random()?,
-        certificate: call.peer.x5t_s256,
-        certificate_ends: call.peer.not_after,
-    };
-    let plan = token::plan(&holder, &wish, scope, now, &base)?;
+    let plan = token::plan(holder, &wish, scope, now, &asking.base(desk, None)?)?;
     let event = convert::token_issued(call, &plan, agreed.decision_id, agreed.revision, now);
-    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), plan, event).await.map_err(of_tx)?;
+    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
+        .await
+        .map_err(of_tx)?;
     // A suspension that came in between is seen here, or kills the token by its lifecycle version.
-    desk.still(&holder, &named)?;
+    desk.still(holder, &asking.named()?)?;
     sign(desk, recorded, agreed.revision).await
 }
 
 /// The one place where an access token is signed; it takes what is recorded and nothing else.
-async fn sign(desk: &Desk, recorded: RecordedToken, revision: u64) -> Result<IssuedToken, Fault> {
+pub(super) async fn sign(desk: &Desk, recorded: RecordedToken, revision: u64) -> Result<IssuedToken, Fault> {
     let plan = recorded.into_plan();
     let signature = desk
         .tokens
@@ -95,37 +173,66 @@ async fn sign(desk: &Desk, recorded: RecordedToken, revision: u64) -> Result<Iss
     })
 }
 
-/// Whether an enforcement point of the agent's namespace has the audience; the revision by which it was seen.
-async fn expected(desk: &Desk, holder: &Holder, audience: &str) -> Result<u64, Fault> {
+/// Whether somebody of the agent's namespace has the audience; the revision by which it was seen.
+pub(super) async fn expected(desk: &Desk, holder: &Holder, audience: &str) -> Result<u64, Fault> {
     let ((), revision) = desk
         .look(|snapshot| {
-            let declared = snapshot
-                .enforcement_points()
-                .any(|point| point.label.namespace == holder.namespace && point.audiences.contains(audience));
-            declared.then_some(()).ok_or_else(|| invalid_target(audience))
+            let is_ours = match snapshot.audience(&holder.namespace, audience) {
+                Some(Audience::Point) => true,
+                // In full, with our own trust domain.
+                Some(Audience::Agent(agent)) => {
+                    SpiffeId::agent(&desk.domain, &holder.namespace, &agent.id).as_str() == audience
+                }
+                None => false,
+            };
+            is_ours.then_some(()).ok_or_else(|| invalid_target(audience))
         })
         .await?;
     Ok(revision)
 }
 
 fn invalid_target(audience: &str) -> Fault {
-    let text = format!("no enforcement point of the agent's namespace declares the audience {audience}");
+    let text = format!("no enforcement point, and no agent, of the agent's namespace has the audience {audience}");
     Fault::refused(&INVALID_TARGET, text).field("audience", "is not declared")
 }
 
-struct Agreed {
-    actions: Vec<Action>,
-    decision_id: String,
-    revision: u64,
+/// What policy-decision agrees to.
+pub(super) struct Agreed {
+    pub(super) actions: Vec<Action>,
+    pub(super) decision_id: String,
+    pub(super) revision: u64,
+    /// When the chain, where there is one, ends by itself.
+    pub(super) ends: Option<Timestamp>,
+}
+
+/// The scope that comes of what was asked for and what policy-decision agrees to.
+pub(super) fn narrowed(asking: &Asking, wish: &Wish, agreed: &Agreed, who_may: &str) -> Result<Scope, Fault> {
+    let refused =
+        |what: &str| Fault::refused(&INVALID_SCOPE, format!("{who_may} {what} of the actions that were asked for"));
+    match token::narrow(&wish.actions, &agreed.actions) {
+        None => Err(refused("none")),
+        Some(Scope::Actions(some)) if asking.all_or_nothing && some.len() < wish.actions.len() => {
+            Err(refused("only a part"))
+        }
+        Some(scope) => Ok(scope),
+    }
 }
 
 /// Asks policy-decision. Whatever is not a clear yes is a no.
-async fn authorize(desk: &Desk, call: &Call, holder: &Holder, wish: &Wish, revision: u64) -> Result<Agreed, Fault> {
+pub(super) async fn authorize(
+    desk: &Desk,
+    call: &Call,
+    holder: &Holder,
+    wish: &Wish,
+    behalf: Option<&Behalf>,
+    revision: u64,
+) -> Result<Agreed, Fault> {
     let ask = AuthorizeIssuanceRequest {
         agent_id: holder.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
         audience: wish.audience.clone(),
         actions: wish.actions.iter().map(ToString::to_string).collect(),
         at_least_revision: revision,
+        delegation: behalf.map(convert::delegation),
     };
     let patience = desk.patience(call);
     let asked = tokio::time::timeout(patience, desk.authorizer.authorize(ask, patience)).await;
@@ -149,6 +256,7 @@ async fn authorize(desk: &Desk, call: &Call, holder: &Holder, wish: &Wish, revis
         actions: actions.collect::<Result<_, _>>().map_err(Fault::broken)?,
         decision_id: answer.decision_id,
         revision: answer.revision,
+        ends: answer.not_after.map(Timestamp::try_from).transpose().map_err(Fault::broken)?,
     })
 }
 

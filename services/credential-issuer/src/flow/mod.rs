@@ -1,18 +1,25 @@
 //! The journeys, a file each, and the desk at which they are made.
 
+pub(crate) mod authenticate;
+pub(crate) mod create_client;
 pub(crate) mod create_enrolment;
 mod desk;
+pub(crate) mod dpop;
 pub(crate) mod enrol;
 pub(crate) mod enrol_by_identity;
+mod equip;
+pub(crate) mod exchange;
 pub(crate) mod foreign;
 pub(crate) mod forget;
 pub(crate) mod issue_token;
 pub(crate) mod list;
+pub(crate) mod live;
 pub(crate) mod login;
 mod mandate;
 pub(crate) mod publish;
 pub(crate) mod renew;
 pub(crate) mod revoke;
+pub(crate) mod revoke_token;
 
 pub(crate) use crate::convert::Call;
 pub(crate) use desk::Desk;

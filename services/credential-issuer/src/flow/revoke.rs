@@ -41,11 +41,17 @@ pub(crate) async fn revoke(
         // Never signed, so never delivered: nobody has to hear of it.
         return Ok((row, desk.fresh()?.snapshot.revision()));
     };
+    let revision = tell(desk, call, &row.id, request).await?;
+    Ok((row, revision))
+}
+
+/// Tells the registry of what was taken back and recorded; the revision that carries it.
+pub(super) async fn tell(desk: &Desk, call: &Call, id: &str, request: PublishRevocationRequest) -> Result<u64, Fault> {
     let told = tokio::time::timeout(desk.patience(call), desk.publisher.revocation(request)).await;
     match told {
         Ok(Ok(revision)) => {
-            super::publish::confirmed(desk, &row.id).await?;
-            Ok((row, revision))
+            super::publish::confirmed(desk, id).await?;
+            Ok(revision)
         }
         late => {
             desk.news.notify_one();
@@ -137,7 +143,7 @@ async fn record(
 impl Order {
     fn publication(&self, row: &credential::Model) -> Option<PublishRevocationRequest> {
         let tell = || convert::publication(row, &self.call, self.reason, &self.comment, self.now);
-        row.x5t_s256.is_some().then(tell)
+        (row.x5t_s256.is_some() || row.kind != credential::CERTIFICATE).then(tell)
     }
 
     fn event(&self, row: &credential::Model) -> AuditEvent {
@@ -158,7 +164,8 @@ impl Order {
 
 fn cut_connections(desk: &Desk, row: &credential::Model) {
     let Some(connections) = desk.connections.get() else { return };
-    let cut = connections.cut(|peer| row.x5t_s256.as_deref() == Some(&peer.x5t_s256[..]));
+    let is_its = |peer: &legate_mtls::Peer| row.x5t_s256.as_deref() == Some(&peer.x5t_s256[..]);
+    let cut: usize = connections.iter().map(|of_port| of_port.cut(is_its)).sum();
     if cut > 0 {
         tracing::info!(cut, credential = row.id, "connections of a revoked credential are cut");
     }

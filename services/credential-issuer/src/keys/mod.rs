@@ -3,6 +3,7 @@
 mod authority;
 mod file;
 mod pepper;
+mod verifier;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use legate_token::{PublicKey, SigningFailed};
 pub(crate) use authority::Authority;
 pub use file::FileKeys;
 pub(crate) use pepper::Pepper;
+pub(crate) use verifier::Verifier;
 
 /// What a key is for. One key never has two uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The pepper: a secret beside the database, without which the stored HMACs of enrolment tokens are worth nothing.
+//! The pepper: a secret beside the database, without which the stored HMACs of secrets are worth nothing.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use legate_rpc::Pages;
 use zeroize::Zeroizing;
 
 use super::{KeyError, is_missing};
-use crate::domain::secret::EnrolmentSecret;
+use crate::domain::secret::{Secret, SecretKind};
 use crate::domain::token::hex;
 
 /// The most versions that are kept at once.
@@ -18,6 +18,8 @@ const MOST: usize = 4;
 struct Version {
     number: i32,
     enrolment: hmac::Key,
+    client: hmac::Key,
+    nonces: hmac::Key,
     pages: Pages,
 }
 
@@ -58,14 +60,22 @@ impl Pepper {
     }
 
     /// The newest version's number and the secret's HMAC under it.
-    pub(crate) fn newest(&self, secret: &EnrolmentSecret) -> (i32, Vec<u8>) {
+    pub(crate) fn newest(&self, secret: &Secret) -> (i32, Vec<u8>) {
         let version = &self.0[0];
         (version.number, version.mac(secret))
     }
 
     /// The secret's HMACs under every version.
-    pub(crate) fn all(&self, secret: &EnrolmentSecret) -> Vec<Vec<u8>> {
+    pub(crate) fn all(&self, secret: &Secret) -> Vec<Vec<u8>> {
         self.0.iter().map(|version| version.mac(secret)).collect()
+    }
+
+    /// The HMAC of a nonce's time slot under the newest version: replicas with the same pepper agree on it.
+    pub(crate) fn nonce(&self, slot: u64) -> [u8; 16] {
+        let mac = hmac::sign(&self.0[0].nonces, &slot.to_be_bytes());
+        let mut nonce = [0; 16];
+        nonce.copy_from_slice(&mac.as_ref()[..16]);
+        nonce
     }
 
     /// What authenticates page tokens.
@@ -87,15 +97,22 @@ impl Version {
         // Each use has a key of its own, derived by its name.
         let root = hmac::Key::new(hmac::HMAC_SHA256, &*secret);
         let derive = |label: &[u8]| hmac::sign(&root, label);
+        let key = |label: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, derive(label).as_ref());
         Some(Self {
             number: number.parse().ok()?,
-            enrolment: hmac::Key::new(hmac::HMAC_SHA256, derive(b"legate enrolment token").as_ref()),
+            enrolment: key(b"legate enrolment token"),
+            client: key(b"legate client secret"),
+            nonces: key(b"legate dpop nonce"),
             pages: Pages::new(derive(b"legate page token").as_ref().try_into().ok()?),
         })
     }
 
-    fn mac(&self, secret: &EnrolmentSecret) -> Vec<u8> {
-        hmac::sign(&self.enrolment, secret.bytes()).as_ref().to_vec()
+    fn mac(&self, secret: &Secret) -> Vec<u8> {
+        let key = match secret.kind() {
+            SecretKind::Enrolment => &self.enrolment,
+            SecretKind::Client => &self.client,
+        };
+        hmac::sign(key, secret.bytes()).as_ref().to_vec()
     }
 }
 
@@ -108,13 +125,15 @@ mod tests {
     fn a_new_version_leaves_old_tokens_readable_and_nothing_is_printed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pepper");
-        let secret = EnrolmentSecret::new(Zeroizing::new([5; 32]));
+        let secret = Secret::new(SecretKind::Enrolment, Zeroizing::new([5; 32]));
         let (first, mac) = Pepper::open(&path).unwrap().newest(&secret);
         let line = std::fs::read_to_string(&path).unwrap();
         assert_eq!((first, line.len()), (1, 67));
         write_private(&path, &format!("{line}2 {}\n", "ab".repeat(32))).unwrap();
         let both = Pepper::open(&path).unwrap();
         assert_eq!(both.newest(&secret).0, 2);
+        let client = Secret::new(SecretKind::Client, Zeroizing::new([5; 32]));
+        assert!(both.all(&client).iter().all(|mac| !both.all(&secret).contains(mac)), "a key of its own for each use");
         assert!(both.all(&secret).contains(&mac) && both.all(&secret).len() == 2);
         assert_eq!(format!("{both:?}"), "Pepper([2, 1], hidden)");
         for bad in ["", "1", "1 ab", "x ", "1 zz"] {

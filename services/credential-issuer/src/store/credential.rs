@@ -1,4 +1,4 @@
-//! Credentials: one row for each certificate, from before it is signed until long after it ended.
+//! Credentials: one row for each certificate, client secret and client key, until long after it ended.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use legate_authority::Reach;
@@ -21,6 +21,13 @@ pub(crate) const ISSUED: i32 = 2;
 /// Taken back.
 pub(crate) const REVOKED: i32 = 3;
 
+/// A certificate.
+pub(crate) const CERTIFICATE: i32 = 1;
+/// A client secret.
+pub(crate) const SECRET: i32 = 2;
+/// A client key.
+pub(crate) const KEY: i32 = 3;
+
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "credential")]
@@ -32,7 +39,9 @@ pub(crate) struct Model {
     pub(crate) namespace: String,
     /// Empty for an enforcement point and for an operator.
     pub(crate) agent_id: String,
+    /// The certificate's; of others their id, which is unique as well.
     pub(crate) serial: String,
+    /// SHA-256 of the public key; of a secret its HMAC.
     #[sea_orm(column_type = "Blob")]
     pub(crate) key_sha256: Vec<u8>,
     #[sea_orm(column_type = "Blob")]
@@ -51,6 +60,12 @@ pub(crate) struct Model {
     pub(crate) issued_at: i64,
     pub(crate) revoked_at: Option<i64>,
     pub(crate) revocation_reason: Option<i32>,
+    pub(crate) kind: i32,
+    /// Of a client key.
+    #[sea_orm(column_type = "Blob", nullable)]
+    pub(crate) public_key: Option<Vec<u8>>,
+    /// Of a secret: the version of the pepper.
+    pub(crate) pepper: Option<i32>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -84,9 +99,18 @@ pub(super) async fn insert(tx: &Tx, draft: &Draft) -> TxResult<Model, Fault> {
         issued_at: plan.issued.micros(),
         revoked_at: None,
         revocation_reason: None,
+        kind: CERTIFICATE,
+        public_key: None,
+        pepper: None,
     };
-    Entity::insert(ActiveModel::from(row.clone()).reset_all()).exec_without_returning(tx).await?;
+    put(tx, &row).await?;
     Ok(row)
+}
+
+/// Writes a new row.
+pub(crate) async fn put(tx: &Tx, row: &Model) -> TxResult<(), Fault> {
+    Entity::insert(ActiveModel::from(row.clone()).reset_all()).exec_without_returning(tx).await?;
+    Ok(())
 }
 
 /// The credential of a certificate, by SHA-256 of its DER.

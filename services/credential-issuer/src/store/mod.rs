@@ -1,10 +1,13 @@
 //! The rows, by aggregate; each function runs in the caller's transaction.
 
+pub(crate) mod client;
 pub(crate) mod credential;
 pub(crate) mod enrolment;
 pub(crate) mod key;
+pub(crate) mod once;
 pub(crate) mod pending;
 pub(crate) mod recorded;
+pub(crate) mod revoked_token;
 pub(crate) mod used_token;
 
-pub(crate) use recorded::{Recorded, RecordedToken};
+pub(crate) use recorded::{Proof, Recorded, RecordedToken};

@@ -1,13 +1,16 @@
 //! Proof that what is about to be signed is on disk, with its audit event: only the store makes one; only a signer takes one.
 
+use legate_clock::Timestamp;
 use legate_db::{Db, Tx, TxResult};
 use legate_outbox::{Outbox, Standard};
 use legate_rpc::Fault;
+use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
-use super::credential;
+use super::{credential, revoked_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::token::TokenPlan;
+use crate::error::{CREDENTIAL_NOT_GOOD, flow};
 
 /// A certificate that is recorded and may be signed. To hold one means that the transaction was committed.
 #[derive(Debug)]
@@ -74,21 +77,95 @@ impl RecordedToken {
         self.0
     }
 
-    /// Checks the credential that the token is bound to, and writes the audit event.
-    pub(crate) async fn record(db: &Db, outbox: Outbox, plan: TokenPlan, event: AuditEvent) -> TxResult<Self, Fault> {
-        let certificate = plan.claims.certificate;
-        let (subject, version) = (plan.claims.subject.clone(), plan.claims.lifecycle_version);
+    /// Checks the credentials that the token rests on, and writes the audit event.
+    pub(crate) async fn record(
+        db: &Db,
+        outbox: Outbox,
+        proof: Proof,
+        plan: TokenPlan,
+        event: AuditEvent,
+    ) -> TxResult<Self, Fault> {
+        let rests = Rests::of(proof, &plan);
         db.tx("issue_token", move |tx| {
-            let (outbox, event, subject) = (outbox.clone(), event.clone(), subject.clone());
+            let (outbox, event, rests) = (outbox.clone(), event.clone(), rests.clone());
             Box::pin(async move {
-                let row = credential::by_certificate(tx, &certificate).await?;
-                let row = credential::good(row, &subject, version).map_err(crate::error::flow)?;
-                let event = AuditEvent { credential_id: row.id, ..event };
+                let id = rests.check(tx).await?;
+                let event = AuditEvent { credential_id: id, ..event };
                 outbox.record(tx, Standard::Ordinary, event).await?;
                 Ok(())
             })
         })
         .await
         .map(|()| Self(plan))
+    }
+}
+
+/// By what the holder of a token proved that it is the one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// The certificate with this SHA-256 of its DER.
+    Certificate([u8; 32]),
+    /// The client secret or key with this id, which has to work at this moment.
+    Client(String, Timestamp),
+}
+
+/// Everything of this database that a token rests on. What was taken back here may not have come back from the registry yet.
+#[derive(Clone, Debug)]
+struct Rests {
+    proof: Proof,
+    /// The certificate that the token is bound to.
+    bound: Option<[u8; 32]>,
+    holder: String,
+    version: u64,
+    parents: Vec<(Parent, String)>,
+}
+
+impl Rests {
+    fn of(proof: Proof, plan: &TokenPlan) -> Self {
+        let parents = plan.claims.chain.holders(&plan.claims.subject);
+        Self {
+            proof,
+            bound: plan.claims.confirmation.certificate().copied(),
+            holder: plan.holder.to_string(),
+            version: plan.claims.lifecycle_version,
+            parents: parents.map(|(holder, parent)| (parent.clone(), holder.to_string())).collect(),
+        }
+    }
+
+    /// The credential by which the holder proved itself, where all is good.
+    async fn check(&self, tx: &Tx) -> TxResult<String, Fault> {
+        let taken_back = |what: &str| flow(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("{what} was taken back")));
+        for (parent, holder) in &self.parents {
+            if let Some(certificate) = parent.confirmation.certificate() {
+                let row = credential::by_certificate(tx, certificate).await?;
+                credential::good(row, holder, parent.lifecycle_version).map_err(flow)?;
+            }
+            if let Some(id) = &parent.credential
+                && credential::by_id(tx, id.as_str()).await?.is_none_or(|row| row.state == credential::REVOKED)
+            {
+                return Err(taken_back("the credential of a token of the chain"));
+            }
+        }
+        let tokens: Vec<String> = self.parents.iter().map(|(parent, _)| parent.token_id.clone()).collect();
+        if !tokens.is_empty() && revoked_token::any(tx, tokens).await? {
+            return Err(taken_back("a token of the chain"));
+        }
+        let by_certificate = async |certificate: &[u8; 32]| -> TxResult<String, Fault> {
+            let row = credential::by_certificate(tx, certificate).await?;
+            Ok(credential::good(row, &self.holder, self.version).map_err(flow)?.id)
+        };
+        if let Some(bound) = &self.bound
+            && self.proof != Proof::Certificate(*bound)
+        {
+            by_certificate(bound).await?;
+        }
+        match &self.proof {
+            Proof::Certificate(x5t) => by_certificate(x5t).await,
+            Proof::Client(id, now) => {
+                let row = credential::by_id(tx, id).await?;
+                let works = |row: &credential::Model| row.state == credential::ISSUED && row.not_after > now.micros();
+                row.filter(works).map(|row| row.id).ok_or_else(|| taken_back("the secret or key"))
+            }
+        }
     }
 }

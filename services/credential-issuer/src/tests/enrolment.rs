@@ -15,6 +15,7 @@ use x509_parser::prelude::FromDer as _;
 use super::registry::{self, NAMESPACE, agent_id};
 use super::scene::{START, Scene, new_key, plain, reason, request};
 use crate::domain::holder::Named;
+use crate::domain::secret::{Secret, SecretKind};
 use crate::flow::{create_enrolment, list};
 use crate::schema::Migrator;
 use crate::store::credential::{self, sha256};
@@ -155,7 +156,7 @@ async fn refuses_tokens_that_are_not_good() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::on(&fixture).await;
         let csr = request(&new_key());
-        let foreign = crate::domain::secret::EnrolmentSecret::new(zeroize::Zeroizing::new([1; 32]));
+        let foreign = Secret::new(SecretKind::Enrolment, zeroize::Zeroizing::new([1; 32]));
         let foreign = foreign.to_text();
         for token in ["", "lgt_enr_", "x", "' OR 1=1 --", &foreign, &"a".repeat(60_000)] {
             assert_eq!(reason(scene.enrol(token, &csr).await), "ENROLMENT_TOKEN_INVALID");

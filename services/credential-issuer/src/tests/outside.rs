@@ -69,7 +69,7 @@ impl Outside {
         let issued = ca.issue(&leaf, clock.now()).unwrap();
         let identity = Identity::from_pem(&issued.cert_pem, &issued.key_pem).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
-        let listener = Listener::bind_web(any, identity, clock, Limits::default()).await.unwrap();
+        let listener = Listener::bind_web(any, identity, None, clock, Limits::default()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let this = Self {
             addr,

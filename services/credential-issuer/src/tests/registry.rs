@@ -189,6 +189,20 @@ pub(super) fn enforcement_point(name: &str, namespace: &str, audience: &str) -> 
     })
 }
 
+/// A key that signs access tokens.
+pub(super) fn signing_key(key: &legate_token::PublicKey, issuer: &str) -> Object {
+    Object::SigningKey(wire::SigningKey {
+        metadata: metadata("key-1", "obj_5", ""),
+        spec: Some(wire::SigningKeySpec {
+            kid: key.kid().to_string(),
+            issuer: issuer.into(),
+            jwk: key.to_jwk(),
+            r#use: wire::SigningKeyUse::AccessToken.into(),
+            ..wire::SigningKeySpec::default()
+        }),
+    })
+}
+
 /// Gives one operator a role.
 pub(super) fn operators(name: &str, namespace: &str, operator: &str, role: wire::OperatorRole) -> Object {
     Object::OperatorBinding(wire::OperatorBinding {

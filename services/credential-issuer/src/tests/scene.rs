@@ -279,7 +279,7 @@ impl Scene {
 
     fn call(&self, peer: Peer) -> Call {
         let deadline = Instant::now() + Duration::from_secs(5);
-        Call { peer: Arc::new(peer), trace: TraceContext::default(), deadline, emergency: None }
+        Call { peer: Arc::new(peer), trace: TraceContext::default(), deadline, emergency: None, client: None }
     }
 
     pub(super) async fn create(&self, named: Named) -> Result<create_enrolment::Created, Fault> {

@@ -34,13 +34,13 @@ async fn a_token_says_who_for_whom_until_when_and_with_which_key() {
         let parsed = Parsed::parse(&issued.token).unwrap();
         assert_eq!(parsed.kid(), &scene.desk.tokens.public_key().kid());
         let claims = parsed.verify(&verifier, &expect, now).unwrap().into_claims();
-        assert_eq!(claims.subject, row.spiffe_id);
+        assert_eq!(claims.subject.to_string(), row.spiffe_id);
         assert_eq!(claims.agent, agent_id(1));
         assert_eq!(claims.namespace.as_str(), NAMESPACE);
         assert_eq!(claims.lifecycle_version, 1);
         assert_eq!(claims.scope, Scope::All);
         assert_eq!((claims.issued_at, claims.expires_at), (now, now + 300));
-        assert_eq!(Some(&claims.certificate[..]), row.x5t_s256.as_deref());
+        assert_eq!(claims.confirmation.certificate().map(|x5t| &x5t[..]), row.x5t_s256.as_deref());
         assert_eq!(claims.token_id, issued.token_id);
         assert_eq!(issued.expires, Timestamp::from_secs(START + 300));
 

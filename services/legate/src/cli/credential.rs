@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::registry::Limit;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CredentialVerb {
-    /// Make a token with which one runtime can enrol once. With -o name only the token is printed.
+    /// Make what a runtime proves itself with: a token to enrol with once, a client secret, or a registered client key. With
+    /// -o name only the token or secret is printed.
     #[command(group = clap::ArgGroup::new("holder").required(true))]
     Create {
         /// Whose runtime may enrol: an agent, NAMESPACE/NAME or agt_...
@@ -17,7 +18,13 @@ pub(crate) enum CredentialVerb {
         /// The same for an enforcement point, NAMESPACE/NAME.
         #[arg(long, group = "holder", value_name = "POINT")]
         enforcement_point: Option<String>,
-        /// How long the token can be used: 1m to 24h; left out: 1h.
+        /// What to make. Secrets and keys are for OAuth clients, and for agents only.
+        #[arg(long = "type", value_enum, default_value = "enrolment", value_name = "TYPE")]
+        kind: CredentialKind,
+        #[command(flatten)]
+        key: ClientKey,
+        /// How long it can be used. A token: 1m to 24h; left out: 1h. A secret or key: 1h to what the credential policy
+        /// allows; left out: that.
         #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
         ttl: Option<prost_types::Duration>,
         /// Why, for the record.
@@ -26,6 +33,24 @@ pub(crate) enum CredentialVerb {
         /// Ask as an agent, for one that it made (--agent agt_...): the directory that enrol wrote. Left out: as the operator.
         #[arg(long, value_name = "DIR", conflicts_with = "enforcement_point")]
         identity: Option<PathBuf>,
+    },
+    /// Replace an agent's client secret, or client key. The old one ends after the overlap of the credential policy, or at
+    /// once where it has none.
+    Rotate {
+        /// The agent, NAMESPACE/NAME or agt_...
+        #[arg(long, value_name = "AGENT")]
+        agent: String,
+        /// What to replace.
+        #[arg(long = "type", value_enum, value_name = "TYPE")]
+        kind: ClientKind,
+        #[command(flatten)]
+        key: ClientKey,
+        /// How long the new one works: 1h to what the credential policy allows; left out: that.
+        #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
+        ttl: Option<prost_types::Duration>,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
     /// Make a key here and trade the token for its certificate. Needs no certificate of its own.
     Enrol {
@@ -79,6 +104,35 @@ pub(crate) enum CredentialVerb {
     },
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CredentialKind {
+    /// A one-time token to enrol with.
+    Enrolment,
+    /// A client secret.
+    Secret,
+    /// A client key.
+    Key,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClientKind {
+    /// A client secret.
+    Secret,
+    /// A client key.
+    Key,
+}
+
+/// Which key is registered.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClientKey {
+    /// For a key: the public key, a JWK on P-256 without private members.
+    #[arg(long, value_name = "FILE", conflicts_with = "new_key")]
+    pub(crate) jwk: Option<PathBuf>,
+    /// For a key: make it here, and write its private JWK to this new file, mode 0600.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_key: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Cause {
     Unspecified,
@@ -105,5 +159,39 @@ pub(crate) enum TokenVerb {
         /// How long it lives: 30s to 10m; left out: 5m.
         #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
         ttl: Option<prost_types::Duration>,
+    },
+    /// Exchange a token that was handed to an agent for one with which it acts for the holder. With -o name only the
+    /// token is printed.
+    Exchange {
+        /// The acting agent's directory that credential enrol wrote.
+        #[arg(long, value_name = "DIR")]
+        identity: PathBuf,
+        /// The token that was handed over, issued for the acting agent's SPIFFE ID; - reads it from standard input.
+        #[arg(long, value_name = "TOKEN")]
+        subject_token: String,
+        /// It is a person's token of a trusted issuer.
+        #[arg(long)]
+        identity_token: bool,
+        /// Whom the new token is for: an audience of an enforcement point, or the SPIFFE ID of the next agent.
+        #[arg(long, value_name = "URI")]
+        audience: String,
+        /// Narrow the token to these actions.
+        #[arg(long, value_name = "ACTION")]
+        scope: Vec<String>,
+        /// How long it lives at most: 30s to 10m; left out: 5m.
+        #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
+        ttl: Option<prost_types::Duration>,
+        /// The delegation grant to act by, by name; left out: the first that fits.
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        grant: String,
+    },
+    /// Say whether a token works now, as its holder or as whoever it is for. Exit code 3: it does not.
+    Introspect {
+        /// The directory that credential enrol wrote, of the holder or of the enforcement point.
+        #[arg(long, value_name = "DIR")]
+        identity: PathBuf,
+        /// The token; - reads it from standard input.
+        #[arg(long, value_name = "TOKEN")]
+        token: String,
     },
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use legate_wire::policy::decision_service_client::DecisionServiceClient;
-use legate_wire::policy::{Decision, EvaluateRequest, EvaluateResponse, Reason, Resource, Subject, subject};
+use legate_wire::policy::{
+    Decision, EvaluateRequest, EvaluateResponse, OnBehalfOf, Reason, Resource, Subject, subject,
+};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
@@ -45,7 +47,8 @@ async fn subject_of(desk: &Desk, args: &Check) -> Result<Subject, Failure> {
         (None, Some(agent)) => subject::Agent::AgentId(desk.agent_id(agent).await?),
         (None, None) => return Err(Failure::local(&USAGE, "--agent or --token is missing")),
     };
-    Ok(Subject { agent: Some(agent), presenter_x5t_s256: presenter })
+    let on_behalf_of = args.on_behalf_of.clone().map(|subject| OnBehalfOf { subject, grant: args.grant.clone() });
+    Ok(Subject { agent: Some(agent), presenter_x5t_s256: presenter, on_behalf_of, ..Subject::default() })
 }
 
 /// SHA-256 of a certificate in DER (RFC 8705 section 3.1).
@@ -117,6 +120,8 @@ fn details(answer: &EvaluateResponse) -> Vec<(&'static str, String)> {
         ("because", reasons),
         ("log only", all(&answer.log_only)),
         ("agent", answer.agent_id.clone()),
+        ("on behalf of", answer.subject.clone()),
+        ("by grants", all(&answer.grants)),
         ("revision", format!("{}, as seen {} ms ago at most", answer.revision, view_age(answer))),
         ("record", answer.decision_id.clone()),
     ]

@@ -17,8 +17,8 @@ use legate_wire::credential::{
 use legate_wire::registry::RevocationReason;
 
 use super::agent::{PAGE, cut, note};
-use super::{Desk, named};
-use crate::cli::{Cause, CredentialVerb};
+use super::{Desk, client, named};
+use crate::cli::{Cause, ClientKind, CredentialKind, CredentialVerb};
 use crate::error::{FILE_REFUSED, USAGE};
 use crate::identity::{self, Kept};
 use crate::output::{Row, moment, say};
@@ -27,12 +27,29 @@ use crate::{Exit, Failure, proto};
 
 pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failure> {
     match verb {
-        CredentialVerb::Create { agent, enforcement_point, ttl, reason, identity } => {
+        CredentialVerb::Create { agent, enforcement_point, kind, key, ttl, reason, identity } => {
             let issuer = match &identity {
                 Some(dir) => desk.line_as(Service::Issuer, identity::open(dir)?)?,
                 None => desk.line(Service::Issuer)?,
             };
+            let kind = match kind {
+                CredentialKind::Enrolment if key.jwk.is_none() && key.new_key.is_none() => None,
+                CredentialKind::Enrolment => return Err(Failure::local(&USAGE, "a key is given with --type key only")),
+                CredentialKind::Secret => Some(ClientKind::Secret),
+                CredentialKind::Key => Some(ClientKind::Key),
+            };
+            if let Some(kind) = kind {
+                let agent = agent.ok_or_else(|| {
+                    Failure::local(&USAGE, "secrets and keys are for agents: give --agent; a backend enrols")
+                })?;
+                let wish = client::Wish { agent, key, ttl, replace: false, reason };
+                return client::give(desk, issuer, kind, wish).await;
+            }
             create(desk, issuer, agent, enforcement_point, ttl, reason).await
+        }
+        CredentialVerb::Rotate { agent, kind, key, ttl, reason } => {
+            let issuer = desk.line(Service::Issuer)?;
+            client::give(desk, issuer, kind, client::Wish { agent, key, ttl, replace: true, reason }).await
         }
         CredentialVerb::Enrol { token, identity_token_file, namespace, out } => {
             let proof = match (identity_token_file, namespace) {
@@ -178,6 +195,7 @@ fn row(credential: &Credential) -> Row {
     Row {
         cells: vec![
             ("CREDENTIAL", false, credential.id.clone()),
+            ("TYPE", false, proto::word(credential.r#type().as_str_name(), "CREDENTIAL_TYPE_").into()),
             ("STATE", false, proto::word(credential.state().as_str_name(), "CREDENTIAL_STATE_").into()),
             ("HOLDER", false, credential.spiffe_id.clone()),
             ("ISSUED", false, moment(credential.issue_time.as_ref())),

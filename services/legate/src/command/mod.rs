@@ -5,11 +5,13 @@ mod apply;
 mod audit;
 mod change;
 mod check;
+mod client;
 mod credential;
 mod declared;
 mod doctor;
 mod export;
 mod generate;
+mod grant;
 mod history;
 mod import;
 mod login;
@@ -147,7 +149,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::CredentialPolicy(noun) => wait(declared::run(desk(noun.place)?, Kind::CredentialPolicy, noun.verb)),
         Command::Issuer(noun) => wait(declared::run(desk(noun.place)?, Kind::TrustedIssuer, noun.verb)),
         Command::Attestation(noun) => wait(declared::run(desk(noun.place)?, Kind::AttestationPolicy, noun.verb)),
-        Command::Grant(noun) => wait(declared::run(desk(noun.place)?, Kind::DelegationGrant, noun.verb)),
+        Command::Grant(noun) => wait(grant::run(desk(noun.place)?, noun.verb)),
         Command::PolicyTest(noun) => wait(declared::run(desk(noun.place)?, Kind::PolicyTest, noun.verb)),
         Command::Operator(noun) => wait(declared::run(desk(noun.place)?, Kind::OperatorBinding, noun.verb)),
         Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),

@@ -69,6 +69,7 @@ pub(super) fn question(parties: &Parties, action: &str, id: &str, sealed: bool) 
         subject: Some(Subject {
             agent: Some(subject::Agent::AccessToken(parties.token.access_token.clone())),
             presenter_x5t_s256: parties.presenter.to_vec(),
+            ..Default::default()
         }),
         action: action.into(),
         resource: Some(Resource {

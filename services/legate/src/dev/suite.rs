@@ -244,8 +244,10 @@ impl Suite {
         for (name, service) in names {
             lines.extend(self.running(service).map(|running| format!("export {name}='{}'", url(running.addr()))));
         }
-        let web = self.running("audit-collector").and_then(Running::web_addr);
-        lines.extend(web.map(|web| format!("export LEGATE_LOG='{}'", url(web))));
+        for (name, service) in [("LEGATE_OAUTH", "credential-issuer"), ("LEGATE_LOG", "audit-collector")] {
+            let web = self.running(service).and_then(Running::web_addr);
+            lines.extend(web.map(|web| format!("export {name}='{}'", url(web))));
+        }
         let text = lines.join("\n") + "\n";
         Ok(legate_mtls::pki::write_public(&self.layout.root().join("env"), &text)?)
     }
@@ -332,11 +334,11 @@ impl Site<'_> {
     fn credential_issuer(&self, ports: Ports, registry: &str, policy: &str, audit: &str) -> String {
         let dir = self.layout.service("credential-issuer");
         format!(
-            "listen = \"{}\"\nprobes = \"{}\"\nissuer = \"https://issuer.{}\"\nregistry = \"{registry}\"\npolicy_decision = \"{policy}\"\naudit_collector = \"{audit}\"\ndatabase = \"sqlite:{}\"\n\n[keys]\ndir = \"{}\"\n\n{}",
+            "listen = \"{}\"\nprobes = \"{}\"\nregistry = \"{registry}\"\npolicy_decision = \"{policy}\"\naudit_collector = \"{audit}\"\ndatabase = \"sqlite:{}\"\n\n[oauth]\nlisten = \"{}\"\n\n[keys]\ndir = \"{}\"\n\n{}",
             ports.at(2),
             ports.at(92),
-            self.domain,
             dir.join("credential-issuer.db").display(),
+            ports.at(12),
             dir.display(),
             self.tls("credential-issuer"),
         )

@@ -31,6 +31,8 @@ pub(crate) fn because(reason: &Reason) -> String {
         ReasonKind::Ceiling => "ceiling of class",
         ReasonKind::PermitPolicy | ReasonKind::ForbidPolicy | ReasonKind::PolicyError => "policy",
         ReasonKind::AgentState => "agent",
+        ReasonKind::DelegationGrant => "grant",
+        ReasonKind::Delegator => "for whom it acts,",
         _ => "",
     };
     match (kind, reason.name.as_str(), reason.version) {

@@ -168,6 +168,7 @@ fn role_about(spec: &legate_wire::registry::RoleSpec) -> String {
 
 fn binding_about(spec: &legate_wire::registry::RoleBindingSpec) -> String {
     let groups = spec.groups.iter().map(|name| format!("group {name}"));
+    let groups = groups.chain(spec.users.iter().cloned());
     let holders: Vec<String> = spec.agents.iter().cloned().chain(groups).collect();
     format!("{} to {}", spec.role, holders.join(", "))
 }

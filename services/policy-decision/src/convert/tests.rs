@@ -10,6 +10,8 @@ fn good() -> wire::EvaluateRequest {
         subject: Some(wire::Subject {
             agent: Some(wire::subject::Agent::AgentId(AgentId::from_parts(1, [1; 10]).to_string())),
             presenter_x5t_s256: vec![],
+            presenter_jkt: vec![],
+            ..Default::default()
         }),
         action: "invoice:read".into(),
         resource: Some(wire::Resource { r#type: "Invoice".into(), id: "apollo/1".into(), attributes: None }),
@@ -46,6 +48,7 @@ fn refuses_what_breaks_the_grammar() {
         q.subject.as_mut().unwrap().agent = Some(wire::subject::Agent::AccessToken("x".repeat(9_000)));
     });
     add("subject.presenter_x5t_s256", &|q| q.subject.as_mut().unwrap().presenter_x5t_s256 = vec![1; 31]);
+    add("subject.presenter_jkt", &|q| q.subject.as_mut().unwrap().presenter_jkt = vec![1; 33]);
     for action in ["", "READ", "a b", "invoice:*", "*", "a\u{0}", "a:b\u{200b}"] {
         add("action", &move |q| q.action = action.into());
     }

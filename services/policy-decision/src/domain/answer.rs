@@ -71,6 +71,24 @@ whys! {
     TokenOutlived, Forbidden, "TOKEN_OUTLIVED";
     /// The certificate that the token is bound to was revoked.
     CredentialRevoked, Forbidden, "CREDENTIAL_REVOKED";
+    /// A token that was exchanged for this one was taken back, or its holder's life ended.
+    ParentTokenFallen, Forbidden, "PARENT_TOKEN_FALLEN";
+    /// A grant of the chain is not in force.
+    GrantNotInForce, Forbidden, "GRANT_NOT_IN_FORCE";
+    /// An agent of the chain, for whom another acts, does not work.
+    DelegatorStopped, Forbidden, "DELEGATOR_STOPPED";
+    /// A grant of the chain does not hold now.
+    GrantOutsideWindow, NotPermitted, "GRANT_OUTSIDE_WINDOW";
+    /// A grant of the chain is for other audiences.
+    GrantAudience, NotPermitted, "GRANT_AUDIENCE";
+    /// A grant of the chain lets other things be done.
+    GrantNotPermitted, NotPermitted, "GRANT_NOT_PERMITTED";
+    /// The grants make no chain from the subject to the agent.
+    ChainInvalid, NotPermitted, "CHAIN_INVALID";
+    /// The chain is longer than a grant or the namespace allows.
+    ChainTooLong, NotPermitted, "CHAIN_TOO_LONG";
+    /// Somebody for whom the agent acts may not do it.
+    DelegatorNotPermitted, NotPermitted, "DELEGATOR_NOT_PERMITTED";
     /// No agent of that id in the caller's namespace.
     AgentUnknown, NotPermitted, "AGENT_UNKNOWN";
     /// The token is malformed, signed by nobody known, or not of the right kind.
@@ -132,6 +150,8 @@ pub(crate) enum CauseKind {
     Forbid,
     PolicyError,
     AgentState,
+    Grant,
+    Delegator,
     Token,
     View,
     Audit,
@@ -175,6 +195,8 @@ impl Cause {
             CauseKind::Permit | CauseKind::Forbid => "policy",
             CauseKind::PolicyError => "policy-error",
             CauseKind::AgentState => "agent",
+            CauseKind::Grant => "grant",
+            CauseKind::Delegator => "delegator",
             CauseKind::Token => "token",
             CauseKind::View => "view",
             CauseKind::Audit => "audit",

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod authority;
+pub(crate) mod behalf;
 pub(crate) mod boundary;
 pub(crate) mod entities;
 pub(crate) mod policies;

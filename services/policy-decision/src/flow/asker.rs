@@ -115,8 +115,9 @@ impl Right {
             let text = format!("{} may not ask about {kind}", point.label);
             return Err(Fault::refused(&CALLER_MAY_NOT_ASK, text).with("resource_type", kind.as_str()));
         }
-        if matches!(ask.subject, Subject::Asserted(_)) && !point.may_assert_subject {
-            let text = format!("{} may not name an agent without a token of it", point.label);
+        let on_its_word = matches!(ask.subject, Subject::Asserted(_)) || ask.on_behalf_of.is_some();
+        if on_its_word && !point.may_assert_subject {
+            let text = format!("{} may not say who acts, or for whom, without a token that says so", point.label);
             return Err(Fault::refused(&SUBJECT_NOT_PROVEN, text));
         }
         Ok(())
@@ -141,6 +142,16 @@ impl Right {
         match self {
             Self::Point(point) => &point.audiences,
             Self::Operator(_) => &NONE,
+        }
+    }
+
+    /// The audiences for one of which an answer is: the token's own, or the caller's; `None`: that is not asked, where an
+    /// operator asks what would be.
+    pub(crate) fn towards<'a>(&'a self, token: Option<&'a str>) -> Option<Vec<&'a str>> {
+        match (token, self) {
+            (Some(audience), _) => Some(vec![audience]),
+            (None, Self::Point(point)) => Some(point.audiences.iter().map(String::as_str).collect()),
+            (None, Self::Operator(_)) => None,
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::{Action, AgentId, DecisionId};
-use legate_view::{Agent, Snapshot};
+use legate_token::Subject;
+use legate_view::{Agent, Audience, Delegation, Snapshot};
 use legate_wire::audit as wire;
 
 use super::asker::Asker;
@@ -13,6 +14,7 @@ use super::evaluate::Desk;
 use super::record;
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::authority::{cut_everywhere, may_do_somewhere};
+use crate::domain::behalf;
 use crate::domain::standing;
 
 /// What credential-issuer asks.
@@ -22,6 +24,18 @@ pub(crate) struct Issuance {
     pub(crate) audience: String,
     pub(crate) actions: Vec<Action>,
     pub(crate) at_least_revision: u64,
+    /// How the agent would come to act for another; `None`: for itself.
+    pub(crate) delegation: Option<Chain>,
+}
+
+/// How an agent comes to act for another, as the issuer proved it.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    pub(crate) subject: Subject,
+    /// Newest first.
+    pub(crate) actors: Vec<AgentId>,
+    /// By id, one for each actor.
+    pub(crate) grants: Vec<String>,
 }
 
 /// What the token may carry.
@@ -32,6 +46,8 @@ pub(crate) struct Leave {
     pub(crate) message: String,
     pub(crate) actions: Vec<Action>,
     pub(crate) revision: u64,
+    /// When the chain ends by itself.
+    pub(crate) ends: Option<Timestamp>,
 }
 
 /// Says what the token may carry, recorded before it is said.
@@ -52,12 +68,12 @@ pub(crate) async fn authorize_issuance(desk: &Desk, asker: &Asker, ask: &Issuanc
         }
         Ok(_) => agree(snapshot, agent.as_ref(), ask, now),
     };
-    let (mut answer, mut actions) = match decided {
-        Ok((actions, cause)) => {
-            let answer = Answer { denied: None, causes: vec![cause], log_only: Vec::new(), until: None };
-            (answer, actions)
+    let (mut answer, mut actions, ends) = match decided {
+        Ok(Agreed { actions, causes, ends }) => {
+            let answer = Answer { denied: None, causes, log_only: Vec::new(), until: None };
+            (answer, actions, ends)
         }
-        Err((why, cause)) => (Answer::deny(why, cause), Vec::new()),
+        Err((why, cause)) => (Answer::deny(why, cause), Vec::new(), None),
     };
     let id = desk.decision_id(now);
     let event = event(asker, ask, agent.as_deref(), (&id, &answer, &actions), snapshot.revision(), now);
@@ -72,12 +88,22 @@ pub(crate) async fn authorize_issuance(desk: &Desk, asker: &Asker, ask: &Issuanc
     }
     desk.metrics.decided(answer.denied, answer.word());
     let message = record::message(&answer);
-    Leave { id, answer, message, actions, revision: snapshot.revision() }
+    Leave { id, answer, message, actions, revision: snapshot.revision(), ends }
 }
 
-type Agreed = Result<(Vec<Action>, Cause), (Why, Cause)>;
+/// What is agreed to.
+struct Agreed {
+    actions: Vec<Action>,
+    causes: Vec<Cause>,
+    ends: Option<Timestamp>,
+}
 
-fn agree(snapshot: &Snapshot, agent: Option<&Arc<Agent>>, ask: &Issuance, now: Timestamp) -> Agreed {
+fn agree(
+    snapshot: &Snapshot,
+    agent: Option<&Arc<Agent>>,
+    ask: &Issuance,
+    now: Timestamp,
+) -> Result<Agreed, (Why, Cause)> {
     let Some(agent) = agent else {
         let cause = Cause::plain(CauseKind::AgentState, "no agent of this id is registered");
         return Err((Why::AgentUnknown, cause));
@@ -86,27 +112,65 @@ fn agree(snapshot: &Snapshot, agent: Option<&Arc<Agent>>, ask: &Issuance, now: T
         let why = denied.denied.unwrap_or(Why::AgentNotActive);
         return Err((why, denied.causes.remove(0)));
     }
-    let expected = snapshot
-        .enforcement_points()
-        .filter(|point| point.label.namespace == agent.label.namespace)
-        .any(|point| point.audiences.contains(&ask.audience));
-    if !expected {
-        let cause = Cause::plain(CauseKind::Token, "no enforcement point of the namespace has this audience");
-        return Err((Why::AudienceUnknown, cause));
-    }
+    let Some(to) = snapshot.audience(&agent.label.namespace, &ask.audience) else {
+        let text = "neither an enforcement point nor an agent of the namespace has this audience";
+        return Err((Why::AudienceUnknown, Cause::plain(CauseKind::Token, text)));
+    };
+    let delegation = ask.delegation.as_ref().map(|chain| on_behalf(snapshot, agent, chain, &to, &ask.audience, now));
+    let delegation = delegation.transpose()?;
     // Without narrowing a token says nothing of what its holder may do; each of its uses is decided.
     if !ask.actions.is_empty()
         && let Some(cut) = cut_everywhere(snapshot, agent, now)
+            .or_else(|| delegation.as_ref().and_then(|chain| behalf::cut_anywhere(snapshot, chain, now)))
     {
         return Err(cut);
     }
-    let may = |action: &&Action| may_do_somewhere(snapshot, agent, action, now);
+    let may = |action: &&Action| {
+        may_do_somewhere(snapshot, agent, action, now)
+            && delegation.as_ref().is_none_or(|chain| behalf::may_be_done(snapshot, chain, action, now))
+    };
     let actions: Vec<Action> = ask.actions.iter().filter(may).cloned().collect();
     let state = |text| Cause::of(CauseKind::AgentState, &agent.label, text);
     if actions.is_empty() && !ask.actions.is_empty() {
         return Err((Why::NotPermitted, state("the agent may do none of the actions to anything")));
     }
-    Ok((actions, state("the agent is ACTIVE")))
+    let mut causes = vec![state("the agent is ACTIVE")];
+    causes.extend(delegation.iter().flat_map(|chain| behalf::grants(chain)));
+    Ok(Agreed { actions, causes, ends: delegation.and_then(|chain| chain.ends) })
+}
+
+/// The chain, where it holds and lets the token be for that audience.
+fn on_behalf(
+    snapshot: &Snapshot,
+    agent: &Arc<Agent>,
+    chain: &Chain,
+    to: &Audience,
+    audience: &str,
+    now: Timestamp,
+) -> Result<Delegation, (Why, Cause)> {
+    let no = |why, text: String| (why, Cause::plain(CauseKind::Grant, text));
+    if chain.actors.first() != Some(&agent.id) {
+        return Err(no(Why::ChainInvalid, "the chain does not end with the agent".into()));
+    }
+    let namespace = &agent.label.namespace;
+    let held = snapshot.delegation(namespace, &chain.subject, &chain.actors, &chain.grants, now);
+    let held = held.map_err(|why| {
+        let (why, text) = behalf::broken(&why);
+        no(why, text)
+    })?;
+    match to {
+        // Towards whom the grants are is asked of the token with which something is done.
+        Audience::Agent(next) => held.may_be_followed(snapshot, next).map_err(|why| {
+            let (why, text) = behalf::broken(&why);
+            no(why, text)
+        })?,
+        Audience::Point => {
+            if !held.is_towards(audience) {
+                return Err(no(Why::GrantAudience, format!("a grant of the chain is for others than {audience}")));
+            }
+        }
+    }
+    Ok(held)
 }
 
 fn event(
@@ -128,7 +192,13 @@ fn event(
         namespace: agent.map_or_else(String::new, |a| a.label.namespace.to_string()),
         actor: asker.spiffe_id.clone(),
         agent_id: ask.agent.to_string(),
-        acting_mode: wire::ActingMode::Autonomous.into(),
+        acting_mode: match ask.delegation {
+            None => wire::ActingMode::Autonomous.into(),
+            Some(_) => wire::ActingMode::OnBehalfOf.into(),
+        },
+        subject: ask.delegation.as_ref().map_or_else(String::new, |chain| chain.subject.to_string()),
+        chain: ask.delegation.iter().flat_map(|chain| &chain.actors).map(ToString::to_string).collect(),
+        grant_id: ask.delegation.as_ref().and_then(|chain| chain.grants.first().cloned()).unwrap_or_default(),
         outcome: if allowed { wire::Outcome::Success } else { wire::Outcome::Denied }.into(),
         reason_code: answer.word().to_owned(),
         reason: record::message(answer),

@@ -17,6 +17,7 @@ use super::subject::{Known, Tokens};
 use crate::convert::Ask;
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::authority::Bench;
+use crate::domain::behalf;
 use crate::domain::policies::Compiled;
 use crate::metrics::Metrics;
 use crate::store::library::Library;
@@ -223,7 +224,10 @@ fn one(desk: &Desk, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Resu
             return say(*denied, known, named);
         }
     };
-    let so_far = desk.bench.before_policies(snapshot, &agent, &ask.question, now);
+    let delegated = known.delegation.clone();
+    let with_behalf = delegated.as_ref().map(|delegation| behalf::question(&ask.question, delegation));
+    let question = with_behalf.as_ref().unwrap_or(&ask.question);
+    let so_far = desk.bench.before_policies(snapshot, &agent, question, now);
     if so_far.denied.is_some() {
         return say(so_far, known, Some(agent));
     }
@@ -233,7 +237,11 @@ fn one(desk: &Desk, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Resu
         Policies::None => None,
         Policies::Unusable(denied) => return say(denied.clone(), known, Some(agent)),
     };
-    let answer = desk.bench.with_policies(snapshot, &agent, &ask.question, compiled, now, so_far);
+    let mut answer = desk.bench.with_policies(snapshot, &agent, question, compiled, now, so_far);
+    if let (Some(delegation), None) = (&delegated, answer.denied) {
+        let towards = right.towards(known.audience.as_deref());
+        answer = desk.bench.on_behalf(snapshot, delegation, question, towards.as_deref(), compiled, now, answer);
+    }
     say(answer, known, Some(agent))
 }
 

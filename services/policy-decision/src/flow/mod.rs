@@ -10,7 +10,7 @@ mod subject;
 pub(crate) use asker::Asker;
 #[cfg(test)]
 pub(crate) use asker::Kind;
-pub(crate) use authorize_issuance::{Issuance, Leave, authorize_issuance};
+pub(crate) use authorize_issuance::{Chain, Issuance, Leave, authorize_issuance};
 pub(crate) use evaluate::{Desk, Spoken, evaluate};
 pub(crate) use preview::{Preview, preview};
 pub(crate) use subject::Tokens;

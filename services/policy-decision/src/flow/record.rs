@@ -79,6 +79,13 @@ pub(crate) fn decision(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::Audit
         event.agent_id = id.to_string();
     }
     event.instance_id.clone_from(&spoken.known.instance);
+    if let Some(acts_for) = &spoken.known.acts_for {
+        event.acting_mode = wire::ActingMode::OnBehalfOf.into();
+        event.subject = cut(acts_for.subject.clone());
+        event.chain.clone_from(&acts_for.chain);
+        event.grant_id = acts_for.grants.first().cloned().unwrap_or_default();
+        event.details.insert("grants".to_owned(), cut(acts_for.grants.join(" ")));
+    }
     event.outcome = match answer.denied {
         None => wire::Outcome::Success.into(),
         Some(_) => wire::Outcome::Denied.into(),

@@ -10,13 +10,14 @@ use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use legate_clock::Timestamp;
 use legate_ids::{Principal, SpiffeId};
-use legate_token::{Claims, EcVerifier, Expect, Parsed, PublicKey, Signed, TokenError};
-use legate_view::{Agent, KeyUse, SigningKey, Snapshot, after_cutoff};
+use legate_token::{Claims, Confirmation, EcVerifier, Expect, Parsed, PublicKey, Signed, TokenError};
+use legate_view::{Agent, Delegation, DelegationGrant, Delegator, Fallen, KeyUse, SigningKey, Snapshot};
 use parking_lot::Mutex;
 
 use super::asker::Right;
 use crate::convert::{Ask, Subject};
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
+use crate::domain::behalf;
 use crate::store::proved::Proved;
 
 /// How far the clocks of issuer and verifier may be apart, in seconds.
@@ -28,8 +29,49 @@ pub(crate) struct Known {
     pub(crate) instance: String,
     pub(crate) token_id: String,
     pub(crate) expires: Option<Timestamp>,
+    /// To whom the token is addressed.
+    pub(crate) audience: Option<String>,
+    /// For whom it is said to act, whether or not that holds.
+    pub(crate) acts_for: Option<ActsFor>,
+    /// For whom it acts, where that holds.
+    pub(crate) delegation: Option<Arc<Delegation>>,
     /// Whom a token names that is ours and not good (any more), for the record.
     pub(crate) named: Option<Arc<Agent>>,
+}
+
+/// For whom an agent acts, as it is told and recorded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ActsFor {
+    /// `user:NAME`, or an agent's id.
+    pub(crate) subject: String,
+    /// Who acts and who acted before it, newest first, by agent id.
+    pub(crate) chain: Vec<String>,
+    /// By which grants, by id, in the same order.
+    pub(crate) grants: Vec<String>,
+}
+
+impl ActsFor {
+    /// What a token says; `None` when its agent acts for itself.
+    fn told(claims: &Claims) -> Option<Self> {
+        let id = |id: &SpiffeId| match Principal::of(id) {
+            Ok(Principal::Agent { id, .. }) => id.to_string(),
+            _ => id.to_string(),
+        };
+        (!claims.chain.is_empty()).then(|| Self {
+            subject: claims.subject.agent().map_or_else(|| claims.subject.to_string(), id),
+            chain: claims.chain.actors.iter().map(id).collect(),
+            grants: claims.chain.grants.clone(),
+        })
+    }
+
+    /// What a chain that holds says.
+    fn of(delegation: &Delegation) -> Self {
+        Self {
+            subject: behalf::subject(delegation),
+            chain: delegation.hops.iter().map(|hop| hop.delegate.id.to_string()).collect(),
+            grants: delegation.hops.iter().map(|hop| hop.grant.label.id.to_string()).collect(),
+        }
+    }
 }
 
 /// Proves tokens.
@@ -74,6 +116,11 @@ fn no(why: Why, text: impl Into<String>) -> NoSubject {
 fn no_with(why: Why, text: impl Into<String>, known: Known) -> NoSubject {
     let kind = match why {
         Why::AgentUnknown => CauseKind::AgentState,
+        Why::GrantNotInForce
+        | Why::GrantOutsideWindow
+        | Why::ChainInvalid
+        | Why::ChainTooLong
+        | Why::DelegatorStopped => CauseKind::Grant,
         _ => CauseKind::Token,
     };
     (Box::new(Answer::deny(why, Cause::plain(kind, text))), known)
@@ -104,7 +151,7 @@ impl Tokens {
             Subject::Asserted(id) => {
                 let agent = snapshot.agent(id).filter(visible);
                 let agent = agent.ok_or_else(|| no(Why::AgentUnknown, format!("no agent {id} is known here")))?;
-                return Ok((Arc::clone(agent), Known::default()));
+                return on_its_word(snapshot, right, ask, Arc::clone(agent), Known::default(), now);
             }
             Subject::Token(token) => token,
         };
@@ -114,10 +161,17 @@ impl Tokens {
             instance: claims.instance.as_ref().map_or_else(String::new, ToString::to_string),
             token_id: claims.token_id.clone(),
             expires: i64::try_from(claims.expires_at).ok().map(Timestamp::from_secs),
-            named: None,
+            audience: Some(claims.audience.clone()),
+            acts_for: ActsFor::told(claims),
+            ..Known::default()
         };
         match judge(snapshot, right, ask, &proof, now) {
-            Ok(agent) => Ok((Arc::clone(agent), known)),
+            Ok((agent, None)) => on_its_word(snapshot, right, ask, agent, known, now),
+            Ok((agent, Some(_))) if ask.on_behalf_of.is_some() => {
+                let text = "the token says itself for whom the agent acts; leave on_behalf_of out";
+                Err(no_with(Why::ChainInvalid, text, Known { named: Some(agent), ..known }))
+            }
+            Ok((agent, Some(delegation))) => Ok((agent, Known { delegation: Some(Arc::new(delegation)), ..known })),
             // Of a token for somebody else's audience nothing is told; of one that is no good, nothing is believed.
             Err((why @ (Why::TokenAudience | Why::TokenInvalid | Why::AgentUnknown), text)) => {
                 Err(no_with(why, text, known))
@@ -180,14 +234,88 @@ impl Tokens {
     }
 }
 
-/// Judges what may have changed since the token was signed, or since it was last seen.
-fn judge<'a>(
-    snapshot: &'a Snapshot,
+/// For whom the agent acts on the caller's word, where it says so; its right to say so was looked at before.
+fn on_its_word(
+    snapshot: &Snapshot,
+    right: &Right,
+    ask: &Ask,
+    agent: Arc<Agent>,
+    known: Known,
+    now: Timestamp,
+) -> Result<(Arc<Agent>, Known), NoSubject> {
+    let Some(said) = &ask.on_behalf_of else { return Ok((agent, known)) };
+    let named = said.grant.as_ref();
+    let of_name = |grant: &&Arc<DelegationGrant>| named.is_none_or(|name| grant.label.name == *name);
+    let candidates = snapshot.delegation_grants_to(&agent).iter().filter(of_name);
+    let mut chosen: Option<(Delegation, bool)> = None;
+    let mut why_not = None;
+    for grant in candidates {
+        let found = match snapshot.delegation_by(grant, now) {
+            Ok(found) if found.hops.first().is_some_and(|hop| hop.delegate.id == agent.id) => found,
+            Ok(_) => continue,
+            Err(why) => {
+                why_not.get_or_insert(why);
+                continue;
+            }
+        };
+        if found.subject().map(Delegator::as_text).as_deref() != Some(said.subject.as_str()) {
+            continue;
+        }
+        // The first that lets it through; where none does, the first there is.
+        let towards = right.towards(known.audience.as_deref());
+        let fits = behalf::through(&found, &ask.question, towards.as_deref(), now).is_ok();
+        if chosen.as_ref().is_none_or(|(_, before)| fits && !before) {
+            chosen = Some((found, fits));
+        }
+    }
+    match (chosen, why_not) {
+        (Some((delegation, _)), _) => {
+            let acts_for = Some(ActsFor::of(&delegation));
+            Ok((agent, Known { acts_for, delegation: Some(Arc::new(delegation)), ..known }))
+        }
+        (None, why_not) => {
+            let acts_for = ActsFor { subject: said.subject.clone(), chain: vec![agent.id.to_string()], grants: vec![] };
+            let known = Known { acts_for: Some(acts_for), named: Some(Arc::clone(&agent)), ..known };
+            let (why, text) = why_not.map_or_else(
+                || (Why::ChainInvalid, format!("no grant lets {} act for {}", agent.label.name, said.subject)),
+                |why| behalf::broken(&why),
+            );
+            Err((Box::new(Answer::deny(why, Cause::plain(CauseKind::Grant, text))), known))
+        }
+    }
+}
+
+/// Whether whoever shows the token holds what it is bound to, on the word of the caller, who saw it.
+fn is_bound(snapshot: &Snapshot, ask: &Ask, claims: &Claims) -> Result<(), &'static str> {
+    match &claims.confirmation {
+        // RFC 8705 section 3.
+        Confirmation::Certificate(x5t) if ask.presenter == Some(*x5t) => Ok(()),
+        Confirmation::Certificate(_) => Err("the token is bound to another certificate than its presenter's"),
+        // RFC 9449 section 7.
+        Confirmation::Key(jkt) if ask.presenter_key == Some(*jkt) => Ok(()),
+        Confirmation::Key(_) => Err("the token is bound to another key than that of its presenter's DPoP proof"),
+        // Believed only as long as the policy lets such tokens be given.
+        Confirmation::Bearer => {
+            let agent = snapshot.agent(&claims.agent);
+            let policy = agent.and_then(|agent| snapshot.credential_policy_of(agent).ok().flatten());
+            let may_bear = policy.is_some_and(|policy| policy.may_bear);
+            if may_bear {
+                Ok(())
+            } else {
+                Err("the token is bound to no key, which its agent's credential policy does not allow")
+            }
+        }
+    }
+}
+
+/// Judges what may have changed since the token was signed, or since it was last seen; the agent, and for whom it acts.
+fn judge(
+    snapshot: &Snapshot,
     right: &Right,
     ask: &Ask,
     proof: &Proof,
     now: Timestamp,
-) -> Result<&'a Arc<Agent>, (Why, String)> {
+) -> Result<(Arc<Agent>, Option<Delegation>), (Why, String)> {
     let claims = proof.signed.claims();
     let refuse = |why, text: &str| Err((why, text.to_owned()));
     let Some(key) = snapshot.signing_key(proof.signed.kid().as_str()) else {
@@ -211,43 +339,30 @@ fn judge<'a>(
     if key.not_before.is_some_and(|from| issued < from) || key.not_after.is_some_and(|end| now > end) {
         return refuse(Why::TokenInvalid, "the key of the token does not cover its time");
     }
-    is_autonomous(claims)?;
-    // RFC 8705 section 3: whoever shows the token has to hold the key of the certificate that it is bound to.
-    if ask.presenter != Some(claims.certificate) {
-        return refuse(Why::TokenBinding, "the token is bound to another certificate than its presenter's");
+    if let Err(why) = is_bound(snapshot, ask, claims) {
+        return refuse(Why::TokenBinding, why);
     }
-    if snapshot.certificate_revocation(&claims.certificate).is_some() {
-        return refuse(Why::CredentialRevoked, "the certificate that the token is bound to was revoked");
+    let unknown = || Err((Why::AgentUnknown, format!("no agent {} is known here", claims.agent)));
+    if !right.shows(&claims.namespace) {
+        return unknown();
     }
-    let agent = snapshot
-        .agent(&claims.agent)
-        .filter(|agent| agent.label.namespace == claims.namespace)
-        .filter(|agent| right.shows(&agent.label.namespace));
-    let Some(agent) = agent else {
-        return Err((Why::AgentUnknown, format!("no agent {} is known here", claims.agent)));
+    let found = match snapshot.token_standing(claims, now) {
+        Ok(standing) => (standing.agent, standing.delegation),
+        // What stops the agent says more than the token's age, and is judged next.
+        Err(Fallen::Stopped(id, _)) => match snapshot.agent(&id) {
+            Some(agent) => (Arc::clone(agent), None),
+            None => return unknown(),
+        },
+        Err(Fallen::Unknown(_)) => return unknown(),
+        Err(fallen @ (Fallen::Certificate | Fallen::Credential | Fallen::Revoked)) => {
+            return Err((Why::CredentialRevoked, fallen.to_string()));
+        }
+        Err(fallen @ Fallen::Outlived) => return Err((Why::TokenOutlived, fallen.to_string())),
+        Err(fallen @ Fallen::Parent(_)) => return Err((Why::ParentTokenFallen, fallen.to_string())),
+        Err(Fallen::Chain(why)) => return Err(behalf::broken(&why)),
     };
-    // What stops the agent says more than the token's age, and is judged next.
-    let life = snapshot.life_of(agent, now);
-    if life.stop.is_none()
-        && (life.lifecycle_version != claims.lifecycle_version || !after_cutoff(issued, life.cutoff()))
-    {
-        return refuse(Why::TokenOutlived, "the token was issued in an earlier life of the agent");
-    }
     if !claims.scope.covers(&ask.question.action) {
         return refuse(Why::TokenScope, "the token is narrowed to other actions");
     }
-    Ok(agent)
-}
-
-/// Delegation is not evaluated here yet, so a token that acts for another is not believed.
-fn is_autonomous(claims: &Claims) -> Result<(), (Why, String)> {
-    let is_own = SpiffeId::parse(&claims.subject)
-        .and_then(|id| Principal::of(&id))
-        .is_ok_and(|subject| {
-            matches!(subject, Principal::Agent { namespace, id, .. } if namespace == claims.namespace && id == claims.agent)
-        });
-    if is_own && claims.actors.is_empty() && claims.grant.is_none() {
-        return Ok(());
-    }
-    Err((Why::TokenInvalid, "the token is not the agent's own: acting for another is not evaluated".into()))
+    Ok(found)
 }

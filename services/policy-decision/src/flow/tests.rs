@@ -5,6 +5,7 @@ mod audit;
 mod authority;
 mod boundaries;
 mod caller;
+mod delegation;
 mod extremes;
 mod groups;
 mod issuance;

@@ -14,7 +14,7 @@ use legate_mtls::pki::{Ca, Leaf, write_private, write_public};
 use legate_mtls::{Expect, Identity, Listener, Trust};
 use legate_policy_decision::{Config, DecisionConfig, SpoolConfig, start};
 use legate_rpc::{AlwaysGood, Caller, Client, Dial, Limits, Metrics, Rule, Service, Serving};
-use legate_token::{Claims, EcSigner, P256Signer, Scope};
+use legate_token::{Chain, Claims, Confirmation, EcSigner, P256Signer, Scope, Subject};
 use legate_wire::audit::ingest_service_server::{IngestService, IngestServiceServer};
 use legate_wire::audit::{AppendEventsRequest, AppendEventsResponse, AuditEvent};
 use legate_wire::policy as wire;
@@ -407,7 +407,7 @@ impl House {
         let claims = Claims {
             issuer: ISSUER.into(),
             audience: AUDIENCE.into(),
-            subject: format!("spiffe://example.org/ns/payments/agent/{}", the_agent()),
+            subject: Subject::parse(&format!("spiffe://example.org/ns/payments/agent/{}", the_agent())).unwrap(),
             issued_at: secs,
             expires_at: secs + 300,
             token_id: "0123456789abcdef".into(),
@@ -416,15 +416,16 @@ impl House {
             namespace: Name::parse("payments").unwrap(),
             agent: the_agent(),
             instance: None,
-            grant: None,
-            actors: vec![],
-            certificate: [7; 32],
+            chain: Chain::default(),
+            confirmation: Confirmation::Certificate([7; 32]),
+            credential: None,
         };
         let token = legate_token::mint(&claims, &self.signer).unwrap();
         wire::EvaluateRequest {
             subject: Some(wire::Subject {
                 agent: Some(wire::subject::Agent::AccessToken(token)),
                 presenter_x5t_s256: vec![7; 32],
+                ..Default::default()
             }),
             action: "invoice:read".into(),
             resource: Some(wire::Resource { r#type: "Invoice".into(), id: id.into(), attributes: None }),

@@ -23,7 +23,8 @@ pub(crate) fn without(declaration: &mut wire::Declaration, agent: &str) -> Left 
     match &mut declaration.object {
         Some(Object::RoleBinding(wire::RoleBinding { spec: Some(spec), .. })) => {
             let left = list(&mut spec.agents, agent);
-            if left == Left::Nothing && !spec.groups.is_empty() { Left::Some } else { left }
+            let has_others = !spec.groups.is_empty() || !spec.users.is_empty();
+            if left == Left::Nothing && has_others { Left::Some } else { left }
         }
         Some(Object::Group(wire::Group { spec: Some(spec), .. })) => {
             let left = list(&mut spec.agents, agent);
@@ -128,6 +129,18 @@ mod tests {
         assert_eq!((rules(&mut after, "bot"), after), (Left::Some, vec![wide]));
         let mut over = vec![nobody, rule(&[("repo", "a")], "bot")];
         assert_eq!(rules(&mut over, "bot"), Left::Nothing);
+    }
+
+    #[test]
+    fn a_binding_that_gives_a_person_something_outlives_its_last_agent() {
+        let spec = wire::RoleBindingSpec {
+            agents: vec!["bot".into()],
+            users: vec!["user:ada".into()],
+            ..wire::RoleBindingSpec::default()
+        };
+        let mut binding =
+            samples::declared(Object::RoleBinding(wire::RoleBinding { metadata: None, spec: Some(spec) }));
+        assert_eq!(without(&mut binding, "bot"), Left::Some);
     }
 
     #[test]

@@ -102,6 +102,7 @@ pub(crate) fn binding() -> wire::RoleBinding {
             not_before: at(1_000),
             not_after: at(2_000),
             groups: vec!["clerks".into()],
+            users: vec!["user:ada@example.com".into()],
         }),
     }
 }
@@ -150,6 +151,7 @@ pub(crate) fn revocation() -> wire::RevocationSpec {
         expire_time: at(2),
         revoke_time: at(1),
         reason: wire::RevocationReason::KeyCompromise.into(),
+        token_id: String::new(),
     }
 }
 
@@ -324,6 +326,8 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         max_spawn_depth: 2,
         max_children: 4,
         own_grant_only: true,
+        max_delegation_depth: 3,
+        personal_authority: wire::PersonalAuthority::Granted.into(),
     };
     let role = wire::RoleSpec { description: "Reads.".into(), permissions: vec![permission("invoice:read")] };
     let key_name = KID.to_lowercase();

@@ -61,6 +61,14 @@ impl Standing {
     pub(super) fn caller(&self) -> Result<&Agent, Fault> {
         self.lineage.first().ok_or_else(|| Fault::broken("a lineage of nobody"))
     }
+
+    /// The caller as everybody sees it who follows the registry.
+    pub(super) fn seen_caller(&self) -> Result<&legate_view::Agent, Fault> {
+        let id = self.caller()?.metadata.as_ref().map(|m| m.id.as_str()).unwrap_or_default();
+        let id = AgentId::parse(id).map_err(Fault::broken)?;
+        let agent = self.seen.agent(&id).ok_or_else(|| Fault::broken("the caller is not among its own lineage"))?;
+        Ok(agent)
+    }
 }
 
 /// Whether the caller is in good standing at this very moment: what the services above learn from the stream is read here

@@ -5,6 +5,7 @@ pub(crate) mod adopt;
 pub(crate) mod apply;
 pub(crate) mod bulk;
 pub(crate) mod create_agent;
+pub(crate) mod delegate;
 mod desk;
 pub(crate) mod hand_over;
 pub(crate) mod history;

@@ -22,6 +22,11 @@ fn under(field: &str, problems: Vec<Problem>) -> Result<(), Fault> {
     stage::refusal(problems.into_iter().map(|p| Problem { path: format!("{field}.{}", p.path), ..p }).collect())
 }
 
+/// What is base64url is no name; its hash is.
+fn hash(text: &str) -> String {
+    digest(&SHA256, text.as_bytes()).as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// Puts a public key into the stream. A repetition changes nothing.
 #[tracing::instrument(skip_all)]
 pub(crate) async fn publish_key(
@@ -31,9 +36,7 @@ pub(crate) async fn publish_key(
 ) -> Result<PublishSigningKeyResponse, Fault> {
     let spec = spec.ok_or_else(|| Fault::invalid("signing_key", "is required"))?;
     under("signing_key", check::check_signing_key(&spec))?;
-    // A thumbprint is base64url, which is no name: its hash is.
-    let name: String = digest(&SHA256, spec.kid.as_bytes()).as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
-    let metadata = Metadata { name: format!("key-{name}"), ..Metadata::default() };
+    let metadata = Metadata { name: format!("key-{}", hash(&spec.kid)), ..Metadata::default() };
     let wanted = Object::SigningKey(SigningKey { metadata: Some(metadata), spec: Some(spec) });
     let wanted = Arc::new(Declaration { object: Some(wanted) });
     desk.write("publish_signing_key", Standard::Ordinary, call, move |writing| {
@@ -72,7 +75,10 @@ pub(crate) async fn publish_revocation(
     if !ask.actor.is_empty() {
         SpiffeId::parse(&ask.actor).map_err(|e| Fault::invalid("actor", e.to_string()))?;
     }
-    let name = spec.credential_id.replace('_', "-");
+    let name = match spec.token_id.as_str() {
+        "" => spec.credential_id.replace('_', "-"),
+        token => format!("token-{}", hash(token)),
+    };
     let metadata = Metadata { name, namespace: ask.namespace, ..Metadata::default() };
     let wanted = Object::Revocation(Revocation { metadata: Some(metadata), spec: Some(spec) });
     let wanted = Arc::new(Declaration { object: Some(wanted) });

@@ -103,20 +103,13 @@ fn wanted(
 }
 
 fn ends_above(standing: &Standing, now: legate_clock::Timestamp) -> Result<Option<legate_clock::Timestamp>, Fault> {
-    Ok(standing.seen.life_of(seen(standing)?, now).ends)
-}
-
-fn seen(standing: &Standing) -> Result<&legate_view::Agent, Fault> {
-    let id = standing.caller()?.metadata.as_ref().map(|m| m.id.as_str()).unwrap_or_default();
-    let id = legate_ids::AgentId::parse(id).map_err(Fault::broken)?;
-    let agent = standing.seen.agent(&id).ok_or_else(|| Fault::broken("the caller is not among its own lineage"))?;
-    Ok(agent)
+    Ok(standing.seen.life_of(standing.seen_caller()?, now).ends)
 }
 
 /// Whether each permission of the new agent's ceiling lies within what the caller may have.
 fn check_width(writing: &Writing<'_>, standing: &Standing, declaration: &Declaration) -> Result<(), Fault> {
     let Some(Object::Agent(agent)) = &declaration.object else { return Err(Fault::broken("no agent")) };
-    let caller = seen(standing)?;
+    let caller = standing.seen_caller()?;
     let snapshot: &Snapshot = &standing.seen;
     let mut problems = Vec::new();
     for (n, one) in agent.spec.iter().flat_map(|spec| &spec.ceiling).enumerate() {

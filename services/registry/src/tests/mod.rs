@@ -5,6 +5,7 @@
 mod agents;
 mod apply;
 mod bulk;
+mod delegating;
 mod delegation;
 mod faults;
 mod governed;

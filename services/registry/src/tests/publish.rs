@@ -36,6 +36,7 @@ pub(super) fn revocation() -> PublishRevocationRequest {
         expire_time: at(NOW + 3_600),
         revoke_time: at(NOW),
         reason: RevocationReason::KeyCompromise.into(),
+        ..RevocationSpec::default()
     };
     PublishRevocationRequest {
         revocation: Some(spec),
@@ -83,12 +84,26 @@ async fn a_revocation_is_known_once_and_forgotten_when_it_is_no_longer_needed() 
         let mut bad = revocation();
         bad.revocation.as_mut().unwrap().x5t_s256.pop();
         assert_eq!(reason(&publish(bad).await.unwrap_err()), "INVALID_ARGUMENT");
+        // One token, by its jti; never both at once.
+        let mut token = revocation();
+        let spec = token.revocation.as_mut().unwrap();
+        (spec.credential_id, spec.token_id) = (String::new(), "0123456789abcdef0123456789abcdef".into());
+        assert_eq!(reason(&publish(token.clone()).await.unwrap_err()), "INVALID_ARGUMENT", "a token is no certificate");
+        token.revocation.as_mut().unwrap().x5t_s256.clear();
+        assert_eq!(publish(token.clone()).await.unwrap().revision, 2);
+        assert_eq!(publish(token.clone()).await.unwrap().revision, 2);
+        for bad in ["short", "../../../../etc/passwd", "a b c d e f g h i j k l", &"x".repeat(65)] {
+            token.revocation.as_mut().unwrap().token_id = bad.into();
+            assert_eq!(reason(&publish(token.clone()).await.unwrap_err()), "INVALID_ARGUMENT", "{bad}");
+        }
         // The credential has ended, and clocks may differ: not yet.
         scene.clock.advance(std::time::Duration::from_secs(3_600 + 3_599));
         assert_eq!(sweep::sweep(&scene.desk).await.unwrap(), 0);
         scene.clock.advance(std::time::Duration::from_secs(1));
-        assert_eq!(sweep::sweep(&scene.desk).await.unwrap(), 1);
-        assert_eq!(scene.kinds().await, ["revocation.published", "revocation.forgotten"]);
+        assert_eq!(sweep::sweep(&scene.desk).await.unwrap(), 2);
+        let published = ["revocation.published", "revocation.published"];
+        let forgotten = ["revocation.forgotten", "revocation.forgotten"];
+        assert_eq!(scene.kinds().await, [published, forgotten].concat());
     })
     .await;
 }

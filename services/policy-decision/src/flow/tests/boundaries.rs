@@ -171,6 +171,7 @@ async fn a_token_is_narrowed_to_nothing_that_a_boundary_cuts_everywhere() {
         audience: AUDIENCE.into(),
         actions: actions.iter().map(|a| Action::parse(a).unwrap()).collect(),
         at_least_revision: 0,
+        delegation: None,
     };
     let dev = vec![wire::Environment::Dev.into()];
     stage.change(vec![(boundary("dev-only", |b| b.environments = dev), false)]).await;

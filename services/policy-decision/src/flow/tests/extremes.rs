@@ -35,6 +35,7 @@ fn nested(depth: usize, lists: bool) -> Result<asked::EvaluateRequest, prost::De
         subject: Some(asked::Subject {
             agent: Some(asked::subject::Agent::AgentId(agent_id(1).to_string())),
             presenter_x5t_s256: vec![],
+            ..Default::default()
         }),
         action: "invoice:read".into(),
         resource: Some(asked::Resource {

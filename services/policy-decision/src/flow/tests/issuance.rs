@@ -10,8 +10,13 @@ use super::super::authorize_issuance::{Issuance, Leave, authorize_issuance};
 use crate::testing::*;
 
 async fn ask(stage: &Stage, change: impl FnOnce(&mut Issuance)) -> Leave {
-    let mut issuance =
-        Issuance { agent: agent_id(1), audience: AUDIENCE.into(), actions: vec![], at_least_revision: 0 };
+    let mut issuance = Issuance {
+        agent: agent_id(1),
+        audience: AUDIENCE.into(),
+        actions: vec![],
+        at_least_revision: 0,
+        delegation: None,
+    };
     change(&mut issuance);
     authorize_issuance(&stage.desk, &operator(), &issuance).await
 }

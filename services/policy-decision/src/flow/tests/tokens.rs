@@ -2,11 +2,11 @@
 
 use base64ct::Encoding as _;
 use legate_ids::Action;
-use legate_token::{Claims, Scope, mint};
+use legate_token::{Claims, Confirmation, Scope, mint};
 use legate_wire::registry as wire;
 use legate_wire::registry::declaration::Object;
 
-use crate::convert::Subject;
+use crate::convert::{Ask, Subject};
 use crate::domain::answer::Denial;
 use crate::testing::*;
 
@@ -25,15 +25,13 @@ async fn every_claim_is_judged() {
     assert_eq!(with(&stage, |c| c.audience = format!("{AUDIENCE}/more")).await, "TOKEN_AUDIENCE");
     assert_eq!(with(&stage, |c| c.lifecycle_version = 2).await, "TOKEN_OUTLIVED");
     assert_eq!(with(&stage, |c| c.lifecycle_version = 0).await, "TOKEN_OUTLIVED");
-    assert_eq!(with(&stage, |c| c.certificate = [8; 32]).await, "TOKEN_BINDING");
-    assert_eq!(with(&stage, |c| c.namespace = legate_ids::Name::parse("sales").unwrap()).await, "TOKEN_INVALID");
-    assert_eq!(with(&stage, |c| c.subject = "user:ada".into()).await, "TOKEN_INVALID");
-    assert_eq!(with(&stage, |c| c.actors = vec!["spiffe://example.org/x".into()]).await, "TOKEN_INVALID");
-    assert_eq!(with(&stage, |c| c.grant = Some("g1".into())).await, "TOKEN_INVALID");
+    assert_eq!(with(&stage, |c| c.confirmation = Confirmation::Certificate([8; 32])).await, "TOKEN_BINDING");
+    assert_eq!(with(&stage, |c| c.confirmation = Confirmation::Key([7; 32])).await, "TOKEN_BINDING");
+    assert_eq!(with(&stage, |c| c.confirmation = Confirmation::Bearer).await, "TOKEN_BINDING");
     assert_eq!(
         with(&stage, |c| {
             c.agent = agent_id(99);
-            c.subject = format!("spiffe://example.org/ns/payments/agent/{}", agent_id(99));
+            c.subject = subject(99);
         })
         .await,
         "AGENT_UNKNOWN"
@@ -71,7 +69,7 @@ async fn forged_and_foreign_ones_are_not_believed() {
     let stripped = format!("{}.{}.", parts[0], parts[1]);
     // Another agent's claims under this one's signature.
     let mut claims = stage.claims();
-    claims.agent = agent_id(2);
+    (claims.agent, claims.subject) = (agent_id(2), subject(2));
     let other = mint(&claims, &stage.signer).unwrap();
     let mixed = format!("{}.{}.{}", parts[0], other.split('.').nth(1).unwrap(), parts[2]);
     let mut flipped = good.clone().into_bytes();
@@ -121,6 +119,64 @@ async fn a_revoked_certificate_kills_the_tokens_bound_to_it() {
     let revocation = wire::Revocation { metadata: meta("cred-1"), spec: Some(spec) };
     stage.change(vec![(declared(Object::Revocation(revocation)), false)]).await;
     assert_eq!(stage.word(stage.good()).await, "CREDENTIAL_REVOKED");
+}
+
+#[tokio::test]
+async fn one_revoked_token_is_denied_and_so_is_what_a_revoked_secret_gave() {
+    let mut stage = Stage::set().await;
+    let secret = legate_ids::CredentialId::from_parts(1, [9; 10]);
+    let by_secret = |claims: &mut Claims| claims.credential = Some(secret.clone());
+    assert_eq!(with(&stage, by_secret).await, "ALLOWED");
+    let spec = wire::RevocationSpec { token_id: stage.claims().token_id, ..wire::RevocationSpec::default() };
+    let one = wire::Revocation { metadata: meta("token-1"), spec: Some(spec) };
+    stage.change(vec![(declared(Object::Revocation(one.clone())), false)]).await;
+    assert_eq!(stage.word(stage.good()).await, "CREDENTIAL_REVOKED");
+    let another = |claims: &mut Claims| claims.token_id = "another-token-of-the-same-agent".into();
+    assert_eq!(with(&stage, another).await, "ALLOWED");
+    // Forgotten once it would have ended by itself.
+    stage.change(vec![(declared(Object::Revocation(one)), true)]).await;
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+
+    let spec = wire::RevocationSpec { credential_id: secret.to_string(), ..wire::RevocationSpec::default() };
+    let revoked = wire::Revocation { metadata: meta("cred-9"), spec: Some(spec) };
+    stage.change(vec![(declared(Object::Revocation(revoked)), false)]).await;
+    assert_eq!(with(&stage, by_secret).await, "CREDENTIAL_REVOKED");
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+}
+
+#[tokio::test]
+async fn a_token_is_bound_to_a_key_or_to_nothing_as_long_as_the_policy_allows_that() {
+    let mut stage = Stage::set().await;
+    let minted = |stage: &Stage, confirmation| mint(&Claims { confirmation, ..stage.claims() }, &stage.signer).unwrap();
+    let shown = async |stage: &Stage, token: &str, presenter, presenter_key| {
+        stage.word(Ask { presenter, presenter_key, ..stage.with_token(token.into()) }).await
+    };
+    let bound = minted(&stage, Confirmation::Key([7; 32]));
+    assert_eq!(shown(&stage, &bound, None, Some([7; 32])).await, "ALLOWED");
+    for (certificate, key) in [(None, None), (None, Some([8; 32])), (Some([7; 32]), None), (Some(CERTIFICATE), None)] {
+        assert_eq!(shown(&stage, &bound, certificate, key).await, "TOKEN_BINDING");
+    }
+    let by_certificate = minted(&stage, Confirmation::Certificate(CERTIFICATE));
+    assert_eq!(shown(&stage, &by_certificate, None, Some(CERTIFICATE)).await, "TOKEN_BINDING");
+
+    let bearer = minted(&stage, Confirmation::Bearer);
+    assert_eq!(shown(&stage, &bearer, Some(CERTIFICATE), Some([7; 32])).await, "TOKEN_BINDING");
+    let policy = |binding: wire::TokenBinding| {
+        let spec =
+            wire::CredentialPolicySpec { token_binding: binding.into(), ..wire::CredentialPolicySpec::default() };
+        declared(Object::CredentialPolicy(wire::CredentialPolicy { metadata: meta("loose"), spec: Some(spec) }))
+    };
+    let class = everything(&stage.signer).into_iter().find_map(|one| match one.object {
+        Some(Object::AgentClass(mut class)) => {
+            class.spec.as_mut()?.credential_policy = "loose".into();
+            Some(declared(Object::AgentClass(class)))
+        }
+        _ => None,
+    });
+    stage.change(vec![(policy(wire::TokenBinding::Optional), false), (class.unwrap(), false)]).await;
+    assert_eq!(shown(&stage, &bearer, None, None).await, "ALLOWED");
+    stage.change(vec![(policy(wire::TokenBinding::Required), false)]).await;
+    assert_eq!(shown(&stage, &bearer, None, None).await, "TOKEN_BINDING");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What may be declared of a namespace.
 
-use legate_wire::registry::NamespaceSpec;
+use legate_authority::MAX_DEPTH;
+use legate_wire::registry::{NamespaceSpec, PersonalAuthority};
 
 use super::findings::{Findings, LIST};
 use crate::domain::lineage::{DEEPEST, MOST_CHILDREN};
@@ -13,9 +14,16 @@ pub(super) fn check(spec: &NamespaceSpec, findings: &mut Findings) {
     for (path, value, most) in [
         ("spec.max_spawn_depth", spec.max_spawn_depth, DEEPEST),
         ("spec.max_children", spec.max_children, MOST_CHILDREN),
+        ("spec.max_delegation_depth", spec.max_delegation_depth, MAX_DEPTH),
     ] {
         if value > most {
             findings.add(path, format!("is {value}; give 0 to {most}"));
         }
     }
+    findings.choice::<PersonalAuthority>(
+        "spec.personal_authority",
+        spec.personal_authority,
+        false,
+        "PERSONAL_AUTHORITY_BOUND or PERSONAL_AUTHORITY_GRANTED",
+    );
 }

@@ -34,8 +34,18 @@ pub(crate) fn check_signing_key(spec: &SigningKeySpec) -> Vec<Problem> {
 /// What is wrong with a revocation. Only what a reader needs is asked for: a revocation that is refused stops nobody.
 pub(crate) fn check_revocation(spec: &RevocationSpec) -> Vec<Problem> {
     let mut findings = Findings::default();
-    if let Err(e) = CredentialId::parse(&spec.credential_id) {
-        findings.add("credential_id", e.to_string());
+    if spec.token_id.is_empty() {
+        if let Err(e) = CredentialId::parse(&spec.credential_id) {
+            findings.add("credential_id", e.to_string());
+        }
+    } else {
+        let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        if !(16..=64).contains(&spec.token_id.len()) || !is_word(&spec.token_id) {
+            findings.add("token_id", "a jti is 16 to 64 of A-Z a-z 0-9 _ -".to_owned());
+        }
+        if !spec.credential_id.is_empty() || !spec.x5t_s256.is_empty() {
+            findings.add("token_id", "a revocation is of a token or of a credential".to_owned());
+        }
     }
     let holder = SpiffeId::parse(&spec.spiffe_id).and_then(|id| Principal::of(&id));
     match holder {

@@ -280,12 +280,20 @@ fn lengths_of_time() {
 #[test]
 fn bindings() {
     refused(binding(|spec| spec.role = "Invoice Reader".into()), &["spec.role"]);
-    refused(binding(|spec| (spec.agents, spec.groups) = Default::default()), &["spec.agents"]);
-    for alone in [binding(|spec| spec.agents.clear()), binding(|spec| spec.groups.clear())] {
+    refused(binding(|spec| (spec.agents, spec.groups, spec.users) = Default::default()), &["spec.agents"]);
+    for alone in [
+        binding(|spec| (spec.agents, spec.groups) = Default::default()),
+        binding(|spec| (spec.agents, spec.users) = Default::default()),
+        binding(|spec| (spec.groups, spec.users) = Default::default()),
+    ] {
         assert_eq!(check(&samples::declared(alone)), []);
     }
     refused(binding(|spec| spec.groups = (0..65).map(|n| format!("g{n}")).collect()), &["spec.groups"]);
     refused(binding(|spec| spec.groups.push("A".into())), &["spec.groups[1]"]);
+    for bad in ["ada", "group:clerks", "user:", "user:a b", "user:\u{202e}"] {
+        refused(binding(|spec| spec.users.push(bad.into())), &["spec.users[1]"]);
+    }
+    refused(binding(|spec| spec.users = (0..257).map(|n| format!("user:{n}")).collect()), &["spec.users"]);
     refused(binding(|spec| spec.agents[1] = "payments/x".into()), &["spec.agents[1]"]);
     refused(binding(|spec| spec.agents[1] = "invoice-bot".into()), &["spec.agents[1]"]);
     refused(binding(|spec| spec.agents = (0..257).map(|n| format!("a{n}")).collect()), &["spec.agents"]);
@@ -322,6 +330,8 @@ fn namespaces() {
     refused(namespace(|spec| spec.display_name = "a\nb".into()), &["spec.display_name"]);
     refused(namespace(|spec| spec.description = "\u{2066}".into()), &["spec.description"]);
     refused(namespace(|spec| spec.owners = vec!["payments".into()]), &["spec.owners[0]"]);
+    refused(namespace(|spec| spec.max_delegation_depth = 9), &["spec.max_delegation_depth"]);
+    refused(namespace(|spec| spec.personal_authority = 3), &["spec.personal_authority"]);
 }
 
 #[test]

@@ -1,0 +1,150 @@
+//! Client assertions (RFC 7523 section 2.2): a client proves at the token endpoint that it holds a registered key.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::Deserialize;
+
+use crate::json::{Object, present};
+use crate::jws::Compact;
+use crate::{BadProof, EcVerifier, KeyId, MAX_LEEWAY, MAX_TOKEN};
+
+/// The longest life of an assertion, in seconds: as long its `jti` is kept.
+pub const MAX_ASSERTION_LIFETIME: u64 = 300;
+
+/// An assertion that is well formed. Nothing in it is to be believed; the client's name is read so that its keys can be
+/// looked up.
+pub struct Assertion<'a> {
+    jws: Compact<'a>,
+    kid: Option<KeyId>,
+    claims: In,
+}
+
+/// Never shows the assertion.
+impl fmt::Debug for Assertion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Assertion(of {:?}, hidden)", self.claims.sub)
+    }
+}
+
+/// Who the client is, by an assertion that holds. It counts only once: see that nobody has shown the name before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenClient {
+    /// `sub`, and `iss`: the client.
+    pub client: String,
+    /// `jti`.
+    pub token_id: String,
+    /// `exp` in Unix seconds.
+    pub expires_at: u64,
+}
+
+/// `crit`, `jwk`, `jku`, `x5u` and `x5c` are among what is unknown, and so refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    #[serde(default, deserialize_with = "present")]
+    typ: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    kid: Option<String>,
+}
+
+/// Ordinary clients say more than is asked for; what is known is there once and of its type.
+#[derive(Deserialize)]
+struct In {
+    iss: String,
+    sub: String,
+    aud: Audience,
+    jti: String,
+    exp: u64,
+    #[serde(default, deserialize_with = "present")]
+    iat: Option<u64>,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl<'a> Assertion<'a> {
+    /// Reads an assertion.
+    ///
+    /// # Errors
+    /// [`BadProof`] for what has not the form of one.
+    pub fn parse(text: &'a str) -> Result<Self, BadProof> {
+        if text.len() > MAX_TOKEN {
+            return Err(BadProof::TooLong);
+        }
+        let jws = Compact::split(text).ok_or(BadProof::Form)?;
+        let Object::<Header>(header) = serde_json::from_slice(&jws.header).map_err(|_| BadProof::Header)?;
+        // RFC 8725 section 3.11: nothing that is typed as another kind of token.
+        let is_typed = |typ: &str| typ.eq_ignore_ascii_case("JWT") || typ == "client-authentication+jwt";
+        if header.alg != "ES256" || !header.typ.as_deref().is_none_or(is_typed) {
+            return Err(BadProof::Header);
+        }
+        let kid = header.kid.map(|kid| KeyId::parse(&kid)).transpose().map_err(|_| BadProof::Header)?;
+        let payload = jws.payload().ok_or(BadProof::Form)?;
+        let Object::<In>(claims) = serde_json::from_slice(&payload).map_err(|_| BadProof::Claims)?;
+        let is_word = |text: &str, most| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        if !is_word(&claims.sub, 128) || !is_word(&claims.jti, 256) {
+            return Err(BadProof::Claims);
+        }
+        Ok(Self { jws, kid, claims })
+    }
+
+    /// The client that it is said to be of.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        &self.claims.sub
+    }
+
+    /// The key that is said to have signed it, where it says so.
+    #[must_use]
+    pub fn kid(&self) -> Option<&KeyId> {
+        self.kid.as_ref()
+    }
+
+    /// Whether the key signed it.
+    #[must_use]
+    pub fn is_signed_by<V: EcVerifier + ?Sized>(&self, key: &V) -> bool {
+        key.verify(self.jws.input.as_bytes(), &self.jws.signature)
+    }
+
+    /// Checks the signature by the client's key, and everything else, at `now` in Unix seconds; `issuer` is ours.
+    ///
+    /// # Errors
+    /// [`BadProof`] says what is wrong.
+    pub fn verify<V: EcVerifier + ?Sized>(self, key: &V, issuer: &str, now: u64) -> Result<ProvenClient, BadProof> {
+        if !self.is_signed_by(key) {
+            return Err(BadProof::Signature);
+        }
+        let claims = self.claims;
+        if claims.iss != claims.sub {
+            return Err(BadProof::Client);
+        }
+        // draft-ietf-oauth-rfc7523bis: the issuer is the only audience, and the URL of the token endpoint is none.
+        let is_ours = match &claims.aud {
+            Audience::One(one) => one == issuer,
+            Audience::Several(all) => matches!(all.as_slice(), [one] if one == issuer),
+        };
+        if !is_ours {
+            return Err(BadProof::Audience);
+        }
+        if now >= claims.exp.saturating_add(MAX_LEEWAY) {
+            return Err(BadProof::Expired);
+        }
+        if [claims.iat, claims.nbf].into_iter().flatten().any(|from| from > now.saturating_add(MAX_LEEWAY)) {
+            return Err(BadProof::NotYet);
+        }
+        let begins = claims.iat.unwrap_or(now).min(now);
+        if claims.exp > begins.saturating_add(MAX_ASSERTION_LIFETIME + MAX_LEEWAY) {
+            return Err(BadProof::Lifetime);
+        }
+        Ok(ProvenClient { client: claims.sub, token_id: claims.jti, expires_at: claims.exp })
+    }
+}

@@ -1,0 +1,14 @@
+//! The chassis of every HTTPS port: bounds, deadlines, traces, metrics, and who is at the other end.
+//!
+//! Clients are ordinary ones, which know no SPIFFE. What a handler learns of its caller is what the TLS handshake proved
+//! ([`Visitor`]); no header is believed about it.
+
+mod door;
+mod limits;
+mod metrics;
+mod serve;
+mod visitor;
+
+pub use limits::Limits;
+pub use serve::{Service, Web, serve};
+pub use visitor::Visitor;

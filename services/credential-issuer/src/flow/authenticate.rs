@@ -1,0 +1,241 @@
+//! An OAuth client proves which agent it is: by its certificate, by a secret, or by an assertion that a registered key signed.
+
+use legate_clock::Timestamp;
+use legate_ids::{AgentId, InstanceId, Name, Principal};
+use legate_outbox::Standard;
+use legate_rpc::Fault;
+use legate_token::{Assertion, PublicKey};
+use legate_view::{CERTIFICATE_BACKDATE, CredentialMethod};
+use zeroize::Zeroizing;
+
+use super::{Call, Desk};
+use crate::convert;
+use crate::domain::holder::{Holder, Named};
+use crate::domain::secret::{Secret, SecretKind};
+use crate::error::{CLIENT_REFUSED, CREDENTIAL_NOT_GOOD, of_tx};
+use crate::keys::Verifier;
+use crate::store::{client, credential, once};
+
+/// What a client shows.
+pub(crate) enum Shown {
+    /// The certificate of its connection, and the client that it says it is.
+    Certificate { client: String },
+    /// A secret (RFC 6749 section 2.3.1).
+    Secret { client: String, secret: Zeroizing<String> },
+    /// An assertion (RFC 7523 section 2.2), and perhaps the client that it says it is.
+    Assertion { client: Option<String>, assertion: Zeroizing<String> },
+}
+
+/// Hides what is shown.
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Certificate { .. } => "Certificate",
+            Self::Secret { .. } => "Secret(hidden)",
+            Self::Assertion { .. } => "Assertion(hidden)",
+        })
+    }
+}
+
+impl Shown {
+    /// The client that it says it is, before anything is checked.
+    pub(crate) fn client(&self) -> String {
+        match self {
+            Self::Certificate { client } | Self::Secret { client, .. } => client.clone(),
+            Self::Assertion { client: Some(client), .. } => client.clone(),
+            Self::Assertion { client: None, assertion } => {
+                Assertion::parse(assertion).map(|parsed| parsed.client().to_owned()).unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// Who asks about a token, or wants to have it taken back.
+#[derive(Clone, Debug)]
+pub(crate) enum Asker {
+    /// An agent that proved who it is.
+    Agent { namespace: Name, agent: AgentId },
+    /// Somebody else, by the certificate of the call: an enforcement point or an operator.
+    Peer,
+}
+
+impl Asker {
+    /// Whoever the certificate of the call names.
+    pub(crate) fn of(call: &Call) -> Self {
+        match &call.peer.principal {
+            Some(Principal::Agent { namespace, id, .. }) => {
+                Self::Agent { namespace: namespace.clone(), agent: id.clone() }
+            }
+            _ => Self::Peer,
+        }
+    }
+}
+
+/// A client that proved who it is. Only [`authenticate`] makes one.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) agent: AgentId,
+    pub(crate) by: By,
+    /// When what it proved itself by ends.
+    pub(crate) proof_ends: Timestamp,
+}
+
+/// By what it was proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// By the certificate of the call.
+    Certificate,
+    /// By the secret or key with that id.
+    Credential(String),
+}
+
+/// Believes a client, or refuses it: an agent that is ACTIVE, by what it holds now, in a way that its policy lists.
+#[tracing::instrument(skip_all, fields(shown = ?shown))]
+pub(crate) async fn authenticate(desk: &Desk, call: &Call, shown: Shown) -> Result<(Client, Holder), Fault> {
+    let authenticated = match shown {
+        Shown::Certificate { client } => by_certificate(desk, call, &client).await,
+        Shown::Secret { client, secret } => by_secret(desk, call, &client, &secret).await,
+        Shown::Assertion { client, assertion } => by_assertion(desk, call, client.as_deref(), &assertion).await,
+    };
+    if let Err(fault) = &authenticated {
+        // Who it was is not known, so this is counted and noted by the door, and not recorded one by one.
+        desk.metrics.refused("client", fault.reason());
+    }
+    authenticated
+}
+
+/// The same for a client that is not known and for one that fails: whoever asks learns nothing of our clients.
+fn refused() -> Fault {
+    Fault::refused(&CLIENT_REFUSED, "the client is not known here, or did not prove that it is the one")
+}
+
+async fn by_certificate(desk: &Desk, call: &Call, client: &str) -> Result<(Client, Holder), Fault> {
+    let Some(Principal::Agent { id, instance, .. }) = &call.peer.principal else { return Err(refused()) };
+    if id.as_str() != client {
+        return Err(refused());
+    }
+    let holder = holder(desk, id, instance.as_ref(), CredentialMethod::TlsClientAuth).await?;
+    if Some(&holder.spiffe_id) != call.peer.spiffe_id.as_ref()
+        || !holder.cutoffs.spare(call.peer.not_before.plus(CERTIFICATE_BACKDATE))
+    {
+        return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, "the certificate is of an earlier life of its agent"));
+    }
+    // A revocation that is recorded counts before the registry has told it.
+    let x5t = call.peer.x5t_s256;
+    let row =
+        desk.db.read("find_certificate", move |tx| Box::pin(async move { credential::by_certificate(tx, &x5t).await }));
+    credential::good(row.await.map_err(of_tx)?, holder.spiffe_id.as_str(), holder.lifecycle_version)?;
+    Ok((Client { agent: id.clone(), by: By::Certificate, proof_ends: call.peer.not_after }, holder))
+}
+
+async fn by_secret(desk: &Desk, call: &Call, client: &str, secret: &str) -> Result<(Client, Holder), Fault> {
+    let agent = AgentId::parse(client).map_err(|_| refused())?;
+    let secret = Secret::parse(SecretKind::Client, secret).ok_or_else(refused)?;
+    let macs = desk.pepper.all(&secret);
+    let row = desk.db.read("find_client_secret", |tx| Box::pin(client::secret(tx, macs))).await.map_err(of_tx)?;
+    let row = row.filter(|row| row.agent_id == client).ok_or_else(refused)?;
+    live(desk, call, agent, row, CredentialMethod::ClientSecret).await
+}
+
+async fn by_assertion(
+    desk: &Desk,
+    call: &Call,
+    client: Option<&str>,
+    assertion: &str,
+) -> Result<(Client, Holder), Fault> {
+    let bad =
+        |e: legate_token::BadProof| Fault::refused(&CLIENT_REFUSED, format!("the client assertion is refused: {e}"));
+    let parsed = Assertion::parse(assertion).map_err(bad)?;
+    if client.is_some_and(|client| client != parsed.client()) {
+        return Err(bad(legate_token::BadProof::Client));
+    }
+    // Of one that is not known no more is said than that its key is not registered.
+    let unknown = || bad(legate_token::BadProof::Signature);
+    let agent = AgentId::parse(parsed.client()).map_err(|_| unknown())?;
+    let id = agent.to_string();
+    let keys = desk.db.read("find_client_keys", |tx| {
+        let id = id.clone();
+        Box::pin(async move { client::keys(tx, &id).await })
+    });
+    let keys = keys.await.map_err(of_tx)?;
+    let found = keys.into_iter().find_map(|row| {
+        let key = PublicKey::from_sec1(row.public_key.as_deref()?).ok()?;
+        let is_meant = parsed.kid().is_none_or(|kid| *kid == key.kid());
+        let verifier = Verifier::new(&key);
+        (is_meant && parsed.is_signed_by(&verifier)).then_some((row, verifier))
+    });
+    let (row, verifier) = found.ok_or_else(unknown)?;
+    let now = desk.clock.now();
+    let seconds = u64::try_from(now.secs()).unwrap_or(0);
+    let proven = parsed.verify(&verifier, &desk.issuer, seconds).map_err(bad)?;
+    let until = Timestamp::from_secs(i64::try_from(proven.expires_at).unwrap_or(i64::MAX));
+    let what = ["client assertion", &proven.client, &proven.token_id];
+    if !desk.show_once(what, until).await? {
+        return Err(Fault::refused(&CLIENT_REFUSED, "the client assertion was used before; make a new one each time"));
+    }
+    live(desk, call, agent, row, CredentialMethod::PrivateKeyJwt).await
+}
+
+/// The client of a secret or key that was shown, where it still works.
+async fn live(
+    desk: &Desk,
+    call: &Call,
+    agent: AgentId,
+    row: credential::Model,
+    method: CredentialMethod,
+) -> Result<(Client, Holder), Fault> {
+    let now = desk.clock.now();
+    if row.state != credential::ISSUED || row.not_after <= now.micros() {
+        alarm(desk, call, &row, now).await?;
+        return Err(refused());
+    }
+    let holder = holder(desk, &agent, None, method).await?;
+    if !holder.cutoffs.spare(Timestamp::from_micros(row.issued_at)) {
+        let why = "the secret or key was made before its agent, or the agent's class or namespace, was last stopped";
+        return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, why));
+    }
+    let proof_ends = Timestamp::from_micros(row.not_after);
+    Ok((Client { agent, by: By::Credential(row.id), proof_ends }, holder))
+}
+
+/// Who shows a secret or key that was taken back or replaced has it from somewhere where it should not be any more.
+async fn alarm(desk: &Desk, call: &Call, row: &credential::Model, now: Timestamp) -> Result<(), Fault> {
+    desk.metrics.retired_used(if row.kind == credential::KEY { "client_key" } else { "client_secret" });
+    tracing::warn!(credential = row.id, agent = row.agent_id, "a credential that works no longer was used");
+    let event = convert::retired_used(call, row, now);
+    let outbox = desk.outbox.clone();
+    let recorded = desk.db.tx("retired_credential_used", move |tx| {
+        let (outbox, event) = (outbox.clone(), event.clone());
+        Box::pin(async move {
+            outbox.record(tx, Standard::Ordinary, event).await?;
+            Ok(())
+        })
+    });
+    recorded.await.map_err(of_tx)
+}
+
+async fn holder(
+    desk: &Desk,
+    agent: &AgentId,
+    instance: Option<&InstanceId>,
+    method: CredentialMethod,
+) -> Result<Holder, Fault> {
+    let (holder, _) = desk.holder_past_cutoff(&Named::Agent(agent.clone()), instance).await?;
+    holder.means.demand(method)?;
+    Ok(holder)
+}
+
+impl Desk {
+    /// Whether this is the first time that it is shown, on whatever replica; `what` is its kind, whose it is and its name.
+    pub(crate) async fn show_once(&self, what: [&str; 3], until: Timestamp) -> Result<bool, Fault> {
+        // Lengths first, so that no two of them read the same.
+        let text: String = what.iter().map(|part| format!("{}:{part}", part.len())).collect();
+        let hash = credential::sha256(text.as_bytes());
+        // A little longer than it could be shown: clocks are not quite together.
+        let until = until.plus(std::time::Duration::from_secs(60));
+        self.db
+            .tx("show_once", move |tx| Box::pin(async move { once::show(tx, &hash, until).await }))
+            .await
+            .map_err(of_tx)
+    }
+}

@@ -1,0 +1,300 @@
+//! An agent exchanges somebody's token for one with which it acts for him (RFC 8693): the chain only grows, and what it gives only shrinks.
+//!
+//! Who acts is the caller, known by its certificate. That the holder of a bound token let the caller have it is shown by its
+//! audience: only the holder, with its key, could have it addressed to the caller (docs/adr/0012).
+
+use std::sync::Arc;
+
+use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
+use legate_rpc::Fault;
+use legate_token::{Chain, Confirmation, Scope, Subject, TokenError};
+use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
+
+use super::foreign::{self, Evidence};
+use super::issue_token::{Asking, IssuedToken, authorize, calling, expected, narrowed, sign};
+use super::live::{is_taken_back, proved, verified};
+use super::renew::{about, caller};
+use super::{Call, Desk};
+use crate::convert;
+use crate::domain::foreign::StandsFor;
+use crate::domain::holder::Holder;
+use crate::domain::token::{self, Before, Behalf, Wish};
+use crate::error::{
+    ACTOR_TOKEN_INVALID, CHAIN_ENDS_HERE, EXCHANGE_CYCLE, GRANT_MISSING, GRANT_TOO_NARROW, INVALID_SCOPE,
+    SUBJECT_TOKEN_FALLEN, SUBJECT_TOKEN_INVALID, SUBJECT_TOKEN_NOT_ADDRESSED, of_tx,
+};
+use crate::store::RecordedToken;
+
+/// What shows for whom the caller wants to act.
+pub(crate) enum SubjectToken {
+    /// An access token of this issuer, addressed to the caller.
+    Access(String),
+    /// A person's token of an issuer that the caller's namespace trusts.
+    Identity(String),
+}
+
+/// What is asked.
+pub(crate) struct Exchange {
+    pub(crate) subject_token: SubjectToken,
+    /// The caller's own, where it gives one.
+    pub(crate) actor_token: Option<String>,
+    pub(crate) wish: Wish,
+    /// The grant to act by; `None`: the first that fits.
+    pub(crate) grant: Option<Name>,
+}
+
+/// Never shows a token.
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("wish", &self.wish).field("grant", &self.grant).finish_non_exhaustive()
+    }
+}
+
+/// A token by which its holder acts for another.
+#[derive(Debug)]
+pub(crate) struct Exchanged {
+    pub(crate) issued: IssuedToken,
+    pub(crate) behalf: Behalf,
+}
+
+/// Exchanges a token.
+#[tracing::instrument(skip_all, fields(legate.audience = %ask.wish.audience))]
+pub(crate) async fn exchange_as(desk: &Desk, call: &Call, asking: Asking, ask: Exchange) -> Result<Exchanged, Fault> {
+    let result = attempt(desk, call, &asking, ask).await;
+    match &result {
+        Ok(_) => desk.metrics.issued("exchange"),
+        Err(fault) => desk.note_refusal(call, "exchange", asking.about(), fault).await,
+    }
+    result
+}
+
+/// Exchanges a token for the agent whose certificate the call shows.
+pub(crate) async fn exchange(desk: &Desk, call: &Call, ask: Exchange) -> Result<Exchanged, Fault> {
+    match calling(desk, call).await {
+        Ok(asking) => exchange_as(desk, call, asking, ask).await,
+        Err(fault) => {
+            let (id, principal) = caller(call)?;
+            desk.note_refusal(call, "exchange", about(id, principal), &fault).await;
+            Err(fault)
+        }
+    }
+}
+
+async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Result<Exchanged, Fault> {
+    asking.check_binding()?;
+    let holder = &asking.holder;
+    let me = Me::of(desk, holder)?;
+    if let Some(token) = &ask.actor_token {
+        check_actor_token(desk, &me, token, &ask.wish.audience)?;
+    }
+    let whom = match &ask.subject_token {
+        SubjectToken::Access(token) => handed_over(desk, &me, token, &ask.wish.audience).await?,
+        SubjectToken::Identity(token) => identified(desk, &me, token).await?,
+    };
+    let mut wish = ask.wish;
+    let asked = wish.actions.len();
+    wish.actions = token::within(&whom.before.scope, &wish.actions)
+        .filter(|left| !asking.all_or_nothing || left.len() >= asked)
+        .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the subject token is narrowed to other actions"))?;
+    let seen = expected(desk, holder, &wish.audience).await?;
+    // By a view that is certain of what the caller may have declared just before.
+    let (mut behalf, revision) = desk.look(|seen| choose(desk, seen, &me, &whom, &wish, ask.grant.as_ref())).await?;
+    let agreed = authorize(desk, call, holder, &wish, Some(&behalf), revision.max(seen)).await?;
+    behalf.ends = behalf.ends.into_iter().chain(agreed.ends).min();
+    let scope = narrowed(asking, &wish, &agreed, "through the chain the agent may do")?;
+
+    let now = desk.clock.now();
+    let plan = token::plan(holder, &wish, scope, now, &asking.base(desk, Some(behalf.clone()))?)?;
+    let event =
+        convert::token_exchanged(call, &plan, (agreed.decision_id, agreed.revision), whom.evidence.as_ref(), now);
+    let claims = plan.claims.clone();
+    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
+        .await
+        .map_err(of_tx)?;
+    // What was taken back in between, anywhere in the chain, is seen here, or kills the token later.
+    desk.still(holder, &asking.named()?)?;
+    if let Some(evidence) = &whom.evidence {
+        foreign::still(desk, evidence)?;
+    }
+    desk.fresh()?
+        .snapshot
+        .token_standing(&claims, desk.clock.now())
+        .map_err(|fallen| Fault::refused(&SUBJECT_TOKEN_FALLEN, format!("while it was being exchanged: {fallen}")))?;
+    Ok(Exchanged { issued: sign(desk, recorded, agreed.revision).await?, behalf })
+}
+
+/// The one who acts.
+struct Me {
+    agent: AgentId,
+    namespace: Name,
+    /// Without instance: to whom tokens are addressed.
+    address: SpiffeId,
+    /// As the certificate says it.
+    spiffe_id: SpiffeId,
+}
+
+impl Me {
+    fn of(desk: &Desk, holder: &Holder) -> Result<Self, Fault> {
+        let agent = holder.agent.clone().ok_or(token::BadToken::NotAnAgent)?;
+        let address = SpiffeId::agent(&desk.domain, &holder.namespace, &agent);
+        Ok(Self { agent, namespace: holder.namespace.clone(), address, spiffe_id: holder.spiffe_id.clone() })
+    }
+}
+
+/// RFC 8693 section 2.1: an actor token says who acts. Here that is known before, so it may only say the same.
+fn check_actor_token(desk: &Desk, me: &Me, token: &str, target: &str) -> Result<(), Fault> {
+    let no = |why: String| Fault::refused(&ACTOR_TOKEN_INVALID, why).field("actor_token", "is not the caller's own");
+    let reading = desk.fresh()?;
+    let signed = proved(desk, &reading.snapshot, token).map_err(|e| no(e.to_string()))?;
+    // Addressed to the caller, or, as ordinary clients have it, to where it wants to go.
+    let is_towards = signed.claims().audience == target;
+    let audience = if is_towards { target } else { me.address.as_str() };
+    let claims = verified(desk, &signed, audience).map_err(|e| no(e.to_string()))?;
+    if claims.agent != me.agent || claims.namespace != me.namespace || !claims.chain.is_empty() {
+        return Err(no("it is not the caller's own, for itself".into()));
+    }
+    reading.snapshot.token_standing(&claims, desk.clock.now()).map_err(|fallen| no(fallen.to_string()))?;
+    Ok(())
+}
+
+/// For whom the caller wants to act.
+struct Whom {
+    /// As grants name him: `agent:NAME` or `user:NAME`.
+    delegator: String,
+    before: Before,
+    /// What a token of an issuer outside proved.
+    evidence: Option<Evidence>,
+}
+
+/// The person for whom a token of a trusted issuer stands. It is addressed to none of ours, so the person's grant has to name
+/// the caller; and it may be shown again until it ends, by each agent that the person lets act, for each audience.
+async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
+    let (proven, _) = foreign::prove(desk, me.namespace.as_str(), token).await?;
+    let StandsFor::Person(person) = proven.stands_for else {
+        let text = "the identity token stands for an agent; agents hand over access tokens of this issuer";
+        return Err(Fault::refused(&SUBJECT_TOKEN_INVALID, text));
+    };
+    let subject = Subject::parse(&person).map_err(|e| {
+        Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the identity token names a person that no grant can name: {e}"))
+    })?;
+    let before =
+        Before { subject, chain: Chain::default(), parent: None, scope: Scope::All, ends: proven.evidence.expires };
+    Ok(Whom { delegator: person, before, evidence: Some(proven.evidence) })
+}
+
+/// For whom an access token lets the caller act, where it was handed to the caller and still stands.
+async fn handed_over(desk: &Desk, me: &Me, token: &str, target: &str) -> Result<Whom, Fault> {
+    let invalid = |e: TokenError| {
+        Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the subject token is not believed: {e}"))
+            .field("subject_token", e.to_string())
+    };
+    let signed = proved(desk, &desk.fresh()?.snapshot, token).map_err(invalid)?;
+    // A token that is bound to nothing is its bearer's already: exchanged for the same audience it gives no more than it is.
+    let is_bearers = signed.claims().confirmation == Confirmation::Bearer && signed.claims().audience == target;
+    let audience = if is_bearers { target } else { me.address.as_str() };
+    let claims = verified(desk, &signed, audience).map_err(|e| match e {
+        // Nothing is told of whose it is.
+        TokenError::Audience => {
+            let text = format!("the subject token is not addressed to {}", me.address);
+            Fault::refused(&SUBJECT_TOKEN_NOT_ADDRESSED, text)
+        }
+        other => invalid(other),
+    })?;
+    if claims.namespace != me.namespace {
+        return Err(Fault::refused(&SUBJECT_TOKEN_INVALID, "the subject token is of another namespace"));
+    }
+    let agents = claims.chain.actors.iter().chain(claims.subject.agent());
+    let stands_in_it = |id: &SpiffeId| matches!(Principal::of(id), Ok(Principal::Agent { id, .. }) if id == me.agent);
+    if agents.into_iter().any(stands_in_it) {
+        return Err(Fault::refused(&EXCHANGE_CYCLE, format!("{} stands in the chain before", me.address)));
+    }
+    let found = desk.look(|seen| {
+        let standing = seen.token_standing(&claims, desk.clock.now());
+        standing.map_err(|fallen| Fault::refused(&SUBJECT_TOKEN_FALLEN, fallen.to_string()))
+    });
+    let (standing, _) = found.await?;
+    // What was taken back here may not have come back from the registry yet.
+    if is_taken_back(desk, &claims).await? {
+        return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, "the subject token, or one before it, was revoked"));
+    }
+    let delegator = format!("agent:{}", standing.agent.label.name);
+    Ok(Whom { delegator, before: Before::of(&claims), evidence: None })
+}
+
+/// The behalf by the first grant that fits: from whom the caller wants to act for to the caller, the whole chain holding with it.
+fn choose(
+    desk: &Desk,
+    snapshot: &Snapshot,
+    me: &Me,
+    whom: &Whom,
+    wish: &Wish,
+    named: Option<&Name>,
+) -> Result<Behalf, Fault> {
+    let agent = snapshot.agent(&me.agent).ok_or_else(|| Fault::refused(&GRANT_MISSING, "the caller is not known"))?;
+    let delegator = &whom.delegator;
+    let to = snapshot.audience(&me.namespace, &wish.audience);
+    let mut why_not = None;
+    for grant in snapshot.delegation_grants_to(agent) {
+        if grant.delegator != *delegator || named.is_some_and(|name| grant.label.name != *name) {
+            continue;
+        }
+        match by(desk, snapshot, me, &whom.before, wish, (grant, to.as_ref())) {
+            Ok(behalf) => return Ok(behalf),
+            Err(fault) => drop(why_not.get_or_insert(fault)),
+        }
+    }
+    Err(why_not.unwrap_or_else(|| {
+        let by = named.map_or_else(String::new, |name| format!(" by the grant {name}"));
+        let text = format!("no delegation grant in force lets {} act for {delegator}{by}", agent.label.name);
+        Fault::refused(&GRANT_MISSING, text)
+    }))
+}
+
+fn by(
+    desk: &Desk,
+    snapshot: &Snapshot,
+    me: &Me,
+    before: &Before,
+    wish: &Wish,
+    (grant, to): (&Arc<DelegationGrant>, Option<&Audience>),
+) -> Result<Behalf, Fault> {
+    let mut behalf = before.then(me.spiffe_id.clone(), grant.label.id.to_string());
+    let actors: Vec<AgentId> = behalf
+        .chain
+        .actors
+        .iter()
+        .filter_map(|id| match Principal::of(id) {
+            Ok(Principal::Agent { id, .. }) => Some(id),
+            _ => None,
+        })
+        .collect();
+    let now = desk.clock.now();
+    let held = snapshot.delegation(&me.namespace, &behalf.subject, &actors, &behalf.chain.grants, now);
+    let held: Delegation = held.map_err(refusal)?;
+    match to {
+        Some(Audience::Agent(next)) => held.may_be_followed(snapshot, next).map_err(refusal)?,
+        _ if !held.is_towards(&wish.audience) => {
+            let text = format!("a delegation grant of the chain is for other audiences than {}", wish.audience);
+            return Err(Fault::refused(&GRANT_TOO_NARROW, text));
+        }
+        _ => {}
+    }
+    let gives = |action: &Action| grant.permissions.iter().any(|p| p.action().covers(action));
+    if !wish.actions.is_empty() && !wish.actions.iter().any(gives) {
+        let text = format!("the delegation grant {} lets none of the actions be done", grant.label);
+        return Err(Fault::refused(&GRANT_TOO_NARROW, text));
+    }
+    behalf.ends = behalf.ends.into_iter().chain(held.ends).min();
+    let lives = held.delegators().map(|agent| snapshot.life_of(agent, now));
+    behalf.cutoff = lives.filter_map(|life| life.cutoff()).max();
+    Ok(behalf)
+}
+
+fn refusal(why: Broken) -> Fault {
+    let text = why.to_string();
+    match why {
+        Broken::TooLong(_) => Fault::refused(&CHAIN_ENDS_HERE, text),
+        Broken::Stopped(..) => Fault::refused(&SUBJECT_TOKEN_FALLEN, text),
+        Broken::NoGrant(_) | Broken::Window(_) | Broken::Loose(_) => Fault::refused(&GRANT_MISSING, text),
+    }
+}

@@ -1,0 +1,110 @@
+//! Who asks: the one way of client authentication that a request uses, and what comes of it.
+
+use axum::http::{HeaderMap, header};
+use legate_ids::Principal;
+use legate_rpc::{Fault, Standing as _};
+use zeroize::Zeroizing;
+
+use super::Facade;
+use super::answer::OauthError;
+use super::form::{self, Form};
+use crate::domain::holder::Holder;
+use crate::flow::Call;
+use crate::flow::authenticate::{Asker, Client, Shown, authenticate};
+
+/// RFC 7523 section 2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+impl Facade {
+    /// The client of a request, where it proves who it is in exactly one way.
+    pub(super) async fn client(
+        &self,
+        call: &Call,
+        headers: &HeaderMap,
+        form: &Form,
+        path: &'static str,
+    ) -> Result<(Client, Holder), OauthError> {
+        let shown = shown(call, headers, form)?;
+        let from = call.peer.addr.ip();
+        let named = shown.client();
+        if let Some(wait) = self.attempts.wait(from, &named) {
+            self.desk.metrics.refused("client", "TOO_MANY");
+            return Err(OauthError::too_many(wait.as_secs().max(1)));
+        }
+        let authenticated = Box::pin(self.authenticate(call, shown)).await;
+        authenticated.map_err(|fault| {
+            if matches!(fault, Fault::Refused(_)) {
+                self.attempts.note(from, &named);
+                // A flood of them becomes a few lines of the audit log.
+                self.refusals.note(&call.peer, path, &fault);
+            }
+            fault.into()
+        })
+    }
+
+    async fn authenticate(&self, call: &Call, shown: Shown) -> Result<(Client, Holder), Fault> {
+        if call.peer.spiffe_id.is_some() {
+            self.standing.check(&call.peer).await?;
+        }
+        authenticate(&self.desk, call, shown).await
+    }
+
+    /// Who asks about a token: a client, or an enforcement point or operator by its certificate alone.
+    pub(super) async fn asker(
+        &self,
+        call: &Call,
+        headers: &HeaderMap,
+        form: &Form,
+        path: &'static str,
+    ) -> Result<Asker, OauthError> {
+        let is_peer = matches!(call.peer.principal, Some(Principal::Enforcer { .. } | Principal::Operator(_)));
+        let shows_nothing_else =
+            !headers.contains_key(header::AUTHORIZATION) && form.get("client_id").is_none() && !is_assertion(form);
+        if is_peer && shows_nothing_else {
+            self.standing.check(&call.peer).await?;
+            return Ok(Asker::Peer);
+        }
+        let (client, holder) = Box::pin(self.client(call, headers, form, path)).await?;
+        Ok(Asker::Agent { namespace: holder.namespace, agent: client.agent })
+    }
+}
+
+fn is_assertion(form: &Form) -> bool {
+    form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some()
+}
+
+/// What a request shows. RFC 6749 section 2.3: one method and no more in each request.
+fn shown(call: &Call, headers: &HeaderMap, form: &Form) -> Result<Shown, OauthError> {
+    let basic = headers.get(header::AUTHORIZATION);
+    let client = form.get("client_id").map(ToOwned::to_owned);
+    let secret = form.get("client_secret");
+    let ways = [basic.is_some(), secret.is_some(), is_assertion(form)];
+    if ways.iter().filter(|way| **way).count() > 1 {
+        return Err(OauthError::request("the request authenticates the client in several ways; use one"));
+    }
+    if let Some(basic) = basic {
+        let (named, secret) = form::basic(basic)?;
+        if client.is_some_and(|client| client != named) {
+            return Err(OauthError::request("client_id is another than that of the authorization header"));
+        }
+        return Ok(Shown::Secret { client: named, secret });
+    }
+    if let Some(secret) = secret {
+        let client = client.ok_or_else(|| OauthError::request("client_id is missing beside client_secret"))?;
+        return Ok(Shown::Secret { client, secret: Zeroizing::new(secret.to_owned()) });
+    }
+    if is_assertion(form) {
+        if form.get("client_assertion_type") != Some(JWT_BEARER) {
+            return Err(OauthError::request(format!("client_assertion_type has to be {JWT_BEARER}")));
+        }
+        let assertion = form.get("client_assertion");
+        let assertion = assertion.ok_or_else(|| OauthError::request("client_assertion is missing"))?;
+        return Ok(Shown::Assertion { client, assertion: Zeroizing::new(assertion.to_owned()) });
+    }
+    // RFC 8705 section 2: the client is named, and the certificate of the connection proves it.
+    match (client, &call.peer.principal) {
+        (Some(client), _) => Ok(Shown::Certificate { client }),
+        (None, Some(Principal::Agent { id, .. })) => Ok(Shown::Certificate { client: id.to_string() }),
+        (None, _) => Ok(Shown::Certificate { client: String::new() }),
+    }
+}

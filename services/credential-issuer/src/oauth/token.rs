@@ -1,0 +1,130 @@
+//! `/oauth2/token` (RFC 6749 section 3.2): an agent gets an access token.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::response::{IntoResponse as _, Response};
+use legate_token::Confirmation;
+use legate_web::Visitor;
+use serde::Serialize;
+
+use super::answer::{OauthError, private};
+use super::exchange::{self, ACCESS_TOKEN, TOKEN_EXCHANGE};
+use super::form::Form;
+use super::introspect::token_type;
+use super::{Facade, TOKEN, call};
+use crate::convert;
+use crate::domain::token::Wish;
+use crate::flow::authenticate::{By, Client};
+use crate::flow::exchange::{Exchange, exchange_as};
+use crate::flow::issue_token::{Asking, issue};
+use crate::flow::{Call, dpop};
+
+/// RFC 6749 section 4.4.
+pub(super) const CLIENT_CREDENTIALS: &str = "client_credentials";
+
+#[derive(Serialize)]
+struct Answer {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: u64,
+    scope: String,
+    /// Of an exchange (RFC 8693 section 2.2.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
+}
+
+pub(super) async fn token(
+    State(facade): State<Facade>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let granted = Box::pin(grant(&facade, &visitor, &headers, &uri, &body)).await;
+    let mut answer = granted.unwrap_or_else(OauthError::into_response);
+    if headers.contains_key(DPOP)
+        && let Ok(nonce) = HeaderValue::try_from(dpop::nonce(&facade.desk))
+    {
+        // RFC 9449 section 8.2: the nonce for the next time, whatever came of this one.
+        answer.headers_mut().insert("dpop-nonce", nonce);
+    }
+    answer
+}
+
+/// The header of a DPoP proof.
+const DPOP: &str = "dpop";
+
+async fn grant(
+    facade: &Facade,
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    uri: &Uri,
+    body: &[u8],
+) -> Result<Response, OauthError> {
+    let form = Form::read(headers, uri.query(), body)?;
+    let mut call = call(visitor);
+    let exchanged = match form.get("grant_type") {
+        Some(CLIENT_CREDENTIALS) => false,
+        Some(TOKEN_EXCHANGE) => true,
+        Some(_) => {
+            return Err(OauthError::plain("unsupported_grant_type", "the grant types are in the metadata"));
+        }
+        None => return Err(OauthError::request("grant_type is missing")),
+    };
+    let (client, holder) = Box::pin(facade.client(&call, headers, &form, TOKEN)).await?;
+    call.client = Some(holder.spiffe_id.clone());
+    // Read before a proof is spent on it.
+    let ask = if exchanged {
+        Ask::Exchange(exchange::read(&form)?)
+    } else {
+        Ask::Own(convert::oauth_wish(form.get("resource"), form.get("scope"))?)
+    };
+    let confirmation = confirmation(facade, &call, headers, &client).await?;
+    let asking = Asking { holder, by: client.by, proof_ends: client.proof_ends, confirmation, all_or_nothing: true };
+    let issued = match ask {
+        Ask::Own(wish) => Box::pin(issue(&facade.desk, &call, asking, wish)).await?,
+        Ask::Exchange(ask) => Box::pin(exchange_as(&facade.desk, &call, asking, ask)).await?.issued,
+    };
+    let left = issued.expires.since(facade.desk.clock.now());
+    Ok(private(&Answer {
+        access_token: issued.token,
+        token_type: token_type(&confirmation),
+        // Rounded up: the token was dated by the whole second.
+        expires_in: left.as_secs() + u64::from(left.subsec_nanos() > 0),
+        scope: issued.scope.to_string(),
+        issued_token_type: exchanged.then_some(ACCESS_TOKEN),
+    }))
+}
+
+/// What is asked for.
+enum Ask {
+    /// A token for the client itself.
+    Own(Wish),
+    /// A token with which it acts for another.
+    Exchange(Exchange),
+}
+
+/// What the token is bound to: the key of a DPoP proof where one is shown, else the client's certificate where it has one.
+async fn confirmation(
+    facade: &Facade,
+    call: &Call,
+    headers: &HeaderMap,
+    client: &Client,
+) -> Result<Confirmation, OauthError> {
+    let mut proofs = headers.get_all(DPOP).iter();
+    if let Some(proof) = proofs.next() {
+        // RFC 9449 section 4.3: not more than one.
+        let proof = proof.to_str().ok().filter(|_| proofs.next().is_none());
+        let proof = proof.ok_or_else(|| OauthError::plain("invalid_dpop_proof", "there has to be one DPoP proof"))?;
+        let url = format!("{}{TOKEN}", facade.desk.issuer);
+        return Ok(Confirmation::Key(dpop::prove(&facade.desk, proof, "POST", &url).await?));
+    }
+    match (&client.by, &call.peer.principal) {
+        (By::Certificate, _) => Ok(Confirmation::Certificate(call.peer.x5t_s256)),
+        (By::Credential(_), Some(legate_ids::Principal::Agent { id, .. })) if *id == client.agent => {
+            Ok(Confirmation::Certificate(call.peer.x5t_s256))
+        }
+        (By::Credential(_), _) => Ok(Confirmation::Bearer),
+    }
+}
