@@ -8,6 +8,7 @@ use legate_token::{Assertion, PublicKey};
 use legate_view::{CERTIFICATE_BACKDATE, CredentialMethod};
 use zeroize::Zeroizing;
 
+use super::foreign::Evidence;
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::holder::{Holder, Named};
@@ -71,7 +72,7 @@ impl Asker {
     }
 }
 
-/// A client that proved who it is. Only [`authenticate`] makes one.
+/// A client that proved who it is. Only [`authenticate`] makes one, and the belief in an assertion.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) agent: AgentId,
@@ -87,6 +88,8 @@ pub(crate) enum By {
     Certificate,
     /// By the secret or key with that id.
     Credential(String),
+    /// By a token of an issuer outside.
+    Identity(Box<Evidence>),
 }
 
 /// Believes a client, or refuses it: an agent that is ACTIVE, by what it holds now, in a way that its policy lists.

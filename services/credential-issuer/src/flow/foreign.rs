@@ -21,7 +21,7 @@ pub(crate) struct Proven {
 }
 
 /// What was shown, as the audit trail keeps it; nothing of it lets anybody in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Evidence {
     /// The namespace that trusts the issuer; empty for an identity provider of operators.
     pub(crate) namespace: String,

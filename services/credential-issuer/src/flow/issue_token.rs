@@ -68,13 +68,14 @@ impl Asking {
         match &self.by {
             By::Certificate => Proof::Certificate(call.peer.x5t_s256),
             By::Credential(id) => Proof::Client(id.clone(), now),
+            By::Identity(evidence) => Proof::Identity(evidence.used(now, b"", "")),
         }
     }
 
     /// What a plan rests on.
     pub(super) fn base<'a>(&self, desk: &'a Desk, behalf: Option<Behalf>) -> Result<Base<'a>, Fault> {
         let credential = match &self.by {
-            By::Certificate => None,
+            By::Certificate | By::Identity(_) => None,
             By::Credential(id) => Some(CredentialId::parse(id).map_err(Fault::broken)?),
         };
         Ok(Base {
@@ -148,6 +149,10 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish) -> Resul
     let now = desk.clock.now();
     let plan = token::plan(holder, &wish, scope, now, &asking.base(desk, None)?)?;
     let event = convert::token_issued(call, &plan, agreed.decision_id, agreed.revision, now);
+    let event = match &asking.by {
+        By::Identity(evidence) => convert::with_evidence(event, evidence),
+        By::Certificate | By::Credential(_) => event,
+    };
     let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
         .await
         .map_err(of_tx)?;

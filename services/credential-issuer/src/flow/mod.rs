@@ -1,5 +1,6 @@
 //! The journeys, a file each, and the desk at which they are made.
 
+pub(crate) mod assertion;
 pub(crate) mod authenticate;
 pub(crate) mod create_client;
 pub(crate) mod create_enrolment;

@@ -93,7 +93,11 @@ impl OauthError {
             | "ACTOR_TOKEN_INVALID"
             | "GRANT_MISSING"
             | "EXCHANGE_CYCLE"
-            | "CHAIN_ENDS_HERE" => (StatusCode::BAD_REQUEST, "invalid_grant"),
+            | "CHAIN_ENDS_HERE"
+            | "IDENTITY_TOKEN_REFUSED"
+            | "IDENTITY_TOKEN_UNMATCHED"
+            | "IDENTITY_TOKEN_SPENT"
+            | "ISSUER_NOT_TRUSTED" => (StatusCode::BAD_REQUEST, "invalid_grant"),
             "GRANT_TOO_NARROW" => (StatusCode::BAD_REQUEST, "invalid_scope"),
             "TOKEN_NOT_YOURS" | "ISSUANCE_DENIED" => (StatusCode::BAD_REQUEST, "unauthorized_client"),
             _ => match refusal.reason.code {

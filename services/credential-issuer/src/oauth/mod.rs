@@ -35,7 +35,7 @@ const METADATA: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
 
 /// The grants that are served.
-const GRANTS: &[&str] = &[token::CLIENT_CREDENTIALS, exchange::TOKEN_EXCHANGE];
+const GRANTS: &[&str] = &[token::CLIENT_CREDENTIALS, exchange::TOKEN_EXCHANGE, token::JWT_BEARER];
 
 /// What the handlers need.
 #[derive(Clone, Debug)]

@@ -18,8 +18,10 @@ use crate::domain::token::Wish;
 use crate::flow::authenticate::{By, Client};
 use crate::flow::exchange::{Exchange, exchange_as};
 use crate::flow::issue_token::{Asking, issue};
-use crate::flow::{Call, dpop};
+use crate::flow::{Call, assertion, dpop};
 
+/// RFC 7523 section 2.1.
+pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// RFC 6749 section 4.4.
 pub(super) const CLIENT_CREDENTIALS: &str = "client_credentials";
 
@@ -65,14 +67,22 @@ async fn grant(
     let form = Form::read(headers, uri.query(), body)?;
     let mut call = call(visitor);
     let exchanged = match form.get("grant_type") {
-        Some(CLIENT_CREDENTIALS) => false,
+        // Without a client of its own: the assertion says who it is.
+        Some(CLIENT_CREDENTIALS | JWT_BEARER) => false,
         Some(TOKEN_EXCHANGE) => true,
         Some(_) => {
             return Err(OauthError::plain("unsupported_grant_type", "the grant types are in the metadata"));
         }
         None => return Err(OauthError::request("grant_type is missing")),
     };
-    let (client, holder) = Box::pin(facade.client(&call, headers, &form, TOKEN)).await?;
+    let (client, holder) = if form.get("grant_type") == Some(JWT_BEARER) {
+        let missing = |name: &str| OauthError::request(format!("{name} is missing"));
+        let assertion = form.get("assertion").ok_or_else(|| missing("assertion"))?;
+        let namespace = form.get("namespace").ok_or_else(|| missing("namespace, whose TrustedIssuer vouches,"))?;
+        Box::pin(assertion::believe(&facade.desk, namespace, assertion)).await?
+    } else {
+        Box::pin(facade.client(&call, headers, &form, TOKEN)).await?
+    };
     call.client = Some(holder.spiffe_id.clone());
     // Read before a proof is spent on it.
     let ask = if exchanged {
@@ -122,9 +132,9 @@ async fn confirmation(
     }
     match (&client.by, &call.peer.principal) {
         (By::Certificate, _) => Ok(Confirmation::Certificate(call.peer.x5t_s256)),
-        (By::Credential(_), Some(legate_ids::Principal::Agent { id, .. })) if *id == client.agent => {
+        (By::Credential(_) | By::Identity(_), Some(legate_ids::Principal::Agent { id, .. })) if *id == client.agent => {
             Ok(Confirmation::Certificate(call.peer.x5t_s256))
         }
-        (By::Credential(_), _) => Ok(Confirmation::Bearer),
+        (By::Credential(_) | By::Identity(_), _) => Ok(Confirmation::Bearer),
     }
 }

@@ -7,10 +7,10 @@ use legate_rpc::Fault;
 use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
-use super::{credential, revoked_token};
+use super::{credential, revoked_token, used_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::token::TokenPlan;
-use crate::error::{CREDENTIAL_NOT_GOOD, flow};
+use crate::error::{CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, flow};
 
 /// A certificate that is recorded and may be signed. To hold one means that the transaction was committed.
 #[derive(Debug)]
@@ -107,6 +107,8 @@ pub(crate) enum Proof {
     Certificate([u8; 32]),
     /// The client secret or key with this id, which has to work at this moment.
     Client(String, Timestamp),
+    /// A token of an issuer outside, which is used by this.
+    Identity(used_token::Model),
 }
 
 /// Everything of this database that a token rests on. What was taken back here may not have come back from the registry yet.
@@ -161,6 +163,13 @@ impl Rests {
         }
         match &self.proof {
             Proof::Certificate(x5t) => by_certificate(x5t).await,
+            Proof::Identity(used) => {
+                if !used_token::spend(tx, used.clone()).await? {
+                    let why = "the identity token was used before";
+                    return Err(flow(Fault::refused(&IDENTITY_TOKEN_SPENT, why)));
+                }
+                Ok(String::new())
+            }
             Proof::Client(id, now) => {
                 let row = credential::by_id(tx, id).await?;
                 let works = |row: &credential::Model| row.state == credential::ISSUED && row.not_after > now.micros();

@@ -188,3 +188,44 @@ async fn bad_tokens_people_and_bad_requests_are_refused_and_spend_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_assertion_makes_one_access_token_that_does_not_outlive_it() {
+    use crate::domain::token::Wish;
+    use crate::flow::assertion;
+    use crate::flow::issue_token::{Asking, IssuedToken, issue};
+    use legate_token::Confirmation;
+
+    on_each::<Migrator>(async |fixture| {
+        let scene = trusting(&fixture).await;
+        let assert = async |token: &str, confirmation: Confirmation| -> Result<IssuedToken, legate_rpc::Fault> {
+            let (client, holder) = assertion::believe(&scene.desk, NAMESPACE, token).await?;
+            let (by, proof_ends) = (client.by, client.proof_ends);
+            let asking = Asking { holder, by, proof_ends, confirmation, all_or_nothing: true };
+            let wish = Wish { ttl: Duration::from_secs(600), ..super::scene::wish() };
+            issue(&scene.desk, &scene.stranger(), asking, wish).await
+        };
+        let bound = Confirmation::Key([7; 32]);
+        let mut short = with("jti", "short");
+        short["exp"] = (START + 60).into();
+        let issued = assert(&token(&key(1), &short), bound).await.unwrap();
+        assert_eq!(issued.expires.secs(), START + 60);
+        assert_eq!(reason(assert(&token(&key(1), &short), bound).await), "IDENTITY_TOKEN_SPENT");
+        let event = scene.events().await.into_iter().find(|e| e.r#type == "token.issued").unwrap();
+        assert_eq!(event.details.get("token_subject").map(String::as_str), Some("repo:pay/bot"));
+        // Bound to nothing only where the policy says so; refused, it is not used.
+        let other = token(&key(1), &with("jti", "other"));
+        assert_eq!(reason(assert(&other, Confirmation::Bearer).await), "BINDING_REQUIRED");
+        assert(&other, bound).await.unwrap();
+        // What made a token makes no certificate, and the reverse.
+        assert_eq!(reason(enrol(&scene, &other, &request(&new_key())).await), "IDENTITY_TOKEN_SPENT");
+        let third = token(&key(1), &with("jti", "third"));
+        enrol(&scene, &third, &request(&new_key())).await.unwrap();
+        assert_eq!(reason(assert(&third, bound).await), "IDENTITY_TOKEN_SPENT");
+        assert_eq!(reason(assert(&token(&key(1), &with("sub", "ada")), bound).await), "IDENTITY_TOKEN_UNMATCHED");
+        trust(&scene, &[CredentialMethod::EnrolmentToken]).await;
+        let fourth = token(&key(1), &with("jti", "fourth"));
+        assert_eq!(reason(assert(&fourth, bound).await), "CREDENTIAL_METHOD_REFUSED");
+    })
+    .await;
+}
