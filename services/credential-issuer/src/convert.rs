@@ -338,21 +338,6 @@ pub(crate) fn broke_glass(call: &Call, now: Timestamp) -> Option<AuditEvent> {
     Some(AuditEvent { details, ..event(call, "operator.broke_glass", Outcome::Success, now) })
 }
 
-/// An enrolment token was made.
-pub(crate) fn enrolment_created(call: &Call, row: &enrolment::Model, reason: &str, now: Timestamp) -> AuditEvent {
-    AuditEvent {
-        namespace: row.namespace.clone(),
-        agent_id: row.agent_id.clone(),
-        resource: resource("EnrolmentToken", &row.id),
-        reason: reason.to_owned(),
-        details: details([
-            ("spiffe_id", row.spiffe_id.clone()),
-            ("expires", Timestamp::from_micros(row.expires_at).to_string()),
-        ]),
-        ..event(call, "enrolment.created", Outcome::Success, now)
-    }
-}
-
 /// A client secret was made, or a client key registered.
 pub(crate) fn client_created(call: &Call, row: &credential::Model, reason: &str, now: Timestamp) -> AuditEvent {
     let key = match row.kind {
@@ -408,19 +393,6 @@ fn about_client(
     }
 }
 
-/// The certificate of a spent token is given again: its answer was lost.
-pub(crate) fn enrolment_repeated(call: &Call, row: &enrolment::Model, now: Timestamp) -> AuditEvent {
-    AuditEvent {
-        actor: row.spiffe_id.clone(),
-        namespace: row.namespace.clone(),
-        agent_id: row.agent_id.clone(),
-        resource: resource("EnrolmentToken", &row.id),
-        credential_id: row.credential_id.clone().unwrap_or_default(),
-        details: details([("peer_address", call.peer.addr.to_string())]),
-        ..event(call, "enrolment.repeated", Outcome::Success, now)
-    }
-}
-
 /// A certificate is about to be signed.
 pub(crate) fn credential_issued(
     call: &Call,
@@ -450,41 +422,6 @@ pub(crate) fn credential_issued(
         ]),
         ..event(call, "credential.issued", Outcome::Success, plan.issued)
     }
-}
-
-/// What a token of an issuer outside proved, beside what came of it.
-pub(crate) fn with_evidence(mut event: AuditEvent, evidence: &Evidence) -> AuditEvent {
-    event.details.extend(details([
-        ("trusted_issuer", evidence.trusted_by.clone()),
-        ("token_issuer", evidence.issuer.clone()),
-        ("token_audience", evidence.audience.clone()),
-        ("token_subject", evidence.subject.clone()),
-        ("token_id", evidence.token_id.clone().unwrap_or_default()),
-    ]));
-    event
-}
-
-/// The certificate of a used identity token is given again, to an agent or to an operator: its answer was lost.
-pub(crate) fn identity_enrolment_repeated(
-    call: &Call,
-    named: Option<&Named>,
-    evidence: &Evidence,
-    used: &used_token::Model,
-    now: Timestamp,
-) -> AuditEvent {
-    let agent_id = match named {
-        Some(Named::Agent(id)) => id.to_string(),
-        Some(Named::EnforcementPoint { .. }) | None => String::new(),
-    };
-    let event = AuditEvent {
-        namespace: evidence.namespace.clone(),
-        agent_id,
-        resource: resource("Credential", &used.credential_id),
-        credential_id: used.credential_id.clone(),
-        details: details([("peer_address", call.peer.addr.to_string())]),
-        ..event(call, "enrolment.repeated", Outcome::Success, now)
-    };
-    with_evidence(event, evidence)
 }
 
 /// A token is about to be signed.
