@@ -55,8 +55,11 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     let (runtime, presenter) = house.runtime(0).await?;
     let agent_id = house.agent_id(0).await?;
     let token = runtime.token(crate::house::AUDIENCE).await?.access_token;
-    let by_token =
-        wire::Subject { agent: Some(wire::subject::Agent::AccessToken(token)), presenter_x5t_s256: presenter.to_vec() };
+    let by_token = wire::Subject {
+        agent: Some(wire::subject::Agent::AccessToken(token)),
+        presenter_x5t_s256: presenter.to_vec(),
+        ..wire::Subject::default()
+    };
     let by_id = wire::Subject { agent: Some(wire::subject::Agent::AgentId(agent_id)), ..wire::Subject::default() };
     let proven = question(by_token, "invoice:read");
     let asserted = question(by_id.clone(), "invoice:read");

@@ -7,6 +7,7 @@ use legate_clock::Timestamp;
 use legate_ids::{AgentId, Name, Principal, SpiffeId};
 use legate_token::Subject;
 
+use crate::convert;
 use crate::life::Stop;
 use crate::record::{Agent, DelegationGrant};
 use crate::shards::Shards;
@@ -131,8 +132,17 @@ impl Grants {
         Self { by_name: Shards::new(), by_id: Shards::new(), by_delegate: Shards::new() }
     }
 
+    /// Takes in a grant as it is now, or takes it out. One that cannot be read lets nobody act for anybody.
+    pub(crate) fn apply(&mut self, place: &str, grant: &legate_wire::registry::DelegationGrant, revoked: bool) {
+        let read = (!revoked).then(|| convert::delegation_grant(grant)).and_then(|read| {
+            let said = |why| tracing::error!(place, why, "a delegation grant cannot be read; it lets nobody act");
+            read.map_err(said).ok()
+        });
+        self.set(place, read);
+    }
+
     /// Puts a grant in the place of what was there; `None`: takes it out.
-    pub(crate) fn set(&mut self, place: &str, grant: Option<DelegationGrant>) {
+    fn set(&mut self, place: &str, grant: Option<DelegationGrant>) {
         if let Some(old) = self.by_name.remove(place) {
             self.by_id.remove(&old.label.id);
             self.change(&old, |all| all.retain(|one| one.label.name != old.label.name));

@@ -10,6 +10,7 @@
 //! could be a denial, so then the view stops and goes stale.
 
 mod agents;
+mod bindings;
 mod boundaries;
 mod convert;
 mod delegation;

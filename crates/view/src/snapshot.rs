@@ -9,6 +9,7 @@ use legate_wire::registry::{Declaration, Metadata};
 use parking_lot::Mutex;
 
 use crate::agents::Agents;
+use crate::bindings;
 use crate::boundaries::Boundaries;
 use crate::convert;
 use crate::delegation::Grants;
@@ -368,13 +369,7 @@ impl Snapshot {
             }
             Some(Object::DelegationGrant(o)) => {
                 let key = place("DelegationGrant", o.metadata.as_ref())?;
-                let read = if revoked { None } else { Some(convert::delegation_grant(o)) };
-                let grant = read.and_then(|read| {
-                    // One that cannot be read lets nobody act for anybody.
-                    let said = |why| tracing::error!(key, why, "a delegation grant cannot be read; it lets nobody act");
-                    read.map_err(said).ok()
-                });
-                self.grants.set(&key, grant);
+                self.grants.apply(&key, o, revoked);
                 Ok(Effect::default())
             }
             Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
@@ -515,39 +510,8 @@ impl Snapshot {
 
     fn index_binding(&mut self, before: Option<Arc<RoleBinding>>, after: Option<Arc<RoleBinding>>) {
         let agents = |b: &Arc<RoleBinding>| b.agents.iter().map(|a| a.as_str().to_owned()).collect();
-        index(&mut self.bindings_by_agent, before.as_ref(), after.as_ref(), agents);
-        index(&mut self.bindings_by_user, before.as_ref(), after.as_ref(), |b| b.users.clone());
-    }
-}
-
-/// Puts a binding where `named` says, and takes it out from where it was.
-fn index(
-    place: &mut Shards<Arc<[Arc<RoleBinding>]>>,
-    before: Option<&Arc<RoleBinding>>,
-    after: Option<&Arc<RoleBinding>>,
-    named: impl Fn(&Arc<RoleBinding>) -> Vec<String>,
-) {
-    let listed = |binding: Option<&Arc<RoleBinding>>| {
-        let key = |b: &Arc<RoleBinding>, name: &String| key(b.label.namespace.as_str(), name);
-        binding.map_or_else(Vec::new, |b| named(b).iter().map(|name| (key(b, name), Arc::clone(b))).collect())
-    };
-    for (key, old) in listed(before) {
-        let rest: Vec<_> = place
-            .get(&key)
-            .map_or_else(Vec::new, |all| all.iter().filter(|b| b.label.name != old.label.name).cloned().collect());
-        if rest.is_empty() {
-            place.remove(&key);
-        } else {
-            place.insert(&key, rest.into());
-        }
-    }
-    for (key, new) in listed(after) {
-        let mut all: Vec<_> = place.get(&key).map_or_else(Vec::new, |all| all.to_vec());
-        // A binding may name somebody twice.
-        if !all.iter().any(|b| b.label.name == new.label.name) {
-            all.push(new);
-            place.insert(&key, all.into());
-        }
+        bindings::index(&mut self.bindings_by_agent, before.as_ref(), after.as_ref(), agents);
+        bindings::index(&mut self.bindings_by_user, before.as_ref(), after.as_ref(), |b| b.users.clone());
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Evidence {
     pub(crate) token_id: Option<String>,
     /// What the token is known by where it may be used once.
     pub(crate) once: [u8; 32],
-    /// `iat`.
+    /// `iat`, as early as it can have been by our clock: what was made before a stop must not pass for made after it.
     pub(crate) issued: Timestamp,
     /// `exp`: nothing that rests on the token alone outlives it.
     pub(crate) expires: Timestamp,
@@ -64,7 +64,7 @@ impl Evidence {
             subject: token.subject().to_owned(),
             token_id: token.token_id().map(Into::into),
             once: token.once(),
-            issued: at(token.issued_at()),
+            issued: at(token.issued_at().saturating_sub(MAX_LEEWAY)),
             expires: at(token.expires_at()),
         }
     }

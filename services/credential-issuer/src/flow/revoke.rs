@@ -25,7 +25,13 @@ pub(crate) async fn revoke(
     comment: String,
 ) -> Result<(credential::Model, u64), Fault> {
     let Taken { row, request, others } = record(desk, call, &id, reason, comment).await?;
-    cut_connections(desk, &row);
+    // Whoever takes back what he calls with hears the answer first: his connection ends when the registry has told of it, and it
+    // is told of it whether or not he waits.
+    if row.x5t_s256.as_deref() == Some(&call.peer.x5t_s256[..]) {
+        desk.news.notify_one();
+    } else {
+        cut_connections(desk, &row);
+    }
     if !others.is_empty() {
         others.iter().for_each(|other| cut_connections(desk, other));
         // The registry is told of them behind this call's back.

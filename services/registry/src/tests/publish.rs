@@ -107,3 +107,29 @@ async fn a_revocation_is_known_once_and_forgotten_when_it_is_no_longer_needed() 
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_operator_whose_certificate_was_taken_back_may_nothing() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(vec![namespace("x")]).await.unwrap();
+        let mut ask = revocation();
+        let spec = ask.revocation.as_mut().unwrap();
+        (spec.spiffe_id, spec.x5t_s256) = (OPERATOR.into(), SHOWN.to_vec());
+        // An operator is of no namespace, and nobody else is.
+        let publish = |ask: PublishRevocationRequest| {
+            let call = scene.call(ISSUER, &ask.comment, &ask, "");
+            publish::publish_revocation(&scene.desk, call, ask)
+        };
+        let nowhere = PublishRevocationRequest { namespace: String::new(), ..revocation() };
+        assert_eq!(reason(&publish(nowhere).await.unwrap_err()), "INVALID_ARGUMENT");
+        let mut service = ask.clone();
+        service.namespace = String::new();
+        service.revocation.as_mut().unwrap().spiffe_id = ISSUER.into();
+        assert_eq!(reason(&publish(service).await.unwrap_err()), "INVALID_ARGUMENT");
+        ask.namespace = String::new();
+        publish(ask).await.unwrap();
+        assert_eq!(reason(&scene.apply(vec![namespace("y")]).await.unwrap_err()), "CALLER_REVOKED");
+    })
+    .await;
+}

@@ -29,6 +29,9 @@ pub(super) const NOW: i64 = 1_900_000_000;
 pub(super) const OPERATOR: &str = "spiffe://example.org/legate/operator/ada";
 pub(super) const OTHER: &str = "spiffe://example.org/legate/operator/grace";
 
+/// The SHA-256 of the certificate that operators show.
+pub(super) const SHOWN: [u8; 32] = [250; 32];
+
 pub(super) struct Scene {
     pub(super) desk: Arc<Desk>,
     pub(super) clock: Arc<TestClock>,
@@ -50,7 +53,7 @@ fn administrators() -> Operators {
 pub(super) fn who(actor: &str, emergency: Option<&str>) -> Option<Operator> {
     let name = actor.strip_prefix("spiffe://example.org/legate/operator/")?;
     let (name, emergency) = (Name::parse(name).unwrap(), emergency.map(str::to_owned));
-    Some(Operator { name, emergency, certificate: [7; 32] })
+    Some(Operator { name, emergency, certificate: SHOWN })
 }
 
 pub(super) fn by(actor: &str, why: &str) -> By {
