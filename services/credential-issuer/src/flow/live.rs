@@ -83,10 +83,7 @@ pub(crate) async fn introspect(desk: &Desk, call: &Call, asker: &Asker, token: &
     let concerns = match (asker, &call.peer.principal) {
         (Asker::Agent { namespace, agent }, _) => {
             let address = SpiffeId::agent(&desk.domain, namespace, agent);
-            let is_same = |id: &SpiffeId| matches!(Principal::of(id), Ok(Principal::Agent { id, .. }) if id == *agent);
-            let is_in_it = claims.chain.actors.iter().chain(claims.subject.agent()).any(is_same);
-            *namespace == claims.namespace
-                && (*agent == claims.agent || is_in_it || claims.audience == address.as_str())
+            *namespace == claims.namespace && (*agent == claims.agent || claims.audience == address.as_str())
         }
         (Asker::Peer, Some(Principal::Enforcer { namespace, name })) => {
             let reading = desk.fresh()?;
