@@ -5,6 +5,8 @@ use http_body_util::BodyExt as _;
 use legate_client::Remote;
 use legate_ids::{Name, SpiffeId};
 use legate_mtls::Identity;
+use legate_wire::audit::QueryEventsRequest;
+use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
-use crate::raised::{Raised, certify, crossed};
+use crate::raised::{LONG, Raised, certify, crossed};
 
 const CORE: &str = "urn:ietf:params:scim:schemas:core:2.0:Agent";
 const OURS: &str = "urn:legate:scim:schemas:extension:1.0:Agent";
@@ -147,16 +149,22 @@ async fn over_grpc(raised: &Raised, id: &str) -> wire::Agent {
 }
 
 /// Another namespace, and an operator who has a role there alone.
-async fn elsewhere(raised: &Raised, operator: &str, role: wire::OperatorRole) {
-    let metadata = |namespace: &str, name: &str| {
-        Some(wire::Metadata { namespace: namespace.into(), name: name.into(), ..wire::Metadata::default() })
-    };
+async fn elsewhere(raised: &Raised, operator: &str) {
+    let metadata = Some(wire::Metadata { name: "travel".into(), ..wire::Metadata::default() });
+    apply(raised, Object::Namespace(wire::Namespace { metadata, ..Default::default() })).await;
+    bind(raised, "travel", operator, wire::OperatorRole::Admin).await;
+}
+
+/// Gives an operator a role in a namespace.
+async fn bind(raised: &Raised, namespace: &str, operator: &str, role: wire::OperatorRole) {
+    let metadata =
+        Some(wire::Metadata { namespace: namespace.into(), name: operator.into(), ..wire::Metadata::default() });
     let spec = wire::OperatorBindingSpec { operators: vec![operator.into()], role: role.into(), ..Default::default() };
-    let objects = [
-        Object::Namespace(wire::Namespace { metadata: metadata("", "travel"), ..Default::default() }),
-        Object::OperatorBinding(wire::OperatorBinding { metadata: metadata("travel", operator), spec: Some(spec) }),
-    ];
-    let declarations = objects.map(|object| wire::Declaration { object: Some(object) }).to_vec();
+    apply(raised, Object::OperatorBinding(wire::OperatorBinding { metadata, spec: Some(spec) })).await;
+}
+
+async fn apply(raised: &Raised, object: Object) {
+    let declarations = vec![wire::Declaration { object: Some(object) }];
     let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
     DeclarationServiceClient::new(raised.operator("registry")).apply_declarations(request).await.unwrap();
 }
@@ -251,6 +259,28 @@ async fn an_agent_lives_by_scim_as_it_does_by_grpc() {
     let stopped = client.create(&stopped).await.good(StatusCode::CREATED);
     assert_eq!((&stopped["active"], &stopped[OURS]["state"]), (&json!(false), &json!("suspended")));
     assert_ne!(stopped["id"], id);
+
+    // The log tells the same as of calls over gRPC, and of what was refused.
+    let kinds = ["agent.created", "agent.suspended", "agent.resumed", "agent.updated", "agent.retired"];
+    let mut log = QueryServiceClient::new(raised.operator("audit-collector"));
+    let ask = QueryEventsRequest { agent_id: id, page_size: 1_000, ..QueryEventsRequest::default() };
+    let (mut seen, mut refused) = (Vec::new(), Vec::new());
+    tokio::time::timeout(LONG, async {
+        while seen.len() < kinds.len() || refused.len() < 6 {
+            let events = log.query_events(ask.clone()).await.unwrap().into_inner().events;
+            seen = events.into_iter().filter_map(|indexed| indexed.event).collect();
+            let ask = QueryEventsRequest { r#type: "write.refused".into(), page_size: 1_000, ..Default::default() };
+            let events = log.query_events(ask).await.unwrap().into_inner().events;
+            refused = events.into_iter().filter_map(|indexed| indexed.event).collect();
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let told: Vec<&str> = seen.iter().map(|event| event.r#type.as_str()).collect();
+    assert!(told == kinds || told.iter().rev().eq(kinds.iter()), "{told:?}");
+    assert!(seen.iter().all(|event| event.actor.ends_with("/legate/operator/dev")));
+    assert!(refused.iter().all(|event| event.details["method"].starts_with("SCIM ")), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -321,7 +351,7 @@ async fn lists_are_filtered_and_read_by_index_and_by_cursor() {
 async fn only_operators_come_in_and_see_their_namespaces() {
     let raised = Raised::with_scim().await;
     let payments = Box::pin(raised.payments()).await;
-    elsewhere(&raised, "tess", wire::OperatorRole::Admin).await;
+    elsewhere(&raised, "tess").await;
     let id = payments.agent.metadata.clone().unwrap().id;
     let path = format!("{BASE}/Agents/{id}");
 
@@ -371,12 +401,16 @@ async fn only_operators_come_in_and_see_their_namespaces() {
     operator.with_body("PATCH", &astray, &[], &body).await.refused(StatusCode::NOT_FOUND, "AGENT_NOT_FOUND");
     operator.with_body("DELETE", &astray, &[], &Value::Null).await.refused(StatusCode::NOT_FOUND, "AGENT_NOT_FOUND");
 
-    // A viewer sees and changes nothing, not even by what would change nothing.
-    elsewhere(&raised, "vera", wire::OperatorRole::Viewer).await;
+    // A viewer sees, and changes nothing, not even by what would change nothing.
+    bind(&raised, "payments", "vera", wire::OperatorRole::Viewer).await;
     let vera = Client::named(&raised, "vera");
-    vera.with_body("POST", "/ns/travel/scim/v2/Agents", &[], &wanted("x"))
-        .await
-        .refused(StatusCode::FORBIDDEN, "OPERATOR_NOT_PERMITTED");
+    assert_eq!(vera.names("").await, ["invoice-bot"]);
+    let name = json!([{"op": "replace", "path": "displayName", "value": "Invoices"}]);
+    for operations in [up.clone(), json!([{"op": "replace", "path": "active", "value": true}]), name] {
+        vera.patch(&id, &[], operations).await.refused(StatusCode::FORBIDDEN, "OPERATOR_NOT_PERMITTED");
+    }
+    vera.create(&wanted("x")).await.refused(StatusCode::FORBIDDEN, "OPERATOR_NOT_PERMITTED");
+    vera.delete(&id, &[]).await.refused(StatusCode::FORBIDDEN, "OPERATOR_NOT_PERMITTED");
     assert_eq!(over_grpc(&raised, &id).await.status.unwrap().state(), AgentState::Active);
 }
 

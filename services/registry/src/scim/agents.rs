@@ -119,12 +119,15 @@ pub(super) async fn retire(
     headers: HeaderMap,
 ) -> Result<Response, ScimError> {
     let call = facade.call(&visitor, RETIRE, &headers, &[within.as_bytes(), id.as_bytes()])?;
-    // An agent stays in its namespace for ever, so what is read of that before holds.
-    Box::pin(facade.read(&call.by, &namespace(&within)?, &id)).await?;
-    let ask = Ask { agent: Some(reference(&id)), etag: if_match(&headers)? };
-    let step = Step::Transition(Transition::Retire);
-    let answer = |agent, revision| RetireAgentResponse { agent: Some(agent), revision };
-    let journey = transition::transition(&facade.desk, call.clone(), ask, step, answer);
+    let (within, etag) = (namespace(&within)?, if_match(&headers)?);
+    let journey = async {
+        // An agent stays in its namespace for ever, so what is read of that before holds.
+        facade.read(&call.by, &within, &id).await?;
+        let ask = Ask { agent: Some(reference(&id)), etag };
+        let step = Step::Transition(Transition::Retire);
+        let answer = |agent, revision| RetireAgentResponse { agent: Some(agent), revision };
+        transition::transition(&facade.desk, call.clone(), ask, step, answer).await
+    };
     Box::pin(facade.noted(&call, RETIRE, journey)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

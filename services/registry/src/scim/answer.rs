@@ -44,10 +44,15 @@ impl ScimError {
     fn of_refusal(refusal: &Refusal) -> Self {
         let (status, kind) = told(refusal);
         let kind = refusal.metadata.iter().find(|(key, _)| key == SCIM_TYPE).map(|(_, kind)| kind.as_str()).or(kind);
+        // Here there is no other place for all that is wrong.
+        let what = match refusal.fields.as_slice() {
+            [] | [_] => refusal.message.clone(),
+            many => many.iter().map(|(path, why)| format!("{path}: {why}")).collect::<Vec<_>>().join("; "),
+        };
         Self {
             status,
             kind: kind.map(str::to_owned),
-            detail: attribute::in_scim(&format!("{}. {}", refusal.message, refusal.reason.cure)),
+            detail: attribute::in_scim(&format!("{what}. {}", refusal.reason.cure)),
             reason: refusal.reason.name,
             retry_after: refusal.retry_after.map(|wait| wait.as_secs().max(1)),
         }

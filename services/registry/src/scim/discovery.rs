@@ -38,10 +38,9 @@ pub(super) async fn config(
             "defaultPageSize": USUAL, "maxPageSize": LARGEST,
         },
         "authenticationSchemes": [{
-            "type": "httpbasic",
+            "type": "tls_client_auth",
             "name": "Client certificate",
-            "description": "Mutual TLS with an operator's certificate; nothing else is taken, no password either. \
-                            RFC 7643 has no type for it.",
+            "description": "Mutual TLS with an operator's certificate; nothing else is taken.",
         }],
         "meta": {"resourceType": "ServiceProviderConfig", "location": format!("{base}/ServiceProviderConfig")},
     });
