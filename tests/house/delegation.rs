@@ -182,6 +182,11 @@ fn reason(refused: Result<ExchangeTokenResponse, ClientError>) -> String {
     }
 }
 
+/// Who a runtime is, with its instance.
+fn copy_of(runtime: &Runtime) -> String {
+    runtime.identity().spiffe_id().unwrap().to_string()
+}
+
 /// The claims of a token, unproved.
 fn claims(token: &str) -> serde_json::Value {
     use base64ct::Encoding as _;
@@ -232,8 +237,12 @@ async fn a_token_is_handed_on_and_gives_less_each_time() {
     }
     let said = claims(&second.access_token);
     assert_eq!(said["sub"], claims(&own.access_token)["sub"], "on the bot's authority");
-    assert_eq!(said["act"]["sub"], scene.address("scan-bot").await);
-    assert_eq!(said["act"]["act"]["sub"], scene.address("clerk-bot").await);
+    // By the very copies that acted.
+    assert_eq!(said["act"]["sub"], copy_of(&scene.scan));
+    assert_eq!(said["act"]["act"]["sub"], copy_of(&scene.clerk));
+    for (runtime, name) in [(&scene.scan, "scan-bot"), (&scene.clerk, "clerk-bot")] {
+        assert!(copy_of(runtime).starts_with(&format!("{}/instance/inst_", scene.address(name).await)));
+    }
     assert_eq!(said["parents"][0]["jti"], passed.token_id);
     assert_eq!(said["scope"], "invoice:read");
     // It ends with what it was exchanged for, whatever was asked.

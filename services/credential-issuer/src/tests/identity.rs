@@ -52,7 +52,9 @@ async fn a_token_makes_one_certificate_and_its_evidence_is_on_record() {
         let token = token(&key(1), &claims());
         let csr = request(&new_key());
         let row = enrol(&scene, &token, &csr).await.unwrap();
-        assert_eq!(row.spiffe_id, format!("spiffe://example.org/ns/payments/agent/{}", agent_id(1)));
+        // A running copy of its own, as by an enrolment token.
+        let (agent, copy) = (agent_id(1), &row.instance_id);
+        assert_eq!(row.spiffe_id, format!("spiffe://example.org/ns/payments/agent/{agent}/instance/{copy}"));
         assert_eq!(row.state, credential::ISSUED);
         let event = scene.events().await.into_iter().find(|e| e.r#type == "credential.issued").unwrap();
         for (name, value) in [

@@ -169,6 +169,7 @@ pub(crate) struct Limit {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeclaredVerb {
     /// Show one.
+    #[command(visible_alias = "show")]
     Get {
         /// NAMESPACE/NAME; only the name of a namespace, and of an operator binding for all of them.
         name: String,
