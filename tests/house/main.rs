@@ -23,6 +23,7 @@ mod postgres;
 mod processes;
 mod raised;
 mod reasons;
+mod scim;
 mod search;
 mod secrets;
 mod shutdown;

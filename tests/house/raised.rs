@@ -54,6 +54,14 @@ impl Raised {
         Self { suite, dir }
     }
 
+    /// A new suite whose registry serves SCIM too.
+    pub(crate) async fn with_scim() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { scim: true, ..Options::in_dir(&dir.path().join("suite")) };
+        let suite = Box::pin(Suite::start(&options)).await.unwrap();
+        Self { suite, dir }
+    }
+
     /// The same directory, raised anew.
     pub(crate) async fn again(self) -> Self {
         self.suite.shutdown().await;

@@ -1,7 +1,7 @@
 //! A filter as it was understood: comparisons, and how they hang together.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use crate::{BadFilter, Field, Micros, Scope, Subject, parse};
@@ -82,6 +82,19 @@ impl Filter {
     /// [`BadFilter`] says where, what is wrong, and what to write instead.
     pub fn parse(text: &str, scope: Scope) -> Result<Self, BadFilter> {
         parse::parse(text, scope).map(|root| Self { root })
+    }
+
+    /// A filter that was put together rather than written. It is refused where it could not have been written, so that what
+    /// holds of parsed filters (bounds, fields, values that a field can have) holds of it too.
+    ///
+    /// # Errors
+    /// [`BadFilter`], about the filter as it would be written.
+    pub fn of(root: Node, scope: Scope) -> Result<Self, BadFilter> {
+        let made = Self { root };
+        if Self::parse(&made.to_string(), scope)? == made {
+            return Ok(made);
+        }
+        Err(BadFilter::new(0, "its parts hang together in a way that cannot be written; join each list of parts once"))
     }
 
     /// The whole of it.

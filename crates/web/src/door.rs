@@ -39,7 +39,7 @@ impl Door {
         let start = Instant::now();
         let asked = request.uri().path();
         // Of what strangers make up no metric is made.
-        let path = self.paths.iter().find(|path| **path == asked).copied().unwrap_or(ELSEWHERE);
+        let path = self.paths.iter().find(|path| is_of(path, asked)).copied().unwrap_or(ELSEWHERE);
         let span = tracing::info_span!(
             "web",
             otel.name = path,
@@ -92,6 +92,13 @@ impl Door {
     }
 }
 
+/// Whether a path is of this shape: a part in braces stands for any.
+fn is_of(shape: &str, path: &str) -> bool {
+    let (shape, path) = (shape.split('/'), path.split('/'));
+    shape.clone().count() == path.clone().count()
+        && shape.zip(path).all(|(shape, part)| shape == part || (shape.starts_with('{') && !part.is_empty()))
+}
+
 fn is_too_long(error: &(dyn Error + 'static)) -> bool {
     error.is::<LengthLimitError>()
 }
@@ -99,4 +106,20 @@ fn is_too_long(error: &(dyn Error + 'static)) -> bool {
 fn refuse(code: StatusCode, why: &str) -> Response {
     tracing::info!(code = code.as_u16(), why, "refused");
     (code, [(header::CACHE_CONTROL, "no-store")], format!("{why}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of;
+
+    #[test]
+    fn a_part_in_braces_stands_for_any() {
+        let shape = "/ns/{namespace}/scim/v2/Agents/{id}";
+        assert!(is_of(shape, "/ns/payments/scim/v2/Agents/a"));
+        assert!(is_of("/oauth2/token", "/oauth2/token"));
+        for other in ["/ns/payments/scim/v2/Agents", "/ns/payments/scim/v2/Agents/", "/ns/a/b/scim/v2/Agents/c", "/"] {
+            assert!(!is_of(shape, other), "{other}");
+        }
+        assert!(!is_of("/oauth2/token", "/oauth2/revoke"));
+    }
 }

@@ -4,11 +4,13 @@
 //! ([`Visitor`]); no header is believed about it.
 
 mod door;
+mod form;
 mod limits;
 mod metrics;
 mod serve;
 mod visitor;
 
+pub use form::decode;
 pub use limits::Limits;
 pub use serve::{Service, Web, serve};
 pub use visitor::Visitor;

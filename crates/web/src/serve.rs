@@ -29,7 +29,7 @@ pub struct Service {
     pub name: &'static str,
     /// The handlers. What they need to know of the caller they take as a [`Visitor`](crate::Visitor).
     pub routes: Router,
-    /// The paths by which requests are counted; all others are counted together.
+    /// The paths by which requests are counted, `{PART}` for any part; all others are counted together.
     pub paths: &'static [&'static str],
     /// Bounds.
     pub limits: Limits,

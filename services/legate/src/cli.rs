@@ -157,6 +157,9 @@ pub(crate) struct Dev {
     /// The operator's name in DIR/operator.pem.
     #[arg(long, default_value = "dev", value_name = "NAME")]
     pub(crate) operator: String,
+    /// Serve agents by SCIM too (draft-wzdk-scim-agent-resource-00), on the first port + 11; docs/scim.md.
+    #[arg(long)]
+    pub(crate) scim: bool,
 }
 
 #[derive(Args, Debug)]

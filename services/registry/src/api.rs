@@ -152,7 +152,7 @@ impl DeclarationService for Api {
             kind: ask.kind(),
             namespace: ask.namespace,
             states: Vec::new(),
-            filter: ask.filter,
+            filter: ask.filter.into(),
             order_by: ask.order_by,
             as_of: ask.as_of,
             page_size: ask.page_size,

@@ -25,6 +25,9 @@ pub struct Config {
     pub administrators: Vec<String>,
     /// Who it is and whom it believes.
     pub tls: Tls,
+    /// The SCIM facade over HTTPS, by revision 00 of draft-wzdk-scim-agent-resource; absent: none.
+    #[serde(default)]
+    pub scim_draft_wzdk_00: Option<ScimConfig>,
     /// How long the past is kept.
     #[serde(default)]
     pub retention: RetentionConfig,
@@ -34,6 +37,36 @@ pub struct Config {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
+}
+
+/// The SCIM facade.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScimConfig {
+    /// Where it serves HTTPS.
+    pub listen: SocketAddr,
+    /// Where clients reach it, `https://HOST[:PORT]`. Absent: by its address, for development.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+impl ScimConfig {
+    /// Where clients reach what listens at `addr`.
+    ///
+    /// # Errors
+    /// When the URL is no `https://HOST[:PORT]`.
+    pub(crate) fn url(&self, addr: SocketAddr) -> Result<String, StartError> {
+        let Some(url) = &self.url else { return Ok(format!("https://{addr}")) };
+        let read: Option<http::Uri> = url.parse().ok();
+        let authority = read.as_ref().and_then(http::Uri::authority).map(|authority| format!("https://{authority}"));
+        if authority.as_ref() != Some(url) || url.contains('@') {
+            return Err(StartError::new(
+                "scim_draft_wzdk_00.url",
+                "https://HOST or https://HOST:PORT, and nothing after it",
+            ));
+        }
+        Ok(url.clone())
+    }
 }
 
 /// How long the past is kept.

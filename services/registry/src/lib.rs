@@ -12,6 +12,7 @@ mod error;
 mod flow;
 mod metrics;
 mod schema;
+mod scim;
 mod store;
 
 use std::sync::{Arc, OnceLock};
@@ -22,10 +23,11 @@ use legate_db::{Db, TxResult};
 use legate_mtls::Listener;
 use legate_outbox::{Collector, DbSource, Outbox, Pace, Shipper};
 use legate_rpc::{AlwaysGood, Fault, Pages};
+use legate_web::Web;
 use tokio::sync::Semaphore;
 
 pub use access::ACCESS;
-pub use config::{Config, RetentionConfig};
+pub use config::{Config, RetentionConfig, ScimConfig};
 pub use error::REASONS;
 
 use crate::error::LAST_ADMINISTRATOR;
@@ -57,8 +59,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         clock: Arc::clone(&ctx.clock),
         outbox: Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events),
         db,
-        domain: party.domain,
-        own: party.id,
+        domain: party.domain.clone(),
+        own: party.id.clone(),
         pages,
         tail: Tail::at(revision),
         metrics: metrics::Metrics::default(),
@@ -71,6 +73,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     ctx.metrics.register(|registry| desk.metrics.register(registry));
     appoint(&desk, &config.administrators).await?;
 
+    let web = scim_port(&config, &party, &desk, &ctx).await?;
     let limits = legate_mtls::Limits::default();
     let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let service = legate_rpc::Service {
@@ -97,13 +100,22 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let refusing = tokio::spawn(refusing);
     let probes = probes(&config, &ctx, &desk).await?;
 
-    Ok(Running::new(serving).with_probes(probes).on_stop(async move {
+    Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
         for task in [following, sweeping, compacting, refusing] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;
         desk.db.close().await;
     }))
+}
+
+/// The SCIM facade, where it is switched on.
+async fn scim_port(config: &Config, party: &Party, desk: &Arc<Desk>, ctx: &Context) -> Result<Option<Web>, StartError> {
+    let Some(scim) = &config.scim_draft_wzdk_00 else { return Ok(None) };
+    let (identity, trust) = (party.identity.clone(), Some(party.trust.clone()));
+    let listener = Listener::bind_web(scim.listen, identity, trust, Arc::clone(&ctx.clock), scim::limits()).await?;
+    let url = scim.url(listener.local_addr()?)?;
+    Ok(Some(scim::serve(listener, desk, &url, ctx)?))
 }
 
 async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {

@@ -33,7 +33,9 @@ fn load(service: &str, text: &str) -> Result<String, String> {
 fn uncomment(text: &str, mark: &str) -> String {
     let is_setting = |line: &str| {
         let key = line.split(" = ").next().unwrap_or("");
-        line.contains(" = ") && !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        line.contains(" = ")
+            && !key.is_empty()
+            && key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
     };
     let lines = text.lines().map(|line| match line.strip_prefix(mark) {
         Some(setting) if is_setting(setting) => setting,
@@ -66,7 +68,9 @@ fn keys(service: &str, section: &str) -> Vec<String> {
     };
     let refused = load(service, &text).expect_err("an unknown key is taken");
     let (_, expected) = refused.split_once("expected").unwrap_or_else(|| panic!("{refused}"));
-    let keys = expected.split('`').filter(|k| !k.is_empty() && k.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+    let keys = expected
+        .split('`')
+        .filter(|k| !k.is_empty() && k.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
     keys.filter(|key| !matches!(*key, "or" | "of")).map(str::to_owned).collect()
 }
 

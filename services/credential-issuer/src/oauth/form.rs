@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use base64ct::{Base64, Encoding as _};
+use legate_web::decode;
 use zeroize::Zeroizing;
 
 /// More parameters than any request here has.
@@ -82,24 +83,6 @@ pub(super) fn basic(value: &HeaderValue) -> Result<(String, Zeroizing<String>), 
     let (client, secret) = pair.split_once(':').ok_or(BadForm::Basic)?;
     let client = decode(client).ok_or(BadForm::Basic)?;
     Ok((client.to_string(), decode(secret).ok_or(BadForm::Basic)?))
-}
-
-/// `application/x-www-form-urlencoded`; `None` for a broken escape or what is not UTF-8.
-fn decode(text: &str) -> Option<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut rest = text.as_bytes().iter();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digit = |b: Option<&u8>| char::from(*b?).to_digit(16);
-                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-                bytes.push(u8::try_from(high * 16 + low).ok()?);
-            }
-            other => bytes.push(*other),
-        }
-    }
-    std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
 }
 
 #[cfg(test)]

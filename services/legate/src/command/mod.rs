@@ -114,7 +114,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
             Ok(if held { Exit::Done } else { Exit::Usage })
         }),
         Command::Dev(args) => wait(async move {
-            Box::pin(crate::dev::dev(&args.dir, args.port_base, &args.operator)).await?;
+            Box::pin(crate::dev::dev(&args.dir, args.port_base, &args.operator, args.scim)).await?;
             Ok(Exit::Done)
         }),
         Command::Serve(args) => {

@@ -20,11 +20,11 @@ use crate::error::DEV_OVERRIDDEN;
 ///
 /// # Errors
 /// When the directory is somebody else's, the environment would change the suite, or it does not start.
-pub async fn dev(dir: &Path, port_base: u16, operator: &str) -> Result<(), Failure> {
+pub async fn dev(dir: &Path, port_base: u16, operator: &str, scim: bool) -> Result<(), Failure> {
     refuse_overrides()?;
     let directory = Directory::claim(dir)?;
     let guard = init_telemetry(&Telemetry { log: log_level(), ..Telemetry::default() }, "legate")?;
-    let options = Options { port_base, operator: operator.to_owned(), ..Options::in_dir(directory.path()) };
+    let options = Options { port_base, operator: operator.to_owned(), scim, ..Options::in_dir(directory.path()) };
     let suite = Box::pin(Suite::start(&options)).await?;
     let mut out = std::io::stdout().lock();
     // Whoever started us may have closed the pipe; the suite runs all the same.

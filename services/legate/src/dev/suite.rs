@@ -33,6 +33,8 @@ pub struct Options {
     pub administrators: Vec<String>,
     /// Where the registry keeps what is declared; left out: in a file of the directory.
     pub registry_database: Option<String>,
+    /// Whether the registry serves SCIM, a draft, too.
+    pub scim: bool,
     /// More of credential-issuer's configuration, in TOML: `[federation]`, `[operators]`.
     pub federation: String,
 }
@@ -48,6 +50,7 @@ impl Options {
             operator: "dev".into(),
             administrators: Vec::new(),
             registry_database: None,
+            scim: false,
             federation: String::new(),
         }
     }
@@ -93,6 +96,7 @@ impl Suite {
 
         let administrators = std::iter::once(operator.to_string()).chain(options.administrators.iter().cloned());
         let registry = site.registry(ports, &audit_at, &administrators.collect::<Vec<_>>());
+        let registry = if options.scim { registry + &site.scim(ports) } else { registry };
         let registry = site.write("registry", &registry)?;
         let registry = Box::pin(legate_registry::start(load(&registry)?, context())).await?;
         let registry_at = url(registry.addr());
@@ -244,7 +248,9 @@ impl Suite {
         for (name, service) in names {
             lines.extend(self.running(service).map(|running| format!("export {name}='{}'", url(running.addr()))));
         }
-        for (name, service) in [("LEGATE_OAUTH", "credential-issuer"), ("LEGATE_LOG", "audit-collector")] {
+        let webs =
+            [("LEGATE_OAUTH", "credential-issuer"), ("LEGATE_LOG", "audit-collector"), ("LEGATE_SCIM", "registry")];
+        for (name, service) in webs {
             let web = self.running(service).and_then(Running::web_addr);
             lines.extend(web.map(|web| format!("export {name}='{}'", url(web))));
         }
@@ -318,6 +324,10 @@ impl Site<'_> {
             ports.at(91),
             self.tls("registry"),
         )
+    }
+
+    fn scim(&self, ports: Ports) -> String {
+        format!("\n[scim_draft_wzdk_00]\nlisten = \"{}\"\n", ports.at(11))
     }
 
     fn policy_decision(&self, ports: Ports, registry: &str, audit: &str) -> String {

@@ -57,7 +57,7 @@ impl AgentService for Api {
             kind: wire::Kind::Agent,
             states: read::states(&ask.states)?,
             namespace: ask.namespace,
-            filter: ask.filter,
+            filter: ask.filter.into(),
             order_by: ask.order_by,
             as_of: ask.as_of,
             page_size: ask.page_size,

@@ -34,11 +34,53 @@ pub(crate) struct List {
     pub(crate) kind: Kind,
     pub(crate) namespace: String,
     pub(crate) states: Vec<AgentState>,
-    pub(crate) filter: String,
+    pub(crate) filter: Wanted,
     pub(crate) order_by: String,
     pub(crate) as_of: Option<AsOf>,
     pub(crate) page_size: u32,
     pub(crate) page_token: String,
+}
+
+/// Which of them are meant.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    /// A filter as it was written; empty: all.
+    Written(String),
+    /// A filter that was understood.
+    Understood(Filter),
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::Written(String::new())
+    }
+}
+
+impl<T: Into<String>> From<T> for Wanted {
+    fn from(text: T) -> Self {
+        Self::Written(text.into())
+    }
+}
+
+impl Wanted {
+    /// As it is written, so that a page's token is good for this question alone.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Written(text) => text.clone(),
+            Self::Understood(filter) => filter.to_string(),
+        }
+    }
+
+    fn read(&self, scope: Scope) -> Result<Option<Filter>, Fault> {
+        match self {
+            Self::Written(text) if text.is_empty() => Ok(None),
+            Self::Written(text) => Filter::parse(text, scope).map(Some).map_err(|e| {
+                let text = format!("the filter cannot be used: {e}");
+                Fault::refused(&FILTER_INVALID, text).field("filter", e.to_string())
+            }),
+            Self::Understood(filter) => Ok(Some(filter.clone())),
+        }
+    }
 }
 
 /// One page of a list.
@@ -88,13 +130,14 @@ pub(crate) async fn list(desk: &Arc<Desk>, ask: List) -> Result<Page, Fault> {
     let size = page_size(ask.page_size)?;
     let states: Vec<&str> = ask.states.iter().map(AgentState::as_str_name).collect();
     let as_of = ask.as_of.map(|as_of| hex(&as_of.encode_to_vec())).unwrap_or_default();
+    let filter = ask.filter.text();
     let question = [
         "objects",
         ask.by.actor.as_str(),
         ask.kind.as_str_name(),
         ask.namespace.as_str(),
         &states.join(","),
-        ask.filter.as_str(),
+        filter.as_str(),
         ask.order_by.as_str(),
         as_of.as_str(),
     ];
@@ -133,12 +176,7 @@ fn which(ask: &List) -> Result<Which, Fault> {
         Name::parse(&ask.namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
     }
     let scope = if ask.kind == Kind::Agent { Scope::Agents } else { Scope::Objects };
-    let filter = match ask.filter.as_str() {
-        "" => None,
-        text => Some(Filter::parse(text, scope).map_err(|e| {
-            Fault::refused(&FILTER_INVALID, format!("the filter cannot be used: {e}")).field("filter", e.to_string())
-        })?),
-    };
+    let filter = ask.filter.read(scope)?;
     let mut words = ask.order_by.split(' ');
     let by = match words.next() {
         Some("" | "name") => OrderedBy::Name,

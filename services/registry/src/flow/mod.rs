@@ -2,6 +2,7 @@
 
 pub(crate) mod administrators;
 pub(crate) mod adopt;
+pub(crate) mod amend;
 pub(crate) mod apply;
 pub(crate) mod bulk;
 pub(crate) mod compact;

@@ -301,6 +301,11 @@ pub(super) async fn find(tx: &legate_db::Tx, which: &Which, mandate: &Mandate) -
         Which::Named(key) => key.to_string(),
     };
     let row = row.filter(|row| mandate.may(Right::Read, Place::of(&row.namespace)));
-    let row = row.ok_or_else(|| refuse(Fault::refused(&AGENT_NOT_FOUND, format!("there is no agent {named}"))))?;
+    let row = row.ok_or_else(|| refuse(not_found(&named)))?;
     row.declaration()
+}
+
+/// The id is nobody's, or not of anybody the caller may see.
+pub(super) fn not_found(named: &str) -> Fault {
+    Fault::refused(&AGENT_NOT_FOUND, format!("there is no agent {named}"))
 }

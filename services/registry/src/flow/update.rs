@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use legate_db::TxResult;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind, UpdateDeclarationResponse};
 
-use super::stage::{self, Wanted};
-use super::write::check_etag;
+use super::stage::{self, Staged, Wanted};
+use super::write::{Writing, check_etag};
 use super::{Call, Desk};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
@@ -41,22 +42,8 @@ pub(crate) async fn update(
             let row = object::by_key(writing.tx, key).await?.ok_or_else(|| refuse(not_found(key)))?;
             let current = row.declaration()?;
             check_etag(&current, etag).map_err(refuse)?;
-            let mut merged = mask::merge(&current, wanted, paths).map_err(|p| refuse(refused(p)))?;
-            let problems = check::check(&merged);
-            stage::refusal(under("declaration", problems)).map_err(refuse)?;
-            check::strip_output_only(&mut merged);
-            // Set to nothing on purpose, which an apply takes for "as it was".
-            let ends = expiry(&merged);
-            let list = [Wanted { key: key.clone(), declaration: merged }];
-            let by = writing.by;
-            let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
-            stage::demand_more(writing, &staged).map_err(refuse)?;
             let mut now = current;
-            for mut one in staged {
-                if paths.iter().any(|path| path == "spec.expire_time" || path == "spec") {
-                    set_expiry(&mut one.wanted, ends);
-                    one.compare(writing.now, (&by.actor, &by.reason));
-                }
+            for one in changed(writing, key, &now, wanted, paths).await? {
                 if !one.fields.is_empty() {
                     now = writing.put(one.wanted, one.current.as_ref(), "updated", &one.fields).await?;
                 }
@@ -65,6 +52,33 @@ pub(crate) async fn update(
         })
     })
     .await
+}
+
+/// The object with the fields that the mask names as they are wanted, held against what it is.
+pub(super) async fn changed(
+    writing: &mut Writing<'_>,
+    key: &Key,
+    current: &Declaration,
+    wanted: &Declaration,
+    paths: &[String],
+) -> TxResult<Vec<Staged>, Fault> {
+    let mut merged = mask::merge(current, wanted, paths).map_err(|p| refuse(refused(p)))?;
+    let problems = check::check(&merged);
+    stage::refusal(under("declaration", problems)).map_err(refuse)?;
+    check::strip_output_only(&mut merged);
+    // Set to nothing on purpose, which an apply takes for "as it was".
+    let ends = expiry(&merged);
+    let list = [Wanted { key: key.clone(), declaration: merged }];
+    let by = writing.by;
+    let mut staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
+    stage::demand_more(writing, &staged).map_err(refuse)?;
+    if paths.iter().any(|path| path == "spec.expire_time" || path == "spec") {
+        for one in &mut staged {
+            set_expiry(&mut one.wanted, ends);
+            one.compare(writing.now, (&by.actor, &by.reason));
+        }
+    }
+    Ok(staged)
 }
 
 fn expiry(declaration: &Declaration) -> Option<prost_types::Timestamp> {

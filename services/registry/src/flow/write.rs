@@ -9,6 +9,7 @@ use legate_authority::{Place, Right};
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_ids::{AgentId, Name, Principal, SpiffeId};
+use legate_mtls::Peer;
 use legate_outbox::Standard;
 use legate_rpc::{Fault, Mandate, Permit, TraceContext};
 use legate_wire::audit::AuditEvent;
@@ -44,16 +45,22 @@ pub(crate) struct By {
 impl By {
     /// The caller of a permit.
     pub(crate) fn of(permit: &Permit, reason: &str) -> Self {
-        let actor = permit.peer().id_text().to_owned();
-        let operator = match &permit.peer().principal {
-            Some(Principal::Operator(name)) => Some(Operator {
-                name: name.clone(),
-                emergency: permit.emergency().map(str::to_owned),
-                certificate: permit.peer().x5t_s256,
-            }),
+        let mut by = Self::of_peer(permit.peer(), permit.trace(), reason);
+        if let Some(operator) = &mut by.operator {
+            operator.emergency = permit.emergency().map(str::to_owned);
+        }
+        by
+    }
+
+    /// A caller who states no emergency.
+    pub(crate) fn of_peer(peer: &Peer, trace: &TraceContext, reason: &str) -> Self {
+        let operator = match &peer.principal {
+            Some(Principal::Operator(name)) => {
+                Some(Operator { name: name.clone(), emergency: None, certificate: peer.x5t_s256 })
+            }
             _ => None,
         };
-        Self { actor, reason: reason.to_owned(), trace: permit.trace().clone(), operator }
+        Self { actor: peer.id_text().to_owned(), reason: reason.to_owned(), trace: trace.clone(), operator }
     }
 }
 

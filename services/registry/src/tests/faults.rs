@@ -62,7 +62,7 @@ async fn every_write_happens_once_or_not_at_all() {
             })
             .await;
             use Transition::{Activate, Approve, Quarantine, Release, Resume, Retire, Suspend};
-            let steps: [(&'static str, Step); 9] = [
+            let steps: [(&'static str, Step); 8] = [
                 ("approve_agent", Step::Transition(Approve)),
                 ("activate_agent", Step::Transition(Activate)),
                 ("revoke_agent_credentials", Step::RevokeCredentials),
@@ -71,7 +71,6 @@ async fn every_write_happens_once_or_not_at_all() {
                 ("quarantine_agent", Step::Transition(Quarantine)),
                 ("release_agent", Step::Transition(Release)),
                 ("resume_agent", Step::Transition(Resume)),
-                ("retire_agent", Step::Transition(Retire)),
             ];
             for (at, (tx, step)) in steps.into_iter().enumerate() {
                 survives(&scene, tx, fault, 1, async || {
@@ -79,6 +78,16 @@ async fn every_write_happens_once_or_not_at_all() {
                 })
                 .await;
             }
+            for active in [false, true] {
+                survives(&scene, "amend_agent", fault, 1, async || {
+                    super::amend::amend(&scene, &name, &id(&format!("amend-{active}")), active).await
+                })
+                .await;
+            }
+            survives(&scene, "retire_agent", fault, 1, async || {
+                scene.step_with(OTHER, by_name(&name), "", &id("retire"), Step::Transition(Retire)).await
+            })
+            .await;
             survives(&scene, "revoke_declaration", fault, 1, async || {
                 let request = RevokeDeclarationRequest { name: id("role"), ..Default::default() };
                 let call = scene.call(OPERATOR, "done", &request, &id("revoke"));

@@ -3,6 +3,7 @@
 #![allow(clippy::large_futures, reason = "a test has the stack to itself")]
 
 mod agents;
+mod amend;
 mod apply;
 mod bulk;
 mod compact;

@@ -77,6 +77,7 @@ impl House {
                 workloads_ca: None,
                 operators_ca: None,
             },
+            scim_draft_wzdk_00: None,
             retention: crate::RetentionConfig::default(),
             outbox: Outbox::default(),
             telemetry: Telemetry::default(),

@@ -314,7 +314,7 @@ async fn a_namespace_says_how_long_and_a_repetition_is_harmless() {
 async fn found(scene: &Scene, filter: &str, as_of: Option<u64>) -> Vec<String> {
     let as_of = as_of.map(|revision| AsOf { at: Some(At::Revision(revision)) });
     let filter = filter.to_owned();
-    let list = List { by: by(OPERATOR, ""), kind: Kind::Agent, filter, as_of, ..List::default() };
+    let list = List { by: by(OPERATOR, ""), kind: Kind::Agent, filter: filter.into(), as_of, ..List::default() };
     let page = list::list(&scene.desk, list).await.unwrap();
     page.objects.iter().map(|one| crate::domain::kind::metadata(one).unwrap().name.clone()).collect()
 }
