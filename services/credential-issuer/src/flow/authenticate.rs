@@ -84,8 +84,8 @@ pub(crate) struct Client {
 /// By what it was proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum By {
-    /// By the certificate of the call.
-    Certificate,
+    /// By the certificate of the call; its id, where it was looked up.
+    Certificate(Option<String>),
     /// By the secret or key with that id.
     Credential(String),
     /// By a token of an issuer outside.
@@ -127,8 +127,8 @@ async fn by_certificate(desk: &Desk, call: &Call, client: &str) -> Result<(Clien
     let x5t = call.peer.x5t_s256;
     let row =
         desk.db.read("find_certificate", move |tx| Box::pin(async move { credential::by_certificate(tx, &x5t).await }));
-    credential::good(row.await.map_err(of_tx)?, holder.spiffe_id.as_str(), holder.lifecycle_version)?;
-    Ok((Client { agent: id.clone(), by: By::Certificate, proof_ends: call.peer.not_after }, holder))
+    let row = credential::good(row.await.map_err(of_tx)?, holder.spiffe_id.as_str(), holder.lifecycle_version)?;
+    Ok((Client { agent: id.clone(), by: By::Certificate(Some(row.id)), proof_ends: call.peer.not_after }, holder))
 }
 
 async fn by_secret(desk: &Desk, call: &Call, client: &str, secret: &str) -> Result<(Client, Holder), Fault> {

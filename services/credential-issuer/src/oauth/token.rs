@@ -131,7 +131,7 @@ async fn confirmation(
         return Ok(Confirmation::Key(dpop::prove(&facade.desk, proof, "POST", &url).await?));
     }
     match (&client.by, &call.peer.principal) {
-        (By::Certificate, _) => Ok(Confirmation::Certificate(call.peer.x5t_s256)),
+        (By::Certificate(_), _) => Ok(Confirmation::Certificate(call.peer.x5t_s256)),
         (By::Credential(_) | By::Identity(_), Some(legate_ids::Principal::Agent { id, .. })) if *id == client.agent => {
             Ok(Confirmation::Certificate(call.peer.x5t_s256))
         }
