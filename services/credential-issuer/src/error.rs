@@ -208,7 +208,9 @@ impl From<NoOperator> for Fault {
 impl From<Nobody> for Fault {
     fn from(e: Nobody) -> Self {
         match e {
-            Nobody::NotTrusted | Nobody::Ambiguous => Self::refused(&ISSUER_NOT_TRUSTED, e.to_string()),
+            Nobody::NotTrusted | Nobody::OfOperators | Nobody::Ambiguous => {
+                Self::refused(&ISSUER_NOT_TRUSTED, e.to_string())
+            }
             _ => Self::refused(&IDENTITY_TOKEN_UNMATCHED, e.to_string()),
         }
     }
