@@ -18,7 +18,7 @@ use crate::domain::token::Wish;
 use crate::flow::authenticate::{By, Client};
 use crate::flow::exchange::{Exchange, exchange_as};
 use crate::flow::issue_token::{Asking, issue};
-use crate::flow::{Call, assertion, dpop};
+use crate::flow::{Call, dpop};
 
 /// RFC 7523 section 2.1.
 pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -79,7 +79,7 @@ async fn grant(
         let missing = |name: &str| OauthError::request(format!("{name} is missing"));
         let assertion = form.get("assertion").ok_or_else(|| missing("assertion"))?;
         let namespace = form.get("namespace").ok_or_else(|| missing("namespace, whose TrustedIssuer vouches,"))?;
-        Box::pin(assertion::believe(&facade.desk, namespace, assertion)).await?
+        facade.believed(&call, namespace, assertion).await?
     } else {
         Box::pin(facade.client(&call, headers, &form, TOKEN)).await?
     };
