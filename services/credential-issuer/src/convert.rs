@@ -1,6 +1,8 @@
 //! Wire messages, rows and domain values, joined: decoding may fail, encoding may not.
 
+mod enrolment;
 mod exchange;
+mod oauth;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,23 +13,25 @@ use legate_clock::Timestamp;
 use legate_ids::{Action, AgentId, CredentialId, InstanceId, Name, SpiffeId};
 use legate_mtls::Peer;
 use legate_rpc::{Fault, TraceContext};
-use legate_token::{Claims, PublicKey};
+use legate_token::PublicKey;
 use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, Outcome};
 use legate_wire::credential as wire;
 use legate_wire::registry::{CredentialMethod, PublishRevocationRequest, RevocationReason, RevocationSpec};
 use tokio::time::Instant;
 
+pub(crate) use enrolment::{enrolment_created, enrolment_repeated, identity_enrolment_repeated, with_evidence};
 pub(crate) use exchange::{delegation, exchange, introspection, scopes, token_exchanged};
 
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
 use crate::domain::instance::State;
 use crate::domain::token::{self, TokenPlan, Wish, hex};
-use crate::error::{INVALID_SCOPE, INVALID_TARGET};
-use crate::flow::create_client;
-use crate::flow::foreign::Evidence;
 use crate::store::credential::{self, sha256};
-use crate::store::{enrolment, instance, used_token};
+use crate::store::instance;
+
+pub(crate) use oauth::{
+    client, client_created, client_replaced, oauth_wish, retired_used, token_publication, token_revoked,
+};
 
 /// The longest text that people give as a reason, in bytes.
 const LONGEST_REASON: usize = 1024;
@@ -73,21 +77,6 @@ pub(crate) fn holder(holder: Option<wire::create_enrolment_token_request::Holder
     }
 }
 
-/// What an agent is to be given for the token endpoint.
-pub(crate) fn client(
-    agent_id: &str,
-    ttl: Option<prost_types::Duration>,
-    replace: bool,
-    why: String,
-) -> Result<create_client::Ask, Fault> {
-    Ok(create_client::Ask {
-        agent: AgentId::parse(agent_id).map_err(|e| Fault::invalid("agent_id", e.to_string()))?,
-        ttl: duration("ttl", ttl)?,
-        replace,
-        reason: reason("reason", why)?,
-    })
-}
-
 /// A text for people, without anything that a terminal or a table could stumble over.
 pub(crate) fn reason(field: &str, text: String) -> Result<String, Fault> {
     // No less than the registry refuses: a revocation that it would not take for its comment would stop nobody.
@@ -109,27 +98,6 @@ pub(crate) fn comment(text: String) -> Result<String, Fault> {
 /// A duration that is there, not negative, and not absurd.
 pub(crate) fn duration(field: &str, d: Option<prost_types::Duration>) -> Result<Option<Duration>, Fault> {
     d.map(|d| Duration::try_from(d).map_err(|_| Fault::invalid(field, "is negative or out of range"))).transpose()
-}
-
-/// What an OAuth client asks for in a token (RFC 8707, RFC 6749 section 3.3).
-pub(crate) fn oauth_wish(resource: Option<&str>, scope: Option<&str>) -> Result<Wish, Fault> {
-    let no_target = |why: &str| Fault::refused(&INVALID_TARGET, format!("resource {why}"));
-    let audience = resource.ok_or_else(|| no_target("is missing: name the resource server that the token is for"))?;
-    if audience.len() > LONGEST_AUDIENCE || !audience.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(no_target("is 1 to 512 printable ASCII characters"));
-    }
-    let mut actions: Vec<Action> = Vec::new();
-    for text in scope.unwrap_or_default().split(' ').filter(|text| !text.is_empty()) {
-        let action = Action::parse(text);
-        let action = action.map_err(|e| Fault::refused(&INVALID_SCOPE, format!("a scope is no action: {e}")))?;
-        if !actions.contains(&action) {
-            actions.push(action);
-        }
-    }
-    if actions.len() > MOST_SCOPES {
-        return Err(Fault::refused(&INVALID_SCOPE, "a scope has 64 actions at most"));
-    }
-    Ok(Wish { audience: audience.to_owned(), actions, ttl: token::ttl(None)? })
 }
 
 /// What an agent asks for in a token.
@@ -275,41 +243,6 @@ pub(crate) fn publication(
     }
 }
 
-/// What the registry is told of one token that was taken back.
-pub(crate) fn token_publication(
-    call: &Call,
-    claims: &Claims,
-    holder: &SpiffeId,
-    ends: Timestamp,
-    now: Timestamp,
-) -> PublishRevocationRequest {
-    PublishRevocationRequest {
-        revocation: Some(RevocationSpec {
-            token_id: claims.token_id.clone(),
-            spiffe_id: holder.to_string(),
-            expire_time: Some(ends.into()),
-            revoke_time: Some(now.into()),
-            reason: RevocationReason::CessationOfOperation.into(),
-            ..RevocationSpec::default()
-        }),
-        namespace: claims.namespace.to_string(),
-        actor: call.actor(),
-        comment: String::new(),
-    }
-}
-
-/// One token was taken back.
-pub(crate) fn token_revoked(call: &Call, claims: &Claims, now: Timestamp) -> AuditEvent {
-    AuditEvent {
-        namespace: claims.namespace.to_string(),
-        agent_id: claims.agent.to_string(),
-        instance_id: claims.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
-        resource: resource("AccessToken", &claims.token_id),
-        details: details([("audience", claims.audience.clone()), ("peer_address", call.peer.addr.to_string())]),
-        ..event(call, "token.revoked", Outcome::Success, now)
-    }
-}
-
 /// What every event of a call has in common.
 fn event(call: &Call, kind: &str, outcome: Outcome, now: Timestamp) -> AuditEvent {
     AuditEvent {
@@ -336,89 +269,6 @@ pub(crate) fn broke_glass(call: &Call, now: Timestamp) -> Option<AuditEvent> {
     let why = call.emergency.as_deref()?;
     let details = details([("emergency", why.to_owned())]);
     Some(AuditEvent { details, ..event(call, "operator.broke_glass", Outcome::Success, now) })
-}
-
-/// An enrolment token was made.
-pub(crate) fn enrolment_created(call: &Call, row: &enrolment::Model, reason: &str, now: Timestamp) -> AuditEvent {
-    AuditEvent {
-        namespace: row.namespace.clone(),
-        agent_id: row.agent_id.clone(),
-        resource: resource("EnrolmentToken", &row.id),
-        reason: reason.to_owned(),
-        details: details([
-            ("spiffe_id", row.spiffe_id.clone()),
-            ("expires", Timestamp::from_micros(row.expires_at).to_string()),
-        ]),
-        ..event(call, "enrolment.created", Outcome::Success, now)
-    }
-}
-
-/// A client secret was made, or a client key registered.
-pub(crate) fn client_created(call: &Call, row: &credential::Model, reason: &str, now: Timestamp) -> AuditEvent {
-    let key = match row.kind {
-        credential::KEY => hex(&row.key_sha256),
-        // The HMAC of a secret is nobody's business.
-        _ => String::new(),
-    };
-    let details = details([("expires", Timestamp::from_micros(row.not_after).to_string()), ("key_sha256", key)]);
-    about_client(call, row, "client.created", details, reason, now)
-}
-
-/// A client secret or key ends earlier, since another takes its place.
-pub(crate) fn client_replaced(
-    call: &Call,
-    row: &credential::Model,
-    by: &str,
-    reason: &str,
-    now: Timestamp,
-) -> AuditEvent {
-    let details =
-        details([("expires", Timestamp::from_micros(row.not_after).to_string()), ("replaced_by", by.to_owned())]);
-    about_client(call, row, "client.replaced", details, reason, now)
-}
-
-/// A client secret or key was used that works no longer.
-pub(crate) fn retired_used(call: &Call, row: &credential::Model, now: Timestamp) -> AuditEvent {
-    let state = if row.state == credential::REVOKED { "REVOKED" } else { "ENDED" };
-    let details = details([("state", state.to_owned()), ("peer_address", call.peer.addr.to_string())]);
-    let mut event = about_client(call, row, "client.retired_used", details, "", now);
-    event.outcome = Outcome::Denied.into();
-    event
-}
-
-fn about_client(
-    call: &Call,
-    row: &credential::Model,
-    kind: &str,
-    mut details: BTreeMap<String, String>,
-    reason: &str,
-    now: Timestamp,
-) -> AuditEvent {
-    let r#type = if row.kind == credential::KEY { "CLIENT_KEY" } else { "CLIENT_SECRET" };
-    details.insert("type".to_owned(), r#type.to_owned());
-    details.insert("spiffe_id".to_owned(), row.spiffe_id.clone());
-    AuditEvent {
-        namespace: row.namespace.clone(),
-        agent_id: row.agent_id.clone(),
-        resource: resource("Credential", &row.id),
-        credential_id: row.id.clone(),
-        reason: reason.to_owned(),
-        details,
-        ..event(call, kind, Outcome::Success, now)
-    }
-}
-
-/// The certificate of a spent token is given again: its answer was lost.
-pub(crate) fn enrolment_repeated(call: &Call, row: &enrolment::Model, now: Timestamp) -> AuditEvent {
-    AuditEvent {
-        actor: row.spiffe_id.clone(),
-        namespace: row.namespace.clone(),
-        agent_id: row.agent_id.clone(),
-        resource: resource("EnrolmentToken", &row.id),
-        credential_id: row.credential_id.clone().unwrap_or_default(),
-        details: details([("peer_address", call.peer.addr.to_string())]),
-        ..event(call, "enrolment.repeated", Outcome::Success, now)
-    }
 }
 
 /// A certificate is about to be signed.
@@ -450,41 +300,6 @@ pub(crate) fn credential_issued(
         ]),
         ..event(call, "credential.issued", Outcome::Success, plan.issued)
     }
-}
-
-/// What a token of an issuer outside proved, beside what came of it.
-pub(crate) fn with_evidence(mut event: AuditEvent, evidence: &Evidence) -> AuditEvent {
-    event.details.extend(details([
-        ("trusted_issuer", evidence.trusted_by.clone()),
-        ("token_issuer", evidence.issuer.clone()),
-        ("token_audience", evidence.audience.clone()),
-        ("token_subject", evidence.subject.clone()),
-        ("token_id", evidence.token_id.clone().unwrap_or_default()),
-    ]));
-    event
-}
-
-/// The certificate of a used identity token is given again, to an agent or to an operator: its answer was lost.
-pub(crate) fn identity_enrolment_repeated(
-    call: &Call,
-    named: Option<&Named>,
-    evidence: &Evidence,
-    used: &used_token::Model,
-    now: Timestamp,
-) -> AuditEvent {
-    let agent_id = match named {
-        Some(Named::Agent(id)) => id.to_string(),
-        Some(Named::EnforcementPoint { .. }) | None => String::new(),
-    };
-    let event = AuditEvent {
-        namespace: evidence.namespace.clone(),
-        agent_id,
-        resource: resource("Credential", &used.credential_id),
-        credential_id: used.credential_id.clone(),
-        details: details([("peer_address", call.peer.addr.to_string())]),
-        ..event(call, "enrolment.repeated", Outcome::Success, now)
-    };
-    with_evidence(event, evidence)
 }
 
 /// A token is about to be signed.

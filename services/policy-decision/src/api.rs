@@ -141,7 +141,7 @@ fn answer(spoken: &Spoken) -> wire::EvaluateResponse {
         Some(_) => wire::Decision::Deny,
     };
     let denial = answer.denied.map_or(wire::Denial::Unspecified, |why| convert::denial(why.kind()));
-    let acts_for = spoken.known.acts_for.as_ref();
+    let acts_for = spoken.known.acts_for.as_deref();
     let delegation = spoken.known.delegation.as_deref();
     wire::EvaluateResponse {
         decision: decision.into(),

@@ -100,6 +100,10 @@ impl OauthError {
             | "ISSUER_NOT_TRUSTED" => (StatusCode::BAD_REQUEST, "invalid_grant"),
             "GRANT_TOO_NARROW" => (StatusCode::BAD_REQUEST, "invalid_scope"),
             "TOKEN_NOT_YOURS" | "ISSUANCE_DENIED" => (StatusCode::BAD_REQUEST, "unauthorized_client"),
+            // The standing of the certificate that the connection shows.
+            name if name.starts_with("CALLER_") && refusal.reason.code != Code::Unavailable => {
+                (StatusCode::UNAUTHORIZED, "invalid_client")
+            }
             _ => match refusal.reason.code {
                 Code::Unavailable | Code::ResourceExhausted => {
                     (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")

@@ -155,53 +155,50 @@ fn name(of: &DelegationGrant) -> &str {
     of.metadata.as_ref().map_or("", |m| m.name.as_str())
 }
 
-/// Who acts for whom, each below the one for whom it acts.
+/// Who acts for whom, each below the one for whom it acts. Whoever delegates what is its own is a beginning.
 fn lines(grants: &[&DelegationGrant], from: Option<&str>) -> Vec<String> {
-    let acting: BTreeSet<String> = grants.iter().map(|grant| format!("agent:{}", spec(grant).delegate)).collect();
-    let delegators = grants.iter().map(|grant| spec(grant)).filter(|spec| spec.parent.is_empty());
-    let roots: BTreeSet<String> = match from {
-        Some(from) => [from.to_owned()].into(),
-        // An agent that acts for somebody stands below him.
-        None => delegators.map(|spec| spec.delegator).filter(|one| !acting.contains(one)).collect(),
-    };
+    let own = grants.iter().map(|grant| spec(grant)).filter(|spec| spec.parent.is_empty()).map(|spec| spec.delegator);
+    let roots: BTreeSet<String> = own.filter(|who| from.is_none_or(|from| who == from)).collect();
     let mut lines = Vec::new();
     for root in roots {
         lines.push(root.clone());
-        below(grants, &root, None, &mut vec![root.clone()], "", &mut lines);
+        let mut path = Way { agents: vec![root], by: None, left: u32::MAX };
+        below(grants, &mut path, "", &mut lines);
     }
     lines
 }
 
-fn below(
-    grants: &[&DelegationGrant],
-    who: &str,
-    by: Option<&str>,
-    path: &mut Vec<String>,
-    indent: &str,
-    lines: &mut Vec<String>,
-) {
-    // One that passes on a part of another stands behind that one only.
-    let stands_here = |spec: &DelegationGrantSpec| spec.parent.is_empty() || Some(spec.parent.as_str()) == by;
-    let here: Vec<&&DelegationGrant> =
-        grants.iter().filter(|one| spec(one).delegator == who && stands_here(&spec(one))).collect();
+/// The way from a beginning to somebody.
+struct Way {
+    /// Everybody on it, as grants name them.
+    agents: Vec<String>,
+    /// The last grant.
+    by: Option<String>,
+    /// How many agents may follow.
+    left: u32,
+}
+
+fn below(grants: &[&DelegationGrant], path: &mut Way, indent: &str, lines: &mut Vec<String>) {
+    let Some(who) = path.agents.last().filter(|_| path.left > 0) else { return };
+    let stands_here = |one: &DelegationGrant| {
+        let spec = spec(one);
+        // One that passes on a part of another stands behind that one only; and nobody stands twice in a chain.
+        let fits = spec.parent.is_empty() || Some(&spec.parent) == path.by.as_ref();
+        fits && spec.delegator == *who && !path.agents.contains(&format!("agent:{}", spec.delegate))
+    };
+    let here: Vec<&DelegationGrant> = grants.iter().copied().filter(|one| stands_here(one)).collect();
     for (n, one) in here.iter().enumerate() {
         let spec = spec(one);
-        let acts = format!("agent:{}", spec.delegate);
         let (branch, more) = if n + 1 == here.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
         let may: Vec<String> = spec.permissions.iter().map(manifest::permission_text).collect();
-        let on = if spec.max_depth > 0 { format!(", and {} more", spec.max_depth) } else { String::new() };
         let until = moment(spec.not_after.as_ref());
-        lines.push(format!(
-            "{indent}{branch}{} by {}{on}, until {until}: {}",
-            spec.delegate,
-            name(one),
-            may.join(", ")
-        ));
-        if path.len() <= 8 && !path.contains(&acts) {
-            path.push(acts.clone());
-            below(grants, &acts, Some(name(one)), path, &format!("{indent}{more}"), lines);
-            path.pop();
-        }
+        lines.push(format!("{indent}{branch}{} by {}, until {until}: {}", spec.delegate, name(one), may.join(", ")));
+        let (by, left) = (path.by.replace(name(one).to_owned()), path.left);
+        path.left = spec.max_depth.min(left.saturating_sub(1));
+        path.agents.push(format!("agent:{}", spec.delegate));
+        below(grants, path, &format!("{indent}{more}"), lines);
+        path.agents.pop();
+        (path.by, path.left) = (by, left);
     }
 }
 
@@ -209,11 +206,12 @@ fn below(
 mod tests {
     use super::*;
 
-    fn one(name: &str, from: &str, to: &str, parent: &str) -> DelegationGrant {
+    fn one(name: &str, from: &str, to: &str, parent: &str, max_depth: u32) -> DelegationGrant {
         let spec = DelegationGrantSpec {
             delegator: from.into(),
             delegate: to.into(),
             parent: parent.into(),
+            max_depth,
             ..DelegationGrantSpec::default()
         };
         let metadata = Some(Metadata { name: name.into(), ..Metadata::default() });
@@ -221,19 +219,25 @@ mod tests {
     }
 
     #[test]
-    fn each_stands_below_the_one_for_whom_it_acts() {
+    fn each_stands_below_the_one_for_whom_it_can_act() {
         let all = [
-            one("g1", "user:ada", "a", ""),
-            one("g2", "agent:a", "b", "g1"),
-            one("g3", "agent:a", "c", ""),
-            one("g4", "agent:c", "a", ""),
+            one("g1", "user:ada", "a", "", 2),
+            one("g2", "agent:a", "b", "g1", 0),
+            one("g3", "agent:a", "c", "", 3),
+            one("g4", "agent:c", "a", "", 3),
+            one("g5", "agent:b", "d", "", 3),
+            one("g6", "agent:c", "e", "", 0),
+            one("g7", "agent:e", "f", "", 0),
         ];
         let all: Vec<&DelegationGrant> = all.iter().collect();
-        let heads: Vec<String> =
-            lines(&all, None).iter().map(|line| line.split(" by ").next().unwrap_or_default().to_owned()).collect();
-        // g4 goes round: it is told once, and not followed.
-        assert_eq!(heads, ["user:ada", "└─ a", "   ├─ b", "   └─ c", "      └─ a"]);
-        let heads = lines(&all, Some("agent:a"));
-        assert!(heads[1].starts_with("└─ c by g3"), "{heads:?}");
+        let heads = |from| -> Vec<String> {
+            let lines = lines(&all, from);
+            lines.iter().map(|line| line.split(" by ").next().unwrap_or_default().to_owned()).collect()
+        };
+        // g2 lets nobody follow, so d is not below b there; g1 lets two follow a; g4 would go round.
+        assert_eq!(heads(Some("user:ada")), ["user:ada", "└─ a", "   ├─ b", "   └─ c", "      └─ e"]);
+        // What is ada's is not a's own.
+        assert_eq!(heads(Some("agent:a")), ["agent:a", "└─ c", "   └─ e"]);
+        assert_eq!(heads(None).len(), 5 + 3 + ["agent:b", "└─ d"].len() + ["agent:c", "├─ a", "└─ e"].len() + 2);
     }
 }

@@ -135,7 +135,7 @@ fn agree(
         return Err((Why::NotPermitted, state("the agent may do none of the actions to anything")));
     }
     let mut causes = vec![state("the agent is ACTIVE")];
-    causes.extend(delegation.iter().flat_map(|chain| behalf::grants(chain)));
+    causes.extend(delegation.iter().flat_map(behalf::grants));
     Ok(Agreed { actions, causes, ends: delegation.and_then(|chain| chain.ends) })
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Known {
     /// To whom the token is addressed.
     pub(crate) audience: Option<String>,
     /// For whom it is said to act, whether or not that holds.
-    pub(crate) acts_for: Option<ActsFor>,
+    pub(crate) acts_for: Option<Box<ActsFor>>,
     /// For whom it acts, where that holds.
     pub(crate) delegation: Option<Arc<Delegation>>,
     /// Whom a token names that is ours and not good (any more), for the record.
@@ -162,7 +162,7 @@ impl Tokens {
             token_id: claims.token_id.clone(),
             expires: i64::try_from(claims.expires_at).ok().map(Timestamp::from_secs),
             audience: Some(claims.audience.clone()),
-            acts_for: ActsFor::told(claims),
+            acts_for: ActsFor::told(claims).map(Box::new),
             ..Known::default()
         };
         match judge(snapshot, right, ask, &proof, now) {
@@ -270,12 +270,12 @@ fn on_its_word(
     }
     match (chosen, why_not) {
         (Some((delegation, _)), _) => {
-            let acts_for = Some(ActsFor::of(&delegation));
+            let acts_for = Some(Box::new(ActsFor::of(&delegation)));
             Ok((agent, Known { acts_for, delegation: Some(Arc::new(delegation)), ..known }))
         }
         (None, why_not) => {
             let acts_for = ActsFor { subject: said.subject.clone(), chain: vec![agent.id.to_string()], grants: vec![] };
-            let known = Known { acts_for: Some(acts_for), named: Some(Arc::clone(&agent)), ..known };
+            let known = Known { acts_for: Some(Box::new(acts_for)), named: Some(Arc::clone(&agent)), ..known };
             let (why, text) = why_not.map_or_else(
                 || (Why::ChainInvalid, format!("no grant lets {} act for {}", agent.label.name, said.subject)),
                 |why| behalf::broken(&why),

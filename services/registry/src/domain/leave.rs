@@ -1,5 +1,5 @@
 //! What becomes of an object that names an agent when that agent ends: its name can be another agent's later, and must
-//! not bring anything along.
+//! not bring anything along; and of what names a person when the person leaves.
 
 use std::collections::BTreeMap;
 
@@ -55,6 +55,21 @@ pub(crate) fn without(declaration: &mut wire::Declaration, agent: &str) -> Left 
             let before = spec.cases.len();
             spec.cases.retain(|case| case.agent != agent);
             left(before, spec.cases.len())
+        }
+        _ => Left::All,
+    }
+}
+
+/// Takes a person who left out of what lets agents act for him.
+pub(crate) fn without_person(declaration: &mut wire::Declaration, person: &str) -> Left {
+    match &mut declaration.object {
+        Some(Object::DelegationGrant(wire::DelegationGrant { spec: Some(spec), .. })) if spec.delegator == person => {
+            Left::Nothing
+        }
+        Some(Object::RoleBinding(wire::RoleBinding { spec: Some(spec), .. })) => {
+            let left = list(&mut spec.users, person);
+            let has_others = !spec.groups.is_empty() || !spec.agents.is_empty();
+            if left == Left::Nothing && has_others { Left::Some } else { left }
         }
         _ => Left::All,
     }

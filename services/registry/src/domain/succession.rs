@@ -90,6 +90,9 @@ pub(crate) fn named(declaration: &wire::Declaration) -> Vec<(String, String)> {
         Some(Object::DelegationGrant(grant)) => {
             delegator(grant).map(|who| ("spec.delegator".to_owned(), who.to_owned())).into_iter().collect()
         }
+        Some(Object::RoleBinding(wire::RoleBinding { spec: Some(spec), .. })) => {
+            list("spec.users", &spec.users, str::to_owned)
+        }
         Some(Object::OperatorBinding(wire::OperatorBinding { spec: Some(spec), .. })) => {
             list("spec.operators", &spec.operators, operator)
         }

@@ -1,4 +1,4 @@
-//! A retired agent leaves everything that names it.
+//! A retired agent leaves everything that names it, and a person who left whatever lets agents act for him.
 
 use legate_db::TxResult;
 use legate_rpc::Fault;
@@ -7,7 +7,7 @@ use legate_wire::registry::{Declaration, Kind};
 use super::write::Writing;
 use crate::domain::diff;
 use crate::domain::kind::{self, Key};
-use crate::domain::leave::{Left, without};
+use crate::domain::leave::{Left, without, without_person};
 use crate::store::{object, reference};
 
 /// All that there are.
@@ -33,6 +33,30 @@ pub(super) async fn everything(writing: &mut Writing<'_>, agent: &Declaration) -
         }
     }
     Ok(())
+}
+
+/// Takes a person who left out of an object; whether it named him.
+pub(super) async fn person(
+    writing: &mut Writing<'_>,
+    id: &str,
+    seen: &Declaration,
+    person: &str,
+) -> TxResult<bool, Fault> {
+    if without_person(&mut seen.clone(), person) == Left::All {
+        return Ok(false);
+    }
+    // One that passes on a part of another may have gone with that.
+    let Some(before) = in_force(writing, id).await? else { return Ok(false) };
+    let mut after = before.clone();
+    match without_person(&mut after, person) {
+        Left::All => return Ok(false),
+        Left::Nothing => take_back(writing, before).await?,
+        Left::Some => {
+            let fields = diff::diff(Some(&before), &after);
+            writing.put(after, Some(&before), "updated", &fields).await?;
+        }
+    }
+    Ok(true)
 }
 
 pub(super) async fn in_force(writing: &Writing<'_>, id: &str) -> TxResult<Option<Declaration>, Fault> {

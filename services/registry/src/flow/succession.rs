@@ -15,7 +15,7 @@ use super::write::{Put, Writing};
 use super::{Call, Desk, leave};
 use crate::domain::diff;
 use crate::domain::kind::{self, Key};
-use crate::domain::succession::{Settled, delegator, grace, named, settle};
+use crate::domain::succession::{Settled, grace, named, settle};
 use crate::domain::terms::{self, Fact};
 use crate::error::of_tx;
 use crate::store::departure::{self, Model};
@@ -25,6 +25,8 @@ use crate::store::{object, term};
 const AT_ONCE: u64 = 200;
 /// By what an agent names a person, in the order in which they are seen to.
 pub(super) const FIELDS: [Field; 3] = [Field::Owners, Field::Sponsors, Field::Manager];
+/// What lets agents act for a person, in the order in which it ends; all of it after the agents.
+const ENDED: [Kind; 2] = [Kind::DelegationGrant, Kind::RoleBinding];
 
 /// Sees to some of the agents of one who left or came back; of how many something changed. `None`: there are no more.
 ///
@@ -63,7 +65,9 @@ async fn some(writing: &mut Writing<'_>, id: &str) -> TxResult<u64, Fault> {
     let Some(mut departure) = due else { return Ok(0) };
     let numbers: Vec<i16> = FIELDS.iter().filter_map(terms::number).collect();
     let Some(field) = numbers.iter().copied().find(|number| *number >= departure.at_field) else {
-        return Box::pin(end_grants(writing, departure)).await;
+        let seen_to = numbers.iter().copied().max().unwrap_or_default() + 1;
+        let stage = usize::try_from(departure.at_field - seen_to).unwrap_or_default();
+        return Box::pin(end_some(writing, departure, stage)).await;
     };
     let after = [&departure.at_namespace, &departure.at_name, &departure.at_object].map(String::as_str);
     let fact = Fact { field, value: departure.person.clone() };
@@ -79,27 +83,26 @@ async fn some(writing: &mut Writing<'_>, id: &str) -> TxResult<u64, Fault> {
     Ok(changed)
 }
 
-/// At last nobody acts for one who left: some of its grants are taken back, each with whatever passes on a part of it.
-async fn end_grants(writing: &mut Writing<'_>, mut departure: Model) -> TxResult<u64, Fault> {
+/// At last nobody acts for one who left: some of what lets agents do so is taken back, a grant with whatever passes on a
+/// part of it, or no longer names the person.
+async fn end_some(writing: &mut Writing<'_>, mut departure: Model, stage: usize) -> TxResult<u64, Fault> {
     let (mut ended, mut next) = (0, None);
-    if departure.withdrawn_at.is_none() {
+    let kind = ENDED.get(stage).filter(|_| departure.withdrawn_at.is_none());
+    if let Some(kind) = kind {
         let after = [&departure.at_namespace, &departure.at_name, &departure.at_object].map(String::as_str);
-        let kind = Kind::DelegationGrant;
-        let rows = object::after(writing.tx, kind, &departure.namespace, after, AT_ONCE).await?;
+        let rows = object::after(writing.tx, *kind, &departure.namespace, after, AT_ONCE).await?;
         let is_last = (rows.len() as u64) < AT_ONCE;
         for row in &rows {
-            let is_its = matches!(row.declaration()?.object, Some(Object::DelegationGrant(grant))
-                if delegator(&grant) == Some(departure.person.as_str()));
-            // One that passes on a part of another may have gone with that.
-            if is_its && let Some(grant) = leave::in_force(writing, &row.id).await? {
-                leave::take_back(writing, grant).await?;
-                ended += 1;
-            }
+            ended += u64::from(leave::person(writing, &row.id, &row.declaration()?, &departure.person).await?);
         }
         next = rows.into_iter().next_back().filter(|_| !is_last).map(|row| (row.namespace, row.name, row.id));
     }
     match next {
         Some(place) => (departure.at_namespace, departure.at_name, departure.at_object) = place,
+        None if kind.is_some() && stage + 1 < ENDED.len() => {
+            departure.at_field += 1;
+            (departure.at_namespace, departure.at_name, departure.at_object) = Default::default();
+        }
         None => departure.settled_at = Some(writing.now.micros()),
     }
     departure::update(writing.tx, departure).await?;

@@ -2,7 +2,7 @@
 
 use legate_db::testing::on_each;
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Declaration, DelegationGrant, DelegationGrantSpec, Kind};
+use legate_wire::registry::{Declaration, DelegationGrant, DelegationGrantSpec, Kind, RoleBinding};
 
 use super::scene::*;
 use crate::domain::kind::Key;
@@ -205,6 +205,20 @@ async fn nobody_acts_for_a_person_who_left() {
         raised(&scene).await;
         let kept = grant("kept", "user:ada@example.co", "d", "", 0);
         scene.apply(vec![kept, grant("of-a-group", "group:ada@example.com", "d", "", 0)]).await.unwrap();
+        let for_whom = |name: &str, agents: &[&str], users: &[&str]| {
+            let mut all = binding(name, "reader", agents);
+            if let Some(Object::RoleBinding(RoleBinding { spec: Some(spec), .. })) = &mut all.object {
+                spec.users = users.iter().map(|who| format!("user:{who}@example.com")).collect();
+            }
+            all
+        };
+        let bindings = [
+            for_whom("of-both", &["d"], &["ada", "joan"]),
+            for_whom("of-her", &[], &["ada"]),
+            for_whom("of-joan", &[], &["joan"]),
+        ];
+        scene.apply(vec![role("reader", "invoice:read")]).await.unwrap();
+        scene.apply(bindings.to_vec()).await.unwrap();
         // More than are looked at in one transaction, and none of them another person's.
         let many = (0..230).map(|n| grant(&format!("x-{n:03}"), "user:joan@example.com", "d", "", 0));
         scene.apply(many.collect()).await.unwrap();
@@ -220,6 +234,9 @@ async fn nobody_acts_for_a_person_who_left() {
         let refused = scene.apply(vec![grant("late", "user:ada@example.com", "d", "", 0)]).await.unwrap_err();
         assert_eq!(reason(&refused), "PERSON_DEPARTED", "{refused}");
         assert!(refused.to_string().contains("spec.delegator"), "{refused}");
+        let refused = scene.apply(vec![for_whom("late", &["d"], &["joan", "ada"])]).await.unwrap_err();
+        assert_eq!(reason(&refused), "PERSON_DEPARTED", "{refused}");
+        assert!(refused.to_string().contains("spec.users[1]"), "{refused}");
         scene.sweep().await;
         assert_eq!(scene.sweep().await, 0);
         for (name, is_there) in [
@@ -234,6 +251,17 @@ async fn nobody_acts_for_a_person_who_left() {
             let found = read::object(&scene.desk, &by(OPERATOR, ""), key, None).await;
             assert_eq!(found.is_ok(), is_there, "{name}");
         }
+        let users = async |name: &str| {
+            let key = Key::new(Kind::RoleBinding, "payments", name);
+            let found = read::object(&scene.desk, &by(OPERATOR, ""), key, None).await.ok()?;
+            match found.0.object {
+                Some(Object::RoleBinding(RoleBinding { spec: Some(spec), .. })) => Some(spec.users),
+                _ => None,
+            }
+        };
+        assert_eq!(users("of-both").await, Some(vec!["user:joan@example.com".to_owned()]));
+        assert_eq!(users("of-her").await, None);
+        assert!(users("of-joan").await.is_some());
         // Back again, it may let somebody act for it; nothing of that is taken away.
         scene.withdraw("user:ada@example.com", "").await.unwrap();
         scene.sweep().await;
