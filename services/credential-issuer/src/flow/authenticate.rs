@@ -192,7 +192,7 @@ async fn live(
         alarm(desk, call, &row, now).await?;
         return Err(refused());
     }
-    let holder = holder(desk, &agent, None, method).await?;
+    let holder = holder(desk, &agent, copy(call, &agent), method).await?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.issued_at)) {
         let why = "the secret or key was made before its agent, or the agent's class or namespace, was last stopped";
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, why));
@@ -215,6 +215,14 @@ async fn alarm(desk: &Desk, call: &Call, row: &credential::Model, now: Timestamp
         })
     });
     recorded.await.map_err(of_tx)
+}
+
+/// Which running copy of the agent it is, where its certificate is that of the call.
+pub(super) fn copy<'a>(call: &'a Call, agent: &AgentId) -> Option<&'a InstanceId> {
+    match &call.peer.principal {
+        Some(Principal::Agent { id, instance, .. }) if id == agent => instance.as_ref(),
+        _ => None,
+    }
 }
 
 async fn holder(

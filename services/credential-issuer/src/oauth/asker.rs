@@ -50,7 +50,7 @@ impl Facade {
     ) -> Result<(Client, Holder), OauthError> {
         let from = call.peer.addr.ip();
         self.may_try("assertion", from, namespace)?;
-        Box::pin(assertion::believe(&self.desk, namespace, assertion)).await.map_err(|fault| {
+        Box::pin(assertion::believe(&self.desk, call, namespace, assertion)).await.map_err(|fault| {
             if matches!(fault, Fault::Refused(_)) {
                 self.attempts.note(from, namespace);
             }
