@@ -232,8 +232,10 @@ async fn a_token_is_handed_on_and_gives_less_each_time() {
     }
     let said = claims(&second.access_token);
     assert_eq!(said["sub"], claims(&own.access_token)["sub"], "on the bot's authority");
-    assert_eq!(said["act"]["sub"], scene.address("scan-bot").await);
-    assert_eq!(said["act"]["act"]["sub"], scene.address("clerk-bot").await);
+    // Each as its certificate names it: the agent, and which running copy of it.
+    let agent_in = |id: &serde_json::Value| id.as_str().unwrap().split("/instance/").next().unwrap().to_owned();
+    assert_eq!(agent_in(&said["act"]["sub"]), scene.address("scan-bot").await);
+    assert_eq!(agent_in(&said["act"]["act"]["sub"]), scene.address("clerk-bot").await);
     assert_eq!(said["parents"][0]["jti"], passed.token_id);
     assert_eq!(said["scope"], "invoice:read");
     // It ends with what it was exchanged for, whatever was asked.
