@@ -50,7 +50,11 @@ impl Facade {
     ) -> Result<(Client, Holder), OauthError> {
         let from = call.peer.addr.ip();
         self.may_try("assertion", from, namespace)?;
-        Box::pin(assertion::believe(&self.desk, call, namespace, assertion)).await.map_err(|fault| {
+        let believed = async {
+            self.check_peer(call).await?;
+            assertion::believe(&self.desk, call, namespace, assertion).await
+        };
+        Box::pin(believed).await.map_err(|fault| {
             if matches!(fault, Fault::Refused(_)) {
                 self.attempts.note(from, namespace);
             }
@@ -65,10 +69,16 @@ impl Facade {
     }
 
     async fn authenticate(&self, call: &Call, shown: Shown) -> Result<(Client, Holder), Fault> {
-        if call.peer.spiffe_id.is_some() {
-            self.standing.check(&call.peer).await?;
-        }
+        self.check_peer(call).await?;
         authenticate(&self.desk, call, shown).await
+    }
+
+    /// Whoever shows a certificate is in good standing, also where he proves himself by something else.
+    async fn check_peer(&self, call: &Call) -> Result<(), Fault> {
+        match call.peer.spiffe_id {
+            Some(_) => self.standing.check(&call.peer).await,
+            None => Ok(()),
+        }
     }
 
     /// Who asks about a token: a client, or an enforcement point or operator by its certificate alone.

@@ -91,6 +91,11 @@ async fn grant(
         Ask::Own(convert::oauth_wish(form.get("resource"), form.get("scope"))?)
     };
     let confirmation = confirmation(facade, &call, headers, &client).await?;
+    // A token names the running copy where it falls with that copy's certificate, and nowhere else.
+    let holder = match (&client.by, &confirmation) {
+        (By::Credential(_) | By::Identity(_), Confirmation::Key(_)) => holder.of_any_copy(),
+        _ => holder,
+    };
     let asking = Asking { holder, by: client.by, proof_ends: client.proof_ends, confirmation, all_or_nothing: true };
     let issued = match ask {
         Ask::Own(wish) => Box::pin(issue(&facade.desk, &call, asking, wish)).await?,
