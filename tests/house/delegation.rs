@@ -537,7 +537,10 @@ async fn an_agent_acts_for_a_person_who_is_logged_in() {
         }
     };
     let ada = || {
-        outside.token("assistant", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}))
+        outside.token(
+            "assistant",
+            &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com", "email_verified": true}),
+        )
     };
     let acts = exchange(&scene.clerk, ada(), AUDIENCE.into()).await.unwrap();
     assert_eq!((acts.subject.as_str(), acts.chain.len()), ("user:ada@example.com", 1));
@@ -549,11 +552,15 @@ async fn an_agent_acts_for_a_person_who_is_logged_in() {
     }
 
     // Nobody whom she did not let act, nobody whom it does not name so, and nothing that is not hers.
-    let eve =
-        outside.token("assistant", &serde_json::json!({"sub": "2", "hd": "example.com", "email": "eve@example.com"}));
+    let eve = outside.token(
+        "assistant",
+        &serde_json::json!({"sub": "2", "hd": "example.com", "email": "eve@example.com", "email_verified": true}),
+    );
     let scanner = outside.token("assistant", &serde_json::json!({"sub": "scanner"}));
-    let other =
-        outside.token("other", &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com"}));
+    let other = outside.token(
+        "other",
+        &serde_json::json!({"sub": "1", "hd": "example.com", "email": "ada@example.com", "email_verified": true}),
+    );
     let own = scene.handed().await;
     for (who, token, expected) in [
         (&scene.scan, ada(), "GRANT_MISSING"),

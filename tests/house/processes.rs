@@ -7,6 +7,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use legate::dev::pki::{self, Layout};
@@ -55,9 +56,17 @@ fn place(service: &str) -> usize {
     pki::SERVICES.iter().position(|name| *name == service).unwrap()
 }
 
-/// A port that was free a moment ago. Restarts need it to stay the same.
+/// A port that was free a moment ago. Restarts need it to stay the same, so it is none of those that the kernel gives to
+/// whoever asks for any (32,768 and up, where nothing else is set).
 fn port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let place = u64::from(std::process::id()) * 61 + u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + u16::try_from(place % 12_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Processes {

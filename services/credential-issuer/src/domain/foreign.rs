@@ -43,7 +43,9 @@ pub(crate) enum Nobody {
     NoAgent,
     #[error("the claim that should name the person is not there, or is no name: 1 to 256 bytes without white space")]
     NoPerson,
-    #[error("the token says that its e-mail address is not verified")]
+    #[error(
+        "the token does not say that its e-mail address is verified (email_verified); name people by another claim, such as sub"
+    )]
     Unverified,
 }
 
@@ -93,9 +95,10 @@ pub(super) fn match_all(claims: &BTreeMap<String, String>, token: &ForeignVerifi
     !claims.is_empty() && claims.iter().all(|(path, wanted)| token.claim(path).is_some_and(|is| is == *wanted))
 }
 
-/// Whether the claim is an e-mail address of which the token says that nobody has verified it.
+/// Whether the claim is an e-mail address of which the token does not say that it was verified (OpenID Connect Core 1.0
+/// section 5.1): some providers let people write whatever they like there.
 pub(super) fn is_unverified(claim: &str, token: &ForeignVerified) -> bool {
-    claim == "email" && token.claim("email_verified").is_some_and(|verified| verified != "true")
+    claim == "email" && token.claim("email_verified").as_deref() != Some("true")
 }
 
 /// A person's name as declarations write it.

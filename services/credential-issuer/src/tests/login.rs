@@ -82,7 +82,7 @@ async fn log_in(scene: &Scene, token: &str, csr: &[u8]) -> Result<credential::Mo
 /// Ada logs in with this request: the same token for the same request.
 pub(super) async fn ada(scene: &Scene, csr: &[u8]) -> Result<credential::Model, legate_rpc::Fault> {
     let which = crate::domain::token::hex(&credential::sha256(csr));
-    let token = of(json!({"hd": "example.com", "email": "ada@example.com", "jti": which}));
+    let token = of(json!({"hd": "example.com", "email": "ada@example.com", "email_verified": true, "jti": which}));
     log_in(scene, &token, csr).await
 }
 
@@ -94,7 +94,7 @@ async fn a_rule_says_who_an_operator_is() {
         let id = |name: &str| format!("spiffe://example.org/legate/operator/{name}");
         let pipeline = json!({"sub": "repo:pay/infra:ref:refs/heads/main"});
         assert_eq!(named(pipeline).await.unwrap(), id("deploy-pipeline"));
-        let ada = |email: &str| json!({"hd": "example.com", "email": email});
+        let ada = |email: &str| json!({"hd": "example.com", "email": email, "email_verified": true});
         assert_eq!(named(ada("ada@example.com")).await.unwrap(), id("ada"));
         assert_eq!(named(json!({"kind": "contractor", "name": "eve"})).await.unwrap(), id("ext-eve"));
         for refused in [
@@ -113,6 +113,7 @@ async fn a_rule_says_who_an_operator_is() {
             json!({"hd": "example.com"}),
             json!({"hd": "example.com", "email": ["ada@example.com"]}),
             json!({"hd": "example.com", "email": "ada@example.com", "email_verified": false}),
+            json!({"hd": "example.com", "email": "ada@example.com"}),
             json!({"kind": "contractor", "name": "-eve"}),
             json!({"kind": "contractor", "name": ""}),
             json!({"kind": "contractor", "name": "a".repeat(60)}),
@@ -139,7 +140,8 @@ async fn a_rule_says_who_an_operator_is() {
 async fn a_login_is_recorded_short_made_once_and_can_be_taken_back() {
     on_each::<Migrator>(async |fixture| {
         let scene = scene(&fixture).await;
-        let (token, csr) = (of(json!({"hd": "example.com", "email": "ada@example.com"})), request(&new_key()));
+        let (token, csr) =
+            (of(json!({"hd": "example.com", "email": "ada@example.com", "email_verified": true})), request(&new_key()));
         let row = log_in(&scene, &token, &csr).await.unwrap();
         assert_eq!(Timestamp::from_micros(row.not_after).secs(), START + 900);
         assert_eq!((row.namespace.as_str(), row.agent_id.as_str(), row.state), ("", "", credential::ISSUED));
@@ -170,7 +172,7 @@ async fn a_login_is_recorded_short_made_once_and_can_be_taken_back() {
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].namespace, "");
         assert_eq!(reason(log_in(&scene, &token, &csr).await), "CREDENTIAL_NOT_GOOD");
-        let again = of(json!({"hd": "example.com", "email": "ada@example.com", "n": 2}));
+        let again = of(json!({"hd": "example.com", "email": "ada@example.com", "email_verified": true, "n": 2}));
         assert_eq!(reason(log_in(&scene, &again, &csr).await), "KEY_COMPROMISED");
         // The key of somebody else is not certified for an operator.
         let (_, agents) = scene.enrolled(1).await;
@@ -186,7 +188,7 @@ async fn a_login_is_recorded_short_made_once_and_can_be_taken_back() {
 async fn without_a_provider_nobody_logs_in() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::on(&fixture).await;
-        let token = of(json!({"hd": "example.com", "email": "ada@example.com"}));
+        let token = of(json!({"hd": "example.com", "email": "ada@example.com", "email_verified": true}));
         assert_eq!(reason(log_in(&scene, &token, &request(&new_key())).await), "LOGIN_NOT_CONFIGURED");
     })
     .await;
@@ -240,7 +242,7 @@ async fn a_token_that_makes_an_operator_is_nobodys_in_a_namespace() {
             let token = of(more);
             foreign::prove(&scene.desk, "payments", &token).await.map(drop)
         };
-        let ada = |audience: &str| json!({"hd": "example.com", "email": "ada@example.com", "aud": audience});
+        let ada = |audience: &str| json!({"hd": "example.com", "email": "ada@example.com", "email_verified": true, "aud": audience});
         prove(ada("legate")).await.unwrap();
         assert_eq!(reason(prove(ada("legate-operators")).await), "ISSUER_NOT_TRUSTED");
     })
