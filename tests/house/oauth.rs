@@ -244,6 +244,15 @@ async fn a_certificate_gives_a_token_that_is_bound_to_it() {
     assert_eq!(ask(&backend, token, &x5t, &[]).await.reason_code, "ALLOWED");
     assert_eq!(ask(&backend, token, &[], &[]).await.reason_code, "TOKEN_BINDING");
 
+    // With a secret over the same connection too, which then names the running copy as well.
+    let (secret, _) = clients.secret("with-certificate").await;
+    let by_secret = [("authorization", &*basic(&id, &secret))];
+    let answer = clients.token(identity.clone(), &by_secret, &[]).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
+    let said = claims(answer.json["access_token"].as_str().unwrap());
+    assert_eq!(said["cnf"]["x5t#S256"], Base64UrlUnpadded::encode_string(&x5t));
+    assert!(said["sub"].as_str().unwrap().ends_with(said["instance"].as_str().unwrap()), "{said}");
+
     // Somebody else's certificate proves nothing for this client, nor does a header that claims one.
     let other = clients.id("with-key").await;
     assert_eq!(clients.token(identity.clone(), &[], &[("client_id", &other)]).await.status, StatusCode::UNAUTHORIZED);

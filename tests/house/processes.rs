@@ -42,6 +42,8 @@ pub(crate) struct Processes {
     dir: tempfile::TempDir,
     layout: Layout,
     ports: [u16; 4],
+    /// Of credential-issuer's HTTPS.
+    web: u16,
     children: [Option<Child>; 4],
     /// What each is told to log.
     log: &'static str,
@@ -71,7 +73,7 @@ impl Processes {
         let domain = TrustDomain::parse(DOMAIN).unwrap();
         pki::lay_out(&layout, &domain, &Name::parse("dev").unwrap(), SystemClock::new().now()).unwrap();
         let ports = [port(), port(), port(), port()];
-        let mut all = Self { dir, layout, ports, children: [const { None }; 4], log, database };
+        let mut all = Self { dir, layout, ports, web: port(), children: [const { None }; 4], log, database };
         for service in pki::SERVICES {
             all.configure(service);
             all.spawn(service);
@@ -113,12 +115,18 @@ impl Processes {
                 dir.join("spool")
             ),
             _ => format!(
-                "issuer = \"https://issuer.{DOMAIN}\"\ndatabase = \"sqlite:{}\"\nregistry = {registry:?}\npolicy_decision = {policy:?}\naudit_collector = {audit:?}\n[keys]\ndir = {dir:?}\n",
-                dir.join("credential-issuer.db").display()
+                "issuer = \"https://issuer.{DOMAIN}\"\ndatabase = \"sqlite:{}\"\nregistry = {registry:?}\npolicy_decision = {policy:?}\naudit_collector = {audit:?}\n[oauth]\nlisten = \"127.0.0.1:{}\"\n[keys]\ndir = {dir:?}\n",
+                dir.join("credential-issuer.db").display(),
+                self.web
             ),
         };
         let listen = format!("listen = \"127.0.0.1:{}\"\n", self.ports[place(service)]);
         std::fs::write(self.config(service), listen + &own + &tls + &telemetry).unwrap();
+    }
+
+    /// credential-issuer's HTTPS.
+    pub(crate) fn web(&self) -> Remote {
+        Remote { endpoint: format!("https://127.0.0.1:{}", self.web), ..self.remote("credential-issuer") }
     }
 
     fn config(&self, service: &str) -> PathBuf {

@@ -87,7 +87,8 @@ pub struct Parent {
     pub lifecycle_version: u64,
     /// Its `cnf`: what it was bound to.
     pub confirmation: Confirmation,
-    /// Its `cred`: the client secret or key by which it was obtained, where it was one.
+    /// Its `cred`: the client secret or key by which it was obtained, where it was one, or the certificate where it was not
+    /// bound to that.
     pub credential: Option<CredentialId>,
 }
 

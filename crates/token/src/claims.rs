@@ -106,7 +106,8 @@ pub struct Claims {
     pub chain: Chain,
     /// `cnf`: what the bearer has to show beside the token.
     pub confirmation: Confirmation,
-    /// `cred`: the client secret or key by which it was obtained, where it was one: who takes that back takes the token back.
+    /// `cred`: the client secret or key by which it was obtained, where it was one, or the certificate where the token is not
+    /// bound to that: who takes it back takes the token back.
     pub credential: Option<CredentialId>,
 }
 

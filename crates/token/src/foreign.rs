@@ -136,6 +136,7 @@ impl fmt::Debug for ForeignToken<'_> {
 pub struct ForeignSigned {
     claims: Claims,
     digest: [u8; 32],
+    key: [u8; 32],
 }
 
 /// Never shows the claims: they are about people.
@@ -169,6 +170,7 @@ pub struct ForeignVerified {
     issued_at: u64,
     expires_at: u64,
     digest: [u8; 32],
+    key: [u8; 32],
 }
 
 /// Never shows the claims: they are about people.
@@ -251,7 +253,7 @@ impl<'a> ForeignToken<'a> {
         if !verifier.verify(self.algorithm, key, input, &self.signature) {
             return Err(ForeignError::Signature);
         }
-        Ok(ForeignSigned { claims: self.claims.clone(), digest: Sha256::digest(input).into() })
+        Ok(ForeignSigned { claims: self.claims.clone(), digest: Sha256::digest(input).into(), key: key.digest() })
     }
 }
 
@@ -301,6 +303,7 @@ impl ForeignSigned {
             issued_at,
             expires_at,
             digest: self.digest,
+            key: self.key,
             claims: self.claims,
         })
     }
@@ -351,6 +354,8 @@ impl ForeignVerified {
 
     /// What the token is known by where it may be used only once: of two tokens of one issuer that are not the same it
     /// differs. By its `jti`, else by what was signed and not by the signature, which its maker's key is not needed to change.
+    /// And by the key: each namespace says itself whose keys speak for an issuer, and whoever gives out names under keys of
+    /// his own uses up nobody else's.
     #[must_use]
     pub fn once(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -359,6 +364,7 @@ impl ForeignVerified {
             hash.update(bytes);
         };
         part(self.issuer.as_bytes());
+        part(&self.key);
         match &self.token_id {
             Some(id) => {
                 part(b"jti");

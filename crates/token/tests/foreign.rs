@@ -345,6 +345,9 @@ fn what_is_used_once_is_known_by_its_content() {
     assert_eq!(without(""), without(""));
     assert_ne!(without(""), without(r#","more":1"#));
     assert_ne!(without(""), first);
+    // Whoever speaks for the same issuer under another key uses up none of its names.
+    let other = signed("ES384", &header("ES384", "p384"), &payload(""));
+    assert_ne!(verify(&other).unwrap().once(), first);
 }
 
 #[test]

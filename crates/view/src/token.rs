@@ -31,6 +31,9 @@ pub enum Fallen {
     /// The client secret or key by which it was obtained was revoked.
     #[error("the credential by which the token was obtained was revoked")]
     Credential,
+    /// It is bound to nothing, and its holder's credential policy does not let such tokens be given (any more).
+    #[error("the token is bound to no key, which its agent's credential policy does not allow")]
+    Unbound,
     /// The token itself was taken back.
     #[error("the token was revoked")]
     Revoked,
@@ -72,8 +75,14 @@ impl Snapshot {
         if is_taken_back(&claims.credential) {
             return Err(Fallen::Credential);
         }
+        // Believed only as long as the policy lets such tokens be given.
+        let may_bear =
+            |agent: &Agent| self.credential_policy_of(agent).ok().flatten().is_some_and(|policy| policy.may_bear);
         let known = |id: &AgentId| self.agent(id).filter(|agent| agent.label.namespace == claims.namespace);
         let agent = known(&claims.agent).ok_or_else(|| Fallen::Unknown(claims.agent.clone()))?;
+        if claims.confirmation == Confirmation::Bearer && !may_bear(agent) {
+            return Err(Fallen::Unbound);
+        }
         let life = self.life_of(agent, now);
         if let Some(stop) = life.stop {
             return Err(Fallen::Stopped(claims.agent.clone(), stop));
@@ -98,6 +107,11 @@ impl Snapshot {
             let Some(holder) = agent_of(holder).and_then(|id| known(&id)) else {
                 return Err(Fallen::Parent("its holder is not known here"));
             };
+            if parent.confirmation == Confirmation::Bearer && !may_bear(holder) {
+                return Err(Fallen::Parent(
+                    "it was bound to no key, which its holder's credential policy does not allow",
+                ));
+            }
             let life = self.life_of(holder, now);
             if let Some(stop) = life.stop {
                 return Err(Broken::Stopped(holder.id.to_string(), Some(stop)).into());

@@ -11,7 +11,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Headers in one request.
     pub headers: usize,
-    /// Headers have to be there within this, also those of the next request on the same connection.
+    /// Headers have to be there within this, also those of the next request on the same connection (HTTP/1.1). Who has asked
+    /// nothing by then is cut, whatever he speaks.
     pub header_deadline: Duration,
     /// Bytes in the body of one request; it is read whole before its handler is asked.
     pub body_bytes: usize,

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -132,7 +133,10 @@ async fn connection(conn: Conn, door: Arc<Door>, stop: CancellationToken) {
         .keep_alive_interval(limits.ping_after)
         .keep_alive_timeout(limits.ping_deadline);
     let peer = Arc::clone(conn.peer());
+    let asked = Arc::new(AtomicBool::new(false));
+    let has_asked = Arc::clone(&asked);
     let answer = service_fn(move |request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         let (door, peer) = (Arc::clone(&door), Arc::clone(&peer));
         async move { Ok::<_, Infallible>(door.answer(peer, request).await) }
     });
@@ -141,6 +145,8 @@ async fn connection(conn: Conn, door: Arc<Door>, stop: CancellationToken) {
         ended = serving.as_mut() => Some(ended),
         () = stop.cancelled() => None,
         () = tokio::time::sleep(limits.connection_age) => None,
+        // The library waits for the first words of HTTP without an end, and for those of a first stream as well.
+        () = silent(&has_asked, limits.header_deadline) => return tracing::debug!("a web client asked nothing"),
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -154,5 +160,13 @@ async fn connection(conn: Conn, door: Arc<Door>, stop: CancellationToken) {
     };
     if let Err(error) = ended {
         tracing::debug!(error, "a web client went");
+    }
+}
+
+/// Ends when nothing was asked within the time; else never.
+async fn silent(has_asked: &AtomicBool, deadline: Duration) {
+    tokio::time::sleep(deadline).await;
+    if has_asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }

@@ -51,7 +51,7 @@ legate_rpc::reasons! {
     /// A token of an issuer outside is not believed.
     IDENTITY_TOKEN_REFUSED, Unauthenticated, "The identity token is malformed, not signed by its issuer, meant for somebody else, too old, or not valid yet.", "Obtain a new token from the issuer for an audience that the TrustedIssuer lists, and send it at once; compare the clocks of issuer and Legate.";
     /// Nobody vouches for the issuer.
-    ISSUER_NOT_TRUSTED, Unauthenticated, "No TrustedIssuer of the namespace has the token's iss and, alone, its aud; or several have.", "Declare one (kind TrustedIssuer) with exactly the token's iss and aud, and no second one with the same; check the namespace.";
+    ISSUER_NOT_TRUSTED, Unauthenticated, "No TrustedIssuer of the namespace has the token's iss and, alone, its aud; or several have; or operators log in by tokens with these.", "Declare one (kind TrustedIssuer) with exactly the token's iss and aud, and no second one with the same; check the namespace.";
     /// The token is good and stands for nobody.
     IDENTITY_TOKEN_UNMATCHED, PermissionDenied, "The identity token is good, but no rule of its TrustedIssuer says whom it stands for, or the one that does names an agent or person that is not there.", "Compare the token's claims with the rules of the TrustedIssuer (legate issuer get); the first rule whose claims all match decides.";
     /// The token was used.
@@ -208,7 +208,9 @@ impl From<NoOperator> for Fault {
 impl From<Nobody> for Fault {
     fn from(e: Nobody) -> Self {
         match e {
-            Nobody::NotTrusted | Nobody::Ambiguous => Self::refused(&ISSUER_NOT_TRUSTED, e.to_string()),
+            Nobody::NotTrusted | Nobody::OfOperators | Nobody::Ambiguous => {
+                Self::refused(&ISSUER_NOT_TRUSTED, e.to_string())
+            }
             _ => Self::refused(&IDENTITY_TOKEN_UNMATCHED, e.to_string()),
         }
     }

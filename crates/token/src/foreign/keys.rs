@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
+use sha2::{Digest as _, Sha256};
 
 use super::value::{Value, object};
 use super::{Algorithm, ForeignError};
@@ -46,6 +47,18 @@ impl fmt::Debug for ForeignKey {
 }
 
 impl ForeignKey {
+    /// SHA-256 of the key, of whichever kind.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let (kind, first, second): (u8, &[u8], &[u8]) = match self {
+            Self::P256(point) => (1, point, &[]),
+            Self::P384(point) => (2, point, &[]),
+            Self::Rsa(n, e) => (3, n, e),
+            Self::Ed25519(point) => (4, point, &[]),
+        };
+        let hash = Sha256::new().chain_update([kind]).chain_update((first.len() as u64).to_be_bytes());
+        hash.chain_update(first).chain_update(second).finalize().into()
+    }
+
     /// Whether the key may be asked about a signature of that algorithm.
     fn is_for(&self, algorithm: Algorithm) -> bool {
         matches!(

@@ -7,7 +7,7 @@ use http::StatusCode;
 use http_body_util::Full;
 use legate_mtls::Identity;
 use legate_web::Limits;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::house::{HOUR, House, LONG, ask};
 
@@ -53,6 +53,19 @@ async fn a_client_that_says_nothing_is_not_waited_for() {
     let mut nothing = Vec::new();
     // No handshake at all: ended by its deadline.
     tokio::time::timeout(LONG, tcp.read_to_end(&mut nothing)).await.unwrap().unwrap();
+    // A handshake, and then nothing that would be a request.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for said in [&b""[..], b"P", b"GET /who HTTP/1.1\r\nhost: lo", preface] {
+        let mut tls = house.dial(web.addr(), Identity::anonymous()).await.unwrap();
+        tls.write_all(said).await.unwrap();
+        let ended = tokio::time::timeout(LONG, tls.read_to_end(&mut nothing)).await;
+        assert!(ended.is_ok(), "{:?} is waited for", String::from_utf8_lossy(said));
+    }
+    // Who asked is not cut for being silent afterwards.
+    let mut client = house.connect(web.addr(), Identity::anonymous()).await.unwrap();
+    client.get("/who").await;
+    tokio::time::sleep(2 * limits.header_deadline).await;
+    client.get("/who").await;
     web.shutdown(HOUR).await;
 }
 

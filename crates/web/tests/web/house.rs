@@ -16,6 +16,7 @@ use legate_ids::{AgentId, Name, SpiffeId, TrustDomain};
 use legate_mtls::pki::{Ca, Leaf};
 use legate_mtls::{Expect, Identity, Listener, Trust, connector};
 use legate_web::{Limits, Service, Visitor, Web, serve};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 /// Nothing on one machine takes longer; a test that waits for so long has failed.
@@ -91,11 +92,20 @@ impl House {
         serve(service, listener).unwrap()
     }
 
-    /// An HTTP/2 connection, or `None` where the handshake was refused.
-    pub(crate) async fn connect(&self, web: SocketAddr, identity: Identity) -> Option<Client> {
+    /// A connection on which nothing was said yet, or `None` where the handshake was refused.
+    pub(crate) async fn dial(
+        &self,
+        web: SocketAddr,
+        identity: Identity,
+    ) -> Option<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
         let expect = Expect::Service("credential-issuer");
         let connector = connector(identity, self.trust(), expect, self.clock.clone()).unwrap();
-        let tls = connector.connect(&web.to_string()).await.ok()?;
+        connector.connect(&web.to_string()).await.ok()
+    }
+
+    /// An HTTP/2 connection, or `None` where the handshake was refused.
+    pub(crate) async fn connect(&self, web: SocketAddr, identity: Identity) -> Option<Client> {
+        let tls = self.dial(web, identity).await?;
         let (send, conn) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.ok()?;
         tokio::spawn(conn);
         Some(Client(send))

@@ -26,6 +26,10 @@ pub(crate) enum Nobody {
     #[error("no trusted issuer of the namespace has the token's iss and its one aud")]
     NotTrusted,
     #[error(
+        "tokens of this iss and aud make operators, and stand for nobody in a namespace; have one made for another aud"
+    )]
+    OfOperators,
+    #[error(
         "several trusted issuers of the namespace have the token's iss and aud, so nobody can say whose rules hold"
     )]
     Ambiguous,

@@ -107,6 +107,13 @@ pub(crate) enum NoHolder {
     NotAWorkload(SpiffeId),
 }
 
+impl Holder {
+    /// The same, by whichever of its running copies.
+    pub(crate) fn of_any_copy(self) -> Self {
+        Self { spiffe_id: self.spiffe_id.without_instance(), instance: None, ..self }
+    }
+}
+
 impl Named {
     /// Whom a certificate names.
     pub(crate) fn of(id: &SpiffeId, principal: &Principal) -> Result<(Self, Option<InstanceId>), NoHolder> {

@@ -38,7 +38,7 @@ pub(crate) struct Base<'a> {
     pub(crate) token_id: [u8; 16],
     /// What the token is bound to.
     pub(crate) confirmation: Confirmation,
-    /// The client secret or key by which it is obtained.
+    /// The client secret or key by which it is obtained, or the certificate where it is not bound to that.
     pub(crate) credential: Option<CredentialId>,
     /// When what its holder proved itself by ends: a certificate, a secret, a key.
     pub(crate) proof_ends: Timestamp,

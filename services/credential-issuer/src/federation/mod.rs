@@ -32,6 +32,8 @@ const SHORT_PAUSE: Duration = Duration::from_secs(5);
 const MOST_ADDRESSES: usize = 1024;
 /// So many are asked at one time.
 const MOST_FETCHES: usize = 16;
+/// Whoever waits longer for a turn goes without.
+const TURN: Duration = Duration::from_secs(10);
 
 /// Whose tokens are believed how.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -145,7 +147,7 @@ impl Inner {
             return usable.ok_or_else(|| Unreached("the last try failed just now".into()));
         }
         state.tried = Some(now);
-        match self.fetch(at).await {
+        match self.fetch(at, usable.is_none()).await {
             Ok(keys) => {
                 let held = Held { keys: Arc::new(keys), since: now };
                 state.held = Some(held.clone());
@@ -158,14 +160,20 @@ impl Inner {
         }
     }
 
-    async fn fetch(&self, at: &str) -> Result<ForeignKeys, Unreached> {
+    /// Waits for its turn only where there are no keys to go on with: servers that hang must not hold up the others.
+    async fn fetch(&self, at: &str, waits: bool) -> Result<ForeignKeys, Unreached> {
         let text = match self.files.get(at) {
             Some(path) => {
                 let read = tokio::fs::read(path).await;
                 Bytes::from(read.map_err(|e| Unreached(format!("{}: {e}", path.display())))?)
             }
             None => {
-                let _turn = self.fetches.acquire().await;
+                let turn = if waits {
+                    tokio::time::timeout(TURN, self.fetches.acquire()).await.ok().and_then(Result::ok)
+                } else {
+                    self.fetches.try_acquire().ok()
+                };
+                let _turn = turn.ok_or_else(|| Unreached("too many others are asked at this moment".into()))?;
                 self.fetcher.get(at).await?
             }
         };

@@ -84,8 +84,8 @@ pub(crate) struct Client {
 /// By what it was proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum By {
-    /// By the certificate of the call.
-    Certificate,
+    /// By the certificate of the call; its id, where it was looked up.
+    Certificate(Option<String>),
     /// By the secret or key with that id.
     Credential(String),
     /// By a token of an issuer outside.
@@ -127,8 +127,8 @@ async fn by_certificate(desk: &Desk, call: &Call, client: &str) -> Result<(Clien
     let x5t = call.peer.x5t_s256;
     let row =
         desk.db.read("find_certificate", move |tx| Box::pin(async move { credential::by_certificate(tx, &x5t).await }));
-    credential::good(row.await.map_err(of_tx)?, holder.spiffe_id.as_str(), holder.lifecycle_version)?;
-    Ok((Client { agent: id.clone(), by: By::Certificate, proof_ends: call.peer.not_after }, holder))
+    let row = credential::good(row.await.map_err(of_tx)?, holder.spiffe_id.as_str(), holder.lifecycle_version)?;
+    Ok((Client { agent: id.clone(), by: By::Certificate(Some(row.id)), proof_ends: call.peer.not_after }, holder))
 }
 
 async fn by_secret(desk: &Desk, call: &Call, client: &str, secret: &str) -> Result<(Client, Holder), Fault> {
@@ -192,7 +192,7 @@ async fn live(
         alarm(desk, call, &row, now).await?;
         return Err(refused());
     }
-    let holder = holder(desk, &agent, None, method).await?;
+    let holder = holder(desk, &agent, copy(call, &agent), method).await?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.issued_at)) {
         let why = "the secret or key was made before its agent, or the agent's class or namespace, was last stopped";
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, why));
@@ -215,6 +215,14 @@ async fn alarm(desk: &Desk, call: &Call, row: &credential::Model, now: Timestamp
         })
     });
     recorded.await.map_err(of_tx)
+}
+
+/// Which running copy of the agent it is, where its certificate is that of the call.
+pub(super) fn copy<'a>(call: &'a Call, agent: &AgentId) -> Option<&'a InstanceId> {
+    match &call.peer.principal {
+        Some(Principal::Agent { id, instance, .. }) if id == agent => instance.as_ref(),
+        _ => None,
+    }
 }
 
 async fn holder(

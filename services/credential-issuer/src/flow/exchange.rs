@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::{Chain, Confirmation, Scope, Subject, TokenError};
+use legate_token::{Chain, Claims, Confirmation, Scope, Subject, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
 use super::foreign::{self, Evidence};
@@ -107,7 +107,8 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
     let plan = token::plan(holder, &wish, scope, now, &asking.base(desk, Some(behalf.clone()))?)?;
     let event =
         convert::token_exchanged(call, &plan, (agreed.decision_id, agreed.revision), whom.evidence.as_ref(), now);
-    let claims = plan.claims.clone();
+    let mut stand = vec![plan.claims.clone()];
+    stand.extend(whom.shown);
     let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
         .await
         .map_err(of_tx)?;
@@ -116,10 +117,13 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
     if let Some(evidence) = &whom.evidence {
         foreign::still(desk, evidence)?;
     }
-    desk.fresh()?
-        .snapshot
-        .token_standing(&claims, desk.clock.now())
-        .map_err(|fallen| Fault::refused(&SUBJECT_TOKEN_FALLEN, format!("while it was being exchanged: {fallen}")))?;
+    let snapshot = desk.fresh()?.snapshot;
+    // The exchanged token too: a class that was stopped and resumed meanwhile cut that off, and not what was made after.
+    for claims in &stand {
+        snapshot.token_standing(claims, desk.clock.now()).map_err(|fallen| {
+            Fault::refused(&SUBJECT_TOKEN_FALLEN, format!("while it was being exchanged: {fallen}"))
+        })?;
+    }
     Ok(Exchanged { issued: sign(desk, recorded, agreed.revision).await?, behalf })
 }
 
@@ -162,6 +166,8 @@ struct Whom {
     /// As grants name him: `agent:NAME` or `user:NAME`.
     delegator: String,
     before: Before,
+    /// What an access token of this issuer says.
+    shown: Option<Claims>,
     /// What a token of an issuer outside proved.
     evidence: Option<Evidence>,
 }
@@ -179,7 +185,7 @@ async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
     })?;
     let before =
         Before { subject, chain: Chain::default(), parent: None, scope: Scope::All, ends: proven.evidence.expires };
-    Ok(Whom { delegator: person, before, evidence: Some(proven.evidence) })
+    Ok(Whom { delegator: person, before, shown: None, evidence: Some(proven.evidence) })
 }
 
 /// For whom an access token lets the caller act, where it was handed to the caller and still stands.
@@ -218,7 +224,7 @@ async fn handed_over(desk: &Desk, me: &Me, token: &str, target: &str) -> Result<
         return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, "the subject token, or one before it, was revoked"));
     }
     let delegator = format!("agent:{}", standing.agent.label.name);
-    Ok(Whom { delegator, before: Before::of(&claims), evidence: None })
+    Ok(Whom { delegator, before: Before::of(&claims), shown: Some(claims), evidence: None })
 }
 
 /// The behalf by the first grant that fits: from whom the caller wants to act for to the caller, the whole chain holding with it.

@@ -10,6 +10,7 @@ use legate_view::TrustedIssuer;
 
 use super::Desk;
 use crate::domain::foreign::{self, Nobody, OLDEST, StandsFor};
+use crate::domain::login;
 use crate::error::{AGAIN, ISSUER_KEYS_UNAVAILABLE, of_foreign};
 use crate::store::used_token;
 
@@ -88,6 +89,11 @@ pub(crate) async fn prove(desk: &Desk, namespace: &str, token: &str) -> Result<(
     let token = ForeignToken::parse(token).map_err(of_foreign)?;
     let issuer = token.claimed_issuer().map_err(of_foreign)?;
     let audience = token.claimed_audience().map_err(of_foreign)?;
+    // By such a token whoever has it becomes an operator; so nobody is to hand one to an agent, or to show it for one.
+    let providers = desk.logins.as_ref().map_or(&[][..], |logins| &logins.providers);
+    if login::choose(providers, issuer, audience).is_ok() {
+        return Err(Nobody::OfOperators.into());
+    }
     let (trusted, _) = desk
         .look(|snapshot| foreign::choose(snapshot, &namespace, issuer, audience).cloned().map_err(Fault::from))
         .await?;

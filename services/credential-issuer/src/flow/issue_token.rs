@@ -66,7 +66,7 @@ impl Asking {
     /// What is looked at once more where the token is recorded.
     pub(super) fn proof(&self, call: &Call, now: Timestamp) -> Proof {
         match &self.by {
-            By::Certificate => Proof::Certificate(call.peer.x5t_s256),
+            By::Certificate(_) => Proof::Certificate(call.peer.x5t_s256),
             By::Credential(id) => Proof::Client(id.clone(), now),
             By::Identity(evidence) => Proof::Identity(evidence.used(now, b"", "")),
         }
@@ -74,9 +74,14 @@ impl Asking {
 
     /// What a plan rests on.
     pub(super) fn base<'a>(&self, desk: &'a Desk, behalf: Option<Behalf>) -> Result<Base<'a>, Fault> {
-        let credential = match &self.by {
-            By::Certificate | By::Identity(_) => None,
-            By::Credential(id) => Some(CredentialId::parse(id).map_err(Fault::broken)?),
+        let credential = match (&self.by, &self.confirmation) {
+            // A token that is bound to a certificate dies with that.
+            (By::Certificate(_), Confirmation::Certificate(_)) | (By::Identity(_), _) => None,
+            // One that is bound to a key of its own would outlive the certificate by which it was obtained.
+            (By::Certificate(Some(id)) | By::Credential(id), _) => {
+                Some(CredentialId::parse(id).map_err(Fault::broken)?)
+            }
+            (By::Certificate(None), _) => return Err(Fault::broken("a certificate that was not looked up")),
         };
         Ok(Base {
             issuer: &desk.issuer,
@@ -132,7 +137,7 @@ pub(super) async fn calling(desk: &Desk, call: &Call) -> Result<Asking, Fault> {
     }
     Ok(Asking {
         holder,
-        by: By::Certificate,
+        by: By::Certificate(None),
         proof_ends: call.peer.not_after,
         confirmation: Confirmation::Certificate(call.peer.x5t_s256),
         all_or_nothing: false,
@@ -151,7 +156,7 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish) -> Resul
     let event = convert::token_issued(call, &plan, agreed.decision_id, agreed.revision, now);
     let event = match &asking.by {
         By::Identity(evidence) => convert::with_evidence(event, evidence),
-        By::Certificate | By::Credential(_) => event,
+        By::Certificate(_) | By::Credential(_) => event,
     };
     let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
         .await

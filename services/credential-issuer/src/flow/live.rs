@@ -43,6 +43,14 @@ pub(super) fn verified(desk: &Desk, signed: &Signed, audience: &str) -> Result<C
     Ok(signed.verify(&expect, now)?.into_claims())
 }
 
+/// What a token of ours says that has not ended, whether or not it works; whoever it is addressed to: that is for the one
+/// who asks to compare.
+pub(super) fn ours(desk: &Desk, snapshot: &Snapshot, token: &str) -> Option<Claims> {
+    let signed = proved(desk, snapshot, token).ok()?;
+    let audience = signed.claims().audience.clone();
+    verified(desk, &signed, &audience).ok()
+}
+
 /// The token, where it works now: signature, times, and the standing of everybody and everything it rests on. `None`: it
 /// does not, and why is nobody's business (RFC 7662 section 2.2).
 ///
@@ -51,11 +59,7 @@ pub(super) fn verified(desk: &Desk, signed: &Signed, audience: &str) -> Result<C
 pub(crate) async fn live(desk: &Desk, token: &str) -> Result<Option<Live>, Fault> {
     let reading = desk.fresh()?;
     let snapshot = &reading.snapshot;
-    let found = proved(desk, snapshot, token).ok().and_then(|signed| {
-        // Whoever it is addressed to: that is for the one who asks to compare.
-        let audience = signed.claims().audience.clone();
-        verified(desk, &signed, &audience).ok()
-    });
+    let found = ours(desk, snapshot, token);
     let Some(claims) = found.filter(|claims| snapshot.token_standing(claims, desk.clock.now()).is_ok()) else {
         return Ok(None);
     };

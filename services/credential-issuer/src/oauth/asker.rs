@@ -1,5 +1,7 @@
 //! Who asks: the one way of client authentication that a request uses, and what comes of it.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, header};
 use legate_ids::Principal;
 use legate_rpc::{Fault, Standing as _};
@@ -9,8 +11,8 @@ use super::Facade;
 use super::answer::OauthError;
 use super::form::{self, Form};
 use crate::domain::holder::Holder;
-use crate::flow::Call;
 use crate::flow::authenticate::{Asker, Client, Shown, authenticate};
+use crate::flow::{Call, assertion};
 
 /// RFC 7523 section 2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -27,10 +29,7 @@ impl Facade {
         let shown = shown(call, headers, form)?;
         let from = call.peer.addr.ip();
         let named = shown.client();
-        if let Some(wait) = self.attempts.wait(from, &named) {
-            self.desk.metrics.refused("client", "TOO_MANY");
-            return Err(OauthError::too_many(wait.as_secs().max(1)));
-        }
+        self.may_try("client", from, &named)?;
         let authenticated = Box::pin(self.authenticate(call, shown)).await;
         authenticated.map_err(|fault| {
             if matches!(fault, Fault::Refused(_)) {
@@ -42,11 +41,44 @@ impl Facade {
         })
     }
 
+    /// The agent for whom a token of an issuer outside stands, where one does.
+    pub(super) async fn believed(
+        &self,
+        call: &Call,
+        namespace: &str,
+        assertion: &str,
+    ) -> Result<(Client, Holder), OauthError> {
+        let from = call.peer.addr.ip();
+        self.may_try("assertion", from, namespace)?;
+        let believed = async {
+            self.check_peer(call).await?;
+            assertion::believe(&self.desk, call, namespace, assertion).await
+        };
+        Box::pin(believed).await.map_err(|fault| {
+            if matches!(fault, Fault::Refused(_)) {
+                self.attempts.note(from, namespace);
+            }
+            fault.into()
+        })
+    }
+
+    fn may_try(&self, what: &'static str, from: IpAddr, named: &str) -> Result<(), OauthError> {
+        let Some(wait) = self.attempts.wait(from, named) else { return Ok(()) };
+        self.desk.metrics.refused(what, "TOO_MANY");
+        Err(OauthError::too_many(wait.as_secs().max(1)))
+    }
+
     async fn authenticate(&self, call: &Call, shown: Shown) -> Result<(Client, Holder), Fault> {
-        if call.peer.spiffe_id.is_some() {
-            self.standing.check(&call.peer).await?;
-        }
+        self.check_peer(call).await?;
         authenticate(&self.desk, call, shown).await
+    }
+
+    /// Whoever shows a certificate is in good standing, also where he proves himself by something else.
+    async fn check_peer(&self, call: &Call) -> Result<(), Fault> {
+        match call.peer.spiffe_id {
+            Some(_) => self.standing.check(&call.peer).await,
+            None => Ok(()),
+        }
     }
 
     /// Who asks about a token: a client, or an enforcement point or operator by its certificate alone.

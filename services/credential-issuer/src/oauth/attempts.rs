@@ -1,7 +1,7 @@
 //! Failed authentications, counted by address and client: whoever fails too often waits.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ impl Attempts {
 
     /// How long to wait, where there were too many.
     pub(super) fn wait(&self, from: IpAddr, client: &str) -> Option<Duration> {
+        let from = network(from);
         let now = self.clock.monotonic();
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let left = |key: &Key, window: Window| {
@@ -56,6 +57,7 @@ impl Attempts {
 
     /// One more.
     pub(super) fn note(&self, from: IpAddr, client: &str) {
+        let from = network(from);
         let now = self.clock.monotonic();
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         for key in [(Some(from), String::new()), key(from, client)] {
@@ -70,6 +72,14 @@ impl Attempts {
             }
             *count = count.saturating_add(1);
         }
+    }
+}
+
+/// What one host may choose of its address does not count: of IPv6 all of the last 64 bits (RFC 4291 section 2.5.1).
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -103,6 +113,24 @@ mod tests {
         clock.advance(OF_ADDRESS.within);
         assert_eq!(attempts.wait(one, "agt_1"), None);
         assert_eq!(attempts.wait(one, "agt_2"), None);
+    }
+
+    #[test]
+    fn whoever_has_a_network_of_his_own_is_one_address() {
+        let attempts = Attempts::new(TestClock::at(Timestamp::from_secs(1_800_000_000)));
+        let of = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, n, n, n, n]);
+        for n in 0..OF_ADDRESS.most {
+            attempts.note(of(u16::try_from(n).unwrap_or(0)), &format!("guess_{n}"));
+        }
+        assert!(attempts.wait(of(9_999), "agt_1").is_some());
+        assert_eq!(attempts.wait(IpAddr::from([0x2001, 0xdb8, 0, 2, 1, 1, 1, 1]), "agt_1"), None);
+        // An IPv4 address is the same however it is written, and nobody's neighbour.
+        let (plain, mapped) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x0a00, 1]));
+        for _ in 0..OF_CLIENT.most {
+            attempts.note(mapped, "agt_1");
+        }
+        assert!(attempts.wait(plain, "agt_1").is_some());
+        assert_eq!(attempts.wait(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x0a00, 2]), "agt_1"), None);
     }
 
     #[test]

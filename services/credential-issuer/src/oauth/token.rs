@@ -18,7 +18,7 @@ use crate::domain::token::Wish;
 use crate::flow::authenticate::{By, Client};
 use crate::flow::exchange::{Exchange, exchange_as};
 use crate::flow::issue_token::{Asking, issue};
-use crate::flow::{Call, assertion, dpop};
+use crate::flow::{Call, dpop};
 
 /// RFC 7523 section 2.1.
 pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -79,7 +79,7 @@ async fn grant(
         let missing = |name: &str| OauthError::request(format!("{name} is missing"));
         let assertion = form.get("assertion").ok_or_else(|| missing("assertion"))?;
         let namespace = form.get("namespace").ok_or_else(|| missing("namespace, whose TrustedIssuer vouches,"))?;
-        Box::pin(assertion::believe(&facade.desk, namespace, assertion)).await?
+        facade.believed(&call, namespace, assertion).await?
     } else {
         Box::pin(facade.client(&call, headers, &form, TOKEN)).await?
     };
@@ -91,6 +91,11 @@ async fn grant(
         Ask::Own(convert::oauth_wish(form.get("resource"), form.get("scope"))?)
     };
     let confirmation = confirmation(facade, &call, headers, &client).await?;
+    // A token names the running copy where it falls with that copy's certificate, and nowhere else.
+    let holder = match (&client.by, &confirmation) {
+        (By::Credential(_) | By::Identity(_), Confirmation::Key(_)) => holder.of_any_copy(),
+        _ => holder,
+    };
     let asking = Asking { holder, by: client.by, proof_ends: client.proof_ends, confirmation, all_or_nothing: true };
     let issued = match ask {
         Ask::Own(wish) => Box::pin(issue(&facade.desk, &call, asking, wish)).await?,
@@ -131,7 +136,7 @@ async fn confirmation(
         return Ok(Confirmation::Key(dpop::prove(&facade.desk, proof, "POST", &url).await?));
     }
     match (&client.by, &call.peer.principal) {
-        (By::Certificate, _) => Ok(Confirmation::Certificate(call.peer.x5t_s256)),
+        (By::Certificate(_), _) => Ok(Confirmation::Certificate(call.peer.x5t_s256)),
         (By::Credential(_) | By::Identity(_), Some(legate_ids::Principal::Agent { id, .. })) if *id == client.agent => {
             Ok(Confirmation::Certificate(call.peer.x5t_s256))
         }

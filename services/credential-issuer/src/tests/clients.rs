@@ -25,7 +25,7 @@ use crate::flow::{dpop, forget};
 use crate::schema::Migrator;
 use crate::store::credential;
 
-const ALL: &[CredentialMethod] = &[EnrolmentToken, ClientSecret, PrivateKeyJwt, TlsClientAuth];
+pub(super) const ALL: &[CredentialMethod] = &[EnrolmentToken, ClientSecret, PrivateKeyJwt, TlsClientAuth];
 const URL: &str = "https://issuer.example/oauth2/token";
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -35,7 +35,7 @@ fn key(n: u8) -> P256Signer {
 
 impl Scene {
     /// The class under a policy of these methods, an hour of overlap and a day for secrets.
-    async fn methods(&self, methods: &[CredentialMethod], binding: TokenBinding) {
+    pub(super) async fn methods(&self, methods: &[CredentialMethod], binding: TokenBinding) {
         let mut policy = credential_policy((300, 3_600), methods);
         if let Object::CredentialPolicy(policy) = &mut policy {
             let spec = policy.spec.as_mut().unwrap();
@@ -51,7 +51,7 @@ impl Scene {
         Ask { agent: agent_id(n), ttl: None, replace, reason: "a test".into() }
     }
 
-    async fn secret(&self, n: u8, replace: bool) -> Result<(String, Made), Fault> {
+    pub(super) async fn secret(&self, n: u8, replace: bool) -> Result<(String, Made), Fault> {
         let made = create_client::secret(&self.desk, &self.operator(), Self::ask(n, replace)).await;
         made.map(|(secret, made)| (secret.to_text().to_string(), made))
     }
@@ -64,7 +64,7 @@ impl Scene {
         authenticate(&self.desk, &self.stranger(), shown).await
     }
 
-    async fn show_secret(&self, n: u8, secret: &str) -> Result<(Client, Holder), Fault> {
+    pub(super) async fn show_secret(&self, n: u8, secret: &str) -> Result<(Client, Holder), Fault> {
         let secret = Zeroizing::new(secret.to_owned());
         self.show(Shown::Secret { client: agent_id(n).to_string(), secret }).await
     }
@@ -94,14 +94,18 @@ impl Scene {
         signed(&header.to_string(), &claims.to_string(), signer)
     }
 
-    async fn token(&self, client: (Client, Holder), confirmation: Confirmation) -> Result<IssuedToken, Fault> {
+    pub(super) async fn token(
+        &self,
+        client: (Client, Holder),
+        confirmation: Confirmation,
+    ) -> Result<IssuedToken, Fault> {
         let (client, holder) = client;
         let asking =
             Asking { holder, by: client.by, proof_ends: client.proof_ends, confirmation, all_or_nothing: true };
         issue(&self.desk, &self.stranger(), asking, wish()).await
     }
 
-    async fn is_active(&self, asker: &Asker, token: &str) -> bool {
+    pub(super) async fn is_active(&self, asker: &Asker, token: &str) -> bool {
         introspect(&self.desk, &self.stranger(), asker, token).await.unwrap().is_some()
     }
 }
@@ -113,7 +117,7 @@ fn signed(header: &str, claims: &str, signer: &P256Signer) -> String {
     format!("{input}.{}", Base64UrlUnpadded::encode_string(&signature))
 }
 
-fn asker(n: u8) -> Asker {
+pub(super) fn asker(n: u8) -> Asker {
     Asker::Agent { namespace: NAMESPACE.parse().unwrap(), agent: agent_id(n) }
 }
 
@@ -349,7 +353,7 @@ async fn a_token_is_bound_as_the_policy_demands_and_dies_with_its_secret() {
 }
 
 /// The registry holds the key that signs tokens, as it does before the service is ready.
-async fn key_is_known(scene: &Scene) {
+pub(super) async fn key_is_known(scene: &Scene) {
     let public = scene.desk.tokens.public_key();
     scene.declare(registry::signing_key(public, "https://issuer.example")).await;
 }

@@ -402,3 +402,35 @@ async fn where_nothing_can_be_fetched_a_file_holds_the_keys() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_has_keys_does_not_wait_for_servers_that_hang() {
+    on_each::<Migrator>(async |fixture| {
+        let (scene, _outside) = reaching(&fixture, Answer::keys(&[&key(1)]), &["127.0.0.0/8"]).await;
+        prove(&scene, &now(&scene, &key(1))).await.unwrap();
+        scene.pass(Duration::from_secs(601)).await;
+        // As many servers as are asked at one time, and as many again that wait for their turn.
+        let mut hanging = Vec::new();
+        for n in 0..32 {
+            let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut declared = issuer(&format!("slow-{n}"), &[], vec![rule(&[("sub", "x")], agent("bot-1"))]);
+            let spec = declared.spec.as_mut().unwrap();
+            spec.jwks_uri = format!("https://{}/keys", server.local_addr().unwrap());
+            spec.audiences = vec![format!("slow-{n}")];
+            declare(&scene, declared).await;
+            hanging.push(server);
+        }
+        for n in 0..32 {
+            let (desk, token) = (std::sync::Arc::clone(&scene.desk), token(&key(9), &with("aud", format!("slow-{n}"))));
+            tokio::spawn(async move { foreign::prove(&desk, NAMESPACE, &token).await.map(drop) });
+        }
+        let mut asked = Vec::new();
+        for server in hanging.iter().take(16) {
+            asked.push(server.accept().await.unwrap());
+        }
+        let begin = std::time::Instant::now();
+        prove(&scene, &now(&scene, &key(1))).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    })
+    .await;
+}

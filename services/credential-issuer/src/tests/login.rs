@@ -7,11 +7,14 @@ use legate_clock::{Clock as _, Timestamp};
 use legate_db::testing::on_each;
 use legate_token::{EcSigner as _, jwk_set};
 use legate_wire::registry::RevocationReason;
+use legate_wire::registry::claim_rule::StandsFor;
 use serde_json::{Value, json};
 
+use super::federation;
 use super::outside::{key, token};
 use super::scene::{START, Scene, new_key, reason, request};
 use crate::config::{BadConfig, LoginRuleConfig, OperatorsConfig, ProviderConfig};
+use crate::flow::foreign;
 use crate::flow::login::{self, Logins};
 use crate::keys::{Authority, FileKeys, KeyStore as _, KeyUse};
 use crate::schema::Migrator;
@@ -221,4 +224,25 @@ fn a_configuration_that_says_too_little_or_two_things_is_refused() {
     for seconds in [0, 59, 3_601] {
         OperatorsConfig { certificate_seconds: seconds, ..config(provider()) }.read().unwrap_err();
     }
+}
+
+#[tokio::test]
+async fn a_token_that_makes_an_operator_is_nobodys_in_a_namespace() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = scene(&fixture).await;
+        // Whoever is handed such a token, to act for its person, could log in by it.
+        let rules = vec![federation::rule(&[("hd", "example.com")], Some(StandsFor::UserClaim("email".into())))];
+        let mut declared = federation::issuer("people", &[&key(1)], rules);
+        let spec = declared.spec.as_mut().unwrap();
+        (spec.issuer, spec.audiences) = (ISSUER.into(), vec!["legate-operators".into(), "legate".into()]);
+        federation::declare(&scene, declared).await;
+        let prove = async |more: Value| {
+            let token = of(more);
+            foreign::prove(&scene.desk, "payments", &token).await.map(drop)
+        };
+        let ada = |audience: &str| json!({"hd": "example.com", "email": "ada@example.com", "aud": audience});
+        prove(ada("legate")).await.unwrap();
+        assert_eq!(reason(prove(ada("legate-operators")).await), "ISSUER_NOT_TRUSTED");
+    })
+    .await;
 }

@@ -15,6 +15,7 @@ mod raised;
 mod registry;
 mod renewal;
 mod requests;
+mod rests;
 mod revocation;
 mod scene;
 mod standing;

@@ -286,7 +286,7 @@ fn on_its_word(
 }
 
 /// Whether whoever shows the token holds what it is bound to, on the word of the caller, who saw it.
-fn is_bound(snapshot: &Snapshot, ask: &Ask, claims: &Claims) -> Result<(), &'static str> {
+fn is_bound(ask: &Ask, claims: &Claims) -> Result<(), &'static str> {
     match &claims.confirmation {
         // RFC 8705 section 3.
         Confirmation::Certificate(x5t) if ask.presenter == Some(*x5t) => Ok(()),
@@ -294,17 +294,8 @@ fn is_bound(snapshot: &Snapshot, ask: &Ask, claims: &Claims) -> Result<(), &'sta
         // RFC 9449 section 7.
         Confirmation::Key(jkt) if ask.presenter_key == Some(*jkt) => Ok(()),
         Confirmation::Key(_) => Err("the token is bound to another key than that of its presenter's DPoP proof"),
-        // Believed only as long as the policy lets such tokens be given.
-        Confirmation::Bearer => {
-            let agent = snapshot.agent(&claims.agent);
-            let policy = agent.and_then(|agent| snapshot.credential_policy_of(agent).ok().flatten());
-            let may_bear = policy.is_some_and(|policy| policy.may_bear);
-            if may_bear {
-                Ok(())
-            } else {
-                Err("the token is bound to no key, which its agent's credential policy does not allow")
-            }
-        }
+        // Whether the policy lets such tokens be given is part of their standing.
+        Confirmation::Bearer => Ok(()),
     }
 }
 
@@ -339,7 +330,7 @@ fn judge(
     if key.not_before.is_some_and(|from| issued < from) || key.not_after.is_some_and(|end| now > end) {
         return refuse(Why::TokenInvalid, "the key of the token does not cover its time");
     }
-    if let Err(why) = is_bound(snapshot, ask, claims) {
+    if let Err(why) = is_bound(ask, claims) {
         return refuse(Why::TokenBinding, why);
     }
     let unknown = || Err((Why::AgentUnknown, format!("no agent {} is known here", claims.agent)));
@@ -357,6 +348,7 @@ fn judge(
         Err(fallen @ (Fallen::Certificate | Fallen::Credential | Fallen::Revoked)) => {
             return Err((Why::CredentialRevoked, fallen.to_string()));
         }
+        Err(fallen @ Fallen::Unbound) => return Err((Why::TokenBinding, fallen.to_string())),
         Err(fallen @ Fallen::Outlived) => return Err((Why::TokenOutlived, fallen.to_string())),
         Err(fallen @ Fallen::Parent(_)) => return Err((Why::ParentTokenFallen, fallen.to_string())),
         Err(Fallen::Chain(why)) => return Err(behalf::broken(&why)),
