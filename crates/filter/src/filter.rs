@@ -291,7 +291,40 @@ mod tests {
         Node::Not(Box::new(node))
     }
 
+    #[test]
+    fn what_cannot_be_written_cannot_be_put_together() {
+        let term = |field, test| Node::Term(Term { field, test });
+        let named = || term(Field::Name, Test::Is("a".into()));
+        let deep = (0..20).fold(named(), |inner, _| Node::Not(Box::new(Node::All(vec![inner, named()]))));
+        for bad in [
+            Node::All(vec![]),
+            Node::Any(vec![named()]),
+            Node::Any(vec![named(); 65]),
+            deep,
+            term(Field::Name, Test::Is(String::new())),
+            term(Field::Name, Test::Is("a\u{202e}".into())),
+            term(Field::Name, Test::Begins(String::new())),
+            term(Field::Name, Test::Word(Order::Equal, 1)),
+            term(Field::Name, Test::Moment(Order::Equal, 0)),
+            term(Field::State, Test::Word(Order::Less, 1)),
+            term(Field::State, Test::Word(Order::Equal, 99)),
+            term(Field::State, Test::Is("active".into())),
+            term(Field::CreateTime, Test::Moment(Order::Less, Micros::MAX)),
+            term(Field::Label("a b".into()), Test::Present),
+            term(Field::Name, Test::Is("x".repeat(2_048))),
+        ] {
+            assert!(Filter::of(bad.clone(), Scope::Agents).is_err(), "{bad:?}");
+        }
+        assert!(Filter::of(named(), Scope::Agents).is_ok());
+        assert!(Filter::of(named(), Scope::Selector).is_err());
+    }
+
     proptest! {
+        #[test]
+        fn what_was_parsed_can_be_put_together_again(filter in samples::filter()) {
+            prop_assert_eq!(Filter::of(filter.root().clone(), Scope::Agents), Ok(filter));
+        }
+
         #[test]
         fn the_laws_of_logic_hold(a in samples::node(), b in samples::node(), subject in samples::subject()) {
             let holds = |filter: Filter| filter.holds(&subject);

@@ -35,7 +35,7 @@ pub(crate) struct Change {
     pub(crate) active: Option<bool>,
 }
 
-/// Whether it was read so that there is an agent that is not retired, in the namespace that is meant.
+/// Refuses an agent of another namespace, and a retired one: neither is there.
 pub(crate) fn is_there(agent: &Agent, namespace: &str, id: &str) -> Result<(), Fault> {
     let found = agent.metadata.as_ref().map(|metadata| metadata.namespace.as_str());
     if found == Some(namespace) && lifecycle::state_of(agent) != AgentState::Retired {
