@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 use super::login::Logins;
 use crate::convert::Call;
+use crate::domain::certificate::{self, CertificatePlan, Chance};
+use crate::domain::csr;
 use crate::domain::holder::{self, Holder, Named};
 use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, SIGNING_UNAVAILABLE, VIEW_STALE, of_tx};
 use crate::federation::Federation;
@@ -127,6 +129,21 @@ impl Desk {
             return Err(Fault::refused(&KEY_IN_USE, "the key of the request is one of the issuer's own"));
         }
         Ok(())
+    }
+
+    /// What a certificate for the holder would say by its request, in which it may go by that name, and the bytes to sign.
+    pub(crate) fn planned(
+        &self,
+        holder: &Holder,
+        (csr, name): (&[u8], &SpiffeId),
+        now: Timestamp,
+    ) -> Result<(CertificatePlan, Vec<u8>), Fault> {
+        let proved = csr::check(csr, name)?;
+        self.refuse_own_keys(&proved)?;
+        let chance = Chance::new(now, Self::random()?, Self::random()?);
+        let plan = certificate::plan(holder, proved, now, self.authority.ends(), chance)?;
+        let to_be_signed = self.authority.to_be_signed(&plan).map_err(Fault::broken)?;
+        Ok((plan, to_be_signed))
     }
 
     /// Signs what is recorded and keeps the certificate; the row as it is then.

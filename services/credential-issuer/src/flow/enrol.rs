@@ -11,8 +11,6 @@ use legate_wire::audit::AuditEvent;
 
 use super::{Call, Desk};
 use crate::convert;
-use crate::domain::certificate::{Chance, plan};
-use crate::domain::csr;
 use crate::domain::holder::Named;
 use crate::domain::instance::Proof;
 use crate::domain::secret::{Secret, SecretKind};
@@ -89,12 +87,8 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, why));
     }
     let owner = holder.spiffe_id.without_instance();
-    let proved = csr::check(csr, &owner)?;
-    desk.refuse_own_keys(&proved)?;
     let now = desk.clock.now();
-    let chance = Chance::new(now, Desk::random()?, Desk::random()?);
-    let plan = plan(&holder, proved, now, desk.authority.ends(), chance)?;
-    let to_be_signed = desk.authority.to_be_signed(&plan).map_err(Fault::broken)?;
+    let (plan, to_be_signed) = desk.planned(&holder, (csr, &owner), now)?;
     let event = convert::credential_issued(call, &plan, &to_be_signed, &row.id, revision);
     let draft = Draft { plan, to_be_signed, origin: row.id.clone() };
     let proof = Proof::EnrolmentToken(row.id.clone());

@@ -8,8 +8,6 @@ use super::enrol::{Spent, may_repeat, new_copy, repeat};
 use super::foreign::{self, Evidence, Proven};
 use super::{Call, Desk};
 use crate::convert;
-use crate::domain::certificate::{Chance, plan};
-use crate::domain::csr;
 use crate::domain::foreign::StandsFor;
 use crate::domain::holder::{Holder, Named};
 use crate::domain::instance::Proof;
@@ -94,12 +92,8 @@ async fn use_once(
         return Err(Fault::refused(&IDENTITY_TOKEN_REFUSED, why));
     }
     let owner = holder.spiffe_id.without_instance();
-    let proved = csr::check(csr, &owner)?;
-    desk.refuse_own_keys(&proved)?;
     let now = desk.clock.now();
-    let chance = Chance::new(now, Desk::random()?, Desk::random()?);
-    let plan = plan(&holder, proved, now, desk.authority.ends(), chance)?;
-    let to_be_signed = desk.authority.to_be_signed(&plan).map_err(Fault::broken)?;
+    let (plan, to_be_signed) = desk.planned(&holder, (csr, &owner), now)?;
     let origin = hex(&evidence.once);
     let event = convert::credential_issued(call, &plan, &to_be_signed, &origin, revision.max(seen));
     let event = convert::with_evidence(event, evidence);

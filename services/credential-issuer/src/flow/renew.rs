@@ -6,8 +6,6 @@ use legate_view::CERTIFICATE_BACKDATE;
 
 use super::{Call, Desk};
 use crate::convert;
-use crate::domain::certificate::{Chance, plan};
-use crate::domain::csr;
 use crate::domain::holder::Named;
 use crate::error::{CREDENTIAL_NOT_GOOD, of_tx};
 use crate::store::credential::{self, sha256};
@@ -58,12 +56,8 @@ async fn attempt(desk: &Desk, call: &Call, csr: &[u8]) -> Result<credential::Mod
     if !holder.cutoffs.spare(call.peer.not_before.plus(CERTIFICATE_BACKDATE)) {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("the certificate is of an earlier {id}")));
     }
-    let proved = csr::check(csr, id)?;
-    desk.refuse_own_keys(&proved)?;
     let now = desk.clock.now();
-    let chance = Chance::new(now, Desk::random()?, Desk::random()?);
-    let plan = plan(&holder, proved, now, desk.authority.ends(), chance)?;
-    let to_be_signed = desk.authority.to_be_signed(&plan).map_err(Fault::broken)?;
+    let (plan, to_be_signed) = desk.planned(&holder, (csr, id), now)?;
 
     let (outbox, call, x5t) = (desk.outbox.clone(), call.clone(), call.peer.x5t_s256);
     let recorded = committed(&desk.db, "renew", move |tx| {
