@@ -95,12 +95,7 @@ fn wanted(
     let metadata = Metadata { name: ask.name.clone(), namespace: own.namespace, ..Metadata::default() };
     let grant = DelegationGrant { metadata: Some(metadata), spec: Some(spec) };
     let declaration = Declaration { object: Some(Object::DelegationGrant(grant)) };
-    let asked = |path: &str| {
-        let path = path.strip_prefix("spec.").or_else(|| path.strip_prefix("metadata."));
-        path.map(str::to_owned)
-    };
-    let problems = check::check(&declaration).into_iter();
-    stage::refusal(problems.map(|p| Problem { path: asked(&p.path).unwrap_or(p.path), ..p }).collect())?;
+    stage::check_asked(&declaration)?;
     Ok(declaration)
 }
 

@@ -15,9 +15,9 @@ use super::lineage::{self, Calling, Standing};
 use super::stage::{self, Wanted};
 use super::write::Writing;
 use super::{Call, Desk};
+use crate::domain::delegation;
 use crate::domain::lineage::{MOST_BELOW, TooMuch, below, child_of, end, heir, most_children, room};
 use crate::domain::problem::Problem;
-use crate::domain::{check, delegation};
 use crate::error::{AGENT_EXISTS, SPAWN_TOO_DEEP, SPAWN_TOO_LONG, SPAWN_TOO_MANY, SPAWN_TOO_WIDE, SPAWNING_OFF};
 use crate::store::{broken, object, reference, refuse};
 
@@ -104,12 +104,7 @@ fn wanted(
     spec.expire_time = Some(end.into());
     spec.ceiling.clone_from(&ask.ceiling);
     let declaration = Declaration { object: Some(Object::Agent(agent)) };
-    let asked = |path: &str| {
-        let path = path.strip_prefix("spec.").or_else(|| path.strip_prefix("metadata."));
-        path.map(str::to_owned)
-    };
-    let problems = check::check(&declaration).into_iter();
-    stage::refusal(problems.map(|p| Problem { path: asked(&p.path).unwrap_or(p.path), ..p }).collect())?;
+    stage::check_asked(&declaration)?;
     Ok(declaration)
 }
 

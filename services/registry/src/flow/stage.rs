@@ -90,6 +90,16 @@ impl Staged {
     }
 }
 
+/// Refuses what may not be declared, its fields named as in a request that lists those of one object.
+pub(super) fn check_asked(declaration: &Declaration) -> Result<(), Fault> {
+    let asked = |path: &str| {
+        let path = path.strip_prefix("spec.").or_else(|| path.strip_prefix("metadata."));
+        path.map(str::to_owned)
+    };
+    let problems = check::check(declaration).into_iter();
+    refusal(problems.map(|p| Problem { path: asked(&p.path).unwrap_or(p.path), ..p }).collect())
+}
+
 /// One refusal for everything that is wrong, under the reason of the first.
 pub(crate) fn refusal(mut problems: Vec<Problem>) -> Result<(), Fault> {
     for problem in &mut problems {
