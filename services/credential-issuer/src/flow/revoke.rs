@@ -85,6 +85,24 @@ pub(super) struct Order {
     pub(super) mandate: Mandate,
 }
 
+impl Order {
+    /// What the caller orders, with the mandate that it has now.
+    pub(super) async fn given(
+        desk: &Desk,
+        call: &Call,
+        reason: RevocationReason,
+        comment: String,
+    ) -> Result<Self, Fault> {
+        let mandate = desk.mandate(call).await?;
+        Ok(Self { call: call.clone(), reason, comment, now: desk.clock.now(), mandate })
+    }
+
+    /// What is of a namespace that the caller may not see is not there.
+    pub(super) fn sees(&self, namespace: &str) -> bool {
+        self.mandate.may(Right::Read, Place::In(namespace))
+    }
+}
+
 async fn record(
     desk: &Desk,
     call: &Call,
@@ -92,8 +110,7 @@ async fn record(
     reason: RevocationReason,
     comment: String,
 ) -> Result<Taken, Fault> {
-    let mandate = desk.mandate(call).await?;
-    let order = Order { call: call.clone(), reason, comment, now: desk.clock.now(), mandate };
+    let order = Order::given(desk, call, reason, comment).await?;
     let (outbox, id) = (desk.outbox.clone(), id.to_string());
     desk.db
         .tx("revoke_credential", move |tx| {
@@ -101,9 +118,7 @@ async fn record(
             Box::pin(async move {
                 let not_found = || flow(Fault::refused(&CREDENTIAL_NOT_FOUND, format!("no credential {id}")));
                 let row = credential::by_id(tx, &id).await?;
-                // One that the caller may not see is not there.
-                let row = row.filter(|row| order.mandate.may(Right::Read, Place::In(&row.namespace)));
-                let row = row.ok_or_else(not_found)?;
+                let row = row.filter(|row| order.sees(&row.namespace)).ok_or_else(not_found)?;
                 order.mandate.demand(Right::Stop, Place::In(&row.namespace)).map_err(flow)?;
                 let is_news = order.reason == RevocationReason::KeyCompromise
                     && key::mark_compromised(tx, &row.key_sha256).await?;

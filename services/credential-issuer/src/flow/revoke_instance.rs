@@ -64,17 +64,14 @@ async fn record(
     reason: RevocationReason,
     comment: String,
 ) -> Result<Taken, Fault> {
-    let mandate = desk.mandate(call).await?;
-    let order = Order { call: call.clone(), reason, comment, now: desk.clock.now(), mandate };
+    let order = Order::given(desk, call, reason, comment).await?;
     let (outbox, id) = (desk.outbox.clone(), id.to_string());
     let taken = desk.db.tx("revoke_instance", move |tx| {
         let (outbox, order, id) = (outbox.clone(), order.clone(), id.clone());
         Box::pin(async move {
             let not_found = || flow(Fault::refused(&INSTANCE_NOT_FOUND, format!("no instance {id}")));
-            // One that the caller may not see is not there.
             let row = instance::by_id(tx, &id).await?;
-            let row = row.filter(|row| order.mandate.may(Right::Read, Place::In(&row.namespace)));
-            let row = row.ok_or_else(not_found)?;
+            let row = row.filter(|row| order.sees(&row.namespace)).ok_or_else(not_found)?;
             order.mandate.demand(Right::Stop, Place::In(&row.namespace)).map_err(flow)?;
             let mut events: Vec<AuditEvent> = convert::broke_glass(&order.call, order.now).into_iter().collect();
             // From here on nobody renews it, so its credentials are all that there will be.
