@@ -105,6 +105,16 @@ impl Scene {
         issue(&self.desk, &self.stranger(), asking, wish()).await
     }
 
+    /// A client secret of the agent, and a token that it gave and that is bound to nothing.
+    pub(super) async fn bearer(&self, n: u8) -> (String, IssuedToken) {
+        self.methods(ALL, TokenBinding::Optional).await;
+        key_is_known(self).await;
+        let (secret, _) = self.secret(n, false).await.unwrap();
+        let client = self.show_secret(n, &secret).await.unwrap();
+        let token = self.token(client, Confirmation::Bearer).await.unwrap();
+        (secret, token)
+    }
+
     pub(super) async fn is_active(&self, asker: &Asker, token: &str) -> bool {
         introspect(&self.desk, &self.stranger(), asker, token).await.unwrap().is_some()
     }
@@ -362,11 +372,7 @@ pub(super) async fn key_is_known(scene: &Scene) {
 async fn a_token_is_taken_back_by_its_client_only_and_the_registry_hears_of_it() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::on(&fixture).await;
-        scene.methods(ALL, TokenBinding::Optional).await;
-        key_is_known(&scene).await;
-        let (secret, _) = scene.secret(1, false).await.unwrap();
-        let client = scene.show_secret(1, &secret).await.unwrap();
-        let token = scene.token(client, Confirmation::Bearer).await.unwrap();
+        let (secret, token) = scene.bearer(1).await;
         let call = scene.stranger();
         let take = async |n: u8, text: &str| revoke_token(&scene.desk, &call, &asker(n), text).await;
         assert_eq!(reason(take(2, &token.token).await), "TOKEN_NOT_YOURS");

@@ -52,11 +52,7 @@ async fn a_token_for_a_key_of_its_own_dies_with_the_certificate_that_obtained_it
 async fn what_does_not_work_at_the_moment_is_taken_back_all_the_same() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::on(&fixture).await;
-        scene.methods(ALL, TokenBinding::Optional).await;
-        key_is_known(&scene).await;
-        let (secret, _) = scene.secret(1, false).await.unwrap();
-        let client = scene.show_secret(1, &secret).await.unwrap();
-        let token = scene.token(client, Confirmation::Bearer).await.unwrap();
+        let (secret, token) = scene.bearer(1).await;
         assert!(scene.is_active(&asker(1), &token.token).await);
         // A policy that demands a binding counts for what was issued before, too.
         scene.methods(ALL, TokenBinding::Required).await;
