@@ -204,10 +204,9 @@ async fn reads(suite: &Suite, agents: u32) -> Result<f64, Failed> {
     }
     let get = Seen::new(times, began.elapsed());
     line("GetAgent", &get);
-    for (what, namespace) in
-        [("ListAgents, 100 of one namespace", declared::namespace(3)), ("ListAgents, 100 of all", String::new())]
-    {
-        let mut request = wire::ListAgentsRequest { namespace, page_size: 100, ..wire::ListAgentsRequest::default() };
+    for (what, namespace, filter) in declared::lists() {
+        let mut request =
+            wire::ListAgentsRequest { namespace, filter, page_size: 100, ..wire::ListAgentsRequest::default() };
         let (mut times, began) = (Vec::new(), Instant::now());
         for _ in 0..ASKED / 10 {
             let began = Instant::now();
@@ -216,7 +215,7 @@ async fn reads(suite: &Suite, agents: u32) -> Result<f64, Failed> {
             request.page_token = page.next_page_token;
             times.push(began.elapsed());
         }
-        line(what, &Seen::new(times, began.elapsed()));
+        line(&what, &Seen::new(times, began.elapsed()));
     }
     Ok(get.percentile(50).as_secs_f64() * 1_000.0)
 }
