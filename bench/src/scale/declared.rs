@@ -52,6 +52,20 @@ pub(crate) fn base() -> Vec<Object> {
     all
 }
 
+/// All classes, as they would be with a ceiling that lets their agents write and no longer read.
+pub(crate) fn narrowed_classes() -> Vec<Object> {
+    let mut all = base();
+    all.retain_mut(|object| {
+        let Object::AgentClass(class) = object else { return false };
+        let spec = class.spec.get_or_insert_default();
+        for permission in spec.permissions.iter_mut().chain(&mut spec.ceiling) {
+            permission.action = "invoice:write".into();
+        }
+        true
+    });
+    all
+}
+
 /// Numbers in an order that only looks like chance (SplitMix64).
 fn mixed(n: u64) -> u64 {
     let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
