@@ -155,9 +155,10 @@ pub(crate) fn proven(proof: &Proof, backend: DbBackend) -> Condition {
     // Of no facts none is there: nothing is above the highest.
     let none = Condition::any().add(Expr::cust("1 = 0"));
     proof.bytes().into_iter().fold(none, |any, bytes| {
+        // Each database marks the places of values in its own way.
         let place = match backend {
             DbBackend::Postgres => "pg_catalog.position($1, $2)",
-            _ => "instr($1, $2)",
+            _ => "instr(?, ?)",
         };
         let place = Expr::cust_with_exprs(place, [listed::Column::Facts.into_expr(), Expr::val(bytes)]);
         any.add(place.gt(0))

@@ -444,6 +444,26 @@ mod tests {
         .await;
     }
 
+    #[test]
+    fn what_the_database_tells_of_a_filter() {
+        for (filter, whole) in [
+            ("environment = prod", true),
+            ("NOT environment = prod", true),
+            ("NOT (labels.team = \"p*\" OR owners:*) AND risk_tier > low", true),
+            ("name = \"a*\" AND state = active AND expire_time:*", true),
+            ("origin = registered", false),
+            ("NOT (origin = registered)", false),
+        ] {
+            let which = which(filter, OrderedBy::Name, "");
+            let root = which.filter.as_ref().map(Filter::root);
+            let of = |in_force| Conditions::of(root, Ground { backend: DbBackend::Sqlite, in_force }).is_whole();
+            assert_eq!(of(true), whole, "{filter}: {root:?}");
+            // Facts are kept of what is in force.
+            let columns = filter.starts_with("name");
+            assert_eq!(of(false), columns, "{filter}");
+        }
+    }
+
     #[tokio::test]
     async fn the_few_are_looked_up_by_an_index() {
         on_each::<Migrator>(async |fixture| {
