@@ -73,10 +73,11 @@ async fn some(writing: &mut Writing<'_>, id: &str) -> TxResult<u64, Fault> {
     let fact = Fact { field, value: departure.person.clone() };
     let places = search::agents_of(writing.tx, &fact, &departure.namespace, after, AT_ONCE).await?;
     let (ids, is_last) = (places.iter().map(|[_, _, id]| id.clone()).collect(), (places.len() as u64) < AT_ONCE);
-    (departure.at_field, departure.at_namespace, departure.at_name, departure.at_object) = match places.into_iter().last() {
-        Some([namespace, name, id]) if !is_last => (field, namespace, name, id),
-        _ => (field + 1, String::new(), String::new(), String::new()),
-    };
+    (departure.at_field, departure.at_namespace, departure.at_name, departure.at_object) =
+        match places.into_iter().last() {
+            Some([namespace, name, id]) if !is_last => (field, namespace, name, id),
+            _ => (field + 1, String::new(), String::new(), String::new()),
+        };
     let changed = see_to(writing, &mut departure, ids).await?;
     departure::update(writing.tx, departure).await?;
     Ok(changed)

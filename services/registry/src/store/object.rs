@@ -190,10 +190,11 @@ pub(crate) async fn in_force(tx: &Tx, kind: Kind, limit: u64) -> TxResult<Vec<Mo
 /// Objects of a kind after a place, in the order of names, those no longer in force too.
 pub(crate) async fn ever(tx: &Tx, which: &Which, after: Option<&Place>, limit: u64) -> TxResult<Vec<Model>, Fault> {
     let held = listed().filter(condition::listed_within(which));
-    let mut all = by_name(held, listed::Column::Namespace, listed::Column::Name, listed::Column::ObjectId, which, after)
-        .limit(limit)
-        .all(tx)
-        .await?;
+    let mut all =
+        by_name(held, listed::Column::Namespace, listed::Column::Name, listed::Column::ObjectId, which, after)
+            .limit(limit)
+            .all(tx)
+            .await?;
     let given_up = unlisted(which.kind).filter(condition::placed(which, Column::Kind, Column::Namespace, Column::Name));
     let given_up = by_name(given_up, Column::Namespace, Column::Name, Column::Id, which, after).limit(limit);
     all.extend(given_up.all(tx).await?);
@@ -239,7 +240,8 @@ pub(crate) async fn holders(tx: &Tx, key: &Key, limit: u64) -> TxResult<Vec<Stri
         .limit(limit);
     let mut all: Vec<(i64, String)> = given_up.into_tuple().all(tx).await?;
     all.extend(by_key(tx, key).await?.map(|row| (row.created_at, row.id)));
-    all.sort_by(|a, b| b.cmp(a));
+    all.sort_unstable();
+    all.reverse();
     all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(all.into_iter().map(|(_, id)| id).collect())
 }

@@ -118,9 +118,8 @@ impl Source {
     }
 }
 
-/// Whether so few of all objects are rather looked up, sorted for every page, than met while walking. To walk past an
-/// object takes a sixth of the time that it takes to look one up, and a page is a hundred: `6 * few` is weighed against
-/// `100 * all / few`, of whatever is not in one namespace alone.
+/// Whether so few of all objects are rather looked up, and sorted, for every page. To look one up takes some six times as
+/// long as to walk past one, and a page of a hundred walks past `100 * all / few` of them.
 fn are_few(few: u64, all: u64) -> bool {
     few <= COUNTED && few * few <= all * 100 / 6
 }

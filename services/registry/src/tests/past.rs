@@ -393,7 +393,8 @@ async fn a_database_with_facts_in_order_is_searched_after_the_migration() {
             let state = if n == 7 { AgentState::Retired } else { AgentState::Active };
             let name = format!("bot-{:04}", 2_000 - if n == 1_020 { 7 } else { n });
             rows += &old_rows(n, false, &old(agent(&name, "worker"), n, state, NOW - 2_000 + n), postgres);
-            rows += &format!("INSERT INTO term VALUES (3, 18, 'team=t{}', 'payments', '{name}', 'agt_{n:026}');", n % 10);
+            rows +=
+                &format!("INSERT INTO term VALUES (3, 18, 'team=t{}', 'payments', '{name}', 'agt_{n:026}');", n % 10);
         }
         let binding = old(binding("gone", "reader", &["bot-0001"]), 1_021, AgentState::Unspecified, NOW);
         rows += &old_rows(1_021, true, &binding, postgres);
