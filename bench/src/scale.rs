@@ -10,6 +10,7 @@ use legate_mtls::Identity;
 use legate_wire::policy;
 use legate_wire::registry as wire;
 use policy::decision_service_client::DecisionServiceClient;
+use policy::preview_service_client::PreviewServiceClient;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,6 +29,8 @@ const IN_MESSAGE: u32 = 500;
 const ASKED: usize = 2_000;
 /// How often agents are suspended.
 const SUSPENDED: usize = 50;
+/// How often a change is previewed.
+const PREVIEWED: usize = 5;
 /// The promise of a restart.
 const RESTART: Duration = Duration::from_secs(5);
 const GIVE_UP: Duration = Duration::from_secs(120);
@@ -97,6 +100,7 @@ async fn one(agents: u32, postgres: Option<&str>) -> Result<Shown, Failed> {
     settle(&suite).await?;
     let get = reads(&suite, agents).await?;
     let (snapshot, memory) = snapshot(&suite, agents).await?;
+    preview(&suite).await?;
     suspend(&suite, agents).await?;
 
     let restart = restart(&mut suite, "registry").await?;
@@ -204,10 +208,9 @@ async fn reads(suite: &Suite, agents: u32) -> Result<f64, Failed> {
     }
     let get = Seen::new(times, began.elapsed());
     line("GetAgent", &get);
-    for (what, namespace) in
-        [("ListAgents, 100 of one namespace", declared::namespace(3)), ("ListAgents, 100 of all", String::new())]
-    {
-        let mut request = wire::ListAgentsRequest { namespace, page_size: 100, ..wire::ListAgentsRequest::default() };
+    for (what, namespace, filter) in declared::lists() {
+        let mut request =
+            wire::ListAgentsRequest { namespace, filter, page_size: 100, ..wire::ListAgentsRequest::default() };
         let (mut times, began) = (Vec::new(), Instant::now());
         for _ in 0..ASKED / 10 {
             let began = Instant::now();
@@ -216,7 +219,7 @@ async fn reads(suite: &Suite, agents: u32) -> Result<f64, Failed> {
             request.page_token = page.next_page_token;
             times.push(began.elapsed());
         }
-        line(what, &Seen::new(times, began.elapsed()));
+        line(&what, &Seen::new(times, began.elapsed()));
     }
     Ok(get.percentile(50).as_secs_f64() * 1_000.0)
 }
@@ -295,6 +298,26 @@ async fn suspend(suite: &Suite, agents: u32) -> Result<(), Failed> {
     }
     line("SuspendAgent", &Seen::new(acknowledged, began.elapsed()));
     line("SuspendAgent acknowledged -> first DENY", &Seen::new(denied, began.elapsed()));
+    Ok(())
+}
+
+/// What a change of the classes of up to 10,000 agents, which is as many as one preview compares, would do to them.
+async fn preview(suite: &Suite) -> Result<(), Failed> {
+    let mut client = PreviewServiceClient::new(suite.dial("policy-decision")?).max_decoding_message_size(16 << 20);
+    let declaration = |object| wire::Declaration { object: Some(object) };
+    let wanted = declared::narrowed_classes().into_iter().map(declaration).collect();
+    let ask = policy::PreviewChangeRequest { declarations: wanted, ..policy::PreviewChangeRequest::default() };
+    let (mut times, mut told) = (Vec::new(), policy::PreviewChangeResponse::default());
+    let all = Instant::now();
+    for _ in 0..PREVIEWED {
+        let began = Instant::now();
+        let mut request = tonic::Request::new(ask.clone());
+        request.set_timeout(GIVE_UP);
+        told = client.preview_change(request).await?.into_inner();
+        times.push(began.elapsed());
+    }
+    let (compared, missed) = (told.agents_compared, told.agents_not_compared);
+    line(&format!("PreviewChange: {compared} agents compared, {missed} not"), &Seen::new(times, all.elapsed()));
     Ok(())
 }
 

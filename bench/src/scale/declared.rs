@@ -52,6 +52,20 @@ pub(crate) fn base() -> Vec<Object> {
     all
 }
 
+/// All classes, as they would be with a ceiling that lets their agents write and no longer read.
+pub(crate) fn narrowed_classes() -> Vec<Object> {
+    let mut all = base();
+    all.retain_mut(|object| {
+        let Object::AgentClass(class) = object else { return false };
+        let spec = class.spec.get_or_insert_default();
+        for permission in spec.permissions.iter_mut().chain(&mut spec.ceiling) {
+            permission.action = "invoice:write".into();
+        }
+        true
+    });
+    all
+}
+
 /// Numbers in an order that only looks like chance (SplitMix64).
 fn mixed(n: u64) -> u64 {
     let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -103,4 +117,29 @@ pub(crate) fn items(objects: Vec<Object>) -> wire::BulkItems {
         ..wire::BulkItem::default()
     };
     wire::BulkItems { items: objects.into_iter().map(item).collect() }
+}
+
+/// Lists that are asked for, page after page: what is told of each, its namespace and its filter.
+pub(crate) fn lists() -> Vec<(String, String, String)> {
+    let (one, all) = (namespace(3), String::new());
+    let of = |namespace: &str, filter: &str| {
+        let whose = if namespace.is_empty() { "all" } else { "one namespace" };
+        let what = if filter.is_empty() { String::new() } else { format!(": {filter}") };
+        (format!("ListAgents, 100 of {whose}{what}"), namespace.to_owned(), filter.to_owned())
+    };
+    vec![
+        of(&one, ""),
+        of(&all, ""),
+        // One of 2,000, of 500, of 7, and what all are.
+        of(&all, "owners:\"user:owner-7@example.com\""),
+        of(&all, "labels.cost-centre = v7"),
+        of(&one, "labels.cost-centre = v7"),
+        of(&all, "labels.region = v2"),
+        of(&one, "labels.region = v2"),
+        of(&all, "environment = prod"),
+        of(&all, "labels.region = v2 AND labels.tier = v1 AND framework = langgraph"),
+        of(&all, "labels.region = v2 AND NOT labels.tier = v1"),
+        of(&all, "labels.cost-centre = \"v7*\""),
+        of(&all, "NOT environment = prod"),
+    ]
 }

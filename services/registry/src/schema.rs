@@ -1,6 +1,7 @@
 //! The tables: the head, the objects as they are, every change and revision there was, who names whom, and requests that may be repeated.
 
 mod departures;
+mod facts;
 mod retention;
 mod revoked_certificates;
 mod search;
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(RevokedCertificates),
             Box::new(Departures),
             Box::new(Retention),
+            Box::new(facts::Facts),
         ]
     }
 }

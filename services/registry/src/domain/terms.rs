@@ -63,6 +63,44 @@ pub(crate) fn facts(declaration: &wire::Declaration) -> BTreeSet<Fact> {
     all
 }
 
+/// Stands before each fact of an object's row and after the last: no byte of UTF-8, so that no value can hold it.
+const BETWEEN: u8 = 0xFF;
+
+/// All facts of an object as one row of bytes, in which [`Proof::bytes`] are found.
+pub(crate) fn packed(facts: &BTreeSet<Fact>) -> Vec<u8> {
+    let mut all: Vec<u8> = facts.iter().flat_map(Fact::start).collect();
+    all.push(BETWEEN);
+    all
+}
+
+impl Fact {
+    /// The bytes of a fact whose value begins so.
+    fn start(&self) -> Vec<u8> {
+        let mut bytes = vec![BETWEEN];
+        bytes.extend(self.field.to_string().bytes());
+        bytes.push(b'=');
+        bytes.extend(self.value.bytes());
+        bytes
+    }
+
+    /// The bytes of this fact: they are in an object's row exactly where it has the fact.
+    fn whole(&self) -> Vec<u8> {
+        let mut bytes = self.start();
+        bytes.push(BETWEEN);
+        bytes
+    }
+}
+
+impl Proof {
+    /// The bytes of which one or the other is in an object's row exactly where the comparison holds.
+    pub(crate) fn bytes(&self) -> Vec<Vec<u8>> {
+        match self {
+            Self::OneOf(facts) => facts.iter().map(Fact::whole).collect(),
+            Self::Begins(start) => vec![start.start()],
+        }
+    }
+}
+
 /// Which facts say that a comparison holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
@@ -150,6 +188,9 @@ mod tests {
                 let proof = proof(&term.field, &term.test).unwrap();
                 let holds = Filter::parse(&term.to_string(), Scope::Agents).unwrap().holds(&seen);
                 prop_assert_eq!(proves(&facts, &proof), holds, "{} of {:?}", term, facts);
+                let (row, bytes) = (packed(&facts), proof.bytes());
+                let found = bytes.iter().any(|some| row.windows(some.len()).any(|part| part == some.as_slice()));
+                prop_assert_eq!(found, holds, "{} in {:?}", term, row);
             }
         }
 

@@ -54,6 +54,8 @@ pub(crate) struct Look<'t> {
     pub(crate) revision: u64,
     /// The oldest revision as of which anything can be read.
     pub(crate) oldest: u64,
+    /// The last number that an object got.
+    pub(crate) numbered: u64,
 }
 
 impl Desk {
@@ -72,7 +74,8 @@ impl Desk {
                     let head = head::read_whole(tx).await?;
                     let mandate = mandate(&desk.operators, tx, &head, &caller, now).await?;
                     let (revision, oldest) = (unsigned(head.revision), unsigned(head.oldest));
-                    body(Look { tx, desk: &desk, by: &caller, mandate, revision, oldest }).await
+                    let numbered = unsigned(head.numbered);
+                    body(Look { tx, desk: &desk, by: &caller, mandate, revision, oldest, numbered }).await
                 })
             })
             .await;

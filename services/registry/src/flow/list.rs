@@ -147,7 +147,7 @@ pub(crate) async fn list(desk: &Arc<Desk>, ask: List) -> Result<Page, Fault> {
     let as_of = ask.as_of;
     let read = desk.look("list_objects", &ask.by, move |look| {
         Box::pin(async move {
-            which.sees = look.mandate.sees();
+            (which.sees, which.numbered) = (look.mandate.sees(), look.numbered);
             match as_of {
                 Some(as_of) => past::page(&look, &which, part, past::revision(&look, as_of).await?).await,
                 None => present(&look, &which, part).await,
@@ -194,8 +194,9 @@ fn which(ask: &List) -> Result<Which, Fault> {
     }
     let states = ask.states.clone();
     let (kind, namespace) = (ask.kind, ask.namespace.clone());
-    // What the caller may see is known once it is looked.
-    Ok(Which { kind, namespace, sees: Reach::In(BTreeSet::new()), states, filter, by, descending })
+    // What the caller may see, and how much there is, is known once it is looked.
+    let sees = Reach::In(BTreeSet::new());
+    Ok(Which { kind, namespace, sees, states, filter, by, descending, numbered: 0 })
 }
 
 const ORDERS: &str = "name, create_time or update_time, with \" desc\" after it for the reverse";

@@ -17,7 +17,7 @@ use crate::domain::check;
 use crate::domain::kind::Key;
 use crate::domain::succession::{Settled, delegator, settle};
 use crate::domain::terms::{self, Fact};
-use crate::store::{departure, object, refuse, term};
+use crate::store::{departure, object, refuse, search};
 
 /// Agents that are looked at, and no more.
 const LOOKED_AT: usize = 10_000;
@@ -114,16 +114,16 @@ async fn agents_of(tx: &Tx, departure: &departure::Model) -> TxResult<(BTreeSet<
         let fact = Fact { field, value: departure.person.clone() };
         let mut after = [String::new(), String::new(), String::new()];
         loop {
-            let kind = legate_wire::registry::Kind::Agent as i32;
             let place = after.each_ref().map(String::as_str);
-            let rows = term::of(tx, kind, &fact, &departure.namespace, place, AT_ONCE).await?;
-            let is_last = (rows.len() as u64) < AT_ONCE;
-            for row in rows {
-                if ids.len() >= LOOKED_AT && !ids.contains(&row.object_id) {
+            let places = search::agents_of(tx, &fact, &departure.namespace, place, AT_ONCE).await?;
+            let is_last = (places.len() as u64) < AT_ONCE;
+            for place in places {
+                let [_, _, id] = &place;
+                if ids.len() >= LOOKED_AT && !ids.contains(id) {
                     return Ok((ids, false));
                 }
-                ids.insert(row.object_id.clone());
-                after = [row.namespace, row.name, row.object_id];
+                ids.insert(id.clone());
+                after = place;
             }
             if is_last {
                 break;

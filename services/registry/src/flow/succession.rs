@@ -19,7 +19,7 @@ use crate::domain::succession::{Settled, grace, named, settle};
 use crate::domain::terms::{self, Fact};
 use crate::error::of_tx;
 use crate::store::departure::{self, Model};
-use crate::store::{object, term};
+use crate::store::{object, search};
 
 /// Agents in one transaction.
 const AT_ONCE: u64 = 200;
@@ -71,13 +71,13 @@ async fn some(writing: &mut Writing<'_>, id: &str) -> TxResult<u64, Fault> {
     };
     let after = [&departure.at_namespace, &departure.at_name, &departure.at_object].map(String::as_str);
     let fact = Fact { field, value: departure.person.clone() };
-    let rows = term::of(writing.tx, Kind::Agent as i32, &fact, &departure.namespace, after, AT_ONCE).await?;
-    let (ids, is_last) = (rows.iter().map(|row| row.object_id.clone()).collect(), (rows.len() as u64) < AT_ONCE);
-    let place = rows.into_iter().next_back().map(|row| (row.namespace, row.name, row.object_id));
-    (departure.at_field, departure.at_namespace, departure.at_name, departure.at_object) = match place {
-        Some((namespace, name, id)) if !is_last => (field, namespace, name, id),
-        _ => (field + 1, String::new(), String::new(), String::new()),
-    };
+    let places = search::agents_of(writing.tx, &fact, &departure.namespace, after, AT_ONCE).await?;
+    let (ids, is_last) = (places.iter().map(|[_, _, id]| id.clone()).collect(), (places.len() as u64) < AT_ONCE);
+    (departure.at_field, departure.at_namespace, departure.at_name, departure.at_object) =
+        match places.into_iter().last() {
+            Some([namespace, name, id]) if !is_last => (field, namespace, name, id),
+            _ => (field + 1, String::new(), String::new(), String::new()),
+        };
     let changed = see_to(writing, &mut departure, ids).await?;
     departure::update(writing.tx, departure).await?;
     Ok(changed)

@@ -25,8 +25,9 @@ use crate::domain::lifecycle::{self, Transition};
 use crate::domain::terms::facts;
 use crate::domain::{lineage, operators};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
+use crate::store::found::Found;
 use crate::store::revision::History;
-use crate::store::{broken, change, departure, head, object, reference, refuse, request, signed, term, unsigned};
+use crate::store::{broken, change, departure, head, object, reference, refuse, request, signed, unsigned};
 
 /// A revocation is forgotten so long after its credential ended by itself: clocks differ.
 const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -133,6 +134,8 @@ pub(crate) struct Writing<'t> {
     base_time: i64,
     history: History,
     changes: i32,
+    /// The last number that an object got.
+    numbered: i64,
     events: Vec<AuditEvent>,
     /// An operator binding is among what was written.
     operators: bool,
@@ -187,6 +190,7 @@ impl Desk {
                     base_time: head.written_at,
                     history,
                     changes: 0,
+                    numbered: head.numbered,
                     events: convert::broke_glass(by, now).into_iter().collect(),
                     operators: false,
                 };
@@ -296,7 +300,9 @@ impl Writing<'_> {
     pub(crate) async fn put_all(&mut self, puts: Vec<Put<'_>>) -> TxResult<Vec<Declaration>, Fault> {
         let (mut written, mut rows, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut new, mut changed) = (Vec::new(), Vec::new());
-        let (mut gone, mut found) = (Vec::new(), Vec::new());
+        let mut found = Found::default();
+        let known = puts.iter().filter_map(|put| put.before.and_then(kind::metadata)).map(|m| m.id.clone());
+        let numbers = object::numbers(self.tx, known.collect()).await?;
         for Put { mut declaration, before, revoked, verb, fields } in puts {
             let place = self.changes;
             self.changes += 1;
@@ -313,19 +319,19 @@ impl Writing<'_> {
                 // The name can be another one's later, in which nobody has left.
                 Box::pin(departure::end_in(self.tx, &key.name, self.now, &self.by.actor)).await?;
             }
-            let row = row(&declaration, &key, revoked, self.revision());
+            let mut row = row(&declaration, &key, revoked, self.revision());
+            row.number = match before {
+                Some(_) => *numbers.get(&row.id).ok_or_else(|| broken("what changes is not there"))?,
+                None => self.next_number(),
+            };
             let mut names = Vec::new();
             if row.holds_name {
                 names.extend(kind::references(&declaration).into_iter().map(|(_, key)| key));
                 names.extend(lineage::found_under(&declaration));
             }
             let names = (row.id.clone(), names);
-            let (was, is) = (
-                before.map(facts).unwrap_or_default(),
-                if row.holds_name { facts(&declaration) } else { BTreeSet::new() },
-            );
-            gone.extend(was.difference(&is).map(|fact| term::Model::of(&key, &row.id, fact.clone())));
-            found.extend(is.difference(&was).map(|fact| term::Model::of(&key, &row.id, fact.clone())));
+            let was = before.filter(|before| holds_name(state_of(before), false)).map(facts);
+            found.add(&key, &row.id, row.number, was, row.holds_name.then(|| facts(&declaration)));
             if before.is_none() {
                 new.push(names)
             } else {
@@ -345,10 +351,14 @@ impl Writing<'_> {
         }
         reference::replace(self.tx, new, changed).await?;
         change::insert(self.tx, changes).await?;
-        term::remove(self.tx, gone).await?;
-        term::insert(self.tx, found).await?;
+        found.write(self.tx).await?;
         object::put(self.tx, rows).await?;
         Ok(written)
+    }
+
+    fn next_number(&mut self) -> i64 {
+        self.numbered += 1;
+        self.numbered
     }
 
     async fn put_one(&mut self, put: Put<'_>) -> TxResult<Declaration, Fault> {
@@ -407,7 +417,8 @@ impl Writing<'_> {
         if self.changes > 0 {
             // A clock that goes back must not turn the order of revisions: a time names the last one before it.
             let written_at = self.now.micros().max(self.base_time);
-            head::advance(self.tx, revision, self.history.finish(), written_at, self.operators).await?;
+            let history = self.history.finish();
+            head::advance(self.tx, revision, history, written_at, self.numbered, self.operators).await?;
         }
         if self.operators {
             keep_an_administrator(self.tx, self.now).await?;
@@ -440,12 +451,25 @@ async fn keep_an_administrator(tx: &Tx, now: Timestamp) -> TxResult<(), Fault> {
     Ok(())
 }
 
+/// The state of an agent; unspecified for everything else.
+fn state_of(declaration: &Declaration) -> AgentState {
+    match &declaration.object {
+        Some(Object::Agent(agent)) => agent.status.as_ref().map_or(AgentState::Unspecified, |status| status.state()),
+        _ => AgentState::Unspecified,
+    }
+}
+
+/// Whether nobody else can have the name.
+fn holds_name(state: AgentState, revoked: bool) -> bool {
+    !revoked && state != AgentState::Retired
+}
+
+/// All of an object's row but its number.
 fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> object::Model {
-    let mut state = AgentState::Unspecified;
+    let state = state_of(declaration);
     let mut ends = None;
     match &declaration.object {
         Some(Object::Agent(agent)) => {
-            state = agent.status.as_ref().map_or(AgentState::Unspecified, |status| status.state());
             if lifecycle::next(state, Transition::Expire).is_ok() {
                 let ends_by_itself = agent.spec.as_ref().and_then(|spec| spec.expire_time);
                 let grace_ends = agent.status.as_ref().and_then(|status| status.suspend_after);
@@ -468,7 +492,7 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         kind: key.kind as i32,
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-        holds_name: !revoked && state != AgentState::Retired,
+        holds_name: holds_name(state, revoked),
         revoked,
         state: state as i32,
         ends_at: ends,
@@ -479,6 +503,7 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         expires_at: times.expires,
         used_at: times.used,
         orphaned_at: times.orphaned,
+        number: 0,
     }
 }
 

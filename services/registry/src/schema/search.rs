@@ -1,14 +1,12 @@
-//! What lists are searched and ordered by, and when each revision was made; of what is there already, too.
+//! What lists are ordered by, and when each revision was made; of what is there already, too. The facts that lists were
+//! searched by rest elsewhere now, see [`super::facts`], so that none are entered here.
 
-use legate_wire::registry::{Declaration, Kind};
+use legate_wire::registry::Declaration;
 use prost::Message as _;
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, SchemaManagerConnection};
 
-use crate::domain::kind::{self, Key};
-use crate::domain::terms;
 use crate::store::object::Times;
-use crate::store::term;
 
 pub(super) struct Search;
 
@@ -59,7 +57,7 @@ impl MigrationTrait for Search {
 }
 
 /// A statement with its values, in each database's own spelling of `?`.
-fn statement(db: &SchemaManagerConnection<'_>, sql: &str, values: Vec<Value>) -> Statement {
+pub(super) fn statement(db: &SchemaManagerConnection<'_>, sql: &str, values: Vec<Value>) -> Statement {
     let backend = db.get_database_backend();
     if backend != DbBackend::Postgres {
         return Statement::from_sql_and_values(backend, sql, values);
@@ -72,13 +70,12 @@ fn statement(db: &SchemaManagerConnection<'_>, sql: &str, values: Vec<Value>) ->
     Statement::from_sql_and_values(backend, numbered, values)
 }
 
-/// Tells of every object when it was made, changed and ends, and what it is found by.
+/// Tells of every object when it was made, changed and ends.
 async fn objects(db: &SchemaManagerConnection<'_>) -> Result<(), DbErr> {
     let mut after = String::new();
     loop {
-        let ask = "SELECT id, holds_name, body FROM object WHERE id > ? ORDER BY id LIMIT 500";
+        let ask = "SELECT id, body FROM object WHERE id > ? ORDER BY id LIMIT 500";
         let rows = db.query_all_raw(statement(db, ask, vec![after.clone().into()])).await?;
-        let mut facts = Vec::new();
         for row in &rows {
             let id: String = row.try_get("", "id")?;
             let declaration = decode(&row.try_get::<Vec<u8>>("", "body")?)?;
@@ -92,14 +89,8 @@ async fn objects(db: &SchemaManagerConnection<'_>) -> Result<(), DbErr> {
                 id.clone().into(),
             ];
             db.execute_raw(statement(db, set, values)).await?;
-            if row.try_get::<bool>("", "holds_name")? {
-                let key = kind::key_of(&declaration).unwrap_or_else(|| Key::new(Kind::Unspecified, "", ""));
-                let found = terms::facts(&declaration).into_iter();
-                facts.extend(found.map(|fact| term::Model::of(&key, &id, fact)));
-            }
             after = id;
         }
-        term::insert(db, facts).await?;
         if rows.len() < ROWS {
             return Ok(());
         }
@@ -126,6 +117,6 @@ async fn revisions(db: &SchemaManagerConnection<'_>) -> Result<(), DbErr> {
     Ok(())
 }
 
-fn decode(body: &[u8]) -> Result<Declaration, DbErr> {
+pub(super) fn decode(body: &[u8]) -> Result<Declaration, DbErr> {
     Declaration::decode(body).map_err(|e| DbErr::Custom(format!("an object cannot be read: {e}")))
 }

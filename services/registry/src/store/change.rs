@@ -5,10 +5,10 @@ use legate_rpc::Fault;
 use legate_wire::registry::{Change, Declaration, RevisionChanges};
 use prost::Message as _;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query, UnionType};
 use sea_orm::{Order, QueryOrder as _, QuerySelect as _};
 
-use super::{broken, head, object, pieces, revision, signed, unsigned};
+use super::{broken, head, listed, object, pieces, revision, signed, unsigned};
 use crate::domain::kind::Key;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -164,12 +164,21 @@ pub(crate) async fn at(tx: &Tx, object_id: &str, (revision, place): Place) -> Tx
 /// What held a name at `revision`, as it was then. A name has one holder at a time, so whoever of them all was written last
 /// is the one, or there was none: the last write of a holder is the one that gives the name up.
 pub(crate) async fn holder(tx: &Tx, key: &Key, revision: u64) -> TxResult<Option<Declaration>, Fault> {
+    let holder = Query::select()
+        .column(listed::Column::ObjectId)
+        .from(listed::Entity)
+        .and_where(listed::Column::Kind.eq(key.kind as i32))
+        .and_where(listed::Column::Namespace.eq(&key.namespace))
+        .and_where(listed::Column::Name.eq(&key.name))
+        .take();
     let holders = Query::select()
         .column(object::Column::Id)
         .from(object::Entity)
         .and_where(object::Column::Kind.eq(key.kind as i32))
         .and_where(object::Column::Namespace.eq(&key.namespace))
         .and_where(object::Column::Name.eq(&key.name))
+        .and_where(object::Column::HoldsName.into_expr().not())
+        .union(UnionType::All, holder)
         .take();
     let last = Entity::find()
         .filter(Column::ObjectId.in_subquery(holders))

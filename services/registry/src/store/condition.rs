@@ -1,4 +1,4 @@
-//! A filter as conditions on rows: what the columns of `object` and the facts of `term` can tell, exactly.
+//! A filter as conditions on rows: what the columns of `object` and the facts in `listed` tell, exactly.
 //!
 //! Conditions are never NULL, so that `NOT` means what it says: what is not set is no match, and its negation is one.
 
@@ -7,31 +7,42 @@ use legate_filter::{Field, Node, Order, Term, Test};
 use legate_ids::Name;
 use legate_wire::registry::{AgentState, Kind};
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SelectStatement, SimpleExpr, UnionType};
-use sea_orm::{ColumnTrait as _, Condition};
+use sea_orm::{ColumnTrait as _, Condition, DbBackend};
 
 use super::object::{self, Column};
 use super::search::Which;
-use super::term;
+use super::{listed, term};
 use crate::domain::terms::{Fact, Proof, after_all, proof};
+
+/// Over what a filter is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ground {
+    pub(crate) backend: DbBackend,
+    /// Whether all of it is in force: facts are kept of nothing else.
+    pub(crate) in_force: bool,
+}
 
 /// What the database checks of a filter.
 #[derive(Clone, Debug)]
 pub(crate) struct Conditions {
     all: Condition,
     is_whole: bool,
+    touched: Touched,
+}
+
+/// The tables that conditions ask.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) object: bool,
+    pub(crate) listed: bool,
 }
 
 impl Conditions {
-    /// The conditions that a filter comes to. Facts are kept of what is in force only.
-    pub(crate) fn of(root: Option<&Node>, in_force: bool) -> Self {
-        let parts: &[Node] = match root {
-            None => &[],
-            Some(Node::All(all)) => all,
-            Some(one) => std::slice::from_ref(one),
-        };
-        let mut found = Self { all: Condition::all(), is_whole: true };
-        for part in parts {
-            match exact(part, in_force) {
+    /// The conditions that a filter comes to.
+    pub(crate) fn of(root: Option<&Node>, ground: Ground) -> Self {
+        let mut found = Self { all: Condition::all(), is_whole: true, touched: Touched::default() };
+        for part in parts(root) {
+            match exact(part, ground, &mut found.touched) {
                 Some(condition) => found.all = found.all.add(condition),
                 None => found.is_whole = false,
             }
@@ -48,15 +59,45 @@ impl Conditions {
     pub(crate) fn all(&self) -> &Condition {
         &self.all
     }
+
+    /// Which tables they ask.
+    pub(crate) fn touched(&self) -> Touched {
+        self.touched
+    }
+}
+
+/// What all has to hold.
+pub(crate) fn parts(root: Option<&Node>) -> &[Node] {
+    match root {
+        None => &[],
+        Some(Node::All(all)) => all,
+        Some(one) => std::slice::from_ref(one),
+    }
 }
 
 /// The condition that holds of a row exactly when the node holds of its object; `None` where the rows do not tell.
-fn exact(node: &Node, in_force: bool) -> Option<Condition> {
+fn exact(node: &Node, ground: Ground, touched: &mut Touched) -> Option<Condition> {
     match node {
-        Node::All(nodes) => nodes.iter().try_fold(Condition::all(), |all, node| Some(all.add(exact(node, in_force)?))),
-        Node::Any(nodes) => nodes.iter().try_fold(Condition::any(), |any, node| Some(any.add(exact(node, in_force)?))),
-        Node::Not(node) => exact(node, in_force).map(Condition::not),
-        Node::Term(term) => column(term).or_else(|| in_force.then(|| fact(term)).flatten()),
+        Node::All(nodes) => {
+            nodes.iter().try_fold(Condition::all(), |all, node| Some(all.add(exact(node, ground, touched)?)))
+        }
+        Node::Any(nodes) => {
+            nodes.iter().try_fold(Condition::any(), |any, node| Some(any.add(exact(node, ground, touched)?)))
+        }
+        Node::Not(node) => exact(node, ground, touched).map(Condition::not),
+        Node::Term(Term { field: Field::Name, test }) if ground.in_force => {
+            touched.listed = true;
+            Some(texts(listed::Column::Name.into_expr(), test))
+        }
+        Node::Term(term) => {
+            if let Some(condition) = column(term) {
+                touched.object = true;
+                return Some(condition);
+            }
+            let proof = proof(&term.field, &term.test).filter(|_| ground.in_force)?;
+            touched.listed = true;
+            Some(proven(&proof, ground.backend))
+        }
     }
 }
 
@@ -109,28 +150,22 @@ fn begins(column: SimpleExpr, start: &str) -> Condition {
     }
 }
 
-/// A comparison that facts tell: a look at the very row, since all of its key is known.
-fn fact(term: &Term) -> Option<Condition> {
-    let Proof::OneOf(facts) = proof(&term.field, &term.test)? else { return None };
-    let one = |fact: &Fact| {
-        let mut row = Query::select();
-        let same = |a: term::Column, b: Column| a.into_expr().eq(b.into_expr());
-        row.expr(Expr::val(1))
-            .from(term::Entity)
-            .and_where(same(term::Column::Kind, Column::Kind))
-            .and_where(term::Column::Field.eq(fact.field))
-            .and_where(term::Column::Value.eq(&fact.value))
-            .and_where(same(term::Column::Namespace, Column::Namespace))
-            .and_where(same(term::Column::Name, Column::Name))
-            .and_where(same(term::Column::ObjectId, Column::Id));
-        Expr::exists(row)
-    };
+/// That the facts of a row prove a comparison.
+pub(crate) fn proven(proof: &Proof, backend: DbBackend) -> Condition {
     // Of no facts none is there: nothing is above the highest.
     let none = Condition::any().add(Expr::cust("1 = 0"));
-    Some(facts.iter().fold(none, |any, fact| any.add(one(fact))))
+    proof.bytes().into_iter().fold(none, |any, bytes| {
+        // Each database marks the places of values in its own way.
+        let place = match backend {
+            DbBackend::Postgres => "pg_catalog.position($1, $2)",
+            _ => "instr(?, ?)",
+        };
+        let place = Expr::cust_with_exprs(place, [listed::Column::Facts.into_expr(), Expr::val(bytes)]);
+        any.add(place.gt(0))
+    })
 }
 
-/// The ids of all objects for which the node can hold, out of an index; `None` where there is no index for it.
+/// The numbers of all objects for which the node can hold, out of an index; `None` where there is no index for it.
 pub(crate) fn drive(node: &Node, which: &Which, in_force: bool) -> Option<SelectStatement> {
     match node {
         // Any of several: all of theirs, each once.
@@ -142,18 +177,19 @@ pub(crate) fn drive(node: &Node, which: &Which, in_force: bool) -> Option<Select
             }
             // As a table of its own, so that a limit is one of the whole.
             let mut whole = Query::select();
-            whole.column("id").from_subquery(first, "any_of_them");
+            whole.column("number").from_subquery(first, "any_of_them");
             Some(whole)
         }
         Node::Term(term) if in_force && proof(&term.field, &term.test).is_some() => {
-            let mut ids = Query::select();
-            ids.expr_as(term::Column::ObjectId.into_expr(), "id").from(term::Entity);
-            ids.cond_where(facts(term, which)?);
-            if matches!(proof(&term.field, &term.test), Some(Proof::Begins(_))) {
+            let proof = proof(&term.field, &term.test)?;
+            let mut numbers = Query::select();
+            numbers.column((term::Entity, term::Column::Number)).from(term::Entity);
+            numbers.cond_where(rows(&proof, which)?);
+            if matches!(proof, Proof::Begins(_)) {
                 // A beginning can be that of several values of one object.
-                ids.distinct();
+                numbers.distinct();
             }
-            Some(ids)
+            Some(numbers)
         }
         Node::Term(Term { field: Field::CreateTime | Field::UpdateTime, test: Test::Present }) => None,
         Node::Term(
@@ -168,17 +204,17 @@ pub(crate) fn drive(node: &Node, which: &Which, in_force: bool) -> Option<Select
     }
 }
 
-/// The ids of the objects in the states that a list is limited to.
+/// The numbers of the objects in the states that a list is limited to.
 pub(crate) fn states(which: &Which, in_force: bool) -> Option<SelectStatement> {
     let numbers = which.states.iter().map(|state| *state as i32);
     (!which.states.is_empty()).then(|| objects(which, Condition::all().add(Column::State.is_in(numbers)), in_force))
 }
 
 fn objects(which: &Which, condition: Condition, in_force: bool) -> SelectStatement {
-    let mut ids = Query::select();
-    ids.expr_as(Column::Id.into_expr(), "id").from(object::Entity);
-    ids.cond_where(within(which, in_force)).cond_where(condition);
-    ids
+    let mut numbers = Query::select();
+    numbers.column((object::Entity, Column::Number)).from(object::Entity);
+    numbers.cond_where(within(which, in_force)).cond_where(condition);
+    numbers
 }
 
 /// What the caller may see. A namespace is known by its own name; what belongs to none is seen by those who see everything.
@@ -190,45 +226,57 @@ pub(crate) fn seen<C: sea_orm::ColumnTrait>(which: &Which, namespace: C, name: C
 
 /// What every object of a list has to be.
 pub(crate) fn within(which: &Which, in_force: bool) -> Condition {
-    let mut all = Condition::all().add(Column::Kind.eq(which.kind as i32));
-    if !which.namespace.is_empty() {
-        all = all.add(Column::Namespace.eq(&which.namespace));
-    }
-    all = all.add(seen(which, Column::Namespace, Column::Name));
-    // As bare columns, so that an index of those in force serves.
+    let all = placed(which, Column::Kind, Column::Namespace, Column::Name);
+    // As bare columns, so that an index of those serves.
     if in_force { all.add(Column::HoldsName.into_expr()) } else { all.add(Column::Revoked.into_expr().not()) }
 }
 
+/// The same of the rows of `listed`.
+pub(crate) fn listed_within(which: &Which) -> Condition {
+    placed(which, listed::Column::Kind, listed::Column::Namespace, listed::Column::Name)
+}
+
+/// What an object has to be, whether or not it is in force.
+pub(crate) fn placed<C: sea_orm::ColumnTrait>(which: &Which, kind: C, namespace: C, name: C) -> Condition {
+    let mut all = Condition::all().add(kind.eq(which.kind as i32));
+    if !which.namespace.is_empty() {
+        all = all.add(namespace.eq(&which.namespace));
+    }
+    all.add(seen(which, namespace, name))
+}
+
 /// The rows of `term` that prove a comparison.
-fn facts(term: &Term, which: &Which) -> Option<Condition> {
-    let mut all = Condition::all().add(term::Column::Kind.eq(which.kind as i32));
+pub(crate) fn rows(proof: &Proof, which: &Which) -> Option<Condition> {
+    let mut all = Condition::all().add(term::Column::Block.is_in(term::blocks(which.numbered)));
+    all = all.add(term::Column::Kind.eq(which.kind as i32));
     let value = term::Column::Value.into_expr();
-    match proof(&term.field, &term.test)? {
+    match proof {
         Proof::OneOf(facts) => {
-            let field = facts.first()?.field;
-            all = all.add(term::Column::Field.eq(field));
+            all = all.add(term::Column::Field.eq(facts.first()?.field));
             all = match &facts[..] {
                 [one] => all.add(value.eq(&one.value)),
                 some => all.add(value.is_in(some.iter().map(|fact| fact.value.clone()))),
             };
         }
-        Proof::Begins(start) => {
-            all = all.add(term::Column::Field.eq(start.field)).add(begins(value, &start.value));
+        Proof::Begins(Fact { field, value: start }) => {
+            all = all.add(term::Column::Field.eq(*field)).add(begins(value, start));
         }
     }
     if !which.namespace.is_empty() {
         all = all.add(term::Column::Namespace.eq(&which.namespace));
     }
-    Some(all.add(seen(which, term::Column::Namespace, term::Column::Name)))
+    Some(match &which.sees {
+        // Of namespaces, whose own name counts, these may be too many; see [`are_seen`].
+        Reach::In(names) if which.kind != Kind::Namespace => {
+            all.add(term::Column::Namespace.is_in(names.iter().map(Name::as_str)))
+        }
+        _ => all,
+    })
 }
 
-/// The rows of `term` that prove a comparison, where they are one fact, and so in the order of names.
-pub(crate) fn one_fact(node: &Node, which: &Which, in_force: bool) -> Option<Condition> {
-    let Node::Term(term) = node else { return None };
-    match proof(&term.field, &term.test)? {
-        Proof::OneOf(some) if in_force && some.len() == 1 => facts(term, which),
-        _ => None,
-    }
+/// Whether the caller may see all that the rows of `term` name.
+pub(crate) fn are_seen(which: &Which) -> bool {
+    which.kind != Kind::Namespace || matches!(which.sees, Reach::Everywhere)
 }
 
 /// Whether a filter can hold of an agent that is retired.

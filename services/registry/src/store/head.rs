@@ -28,6 +28,8 @@ pub(crate) struct Model {
     pub(crate) oldest: i64,
     /// Up to this revision, what a later write up to it superseded is gone.
     pub(crate) swept: i64,
+    /// The last number that an object got; see [`super::term`].
+    pub(crate) numbered: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -50,20 +52,28 @@ pub(crate) async fn read(tx: &Tx) -> TxResult<u64, Fault> {
     Ok(unsigned(read_whole(tx).await?.revision))
 }
 
+/// The last number that an object got.
+pub(crate) async fn numbered(tx: &Tx) -> TxResult<u64, Fault> {
+    Ok(unsigned(read_whole(tx).await?.numbered))
+}
+
 /// The key of page tokens.
 pub(crate) async fn pages_key(tx: &Tx) -> TxResult<[u8; 32], Fault> {
     <[u8; 32]>::try_from(read_whole(tx).await?.pages_key.as_slice()).map_err(broken)
 }
 
-/// Makes `revision` the newest, with the history up to it and the time; `operators`: an operator binding is among its changes.
+/// Makes `revision` the newest, with the history up to it, the time, and the last number that an object got; `operators`:
+/// an operator binding is among its changes.
 pub(crate) async fn advance(
     tx: &Tx,
     revision: u64,
     history: Vec<u8>,
     written_at: i64,
+    numbered: i64,
     operators: bool,
 ) -> TxResult<(), Fault> {
     let mut update = Entity::update_many()
+        .col_expr(Column::Numbered, Expr::value(numbered))
         .col_expr(Column::Revision, Expr::value(signed(revision)))
         .col_expr(Column::History, Expr::value(history.clone()))
         .col_expr(Column::WrittenAt, Expr::value(written_at));

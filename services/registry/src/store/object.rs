@@ -9,11 +9,10 @@ use legate_wire::registry::{Declaration, Kind};
 use prost::Message as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
-use sea_orm::{QueryOrder as _, QuerySelect as _};
+use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
 
-use super::condition;
 use super::search::{Place, Which};
-use super::{broken, pieces, signed};
+use super::{broken, condition, listed, pieces, signed};
 use crate::domain::kind::Key;
 use crate::domain::subject::Seen;
 
@@ -44,6 +43,8 @@ pub(crate) struct Model {
     pub(crate) used_at: Option<i64>,
     /// Since when nobody who is here is accountable for an agent.
     pub(crate) orphaned_at: Option<i64>,
+    /// Objects are numbered as they are made; see [`super::term`].
+    pub(crate) number: i64,
 }
 
 /// The times that objects are searched and ordered by, in Unix microseconds.
@@ -70,9 +71,29 @@ impl Times {
     }
 }
 
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub(crate) enum Relation {}
+#[derive(Copy, Clone, Debug, EnumIter)]
+pub(crate) enum Relation {
+    /// The row of an object that holds its name.
+    Listed,
+}
+
+impl RelationTrait for Relation {
+    fn def(&self) -> RelationDef {
+        Entity::belongs_to(listed::Entity).from(Column::Number).to(listed::Column::Number).into()
+    }
+}
+
 impl ActiveModelBehavior for ActiveModel {}
+
+/// Objects that hold their names, found by them.
+fn listed() -> Select<Entity> {
+    Entity::find().join(JoinType::InnerJoin, Relation::Listed.def())
+}
+
+/// Objects of these that hold no name any more; as a bare column, so that an index of those serves.
+fn unlisted(kind: Kind) -> Select<Entity> {
+    Entity::find().filter(Column::Kind.eq(kind as i32)).filter(Column::HoldsName.into_expr().not())
+}
 
 impl Model {
     /// The object.
@@ -106,11 +127,10 @@ pub(crate) async fn put(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
 
 /// The object that holds this name.
 pub(crate) async fn by_key(tx: &Tx, key: &Key) -> TxResult<Option<Model>, Fault> {
-    let find = Entity::find()
-        .filter(Column::Kind.eq(key.kind as i32))
-        .filter(Column::Namespace.eq(&key.namespace))
-        .filter(Column::Name.eq(&key.name))
-        .filter(Column::HoldsName.eq(true));
+    let find = listed()
+        .filter(listed::Column::Kind.eq(key.kind as i32))
+        .filter(listed::Column::Namespace.eq(&key.namespace))
+        .filter(listed::Column::Name.eq(&key.name));
     Ok(find.one(tx).await?)
 }
 
@@ -123,16 +143,25 @@ pub(crate) async fn by_keys(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<K
     let mut found = BTreeMap::new();
     for ((kind, namespace), names) in names {
         for some in pieces(names) {
-            let find = Entity::find()
-                .filter(Column::Kind.eq(kind))
-                .filter(Column::Namespace.eq(&namespace))
-                .filter(Column::Name.is_in(some))
-                .filter(Column::HoldsName.eq(true));
+            let find = listed()
+                .filter(listed::Column::Kind.eq(kind))
+                .filter(listed::Column::Namespace.eq(&namespace))
+                .filter(listed::Column::Name.is_in(some));
             for row in find.all(tx).await? {
                 let kind = Kind::try_from(row.kind).map_err(broken)?;
                 found.insert(Key::new(kind, &row.namespace, &row.name), row);
             }
         }
+    }
+    Ok(found)
+}
+
+/// The numbers of objects, by their ids.
+pub(crate) async fn numbers(tx: &Tx, ids: Vec<String>) -> TxResult<BTreeMap<String, i64>, Fault> {
+    let mut found = BTreeMap::new();
+    for some in pieces(ids) {
+        let find = Entity::find().select_only().columns([Column::Id, Column::Number]).filter(Column::Id.is_in(some));
+        found.extend(find.into_tuple::<(String, i64)>().all(tx).await?);
     }
     Ok(found)
 }
@@ -153,53 +182,76 @@ pub(crate) async fn by_id(tx: &Tx, id: &str) -> TxResult<Option<Model>, Fault> {
 
 /// Those of a kind that are in force, in the order of namespace and name.
 pub(crate) async fn in_force(tx: &Tx, kind: Kind, limit: u64) -> TxResult<Vec<Model>, Fault> {
-    let find = Entity::find().filter(Column::Kind.eq(kind as i32)).filter(Column::HoldsName.eq(true));
-    Ok(find.order_by_asc(Column::Namespace).order_by_asc(Column::Name).limit(limit).all(tx).await?)
+    let find = listed().filter(listed::Column::Kind.eq(kind as i32));
+    let ordered = find.order_by_asc(listed::Column::Namespace).order_by_asc(listed::Column::Name);
+    Ok(ordered.limit(limit).all(tx).await?)
 }
 
 /// Objects of a kind after a place, in the order of names, those no longer in force too.
 pub(crate) async fn ever(tx: &Tx, which: &Which, after: Option<&Place>, limit: u64) -> TxResult<Vec<Model>, Fault> {
-    let namespace = &which.namespace;
-    let mut find = Entity::find().filter(Column::Kind.eq(which.kind as i32));
-    find = find.filter(condition::seen(which, Column::Namespace, Column::Name));
-    let mut columns = vec![Column::Name.into_expr(), Column::Id.into_expr()];
-    if namespace.is_empty() {
-        columns.insert(0, Column::Namespace.into_expr());
-    } else {
-        find = find.filter(Column::Namespace.eq(namespace));
+    let held = listed().filter(condition::listed_within(which));
+    let mut all =
+        by_name(held, listed::Column::Namespace, listed::Column::Name, listed::Column::ObjectId, which, after)
+            .limit(limit)
+            .all(tx)
+            .await?;
+    let given_up = unlisted(which.kind).filter(condition::placed(which, Column::Kind, Column::Namespace, Column::Name));
+    let given_up = by_name(given_up, Column::Namespace, Column::Name, Column::Id, which, after).limit(limit);
+    all.extend(given_up.all(tx).await?);
+    all.sort_by_cached_key(|row| (row.namespace.clone(), row.name.clone(), row.id.clone()));
+    all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(all)
+}
+
+/// What is found, in the order of names after a place; a namespace that is the same for all of it is left out.
+fn by_name<C: ColumnTrait>(
+    find: Select<Entity>,
+    namespace: C,
+    name: C,
+    id: C,
+    which: &Which,
+    after: Option<&Place>,
+) -> Select<Entity> {
+    let mut columns = vec![name, id];
+    if which.namespace.is_empty() {
+        columns.insert(0, namespace);
     }
+    let mut find = find;
     if let Some(Place::Name { namespace: in_space, name, id }) = after {
         let mut place = vec![Expr::val(name), Expr::val(id)];
-        if namespace.is_empty() {
+        if which.namespace.is_empty() {
             place.insert(0, Expr::val(in_space));
         }
+        let columns = columns.iter().map(|column| column.into_expr());
         find = find.filter(Expr::tuple(columns).gt(Expr::tuple(place)));
     }
-    let ordered = find.order_by_asc(Column::Namespace).order_by_asc(Column::Name).order_by_asc(Column::Id);
-    Ok(ordered.limit(limit).all(tx).await?)
+    columns.into_iter().fold(find, |find, column| find.order_by_asc(column))
 }
 
 /// The ids of all that ever held a name, the newest first.
 pub(crate) async fn holders(tx: &Tx, key: &Key, limit: u64) -> TxResult<Vec<String>, Fault> {
-    let ids = Entity::find()
+    let given_up = unlisted(key.kind)
         .select_only()
-        .column(Column::Id)
-        .filter(Column::Kind.eq(key.kind as i32))
+        .columns([Column::CreatedAt, Column::Id])
         .filter(Column::Namespace.eq(&key.namespace))
         .filter(Column::Name.eq(&key.name))
         .order_by_desc(Column::CreatedAt)
         .order_by_desc(Column::Id)
         .limit(limit);
-    Ok(ids.into_tuple().all(tx).await?)
+    let mut all: Vec<(i64, String)> = given_up.into_tuple().all(tx).await?;
+    all.extend(by_key(tx, key).await?.map(|row| (row.created_at, row.id)));
+    all.sort_unstable();
+    all.reverse();
+    all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(all.into_iter().map(|(_, id)| id).collect())
 }
 
 /// The objects of a kind and namespace that are in force, in the order of names, `limit` at most.
 pub(crate) async fn in_namespace(tx: &Tx, kind: Kind, namespace: &str, limit: u64) -> TxResult<Vec<Model>, Fault> {
-    let find = Entity::find()
-        .filter(Column::Kind.eq(kind as i32))
-        .filter(Column::Namespace.eq(namespace))
-        .filter(Column::HoldsName.eq(true))
-        .order_by_asc(Column::Name);
+    let find = listed()
+        .filter(listed::Column::Kind.eq(kind as i32))
+        .filter(listed::Column::Namespace.eq(namespace))
+        .order_by_asc(listed::Column::Name);
     Ok(find.limit(limit).all(tx).await?)
 }
 
@@ -211,14 +263,15 @@ pub(crate) async fn after(
     [in_space, name, id]: [&str; 3],
     limit: u64,
 ) -> TxResult<Vec<Model>, Fault> {
-    let mut find = Entity::find().filter(Column::Kind.eq(kind as i32)).filter(Column::HoldsName.eq(true));
+    let mut find = listed().filter(listed::Column::Kind.eq(kind as i32));
     if !namespace.is_empty() {
-        find = find.filter(Column::Namespace.eq(namespace));
+        find = find.filter(listed::Column::Namespace.eq(namespace));
     }
-    let columns = Expr::tuple([Column::Namespace, Column::Name, Column::Id].map(|column| column.into_expr()));
+    let columns = [listed::Column::Namespace, listed::Column::Name, listed::Column::ObjectId];
+    let columns = Expr::tuple(columns.map(|column| column.into_expr()));
     let place = Expr::tuple([in_space, name, id].map(Expr::val));
-    let ordered = find.filter(columns.gt(place)).order_by_asc(Column::Namespace).order_by_asc(Column::Name);
-    Ok(ordered.order_by_asc(Column::Id).limit(limit).all(tx).await?)
+    let ordered = find.filter(columns.gt(place)).order_by_asc(listed::Column::Namespace);
+    Ok(ordered.order_by_asc(listed::Column::Name).limit(limit).all(tx).await?)
 }
 
 /// Everything there ever was, in the order of ids, for snapshots.

@@ -1,20 +1,21 @@
-//! Lists of objects as they are: a filter becomes a statement whose every value is bound, driven by the narrowest index.
+//! Lists of objects as they are: a filter becomes a statement whose every value is bound.
 //!
-//! Of the comparisons that all have to hold, the one that fewest objects fit drives the search: its objects are looked up
-//! and sorted. Where even that one has many, they come in the order of the list out of the index itself, a page at a time.
-//! What the database cannot tell (see [`super::condition`]) is left to the caller, who asks the filter of each object.
+//! Of the comparisons that all have to hold, the one that fewest objects fit drives the search where those are few: its
+//! objects are looked up and sorted. Else the list is walked in its own order, past what does not fit. What the database
+//! cannot tell (see [`super::condition`]) is left to the caller, who asks the filter of each object.
 
 use legate_authority::Reach;
 use legate_db::{Tx, TxResult};
-use legate_filter::{Field, Filter, Node};
+use legate_filter::{Field, Filter};
 use legate_rpc::Fault;
 use legate_wire::registry::{AgentState, Kind};
 use sea_orm::sea_query::{Expr, ExprTrait as _, Order as Sort, Query, SelectStatement, SimpleExpr};
-use sea_orm::{ColumnTrait as _, Condition, ConnectionTrait as _, FromQueryResult as _, Iterable as _, QueryResult};
+use sea_orm::{ColumnTrait as _, ConnectionTrait as _, FromQueryResult as _, Iterable as _, QueryResult};
 
-use super::condition::{self, Conditions};
+use super::condition::{self, Conditions, Ground};
 use super::object::{self, Column, Model};
-use super::{broken, term, unsigned};
+use super::{broken, listed, unsigned};
+use crate::domain::terms::{Fact, Proof};
 
 /// Objects are counted so far, and no further.
 pub(crate) const COUNTED: u64 = 10_000;
@@ -32,6 +33,8 @@ pub(crate) struct Which {
     pub(crate) filter: Option<Filter>,
     pub(crate) by: OrderedBy,
     pub(crate) descending: bool,
+    /// So many objects have a number; see [`super::term`].
+    pub(crate) numbered: u64,
 }
 
 /// What a list is ordered by.
@@ -46,7 +49,7 @@ pub(crate) enum OrderedBy {
 }
 
 /// A place in a list: everything that it is ordered by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Name { namespace: String, name: String, id: String },
     Time { at: i64, id: String },
@@ -77,6 +80,7 @@ impl Which {
 /// How a list is read: made once for a page, since it counts.
 pub(crate) struct Search<'w> {
     which: &'w Which,
+    ground: Ground,
     drive: Drive,
     conditions: Conditions,
     /// How many there are, where choosing the drive has told it.
@@ -86,50 +90,87 @@ pub(crate) struct Search<'w> {
 /// Where candidates come from.
 enum Drive {
     /// All objects of the kind, in order.
-    Scan,
-    /// The objects of one fact, in the order of the index, which is that of names.
-    Fact(Condition),
-    /// A few objects, by their ids.
+    Walk,
+    /// A few objects, by their numbers.
     Few(Box<SelectStatement>),
+}
+
+/// A table that candidates come out of, in the order of the list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// What is in force, in the order of names.
+    Listed,
+    /// What holds no name any more, in the order of names.
+    Unlisted,
+    /// Objects, in the order of a time; or the few.
+    Objects,
+}
+
+impl Source {
+    /// Namespace, name and id.
+    fn names(self) -> [SimpleExpr; 3] {
+        match self {
+            Self::Listed => {
+                [listed::Column::Namespace, listed::Column::Name, listed::Column::ObjectId].map(|c| c.into_expr())
+            }
+            _ => [Column::Namespace, Column::Name, Column::Id].map(|c| c.into_expr()),
+        }
+    }
+}
+
+/// Whether so few of all objects are rather looked up, and sorted, for every page. To look one up takes some sixteen times
+/// as long as to walk past one (measured on SQLite), and a page of a hundred walks past `100 * all / few` of them.
+fn are_few(few: u64, all: u64) -> bool {
+    few <= COUNTED && few * few <= all * 100 / 16
 }
 
 impl<'w> Search<'w> {
     /// Chooses what drives the search.
     pub(crate) async fn plan(tx: &Tx, which: &'w Which) -> TxResult<Self, Fault> {
-        let in_force = which.is_in_force();
+        let ground = Ground { backend: tx.get_database_backend(), in_force: which.is_in_force() };
         let root = which.filter.as_ref().map(Filter::root);
-        let conditions = Conditions::of(root, in_force);
-        let mut search = Self { which, drive: Drive::Scan, conditions, known: None };
-        let parts: &[Node] = match root {
-            None => &[],
-            Some(Node::All(all)) => all,
-            Some(one) => std::slice::from_ref(one),
-        };
-        let mut fewest = COUNTED + 1;
+        let mut search = Self::walk(which, ground);
+        let parts = condition::parts(root);
+        let mut fewest: Option<(u64, SelectStatement)> = None;
         for part in parts {
-            let Some(select) = condition::drive(part, which, in_force) else { continue };
+            let Some(select) = condition::drive(part, which, ground.in_force) else { continue };
             let count = count(tx, select.clone()).await?;
-            if parts.len() == 1 && which.states.is_empty() {
+            if parts.len() == 1 && which.states.is_empty() && condition::are_seen(which) {
                 search.known = Some(count);
             }
-            if count < fewest {
-                (fewest, search.drive) = (count, Drive::Few(Box::new(select)));
-            } else if matches!(search.drive, Drive::Scan)
-                && which.by == OrderedBy::Name
-                && let Some(fact) = condition::one_fact(part, which, in_force)
-            {
-                search.drive = Drive::Fact(fact);
+            if fewest.as_ref().is_none_or(|(few, _)| count < *few) {
+                fewest = Some((count, select));
             }
         }
-        if matches!(search.drive, Drive::Scan | Drive::Fact(_))
-            && let Some(select) = condition::states(which, in_force)
+        if fewest.as_ref().is_none_or(|(few, _)| *few > COUNTED)
+            && let Some(select) = condition::states(which, ground.in_force)
         {
-            let count = count(tx, select.clone()).await?;
-            if count <= COUNTED {
-                search.drive = Drive::Few(Box::new(select));
-            }
+            fewest = Some((count(tx, select.clone()).await?, select));
+        }
+        // A walk in the order of names that asks of facts and names alone looks nothing up that does not fit.
+        let walks_fast = search.is_listed() && !search.asks_object();
+        if let Some((few, select)) = fewest
+            && few <= COUNTED
+            && (!walks_fast || are_few(few, which.numbered))
+        {
+            search.drive = Drive::Few(Box::new(select));
         }
         Ok(search)
+    }
+
+    fn walk(which: &'w Which, ground: Ground) -> Self {
+        let conditions = Conditions::of(which.filter.as_ref().map(Filter::root), ground);
+        Self { which, ground, drive: Drive::Walk, conditions, known: None }
+    }
+
+    /// Whether a walk would be one over what is in force, by name.
+    fn is_listed(&self) -> bool {
+        self.ground.in_force && self.which.by == OrderedBy::Name
+    }
+
+    /// Whether an object has to be looked up to tell whether it fits.
+    fn asks_object(&self) -> bool {
+        self.conditions.touched().object || !self.which.states.is_empty()
     }
 
     /// Whether the database tells everything that the filter asks.
@@ -139,9 +180,20 @@ impl<'w> Search<'w> {
 
     /// Candidates after a place, in order, `limit` at most; all of them fit where the search is whole.
     pub(crate) async fn page(&self, tx: &Tx, after: Option<&Place>, limit: u64) -> TxResult<Vec<Model>, Fault> {
-        let rows = tx.query_all(&self.select(after, limit)).await?;
-        let read = |row: &QueryResult| -> Result<Model, sea_orm::DbErr> { Model::from_query_result(row, "") };
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+        let mut all = Vec::new();
+        for source in self.sources() {
+            let rows = tx.query_all(&self.select(*source, after, limit)).await?;
+            let read = |row: &QueryResult| -> Result<Model, sea_orm::DbErr> { Model::from_query_result(row, "") };
+            all.extend(rows.iter().map(read).collect::<Result<Vec<_>, _>>()?);
+        }
+        if self.sources().len() > 1 {
+            all.sort_by_cached_key(|row| self.which.place(row));
+            if self.which.descending {
+                all.reverse();
+            }
+            all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
+        Ok(all)
     }
 
     /// How many fit, [`COUNTED`] and one more at most; `None` where only the objects themselves can tell.
@@ -149,48 +201,83 @@ impl<'w> Search<'w> {
         if self.known.is_some() || !self.is_whole() {
             return Ok(self.known);
         }
-        let mut some = self.candidates();
-        some.expr(Expr::val(1));
-        count(tx, some).await.map(Some)
+        let mut all = 0;
+        for source in self.sources() {
+            let mut some = self.candidates(*source, self.asks_object());
+            some.expr(Expr::val(1));
+            all += count(tx, some).await?;
+        }
+        Ok(Some(Ord::min(all, COUNTED + 1)))
+    }
+
+    /// All of them together are the list, and each is in its order.
+    fn sources(&self) -> &'static [Source] {
+        match (&self.drive, self.which.by) {
+            (Drive::Walk, OrderedBy::Name) if self.ground.in_force => &[Source::Listed],
+            (Drive::Walk, OrderedBy::Name) => &[Source::Listed, Source::Unlisted],
+            _ => &[Source::Objects],
+        }
     }
 
     /// The statement of a page.
-    pub(crate) fn select(&self, after: Option<&Place>, limit: u64) -> SelectStatement {
-        let mut select = self.candidates();
+    fn select(&self, source: Source, after: Option<&Place>, limit: u64) -> SelectStatement {
+        let mut select = self.candidates(source, true);
         for column in Column::iter() {
             select.expr(column.into_expr());
         }
-        let columns = self.order();
+        self.cut(select, source, after, limit)
+    }
+
+    /// So many of what a statement finds, in order, after a place.
+    fn cut(&self, mut select: SelectStatement, source: Source, after: Option<&Place>, limit: u64) -> SelectStatement {
+        let columns = self.order(source);
         if let Some(after) = after {
             let (columns, place) = (columns.iter().cloned(), self.values(after));
             let (columns, place) = (Expr::tuple(columns), Expr::tuple(place));
             select.and_where(if self.which.descending { columns.lt(place) } else { columns.gt(place) });
         }
-        for column in columns {
+        // A name has one holder, so that the order of the index is whole without the id.
+        let sorted = columns.len() - usize::from(source == Source::Listed);
+        for column in columns.into_iter().take(sorted) {
             select.order_by_expr(column, if self.which.descending { Sort::Desc } else { Sort::Asc });
         }
         select.limit(limit);
         select
     }
 
-    /// From where, and under which conditions.
-    fn candidates(&self) -> SelectStatement {
+    /// From where, and under which conditions. Joined across, the database keeps the order of the tables, and so that of
+    /// the index of the first.
+    fn candidates(&self, source: Source, with_object: bool) -> SelectStatement {
         let mut select = Query::select();
-        match &self.drive {
-            Drive::Scan => {
+        let number = Column::Number.into_expr();
+        if source == Source::Listed {
+            select.from(listed::Entity).cond_where(condition::listed_within(self.which));
+            if with_object {
+                select.cross_join(object::Entity);
+                select.and_where(number.equals((listed::Entity, listed::Column::Number)));
+            }
+        } else {
+            if let Drive::Few(few) = &self.drive {
+                select.from_subquery(SelectStatement::clone(few), "few").cross_join(object::Entity);
+                select.and_where(number.equals(("few", "number")));
+            } else {
                 select.from(object::Entity);
             }
-            // Joined across, the database keeps the order of the tables, and so that of the index.
-            Drive::Fact(fact) => {
-                select.from(term::Entity).cross_join(object::Entity).cond_where(fact.clone());
-                select.and_where(Column::Id.into_expr().equals((term::Entity, term::Column::ObjectId)));
+            select.cond_where(condition::within(self.which, self.ground.in_force));
+            if source == Source::Unlisted {
+                select.and_where(Column::HoldsName.into_expr().not());
             }
-            Drive::Few(few) => {
-                select.from_subquery(SelectStatement::clone(few), "few").cross_join(object::Entity);
-                select.and_where(Column::Id.into_expr().equals(("few", "id")));
+            if self.conditions.touched().listed {
+                select.cross_join(listed::Entity);
+                for (one, other) in [
+                    (Column::Kind, listed::Column::Kind),
+                    (Column::Namespace, listed::Column::Namespace),
+                    (Column::Name, listed::Column::Name),
+                ] {
+                    select.and_where(one.into_expr().equals((listed::Entity, other)));
+                }
             }
         }
-        select.cond_where(condition::within(self.which, self.which.is_in_force()));
         if !self.which.states.is_empty() {
             select.and_where(Column::State.is_in(self.which.states.iter().map(|state| *state as i32)));
         }
@@ -199,16 +286,11 @@ impl<'w> Search<'w> {
     }
 
     /// What the list is ordered by; what is the same for all of it is left out, so that the index serves.
-    fn order(&self) -> Vec<SimpleExpr> {
-        let (namespace, name, id) = match (&self.drive, self.which.by) {
-            (_, OrderedBy::Created) => return vec![Column::CreatedAt.into_expr(), Column::Id.into_expr()],
-            (_, OrderedBy::Updated) => return vec![Column::UpdatedAt.into_expr(), Column::Id.into_expr()],
-            (Drive::Fact(_), OrderedBy::Name) => (
-                term::Column::Namespace.into_expr(),
-                term::Column::Name.into_expr(),
-                term::Column::ObjectId.into_expr(),
-            ),
-            (_, OrderedBy::Name) => (Column::Namespace.into_expr(), Column::Name.into_expr(), Column::Id.into_expr()),
+    fn order(&self, source: Source) -> Vec<SimpleExpr> {
+        let [namespace, name, id] = match self.which.by {
+            OrderedBy::Created => return vec![Column::CreatedAt.into_expr(), Column::Id.into_expr()],
+            OrderedBy::Updated => return vec![Column::UpdatedAt.into_expr(), Column::Id.into_expr()],
+            OrderedBy::Name => source.names(),
         };
         if self.which.namespace.is_empty() { vec![namespace, name, id] } else { vec![name, id] }
     }
@@ -222,6 +304,51 @@ impl<'w> Search<'w> {
             Place::Time { at, id } => vec![Expr::val(*at), Expr::val(id)],
         }
     }
+}
+
+/// The agents in force of which a fact is true, after a place in the order of names, `limit` at most: where they are.
+/// `namespace` is empty for all.
+pub(crate) async fn agents_of(
+    tx: &Tx,
+    fact: &Fact,
+    namespace: &str,
+    [in_space, name, id]: [&str; 3],
+    limit: u64,
+) -> TxResult<Vec<[String; 3]>, Fault> {
+    let which = Which {
+        kind: Kind::Agent,
+        namespace: namespace.to_owned(),
+        sees: Reach::Everywhere,
+        states: Vec::new(),
+        filter: None,
+        by: OrderedBy::Name,
+        descending: false,
+        numbered: super::head::numbered(tx).await?,
+    };
+    let proof = Proof::OneOf(vec![fact.clone()]);
+    let mut few = Query::select();
+    few.column((super::term::Entity, super::term::Column::Number)).from(super::term::Entity);
+    few.cond_where(condition::rows(&proof, &which).ok_or_else(|| broken("a fact is proven by nothing"))?);
+    let mut search = Search::walk(&which, Ground { backend: tx.get_database_backend(), in_force: true });
+    let source = if are_few(count(tx, few.clone()).await?, which.numbered) {
+        search.drive = Drive::Few(Box::new(few));
+        Source::Objects
+    } else {
+        Source::Listed
+    };
+    let mut select = search.candidates(source, false);
+    if source == Source::Listed {
+        select.cond_where(condition::proven(&proof, tx.get_database_backend()));
+    }
+    for column in source.names() {
+        select.expr(column);
+    }
+    let after = Place::Name { namespace: in_space.to_owned(), name: name.to_owned(), id: id.to_owned() };
+    let rows = tx.query_all(&search.cut(select, source, Some(&after), limit)).await?;
+    let read = |row: &QueryResult| -> Result<[String; 3], sea_orm::DbErr> {
+        Ok([row.try_get_by_index(0)?, row.try_get_by_index(1)?, row.try_get_by_index(2)?])
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
 /// How many rows a statement finds, [`COUNTED`] and one more at most.
@@ -241,7 +368,7 @@ mod tests {
     use crate::schema::Migrator;
     use legate_db::testing::{Fixture, on_each};
     use legate_filter::Scope;
-    use sea_orm::Statement;
+    use sea_orm::{DbBackend, Statement};
 
     fn which(filter: &str, by: OrderedBy, namespace: &str) -> Which {
         Which {
@@ -252,6 +379,7 @@ mod tests {
             filter: (!filter.is_empty()).then(|| Filter::parse(filter, Scope::Agents).unwrap()),
             by,
             descending: false,
+            numbered: 5_000,
         }
     }
 
@@ -277,39 +405,34 @@ mod tests {
         read.await.map_err(of_tx).unwrap()
     }
 
-    fn drive(which: &Which, fact: bool) -> Drive {
-        let Some(filter) = &which.filter else { return Drive::Scan };
-        match condition::one_fact(filter.root(), which, true) {
-            Some(one) if fact => Drive::Fact(one),
-            _ => Drive::Few(Box::new(condition::drive(filter.root(), which, true).unwrap())),
-        }
+    fn search<'w>(fixture: &Fixture, which: &'w Which) -> Search<'w> {
+        let backend = if fixture.is_postgres() { DbBackend::Postgres } else { DbBackend::Sqlite };
+        Search::walk(which, Ground { backend, in_force: true })
     }
 
     #[tokio::test]
     async fn lists_come_out_of_an_index_in_their_order() {
         on_each::<Migrator>(async |fixture| {
-            // Either of the two indexes on names.
-            let names = ("INDEX object_", "Index Scan using object_");
-            let facts = ("term USING PRIMARY KEY", "term_pkey");
-            for (filter, by, fact, index) in [
-                ("", OrderedBy::Name, false, names),
-                ("", OrderedBy::Created, false, ("INDEX object_by_creation", "object_by_creation")),
-                ("", OrderedBy::Updated, false, ("INDEX object_by_update", "object_by_update")),
-                ("labels.team = pay", OrderedBy::Name, true, facts),
-                ("owners:user:ada@example.com", OrderedBy::Name, true, facts),
-                ("environment = prod", OrderedBy::Name, true, facts),
+            let names = ("listed USING PRIMARY KEY", "listed_pkey");
+            for (filter, by, index) in [
+                ("", OrderedBy::Name, names),
+                ("", OrderedBy::Created, ("INDEX object_by_creation", "object_by_creation")),
+                ("", OrderedBy::Updated, ("INDEX object_by_update", "object_by_update")),
+                ("labels.team = pay", OrderedBy::Name, names),
+                ("NOT owners:\"user:a*\"", OrderedBy::Name, names),
+                ("environment = prod AND state = active", OrderedBy::Name, names),
+                ("environment = prod", OrderedBy::Created, ("INDEX object_by_creation", "object_by_creation")),
             ] {
                 for namespace in ["", "payments"] {
                     let which = which(filter, by, namespace);
-                    let conditions = Conditions::of(which.filter.as_ref().map(Filter::root), true);
-                    let search = Search { which: &which, drive: drive(&which, fact), conditions, known: None };
+                    let search = search(&fixture, &which);
                     let id = "agt_1".to_owned();
                     let place = match by {
                         OrderedBy::Name => Place::Name { namespace: "payments".into(), name: "a".into(), id },
                         _ => Place::Time { at: 7, id },
                     };
                     for after in [None, Some(&place)] {
-                        let told = plan(&fixture, search.select(after, 101)).await;
+                        let told = plan(&fixture, search.select(search.sources()[0], after, 101)).await;
                         let index = if fixture.is_postgres() { index.1 } else { index.0 };
                         let sorts = told.contains("TEMP B-TREE") || told.contains("Sort");
                         assert!(told.contains(index) && !sorts, "{filter} {by:?} {namespace} {after:?}:\n{told}");
@@ -318,6 +441,26 @@ mod tests {
             }
         })
         .await;
+    }
+
+    #[test]
+    fn what_the_database_tells_of_a_filter() {
+        for (filter, whole) in [
+            ("environment = prod", true),
+            ("NOT environment = prod", true),
+            ("NOT (labels.team = \"p*\" OR owners:*) AND risk_tier > low", true),
+            ("name = \"a*\" AND state = active AND expire_time:*", true),
+            ("origin = registered", false),
+            ("NOT (origin = registered)", false),
+        ] {
+            let which = which(filter, OrderedBy::Name, "");
+            let root = which.filter.as_ref().map(Filter::root);
+            let of = |in_force| Conditions::of(root, Ground { backend: DbBackend::Sqlite, in_force }).is_whole();
+            assert_eq!(of(true), whole, "{filter}: {root:?}");
+            // Facts are kept of what is in force.
+            let columns = filter.starts_with("name");
+            assert_eq!(of(false), columns, "{filter}");
+        }
     }
 
     #[tokio::test]
@@ -332,9 +475,10 @@ mod tests {
                 ("orphaned_time:*", "INDEX object_orphaned"),
             ] {
                 let which = which(filter, OrderedBy::Created, "");
-                let conditions = Conditions::of(which.filter.as_ref().map(Filter::root), true);
-                let search = Search { which: &which, drive: drive(&which, false), conditions, known: None };
-                let told = plan(&fixture, search.select(None, 101)).await;
+                let mut search = search(&fixture, &which);
+                let root = which.filter.as_ref().unwrap().root();
+                search.drive = Drive::Few(Box::new(condition::drive(root, &which, true).unwrap()));
+                let told = plan(&fixture, search.select(Source::Objects, None, 101)).await;
                 // With no rows at all, PostgreSQL may take any of several indexes.
                 let good = if fixture.is_postgres() { told.contains("Index") } else { told.contains(index) };
                 assert!(good && !told.contains("SCAN object") && !told.contains("Seq Scan"), "{filter}:\n{told}");

@@ -1,18 +1,25 @@
-//! What objects in force are found by: a row for each fact, in the order in which lists show them.
+//! What a few objects in force have in common and are found by: a row for each fact of each.
+//!
+//! Objects are numbered as they are made, and so many of them make a block: the rows of a block lie together, so that new
+//! ones land where the last ones did, however many there are, and whoever looks for a fact looks into every block.
 
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _};
-use sea_orm::{QueryOrder as _, QuerySelect as _};
 
-use super::pieces;
+use super::{pieces, signed};
 use crate::domain::kind::Key;
 use crate::domain::terms::Fact;
+
+/// Objects of one block, as a power of two. A look into a block costs some microseconds, so that a million objects are
+/// looked through in a millisecond; the rows of the newest block are in memory.
+const BLOCK: u32 = 12;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "term")]
 pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) block: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) kind: i32,
     #[sea_orm(primary_key, auto_increment = false)]
@@ -22,9 +29,7 @@ pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) namespace: String,
     #[sea_orm(primary_key, auto_increment = false)]
-    pub(crate) name: String,
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub(crate) object_id: String,
+    pub(crate) number: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -32,17 +37,22 @@ pub(crate) enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 impl Model {
-    /// The row of an object's fact.
-    pub(crate) fn of(key: &Key, object_id: &str, fact: Fact) -> Self {
+    /// The row of a fact of the object of this number.
+    pub(crate) fn of(key: &Key, number: i64, fact: Fact) -> Self {
         Self {
+            block: number >> BLOCK,
             kind: key.kind as i32,
             field: fact.field,
             value: fact.value,
             namespace: key.namespace.clone(),
-            name: key.name.clone(),
-            object_id: object_id.to_owned(),
+            number,
         }
     }
+}
+
+/// The blocks of so many objects.
+pub(crate) fn blocks(numbered: u64) -> impl Iterator<Item = i64> {
+    0..=(signed(numbered) >> BLOCK)
 }
 
 /// Writes facts that were not there.
@@ -54,35 +64,10 @@ pub(crate) async fn insert(tx: &impl ConnectionTrait, rows: Vec<Model>) -> Resul
     Ok(())
 }
 
-/// The objects of a kind for which a fact holds, after a place in the order of names, `limit` at most.
-pub(crate) async fn of(
-    tx: &Tx,
-    kind: i32,
-    fact: &Fact,
-    namespace: &str,
-    after: [&str; 3],
-    limit: u64,
-) -> TxResult<Vec<Model>, Fault> {
-    let mut find = Entity::find()
-        .filter(Column::Kind.eq(kind))
-        .filter(Column::Field.eq(fact.field))
-        .filter(Column::Value.eq(&fact.value));
-    if !namespace.is_empty() {
-        find = find.filter(Column::Namespace.eq(namespace));
-    }
-    let place = [Column::Namespace, Column::Name, Column::ObjectId];
-    let columns = Expr::tuple(place.map(|column| column.into_expr()));
-    find = find.filter(columns.gt(Expr::tuple(after.map(Expr::val))));
-    for column in place {
-        find = find.order_by_asc(column);
-    }
-    Ok(find.limit(limit).all(tx).await?)
-}
-
 /// Takes facts away that no longer hold.
 pub(crate) async fn remove(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
     for row in rows {
-        let key = (row.kind, row.field, row.value, row.namespace, row.name, row.object_id);
+        let key = (row.block, row.kind, row.field, row.value, row.namespace, row.number);
         Entity::delete_by_id(key).exec(tx).await?;
     }
     Ok(())

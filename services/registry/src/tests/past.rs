@@ -20,6 +20,7 @@ use crate::flow::list::{self, List};
 use crate::flow::transition::Step;
 use crate::flow::{history, read};
 use crate::schema::{Migrator, States, Tables};
+use crate::store::object;
 
 fn at(revision: u64) -> Option<AsOf> {
     Some(AsOf { at: Some(At::Revision(revision)) })
@@ -369,6 +370,78 @@ async fn a_database_with_data_is_searched_after_the_migration() {
         // And it goes on from there.
         scene.suspend("bot-0042").await;
         assert_eq!(names(&scene, Kind::Agent, "state = suspended", None, 0).await, ["bot-0042"]);
+    })
+    .await;
+}
+
+/// The tables before facts were kept in blocks.
+struct Sorted;
+
+impl MigratorTrait for Sorted {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        Migrator::migrations().into_iter().take_while(|one| one.name() != "registry_0008_facts").collect()
+    }
+}
+
+#[tokio::test]
+async fn a_database_with_facts_in_order_is_searched_after_the_migration() {
+    on_each::<Sorted>(async |fixture| {
+        // More than are read at once, in names of the reverse order; one retired, its name given again, and a binding taken back.
+        let postgres = fixture.is_postgres();
+        let mut rows = String::new();
+        for n in 1..=1_020 {
+            let state = if n == 7 { AgentState::Retired } else { AgentState::Active };
+            let name = format!("bot-{:04}", 2_000 - if n == 1_020 { 7 } else { n });
+            rows += &old_rows(n, false, &old(agent(&name, "worker"), n, state, NOW - 2_000 + n), postgres);
+            rows +=
+                &format!("INSERT INTO term VALUES (3, 18, 'team=t{}', 'payments', '{name}', 'agt_{n:026}');", n % 10);
+        }
+        let binding = old(binding("gone", "reader", &["bot-0001"]), 1_021, AgentState::Unspecified, NOW);
+        rows += &old_rows(1_021, true, &binding, postgres);
+        let before = fixture.db.tx("test", move |tx| {
+            let rows = rows.clone();
+            Box::pin(async move {
+                tx.execute_unprepared(&rows).await?;
+                Ok::<_, legate_db::TxError<legate_rpc::Fault>>(())
+            })
+        });
+        before.await.map_err(of_tx).unwrap();
+        fixture.db.migrate::<Migrator>().await.unwrap();
+
+        let scene = Scene::new(&fixture);
+        assert_eq!(names(&scene, Kind::Agent, "labels.team = t7", None, 1_000).await.len(), 101);
+        let retired_too = names(&scene, Kind::Agent, "labels.team = t7 AND state:*", None, 1_000).await;
+        assert_eq!(retired_too.len(), 102);
+        assert_eq!(retired_too.iter().filter(|name| *name == "bot-1993").count(), 1);
+        // In the order of names, though their ids and numbers have the other; nearly all have the owner.
+        let all = names(&scene, Kind::Agent, "owners:user:ada@example.com", None, 300).await;
+        assert!(all.len() == 1_019 && all.is_sorted(), "{}", all.len());
+        let binding = List { kind: Kind::RoleBinding, ..List::default() };
+        assert!(list::list(&scene.desk, binding).await.unwrap().objects.is_empty());
+        // The name's two holders, the one of now and the one before.
+        let by_then = read::agent(&scene.desk, &by(OPERATOR, ""), Some(by_name("bot-1993")), at(1_020)).await.unwrap();
+        let id = |agent: &legate_wire::registry::Agent| agent.metadata.as_ref().unwrap().id.clone();
+        assert_eq!(id(&by_then.0), format!("agt_{:026}", 1_020));
+        assert_eq!(names(&scene, Kind::Agent, "", at(500), 300).await.len(), 499);
+        // And it goes on from there: new objects get new numbers, and names are held as ever.
+        scene.suspend("bot-1000").await;
+        assert_eq!(names(&scene, Kind::Agent, "state = suspended", None, 0).await, ["bot-1000"]);
+        let mut new = payments();
+        new.extend((0..3).map(|n| agent(&format!("new-{n}"), "worker")));
+        let made = new.len();
+        scene.apply(new).await.unwrap();
+        assert_eq!(names(&scene, Kind::Agent, "name = \"new-*\"", None, 0).await.len(), 3);
+        let numbers = scene.desk.db.read("test", |tx| {
+            Box::pin(async move {
+                use sea_orm::{EntityTrait as _, QueryOrder as _};
+                let rows = object::Entity::find().order_by_asc(object::Column::Id).all(tx).await?;
+                Ok::<_, legate_db::TxError<legate_rpc::Fault>>(rows.into_iter().map(|row| row.number).collect())
+            })
+        });
+        let mut numbers: Vec<i64> = numbers.await.map_err(of_tx).unwrap();
+        assert!(numbers[..1_020].iter().zip(1..).all(|(number, n)| *number == n), "agents in the order of their ids");
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=1_021 + made as i64).collect::<Vec<_>>());
     })
     .await;
 }

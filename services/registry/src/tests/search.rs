@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legate_db::testing::on_each;
-use legate_filter::{Filter, Scope};
+use legate_filter::{Field, Filter, Scope};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{AgentState, Declaration, Environment, Kind, RiskTier};
 use proptest::strategy::{Strategy as _, ValueTree as _};
@@ -13,9 +13,12 @@ use super::scene::*;
 use crate::domain::kind;
 use crate::domain::lifecycle::Transition;
 use crate::domain::subject::Seen;
+use crate::domain::terms::{self, Fact};
+use crate::error::of_tx;
 use crate::flow::list::{self, List, Page, Total};
 use crate::flow::transition::Step;
 use crate::schema::Migrator;
+use crate::store::{self, listed, term};
 
 fn agents(filter: &str) -> List {
     List { by: by(OPERATOR, ""), kind: Kind::Agent, filter: filter.into(), ..List::default() }
@@ -161,7 +164,7 @@ fn filters() -> impl proptest::strategy::Strategy<Value = String> {
 fn expected(all: &[Declaration], ask: &List) -> Vec<String> {
     let text = ask.filter.text();
     let filter = (!text.is_empty()).then(|| Filter::parse(&text, Scope::Agents).unwrap());
-    let asks_state = filter.as_ref().is_some_and(|f| f.asks_about(&legate_filter::Field::State));
+    let asks_state = filter.as_ref().is_some_and(|f| f.asks_about(&Field::State));
     let fits = |declaration: &&Declaration| {
         let Some(Object::Agent(agent)) = &declaration.object else { return false };
         let state = agent.status.as_ref().unwrap().state();
@@ -191,37 +194,119 @@ fn expected(all: &[Declaration], ask: &List) -> Vec<String> {
     found.into_iter().map(|d| kind::metadata(d).unwrap().id.clone()).collect()
 }
 
+/// Asks so many lists of all kinds, and holds each against what it has to be.
+async fn hold(scene: &Scene, all: &[Declaration], lists: usize) -> (usize, usize) {
+    let mut chance = TestRunner::deterministic();
+    let orders = ["", "name", "name desc", "create_time", "create_time desc", "update_time asc", "update_time desc"];
+    let (mut some, mut none) = (0, 0);
+    for n in 0..lists {
+        let filter = if n < 7 { String::new() } else { filters().new_tree(&mut chance).unwrap().current() };
+        let ask = List {
+            namespace: ["", "payments", "travel", "nowhere"][n % 4].into(),
+            states: match n % 5 {
+                0 => vec![AgentState::Suspended, AgentState::Retired],
+                1 => vec![AgentState::Active],
+                _ => Vec::new(),
+            },
+            order_by: orders[n % 7].into(),
+            page_size: [0, 3, 7, 60][n % 4],
+            ..agents(&filter)
+        };
+        let expected = expected(all, &ask);
+        let (found, totals) = whole(scene, ask.clone()).await;
+        let found: Vec<String> = found.iter().map(|d| kind::metadata(d).unwrap().id.clone()).collect();
+        assert_eq!(found, expected, "{ask:?}");
+        let exact = Total { count: expected.len() as u64, is_exact: true };
+        assert!(totals.iter().all(|total| *total == exact), "{ask:?}: {totals:?}");
+        if expected.is_empty() { none += 1 } else { some += 1 }
+    }
+    (some, none)
+}
+
 #[tokio::test]
 async fn lists_hold_what_their_filter_says_of_each_object() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
         let all = world(&scene).await;
-        let mut chance = TestRunner::deterministic();
-        let orders =
-            ["", "name", "name desc", "create_time", "create_time desc", "update_time asc", "update_time desc"];
-        let (mut some, mut none) = (0, 0);
-        for n in 0..300usize {
-            let filter = if n < 7 { String::new() } else { filters().new_tree(&mut chance).unwrap().current() };
-            let ask = List {
-                namespace: ["", "payments", "travel", "nowhere"][n % 4].into(),
-                states: match n % 5 {
-                    0 => vec![AgentState::Suspended, AgentState::Retired],
-                    1 => vec![AgentState::Active],
-                    _ => Vec::new(),
-                },
-                order_by: orders[n % 7].into(),
-                page_size: [0, 3, 7, 60][n % 4],
-                ..agents(&filter)
-            };
-            let expected = expected(&all, &ask);
-            let (found, totals) = whole(&scene, ask.clone()).await;
-            let found: Vec<String> = found.iter().map(|d| kind::metadata(d).unwrap().id.clone()).collect();
-            assert_eq!(found, expected, "{ask:?}");
-            let exact = Total { count: expected.len() as u64, is_exact: true };
-            assert!(totals.iter().all(|total| *total == exact), "{ask:?}: {totals:?}");
-            if expected.is_empty() { none += 1 } else { some += 1 }
-        }
+        let (some, none) = hold(&scene, &all, 300).await;
         assert!(some > 100 && none > 20, "{some} filters found something, {none} nothing");
+    })
+    .await;
+}
+
+/// Runs a statement behind the registry's back.
+async fn run(scene: &Scene, sql: &'static str) {
+    let ran = scene.desk.db.tx("test", move |tx| {
+        Box::pin(async move {
+            sea_orm::ConnectionTrait::execute_unprepared(tx, sql).await?;
+            Ok::<_, legate_db::TxError<legate_rpc::Fault>>(())
+        })
+    });
+    ran.await.map_err(of_tx).unwrap();
+}
+
+/// The blocks in which there are facts.
+async fn blocks(scene: &Scene) -> Vec<i64> {
+    let read = scene.desk.db.read("test", |tx| {
+        Box::pin(async move {
+            use sea_orm::{EntityTrait as _, QueryOrder as _, QuerySelect as _};
+            let find = term::Entity::find().select_only().column(term::Column::Block).distinct();
+            Ok::<Vec<i64>, legate_db::TxError<legate_rpc::Fault>>(
+                find.order_by_asc(term::Column::Block).into_tuple().all(tx).await?,
+            )
+        })
+    });
+    read.await.map_err(of_tx).unwrap()
+}
+
+#[tokio::test]
+async fn facts_are_found_in_every_block() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        // As if very many objects had been made, of which none is left: a block ends in the middle of the world.
+        run(&scene, "UPDATE head SET numbered = 3 * 4096 - 35").await;
+        let all = world(&scene).await;
+        assert_eq!(blocks(&scene).await, [2, 3]);
+        hold(&scene, &all, 100).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whom_a_fact_is_true_of_is_told_in_the_order_of_names() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        run(&scene, "UPDATE head SET numbered = 4096 - 35").await;
+        let all = world(&scene).await;
+        // Nearly all agents, a third of them, a few, and none.
+        let (owners, manager) = (terms::number(&Field::Owners).unwrap(), terms::number(&Field::Manager).unwrap());
+        for (field, person, filter) in [
+            (owners, "user:o0@example.com", "owners:user:o0@example.com"),
+            (owners, "user:o2@example.com", "owners:user:o2@example.com"),
+            (manager, "user:joan@example.com", "manager = \"user:joan@example.com\""),
+            (manager, "user:nobody@example.com", "manager = \"user:nobody@example.com\""),
+        ] {
+            for namespace in ["", "payments", "travel"] {
+                let ask = List { namespace: namespace.into(), ..agents(filter) };
+                let expected = expected(&all, &ask);
+                let (mut found, mut after) = (Vec::new(), [String::new(), String::new(), String::new()]);
+                loop {
+                    let fact = Fact { field, value: person.into() };
+                    let read = scene.desk.db.read("test", |tx| {
+                        let after = after.clone();
+                        Box::pin(async move {
+                            let after = after.each_ref().map(String::as_str);
+                            store::search::agents_of(tx, &fact, namespace, after, 7).await
+                        })
+                    });
+                    let some = read.await.map_err(of_tx).unwrap();
+                    let Some(last) = some.last() else { break };
+                    after = last.clone();
+                    found.extend(some.into_iter().map(|[_, _, id]| id));
+                }
+                assert_eq!(found, expected, "{filter} {namespace}");
+            }
+        }
     })
     .await;
 }
@@ -242,11 +327,13 @@ async fn facts_follow_what_is_declared() {
         scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Retire)).await.unwrap();
         assert!(names(&scene, "owners:user:grace@example.com").await.is_empty());
         assert_eq!(names(&scene, "state = retired AND owners:user:grace@example.com").await, ["invoice-bot"]);
-        // Nothing is left of it in the table of facts.
+        // Nothing is left of it in the tables of facts.
+        assert!(blocks(&scene).await.is_empty());
         let left = scene.desk.db.read("test", |tx| {
             Box::pin(async move {
-                use sea_orm::EntityTrait as _;
-                Ok(crate::store::term::Entity::find().all(tx).await?)
+                use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+                let agents = listed::Column::Kind.eq(Kind::Agent as i32);
+                Ok(listed::Entity::find().filter(agents).all(tx).await?)
             })
         });
         let left: Result<Vec<_>, legate_db::TxError<legate_rpc::Fault>> = left.await;
