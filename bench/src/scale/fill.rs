@@ -31,11 +31,11 @@ pub(crate) async fn agents(database: &Path, one: &wire::Agent, from: u32, to: u3
     let db = Db::open(&format!("sqlite:{}", database.display()), Options::default()).await?;
     for first in (from..to).step_by(IN_REVISION as usize) {
         let one = one.clone();
-        let run = move |tx: &Tx| -> std::pin::Pin<Box<dyn Future<Output = Ran> + Send + '_>> {
+        let filled = db.tx("fill", move |tx| {
             let one = one.clone();
             Box::pin(async move { revision(tx, &one, first..to.min(first + IN_REVISION)).await })
-        };
-        db.tx("fill", run).await.map_err(|e| e.to_string())?;
+        });
+        filled.await.map_err(|e| e.to_string())?;
     }
     db.close().await;
     Ok(())
