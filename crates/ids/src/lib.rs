@@ -21,6 +21,7 @@ macro_rules! text_traits {
     ($type:ident, $error:ident) => {
         impl $type {
             /// The identifier as text, exactly as it was parsed.
+            #[inline]
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
