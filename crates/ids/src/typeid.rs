@@ -70,6 +70,13 @@ macro_rules! type_id {
                 held.map(Self).ok_or(BadTypeId { prefix: $prefix })
             }
 
+            /// The bytes of the text.
+            #[inline]
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8] {
+                &self.0
+            }
+
             /// The identifier as text, exactly as it was parsed.
             #[must_use]
             pub fn as_str(&self) -> &str {

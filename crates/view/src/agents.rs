@@ -28,7 +28,8 @@ impl Agents {
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Arc<Agent>> {
-        self.by_id.get(self.hasher.hash_one(id), |agent| agent.id.as_str() == id)
+        let id = id.as_bytes();
+        self.by_id.get(self.hasher.hash_one(id), |agent| agent.id.as_bytes() == id)
     }
 
     /// The one that has the name now; never a retired one.
@@ -49,7 +50,7 @@ impl Agents {
     /// Puts it in the place of what was known of it.
     pub(crate) fn put(&mut self, agent: Arc<Agent>) {
         let hasher = self.hasher.clone();
-        let of_id = |agent: &Arc<Agent>| hasher.hash_one(agent.id.as_str());
+        let of_id = |agent: &Arc<Agent>| hasher.hash_one(agent.id.as_bytes());
         let is_it = |known: &Arc<Agent>| known.id == agent.id;
         if let Some(known) = self.by_id.put(of_id(&agent), Arc::clone(&agent), is_it, of_id) {
             self.free_name(&known);
@@ -65,7 +66,7 @@ impl Agents {
     pub(crate) fn take_out(&mut self, id: &str) {
         let Some(known) = self.get(id).map(Arc::clone) else { return };
         self.free_name(&known);
-        self.by_id.remove(self.hasher.hash_one(id), |agent| agent.id == known.id);
+        self.by_id.remove(self.hasher.hash_one(id.as_bytes()), |agent| agent.id == known.id);
     }
 
     /// The name of one that was known is nobody's now, unless it already is another agent's.
