@@ -65,6 +65,10 @@ struct Args {
     /// For scale: the registry on this PostgreSQL, in databases of its own; left out: SQLite.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
+    /// For scale, one size, SQLite: all but the first 2,000 agents are written beneath the registry instead of being loaded, and
+    /// stay in this directory for the next run.
+    #[arg(long, value_name = "DIR", conflicts_with = "postgres")]
+    filled: Option<std::path::PathBuf>,
     /// Cedar policies: 1 to 10,000.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     policies: u32,
@@ -106,7 +110,7 @@ fn main() -> Result<(), Failed> {
             Box::pin(suspend::measure(plan)).await?;
         }
         if is(What::Scale) {
-            Box::pin(scale::measure(&args.agents, args.postgres.as_deref())).await?;
+            Box::pin(scale::measure(&args.agents, args.postgres.as_deref(), args.filled.as_deref())).await?;
         }
         Ok(())
     })

@@ -1,8 +1,10 @@
 //! A registry of many agents: loaded, read, watched, restarted and stopped, against floors measured in the same run.
 
 mod declared;
+mod fill;
 mod raw;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use legate::dev::{Options, Suite};
@@ -31,6 +33,8 @@ const ASKED: usize = 2_000;
 const SUSPENDED: usize = 50;
 /// How often a change is previewed.
 const PREVIEWED: usize = 5;
+/// Agents that are loaded where the others are written beneath the registry.
+const LOADED: u32 = 2_000;
 /// The promise of a restart.
 const RESTART: Duration = Duration::from_secs(5);
 const GIVE_UP: Duration = Duration::from_secs(120);
@@ -46,7 +50,10 @@ struct Shown {
 }
 
 /// Measures each size, and prints.
-pub(crate) async fn measure(sizes: &[u32], postgres: Option<&str>) -> Result<(), Failed> {
+pub(crate) async fn measure(sizes: &[u32], postgres: Option<&str>, filled: Option<&Path>) -> Result<(), Failed> {
+    if let (Some(dir), Some(agents)) = (filled, sizes.first()) {
+        return Box::pin(of_filled(dir, *agents)).await;
+    }
     let mut all: Vec<Shown> = Vec::new();
     for agents in sizes {
         all.push(Box::pin(one(*agents, postgres)).await?);
@@ -77,6 +84,33 @@ fn times(last: &Shown, first: &Shown, of: fn(&Shown) -> f64) -> f64 {
     of(last) / of(first)
 }
 
+/// Measures what a registry costs that has its agents already: all but loading them.
+async fn of_filled(dir: &Path, agents: u32) -> Result<(), Failed> {
+    println!("\nscale: {agents} agents in {}, SQLite, of which {LOADED} were loaded", dir.display());
+    let mut options = Options::in_dir(&dir.join("suite"));
+    options.port_base = free_ports()?;
+    let is_new = !dir.join("suite").exists();
+    let mut suite = Box::pin(Suite::start(&options)).await?;
+    if is_new {
+        load(&suite, LOADED.min(agents)).await?;
+        let get = wire::GetAgentRequest { agent: Some(declared::name_of(0)), as_of: None };
+        let like = AgentServiceClient::new(suite.dial("registry")?).get_agent(get).await?.into_inner();
+        let database = suite.layout().service("registry").join("registry.db");
+        suite.shutdown().await;
+        let began = Instant::now();
+        fill::agents(&database, &like.agent.unwrap_or_default(), LOADED, agents).await?;
+        println!("  {:<58} {:>9.1} s", "the others, written beneath the registry", began.elapsed().as_secs_f64());
+        suite = Box::pin(Suite::start(&options)).await?;
+    }
+    settle(&suite).await?;
+    reads(&suite, agents).await?;
+    snapshot(&suite, agents).await?;
+    suspend(&suite, agents).await?;
+    restarts(&mut suite).await?;
+    suite.shutdown().await;
+    Ok(())
+}
+
 async fn one(agents: u32, postgres: Option<&str>) -> Result<Shown, Failed> {
     let dir = tempfile::tempdir()?;
     let database = match postgres {
@@ -103,13 +137,23 @@ async fn one(agents: u32, postgres: Option<&str>) -> Result<Shown, Failed> {
     preview(&suite).await?;
     suspend(&suite, agents).await?;
 
-    let restart = restart(&mut suite, "registry").await?;
+    let restart = restarts(&mut suite).await?;
+    suite.shutdown().await;
+    if let (Some(url), Some(database)) = (postgres, database) {
+        raw::drop_database(url, &database).await?;
+    }
+    Ok(Shown { agents, load, restart, snapshot, memory, get })
+}
+
+/// Both restarts; that of the registry in seconds.
+async fn restarts(suite: &mut Suite) -> Result<f64, Failed> {
+    let restart = restart(suite, "registry").await?;
     let began = Instant::now();
     suite.lower("policy-decision").await;
     let lowered = began.elapsed();
     suite.raise("policy-decision").await?;
     let serving = began.elapsed() - lowered;
-    first_allow(&suite).await?;
+    first_allow(suite).await?;
     let allowed = began.elapsed() - lowered;
     println!(
         "  {:<58} {:>9.2} s   first ALLOW {:>6.2} s",
@@ -117,11 +161,7 @@ async fn one(agents: u32, postgres: Option<&str>) -> Result<Shown, Failed> {
         serving.as_secs_f64(),
         allowed.as_secs_f64()
     );
-    suite.shutdown().await;
-    if let (Some(url), Some(database)) = (postgres, database) {
-        raw::drop_database(url, &database).await?;
-    }
-    Ok(Shown { agents, load, restart, snapshot, memory, get })
+    Ok(restart)
 }
 
 /// A hundred ports that were free a moment ago.

@@ -33,6 +33,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Ordered maps make the bytes of equal messages equal, which etags and idempotency rest on.
         .btree_map(["."])
         .bytes([".legate.audit.v1.AppendEventsRequest"])
+        // Its objects stay bytes, which `passed_on.rs` says.
+        .extern_path(".legate.registry.v1.SnapshotPart", "crate::passed_on::SnapshotPart")
         // These hold secrets: `redacted.rs` writes their Debug.
         .skip_debug(SECRET);
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;

@@ -15,24 +15,29 @@ pub use resource::{BadResource, IdPattern, ResourceId, ResourceType, is_deceptiv
 pub use spiffe::{BadSpiffeId, Principal, SpiffeId, TrustDomain};
 pub use typeid::{AgentId, BadTypeId, CredentialId, DecisionId, EnrolmentId, EventId, InstanceId, ObjectId};
 
-/// Gives a text newtype the traits every identifier has: `Display`, `AsRef<str>`, `FromStr`, `as_str`.
+/// Gives a text newtype the traits every identifier has: `Display`, `AsRef<str>`, `FromStr`, `as_str`. With `as_str` of its
+/// own: the others.
 macro_rules! text_traits {
     ($type:ident, $error:ident) => {
         impl $type {
             /// The identifier as text, exactly as it was parsed.
+            #[inline]
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
+        crate::text_traits!($type, $error, with as_str);
+    };
+    ($type:ident, $error:ident, with as_str) => {
         impl core::fmt::Display for $type {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
         impl AsRef<str> for $type {
             fn as_ref(&self) -> &str {
-                &self.0
+                self.as_str()
             }
         }
         impl core::str::FromStr for $type {

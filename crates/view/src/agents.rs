@@ -1,115 +1,46 @@
 //! The agents, each held once and found by its id and, unless it is retired, by its name.
 
-use std::borrow::Borrow;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use crate::record::{Agent, AgentState};
+use crate::agent::{Agent, AgentState};
 use crate::set::ShardedSet;
 
-/// An agent, by its id.
+/// All agents, retired ones too. Hashes are keyed by chance (SipHash, as the standard library has it): editors choose the
+/// names of agents, and none can choose names that fall together.
 #[derive(Clone, Debug)]
-struct ById(Arc<Agent>);
-
-impl PartialEq for ById {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id == other.0.id
-    }
-}
-
-impl Eq for ById {}
-
-impl Hash for ById {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id.as_str().hash(state);
-    }
-}
-
-impl Borrow<str> for ById {
-    fn borrow(&self) -> &str {
-        self.0.id.as_str()
-    }
+pub(crate) struct Agents {
+    by_id: ShardedSet<Arc<Agent>>,
+    by_place: ShardedSet<Arc<Agent>>,
+    hasher: RandomState,
 }
 
 /// A namespace and a name in it, compared part by part.
-trait Place {
-    fn place(&self) -> (&str, &str);
-}
+type Place<'a> = (&'a str, &'a str);
 
-impl Place for (&str, &str) {
-    fn place(&self) -> (&str, &str) {
-        *self
-    }
-}
-
-impl PartialEq for dyn Place + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.place() == other.place()
-    }
-}
-
-impl Eq for dyn Place + '_ {}
-
-impl Hash for dyn Place + '_ {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.place().hash(state);
-    }
-}
-
-/// An agent, by its place.
-#[derive(Clone, Debug)]
-struct ByPlace(Arc<Agent>);
-
-impl Place for ByPlace {
-    fn place(&self) -> (&str, &str) {
-        (self.0.label.namespace.as_str(), self.0.label.name.as_str())
-    }
-}
-
-impl PartialEq for ByPlace {
-    fn eq(&self, other: &Self) -> bool {
-        self.place() == other.place()
-    }
-}
-
-impl Eq for ByPlace {}
-
-impl Hash for ByPlace {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.place().hash(state);
-    }
-}
-
-impl<'a> Borrow<dyn Place + 'a> for ByPlace {
-    fn borrow(&self) -> &(dyn Place + 'a) {
-        self
-    }
-}
-
-/// All agents, retired ones too.
-#[derive(Clone, Debug)]
-pub(crate) struct Agents {
-    by_id: ShardedSet<ById>,
-    by_place: ShardedSet<ByPlace>,
+fn place_of(agent: &Agent) -> Place<'_> {
+    (agent.label.namespace.as_str(), agent.label.name.as_str())
 }
 
 impl Agents {
     pub(crate) fn new() -> Self {
-        Self { by_id: ShardedSet::new(), by_place: ShardedSet::new() }
+        Self { by_id: ShardedSet::new(), by_place: ShardedSet::new(), hasher: RandomState::new() }
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Arc<Agent>> {
-        self.by_id.get(id).map(|found| &found.0)
+        let id = id.as_bytes();
+        self.by_id.get(self.hasher.hash_one(id), |agent| agent.id.as_bytes() == id)
     }
 
     /// The one that has the name now; never a retired one.
     pub(crate) fn named(&self, namespace: &str, name: &str) -> Option<&Arc<Agent>> {
-        self.by_place.get(&(namespace, name) as &dyn Place).map(|found| &found.0)
+        let place = (namespace, name);
+        self.by_place.get(self.hasher.hash_one(place), |agent| place_of(agent) == place)
     }
 
     /// Every one, in no order.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Agent>> {
-        self.by_id.values().map(|held| &held.0)
+        self.by_id.values()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -117,28 +48,31 @@ impl Agents {
     }
 
     /// Puts it in the place of what was known of it.
-    pub(crate) fn put(&mut self, agent: Agent) {
-        self.free_name(agent.id.as_str());
-        let agent = Arc::new(agent);
-        if agent.state != AgentState::Retired {
-            self.by_place.put(ByPlace(Arc::clone(&agent)));
+    pub(crate) fn put(&mut self, agent: Arc<Agent>) {
+        let hasher = self.hasher.clone();
+        let of_id = |agent: &Arc<Agent>| hasher.hash_one(agent.id.as_bytes());
+        let is_it = |known: &Arc<Agent>| known.id == agent.id;
+        if let Some(known) = self.by_id.put(of_id(&agent), Arc::clone(&agent), is_it, of_id) {
+            self.free_name(&known);
         }
-        self.by_id.put(ById(agent));
+        if agent.state != AgentState::Retired {
+            let of_place = |agent: &Arc<Agent>| hasher.hash_one(place_of(agent));
+            let has_it = |known: &Arc<Agent>| place_of(known) == place_of(&agent);
+            self.by_place.put(of_place(&agent), Arc::clone(&agent), has_it, of_place);
+        }
     }
 
     /// Forgets it.
     pub(crate) fn take_out(&mut self, id: &str) {
-        self.free_name(id);
-        self.by_id.remove(id);
+        let Some(known) = self.get(id).map(Arc::clone) else { return };
+        self.free_name(&known);
+        self.by_id.remove(self.hasher.hash_one(id.as_bytes()), |agent| agent.id == known.id);
     }
 
-    /// Its name is nobody's now, unless it already is another agent's.
-    fn free_name(&mut self, id: &str) {
-        let Some(known) = self.get(id).map(Arc::clone) else { return };
-        let place = (known.label.namespace.as_str(), known.label.name.as_str());
-        if self.named(place.0, place.1).is_some_and(|now| now.id == known.id) {
-            self.by_place.remove(&place as &dyn Place);
-        }
+    /// The name of one that was known is nobody's now, unless it already is another agent's.
+    fn free_name(&mut self, known: &Agent) {
+        let is_it = |agent: &Arc<Agent>| agent.id == known.id && place_of(agent) == place_of(known);
+        self.by_place.remove(self.hasher.hash_one(place_of(known)), is_it);
     }
 }
 
@@ -170,7 +104,7 @@ mod tests {
         let spec = wire::AgentSpec { agent_class: "bots".into(), ..wire::AgentSpec::default() };
         let status = wire::AgentStatus { state: state.into(), ..wire::AgentStatus::default() };
         let agent = wire::Agent { metadata: Some(metadata), spec: Some(spec), status: Some(status) };
-        crate::convert::agent(&agent, &mut Interner::new()).unwrap()
+        crate::convert::agent(&agent, &Interner::new()).unwrap()
     }
 
     proptest! {
@@ -192,7 +126,7 @@ mod tests {
                     ids.remove(&n);
                     continue;
                 }
-                agents.put(agent(n, &name, what == 1, version));
+                agents.put(agent(n, &name, what == 1, version).into());
                 ids.insert(n, version);
                 if what > 1 {
                     names.insert(name, n);

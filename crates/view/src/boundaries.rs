@@ -7,7 +7,8 @@ use legate_authority::Week;
 use legate_ids::Name;
 
 use crate::Snapshot;
-use crate::record::{Agent, Label};
+use crate::agent::Agent;
+use crate::record::Label;
 use crate::shards::Shards;
 
 /// A limit. What is empty or absent, it does not limit.

@@ -10,15 +10,15 @@ use legate_clock::Timestamp;
 use legate_ids::{ActionPattern, AgentId, CredentialId, Name, ResourceType};
 use legate_wire::registry as wire;
 
+use crate::agent::{Agent, AgentLabel, AgentState, Names, People};
 use crate::boundaries::Boundary;
 use crate::groups::Group;
-use crate::intern::Interner;
+use crate::intern::{self, Interner};
 use crate::issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
 use crate::operators::Binding;
 use crate::record::{
-    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse,
-    Label, Names, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role,
-    RoleBinding, SigningKey, Standing,
+    AgentClass, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse, Label, NamespaceRules,
+    Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role, RoleBinding, SigningKey, Standing,
 };
 use crate::selector::Selector;
 
@@ -66,16 +66,19 @@ fn permissions(from: &[wire::Permission]) -> Result<Vec<Permission>, Why> {
 }
 
 /// An agent; what others have too is held once.
-pub(crate) fn agent(from: &wire::Agent, shared: &mut Interner) -> Result<Agent, Why> {
-    let label = label(from.metadata.as_ref())?;
-    let id = AgentId::parse(&label.id).map_err(text)?;
-    let label = Label { namespace: shared.name(label.namespace), id: id.shared_text(), ..label };
+pub(crate) fn agent(from: &wire::Agent, shared: &Interner) -> Result<Agent, Why> {
+    let metadata = from.metadata.as_ref().ok_or("metadata is missing")?;
     let spec = from.spec.as_ref().ok_or("spec is missing")?;
     let status = from.status.as_ref().ok_or("status is missing")?;
     Ok(Agent {
-        id,
-        label,
-        class: shared.name(Name::parse(&spec.agent_class).map_err(text)?),
+        label: AgentLabel {
+            namespace: shared.name(&metadata.namespace).map_err(text)?,
+            name: Name::parse(&metadata.name).map_err(text)?,
+            version: metadata.version,
+            created: moment(metadata.create_time)?.unwrap_or_default(),
+        },
+        id: AgentId::parse(&metadata.id).map_err(text)?,
+        class: shared.name(&spec.agent_class).map_err(text)?,
         state: match status.state() {
             wire::AgentState::PendingApproval => AgentState::PendingApproval,
             wire::AgentState::Staged => AgentState::Staged,
@@ -89,32 +92,13 @@ pub(crate) fn agent(from: &wire::Agent, shared: &mut Interner) -> Result<Agent, 
         lifecycle_version: status.lifecycle_version,
         cutoff: moment(status.authorization_cutoff)?,
         expires: moment(spec.expire_time)?,
-        environment: environment(spec.environment()),
-        risk_tier: match spec.risk_tier() {
-            wire::RiskTier::Low => "low",
-            wire::RiskTier::Medium => "medium",
-            wire::RiskTier::High => "high",
-            wire::RiskTier::Critical => "critical",
-            wire::RiskTier::Unspecified => "",
+        people: People {
+            owners: shared.list(&spec.owners),
+            sponsors: shared.list(&spec.sponsors),
+            manager: shared.text(&spec.manager),
         },
-        people: {
-            let owners = shared.list(&spec.owners);
-            let sponsors = shared.list(&spec.sponsors);
-            let manager = shared.text(&spec.manager);
-            shared.people(People { owners, sponsors, manager })
-        },
-        nature: {
-            let nature = Nature {
-                regions: shared.list(&spec.regions),
-                data_classifications: shared.list(&spec.data_classifications),
-                protocols: shared.list(&spec.protocols),
-                framework: shared.text(&spec.framework),
-                model: shared.text(&spec.model),
-                version: shared.text(&spec.version),
-            };
-            shared.nature(nature)
-        },
-        labels: shared.labels(from.metadata.iter().flat_map(|m| &m.labels)),
+        nature: shared.nature(spec),
+        labels: shared.labels(&metadata.labels),
         names: names_of(spec),
         ceiling: match spec.ceiling.is_empty() {
             true => None,
@@ -217,7 +201,7 @@ pub(crate) fn group(from: &wire::Group) -> Result<Group, Why> {
 pub(crate) fn boundary(from: &wire::Boundary) -> Result<Boundary, Why> {
     let spec = from.spec.as_ref().ok_or("spec is missing")?;
     let set = |texts: &[String]| texts.iter().cloned().collect();
-    let environment = |environment| match self::environment(environment) {
+    let environment = |environment| match intern::environment(environment) {
         "" => Err("an environment is not known here"),
         word => Ok(word),
     };
@@ -244,15 +228,6 @@ fn hours(from: &wire::Hours) -> Result<Hours, Why> {
         *day.ok_or("a day is not known here")? = true;
     }
     Hours::new(days, from.from_minute, from.until_minute).map_err(text)
-}
-
-fn environment(from: wire::Environment) -> &'static str {
-    match from {
-        wire::Environment::Dev => "dev",
-        wire::Environment::Test => "test",
-        wire::Environment::Prod => "prod",
-        wire::Environment::Unspecified => "",
-    }
 }
 
 /// The words of a list of an enum; prost's own accessor leaves out those that it does not know.

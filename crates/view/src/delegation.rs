@@ -7,9 +7,10 @@ use legate_clock::Timestamp;
 use legate_ids::{AgentId, Name, Principal, SpiffeId};
 use legate_token::Subject;
 
+use crate::agent::Agent;
 use crate::convert;
 use crate::life::Stop;
-use crate::record::{Agent, DelegationGrant};
+use crate::record::DelegationGrant;
 use crate::shards::Shards;
 use crate::snapshot::{Snapshot, key};
 

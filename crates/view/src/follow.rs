@@ -17,6 +17,7 @@ use tonic::Status;
 
 use crate::feed::Feed;
 use crate::handle::{Follower, Shared, ViewHandle};
+use crate::intake::Intake;
 use crate::{HARD_BOUND, Snapshot, Unreadable};
 
 /// How the view follows.
@@ -128,17 +129,19 @@ impl Pings {
 }
 
 /// A whole view in the making, beside the one that is in place.
-struct Building {
-    snapshot: Snapshot,
-    /// From the pieces of a snapshot; else from every change since the first.
-    by_parts: bool,
+enum Building {
+    /// From the pieces of a snapshot.
+    Pieces(Intake),
+    /// From every change since the first.
+    Changes(Snapshot),
 }
 
 impl Building {
-    fn at(revision: u64, by_parts: bool) -> Self {
-        let mut snapshot = Snapshot::default();
-        snapshot.set_revision(revision, &[]);
-        Self { snapshot, by_parts }
+    fn revision(&self) -> u64 {
+        match self {
+            Self::Pieces(intake) => intake.revision(),
+            Self::Changes(so_far) => so_far.revision(),
+        }
     }
 }
 
@@ -193,7 +196,7 @@ impl Session {
         self.shared.counters.connects.fetch_add(1, Ordering::Relaxed);
 
         let mut pings = Pings::new();
-        let mut building = self.resync.then(|| Building::at(0, false));
+        let mut building = self.resync.then(|| Building::Changes(Snapshot::default()));
         let mut ping_time = tokio::time::interval(self.options.ping_every);
         ping_time.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_word = self.options.clock.monotonic();
@@ -213,7 +216,7 @@ impl Session {
                         .map_err(|status| Ended::Failed(Box::new(status)))?;
                     last_word = self.options.clock.monotonic();
                     match word.news {
-                        Some(News::Snapshot(part)) => self.take_part(&part, &mut building)?,
+                        Some(News::Snapshot(part)) => self.take_part(part, &mut building).await?,
                         Some(News::Changes(changes)) => self.take_changes(&changes, &mut building)?,
                         Some(News::Pong(pong)) => {
                             self.take_pong(pong, &mut pings, building.as_ref())?;
@@ -238,36 +241,32 @@ impl Session {
         self.shared.put(whole, true);
     }
 
-    fn take_part(&mut self, part: &SnapshotPart, building: &mut Option<Building>) -> Result<(), Ended> {
+    async fn take_part(&mut self, part: SnapshotPart, building: &mut Option<Building>) -> Result<(), Ended> {
         if part.first {
             let held = self.held();
             if part.revision < held {
                 return Err(Ended::Downgrade { told: part.revision, held });
             }
-            *building = Some(Building::at(part.revision, true));
+            *building = Some(Building::Pieces(Intake::at(part.revision)));
         }
-        let place = building
-            .as_mut()
-            .filter(|b| b.by_parts && b.snapshot.revision() == part.revision)
-            .ok_or_else(|| Ended::Disorder("a piece of no snapshot, or of another".into()))?;
-        for object in &part.objects {
-            place.snapshot.apply(object, false)?;
-        }
+        let Some(Building::Pieces(intake)) = building.as_mut().filter(|b| b.revision() == part.revision) else {
+            return Err(Ended::Disorder("a piece of no snapshot, or of another".into()));
+        };
+        intake.take(part.objects).await?;
         if part.last
-            && let Some(mut done) = building.take()
+            && let Some(Building::Pieces(intake)) = building.take()
         {
-            done.snapshot.set_revision(part.revision, &part.history);
-            self.put_whole(done.snapshot);
+            self.put_whole(intake.whole(&part.history).await?);
         }
         Ok(())
     }
 
     fn take_changes(&mut self, changes: &RevisionChanges, building: &mut Option<Building>) -> Result<(), Ended> {
         let mut next = match building {
-            Some(b) if b.by_parts => {
+            Some(Building::Pieces(_)) => {
                 return Err(Ended::Disorder("changes before the snapshot was whole".into()));
             }
-            Some(b) => b.snapshot.clone(),
+            Some(Building::Changes(so_far)) => so_far.clone(),
             None => Snapshot::clone(&self.shared.seen.load().snapshot),
         };
         let (revision, before) = (changes.revision, next.revision());
@@ -284,7 +283,7 @@ impl Session {
             takes_away |= next.apply(object, change.revoked)?.takes_away;
         }
         match building {
-            Some(b) if revision < self.held() => b.snapshot = next,
+            Some(so_far) if revision < self.held() => *so_far = Building::Changes(next),
             Some(_) => {
                 *building = None;
                 self.put_whole(next);
@@ -298,7 +297,10 @@ impl Session {
         let (told, held) = (pong.revision, self.held());
         if let Some(building) = building {
             // Says nothing of the view in place. A registry that is behind it will not become whole here.
-            return if told < held && !building.by_parts { Err(Ended::Downgrade { told, held }) } else { Ok(()) };
+            return match building {
+                Building::Changes(_) if told < held => Err(Ended::Downgrade { told, held }),
+                _ => Ok(()),
+            };
         }
         if told > held {
             return Err(Ended::Disorder(format!("a pong at revision {told} when only {held} was sent")));

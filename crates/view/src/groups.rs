@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use legate_ids::Name;
 
-use crate::record::{Agent, Label, RoleBinding};
+use crate::agent::Agent;
+use crate::record::{Label, RoleBinding};
 use crate::selector::Selector;
 use crate::shards::Shards;
 

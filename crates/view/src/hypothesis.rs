@@ -7,7 +7,14 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind, Metadata, ObjectName};
 
 use crate::snapshot::key;
-use crate::{Snapshot, Unreadable, convert};
+use crate::{AgentLabel, Snapshot, Unreadable, convert};
+
+/// What is known of an object that would be changed.
+struct Known<'a> {
+    id: &'a str,
+    version: u32,
+    created: Timestamp,
+}
 
 impl Snapshot {
     /// What it would be if `wanted` were declared and `gone` taken away at `now`. The snapshot itself stays as it is, and
@@ -43,12 +50,11 @@ impl Snapshot {
             });
         };
         let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
-        let known = self.label(kind, &namespace, &name);
-        let known = known.map(|label| (label.id.to_string(), label.version, label.created));
-        let (id, version, created) = known.unwrap_or_else(|| (String::new(), 0, now));
-        let id = match (id.as_str(), kind) {
+        let known = self.known(kind, &namespace, &name);
+        let Known { id, version, created } = known.unwrap_or(Known { id: "", version: 0, created: now });
+        let id = match (id, kind) {
             ("", Kind::Agent) => new_id(n, now).to_string(),
-            _ => id,
+            _ => id.to_owned(),
         };
         *metadata = Metadata {
             name: std::mem::take(&mut metadata.name),
@@ -101,9 +107,13 @@ impl Snapshot {
     }
 
     /// What is known of the object of this name, of the kinds that are held by name.
-    fn label(&self, kind: Kind, namespace: &str, name: &str) -> Option<&crate::Label> {
-        match kind {
-            Kind::Agent => self.agent_named(namespace, name).map(|o| &o.label),
+    fn known(&self, kind: Kind, namespace: &str, name: &str) -> Option<Known<'_>> {
+        let label = match kind {
+            Kind::Agent => {
+                let agent = self.agent_named(namespace, name)?;
+                let AgentLabel { version, created, .. } = agent.label;
+                return Some(Known { id: agent.id.as_str(), version, created });
+            }
             Kind::AgentClass => self.class(namespace, name).map(|o| &o.label),
             Kind::Role => self.role(namespace, name).map(|o| &o.label),
             Kind::RoleBinding => self.binding(namespace, name).map(|o| &o.label),
@@ -115,17 +125,18 @@ impl Snapshot {
             Kind::Group => self.group(namespace, &Name::parse(name).ok()?).map(|o| &o.label),
             Kind::Boundary => self.boundary(namespace, &Name::parse(name).ok()?).map(|o| &o.label),
             _ => None,
-        }
+        }?;
+        Some(Known { id: &label.id, version: label.version, created: label.created })
     }
 
     /// An object of this name, to be taken out; `None`: nothing rests on it here, or it is not there.
     fn leaving(&self, name: &ObjectName) -> Result<Option<Declaration>, Unreadable> {
-        let known = self.label(name.kind(), &name.namespace, &name.name);
+        let known = self.known(name.kind(), &name.namespace, &name.name);
         let metadata = Some(Metadata {
             name: name.name.clone(),
             namespace: name.namespace.clone(),
-            id: known.map(|label| label.id.to_string()).unwrap_or_default(),
-            version: known.map_or(0, |label| label.version),
+            id: known.as_ref().map(|known| known.id.to_owned()).unwrap_or_default(),
+            version: known.as_ref().map_or(0, |known| known.version),
             ..Metadata::default()
         });
         let object = match name.kind() {

@@ -1,116 +1,211 @@
-//! What many agents share is held once: names, texts, and sets of them.
+//! What many agents share is held once: names, texts, and sets of them. Several threads may ask at once.
 
-use std::collections::HashSet;
-use std::hash::Hash;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
-use legate_ids::Name;
+use hashbrown::HashTable;
+use legate_ids::{BadName, Name};
+use legate_wire::registry::{AgentSpec, Environment, RiskTier};
+use parking_lot::Mutex;
 
-use crate::record::{Labels, Nature, People};
+use crate::agent::{Labels, Nature, Text, Texts};
+
+/// A value that is held by counting who holds it.
+trait Counted: Clone {
+    /// Whether somebody beside the pool holds it.
+    fn is_held(&self) -> bool;
+}
+
+impl Counted for Name {
+    fn is_held(&self) -> bool {
+        self.is_shared()
+    }
+}
+
+impl Counted for Text {
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl Counted for Texts {
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl Counted for Labels {
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl Counted for Arc<Nature> {
+    fn is_held(&self) -> bool {
+        Self::strong_count(self) > 1
+    }
+}
+
+/// Parts of a pool, so that threads seldom wait for each other.
+const PARTS: usize = 16;
+/// Below so many values in a part nothing is worth looking for.
+const SMALLEST_SWEEP: usize = 256;
 
 /// Equal values as one.
 #[derive(Debug)]
 struct Pool<T> {
-    held: HashSet<T>,
+    parts: [Mutex<Part<T>>; PARTS],
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Part<T> {
+    /// Each with the hash of what it was made of.
+    held: HashTable<(u64, T)>,
     /// At so many it is looked whether somebody else still holds them.
     sweep_at: usize,
 }
 
-/// Below this nothing is worth looking for.
-const SMALLEST_SWEEP: usize = 4_096;
-
-impl<T: Eq + Hash + Clone> Pool<T> {
+impl<T: Counted> Pool<T> {
     fn new() -> Self {
-        Self { held: HashSet::new(), sweep_at: SMALLEST_SWEEP }
+        let part = || Mutex::new(Part { held: HashTable::new(), sweep_at: SMALLEST_SWEEP });
+        Self { parts: std::array::from_fn(|_| part()), hasher: RandomState::new() }
     }
 
-    /// The value that is held and equal to this one, or this one from now on.
-    fn share(&mut self, value: T, is_held: impl Fn(&T) -> bool) -> T {
-        if let Some(held) = self.held.get(&value) {
-            return held.clone();
+    /// The value that is held and is what `declared` says, or the one that `make` makes of it from now on.
+    fn share<D: Hash + ?Sized, E>(
+        &self,
+        declared: &D,
+        is_it: impl Fn(&T) -> bool,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let hash = self.hasher.hash_one(declared);
+        // Other bits than those that the table looks at; the remainder is below PARTS.
+        let mut part = self.parts[usize::try_from((hash >> 32) % PARTS as u64).unwrap_or(0)].lock();
+        if let Some((_, held)) = part.held.find(hash, |(_, held)| is_it(held)) {
+            return Ok(held.clone());
         }
-        if self.held.len() >= self.sweep_at {
-            self.held.retain(is_held);
-            self.sweep_at = (2 * self.held.len()).max(SMALLEST_SWEEP);
+        if part.held.len() >= part.sweep_at {
+            part.held.retain(|(_, held)| held.is_held());
+            part.sweep_at = (2 * part.held.len()).max(SMALLEST_SWEEP);
         }
-        self.held.insert(value.clone());
-        value
+        let value = make()?;
+        part.held.insert_unique(hash, (hash, value.clone()), |(hash, _)| *hash);
+        Ok(value)
+    }
+
+    /// The same, of what is always a value.
+    fn share_any<D: Hash + ?Sized>(&self, declared: &D, is_it: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> T {
+        match self.share(declared, is_it, || Ok::<_, std::convert::Infallible>(make())) {
+            Ok(value) => value,
+        }
     }
 }
 
-fn is_held<T: ?Sized>(value: &Arc<T>) -> bool {
-    Arc::strong_count(value) > 1
-}
-
-/// Everything that agents share.
+/// Everything that agents share. What is declared is looked for as it is: only what is new is copied.
 #[derive(Debug)]
 pub(crate) struct Interner {
     names: Pool<Name>,
-    texts: Pool<Arc<str>>,
-    lists: Pool<Arc<[Arc<str>]>>,
+    texts: Pool<Text>,
+    lists: Pool<Texts>,
     labels: Pool<Labels>,
-    people: Pool<Arc<People>>,
     natures: Pool<Arc<Nature>>,
 }
 
 impl Interner {
     pub(crate) fn new() -> Self {
-        Self {
-            names: Pool::new(),
-            texts: Pool::new(),
-            lists: Pool::new(),
-            labels: Pool::new(),
-            people: Pool::new(),
-            natures: Pool::new(),
-        }
+        Self { names: Pool::new(), texts: Pool::new(), lists: Pool::new(), labels: Pool::new(), natures: Pool::new() }
     }
 
-    pub(crate) fn name(&mut self, name: Name) -> Name {
-        self.names.share(name, Name::is_shared)
+    pub(crate) fn name(&self, declared: &str) -> Result<Name, BadName> {
+        self.names.share(declared, |name| name.as_str() == declared, || Name::parse(declared))
     }
 
-    pub(crate) fn text(&mut self, text: &str) -> Arc<str> {
-        match self.texts.held.get(text) {
-            Some(held) => Arc::clone(held),
-            None => self.texts.share(text.into(), is_held),
-        }
+    pub(crate) fn text(&self, declared: &str) -> Text {
+        self.texts.share_any(declared, |text| **text == *declared, || Text(Arc::new(declared.into())))
     }
 
-    pub(crate) fn list(&mut self, texts: &[String]) -> Arc<[Arc<str>]> {
-        let list = texts.iter().map(|text| self.text(text)).collect();
-        self.lists.share(list, is_held)
+    pub(crate) fn list(&self, declared: &[String]) -> Texts {
+        let make = || Texts(Arc::new(declared.iter().map(|text| self.text(text)).collect()));
+        self.lists.share_any(declared, |texts| are(texts, declared), make)
     }
 
-    pub(crate) fn labels<'a>(&mut self, labels: impl Iterator<Item = (&'a String, &'a String)>) -> Labels {
-        let labels = Labels(labels.map(|(key, value)| (self.text(key), self.text(value))).collect());
-        self.labels.share(labels, |labels| is_held(&labels.0))
+    pub(crate) fn labels(&self, declared: &BTreeMap<String, String>) -> Labels {
+        let is_it = |labels: &Labels| labels.iter().eq(declared.iter().map(|(key, text)| (&**key, &**text)));
+        let make = || declared.iter().map(|(key, text)| (self.text(key), self.text(text))).collect();
+        self.labels.share_any(declared, is_it, || Labels(Arc::new(make())))
     }
 
-    pub(crate) fn people(&mut self, people: People) -> Arc<People> {
-        self.people.share(people.into(), is_held)
+    pub(crate) fn nature(&self, declared: &AgentSpec) -> Arc<Nature> {
+        let (environment, risk_tier) = (environment(declared.environment()), risk_tier(declared.risk_tier()));
+        let texts = [&declared.framework, &declared.model, &declared.version];
+        let lists = [&declared.regions, &declared.data_classifications, &declared.protocols];
+        let is_it = |nature: &Arc<Nature>| {
+            let lists_held = [&nature.regions, &nature.data_classifications, &nature.protocols];
+            [nature.environment, nature.risk_tier] == [environment, risk_tier]
+                && [&*nature.framework, &*nature.model, &*nature.version] == texts.map(String::as_str)
+                && lists_held.into_iter().zip(lists).all(|(held, declared)| are(held, declared))
+        };
+        let make = || {
+            let ([framework, model, version], [regions, data_classifications, protocols]) =
+                (texts.map(|text| self.text(text)), lists.map(|list| self.list(list)));
+            let nature =
+                Nature { environment, risk_tier, regions, data_classifications, protocols, framework, model, version };
+            Arc::new(nature)
+        };
+        self.natures.share_any(&(environment, risk_tier, texts, lists), is_it, make)
     }
+}
 
-    pub(crate) fn nature(&mut self, nature: Nature) -> Arc<Nature> {
-        self.natures.share(nature.into(), is_held)
+/// Whether these texts are those that were declared.
+fn are(texts: &[Text], declared: &[String]) -> bool {
+    texts.iter().map(|text| &**text).eq(declared.iter().map(String::as_str))
+}
+
+/// The word of an environment; empty: none, or one that is not known here.
+pub(crate) fn environment(from: Environment) -> &'static str {
+    match from {
+        Environment::Dev => "dev",
+        Environment::Test => "test",
+        Environment::Prod => "prod",
+        Environment::Unspecified => "",
+    }
+}
+
+fn risk_tier(from: RiskTier) -> &'static str {
+    match from {
+        RiskTier::Low => "low",
+        RiskTier::Medium => "medium",
+        RiskTier::High => "high",
+        RiskTier::Critical => "critical",
+        RiskTier::Unspecified => "",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    fn held<T>(pool: &Pool<T>) -> usize {
+        pool.parts.iter().map(|part| part.lock().held.len()).sum()
+    }
 
     #[test]
     fn equal_values_are_one_and_what_nobody_holds_is_forgotten() {
-        let mut pool = Interner::new();
+        const MANY: usize = 10 * PARTS * SMALLEST_SWEEP;
+        let pool = Interner::new();
         let kept = pool.text("kept");
-        assert!(Arc::ptr_eq(&kept, &pool.text("kept")));
-        for n in 0..10 * SMALLEST_SWEEP {
+        assert!(Arc::ptr_eq(&kept.0, &pool.text("kept").0));
+        for n in 0..MANY {
             pool.text(&n.to_string());
         }
-        assert!(pool.texts.held.len() <= SMALLEST_SWEEP, "{} are held", pool.texts.held.len());
-        assert!(Arc::ptr_eq(&kept, &pool.text("kept")));
-        let names: Vec<_> = (0..2 * SMALLEST_SWEEP).filter_map(|n| Name::parse(&n.to_string()).ok()).collect();
-        let held: Vec<_> = names.iter().map(|name| pool.name(name.clone())).collect();
-        assert_eq!(pool.names.held.len(), held.len(), "what somebody holds is kept");
+        assert!(held(&pool.texts) <= PARTS * SMALLEST_SWEEP, "{} are held", held(&pool.texts));
+        assert!(Arc::ptr_eq(&kept.0, &pool.text("kept").0));
+        let names: Vec<_> = (0..MANY).map(|n| pool.name(&n.to_string()).unwrap()).collect();
+        assert_eq!(held(&pool.names), names.len(), "what somebody holds is kept");
+        assert!(pool.name("Not a name").is_err());
+        assert_eq!(held(&pool.names), names.len(), "what is no name is not held");
     }
 }

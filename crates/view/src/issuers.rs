@@ -9,7 +9,8 @@ use crate::Snapshot;
 use crate::convert;
 use crate::record::Label;
 use crate::shards::Shards;
-use crate::snapshot::{Effect, Unreadable, name_of};
+use crate::snapshot::Unreadable;
+use crate::take_in::{Effect, name_of};
 
 /// An issuer outside.
 #[derive(Clone, Debug)]

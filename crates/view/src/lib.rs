@@ -12,6 +12,7 @@
 #[cfg(all(feature = "bug_stale_allow", not(debug_assertions)))]
 compile_error!("bug_stale_allow is a planted bug, for tests only");
 
+mod agent;
 mod agents;
 mod bindings;
 mod boundaries;
@@ -22,6 +23,7 @@ mod follow;
 mod groups;
 mod handle;
 mod hypothesis;
+mod intake;
 mod intern;
 mod issuers;
 mod life;
@@ -34,8 +36,10 @@ mod set;
 mod shards;
 mod snapshot;
 mod standing;
+mod take_in;
 mod token;
 
+pub use agent::{Agent, AgentLabel, AgentState, Labels, Names, Nature, People, Text, Texts};
 pub use boundaries::Boundary;
 pub use delegation::{Audience, Broken, Delegation, Delegator, Hop};
 pub use feed::{Feed, News};
@@ -46,9 +50,9 @@ pub use issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
 pub use life::{Life, Stop};
 pub use lineage::CeilingOf;
 pub use record::{
-    Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse,
-    Label, Labels, Names, NamespacePolicies, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest,
-    Revocation, Revoked, Role, RoleBinding, SigningKey, Standing, Texts,
+    AgentClass, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse, Label,
+    NamespacePolicies, NamespaceRules, Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role, RoleBinding,
+    SigningKey, Standing,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{

@@ -2,7 +2,8 @@
 
 use legate_clock::Timestamp;
 
-use crate::record::{Agent, AgentState, Standing};
+use crate::agent::{Agent, AgentState};
+use crate::record::Standing;
 use crate::snapshot::{Snapshot, key};
 
 /// What keeps an agent from working.

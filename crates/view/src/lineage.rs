@@ -5,9 +5,10 @@ use std::sync::Arc;
 use legate_authority::{Ceiling, Grant, Permission, Window};
 use legate_ids::Name;
 
+use crate::agent::Agent;
 use crate::boundaries::Boundary;
 use crate::groups::Group;
-use crate::record::{Agent, Label, RoleBinding};
+use crate::record::{Label, RoleBinding};
 use crate::snapshot::{Snapshot, Source};
 
 /// Whose ceiling it is.
@@ -16,7 +17,7 @@ pub enum CeilingOf<'a> {
     /// A class's.
     Class(&'a Label),
     /// An agent's own.
-    Agent(&'a Label),
+    Agent(&'a Agent),
 }
 
 impl Snapshot {
@@ -127,7 +128,7 @@ impl Snapshot {
             if !all.contains(&of_class) {
                 all.push(of_class);
             }
-            all.extend(one.ceiling.iter().map(|ceiling| (CeilingOf::Agent(&one.label), &**ceiling)));
+            all.extend(one.ceiling.iter().map(|ceiling| (CeilingOf::Agent(one), &**ceiling)));
         }
         Some(all)
     }

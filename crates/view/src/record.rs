@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use legate_authority::{Ceiling, Link, Permission, ResourceSelector, Window};
 use legate_clock::Timestamp;
-use legate_ids::{Action, ActionPattern, AgentId, CredentialId, Name, ResourceType};
+use legate_ids::{Action, ActionPattern, CredentialId, Name, ResourceType};
 
 /// What every declared object is called, and which of its versions this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,121 +33,6 @@ impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}@{}", self.namespace, self.name, self.version)
     }
-}
-
-/// Where an agent stands in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AgentState {
-    /// Declared, waits for an approver.
-    PendingApproval,
-    /// Approved, not yet switched on.
-    Staged,
-    /// The only state in which anything works.
-    Active,
-    /// Stopped, can be resumed.
-    Suspended,
-    /// Stopped and kept for forensics.
-    Quarantined,
-    /// Its time ran out.
-    Expired,
-    /// Final.
-    Retired,
-    /// A word that this version does not know; nothing works.
-    Unknown,
-}
-
-/// An agent.
-#[derive(Clone, Debug)]
-pub struct Agent {
-    /// Its name and namespace.
-    pub label: Label,
-    /// Its id, never reused.
-    pub id: AgentId,
-    /// Its class, in the same namespace.
-    pub class: Name,
-    /// Where it stands.
-    pub state: AgentState,
-    /// Counts transitions; a token that carries another number is dead.
-    pub lifecycle_version: u64,
-    /// Nothing issued at or before this moment works.
-    pub cutoff: Option<Timestamp>,
-    /// When it ends by itself.
-    pub expires: Option<Timestamp>,
-    /// `dev`, `test`, `prod`, or empty.
-    pub environment: &'static str,
-    /// `low`, `medium`, `high`, `critical`, or empty.
-    pub risk_tier: &'static str,
-    /// Who answers for it.
-    pub people: Arc<People>,
-    /// What it is made of, and where it runs.
-    pub nature: Arc<Nature>,
-    /// Short texts to select by.
-    pub labels: Labels,
-    /// What else it is called, where it is.
-    pub names: Option<Box<Names>>,
-    /// The most it can have, below the ceiling of its class, where declared.
-    pub ceiling: Option<Box<Ceiling>>,
-    /// Of an agent made by an agent: its maker, its maker's maker, and so on up to one that an operator declared.
-    pub ancestors: Box<[AgentId]>,
-}
-
-/// Texts in the order in which they were declared.
-pub type Texts = Arc<[Arc<str>]>;
-
-/// Who answers for an agent. Agents of which all this is equal share it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct People {
-    /// Who answers for it technically.
-    pub owners: Texts,
-    /// Who is accountable for it.
-    pub sponsors: Texts,
-    /// Whom a sponsor's duty passes to; may be empty.
-    pub manager: Arc<str>,
-}
-
-/// What an agent is made of, and where it runs. Agents of which all this is equal share it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Nature {
-    /// Regions in which it runs.
-    pub regions: Texts,
-    /// Classes of data that it may meet.
-    pub data_classifications: Texts,
-    /// Protocols that it speaks.
-    pub protocols: Texts,
-    /// The framework that runs it.
-    pub framework: Arc<str>,
-    /// The model that it uses.
-    pub model: Arc<str>,
-    /// Its own version.
-    pub version: Arc<str>,
-}
-
-/// Short texts by key, in the order of the keys.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Labels(pub(crate) Arc<[(Arc<str>, Arc<str>)]>);
-
-impl Labels {
-    /// The text of a key.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter().find(|(known, _)| *known == key).map(|(_, text)| text)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, text)| (&**key, &**text))
-    }
-}
-
-/// What an agent is called beside its name. Each may be empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    /// Its name for people.
-    pub display_name: Box<str>,
-    /// Its name in another system.
-    pub external_id: Box<str>,
-    /// The id of the agent that made it; empty: an operator declared it.
-    pub parent: Box<str>,
 }
 
 /// Whether everything below a class or a namespace is stopped.

@@ -2,7 +2,7 @@
 
 use legate_filter::{Field, Filter, Micros, Scope, Subject};
 
-use crate::record::Agent;
+use crate::agent::Agent;
 
 /// A group's selector, read once.
 #[derive(Clone, Debug)]
@@ -42,8 +42,8 @@ impl Subject for Agent {
 
     fn word(&self, field: &Field) -> Option<i32> {
         match field {
-            Field::Environment => number(&["dev", "test", "prod"], self.environment),
-            Field::RiskTier => number(&["low", "medium", "high", "critical"], self.risk_tier),
+            Field::Environment => number(&["dev", "test", "prod"], self.nature.environment),
+            Field::RiskTier => number(&["low", "medium", "high", "critical"], self.nature.risk_tier),
             _ => None,
         }
     }
@@ -75,7 +75,7 @@ mod tests {
         };
         let status = Some(wire::AgentStatus::default());
         let agent = wire::Agent { metadata: Some(metadata), spec: Some(spec), status };
-        crate::convert::agent(&agent, &mut crate::intern::Interner::new()).unwrap()
+        crate::convert::agent(&agent, &crate::intern::Interner::new()).unwrap()
     }
 
     /// Everything that an operator can declare.

@@ -1,55 +1,71 @@
 //! A set whose copies share what did not change, of values that hold their own keys.
 
-use std::borrow::Borrow;
-use std::collections::HashSet;
-use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
-use crate::shards::{SHARDS, shard_of};
+use hashbrown::HashTable;
 
-/// Values found by what they borrow as. A clone costs one reference count; a write after it copies one shard and the
-/// table of shards.
+/// How many tables there are.
+const SHARDS: usize = 1024;
+
+/// Values found by the hash of their key, which whoever asks takes, and by a look at the value. A clone costs one
+/// reference count; a write after it copies one table and the list of tables.
 #[derive(Clone, Debug)]
 pub(crate) struct ShardedSet<V> {
-    table: Arc<Vec<Arc<HashSet<V>>>>,
-    hasher: RandomState,
+    tables: Arc<Vec<Arc<HashTable<V>>>>,
     len: usize,
 }
 
-impl<V: Clone + Eq + Hash> ShardedSet<V> {
+/// The table of a hash. Of the 64 bits a table itself looks at the lowest and at the seven highest.
+fn shard_of(hash: u64) -> usize {
+    // The remainder is below SHARDS, so the conversion cannot fail.
+    usize::try_from((hash >> 32) % SHARDS as u64).unwrap_or(0)
+}
+
+impl<V: Clone> ShardedSet<V> {
     pub(crate) fn new() -> Self {
-        let empty = Arc::new(HashSet::new());
-        Self { table: Arc::new(vec![empty; SHARDS]), hasher: RandomState::new(), len: 0 }
+        let empty = Arc::new(HashTable::new());
+        Self { tables: Arc::new(vec![empty; SHARDS]), len: 0 }
     }
 
-    pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
-    where
-        V: Borrow<Q>,
-    {
-        self.table[shard_of(self.hasher.hash_one(key))].get(key)
+    pub(crate) fn get(&self, hash: u64, is_it: impl FnMut(&V) -> bool) -> Option<&V> {
+        self.tables[shard_of(hash)].find(hash, is_it)
     }
 
-    /// Puts a value in the place of the one with its key.
-    pub(crate) fn put(&mut self, value: V) {
-        let shard = shard_of(self.hasher.hash_one(&value));
-        let set = Arc::make_mut(&mut Arc::make_mut(&mut self.table)[shard]);
-        self.len += usize::from(set.replace(value).is_none());
+    fn table_mut(&mut self, hash: u64) -> &mut HashTable<V> {
+        Arc::make_mut(&mut Arc::make_mut(&mut self.tables)[shard_of(hash)])
     }
 
-    pub(crate) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q)
-    where
-        V: Borrow<Q>,
-    {
-        if self.get(key).is_some() {
-            let shard = shard_of(self.hasher.hash_one(key));
-            let set = Arc::make_mut(&mut Arc::make_mut(&mut self.table)[shard]);
-            self.len -= usize::from(set.remove(key));
+    /// Puts a value in the place of the one with its key, which is returned; `hash_of` tells the hash of any value's key.
+    pub(crate) fn put(
+        &mut self,
+        hash: u64,
+        value: V,
+        is_it: impl FnMut(&V) -> bool,
+        hash_of: impl Fn(&V) -> u64,
+    ) -> Option<V> {
+        let table = self.table_mut(hash);
+        if let Some(known) = table.find_mut(hash, is_it) {
+            return Some(std::mem::replace(known, value));
+        }
+        table.insert_unique(hash, value, hash_of);
+        self.len += 1;
+        None
+    }
+
+    pub(crate) fn remove(&mut self, hash: u64, is_it: impl Fn(&V) -> bool) {
+        // What is not there is not worth a copy.
+        if self.get(hash, &is_it).is_none() {
+            return;
+        }
+        if let Ok(found) = self.table_mut(hash).find_entry(hash, is_it) {
+            found.remove();
+            self.len -= 1;
         }
     }
 
     /// Every value, in no order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
-        self.table.iter().flat_map(|shard| shard.iter())
+        self.tables.iter().flat_map(|table| table.iter())
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -5,12 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 /// How many shards there are.
-pub(crate) const SHARDS: usize = 1024;
+const SHARDS: usize = 1024;
 
 type Shard<V> = Arc<HashMap<Arc<str>, V>>;
 
 /// The shard of a hash.
-pub(crate) fn shard_of(hash: u64) -> usize {
+fn shard_of(hash: u64) -> usize {
     // The remainder is below SHARDS, so the conversion cannot fail.
     usize::try_from(hash % SHARDS as u64).unwrap_or(0)
 }

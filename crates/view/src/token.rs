@@ -8,9 +8,9 @@ use legate_clock::Timestamp;
 use legate_ids::{AgentId, CredentialId, Principal, SpiffeId};
 use legate_token::{Claims, Confirmation};
 
+use crate::agent::Agent;
 use crate::delegation::{Broken, Delegation};
 use crate::life::Stop;
-use crate::record::Agent;
 use crate::snapshot::{Snapshot, after_cutoff};
 
 /// A token that stands.

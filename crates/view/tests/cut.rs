@@ -197,9 +197,8 @@ async fn a_stream_is_cut_with_its_agents_standing_and_the_others_go_on() {
     let mut watching = watch(&mut operator).await;
 
     let objects = [1, 2].map(|n| wire::Declaration { object: Some(agent(n, wire::AgentState::Active)) });
-    let part =
-        wire::SnapshotPart { revision: 1, objects: objects.into(), first: true, last: true, ..Default::default() };
-    house.tell(1, ToldNews::Snapshot(part)).await;
+    let part = wire::SnapshotPart { revision: 1, first: true, last: true, ..wire::SnapshotPart::default() };
+    house.tell(1, ToldNews::Snapshot(part.with_objects(&objects))).await;
     let fresh = async {
         while house.view.age().is_none() {
             tokio::task::yield_now().await;

@@ -46,13 +46,8 @@ impl Stream {
     }
 
     fn snapshot(&self, revision: u64, objects: Vec<wire::Declaration>) {
-        self.tell(Told::Snapshot(wire::SnapshotPart {
-            revision,
-            objects,
-            first: true,
-            last: true,
-            ..Default::default()
-        }));
+        let part = wire::SnapshotPart { revision, first: true, last: true, ..wire::SnapshotPart::default() };
+        self.tell(Told::Snapshot(part.with_objects(&objects)));
     }
 
     fn changes(&self, revision: u64, changes: Vec<(wire::Declaration, bool)>) {
@@ -204,8 +199,9 @@ async fn a_reading_goes_on_ageing_while_newer_ones_come() {
 async fn a_snapshot_holds_only_when_it_is_whole() {
     let mut s = scene();
     let mut stream = s.stream().await;
-    let part = |objects, first, last| {
-        Told::Snapshot(wire::SnapshotPart { revision: 3, objects, first, last, ..Default::default() })
+    let part = |objects: Vec<_>, first, last| {
+        let part = wire::SnapshotPart { revision: 3, first, last, ..wire::SnapshotPart::default() };
+        Told::Snapshot(part.with_objects(&objects))
     };
     stream.tell(part(vec![agent(1, wire::AgentState::Active)], true, false));
     // Pings go on, so their second answer proves that the piece was taken in.

@@ -1,4 +1,5 @@
-//! Generated code for everything under proto/, and nothing else (but `Debug` that hides secrets).
+//! Generated code for everything under proto/, and nothing else (but `Debug` that hides secrets, and a message that is passed
+//! on as it rests).
 #![allow(
     missing_docs,
     clippy::all,
@@ -7,6 +8,7 @@
     reason = "generated; the documentation is in proto/"
 )]
 
+mod passed_on;
 mod redacted;
 
 /// Every message and service as a `google.protobuf.FileDescriptorSet`, for reflection and JSON.
@@ -17,6 +19,7 @@ mod legate {
     pub mod registry {
         pub mod v1 {
             tonic::include_proto!("legate.registry.v1");
+            pub use crate::passed_on::SnapshotPart;
         }
     }
     pub mod credential {

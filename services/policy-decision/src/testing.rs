@@ -375,13 +375,8 @@ impl Stage {
         });
         let mut stage = Self { desk, clock, paper, pongs, signer: signer(1), revision: 1 };
         let objects = change(everything(&stage.signer));
-        stage.pongs.tell(Told::Snapshot(wire::SnapshotPart {
-            revision: 1,
-            objects,
-            first: true,
-            last: true,
-            ..Default::default()
-        }));
+        let part = wire::SnapshotPart { revision: 1, first: true, last: true, ..wire::SnapshotPart::default() };
+        stage.pongs.tell(Told::Snapshot(part.with_objects(&objects)));
         stage.pongs.revision.store(1, Ordering::SeqCst);
         stage.settle().await;
         stage

@@ -176,11 +176,18 @@ impl Cause {
 
     /// A cause that is a declared object.
     pub(crate) fn of(kind: CauseKind, label: &legate_view::Label, text: impl Into<String>) -> Self {
+        let (version, id) = (label.version, label.id.to_string());
+        Self { kind, name: format!("{}/{}", label.namespace, label.name), version, id, text: text.into() }
+    }
+
+    /// A cause that is an agent.
+    pub(crate) fn of_agent(kind: CauseKind, agent: &legate_view::Agent, text: impl Into<String>) -> Self {
+        let legate_view::AgentLabel { namespace, name, version, .. } = &agent.label;
         Self {
             kind,
-            name: format!("{}/{}", label.namespace, label.name),
-            version: label.version,
-            id: label.id.to_string(),
+            name: format!("{namespace}/{name}"),
+            version: *version,
+            id: agent.id.to_string(),
             text: text.into(),
         }
     }

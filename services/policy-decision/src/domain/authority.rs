@@ -169,7 +169,7 @@ fn cause(source: &Source, text: &str) -> Cause {
 fn grants(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestamp) -> Answer {
     let Some(ceilings) = snapshot.ceilings_of(agent) else {
         let text = "the agent's class, or that of an agent above it, is not declared or cannot be read";
-        return Answer::deny(Why::NotPermitted, Cause::of(CauseKind::AgentState, &agent.label, text));
+        return Answer::deny(Why::NotPermitted, Cause::of_agent(CauseKind::AgentState, agent, text));
     };
     let answer = decide(&question.request(), now.micros(), snapshot.grants_of(agent), ceilings);
     let lines = |sources: &[Source], text: &str| sources.iter().map(|s| cause(s, text)).collect();
@@ -192,8 +192,8 @@ fn grants(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestam
                 CeilingOf::Class(label) => {
                     Cause::of(CauseKind::Ceiling, label, "cuts it: it is above the ceiling of the class")
                 }
-                CeilingOf::Agent(label) => {
-                    Cause::of(CauseKind::Ceiling, label, "cuts it: it is above the ceiling of the agent")
+                CeilingOf::Agent(agent) => {
+                    Cause::of_agent(CauseKind::Ceiling, agent, "cuts it: it is above the ceiling of the agent")
                 }
             }));
             (Some(Why::AboveCeiling), causes)
@@ -213,7 +213,7 @@ fn within_boundaries(snapshot: &Snapshot, agent: &Agent, question: &Question, no
                 continue;
             }
         };
-        for part in boundary::cuts(boundary, agent.environment, question, now) {
+        for part in boundary::cuts(boundary, agent.nature.environment, question, now) {
             answer.denied.get_or_insert(part.why());
             answer.causes.push(Cause::of(CauseKind::Boundary, &boundary.label, part.text()));
         }
@@ -229,7 +229,7 @@ fn unknown(name: &Name) -> Cause {
 /// What the boundaries cut whatever the agent asks now, where they do.
 pub(crate) fn cut_everywhere(snapshot: &Snapshot, agent: &Agent, now: Timestamp) -> Option<(Why, Cause)> {
     snapshot.boundaries_of(agent).find_map(|boundary| match boundary {
-        Ok(boundary) => boundary::cuts_agent(boundary, agent.environment, now)
+        Ok(boundary) => boundary::cuts_agent(boundary, agent.nature.environment, now)
             .next()
             .map(|part| (part.why(), Cause::of(CauseKind::Boundary, &boundary.label, part.text()))),
         Err(name) => Some((Why::BoundaryUnknown, unknown(name))),

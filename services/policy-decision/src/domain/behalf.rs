@@ -120,7 +120,7 @@ impl Bench {
         }
         if answer.denied.is_none() {
             let text = "may do it itself, and another acts for it";
-            answer.causes = vec![Cause::of(CauseKind::Delegator, &agent.label, text)];
+            answer.causes = vec![Cause::of_agent(CauseKind::Delegator, agent, text)];
         }
         answer
     }

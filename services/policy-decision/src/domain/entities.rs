@@ -9,11 +9,10 @@
 //! | `context` | what the caller gives |
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
 use legate_ids::Name;
-use legate_view::Agent;
+use legate_view::{Agent, Text};
 
 use super::question::{Question, Record, Value};
 use super::scope::Who;
@@ -92,7 +91,7 @@ pub(crate) fn principal<'a>(
     groups: impl Iterator<Item = &'a Name>,
 ) -> Result<(Entity, Who), Unsayable> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-    let texts = |all: &[Arc<str>]| RestrictedExpression::new_set(all.iter().map(|t| text(t)));
+    let texts = |all: &[Text]| RestrictedExpression::new_set(all.iter().map(|t| text(t)));
     let mut attributes = HashMap::from([
         ("id".to_owned(), text(agent.id.as_str())),
         ("name".to_owned(), text(agent.label.name.as_str())),
@@ -104,8 +103,8 @@ pub(crate) fn principal<'a>(
         ("data_classifications".to_owned(), texts(&agent.nature.data_classifications)),
     ]);
     for (name, value) in [
-        ("environment", agent.environment),
-        ("risk_tier", agent.risk_tier),
+        ("environment", agent.nature.environment),
+        ("risk_tier", agent.nature.risk_tier),
         ("framework", &agent.nature.framework),
         ("model", &agent.nature.model),
     ] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Authorizer, PolicyId, PolicySet};
 use legate_ids::Name;
-use legate_view::{Label, NamespacePolicies, Policy, PolicyMode};
+use legate_view::{AgentLabel, NamespacePolicies, Policy, PolicyMode};
 
 use super::answer::{Cause, CauseKind};
 use super::entities::Asked;
@@ -51,7 +51,7 @@ pub(crate) struct PolicyAnswer {
 impl PolicyAnswer {
     /// What comes of it where an agent above is asked about as well: nobody may what is forbidden to whoever made him. Where
     /// `inherits`, nothing that the one above is not permitted either.
-    pub(crate) fn below(mut self, above: Self, label: &Label, inherits: bool) -> Self {
+    pub(crate) fn below(mut self, above: Self, label: &AgentLabel, inherits: bool) -> Self {
         let of_above = |cause: Cause| Cause {
             text: format!("{} to {}/{}, which is above the agent", cause.text, label.namespace, label.name),
             ..cause

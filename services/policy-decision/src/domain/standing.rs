@@ -13,11 +13,11 @@ pub(crate) fn judge(snapshot: &Snapshot, agent: &Agent, now: Timestamp) -> Optio
         Stop::Ancestor => (Why::ParentStopped, "an agent that made it, or is further above it, does not work"),
         Stop::Class => {
             let text = format!("the agent's class {} is suspended", agent.class);
-            return Some(Answer::deny(Why::ClassSuspended, Cause::of(CauseKind::AgentState, &agent.label, text)));
+            return Some(Answer::deny(Why::ClassSuspended, Cause::of_agent(CauseKind::AgentState, agent, text)));
         }
         Stop::State(state) => state_denies(state),
     };
-    Some(Answer::deny(why, Cause::of(CauseKind::AgentState, &agent.label, text)))
+    Some(Answer::deny(why, Cause::of_agent(CauseKind::AgentState, agent, text)))
 }
 
 fn state_denies(state: AgentState) -> (Why, &'static str) {

@@ -130,7 +130,7 @@ fn agree(
             && delegation.as_ref().is_none_or(|chain| behalf::may_be_done(snapshot, chain, action, now))
     };
     let actions: Vec<Action> = ask.actions.iter().filter(may).cloned().collect();
-    let state = |text| Cause::of(CauseKind::AgentState, &agent.label, text);
+    let state = |text| Cause::of_agent(CauseKind::AgentState, agent, text);
     if actions.is_empty() && !ask.actions.is_empty() {
         return Err((Why::NotPermitted, state("the agent may do none of the actions to anything")));
     }

@@ -70,14 +70,9 @@ impl FeedService for PlayedRegistry {
                 let answer = match asked.ask {
                     Some(Ask::Start(_)) => {
                         book.watchers.push(news.clone());
-                        let objects = book.objects.values().cloned().collect();
-                        News::Snapshot(reg::SnapshotPart {
-                            revision,
-                            objects,
-                            first: true,
-                            last: true,
-                            ..Default::default()
-                        })
+                        let part =
+                            reg::SnapshotPart { revision, first: true, last: true, ..reg::SnapshotPart::default() };
+                        News::Snapshot(part.with_objects(book.objects.values()))
                     }
                     Some(Ask::Ping(ping)) => News::Pong(reg::WatchPong { nonce: ping.nonce, revision }),
                     None => return,

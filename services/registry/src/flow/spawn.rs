@@ -145,7 +145,7 @@ fn check_width(writing: &Writing<'_>, standing: &Standing, declaration: &Declara
 fn above(of: CeilingOf<'_>) -> String {
     match of {
         CeilingOf::Class(label) => format!("is not all below the ceiling of the class {}", label.name),
-        CeilingOf::Agent(label) => format!("is not all below the ceiling of the agent {}", label.name),
+        CeilingOf::Agent(agent) => format!("is not all below the ceiling of the agent {}", agent.label.name),
     }
 }
 

@@ -1,32 +1,29 @@
 //! A service above follows the registry: the state, then every change in order, and an answer to each ping.
 
+mod pieces;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use legate_db::TxResult;
 use legate_rpc::{Fault, OVERLOADED};
 use legate_wire::registry::watch_request::Ask;
 use legate_wire::registry::watch_response::News;
-use legate_wire::registry::{Declaration, RevisionChanges, SnapshotPart, WatchPong, WatchRequest, WatchResponse};
+use legate_wire::registry::{RevisionChanges, WatchPong, WatchRequest, WatchResponse};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
+
+use pieces::{Page, Piece};
 
 use super::Desk;
 use super::tail::Later;
 use crate::error::{FEED_STOPPING, of_tx};
 use crate::store::change::{self, Since};
-use crate::store::{head, object, revision, unsigned};
+use crate::store::revision;
 
-/// Objects in one piece of a snapshot.
-const PIECE: usize = 500;
-/// Bytes in one piece, as soon as it has one object.
-const PIECE_BYTES: usize = 4 << 20;
 /// Bytes of one revision's changes: a watcher takes messages up to a bound, and one that it refuses would come again
 /// with every new stream. A revision that is larger (many objects that end at once) reaches it as a snapshot.
 const MOST_BYTES: usize = 24 << 20;
-/// Rows that are read at once for a snapshot.
-const ROWS: u64 = 1_000;
 /// Further behind than this, a snapshot is less than the changes.
 const MOST_CHANGES: u64 = 20_000;
 /// The first word has to come within this.
@@ -192,23 +189,29 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// Everything in force at `revision`, in pieces; whether that is kept for as long as it took. Rows that were written later
-    /// are read back as they were then, so that no transaction stays open while a watcher takes its time.
+    /// Everything in force at `revision`, in pieces; whether that is kept for as long as it took. The next page is read while
+    /// this one is sent.
     async fn snapshot_of(&mut self, revision: u64) -> Result<bool, End> {
-        let mut piece = Piece { revision, first: true, objects: Vec::new(), bytes: 0 };
-        let mut after = String::new();
+        let mut piece = Piece::first_of(revision);
+        let mut ahead = pieces::page(&self.desk.db, String::new(), revision).await?;
         loop {
-            let Some((last, rows)) = self.rows(&after, revision).await? else { return Ok(false) };
-            for object in rows {
-                if piece.is_full() {
-                    self.say(piece.cut()).await?;
+            let Some(Page { objects, last }) = ahead else { return Ok(false) };
+            let send = async {
+                for object in objects {
+                    if piece.is_full() {
+                        self.say(piece.cut()).await?;
+                    }
+                    piece.push(object);
                 }
-                piece.push(object);
-            }
-            match last {
-                Some(last) => after = last,
-                None => break,
-            }
+                Ok::<_, End>(())
+            };
+            let Some(last) = last else {
+                send.await?;
+                break;
+            };
+            let (sent, next) = tokio::join!(send, pieces::page(&self.desk.db, last, revision));
+            sent?;
+            ahead = next?;
         }
         let history = self.history(revision).await?;
         if history.is_none() && revision > 0 {
@@ -217,72 +220,5 @@ impl Line<'_> {
         self.say(piece.last(history.unwrap_or_default())).await?;
         self.sent = revision;
         Ok(true)
-    }
-
-    /// The objects of one page of rows as of `revision`, and the last row's id, which is `None` after the last page; nothing
-    /// at all where the revision is no longer kept.
-    async fn rows(&self, after: &str, revision: u64) -> Result<Option<(Option<String>, Vec<Declaration>)>, Fault> {
-        let after = after.to_owned();
-        let read: TxResult<_, Fault> = self
-            .desk
-            .db
-            .read("snapshot_page", move |tx| {
-                Box::pin(async move {
-                    let head = head::read_whole(tx).await?;
-                    if revision < unsigned(head.oldest) && head.revision > 0 {
-                        return Ok(None);
-                    }
-                    let rows = object::page_by_id(tx, &after, ROWS).await?;
-                    let last = (rows.len() as u64 == ROWS).then(|| rows.last().map(|row| row.id.clone())).flatten();
-                    let mut objects = Vec::with_capacity(rows.len());
-                    for row in rows {
-                        if !object::is_of(&row, revision) {
-                            objects.extend(change::as_of(tx, &row.id, revision).await?);
-                        } else if !row.revoked {
-                            objects.push(row.declaration()?);
-                        }
-                    }
-                    Ok(Some((last, objects)))
-                })
-            })
-            .await;
-        read.map_err(of_tx)
-    }
-}
-
-/// A piece of a snapshot in the making.
-struct Piece {
-    revision: u64,
-    first: bool,
-    objects: Vec<Declaration>,
-    bytes: usize,
-}
-
-impl Piece {
-    fn is_full(&self) -> bool {
-        self.objects.len() >= PIECE || self.bytes >= PIECE_BYTES
-    }
-
-    fn push(&mut self, object: Declaration) {
-        self.bytes += object.encoded_len();
-        self.objects.push(object);
-    }
-
-    fn cut(&mut self) -> News {
-        News::Snapshot(self.part())
-    }
-
-    fn last(mut self, history: Vec<u8>) -> News {
-        News::Snapshot(SnapshotPart { last: true, history, ..self.part() })
-    }
-
-    fn part(&mut self) -> SnapshotPart {
-        self.bytes = 0;
-        SnapshotPart {
-            revision: self.revision,
-            objects: std::mem::take(&mut self.objects),
-            first: std::mem::replace(&mut self.first, false),
-            ..SnapshotPart::default()
-        }
     }
 }

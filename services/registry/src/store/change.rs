@@ -192,6 +192,12 @@ pub(crate) async fn holder(tx: &Tx, key: &Key, revision: u64) -> TxResult<Option
 
 /// An object as it was at `revision`; `None` when it was not in force then.
 pub(crate) async fn as_of(tx: &Tx, object_id: &str, revision: u64) -> TxResult<Option<Declaration>, Fault> {
+    let body = body_as_of(tx, object_id, revision).await?;
+    body.map(|body| Declaration::decode(body.as_slice()).map_err(broken)).transpose()
+}
+
+/// The same as the bytes of its `Declaration`.
+pub(crate) async fn body_as_of(tx: &Tx, object_id: &str, revision: u64) -> TxResult<Option<Vec<u8>>, Fault> {
     let last = Entity::find()
         .filter(Column::ObjectId.eq(object_id))
         .filter(Column::Revision.lte(signed(revision)))
@@ -199,8 +205,5 @@ pub(crate) async fn as_of(tx: &Tx, object_id: &str, revision: u64) -> TxResult<O
         .order_by_desc(Column::Place)
         .one(tx)
         .await?;
-    match last {
-        Some(row) if !row.revoked => Ok(Some(Declaration::decode(row.body.as_slice()).map_err(broken)?)),
-        _ => Ok(None),
-    }
+    Ok(last.filter(|row| !row.revoked).map(|row| row.body))
 }

@@ -274,9 +274,25 @@ pub(crate) async fn after(
     Ok(ordered.order_by_asc(listed::Column::Name).limit(limit).all(tx).await?)
 }
 
+/// An object as it rests, without what it is searched by.
+#[derive(Debug)]
+pub(crate) struct Resting {
+    pub(crate) id: String,
+    pub(crate) revision: i64,
+    pub(crate) revoked: bool,
+    pub(crate) body: Vec<u8>,
+}
+
 /// Everything there ever was, in the order of ids, for snapshots.
-pub(crate) async fn page_by_id(tx: &Tx, after: &str, limit: u64) -> TxResult<Vec<Model>, Fault> {
-    Ok(Entity::find().filter(Column::Id.gt(after)).order_by_asc(Column::Id).limit(limit).all(tx).await?)
+pub(crate) async fn page_by_id(tx: &Tx, after: &str, limit: u64) -> TxResult<Vec<Resting>, Fault> {
+    let find = Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::Revision, Column::Revoked, Column::Body])
+        .filter(Column::Id.gt(after))
+        .order_by_asc(Column::Id);
+    let rows: Vec<(String, i64, bool, Vec<u8>)> = find.limit(limit).into_tuple().all(tx).await?;
+    let resting = |(id, revision, revoked, body)| Resting { id, revision, revoked, body };
+    Ok(rows.into_iter().map(resting).collect())
 }
 
 /// Objects whose time is over.

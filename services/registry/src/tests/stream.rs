@@ -177,7 +177,8 @@ impl Follower {
                     self.revision = part.revision;
                 }
                 assert_eq!(part.revision, self.revision);
-                self.held.extend(part.objects.iter().map(|o| (id(o), o.encode_to_vec())));
+                let objects = part.declarations().unwrap();
+                self.held.extend(objects.iter().map(|o| (id(o), o.encode_to_vec())));
                 self.history = part.history;
                 None
             }

@@ -41,10 +41,11 @@ pub(crate) fn limits(snapshot: &Snapshot, agent: &Agent, question: &Question, no
     state(&mut best.context, "purpose", all.iter().map(|b| &b.purposes));
     let mut on = Vec::new();
     for boundary in all {
-        let parts: Vec<Part> = boundary::cuts(boundary, agent.environment, question, now).collect();
+        let parts: Vec<Part> = boundary::cuts(boundary, agent.nature.environment, question, now).collect();
         // What is outside its hours now is within them at another time.
         let stays = |part: &Part| {
-            *part != Part::Hours && boundary::cuts(boundary, agent.environment, &best, now).any(|still| still == *part)
+            *part != Part::Hours
+                && boundary::cuts(boundary, agent.nature.environment, &best, now).any(|still| still == *part)
         };
         let outside = parts.iter().filter(|part| stays(part));
         cut.extend(outside.map(|part| Cause::of(CauseKind::Boundary, &boundary.label, part.text())));
