@@ -1,4 +1,4 @@
-//! Crate `oauth2` as its users use it: legate-oauth2-client CONFIG. One line for each thing that it did.
+//! Crate `oauth2` as its users use it (legate-oauth2-client CONFIG), with a line for each thing that it did.
 
 use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
