@@ -101,7 +101,7 @@ impl Apart {
             tokio::time::sleep(Duration::from_millis(300)).await;
             let now = self.cpu()?;
             let spent: Duration = now.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).sum();
-            if spent <= Duration::from_millis(20) || begin.elapsed() > Duration::from_secs(20) {
+            if spent <= Duration::from_millis(30) || begin.elapsed() > Duration::from_secs(10) {
                 return Ok(now);
             }
             before = now;

@@ -1,5 +1,7 @@
 //! OAuth clients that ask over HTTPS, each over a connection of its own.
 
+use std::sync::Arc;
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
@@ -9,7 +11,6 @@ use legate_mtls::Identity;
 use legate_rpc::Client;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{CreateClientSecretRequest, RegisterClientKeyRequest};
-use std::sync::Arc;
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
@@ -70,26 +71,34 @@ impl OauthClient {
     }
 
     async fn post(&self, path: &str, form: String) -> Result<Vec<u8>, Failed> {
-        let request = http::Request::post(path).header("content-type", "application/x-www-form-urlencoded");
-        let (request, form) = match &self.by {
-            By::Secret(secret) => {
-                let basic = Base64::encode_string(format!("{}:{secret}", self.id).as_bytes());
-                (request.header("authorization", format!("Basic {basic}")), form)
-            }
-            By::Key(key) => {
-                let kind = "urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer";
-                let proof = self.assertion(key)?;
-                (request, format!("{form}&client_assertion_type={kind}&client_assertion={proof}"))
-            }
-            By::Certificate => (request, format!("{form}&client_id={}", self.id)),
+        let answer = match self.http.clone().oneshot(self.request(path, &form)?).await {
+            Ok(answer) => answer,
+            // A connection that has come of age is ended by the server, and whoever asks just then comes again over another.
+            Err(_) => self.http.clone().oneshot(self.request(path, &form)?).await?,
         };
-        let answer = self.http.clone().oneshot(request.body(Body::new(form))?).await?;
         let (parts, body) = answer.into_parts();
         let body = body.collect().await?.to_bytes();
         if parts.status != http::StatusCode::OK {
             return Err(format!("{path}: {}: {}", parts.status, String::from_utf8_lossy(&body)).into());
         }
         Ok(body.to_vec())
+    }
+
+    fn request(&self, path: &str, form: &str) -> Result<http::Request<Body>, Failed> {
+        let request = http::Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+        Ok(match &self.by {
+            By::Secret(secret) => {
+                let basic = Base64::encode_string(format!("{}:{secret}", self.id).as_bytes());
+                request.header("authorization", format!("Basic {basic}")).body(Body::new(form.to_owned()))?
+            }
+            By::Key(key) => {
+                let kind = "urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer";
+                let proof = self.assertion(key)?;
+                let form = format!("{form}&client_assertion_type={kind}&client_assertion={proof}");
+                request.body(Body::new(form))?
+            }
+            By::Certificate => request.body(Body::new(format!("{form}&client_id={}", self.id)))?,
+        })
     }
 
     /// RFC 7523 section 2.2.
