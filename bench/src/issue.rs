@@ -1,71 +1,309 @@
-//! Certificates and tokens a second, against signing alone with the same library.
+//! Tokens and certificates a second and what each costs, against a signature and an HMAC alone with the same library.
+//!
+//! Each service is a process of its own here: its CPU time is what the kernel counts of it, from before the first call until all
+//! that the calls left to be shipped and indexed is done.
 
 use std::time::Instant;
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use legate::dev::pki;
+use legate_client::Runtime;
+use legate_ids::{AgentId, Name, SpiffeId};
+use legate_wire::registry as wire;
+use wire::declaration::Object;
 
-use crate::house::{AUDIENCE, House};
+use crate::apart::{Apart, Cpu, free_ports};
+use crate::house::{AUDIENCE, House, NAMESPACE, agent_of, metadata, permission};
 use crate::load::{self, Seen, count};
-use crate::{Failed, Plan};
+use crate::oauth::OauthClient;
+use crate::{Failed, Plan, stored};
 
-/// Runtimes that ask at once.
-const RUNTIMES: u32 = 32;
+/// Connections, each with one call in flight.
+const CONNECTIONS: u32 = 16;
+/// Tokens a second that are promised on two cores.
+const RATE: f64 = 2_000.0;
+/// CPU time of the issuer that a token may cost, in milliseconds.
+const COST: f64 = 0.3;
 
-/// P-256 signatures by one core, as the issuer makes them.
-fn sign(plan: Plan) -> Result<f64, Failed> {
+/// P-256 signatures and HMACs by one core, as the issuer makes them for a token by a client secret.
+fn floor(plan: Plan) -> Result<f64, Failed> {
     let random = SystemRandom::new();
     let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+    let pepper = hmac::Key::generate(hmac::HMAC_SHA256, &random)?;
     let message = [7u8; 600];
     let start = Instant::now();
-    let mut signed = 0usize;
+    let mut made = 0usize;
     while start.elapsed() < plan.time {
         for _ in 0..100 {
+            std::hint::black_box(hmac::sign(&pepper, &message[..64]));
             std::hint::black_box(key.sign(&random, &message)?);
         }
-        signed += 100;
+        made += 100;
     }
-    Ok(count(signed) / start.elapsed().as_secs_f64())
+    Ok(count(made) / start.elapsed().as_secs_f64())
+}
+
+/// What so many calls cost.
+struct Cost {
+    seen: Seen,
+    cpu: Cpu,
+}
+
+/// One thing that is measured, several times.
+struct Row {
+    what: &'static str,
+    is_token: bool,
+    rounds: Vec<Cost>,
+}
+
+impl Row {
+    fn new(what: &'static str, is_token: bool) -> Self {
+        Self { what, is_token, rounds: Vec::new() }
+    }
+
+    async fn run<C, F>(
+        &mut self,
+        apart: &Apart,
+        plan: Plan,
+        callers: &[C],
+        call: impl Fn(C) -> F + Send + Sync + 'static,
+    ) -> Result<(), Failed>
+    where
+        C: Clone + Send + 'static,
+        F: Future<Output = Result<C, Failed>> + Send + 'static,
+    {
+        let before = apart.cpu_at_rest().await?;
+        let seen = load::run(callers.to_vec(), plan.time, call).await?;
+        let after = apart.cpu_at_rest().await?;
+        let mut cpu = Cpu::default();
+        for ((spent, after), before) in cpu.iter_mut().zip(after).zip(before) {
+            *spent = after.saturating_sub(before);
+        }
+        self.rounds.push(Cost { seen, cpu });
+        Ok(())
+    }
+
+    /// Milliseconds of a service's CPU time for one call: the middle of the rounds.
+    fn cost(&self, service: usize) -> f64 {
+        let each = |round: &Cost| round.cpu.get(service).copied().unwrap_or_default().as_secs_f64();
+        load::median(self.rounds.iter().map(|round| 1_000.0 * each(round) / count(round.seen.calls)).collect())
+    }
+
+    fn rate(&self) -> f64 {
+        load::median(self.rounds.iter().map(|round| round.seen.rate()).collect())
+    }
+
+    fn tell(&self, floor: f64) {
+        let seen: Vec<Seen> = self.rounds.iter().map(|round| round.seen.clone()).collect();
+        load::line(self.what, &seen);
+        let each =
+            |name: &str| pki::SERVICES.iter().position(|service| *service == name).map_or(0.0, |at| self.cost(at));
+        println!(
+            "    CPU ms a call: credential-issuer {:.3} ({:.1} floors), policy-decision {:.3}, audit-collector {:.3}, registry {:.3}",
+            each("credential-issuer"),
+            each("credential-issuer") * floor / 1_000.0,
+            each("policy-decision"),
+            each("audit-collector"),
+            each("registry"),
+        );
+        if self.is_token {
+            load::tell("    tokens a second", self.rate(), Some(RATE));
+            load::at_most("    CPU ms of credential-issuer for a token", each("credential-issuer"), COST);
+        }
+    }
+}
+
+/// What the OAuth clients are, and the chain of four that act for one another.
+fn declared() -> Vec<Object> {
+    let policy = wire::CredentialPolicySpec {
+        methods: vec![
+            wire::CredentialMethod::EnrolmentToken.into(),
+            wire::CredentialMethod::ClientSecret.into(),
+            wire::CredentialMethod::PrivateKeyJwt.into(),
+            wire::CredentialMethod::TlsClientAuth.into(),
+        ],
+        token_binding: wire::TokenBinding::Optional.into(),
+        ..wire::CredentialPolicySpec::default()
+    };
+    let class = wire::AgentClassSpec {
+        ceiling: vec![permission("*")],
+        credential_policy: "clients".into(),
+        ..wire::AgentClassSpec::default()
+    };
+    let mut all = vec![
+        Object::CredentialPolicy(wire::CredentialPolicy { metadata: metadata("clients"), spec: Some(policy) }),
+        Object::AgentClass(wire::AgentClass { metadata: metadata("client"), spec: Some(class), status: None }),
+    ];
+    for n in 0..CONNECTIONS {
+        all.extend(["secret", "key", "certificate"].map(|by| agent_of("client", &format!("{by}-{n}"))));
+    }
+    all.extend((0..5).map(|n| agent_of("client", &link(n))));
+    all.extend((0..4).map(grant));
+    all
+}
+
+/// The name of an agent of the chain.
+fn link(n: u32) -> String {
+    format!("link-{n}")
+}
+
+/// By which the next of the chain acts for what is before it.
+fn grant(n: u32) -> Object {
+    let spec = wire::DelegationGrantSpec {
+        delegator: format!("agent:{}", link(n)),
+        delegate: link(n + 1),
+        permissions: vec![permission("invoice:read")],
+        purpose: "is measured".into(),
+        not_after: Some(prost_types::Timestamp { seconds: 2_082_758_400, nanos: 0 }),
+        may_redelegate: n < 3,
+        max_depth: 3 - n,
+        parent: if n == 0 { String::new() } else { format!("grant-{}", n - 1) },
+        ..wire::DelegationGrantSpec::default()
+    };
+    Object::DelegationGrant(wire::DelegationGrant { metadata: metadata(&format!("grant-{n}")), spec: Some(spec) })
+}
+
+/// Everybody who asks.
+struct Callers {
+    secrets: Vec<OauthClient>,
+    keys: Vec<OauthClient>,
+    certificates: Vec<OauthClient>,
+    runtimes: Vec<Runtime>,
+    /// The agents of the chain, each over as many connections as there are callers.
+    links: Vec<Vec<Runtime>>,
+    addresses: Vec<String>,
+}
+
+impl Callers {
+    async fn of(house: &House) -> Result<Self, Failed> {
+        let issuer = house.remote("credential-issuer")?;
+        let (mut secrets, mut keys, mut certificates, mut runtimes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for n in 0..CONNECTIONS {
+            secrets.push(OauthClient::with_secret(house, &format!("secret-{n}")).await?);
+            keys.push(OauthClient::with_key(house, &format!("key-{n}")).await?);
+            certificates.push(OauthClient::with_certificate(house, &format!("certificate-{n}")).await?);
+            runtimes.push(house.runtime(n).await?.0);
+        }
+        let (mut links, mut addresses) = (Vec::new(), Vec::new());
+        for n in 0..5 {
+            let identity = house.enrolled(&link(n)).await?.identity()?;
+            let many: Result<Vec<_>, _> = (0..CONNECTIONS).map(|_| Runtime::new(&issuer, identity.clone())).collect();
+            links.push(many?);
+            let id = AgentId::parse(&house.agent_id_of(&link(n)).await?)?;
+            addresses.push(SpiffeId::agent(house.suite.domain(), &Name::parse(NAMESPACE)?, &id).to_string());
+        }
+        Ok(Self { secrets, keys, certificates, runtimes, links, addresses })
+    }
+
+    /// The token with which the agent of this number comes to exchange it, handed on from the first.
+    async fn handed(&self, to: usize) -> Result<String, Failed> {
+        let mut token = self.links[0][0].token(&self.addresses[1]).await?.access_token;
+        for n in 1..to {
+            token = self.links[n][0].exchange(&token, &self.addresses[n + 1], &[]).await?.access_token;
+        }
+        Ok(token)
+    }
 }
 
 /// Measures, and prints.
 pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     println!(
-        "\nissue: {RUNTIMES} runtimes at once, each in a closed loop; every issuance is recorded and synced before it is signed"
+        "\nissue: {CONNECTIONS} connections, one call in flight on each; the services are processes of their own; every issuance is recorded and synced before it is signed"
     );
-    let few = Plan { agents: RUNTIMES, policies: 2, ..plan };
-    let house = House::raise(few).await?;
-    let mut runtimes = Vec::new();
-    for n in 0..RUNTIMES {
-        runtimes.push(house.runtime(n).await?.0);
-    }
-    let (mut signing, mut tokens, mut renewals) = (Vec::new(), Vec::new(), Vec::new());
+    let few = Plan { agents: CONNECTIONS, policies: 2, ..plan };
+    let mut house = House::raise_at(few, free_ports()?).await?;
+    house.declare(&declared()).await?;
+    let callers = Callers::of(&house).await?;
+    let apart = house.part().await?;
+
+    let mut floors = Vec::new();
+    let mut rows = [
+        Row::new("client_credentials over HTTPS, by secret", true),
+        Row::new("client_credentials over HTTPS, by private_key_jwt", true),
+        Row::new("client_credentials over HTTPS, by certificate", true),
+        Row::new("IssueToken over gRPC, by certificate", true),
+        Row::new("ExchangeToken, depth 1", true),
+        Row::new("ExchangeToken, depth 4", true),
+        Row::new("certificates renewed, a new key each", false),
+        Row::new("introspection over HTTPS", false),
+    ];
     for _ in 0..plan.rounds {
-        signing.push(tokio::task::spawn_blocking(move || sign(plan)).await??);
-        tokens.push(
-            load::run(runtimes.clone(), plan.time, |runtime| async move {
-                runtime.token(AUDIENCE).await?;
-                Ok(runtime)
+        let [secret, key, certificate, grpc, once, four, renewal, introspection] = &mut rows;
+        floors.push(tokio::task::spawn_blocking(move || floor(plan)).await??);
+        for (row, clients) in [(secret, &callers.secrets), (key, &callers.keys), (certificate, &callers.certificates)] {
+            row.run(&apart, plan, clients, |client| async move { client.token().await.map(|_| client) }).await?;
+        }
+        grpc.run(&apart, plan, &callers.runtimes, |runtime| async move {
+            runtime.token(AUDIENCE).await?;
+            Ok(runtime)
+        })
+        .await?;
+        for (row, depth) in [(once, 1), (four, 4)] {
+            let token = callers.handed(depth).await?;
+            row.run(&apart, plan, &callers.links[depth], move |runtime| {
+                let token = token.clone();
+                async move {
+                    runtime.exchange(&token, AUDIENCE, &[]).await?;
+                    Ok(runtime)
+                }
             })
-            .await?,
-        );
-        renewals.push(
-            load::run(runtimes.clone(), plan.time, |runtime| async move {
+            .await?;
+        }
+        renewal
+            .run(&apart, plan, &callers.runtimes, |runtime| async move {
                 runtime.renew().await?;
                 Ok(runtime)
             })
-            .await?,
-        );
+            .await?;
+        let token = callers.secrets[0].token().await?;
+        let asking = vec![callers.secrets[0].clone(); CONNECTIONS as usize];
+        introspection
+            .run(&apart, plan, &asking, move |client| {
+                let token = token.clone();
+                async move { client.introspect(&token).await.map(|()| client) }
+            })
+            .await?;
     }
-    let signing = load::median(signing);
-    println!("  {:<58} {signing:>9.0} /s", "P-256 signatures by one core (floor)");
-    let report = |what: &str, all: &[Seen]| {
-        let rate = load::median(all.iter().map(Seen::rate).collect());
-        load::line(what, all);
-        load::tell(&format!("{what} / signing alone"), rate / signing, None);
-    };
-    report("access tokens", &tokens);
-    report("renewed certificates, a new key each", &renewals);
+    let floor = load::median(floors);
+    println!(
+        "  {:<58} {floor:>9.0} /s   {:.4} ms each",
+        "a P-256 signature and an HMAC by one core (floor)",
+        1_000.0 / floor
+    );
+    for row in &rows {
+        row.tell(floor);
+    }
+    store(&house, &apart, &callers, plan).await?;
+    drop(apart);
     house.lower().await;
+    Ok(())
+}
+
+/// What tokens leave on disk.
+async fn store(house: &House, apart: &Apart, callers: &Callers, plan: Plan) -> Result<(), Failed> {
+    let layout = house.suite.layout();
+    let places: [(&str, std::path::PathBuf, fn(&std::path::Path) -> bool); 5] = [
+        ("credential-issuer: its database", layout.service("credential-issuer"), |_| true),
+        ("policy-decision: the spool", layout.service("policy-decision"), |_| true),
+        ("audit-collector: the log's segments", layout.log(), |path| path.extension().is_some_and(|e| e == "seg")),
+        ("audit-collector: tiles", layout.log(), |path| path.components().any(|c| c.as_os_str() == "tile")),
+        ("audit-collector: the index", layout.log(), |path| {
+            path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("index"))
+        }),
+    ];
+    let sizes = || places.iter().map(|(_, dir, of)| stored::bytes(dir, *of)).collect::<Result<Vec<_>, _>>();
+    apart.cpu_at_rest().await?;
+    let before = sizes()?;
+    let mut row = Row::new("", true);
+    row.run(apart, plan, &callers.secrets, |client| async move { client.token().await.map(|_| client) }).await?;
+    let after = sizes()?;
+    let tokens: usize = row.rounds.iter().map(|round| round.seen.calls).sum();
+    println!("  on disk for 1,000,000 tokens by secret (from what {tokens} left there, in MB of 1,000,000 bytes):");
+    for (((what, _, _), before), after) in places.iter().zip(before).zip(after) {
+        let grown = i64::try_from(after)? - i64::try_from(before)?;
+        println!("    {what:<56} {:>9.1}", f64::from(i32::try_from(grown)?) / count(tokens));
+    }
     Ok(())
 }

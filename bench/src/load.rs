@@ -120,3 +120,9 @@ pub(crate) fn tell(what: &str, ratio: f64, aim: Option<f64>) {
     };
     println!("  {what:<58} {ratio:>9.3}{aim}");
 }
+
+/// Prints what must not be above its bound.
+pub(crate) fn at_most(what: &str, value: f64, bound: f64) {
+    let kept = if value <= bound { "kept" } else { "MISSED" };
+    println!("  {what:<58} {value:>9.3}   (at most {bound}: {kept})");
+}

@@ -1,14 +1,17 @@
 //! Benchmarks that print ratios against a floor measured in the same run: `cargo run --release -p legate-bench -- all`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
+mod apart;
 mod append;
 mod evaluate;
 mod floor;
 mod house;
 mod issue;
 mod load;
+mod oauth;
 mod scale;
 mod spool;
+mod stored;
 mod suspend;
 
 use std::error::Error;
@@ -30,7 +33,7 @@ enum What {
     All,
     /// Decisions a second over mutual TLS, against a handler that answers a constant.
     Evaluate,
-    /// Certificates and tokens a second, against signing alone.
+    /// Tokens and certificates a second and what each costs, against a signature and an HMAC alone.
     Issue,
     /// Audit events a second, acknowledged, against the disk's own loop.
     Append,
@@ -84,6 +87,9 @@ struct Plan {
 }
 
 fn main() -> Result<(), Failed> {
+    if let Some(served) = apart::serve() {
+        return served;
+    }
     let args = Args::parse();
     let plan = Plan {
         time: Duration::from_secs(args.seconds),

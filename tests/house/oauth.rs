@@ -222,7 +222,15 @@ async fn a_secret_gives_a_bearer_token_that_works_until_it_is_taken_back() {
     let refused = clients.by_secret("with-secret", &secret).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     assert_eq!(refused.json["error"], "invalid_client");
-    assert!(refused.headers.contains_key("www-authenticate"));
+    assert!(refused.headers.contains_key("www-authenticate"), "who came by Basic is told of it");
+    let form = [("client_id", clients.id("with-secret").await), ("client_secret", secret)];
+    let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let refused = clients.token(Identity::anonymous(), &[], &form).await;
+    assert_eq!((refused.status, &refused.json["error"]), (StatusCode::UNAUTHORIZED, &"invalid_client".into()));
+    assert!(
+        !refused.headers.contains_key("www-authenticate"),
+        "others are not: libraries would tell it in place of the error"
+    );
     until(&backend, &token, "CREDENTIAL_REVOKED").await;
     raised.suite.shutdown().await;
 }

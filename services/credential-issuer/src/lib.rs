@@ -92,10 +92,12 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let by_address = oauth.as_ref().map(Listener::local_addr).transpose()?.map(|addr| format!("https://{addr}"));
     let issuer = config.issuer.clone().or(by_address).unwrap_or_default();
 
+    let outbox = Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events);
     let desk = Arc::new(Desk {
         clock: Arc::clone(&ctx.clock),
+        batches: store::Batches::new(&db, outbox.clone()),
         db,
-        outbox: Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events),
+        outbox,
         view: view.clone(),
         domain,
         issuer,

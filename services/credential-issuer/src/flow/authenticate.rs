@@ -15,7 +15,7 @@ use crate::domain::holder::{Holder, Named};
 use crate::domain::secret::{Secret, SecretKind};
 use crate::error::{CLIENT_REFUSED, CREDENTIAL_NOT_GOOD, of_tx};
 use crate::keys::Verifier;
-use crate::store::{client, credential, once};
+use crate::store::credential;
 
 /// What a client shows.
 pub(crate) enum Shown {
@@ -125,9 +125,8 @@ async fn by_certificate(desk: &Desk, call: &Call, client: &str) -> Result<(Clien
     }
     // A revocation that is recorded counts before the registry has told it.
     let x5t = call.peer.x5t_s256;
-    let row =
-        desk.db.read("find_certificate", move |tx| Box::pin(async move { credential::by_certificate(tx, &x5t).await }));
-    let row = credential::good(row.await.map_err(of_tx)?, holder.spiffe_id.as_str(), holder.lifecycle_version)?;
+    let row = desk.batches.certificate(x5t).await.map_err(of_tx)?;
+    let row = credential::good(row, holder.spiffe_id.as_str(), holder.lifecycle_version)?;
     Ok((Client { agent: id.clone(), by: By::Certificate(Some(row.id)), proof_ends: call.peer.not_after }, holder))
 }
 
@@ -135,7 +134,7 @@ async fn by_secret(desk: &Desk, call: &Call, client: &str, secret: &str) -> Resu
     let agent = AgentId::parse(client).map_err(|_| refused())?;
     let secret = Secret::parse(SecretKind::Client, secret).ok_or_else(refused)?;
     let macs = desk.pepper.all(&secret);
-    let row = desk.db.read("find_client_secret", |tx| Box::pin(client::secret(tx, macs))).await.map_err(of_tx)?;
+    let row = desk.batches.secret(macs).await.map_err(of_tx)?;
     let row = row.filter(|row| row.agent_id == client).ok_or_else(refused)?;
     live(desk, call, agent, row, CredentialMethod::ClientSecret).await
 }
@@ -155,12 +154,7 @@ async fn by_assertion(
     // Of one that is not known no more is said than that its key is not registered.
     let unknown = || bad(legate_token::BadProof::Signature);
     let agent = AgentId::parse(parsed.client()).map_err(|_| unknown())?;
-    let id = agent.to_string();
-    let keys = desk.db.read("find_client_keys", |tx| {
-        let id = id.clone();
-        Box::pin(async move { client::keys(tx, &id).await })
-    });
-    let keys = keys.await.map_err(of_tx)?;
+    let keys = desk.batches.keys(agent.to_string()).await.map_err(of_tx)?;
     let found = keys.into_iter().find_map(|row| {
         let key = PublicKey::from_sec1(row.public_key.as_deref()?).ok()?;
         let is_meant = parsed.kid().is_none_or(|kid| *kid == key.kid());
@@ -244,9 +238,6 @@ impl Desk {
         let hash = credential::sha256(text.as_bytes());
         // A little longer than it could be shown: clocks are not quite together.
         let until = until.plus(std::time::Duration::from_secs(60));
-        self.db
-            .tx("show_once", move |tx| Box::pin(async move { once::show(tx, &hash, until).await }))
-            .await
-            .map_err(of_tx)
+        self.batches.show_once(hash, until).await.map_err(of_tx)
     }
 }

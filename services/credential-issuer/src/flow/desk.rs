@@ -25,7 +25,7 @@ use crate::federation::Federation;
 use crate::keys::{Authority, Pepper, Signer};
 use crate::metrics::Metrics;
 use crate::outside::{Authorizer, Publisher};
-use crate::store::{Recorded, credential};
+use crate::store::{Batches, Recorded, credential};
 
 /// Everything the journeys are made with.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct Desk {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) db: Db,
     pub(crate) outbox: Outbox,
+    /// Where calls go into the database together.
+    pub(crate) batches: Batches,
     pub(crate) view: ViewHandle,
     pub(crate) domain: TrustDomain,
     /// The `iss` of tokens.

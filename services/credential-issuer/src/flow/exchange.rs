@@ -23,7 +23,6 @@ use crate::error::{
     ACTOR_TOKEN_INVALID, CHAIN_ENDS_HERE, EXCHANGE_CYCLE, GRANT_MISSING, GRANT_TOO_NARROW, INVALID_SCOPE,
     SUBJECT_TOKEN_FALLEN, SUBJECT_TOKEN_INVALID, SUBJECT_TOKEN_NOT_ADDRESSED, of_tx,
 };
-use crate::store::RecordedToken;
 
 /// What shows for whom the caller wants to act.
 pub(crate) enum SubjectToken {
@@ -109,9 +108,7 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
         convert::token_exchanged(call, &plan, (agreed.decision_id, agreed.revision), whom.evidence.as_ref(), now);
     let mut stand = vec![plan.claims.clone()];
     stand.extend(whom.shown);
-    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
-        .await
-        .map_err(of_tx)?;
+    let recorded = desk.batches.register.record(asking.proof(call, now), plan, event).await.map_err(of_tx)?;
     // What was taken back in between, anywhere in the chain, is seen here, or kills the token later.
     desk.still(holder, &asking.named()?)?;
     if let Some(evidence) = &whom.evidence {

@@ -158,9 +158,7 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish) -> Resul
         By::Identity(evidence) => convert::with_evidence(event, evidence),
         By::Certificate(_) | By::Credential(_) => event,
     };
-    let recorded = RecordedToken::record(&desk.db, desk.outbox.clone(), asking.proof(call, now), plan, event)
-        .await
-        .map_err(of_tx)?;
+    let recorded = desk.batches.register.record(asking.proof(call, now), plan, event).await.map_err(of_tx)?;
     // A suspension that came in between is seen here, or kills the token by its lifecycle version.
     desk.still(holder, &asking.named()?)?;
     sign(desk, recorded, agreed.revision).await

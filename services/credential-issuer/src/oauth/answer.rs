@@ -15,6 +15,8 @@ pub(super) struct OauthError {
     description: String,
     reason: &'static str,
     retry_after: Option<u64>,
+    /// Whether a 401 names the scheme of HTTP by which a client can prove itself.
+    challenges: bool,
 }
 
 #[derive(Serialize)]
@@ -64,6 +66,7 @@ impl OauthError {
             description: description.into(),
             reason: legate_rpc::INVALID_ARGUMENT.name,
             retry_after: None,
+            challenges: true,
         }
     }
 
@@ -118,7 +121,14 @@ impl OauthError {
             description: format!("{}. {}", refusal.message, refusal.reason.cure),
             reason: name,
             retry_after: refusal.retry_after.map(|wait| wait.as_secs().max(1)),
+            challenges: true,
         }
+    }
+
+    /// The client proved itself otherwise than by the authorization header. Some libraries tell their users of a challenge and
+    /// not of the error beside it; RFC 6749 section 5.2 demands one only of whom the header came from.
+    pub(super) fn without_challenge(self) -> Self {
+        Self { challenges: false, ..self }
     }
 }
 
@@ -154,7 +164,7 @@ impl IntoResponse for OauthError {
         let body = Body { error: self.error, error_description: &description, reason: self.reason };
         let mut answer = json(self.status, &body, HeaderValue::from_static("no-store"));
         let headers = answer.headers_mut();
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.status == StatusCode::UNAUTHORIZED && self.challenges {
             headers
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="legate", charset="UTF-8""#));
         }

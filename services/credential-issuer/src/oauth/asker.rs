@@ -37,7 +37,12 @@ impl Facade {
                 // A flood of them becomes a few lines of the audit log.
                 self.refusals.note(&call.peer, path, &fault);
             }
-            fault.into()
+            let error = OauthError::from(fault);
+            if named.is_empty() || headers.contains_key(header::AUTHORIZATION) {
+                error
+            } else {
+                error.without_challenge()
+            }
         })
     }
 

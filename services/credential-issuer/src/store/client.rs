@@ -56,10 +56,10 @@ pub(crate) async fn keys(tx: &Tx, agent_id: &str) -> TxResult<Vec<credential::Mo
     Ok(find.order_by_desc(Of::Id).limit(16).all(tx).await?)
 }
 
-/// The secret of one of the HMACs, whether or not it still works.
-pub(crate) async fn secret(tx: &Tx, macs: Vec<Vec<u8>>) -> TxResult<Option<credential::Model>, Fault> {
+/// The secrets of the HMACs, whether or not they still work.
+pub(crate) async fn secrets(tx: &Tx, macs: Vec<Vec<u8>>) -> TxResult<Vec<credential::Model>, Fault> {
     let find = credential::Entity::find().filter(Of::KeySha256.is_in(macs)).filter(Of::Kind.eq(SECRET));
-    Ok(find.one(tx).await?)
+    Ok(find.all(tx).await?)
 }
 
 /// Brings the end of a credential forward; it is never put off.

@@ -1,5 +1,7 @@
 //! Credentials: one row for each certificate, client secret and client key, until long after it ended.
 
+use std::borrow::Borrow;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use legate_authority::Reach;
 use legate_clock::Timestamp;
@@ -116,12 +118,19 @@ pub(crate) async fn put(tx: &Tx, row: &Model) -> TxResult<(), Fault> {
     Ok(())
 }
 
-/// The credential of a certificate, by SHA-256 of its DER.
-pub(crate) async fn by_certificate(tx: &Tx, x5t_s256: &[u8; 32]) -> TxResult<Option<Model>, Fault> {
-    Ok(Entity::find().filter(Column::X5tS256.eq(x5t_s256.to_vec())).one(tx).await?)
+/// The credentials of some certificates, by SHA-256 of their DER.
+pub(crate) async fn by_certificates(
+    tx: &Tx,
+    x5ts: impl IntoIterator<Item = [u8; 32]> + Send,
+) -> TxResult<Vec<Model>, Fault> {
+    let x5ts: Vec<Vec<u8>> = x5ts.into_iter().map(Vec::from).collect();
+    if x5ts.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(Entity::find().filter(Column::X5tS256.is_in(x5ts)).all(tx).await?)
 }
 
-/// The same, locked until the transaction ends: a revocation waits, or was first.
+/// The credential of a certificate, locked until the transaction ends: a revocation waits, or was first.
 pub(crate) async fn lock_by_certificate(tx: &Tx, x5t_s256: &[u8; 32]) -> TxResult<Option<Model>, Fault> {
     let find = Entity::find().filter(Column::X5tS256.eq(x5t_s256.to_vec()));
     Ok(find.lock_exclusive().one(tx).await?)
@@ -130,6 +139,15 @@ pub(crate) async fn lock_by_certificate(tx: &Tx, x5t_s256: &[u8; 32]) -> TxResul
 /// A credential, by id.
 pub(crate) async fn by_id(tx: &Tx, id: &str) -> TxResult<Option<Model>, Fault> {
     Ok(Entity::find_by_id(id).one(tx).await?)
+}
+
+/// Some credentials, by id.
+pub(crate) async fn by_ids(tx: &Tx, ids: impl IntoIterator<Item = String> + Send) -> TxResult<Vec<Model>, Fault> {
+    let ids: Vec<String> = ids.into_iter().collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(Entity::find().filter(Column::Id.is_in(ids)).all(tx).await?)
 }
 
 /// The same, locked until the transaction ends.
@@ -153,16 +171,16 @@ pub(crate) async fn of_instance(tx: &Tx, instance_id: &str, now: Timestamp) -> T
 }
 
 /// The credential, where it is good for its holder in this life.
-pub(crate) fn good(row: Option<Model>, spiffe_id: &str, lifecycle_version: u64) -> Result<Model, Fault> {
+pub(crate) fn good<R: Borrow<Model>>(row: Option<R>, spiffe_id: &str, lifecycle_version: u64) -> Result<R, Fault> {
     let refused = |why: &str| Err(Fault::refused(&CREDENTIAL_NOT_GOOD, why));
-    match row {
-        None => refused("this certificate is not recorded here"),
-        Some(row) if row.state == REVOKED => refused("this certificate was revoked"),
-        Some(row) if row.spiffe_id != spiffe_id => refused("this certificate is somebody else's"),
-        Some(row) if u64::try_from(row.lifecycle_version) != Ok(lifecycle_version) => {
+    let Some(found) = row else { return refused("this certificate is not recorded here") };
+    match found.borrow() {
+        row if row.state == REVOKED => refused("this certificate was revoked"),
+        row if row.spiffe_id != spiffe_id => refused("this certificate is somebody else's"),
+        row if u64::try_from(row.lifecycle_version) != Ok(lifecycle_version) => {
             refused("this certificate is of an earlier life of its agent")
         }
-        Some(row) => Ok(row),
+        _ => Ok(found),
     }
 }
 

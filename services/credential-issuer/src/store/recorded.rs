@@ -1,12 +1,17 @@
 //! Proof that what is about to be signed is on disk, with its audit event: only the store makes one; only a signer takes one.
 
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
 use legate_clock::Timestamp;
-use legate_db::{Db, Tx, TxResult};
+use legate_db::{Db, Tx, TxError, TxResult};
 use legate_outbox::{Outbox, Standard};
 use legate_rpc::Fault;
 use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
+use super::together::{self, Together};
 use super::{credential, revoked_token, used_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::token::TokenPlan;
@@ -76,28 +81,83 @@ impl RecordedToken {
     pub(crate) fn into_plan(self) -> TokenPlan {
         self.0
     }
+}
 
-    /// Checks the credentials that the token rests on, and writes the audit event.
+/// Where tokens are recorded before they are signed: those that wait together in one transaction.
+#[derive(Debug)]
+pub(crate) struct Register(Together<Entry, ()>);
+
+/// A token as it is recorded.
+#[derive(Debug)]
+struct Entry {
+    rests: Rests,
+    event: AuditEvent,
+}
+
+impl Register {
+    /// A register of this database.
+    pub(crate) fn new(db: Db, outbox: Outbox) -> Self {
+        Self(Together::start(move |entries| enter(db.clone(), outbox.clone(), Arc::new(entries))))
+    }
+
+    /// Checks the credentials that the token rests on, and writes the audit event; both are on disk when this returns.
+    #[tracing::instrument(skip_all)]
     pub(crate) async fn record(
-        db: &Db,
-        outbox: Outbox,
+        &self,
         proof: Proof,
         plan: TokenPlan,
         event: AuditEvent,
-    ) -> TxResult<Self, Fault> {
-        let rests = Rests::of(proof, &plan);
-        db.tx("issue_token", move |tx| {
-            let (outbox, event, rests) = (outbox.clone(), event.clone(), rests.clone());
-            Box::pin(async move {
-                let id = rests.check(tx).await?;
-                let event = AuditEvent { credential_id: id, ..event };
-                outbox.record(tx, Standard::Ordinary, event).await?;
-                Ok(())
-            })
-        })
-        .await
-        .map(|()| Self(plan))
+    ) -> TxResult<RecordedToken, Fault> {
+        self.0.ask(Entry { rests: Rests::of(proof, &plan), event }).await.map(|()| RecordedToken(plan))
     }
+}
+
+/// Enters all of them in one transaction: each that is good, and no other.
+async fn enter(db: Db, outbox: Outbox, entries: Arc<Vec<Entry>>) -> Vec<TxResult<(), Fault>> {
+    let count = entries.len();
+    match enter_at_once(&db, &outbox, &entries, 0..count).await {
+        Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(flow)).collect(),
+        // The audit trail did not take all of them; it may take some.
+        Err(TxError::Flow(_)) if count > 1 => {
+            let mut outcomes = Vec::with_capacity(count);
+            for at in 0..count {
+                let outcome = enter_at_once(&db, &outbox, &entries, at..at + 1).await;
+                let lost = || Err(Fault::broken("a token that was neither recorded nor refused"));
+                outcomes.push(outcome.and_then(|mut one| one.pop().unwrap_or_else(lost).map_err(flow)));
+            }
+            outcomes
+        }
+        Err(TxError::Flow(fault)) => vec![Err(flow(fault))],
+        Err(e) => together::failed(&e, count),
+    }
+}
+
+async fn enter_at_once(
+    db: &Db,
+    outbox: &Outbox,
+    entries: &Arc<Vec<Entry>>,
+    some: Range<usize>,
+) -> TxResult<Vec<Result<(), Fault>>, Fault> {
+    let (outbox, entries) = (outbox.clone(), Arc::clone(entries));
+    db.tx("issue_token", move |tx| {
+        let (outbox, entries, some) = (outbox.clone(), Arc::clone(&entries), some.clone());
+        Box::pin(async move {
+            let entries = entries.get(some).unwrap_or_default();
+            let found = Found::of(tx, entries).await?;
+            let (mut outcomes, mut events) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+            for entry in entries {
+                let outcome = match entry.rests.check(&found) {
+                    Ok(id) => entry.rests.spend(tx).await?.map(|()| id),
+                    Err(fault) => Err(fault),
+                };
+                outcomes.push(outcome.map(|id| events.push(AuditEvent { credential_id: id, ..entry.event.clone() })));
+            }
+            // Last, as it locks: and only what is good.
+            outbox.record_all(tx, Standard::Ordinary, events).await?;
+            Ok(outcomes)
+        })
+    })
+    .await
 }
 
 /// By what the holder of a token proved that it is the one.
@@ -122,6 +182,39 @@ struct Rests {
     parents: Vec<(Parent, String)>,
 }
 
+/// What the database holds of that, for a whole group.
+struct Found {
+    by_certificate: HashMap<Vec<u8>, credential::Model>,
+    by_id: HashMap<String, credential::Model>,
+    revoked_tokens: HashSet<String>,
+}
+
+impl Found {
+    async fn of(tx: &Tx, entries: &[Entry]) -> TxResult<Self, Fault> {
+        let (mut certificates, mut ids, mut tokens) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for rests in entries.iter().map(|entry| &entry.rests) {
+            certificates.extend(rests.bound);
+            match &rests.proof {
+                Proof::Certificate(x5t) => drop(certificates.insert(*x5t)),
+                Proof::Client(id, _) => drop(ids.insert(id.clone())),
+                Proof::Identity(_) => {}
+            }
+            for (parent, _) in &rests.parents {
+                certificates.extend(parent.confirmation.certificate());
+                ids.extend(parent.credential.as_ref().map(ToString::to_string));
+                tokens.insert(parent.token_id.clone());
+            }
+        }
+        let by_certificate = credential::by_certificates(tx, certificates).await?;
+        let by_id = credential::by_ids(tx, ids).await?;
+        Ok(Self {
+            by_certificate: by_certificate.into_iter().filter_map(|row| Some((row.x5t_s256.clone()?, row))).collect(),
+            by_id: by_id.into_iter().map(|row| (row.id.clone(), row)).collect(),
+            revoked_tokens: revoked_token::those(tx, tokens).await?,
+        })
+    }
+}
+
 impl Rests {
     fn of(proof: Proof, plan: &TokenPlan) -> Self {
         let parents = plan.claims.chain.holders(&plan.claims.subject);
@@ -135,46 +228,47 @@ impl Rests {
     }
 
     /// The credential by which the holder proved itself, where all is good.
-    async fn check(&self, tx: &Tx) -> TxResult<String, Fault> {
-        let taken_back = |what: &str| flow(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("{what} was taken back")));
+    fn check(&self, found: &Found) -> Result<String, Fault> {
+        let taken_back = |what: &str| Fault::refused(&CREDENTIAL_NOT_GOOD, format!("{what} was taken back"));
         for (parent, holder) in &self.parents {
             if let Some(certificate) = parent.confirmation.certificate() {
-                let row = credential::by_certificate(tx, certificate).await?;
-                credential::good(row, holder, parent.lifecycle_version).map_err(flow)?;
+                let row = found.by_certificate.get(certificate.as_slice());
+                credential::good(row, holder, parent.lifecycle_version)?;
             }
             if let Some(id) = &parent.credential
-                && credential::by_id(tx, id.as_str()).await?.is_none_or(|row| row.state == credential::REVOKED)
+                && found.by_id.get(id.as_str()).is_none_or(|row| row.state == credential::REVOKED)
             {
                 return Err(taken_back("the credential of a token of the chain"));
             }
+            if found.revoked_tokens.contains(&parent.token_id) {
+                return Err(taken_back("a token of the chain"));
+            }
         }
-        let tokens: Vec<String> = self.parents.iter().map(|(parent, _)| parent.token_id.clone()).collect();
-        if !tokens.is_empty() && revoked_token::any(tx, tokens).await? {
-            return Err(taken_back("a token of the chain"));
-        }
-        let by_certificate = async |certificate: &[u8; 32]| -> TxResult<String, Fault> {
-            let row = credential::by_certificate(tx, certificate).await?;
-            Ok(credential::good(row, &self.holder, self.version).map_err(flow)?.id)
+        let by_certificate = |certificate: &[u8; 32]| {
+            let row = found.by_certificate.get(certificate.as_slice());
+            credential::good(row, &self.holder, self.version).map(|row| row.id.clone())
         };
         if let Some(bound) = &self.bound
             && self.proof != Proof::Certificate(*bound)
         {
-            by_certificate(bound).await?;
+            by_certificate(bound)?;
         }
         match &self.proof {
-            Proof::Certificate(x5t) => by_certificate(x5t).await,
-            Proof::Identity(used) => {
-                if !used_token::spend(tx, used.clone()).await? {
-                    let why = "the identity token was used before";
-                    return Err(flow(Fault::refused(&IDENTITY_TOKEN_SPENT, why)));
-                }
-                Ok(String::new())
-            }
+            Proof::Certificate(x5t) => by_certificate(x5t),
+            Proof::Identity(_) => Ok(String::new()),
             Proof::Client(id, now) => {
-                let row = credential::by_id(tx, id).await?;
-                let works = |row: &credential::Model| row.state == credential::ISSUED && row.not_after > now.micros();
-                row.filter(works).map(|row| row.id).ok_or_else(|| taken_back("the secret or key"))
+                let works = |row: &&credential::Model| row.state == credential::ISSUED && row.not_after > now.micros();
+                let row = found.by_id.get(id).filter(works);
+                row.map(|row| row.id.clone()).ok_or_else(|| taken_back("the secret or key"))
             }
         }
+    }
+
+    /// What is used once is used by this token, after all else was found good.
+    async fn spend(&self, tx: &Tx) -> TxResult<Result<(), Fault>, Fault> {
+        let Proof::Identity(used) = &self.proof else { return Ok(Ok(())) };
+        let is_first = used_token::spend(tx, used.clone()).await?;
+        let spent = || Fault::refused(&IDENTITY_TOKEN_SPENT, "the identity token was used before");
+        Ok(is_first.then_some(()).ok_or_else(spent))
     }
 }

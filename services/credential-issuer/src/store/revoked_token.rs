@@ -1,5 +1,7 @@
 //! Access tokens that were taken back one by one, until they would have ended by themselves.
 
+use std::collections::HashSet;
+
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
@@ -33,6 +35,19 @@ pub(crate) async fn mark(tx: &Tx, token_id: &str, until: Timestamp) -> TxResult<
 /// Whether any of them was taken back.
 pub(crate) async fn any(tx: &Tx, token_ids: Vec<String>) -> TxResult<bool, Fault> {
     Ok(Entity::find().filter(Column::TokenId.is_in(token_ids)).one(tx).await?.is_some())
+}
+
+/// Those of them that were taken back.
+pub(crate) async fn those(
+    tx: &Tx,
+    token_ids: impl IntoIterator<Item = String> + Send,
+) -> TxResult<HashSet<String>, Fault> {
+    let token_ids: Vec<String> = token_ids.into_iter().collect();
+    if token_ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = Entity::find().filter(Column::TokenId.is_in(token_ids)).all(tx).await?;
+    Ok(rows.into_iter().map(|row| row.token_id).collect())
 }
 
 /// Forgets those that would have ended by now.

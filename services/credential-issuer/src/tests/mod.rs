@@ -19,4 +19,5 @@ mod rests;
 mod revocation;
 mod scene;
 mod standing;
+mod together;
 mod tokens;

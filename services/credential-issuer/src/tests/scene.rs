@@ -31,7 +31,7 @@ use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, renew, revok
 use crate::keys::{Authority, FileKeys, KeyStore as _, KeyUse, Pepper, Signer};
 use crate::metrics::Metrics;
 use crate::outside::{Authorizer, Publisher};
-use crate::store::credential;
+use crate::store::{Batches, credential};
 
 pub(super) const START: i64 = 1_900_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -174,10 +174,12 @@ impl Scene {
         let emitter = SpiffeId::service(&domain(), &Name::parse("credential-issuer").unwrap());
         let says = Arc::new(Says(Mutex::new(Box::new(|ask| Ok(yes(ask))))));
         let heard = Arc::new(Heard::default());
+        let outbox = Outbox::new(emitter, clock.clone(), backlog);
         let desk = Desk {
             clock: clock.clone(),
+            batches: Batches::new(&db, outbox.clone()),
             db,
-            outbox: Outbox::new(emitter, clock.clone(), backlog),
+            outbox,
             view,
             domain: domain(),
             issuer: "https://issuer.example".into(),

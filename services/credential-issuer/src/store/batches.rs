@@ -1,0 +1,118 @@
+//! Where calls go into the database together: tokens to be recorded, what is shown once, and what clients prove themselves by.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use legate_clock::Timestamp;
+use legate_db::{Db, Tx, TxResult};
+use legate_outbox::Outbox;
+use legate_rpc::Fault;
+
+use super::recorded::Register;
+use super::together::{Together, failed};
+use super::{client, credential, once};
+
+/// The batches of one database.
+#[derive(Debug)]
+pub(crate) struct Batches {
+    /// Tokens.
+    pub(crate) register: Register,
+    shown: Together<([u8; 32], Timestamp), bool>,
+    certificates: Together<[u8; 32], Option<credential::Model>>,
+    secrets: Together<Vec<Vec<u8>>, Option<credential::Model>>,
+    keys: Together<String, Vec<credential::Model>>,
+}
+
+impl Batches {
+    /// The batches of `db`.
+    pub(crate) fn new(db: &Db, outbox: Outbox) -> Self {
+        let reading = db.clone();
+        let certificates = Together::start(move |x5ts: Vec<[u8; 32]>| {
+            read(reading.clone(), "find_certificate", x5ts, |tx, x5ts| Box::pin(certificates(tx, x5ts)))
+        });
+        let reading = db.clone();
+        let secrets = Together::start(move |macs: Vec<Vec<Vec<u8>>>| {
+            read(reading.clone(), "find_client_secret", macs, |tx, macs| Box::pin(secrets(tx, macs)))
+        });
+        let reading = db.clone();
+        let keys = Together::start(move |agents: Vec<String>| {
+            read(reading.clone(), "find_client_keys", agents, |tx, agents| Box::pin(keys(tx, agents)))
+        });
+        let writing = db.clone();
+        let shown = Together::start(move |all| show(writing.clone(), Arc::new(all)));
+        Self { register: Register::new(db.clone(), outbox), shown, certificates, secrets, keys }
+    }
+
+    /// Notes that something was shown: of all who show it, on whatever replica, one gets `true`.
+    pub(crate) async fn show_once(&self, what: [u8; 32], until: Timestamp) -> TxResult<bool, Fault> {
+        self.shown.ask((what, until)).await
+    }
+
+    /// The credential of a certificate, by SHA-256 of its DER.
+    pub(crate) async fn certificate(&self, x5t_s256: [u8; 32]) -> TxResult<Option<credential::Model>, Fault> {
+        self.certificates.ask(x5t_s256).await
+    }
+
+    /// The secret of one of the HMACs, whether or not it still works.
+    pub(crate) async fn secret(&self, macs: Vec<Vec<u8>>) -> TxResult<Option<credential::Model>, Fault> {
+        self.secrets.ask(macs).await
+    }
+
+    /// The newest keys that a client registered, whether or not they still work.
+    pub(crate) async fn keys(&self, agent_id: String) -> TxResult<Vec<credential::Model>, Fault> {
+        self.keys.ask(agent_id).await
+    }
+}
+
+/// Answers a group from one snapshot.
+async fn read<Q: Send + 'static, A: Send>(
+    db: Db,
+    name: &'static str,
+    asked: Vec<Q>,
+    look: impl for<'a> FnOnce(&'a Tx, Vec<Q>) -> BoxFuture<'a, TxResult<Vec<A>, Fault>> + Send,
+) -> Vec<TxResult<A, Fault>> {
+    let count = asked.len();
+    match db.read(name, move |tx| look(tx, asked)).await {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(e) => failed(&e, count),
+    }
+}
+
+async fn certificates(tx: &Tx, x5ts: Vec<[u8; 32]>) -> TxResult<Vec<Option<credential::Model>>, Fault> {
+    let rows = credential::by_certificates(tx, x5ts.iter().copied()).await?;
+    let of = |x5t: &[u8; 32]| rows.iter().find(|row| row.x5t_s256.as_deref() == Some(x5t)).cloned();
+    Ok(x5ts.iter().map(of).collect())
+}
+
+async fn secrets(tx: &Tx, macs: Vec<Vec<Vec<u8>>>) -> TxResult<Vec<Option<credential::Model>>, Fault> {
+    let rows = client::secrets(tx, macs.iter().flatten().cloned().collect()).await?;
+    let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.key_sha256.clone(), row)).collect();
+    Ok(macs.iter().map(|macs| macs.iter().find_map(|mac| rows.get(mac)).cloned()).collect())
+}
+
+async fn keys(tx: &Tx, agents: Vec<String>) -> TxResult<Vec<Vec<credential::Model>>, Fault> {
+    let mut all = Vec::with_capacity(agents.len());
+    for agent in &agents {
+        all.push(client::keys(tx, agent).await?);
+    }
+    Ok(all)
+}
+
+async fn show(db: Db, all: Arc<Vec<([u8; 32], Timestamp)>>) -> Vec<TxResult<bool, Fault>> {
+    let count = all.len();
+    let shown = db.tx("show_once", move |tx| {
+        let all = Arc::clone(&all);
+        Box::pin(async move {
+            let mut firsts = Vec::with_capacity(all.len());
+            for (what, until) in all.iter() {
+                firsts.push(Ok(once::show(tx, what, *until).await?));
+            }
+            Ok(firsts)
+        })
+    });
+    match shown.await {
+        Ok(firsts) => firsts,
+        Err(e) => failed(&e, count),
+    }
+}
