@@ -14,13 +14,19 @@ impl Snapshot {
     }
 
     /// Every class that has a permission for what is asked, in no order.
-    pub fn classes_with<'a>(&'a self, request: &'a Request<'a>) -> impl Iterator<Item = &'a Arc<AgentClass>> {
-        self.classes.values().filter(|class| class.permissions.iter().any(|p| p.covers(request)))
+    pub fn classes_with<'a, 'r>(
+        &'a self,
+        request: &'r Request<'r>,
+    ) -> impl Iterator<Item = &'a Arc<AgentClass>> + use<'a, 'r> {
+        self.classes.values().filter(move |class| class.permissions.iter().any(|p| p.covers(request)))
     }
 
     /// Every binding that gives a role with a permission for what is asked, whatever its window and resources, in no order.
-    pub fn bindings_with<'a>(&'a self, request: &'a Request<'a>) -> impl Iterator<Item = &'a Arc<RoleBinding>> {
-        self.bindings.values().filter(|binding| {
+    pub fn bindings_with<'a, 'r>(
+        &'a self,
+        request: &'r Request<'r>,
+    ) -> impl Iterator<Item = &'a Arc<RoleBinding>> + use<'a, 'r> {
+        self.bindings.values().filter(move |binding| {
             let role = self.role(binding.label.namespace.as_str(), binding.role.as_str());
             role.is_some_and(|role| role.permissions.iter().any(|p| p.covers(request)))
         })

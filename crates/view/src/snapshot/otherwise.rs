@@ -37,10 +37,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When one of them cannot be read that could deny something.
-    pub fn as_of<'a>(
-        revision: u64,
-        objects: impl IntoIterator<Item = &'a Declaration>,
-    ) -> Result<Self, Unreadable> {
+    pub fn as_of<'a>(revision: u64, objects: impl IntoIterator<Item = &'a Declaration>) -> Result<Self, Unreadable> {
         let mut snapshot = Self::of(objects)?;
         snapshot.set_revision(revision, &[]);
         Ok(snapshot)
@@ -118,7 +115,8 @@ mod tests {
     fn one_thing_is_otherwise_and_the_snapshot_stays_as_it_is() {
         let id = AgentId::from_parts(1, [1; 10]);
         let stopped = Some(wire::StandingStatus { suspended: true, ..wire::StandingStatus::default() });
-        let class = wire::AgentClass { metadata: meta("bots", "obj_1"), spec: Some(Default::default()), status: stopped };
+        let class =
+            wire::AgentClass { metadata: meta("bots", "obj_1"), spec: Some(Default::default()), status: stopped };
         let status = wire::AgentStatus { state: wire::AgentState::Suspended.into(), ..Default::default() };
         let spec = wire::AgentSpec { agent_class: "bots".into(), ..Default::default() };
         let agent = wire::Agent { metadata: meta("bot", id.as_str()), spec: Some(spec), status: Some(status) };
@@ -126,7 +124,10 @@ mod tests {
             action: "read".into(),
             resource: Some(wire::ResourceSelector { r#type: "Invoice".into(), ..Default::default() }),
         }];
-        let role = wire::Role { metadata: meta("reads", "obj_2"), spec: Some(wire::RoleSpec { permissions, ..Default::default() }) };
+        let role = wire::Role {
+            metadata: meta("reads", "obj_2"),
+            spec: Some(wire::RoleSpec { permissions, ..Default::default() }),
+        };
         let objects = [Object::AgentClass(class), Object::Agent(agent), Object::Role(role)];
         let objects = objects.map(|object| Declaration { object: Some(object) });
         let was = Snapshot::as_of(7, &objects).unwrap();
