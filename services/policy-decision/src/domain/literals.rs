@@ -64,7 +64,9 @@ fn compared(side: &Json, other: &Json, found: &mut BTreeMap<String, Vec<Value>>)
         add(found, name, Value::Bool(is));
     } else if let Some(number) = value.as_i64() {
         // On either side of a limit, and the limit itself.
-        [number, number.saturating_sub(1), number.saturating_add(1)].map(|n| add(found, name, Value::Long(n)));
+        for n in [number, number.saturating_sub(1), number.saturating_add(1)] {
+            add(found, name, Value::Long(n));
+        }
     }
 }
 

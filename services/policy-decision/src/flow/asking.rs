@@ -11,7 +11,7 @@ use legate_view::Reading;
 use legate_wire::audit::AuditEvent;
 use tokio::time::Instant;
 
-use super::asker::{Asker, Right};
+use super::asker::{Asker, Kind, Right};
 use super::evaluate::Desk;
 use super::record;
 use super::turns::Turn;
@@ -72,7 +72,8 @@ pub(super) async fn seat(
 /// # Errors
 /// `AUDIT_UNAVAILABLE`: what is not on record is not told.
 pub(super) async fn told(desk: &Desk, asker: &Asker, event: AuditEvent) -> Result<(), Fault> {
-    let events = record::broke_glass(desk, asker).into_iter().chain([event]).collect();
+    let emergency = (asker.kind == Kind::Operator).then(|| record::broke_glass(desk, asker)).flatten();
+    let events = emergency.into_iter().chain([event]).collect();
     let written = desk.spool.write(events, false).await;
     written.map_err(|e| Fault::unavailable(&AUDIT_UNAVAILABLE, e.to_string(), AGAIN))
 }

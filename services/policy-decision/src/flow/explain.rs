@@ -87,12 +87,16 @@ struct Ground {
 /// # Errors
 /// When the caller may not ask or have it explained, others ask already, the past is not kept or cannot be read, or the
 /// explanation cannot be recorded.
+#[tracing::instrument(skip_all)]
 pub(crate) async fn explain(desk: &Arc<Desk>, asker: &Asker, explain: Explain) -> Result<Explained, Fault> {
     let asks = std::slice::from_ref(&explain.ask);
     if explain.ask.at_least_revision > 0 {
         // What comes of it shows in the reading below.
         let _ = desk.view.wait_for(explain.ask.at_least_revision, asker.patience(Duration::MAX)).await;
     }
+    let turn = desk.asking.take(&asker.spiffe_id, asker.patience(Duration::MAX)).await;
+    let turn =
+        turn.ok_or_else(|| Fault::unavailable(&ASKING_BUSY, "others ask already, or the caller itself", AGAIN))?;
     let found = match &explain.as_of {
         None => present(desk, asker, asks).await,
         Some(as_of) => bygone(desk, asker, &explain, *as_of).await,
@@ -105,10 +109,8 @@ pub(crate) async fn explain(desk: &Arc<Desk>, asker: &Asker, explain: Explain) -
         }
     };
     let is_past = explain.as_of.is_some();
-    let emergency = right.as_ref().and_then(|_| record::broke_glass(desk, asker));
+    let emergency = right.as_ref().filter(|right| right.is_operators()).and_then(|_| record::broke_glass(desk, asker));
     let recorded = record::explained(asker, &explain.ask, &spoken, is_past.then(|| desk.clock.now()));
-    let turn = desk.asking.take(&asker.spiffe_id, asker.patience(Duration::MAX)).await;
-    let turn = turn.ok_or_else(|| Fault::unavailable(&ASKING_BUSY, "others have explanations made", AGAIN))?;
     let (revision, mut explained) =
         (spoken.revision, take_apart(desk, asker, explain, spoken, right, ground, turn).await?);
     explained.is_past = is_past;
@@ -119,6 +121,7 @@ pub(crate) async fn explain(desk: &Arc<Desk>, asker: &Asker, explain: Explain) -
     if let Err(e) = desk.spool.write(events, false).await {
         return Err(Fault::unavailable(&AUDIT_UNAVAILABLE, e.to_string(), AGAIN));
     }
+    desk.metrics.asked("explain");
     Ok(explained)
 }
 

@@ -75,6 +75,7 @@ impl Place {
 /// # Errors
 /// When the caller may not, the token is not of this question, an object cannot be read, the log cannot be read, others ask
 /// already, or it cannot be recorded.
+#[tracing::instrument(skip_all)]
 pub(crate) async fn simulate(desk: &Arc<Desk>, asker: &Asker, ask: Simulate) -> Result<wire::SimulateResponse, Fault> {
     let question = ["simulate".to_owned(), asker.spiffe_id.clone(), ask.said.clone()];
     let question: Vec<&str> = question.iter().map(String::as_str).collect();
@@ -97,12 +98,14 @@ pub(crate) async fn simulate(desk: &Arc<Desk>, asker: &Asker, ask: Simulate) -> 
     let (working, domain) = (Arc::clone(desk), trust_domain(&asker.spiffe_id));
     let made = tokio::task::spawn_blocking(move || {
         // The turn ends with the work, also where the caller has left.
-        let Seat { reading, turn, .. } = seat;
+        let Seat { reading, turn, until, .. } = seat;
         let _turn = turn;
-        make(&working, &reading.snapshot, &ask, &touched, events, now, &domain)
+        let is_over = || tokio::time::Instant::now() >= until;
+        make(&working, &reading.snapshot, &ask, &touched, events, (now, &is_over), &domain)
     });
     let mut answer = made.await.map_err(Fault::broken)??;
     told(desk, asker, event).await?;
+    desk.metrics.asked("simulate");
     answer.next_page_token = next.map(|next| desk.pages.after(&question, &next.text())).unwrap_or_default();
     answer.revision = revision;
     (answer.from_time, answer.to_time) = (Some(place.from.into()), Some(place.to.into()));
@@ -186,7 +189,7 @@ fn make(
     ask: &Simulate,
     touched: &BTreeMap<String, Touched>,
     events: Vec<AuditEvent>,
-    now: Timestamp,
+    (now, is_over): (Timestamp, &dyn Fn() -> bool),
     domain: &str,
 ) -> Result<wire::SimulateResponse, Fault> {
     let unreadable = |e: legate_view::Unreadable| {
@@ -214,6 +217,10 @@ fn make(
     }
     for (recorded, many) in many {
         let Some((old, new)) = sides.get_mut(many.namespace.as_str()) else { continue };
+        if is_over() {
+            answer.not_judged += many.count;
+            continue;
+        }
         let (reasons, depends_on, is_unsure) = match fate(&desk.bench, (old, new), &recorded, now) {
             Fate::Stays => continue,
             Fate::NotJudged => {

@@ -52,6 +52,7 @@ pub(crate) struct Can {
 ///
 /// # Errors
 /// When the caller may not search, the agent is not known to it, the view is old, others ask already, or it cannot be recorded.
+#[tracing::instrument(skip_all)]
 pub(crate) async fn what_can(desk: &Arc<Desk>, asker: &Asker, ask: WhatCan) -> Result<Can, Fault> {
     let seat = seat(desk, asker, ask.at_least_revision, LONGEST, Right::may_search).await?;
     let shown = |agent: &&Arc<Agent>| seat.right.shows(&agent.label.namespace);
@@ -78,6 +79,7 @@ pub(crate) async fn what_can(desk: &Arc<Desk>, asker: &Asker, ask: WhatCan) -> R
     });
     let can = made.await.map_err(Fault::broken)?;
     told(desk, asker, event).await?;
+    desk.metrics.asked("what_can");
     Ok(can)
 }
 

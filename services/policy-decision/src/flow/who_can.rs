@@ -86,6 +86,7 @@ impl Place {
 /// # Errors
 /// When the caller may not search or not there, the token is not of this question, the view is old, policies are being
 /// compiled, others ask already, or it cannot be recorded.
+#[tracing::instrument(skip_all)]
 pub(crate) async fn who_can(desk: &Arc<Desk>, asker: &Asker, ask: WhoCan) -> Result<Found, Fault> {
     if ask.page_size > LARGEST {
         let why = "1 to 1,000; 0 means 100";
@@ -136,6 +137,7 @@ pub(crate) async fn who_can(desk: &Arc<Desk>, asker: &Asker, ask: WhoCan) -> Res
     });
     let (holders, next, decided) = made.await.map_err(Fault::broken)??;
     told(desk, asker, event).await?;
+    desk.metrics.asked("who_can");
     let next = next.map(|(namespace, name)| desk.pages.after(&question, &format!("{revision} {namespace} {name}")));
     let decided = u32::try_from(decided).unwrap_or(u32::MAX);
     Ok(Found { holders, next_page_token: next.unwrap_or_default(), revision, view_age, has_moved, decided })

@@ -117,7 +117,12 @@ async fn gather(archive: &Arc<dyn Archive>, right: &Right, ask: &Ask, as_of: AsO
         name: namespace.clone(),
         as_of: Some(AsOf { at: Some(At::Revision(revision)) }),
     };
-    found.objects.extend(archive.object(get).await.map_err(|status| refused(&status))?.declaration);
+    match archive.object(get).await {
+        Ok(of_name) => found.objects.extend(of_name.declaration),
+        // It went with its last agent; of a namespace that is not known nothing is inherited.
+        Err(status) if reason(&status) == "OBJECT_NOT_FOUND" => {}
+        Err(status) => return Err(refused(&status)),
+    }
     for kind in KINDS {
         list(archive, kind, &namespace, revision, &mut found.objects).await?;
     }

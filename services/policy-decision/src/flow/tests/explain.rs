@@ -161,7 +161,8 @@ async fn every_limit_has_its_own_near_miss() {
 async fn a_chain_that_is_missing_is_a_near_miss_too() {
     let stage = Stage::set_with(|mut all| {
         let metadata = Some(wire::Metadata { name: "payments".into(), ..wire::Metadata::default() });
-        let spec = by_grant();
+        let granted = wire::PersonalAuthority::Granted.into();
+        let spec = wire::NamespaceSpec { personal_authority: granted, ..wire::NamespaceSpec::default() };
         all.push(declared(Object::Namespace(wire::Namespace { metadata, spec: Some(spec), status: None })));
         all
     })

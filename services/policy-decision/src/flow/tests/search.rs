@@ -158,7 +158,8 @@ async fn who_can_comes_in_pages_that_are_authentic_and_say_when_the_registry_mov
 async fn who_can_for_somebody() {
     let stage = Stage::set_with(|mut all| {
         let metadata = Some(wire::Metadata { name: "payments".into(), ..wire::Metadata::default() });
-        let spec = by_grant();
+        let granted = wire::PersonalAuthority::Granted.into();
+        let spec = wire::NamespaceSpec { personal_authority: granted, ..wire::NamespaceSpec::default() };
         all.push(declared(Object::Namespace(wire::Namespace { metadata, spec: Some(spec), status: None })));
         let spec = wire::DelegationGrantSpec {
             delegator: "user:ada".into(),
@@ -372,4 +373,39 @@ async fn recorded_decisions_that_would_flip_are_told_and_those_that_might() {
     assert_eq!(might.flips[0].depends_on[0].name, "payments/late");
     let event = stage.paper.events().pop().unwrap();
     assert_eq!(event.r#type, "decisions.simulated");
+}
+
+/// Figures for docs/performance.md: `cargo test --release -p legate-policy-decision --lib who_can_takes -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "measures, and asserts nothing about time"]
+async fn how_long_who_can_takes_with_many_agents() {
+    for many in [10_000_u32, 100_000] {
+        let stage = Stage::set_with(|mut all| {
+            all.extend((0..many).map(|n| {
+                agent(1, |a| {
+                    let metadata = a.metadata.as_mut().unwrap();
+                    metadata.name = format!("bot-{n:06}");
+                    metadata.id = legate_ids::AgentId::from_parts(u64::from(n) + 2, [3; 10]).to_string();
+                    a.spec.as_mut().unwrap().model = if n % 10 == 0 { "tenth".into() } else { "other".into() };
+                })
+            }));
+            all.push(group("tenth", |g| g.selector = "model = tenth".into()));
+            all.push(binding(|b| b.groups = vec!["tenth".into()]));
+            all
+        })
+        .await;
+        for (what, action) in [
+            ("a tenth, by a group", "invoice:read"),
+            ("all, by their class", "invoice:list"),
+            ("nobody", "invoice:pay"),
+        ] {
+            let begun = std::time::Instant::now();
+            let ask = |who: &mut WhoCan| {
+                who.question.action = legate_ids::Action::parse(action).unwrap();
+                who.page_size = 1_000;
+            };
+            let found = who(&stage, &operator(), ask).await.unwrap();
+            println!("{many} agents, {what}: a page of {} in {:?}", found.holders.len(), begun.elapsed());
+        }
+    }
 }
