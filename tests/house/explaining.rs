@@ -37,6 +37,14 @@ fn decisions(client: Client) -> DecisionServiceClient<Client> {
     DecisionServiceClient::new(client)
 }
 
+/// A question about authority, and its answer.
+pub(crate) async fn ask_what_the_agent_can(raised: &Raised) {
+    let declared = raised.apply().await;
+    let agent_id = id_of(&raised.agent().await);
+    let ask = WhatCanRequest { agent_id, at_least_revision: declared, ..WhatCanRequest::default() };
+    decisions(raised.operator("policy-decision")).what_can(ask).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_is_explained_now_and_as_it_was() {
     let raised = Raised::new().await;
