@@ -23,7 +23,7 @@ const OF_A_SORT: usize = 8;
 /// Texts that a question is tried with.
 const TEXTS: usize = 24;
 /// The name of what is only supposed.
-const SUPPOSED: &str = "supposed";
+const SUPPOSED: &str = "supposed-by-an-explanation";
 
 /// What would have to be otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,8 +115,11 @@ impl Proposal {
     }
 }
 
-/// What is asked, as a permission for exactly that.
+/// What is asked, as a permission for exactly that; `None`: its id would be read as a pattern.
 fn exactly(question: &Question) -> Option<Permission> {
+    if question.resource_id.as_str().ends_with('*') {
+        return None;
+    }
     let none: [(String, String); 0] = [];
     let selector =
         ResourceSelector::parse(question.resource_type.as_str(), question.resource_id.as_str(), none).ok()?;

@@ -283,7 +283,7 @@ fn note(steps: &[Step], found: &confirm::Confirmed, is_token: bool) -> String {
         });
     }
     if found.is_cut {
-        said.push("time ran out before all changes were tried".to_owned());
+        said.push("not all changes were tried: there were too many, or time ran out".to_owned());
     }
     said.join("; ")
 }

@@ -40,9 +40,10 @@ pub(super) fn all(
     let mut compiled = 0;
     for proposal in proposals {
         compiled += usize::from(matches!(proposal.change, Change::Policies(_)));
-        if found.tried as usize >= TRIED || compiled > COMPILED || Instant::now() >= until {
+        let is_too_dear = matches!(proposal.change, Change::Policies(_)) && compiled > COMPILED;
+        if is_too_dear || found.tried as usize >= TRIED || Instant::now() >= until {
             found.is_cut = true;
-            break;
+            continue;
         }
         found.tried += 1;
         if found.near.len() < TOLD && would_allow(desk, right, ask, ground, &proposal.change) {

@@ -176,6 +176,32 @@ async fn a_chain_that_is_missing_is_a_near_miss_too() {
     assert_eq!(misses(&answer), [text]);
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Of a chain too: the first step that cuts gives the word, and each near miss was allowed when it was supposed.
+    #[test]
+    fn a_chain_is_explained_link_by_link(bits in any::<[u8; 4]>(), grants in any::<[u8; 3]>()) {
+        runtime().block_on(async {
+            // So that many cases are near the line.
+            let (bits, grants) = (bits.map(|b| b | b >> 3), grants.map(|g| g | g >> 3));
+            let mut stage = super::delegation::staged(bits, grants).await;
+            stage.change(vec![(point("invoices", |p| p.may_explain = true), false)]).await;
+            let token = legate_token::mint(&super::delegation::claims(&stage), &stage.signer).unwrap();
+            for action in ["invoice:read", "invoice:pay", "invoice:seal"] {
+                let ask = super::delegation::with_action(stage.with_token(token.clone()), action);
+                let checked = stage.ask(&enforcer("invoices"), ask.clone()).await;
+                let explained = of(&stage, &enforcer("invoices"), ask).await;
+                assert_eq!(checked.answer.word(), explained.spoken.answer.word());
+                let first = explained.laid.steps.iter().find_map(crate::domain::derivation::Step::cuts);
+                assert_eq!(first, checked.answer.denied, "{action} {bits:?} {grants:?}: {:#?}", explained.laid.steps);
+                let chain = explained.laid.steps.last().unwrap();
+                assert_eq!((chain.look, chain.steps.len()), (crate::domain::derivation::Look::Chain, 6));
+            }
+        });
+    }
+}
+
 #[tokio::test]
 async fn who_may_have_it_explained() {
     let mut stage = Stage::set().await;
