@@ -256,13 +256,13 @@ fn add(whole: &mut SimulateResponse, page: SimulateResponse) {
     whole.left_out = whole.left_out.saturating_add(page.left_out);
     (whole.revision, whole.from_time, whole.to_time) = (page.revision, page.from_time, page.to_time);
     for flip in page.flips {
-        let same = |one: &&mut legate_wire::policy::Flip| {
+        let same = |one: &legate_wire::policy::Flip| {
             (&one.agent_id, &one.action, &one.resource_type, &one.resource_id)
                 == (&flip.agent_id, &flip.action, &flip.resource_type, &flip.resource_id)
                 && (&one.subject, one.was_allowed, one.is_unsure) == (&flip.subject, flip.was_allowed, flip.is_unsure)
         };
-        match whole.flips.iter_mut().find(same) {
-            Some(known) => known.count += flip.count,
+        match whole.flips.iter().position(same) {
+            Some(at) => whole.flips[at].count += flip.count,
             None if whole.flips.len() < FLIPS => whole.flips.push(flip),
             None => whole.left_out = whole.left_out.saturating_add(1),
         }

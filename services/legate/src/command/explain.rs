@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) async fn run(desk: Desk, args: Explain) -> Result<Exit, Failure> {
     let as_of = search::as_of(&args.when)?;
     let at_time = match &args.at_time {
-        Some(text) => Some(query::moment("--at-time", text, SystemClock.now())?.into()),
+        Some(text) => Some(query::moment("--at-time", text, SystemClock::new().now())?.into()),
         None => None,
     };
     let mut asked = args.question;
