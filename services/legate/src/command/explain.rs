@@ -31,9 +31,9 @@ pub(super) async fn run(desk: Desk, args: Explain) -> Result<Exit, Failure> {
         None => None,
     };
     let mut asked = args.question;
-    if let (Some(_), Some(agent)) = (as_of, asked.agent.take()) {
+    if let (Some(_), Some(agent)) = (as_of, &asked.agent) {
         // Whoever held the name then.
-        let mut wanted = agent_ref(&agent)?;
+        let mut wanted = agent_ref(agent)?;
         if wanted.id.is_empty() {
             let request = GetAgentRequest { agent: Some(wanted.clone()), as_of };
             let registry = desk.line(Service::Registry)?;
