@@ -108,7 +108,7 @@ legate_rpc::reasons! {
     /// That part of the past is no longer kept.
     REVISION_COMPACTED, OutOfRange, "The revision or time lies further back than this registry keeps its history (retention.history_days).", "Ask as of the oldest revision that is named or later; what was written before is in the audit log (legate audit query).";
     /// What was decided cannot be read.
-    RECORDS_UNAVAILABLE, Unavailable, "audit-collector did not tell what was decided, or not in time.", "Try again; if it stays, look at the connection from policy-decision to audit-collector.";
+    RECORDS_UNAVAILABLE, Unavailable, "What was decided could not be read from audit-collector, or not in time.", "Try again; if it stays, look at the connection from policy-decision to audit-collector.";
     /// The key is not known.
     TOKEN_KEY_UNKNOWN, Unavailable, "The token names a key that is not known here.", "Try again with at_least_revision; if it stays, the token is not of this credential-issuer.";
 }
