@@ -115,11 +115,8 @@ impl Proposal {
     }
 }
 
-/// What is asked, as a permission for exactly that; `None`: its id would be read as a pattern.
+/// What is asked, as a permission for exactly that: no resource's id is a pattern.
 fn exactly(question: &Question) -> Option<Permission> {
-    if question.resource_id.as_str().ends_with('*') {
-        return None;
-    }
     let none: [(String, String); 0] = [];
     let selector =
         ResourceSelector::parse(question.resource_type.as_str(), question.resource_id.as_str(), none).ok()?;
