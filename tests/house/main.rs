@@ -8,6 +8,7 @@ mod blessed;
 mod bulk;
 mod delegation;
 mod deploy;
+mod explaining;
 mod faults;
 mod federation;
 mod governed;

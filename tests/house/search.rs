@@ -62,7 +62,7 @@ async fn agents_are_found_as_they_are_and_as_they_were() {
     assert_eq!((told.entries[0].reason.as_str(), &told.id, told.holders.len()), ("odd reads", &id, 1));
 
     // Who is no operator is told nothing of it.
-    let runtime = raised.dial("registry", raised.service("policy-decision"));
+    let runtime = raised.dial("registry", raised.service("audit-collector"));
     let refused = HistoryServiceClient::new(runtime.clone()).list_history(ListHistoryRequest::default()).await;
     assert_eq!(Told::from_status(&refused.unwrap_err()).reason, "ACCESS_DENIED");
     let refused = DeclarationServiceClient::new(runtime).list_declarations(ListDeclarationsRequest::default()).await;

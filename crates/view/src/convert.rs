@@ -330,6 +330,8 @@ pub(crate) fn enforcement_point(from: &wire::EnforcementPoint) -> Result<Enforce
             .collect::<Result<_, _>>()?,
         audiences: spec.audiences.iter().cloned().collect(),
         may_assert_subject: spec.may_assert_subject,
+        may_search: spec.may_search,
+        may_explain: spec.may_explain,
         durable_actions: spec
             .durable_actions
             .iter()

@@ -33,7 +33,8 @@ impl Group {
     }
 
     /// Whether it names the agent.
-    pub(crate) fn lists(&self, agent: &Agent) -> bool {
+    #[must_use]
+    pub fn lists(&self, agent: &Agent) -> bool {
         agent.label.namespace == self.label.namespace
             && agent.label.created <= self.label.updated
             && self.agents.binary_search(&agent.label.name).is_ok()

@@ -54,7 +54,7 @@ pub use record::{
     NamespacePolicies, NamespaceRules, Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role, RoleBinding,
     SigningKey, Standing,
 };
-pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};
+pub use snapshot::{Otherwise, Snapshot, Source, Unreadable, after_cutoff};
 pub use standing::{
     CALLER_CUT_OFF, CALLER_NOT_ACTIVE, CALLER_REVOKED, CALLER_STANDING_UNKNOWN, CALLER_UNKNOWN, CERTIFICATE_BACKDATE,
     OnStale, REASONS, ViewStanding,

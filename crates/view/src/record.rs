@@ -238,6 +238,10 @@ pub struct EnforcementPoint {
     pub audiences: BTreeSet<String>,
     /// Whether it may name an agent without showing a token.
     pub may_assert_subject: bool,
+    /// Whether it may ask who can do something, and what somebody can do.
+    pub may_search: bool,
+    /// Whether it may have decisions explained.
+    pub may_explain: bool,
     /// Actions whose decision records are on disk before the answer.
     pub durable_actions: Vec<ActionPattern>,
 }

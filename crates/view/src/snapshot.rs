@@ -21,6 +21,11 @@ use crate::record::{
 use crate::revocations::Revocations;
 use crate::shards::Shards;
 
+mod every;
+mod otherwise;
+
+pub use otherwise::Otherwise;
+
 /// The registry at one revision. A clone is cheap and shares what does not change.
 #[derive(Clone, Debug)]
 pub struct Snapshot {

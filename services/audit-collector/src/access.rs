@@ -6,11 +6,13 @@ const EMITTERS: &[Caller] =
     &[Caller::Service("registry"), Caller::Service("credential-issuer"), Caller::Service("policy-decision")];
 
 const AUDITORS: &[Caller] = &[Caller::Operator];
+/// policy-decision tries a change on what was decided.
+const READERS: &[Caller] = &[Caller::Operator, Caller::Service("policy-decision")];
 
 /// Method to callers; everything else is denied. Whoever reads cannot write, and the reverse.
 pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.audit.v1.IngestService/AppendEvents", callers: EMITTERS },
-    Rule { method: "/legate.audit.v1.QueryService/QueryEvents", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.QueryService/QueryEvents", callers: READERS },
     Rule { method: "/legate.audit.v1.ProofService/GetCheckpoint", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveInclusion", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveConsistency", callers: AUDITORS },

@@ -1,5 +1,6 @@
 //! The command line: nouns, verbs and flags, whose texts are the help, the man pages and the completions.
 
+mod asking;
 mod audit;
 mod change;
 mod credential;
@@ -16,6 +17,7 @@ use clap_complete::Shell;
 use crate::output::Format;
 use crate::place::Place;
 
+pub(crate) use asking::{Explain, WhatCan, WhoCan};
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
 pub(crate) use credential::{
@@ -102,6 +104,13 @@ pub(crate) enum Command {
     Token(Noun<TokenVerb>),
     /// Ask whether an agent may do something, and why. Exit code 0: allow, 3: deny.
     Check(Check),
+    /// Say why it is decided so, now or as of the past: every step, who wrote what it rests on, and what single thing is missing.
+    /// Exit code 0: allow, 3: deny.
+    Explain(Explain),
+    /// Say which agents may do something, and what that depends on.
+    WhoCan(WhoCan),
+    /// Say what an agent may do by itself, and what that depends on.
+    WhatCan(WhatCan),
     /// The audit log.
     Audit(Noun<AuditVerb>),
     /// Verify a whole log offline: needs only its public key. Exit code 6 when something is wrong.
@@ -304,6 +313,11 @@ mod tests {
             "legate person list --with-withdrawn",
             "legate person withdraw user:a --everywhere --reason x",
             "legate check --agent n/a --action x --resource T:1 --on-behalf-of user:ada --grant g",
+            "legate explain --agent n/a --action x --resource T:1 --as-of 12",
+            "legate explain --agent n/a --action x --resource T:1 --as-of 7d --at-time 8d -o wide",
+            "legate who-can --action x --resource T:1 --on-behalf-of user:ada --namespace n",
+            "legate what-can --agent n/a --if-active --with-never",
+            "legate plan -f a.yaml --simulate 24h",
             "legate grant get n/g",
             "legate grant tree --namespace n",
         ] {

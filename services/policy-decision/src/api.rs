@@ -16,6 +16,8 @@ use crate::domain::behalf::grants;
 use crate::error::QUESTION_INVALID;
 use crate::flow::{self, Asker, Chain, Desk, Issuance, Leave, Preview, Spoken};
 
+pub(crate) mod asking;
+
 /// The most questions in one batch.
 const MAX_BATCH: usize = 256;
 
@@ -65,6 +67,39 @@ impl DecisionService for Api {
         let all = flow::evaluate(&self.0, &asker, &asks?).await?;
         let evaluations = all.iter().map(answer).collect();
         Ok(Response::new(wire::EvaluateBatchResponse { evaluations }))
+    }
+
+    async fn explain(&self, request: Request<wire::ExplainRequest>) -> Result<Response<wire::ExplainResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let ask = asking::explain(request.into_inner())?;
+        let explained = Box::pin(flow::explain(&self.0, &asker, ask)).await?;
+        Ok(Response::new(asking::explained(&explained)))
+    }
+
+    async fn who_can(&self, request: Request<wire::WhoCanRequest>) -> Result<Response<wire::WhoCanResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let ask = asking::who_can(request.into_inner())?;
+        let found = Box::pin(flow::who_can(&self.0, &asker, ask)).await?;
+        Ok(Response::new(asking::found(&found)))
+    }
+
+    async fn what_can(
+        &self,
+        request: Request<wire::WhatCanRequest>,
+    ) -> Result<Response<wire::WhatCanResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let ask = asking::what_can(&request.into_inner())?;
+        let can = Box::pin(flow::what_can(&self.0, &asker, ask)).await?;
+        Ok(Response::new(asking::can(&can)))
+    }
+
+    async fn simulate(
+        &self,
+        request: Request<wire::SimulateRequest>,
+    ) -> Result<Response<wire::SimulateResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let ask = asking::simulate(request.into_inner())?;
+        Ok(Response::new(Box::pin(flow::simulate(&self.0, &asker, ask)).await?))
     }
 }
 
@@ -134,7 +169,7 @@ fn chain(from: wire::DelegationChain) -> Result<Chain, Fault> {
     })
 }
 
-fn answer(spoken: &Spoken) -> wire::EvaluateResponse {
+pub(crate) fn answer(spoken: &Spoken) -> wire::EvaluateResponse {
     let answer = &spoken.answer;
     let decision = match answer.denied {
         None => wire::Decision::Allow,

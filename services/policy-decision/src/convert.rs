@@ -28,6 +28,7 @@ const MAX_CORRELATION: usize = 128;
 const MAX_TOKEN: usize = 8 << 10;
 
 /// How the agent is known.
+#[derive(Clone)]
 pub(crate) enum Subject {
     /// By a token, which is to be proved.
     Token(String),
@@ -55,7 +56,7 @@ pub(crate) struct OnBehalfOf {
 }
 
 /// One question as it was asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) subject: Subject,
     /// SHA-256 of the certificate that the agent showed to the caller.
@@ -108,12 +109,7 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
         }
         None => return Err(Bad("subject", "names no agent; give access_token or agent_id".into())),
     };
-    let resource = from.resource.ok_or_else(|| Bad("resource", "is required".into()))?;
-    let resource_type = ResourceType::parse(&resource.r#type).map_err(|e| Bad("resource.type", e.to_string()))?;
-    if is_reserved(resource_type.as_str()) {
-        let why = format!("{resource_type} is a type of Legate's own and cannot be a resource's");
-        return Err(Bad("resource.type", why));
-    }
+    let question = question(&from.action, from.resource, from.context)?;
     if from.correlation_id.len() > MAX_CORRELATION || from.correlation_id.chars().any(char::is_control) {
         return Err(Bad("correlation_id", "is 128 bytes at most, without control characters".into()));
     }
@@ -122,19 +118,51 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
         presenter,
         presenter_key,
         on_behalf_of,
-        question: Question {
-            action: Action::parse(&from.action).map_err(|e| Bad("action", e.to_string()))?,
-            resource_type,
-            resource_id: ResourceId::parse(&resource.id).map_err(|e| Bad("resource.id", e.to_string()))?,
-            attributes: Stated(record(resource.attributes, "resource.attributes")?),
-            context: context(from.context)?,
-        },
+        question,
         at_least_revision: from.at_least_revision,
         max_staleness: from
             .max_staleness
             .map(|d| Duration::try_from(d).map_err(|e| Bad("max_staleness", e.to_string())))
             .transpose()?,
         correlation_id: from.correlation_id,
+    })
+}
+
+/// What is asked of whoever it is about.
+fn question(
+    action: &str,
+    resource: Option<wire::Resource>,
+    said: Option<prost_types::Struct>,
+) -> Result<Question, Bad> {
+    let resource = resource.ok_or_else(|| Bad("resource", "is required".into()))?;
+    let resource_type = ResourceType::parse(&resource.r#type).map_err(|e| Bad("resource.type", e.to_string()))?;
+    if is_reserved(resource_type.as_str()) {
+        let why = format!("{resource_type} is a type of Legate's own and cannot be a resource's");
+        return Err(Bad("resource.type", why));
+    }
+    Ok(Question {
+        action: Action::parse(action).map_err(|e| Bad("action", e.to_string()))?,
+        resource_type,
+        resource_id: ResourceId::parse(&resource.id).map_err(|e| Bad("resource.id", e.to_string()))?,
+        attributes: Stated(record(resource.attributes, "resource.attributes")?),
+        context: context(said)?,
+    })
+}
+
+/// A question that is asked of every agent.
+pub(crate) fn searched(
+    action: &str,
+    resource: Option<wire::Resource>,
+    said: Option<prost_types::Struct>,
+) -> Result<Question, Fault> {
+    question(action, resource, said).map_err(|bad| bad.fault(""))
+}
+
+/// For whom agents are searched that act for him.
+pub(crate) fn for_whom(subject: &str) -> Result<OnBehalfOf, Fault> {
+    let said = wire::OnBehalfOf { subject: subject.to_owned(), grant: String::new() };
+    on_behalf_of(said).map_err(|bad| {
+        Fault::refused(&QUESTION_INVALID, format!("on_behalf_of: {}", bad.1)).field("on_behalf_of", bad.1)
     })
 }
 
@@ -251,5 +279,6 @@ pub(crate) fn denial(from: Denial) -> wire::Denial {
     }
 }
 
+pub(crate) mod derivation;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,10 @@ legate_rpc::reasons! {
     CALLER_MAY_NOT_ASK, PermissionDenied, "The enforcement point has no right to ask about this resource type.", "Add the type to the EnforcementPoint's resourceTypes, or ask from the right one.";
     /// The caller may not name an agent without a token.
     SUBJECT_NOT_PROVEN, PermissionDenied, "The enforcement point named an agent, or for whom it acts, on its own word, and has no right to assert a subject.", "Pass the agent's access token, or declare mayAssertSubject for the EnforcementPoint.";
+    /// The caller may not have decisions explained.
+    CALLER_MAY_NOT_EXPLAIN, PermissionDenied, "The enforcement point has no right to have decisions explained.", "Declare mayExplain for the EnforcementPoint, or ask as an operator (legate explain).";
+    /// The caller may not search.
+    CALLER_MAY_NOT_SEARCH, PermissionDenied, "The enforcement point has no right to ask which agents may do something, or what an agent may do.", "Declare maySearch for the EnforcementPoint, or ask as an operator (legate who-can, legate what-can).";
     /// A policy forbids.
     FORBIDDEN_BY_POLICY, PermissionDenied, "A Cedar policy of the agent's namespace forbids it.", "See the policy in the reasons; a forbid wins over every permit.";
     /// The agent is suspended.
@@ -93,6 +97,18 @@ legate_rpc::reasons! {
     POLICY_NOT_READY, Unavailable, "The newest policies of the namespace are still being compiled.", "Try again at once.";
     /// Somebody else previews.
     PREVIEW_BUSY, Unavailable, "Two previews of changes are being made, or one of the caller's own.", "Try again.";
+    /// Somebody else asks.
+    ASKING_BUSY, Unavailable, "Two explanations, searches or simulations are being made, or one of the caller's own.", "Try again.";
+    /// The past is too large.
+    PAST_TOO_LARGE, FailedPrecondition, "The agent's namespace had more objects then than an explanation of the past reads (20,000 beside agents).", "Ask about the present, or read the objects as they were (legate role get --as-of, and so on).";
+    /// The past cannot be read.
+    PAST_UNAVAILABLE, Unavailable, "The registry did not tell its past, or not in time.", "Try again with a later deadline; if it stays, look at the connection from policy-decision to the registry.";
+    /// There is no such point in the past.
+    REVISION_UNKNOWN, OutOfRange, "The registry has not come to this revision or time yet, or it lies before the first.", "Give a revision from 1 to the newest, or a time between the first write and now.";
+    /// That part of the past is no longer kept.
+    REVISION_COMPACTED, OutOfRange, "The revision or time lies further back than this registry keeps its history (retention.history_days).", "Ask as of the oldest revision that is named or later; what was written before is in the audit log (legate audit query).";
+    /// What was decided cannot be read.
+    RECORDS_UNAVAILABLE, Unavailable, "What was decided could not be read from audit-collector, or not in time.", "Try again; if it stays, look at the connection from policy-decision to audit-collector.";
     /// The key is not known.
     TOKEN_KEY_UNKNOWN, Unavailable, "The token names a key that is not known here.", "Try again with at_least_revision; if it stays, the token is not of this credential-issuer.";
 }

@@ -23,6 +23,7 @@ use legate_boot::{Checks, Context, Party, Probes, Running, StartError};
 use legate_ids::SpiffeId;
 use legate_mtls::Listener;
 use legate_outbox::{Collector, Pace, Shipper};
+use legate_rpc::Pages;
 use legate_view::{OnStale, View, ViewHandle, ViewStanding};
 use legate_wire::policy::decision_service_server::DecisionServiceServer;
 use legate_wire::policy::issuance_service_server::IssuanceServiceServer;
@@ -64,10 +65,12 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
 
     let mut options = legate_view::Options::new(Arc::clone(&ctx.clock));
     options.bound = config.decision.staleness();
-    let view = View::follow(party.dial(&config.registry, "registry")?, options);
+    let registry = party.dial(&config.registry, "registry")?;
+    let view = View::follow(registry.clone(), options);
     let library = Arc::new(Library::new());
     let compiling = tokio::spawn(Arc::clone(&library).keep(view.clone()));
-    let collector = Collector::new(party.dial(&config.audit_collector, "audit-collector")?);
+    let log = party.dial(&config.audit_collector, "audit-collector")?;
+    let collector = Collector::new(log.clone());
     let shipper = ship(disk, collector, &ctx);
 
     let desk = Arc::new(Desk {
@@ -80,6 +83,11 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         metrics: metrics::Metrics::default(),
         answer_ttl: config.decision.reuse(),
         previewing: flow::Turns::new(),
+        asking: flow::Turns::new(),
+        archive: Arc::new(registry),
+        records: Arc::new(log),
+        // A page token is good for as long as the process lives.
+        pages: Pages::new(&rand::random()),
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 

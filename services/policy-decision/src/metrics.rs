@@ -15,6 +15,11 @@ struct Decision {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Asked {
+    question: &'static str,
+}
+
 /// Counters and gauges of this service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -28,12 +33,15 @@ pub(crate) struct Metrics {
     pub(crate) spool_bytes: Gauge,
     pub(crate) spool_is_broken: Gauge,
     broke_glass: Counter,
+    asked: Family<Asked, Counter>,
 }
 
 impl Metrics {
     /// Adds them to a registry, as `legate_...`.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("decisions", "Answers by denial and reason", self.decisions.clone());
+        let told = "Explanations, searches and simulations that were answered, by question";
+        registry.register("authority_questions", told, self.asked.clone());
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register_with_unit(
@@ -78,6 +86,11 @@ impl Metrics {
 
     pub(crate) fn broke_glass(&self) {
         self.broke_glass.inc();
+    }
+
+    /// Counts a question that is no check: `explain`, `who_can`, `what_can` or `simulate`.
+    pub(crate) fn asked(&self, question: &'static str) {
+        self.asked.get_or_create(&Asked { question }).inc();
     }
 
     /// Counts an answer.

@@ -30,6 +30,8 @@ use crate::metrics::Metrics;
 use crate::store::library::Library;
 use crate::store::spool::{Before, Paper, Refused, Spool, Terms};
 
+pub(crate) mod past;
+
 pub(crate) const NOW: i64 = 1_900_000_000;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const AUDIENCE: &str = "https://invoices.example.com";
@@ -159,6 +161,8 @@ pub(crate) struct Stage {
     pub(crate) paper: Arc<TestPaper>,
     pub(crate) pongs: Arc<Pongs>,
     pub(crate) signer: P256Signer,
+    pub(crate) registry: Arc<past::TestRegistry>,
+    pub(crate) log: Arc<past::TestLog>,
     revision: u64,
 }
 
@@ -362,6 +366,7 @@ impl Stage {
         };
         let spool = Spool::open(Arc::clone(&paper) as Arc<dyn Paper>, &Before::default(), terms).await.unwrap();
         paper.synced.store(false, Ordering::SeqCst);
+        let (registry, log) = (Arc::new(past::TestRegistry::default()), Arc::new(past::TestLog::default()));
         let desk = Arc::new(Desk {
             view,
             library,
@@ -372,10 +377,15 @@ impl Stage {
             metrics: Metrics::default(),
             answer_ttl: Duration::from_secs(1),
             previewing: crate::flow::Turns::new(),
+            asking: crate::flow::Turns::new(),
+            archive: Arc::clone(&registry) as Arc<dyn crate::store::archive::Archive>,
+            records: Arc::clone(&log) as Arc<dyn crate::store::records::Records>,
+            pages: legate_rpc::Pages::new(&[5; 32]),
         });
-        let mut stage = Self { desk, clock, paper, pongs, signer: signer(1), revision: 1 };
+        let mut stage = Self { desk, clock, paper, pongs, signer: signer(1), registry, log, revision: 1 };
         let objects = change(everything(&stage.signer));
         let part = wire::SnapshotPart { revision: 1, first: true, last: true, ..wire::SnapshotPart::default() };
+        stage.registry.write(1, objects.iter().map(|object| (object.clone(), false)).collect());
         stage.pongs.tell(Told::Snapshot(part.with_objects(&objects)));
         stage.pongs.revision.store(1, Ordering::SeqCst);
         stage.settle().await;
@@ -391,6 +401,7 @@ impl Stage {
     /// Declares more at the next revision, and does not wait.
     pub(crate) fn tell(&mut self, objects: Vec<(wire::Declaration, bool)>) {
         self.revision += 1;
+        self.registry.write(self.revision, objects.clone());
         let change = |(object, revoked)| wire::Change { object: Some(object), revoked };
         let changes = objects.into_iter().map(change).collect();
         self.pongs.tell(Told::Changes(wire::RevisionChanges {

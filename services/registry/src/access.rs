@@ -3,6 +3,8 @@
 use legate_rpc::{Caller, Rule};
 
 const OPERATORS: &[Caller] = &[Caller::Operator];
+/// Those who explain what was decided: what an object was, who wrote it and why. What they tell of it is for them to judge.
+const READERS: &[Caller] = &[Caller::Operator, Caller::Service("policy-decision")];
 /// Those who follow what is declared.
 const FOLLOWERS: &[Caller] = &[Caller::Service("credential-issuer"), Caller::Service("policy-decision")];
 const AGENTS: &[Caller] = &[Caller::Agent];
@@ -12,14 +14,14 @@ const ISSUER: &[Caller] = &[Caller::Service("credential-issuer")];
 pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.DeclarationService/PlanDeclarations", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DeclarationService/ApplyDeclarations", callers: OPERATORS },
-    Rule { method: "/legate.registry.v1.DeclarationService/GetDeclaration", callers: OPERATORS },
-    Rule { method: "/legate.registry.v1.DeclarationService/ListDeclarations", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.DeclarationService/GetDeclaration", callers: READERS },
+    Rule { method: "/legate.registry.v1.DeclarationService/ListDeclarations", callers: READERS },
     Rule { method: "/legate.registry.v1.DeclarationService/UpdateDeclaration", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DeclarationService/RevokeDeclaration", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DeclarationService/SuspendDeclaration", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DeclarationService/ResumeDeclaration", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/CreateAgent", callers: OPERATORS },
-    Rule { method: "/legate.registry.v1.AgentService/GetAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/GetAgent", callers: READERS },
     Rule { method: "/legate.registry.v1.AgentService/ListAgents", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/ApproveAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/ActivateAgent", callers: OPERATORS },
@@ -33,7 +35,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.AgentService/AdoptAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/RejectAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.BulkService/BulkApply", callers: OPERATORS },
-    Rule { method: "/legate.registry.v1.HistoryService/ListHistory", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.HistoryService/ListHistory", callers: READERS },
     Rule { method: "/legate.registry.v1.HistoryService/GetHistoryHorizon", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/HandOverAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DepartureService/OffboardPerson", callers: OPERATORS },

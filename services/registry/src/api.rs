@@ -158,13 +158,15 @@ impl DeclarationService for Api {
             page_size: ask.page_size,
             page_token: ask.page_token,
         };
-        let list::Page { objects, next_page_token, revision, total } = Box::pin(list::list(&self.0, list)).await?;
+        let list::Page { objects, next_page_token, revision, made, total } =
+            Box::pin(list::list(&self.0, list)).await?;
         Ok(Response::new(wire::ListDeclarationsResponse {
             declarations: objects,
             next_page_token,
             revision,
             total_estimate: total.count,
             total_is_exact: total.is_exact,
+            revision_time: made.map(Into::into),
         }))
     }
 

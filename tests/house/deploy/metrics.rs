@@ -72,6 +72,7 @@ async fn busy() -> Raised {
     ask(&backend, question(&shown, "invoice:read", "zeus/1")).await;
     payments.runtime.token("https://nobody.example.com").await.unwrap_err();
     crate::oauth::use_a_retired_secret(&raised).await;
+    crate::explaining::ask_what_the_agent_can(&raised).await;
     raised
 }
 

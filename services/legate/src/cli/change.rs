@@ -43,6 +43,9 @@ pub(crate) struct Plan {
     /// Leave out what agents gain and lose, and the policy tests; policy-decision is not asked.
     #[arg(long)]
     pub(crate) objects_only: bool,
+    /// Say as well which recorded decisions of so long, such as 24h, would flip.
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["objects_only", "markdown"])]
+    pub(crate) simulate: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use legate_wire::policy::decision_service_client::DecisionServiceClient;
 use legate_wire::policy::preview_service_client::PreviewServiceClient;
-use legate_wire::policy::{PreviewChangeRequest, PreviewChangeResponse, TestResult};
+use legate_wire::policy::{PreviewChangeRequest, PreviewChangeResponse, SimulateRequest, SimulateResponse, TestResult};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
@@ -23,6 +24,8 @@ use crate::{Failure, proto};
 
 /// A preview compares many agents; policy-decision gives it so long at most.
 const PATIENCE: Duration = Duration::from_secs(55);
+/// Flips that are kept.
+const FLIPS: usize = 1_000;
 /// How often a list and a plan may miss each other.
 const TRIES: usize = 5;
 
@@ -208,6 +211,61 @@ impl Change {
             namespaces: more.into_iter().collect(),
         };
         preview(desk, request).await
+    }
+}
+
+impl Change {
+    /// Asks policy-decision which recorded decisions of so long would flip, page by page.
+    pub(super) async fn simulate(&self, desk: &Desk, window: Duration) -> Result<SimulateResponse, Failure> {
+        let (declarations, removals) = self.moving();
+        let seconds = i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
+        let mut request = SimulateRequest {
+            declarations,
+            removals,
+            window: Some(prost_types::Duration { seconds, nanos: 0 }),
+            at_least_revision: self.planned.revision,
+            ..SimulateRequest::default()
+        };
+        let policy = desk.line(Service::Policy)?;
+        let mut whole = SimulateResponse::default();
+        loop {
+            let page = policy
+                .ask(request.clone(), |c, r| async move {
+                    let mut request = tonic::Request::new(r);
+                    request.set_timeout(PATIENCE);
+                    DecisionServiceClient::new(c).max_decoding_message_size(16 << 20).simulate(request).await
+                })
+                .await?;
+            request.page_token.clone_from(&page.next_page_token);
+            add(&mut whole, page);
+            if request.page_token.is_empty() {
+                whole.flips.sort_by_key(|flip| (flip.is_unsure, std::cmp::Reverse(flip.count)));
+                return Ok(whole);
+            }
+        }
+    }
+}
+
+/// Adds a page to what is known; equal flips are one.
+fn add(whole: &mut SimulateResponse, page: SimulateResponse) {
+    whole.decisions += page.decisions;
+    whole.to_deny += page.to_deny;
+    whole.to_allow += page.to_allow;
+    whole.unsure += page.unsure;
+    whole.not_judged += page.not_judged;
+    whole.left_out = whole.left_out.saturating_add(page.left_out);
+    (whole.revision, whole.from_time, whole.to_time) = (page.revision, page.from_time, page.to_time);
+    for flip in page.flips {
+        let same = |one: &legate_wire::policy::Flip| {
+            (&one.agent_id, &one.action, &one.resource_type, &one.resource_id)
+                == (&flip.agent_id, &flip.action, &flip.resource_type, &flip.resource_id)
+                && (&one.subject, one.was_allowed, one.is_unsure) == (&flip.subject, flip.was_allowed, flip.is_unsure)
+        };
+        match whole.flips.iter().position(same) {
+            Some(at) => whole.flips[at].count += flip.count,
+            None if whole.flips.len() < FLIPS => whole.flips.push(flip),
+            None => whole.left_out = whole.left_out.saturating_add(1),
+        }
     }
 }
 

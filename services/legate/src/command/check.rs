@@ -19,14 +19,7 @@ use crate::place::Service;
 use crate::{Exit, Failure, identity, proto};
 
 pub(super) async fn run(desk: Desk, args: Check) -> Result<Exit, Failure> {
-    let request = EvaluateRequest {
-        subject: Some(subject_of(&desk, &args).await?),
-        action: args.action.clone(),
-        resource: Some(resource(&args.resource, args.attributes.as_deref())?),
-        context: args.context.as_deref().map(|text| object("--context", text)).transpose()?,
-        at_least_revision: args.at_least_revision,
-        ..EvaluateRequest::default()
-    };
+    let request = question(&desk, &args).await?;
     let policy = match &args.identity {
         Some(dir) => desk.line_as(Service::Policy, identity::open(dir)?)?,
         None => desk.line(Service::Policy)?,
@@ -35,6 +28,18 @@ pub(super) async fn run(desk: Desk, args: Check) -> Result<Exit, Failure> {
     let row = Row { cells: Vec::new(), name: answer.reason_code.clone(), message: proto::dynamic(&answer), node: None };
     desk.out().one(&row.message, &row, &details(&answer))?;
     Ok(if answer.decision() == Decision::Allow { Exit::Done } else { Exit::Denied })
+}
+
+/// What the flags ask.
+pub(super) async fn question(desk: &Desk, args: &Check) -> Result<EvaluateRequest, Failure> {
+    Ok(EvaluateRequest {
+        subject: Some(subject_of(desk, args).await?),
+        action: args.action.clone(),
+        resource: Some(resource(&args.resource, args.attributes.as_deref())?),
+        context: args.context.as_deref().map(|text| object("--context", text)).transpose()?,
+        at_least_revision: args.at_least_revision,
+        ..EvaluateRequest::default()
+    })
 }
 
 async fn subject_of(desk: &Desk, args: &Check) -> Result<Subject, Failure> {
@@ -59,7 +64,7 @@ fn fingerprint(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Reads `TYPE:ID`; a type may hold `::`.
-fn resource(text: &str, attributes: Option<&str>) -> Result<Resource, Failure> {
+pub(super) fn resource(text: &str, attributes: Option<&str>) -> Result<Resource, Failure> {
     let (kind, id) = split(text).ok_or_else(|| {
         Failure::local(&USAGE, format!("--resource {text:?} is not TYPE:ID, such as Invoice:apollo/1001"))
     })?;
@@ -84,7 +89,7 @@ pub(super) fn split(text: &str) -> Option<(&str, &str)> {
 }
 
 /// A JSON object from the command line.
-fn object(flag: &str, text: &str) -> Result<Struct, Failure> {
+pub(super) fn object(flag: &str, text: &str) -> Result<Struct, Failure> {
     let bad = |why: String| Failure::local(&USAGE, format!("{flag} is not a JSON object: {why}"));
     match serde_json::from_str(text) {
         Ok(serde_json::Value::Object(map)) => Ok(fields(map)),

@@ -9,6 +9,7 @@ mod client;
 mod credential;
 mod declared;
 mod doctor;
+mod explain;
 mod export;
 mod generate;
 mod grant;
@@ -162,6 +163,18 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Check(args) => {
             let desk = desk(args.place.clone())?;
             wait(check::run(desk, args))
+        }
+        Command::Explain(args) => {
+            let desk = desk(args.question.place.clone())?;
+            wait(explain::run(desk, args))
+        }
+        Command::WhoCan(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(explain::who_can(desk, args))
+        }
+        Command::WhatCan(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(explain::what_can(desk, args))
         }
         Command::Audit(noun) => wait(audit::run(desk(noun.place)?, noun.verb)),
         Command::Verify(args) => wait(verify::run(format, args)),

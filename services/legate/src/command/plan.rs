@@ -1,14 +1,14 @@
 //! `legate plan`: what an apply would change, what agents would gain and lose, and how the policy tests would end.
 
-use legate_wire::policy::PreviewChangeResponse;
+use legate_wire::policy::{PreviewChangeResponse, SimulateResponse};
 use legate_wire::registry::ChangeAction;
 
 use super::Desk;
 use super::change::{self, Change};
-use super::plan_file;
+use super::{plan_file, search};
 use crate::cli::Plan;
 use crate::error::USAGE;
-use crate::output::{Format, change_lines, change_rows, markdown, preview_lines};
+use crate::output::{Format, change_lines, change_rows, markdown, preview_lines, simulation_lines};
 use crate::yaml::Node;
 use crate::{Exit, Failure};
 
@@ -21,10 +21,14 @@ pub(super) async fn run(desk: Desk, args: Plan) -> Result<Exit, Failure> {
         true => None,
         false => Some(change.preview(&desk, Default::default()).await?),
     };
+    let simulation = match &args.simulate {
+        Some(text) => Some(change.simulate(&desk, search::span("--simulate", text)?).await?),
+        None => None,
+    };
     if let Some(file) = &args.out {
         plan_file::keep(file, &change)?;
     }
-    tell(&desk, &args, &change, preview.as_ref())?;
+    tell(&desk, &args, &change, preview.as_ref(), simulation.as_ref())?;
     if let Some(preview) = &preview {
         change::passed(&preview.tests)?;
     }
@@ -32,7 +36,13 @@ pub(super) async fn run(desk: Desk, args: Plan) -> Result<Exit, Failure> {
     Ok(if differs && args.detailed_exitcode { Exit::Changes } else { Exit::Done })
 }
 
-fn tell(desk: &Desk, args: &Plan, change: &Change, preview: Option<&PreviewChangeResponse>) -> Result<(), Failure> {
+fn tell(
+    desk: &Desk,
+    args: &Plan,
+    change: &Change,
+    preview: Option<&PreviewChangeResponse>,
+    simulation: Option<&SimulateResponse>,
+) -> Result<(), Failure> {
     let planned = &change.planned;
     let mut out = desk.out();
     if args.markdown {
@@ -46,6 +56,10 @@ fn tell(desk: &Desk, args: &Plan, change: &Change, preview: Option<&PreviewChang
             if let Some(preview) = preview {
                 preview_lines(preview).iter().try_for_each(|line| out.line(line))?;
             }
+            if let Some(simulation) = simulation {
+                let window = args.simulate.as_deref().unwrap_or_default();
+                simulation_lines(simulation, window).iter().try_for_each(|line| out.line(line))?;
+            }
             out.line(&format!(
                 "Planned at revision {}; legate apply --base-revision {0} refuses a moved base.",
                 planned.revision
@@ -56,6 +70,9 @@ fn tell(desk: &Desk, args: &Plan, change: &Change, preview: Option<&PreviewChang
             let mut whole = change::value(planned)?;
             if let (Some(map), Some(preview)) = (whole.as_object_mut(), preview) {
                 map.insert("preview".into(), change::value(preview)?);
+            }
+            if let (Some(map), Some(simulation)) = (whole.as_object_mut(), simulation) {
+                map.insert("simulation".into(), change::value(simulation)?);
             }
             if out.format == Format::Json {
                 out.value(&whole)?;

@@ -70,7 +70,8 @@ fn key_of(key: &str) -> Result<Field, Failure> {
     Ok(Field::Label(key.to_owned()))
 }
 
-fn span(flag: &str, text: &str) -> Result<Duration, Failure> {
+/// A duration such as 24h.
+pub(super) fn span(flag: &str, text: &str) -> Result<Duration, Failure> {
     let seconds = manifest::duration(text).ok().and_then(|d| u64::try_from(d.seconds).ok());
     let wrong = || Failure::local(&USAGE, format!("{flag} {text:?} is no duration such as 24h or 90d"));
     seconds.map(Duration::from_secs).ok_or_else(wrong)

@@ -142,7 +142,8 @@ fn who(namespace: &str, count: u32, agents: &[String]) -> String {
     }
 }
 
-fn permission(action: &str, resource: Option<&ResourceSelector>) -> String {
+/// An action on resources, for people.
+pub(super) fn permission(action: &str, resource: Option<&ResourceSelector>) -> String {
     let Some(resource) = resource else { return action.to_owned() };
     let mut text = format!("{action} on {}:{}", resource.r#type, resource.id);
     if !resource.attributes.is_empty() {

@@ -5,8 +5,10 @@ mod decision;
 mod declared;
 pub(crate) mod escape;
 mod event;
+mod explain;
 mod history;
 mod markdown;
+mod simulation;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -25,8 +27,10 @@ pub(crate) use declared::{
     agent_details, agent_row, declared_row, is_suspended, moment, object_details, orphaned, span, standing,
 };
 pub(crate) use event::{event_details, event_row};
+pub(crate) use explain::{Ink, can_row, explain_lines, holder_row};
 pub(crate) use history::{history_row, write_history};
 pub(crate) use markdown::markdown;
+pub(crate) use simulation::simulation_lines;
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

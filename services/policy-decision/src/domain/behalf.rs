@@ -91,10 +91,7 @@ impl Bench {
             match said.denied {
                 None => answer.causes.extend(said.causes),
                 Some(why) => {
-                    answer.denied = Some(match why.kind() {
-                        Denial::NotPermitted => Why::DelegatorNotPermitted,
-                        Denial::Forbidden | Denial::Undecided => why,
-                    });
+                    answer.denied = Some(word_above(why));
                     let told = format!("{}: it acts for him, and he may not", hop.delegator.as_text());
                     answer.causes = vec![Cause::of(CauseKind::Grant, &hop.grant.label, told)];
                     answer.causes.extend(said.causes);
@@ -158,8 +155,16 @@ pub(crate) fn through(
     })
 }
 
+/// The word of a denial where somebody for whom an agent acts is denied with `why`.
+pub(crate) fn word_above(why: Why) -> Why {
+    match why.kind() {
+        Denial::NotPermitted => Why::DelegatorNotPermitted,
+        Denial::Forbidden | Denial::Undecided => why,
+    }
+}
+
 /// What a person may: what role bindings give, or, where the namespace says so, whatever the grants let through.
-fn person(snapshot: &Snapshot, namespace: &str, name: &str, question: &Question, now: Timestamp) -> Answer {
+pub(crate) fn person(snapshot: &Snapshot, namespace: &str, name: &str, question: &Question, now: Timestamp) -> Answer {
     let mut answer = Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), until: None };
     if snapshot.rules_of(namespace).people_by_grant {
         let text = format!("{name}: the namespace takes a person's grant for his authority");

@@ -13,7 +13,7 @@ use legate_view::{CALLER_UNKNOWN, EnforcementPoint, Snapshot};
 use tokio::time::Instant;
 
 use crate::convert::{Ask, Subject};
-use crate::error::{CALLER_MAY_NOT_ASK, SUBJECT_NOT_PROVEN};
+use crate::error::{CALLER_MAY_NOT_ASK, CALLER_MAY_NOT_EXPLAIN, CALLER_MAY_NOT_SEARCH, SUBJECT_NOT_PROVEN};
 
 /// The caller, as its certificate names it.
 #[derive(Clone, Debug)]
@@ -121,6 +121,36 @@ impl Right {
             return Err(Fault::refused(&SUBJECT_NOT_PROVEN, text));
         }
         Ok(())
+    }
+
+    /// Whether decisions may be explained to it.
+    pub(crate) fn may_explain(&self) -> Result<(), Fault> {
+        match self {
+            Self::Point(point) if !point.may_explain => {
+                let text = format!("{} may not have decisions explained", point.label);
+                Err(Fault::refused(&CALLER_MAY_NOT_EXPLAIN, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it may ask who can do something, and what somebody can do.
+    pub(crate) fn may_search(&self) -> Result<(), Fault> {
+        match self {
+            Self::Point(point) if !point.may_search => {
+                let text = format!("{} may not search", point.label);
+                Err(Fault::refused(&CALLER_MAY_NOT_SEARCH, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it may ask about resources of the type.
+    pub(crate) fn asks_about(&self, kind: &str) -> bool {
+        match self {
+            Self::Point(point) => point.resource_types.iter().any(|own| own.as_str() == kind),
+            Self::Operator(_) => true,
+        }
     }
 
     /// Whether agents of the namespace may be asked about.

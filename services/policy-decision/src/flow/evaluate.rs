@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use legate_clock::{Clock, Timestamp};
 use legate_ids::{DecisionId, Name};
-use legate_rpc::Fault;
-use legate_view::{Agent, Reading, ViewHandle};
+use legate_rpc::{Fault, Pages};
+use legate_view::{Agent, Reading, Snapshot, ViewHandle};
 
 use super::asker::{Asker, Right};
 use super::record;
@@ -19,9 +19,11 @@ use crate::convert::Ask;
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::authority::Bench;
 use crate::domain::behalf;
-use crate::domain::policies::Compiled;
+use crate::domain::policies::{Compiled, Unusable};
 use crate::metrics::Metrics;
+use crate::store::archive::Archive;
 use crate::store::library::Library;
+use crate::store::records::Records;
 use crate::store::spool::Spool;
 
 /// The longest that a check waits for policies that are being compiled.
@@ -41,6 +43,13 @@ pub(crate) struct Desk {
     pub(crate) answer_ttl: Duration,
     /// Few previews at a time.
     pub(crate) previewing: Turns,
+    /// Few explanations, searches and simulations at a time.
+    pub(crate) asking: Turns,
+    /// The registry's past.
+    pub(crate) archive: Arc<dyn Archive>,
+    /// What was decided, as audit-collector keeps it.
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) pages: Pages,
 }
 
 /// An answer with everything that is said and recorded about it.
@@ -59,13 +68,23 @@ pub(crate) struct Spoken {
 }
 
 /// Policies that are not compiled yet.
-struct NotReady;
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NotReady;
 
 /// What may be used for a namespace, as far as it is known.
-enum Policies {
+#[derive(Clone, Debug)]
+pub(super) enum Policies {
     None,
     Ready(Arc<Compiled>),
     Unusable(Answer),
+}
+
+/// What comes of a question at one state of the registry.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) answer: Answer,
+    pub(super) known: Known,
+    pub(super) agent: Option<Arc<Agent>>,
 }
 
 impl Desk {
@@ -75,18 +94,22 @@ impl Desk {
         DecisionId::from_parts(millis, rand::random())
     }
 
-    fn policies(&self, reading: &Reading, namespace: &Name) -> Result<Policies, NotReady> {
-        let Some(declared) = reading.snapshot.policies(namespace.as_str()) else {
+    pub(super) fn policies(&self, snapshot: &Snapshot, namespace: &Name) -> Result<Policies, NotReady> {
+        let Some(declared) = snapshot.policies(namespace.as_str()) else {
             return Ok(Policies::None);
         };
         match self.library.find(namespace, declared) {
             Some(Ok(compiled)) => Ok(Policies::Ready(compiled)),
-            Some(Err(e)) => {
-                let cause = Cause::plain(CauseKind::PolicyError, e.to_string());
-                Ok(Policies::Unusable(Answer::deny(Why::PolicyError, cause)))
-            }
+            Some(Err(e)) => Ok(Policies::unusable(&e)),
             None => Err(NotReady),
         }
+    }
+}
+
+impl Policies {
+    pub(super) fn unusable(e: &Unusable) -> Self {
+        let cause = Cause::plain(CauseKind::PolicyError, e.to_string());
+        Self::Unusable(Answer::deny(Why::PolicyError, cause))
     }
 }
 
@@ -141,7 +164,11 @@ impl Spoken {
 }
 
 /// Decides all at one reading of the view; starts anew with a newer one while policies are being compiled.
-async fn decide(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result<(Reading, Option<Right>, Vec<Spoken>), Fault> {
+pub(super) async fn decide(
+    desk: &Desk,
+    asker: &Asker,
+    asks: &[Ask],
+) -> Result<(Reading, Option<Right>, Vec<Spoken>), Fault> {
     let reading = desk.view.read();
     if let Some((right, all)) = decide_at(desk, asker, asks, &reading, false).await? {
         return Ok((reading, right, all));
@@ -189,7 +216,7 @@ async fn decide_at(
             Err(NotReady) => {
                 let cause = Cause::plain(CauseKind::View, "the newest policies are still being compiled");
                 let answer = Answer::deny(Why::PolicyNotReady, cause);
-                all.push(speak(desk, reading, answer, Known::default(), None));
+                all.push(speak(desk, reading, answer, (Known::default(), None), desk.clock.now()));
             }
         }
     }
@@ -198,7 +225,8 @@ async fn decide_at(
 
 /// Answers one question at one reading.
 fn one(desk: &Desk, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Result<Spoken, NotReady> {
-    let say = |answer, known, agent| Ok(speak(desk, reading, answer, known, agent));
+    let now = desk.clock.now();
+    let say = |answer, known, agent| Ok(speak(desk, reading, answer, (known, agent), now));
     let bound = ask.max_staleness.unwrap_or(Duration::MAX);
     let (right, _) = match (right, reading.fresh(bound)) {
         (Some(right), Ok(age)) => (right, age),
@@ -217,41 +245,60 @@ fn one(desk: &Desk, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Resu
         let cause = Cause::plain(CauseKind::View, text);
         return say(Answer::deny(Why::RevisionNotReached, cause), Known::default(), None);
     }
-    let now = desk.clock.now();
+    let judged = judge(desk, right, ask, snapshot, now, |namespace| desk.policies(snapshot, namespace))?;
+    say(judged.answer, judged.known, judged.agent)
+}
+
+/// Decides one question by `snapshot` at `now`: here, and nowhere else. `policies` are those of a namespace at that state.
+pub(super) fn judge(
+    desk: &Desk,
+    right: &Right,
+    ask: &Ask,
+    snapshot: &Snapshot,
+    now: Timestamp,
+    policies: impl FnOnce(&Name) -> Result<Policies, NotReady>,
+) -> Result<Judged, NotReady> {
     let (agent, known) = match desk.tokens.subject(snapshot, right, ask, now) {
         Ok(found) => found,
         Err((denied, mut known)) => {
-            let named = known.named.take();
-            return say(*denied, known, named);
+            let agent = known.named.take();
+            return Ok(Judged { answer: *denied, known, agent });
         }
     };
     let delegated = known.delegation.clone();
     let with_behalf = delegated.as_ref().map(|delegation| behalf::question(&ask.question, delegation));
     let question = with_behalf.as_ref().unwrap_or(&ask.question);
+    let say = |answer, known| Ok(Judged { answer, known, agent: Some(Arc::clone(&agent)) });
     let so_far = desk.bench.before_policies(snapshot, &agent, question, now);
     if so_far.denied.is_some() {
-        return say(so_far, known, Some(agent));
+        return say(so_far, known);
     }
-    let policies = desk.policies(reading, &agent.label.namespace)?;
+    let policies = policies(&agent.label.namespace)?;
     let compiled = match &policies {
         Policies::Ready(compiled) => Some(&**compiled),
         Policies::None => None,
-        Policies::Unusable(denied) => return say(denied.clone(), known, Some(agent)),
+        Policies::Unusable(denied) => return say(denied.clone(), known),
     };
     let mut answer = desk.bench.with_policies(snapshot, &agent, question, compiled, now, so_far);
     if let (Some(delegation), None) = (&delegated, answer.denied) {
         let towards = right.towards(known.audience.as_deref());
         answer = desk.bench.on_behalf(snapshot, delegation, question, towards.as_deref(), compiled, now, answer);
     }
-    say(answer, known, Some(agent))
+    say(answer, known)
 }
 
 fn stale_answer(stale: &legate_view::Stale) -> Answer {
     Answer::deny(Why::Stale, Cause::plain(CauseKind::View, stale.to_string()))
 }
 
-fn speak(desk: &Desk, reading: &Reading, answer: Answer, known: Known, agent: Option<Arc<Agent>>) -> Spoken {
-    let at = desk.clock.now();
+/// An answer that was made at `at`.
+fn speak(
+    desk: &Desk,
+    reading: &Reading,
+    answer: Answer,
+    (known, agent): (Known, Option<Arc<Agent>>),
+    at: Timestamp,
+) -> Spoken {
     let view_age = reading.age();
     // Used again it must not outlive what this view could vouch for, nor the token, nor any window that made it.
     let vouched = view_age.map_or(Duration::ZERO, |age| desk.view.bound().saturating_sub(age));

@@ -1,21 +1,30 @@
-//! The journeys: a question is answered, a token's contents are agreed to, a change is previewed.
+//! The journeys: a question is answered or explained, a token's contents are agreed to, a change is previewed or tried, authority is searched.
 
 mod asker;
+mod asking;
 mod authorize_issuance;
 mod evaluate;
+mod explain;
 mod preview;
 pub(crate) mod record;
+mod simulate;
 mod subject;
 mod turns;
+mod what_can;
+mod who_can;
 
 pub(crate) use asker::Asker;
 #[cfg(test)]
 pub(crate) use asker::Kind;
 pub(crate) use authorize_issuance::{Chain, Issuance, Leave, authorize_issuance};
 pub(crate) use evaluate::{Desk, Spoken, evaluate};
+pub(crate) use explain::{Explain, Explained, explain};
 pub(crate) use preview::{Preview, preview};
+pub(crate) use simulate::{Simulate, simulate};
 pub(crate) use subject::Tokens;
 pub(crate) use turns::Turns;
+pub(crate) use what_can::{Can, WhatCan, what_can};
+pub(crate) use who_can::{Found, Holder, WhoCan, who_can};
 
 #[cfg(test)]
 mod tests;

@@ -62,7 +62,7 @@ pub(crate) async fn preview(
         let (reading, now) = (desk.view.read(), desk.clock.now());
         let stale = |e: legate_view::Stale| Fault::unavailable(&STALE, e.to_string(), AGAIN);
         reading.fresh(desk.view.bound()).map_err(stale)?;
-        shown(&asker.right(&reading.snapshot, now)?, &ask)?;
+        shown(&asker.right(&reading.snapshot, now)?, &ask.wanted, &ask.gone, &ask.namespaces)?;
         let held = reading.snapshot.revision();
         if held < ask.at_least_revision {
             let text = format!("revision {} was asked for, the view holds {held}", ask.at_least_revision);
@@ -94,8 +94,13 @@ pub(crate) async fn preview(
 }
 
 /// Refuses a caller who may not read a namespace that the change speaks of.
-fn shown(right: &Right, ask: &Preview) -> Result<(), Fault> {
-    let spoken_of = touched(&ask.wanted, &ask.gone).into_keys().chain(ask.namespaces.iter().cloned());
+pub(super) fn shown(
+    right: &Right,
+    wanted: &[Declaration],
+    gone: &[ObjectName],
+    namespaces: &BTreeSet<String>,
+) -> Result<(), Fault> {
+    let spoken_of = touched(wanted, gone).into_keys().chain(namespaces.iter().cloned());
     for namespace in spoken_of.filter(|namespace| !namespace.is_empty()) {
         let name = legate_ids::Name::parse(&namespace).map_err(|e| {
             Fault::refused(&QUESTION_INVALID, format!("namespaces: {e}")).field("namespaces", e.to_string())

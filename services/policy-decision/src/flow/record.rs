@@ -109,6 +109,50 @@ pub(crate) fn decision(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::Audit
     event
 }
 
+/// The record that a decision was explained; `now` where it is about the past.
+pub(crate) fn explained(
+    asker: &Asker,
+    ask: &Ask,
+    spoken: &Spoken,
+    now: Option<legate_clock::Timestamp>,
+) -> wire::AuditEvent {
+    let mut event = decision(asker, ask, spoken);
+    event.r#type = "decision.explained".to_owned();
+    if let Some(now) = now {
+        event.details.insert("as_of_revision".to_owned(), spoken.revision.to_string());
+        event.details.insert("judged_at".to_owned(), spoken.at.to_string());
+        event.time = Some(now.into());
+    }
+    event.details.extend(asker.emergency.as_deref().map(|why| ("emergency".to_owned(), why.to_owned())));
+    event
+}
+
+/// The record that somebody asked what authority there is.
+pub(crate) fn searched<const N: usize>(
+    asker: &Asker,
+    namespace: &str,
+    revision: u64,
+    now: legate_clock::Timestamp,
+    details: [(&str, String); N],
+) -> wire::AuditEvent {
+    let mut details: BTreeMap<String, String> =
+        details.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+    details.extend(asker.emergency.as_deref().map(|why| ("emergency".to_owned(), why.to_owned())));
+    wire::AuditEvent {
+        time: Some(now.into()),
+        r#type: "authority.searched".to_owned(),
+        namespace: namespace.to_owned(),
+        agent_id: details.get("agent_id").cloned().unwrap_or_default(),
+        actor: asker.spiffe_id.clone(),
+        outcome: wire::Outcome::Success.into(),
+        revision,
+        trace_id: asker.trace_id.clone(),
+        span_id: asker.span_id.clone(),
+        details,
+        ..wire::AuditEvent::default()
+    }
+}
+
 /// The record that an operator states an emergency, and is let ask like an administrator.
 pub(crate) fn broke_glass(desk: &Desk, asker: &Asker) -> Option<wire::AuditEvent> {
     let why = asker.emergency.as_deref()?;

@@ -6,12 +6,14 @@ mod authority;
 mod boundaries;
 mod caller;
 mod delegation;
+mod explain;
 mod extremes;
 mod groups;
 mod issuance;
 mod lineage;
 mod policies;
 mod preview;
+mod search;
 mod tokens;
 mod view;
 

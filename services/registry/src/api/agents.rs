@@ -63,7 +63,7 @@ impl AgentService for Api {
             page_size: ask.page_size,
             page_token: ask.page_token,
         };
-        let list::Page { objects, next_page_token, revision, total } = Box::pin(list::list(&self.0, list)).await?;
+        let list::Page { objects, next_page_token, revision, total, .. } = Box::pin(list::list(&self.0, list)).await?;
         let agents = objects.into_iter().filter_map(|object| match object.object {
             Some(wire::declaration::Object::Agent(agent)) => Some(agent),
             _ => None,

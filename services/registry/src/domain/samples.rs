@@ -126,6 +126,8 @@ pub(crate) fn enforcement_point() -> wire::EnforcementPoint {
             resource_types: vec!["Invoice".into()],
             audiences: vec!["https://ledger.example.com".into()],
             may_assert_subject: true,
+            may_search: true,
+            may_explain: true,
             durable_actions: vec!["invoice:pay".into(), "ledger:*".into()],
         }),
         spiffe_id: String::new(),

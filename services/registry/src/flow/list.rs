@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use legate_authority::Reach;
+use legate_clock::Timestamp;
 use legate_db::TxResult;
 use legate_filter::{Filter, Scope};
 use legate_ids::Name;
@@ -89,6 +90,8 @@ pub(crate) struct Page {
     pub(crate) objects: Vec<Declaration>,
     pub(crate) next_page_token: String,
     pub(crate) revision: u64,
+    /// When that was made, where the objects are as they were.
+    pub(crate) made: Option<Timestamp>,
     pub(crate) total: Total,
 }
 
@@ -112,6 +115,8 @@ pub(super) struct Read {
     pub(super) next: Option<Place>,
     pub(super) total: Total,
     pub(super) revision: u64,
+    /// When that was made, where the past is read.
+    pub(super) made: Option<Timestamp>,
 }
 
 /// Which part of a list is read.
@@ -154,9 +159,9 @@ pub(crate) async fn list(desk: &Arc<Desk>, ask: List) -> Result<Page, Fault> {
             }
         })
     });
-    let Read { objects, next, total, revision } = read.await?;
+    let Read { objects, next, total, revision, made } = read.await?;
     let next_page_token = next.map(|place| desk.pages.after(&question, &told(&place, total))).unwrap_or_default();
-    Ok(Page { objects, next_page_token, revision, total })
+    Ok(Page { objects, next_page_token, revision, made, total })
 }
 
 /// How many objects a page is to have.
@@ -265,7 +270,7 @@ impl Filling {
     pub(super) fn read(self, total: Option<Total>, revision: u64) -> Read {
         let counted = Total { count: self.fit.min(COUNTED), is_exact: self.is_end && self.fit <= COUNTED };
         let next = if self.is_full || !self.is_end { self.reaches } else { None };
-        Read { objects: self.objects, next, total: total.unwrap_or(counted), revision }
+        Read { objects: self.objects, next, total: total.unwrap_or(counted), revision, made: None }
     }
 }
 

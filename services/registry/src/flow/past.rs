@@ -112,7 +112,8 @@ pub(super) async fn page(look: &Look<'_>, which: &Which, part: Part, revision: u
             page.take(place, then.filter(|declaration| is_among(which, declaration)), bytes);
         }
     }
-    Ok(page.read(part.total, revision))
+    let made = revision::time(look.tx, revision).await?.map(Timestamp::from_micros);
+    Ok(Read { made, ..page.read(part.total, revision) })
 }
 
 /// Whether an object that was in force then is one of those asked for.

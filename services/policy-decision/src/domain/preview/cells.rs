@@ -74,6 +74,11 @@ impl Cell {
             && self.attributes.iter().all(|(name, value)| other.attributes.get(name) == Some(value))
     }
 
+    /// Whether it stands for more than one question's action and resource.
+    pub(crate) fn is_pattern(&self) -> bool {
+        self.action.ends_with('*') || self.kind == "*" || self.id.ends_with('*')
+    }
+
     /// What it fixes of a question.
     pub(crate) fn fixed(&self) -> Fixed {
         Fixed {
@@ -164,6 +169,15 @@ impl Named {
     pub(crate) fn add_points(&mut self, snapshot: &Snapshot, namespace: &str) {
         let points = snapshot.enforcement_points().filter(|point| point.label.namespace.as_str() == namespace);
         self.kinds.extend(points.flat_map(|point| point.resource_types.iter().map(ToString::to_string)));
+    }
+
+    /// Whether what would stand for the pattern is named itself, so that it does not stand for the rest.
+    pub(crate) fn meets(&self, cell: &Cell) -> bool {
+        let Some(question) = cell.question() else { return true };
+        let (kind, id) = (question.resource_type.to_string(), question.resource_id.to_string());
+        (cell.action.ends_with('*') && self.actions.contains(question.action.as_str()))
+            || (cell.kind == "*" && self.kinds.contains(&kind))
+            || (cell.id.ends_with('*') && self.resources.contains(&(kind, id)))
     }
 
     /// The cell, and what is named within it; whether that is all.

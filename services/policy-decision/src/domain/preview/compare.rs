@@ -80,7 +80,8 @@ impl Book {
             || (held < OUTLOOKS && enforced <= RULES && held.saturating_mul(enforced) < 10 * RULES)
     }
 
-    fn outlook(&mut self, fixed: &Fixed) -> Option<&Result<Outlook, Unusable>> {
+    /// The policies by what is fixed; `None`: there are none.
+    pub(crate) fn outlook(&mut self, fixed: &Fixed) -> Option<&Result<Outlook, Unusable>> {
         let (policies, compiled) = self.policies.as_ref()?;
         let outlook = || match compiled {
             Ok(whole) => Outlook::new(policies, whole, fixed),
@@ -98,7 +99,14 @@ pub(crate) struct Side<'a> {
 }
 
 impl Side<'_> {
-    fn look(&mut self, bench: &Bench, agent: Option<&Agent>, cell: &Cell, now: Timestamp) -> Option<Verdict> {
+    /// What holds of a cell for an agent; `None`: it cannot be looked at.
+    pub(crate) fn look(
+        &mut self,
+        bench: &Bench,
+        agent: Option<&Agent>,
+        cell: &Cell,
+        now: Timestamp,
+    ) -> Option<Verdict> {
         let Some(agent) = agent else { return Some(Verdict::absent("there is no such agent")) };
         let (question, fixed) = (cell.question()?, cell.fixed());
         if !self.book.has_room(&fixed) {
@@ -163,7 +171,7 @@ pub(crate) fn compare(
 }
 
 /// Now, and every later moment at which a binding of the agent begins or ends; and how many of them are not looked at.
-fn moments(sides: &[(&Snapshot, Option<&Agent>)], now: Timestamp) -> (Vec<Timestamp>, u32) {
+pub(crate) fn moments(sides: &[(&Snapshot, Option<&Agent>)], now: Timestamp) -> (Vec<Timestamp>, u32) {
     let mut all = BTreeSet::new();
     for (snapshot, agent) in sides {
         let bindings = agent.iter().flat_map(|agent| snapshot.bindings_of(agent));
@@ -174,7 +182,8 @@ fn moments(sides: &[(&Snapshot, Option<&Agent>)], now: Timestamp) -> (Vec<Timest
     (std::iter::once(now).chain(all.into_iter().take(MOMENTS)).collect(), left_out)
 }
 
-fn effect(was: &Holds, is: &Holds) -> Option<Effect> {
+/// What happens to a permission; `None`: nothing.
+pub(crate) fn effect(was: &Holds, is: &Holds) -> Option<Effect> {
     match (was, is) {
         (Holds::Never, Holds::Never) | (Holds::Always, Holds::Always) => None,
         (Holds::Never, _) => Some(Effect::Gains),

@@ -86,7 +86,7 @@ fn scene(bits: [u8; 4], grants: [u8; 3]) -> Vec<wire::Declaration> {
 
 const ALL: u8 = 0b111;
 
-async fn staged(bits: [u8; 4], grants: [u8; 3]) -> Stage {
+pub(super) async fn staged(bits: [u8; 4], grants: [u8; 3]) -> Stage {
     Stage::set_with(|mut all| {
         all.extend(scene(bits, grants));
         all
@@ -99,7 +99,7 @@ fn spiffe(n: u8) -> SpiffeId {
 }
 
 /// What bot 1 got in exchange for bot 2's token, and that for bot 3's, by which bot 3 acts for ada.
-fn claims(stage: &Stage) -> Claims {
+pub(super) fn claims(stage: &Stage) -> Claims {
     let parent = |n: u8| Parent {
         token_id: format!("0123456789abcde{n}"),
         lifecycle_version: 1,
@@ -117,7 +117,7 @@ fn claims(stage: &Stage) -> Claims {
     }
 }
 
-fn with_action(mut ask: Ask, action: &str) -> Ask {
+pub(super) fn with_action(mut ask: Ask, action: &str) -> Ask {
     ask.question.action = legate_ids::Action::parse(action).unwrap();
     ask
 }

@@ -1,0 +1,597 @@
+//! Which single changes might have turned a denial: proposals, each of which the engine has to confirm before it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use legate_authority::{Ceiling, Permission, ResourceSelector, Window};
+use legate_clock::Timestamp;
+use legate_ids::Name;
+use legate_view::{
+    Agent, AgentState, Boundary, CeilingOf, DelegationGrant, Label, NamespacePolicies, Otherwise, Policy, PolicyMode,
+    RoleBinding, Snapshot, Source, Stop,
+};
+
+use super::answer::CauseKind;
+use super::boundary::{self, Part};
+use super::derivation::{Case, Kind, Object, said};
+use super::literals;
+use super::policies::Compiled;
+use super::question::{Question, Value};
+
+/// Roles, grants or policies of one sort that are tried.
+const OF_A_SORT: usize = 8;
+/// Texts that a question is tried with.
+const TEXTS: usize = 24;
+/// The name of what is only supposed.
+const SUPPOSED: &str = "supposed-by-an-explanation";
+
+/// What would have to be otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Want {
+    State,
+    Wait,
+    Start,
+    ExtendWindow,
+    WidenBinding,
+    BindRole,
+    ExtendRole,
+    ExtendClass,
+    RaiseCeiling,
+    WidenBoundary,
+    WithoutPolicy,
+    AddPolicy,
+    ExtendGrant,
+    AddGrant,
+}
+
+/// Whom it would reach beside the question; what is smaller comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Reach {
+    Question,
+    Agent,
+    Holders,
+    Class,
+    Namespace,
+}
+
+/// How it is supposed.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// The registry holds one thing otherwise.
+    Registry(Box<Otherwise>),
+    /// The context of the question has this as well.
+    Context(String, Value),
+    /// The resource is stated with this as well.
+    Attribute(String, Value),
+    /// It is asked then.
+    At(Timestamp),
+    /// The namespace has these policies.
+    Policies(Arc<NamespacePolicies>),
+}
+
+/// One change, not yet confirmed.
+#[derive(Clone, Debug)]
+pub(crate) struct Proposal {
+    pub(crate) want: Want,
+    pub(crate) reach: Reach,
+    pub(crate) text: String,
+    pub(crate) object: Option<Object>,
+    pub(crate) permission: Option<Permission>,
+    pub(crate) time: Option<Timestamp>,
+    pub(crate) field: String,
+    pub(crate) value: String,
+    pub(crate) change: Change,
+}
+
+impl Proposal {
+    fn new(want: Want, reach: Reach, text: impl Into<String>, change: Change) -> Self {
+        let (field, value) = (String::new(), String::new());
+        Self { want, reach, text: text.into(), object: None, permission: None, time: None, field, value, change }
+    }
+
+    fn registry(want: Want, reach: Reach, text: impl Into<String>, otherwise: Otherwise) -> Self {
+        Self::new(want, reach, text, Change::Registry(Box::new(otherwise)))
+    }
+
+    fn object(self, kind: Kind, label: &Label) -> Self {
+        Self { object: Some(Object::of(kind, label)), ..self }
+    }
+
+    fn permission(self, permission: &Permission) -> Self {
+        Self { permission: Some(permission.clone()), ..self }
+    }
+
+    fn stated(self, field: &str, value: &str) -> Self {
+        Self { field: field.to_owned(), value: value.to_owned(), ..self }
+    }
+
+    fn time(self, time: Timestamp) -> Self {
+        Self { time: Some(time), ..self }
+    }
+
+    /// What is smaller comes first.
+    pub(crate) fn rank(&self) -> (Reach, Want) {
+        (self.reach, self.want)
+    }
+}
+
+/// What is asked, as a permission for exactly that: no resource's id is a pattern.
+fn exactly(question: &Question) -> Option<Permission> {
+    let none: [(String, String); 0] = [];
+    let selector =
+        ResourceSelector::parse(question.resource_type.as_str(), question.resource_id.as_str(), none).ok()?;
+    Permission::parse(question.action.as_str(), selector).ok()
+}
+
+/// Proposals for a question about a known agent, the smallest first.
+pub(crate) fn proposals(case: &Case<'_>, declared: Option<&Arc<NamespacePolicies>>) -> Vec<Proposal> {
+    let mut all = Vec::new();
+    let Some(wanted) = exactly(case.question) else { return all };
+    of_agent(case, case.agent, &wanted, &mut all);
+    if let Some(delegation) = case.delegation {
+        for hop in &delegation.hops {
+            of_grant(case, &hop.grant, &wanted, &mut all);
+            match &hop.delegator {
+                legate_view::Delegator::Agent(agent) => of_agent(case, agent, &wanted, &mut all),
+                legate_view::Delegator::Person(name) => of_person(case, &hop.grant.label, name, &mut all),
+            }
+        }
+    }
+    of_policies(case, declared, &wanted, &mut all);
+    in_order(all)
+}
+
+/// Proposals where no chain leads from `subject` to the agent.
+pub(crate) fn for_a_chain(case: &Case<'_>, subject: &str, named: Option<&Name>) -> Vec<Proposal> {
+    let mut all = Vec::new();
+    let Some(wanted) = exactly(case.question) else { return all };
+    let grants = case.snapshot.delegation_grants_to(case.agent);
+    for grant in grants.iter().filter(|grant| named.is_none_or(|name| grant.label.name == *name)).take(OF_A_SORT) {
+        of_grant(case, grant, &wanted, &mut all);
+    }
+    if named.is_none() && (subject.starts_with("user:") || subject.starts_with("agent:")) {
+        let text = format!("a delegation grant by which {subject} lets {} do {}", case.agent.label.name, said(&wanted));
+        let grant = DelegationGrant {
+            label: supposed(&case.agent.label, case.now),
+            delegator: subject.to_owned(),
+            delegate: case.agent.label.name.clone(),
+            permissions: vec![wanted.clone()],
+            audiences: Vec::new(),
+            window: Window::ALWAYS,
+            max_depth: 0,
+            parent: None,
+        };
+        let proposal = Proposal::registry(Want::AddGrant, Reach::Agent, text, Otherwise::Grant(grant));
+        all.push(proposal.permission(&wanted).stated("delegator", subject));
+    }
+    in_order(all)
+}
+
+fn in_order(mut all: Vec<Proposal>) -> Vec<Proposal> {
+    all.sort_by(|a, b| (a.rank(), &a.text).cmp(&(b.rank(), &b.text)));
+    all.dedup_by(|a, b| a.text == b.text);
+    all
+}
+
+/// What nobody declared, beside something that is; written now, so that it speaks of everybody who is there.
+fn supposed(beside: &Label, now: Timestamp) -> Label {
+    let name = Name::parse(SUPPOSED).unwrap_or_else(|_| beside.name.clone());
+    Label {
+        name,
+        id: Arc::from(SUPPOSED),
+        version: 0,
+        created: now,
+        updated: now.max(beside.updated),
+        ..beside.clone()
+    }
+}
+
+fn of_agent(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<Proposal>) {
+    of_state(case, agent, all);
+    of_grants(case, agent, wanted, all);
+    of_ceilings(case, agent, wanted, all);
+    for boundary in case.snapshot.boundaries_of(agent).flatten() {
+        of_boundary(case, agent, boundary, all);
+    }
+}
+
+fn of_state(case: &Case<'_>, agent: &Agent, all: &mut Vec<Proposal>) {
+    let works = |one: &Agent, text: String| {
+        let otherwise = Otherwise::AgentWorks(one.id.clone());
+        Proposal::registry(Want::Start, Reach::Agent, text, otherwise).object(Kind::Agent, &one.label)
+    };
+    let own = |one: &Agent, stop: Stop, all: &mut Vec<Proposal>| {
+        let name = &one.label.name;
+        match stop {
+            Stop::State(AgentState::Suspended) => all.push(works(one, format!("resume the agent {name}"))),
+            Stop::State(AgentState::Quarantined) => {
+                all.push(works(one, format!("release the agent {name} from quarantine and resume it")));
+            }
+            Stop::State(AgentState::PendingApproval) => {
+                all.push(works(one, format!("approve the agent {name} and activate it")));
+            }
+            Stop::State(AgentState::Staged) => all.push(works(one, format!("activate the agent {name}"))),
+            Stop::Expired | Stop::State(AgentState::Expired) => {
+                all.push(works(one, format!("give the agent {name} a later end")));
+            }
+            Stop::Class => {
+                let (namespace, class) = (one.label.namespace.clone(), one.class.clone());
+                let text = format!("resume the class {class}");
+                let label = case.snapshot.class(namespace.as_str(), class.as_str()).map(|class| class.label.clone());
+                let otherwise = Otherwise::ClassWorks(namespace, class);
+                let proposal = Proposal::registry(Want::Start, Reach::Class, text, otherwise);
+                all.push(match label {
+                    Some(label) => proposal.object(Kind::Class, &label),
+                    None => proposal,
+                });
+            }
+            Stop::Namespace => {
+                let namespace = one.label.namespace.clone();
+                let text = format!("resume the namespace {namespace}");
+                let otherwise = Otherwise::NamespaceWorks(namespace);
+                all.push(Proposal::registry(Want::Start, Reach::Namespace, text, otherwise));
+            }
+            // A retired agent does not come back.
+            Stop::State(AgentState::Retired | AgentState::Active | AgentState::Unknown) | Stop::Ancestor => {}
+        }
+    };
+    let stop = |one: &Agent| case.snapshot.life_of(one, case.now).stop;
+    match stop(agent) {
+        Some(Stop::Ancestor) => {
+            for above in case.snapshot.ancestors_of(agent).flatten() {
+                if let Some(why) = stop(above) {
+                    own(above, why, all);
+                }
+            }
+        }
+        Some(why) => own(agent, why, all),
+        None => {}
+    }
+}
+
+/// Who holds what the agent has: itself, or whoever is at the top of those who made it.
+fn holder<'a>(snapshot: &'a Snapshot, agent: &'a Agent) -> Option<&'a Agent> {
+    if snapshot.inherits(agent) { snapshot.ancestors_of(agent).last().flatten().map(|top| &**top) } else { Some(agent) }
+}
+
+fn of_grants(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<Proposal>) {
+    let (snapshot, now, request) = (case.snapshot, case.now, case.question.request());
+    let Some(holder) = holder(snapshot, agent) else { return };
+    let reach = if holder.id == agent.id { Reach::Agent } else { Reach::Holders };
+    let mut held: BTreeSet<Name> = BTreeSet::new();
+    for grant in snapshot.grants_of(agent) {
+        let covers = grant.permissions.iter().any(|p| p.covers(&request));
+        let within = grant.narrowing.is_none_or(|all| all.iter().any(|selector| selector.covers(&request)));
+        let holds = grant.window.holds_at(now.micros());
+        match &grant.source {
+            Source::Class(class) if !covers => {
+                let text = format!("give the class {} the permission {}", class.label.name, said(wanted));
+                let mut otherwise = (**class).clone();
+                otherwise.permissions.push(wanted.clone());
+                let proposal = Proposal::registry(Want::ExtendClass, Reach::Class, text, Otherwise::Class(otherwise));
+                all.push(proposal.object(Kind::Class, &class.label).permission(wanted));
+            }
+            Source::Class(_) => {}
+            Source::Binding(binding, role, _) => {
+                held.insert(binding.role.clone());
+                if covers && !within {
+                    widen(binding, case.question, all);
+                } else if covers && !holds {
+                    last(binding, now, all);
+                } else if !covers && within && holds {
+                    let text = format!("give the role {} the permission {}", role.label.name, said(wanted));
+                    let mut otherwise = (**role).clone();
+                    otherwise.permissions.push(wanted.clone());
+                    let proposal =
+                        Proposal::registry(Want::ExtendRole, Reach::Holders, text, Otherwise::Role(otherwise));
+                    all.push(proposal.object(Kind::Role, &role.label).permission(wanted));
+                }
+            }
+        }
+    }
+    let namespace = agent.label.namespace.as_str();
+    let mut roles: Vec<_> = snapshot
+        .roles_of_namespace(namespace)
+        .filter(|role| !held.contains(&role.label.name) && role.permissions.iter().any(|p| p.covers(&request)))
+        .collect();
+    roles.sort_by(|a, b| (a.permissions.len(), &a.label.name).cmp(&(b.permissions.len(), &b.label.name)));
+    for role in roles.into_iter().take(OF_A_SORT) {
+        let text = format!("bind the role {} to the agent {}", role.label.name, holder.label.name);
+        let binding = RoleBinding { agents: vec![holder.label.name.clone()], ..binding_of(&role.label, now) };
+        all.push(bind(reach, text, &role.label, binding));
+    }
+}
+
+/// A binding that nobody made, of a role, for whoever is put into it.
+fn binding_of(role: &Label, now: Timestamp) -> RoleBinding {
+    RoleBinding {
+        label: supposed(role, now),
+        role: role.name.clone(),
+        agents: Vec::new(),
+        groups: Vec::new(),
+        users: Vec::new(),
+        narrowing: None,
+        window: Window::ALWAYS,
+    }
+}
+
+fn bind(reach: Reach, text: String, role: &Label, binding: RoleBinding) -> Proposal {
+    Proposal::registry(Want::BindRole, reach, text, Otherwise::Binding(binding)).object(Kind::Role, role)
+}
+
+fn widen(binding: &Arc<RoleBinding>, question: &Question, all: &mut Vec<Proposal>) {
+    let (kind, id) = (question.resource_type.as_str(), question.resource_id.as_str());
+    let none: [(String, String); 0] = [];
+    let Ok(selector) = ResourceSelector::parse(kind, id, none) else { return };
+    let mut otherwise = (**binding).clone();
+    otherwise.narrowing.get_or_insert_default().push(selector);
+    let text = format!("let the binding {} hold for {kind}:{id} as well", binding.label.name);
+    let proposal = Proposal::registry(Want::WidenBinding, Reach::Holders, text, Otherwise::Binding(otherwise));
+    all.push(proposal.object(Kind::Binding, &binding.label).stated("resources", &format!("{kind}:{id}")));
+}
+
+/// Whether a window is yet to begin, or is over: what can be done about it.
+fn last(binding: &Arc<RoleBinding>, now: Timestamp, all: &mut Vec<Proposal>) {
+    if let Some(begins) = later(binding.window, now) {
+        all.push(wait(begins, &format!("when the binding {} begins", binding.label.name)));
+    } else if let Some(window) = lasting(binding.window) {
+        let otherwise = RoleBinding { window, ..(**binding).clone() };
+        let text = format!("let the binding {} last longer", binding.label.name);
+        let proposal = Proposal::registry(Want::ExtendWindow, Reach::Holders, text, Otherwise::Binding(otherwise));
+        all.push(proposal.object(Kind::Binding, &binding.label));
+    }
+}
+
+fn later(window: Window, now: Timestamp) -> Option<Timestamp> {
+    window.not_before().map(Timestamp::from_micros).filter(|at| *at > now)
+}
+
+fn lasting(window: Window) -> Option<Window> {
+    Window::new(window.not_before(), None).ok()
+}
+
+fn wait(at: Timestamp, why: &str) -> Proposal {
+    Proposal::new(Want::Wait, Reach::Question, format!("ask again at {at}, {why}"), Change::At(at)).time(at)
+}
+
+fn of_ceilings(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<Proposal>) {
+    let request = case.question.request();
+    for (of, ceiling) in case.snapshot.ceilings_of(agent).into_iter().flatten() {
+        if ceiling.covers(&request) {
+            continue;
+        }
+        let proposal = match of {
+            CeilingOf::Class(label) => {
+                let class = case.snapshot.class(label.namespace.as_str(), label.name.as_str());
+                let Some(class) = class else { continue };
+                let mut otherwise = (**class).clone();
+                let entries = ceiling.entries().iter().cloned().chain([wanted.clone()]).collect();
+                otherwise.ceiling = Ceiling::new(entries);
+                let text = format!("raise the ceiling of the class {} by {}", label.name, said(wanted));
+                let proposal = Proposal::registry(Want::RaiseCeiling, Reach::Class, text, Otherwise::Class(otherwise));
+                proposal.object(Kind::Class, label)
+            }
+            CeilingOf::Agent(label) => {
+                let lineage =
+                    std::iter::once(agent).chain(case.snapshot.ancestors_of(agent).flatten().map(|one| &**one));
+                let Some(one) = lineage.into_iter().find(|one| one.label == *label) else { continue };
+                let text = format!("raise the ceiling of the agent {} by {}", label.name, said(wanted));
+                let otherwise = Otherwise::AgentCeiling(one.id.clone(), wanted.clone());
+                Proposal::registry(Want::RaiseCeiling, Reach::Agent, text, otherwise).object(Kind::Agent, label)
+            }
+        };
+        all.push(proposal.permission(wanted));
+    }
+}
+
+fn text_of(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::Text(text)) => vec![text.clone()],
+        Some(Value::Set(values)) => values.iter().flat_map(|value| text_of(Some(value))).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &mut Vec<Proposal>) {
+    let question = case.question;
+    for part in boundary::cuts(boundary, agent.environment, question, case.now) {
+        let (stated, allowed, place, field) = match part {
+            Part::Region => {
+                (question.attributes.0.get("region"), &boundary.regions, "resource.attributes.region", "regions")
+            }
+            Part::Data => (
+                question.attributes.0.get("data_classification"),
+                &boundary.data_classifications,
+                "resource.attributes.data_classification",
+                "dataClassifications",
+            ),
+            Part::Purpose => (question.context.get("purpose"), &boundary.purposes, "context.purpose", "purposes"),
+            Part::Environment => {
+                let mut otherwise = (**boundary).clone();
+                otherwise.environments.insert(agent.environment);
+                all.push(widened(otherwise, &boundary.label, "environments", agent.environment));
+                continue;
+            }
+            Part::Hours => {
+                if let Some(at) = boundary::next_change(boundary, case.now) {
+                    all.push(wait(at, &format!("within the hours of the boundary {}", boundary.label.name)));
+                }
+                let otherwise = Boundary { hours: None, ..(**boundary).clone() };
+                all.push(widened(otherwise, &boundary.label, "hours", "every hour"));
+                continue;
+            }
+        };
+        if stated.is_none() {
+            // What every boundary allows that limits it; what is stated already is not to be stated otherwise.
+            let limits = case.snapshot.boundaries_of(agent).flatten().map(|other| match part {
+                Part::Region => &other.regions,
+                Part::Data => &other.data_classifications,
+                _ => &other.purposes,
+            });
+            let common = limits.filter(|limit| !limit.is_empty()).cloned().reduce(|a, b| &a & &b);
+            for text in common.into_iter().flatten().take(OF_A_SORT) {
+                let name = place.rsplit('.').next().unwrap_or(place).to_owned();
+                let value = Value::Text(text.clone());
+                let change = match part {
+                    Part::Purpose => Change::Context(name, value),
+                    _ => Change::Attribute(name, value),
+                };
+                let told = format!("state {place} = {text:?}, where it is so");
+                all.push(Proposal::new(Want::State, Reach::Question, told, change).stated(place, &text));
+            }
+        }
+        let missing: Vec<String> = text_of(stated).into_iter().filter(|text| !allowed.contains(text)).collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let mut otherwise = (**boundary).clone();
+        let set = match part {
+            Part::Region => &mut otherwise.regions,
+            Part::Data => &mut otherwise.data_classifications,
+            _ => &mut otherwise.purposes,
+        };
+        set.extend(missing.iter().cloned());
+        all.push(widened(otherwise, &boundary.label, field, &missing.join(", ")));
+    }
+}
+
+fn widened(otherwise: Boundary, label: &Label, field: &str, value: &str) -> Proposal {
+    let text = format!("let the boundary {} allow {value} in {field}", label.name);
+    let proposal = Proposal::registry(Want::WidenBoundary, Reach::Holders, text, Otherwise::Boundary(otherwise));
+    proposal.object(Kind::Boundary, label).stated(field, value)
+}
+
+fn of_grant(case: &Case<'_>, grant: &Arc<DelegationGrant>, wanted: &Permission, all: &mut Vec<Proposal>) {
+    let (now, name) = (case.now, &grant.label.name);
+    if !grant.window.holds_at(now.micros()) {
+        if let Some(begins) = later(grant.window, now) {
+            all.push(wait(begins, &format!("when the delegation grant {name} begins")));
+        } else if let Some(window) = lasting(grant.window) {
+            let otherwise = Otherwise::Grant(DelegationGrant { window, ..(**grant).clone() });
+            let text = format!("let the delegation grant {name} last longer");
+            let proposal = Proposal::registry(Want::ExtendWindow, Reach::Agent, text, otherwise);
+            all.push(proposal.object(Kind::Grant, &grant.label));
+        }
+    }
+    if !grant.permissions.iter().any(|p| p.covers(&case.question.request())) {
+        let mut otherwise = (**grant).clone();
+        otherwise.permissions.push(wanted.clone());
+        let text = format!("let the delegation grant {name} cover {}", said(wanted));
+        let proposal = Proposal::registry(Want::ExtendGrant, Reach::Agent, text, Otherwise::Grant(otherwise));
+        all.push(proposal.object(Kind::Grant, &grant.label).permission(wanted));
+    }
+}
+
+fn of_person(case: &Case<'_>, beside: &Label, name: &str, all: &mut Vec<Proposal>) {
+    let request = case.question.request();
+    let namespace = beside.namespace.as_str();
+    let mut roles: Vec<_> = case
+        .snapshot
+        .roles_of_namespace(namespace)
+        .filter(|role| role.permissions.iter().any(|p| p.covers(&request)))
+        .collect();
+    roles.sort_by(|a, b| (a.permissions.len(), &a.label.name).cmp(&(b.permissions.len(), &b.label.name)));
+    for role in roles.into_iter().take(OF_A_SORT) {
+        let text = format!("bind the role {} to {name}", role.label.name);
+        let binding = RoleBinding { users: vec![name.to_owned()], ..binding_of(&role.label, case.now) };
+        all.push(bind(Reach::Holders, text, &role.label, binding));
+    }
+}
+
+fn of_policies(
+    case: &Case<'_>,
+    declared: Option<&Arc<NamespacePolicies>>,
+    wanted: &Permission,
+    all: &mut Vec<Proposal>,
+) {
+    let label = &case.agent.label;
+    if let Some(declared) = declared {
+        without(case, declared, all);
+    }
+    if let Some(Ok(compiled)) = case.policies {
+        stated(case, compiled, all);
+        named_roles(case, compiled, all);
+    }
+    let question = case.question;
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let cedar = format!(
+        "permit(principal == Agent::{}, action == Action::{}, resource == {}::{});",
+        quoted(case.agent.id.as_str()),
+        quoted(question.action.as_str()),
+        question.resource_type,
+        quoted(question.resource_id.as_str()),
+    );
+    let mut policies = declared.map(|all| NamespacePolicies::clone(all)).unwrap_or_default();
+    let policy = Policy { label: supposed(label, case.now), cedar: cedar.clone(), mode: PolicyMode::Enforce };
+    policies.by_name.insert(policy.label.name.clone(), Arc::new(policy));
+    let text = format!("declare a policy that permits {} to {}", said(wanted), label.name);
+    let proposal = Proposal::new(Want::AddPolicy, Reach::Agent, text, Change::Policies(Arc::new(policies)));
+    all.push(proposal.permission(wanted).stated("cedar", &cedar));
+}
+
+/// Without one of the policies that forbid it, or that cannot be used.
+fn without(case: &Case<'_>, declared: &Arc<NamespacePolicies>, all: &mut Vec<Proposal>) {
+    let so_far = super::answer::Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), until: None };
+    let said = match case.policies {
+        Some(Ok(compiled)) => {
+            case.bench.with_policies(case.snapshot, case.agent, case.question, Some(compiled), case.now, so_far)
+        }
+        Some(Err(unusable)) => unusable.clone(),
+        None => return,
+    };
+    let blamed = |name: &Name| {
+        let whole = format!("{}/{name}", case.agent.label.namespace);
+        said.causes.iter().any(|cause| match cause.kind {
+            CauseKind::Forbid => cause.name == whole,
+            CauseKind::PolicyError => cause.name == whole || cause.text.contains(&format!("policy {whole}@")),
+            _ => false,
+        })
+    };
+    for (name, policy) in declared.by_name.iter().filter(|(name, _)| blamed(name)).take(OF_A_SORT) {
+        let mut policies = NamespacePolicies::clone(declared);
+        policies.by_name.remove(name);
+        let text = format!("take back or mend the policy {name}");
+        let change = Change::Policies(Arc::new(policies));
+        let proposal = Proposal::new(Want::WithoutPolicy, Reach::Namespace, text, change);
+        all.push(proposal.object(Kind::Policy, &policy.label));
+    }
+}
+
+/// The context that policies look for and the question does not state.
+fn stated(case: &Case<'_>, compiled: &Compiled, all: &mut Vec<Proposal>) {
+    let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (_, rule) in compiled.written().take(1_000) {
+        literals::of_context(rule, &mut found);
+    }
+    let unstated = found.into_iter().filter(|(name, _)| !case.question.context.contains_key(name));
+    for (name, value) in unstated.flat_map(|(name, all)| all.into_iter().map(move |v| (name.clone(), v))).take(TEXTS) {
+        let told = match &value {
+            Value::Bool(value) => value.to_string(),
+            Value::Long(value) => value.to_string(),
+            Value::Text(value) => format!("{value:?}"),
+            Value::Set(_) | Value::Record(_) => continue,
+        };
+        let place = format!("context.{name}");
+        let text = format!("state {place} = {told}, where it is so");
+        let proposal = Proposal::new(Want::State, Reach::Question, text, Change::Context(name, value));
+        all.push(proposal.stated(&place, &told));
+    }
+}
+
+/// Roles that policies name, that are there, and that the agent does not have.
+fn named_roles(case: &Case<'_>, compiled: &Compiled, all: &mut Vec<Proposal>) {
+    let Some(holder) = holder(case.snapshot, case.agent) else { return };
+    let namespace = case.agent.label.namespace.as_str();
+    let mut names: BTreeSet<Name> = BTreeSet::new();
+    for (_, rule) in compiled.written().take(1_000) {
+        let named = rule.entity_literals().into_iter().filter(|uid| uid.type_name().to_string() == "Role");
+        names.extend(named.filter_map(|uid| Name::parse(uid.id().unescaped()).ok()));
+    }
+    let held: Vec<&Name> = case.snapshot.bindings_of(case.agent).map(|(binding, _)| &binding.role).collect();
+    let roles = names.iter().filter(|name| !held.contains(name));
+    for role in roles.filter_map(|name| case.snapshot.role(namespace, name.as_str())).take(OF_A_SORT) {
+        let text = format!("bind the role {} to the agent {}", role.label.name, holder.label.name);
+        let binding = RoleBinding { agents: vec![holder.label.name.clone()], ..binding_of(&role.label, case.now) };
+        all.push(bind(Reach::Agent, text, &role.label, binding));
+    }
+}

@@ -1,0 +1,163 @@
+//! Whether a recorded decision would come out otherwise: what its record holds is decided before and after a change.
+//!
+//! A record holds the action, the resource with its region and class of data, and the chain; it does not hold the context nor other
+//! attributes. So what hangs on these is unsure, and nothing is called a flip that is not one whatever they were.
+
+use legate_clock::Timestamp;
+use legate_ids::AgentId;
+use legate_token::Subject;
+use legate_view::Delegator;
+
+use super::answer::{Answer, Cause, CauseKind};
+use super::authority::Bench;
+use super::behalf;
+use super::preview::cells::Cell;
+use super::preview::compare::{Side, effect};
+use super::preview::outlook::{Holds, On, Verdict};
+
+/// What a record says of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Recorded {
+    pub(crate) agent: String,
+    pub(crate) action: String,
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) region: String,
+    pub(crate) data: String,
+    /// `user:NAME`, or an agent's SPIFFE ID; empty: the agent acted for itself.
+    pub(crate) subject: String,
+    pub(crate) chain: Vec<String>,
+    pub(crate) grants: Vec<String>,
+    pub(crate) allowed: bool,
+    /// The word of the denial.
+    pub(crate) word: String,
+    /// Its kind.
+    pub(crate) denial: String,
+}
+
+/// What would become of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Fate {
+    /// It stays as it is.
+    Stays,
+    /// It would be denied.
+    Denied(Vec<Cause>),
+    /// It would be allowed.
+    Allowed(Vec<Cause>),
+    /// It might come out otherwise; on what it hangs.
+    Unsure(Vec<On>),
+    /// It cannot be judged.
+    NotJudged,
+}
+
+impl Recorded {
+    fn cell(&self) -> Cell {
+        let stated = [("region", &self.region), ("data_classification", &self.data)];
+        let attributes = stated.into_iter().filter(|(_, value)| !value.is_empty());
+        Cell {
+            action: self.action.clone(),
+            kind: self.kind.clone(),
+            id: self.id.clone(),
+            attributes: attributes.map(|(name, value)| (name.to_owned(), value.clone())).collect(),
+        }
+    }
+}
+
+/// Whether a denial was one of authority: what is declared could turn it.
+fn is_of_authority(word: &str) -> bool {
+    const WORDS: [&str; 11] = [
+        "NOT_PERMITTED",
+        "ABOVE_CEILING",
+        "NO_POLICY_PERMITS",
+        "FORBIDDEN_BY_POLICY",
+        "CHAIN_INVALID",
+        "CHAIN_TOO_LONG",
+        "DELEGATOR_NOT_PERMITTED",
+        "GRANT_NOT_IN_FORCE",
+        "GRANT_NOT_PERMITTED",
+        "GRANT_AUDIENCE",
+        "GRANT_OUTSIDE_WINDOW",
+    ];
+    WORDS.contains(&word) || word.starts_with("BINDING_") || word.starts_with("BOUNDARY_")
+}
+
+/// What would become of a recorded decision.
+pub(crate) fn fate(
+    bench: &Bench,
+    (before, after): (&mut Side<'_>, &mut Side<'_>),
+    recorded: &Recorded,
+    now: Timestamp,
+) -> Fate {
+    if recorded.denial == "UNDECIDED" {
+        return Fate::NotJudged;
+    }
+    let Some(was) = look(bench, before, recorded, now) else { return Fate::NotJudged };
+    let Some(is) = look(bench, after, recorded, now) else { return Fate::NotJudged };
+    if effect(&was.holds, &is.holds).is_none() || (!recorded.allowed && !is_of_authority(&recorded.word)) {
+        return Fate::Stays;
+    }
+    match (recorded.allowed, was.holds, is.holds) {
+        (true, _, Holds::Never) => Fate::Denied(is.causes),
+        (false, _, Holds::Always) => Fate::Allowed(is.causes),
+        // What would not be allowed now is told apart no further.
+        (true, Holds::Never, _) | (true, _, Holds::Always) | (false, _, Holds::Never) => Fate::Stays,
+        (_, _, Holds::Depends(on)) => Fate::Unsure(on),
+    }
+}
+
+/// What holds of it on one side; `None`: its agent is not there, or the record is of a form that is not known.
+fn look(bench: &Bench, side: &mut Side<'_>, recorded: &Recorded, now: Timestamp) -> Option<Verdict> {
+    let id = AgentId::parse(&recorded.agent).ok()?;
+    let cell = recorded.cell();
+    let question = cell.question()?;
+    let Some(agent) = side.snapshot.agent(&id).cloned() else {
+        return Some(Verdict::absent("there is no such agent"));
+    };
+    let mut verdict = side.look(bench, Some(&agent), &cell, now)?;
+    if recorded.chain.is_empty() {
+        return Some(verdict);
+    }
+    let actors: Vec<AgentId> = recorded.chain.iter().filter_map(|id| AgentId::parse(id).ok()).collect();
+    let subject = Subject::parse(&recorded.subject).ok()?;
+    let never = |cause: Cause| Some(Verdict { holds: Holds::Never, causes: vec![cause] });
+    let found = side.snapshot.delegation(&agent.label.namespace, &subject, &actors, &recorded.grants, now);
+    let delegation = match found {
+        Ok(delegation) => delegation,
+        Err(why) => return never(Cause::plain(CauseKind::Grant, behalf::broken(&why).1)),
+    };
+    // Towards whom it was is not on record.
+    if let Err(Answer { causes, .. }) = behalf::through(&delegation, &question, None, now) {
+        return Some(Verdict { holds: Holds::Never, causes });
+    }
+    for hop in &delegation.hops {
+        let said = match &hop.delegator {
+            Delegator::Agent(one) => side.look(bench, Some(one), &cell, now)?,
+            Delegator::Person(name) => {
+                let namespace = hop.grant.label.namespace.as_str();
+                let answer = behalf::person(side.snapshot, namespace, name, &question, now);
+                let holds = if answer.denied.is_some() { Holds::Never } else { Holds::Always };
+                Verdict { holds, causes: answer.causes }
+            }
+        };
+        verdict = both(verdict, said);
+    }
+    Some(verdict)
+}
+
+/// What holds where both have to.
+fn both(a: Verdict, b: Verdict) -> Verdict {
+    match (a.holds, b.holds) {
+        (Holds::Never, _) => Verdict { holds: Holds::Never, causes: a.causes },
+        (_, Holds::Never) => Verdict { holds: Holds::Never, causes: b.causes },
+        (Holds::Depends(mut on), Holds::Depends(more)) => {
+            on.extend(more);
+            Verdict { holds: Holds::Depends(on), causes: a.causes }
+        }
+        (Holds::Depends(on), Holds::Always) | (Holds::Always, Holds::Depends(on)) => {
+            Verdict { holds: Holds::Depends(on), causes: a.causes }
+        }
+        (Holds::Always, Holds::Always) => {
+            Verdict { holds: Holds::Always, causes: a.causes.into_iter().chain(b.causes).collect() }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The state of one namespace as it was, as far as a decision about one agent rests on it, read from the registry under limits.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_clock::Timestamp;
+use legate_rpc::Fault;
+use legate_view::{NamespacePolicies, Snapshot};
+use legate_wire::registry::as_of::At;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{
+    Agent, AgentRef, AsOf, Declaration, GetAgentRequest, GetDeclarationRequest, Kind, ListDeclarationsRequest,
+};
+use tonic::Status;
+
+use super::super::asker::Right;
+use super::super::evaluate::Policies;
+use crate::convert::{Ask, Subject};
+use crate::domain::policies::Compiled;
+use crate::error::{PAST_TOO_LARGE, PAST_UNAVAILABLE, QUESTION_INVALID, REVISION_COMPACTED, REVISION_UNKNOWN};
+use crate::store::archive::{Archive, reason};
+
+/// Objects of one namespace that are read.
+const MOST: usize = 20_000;
+/// Objects of one page.
+const PAGE: u32 = 1_000;
+/// Agents above and before the one that is asked about.
+const AGENTS: usize = 64;
+/// How long a caller is told to wait.
+const AGAIN: Duration = Duration::from_secs(1);
+/// What a decision rests on beside agents.
+const KINDS: [Kind; 6] = [Kind::AgentClass, Kind::Role, Kind::RoleBinding, Kind::Policy, Kind::Group, Kind::Boundary];
+
+/// A namespace as it was.
+pub(super) struct Past {
+    pub(super) snapshot: Snapshot,
+    pub(super) policies: Policies,
+    pub(super) declared: Option<Arc<NamespacePolicies>>,
+    pub(super) revision: u64,
+    /// The time that was asked for, or when the revision was made.
+    pub(super) made: Timestamp,
+}
+
+/// Reads what the question about an agent rests on.
+///
+/// # Errors
+/// When the past is not kept, is too large, cannot be read, or does not come within `patience`.
+pub(super) async fn read(
+    archive: &Arc<dyn Archive>,
+    right: &Right,
+    ask: &Ask,
+    as_of: AsOf,
+    patience: Duration,
+) -> Result<Past, Fault> {
+    let reading = gather(archive, right, ask, as_of);
+    let late = || Fault::unavailable(&PAST_UNAVAILABLE, "the registry did not tell its past in time", AGAIN);
+    let gathered = tokio::time::timeout(patience, reading).await.map_err(|_| late())??;
+    let compiling = tokio::task::spawn_blocking(move || compile(gathered));
+    tokio::time::timeout(patience, compiling).await.map_err(|_| late())?.map_err(Fault::broken)?
+}
+
+/// What was read.
+struct Gathered {
+    objects: Vec<Declaration>,
+    namespace: Option<String>,
+    revision: u64,
+    made: Timestamp,
+}
+
+fn compile(gathered: Gathered) -> Result<Past, Fault> {
+    let Gathered { objects, namespace, revision, made } = gathered;
+    let snapshot = Snapshot::as_of(revision, &objects).map_err(|e| Fault::broken(e.to_string()))?;
+    let declared = namespace.and_then(|namespace| snapshot.policies(&namespace).cloned());
+    let policies = match declared.as_ref().map(|declared| Compiled::compile(declared, None)) {
+        None => Policies::None,
+        Some(Ok(compiled)) => Policies::Ready(Arc::new(compiled)),
+        Some(Err(e)) => Policies::unusable(&e),
+    };
+    Ok(Past { snapshot, policies, declared, revision, made })
+}
+
+async fn gather(archive: &Arc<dyn Archive>, right: &Right, ask: &Ask, as_of: AsOf) -> Result<Gathered, Fault> {
+    let Subject::Asserted(id) = &ask.subject else {
+        let why = "the past is asked about an agent's id; what a token is good for, only the present knows";
+        return Err(Fault::refused(&QUESTION_INVALID, why).field("question.subject", why));
+    };
+    // A list says which revision is meant, and when that was made.
+    let named = ListDeclarationsRequest {
+        kind: Kind::Namespace.into(),
+        page_size: 1,
+        as_of: Some(as_of),
+        ..ListDeclarationsRequest::default()
+    };
+    let head = archive.objects(named).await.map_err(|status| refused(&status))?;
+    let revision = head.revision;
+    let time = match as_of.at {
+        Some(At::Time(time)) => Some(time),
+        _ => head.revision_time,
+    };
+    let made = time.and_then(|time| Timestamp::try_from(time).ok());
+    let made = made.ok_or_else(|| Fault::broken("a revision without its time"))?;
+    let mut found = Gathered { objects: Vec::new(), namespace: None, revision, made };
+    let Some(agent) = agent_by_id(archive, id.as_str(), revision).await? else { return Ok(found) };
+    let namespace = agent.metadata.as_ref().map(|m| m.namespace.clone()).unwrap_or_default();
+    // Agents of other namespaces are not shown, as they were neither.
+    let is_shown = legate_ids::Name::parse(&namespace).is_ok_and(|name| right.shows(&name));
+    if !is_shown {
+        return Ok(found);
+    }
+    let name = agent.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
+    let mut wanted: BTreeSet<String> = ancestors(&agent).collect();
+    found.objects.push(Declaration { object: Some(Object::Agent(agent)) });
+    let get = GetDeclarationRequest {
+        kind: Kind::Namespace.into(),
+        namespace: String::new(),
+        name: namespace.clone(),
+        as_of: Some(AsOf { at: Some(At::Revision(revision)) }),
+    };
+    match archive.object(get).await {
+        Ok(of_name) => found.objects.extend(of_name.declaration),
+        // It went with its last agent; of a namespace that is not known nothing is inherited.
+        Err(status) if reason(&status) == "OBJECT_NOT_FOUND" => {}
+        Err(status) => return Err(refused(&status)),
+    }
+    for kind in KINDS {
+        list(archive, kind, &namespace, revision, &mut found.objects).await?;
+    }
+    if ask.on_behalf_of.is_some() {
+        list(archive, Kind::DelegationGrant, &namespace, revision, &mut found.objects).await?;
+        for delegator in delegators(&found.objects, &name) {
+            if let Some(agent) = named_agent(archive, &namespace, &delegator, revision).await? {
+                wanted.extend(ancestors(&agent));
+                found.objects.push(Declaration { object: Some(Object::Agent(agent)) });
+            }
+        }
+    }
+    for id in wanted.into_iter().take(AGENTS) {
+        let above = agent_by_id(archive, &id, revision).await?;
+        found.objects.extend(above.map(|agent| Declaration { object: Some(Object::Agent(agent)) }));
+    }
+    found.namespace = Some(namespace);
+    Ok(found)
+}
+
+fn ancestors(agent: &Agent) -> impl Iterator<Item = String> + use<> {
+    agent.status.as_ref().map(|status| status.ancestors.clone()).unwrap_or_default().into_iter()
+}
+
+/// The agents that stand before `delegate` in chains of these grants, by name.
+fn delegators(objects: &[Declaration], delegate: &str) -> BTreeSet<String> {
+    let grants: Vec<_> = objects
+        .iter()
+        .filter_map(|declaration| match &declaration.object {
+            Some(Object::DelegationGrant(grant)) => grant.spec.as_ref(),
+            _ => None,
+        })
+        .collect();
+    let (mut found, mut open) = (BTreeSet::new(), vec![delegate.to_owned()]);
+    while let Some(delegate) = open.pop() {
+        for grant in grants.iter().filter(|grant| grant.delegate == delegate) {
+            if let Some(("agent", name)) = grant.delegator.split_once(':')
+                && found.len() < AGENTS
+                && found.insert(name.to_owned())
+            {
+                open.push(name.to_owned());
+            }
+        }
+    }
+    found
+}
+
+async fn list(
+    archive: &Arc<dyn Archive>,
+    kind: Kind,
+    namespace: &str,
+    revision: u64,
+    into: &mut Vec<Declaration>,
+) -> Result<(), Fault> {
+    let mut page_token = String::new();
+    loop {
+        let ask = ListDeclarationsRequest {
+            kind: kind.into(),
+            namespace: namespace.to_owned(),
+            page_size: PAGE,
+            page_token,
+            as_of: Some(AsOf { at: Some(At::Revision(revision)) }),
+            ..ListDeclarationsRequest::default()
+        };
+        let page = archive.objects(ask).await.map_err(|status| refused(&status))?;
+        into.extend(page.declarations);
+        if into.len() > MOST {
+            let text = format!("the namespace {namespace} had more than {MOST} objects at revision {revision}");
+            return Err(Fault::refused(&PAST_TOO_LARGE, text));
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(());
+        }
+        page_token = page.next_page_token;
+    }
+}
+
+async fn agent_by_id(archive: &Arc<dyn Archive>, id: &str, revision: u64) -> Result<Option<Agent>, Fault> {
+    find(archive, AgentRef { id: id.to_owned(), ..AgentRef::default() }, revision).await
+}
+
+async fn named_agent(
+    archive: &Arc<dyn Archive>,
+    namespace: &str,
+    name: &str,
+    revision: u64,
+) -> Result<Option<Agent>, Fault> {
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    find(archive, AgentRef { namespace, name, ..AgentRef::default() }, revision).await
+}
+
+async fn find(archive: &Arc<dyn Archive>, agent: AgentRef, revision: u64) -> Result<Option<Agent>, Fault> {
+    let as_of = Some(AsOf { at: Some(At::Revision(revision)) });
+    match archive.agent(GetAgentRequest { agent: Some(agent), as_of }).await {
+        Ok(found) => Ok(found.agent),
+        Err(status) if reason(&status) == "AGENT_NOT_FOUND" => Ok(None),
+        Err(status) => Err(refused(&status)),
+    }
+}
+
+/// What the registry refuses of its past is the caller's to know; anything else is between us and it.
+fn refused(status: &Status) -> Fault {
+    match reason(status).as_str() {
+        "REVISION_UNKNOWN" => Fault::refused(&REVISION_UNKNOWN, status.message()),
+        "REVISION_COMPACTED" => Fault::refused(&REVISION_COMPACTED, status.message()),
+        "INVALID_ARGUMENT" => Fault::refused(&QUESTION_INVALID, status.message()).field("as_of", status.message()),
+        _ => {
+            let text = format!("the registry did not tell its past: {}", status.message());
+            Fault::unavailable(&PAST_UNAVAILABLE, text, AGAIN)
+        }
+    }
+}
