@@ -54,6 +54,7 @@ fn claims(subject: Subject, others: &[u8]) -> Claims {
             grants: (0..actors.len()).map(|n| format!("obj_{n}")).collect(),
             parents: (0..exchanged).map(|n| parent(count(n))).collect(),
             actors,
+            groups: Vec::new(),
         },
         subject,
         confirmation: Confirmation::Certificate([9; 32]),

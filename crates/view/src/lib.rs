@@ -37,7 +37,7 @@ mod standing;
 mod token;
 
 pub use boundaries::Boundary;
-pub use delegation::{Audience, Broken, Delegation, Delegator, Hop};
+pub use delegation::{Audience, Broken, Delegation, Delegator, Hop, Person};
 pub use feed::{Feed, News};
 pub use follow::{Options, View};
 pub use groups::Group;

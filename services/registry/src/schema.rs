@@ -1,6 +1,7 @@
 //! The tables: the head, the objects as they are, every change and revision there was, who names whom, and requests that may be repeated.
 
 mod departures;
+mod people;
 mod retention;
 mod revoked_certificates;
 mod search;
@@ -9,6 +10,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
 use departures::Departures;
+use people::OfPeople;
 use retention::Retention;
 use revoked_certificates::RevokedCertificates;
 
@@ -27,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(RevokedCertificates),
             Box::new(Departures),
             Box::new(Retention),
+            Box::new(OfPeople),
         ]
     }
 }

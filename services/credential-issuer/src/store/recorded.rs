@@ -107,8 +107,8 @@ pub(crate) enum Proof {
     Certificate([u8; 32]),
     /// The client secret or key with this id, which has to work at this moment.
     Client(String, Timestamp),
-    /// A token of an issuer outside, which is used by this.
-    Identity(used_token::Model),
+    /// A token of an issuer outside, which is used by this, where so many are not used yet.
+    Identity(used_token::Model, u32),
 }
 
 /// Everything of this database that a token rests on. What was taken back here may not have come back from the registry yet.
@@ -163,8 +163,8 @@ impl Rests {
         }
         match &self.proof {
             Proof::Certificate(x5t) => by_certificate(x5t).await,
-            Proof::Identity(used) => {
-                if !used_token::spend(tx, used.clone()).await? {
+            Proof::Identity(used, most) => {
+                if !used_token::spend(tx, used.clone(), *most).await? {
                     let why = "the identity token was used before";
                     return Err(flow(Fault::refused(&IDENTITY_TOKEN_SPENT, why)));
                 }

@@ -3,6 +3,7 @@
 
 mod clients;
 mod enrolment;
+mod exchange;
 mod faults;
 mod federation;
 mod identity;
@@ -10,10 +11,12 @@ mod instances;
 mod login;
 mod operators;
 mod outside;
+mod people;
 mod policies;
 mod raised;
 mod registry;
 mod renewal;
+mod replicas;
 mod requests;
 mod rests;
 mod revocation;

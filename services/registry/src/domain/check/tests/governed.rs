@@ -202,6 +202,7 @@ fn rules_of_trusted_issuers() {
         let rule = |n: usize| wire::ClaimRule {
             claims: [("sub".to_owned(), n.to_string())].into(),
             stands_for: Some(StandsFor::Agent("a".into())),
+            groups_claim: String::new(),
         };
         trusted_issuer(|spec| spec.rules = (0..n).map(rule).collect())
     };
