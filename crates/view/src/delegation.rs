@@ -356,6 +356,19 @@ impl Snapshot {
     /// # Errors
     /// Why it does not hold.
     pub fn delegation_by(&self, grant: &Arc<DelegationGrant>, now: Timestamp) -> Result<Delegation, Broken> {
+        self.chain_by(grant, now, false)
+    }
+
+    /// The same for whoever a token shows in the group of people that the first grant is from, of whom nothing else is known:
+    /// for previews, and for nothing that decides.
+    ///
+    /// # Errors
+    /// Why it does not hold.
+    pub fn delegation_by_any(&self, grant: &Arc<DelegationGrant>, now: Timestamp) -> Result<Delegation, Broken> {
+        self.chain_by(grant, now, true)
+    }
+
+    fn chain_by(&self, grant: &Arc<DelegationGrant>, now: Timestamp, of_groups: bool) -> Result<Delegation, Broken> {
         let namespace = &grant.label.namespace;
         let named = |name: &str| {
             let agent = self.agent_named(namespace.as_str(), name);
@@ -365,7 +378,7 @@ impl Snapshot {
         while let Some(grant) = next {
             let delegator = match grant.delegator.split_once(':') {
                 Some(("agent", name)) => Delegator::Agent(named(name)?),
-                Some(("user", _)) => {
+                Some((kind, _)) if kind == "user" || (of_groups && kind == "group") => {
                     Delegator::Person(Person { name: grant.delegator.clone(), groups: Vec::new(), through: None })
                 }
                 _ => {

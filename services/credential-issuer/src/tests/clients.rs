@@ -69,7 +69,7 @@ impl Scene {
         self.show(Shown::Secret { client: agent_id(n).to_string(), secret }).await
     }
 
-    async fn show_assertion(&self, text: &str) -> Result<(Client, Holder), Fault> {
+    pub(super) async fn show_assertion(&self, text: &str) -> Result<(Client, Holder), Fault> {
         self.show(Shown::Assertion { client: None, assertion: Zeroizing::new(text.to_owned()) }).await
     }
 

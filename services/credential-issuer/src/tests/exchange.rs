@@ -40,7 +40,7 @@ pub(super) fn people() -> wire::TrustedIssuer {
     issuer("people", &[&key(1)], vec![of_people, rule(&[("sub", "bot")], agent("bot-2"))])
 }
 
-fn grant(name: &str, delegator: &str) -> Object {
+pub(super) fn grant(name: &str, delegator: &str) -> Object {
     let resource =
         wire::ResourceSelector { r#type: "Invoice".into(), id: "*".into(), ..wire::ResourceSelector::default() };
     Object::DelegationGrant(wire::DelegationGrant {
@@ -78,7 +78,7 @@ fn namespace() -> Object {
     Object::Namespace(wire::Namespace { metadata: Some(metadata), spec: None, status: None })
 }
 
-async fn scene(fixture: &legate_db::testing::Fixture) -> (Scene, credential::Model) {
+pub(super) async fn scene(fixture: &legate_db::testing::Fixture) -> (Scene, credential::Model) {
     let scene = Scene::on(fixture).await;
     scene.declare(namespace()).await;
     scene.declare(Object::TrustedIssuer(people())).await;
@@ -86,7 +86,12 @@ async fn scene(fixture: &legate_db::testing::Fixture) -> (Scene, credential::Mod
     (scene, row)
 }
 
-async fn asked(scene: &Scene, row: &credential::Model, more: &Value, wish: Wish) -> Result<Exchanged, Fault> {
+pub(super) async fn asked(
+    scene: &Scene,
+    row: &credential::Model,
+    more: &Value,
+    wish: Wish,
+) -> Result<Exchanged, Fault> {
     let subject_token = SubjectToken::Identity(token(&key(1), &ada(more)));
     let ask = Exchange { subject_token, actor_token: None, wish, grant: None };
     exchange(&scene.desk, &scene.holder(row), ask).await

@@ -166,12 +166,18 @@ pub(crate) fn through(
 
 /// Whether the grant alone bounds the person: the namespace says so, and it was not the person who made it. What somebody
 /// says of himself is never taken for what he may.
-fn is_bounded_by(snapshot: &Snapshot, grant: &DelegationGrant) -> bool {
+pub(super) fn is_bounded_by(snapshot: &Snapshot, grant: &DelegationGrant) -> bool {
     snapshot.rules_of(grant.label.namespace.as_str()).people_by_grant && !grant.is_by_person
 }
 
 /// What a person may: what role bindings give, or, where the namespace says so, whatever the grants let through.
-fn person(snapshot: &Snapshot, by: &DelegationGrant, person: &Person, question: &Question, now: Timestamp) -> Answer {
+pub(super) fn person(
+    snapshot: &Snapshot,
+    by: &DelegationGrant,
+    person: &Person,
+    question: &Question,
+    now: Timestamp,
+) -> Answer {
     let (namespace, name) = (by.label.namespace.as_str(), &person.name);
     let mut answer = Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), until: None };
     if is_bounded_by(snapshot, by) {

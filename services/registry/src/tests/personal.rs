@@ -108,7 +108,7 @@ impl Scene {
         }
     }
 
-    async fn make(
+    async fn make_own(
         &self,
         person: ProvenPerson,
         mut ask: MakePersonalGrantRequest,
@@ -119,12 +119,12 @@ impl Scene {
         personal_grant::make(&self.desk, call, asker, ask).await
     }
 
-    async fn listed(&self, person: ProvenPerson) -> ListPersonalGrantsResponse {
+    async fn own_grants(&self, person: ProvenPerson) -> ListPersonalGrantsResponse {
         let asker = Asker::read(Some(person)).unwrap();
         personal_grant::list(&self.desk, asker, ListPersonalGrantsRequest::default()).await.unwrap()
     }
 
-    async fn end(&self, person: ProvenPerson, name: &str, id: &str) -> Result<EndPersonalGrantResponse, Fault> {
+    async fn end_own(&self, person: ProvenPerson, name: &str, id: &str) -> Result<EndPersonalGrantResponse, Fault> {
         let asker = Asker::read(Some(person))?;
         let ask = EndPersonalGrantRequest { person: asker.in_short(), name: name.into(), ..Default::default() };
         let call = asker.call(&TraceContext::default(), "/end", &ask, (id, "over"))?;
@@ -141,7 +141,7 @@ async fn a_grant_says_who_made_it_and_how_that_was_proved() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
         scene.personal().await;
-        let made = scene.make(scene.ada(1).await, wish("for-ada")).await.unwrap();
+        let made = scene.make_own(scene.ada(1).await, wish("for-ada")).await.unwrap();
         let grant = made.grant.unwrap();
         let (metadata, spec) = (grant.metadata.unwrap(), grant.spec.unwrap());
         assert_eq!((metadata.created_by.as_str(), metadata.updated_by.as_str()), (ADA, ADA));
@@ -194,20 +194,20 @@ async fn a_person_delegates_within_the_rule_and_what_it_has() {
         for (n, (expected, change)) in refused.into_iter().enumerate() {
             let (mut who, mut ask) = (scene.ada(1).await, wish("for-ada"));
             change(&mut who, &mut ask);
-            let fault = scene.make(who, ask).await.unwrap_err();
+            let fault = scene.make_own(who, ask).await.unwrap_err();
             assert_eq!(reason(&fault), expected, "{n}: {fault}");
         }
         // None of that used the token up.
         let ask = MakePersonalGrantRequest { permissions: vec![permission("ledger:read")], ..wish("for-ada") };
         let finance = ProvenPerson { groups: vec!["group:finance".into()], ..scene.ada(1).await };
-        scene.make(finance, ask).await.unwrap();
+        scene.make_own(finance, ask).await.unwrap();
 
         // A namespace whose people may by their grants alone lets none of them make one.
         let spec = NamespaceSpec { personal_authority: PersonalAuthority::Granted.into(), ..Default::default() };
         let Some(Object::Namespace(mut granted)) = namespace("payments").object else { unreachable!() };
         granted.spec = Some(spec);
         scene.apply(vec![of(Object::Namespace(Namespace { ..granted }))]).await.unwrap();
-        let fault = scene.make(scene.ada(2).await, wish("another")).await.unwrap_err();
+        let fault = scene.make_own(scene.ada(2).await, wish("another")).await.unwrap_err();
         assert_eq!(reason(&fault), "PERSONAL_GRANTS_OFF");
         scene.apply(vec![namespace("payments")]).await.unwrap();
         // Nor does an issuer that says nothing of it; nor one that asks for more than there is.
@@ -216,13 +216,13 @@ async fn a_person_delegates_within_the_rule_and_what_it_has() {
             (|rule| rule.acr_values = vec!["hardware".into()], "SIGN_IN_NOT_GOOD"),
         ] {
             scene.apply(vec![issuer(change)]).await.unwrap();
-            let fault = scene.make(scene.ada(2).await, wish("another")).await.unwrap_err();
+            let fault = scene.make_own(scene.ada(2).await, wish("another")).await.unwrap_err();
             assert_eq!(reason(&fault), expected);
         }
         let Some(Object::TrustedIssuer(mut silent)) = issuer(|_| ()).object else { unreachable!() };
         silent.spec.as_mut().unwrap().personal_delegation = None;
         scene.apply(vec![of(Object::TrustedIssuer(silent))]).await.unwrap();
-        let fault = scene.make(scene.ada(2).await, wish("another")).await.unwrap_err();
+        let fault = scene.make_own(scene.ada(2).await, wish("another")).await.unwrap_err();
         assert_eq!(reason(&fault), "PERSONAL_GRANTS_OFF");
     })
     .await;
@@ -233,8 +233,8 @@ async fn a_token_whose_nonce_is_the_texts_hash_makes_that_grant_and_no_other() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
         scene.personal().await;
-        let text = scene.make(scene.ada(1).await, wish("for-ada")).await.unwrap().consent_text;
-        scene.end(scene.ada(1).await, "for-ada", "").await.unwrap();
+        let text = scene.make_own(scene.ada(1).await, wish("for-ada")).await.unwrap().consent_text;
+        scene.end_own(scene.ada(1).await, "for-ada", "").await.unwrap();
         scene.apply(vec![issuer(|rule| rule.consent_bound = true)]).await.unwrap();
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
         let nonce = Base64UrlUnpadded::encode_string(hash.as_ref());
@@ -245,9 +245,9 @@ async fn a_token_whose_nonce_is_the_texts_hash_makes_that_grant_and_no_other() {
             MakePersonalGrantRequest { max_depth: 1, ..wish("for-ada") },
             wish("for-eve"),
         ] {
-            assert_eq!(reason(&scene.make(ada.clone(), other).await.unwrap_err()), "CONSENT_NOT_BOUND");
+            assert_eq!(reason(&scene.make_own(ada.clone(), other).await.unwrap_err()), "CONSENT_NOT_BOUND");
         }
-        let made = scene.make(ada, wish("for-ada")).await.unwrap();
+        let made = scene.make_own(ada, wish("for-ada")).await.unwrap();
         assert_eq!(made.grant.unwrap().spec.unwrap().consent.unwrap().method, "oidc-nonce");
         assert_eq!(made.consent_text, text);
     })
@@ -263,7 +263,7 @@ async fn a_token_makes_one_grant_however_often_it_is_shown() {
             .map(|n| {
                 let scene = Arc::clone(&scene);
                 tokio::spawn(async move {
-                    let made = scene.make(scene.ada(1).await, wish(&format!("grant-{n}"))).await;
+                    let made = scene.make_own(scene.ada(1).await, wish(&format!("grant-{n}"))).await;
                     made.map_err(|fault| reason(&fault)).map(|made| made.grant.unwrap().metadata.unwrap().name)
                 })
             })
@@ -276,19 +276,22 @@ async fn a_token_makes_one_grant_however_often_it_is_shown() {
             }
         }
         let [name] = made.as_slice() else { panic!("{made:?}") };
-        assert_eq!(names(&scene.listed(scene.ada(1).await).await.grants), [name]);
+        assert_eq!(names(&scene.own_grants(scene.ada(1).await).await.grants), [name]);
         // The same request is answered again, whatever else changed; what it made is made once.
-        let again = scene.make(scene.ada(1).await, wish(name)).await.unwrap();
+        let again = scene.make_own(scene.ada(1).await, wish(name)).await.unwrap();
         assert_eq!(again.grant.unwrap().metadata.unwrap().version, 1);
         // And a lost answer is found again by the same token.
         for (n, fault) in [(2, NotPersisted), (3, PersistedButReplyLost)] {
             scene.desk.db.faults().plan("make_personal_grant", fault);
             let name = format!("lost-{n}");
-            assert_eq!(reason(&scene.make(scene.ada(n).await, wish(&name)).await.unwrap_err()), "DATABASE_UNAVAILABLE");
-            let made = scene.make(scene.ada(n).await, wish(&name)).await.unwrap();
+            assert_eq!(
+                reason(&scene.make_own(scene.ada(n).await, wish(&name)).await.unwrap_err()),
+                "DATABASE_UNAVAILABLE"
+            );
+            let made = scene.make_own(scene.ada(n).await, wish(&name)).await.unwrap();
             assert_eq!(made.grant.unwrap().metadata.unwrap().version, 1);
         }
-        assert_eq!(scene.listed(scene.ada(1).await).await.grants.len(), 3);
+        assert_eq!(scene.own_grants(scene.ada(1).await).await.grants.len(), 3);
     })
     .await;
 }
@@ -313,7 +316,7 @@ async fn a_person_sees_its_grants_and_ends_them_whole() {
             of(Object::DelegationGrant(DelegationGrant { metadata: metadata(name), spec: Some(spec) }))
         };
         let ask = MakePersonalGrantRequest { max_depth: 1, ..wish("for-ada") };
-        scene.make(scene.ada(1).await, ask).await.unwrap();
+        scene.make_own(scene.ada(1).await, ask).await.unwrap();
         let all = [
             grant("passed-on", "agent:invoice-bot", "helper", "for-ada", 0),
             grant("by-operator", ADA, "helper", "", 0),
@@ -322,23 +325,23 @@ async fn a_person_sees_its_grants_and_ends_them_whole() {
             grant("of-finance", "group:finance", "helper", "", 0),
         ];
         scene.apply(all.to_vec()).await.unwrap();
-        let listed = scene.listed(scene.ada(1).await).await;
+        let listed = scene.own_grants(scene.ada(1).await).await;
         assert_eq!(names(&listed.grants), ["by-operator", "for-ada"]);
         assert_eq!((names(&listed.passed_on), names(&listed.of_groups)), (vec!["passed-on"], vec!["of-sales"]));
         for not_hers in ["of-eve", "of-sales", "passed-on", "nobody"] {
-            let fault = scene.end(scene.ada(1).await, not_hers, "").await.unwrap_err();
+            let fault = scene.end_own(scene.ada(1).await, not_hers, "").await.unwrap_err();
             assert_eq!(reason(&fault), "NOT_ITS_GRANT", "{not_hers}");
         }
         // Once, whoever asks again; and what an operator made for her too.
         for fault in [NotPersisted, PersistedButReplyLost] {
             scene.desk.db.faults().plan("end_personal_grant", fault);
-            let lost = scene.end(scene.ada(2).await, "for-ada", "end-1").await.unwrap_err();
+            let lost = scene.end_own(scene.ada(2).await, "for-ada", "end-1").await.unwrap_err();
             assert_eq!(reason(&lost), "DATABASE_UNAVAILABLE");
         }
-        let ended = scene.end(scene.ada(3).await, "for-ada", "end-1").await.unwrap();
+        let ended = scene.end_own(scene.ada(3).await, "for-ada", "end-1").await.unwrap();
         assert_eq!((ended.passed_on, ended.grant.unwrap().metadata.unwrap().updated_by.as_str()), (1, ADA));
-        scene.end(scene.ada(1).await, "by-operator", "").await.unwrap();
-        let listed = scene.listed(scene.ada(1).await).await;
+        scene.end_own(scene.ada(1).await, "by-operator", "").await.unwrap();
+        let listed = scene.own_grants(scene.ada(1).await).await;
         assert_eq!((listed.grants.len(), listed.passed_on.len()), (0, 0));
         let ended: Vec<_> = scene.events().await.into_iter().filter(|e| e.r#type == "delegation_grant.ended").collect();
         assert_eq!(ended.len(), 3);
@@ -353,14 +356,14 @@ async fn a_person_makes_so_many_and_none_who_left() {
         let scene = Scene::new(&fixture);
         scene.personal().await;
         for n in 0..64u8 {
-            scene.make(scene.ada(n).await, wish(&format!("grant-{n}"))).await.unwrap();
+            scene.make_own(scene.ada(n).await, wish(&format!("grant-{n}"))).await.unwrap();
         }
-        assert_eq!(reason(&scene.make(scene.ada(64).await, wish("more")).await.unwrap_err()), "TOO_MANY_GRANTS");
-        scene.end(scene.ada(64).await, "grant-7", "").await.unwrap();
-        scene.make(scene.ada(64).await, wish("more")).await.unwrap();
-        scene.end(scene.ada(64).await, "more", "").await.unwrap();
+        assert_eq!(reason(&scene.make_own(scene.ada(64).await, wish("more")).await.unwrap_err()), "TOO_MANY_GRANTS");
+        scene.end_own(scene.ada(64).await, "grant-7", "").await.unwrap();
+        scene.make_own(scene.ada(64).await, wish("more")).await.unwrap();
+        scene.end_own(scene.ada(64).await, "more", "").await.unwrap();
         scene.offboard(super::succession::leaves(ADA)).await;
-        assert_eq!(reason(&scene.make(scene.ada(65).await, wish("late")).await.unwrap_err()), "PERSON_DEPARTED");
+        assert_eq!(reason(&scene.make_own(scene.ada(65).await, wish("late")).await.unwrap_err()), "PERSON_DEPARTED");
     })
     .await;
 }
