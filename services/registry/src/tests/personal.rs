@@ -157,7 +157,13 @@ async fn a_grant_says_who_made_it_and_how_that_was_proved() {
         let events = scene.events().await;
         let event = events.last().unwrap();
         assert_eq!((event.r#type.as_str(), event.actor.as_str()), ("delegation_grant.delegated", ADA));
-        assert!(event.details["spec.consent.token_sha256"].ends_with(&"01".repeat(32)));
+        let told = |name: &str| event.details[name].clone();
+        assert_eq!(
+            (told("consent_token_sha256"), told("consent_text_sha256")),
+            ("01".repeat(32), consent.sha256.clone())
+        );
+        assert_eq!((told("consent_issuer"), told("consent_subject")), (consent.issuer.clone(), "00u1".to_owned()));
+        assert_eq!((told("consent_acr"), told("consent_method")), ("mfa".to_owned(), "oidc".to_owned()));
     })
     .await;
 }

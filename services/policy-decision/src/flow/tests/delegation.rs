@@ -335,7 +335,8 @@ async fn a_group_of_people_lets_act_for_whom_a_token_shows_in_it_and_for_nobody_
             stage.with_token(mint(&of_groups(&stage, by_group, &["group:finance"]), &stage.signer).unwrap()),
         )
         .await;
-    assert!(answer.answer.causes.iter().any(|cause| cause.line().contains("user:ada (one of group:finance)")));
+    assert!(answer.answer.causes.iter().any(|cause| cause.text.contains("user:ada (one of group:finance)")));
+    assert_eq!(stage.paper.events().last().unwrap().details["subject_groups"], "group:finance");
     // On a caller's word there are no groups: neither a grant of one, nor what one has, counts.
     let said = |grant: Option<&str>| on_behalf(stage.asserted(agent_id(1)), "user:ada", grant);
     assert_eq!(stage.ask(&enforcer("trusted"), said(Some("of-finance"))).await.answer.word(), "CHAIN_INVALID");
