@@ -69,7 +69,7 @@ legate_rpc::reasons! {
     /// The name is taken.
     GRANT_EXISTS, AlreadyExists, "A delegation grant of this namespace and name is in force.", "Choose another name, or end that grant first.";
     /// Somebody else's grant.
-    NOT_ITS_GRANT, NotFound, "The caller gave no delegation grant of this name that is in force.", "See the grants that it gave (legate grant own, legate grant list --as-person); for another's an operator has to ask.";
+    NOT_ITS_GRANT, NotFound, "The caller gave no delegation grant of this name that is in force.", "See the grants that it gave (legate grant own, legate grant as-person list); for another's an operator has to ask.";
     /// One more is too many.
     TOO_MANY_GRANTS, ResourceExhausted, "The agent or person that calls has made as many delegation grants as it may.", "End some of them first.";
     /// People make no grants there.
@@ -79,7 +79,7 @@ legate_rpc::reasons! {
     /// The person did not sign in as is asked.
     SIGN_IN_NOT_GOOD, PermissionDenied, "The person's token does not say when the person signed in, or that was too long ago, or in another way than is asked for.", "Sign in again, with max_age and, where the message names them, acr_values in the request to the issuer.";
     /// The token is not for this text.
-    CONSENT_NOT_BOUND, PermissionDenied, "The nonce of the person's token is not the hash of what the grant says, and the TrustedIssuer asks for that.", "Obtain a token whose nonce is the one that legate grant consent prints for exactly this grant.";
+    CONSENT_NOT_BOUND, PermissionDenied, "The nonce of the person's token is not the hash of what the grant says, and the TrustedIssuer asks for that.", "Obtain a token whose nonce is the one that legate grant as-person consent prints for exactly this grant.";
     /// The rules changed.
     TRUSTED_ISSUER_CHANGED, Unavailable, "The TrustedIssuer by whose rules a token was proved was declared anew, or taken back, before the registry judged by it.", "Try again with the same token; it was not used.";
     /// A chain of grants goes round or is too long.

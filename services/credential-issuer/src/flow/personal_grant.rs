@@ -76,7 +76,7 @@ async fn counted<T>(
 ) -> Result<T, Fault> {
     let result = Box::pin(journey).await;
     match &result {
-        Ok(_) => desk.metrics.issued(kind),
+        Ok(_) => desk.metrics.personal(kind),
         Err(fault) => desk.metrics.refused(kind, fault.reason()),
     }
     result

@@ -115,7 +115,7 @@ pub(crate) fn consent_given(rule: &PersonalDelegation, nonce: &str, text: &[u8; 
         return Ok("oidc-nonce");
     }
     if rule.consent_bound {
-        let why = "has to have the SHA-256 of the text that the grant says, in base64url, as its nonce (legate grant consent)";
+        let why = "has to have the SHA-256 of the text that the grant says, in base64url, as its nonce (legate grant as-person consent)";
         return Err(Problem::of(&CONSENT_NOT_BOUND, "token", why));
     }
     Ok("oidc")
