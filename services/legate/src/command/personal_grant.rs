@@ -1,5 +1,7 @@
 //! `legate grant as-person`: a person, by a token of its own, says what agents may do for it.
 
+use std::collections::BTreeMap;
+
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use legate_authority::{Agreed, Consent};
 use legate_mtls::Identity;
@@ -52,7 +54,7 @@ fn seconds(wish: &PersonalWish) -> Result<u64, Failure> {
 
 fn consent(desk: &Desk, name: &str, person: &str, wish: &PersonalWish) -> Result<Exit, Failure> {
     let (namespace, name) = named(name)?;
-    let nowhere = Default::default();
+    let nowhere = BTreeMap::new();
     let permissions: Vec<Agreed<'_>> = wish
         .allow
         .iter()

@@ -1,5 +1,6 @@
 //! What people may let agents do of their own accord, by what is declared of the issuer that vouches for them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
@@ -83,7 +84,7 @@ pub(crate) fn sign_in_fault(rule: &PersonalDelegation, who: &ProvenPerson, now: 
 /// What a person agrees to, in words.
 pub(crate) fn consent_text(ask: &MakePersonalGrantRequest, ttl: Duration) -> String {
     let who = ask.person.clone().unwrap_or_default();
-    let nowhere = Default::default();
+    let nowhere = BTreeMap::new();
     let permissions: Vec<Agreed<'_>> = ask
         .permissions
         .iter()
