@@ -40,6 +40,10 @@ impl Metrics {
         let told = "Uses of client secrets and keys that work no longer: somebody has what should be nowhere any more";
         registry.register("issuer_retired_used", told, self.retired_used.clone());
         let told = "What people made, listed and ended of their own grants, by kind";
+        for kind in ["personal_grant", "personal_grant_list", "personal_grant_end"] {
+            // From the start, so that nobody takes what never happened for what is not counted.
+            drop(self.personal.get_or_create(&Kind { kind }));
+        }
         registry.register("issuer_personal_grants", told, self.personal.clone());
         registry.register(
             "issuer_pending_revocations",

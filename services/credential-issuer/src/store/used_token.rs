@@ -1,4 +1,4 @@
-//! Tokens of issuers outside that were used: each makes one credential, once. Each issuer has its share of them.
+//! Tokens of issuers outside that were used: each makes one credential, once, and each issuer has its share of them.
 
 use std::collections::BTreeMap;
 

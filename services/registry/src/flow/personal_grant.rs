@@ -1,5 +1,7 @@
-//! A person lets an agent act for it, sees which may, and takes that back. Who it is was proved by credential-issuer; what it may
-//! let be done is judged here, by what is in force in this very transaction.
+//! A person lets an agent act for it, sees which may, and takes that back.
+//!
+//! Who it is was proved by credential-issuer; what it may let be done is judged here, by what is in force in this very
+//! transaction.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
