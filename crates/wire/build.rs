@@ -4,16 +4,19 @@ use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// Messages that carry a token.
-const SECRET: [&str; 10] = [
+const SECRET: [&str; 13] = [
     ".legate.credential.v1.CreateClientSecretResponse",
     ".legate.credential.v1.CreateEnrolmentTokenResponse",
+    ".legate.credential.v1.CreateGrantRequest",
     ".legate.credential.v1.EnrolRequest",
     ".legate.credential.v1.EnrolWithIdentityTokenRequest",
     ".legate.credential.v1.ExchangeTokenRequest",
     ".legate.credential.v1.ExchangeTokenResponse",
     ".legate.credential.v1.IntrospectRequest",
     ".legate.credential.v1.IssueTokenResponse",
+    ".legate.credential.v1.ListGrantsRequest",
     ".legate.credential.v1.LoginRequest",
+    ".legate.credential.v1.RevokeGrantRequest",
     ".legate.policy.v1.Subject",
 ];
 

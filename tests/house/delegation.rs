@@ -92,17 +92,17 @@ spec:
 "#;
 
 /// The example and more, with everybody enrolled.
-struct Scene {
-    raised: Raised,
+pub(crate) struct Scene {
+    pub(crate) raised: Raised,
     payments: Payments,
     clerk: Runtime,
-    scan: Runtime,
+    pub(crate) scan: Runtime,
     /// The revision of what was declared.
     revision: u64,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let raised = Raised::new().await;
         let payments = raised.payments().await;
         let revision = apply(&raised, MORE).await;
@@ -115,7 +115,7 @@ impl Scene {
         &self.payments.runtime
     }
 
-    fn backend(&self) -> legate_rpc::Client {
+    pub(crate) fn backend(&self) -> legate_rpc::Client {
         self.raised.dial("policy-decision", self.payments.backend.clone())
     }
 
@@ -142,13 +142,13 @@ impl Scene {
         agents.suspend_agent(request).await.unwrap().into_inner().revision
     }
 
-    async fn introspect(&self, who: legate_mtls::Identity, token: &str) -> IntrospectResponse {
+    pub(crate) async fn introspect(&self, who: legate_mtls::Identity, token: &str) -> IntrospectResponse {
         let mut tokens = TokenServiceClient::new(self.raised.dial("credential-issuer", who));
         tokens.introspect(IntrospectRequest { token: token.to_owned() }).await.unwrap().into_inner()
     }
 }
 
-async fn apply(raised: &Raised, text: &str) -> u64 {
+pub(crate) async fn apply(raised: &Raised, text: &str) -> u64 {
     let path = raised.dir.path().join("more.yaml");
     std::fs::write(&path, text).unwrap();
     let documents = legate::manifest::load(&[path]).unwrap_or_else(|e| panic!("{e}"));
@@ -156,6 +156,19 @@ async fn apply(raised: &Raised, text: &str) -> u64 {
     let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
     let applied = DeclarationServiceClient::new(raised.operator("registry")).apply_declarations(request).await;
     applied.unwrap_or_else(|status| panic!("{:?}", Told::from_status(&status))).into_inner().revision
+}
+
+/// Takes a grant back, as an operator.
+pub(crate) async fn revoke(raised: &Raised, namespace: &str, name: &str) -> u64 {
+    let request = RevokeDeclarationRequest {
+        kind: Kind::DelegationGrant.into(),
+        namespace: namespace.into(),
+        name: name.into(),
+        reason: "over".into(),
+        ..Default::default()
+    };
+    let mut registry = DeclarationServiceClient::new(raised.operator("registry"));
+    registry.revoke_declaration(request).await.unwrap().into_inner().revision
 }
 
 async fn agent_id(raised: &Raised, name: &str) -> String {
@@ -171,7 +184,7 @@ async fn runtime(raised: &Raised, name: &str) -> Runtime {
     Runtime::new(&issuer, enrol(&issuer, &token).await.unwrap().identity().unwrap()).unwrap()
 }
 
-fn shown(runtime: &Runtime, token: &str) -> Shown {
+pub(crate) fn shown(runtime: &Runtime, token: &str) -> Shown {
     Shown { token: token.to_owned(), presenter: runtime.identity().x5t_s256().unwrap() }
 }
 
@@ -499,7 +512,7 @@ async fn an_agent_lets_another_act_and_ends_it_itself() {
 }
 
 /// Ada's directory, which the namespace believes about her, and about an agent.
-fn directory(outside: &Outside) -> String {
+pub(crate) fn directory(outside: &Outside) -> String {
     let (issuer, jwks) = (outside.issuer(), outside.jwks());
     format!(
         r#"
@@ -584,7 +597,7 @@ async fn an_agent_acts_for_a_person_who_is_logged_in() {
     scene.raised.suite.shutdown().await;
 }
 
-fn permission(action: &str, id: &str) -> Permission {
+pub(crate) fn permission(action: &str, id: &str) -> Permission {
     let resource = ResourceSelector { r#type: "Invoice".into(), id: id.into(), ..ResourceSelector::default() };
     Permission { action: action.into(), resource: Some(resource) }
 }

@@ -54,6 +54,7 @@ fn declared(outside: &Outside) -> Vec<Declaration> {
     let rule = ClaimRule {
         claims: [("sub".to_owned(), "repo:pay/bot".to_owned())].into(),
         stands_for: Some(StandsFor::Agent("invoice-bot".into())),
+        groups_claim: String::new(),
     };
     let policy = Object::CredentialPolicy(CredentialPolicy {
         metadata: metadata("payments", "federated"),

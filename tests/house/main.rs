@@ -20,6 +20,7 @@ mod log;
 mod oauth;
 mod operators;
 mod outside;
+mod people;
 mod postgres;
 mod processes;
 mod raised;

@@ -345,3 +345,141 @@ async fn a_registered_key_is_its_agents_and_no_secret_stands_in_the_log() {
     assert!(log.of_type("client.created").count() >= 2);
     assert!(!format!("{:?}", log.events).contains(&secret["lgt_sec_".len()..40]));
 }
+
+/// What the clients lack: an issuer outside that vouches for one of them, and for people of its groups; and whom these let act.
+fn vouched(outside: &crate::outside::Outside) -> String {
+    let (issuer, jwks) = (outside.issuer(), outside.jwks());
+    format!(
+        r#"
+apiVersion: legate/v1
+kind: CredentialPolicy
+metadata: {{name: oauth-clients, namespace: shop}}
+spec:
+  methods: [TRUSTED_ISSUER, CLIENT_SECRET]
+  tokenBinding: OPTIONAL
+---
+apiVersion: legate/v1
+kind: TrustedIssuer
+metadata: {{name: outside, namespace: shop}}
+spec:
+  issuer: {issuer}
+  audiences: [shop]
+  jwks: '{jwks}'
+  rules:
+    - {{claims: {{sub: "run:shop"}}, agent: with-key}}
+    - {{claims: {{hd: example.com}}, userClaim: email, groupsClaim: roles/shop}}
+---
+apiVersion: legate/v1
+kind: RoleBinding
+metadata: {{name: buyers-read-orders, namespace: shop}}
+spec: {{role: order-reader, users: ["group:buyers"]}}
+---
+apiVersion: legate/v1
+kind: DelegationGrant
+metadata: {{name: buyers-let-secret, namespace: shop}}
+spec:
+  delegator: "group:buyers"
+  delegate: with-secret
+  permissions: ["order:read on Order:*"]
+  purpose: Looks orders up for whoever buys.
+  notAfter: "2036-01-01T00:00:00Z"
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_an_issuer_outside_give_a_workload_its_own_and_let_a_client_act_for_a_person() {
+    use serde_json::json;
+    let raised = Raised::new().await;
+    let outside = crate::outside::Outside::new().await;
+    let clients = Clients::of(&raised).await;
+    let revision = crate::delegation::apply(&raised, &vouched(&outside)).await;
+    let backend = clients.backend().await;
+    let post = async |headers: &[(&str, &str)], form: &[(&str, &str)]| {
+        clients.post(Identity::anonymous(), "/oauth2/token", headers, form).await
+    };
+    let to = [("resource", RESOURCE), ("scope", "order:read")];
+
+    // RFC 7523 section 2.1: the assertion is all that it shows; once.
+    const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+    let assertion = outside.token("shop", &json!({"sub": "run:shop", "jti": "run-1"}));
+    let by_assertion = |assertion: &str, namespace: &str| {
+        let form = [("grant_type", JWT_BEARER), ("assertion", assertion), ("namespace", namespace)];
+        let form: Vec<(String, String)> =
+            form.iter().chain(&to).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        form
+    };
+    let sent = async |form: Vec<(String, String)>| {
+        let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        post(&[], &form).await
+    };
+    let answer = sent(by_assertion(&assertion, "shop")).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
+    assert_eq!((answer.json["token_type"].as_str(), answer.json.get("refresh_token")), (Some("Bearer"), None));
+    assert!(answer.headers["cache-control"].to_str().unwrap().contains("no-store"));
+    let token = answer.json["access_token"].as_str().unwrap();
+    let said = claims(token);
+    assert_eq!((&said["client_id"], said.get("act")), (&json!(clients.id("with-key").await), None));
+    assert_eq!(ask(&backend, token, &[], &[]).await.reason_code, "ALLOWED");
+    let stranger = crate::outside::Outside::new().await.token("shop", &json!({"sub": "run:shop"}));
+    let person = json!({"sub": "1", "hd": "example.com", "email": "ada@example.com", "email_verified": true});
+    for (form, error) in [
+        (by_assertion(&assertion, "shop"), "invalid_grant"),
+        (by_assertion(&stranger, "shop"), "invalid_grant"),
+        (by_assertion(&outside.token("shop", &json!({"sub": "run:other"})), "shop"), "invalid_grant"),
+        (by_assertion(&outside.token("store", &json!({"sub": "run:shop"})), "shop"), "invalid_grant"),
+        (by_assertion(&outside.token("shop", &json!({"sub": "run:shop"})), "payments"), "invalid_grant"),
+        (by_assertion(&outside.token("shop", &person), "shop"), "invalid_grant"),
+        (by_assertion("not.a.token", "shop"), "invalid_grant"),
+        (by_assertion("", "shop"), "invalid_request"),
+    ] {
+        let answer = sent(form).await;
+        assert_eq!((answer.status, &answer.json["error"]), (StatusCode::BAD_REQUEST, &json!(error)), "{}", answer.json);
+    }
+
+    // RFC 8693: a person's token, by a group that it shows the person in.
+    let (secret, _) = clients.secret("with-secret").await;
+    let basic = basic(&clients.id("with-secret").await, &secret);
+    let exchanged = async |token: &str, kind: &str| {
+        let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
+        let form = [grant, ("subject_token", token), ("subject_token_type", kind), to[0], to[1]];
+        post(&[("authorization", &basic)], &form).await
+    };
+    const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+    let of_person = |groups: Value| {
+        let mut claims = person.clone();
+        claims["roles"] = json!({ "shop": groups });
+        outside.token("shop", &claims)
+    };
+    let buyer = of_person(json!(["buyers", "sellers"]));
+    let answer = exchanged(&buyer, ID_TOKEN).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
+    assert_eq!(answer.json["issued_token_type"], "urn:ietf:params:oauth:token-type:access_token");
+    let token = answer.json["access_token"].as_str().unwrap().to_owned();
+    let said = claims(&token);
+    assert_eq!((&said["sub"], &said["groups"]), (&json!("user:ada@example.com"), &json!(["group:buyers"])));
+    assert!(said["act"]["sub"].as_str().unwrap().contains(&clients.id("with-secret").await), "{said}");
+    let told = clients.introspect("with-secret", &secret, &token).await;
+    assert_eq!((&told["active"], &told["groups"]), (&json!(true), &json!(["group:buyers"])));
+    let allowed = ask(&backend, &token, &[], &[]).await;
+    assert_eq!((allowed.reason_code.as_str(), allowed.subject.as_str()), ("ALLOWED", "user:ada@example.com"));
+    assert!(allowed.revision >= revision);
+    // It may be shown again until it ends, as often as there is something to do for the person.
+    assert_eq!(exchanged(&buyer, ID_TOKEN).await.status, StatusCode::OK);
+    for (token, kind, error) in [
+        (of_person(json!(["sellers"])), ID_TOKEN, "invalid_grant"),
+        (of_person(json!([])), ID_TOKEN, "invalid_grant"),
+        (outside.token("shop", &json!({"sub": "run:shop"})), ID_TOKEN, "invalid_grant"),
+        (buyer.clone(), "urn:ietf:params:oauth:token-type:access_token", "invalid_grant"),
+        (buyer.clone(), "urn:ietf:params:oauth:token-type:jwt", "invalid_request"),
+        (token.clone(), ID_TOKEN, "invalid_grant"),
+    ] {
+        let answer = exchanged(&token, kind).await;
+        assert_eq!((answer.status, &answer.json["error"]), (StatusCode::BAD_REQUEST, &json!(error)), "{}", answer.json);
+    }
+    // The group's grant is taken back: at the next revision the token is dead.
+    crate::delegation::revoke(&raised, "shop", "buyers-let-secret").await;
+    until(&backend, &token, "GRANT_NOT_IN_FORCE").await;
+    assert_eq!(clients.introspect("with-secret", &secret, &token).await, json!({"active": false}));
+    raised.suite.shutdown().await;
+}

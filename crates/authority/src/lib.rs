@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod consent;
 mod decide;
 mod hours;
 mod link;
@@ -20,6 +21,7 @@ mod permission;
 mod selector;
 mod window;
 
+pub use consent::{Agreed, Consent};
 pub use decide::{Answer, Denial, Grant, decide};
 pub use hours::{BadHours, Hours, Week};
 pub use link::{Beyond, Cut, Link, Loose, MAX_DEPTH, carried, joined, within};

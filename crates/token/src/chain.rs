@@ -14,8 +14,10 @@ use crate::json::{Object, present};
 
 /// The longest chain of actors. Issuers keep to less.
 pub(crate) const MAX_ACTORS: usize = 8;
-/// The longest name of a person, in bytes.
+/// The longest name of a person or of a group of people, in bytes.
 const MAX_PERSON: usize = 256;
+/// The most groups of people that one token names.
+pub const MAX_GROUPS: usize = 16;
 
 /// On whose authority a token is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,9 +38,7 @@ impl Subject {
     pub fn parse(text: &str) -> Result<Self, BadClaims> {
         let bad = BadClaims { claim: "sub", why: "is neither the SPIFFE ID of an agent nor user:NAME" };
         if let Some(name) = text.strip_prefix("user:") {
-            let good =
-                (1..=MAX_PERSON).contains(&name.len()) && !name.chars().any(|c| c.is_whitespace() || is_deceptive(c));
-            return good.then(|| Self::Person(name.into())).ok_or(bad);
+            return is_name(name).then(|| Self::Person(name.into())).ok_or(bad);
         }
         let id = SpiffeId::parse(text).map_err(|_| bad)?;
         agent_in(&id).ok_or(bad)?;
@@ -64,6 +64,17 @@ impl fmt::Display for Subject {
     }
 }
 
+/// Whether a person or a group of people can be called that.
+fn is_name(name: &str) -> bool {
+    (1..=MAX_PERSON).contains(&name.len()) && !name.chars().any(|c| c.is_whitespace() || is_deceptive(c))
+}
+
+/// A group of people as grants and bindings have it, `group:NAME`, where it can be called that: as persons are.
+#[must_use]
+pub fn group_of_people(name: &str) -> Option<String> {
+    is_name(name).then(|| alloc::format!("group:{name}"))
+}
+
 /// How an agent came to act for another: everybody between it and the subject. All lists have the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
@@ -76,6 +87,9 @@ pub struct Chain {
     /// `parents`: the tokens of this issuer that were exchanged, one for another, for this one. Whoever takes one of them
     /// back takes this one back too. One for each actor, but a person's own token is not this issuer's and has no place here.
     pub parents: Vec<Parent>,
+    /// `groups`: the groups of people, as `group:NAME`, that the person for whom it acts was proved to be a member of; those
+    /// that count in the token's namespace. Sorted, none twice; at most [`MAX_GROUPS`]. Of an agent there are none.
+    pub groups: Vec<String>,
 }
 
 /// A token that was exchanged.
@@ -143,6 +157,16 @@ impl Chain {
         }
         for parent in &self.parents {
             word("parents", &parent.token_id, 16..=64)?;
+        }
+        if !self.groups.is_empty() && subject.agent().is_some() {
+            return Err(bad("groups", "are of an agent, and only people are members of them"));
+        }
+        let is_group = |text: &String| text.strip_prefix("group:").is_some_and(is_name);
+        if self.groups.len() > MAX_GROUPS || !self.groups.iter().all(is_group) {
+            return Err(bad("groups", "are more than 16, or not group:NAME"));
+        }
+        if !self.groups.is_sorted_by(|one, next| one < next) {
+            return Err(bad("groups", "are not sorted, or name one twice"));
         }
         Ok(())
     }

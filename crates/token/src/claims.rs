@@ -102,7 +102,7 @@ pub struct Claims {
     pub agent: AgentId,
     /// `instance`: the running copy, where the certificate names one.
     pub instance: Option<InstanceId>,
-    /// `act`, `grants` and `parents`: by whom, and by whose leave, the agent came to act for the subject; empty when autonomous.
+    /// `act`, `grants`, `parents` and `groups`: by whom, and by whose leave, the agent came to act for the subject; empty when autonomous.
     pub chain: Chain,
     /// `cnf`: what the bearer has to show beside the token.
     pub confirmation: Confirmation,
@@ -148,6 +148,7 @@ impl Claims {
             act,
             grants: &self.chain.grants,
             parents: self.chain.parents.iter().map(ParentOut::of).collect(),
+            groups: &self.chain.groups,
             cnf: CnfOut::of(&self.confirmation),
             cred: self.credential.as_ref().map(CredentialId::as_str),
         };
@@ -175,7 +176,8 @@ impl Claims {
         }
         let parents = read.parents.unwrap_or_default();
         let parents = parents.into_iter().map(|Object(one)| one.read()).collect::<Result<Vec<Parent>, _>>()?;
-        let chain = Chain { actors, grants: read.grants.unwrap_or_default(), parents };
+        let grants = read.grants.unwrap_or_default();
+        let chain = Chain { actors, grants, parents, groups: read.groups.unwrap_or_default() };
         let claims = Self {
             issuer: read.iss,
             audience: read.aud,
@@ -235,6 +237,8 @@ struct Out<'a> {
     grants: &'a [String],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parents: Vec<ParentOut<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    groups: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<CnfOut>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -271,6 +275,8 @@ struct In {
     grants: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
     parents: Option<Vec<Object<ParentIn>>>,
+    #[serde(default, deserialize_with = "present")]
+    groups: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
     cnf: Option<Object<CnfIn>>,
     #[serde(default, deserialize_with = "present")]

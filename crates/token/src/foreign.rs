@@ -352,6 +352,34 @@ impl ForeignVerified {
         self.claims.at(path)?.as_text()
     }
 
+    /// The claim at a path as a list of texts: of a list those of its elements that are texts, of a text itself. `None` where
+    /// there is no such claim, or it has more than `most` elements.
+    #[must_use]
+    pub fn texts(&self, path: &str, most: usize) -> Option<Vec<&str>> {
+        match self.claims.at(path)? {
+            Value::Text(one) => Some(alloc::vec![one]),
+            Value::List(all) if all.len() <= most => Some(
+                all.iter()
+                    .filter_map(|one| match one {
+                        Value::Text(text) => Some(text.as_str()),
+                        _ => None,
+                    })
+                    .collect(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// When its subject signed in (`auth_time`, OpenID Connect Core 1.0 section 2), in Unix seconds, where it says so.
+    #[must_use]
+    pub fn signed_in_at(&self) -> Option<u64> {
+        match self.claims.at("auth_time")? {
+            // As far as the year 9999.
+            Value::Unsigned(seconds @ 0..=253_402_300_799) => Some(*seconds),
+            _ => None,
+        }
+    }
+
     /// What the token is known by where it may be used only once: of two tokens of one issuer that are not the same it
     /// differs. By its `jti`, else by what was signed and not by the signature, which its maker's key is not needed to change.
     /// And by the key: each namespace says itself whose keys speak for an issuer, and whoever gives out names under keys of

@@ -26,7 +26,7 @@ mod signature;
 mod verify;
 
 pub use assertion::{Assertion, MAX_ASSERTION_LIFETIME, ProvenClient};
-pub use chain::{Chain, Parent, Subject};
+pub use chain::{Chain, MAX_GROUPS, Parent, Subject, group_of_people};
 pub use claims::{Claims, Scope};
 pub use confirmation::Confirmation;
 pub use dpop::{DpopProof, ExpectProof, MAX_PROOF_AGE};

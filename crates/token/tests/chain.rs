@@ -54,6 +54,7 @@ fn claims(subject: Subject, others: &[u8]) -> Claims {
             grants: (0..actors.len()).map(|n| format!("obj_{n}")).collect(),
             parents: (0..exchanged).map(|n| parent(count(n))).collect(),
             actors,
+            groups: Vec::new(),
         },
         subject,
         confirmation: Confirmation::Certificate([9; 32]),
@@ -113,6 +114,39 @@ fn an_agent_that_let_act_is_the_holder_of_the_oldest_token() {
     let holders: Vec<_> = made.chain.holders(&made.subject).map(|(id, _)| id.clone()).collect();
     assert_eq!(holders, [spiffe("payments", 2), spiffe("payments", 4)]);
     assert_eq!(verify(&mint(&made, &signer()).unwrap()), Ok(made));
+}
+
+#[test]
+fn a_person_is_of_so_many_groups_in_order_and_an_agent_of_none() {
+    let of = |subject: Subject, groups: &[String]| {
+        let mut made = claims(subject, &[2]);
+        made.chain.groups = groups.to_vec();
+        made
+    };
+    let named = |names: &[&str]| names.iter().map(|name| format!("group:{name}")).collect::<Vec<_>>();
+    let many: Vec<String> = (10..26).map(|n| format!("group:g{n}")).collect();
+    for groups in [named(&[]), named(&["a", "b"]), named(&["Ünï"]), named(&[&"x".repeat(256)]), many.clone()] {
+        let made = of(ada(), &groups);
+        assert_eq!(payload(&made).contains("\"groups\""), !groups.is_empty(), "none are not written");
+        assert_eq!(verify(&mint(&made, &signer()).unwrap()), Ok(made));
+    }
+    let more: Vec<String> = many.iter().cloned().chain(named(&["z"])).collect();
+    for groups in [
+        named(&["b", "a"]),
+        named(&["a", "a"]),
+        named(&[""]),
+        named(&["a b"]),
+        named(&["a\u{202e}"]),
+        named(&[&"x".repeat(257)]),
+        vec!["a".to_owned()],
+        vec!["user:a".to_owned()],
+        more,
+    ] {
+        assert_eq!(refused(&of(ada(), &groups)), "groups", "{groups:?}");
+    }
+    assert_eq!(refused(&of(Subject::Agent(spiffe("payments", 4)), &named(&["a"]))), "groups");
+    assert_eq!(legate_token::group_of_people("a").as_deref(), Some("group:a"));
+    assert_eq!(legate_token::group_of_people("a\n"), None);
 }
 
 #[test]

@@ -162,6 +162,9 @@ pub(crate) fn credential_policy(from: &wire::CredentialPolicy) -> Result<Credent
     })
 }
 
+/// Where nothing is declared of it.
+const USUAL_USED_TOKENS: u32 = 1_000_000;
+
 pub(crate) fn trusted_issuer(from: &wire::TrustedIssuer) -> Result<TrustedIssuer, Why> {
     let spec = from.spec.as_ref().ok_or("spec is missing")?;
     let rule = |rule: &wire::ClaimRule| -> Result<ClaimRule, Why> {
@@ -171,7 +174,8 @@ pub(crate) fn trusted_issuer(from: &wire::TrustedIssuer) -> Result<TrustedIssuer
             Some(Said::UserClaim(claim)) => Some(StandsFor::User(claim.clone())),
             None => None,
         };
-        Ok(ClaimRule { claims: rule.claims.clone(), stands_for })
+        let groups_claim = (!rule.groups_claim.is_empty()).then(|| rule.groups_claim.clone());
+        Ok(ClaimRule { claims: rule.claims.clone(), stands_for, groups_claim })
     };
     Ok(TrustedIssuer {
         label: label(from.metadata.as_ref())?,
@@ -183,6 +187,11 @@ pub(crate) fn trusted_issuer(from: &wire::TrustedIssuer) -> Result<TrustedIssuer
             _ => return Err("exactly one of jwks and jwks_uri has to be given".into()),
         },
         rules: spec.rules.iter().map(rule).collect::<Result<_, _>>()?,
+        grant_audiences: spec.personal_delegation.as_ref().map(|said| said.audiences.clone()).unwrap_or_default(),
+        max_used_tokens: match spec.max_used_tokens {
+            0 => USUAL_USED_TOKENS,
+            declared => declared,
+        },
     })
 }
 
@@ -277,6 +286,7 @@ pub(crate) fn delegation_grant(from: &wire::DelegationGrant) -> Result<Delegatio
             "" => None,
             name => Some(Name::parse(name).map_err(text)?),
         },
+        is_by_person: from.metadata.as_ref().is_some_and(|m| m.created_by.starts_with("user:")),
     })
 }
 

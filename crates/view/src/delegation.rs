@@ -17,10 +17,28 @@ use crate::snapshot::{Snapshot, key};
 /// Somebody for whom an agent acts.
 #[derive(Clone, Debug)]
 pub enum Delegator {
-    /// A person, as `user:NAME`.
-    Person(String),
+    /// A person.
+    Person(Person),
     /// An agent.
     Agent(Arc<Agent>),
+}
+
+/// A person for whom an agent acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// Its name, as `user:NAME`.
+    pub name: String,
+    /// The groups of people that it was proved to be a member of, as `group:NAME`; on somebody's word alone: none.
+    pub groups: Vec<String>,
+    /// The one of these by whose grant the agent acts; `None`: the grant is from the person itself.
+    pub through: Option<String>,
+}
+
+impl Person {
+    /// What bindings may call it: its own name, then its groups.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.groups).map(String::as_str)
+    }
 }
 
 /// One link of a chain: by this grant the delegate acts for the delegator.
@@ -109,12 +127,23 @@ impl Delegation {
 }
 
 impl Delegator {
-    /// As grants name it: `user:NAME` or `agent:NAME`.
+    /// As grants name it: `user:NAME`, `group:NAME` where the grant is from a group of his, or `agent:NAME`.
     #[must_use]
     pub fn as_text(&self) -> String {
         match self {
-            Self::Person(name) => name.clone(),
+            Self::Person(person) => person.through.as_ref().unwrap_or(&person.name).clone(),
             Self::Agent(agent) => format!("agent:{}", agent.label.name),
+        }
+    }
+}
+
+/// He himself, for people.
+impl std::fmt::Display for Delegator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Person(Person { name, through: Some(group), .. }) => write!(f, "{name} (one of {group})"),
+            Self::Person(person) => f.write_str(&person.name),
+            Self::Agent(agent) => write!(f, "agent:{}", agent.label.name),
         }
     }
 }
@@ -219,7 +248,8 @@ impl Snapshot {
         self.grants.by_delegate.get(&key).map_or(&[], |all| all)
     }
 
-    /// The chain by which `actors` (newest first) act for `subject`, each by the grant of that id at its place.
+    /// The chain by which `actors` (newest first) act for `subject`, each by the grant of that id at its place. A person may be
+    /// one of `groups`, as a token proved: then the first grant may be from one of these.
     ///
     /// Nothing is taken from elsewhere than what is held here: each grant is in force and holds now, is from whom it has to
     /// be and to whom, and lets as many follow as do; each agent that delegates works now. What the grants allow to be done
@@ -231,6 +261,7 @@ impl Snapshot {
         &self,
         namespace: &Name,
         subject: &Subject,
+        groups: &[String],
         actors: &[AgentId],
         grants: &[String],
         now: Timestamp,
@@ -248,7 +279,11 @@ impl Snapshot {
         };
         let agents: Vec<Arc<Agent>> = actors.iter().map(agent).collect::<Result<_, _>>()?;
         let origin = match subject {
-            Subject::Person(name) => Delegator::Person(format!("user:{name}")),
+            Subject::Person(name) => {
+                let first = grants.last().and_then(|id| self.delegation_grant(id)).map(|grant| &grant.delegator);
+                let through = first.filter(|who| groups.contains(who)).cloned();
+                Delegator::Person(Person { name: format!("user:{name}"), groups: groups.to_vec(), through })
+            }
             Subject::Agent(id) => match Principal::of(id) {
                 Ok(Principal::Agent { id, .. }) => Delegator::Agent(agent(&id)?),
                 _ => return Err(Broken::Loose(format!("{id} is no agent"))),
@@ -327,6 +362,19 @@ impl Snapshot {
     /// # Errors
     /// Why it does not hold.
     pub fn delegation_by(&self, grant: &Arc<DelegationGrant>, now: Timestamp) -> Result<Delegation, Broken> {
+        self.chain_by(grant, now, false)
+    }
+
+    /// The same for whoever a token shows in the group of people that the first grant is from, of whom nothing else is known:
+    /// for previews, and for nothing that decides.
+    ///
+    /// # Errors
+    /// Why it does not hold.
+    pub fn delegation_by_any(&self, grant: &Arc<DelegationGrant>, now: Timestamp) -> Result<Delegation, Broken> {
+        self.chain_by(grant, now, true)
+    }
+
+    fn chain_by(&self, grant: &Arc<DelegationGrant>, now: Timestamp, of_groups: bool) -> Result<Delegation, Broken> {
         let namespace = &grant.label.namespace;
         let named = |name: &str| {
             let agent = self.agent_named(namespace.as_str(), name);
@@ -336,10 +384,12 @@ impl Snapshot {
         while let Some(grant) = next {
             let delegator = match grant.delegator.split_once(':') {
                 Some(("agent", name)) => Delegator::Agent(named(name)?),
-                Some(("user", _)) => Delegator::Person(grant.delegator.clone()),
+                Some((kind, _)) if kind == "user" || (of_groups && kind == "group") => {
+                    Delegator::Person(Person { name: grant.delegator.clone(), groups: Vec::new(), through: None })
+                }
                 _ => {
-                    let text =
-                        format!("{} is given by {}, whose members are not known here", grant.label, grant.delegator);
+                    let (label, group) = (&grant.label, &grant.delegator);
+                    let text = format!("{label} is given by {group}, and no token shows who is one of them");
                     return Err(Broken::Loose(text));
                 }
             };

@@ -68,6 +68,13 @@ impl Snapshot {
             update_time: Some(now.into()),
             ..Metadata::default()
         };
+        if let Some(Object::DelegationGrant(grant)) = &mut object.object
+            && self.delegation_grant_named(&namespace, &name).is_some_and(|known| known.is_by_person)
+        {
+            // Whoever made it first made it.
+            let delegator = grant.spec.as_ref().map(|spec| spec.delegator.clone()).unwrap_or_default();
+            grant.metadata.get_or_insert_default().created_by = delegator;
+        }
         if let Some(Object::Agent(agent)) = &mut object.object {
             let known = self.agent_named(&namespace, &name);
             // Of one that an agent made, that is its parent, whatever is declared.
@@ -124,6 +131,7 @@ impl Snapshot {
             Kind::EnforcementPoint => self.enforcement_point(namespace, name).map(|o| &o.label),
             Kind::Group => self.group(namespace, &Name::parse(name).ok()?).map(|o| &o.label),
             Kind::Boundary => self.boundary(namespace, &Name::parse(name).ok()?).map(|o| &o.label),
+            Kind::DelegationGrant => self.delegation_grant_named(namespace, name).map(|o| &o.label),
             _ => None,
         }?;
         Some(Known { id: &label.id, version: label.version, created: label.created })
@@ -226,6 +234,7 @@ fn readable(object: &Declaration) -> Result<(), Unreadable> {
         Some(Object::Group(o)) => ("Group", &o.metadata, convert::group(o).map(drop)),
         Some(Object::Boundary(o)) => ("Boundary", &o.metadata, convert::boundary(o).map(drop)),
         Some(Object::CredentialPolicy(o)) => ("CredentialPolicy", &o.metadata, convert::credential_policy(o).map(drop)),
+        Some(Object::DelegationGrant(o)) => ("DelegationGrant", &o.metadata, convert::delegation_grant(o).map(drop)),
         Some(Object::PolicyTest(o)) => ("PolicyTest", &o.metadata, convert::policy_test(o).map(drop)),
         _ => return Ok(()),
     };

@@ -25,6 +25,10 @@ pub struct TrustedIssuer {
     pub keys: IssuerKeys,
     /// Whom its tokens stand for: the first rule whose claims all match.
     pub rules: Vec<ClaimRule>,
+    /// The `aud` of the tokens by which people make grants of their own is one of these, alone; none: they make none.
+    pub grant_audiences: Vec<String>,
+    /// How many of its tokens may be kept as used.
+    pub max_used_tokens: u32,
 }
 
 /// Where an issuer's keys are.
@@ -43,6 +47,8 @@ pub struct ClaimRule {
     pub claims: BTreeMap<String, String>,
     /// Whom the token stands for; `None`: nobody.
     pub stands_for: Option<StandsFor>,
+    /// The claim that lists the groups of people that the person is a member of; `None`: it is of none.
+    pub groups_claim: Option<String>,
 }
 
 /// Whom a token stands for.
@@ -128,8 +134,12 @@ mod tests {
                     wire::ClaimRule {
                         claims: BTreeMap::from([("sub".into(), "a".into())]),
                         stands_for: Some(stands_for),
+                        groups_claim: "groups".into(),
                     },
-                    wire::ClaimRule { claims: BTreeMap::from([("sub".into(), "gone".into())]), stands_for: None },
+                    wire::ClaimRule {
+                        claims: BTreeMap::from([("sub".into(), "gone".into())]),
+                        ..wire::ClaimRule::default()
+                    },
                 ],
                 ..Default::default()
             }),

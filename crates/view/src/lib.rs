@@ -41,7 +41,7 @@ mod token;
 
 pub use agent::{Agent, AgentLabel, AgentState, Labels, Names, Nature, People, Text, Texts};
 pub use boundaries::Boundary;
-pub use delegation::{Audience, Broken, Delegation, Delegator, Hop};
+pub use delegation::{Audience, Broken, Delegation, Delegator, Hop, Person};
 pub use feed::{Feed, News};
 pub use follow::{Options, View};
 pub use groups::Group;

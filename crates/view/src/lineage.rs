@@ -7,6 +7,7 @@ use legate_ids::Name;
 
 use crate::agent::Agent;
 use crate::boundaries::Boundary;
+use crate::delegation::Person;
 use crate::groups::Group;
 use crate::record::{Label, RoleBinding};
 use crate::snapshot::{Snapshot, Source};
@@ -98,11 +99,12 @@ impl Snapshot {
         class.into_iter().chain(bound)
     }
 
-    /// What bindings give the person, as `user:NAME`, in or out of their windows.
+    /// What bindings give the person, by its own name or by that of a group that it was proved to be a member of, in or out
+    /// of their windows.
     pub fn grants_of_person<'a>(
         &'a self,
         namespace: &'a str,
-        person: &str,
+        person: &Person,
     ) -> impl Iterator<Item = Grant<'a, Source>> + use<'a> {
         self.bindings_of_person(namespace, person).filter_map(move |binding| {
             let role = self.role(namespace, binding.role.as_str())?;

@@ -134,7 +134,7 @@ pub struct RoleBinding {
     pub agents: Vec<Name>,
     /// The groups whose agents it speaks of too, in the same namespace.
     pub groups: Vec<Name>,
-    /// The people who hold the role where an agent acts for them, as `user:NAME`.
+    /// The people who hold the role where an agent acts for them, as `user:NAME` or `group:NAME`.
     pub users: Vec<String>,
     /// Where given, the role holds only for resources that one of these matches.
     pub narrowing: Option<Vec<ResourceSelector>>,
@@ -179,6 +179,8 @@ pub struct DelegationGrant {
     pub max_depth: u32,
     /// The grant that it passes on a part of, in the same namespace.
     pub parent: Option<Name>,
+    /// Whether the person whom it is from made it itself: then it is never taken for the person's authority.
+    pub is_by_person: bool,
 }
 
 impl DelegationGrant {

@@ -9,7 +9,7 @@ use legate_wire::registry::Declaration;
 use crate::agent::Agent;
 use crate::agents::Agents;
 use crate::boundaries::Boundaries;
-use crate::delegation::Grants;
+use crate::delegation::{Grants, Person};
 use crate::groups::{Group, Groups};
 use crate::intern::Interner;
 use crate::issuers::Issuers;
@@ -234,13 +234,26 @@ impl Snapshot {
         self.namespaces.get(namespace).copied().unwrap_or_default()
     }
 
-    /// The bindings that name the person, as `user:NAME`.
+    /// The bindings that name the person, or a group of people that it was proved to be a member of; each once.
     pub(crate) fn bindings_of_person<'a>(
         &'a self,
         namespace: &str,
-        person: &str,
+        person: &Person,
     ) -> impl Iterator<Item = &'a Arc<RoleBinding>> + use<'a> {
-        self.bindings_by_user.get(&key(namespace, person)).into_iter().flat_map(|bindings| bindings.iter())
+        let mut found: Vec<&'a Arc<RoleBinding>> = Vec::new();
+        for name in person.names() {
+            let named = self.bindings_by_user.get(&key(namespace, name)).into_iter().flat_map(|all| all.iter());
+            found.extend(
+                named.filter(|one| !found.iter().any(|known| known.label.name == one.label.name)).collect::<Vec<_>>(),
+            );
+        }
+        found.into_iter()
+    }
+
+    /// Whether a binding of the namespace names the group of people.
+    #[must_use]
+    pub fn binds_people(&self, namespace: &str, group: &str) -> bool {
+        self.bindings_by_user.get(&key(namespace, group)).is_some()
     }
 
     /// The policies of a namespace; `None` when it has none.

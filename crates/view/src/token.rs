@@ -122,7 +122,8 @@ impl Snapshot {
             }
         }
         let actors: Vec<AgentId> = claims.chain.actors.iter().filter_map(agent_of).collect();
-        let chain = self.delegation(&claims.namespace, &claims.subject, &actors, &claims.chain.grants, now)?;
+        let groups = &claims.chain.groups;
+        let chain = self.delegation(&claims.namespace, &claims.subject, groups, &actors, &claims.chain.grants, now)?;
         Ok(Standing { agent: Arc::clone(agent), delegation: Some(chain) })
     }
 }

@@ -160,6 +160,7 @@ fn claims(levels: &[Level]) -> Claims {
             actors: (2..=last).rev().map(spiffe).collect(),
             grants: (2..=last).rev().map(|n| format!("obj_grant-{n}")).collect(),
             parents: (1..last).rev().map(parent).collect(),
+            groups: Vec::new(),
         },
         confirmation: levels[levels.len() - 1].confirmation(last),
         credential: Some(credential(last)),

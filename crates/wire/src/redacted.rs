@@ -155,3 +155,41 @@ mod tests {
         }
     }
 }
+
+impl fmt::Debug for credential::CreateGrantRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateGrantRequest")
+            .field("token", &HIDDEN)
+            .field("namespace", &self.namespace)
+            .field("name", &self.name)
+            .field("delegate", &self.delegate)
+            .field("permissions", &self.permissions)
+            .field("audiences", &self.audiences)
+            .field("purpose", &self.purpose)
+            .field("ttl", &self.ttl)
+            .field("max_depth", &self.max_depth)
+            .finish()
+    }
+}
+
+impl fmt::Debug for credential::ListGrantsRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListGrantsRequest")
+            .field("token", &HIDDEN)
+            .field("namespace", &self.namespace)
+            .field("name", &self.name)
+            .finish()
+    }
+}
+
+impl fmt::Debug for credential::RevokeGrantRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevokeGrantRequest")
+            .field("token", &HIDDEN)
+            .field("namespace", &self.namespace)
+            .field("name", &self.name)
+            .field("request_id", &self.request_id)
+            .field("reason", &self.reason)
+            .finish()
+    }
+}

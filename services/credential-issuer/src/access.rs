@@ -22,6 +22,10 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.credential.v1.EnrolmentService/EnrolWithIdentityToken", callers: &[Caller::Anonymous] },
     // And a token of an identity provider that the configuration names.
     Rule { method: "/legate.credential.v1.OperatorLoginService/Login", callers: &[Caller::Anonymous] },
+    // A person has no certificate of ours; a token that was made for this says who it is.
+    Rule { method: "/legate.credential.v1.PersonalGrantService/CreateGrant", callers: &[Caller::Anonymous] },
+    Rule { method: "/legate.credential.v1.PersonalGrantService/ListGrants", callers: &[Caller::Anonymous] },
+    Rule { method: "/legate.credential.v1.PersonalGrantService/RevokeGrant", callers: &[Caller::Anonymous] },
     Rule {
         method: "/legate.credential.v1.AgentCredentialService/RenewCertificate",
         callers: &[Caller::Agent, Caller::Enforcer],

@@ -11,6 +11,7 @@ use legate_wire::credential::enrolment_service_server::{EnrolmentService, Enrolm
 use legate_wire::credential::instance_service_server::{InstanceService, InstanceServiceServer};
 use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
 use legate_wire::credential::operator_login_service_server::{OperatorLoginService, OperatorLoginServiceServer};
+use legate_wire::credential::personal_grant_service_server::{PersonalGrantService, PersonalGrantServiceServer};
 use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -20,12 +21,16 @@ use crate::flow::authenticate::Asker;
 use crate::flow::exchange::{self, Exchanged};
 use crate::flow::{
     Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, instances, issue_token, list, live, login,
-    renew, revoke, revoke_instance,
+    personal_grant, renew, revoke, revoke_instance,
 };
 use crate::store::credential;
 
 /// No request of this service is larger, and strangers may send some.
 const LARGEST_REQUEST: usize = 64 * 1024;
+/// But a grant of a person: a token and 256 permissions.
+const LARGEST_GRANT: usize = 512 * 1024;
+/// A thousand grants fit.
+const LARGEST_LIST: usize = 64 << 20;
 
 /// The handlers.
 #[derive(Clone, Debug)]
@@ -40,6 +45,11 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
         .add_service(TokenServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(InstanceServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(OperatorLoginServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(
+            PersonalGrantServiceServer::new(api.clone())
+                .max_decoding_message_size(LARGEST_GRANT)
+                .max_encoding_message_size(LARGEST_LIST),
+        )
         .add_service(KeyServiceServer::new(api).max_decoding_message_size(LARGEST_REQUEST))
 }
 
@@ -94,6 +104,33 @@ impl OperatorLoginService for Api {
 }
 
 #[tonic::async_trait]
+impl PersonalGrantService for Api {
+    async fn create_grant(
+        &self,
+        request: Request<wire::CreateGrantRequest>,
+    ) -> Result<Response<wire::CreateGrantResponse>, Status> {
+        let call = call(&request)?;
+        Ok(Response::new(Box::pin(personal_grant::make(&self.0, &call, request.into_inner())).await?))
+    }
+
+    async fn list_grants(
+        &self,
+        request: Request<wire::ListGrantsRequest>,
+    ) -> Result<Response<wire::ListGrantsResponse>, Status> {
+        let call = call(&request)?;
+        Ok(Response::new(Box::pin(personal_grant::list(&self.0, &call, request.into_inner())).await?))
+    }
+
+    async fn revoke_grant(
+        &self,
+        request: Request<wire::RevokeGrantRequest>,
+    ) -> Result<Response<wire::RevokeGrantResponse>, Status> {
+        let call = call(&request)?;
+        Ok(Response::new(Box::pin(personal_grant::end(&self.0, &call, request.into_inner())).await?))
+    }
+}
+
+#[tonic::async_trait]
 impl AgentCredentialService for Api {
     async fn renew_certificate(
         &self,
@@ -137,6 +174,7 @@ impl AgentCredentialService for Api {
             subject: behalf.subject.to_string(),
             chain: behalf.chain.actors.iter().map(ToString::to_string).collect(),
             grants: behalf.chain.grants,
+            subject_groups: behalf.chain.groups,
         }))
     }
 }

@@ -3,6 +3,7 @@
 mod enrolment;
 mod exchange;
 mod oauth;
+mod personal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 pub(crate) use enrolment::{enrolment_created, enrolment_repeated, identity_enrolment_repeated, with_evidence};
 pub(crate) use exchange::{delegation, exchange, introspection, scopes, token_exchanged};
+pub(crate) use personal::{personal_grants, proven_person};
 
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legate_db::TxError;
-use legate_rpc::Fault;
+use legate_rpc::{Fault, Reason};
 use legate_token::ForeignError;
 use legate_view::CredentialMethod;
 
@@ -55,7 +55,35 @@ legate_rpc::reasons! {
     /// The token is good and stands for nobody.
     IDENTITY_TOKEN_UNMATCHED, PermissionDenied, "The identity token is good, but no rule of its TrustedIssuer says whom it stands for, or the one that does names an agent or person that is not there.", "Compare the token's claims with the rules of the TrustedIssuer (legate issuer get); the first rule whose claims all match decides.";
     /// The token was used.
-    IDENTITY_TOKEN_SPENT, PermissionDenied, "The identity token was used before; each makes one credential.", "Obtain a new token from its issuer. Where only the answer was lost, send the same token and the same certificate request again, from 2 s to 5 min after the first time.";
+    IDENTITY_TOKEN_SPENT, PermissionDenied, "The identity token was used before; each makes one credential, or one grant.", "Obtain a new token from its issuer. Where only the answer was lost, send the same token and the same request again: for a certificate from 2 s to 5 min after the first time, for a grant at once.";
+    /// There is no room for one more.
+    IDENTITY_TOKENS_FULL, ResourceExhausted, "As many used tokens of the identity token's issuer are kept as its TrustedIssuer lets (max_used_tokens): each until a day after it ended.", "Wait until older ones are forgotten, use fewer tokens (an agent renews its certificate instead of enrolling anew), or raise maxUsedTokens.";
+    /// The registry does not answer.
+    REGISTRY_UNAVAILABLE, Unavailable, "The registry did not answer in time, or could not do what a person asked about its grants.", "Send the same request with the same token again: what was done is not done twice.";
+    /// Something is named that does not exist.
+    REFERENCE_MISSING, FailedPrecondition, "An object names another one that is not in force and is not among those given.", "Declare the other object first, or in the same apply.";
+    /// Somebody is named who left.
+    PERSON_DEPARTED, FailedPrecondition, "A person or an operator is named who left the namespace, or all of them.", "Name somebody who is here; where the departure was a mistake, have an administrator take it back (legate person list, legate person withdraw).";
+    /// An agent delegates more than it has.
+    DELEGATION_TOO_WIDE, PermissionDenied, "A permission of the grant goes beyond what the agent or person that delegates may have now.", "Delegate permissions each of which one grant of the caller gives, below every ceiling above it; what it was given to pass on it names as parent.";
+    /// The name is taken.
+    GRANT_EXISTS, AlreadyExists, "A delegation grant of this namespace and name is in force.", "Choose another name, or end that grant first.";
+    /// Somebody else's grant.
+    NOT_ITS_GRANT, NotFound, "The caller gave no delegation grant of this name that is in force.", "See the grants that it gave (legate grant own, legate grant as-person list); for another's an operator has to ask.";
+    /// One more is too many.
+    TOO_MANY_GRANTS, ResourceExhausted, "The agent or person that calls has made as many delegation grants as it may.", "End some of them first.";
+    /// No more of this kind fit.
+    NAMESPACE_FULL, ResourceExhausted, "The namespace holds as many objects of this kind as it may.", "Take back what is not needed, or use another namespace.";
+    /// People make no grants there.
+    PERSONAL_GRANTS_OFF, FailedPrecondition, "People make no grants of their own here: the TrustedIssuer that vouches for them has no personal_delegation, or the namespace takes grants for people's authority.", "Have an operator declare personalDelegation of the TrustedIssuer, in a namespace with bound personal authority; or have an operator make the grant.";
+    /// The grant goes beyond what people may delegate.
+    PERSONAL_GRANT_TOO_WIDE, PermissionDenied, "The grant goes beyond what the TrustedIssuer lets its people delegate: a permission, the class of the agent, the time, or how many may follow.", "Ask for less, as the message says; or have an operator widen personalDelegation.";
+    /// The person did not sign in as is asked.
+    SIGN_IN_NOT_GOOD, PermissionDenied, "The person's token does not say when the person signed in, or that was too long ago, or in another way than is asked for.", "Sign in again, with max_age and, where the message names them, acr_values in the request to the issuer.";
+    /// The token is not for this text.
+    CONSENT_NOT_BOUND, PermissionDenied, "The nonce of the person's token is not the hash of what the grant says, and the TrustedIssuer asks for that.", "Obtain a token whose nonce is the one that legate grant as-person consent prints for exactly this grant.";
+    /// The rules changed.
+    TRUSTED_ISSUER_CHANGED, Unavailable, "The TrustedIssuer by whose rules a token was proved was declared anew, or taken back, before the registry judged by it.", "Try again with the same token; it was not used.";
     /// The keys do not come.
     ISSUER_KEYS_UNAVAILABLE, Unavailable, "The keys of the token's issuer cannot be had, so its signature cannot be checked.", "Try again; operators: the log of credential-issuer says what its jwks_uri answered. Private addresses are asked only where federation.allow_private names them; without a way there, give the keys as jwks.";
     /// No provider is configured.
@@ -104,6 +132,28 @@ legate_rpc::reasons! {
     REVOCATION_PENDING, Unavailable, "The credential is revoked and that is recorded, but the registry has not confirmed it yet; it is sent again until it does.", "Ask again to learn the revision; until then other services may accept the certificate.";
     /// The key did not sign.
     SIGNING_UNAVAILABLE, Unavailable, "The signing key cannot be reached.", "Try again; operators: see the key store.";
+}
+
+/// Those with which the registry refuses what a person asks about its grants, and this service on its behalf.
+const OF_REGISTRY: [&Reason; 13] = [
+    &legate_rpc::INVALID_ARGUMENT,
+    &REFERENCE_MISSING,
+    &PERSON_DEPARTED,
+    &DELEGATION_TOO_WIDE,
+    &GRANT_EXISTS,
+    &NOT_ITS_GRANT,
+    &TOO_MANY_GRANTS,
+    &NAMESPACE_FULL,
+    &PERSONAL_GRANTS_OFF,
+    &PERSONAL_GRANT_TOO_WIDE,
+    &SIGN_IN_NOT_GOOD,
+    &CONSENT_NOT_BOUND,
+    &TRUSTED_ISSUER_CHANGED,
+];
+
+/// A reason of the registry that people are told under the same name.
+pub(crate) fn of_registry(name: &str) -> Option<&'static Reason> {
+    OF_REGISTRY.into_iter().find(|reason| reason.name == name)
 }
 
 /// How long a caller waits before it tries again.

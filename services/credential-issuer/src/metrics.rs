@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     broke_glass: Counter,
     instances: Gauge,
     retired_used: Family<Kind, Counter>,
+    personal: Family<Kind, Counter>,
 }
 
 impl Metrics {
@@ -38,6 +39,12 @@ impl Metrics {
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         let told = "Uses of client secrets and keys that work no longer: somebody has what should be nowhere any more";
         registry.register("issuer_retired_used", told, self.retired_used.clone());
+        let told = "What people made, listed and ended of their own grants, by kind";
+        for kind in ["personal_grant", "personal_grant_list", "personal_grant_end"] {
+            // From the start, so that nobody takes what never happened for what is not counted.
+            drop(self.personal.get_or_create(&Kind { kind }));
+        }
+        registry.register("issuer_personal_grants", told, self.personal.clone());
         registry.register(
             "issuer_pending_revocations",
             "Revocations that the registry has not confirmed",
@@ -62,6 +69,10 @@ impl Metrics {
 
     pub(crate) fn retired_used(&self, kind: &'static str) {
         self.retired_used.get_or_create(&Kind { kind }).inc();
+    }
+
+    pub(crate) fn personal(&self, kind: &'static str) {
+        self.personal.get_or_create(&Kind { kind }).inc();
     }
 
     pub(crate) fn pending(&self, count: usize) {

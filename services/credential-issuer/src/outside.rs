@@ -6,8 +6,12 @@ use std::time::Duration;
 use legate_rpc::Client;
 use legate_wire::policy::issuance_service_client::IssuanceServiceClient;
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
+use legate_wire::registry::personal_grant_service_client::PersonalGrantServiceClient;
 use legate_wire::registry::publication_service_client::PublicationServiceClient;
-use legate_wire::registry::{PublishRevocationRequest, PublishSigningKeyRequest};
+use legate_wire::registry::{
+    EndPersonalGrantRequest, EndPersonalGrantResponse, ListPersonalGrantsRequest, ListPersonalGrantsResponse,
+    MakePersonalGrantRequest, MakePersonalGrantResponse, PublishRevocationRequest, PublishSigningKeyRequest,
+};
 use tonic::{Request, Status};
 
 /// Who says what a token may carry.
@@ -29,6 +33,27 @@ pub(crate) trait Publisher: Send + Sync + Debug {
 
     /// Makes a revocation known; returns the registry's revision.
     async fn revocation(&self, revocation: PublishRevocationRequest) -> Result<u64, Status>;
+}
+
+/// Who keeps what people let agents do.
+#[tonic::async_trait]
+pub(crate) trait PersonalGrants: Send + Sync + Debug {
+    /// Makes a grant of a person whose token was proved, and waits for the answer as long as `patience`.
+    async fn make(
+        &self,
+        ask: MakePersonalGrantRequest,
+        patience: Duration,
+    ) -> Result<MakePersonalGrantResponse, Status>;
+
+    /// Lists the grants of such a person.
+    async fn list(
+        &self,
+        ask: ListPersonalGrantsRequest,
+        patience: Duration,
+    ) -> Result<ListPersonalGrantsResponse, Status>;
+
+    /// Ends one of them.
+    async fn end(&self, ask: EndPersonalGrantRequest, patience: Duration) -> Result<EndPersonalGrantResponse, Status>;
 }
 
 /// policy-decision, dialled.
@@ -75,5 +100,41 @@ impl Publisher for Registry {
     async fn revocation(&self, revocation: PublishRevocationRequest) -> Result<u64, Status> {
         let mut client = PublicationServiceClient::new(self.0.clone());
         Ok(client.publish_revocation(revocation).await?.into_inner().revision)
+    }
+}
+
+/// A thousand grants fit.
+const LARGEST_LIST: usize = 64 << 20;
+
+fn within<T>(ask: T, patience: Duration) -> Request<T> {
+    let mut request = Request::new(ask);
+    request.set_timeout(patience);
+    request
+}
+
+#[tonic::async_trait]
+impl PersonalGrants for Registry {
+    async fn make(
+        &self,
+        ask: MakePersonalGrantRequest,
+        patience: Duration,
+    ) -> Result<MakePersonalGrantResponse, Status> {
+        let mut client = PersonalGrantServiceClient::new(self.0.clone());
+        Ok(client.make_personal_grant(within(ask, patience)).await?.into_inner())
+    }
+
+    async fn list(
+        &self,
+        ask: ListPersonalGrantsRequest,
+        patience: Duration,
+    ) -> Result<ListPersonalGrantsResponse, Status> {
+        let client = PersonalGrantServiceClient::new(self.0.clone());
+        let mut client = client.max_decoding_message_size(LARGEST_LIST);
+        Ok(client.list_personal_grants(within(ask, patience)).await?.into_inner())
+    }
+
+    async fn end(&self, ask: EndPersonalGrantRequest, patience: Duration) -> Result<EndPersonalGrantResponse, Status> {
+        let mut client = PersonalGrantServiceClient::new(self.0.clone());
+        Ok(client.end_personal_grant(within(ask, patience)).await?.into_inner())
     }
 }

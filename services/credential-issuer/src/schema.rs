@@ -16,6 +16,7 @@ impl MigratorTrait for Migrator {
             Box::new(Clients),
             Box::new(UsedIdentityTokens),
             Box::new(Instances),
+            Box::new(SharesOfIdentityTokens),
         ]
     }
 }
@@ -192,5 +193,32 @@ CREATE INDEX credential_by_instance ON credential (instance_id, id) WHERE instan
 impl MigrationTrait for Instances {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, INSTANCES).await
+    }
+}
+
+struct SharesOfIdentityTokens;
+
+impl MigrationName for SharesOfIdentityTokens {
+    fn name(&self) -> &str {
+        "issuer_0008_shares_of_identity_tokens"
+    }
+}
+
+// A token of before takes nobody's share.
+const SHARES_OF_IDENTITY_TOKENS: &str = "
+ALTER TABLE used_identity_token ADD COLUMN trusted {TEXT} NOT NULL DEFAULT '';
+ALTER TABLE used_identity_token ADD COLUMN bucket SMALLINT NOT NULL DEFAULT 0;
+CREATE TABLE used_identity_share (
+    trusted {TEXT} NOT NULL,
+    bucket SMALLINT NOT NULL,
+    used BIGINT NOT NULL,
+    PRIMARY KEY (trusted, bucket)
+);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for SharesOfIdentityTokens {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, SHARES_OF_IDENTITY_TOKENS).await
     }
 }

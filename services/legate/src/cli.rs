@@ -24,7 +24,7 @@ pub(crate) use credential::{
     Cause, ClientKey, ClientKind, CredentialKind, CredentialVerb, InstanceList, InstanceStanding, InstanceVerb,
     TokenVerb,
 };
-pub(crate) use grant::GrantVerb;
+pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};

@@ -190,7 +190,11 @@ impl Place {
 
     /// A line to a service, as `us`.
     pub(crate) fn line(&self, service: Service, us: Identity, show: bool) -> Result<Line, Failure> {
-        let remote = self.remote(service, &us)?;
+        self.line_to(self.remote(service, &us)?, service, us, show)
+    }
+
+    /// The same to one that is known already, as somebody who may not know the trust domain.
+    pub(crate) fn line_to(&self, remote: Remote, service: Service, us: Identity, show: bool) -> Result<Line, Failure> {
         let client = match &self.break_glass {
             Some(why) => remote.dial_breaking_glass(us, why),
             None => remote.dial(us),

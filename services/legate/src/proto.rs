@@ -8,7 +8,13 @@ use prost_reflect::{
 };
 
 /// Fields that hold a secret and are never printed as part of a request.
-const SECRET: [&str; 2] = ["legate.credential.v1.EnrolRequest.token", "legate.policy.v1.Subject.access_token"];
+const SECRET: [&str; 5] = [
+    "legate.credential.v1.EnrolRequest.token",
+    "legate.credential.v1.CreateGrantRequest.token",
+    "legate.credential.v1.ListGrantsRequest.token",
+    "legate.credential.v1.RevokeGrantRequest.token",
+    "legate.policy.v1.Subject.access_token",
+];
 
 /// Every message and service under proto/.
 pub(crate) fn pool() -> &'static DescriptorPool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId};
 use legate_rpc::{Fault, Permit};
-use legate_token::Subject;
+use legate_token::{MAX_GROUPS, Subject, group_of_people};
 use legate_wire::policy as wire;
 use legate_wire::policy::decision_service_server::DecisionService;
 use legate_wire::policy::issuance_service_server::IssuanceService;
@@ -166,7 +166,14 @@ fn chain(from: wire::DelegationChain) -> Result<Chain, Fault> {
         subject: Subject::parse(&from.subject).map_err(|e| bad("subject", e.to_string()))?,
         actors: from.actors.iter().map(actor).collect::<Result<_, _>>()?,
         grants: from.grants,
+        groups: groups(from.subject_groups).map_err(|why| bad("subject_groups", why))?,
     })
+}
+
+fn groups(from: Vec<String>) -> Result<Vec<String>, String> {
+    let is_group = |text: &String| text.strip_prefix("group:").and_then(group_of_people).as_ref() == Some(text);
+    let good = from.len() <= MAX_GROUPS && from.iter().all(is_group);
+    good.then_some(from).ok_or_else(|| format!("are more than {MAX_GROUPS}, or not group:NAME"))
 }
 
 pub(crate) fn answer(spoken: &Spoken) -> wire::EvaluateResponse {

@@ -48,6 +48,10 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.DelegationService/GrantDelegation", callers: AGENTS },
     Rule { method: "/legate.registry.v1.DelegationService/ListOwnDelegations", callers: AGENTS },
     Rule { method: "/legate.registry.v1.DelegationService/EndDelegation", callers: AGENTS },
+    // A person whose token it proved: see flow/personal_grant.rs.
+    Rule { method: "/legate.registry.v1.PersonalGrantService/MakePersonalGrant", callers: ISSUER },
+    Rule { method: "/legate.registry.v1.PersonalGrantService/ListPersonalGrants", callers: ISSUER },
+    Rule { method: "/legate.registry.v1.PersonalGrantService/EndPersonalGrant", callers: ISSUER },
     Rule { method: "/legate.registry.v1.FeedService/Watch", callers: FOLLOWERS },
     Rule { method: "/legate.registry.v1.PublicationService/PublishSigningKey", callers: ISSUER },
     Rule { method: "/legate.registry.v1.PublicationService/PublishRevocation", callers: ISSUER },

@@ -14,6 +14,7 @@ use wire::departure_service_server::DepartureServiceServer;
 use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
+use wire::personal_grant_service_server::PersonalGrantServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
 use wire::spawn_service_server::SpawnServiceServer;
 
@@ -25,6 +26,7 @@ mod agents;
 mod delegating;
 mod departures;
 mod operators;
+mod personal;
 mod spawning;
 
 /// A thousand objects fit.
@@ -67,6 +69,11 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     )
     .add_service(SpawnServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
     .add_service(DelegationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
+    .add_service(
+        PersonalGrantServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_SPAWN)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),

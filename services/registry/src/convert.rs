@@ -16,7 +16,7 @@ use crate::flow::By;
 /// The longest text in an event, in bytes.
 const LONGEST: usize = 4_096;
 /// Fields of one object that an event tells one by one; it holds 32 details at most.
-const MOST_FIELDS: usize = 24;
+const MOST_FIELDS: usize = 20;
 
 /// Cuts a text at a character.
 fn cut(mut text: String) -> String {
@@ -92,6 +92,21 @@ pub(crate) fn object_event(
             if let Some(cutoff) = standing::cutoff_of(declaration) {
                 details.insert("authorization_cutoff".to_owned(), cutoff.to_string());
             }
+        }
+        Some(Object::DelegationGrant(grant)) => {
+            let consent = grant.spec.as_ref().and_then(|spec| spec.consent.clone()).unwrap_or_default();
+            let signed_in = consent.auth_time.and_then(|at| Timestamp::try_from(at).ok());
+            let said = [
+                ("consent_method", consent.method),
+                ("consent_text_sha256", consent.sha256),
+                ("consent_issuer", consent.issuer),
+                ("consent_subject", cut(consent.subject)),
+                ("consent_token_sha256", consent.token_sha256),
+                ("consent_auth_time", signed_in.map(|at| at.to_string()).unwrap_or_default()),
+                ("consent_acr", consent.acr),
+            ];
+            let said = said.into_iter().filter(|(_, text)| !text.is_empty());
+            details.extend(said.map(|(name, text)| (name.to_owned(), text)));
         }
         Some(Object::Revocation(revocation)) => {
             let spec = revocation.spec.clone().unwrap_or_default();

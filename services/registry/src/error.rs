@@ -65,13 +65,23 @@ legate_rpc::reasons! {
     /// A grant passes on more than it was given.
     GRANT_EXCEEDS_PARENT, FailedPrecondition, "A delegation grant would give more than the grant that it passes on a part of.", "Narrow what is named: its delegator, permissions, audiences, window or depth; where the earlier grant is narrowed, change or take back those after it first or in the same apply.";
     /// An agent delegates more than it has.
-    DELEGATION_TOO_WIDE, PermissionDenied, "A permission of the grant goes beyond what the calling agent may have now.", "Delegate permissions each of which one grant of the caller gives, below every ceiling above it; what it was given to pass on it names as parent.";
+    DELEGATION_TOO_WIDE, PermissionDenied, "A permission of the grant goes beyond what the agent or person that delegates may have now.", "Delegate permissions each of which one grant of the caller gives, below every ceiling above it; what it was given to pass on it names as parent.";
     /// The name is taken.
     GRANT_EXISTS, AlreadyExists, "A delegation grant of this namespace and name is in force.", "Choose another name, or end that grant first.";
     /// Somebody else's grant.
-    NOT_ITS_GRANT, NotFound, "The calling agent made no delegation grant of this name that is in force.", "See the grants that it made (DelegationService.ListOwnDelegations); for another's an operator has to ask.";
+    NOT_ITS_GRANT, NotFound, "The caller gave no delegation grant of this name that is in force.", "See the grants that it gave (legate grant own, legate grant as-person list); for another's an operator has to ask.";
     /// One more is too many.
-    TOO_MANY_GRANTS, ResourceExhausted, "The calling agent has made as many delegation grants as it may.", "End some of them first.";
+    TOO_MANY_GRANTS, ResourceExhausted, "The agent or person that calls has made as many delegation grants as it may.", "End some of them first.";
+    /// People make no grants there.
+    PERSONAL_GRANTS_OFF, FailedPrecondition, "People make no grants of their own here: the TrustedIssuer that vouches for them has no personal_delegation, or the namespace takes grants for people's authority.", "Have an operator declare personalDelegation of the TrustedIssuer, in a namespace with bound personal authority; or have an operator make the grant.";
+    /// The grant goes beyond what people may delegate.
+    PERSONAL_GRANT_TOO_WIDE, PermissionDenied, "The grant goes beyond what the TrustedIssuer lets its people delegate: a permission, the class of the agent, the time, or how many may follow.", "Ask for less, as the message says; or have an operator widen personalDelegation.";
+    /// The person did not sign in as is asked.
+    SIGN_IN_NOT_GOOD, PermissionDenied, "The person's token does not say when the person signed in, or that was too long ago, or in another way than is asked for.", "Sign in again, with max_age and, where the message names them, acr_values in the request to the issuer.";
+    /// The token is not for this text.
+    CONSENT_NOT_BOUND, PermissionDenied, "The nonce of the person's token is not the hash of what the grant says, and the TrustedIssuer asks for that.", "Obtain a token whose nonce is the one that legate grant as-person consent prints for exactly this grant.";
+    /// The rules changed.
+    TRUSTED_ISSUER_CHANGED, Unavailable, "The TrustedIssuer by whose rules a token was proved was declared anew, or taken back, before the registry judged by it.", "Try again with the same token; it was not used.";
     /// A chain of grants goes round or is too long.
     GRANT_CHAIN_INVALID, FailedPrecondition, "An agent would stand twice in one chain of delegation grants, or too many grants hang together.", "Grant to an agent that is not in the chain yet; take grants back that are not needed.";
     /// Two attestation policies could mean one process.

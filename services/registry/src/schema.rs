@@ -2,6 +2,7 @@
 
 mod departures;
 mod facts;
+mod people;
 mod retention;
 mod revoked_certificates;
 mod search;
@@ -10,6 +11,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
 use departures::Departures;
+use people::OfPeople;
 use retention::Retention;
 use revoked_certificates::RevokedCertificates;
 
@@ -29,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(Departures),
             Box::new(Retention),
             Box::new(facts::Facts),
+            Box::new(OfPeople),
         ]
     }
 }

@@ -31,6 +31,10 @@ pub(crate) fn token_exchanged(
         ("grants".to_owned(), texts(claims.chain.grants.iter().map(String::as_str).collect())),
         ("parent_tokens".to_owned(), texts(parents)),
     ]);
+    if !claims.chain.groups.is_empty() {
+        let groups = claims.chain.groups.iter().map(String::as_str).collect();
+        details.insert("subject_groups".to_owned(), texts(groups));
+    }
     if let Some(evidence) = evidence {
         details.extend([
             ("trusted_by".to_owned(), cut(evidence.trusted_by.clone())),
@@ -59,6 +63,7 @@ pub(crate) fn delegation(behalf: &Behalf) -> DelegationChain {
         subject: behalf.subject.to_string(),
         actors: behalf.chain.actors.iter().map(id).collect(),
         grants: behalf.chain.grants.clone(),
+        subject_groups: behalf.chain.groups.clone(),
     }
 }
 
@@ -114,6 +119,7 @@ pub(crate) fn introspection(live: Option<Live>) -> wire::IntrospectResponse {
         grants: claims.chain.grants,
         confirmation,
         revision,
+        subject_groups: claims.chain.groups,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legate_ids::{AgentId, Name};
-use legate_token::ForeignVerified;
+use legate_token::{ForeignVerified, group_of_people};
 use legate_view::{Snapshot, StandsFor as Said, TrustedIssuer};
 
 /// A token is believed for so long after it was made, however long it would live.
@@ -16,9 +16,21 @@ pub(crate) const OLDEST: Duration = Duration::from_secs(3600);
 pub(crate) enum StandsFor {
     /// An agent, not yet known to be in good standing.
     Agent(AgentId),
-    /// A person, as `user:NAME`.
-    Person(String),
+    /// A person.
+    Person(Person),
 }
+
+/// A person whom a token proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Person {
+    /// As `user:NAME`.
+    pub(crate) name: String,
+    /// The groups of people that the token says it is a member of, as `group:NAME`; sorted, none twice.
+    pub(crate) groups: Vec<String>,
+}
+
+/// A token with more groups than this counts for none: what is left out would be chance.
+const GROUPS: usize = 256;
 
 /// Why a token stands for nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,19 +61,40 @@ pub(crate) enum Nobody {
     Unverified,
 }
 
-/// The one trusted issuer of the namespace that has this issuer and audience.
+/// What a token is shown for: its audience says that it was made for that, and for nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// To be somebody, or to act for him.
+    Identity,
+    /// To make, see and end a person's own grants.
+    Grants,
+}
+
+impl Use {
+    /// The audiences of the issuer's tokens that are made for it.
+    pub(crate) fn audiences(self, of: &TrustedIssuer) -> &[String] {
+        match self {
+            Self::Identity => &of.audiences,
+            Self::Grants => &of.grant_audiences,
+        }
+    }
+}
+
+/// The one trusted issuer of the namespace that has this issuer and audience, for that use. Where another one has them for
+/// whatever use, nobody can say what the token was made for.
 pub(crate) fn choose<'a>(
     snapshot: &'a Snapshot,
     namespace: &Name,
-    issuer: &str,
-    audience: &str,
+    (issuer, audience): (&str, &str),
+    shown_for: Use,
 ) -> Result<&'a Arc<TrustedIssuer>, Nobody> {
+    let has = |one: &TrustedIssuer, of: Use| of.audiences(one).iter().any(|expected| expected == audience);
     let mut fitting = snapshot
         .trusted_issuers(namespace.as_str())
-        .filter(|one| one.issuer == issuer && one.audiences.iter().any(|expected| expected == audience));
+        .filter(|one| one.issuer == issuer && (has(one, Use::Identity) || has(one, Use::Grants)));
     match (fitting.next(), fitting.next()) {
-        (Some(one), None) => Ok(one),
-        (None, _) => Err(Nobody::NotTrusted),
+        (Some(one), None) if has(one, shown_for) => Ok(one),
+        (Some(_) | None, None) | (None, Some(_)) => Err(Nobody::NotTrusted),
         (Some(_), Some(_)) => Err(Nobody::Ambiguous),
     }
 }
@@ -85,7 +118,9 @@ pub(crate) fn stands_for(
             if is_unverified(claim, token) {
                 return Err(Nobody::Unverified);
             }
-            person(token.claim(claim).as_deref().ok_or(Nobody::NoPerson)?)
+            let name = person(token.claim(claim).as_deref().ok_or(Nobody::NoPerson)?)?;
+            let groups = rule.groups_claim.as_ref().map(|claim| groups(claim, token)).unwrap_or_default();
+            Ok(StandsFor::Person(Person { name, groups }))
         }
     }
 }
@@ -102,10 +137,17 @@ pub(super) fn is_unverified(claim: &str, token: &ForeignVerified) -> bool {
 }
 
 /// A person's name as declarations write it.
-fn person(name: &str) -> Result<StandsFor, Nobody> {
+fn person(name: &str) -> Result<String, Nobody> {
     let bad = |c: char| c.is_whitespace() || legate_ids::is_deceptive(c);
     if !(1..=256).contains(&name.len()) || name.contains(bad) {
         return Err(Nobody::NoPerson);
     }
-    Ok(StandsFor::Person(format!("user:{name}")))
+    Ok(format!("user:{name}"))
+}
+
+/// The groups that a claim lists, as declarations write them. What no declaration could name is nobody's group.
+fn groups(claim: &str, token: &ForeignVerified) -> Vec<String> {
+    let listed = token.texts(claim, GROUPS).unwrap_or_default();
+    let named: std::collections::BTreeSet<String> = listed.into_iter().filter_map(group_of_people).collect();
+    named.into_iter().collect()
 }

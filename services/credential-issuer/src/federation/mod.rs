@@ -1,10 +1,11 @@
 //! The keys of issuers outside: given, read from a file, or fetched; kept while they are fresh, and a day longer when nothing newer comes.
 
 mod fetch;
+mod places;
 mod reach;
 mod verifier;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use fetch::{Fetcher, Unreached};
+use places::Places;
 pub use reach::{BadNetwork, Network};
 use verifier::AwsLc;
 
@@ -28,8 +30,6 @@ const STALE: Duration = Duration::from_secs(24 * 3600);
 const PAUSE: Duration = Duration::from_secs(30);
 /// The same while there are no keys at all.
 const SHORT_PAUSE: Duration = Duration::from_secs(5);
-/// So many addresses are remembered; with more, those that nobody waits for are forgotten.
-const MOST_ADDRESSES: usize = 1024;
 /// So many are asked at one time.
 const MOST_FETCHES: usize = 16;
 /// Whoever waits longer for a turn goes without.
@@ -65,7 +65,7 @@ struct Inner {
     fetcher: Fetcher,
     files: BTreeMap<String, PathBuf>,
     clock: Arc<dyn Clock>,
-    places: Mutex<HashMap<Arc<str>, Place>>,
+    places: Mutex<Places>,
     fetches: Semaphore,
 }
 
@@ -97,15 +97,21 @@ impl Federation {
     }
 
     /// Checks a token's signature by the issuer's keys. A key that is not known is looked for once more among newer ones.
-    pub(crate) async fn check(&self, token: &ForeignToken<'_>, keys: &IssuerKeys) -> Result<ForeignSigned, NotSigned> {
+    /// `namespace` is the one that trusts the issuer; none for those of the configuration.
+    pub(crate) async fn check(
+        &self,
+        namespace: &str,
+        token: &ForeignToken<'_>,
+        keys: &IssuerKeys,
+    ) -> Result<ForeignSigned, NotSigned> {
         let at = match keys {
             IssuerKeys::Inline(set) => return Ok(token.check_signature(&ForeignKeys::parse(set.as_bytes())?, &AwsLc)?),
             IssuerKeys::At(at) => at,
         };
-        let held = self.keys(at, None).await?;
+        let held = self.keys(namespace, at, None).await?;
         match token.check_signature(&held.keys, &AwsLc) {
             Err(ForeignError::UnknownKey) => {
-                let newer = self.keys(at, Some(held.since)).await?;
+                let newer = self.keys(namespace, at, Some(held.since)).await?;
                 Ok(token.check_signature(&newer.keys, &AwsLc)?)
             }
             judged => Ok(judged?),
@@ -114,24 +120,16 @@ impl Federation {
 
     /// The keys at an address; newer ones than those of `than`, where there may be some. A caller who goes away does not end
     /// the fetch: else strangers could keep the keys from ever coming.
-    async fn keys(&self, at: &Arc<str>, than: Option<Duration>) -> Result<Held, Unreached> {
+    async fn keys(&self, namespace: &str, at: &Arc<str>, than: Option<Duration>) -> Result<Held, Unreached> {
         let (inner, at) = (Arc::clone(&self.0), Arc::clone(at));
-        let looking = tokio::spawn(async move { inner.look(&at, than).await });
+        let place = inner.places.lock().unwrap_or_else(PoisonError::into_inner).get(namespace, &at);
+        let looking = tokio::spawn(async move { inner.look(&place, &at, than).await });
         looking.await.unwrap_or_else(|e| Err(Unreached(e.to_string())))
     }
 }
 
 impl Inner {
-    fn place(&self, at: &Arc<str>) -> Place {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.len() >= MOST_ADDRESSES && !places.contains_key(at) {
-            places.retain(|_, place| Arc::strong_count(place) > 1);
-        }
-        Arc::clone(places.entry(Arc::clone(at)).or_default())
-    }
-
-    async fn look(&self, at: &Arc<str>, than: Option<Duration>) -> Result<Held, Unreached> {
-        let place = self.place(at);
+    async fn look(&self, place: &Place, at: &Arc<str>, than: Option<Duration>) -> Result<Held, Unreached> {
         let mut state = place.lock().await;
         let now = self.clock.monotonic();
         let is_good = |held: &Held| match than {

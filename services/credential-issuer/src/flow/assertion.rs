@@ -28,7 +28,7 @@ pub(crate) async fn believe(
 }
 
 async fn attempt(desk: &Desk, call: &Call, namespace: &str, assertion: &str) -> Result<(Client, Holder), Fault> {
-    let (Proven { stands_for, evidence }, _) = foreign::prove(desk, namespace, assertion).await?;
+    let (Proven { stands_for, evidence, .. }, _) = foreign::prove(desk, namespace, assertion).await?;
     let StandsFor::Agent(agent) = stands_for else {
         let why = "the token stands for a person, and only agents get tokens";
         return Err(Fault::refused(&IDENTITY_TOKEN_UNMATCHED, why));

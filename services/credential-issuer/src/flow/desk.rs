@@ -24,7 +24,7 @@ use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, SIGNING_UNAVAILABLE, 
 use crate::federation::Federation;
 use crate::keys::{Authority, Pepper, Signer};
 use crate::metrics::Metrics;
-use crate::outside::{Authorizer, Publisher};
+use crate::outside::{Authorizer, PersonalGrants, Publisher};
 use crate::store::{Batches, Recorded, credential};
 
 /// Everything the journeys are made with.
@@ -44,6 +44,8 @@ pub(crate) struct Desk {
     pub(crate) pepper: Pepper,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) publisher: Arc<dyn Publisher>,
+    /// What people let agents do.
+    pub(crate) grants: Arc<dyn PersonalGrants>,
     pub(crate) federation: Federation,
     /// How operators log in; `None`: they do not.
     pub(crate) logins: Option<Logins>,

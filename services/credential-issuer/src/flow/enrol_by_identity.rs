@@ -53,7 +53,7 @@ fn about_agent(holder: &Holder) -> Option<(&legate_ids::SpiffeId, &Name, &str)> 
 }
 
 async fn who(desk: &Desk, namespace: &str, token: &str) -> Result<(Named, Evidence, u64), Fault> {
-    let (Proven { stands_for, evidence }, revision) = foreign::prove(desk, namespace, token).await?;
+    let (Proven { stands_for, evidence, .. }, revision) = foreign::prove(desk, namespace, token).await?;
     match stands_for {
         StandsFor::Agent(id) => Ok((Named::Agent(id), evidence, revision)),
         StandsFor::Person(_) => {
@@ -100,6 +100,7 @@ async fn use_once(
     let used = evidence.used(now, &csr_sha256, plan.credential.as_str());
     let proof = Proof::IdentityToken(origin.clone());
     let room = Room { most: holder.max_instances, cutoff: holder.cutoffs.latest(), now };
+    let most = evidence.most_used;
     let draft = Draft { plan, to_be_signed, origin };
 
     let outbox = desk.outbox.clone();
@@ -107,7 +108,7 @@ async fn use_once(
         let (used, outbox, draft, event) = (used.clone(), outbox.clone(), draft.clone(), event.clone());
         let (owner, proof) = (owner.clone(), proof.clone());
         Box::pin(async move {
-            if !used_token::spend(tx, used).await? {
+            if !used_token::spend(tx, used, most).await? {
                 return Err(flow(spent()));
             }
             instance::start(tx, &draft.plan, &proof, room).await?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::{Chain, Claims, Confirmation, Scope, Subject, TokenError};
+use legate_token::{Chain, Claims, Confirmation, MAX_GROUPS, Scope, Subject, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
 use super::foreign::{self, Evidence};
@@ -16,7 +16,7 @@ use super::live::{is_taken_back, proved, verified};
 use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
-use crate::domain::foreign::StandsFor;
+use crate::domain::foreign::{Person, StandsFor};
 use crate::domain::holder::Holder;
 use crate::domain::token::{self, Before, Behalf, Wish};
 use crate::error::{
@@ -111,6 +111,7 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
     let recorded = desk.batches.register.record(asking.proof(call, now), plan, event).await.map_err(of_tx)?;
     // What was taken back in between, anywhere in the chain, is seen here, or kills the token later.
     desk.still(holder, &asking.named()?)?;
+    asking.still_vouched(desk)?;
     if let Some(evidence) = &whom.evidence {
         foreign::still(desk, evidence)?;
     }
@@ -162,6 +163,8 @@ fn check_actor_token(desk: &Desk, me: &Me, token: &str, target: &str) -> Result<
 struct Whom {
     /// As grants name him: `agent:NAME` or `user:NAME`.
     delegator: String,
+    /// The groups of people, as `group:NAME`, that his token proves him a member of: grants may be from one of these too.
+    groups: Vec<String>,
     before: Before,
     /// What an access token of this issuer says.
     shown: Option<Claims>,
@@ -177,12 +180,13 @@ async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
         let text = "the identity token stands for an agent; agents hand over access tokens of this issuer";
         return Err(Fault::refused(&SUBJECT_TOKEN_INVALID, text));
     };
-    let subject = Subject::parse(&person).map_err(|e| {
+    let subject = Subject::parse(&person.name).map_err(|e| {
         Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the identity token names a person that no grant can name: {e}"))
     })?;
     let before =
         Before { subject, chain: Chain::default(), parent: None, scope: Scope::All, ends: proven.evidence.expires };
-    Ok(Whom { delegator: person, before, shown: None, evidence: Some(proven.evidence) })
+    let Person { name, groups } = person;
+    Ok(Whom { delegator: name, groups, before, shown: None, evidence: Some(proven.evidence) })
 }
 
 /// For whom an access token lets the caller act, where it was handed to the caller and still stands.
@@ -221,7 +225,8 @@ async fn handed_over(desk: &Desk, me: &Me, token: &str, target: &str) -> Result<
         return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, "the subject token, or one before it, was revoked"));
     }
     let delegator = format!("agent:{}", standing.agent.label.name);
-    Ok(Whom { delegator, before: Before::of(&claims), shown: Some(claims), evidence: None })
+    let groups = Vec::new();
+    Ok(Whom { delegator, groups, before: Before::of(&claims), shown: Some(claims), evidence: None })
 }
 
 /// The behalf by the first grant that fits: from whom the caller wants to act for to the caller, the whole chain holding with it.
@@ -238,10 +243,11 @@ fn choose(
     let to = snapshot.audience(&me.namespace, &wish.audience);
     let mut why_not = None;
     for grant in snapshot.delegation_grants_to(agent) {
-        if grant.delegator != *delegator || named.is_some_and(|name| grant.label.name != *name) {
+        let is_from = grant.delegator == *delegator || whom.groups.contains(&grant.delegator);
+        if !is_from || named.is_some_and(|name| grant.label.name != *name) {
             continue;
         }
-        match by(desk, snapshot, me, &whom.before, wish, (grant, to.as_ref())) {
+        match by(desk, snapshot, me, whom, wish, (grant, to.as_ref())) {
             Ok(behalf) => return Ok(behalf),
             Err(fault) => drop(why_not.get_or_insert(fault)),
         }
@@ -257,11 +263,14 @@ fn by(
     desk: &Desk,
     snapshot: &Snapshot,
     me: &Me,
-    before: &Before,
+    whom: &Whom,
     wish: &Wish,
     (grant, to): (&Arc<DelegationGrant>, Option<&Audience>),
 ) -> Result<Behalf, Fault> {
-    let mut behalf = before.then(me.spiffe_id.clone(), grant.label.id.to_string());
+    let mut behalf = whom.before.then(me.spiffe_id.clone(), grant.label.id.to_string());
+    if whom.evidence.is_some() {
+        behalf.chain.groups = that_count(snapshot, &me.namespace, &whom.groups, &grant.delegator);
+    }
     let actors: Vec<AgentId> = behalf
         .chain
         .actors
@@ -272,7 +281,8 @@ fn by(
         })
         .collect();
     let now = desk.clock.now();
-    let held = snapshot.delegation(&me.namespace, &behalf.subject, &actors, &behalf.chain.grants, now);
+    let held =
+        snapshot.delegation(&me.namespace, &behalf.subject, &behalf.chain.groups, &actors, &behalf.chain.grants, now);
     let held: Delegation = held.map_err(refusal)?;
     match to {
         Some(Audience::Agent(next)) => held.may_be_followed(snapshot, next).map_err(refusal)?,
@@ -291,6 +301,24 @@ fn by(
     let lives = held.delegators().map(|agent| snapshot.life_of(agent, now));
     behalf.cutoff = lives.filter_map(|life| life.cutoff()).max();
     Ok(behalf)
+}
+
+/// Bytes of all the groups that a token names: it has to stay within its own bound.
+const GROUPS_LENGTH: usize = 2_048;
+
+/// Those of a person's groups that count for anything in the namespace: the one that the grant is from, then those that
+/// bindings name, by name, as many as a token holds. No more is said of a person than is needed.
+fn that_count(snapshot: &Snapshot, namespace: &Name, groups: &[String], delegator: &str) -> Vec<String> {
+    let (first, rest): (Vec<&String>, Vec<&String>) = groups.iter().partition(|group| *group == delegator);
+    let bound = rest.into_iter().filter(|group| snapshot.binds_people(namespace.as_str(), group));
+    let mut length = 0;
+    let fitting = first.into_iter().chain(bound).take(MAX_GROUPS).take_while(|group| {
+        length += group.len();
+        length <= GROUPS_LENGTH
+    });
+    let mut groups: Vec<String> = fitting.cloned().collect();
+    groups.sort();
+    groups
 }
 
 fn refusal(why: Broken) -> Fault {

@@ -9,7 +9,7 @@ use legate_token::{ForeignExpect, ForeignToken, ForeignVerified, MAX_LEEWAY};
 use legate_view::TrustedIssuer;
 
 use super::Desk;
-use crate::domain::foreign::{self, Nobody, OLDEST, StandsFor};
+use crate::domain::foreign::{self, Nobody, OLDEST, StandsFor, Use};
 use crate::domain::login;
 use crate::error::{AGAIN, ISSUER_KEYS_UNAVAILABLE, of_foreign};
 use crate::store::used_token;
@@ -19,6 +19,42 @@ use crate::store::used_token;
 pub(crate) struct Proven {
     pub(crate) stands_for: StandsFor,
     pub(crate) evidence: Evidence,
+    pub(crate) sign_in: SignIn,
+}
+
+/// What a token says of how its subject signed in (OpenID Connect Core 1.0 section 2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SignIn {
+    /// `auth_time`.
+    pub(crate) at: Option<Timestamp>,
+    /// `acr`; empty: none.
+    pub(crate) how: String,
+    /// `nonce`; empty: none.
+    pub(crate) nonce: String,
+    /// The trusted issuer, by id and version.
+    pub(crate) trusted: (String, u32),
+}
+
+/// The longest `acr` and `nonce` that are read, in bytes.
+const LONGEST_SAID: usize = 256;
+
+impl SignIn {
+    fn of(token: &ForeignVerified, trusted: &TrustedIssuer) -> Self {
+        let said = |claim: &str| {
+            let text = token.claim(claim).unwrap_or_default();
+            if text.len() <= LONGEST_SAID && !text.chars().any(legate_ids::is_deceptive) {
+                text.into_owned()
+            } else {
+                String::new()
+            }
+        };
+        Self {
+            at: token.signed_in_at().and_then(|at| i64::try_from(at).ok()).map(Timestamp::from_secs),
+            how: said("acr"),
+            nonce: said("nonce"),
+            trusted: (trusted.label.id.to_string(), trusted.label.version),
+        }
+    }
 }
 
 /// What was shown, as the audit trail keeps it; nothing of it lets anybody in.
@@ -42,20 +78,26 @@ pub(crate) struct Evidence {
     pub(crate) issued: Timestamp,
     /// `exp`: nothing that rests on the token alone outlives it.
     pub(crate) expires: Timestamp,
+    /// How many tokens of the issuer may be kept as used.
+    pub(crate) most_used: u32,
 }
+
+/// How many tokens of an identity provider of operators may be kept as used.
+const MOST_OF_PROVIDER: u32 = 1_000_000;
 
 impl Evidence {
     /// Of a token of a trusted issuer.
     fn of(token: &ForeignVerified, trusted: &TrustedIssuer) -> Self {
-        Self::from(token, trusted.label.namespace.to_string(), trusted.label.to_string())
+        let namespace = trusted.label.namespace.to_string();
+        Self::from(token, namespace, trusted.label.to_string(), trusted.max_used_tokens)
     }
 
     /// Of a token of an identity provider of operators.
     pub(super) fn of_provider(token: &ForeignVerified, provider: &Name) -> Self {
-        Self::from(token, String::new(), provider.to_string())
+        Self::from(token, String::new(), provider.to_string(), MOST_OF_PROVIDER)
     }
 
-    fn from(token: &ForeignVerified, namespace: String, trusted_by: String) -> Self {
+    fn from(token: &ForeignVerified, namespace: String, trusted_by: String, most_used: u32) -> Self {
         let at = |seconds: u64| Timestamp::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
         Self {
             namespace,
@@ -67,7 +109,13 @@ impl Evidence {
             once: token.once(),
             issued: at(token.issued_at().saturating_sub(MAX_LEEWAY)),
             expires: at(token.expires_at()),
+            most_used,
         }
+    }
+
+    /// Whose share of the used tokens it takes: the trusted issuer's, whatever its version, or the provider's.
+    fn share(&self) -> &str {
+        self.trusted_by.split('@').next().unwrap_or_default()
     }
 
     /// The row that makes sure the token is used once: for `credential_id`, by the request of this SHA-256.
@@ -78,13 +126,25 @@ impl Evidence {
             expires_at: self.expires.micros(),
             request_sha256: request_sha256.to_vec(),
             credential_id: credential_id.to_owned(),
+            trusted: self.share().to_owned(),
+            bucket: used_token::bucket(&self.once),
         }
     }
 }
 
+/// Believes a token in a namespace, that is shown to be somebody or to act for him; see [`prove_for`].
+pub(crate) async fn prove(desk: &Desk, namespace: &str, token: &str) -> Result<(Proven, u64), Fault> {
+    prove_for(desk, namespace, token, Use::Identity).await
+}
+
 /// Believes a token in a namespace, or says why not; with the registry's revision. That it is used once is for the caller to
 /// see to, in the transaction that records what it makes of it ([`Evidence::used`]).
-pub(crate) async fn prove(desk: &Desk, namespace: &str, token: &str) -> Result<(Proven, u64), Fault> {
+pub(crate) async fn prove_for(
+    desk: &Desk,
+    namespace: &str,
+    token: &str,
+    shown_for: Use,
+) -> Result<(Proven, u64), Fault> {
     let namespace = Name::parse(namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
     let token = ForeignToken::parse(token).map_err(of_foreign)?;
     let issuer = token.claimed_issuer().map_err(of_foreign)?;
@@ -95,12 +155,14 @@ pub(crate) async fn prove(desk: &Desk, namespace: &str, token: &str) -> Result<(
         return Err(Nobody::OfOperators.into());
     }
     let (trusted, _) = desk
-        .look(|snapshot| foreign::choose(snapshot, &namespace, issuer, audience).cloned().map_err(Fault::from))
+        .look(|snapshot| {
+            foreign::choose(snapshot, &namespace, (issuer, audience), shown_for).cloned().map_err(Fault::from)
+        })
         .await?;
-    let signed = desk.federation.check(&token, &trusted.keys).await?;
+    let signed = desk.federation.check(namespace.as_str(), &token, &trusted.keys).await?;
     let expect = ForeignExpect {
         issuer: &trusted.issuer,
-        audiences: &trusted.audiences,
+        audiences: shown_for.audiences(&trusted),
         max_age: OLDEST.as_secs(),
         leeway: MAX_LEEWAY,
     };
@@ -108,7 +170,8 @@ pub(crate) async fn prove(desk: &Desk, namespace: &str, token: &str) -> Result<(
     // The keys may have taken their time; whom the issuer may speak for is judged by what is declared now.
     let (stands_for, revision) = desk
         .look(|snapshot| {
-            let still = foreign::choose(snapshot, &namespace, verified.issuer(), verified.audience())?;
+            let of_token = (verified.issuer(), verified.audience());
+            let still = foreign::choose(snapshot, &namespace, of_token, shown_for)?;
             if !is_same(still, &trusted) {
                 let why = "the trusted issuer was declared anew while its token was being checked";
                 return Err(Fault::unavailable(&ISSUER_KEYS_UNAVAILABLE, why, AGAIN));
@@ -117,7 +180,7 @@ pub(crate) async fn prove(desk: &Desk, namespace: &str, token: &str) -> Result<(
         })
         .await?;
     let evidence = Evidence::of(&verified, &trusted);
-    Ok((Proven { stands_for, evidence }, revision))
+    Ok((Proven { stands_for, evidence, sign_in: SignIn::of(&verified, &trusted) }, revision))
 }
 
 /// Just before an answer leaves: whether the issuer is trusted as it was.

@@ -9,6 +9,7 @@ use legate_view::{Audience, CERTIFICATE_BACKDATE};
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 
 use super::authenticate::By;
+use super::foreign;
 use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
@@ -68,7 +69,15 @@ impl Asking {
         match &self.by {
             By::Certificate(_) => Proof::Certificate(call.peer.x5t_s256),
             By::Credential(id) => Proof::Client(id.clone(), now),
-            By::Identity(evidence) => Proof::Identity(evidence.used(now, b"", "")),
+            By::Identity(evidence) => Proof::Identity(evidence.used(now, b"", ""), evidence.most_used),
+        }
+    }
+
+    /// Just before an answer leaves: whether the issuer by whose word it is proved is trusted as it was.
+    pub(super) fn still_vouched(&self, desk: &Desk) -> Result<(), Fault> {
+        match &self.by {
+            By::Identity(evidence) => foreign::still(desk, evidence),
+            By::Certificate(_) | By::Credential(_) => Ok(()),
         }
     }
 
@@ -161,6 +170,7 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish) -> Resul
     let recorded = desk.batches.register.record(asking.proof(call, now), plan, event).await.map_err(of_tx)?;
     // A suspension that came in between is seen here, or kills the token by its lifecycle version.
     desk.still(holder, &asking.named()?)?;
+    asking.still_vouched(desk)?;
     sign(desk, recorded, agreed.revision).await
 }
 

@@ -74,12 +74,13 @@ async fn attempt(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> Result<cr
     let event = convert::credential_issued(call, &plan, &to_be_signed, &origin, 0);
     let event = convert::with_evidence(event, &evidence);
     let used = evidence.used(now, &csr_sha256, plan.credential.as_str());
+    let most = evidence.most_used;
     let draft = Draft { plan, to_be_signed, origin };
     let outbox = desk.outbox.clone();
     let recorded = committed(&desk.db, "login", move |tx| {
         let (used, outbox, draft, event) = (used.clone(), outbox.clone(), draft.clone(), event.clone());
         Box::pin(async move {
-            if !used_token::spend(tx, used).await? {
+            if !used_token::spend(tx, used, most).await? {
                 return Err(flow(spent()));
             }
             key::bind(tx, &sha256(draft.plan.key.as_sec1()), draft.plan.spiffe_id.as_str()).await?;
@@ -96,7 +97,7 @@ async fn who(desk: &Desk, logins: &Logins, token: &str) -> Result<(SpiffeId, Evi
     let issuer = token.claimed_issuer().map_err(of_foreign)?;
     let audience = token.claimed_audience().map_err(of_foreign)?;
     let provider = login::choose(&logins.providers, issuer, audience)?;
-    let signed = desk.federation.check(&token, &provider.keys).await?;
+    let signed = desk.federation.check("", &token, &provider.keys).await?;
     let expect = ForeignExpect {
         issuer: &provider.issuer,
         audiences: &provider.audiences,

@@ -34,6 +34,9 @@ struct Active<'a> {
     instance: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<Box<Act<'a>>>,
+    /// The groups of people that the person for whom it is was proved to be a member of.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    groups: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<Cnf>,
 }
@@ -104,6 +107,7 @@ fn active(claims: &Claims) -> Active<'_> {
         lv: claims.lifecycle_version,
         instance: claims.instance.as_ref().map(legate_ids::InstanceId::as_str),
         act: actors.fold(None, |act, actor| Some(Box::new(Act { sub: actor.as_str(), act }))),
+        groups: &claims.chain.groups,
         cnf: match &claims.confirmation {
             Confirmation::Certificate(x5t) => Some(Cnf::Certificate(Base64UrlUnpadded::encode_string(x5t))),
             Confirmation::Key(jkt) => Some(Cnf::Key(Base64UrlUnpadded::encode_string(jkt))),

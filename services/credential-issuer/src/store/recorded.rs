@@ -167,8 +167,8 @@ pub(crate) enum Proof {
     Certificate([u8; 32]),
     /// The client secret or key with this id, which has to work at this moment.
     Client(String, Timestamp),
-    /// A token of an issuer outside, which is used by this.
-    Identity(used_token::Model),
+    /// A token of an issuer outside, which is used by this, where so many are not used yet.
+    Identity(used_token::Model, u32),
 }
 
 /// Everything of this database that a token rests on. What was taken back here may not have come back from the registry yet.
@@ -197,7 +197,7 @@ impl Found {
             match &rests.proof {
                 Proof::Certificate(x5t) => drop(certificates.insert(*x5t)),
                 Proof::Client(id, _) => drop(ids.insert(id.clone())),
-                Proof::Identity(_) => {}
+                Proof::Identity(..) => {}
             }
             for (parent, _) in &rests.parents {
                 certificates.extend(parent.confirmation.certificate());
@@ -255,7 +255,7 @@ impl Rests {
         }
         match &self.proof {
             Proof::Certificate(x5t) => by_certificate(x5t),
-            Proof::Identity(_) => Ok(String::new()),
+            Proof::Identity(..) => Ok(String::new()),
             Proof::Client(id, now) => {
                 let works = |row: &&credential::Model| row.state == credential::ISSUED && row.not_after > now.micros();
                 let row = found.by_id.get(id).filter(works);
@@ -266,8 +266,8 @@ impl Rests {
 
     /// What is used once is used by this token, after all else was found good.
     async fn spend(&self, tx: &Tx) -> TxResult<Result<(), Fault>, Fault> {
-        let Proof::Identity(used) = &self.proof else { return Ok(Ok(())) };
-        let is_first = used_token::spend(tx, used.clone()).await?;
+        let Proof::Identity(used, most) = &self.proof else { return Ok(Ok(())) };
+        let is_first = used_token::spend(tx, used.clone(), *most).await?;
         let spent = || Fault::refused(&IDENTITY_TOKEN_SPENT, "the identity token was used before");
         Ok(is_first.then_some(()).ok_or_else(spent))
     }

@@ -56,7 +56,7 @@ impl Scene {
         made.map(|(secret, made)| (secret.to_text().to_string(), made))
     }
 
-    async fn register(&self, n: u8, key: &PublicKey) -> Result<Made, Fault> {
+    pub(super) async fn register(&self, n: u8, key: &PublicKey) -> Result<Made, Fault> {
         create_client::register(&self.desk, &self.operator(), Self::ask(n, false), *key).await
     }
 
@@ -69,12 +69,12 @@ impl Scene {
         self.show(Shown::Secret { client: agent_id(n).to_string(), secret }).await
     }
 
-    async fn show_assertion(&self, text: &str) -> Result<(Client, Holder), Fault> {
+    pub(super) async fn show_assertion(&self, text: &str) -> Result<(Client, Holder), Fault> {
         self.show(Shown::Assertion { client: None, assertion: Zeroizing::new(text.to_owned()) }).await
     }
 
     /// An assertion of agent `n` with a name of its own.
-    fn assertion(&self, n: u8, name: &str, signer: &P256Signer) -> String {
+    pub(super) fn assertion(&self, n: u8, name: &str, signer: &P256Signer) -> String {
         let (id, now) = (agent_id(n), self.clock.now().secs());
         let claims = serde_json::json!({
             "iss": id.as_str(), "sub": id.as_str(), "aud": "https://issuer.example", "jti": name, "iat": now, "exp": now + 60,
@@ -82,7 +82,7 @@ impl Scene {
         signed(r#"{"alg":"ES256"}"#, &claims.to_string(), signer)
     }
 
-    fn proof(&self, name: &str, nonce: &str, signer: &P256Signer) -> String {
+    pub(super) fn proof(&self, name: &str, nonce: &str, signer: &P256Signer) -> String {
         let public = signer.public_key().as_sec1();
         let part = |at: std::ops::Range<usize>| Base64UrlUnpadded::encode_string(&public[at]);
         let header = serde_json::json!({

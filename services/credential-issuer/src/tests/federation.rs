@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::outside::{Answer, ISSUER, Outside, key, token};
 use super::registry::{NAMESPACE, agent_id};
 use super::scene::{START, Scene, reason};
-use crate::domain::foreign::StandsFor;
+use crate::domain::foreign::{Person, StandsFor};
 use crate::federation::{Federation, FederationConfig};
 use crate::flow::foreign::{self, Proven};
 use crate::schema::Migrator;
@@ -21,7 +21,7 @@ use crate::store::used_token;
 
 pub(super) fn rule(claims: &[(&str, &str)], stands_for: Option<Said>) -> wire::ClaimRule {
     let claims = claims.iter().map(|(claim, value)| ((*claim).into(), (*value).into())).collect();
-    wire::ClaimRule { claims, stands_for }
+    wire::ClaimRule { claims, stands_for, ..wire::ClaimRule::default() }
 }
 
 pub(super) fn agent(name: &str) -> Option<Said> {
@@ -93,7 +93,7 @@ async fn the_first_rule_that_matches_says_whom_a_token_stands_for() {
             }
             claims
         };
-        let ada = StandsFor::Person("user:ada@example.com".into());
+        let ada = StandsFor::Person(Person { name: "user:ada@example.com".into(), groups: vec![] });
         assert_eq!(stands_for(person(json!({"email": "ada@example.com", "email_verified": true}))).await, ada);
         for refused in [
             with("sub", "retired"),
@@ -219,7 +219,7 @@ async fn of_all_who_use_a_token_at_once_one_does() {
         let tries = (0..50).map(|n| {
             let (db, row) = (scene.desk.db.clone(), evidence.used(now, b"", &format!("crd_{n}")));
             tokio::spawn(async move {
-                db.tx("spend", move |tx| Box::pin(used_token::spend(tx, row.clone()))).await.unwrap()
+                db.tx("spend", move |tx| Box::pin(used_token::spend(tx, row.clone(), 1_000))).await.unwrap()
             })
         });
         let mut won = 0;

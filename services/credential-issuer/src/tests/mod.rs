@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clients;
+mod crashes;
 mod enrolment;
+mod exchange;
 mod faults;
 mod federation;
 mod identity;
@@ -10,10 +12,12 @@ mod instances;
 mod login;
 mod operators;
 mod outside;
+mod people;
 mod policies;
 mod raised;
 mod registry;
 mod renewal;
+mod replicas;
 mod requests;
 mod rests;
 mod revocation;

@@ -16,7 +16,11 @@ use legate_view::{Options, View};
 use legate_wire::audit::AuditEvent;
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{AgentState, OperatorRole, PublishRevocationRequest, PublishSigningKeyRequest};
+use legate_wire::registry::{
+    AgentState, EndPersonalGrantRequest, EndPersonalGrantResponse, ListPersonalGrantsRequest,
+    ListPersonalGrantsResponse, MakePersonalGrantRequest, MakePersonalGrantResponse, OperatorRole, ProvenPerson,
+    PublishRevocationRequest, PublishSigningKeyRequest,
+};
 use prost::Message as _;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio::sync::{Notify, watch};
@@ -30,7 +34,7 @@ use crate::federation::{Federation, FederationConfig};
 use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, renew, revoke};
 use crate::keys::{Authority, FileKeys, KeyStore as _, KeyUse, Pepper, Signer};
 use crate::metrics::Metrics;
-use crate::outside::{Authorizer, Publisher};
+use crate::outside::{Authorizer, PersonalGrants, Publisher};
 use crate::store::{Batches, credential};
 
 pub(super) const START: i64 = 1_900_000_000;
@@ -94,6 +98,10 @@ pub(super) struct Heard {
     pub(super) is_deaf: AtomicBool,
     pub(super) keys: Mutex<Vec<PublishSigningKeyRequest>>,
     pub(super) revocations: Mutex<Vec<PublishRevocationRequest>>,
+    /// The people for whom it was asked.
+    pub(super) people: Mutex<Vec<ProvenPerson>>,
+    /// What it says the next time that a grant is to be made.
+    pub(super) refuses: Mutex<Option<Status>>,
 }
 
 #[tonic::async_trait]
@@ -112,6 +120,25 @@ impl Publisher for Heard {
         }
         self.revocations.lock().unwrap().push(revocation);
         Ok(701)
+    }
+}
+
+/// Whom the registry is asked for, and what it says.
+#[tonic::async_trait]
+impl PersonalGrants for Heard {
+    async fn make(&self, ask: MakePersonalGrantRequest, _: Duration) -> Result<MakePersonalGrantResponse, Status> {
+        self.people.lock().unwrap().push(ask.person.unwrap());
+        self.refuses.lock().unwrap().take().map_or_else(|| Ok(MakePersonalGrantResponse::default()), Err)
+    }
+
+    async fn list(&self, ask: ListPersonalGrantsRequest, _: Duration) -> Result<ListPersonalGrantsResponse, Status> {
+        self.people.lock().unwrap().push(ask.person.unwrap());
+        Ok(ListPersonalGrantsResponse::default())
+    }
+
+    async fn end(&self, ask: EndPersonalGrantRequest, _: Duration) -> Result<EndPersonalGrantResponse, Status> {
+        self.people.lock().unwrap().push(ask.person.unwrap());
+        Ok(EndPersonalGrantResponse::default())
     }
 }
 
@@ -188,6 +215,7 @@ impl Scene {
             pepper: Pepper::open(&dir.path().join("pepper")).unwrap(),
             authorizer: says.clone(),
             publisher: heard.clone(),
+            grants: heard.clone(),
             federation: Federation::new(&FederationConfig::default(), clock.clone()).unwrap(),
             logins: None,
             connections: OnceLock::new(),

@@ -84,6 +84,7 @@ pub(super) async fn run(desk: Desk, verb: GrantVerb) -> Result<Exit, Failure> {
             desk.out().one(&proto::dynamic(&answer), &row, &details)?;
             Ok(Exit::Done)
         }
+        GrantVerb::AsPerson { verb } => super::personal_grant::run(desk, verb).await,
         GrantVerb::Tree { namespace, from } => tree(desk, &namespace, from.as_deref()).await,
     }
 }

@@ -1,5 +1,7 @@
 //! `legate login`: prove by an identity provider who you are, and be that operator for a while.
 
+use std::path::Path;
+
 use legate_client::login;
 use legate_mtls::{Identity, pki};
 use legate_wire::credential::LoginRequest;
@@ -13,14 +15,7 @@ use crate::place::Service;
 use crate::{Exit, Failure, proto};
 
 pub(super) async fn run(desk: Desk, args: Login) -> Result<Exit, Failure> {
-    let token = match (&args.token_file, &args.token_env) {
-        (Some(file), _) => secret_in(file)?,
-        (None, Some(name)) => match std::env::var(name) {
-            Ok(token) if !token.trim().is_empty() => token.trim().to_owned(),
-            _ => return Err(Failure::local(&USAGE, format!("the environment variable {name} holds no token"))),
-        },
-        (None, None) => return Err(Failure::local(&USAGE, "say where the token is: --token-file or --token-env")),
-    };
+    let token = token_in(args.token_file.as_deref(), args.token_env.as_deref())?;
     let refused = |e: legate_mtls::TlsError| Failure::local(&FILE_REFUSED, e.to_string());
     let out = desk.place.login_file()?;
     // Made before the token is spent, so that a full or foreign disk costs none.
@@ -52,4 +47,16 @@ pub(super) async fn run(desk: Desk, args: Login) -> Result<Exit, Failure> {
     ];
     desk.out().one(&row.message, &row, &details)?;
     Ok(Exit::Done)
+}
+
+/// A token of an issuer outside, from a file or from the environment.
+pub(super) fn token_in(file: Option<&Path>, variable: Option<&str>) -> Result<String, Failure> {
+    match (file, variable) {
+        (Some(file), _) => secret_in(file),
+        (None, Some(name)) => match std::env::var(name) {
+            Ok(token) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
+            _ => Err(Failure::local(&USAGE, format!("the environment variable {name} holds no token"))),
+        },
+        (None, None) => Err(Failure::local(&USAGE, "say where the token is: --token-file or --token-env")),
+    }
 }

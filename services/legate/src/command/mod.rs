@@ -19,6 +19,7 @@ mod instance;
 mod login;
 mod owner;
 mod person;
+mod personal_grant;
 mod plan;
 mod plan_file;
 mod policy_test;

@@ -115,6 +115,9 @@ pub(crate) fn access(change: &AccessChange) -> String {
     let what = permission(&change.action, change.resource.as_ref());
     let who = who(&change.namespace, change.agent_count, &change.agents);
     let mut text = format!("{mark} {who} {verb} {what}");
+    if !change.on_behalf_of.is_empty() {
+        text += &format!(" on behalf of {}", change.on_behalf_of);
+    }
     if !change.depends_on.is_empty() {
         text += &format!(", depending on arguments ({})", names(&change.depends_on));
     }

@@ -11,6 +11,7 @@ mod lives;
 mod operators;
 mod outputs;
 mod person;
+mod personal;
 mod pipelines;
 mod readme;
 mod restart;

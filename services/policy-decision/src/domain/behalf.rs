@@ -4,7 +4,7 @@
 use legate_authority::{Answer as Granted, Cut, carried, decide};
 use legate_clock::Timestamp;
 use legate_ids::Action;
-use legate_view::{Agent, Broken, Delegation, Delegator, Snapshot, Source};
+use legate_view::{Agent, Broken, Delegation, DelegationGrant, Delegator, Person, Snapshot, Source};
 
 use super::answer::{Answer, Cause, CauseKind, Denial, Why};
 use super::authority::{Bench, cut_everywhere, may_do_somewhere};
@@ -29,9 +29,17 @@ pub(crate) fn broken(why: &Broken) -> (Why, String) {
 /// The subject as it is told and recorded: `user:NAME`, or an agent's id.
 pub(crate) fn subject(delegation: &Delegation) -> String {
     match delegation.subject() {
-        Some(Delegator::Person(name)) => name.clone(),
+        Some(Delegator::Person(person)) => person.name.clone(),
         Some(Delegator::Agent(agent)) => agent.id.to_string(),
         None => String::new(),
+    }
+}
+
+/// The groups of people that the person for whom the agent acts was proved to be a member of, and that count.
+pub(crate) fn groups(delegation: &Delegation) -> &[String] {
+    match delegation.subject() {
+        Some(Delegator::Person(person)) => &person.groups,
+        Some(Delegator::Agent(_)) | None => &[],
     }
 }
 
@@ -44,6 +52,7 @@ pub(crate) fn question(question: &Question, delegation: &Delegation) -> Question
         ("kind".to_owned(), Value::Text(kind.to_owned())),
         ("actors".to_owned(), texts(delegation.hops.iter().map(|hop| hop.delegate.id.to_string()).collect())),
         ("grants".to_owned(), texts(delegation.hops.iter().map(|hop| hop.grant.label.name.to_string()).collect())),
+        ("groups".to_owned(), texts(groups(delegation).to_vec())),
         ("depth".to_owned(), Value::Long(i64::try_from(delegation.hops.len()).unwrap_or(i64::MAX))),
     ]);
     let mut question = question.clone();
@@ -54,7 +63,7 @@ pub(crate) fn question(question: &Question, delegation: &Delegation) -> Question
 /// The grants of a chain as the caller reads them, newest first.
 pub(crate) fn grants(delegation: &Delegation) -> impl Iterator<Item = Cause> {
     delegation.hops.iter().map(|hop| {
-        let text = format!("lets {} act for {}", hop.delegate.label.name, hop.delegator.as_text());
+        let text = format!("lets {} act for {}", hop.delegate.label.name, hop.delegator);
         Cause::of(CauseKind::Grant, &hop.grant.label, text)
     })
 }
@@ -81,10 +90,7 @@ impl Bench {
         for hop in &delegation.hops {
             let said = match &hop.delegator {
                 Delegator::Agent(agent) => self.delegator(snapshot, agent, question, policies, now),
-                Delegator::Person(name) => {
-                    let namespace = hop.grant.label.namespace.as_str();
-                    person(snapshot, namespace, name, question, now)
-                }
+                Delegator::Person(one) => person(snapshot, &hop.grant, one, question, now),
             };
             answer.until = answer.until.into_iter().chain(said.until).min();
             answer.log_only.extend(said.log_only);
@@ -92,7 +98,7 @@ impl Bench {
                 None => answer.causes.extend(said.causes),
                 Some(why) => {
                     answer.denied = Some(word_above(why));
-                    let told = format!("{}: it acts for him, and he may not", hop.delegator.as_text());
+                    let told = format!("{}: it acts for him, and he may not", hop.delegator);
                     answer.causes = vec![Cause::of(CauseKind::Grant, &hop.grant.label, told)];
                     answer.causes.extend(said.causes);
                     return answer;
@@ -163,15 +169,28 @@ pub(crate) fn word_above(why: Why) -> Why {
     }
 }
 
+/// Whether the grant alone bounds the person: the namespace says so, and it was not the person who made it. What somebody
+/// says of himself is never taken for what he may.
+pub(super) fn is_bounded_by(snapshot: &Snapshot, grant: &DelegationGrant) -> bool {
+    snapshot.rules_of(grant.label.namespace.as_str()).people_by_grant && !grant.is_by_person
+}
+
 /// What a person may: what role bindings give, or, where the namespace says so, whatever the grants let through.
-pub(crate) fn person(snapshot: &Snapshot, namespace: &str, name: &str, question: &Question, now: Timestamp) -> Answer {
+pub(crate) fn person(
+    snapshot: &Snapshot,
+    by: &DelegationGrant,
+    person: &Person,
+    question: &Question,
+    now: Timestamp,
+) -> Answer {
+    let (namespace, name) = (by.label.namespace.as_str(), &person.name);
     let mut answer = Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), until: None };
-    if snapshot.rules_of(namespace).people_by_grant {
+    if is_bounded_by(snapshot, by) {
         let text = format!("{name}: the namespace takes a person's grant for his authority");
         answer.causes.push(Cause::plain(CauseKind::Delegator, text));
         return answer;
     }
-    let given: Vec<_> = snapshot.grants_of_person(namespace, name).collect();
+    let given: Vec<_> = snapshot.grants_of_person(namespace, person).collect();
     let changes = given.iter().filter_map(|grant| grant.window.next_change(now.micros()));
     answer.until = changes.map(Timestamp::from_micros).min();
     let none: [((), &legate_authority::Ceiling); 0] = [];
@@ -185,7 +204,9 @@ pub(crate) fn person(snapshot: &Snapshot, namespace: &str, name: &str, question:
         })),
         Granted::Denied(_) => {
             answer.denied = Some(Why::DelegatorNotPermitted);
-            let text = format!("{name}: no role binding gives it to this person now");
+            let text = format!(
+                "{name}: no role binding gives it to this person now, nor to a group that a token shows him in"
+            );
             answer.causes.push(Cause::plain(CauseKind::Delegator, text));
         }
     }
@@ -203,11 +224,10 @@ pub(crate) fn may_be_done(snapshot: &Snapshot, delegation: &Delegation, action: 
         let by_grant = hop.grant.permissions.iter().any(|p| p.action().covers(action));
         let by_delegator = match &hop.delegator {
             Delegator::Agent(agent) => may_do_somewhere(snapshot, agent, action, now),
-            Delegator::Person(name) => {
-                let namespace = hop.grant.label.namespace.as_str();
-                snapshot.rules_of(namespace).people_by_grant
+            Delegator::Person(person) => {
+                is_bounded_by(snapshot, &hop.grant)
                     || snapshot
-                        .grants_of_person(namespace, name)
+                        .grants_of_person(hop.grant.label.namespace.as_str(), person)
                         .filter(|grant| grant.window.holds_at(now.micros()))
                         .any(|grant| grant.permissions.iter().any(|p| p.action().covers(action)))
             }

@@ -36,6 +36,8 @@ pub(crate) struct Chain {
     pub(crate) actors: Vec<AgentId>,
     /// By id, one for each actor.
     pub(crate) grants: Vec<String>,
+    /// The groups of people that a person was proved to be a member of.
+    pub(crate) groups: Vec<String>,
 }
 
 /// What the token may carry.
@@ -153,7 +155,7 @@ fn on_behalf(
         return Err(no(Why::ChainInvalid, "the chain does not end with the agent".into()));
     }
     let namespace = &agent.label.namespace;
-    let held = snapshot.delegation(namespace, &chain.subject, &chain.actors, &chain.grants, now);
+    let held = snapshot.delegation(namespace, &chain.subject, &chain.groups, &chain.actors, &chain.grants, now);
     let held = held.map_err(|why| {
         let (why, text) = behalf::broken(&why);
         no(why, text)
@@ -212,12 +214,16 @@ fn event(
         revision,
         trace_id: asker.trace_id.clone(),
         span_id: asker.span_id.clone(),
-        details: [
-            ("audience".to_owned(), record::cut(ask.audience.clone())),
-            ("asked_actions".to_owned(), join(&ask.actions)),
-            ("granted_actions".to_owned(), join(actions)),
-        ]
-        .into(),
+        details: {
+            let groups: Vec<&str> = ask.delegation.iter().flat_map(|chain| &chain.groups).map(String::as_str).collect();
+            let groups = (!groups.is_empty()).then(|| ("subject_groups".to_owned(), record::cut(groups.join(" "))));
+            let told = [
+                ("audience".to_owned(), record::cut(ask.audience.clone())),
+                ("asked_actions".to_owned(), join(&ask.actions)),
+                ("granted_actions".to_owned(), join(actions)),
+            ];
+            told.into_iter().chain(groups).collect()
+        },
         ..wire::AuditEvent::default()
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::asker::{Asker, Right};
 use super::evaluate::Desk;
+use crate::domain::preview::behalf;
 use crate::domain::preview::cells::Named;
 use crate::domain::preview::compare::{Book, Side, compare};
 use crate::domain::preview::touched::{Touched, touched};
@@ -27,6 +28,8 @@ mod exam;
 mod findings;
 mod groups;
 
+/// Grants of delegation that are compared in one call.
+const GRANTS: usize = 2_000;
 /// Agents that are compared in one call.
 const AGENTS: usize = 10_000;
 /// How long a caller who has to wait is told to.
@@ -143,11 +146,23 @@ fn make(desk: &Desk, before: &Snapshot, ask: &Preview, now: Timestamp, until: In
         tests.extend(exam::run(desk, &new, namespace, now, &is_over));
         sides.push((namespace, old, new));
     }
+    let mut granted = 0_usize;
     for (namespace, mut old, mut new) in sides {
-        if touched.get(namespace).unwrap_or(&nobody).is_nobody() {
+        if !touched.get(namespace).unwrap_or(&nobody).affects_grants() {
             continue;
         }
         let named = named(&old, &new, namespace);
+        for grant in grants(before, &after, namespace) {
+            if granted >= GRANTS || is_over() {
+                coarse = coarse.saturating_add(1);
+                continue;
+            }
+            granted += 1;
+            let sides = (&mut old, &mut new);
+            let found = behalf::compare(&desk.bench, sides, (namespace, &grant), &named, now, &is_over);
+            coarse = coarse.saturating_add(found.coarse);
+            groups.add(namespace, (&found.agent, &found.subject), found.all);
+        }
         for pair in affected.get(namespace).into_iter().flatten() {
             if compared >= AGENTS || is_over() {
                 missed += 1;
@@ -158,7 +173,8 @@ fn make(desk: &Desk, before: &Snapshot, ask: &Preview, now: Timestamp, until: In
             let differences = compare(&desk.bench, sides, (pair.old, pair.new), &named, now, &is_over);
             coarse = coarse.saturating_add(differences.coarse);
             findings.cuts(namespace, pair.either(), &differences.cuts);
-            groups.add(namespace, pair.either(), differences.all);
+            let name = pair.either().map_or("", |agent| agent.label.name.as_str());
+            groups.add(namespace, (name, ""), differences.all);
         }
     }
     let (changes, more) = groups.told();
@@ -192,6 +208,16 @@ fn named(old: &Side<'_>, new: &Side<'_>, namespace: &str) -> Named {
         named.add_points(side.snapshot, namespace);
     }
     named
+}
+
+/// The grants of a namespace on either side, by name.
+fn grants(before: &Snapshot, after: &Snapshot, namespace: &str) -> BTreeSet<String> {
+    let of = |snapshot: &Snapshot| -> Vec<String> {
+        let agents = snapshot.agents().filter(|agent| agent.label.namespace.as_str() == namespace);
+        let grants = agents.flat_map(|agent| snapshot.delegation_grants_to(agent));
+        grants.map(|grant| grant.label.name.to_string()).collect()
+    };
+    of(before).into_iter().chain(of(after)).collect()
 }
 
 /// An agent on both sides.

@@ -85,6 +85,10 @@ pub(crate) fn decision(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::Audit
         event.chain.clone_from(&acts_for.chain);
         event.grant_id = acts_for.grants.first().cloned().unwrap_or_default();
         event.details.insert("grants".to_owned(), cut(acts_for.grants.join(" ")));
+        let groups = spoken.known.delegation.as_deref().map_or(&[][..], crate::domain::behalf::groups);
+        if !groups.is_empty() {
+            event.details.insert("subject_groups".to_owned(), cut(groups.join(" ")));
+        }
     }
     event.outcome = match answer.denied {
         None => wire::Outcome::Success.into(),

@@ -170,6 +170,9 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
                     needed.one(&format!("spec.rules[{n}].agent"), Kind::Agent, name);
                 }
             }
+            if let Some(of) = &spec.personal_delegation {
+                needed.all("spec.personal_delegation.agent_classes", Kind::AgentClass, &of.agent_classes);
+            }
         }
         Object::AttestationPolicy(AttestationPolicy { spec: Some(spec), .. }) => {
             needed.one("spec.agent", Kind::Agent, &spec.agent);
@@ -274,7 +277,11 @@ mod tests {
                     "spec.groups[0] Group payments/clerks",
                     "spec.agent_classes[0] AgentClass payments/clerk",
                 ],
-                Kind::TrustedIssuer => &[namespace, "spec.rules[0].agent Agent payments/invoice-bot"],
+                Kind::TrustedIssuer => &[
+                    namespace,
+                    "spec.rules[0].agent Agent payments/invoice-bot",
+                    "spec.personal_delegation.agent_classes[0] AgentClass payments/clerk",
+                ],
                 Kind::AttestationPolicy => &[namespace, "spec.agent Agent payments/invoice-bot"],
                 Kind::DelegationGrant => &[
                     namespace,

@@ -101,7 +101,7 @@ fn rules(rules: &mut Vec<wire::ClaimRule>, agent: &str) -> Left {
         if !stands_for_it(&rule) {
             kept.push(rule);
         } else if kept.iter().any(|later| could_share(&rule.claims, &later.claims)) {
-            kept.push(wire::ClaimRule { claims: rule.claims, stands_for: None });
+            kept.push(wire::ClaimRule { claims: rule.claims, ..wire::ClaimRule::default() });
         }
     }
     kept.reverse();
@@ -125,7 +125,7 @@ mod tests {
     fn rule(claims: &[(&str, &str)], agent: &str) -> wire::ClaimRule {
         let claims = claims.iter().map(|(c, v)| ((*c).to_owned(), (*v).to_owned())).collect();
         let stands_for = (!agent.is_empty()).then(|| StandsFor::Agent(agent.to_owned()));
-        wire::ClaimRule { claims, stands_for }
+        wire::ClaimRule { claims, stands_for, ..wire::ClaimRule::default() }
     }
 
     #[test]

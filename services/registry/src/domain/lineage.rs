@@ -149,6 +149,16 @@ pub(crate) fn certificate(x5t_s256: &[u8]) -> Key {
     Key::new(Kind::Revocation, "", &format!("certificate:{hex}"))
 }
 
+/// Where the grants are found by which agents act for a person or for a group of people.
+pub(crate) fn delegated_by(namespace: &str, who: &str) -> Key {
+    Key::new(Kind::DelegationGrant, namespace, &format!("from:{who}"))
+}
+
+/// Where the bindings are found that name a person, or a group of people.
+pub(crate) fn bound_to(namespace: &str, who: &str) -> Key {
+    Key::new(Kind::RoleBinding, namespace, &format!("for:{who}"))
+}
+
 /// Under what an object is found beside what it names.
 pub(crate) fn found_under(declaration: &wire::Declaration) -> Vec<Key> {
     match &declaration.object {
@@ -161,6 +171,17 @@ pub(crate) fn found_under(declaration: &wire::Declaration) -> Vec<Key> {
         Some(Object::Revocation(revocation)) => {
             let x5t_s256 = revocation.spec.as_ref().map(|spec| spec.x5t_s256.as_slice()).unwrap_or_default();
             if x5t_s256.is_empty() { Vec::new() } else { vec![certificate(x5t_s256)] }
+        }
+        Some(Object::DelegationGrant(grant)) => {
+            let namespace = grant.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
+            let from = grant.spec.as_ref().map(|spec| spec.delegator.as_str()).unwrap_or_default();
+            let is_of_people = from.starts_with("user:") || from.starts_with("group:");
+            is_of_people.then(|| delegated_by(namespace, from)).into_iter().collect()
+        }
+        Some(Object::RoleBinding(binding)) => {
+            let namespace = binding.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
+            let users = binding.spec.as_ref().map(|spec| spec.users.as_slice()).unwrap_or_default();
+            users.iter().map(|who| bound_to(namespace, who)).collect()
         }
         _ => Vec::new(),
     }

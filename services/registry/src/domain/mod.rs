@@ -11,6 +11,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod lineage;
 pub(crate) mod mask;
 pub(crate) mod operators;
+pub(crate) mod personal;
 mod principal;
 pub(crate) mod problem;
 mod reflect;

@@ -211,6 +211,7 @@ pub(crate) fn credential_policy() -> wire::CredentialPolicy {
 pub(crate) fn trusted_issuer() -> wire::TrustedIssuer {
     let rule = |claims: &[(&str, &str)], stands_for| wire::ClaimRule {
         claims: claims.iter().map(|(claim, value)| ((*claim).into(), (*value).into())).collect(),
+        groups_claim: if matches!(stands_for, StandsFor::UserClaim(_)) { "groups".into() } else { String::new() },
         stands_for: Some(stands_for),
     };
     wire::TrustedIssuer {
@@ -228,6 +229,17 @@ pub(crate) fn trusted_issuer() -> wire::TrustedIssuer {
                 ),
                 rule(&[("iss-kind", "people")], StandsFor::UserClaim("email".into())),
             ],
+            personal_delegation: Some(wire::PersonalDelegation {
+                audiences: vec!["legate-grants".into()],
+                permissions: vec![permission("invoice:*")],
+                agent_classes: vec!["clerk".into()],
+                max_ttl: seconds(86_400),
+                max_depth: 1,
+                max_auth_age: seconds(600),
+                acr_values: vec!["urn:example:mfa".into()],
+                consent_bound: true,
+            }),
+            max_used_tokens: 5_000,
         }),
     }
 }
@@ -269,6 +281,11 @@ pub(crate) fn grant() -> wire::DelegationGrant {
                 reference: "https://example.com/consent/7".into(),
                 sha256: "0a".repeat(32),
                 time: at(900),
+                issuer: "https://accounts.example.com".into(),
+                subject: "00u1".into(),
+                token_sha256: "0b".repeat(32),
+                auth_time: at(800),
+                acr: "urn:example:mfa".into(),
             }),
         }),
     }

@@ -121,7 +121,7 @@ fn check_width(writing: &Writing<'_>, standing: &Standing, ask: &GrantDelegation
     stage::refusal(problems)
 }
 
-async fn declare(writing: &mut Writing<'_>, declaration: Declaration) -> TxResult<DelegationGrant, Fault> {
+pub(super) async fn declare(writing: &mut Writing<'_>, declaration: Declaration) -> TxResult<DelegationGrant, Fault> {
     let key = kind::key_of(&declaration).ok_or_else(|| broken("a grant without a name"))?;
     let list = [Wanted { key, declaration }];
     let by = writing.by;
@@ -201,25 +201,34 @@ pub(crate) async fn end(
             let own = own.ok_or_else(|| {
                 refuse(Fault::refused(&NOT_ITS_GRANT, format!("the caller made no grant {name} that is in force")))
             })?;
-            let mut going = passed_on(writing.tx, &own).await?;
-            let passed_on = u32::try_from(going.len()).unwrap_or(u32::MAX);
-            going.push(Declaration { object: Some(Object::DelegationGrant(own)) });
-            let mut last = None;
-            for one in going {
-                last = Some(writing.take_back(one, "ended").await?);
-            }
-            let grant = match last.and_then(|last| last.object) {
-                Some(Object::DelegationGrant(grant)) => Some(grant),
-                _ => None,
-            };
+            let (grant, passed_on) = take_back(writing, own).await?;
             Ok(EndDelegationResponse { grant, passed_on, revision: writing.revision() })
         })
     })
     .await
 }
 
+/// Takes a grant back with everything that was passed on of it: it as it last was, and how many went with it.
+pub(super) async fn take_back(
+    writing: &mut Writing<'_>,
+    own: DelegationGrant,
+) -> TxResult<(Option<DelegationGrant>, u32), Fault> {
+    let mut going = passed_on(writing.tx, &own).await?;
+    let passed_on = u32::try_from(going.len()).unwrap_or(u32::MAX);
+    going.push(Declaration { object: Some(Object::DelegationGrant(own)) });
+    let mut last = None;
+    for one in going {
+        last = Some(writing.take_back(one, "ended").await?);
+    }
+    let grant = match last.and_then(|last| last.object) {
+        Some(Object::DelegationGrant(grant)) => Some(grant),
+        _ => None,
+    };
+    Ok((grant, passed_on))
+}
+
 /// Every grant that passes on a part of `first`, however far, the farthest first.
-async fn passed_on(tx: &Tx, first: &DelegationGrant) -> TxResult<Vec<Declaration>, Fault> {
+pub(super) async fn passed_on(tx: &Tx, first: &DelegationGrant) -> TxResult<Vec<Declaration>, Fault> {
     let of = |grant: &DelegationGrant| {
         let metadata = grant.metadata.clone().unwrap_or_default();
         Key::new(Kind::DelegationGrant, &metadata.namespace, &metadata.name)

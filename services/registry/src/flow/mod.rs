@@ -20,6 +20,7 @@ pub(crate) mod offboard;
 pub(crate) mod offboard_preview;
 pub(crate) mod own_roles;
 mod past;
+pub(crate) mod personal_grant;
 pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod read;

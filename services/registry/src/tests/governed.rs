@@ -37,6 +37,7 @@ fn issuer(name: &str, rules: &[(&str, &str)]) -> Declaration {
     let rule = |(sub, agent): &(&str, &str)| ClaimRule {
         claims: [("sub".to_owned(), (*sub).to_owned())].into(),
         stands_for: Some(StandsFor::Agent((*agent).to_owned())),
+        groups_claim: String::new(),
     };
     let spec = TrustedIssuerSpec {
         issuer: "https://issuer.example.com".into(),

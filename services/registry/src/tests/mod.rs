@@ -15,6 +15,7 @@ mod governed;
 mod many;
 mod operators;
 mod past;
+mod personal;
 mod publish;
 mod removal;
 mod scene;

@@ -17,7 +17,7 @@ const OTHER_TYPE: &str = "AnyOther";
 /// Questions that one permission is split into; there are more where policies name very many actions or resources.
 const SPLIT: usize = 64;
 /// Parts of one permission that are looked at below all ceilings.
-const LEFT: usize = 1_024;
+pub(super) const LEFT: usize = 1_024;
 /// Permissions of one agent, and questions in all, that are looked at.
 const MOST: usize = 4_096;
 /// Parts of a permission that are told where a ceiling cuts it.
@@ -34,7 +34,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    fn of(permission: &Permission) -> Self {
+    pub(super) fn of(permission: &Permission) -> Self {
         let selector = permission.resource();
         Self {
             action: permission.action().to_string(),
@@ -45,7 +45,7 @@ impl Cell {
     }
 
     /// What is in both; `None`: nothing.
-    fn meet(&self, selector: &ResourceSelector) -> Option<Self> {
+    pub(super) fn meet(&self, selector: &ResourceSelector) -> Option<Self> {
         let mut attributes = self.attributes.clone();
         for (name, value) in selector.attributes() {
             if attributes.insert(name.clone(), value.clone()).is_some_and(|own| own != *value) {
@@ -64,6 +64,22 @@ impl Cell {
     fn below(&self, entry: &Permission) -> Option<Self> {
         let action = narrower(&self.action, entry.action().as_ref())?;
         Some(Self { action, ..self.meet(entry.resource())? })
+    }
+
+    /// What is in both cells; `None`: nothing.
+    pub(super) fn both(&self, other: &Self) -> Option<Self> {
+        let mut attributes = self.attributes.clone();
+        for (name, value) in &other.attributes {
+            if attributes.insert(name.clone(), value.clone()).is_some_and(|own| own != *value) {
+                return None;
+            }
+        }
+        Some(Self {
+            action: narrower(&self.action, &other.action)?,
+            kind: narrower(&self.kind, &other.kind)?,
+            id: narrower(&self.id, &other.id)?,
+            attributes,
+        })
     }
 
     /// Whether everything of `other` is in it.

@@ -20,7 +20,7 @@ const OUTLOOKS: usize = 64;
 /// Cedar policies that are weakened in one way; in all ways together, ten times as many.
 const RULES: usize = 20_000;
 /// Differences of one agent among which repetitions are looked for: each is held against each.
-const HELD: usize = 1_024;
+pub(super) const HELD: usize = 1_024;
 
 /// What happens to a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,7 +99,6 @@ pub(crate) struct Side<'a> {
 }
 
 impl Side<'_> {
-    /// What holds of a cell for an agent; `None`: it cannot be looked at.
     pub(crate) fn look(
         &mut self,
         bench: &Bench,
@@ -140,34 +139,47 @@ pub(crate) fn compare(
             coarse += 1;
             continue;
         }
-        let mut open: Option<Difference> = None;
-        for moment in &moments {
-            let verdicts = (before.look(bench, old, cell, *moment), after.look(bench, new, cell, *moment));
-            let (Some(was), Some(is)) = verdicts else {
-                coarse += 1;
-                break;
-            };
-            let effect = effect(&was.holds, &is.holds);
-            if open.as_ref().map(|d| d.effect) == effect {
-                continue;
-            }
-            if let Some(ended) = open.take() {
-                found.push(Difference { until: Some(*moment), ..ended });
-            }
-            open = effect.map(|effect| Difference {
-                effect,
-                cell: cell.clone(),
-                depends: depends(effect, was.holds, is.holds),
-                causes: is.causes,
-                from: (*moment != now).then_some(*moment),
-                until: None,
-            });
-        }
-        found.extend(open);
+        let look = |moment| Some((before.look(bench, old, cell, moment)?, after.look(bench, new, cell, moment)?));
+        coarse += u32::from(!over_time(cell, &moments, now, look, &mut found));
     }
     let cuts = has.cuts.difference(&had.cuts).cloned().collect();
     let all = if found.len() > HELD { found } else { without_repetition(found) };
     Differences { all, cuts, coarse }
+}
+
+/// What becomes of a permission from moment to moment; whether all of them were looked at.
+pub(super) fn over_time(
+    cell: &Cell,
+    moments: &[Timestamp],
+    now: Timestamp,
+    mut look: impl FnMut(Timestamp) -> Option<(Verdict, Verdict)>,
+    found: &mut Vec<Difference>,
+) -> bool {
+    let mut open: Option<Difference> = None;
+    let mut is_whole = true;
+    for moment in moments {
+        let Some((was, is)) = look(*moment) else {
+            is_whole = false;
+            break;
+        };
+        let effect = effect(&was.holds, &is.holds);
+        if open.as_ref().map(|d| d.effect) == effect {
+            continue;
+        }
+        if let Some(ended) = open.take() {
+            found.push(Difference { until: Some(*moment), ..ended });
+        }
+        open = effect.map(|effect| Difference {
+            effect,
+            cell: cell.clone(),
+            depends: depends(effect, was.holds, is.holds),
+            causes: is.causes,
+            from: (*moment != now).then_some(*moment),
+            until: None,
+        });
+    }
+    found.extend(open);
+    is_whole
 }
 
 /// Now, and every later moment at which a binding of the agent begins or ends; and how many of them are not looked at.
@@ -178,6 +190,11 @@ pub(crate) fn moments(sides: &[(&Snapshot, Option<&Agent>)], now: Timestamp) -> 
         let bounds = bindings.flat_map(|(b, _)| [b.window.not_before(), b.window.not_after()]).flatten();
         all.extend(bounds.map(Timestamp::from_micros).filter(|at| *at > now));
     }
+    first_of(all, now)
+}
+
+/// Now and the first of these moments; and how many are left out.
+pub(super) fn first_of(all: BTreeSet<Timestamp>, now: Timestamp) -> (Vec<Timestamp>, u32) {
     let left_out = u32::try_from(all.len().saturating_sub(MOMENTS)).unwrap_or(u32::MAX);
     (std::iter::once(now).chain(all.into_iter().take(MOMENTS)).collect(), left_out)
 }
@@ -208,7 +225,7 @@ fn depends(effect: Effect, was: Holds, is: Holds) -> Vec<On> {
 }
 
 /// Without what a wider permission says already.
-fn without_repetition(found: Vec<Difference>) -> Vec<Difference> {
+pub(super) fn without_repetition(found: Vec<Difference>) -> Vec<Difference> {
     let says = |wide: &Difference, one: &Difference| {
         let names = |d: &Difference| d.depends.iter().map(|on| on.cause.name.clone()).collect::<Vec<_>>();
         wide.cell != one.cell

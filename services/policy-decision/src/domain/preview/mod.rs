@@ -4,6 +4,7 @@
 //! selector's attributes. What a policy looks at beyond that is left out of it ([`weaken`]); where the answer hangs on such
 //! a policy, it is said to depend.
 
+pub(crate) mod behalf;
 pub(crate) mod cells;
 pub(crate) mod compare;
 pub(crate) mod limits;

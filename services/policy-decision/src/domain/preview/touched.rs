@@ -15,6 +15,8 @@ pub(crate) struct Touched {
     classes: BTreeSet<String>,
     roles: BTreeSet<String>,
     bindings: BTreeSet<String>,
+    /// A grant of delegation, on which no agent's own authority rests.
+    grants: bool,
 }
 
 /// What a change touches, by namespace.
@@ -43,9 +45,8 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             | Kind::SigningKey
             | Kind::Revocation
             | Kind::Unspecified => {}
-            Kind::Namespace | Kind::Policy | Kind::Group | Kind::Boundary | Kind::DelegationGrant => {
-                touched.everybody = true;
-            }
+            Kind::DelegationGrant => touched.grants = true,
+            Kind::Namespace | Kind::Policy | Kind::Group | Kind::Boundary => touched.everybody = true,
         }
     }
     all
@@ -65,7 +66,12 @@ impl Touched {
                 }))
     }
 
-    /// Whether nobody can be affected.
+    /// Whether what an agent may do for somebody could be affected: by a grant, or by what one of the two has.
+    pub(crate) fn affects_grants(&self) -> bool {
+        self.grants || !self.is_nobody()
+    }
+
+    /// Whether nobody's own authority can be affected.
     pub(crate) fn is_nobody(&self) -> bool {
         !self.everybody
             && [&self.agents, &self.classes, &self.roles, &self.bindings].into_iter().all(BTreeSet::is_empty)

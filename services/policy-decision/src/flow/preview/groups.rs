@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use legate_clock::Timestamp;
-use legate_view::Agent;
 use legate_wire::policy as wire;
 
 use crate::convert;
@@ -17,7 +16,7 @@ pub(super) const MOST: usize = 2_000;
 pub(super) const NAMES: usize = 20;
 
 /// What makes changes equal.
-type Key = (String, Effect, Cell, Option<Timestamp>, Option<Timestamp>, Vec<String>, Vec<String>);
+type Key = (String, String, Effect, Cell, Option<Timestamp>, Option<Timestamp>, Vec<String>, Vec<String>);
 
 #[derive(Debug)]
 struct Group {
@@ -35,14 +34,17 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub(super) fn add(&mut self, namespace: &str, agent: Option<&Agent>, differences: Vec<Difference>) {
-        let Some(agent) = agent else { return };
+    /// `behalf` is for whom the agent acts; empty: for itself.
+    pub(super) fn add(&mut self, namespace: &str, (agent, behalf): (&str, &str), differences: Vec<Difference>) {
+        if agent.is_empty() {
+            return;
+        }
         for one in differences {
             // What speaks of the agent itself would make a group of each.
             let causes: Vec<&Cause> = one.causes.iter().filter(|c| c.kind != CauseKind::AgentState).collect();
             let lines = causes.iter().map(|cause| cause.line()).collect();
             let on = one.depends.iter().map(|on| on.cause.line()).collect();
-            let key = (namespace.to_owned(), one.effect, one.cell, one.from, one.until, lines, on);
+            let key = (namespace.to_owned(), behalf.to_owned(), one.effect, one.cell, one.from, one.until, lines, on);
             if !self.all.contains_key(&key) && self.all.len() >= MOST {
                 self.more += 1;
                 continue;
@@ -55,24 +57,27 @@ impl Groups {
             });
             group.count += 1;
             if group.agents.len() < NAMES {
-                group.agents.push(agent.label.name.to_string());
+                group.agents.push(agent.to_owned());
             }
         }
     }
 
     /// The entries, and how many changes are in none.
     pub(super) fn told(self) -> (Vec<wire::AccessChange>, usize) {
-        let told = self.all.into_iter().map(|((namespace, effect, cell, from, until, ..), group)| wire::AccessChange {
-            effect: word(effect).into(),
-            namespace,
-            action: cell.action.clone(),
-            resource: Some(cell.selector()),
-            agent_count: group.count,
-            agents: group.agents,
-            reasons: group.reasons,
-            depends_on: group.depends_on,
-            from: from.map(Into::into),
-            until: until.map(Into::into),
+        let told = self.all.into_iter().map(|((namespace, on_behalf_of, effect, cell, from, until, ..), group)| {
+            wire::AccessChange {
+                effect: word(effect).into(),
+                namespace,
+                action: cell.action.clone(),
+                resource: Some(cell.selector()),
+                agent_count: group.count,
+                agents: group.agents,
+                reasons: group.reasons,
+                depends_on: group.depends_on,
+                from: from.map(Into::into),
+                until: until.map(Into::into),
+                on_behalf_of,
+            }
         });
         (told.collect(), self.more)
     }

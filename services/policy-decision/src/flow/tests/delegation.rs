@@ -59,7 +59,7 @@ fn given(n: u8, who: &str, bits: u8) -> [wire::Declaration; 2] {
     let role = declared(Object::Role(wire::Role { metadata: meta(&name), spec: Some(spec) }));
     let who = vec![who.to_owned()];
     let mut spec = wire::RoleBindingSpec { role: name.clone(), ..wire::RoleBindingSpec::default() };
-    if who[0].starts_with("user:") {
+    if who[0].starts_with("user:") || who[0].starts_with("group:") {
         spec.users = who
     } else {
         spec.agents = who
@@ -112,6 +112,7 @@ pub(super) fn claims(stage: &Stage) -> Claims {
             actors: vec![spiffe(1), spiffe(2), spiffe(3)],
             grants: vec!["obj_two-1".into(), "obj_three-2".into(), "obj_ada-3".into()],
             parents: vec![parent(2), parent(3)],
+            groups: vec![],
         },
         ..stage.claims()
     }
@@ -268,6 +269,88 @@ async fn a_persons_authority_is_what_is_bound_to_him_unless_the_namespace_takes_
 }
 
 #[tokio::test]
+async fn a_grant_that_the_person_made_is_never_taken_for_what_it_may() {
+    let mut stage = staged([ALL, ALL, ALL, 0b011], [ALL; 3]).await;
+    stage.change(vec![(namespace(|n| n.personal_authority = wire::PersonalAuthority::Granted.into()), false)]).await;
+    let seal = |stage: &Stage| {
+        let ask = stage.with_token(mint(&claims(stage), &stage.signer).unwrap());
+        with_action(ask, "invoice:seal")
+    };
+    assert_eq!(stage.word(seal(&stage)).await, "ALLOWED", "the namespace takes an operator's grant for it");
+    let mut own = grant("ada-3", "user:ada", 3, |_| ());
+    if let Some(Object::DelegationGrant(own)) = &mut own.object {
+        own.metadata.as_mut().unwrap().created_by = "user:ada".into();
+    }
+    stage.change(vec![(own, false)]).await;
+    assert_eq!(stage.word(seal(&stage)).await, "DELEGATOR_NOT_PERMITTED");
+    assert_eq!(word(&stage, &claims(&stage)).await, "ALLOWED", "what bindings give her she still has");
+}
+
+/// What bot 1 got for ada, who is one of these.
+fn of_groups(stage: &Stage, grant: &str, groups: &[&str]) -> Claims {
+    let chain = Chain {
+        actors: vec![spiffe(1)],
+        grants: vec![grant.into()],
+        parents: vec![],
+        groups: groups.iter().map(ToString::to_string).collect(),
+    };
+    Claims { subject: legate_token::Subject::Person("ada".into()), chain, ..stage.claims() }
+}
+
+#[tokio::test]
+async fn a_group_of_people_lets_act_for_whom_a_token_shows_in_it_and_for_nobody_on_a_word() {
+    let mut all = vec![
+        namespace(|_| ()),
+        grant("of-finance", "group:finance", 1, |_| ()),
+        grant("of-ada", "user:ada", 1, |_| ()),
+    ];
+    all.extend(given(1, "invoice-bot-1", ALL));
+    all.extend(given(2, "group:finance", ALL));
+    let mut stage = Stage::set_with(|mut before| {
+        before.extend(all);
+        before
+    })
+    .await;
+    let (by_group, by_ada) = ("obj_of-finance", "obj_of-ada");
+    for (grant, groups, expected) in [
+        (by_group, &["group:finance"][..], "ALLOWED"),
+        (by_group, &["group:finance", "group:sales"], "ALLOWED"),
+        (by_group, &[], "CHAIN_INVALID"),
+        (by_group, &["group:sales"], "CHAIN_INVALID"),
+        (by_group, &["group:finance2"], "CHAIN_INVALID"),
+        // Her own grant gives what the group has, where the token shows her in it.
+        (by_ada, &["group:finance"], "ALLOWED"),
+        (by_ada, &["group:sales"], "DELEGATOR_NOT_PERMITTED"),
+        (by_ada, &[], "DELEGATOR_NOT_PERMITTED"),
+    ] {
+        assert_eq!(word(&stage, &of_groups(&stage, grant, groups)).await, expected, "{grant} {groups:?}");
+    }
+    // An agent is a member of no group of people, and a list that is not in order is none.
+    for bad in [&["group:b", "group:a"][..], &["group:a", "group:a"], &["finance"], &["user:eve"], &["group:"]] {
+        assert!(mint(&of_groups(&stage, by_group, bad), &stage.signer).is_err(), "{bad:?}");
+    }
+    let answer = stage
+        .ask(
+            &enforcer("invoices"),
+            stage.with_token(mint(&of_groups(&stage, by_group, &["group:finance"]), &stage.signer).unwrap()),
+        )
+        .await;
+    assert!(answer.answer.causes.iter().any(|cause| cause.text.contains("user:ada (one of group:finance)")));
+    assert_eq!(stage.paper.events().last().unwrap().details["subject_groups"], "group:finance");
+    // On a caller's word there are no groups: neither a grant of one, nor what one has, counts.
+    let said = |grant: Option<&str>| on_behalf(stage.asserted(agent_id(1)), "user:ada", grant);
+    assert_eq!(stage.ask(&enforcer("trusted"), said(Some("of-finance"))).await.answer.word(), "CHAIN_INVALID");
+    assert_eq!(stage.ask(&enforcer("trusted"), said(None)).await.answer.word(), "DELEGATOR_NOT_PERMITTED");
+    // Policies see the groups.
+    let forbids = "forbid(principal, action, resource) when { context has on_behalf_of && context.on_behalf_of.groups.contains(\"group:finance\") };";
+    stage.change(vec![(policy("no", wire::PolicyMode::Enforce, forbids), false)]).await;
+    assert_eq!(word(&stage, &of_groups(&stage, by_group, &["group:finance"])).await, "FORBIDDEN_BY_POLICY");
+    // Who is taken out of the group is out with the next token; the group's grant taken back is out at once.
+    stage.change(vec![(grant("of-finance", "group:finance", 1, |_| ()), true)]).await;
+    assert_eq!(word(&stage, &of_groups(&stage, by_group, &["group:finance"])).await, "GRANT_NOT_IN_FORCE");
+}
+
+#[tokio::test]
 async fn policies_see_for_whom_and_hold_for_everybody_in_the_chain() {
     let forbids =
         |when: &str| policy("no", wire::PolicyMode::Enforce, &format!("forbid(principal, action, resource) {when};"));
@@ -390,6 +473,7 @@ async fn a_token_of_a_chain_is_agreed_to_for_what_all_of_it_may() {
     let mut stage = staged([ALL, 0b011, ALL, ALL], [ALL, ALL, 0b110]).await;
     let ask = |audience: &str, change: fn(&mut Asked)| {
         let mut chain = Asked {
+            groups: vec![],
             subject: legate_token::Subject::Person("ada".into()),
             actors: vec![agent_id(1), agent_id(2), agent_id(3)],
             grants: vec!["obj_two-1".into(), "obj_three-2".into(), "obj_ada-3".into()],

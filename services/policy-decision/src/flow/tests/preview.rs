@@ -89,6 +89,84 @@ async fn what_is_gained_and_lost_is_told_with_what_makes_it_and_what_it_depends_
     assert_eq!((point.changes.len(), point.agents_compared), (0, 0));
 }
 
+fn grant(name: &str, delegator: &str, change: impl FnOnce(&mut wire::DelegationGrantSpec)) -> Declaration {
+    let mut spec = wire::DelegationGrantSpec {
+        delegator: delegator.into(),
+        delegate: "invoice-bot-1".into(),
+        permissions: vec![permission("invoice:*", "Invoice", "*")],
+        purpose: "a test".into(),
+        not_after: Some(prost_types::Timestamp { seconds: NOW + 1_000, nanos: 0 }),
+        ..wire::DelegationGrantSpec::default()
+    };
+    change(&mut spec);
+    declared(Object::DelegationGrant(wire::DelegationGrant { metadata: meta(name), spec: Some(spec) }))
+}
+
+/// What is told on somebody's behalf: `user:ada GAINS invoice:read on Invoice:* x1 (sealed)`.
+fn behalves(answer: &PreviewChangeResponse) -> Vec<String> {
+    let all = answer.changes.iter().filter(|change| !change.on_behalf_of.is_empty());
+    all.map(|change| format!("{} {}", change.on_behalf_of, line(change))).collect()
+}
+
+#[tokio::test]
+async fn who_gains_and_loses_what_on_whose_behalf_is_told() {
+    let people = |name: &str, users: &[&str]| {
+        let users = users.iter().map(ToString::to_string).collect();
+        let spec = wire::RoleBindingSpec { role: "all".into(), users, ..wire::RoleBindingSpec::default() };
+        declared(Object::RoleBinding(wire::RoleBinding { metadata: meta(name), spec: Some(spec) }))
+    };
+    let everything = wire::RoleSpec { permissions: vec![permission("*", "Invoice", "*")], ..Default::default() };
+    let mut stage = Stage::set_with(|mut all| {
+        let metadata = Some(wire::Metadata { name: "payments".into(), ..wire::Metadata::default() });
+        all.push(declared(Object::Namespace(wire::Namespace { metadata, spec: None, status: None })));
+        all.push(declared(Object::Role(wire::Role { metadata: meta("all"), spec: Some(everything) })));
+        all
+    })
+    .await;
+    let of_ada = || grant("of-ada", "user:ada", |_| ());
+    let bound = || people("people", &["user:ada", "group:finance"]);
+    // A grant alone lets nobody act for a person who has nothing, nor does a binding without a grant.
+    assert_eq!(behalves(&of(&stage, vec![of_ada()], vec![]).await), [""; 0]);
+    assert_eq!(behalves(&of(&stage, vec![bound()], vec![]).await), [""; 0]);
+    let told = |who: &str, word: &str| {
+        [
+            format!("{who} {word} invoice:list on Invoice:* x1 (sealed)"),
+            format!("{who} {word} invoice:read on Invoice:apollo/* x1 (sealed)"),
+        ]
+    };
+    let both = of(&stage, vec![of_ada(), bound()], vec![]).await;
+    assert_eq!(behalves(&both), told("user:ada", "GAINS"));
+    let gain = both.changes.iter().find(|change| !change.on_behalf_of.is_empty()).unwrap();
+    assert_eq!(gain.until.map(|at| at.seconds), Some(NOW + 1_000));
+    assert!(gain.reasons.iter().any(|reason| reason.name == "payments/of-ada"), "{gain:?}");
+    let of_group = grant("of-finance", "group:finance", |_| ());
+    assert_eq!(behalves(&of(&stage, vec![of_group, bound()], vec![]).await), told("group:finance", "GAINS"));
+
+    stage.change(vec![(of_ada(), false), (bound(), false)]).await;
+    // Where nothing is different, nothing is told; and what is somebody else's is no agent's own.
+    assert_eq!(behalves(&of(&stage, vec![of_ada(), bound()], vec![]).await), [""; 0]);
+    let lost = of(&stage, vec![people("people", &["user:eve"])], vec![]).await;
+    assert_eq!(behalves(&lost), told("user:ada", "LOSES"));
+    assert_eq!(lost.changes.len(), 2, "what the agent may for itself does not change");
+    for (kind, name) in [(Kind::DelegationGrant, "of-ada"), (Kind::RoleBinding, "people")] {
+        assert_eq!(behalves(&of(&stage, vec![], vec![gone(kind, name)]).await), told("user:ada", "LOSES"));
+    }
+    // A narrower grant, and an agent that has less itself.
+    let less = grant("of-ada", "user:ada", |g| g.permissions = vec![permission("invoice:list", "Invoice", "*")]);
+    assert_eq!(behalves(&of(&stage, vec![less], vec![]).await), told("user:ada", "LOSES")[1..]);
+    let list = class(|c| c.permissions.clear());
+    assert_eq!(behalves(&of(&stage, vec![list], vec![]).await), told("user:ada", "LOSES")[..1]);
+    // A grant that begins later gives what it gives from then on.
+    let later = grant("later", "user:ada", |g| {
+        g.not_before = Some(prost_types::Timestamp { seconds: NOW + 100, nanos: 0 });
+    });
+    let told = of(&stage, vec![later], vec![gone(Kind::DelegationGrant, "of-ada")]).await;
+    let with = |effect: AccessEffect| told.changes.iter().filter(move |change| change.effect() == effect);
+    assert_eq!(with(AccessEffect::Loses).filter(|change| change.from.is_none()).count(), 2);
+    assert!(with(AccessEffect::Gains).all(|change| change.from.map(|at| at.seconds) == Some(NOW + 100)));
+    assert_eq!(with(AccessEffect::Gains).count(), 2);
+}
+
 #[tokio::test]
 async fn policies_are_judged_by_what_they_look_at() {
     let stage = Stage::set().await;

@@ -21,11 +21,7 @@ pub(super) fn check(spec: &RoleBindingSpec, findings: &mut Findings) {
     findings.texts("spec.agents", &spec.agents, AGENTS, Findings::name);
     findings.texts("spec.groups", &spec.groups, LIST, Findings::name);
     findings.texts("spec.users", &spec.users, AGENTS, |findings, path, user| {
-        if !user.starts_with("user:") {
-            findings.add(path, "names no person; give user:NAME, such as user:grace@example.com");
-        } else {
-            findings.principal(path, user);
-        }
+        findings.principal(path, user);
     });
     if findings.at_most("spec.resources", spec.resources.len(), LIST) {
         for (n, resource) in spec.resources.iter().enumerate() {

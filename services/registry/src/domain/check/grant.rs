@@ -75,4 +75,11 @@ fn check_consent(consent: &ConsentEvidence, findings: &mut Findings) {
         findings.add("spec.consent.time", "is missing");
     }
     findings.moment("spec.consent.time", consent.time);
+    findings.text_within("spec.consent.issuer", &consent.issuer, METHOD * 8, Lines::One);
+    findings.text_within("spec.consent.subject", &consent.subject, REFERENCE, Lines::One);
+    if !consent.token_sha256.is_empty() && !super::is_sha256(&consent.token_sha256) {
+        findings.add("spec.consent.token_sha256", "is not 64 hexadecimal digits in lower case");
+    }
+    findings.moment("spec.consent.auth_time", consent.auth_time);
+    findings.text_within("spec.consent.acr", &consent.acr, METHOD * 4, Lines::One);
 }

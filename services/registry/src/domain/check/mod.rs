@@ -74,7 +74,7 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
 }
 
 /// Whether a text is a SHA-256: 64 hexadecimal digits in lower case.
-fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

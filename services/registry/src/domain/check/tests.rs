@@ -290,7 +290,7 @@ fn bindings() {
     }
     refused(binding(|spec| spec.groups = (0..65).map(|n| format!("g{n}")).collect()), &["spec.groups"]);
     refused(binding(|spec| spec.groups.push("A".into())), &["spec.groups[1]"]);
-    for bad in ["ada", "group:clerks", "user:", "user:a b", "user:\u{202e}"] {
+    for bad in ["ada", "agent:clerks", "user:", "user:a b", "user:\u{202e}"] {
         refused(binding(|spec| spec.users.push(bad.into())), &["spec.users[1]"]);
     }
     refused(binding(|spec| spec.users = (0..257).map(|n| format!("user:{n}")).collect()), &["spec.users"]);

@@ -1,18 +1,28 @@
 //! What may be declared of a trusted issuer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use legate_authority::MAX_DEPTH;
 use legate_wire::registry::claim_rule::StandsFor;
-use legate_wire::registry::{ClaimRule, TrustedIssuerSpec};
+use legate_wire::registry::{ClaimRule, PersonalDelegation, TrustedIssuerSpec};
 
 use super::findings::{Findings, LIST};
-use super::{jwks, uri};
+use super::{jwks, selector, uri};
 use crate::domain::text::{Lines, hidden, quoted};
 
 /// The most audiences of one issuer.
 const AUDIENCES: usize = 16;
 /// The most claims of one rule.
 const CLAIMS: usize = 16;
+/// The most ways of signing in.
+const ACR: usize = 16;
+/// How many used tokens may be asked to be kept.
+const USED: std::ops::RangeInclusive<u32> = 1_000..=10_000_000;
+/// The shortest and the longest that a person lets an agent act for.
+const GRANTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 3_600);
+/// How long ago a person may have signed in.
+const SIGNED_IN: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 3_600);
 /// The longest path of a claim, in bytes.
 const CLAIM: usize = 256;
 
@@ -30,6 +40,14 @@ pub(super) fn check(spec: &TrustedIssuerSpec, findings: &mut Findings) {
         findings.required(path, value, Lines::One);
     });
     keys(spec, findings);
+    if spec.max_used_tokens != 0 && !USED.contains(&spec.max_used_tokens) {
+        let why =
+            format!("is {}; give {} to {}, or 0 for what is usual", spec.max_used_tokens, USED.start(), USED.end());
+        findings.add("spec.max_used_tokens", why);
+    }
+    if let Some(delegation) = &spec.personal_delegation {
+        check_delegation(delegation, &spec.audiences, findings);
+    }
     if spec.rules.is_empty() {
         findings.add("spec.rules", format!("is empty; give 1 to {LIST}"));
     }
@@ -44,6 +62,42 @@ pub(super) fn check(spec: &TrustedIssuerSpec, findings: &mut Findings) {
             }
         }
     }
+}
+
+fn check_delegation(of: &PersonalDelegation, audiences: &[String], findings: &mut Findings) {
+    let at = |field: &str| format!("spec.personal_delegation.{field}");
+    if of.audiences.is_empty() {
+        findings.add(at("audiences"), format!("is empty; give 1 to {AUDIENCES}, kept for the tokens that make grants"));
+    }
+    findings.texts(&at("audiences"), &of.audiences, AUDIENCES, |findings, path, value| {
+        findings.required(path, value, Lines::One);
+        if audiences.iter().any(|other| other == value) {
+            let why = format!(
+                "{} is one of spec.audiences: an agent that is handed a token for it, to act for its person, could make grants",
+                quoted(value)
+            );
+            findings.add(path, why);
+        }
+    });
+    if of.permissions.is_empty() {
+        findings.add(at("permissions"), "is empty; give 1 to 256, within which people may delegate");
+    }
+    selector::permissions(&at("permissions"), &of.permissions, findings, selector::is_pattern);
+    if of.agent_classes.is_empty() {
+        findings.add(at("agent_classes"), format!("is empty; give 1 to {LIST}, whose agents people may let act"));
+    }
+    findings.texts(&at("agent_classes"), &of.agent_classes, LIST, Findings::name);
+    if of.max_ttl.is_none() {
+        findings.add(at("max_ttl"), "is missing; give 1 minute to 1 year");
+    }
+    findings.span(&at("max_ttl"), of.max_ttl, GRANTS, "1 minute to 1 year");
+    if of.max_depth > MAX_DEPTH {
+        findings.add(at("max_depth"), format!("is {}; give 0 to {MAX_DEPTH}", of.max_depth));
+    }
+    findings.span(&at("max_auth_age"), of.max_auth_age, SIGNED_IN, "1 minute to 24 hours");
+    findings.texts(&at("acr_values"), &of.acr_values, ACR, |findings, path, value| {
+        findings.required(path, value, Lines::One);
+    });
 }
 
 /// Whether `claims` hold all of `some`.
@@ -90,6 +144,15 @@ fn check_rule(path: &str, rule: &ClaimRule, findings: &mut Findings) {
             }
         }
         None => findings.add(format!("{path}.agent"), "is missing; say for which agent or user_claim the token stands"),
+    }
+    if !rule.groups_claim.is_empty() {
+        let place = format!("{path}.groups_claim");
+        if !matches!(rule.stands_for, Some(StandsFor::UserClaim(_))) {
+            findings.add(&place, "is given without a user_claim; only people are members of groups of people");
+        }
+        if let Some(why) = claim_fault_in(&rule.groups_claim) {
+            findings.add(place, why);
+        }
     }
 }
 

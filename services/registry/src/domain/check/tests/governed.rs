@@ -202,6 +202,7 @@ fn rules_of_trusted_issuers() {
         let rule = |n: usize| wire::ClaimRule {
             claims: [("sub".to_owned(), n.to_string())].into(),
             stands_for: Some(StandsFor::Agent("a".into())),
+            groups_claim: String::new(),
         };
         trusted_issuer(|spec| spec.rules = (0..n).map(rule).collect())
     };
@@ -228,6 +229,46 @@ fn rules_of_trusted_issuers() {
     }
     let seventeen = |rule: &mut wire::ClaimRule| rule.claims = (0..17).map(|n| (n.to_string(), "x".into())).collect();
     refused(rule(seventeen), &["spec.rules[0].claims"]);
+}
+
+#[test]
+fn what_people_may_delegate() {
+    let with = |change: fn(&mut wire::PersonalDelegation)| {
+        trusted_issuer(|spec| change(spec.personal_delegation.get_or_insert_default()))
+    };
+    taken(trusted_issuer(|spec| spec.personal_delegation = None));
+    taken(with(|of| (of.max_auth_age, of.acr_values, of.max_depth) = Default::default()));
+    let at = |field: &str| format!("spec.personal_delegation.{field}");
+    let seconds = |seconds: i64| Some(prost_types::Duration { seconds, nanos: 0 });
+    // A token that an agent was handed would make grants.
+    refused(with(|of| of.audiences = vec!["grants".into(), "legate".into()]), &[&at("audiences[1]")]);
+    refused(with(|of| of.audiences.clear()), &[&at("audiences")]);
+    refused(with(|of| of.permissions.clear()), &[&at("permissions")]);
+    refused(with(|of| of.permissions[0].action = "Invoice".into()), &[&at("permissions[0].action")]);
+    refused(with(|of| of.agent_classes.clear()), &[&at("agent_classes")]);
+    refused(with(|of| of.agent_classes = vec!["A".into()]), &[&at("agent_classes[0]")]);
+    refused(with(|of| of.max_ttl = None), &[&at("max_ttl")]);
+    for bad in [0, 59, -1, 366 * 86_400 + 1] {
+        let mut spec = samples::trusted_issuer().spec.unwrap();
+        spec.personal_delegation.as_mut().unwrap().max_ttl = seconds(bad);
+        refused(trusted_issuer(|s| *s = spec.clone()), &[&at("max_ttl")]);
+    }
+    for bad in [59, 86_401] {
+        let mut spec = samples::trusted_issuer().spec.unwrap();
+        spec.personal_delegation.as_mut().unwrap().max_auth_age = seconds(bad);
+        refused(trusted_issuer(|s| *s = spec.clone()), &[&at("max_auth_age")]);
+    }
+    refused(with(|of| of.max_depth = 9), &[&at("max_depth")]);
+    refused(with(|of| of.acr_values = vec!["a".into(), String::new()]), &[&at("acr_values[1]")]);
+    for (n, is_good) in [(0, true), (999, false), (1_000, true), (10_000_000, true), (10_000_001, false)] {
+        let declared = trusted_issuer(|spec| spec.max_used_tokens = n);
+        if is_good { taken(declared) } else { refused(declared, &["spec.max_used_tokens"]) }
+    }
+    // Agents are in no groups of people.
+    let groups = |n: usize, claim: &str| trusted_issuer(|spec| spec.rules[n].groups_claim = claim.into());
+    taken(groups(1, "realm/groups"));
+    refused(groups(0, "groups"), &["spec.rules[0].groups_claim"]);
+    refused(groups(1, "/groups"), &["spec.rules[1].groups_claim"]);
 }
 
 #[test]
