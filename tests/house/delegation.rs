@@ -18,9 +18,12 @@ use legate_wire::policy::{ActingMode, EvaluateRequest, OnBehalfOf, Resource, Sub
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::delegation_service_client::DelegationServiceClient;
+use legate_wire::registry::revocation_service_client::RevocationServiceClient;
+use legate_wire::registry::revoke_issued_request::Level;
 use legate_wire::registry::{
     AgentRef, ApplyDeclarationsRequest, EndDelegationRequest, GetAgentRequest, GrantDelegationRequest, Kind,
-    Permission, ResourceSelector, ResumeAgentRequest, RevokeDeclarationRequest, SuspendAgentRequest,
+    Permission, ResourceSelector, ResumeAgentRequest, RevocationReason, RevokeDeclarationRequest, RevokeIssuedRequest,
+    SuspendAgentRequest,
 };
 
 use crate::asking::{Shown, ask, at_least, question, word};
@@ -581,6 +584,22 @@ async fn an_agent_acts_for_a_person_who_is_logged_in() {
     let revision = apply(&scene.raised, &without).await;
     let answer = ask(&scene.backend(), at_least(question(&by_clerk, "invoice:read", "apollo/1"), revision)).await;
     assert_eq!(word(&answer), "DELEGATOR_NOT_PERMITTED");
+
+    // Everything by which agents act for her is taken back: what the clerk has, and what she was logged in with.
+    let order = RevokeIssuedRequest {
+        namespace: "payments".into(),
+        level: Some(Level::Subject("user:ada@example.com".into())),
+        reason: RevocationReason::AffiliationChanged.into(),
+        comment: "her laptop was stolen".into(),
+        request_id: String::new(),
+    };
+    let before = ada();
+    let mut revocations = RevocationServiceClient::new(scene.raised.operator("registry"));
+    let revoked = revocations.revoke_issued(order).await.unwrap().into_inner().revision;
+    let answer = ask(&scene.backend(), at_least(question(&by_clerk, "invoice:read", "apollo/1"), revoked)).await;
+    assert_eq!(word(&answer), "CREDENTIAL_REVOKED");
+    let refused = exchange(&scene.clerk, before, AUDIENCE.into()).await.unwrap_err();
+    assert_eq!(refused, "SUBJECT_TOKEN_FALLEN");
     scene.raised.suite.shutdown().await;
 }
 

@@ -47,7 +47,7 @@ pub use life::{Life, Stop};
 pub use lineage::CeilingOf;
 pub use record::{
     Agent, AgentClass, AgentState, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse,
-    Label, Labels, Names, NamespacePolicies, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest,
+    Label, Labels, Level, Names, NamespacePolicies, NamespaceRules, Nature, People, Policy, PolicyMode, PolicyTest,
     Revocation, Revoked, Role, RoleBinding, SigningKey, Standing, Texts,
 };
 pub use snapshot::{Snapshot, Source, Unreadable, after_cutoff};

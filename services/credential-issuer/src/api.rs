@@ -20,7 +20,7 @@ use crate::flow::authenticate::Asker;
 use crate::flow::exchange::{self, Exchanged};
 use crate::flow::{
     Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, instances, issue_token, list, live, login,
-    renew, revoke, revoke_instance,
+    preview_revocation, renew, revoke, revoke_instance,
 };
 use crate::store::credential;
 
@@ -234,6 +234,18 @@ impl CredentialAdminService for Api {
         let revoked = revoke::revoke(&self.0, &call, id, reason, comment);
         let (row, revision) = Box::pin(self.0.for_operator(&call, revoked)).await?;
         Ok(Response::new(wire::RevokeCredentialResponse { credential: Some(row.into()), revision }))
+    }
+
+    async fn preview_revocation(
+        &self,
+        request: Request<wire::PreviewRevocationRequest>,
+    ) -> Result<Response<wire::PreviewRevocationResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner();
+        let whom = preview_revocation::whom(&ask.namespace, convert::level(ask.level)?)?;
+        let touched = preview_revocation::preview(&self.0, &call, whom);
+        let touched = Box::pin(self.0.for_operator(&call, touched)).await?;
+        Ok(Response::new(convert::touched(touched)))
     }
 }
 

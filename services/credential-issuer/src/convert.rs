@@ -3,6 +3,7 @@
 mod enrolment;
 mod exchange;
 mod oauth;
+mod whom;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use tokio::time::Instant;
 
 pub(crate) use enrolment::{enrolment_created, enrolment_repeated, identity_enrolment_repeated, with_evidence};
 pub(crate) use exchange::{delegation, exchange, introspection, scopes, token_exchanged};
+
+pub(crate) use whom::{level, touched};
 
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
@@ -137,6 +140,15 @@ fn micros(at: i64) -> Option<prost_types::Timestamp> {
     Some(Timestamp::from_micros(at).into())
 }
 
+/// What a credential is.
+fn credential_type(kind: i32) -> wire::CredentialType {
+    match kind {
+        credential::SECRET => wire::CredentialType::ClientSecret,
+        credential::KEY => wire::CredentialType::ClientKey,
+        _ => wire::CredentialType::X509Svid,
+    }
+}
+
 impl From<credential::Model> for wire::Credential {
     fn from(row: credential::Model) -> Self {
         let state = match row.state {
@@ -145,11 +157,7 @@ impl From<credential::Model> for wire::Credential {
             credential::REVOKED => wire::CredentialState::Revoked,
             _ => wire::CredentialState::Unspecified,
         };
-        let kind = match row.kind {
-            credential::SECRET => wire::CredentialType::ClientSecret,
-            credential::KEY => wire::CredentialType::ClientKey,
-            _ => wire::CredentialType::X509Svid,
-        };
+        let kind = credential_type(row.kind);
         let key = row.public_key.as_deref().and_then(|key| PublicKey::from_sec1(key).ok());
         Self {
             serial: if row.kind == credential::CERTIFICATE { row.serial } else { String::new() },
@@ -235,7 +243,7 @@ pub(crate) fn publication(
             expire_time: micros(row.not_after),
             revoke_time: Some(now.into()),
             reason: reason.into(),
-            token_id: String::new(),
+            ..RevocationSpec::default()
         }),
         namespace: row.namespace.clone(),
         actor: call.peer.id_text().to_owned(),

@@ -19,7 +19,7 @@ use crate::place::Place;
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
 pub(crate) use credential::{
-    Cause, ClientKey, ClientKind, CredentialKind, CredentialVerb, InstanceList, InstanceStanding, InstanceVerb,
+    Cause, ClientKey, ClientKind, CredentialKind, CredentialVerb, InstanceList, InstanceStanding, InstanceVerb, Issued,
     TokenVerb,
 };
 pub(crate) use grant::GrantVerb;

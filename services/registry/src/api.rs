@@ -15,6 +15,7 @@ use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
+use wire::revocation_service_server::RevocationServiceServer;
 use wire::spawn_service_server::SpawnServiceServer;
 
 use crate::domain::check;
@@ -25,6 +26,7 @@ mod agents;
 mod delegating;
 mod departures;
 mod operators;
+mod revoking;
 mod spawning;
 
 /// A thousand objects fit.
@@ -59,6 +61,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_decoding_message_size(LARGEST_REQUEST)
             .max_encoding_message_size(LARGEST_ANSWER),
     )
+    .add_service(RevocationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
     .add_service(BulkServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         HistoryServiceServer::new(api.clone())

@@ -9,3 +9,4 @@ pub(crate) mod instance;
 pub(crate) mod login;
 pub(crate) mod secret;
 pub(crate) mod token;
+pub(crate) mod whom;

@@ -183,6 +183,11 @@ async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
     let subject = Subject::parse(&person).map_err(|e| {
         Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the identity token names a person that no grant can name: {e}"))
     })?;
+    let cutoff = desk.fresh()?.snapshot.subject_cutoff(me.namespace.as_str(), &person);
+    if !legate_view::after_cutoff(proven.evidence.issued, cutoff) {
+        let text = format!("the identity token was made before what was issued on behalf of {person} was revoked");
+        return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, text));
+    }
     let before =
         Before { subject, chain: Chain::default(), parent: None, scope: Scope::All, ends: proven.evidence.expires };
     Ok(Whom { delegator: person, before, shown: None, evidence: Some(proven.evidence) })
@@ -293,6 +298,9 @@ fn by(
     behalf.ends = behalf.ends.into_iter().chain(held.ends).min();
     let lives = held.delegators().map(|agent| snapshot.life_of(agent, now));
     behalf.cutoff = lives.filter_map(|life| life.cutoff()).max();
+    if let Subject::Person(_) = &behalf.subject {
+        behalf.cutoff = behalf.cutoff.max(snapshot.subject_cutoff(me.namespace.as_str(), &behalf.subject.to_string()));
+    }
     Ok(behalf)
 }
 

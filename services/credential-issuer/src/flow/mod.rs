@@ -18,6 +18,7 @@ pub(crate) mod list;
 pub(crate) mod live;
 pub(crate) mod login;
 mod mandate;
+pub(crate) mod preview_revocation;
 pub(crate) mod publish;
 pub(crate) mod renew;
 pub(crate) mod revoke;

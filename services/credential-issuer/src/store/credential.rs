@@ -192,6 +192,20 @@ pub(crate) async fn mark_revoked(tx: &Tx, id: &str, reason: i32, at: Timestamp) 
     Ok(done.rows_affected == 1)
 }
 
+/// How many of each kind these agents hold that were not taken back and have not ended.
+pub(crate) async fn count(tx: &Tx, agents: Vec<String>, now: Timestamp) -> TxResult<Vec<(i32, i64)>, Fault> {
+    let find = Entity::find()
+        .select_only()
+        .column(Column::Kind)
+        .column_as(Column::Id.count(), "count")
+        .filter(Column::AgentId.is_in(agents))
+        .filter(Column::State.ne(REVOKED))
+        .filter(Column::NotAfter.gt(now.micros()))
+        .group_by(Column::Kind)
+        .order_by_asc(Column::Kind);
+    Ok(find.into_tuple().all(tx).await?)
+}
+
 /// Which credentials a list shows.
 #[derive(Clone, Debug)]
 pub(crate) struct Which {

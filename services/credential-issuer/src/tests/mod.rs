@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clients;
+mod cut_off;
 mod enrolment;
 mod faults;
 mod federation;

@@ -91,10 +91,15 @@ pub(crate) enum CredentialVerb {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Take one credential back.
+    /// Take one credential back, or everything that was issued so far to a class, a namespace or an owner's agents, or on
+    /// behalf of a person (of one agent: agent revoke-credentials). Nobody is stopped: whoever is touched enrols again.
+    #[command(group = clap::ArgGroup::new("whose").required(true).multiple(true))]
     Revoke {
         /// Its id, cred_...
-        credential: String,
+        #[arg(group = "whose", conflicts_with_all = ["class", "namespace", "owner", "subject", "dry_run"])]
+        credential: Option<String>,
+        #[command(flatten)]
+        issued: Issued,
         /// Why, for the record.
         #[arg(long, value_name = "TEXT")]
         reason: String,
@@ -102,6 +107,26 @@ pub(crate) enum CredentialVerb {
         #[arg(long, value_enum, default_value = "unspecified")]
         cause: Cause,
     },
+}
+
+/// Whose everything is taken back.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Issued {
+    /// Everything that was issued to the agents of this class, NAMESPACE/NAME.
+    #[arg(long, group = "whose", value_name = "CLASS", conflicts_with_all = ["namespace", "owner", "subject"])]
+    pub(crate) class: Option<String>,
+    /// Everything that was issued to the agents of this namespace; with --owner or --subject, theirs in this namespace only.
+    #[arg(long, group = "whose", value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Everything that was issued to the agents of this owner, user:NAME or group:NAME; without --namespace in all of them.
+    #[arg(long, group = "whose", value_name = "OWNER", conflicts_with = "subject")]
+    pub(crate) owner: Option<String>,
+    /// Every token by which an agent acts for this person, user:NAME; without --namespace in all of them.
+    #[arg(long, group = "whose", value_name = "PERSON")]
+    pub(crate) subject: Option<String>,
+    /// Only say what it would touch.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Running copies of agents.

@@ -22,6 +22,7 @@ mod plan;
 mod plan_file;
 mod policy_test;
 mod query;
+mod revoke_issued;
 mod search;
 mod spawning;
 mod standing;

@@ -345,7 +345,7 @@ fn judge(
             None => return unknown(),
         },
         Err(Fallen::Unknown(_)) => return unknown(),
-        Err(fallen @ (Fallen::Certificate | Fallen::Credential | Fallen::Revoked)) => {
+        Err(fallen @ (Fallen::Certificate | Fallen::Credential | Fallen::Revoked | Fallen::Subject(_))) => {
             return Err((Why::CredentialRevoked, fallen.to_string()));
         }
         Err(fallen @ Fallen::Unbound) => return Err((Why::TokenBinding, fallen.to_string())),

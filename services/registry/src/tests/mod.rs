@@ -17,6 +17,7 @@ mod operators;
 mod past;
 mod publish;
 mod removal;
+mod revoke_issued;
 mod scene;
 mod search;
 mod spawning;
