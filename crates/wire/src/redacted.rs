@@ -83,6 +83,22 @@ impl fmt::Debug for credential::ExchangeTokenResponse {
     }
 }
 
+impl fmt::Debug for credential::FindLeakedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FindLeakedRequest")
+            .field("found", &HIDDEN)
+            .field("revoke", &self.revoke)
+            .field("comment", &self.comment)
+            .finish()
+    }
+}
+
+impl fmt::Debug for credential::find_leaked_request::Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
 impl fmt::Debug for credential::IntrospectRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IntrospectRequest").field("token", &HIDDEN).finish()
@@ -138,6 +154,13 @@ mod tests {
             ),
             format!("{:?}", credential::ExchangeTokenResponse { access_token: canary(), ..Default::default() }),
             format!("{:?}", credential::IntrospectRequest { token: canary() }),
+            format!(
+                "{:?}",
+                credential::FindLeakedRequest {
+                    found: Some(credential::find_leaked_request::Found::Text(canary())),
+                    ..Default::default()
+                }
+            ),
             format!(
                 "{:?}",
                 policy::EvaluateRequest {

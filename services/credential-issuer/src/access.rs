@@ -40,6 +40,8 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.credential.v1.CredentialAdminService/ListCredentials", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/RevokeCredential", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/PreviewRevocation", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/FindLeaked", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.CredentialAdminService/ListCredentialHealth", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.InstanceService/ListInstances", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.InstanceService/GetInstance", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.InstanceService/RevokeInstance", callers: OPERATORS },

@@ -2,6 +2,8 @@
 
 mod enrolment;
 mod exchange;
+mod health;
+mod leaked;
 mod oauth;
 mod whom;
 
@@ -23,6 +25,8 @@ use tokio::time::Instant;
 pub(crate) use enrolment::{enrolment_created, enrolment_repeated, identity_enrolment_repeated, with_evidence};
 pub(crate) use exchange::{delegation, exchange, introspection, scopes, token_exchanged};
 
+pub(crate) use health::{health, page_of_health};
+pub(crate) use leaked::{enrolment_revoked, leaked, leaked_found, told_of_leaked};
 pub(crate) use whom::{level, touched};
 
 use crate::domain::certificate::CertificatePlan;

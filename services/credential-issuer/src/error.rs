@@ -71,7 +71,7 @@ legate_rpc::reasons! {
     /// The credential is dead or not ours.
     CREDENTIAL_NOT_GOOD, PermissionDenied, "The certificate of the call was revoked, is of an earlier life of its agent, or was never recorded here.", "Enrol the runtime again with a new enrolment token.";
     /// Nothing that was issued now would work.
-    CUT_OFF_TOO_RECENT, Unavailable, "The agent, or its class or namespace, was cut off just now, and what is issued at once would be dead.", "Try again in a second; after a class or namespace was resumed within 5 s of its suspension, until 5 s after it.";
+    CUT_OFF_TOO_RECENT, Unavailable, "The agent, or its class, namespace or owner, was cut off just now, and what is issued at once would be dead.", "Try again in a second; after everything issued to its class, namespace or owner was revoked, or a class or namespace was resumed within 5 s of its suspension, for up to 5 s.";
     /// The agent ends now.
     HOLDER_ENDS, FailedPrecondition, "The agent, its certificate or the CA ends so soon that nothing can be issued.", "Give the agent a later expiry, or renew the certificate first.";
     /// Nobody has that audience.

@@ -19,8 +19,8 @@ use crate::place::Place;
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
 pub(crate) use credential::{
-    Cause, ClientKey, ClientKind, CredentialKind, CredentialVerb, InstanceList, InstanceStanding, InstanceVerb, Issued,
-    TokenVerb,
+    Cause, ClientKey, ClientKind, CredentialHealth, CredentialKind, CredentialVerb, InstanceList, InstanceStanding,
+    InstanceVerb, Issued, Rotation, TokenVerb,
 };
 pub(crate) use grant::GrantVerb;
 pub(crate) use person::{Offboard, Owner, PersonVerb};

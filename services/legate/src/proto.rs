@@ -8,7 +8,11 @@ use prost_reflect::{
 };
 
 /// Fields that hold a secret and are never printed as part of a request.
-const SECRET: [&str; 2] = ["legate.credential.v1.EnrolRequest.token", "legate.policy.v1.Subject.access_token"];
+const SECRET: [&str; 3] = [
+    "legate.credential.v1.EnrolRequest.token",
+    "legate.credential.v1.FindLeakedRequest.text",
+    "legate.policy.v1.Subject.access_token",
+];
 
 /// Every message and service under proto/.
 pub(crate) fn pool() -> &'static DescriptorPool {

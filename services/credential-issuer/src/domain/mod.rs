@@ -4,6 +4,7 @@ pub(crate) mod certificate;
 pub(crate) mod csr;
 pub(crate) mod cutoff;
 pub(crate) mod foreign;
+pub(crate) mod health;
 pub(crate) mod holder;
 pub(crate) mod instance;
 pub(crate) mod login;

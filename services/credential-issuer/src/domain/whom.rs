@@ -25,6 +25,11 @@ pub(crate) enum Level {
 }
 
 impl Whom {
+    /// Whether it leaves nobody of its namespace out.
+    pub(crate) fn is_all(&self) -> bool {
+        self.level == Level::All
+    }
+
     /// Whether it is about this agent.
     pub(crate) fn has(&self, snapshot: &Snapshot, agent: &Agent) -> bool {
         if self.namespace.as_ref().is_some_and(|name| *name != agent.label.namespace) {

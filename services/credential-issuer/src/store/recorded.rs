@@ -85,11 +85,15 @@ impl RecordedToken {
         plan: TokenPlan,
         event: AuditEvent,
     ) -> TxResult<Self, Fault> {
-        let rests = Rests::of(proof, &plan);
+        let (rests, now) = (Rests::of(proof, &plan), now_of(&event));
         db.tx("issue_token", move |tx| {
             let (outbox, event, rests) = (outbox.clone(), event.clone(), rests.clone());
             Box::pin(async move {
-                let id = rests.check(tx).await?;
+                let by = rests.check(tx).await?;
+                let id = by.as_ref().map(|row| row.id.clone()).unwrap_or_default();
+                if let Some(row) = &by {
+                    credential::note_use(tx, row, now).await?;
+                }
                 let event = AuditEvent { credential_id: id, ..event };
                 outbox.record(tx, Standard::Ordinary, event).await?;
                 Ok(())
@@ -98,6 +102,11 @@ impl RecordedToken {
         .await
         .map(|()| Self(plan))
     }
+}
+
+/// When the event says that it happened.
+fn now_of(event: &AuditEvent) -> Timestamp {
+    event.time.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::from_micros(0))
 }
 
 /// By what the holder of a token proved that it is the one.
@@ -134,8 +143,8 @@ impl Rests {
         }
     }
 
-    /// The credential by which the holder proved itself, where all is good.
-    async fn check(&self, tx: &Tx) -> TxResult<String, Fault> {
+    /// The credential by which the holder proved itself, where all is good and there is one.
+    async fn check(&self, tx: &Tx) -> TxResult<Option<credential::Model>, Fault> {
         let taken_back = |what: &str| flow(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("{what} was taken back")));
         for (parent, holder) in &self.parents {
             if let Some(certificate) = parent.confirmation.certificate() {
@@ -152,9 +161,9 @@ impl Rests {
         if !tokens.is_empty() && revoked_token::any(tx, tokens).await? {
             return Err(taken_back("a token of the chain"));
         }
-        let by_certificate = async |certificate: &[u8; 32]| -> TxResult<String, Fault> {
+        let by_certificate = async |certificate: &[u8; 32]| -> TxResult<credential::Model, Fault> {
             let row = credential::by_certificate(tx, certificate).await?;
-            Ok(credential::good(row, &self.holder, self.version).map_err(flow)?.id)
+            credential::good(row, &self.holder, self.version).map_err(flow)
         };
         if let Some(bound) = &self.bound
             && self.proof != Proof::Certificate(*bound)
@@ -162,18 +171,18 @@ impl Rests {
             by_certificate(bound).await?;
         }
         match &self.proof {
-            Proof::Certificate(x5t) => by_certificate(x5t).await,
+            Proof::Certificate(x5t) => by_certificate(x5t).await.map(Some),
             Proof::Identity(used) => {
                 if !used_token::spend(tx, used.clone()).await? {
                     let why = "the identity token was used before";
                     return Err(flow(Fault::refused(&IDENTITY_TOKEN_SPENT, why)));
                 }
-                Ok(String::new())
+                Ok(None)
             }
             Proof::Client(id, now) => {
                 let row = credential::by_id(tx, id).await?;
                 let works = |row: &credential::Model| row.state == credential::ISSUED && row.not_after > now.micros();
-                row.filter(works).map(|row| row.id).ok_or_else(|| taken_back("the secret or key"))
+                row.filter(works).map(Some).ok_or_else(|| taken_back("the secret or key"))
             }
         }
     }

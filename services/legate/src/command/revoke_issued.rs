@@ -29,10 +29,10 @@ pub(super) async fn run(desk: Desk, ask: Issued, comment: String, cause: Cause) 
     let preview = issuer
         .ask(request, |c, r| async move { CredentialAdminServiceClient::new(c).preview_revocation(r).await })
         .await?;
-    let whom = told(&namespace, &level);
+    let (whom, is_person) = (told(&namespace, &level), matches!(level, Level::Subject(_)));
     if ask.dry_run {
         let row = row(&whom, "", proto::dynamic(&preview));
-        desk.out().one(&row.message, &row, &touches("would be revoked", &whom, &preview))?;
+        desk.out().one(&row.message, &row, &touches("would be revoked", &whom, is_person, &preview))?;
         return Ok(Exit::Done);
     }
     let (reason, request_id) = (in_rfc_5280(cause).into(), request_id());
@@ -42,7 +42,7 @@ pub(super) async fn run(desk: Desk, ask: Issued, comment: String, cause: Cause) 
         registry.ask(request, |c, r| async move { RevocationServiceClient::new(c).revoke_issued(r).await }).await?;
     let cutoff = moment(answer.authorization_cutoff.as_ref());
     let row = row(&whom, &cutoff, proto::dynamic(&answer));
-    let mut details = touches("revoked", &whom, &preview);
+    let mut details = touches("revoked", &whom, is_person, &preview);
     details.push((
         "cut off",
         format!("{cutoff}; nothing issued at or before it works, and nothing new is issued until then"),
@@ -72,7 +72,12 @@ fn told(namespace: &str, level: &Level) -> String {
     }
 }
 
-fn touches(verb: &'static str, whom: &str, preview: &PreviewRevocationResponse) -> Vec<(&'static str, String)> {
+fn touches(
+    verb: &'static str,
+    whom: &str,
+    is_person: bool,
+    preview: &PreviewRevocationResponse,
+) -> Vec<(&'static str, String)> {
     let mut counts: Vec<String> = Vec::new();
     for one in &preview.credentials {
         let kind = proto::word(one.r#type().as_str_name(), "CREDENTIAL_TYPE_");
@@ -81,7 +86,7 @@ fn touches(verb: &'static str, whom: &str, preview: &PreviewRevocationResponse) 
     let more = if preview.partial { ", of the first 20,000 agents" } else { "" };
     let held = if counts.is_empty() { "none".to_owned() } else { format!("{}{more}", counts.join(", ")) };
     let mut lines = vec![(verb, whom.to_owned()), ("agents", preview.agents.to_string())];
-    if preview.grants > 0 {
+    if is_person {
         lines.push(("grants", format!("{}; they stay, and new tokens can be had by them", preview.grants)));
     } else {
         lines.push(("credentials", held));
