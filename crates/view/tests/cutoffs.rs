@@ -160,6 +160,7 @@ fn claims(behalf: bool, version: u64) -> Claims {
         expires_at: u64::try_from(ISSUED + 300).unwrap(),
         token_id: "0123456789abcdef".into(),
         scope: Scope::All,
+        details: legate_token::Details::default(),
         lifecycle_version: version,
         namespace: name("pay"),
         agent: id(1),

@@ -51,6 +51,7 @@ impl fmt::Debug for credential::IssueTokenResponse {
             .field("token_id", &self.token_id)
             .field("expire_time", &self.expire_time)
             .field("scopes", &self.scopes)
+            .field("authorization_details", &self.authorization_details)
             .field("revision", &self.revision)
             .finish()
     }

@@ -117,6 +117,7 @@ impl AgentCredentialService for Api {
             token_id: issued.token_id,
             expire_time: Some(issued.expires.into()),
             scopes: convert::scopes(&issued.scope),
+            authorization_details: issued.details.to_string(),
             revision: issued.revision,
         }))
     }
@@ -133,6 +134,7 @@ impl AgentCredentialService for Api {
             token_id: issued.token_id,
             expire_time: Some(issued.expires.into()),
             scopes: convert::scopes(&issued.scope),
+            authorization_details: issued.details.to_string(),
             revision: issued.revision,
             subject: behalf.subject.to_string(),
             chain: behalf.chain.actors.iter().map(ToString::to_string).collect(),

@@ -16,7 +16,7 @@ use legate_clock::Timestamp;
 use legate_ids::{Action, AgentId, CredentialId, InstanceId, Name, SpiffeId};
 use legate_mtls::Peer;
 use legate_rpc::{Fault, TraceContext};
-use legate_token::PublicKey;
+use legate_token::{Details, PublicKey};
 use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, Outcome};
 use legate_wire::credential as wire;
 use legate_wire::registry::{CredentialMethod, PublishRevocationRequest, RevocationReason, RevocationSpec};
@@ -33,6 +33,7 @@ use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
 use crate::domain::instance::State;
 use crate::domain::token::{self, TokenPlan, Wish, hex};
+use crate::error::AUTHORIZATION_DETAILS_REFUSED;
 use crate::store::credential::{self, sha256};
 use crate::store::instance;
 
@@ -127,7 +128,28 @@ pub(crate) fn wish(ask: wire::IssueTokenRequest) -> Result<Wish, Fault> {
         }
     }
     let ttl = token::ttl(duration("ttl", ask.ttl)?)?;
-    Ok(Wish { audience, actions, ttl })
+    let details = authorization_details(&ask.authorization_details, &audience)?;
+    Ok(Wish { audience, actions, details, ttl })
+}
+
+/// The authorization details of a token for `audience` (RFC 9396 section 2); empty: none.
+pub(crate) fn authorization_details(text: &str, audience: &str) -> Result<Details, Fault> {
+    if text.is_empty() {
+        return Ok(Details::default());
+    }
+    let refused = |e: legate_token::BadClaims| Fault::refused(&AUTHORIZATION_DETAILS_REFUSED, e.to_string());
+    let details = Details::read(text).map_err(refused)?;
+    // A token that is handed to an agent is for the places to which that one exchanges it.
+    if SpiffeId::parse(audience).is_err() {
+        check_details(&details, audience)?;
+    }
+    Ok(details)
+}
+
+/// Whether a token with these is good for anything where it is addressed to.
+pub(crate) fn check_details(details: &Details, audience: &str) -> Result<(), Fault> {
+    let why = "the authorization details name other locations than the token's audience";
+    details.admit(audience).then_some(()).ok_or_else(|| Fault::refused(&AUTHORIZATION_DETAILS_REFUSED, why))
 }
 
 /// A reason of RFC 5280 that this version knows.
@@ -334,6 +356,7 @@ pub(crate) fn token_issued(
         details: details([
             ("audience", claims.audience.clone()),
             ("scope", cut(claims.scope.to_string())),
+            ("authorization_details", cut(claims.details.to_string())),
             ("expires", Timestamp::from_secs(i64::try_from(claims.expires_at).unwrap_or(i64::MAX)).to_string()),
             ("key_id", plan.unsigned.kid().to_string()),
             ("to_be_signed_sha256", hex(&plan.unsigned.digest())),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::{Chain, Claims, Confirmation, Scope, Subject, TokenError};
+use legate_token::{Chain, Claims, Confirmation, Details, Scope, Subject, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
 use super::foreign::{self, Evidence};
@@ -20,8 +20,8 @@ use crate::domain::foreign::StandsFor;
 use crate::domain::holder::Holder;
 use crate::domain::token::{self, Before, Behalf, Wish};
 use crate::error::{
-    ACTOR_TOKEN_INVALID, CHAIN_ENDS_HERE, EXCHANGE_CYCLE, GRANT_MISSING, GRANT_TOO_NARROW, INVALID_SCOPE,
-    SUBJECT_TOKEN_FALLEN, SUBJECT_TOKEN_INVALID, SUBJECT_TOKEN_NOT_ADDRESSED, of_tx,
+    ACTOR_TOKEN_INVALID, AUTHORIZATION_DETAILS_REFUSED, CHAIN_ENDS_HERE, EXCHANGE_CYCLE, GRANT_MISSING,
+    GRANT_TOO_NARROW, INVALID_SCOPE, SUBJECT_TOKEN_FALLEN, SUBJECT_TOKEN_INVALID, SUBJECT_TOKEN_NOT_ADDRESSED, of_tx,
 };
 use crate::store::RecordedToken;
 
@@ -96,6 +96,13 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
     wish.actions = token::within(&whom.before.scope, &wish.actions)
         .filter(|left| !asking.all_or_nothing || left.len() >= asked)
         .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the subject token is narrowed to other actions"))?;
+    wish.details = token::details_within(&whom.before.details, &wish.details).ok_or_else(|| {
+        let why = "the authorization details go beyond those of the subject token";
+        Fault::refused(&AUTHORIZATION_DETAILS_REFUSED, why)
+    })?;
+    if SpiffeId::parse(&wish.audience).is_err() {
+        convert::check_details(&wish.details, &wish.audience)?;
+    }
     let seen = expected(desk, holder, &wish.audience).await?;
     // By a view that is certain of what the caller may have declared just before.
     let (mut behalf, revision) = desk.look(|seen| choose(desk, seen, &me, &whom, &wish, ask.grant.as_ref())).await?;
@@ -188,8 +195,14 @@ async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
         let text = format!("the identity token was made before what was issued on behalf of {person} was revoked");
         return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, text));
     }
-    let before =
-        Before { subject, chain: Chain::default(), parent: None, scope: Scope::All, ends: proven.evidence.expires };
+    let before = Before {
+        subject,
+        chain: Chain::default(),
+        parent: None,
+        scope: Scope::All,
+        details: Details::default(),
+        ends: proven.evidence.expires,
+    };
     Ok(Whom { delegator: person, before, shown: None, evidence: Some(proven.evidence) })
 }
 

@@ -272,6 +272,9 @@ pub(crate) enum TokenVerb {
         /// Narrow the token to these actions.
         #[arg(long, value_name = "ACTION")]
         scope: Vec<String>,
+        /// Narrow the token further: authorization details (RFC 9396), a JSON array; docs/oauth.md says which.
+        #[arg(long, value_name = "JSON", default_value = "", hide_default_value = true)]
+        authorization_details: String,
         /// How long it lives: 30s to 10m; left out: 5m.
         #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
         ttl: Option<prost_types::Duration>,
@@ -294,6 +297,9 @@ pub(crate) enum TokenVerb {
         /// Narrow the token to these actions.
         #[arg(long, value_name = "ACTION")]
         scope: Vec<String>,
+        /// Narrow the token further: authorization details (RFC 9396), a JSON array; docs/oauth.md says which.
+        #[arg(long, value_name = "JSON", default_value = "", hide_default_value = true)]
+        authorization_details: String,
         /// How long it lives at most: 30s to 10m; left out: 5m.
         #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
         ttl: Option<prost_types::Duration>,

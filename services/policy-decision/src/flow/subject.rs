@@ -356,5 +356,10 @@ fn judge(
     if !claims.scope.covers(&ask.question.action) {
         return refuse(Why::TokenScope, "the token is narrowed to other actions");
     }
+    let question = &ask.question;
+    let resource = (&question.resource_type, &question.resource_id);
+    if !claims.details.cover(&question.action, resource, &claims.audience) {
+        return refuse(Why::TokenScope, "the token's authorization details are for other actions or resources");
+    }
     Ok(found)
 }
