@@ -209,6 +209,7 @@ const USES: &str = "
 ALTER TABLE credential ADD COLUMN last_used_at BIGINT;
 ALTER TABLE credential ADD COLUMN misused_at BIGINT;
 CREATE INDEX credential_by_end ON credential (not_after, id);
+CREATE INDEX credential_by_misuse ON credential (misused_at) WHERE misused_at IS NOT NULL;
 CREATE INDEX credential_by_holder ON credential (spiffe_id, kind);
 ";
 

@@ -7,7 +7,7 @@ use legate_db::{Tx, TxResult};
 use legate_ids::Name;
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::sea_query::{Expr, ExprTrait as _, SimpleExpr};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::recorded::Draft;
@@ -241,27 +241,37 @@ pub(crate) struct Seen {
     pub(crate) since: Timestamp,
 }
 
-/// Some of them after a place, those first that end first. Of what ended, only what was shown after that.
+/// Some of them after a place, those first that end first. Of what ended before, only what was shown since.
 pub(crate) async fn by_end(
     tx: &Tx,
     which: &Seen,
     after: Option<(i64, String)>,
     limit: u64,
 ) -> TxResult<Vec<Model>, Fault> {
-    let mut find = Entity::find().filter(Column::NotAfter.gte(which.since.micros())).filter(Column::State.ne(RECORDED));
-    find = match &which.namespace {
-        Some(name) => find.filter(Column::Namespace.eq(name)),
-        // Operators' certificates are made anew at each login.
-        None => find.filter(Column::Namespace.ne("")),
+    let since = which.since.micros();
+    let some = async |those: SimpleExpr, limit: u64| -> TxResult<Vec<Model>, Fault> {
+        let mut find = Entity::find().filter(those).filter(Column::State.ne(RECORDED));
+        find = match &which.namespace {
+            Some(name) => find.filter(Column::Namespace.eq(name)),
+            // Operators' certificates are made anew at each login.
+            None => find.filter(Column::Namespace.ne("")),
+        };
+        if let Reach::In(names) = &which.sees {
+            find = find.filter(Column::Namespace.is_in(names.iter().map(Name::as_str)));
+        }
+        if let Some((ends, id)) = after.clone() {
+            let columns = Expr::tuple([Expr::col(Column::NotAfter), Expr::col(Column::Id)]);
+            find = find.filter(columns.gt(Expr::tuple([Expr::val(ends), Expr::val(id)])));
+        }
+        Ok(find.order_by_asc(Column::NotAfter).order_by_asc(Column::Id).limit(limit).all(tx).await?)
     };
-    if let Reach::In(names) = &which.sees {
-        find = find.filter(Column::Namespace.is_in(names.iter().map(Name::as_str)));
+    // Two questions, each by an index of its own: the dead of long ago are many, and few of them are shown.
+    let mut rows = some(Column::NotAfter.lt(since).and(Column::MisusedAt.gte(since)), limit).await?;
+    let left = limit.saturating_sub(rows.len() as u64);
+    if left > 0 {
+        rows.extend(some(Column::NotAfter.gte(since), left).await?);
     }
-    if let Some((ends, id)) = after {
-        let columns = Expr::tuple([Expr::col(Column::NotAfter), Expr::col(Column::Id)]);
-        find = find.filter(columns.gt(Expr::tuple([Expr::val(ends), Expr::val(id)])));
-    }
-    Ok(find.order_by_asc(Column::NotAfter).order_by_asc(Column::Id).limit(limit).all(tx).await?)
+    Ok(rows)
 }
 
 /// A holder and a type, and when the newest that works was issued.

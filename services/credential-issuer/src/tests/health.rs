@@ -96,6 +96,10 @@ async fn uses_are_noted_seldom_and_what_is_dead_is_told_while_it_is_shown() {
         scene.pass(Duration::from_secs(86_400)).await;
         assert_eq!(reason(scene.show_secret(2, &third).await), "CLIENT_REFUSED");
         assert_eq!(scene.states().await[&made.row.id], Health::ExpiredInUse);
+        scene.pass(Duration::from_secs(30 * 24 * 3_600)).await;
+        assert!(scene.states().await.is_empty());
+        assert_eq!(reason(scene.show_secret(2, &third).await), "CLIENT_REFUSED");
+        assert_eq!(scene.states().await[&made.row.id], Health::ExpiredInUse, "however long ago it ended");
     })
     .await;
 }
