@@ -326,8 +326,9 @@ async fn take_back(desk: &Desk, call: &Call, end: End, comment: String, known: &
             desk.fresh()?.snapshot.revision()
         }
         End::Enrolment => {
-            if known.why_not.is_none() {
-                void(desk, call, known, comment).await?;
+            // One that was used, or has ended, is nobody's harm.
+            if !void(desk, call, known, comment).await? {
+                return Ok(desk.fresh()?.snapshot.revision());
             }
             desk.fresh()?.snapshot.revision()
         }
@@ -337,18 +338,19 @@ async fn take_back(desk: &Desk, call: &Call, end: End, comment: String, known: &
     Ok(revision)
 }
 
-/// Nobody enrols with the token any more.
-async fn void(desk: &Desk, call: &Call, known: &Known, comment: String) -> Result<(), Fault> {
+/// Nobody enrols with the token any more; `false` where nobody could before.
+async fn void(desk: &Desk, call: &Call, known: &Known, comment: String) -> Result<bool, Fault> {
     let now = desk.clock.now();
     let event = convert::enrolment_revoked(call, known, comment, now);
     let (outbox, id) = (desk.outbox.clone(), known.enrolment_id.clone());
     let done = desk.db.tx("revoke_enrolment", move |tx| {
         let (outbox, id, event) = (outbox.clone(), id.clone(), event.clone());
         Box::pin(async move {
-            if enrolment::end(tx, &id, now).await? {
+            let is_news = enrolment::end(tx, &id, now).await?;
+            if is_news {
                 outbox.record(tx, Standard::Stopping, event).await?;
             }
-            Ok(())
+            Ok(is_news)
         })
     });
     done.await.map_err(of_tx)
