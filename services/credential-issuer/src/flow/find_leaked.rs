@@ -326,11 +326,13 @@ async fn take_back(desk: &Desk, call: &Call, end: End, comment: String, known: &
             desk.fresh()?.snapshot.revision()
         }
         End::Enrolment => {
+            let is_news = void(desk, call, known, comment).await?;
+            let revision = desk.fresh()?.snapshot.revision();
             // One that was used, or has ended, is nobody's harm.
-            if !void(desk, call, known, comment).await? {
-                return Ok(desk.fresh()?.snapshot.revision());
+            if !is_news {
+                return Ok(revision);
             }
-            desk.fresh()?.snapshot.revision()
+            revision
         }
     };
     known.is_revoked = true;

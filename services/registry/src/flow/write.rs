@@ -301,7 +301,7 @@ impl Writing<'_> {
         for Put { mut declaration, before, revoked, verb, fields } in puts {
             let place = self.changes;
             self.changes += 1;
-            self.take_along(&mut declaration, before).await?;
+            Box::pin(self.take_along(&mut declaration, before)).await?;
             self.stamp(&mut declaration, before).map_err(refuse)?;
             let key = kind::key_of(&declaration).ok_or_else(|| broken("an object without a key was written"))?;
             if !self.is_demanded(&key) {
