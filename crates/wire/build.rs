@@ -4,7 +4,7 @@ use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// Messages that carry a token.
-const SECRET: [&str; 13] = [
+const SECRET: [&str; 14] = [
     ".legate.credential.v1.CreateClientSecretResponse",
     ".legate.credential.v1.CreateEnrolmentTokenResponse",
     ".legate.credential.v1.CreateGrantRequest",
@@ -12,6 +12,7 @@ const SECRET: [&str; 13] = [
     ".legate.credential.v1.EnrolWithIdentityTokenRequest",
     ".legate.credential.v1.ExchangeTokenRequest",
     ".legate.credential.v1.ExchangeTokenResponse",
+    ".legate.credential.v1.FindLeakedRequest",
     ".legate.credential.v1.IntrospectRequest",
     ".legate.credential.v1.IssueTokenResponse",
     ".legate.credential.v1.ListGrantsRequest",

@@ -25,6 +25,7 @@ mod postgres;
 mod processes;
 mod raised;
 mod reasons;
+mod revoking;
 mod scim;
 mod search;
 mod secrets;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::{self, Chain, Parent, ParentIn, ParentOut, Subject};
 use crate::confirmation::{CnfIn, CnfOut, Confirmation};
+use crate::details::{DetailIn, DetailOut, Details};
 use crate::json::{Object, present};
 use crate::{BadClaims, MAX_LIFETIME, TokenError};
 
@@ -94,6 +95,8 @@ pub struct Claims {
     pub token_id: String,
     /// `scope`: what it is narrowed to.
     pub scope: Scope,
+    /// `authorization_details` (RFC 9396): what it is narrowed to beside that; left out where it is to nothing.
+    pub details: Details,
     /// `lv`: the agent's lifecycle version; the token is dead when the registry has another.
     pub lifecycle_version: u64,
     /// `ns`: the agent's namespace.
@@ -122,6 +125,7 @@ impl Claims {
         word("jti", &self.token_id, 16..=64)?;
         self.chain.check(&self.subject, &self.namespace, &self.agent)?;
         self.scope.clone().checked()?;
+        self.details.check()?;
         match self.expires_at.checked_sub(self.issued_at) {
             Some(1..=MAX_LIFETIME) => Ok(()),
             _ => Err(TokenError::Lifetime),
@@ -141,6 +145,7 @@ impl Claims {
             exp: self.expires_at,
             jti: &self.token_id,
             scope: self.scope.to_text(),
+            authorization_details: self.details.out(),
             lv: self.lifecycle_version,
             ns: self.namespace.as_str(),
             agent: self.agent.as_str(),
@@ -186,6 +191,7 @@ impl Claims {
             expires_at: read.exp,
             token_id: read.jti,
             scope: Scope::parse(&read.scope)?,
+            details: read.authorization_details.map_or(Ok(Details::default()), Details::of)?,
             lifecycle_version: read.lv,
             namespace: Name::parse(&read.ns).map_err(|_| bad("ns"))?,
             agent,
@@ -226,6 +232,8 @@ struct Out<'a> {
     exp: u64,
     jti: &'a str,
     scope: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorization_details: Vec<DetailOut>,
     lv: u64,
     ns: &'a str,
     agent: &'a str,
@@ -264,6 +272,8 @@ struct In {
     exp: u64,
     jti: String,
     scope: String,
+    #[serde(default, deserialize_with = "present")]
+    authorization_details: Option<Vec<Object<DetailIn>>>,
     lv: u64,
     ns: String,
     agent: String,

@@ -15,6 +15,7 @@ mod assertion;
 mod chain;
 mod claims;
 mod confirmation;
+mod details;
 mod dpop;
 mod error;
 mod foreign;
@@ -29,6 +30,7 @@ pub use assertion::{Assertion, MAX_ASSERTION_LIFETIME, ProvenClient};
 pub use chain::{Chain, MAX_GROUPS, Parent, Subject, group_of_people};
 pub use claims::{Claims, Scope};
 pub use confirmation::Confirmation;
+pub use details::{DETAILS_TYPE, Detail, Details, MAX_DETAILS_TEXT};
 pub use dpop::{DpopProof, ExpectProof, MAX_PROOF_AGE};
 pub use error::{BadClaims, BadKey, BadProof, TokenError};
 pub use foreign::{

@@ -46,6 +46,7 @@ fn claims(subject: Subject, others: &[u8]) -> Claims {
         expires_at: NOW + 300,
         token_id: "0123456789abcdef0123456789abcdef".into(),
         scope: Scope::All,
+        details: legate_token::Details::default(),
         lifecycle_version: 3,
         namespace: Name::parse("payments").unwrap(),
         agent: agent(1),

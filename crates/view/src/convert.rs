@@ -17,8 +17,8 @@ use crate::intern::{self, Interner};
 use crate::issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
 use crate::operators::Binding;
 use crate::record::{
-    AgentClass, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse, Label, NamespaceRules,
-    Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role, RoleBinding, SigningKey, Standing,
+    AgentClass, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse, Label, Level,
+    NamespaceRules, Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role, RoleBinding, SigningKey, Standing,
 };
 use crate::selector::Selector;
 
@@ -373,14 +373,30 @@ pub(crate) fn revocation(from: &wire::Revocation) -> Result<Revocation, Why> {
         _ => Some(<[u8; 32]>::try_from(spec.x5t_s256.as_slice()).map_err(|_| "x5t_s256 is not 32 bytes")?),
     };
     Ok(Revocation {
-        what: match spec.token_id.as_str() {
-            "" => Revoked::Credential(CredentialId::parse(&spec.credential_id).map_err(text)?),
-            token => Revoked::Token(token.to_owned()),
+        what: match (&spec.cut_off, spec.token_id.as_str()) {
+            (Some(cut_off), _) => issued(from.metadata.as_ref(), cut_off)?,
+            (None, "") => Revoked::Credential(CredentialId::parse(&spec.credential_id).map_err(text)?),
+            (None, token) => Revoked::Token(token.to_owned()),
         },
         spiffe_id: spec.spiffe_id.clone(),
         x5t_s256,
         expires: moment(spec.expire_time)?,
     })
+}
+
+fn issued(metadata: Option<&wire::Metadata>, from: &wire::CutOff) -> Result<Revoked, Why> {
+    let namespace = metadata.ok_or("metadata is missing")?.namespace.as_str();
+    let name = |name: &str| Name::parse(name).map_err(text);
+    let of_namespace = || name(namespace);
+    let anywhere = || if namespace.is_empty() { Ok(None) } else { name(namespace).map(Some) };
+    let level = match from.level.as_ref().ok_or("the cut-off names nobody")? {
+        wire::cut_off::Level::AgentClass(class) => Level::Class(of_namespace()?, name(class)?),
+        wire::cut_off::Level::WholeNamespace(_) => Level::Namespace(of_namespace()?),
+        wire::cut_off::Level::Owner(owner) => Level::Owner(anywhere()?, owner.clone()),
+        wire::cut_off::Level::Subject(person) => Level::Subject(anywhere()?, person.clone()),
+    };
+    let at = moment(from.authorization_cutoff)?.ok_or("the cut-off has no moment")?;
+    Ok(Revoked::Issued(level, at))
 }
 
 pub(crate) fn operator_binding(from: &wire::OperatorBinding) -> Result<Binding, Why> {

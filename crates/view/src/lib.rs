@@ -50,7 +50,7 @@ pub use issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
 pub use life::{Life, Stop};
 pub use lineage::CeilingOf;
 pub use record::{
-    AgentClass, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse, Label,
+    AgentClass, CredentialMethod, CredentialPolicy, DelegationGrant, EnforcementPoint, KeyUse, Label, Level,
     NamespacePolicies, NamespaceRules, Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role, RoleBinding,
     SigningKey, Standing,
 };

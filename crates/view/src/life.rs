@@ -32,6 +32,8 @@ pub struct Life {
     pub class_cutoff: Option<Timestamp>,
     /// Its namespace's cut-off.
     pub namespace_cutoff: Option<Timestamp>,
+    /// The latest cut-off of its owners.
+    pub owners_cutoff: Option<Timestamp>,
     /// The latest cut-off of whoever is above it.
     pub ancestors_cutoff: Option<Timestamp>,
     /// Its own lifecycle version and those of whoever is above it, added up. It rises with each step in one of these
@@ -45,7 +47,8 @@ impl Life {
     /// The latest cut-off: nothing issued at or before it works.
     #[must_use]
     pub fn cutoff(&self) -> Option<Timestamp> {
-        self.own_cutoff.max(self.class_cutoff).max(self.namespace_cutoff).max(self.ancestors_cutoff)
+        let declared = self.own_cutoff.max(self.class_cutoff).max(self.namespace_cutoff);
+        declared.max(self.owners_cutoff).max(self.ancestors_cutoff)
     }
 }
 
@@ -71,8 +74,9 @@ impl Snapshot {
     /// The same as if nobody had made it.
     fn life_alone(&self, agent: &Agent, now: Timestamp) -> Life {
         let namespace = agent.label.namespace.as_str();
-        let class = self.standing(&key(namespace, agent.class.as_str()));
-        let namespace = self.standing(namespace);
+        let place = key(namespace, agent.class.as_str());
+        let (class, class_cutoff) = (self.standing(&place), self.revocations.cutoff(&place));
+        let (namespace, namespace_cutoff) = (self.standing(namespace), self.revocations.cutoff(namespace));
         // The agent's own state first: what is retired does not come back with its class.
         let stop = match agent.state {
             AgentState::Active if agent.expires.is_some_and(|end| end <= now) => Some(Stop::Expired),
@@ -84,8 +88,9 @@ impl Snapshot {
         Life {
             stop,
             own_cutoff: agent.cutoff,
-            class_cutoff: class.cutoff,
-            namespace_cutoff: namespace.cutoff,
+            class_cutoff: class.cutoff.max(class_cutoff),
+            namespace_cutoff: namespace.cutoff.max(namespace_cutoff),
+            owners_cutoff: self.revocations.cutoff_of_owners(agent),
             ancestors_cutoff: None,
             lifecycle_version: agent.lifecycle_version,
             ends: agent.expires,

@@ -289,9 +289,24 @@ pub enum Revoked {
     Credential(CredentialId),
     /// One access token, by its `jti`.
     Token(String),
+    /// Everything that was issued to some at or before a moment.
+    Issued(Level, Timestamp),
 }
 
-/// A credential or token that was taken back.
+/// Whom a cut-off names, in one namespace or, where that is `None`, in every one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Every agent of a class.
+    Class(Name, Name),
+    /// Every agent of a namespace.
+    Namespace(Name),
+    /// Every agent of an owner, `user:NAME` or `group:NAME`.
+    Owner(Option<Name>, String),
+    /// Every token by which an agent acts for a person, `user:NAME`.
+    Subject(Option<Name>, String),
+}
+
+/// What was taken back.
 #[derive(Clone, Debug)]
 pub struct Revocation {
     /// Which.

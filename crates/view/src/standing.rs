@@ -35,7 +35,7 @@ pub static CALLER_NOT_ACTIVE: Reason = Reason {
 pub static CALLER_CUT_OFF: Reason = Reason {
     name: "CALLER_CUT_OFF",
     code: Code::PermissionDenied,
-    meaning: "The caller's certificate was issued before its agent, or the agent's class or namespace, was last stopped or cut off; it never works again.",
+    meaning: "The caller's certificate was issued before its agent, or the agent's class, namespace or owner, was last stopped or cut off; it never works again.",
     cure: "Enrol the runtime again.",
 };
 

@@ -253,7 +253,7 @@ impl Snapshot {
         })?;
         self.revocations.apply(&revocation, forgotten);
         // A connection is judged by its certificate, a token whenever it is shown.
-        Ok(Effect { takes_away: !forgotten && matches!(revocation.what, Revoked::Credential(_)) })
+        Ok(Effect { takes_away: !forgotten && !matches!(revocation.what, Revoked::Token(_)) })
     }
 
     fn index_binding(&mut self, before: Option<Arc<RoleBinding>>, after: Option<Arc<RoleBinding>>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, CredentialId, Principal, SpiffeId};
-use legate_token::{Claims, Confirmation};
+use legate_token::{Claims, Confirmation, Subject};
 
 use crate::agent::Agent;
 use crate::delegation::{Broken, Delegation};
@@ -46,6 +46,9 @@ pub enum Fallen {
     /// It was issued in an earlier life of the agent.
     #[error("the token was issued in an earlier life of the agent")]
     Outlived,
+    /// Everything by which agents act for the person was taken back after it was issued.
+    #[error("what was issued for agents to act for {0} was revoked after the token was issued")]
+    Subject(String),
     /// A token that was exchanged for it, or what that one was bound to, was taken back, or is of an earlier life of its holder.
     #[error("a token that was exchanged for this one no longer stands: {0}")]
     Parent(&'static str),
@@ -90,6 +93,12 @@ impl Snapshot {
         let issued = Timestamp::from_secs(i64::try_from(claims.issued_at).unwrap_or(i64::MAX));
         if life.lifecycle_version != claims.lifecycle_version || !after_cutoff(issued, life.cutoff()) {
             return Err(Fallen::Outlived);
+        }
+        if let Subject::Person(_) = &claims.subject {
+            let person = claims.subject.to_string();
+            if !after_cutoff(issued, self.subject_cutoff(claims.namespace.as_str(), &person)) {
+                return Err(Fallen::Subject(person));
+            }
         }
         if claims.chain.is_empty() {
             return Ok(Standing { agent: Arc::clone(agent), delegation: None });

@@ -152,6 +152,7 @@ fn claims(levels: &[Level]) -> Claims {
         expires_at: u64::try_from(ISSUED + 300).unwrap(),
         token_id: token(last),
         scope: Scope::All,
+        details: legate_token::Details::default(),
         lifecycle_version: 1,
         namespace: Name::parse("pay").unwrap(),
         agent: id(last),

@@ -51,6 +51,7 @@ impl fmt::Debug for credential::IssueTokenResponse {
             .field("token_id", &self.token_id)
             .field("expire_time", &self.expire_time)
             .field("scopes", &self.scopes)
+            .field("authorization_details", &self.authorization_details)
             .field("revision", &self.revision)
             .finish()
     }
@@ -80,6 +81,22 @@ impl fmt::Debug for credential::ExchangeTokenResponse {
             .field("chain", &self.chain)
             .field("revision", &self.revision)
             .finish()
+    }
+}
+
+impl fmt::Debug for credential::FindLeakedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FindLeakedRequest")
+            .field("found", &HIDDEN)
+            .field("revoke", &self.revoke)
+            .field("comment", &self.comment)
+            .finish()
+    }
+}
+
+impl fmt::Debug for credential::find_leaked_request::Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
     }
 }
 
@@ -138,6 +155,13 @@ mod tests {
             ),
             format!("{:?}", credential::ExchangeTokenResponse { access_token: canary(), ..Default::default() }),
             format!("{:?}", credential::IntrospectRequest { token: canary() }),
+            format!(
+                "{:?}",
+                credential::FindLeakedRequest {
+                    found: Some(credential::find_leaked_request::Found::Text(canary())),
+                    ..Default::default()
+                }
+            ),
             format!(
                 "{:?}",
                 policy::EvaluateRequest {

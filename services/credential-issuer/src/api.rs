@@ -20,8 +20,8 @@ use crate::convert;
 use crate::flow::authenticate::Asker;
 use crate::flow::exchange::{self, Exchanged};
 use crate::flow::{
-    Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, instances, issue_token, list, live, login,
-    personal_grant, renew, revoke, revoke_instance,
+    Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, find_leaked, health, instances, issue_token,
+    list, live, login, personal_grant, preview_revocation, renew, revoke, revoke_instance,
 };
 use crate::store::credential;
 
@@ -154,6 +154,7 @@ impl AgentCredentialService for Api {
             token_id: issued.token_id,
             expire_time: Some(issued.expires.into()),
             scopes: convert::scopes(&issued.scope),
+            authorization_details: issued.details.to_string(),
             revision: issued.revision,
         }))
     }
@@ -170,6 +171,7 @@ impl AgentCredentialService for Api {
             token_id: issued.token_id,
             expire_time: Some(issued.expires.into()),
             scopes: convert::scopes(&issued.scope),
+            authorization_details: issued.details.to_string(),
             revision: issued.revision,
             subject: behalf.subject.to_string(),
             chain: behalf.chain.actors.iter().map(ToString::to_string).collect(),
@@ -272,6 +274,39 @@ impl CredentialAdminService for Api {
         let revoked = revoke::revoke(&self.0, &call, id, reason, comment);
         let (row, revision) = Box::pin(self.0.for_operator(&call, revoked)).await?;
         Ok(Response::new(wire::RevokeCredentialResponse { credential: Some(row.into()), revision }))
+    }
+
+    async fn preview_revocation(
+        &self,
+        request: Request<wire::PreviewRevocationRequest>,
+    ) -> Result<Response<wire::PreviewRevocationResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner();
+        let whom = preview_revocation::whom(&ask.namespace, convert::level(ask.level)?)?;
+        let touched = preview_revocation::preview(&self.0, &call, whom);
+        let touched = Box::pin(self.0.for_operator(&call, touched)).await?;
+        Ok(Response::new(convert::touched(touched)))
+    }
+
+    async fn find_leaked(
+        &self,
+        request: Request<wire::FindLeakedRequest>,
+    ) -> Result<Response<wire::FindLeakedResponse>, Status> {
+        let call = call(&request)?;
+        let (found, revoke) = convert::leaked(request.into_inner())?;
+        let told = find_leaked::find_leaked(&self.0, &call, found, revoke);
+        let told = Box::pin(self.0.for_operator(&call, told)).await?;
+        Ok(Response::new(convert::told_of_leaked(told)))
+    }
+
+    async fn list_credential_health(
+        &self,
+        request: Request<wire::ListCredentialHealthRequest>,
+    ) -> Result<Response<wire::ListCredentialHealthResponse>, Status> {
+        let call = call(&request)?;
+        let ask = convert::health(request.into_inner())?;
+        let page = self.0.for_operator(&call, health::health(&self.0, &call, ask));
+        Ok(Response::new(convert::page_of_health(Box::pin(page).await?)))
     }
 }
 

@@ -2,8 +2,11 @@
 
 mod enrolment;
 mod exchange;
+mod health;
+mod leaked;
 mod oauth;
 mod personal;
+mod whom;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use legate_clock::Timestamp;
 use legate_ids::{Action, AgentId, CredentialId, InstanceId, Name, SpiffeId};
 use legate_mtls::Peer;
 use legate_rpc::{Fault, TraceContext};
-use legate_token::PublicKey;
+use legate_token::{Details, PublicKey};
 use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, Outcome};
 use legate_wire::credential as wire;
 use legate_wire::registry::{CredentialMethod, PublishRevocationRequest, RevocationReason, RevocationSpec};
@@ -24,10 +27,15 @@ pub(crate) use enrolment::{enrolment_created, enrolment_repeated, identity_enrol
 pub(crate) use exchange::{delegation, exchange, introspection, scopes, token_exchanged};
 pub(crate) use personal::{personal_grants, proven_person};
 
+pub(crate) use health::{health, page_of_health};
+pub(crate) use leaked::{enrolment_revoked, leaked, leaked_found, told_of_leaked};
+pub(crate) use whom::{level, touched};
+
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
 use crate::domain::instance::State;
 use crate::domain::token::{self, TokenPlan, Wish, hex};
+use crate::error::AUTHORIZATION_DETAILS_REFUSED;
 use crate::store::credential::{self, sha256};
 use crate::store::instance;
 
@@ -122,7 +130,28 @@ pub(crate) fn wish(ask: wire::IssueTokenRequest) -> Result<Wish, Fault> {
         }
     }
     let ttl = token::ttl(duration("ttl", ask.ttl)?)?;
-    Ok(Wish { audience, actions, ttl })
+    let details = authorization_details(&ask.authorization_details, &audience)?;
+    Ok(Wish { audience, actions, details, ttl })
+}
+
+/// The authorization details of a token for `audience` (RFC 9396 section 2); empty: none.
+pub(crate) fn authorization_details(text: &str, audience: &str) -> Result<Details, Fault> {
+    if text.is_empty() {
+        return Ok(Details::default());
+    }
+    let refused = |e: legate_token::BadClaims| Fault::refused(&AUTHORIZATION_DETAILS_REFUSED, e.to_string());
+    let details = Details::read(text).map_err(refused)?;
+    // A token that is handed to an agent is for the places to which that one exchanges it.
+    if SpiffeId::parse(audience).is_err() {
+        check_details(&details, audience)?;
+    }
+    Ok(details)
+}
+
+/// Whether a token with these is good for anything where it is addressed to.
+pub(crate) fn check_details(details: &Details, audience: &str) -> Result<(), Fault> {
+    let why = "the authorization details name other locations than the token's audience";
+    details.admit(audience).then_some(()).ok_or_else(|| Fault::refused(&AUTHORIZATION_DETAILS_REFUSED, why))
 }
 
 /// A reason of RFC 5280 that this version knows.
@@ -139,6 +168,15 @@ fn micros(at: i64) -> Option<prost_types::Timestamp> {
     Some(Timestamp::from_micros(at).into())
 }
 
+/// What a credential is.
+fn credential_type(kind: i32) -> wire::CredentialType {
+    match kind {
+        credential::SECRET => wire::CredentialType::ClientSecret,
+        credential::KEY => wire::CredentialType::ClientKey,
+        _ => wire::CredentialType::X509Svid,
+    }
+}
+
 impl From<credential::Model> for wire::Credential {
     fn from(row: credential::Model) -> Self {
         let state = match row.state {
@@ -147,11 +185,7 @@ impl From<credential::Model> for wire::Credential {
             credential::REVOKED => wire::CredentialState::Revoked,
             _ => wire::CredentialState::Unspecified,
         };
-        let kind = match row.kind {
-            credential::SECRET => wire::CredentialType::ClientSecret,
-            credential::KEY => wire::CredentialType::ClientKey,
-            _ => wire::CredentialType::X509Svid,
-        };
+        let kind = credential_type(row.kind);
         let key = row.public_key.as_deref().and_then(|key| PublicKey::from_sec1(key).ok());
         Self {
             serial: if row.kind == credential::CERTIFICATE { row.serial } else { String::new() },
@@ -237,7 +271,7 @@ pub(crate) fn publication(
             expire_time: micros(row.not_after),
             revoke_time: Some(now.into()),
             reason: reason.into(),
-            token_id: String::new(),
+            ..RevocationSpec::default()
         }),
         namespace: row.namespace.clone(),
         actor: call.peer.id_text().to_owned(),
@@ -324,6 +358,7 @@ pub(crate) fn token_issued(
         details: details([
             ("audience", claims.audience.clone()),
             ("scope", cut(claims.scope.to_string())),
+            ("authorization_details", cut(claims.details.to_string())),
             ("expires", Timestamp::from_secs(i64::try_from(claims.expires_at).unwrap_or(i64::MAX)).to_string()),
             ("key_id", plan.unsigned.kid().to_string()),
             ("to_be_signed_sha256", hex(&plan.unsigned.digest())),

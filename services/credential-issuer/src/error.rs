@@ -99,13 +99,15 @@ legate_rpc::reasons! {
     /// The credential is dead or not ours.
     CREDENTIAL_NOT_GOOD, PermissionDenied, "The certificate of the call was revoked, is of an earlier life of its agent, or was never recorded here.", "Enrol the runtime again with a new enrolment token.";
     /// Nothing that was issued now would work.
-    CUT_OFF_TOO_RECENT, Unavailable, "The agent, or its class or namespace, was cut off just now, and what is issued at once would be dead.", "Try again in a second; after a class or namespace was resumed within 5 s of its suspension, until 5 s after it.";
+    CUT_OFF_TOO_RECENT, Unavailable, "The agent, or its class, namespace or owner, was cut off just now, and what is issued at once would be dead.", "Try again in a second; after everything issued to its class, namespace or owner was revoked, or a class or namespace was resumed within 5 s of its suspension, for up to 5 s.";
     /// The agent ends now.
     HOLDER_ENDS, FailedPrecondition, "The agent, its certificate or the CA ends so soon that nothing can be issued.", "Give the agent a later expiry, or renew the certificate first.";
     /// Nobody has that audience.
     INVALID_TARGET, InvalidArgument, "The audience is that of no enforcement point that the agent could talk to (RFC 8707 invalid_target).", "Ask for an audience that an EnforcementPoint of the agent's namespace declares, letter for letter.";
     /// The scopes are refused.
     INVALID_SCOPE, PermissionDenied, "The agent may do none of the actions that were asked for.", "Ask for actions that the agent was given (legate binding list), or for none to be not narrowed.";
+    /// The authorization details are refused.
+    AUTHORIZATION_DETAILS_REFUSED, InvalidArgument, "The authorization details (RFC 9396) are malformed, of a type or with a member that is not known, for other places than the token, or wider than those of the token that is exchanged.", "Give a JSON array of objects with type legate and some of actions, locations, datatypes and identifier (docs/oauth.md); in an exchange ask for no more than the subject token has.";
     /// The subject token is no good.
     SUBJECT_TOKEN_INVALID, PermissionDenied, "The subject token is malformed, expired, of another issuer, or its signature does not hold.", "Ask its holder for a new token, addressed to the agent that exchanges it.";
     /// The subject token was not handed to the caller.

@@ -133,6 +133,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));
+    let counting = tokio::spawn(flow::health::count_forever(Arc::clone(&desk)));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
     let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
     let refusing = tokio::spawn(refusing);
@@ -140,7 +141,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
 
     Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
         cutting.shutdown().await;
-        for task in [publishing, watching, refusing, forgetting] {
+        for task in [publishing, watching, refusing, forgetting, counting] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;

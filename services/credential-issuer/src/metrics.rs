@@ -6,6 +6,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::domain::health::Health;
+use crate::flow::health::Counts;
+use crate::store::credential::{CERTIFICATE, KEY, SECRET};
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
@@ -15,6 +19,12 @@ struct Kind {
 struct Refused {
     kind: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Rotation {
+    state: &'static str,
+    kind: &'static str,
 }
 
 /// The counters of this service.
@@ -28,6 +38,8 @@ pub(crate) struct Metrics {
     instances: Gauge,
     retired_used: Family<Kind, Counter>,
     personal: Family<Kind, Counter>,
+    leaked: Family<Kind, Counter>,
+    rotation: Family<Rotation, Gauge>,
 }
 
 impl Metrics {
@@ -45,6 +57,11 @@ impl Metrics {
             drop(self.personal.get_or_create(&Kind { kind }));
         }
         registry.register("issuer_personal_grants", told, self.personal.clone());
+        let told =
+            "Secrets, tokens, certificates and keys that were found where they should not be and worked then, by kind";
+        registry.register("issuer_leaked", told, self.leaked.clone());
+        let told = "Credentials by how they are rotated and by type, as of the last count";
+        registry.register("issuer_credentials", told, self.rotation.clone());
         registry.register(
             "issuer_pending_revocations",
             "Revocations that the registry has not confirmed",
@@ -73,6 +90,21 @@ impl Metrics {
 
     pub(crate) fn personal(&self, kind: &'static str) {
         self.personal.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Every state of every type is told, so that none stays as it was.
+    pub(crate) fn health(&self, counts: &Counts) {
+        for state in Health::ALL {
+            for (kind, word) in [(CERTIFICATE, "certificate"), (SECRET, "client_secret"), (KEY, "client_key")] {
+                let count = counts.get(&(state, kind)).copied().unwrap_or(0);
+                let labels = Rotation { state: state.word(), kind: word };
+                self.rotation.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    pub(crate) fn leaked(&self, kind: &'static str) {
+        self.leaked.get_or_create(&Kind { kind }).inc();
     }
 
     pub(crate) fn pending(&self, count: usize) {

@@ -17,6 +17,7 @@ impl MigratorTrait for Migrator {
             Box::new(UsedIdentityTokens),
             Box::new(Instances),
             Box::new(SharesOfIdentityTokens),
+            Box::new(Uses),
         ]
     }
 }
@@ -220,5 +221,29 @@ CREATE TABLE used_identity_share (
 impl MigrationTrait for SharesOfIdentityTokens {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, SHARES_OF_IDENTITY_TOKENS).await
+    }
+}
+
+/// When credentials were last used, and last shown after their end.
+struct Uses;
+
+impl MigrationName for Uses {
+    fn name(&self) -> &str {
+        "issuer_0007_uses"
+    }
+}
+
+const USES: &str = "
+ALTER TABLE credential ADD COLUMN last_used_at BIGINT;
+ALTER TABLE credential ADD COLUMN misused_at BIGINT;
+CREATE INDEX credential_by_end ON credential (not_after, id);
+CREATE INDEX credential_by_misuse ON credential (misused_at) WHERE misused_at IS NOT NULL;
+CREATE INDEX credential_by_holder ON credential (spiffe_id, kind);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Uses {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, USES).await
     }
 }

@@ -21,8 +21,8 @@ pub(crate) use asking::{Explain, WhatCan, WhoCan};
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
 pub(crate) use credential::{
-    Cause, ClientKey, ClientKind, CredentialKind, CredentialVerb, InstanceList, InstanceStanding, InstanceVerb,
-    TokenVerb,
+    Cause, ClientKey, ClientKind, CredentialHealth, CredentialKind, CredentialVerb, InstanceList, InstanceStanding,
+    InstanceVerb, Issued, Rotation, TokenVerb,
 };
 pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use person::{Offboard, Owner, PersonVerb};

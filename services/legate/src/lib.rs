@@ -6,6 +6,7 @@ pub mod demo;
 pub mod dev;
 mod error;
 mod identity;
+mod leaked;
 pub mod manifest;
 mod output;
 mod place;

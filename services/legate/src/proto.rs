@@ -8,9 +8,10 @@ use prost_reflect::{
 };
 
 /// Fields that hold a secret and are never printed as part of a request.
-const SECRET: [&str; 5] = [
+const SECRET: [&str; 6] = [
     "legate.credential.v1.EnrolRequest.token",
     "legate.credential.v1.CreateGrantRequest.token",
+    "legate.credential.v1.FindLeakedRequest.text",
     "legate.credential.v1.ListGrantsRequest.token",
     "legate.credential.v1.RevokeGrantRequest.token",
     "legate.policy.v1.Subject.access_token",

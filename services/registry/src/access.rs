@@ -31,6 +31,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.AgentService/ReleaseAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/RetireAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/RevokeAgentCredentials", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.RevocationService/RevokeIssued", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.OperatorService/GetOwnRoles", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/AdoptAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/RejectAgent", callers: OPERATORS },

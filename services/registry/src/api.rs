@@ -16,6 +16,7 @@ use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
 use wire::personal_grant_service_server::PersonalGrantServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
+use wire::revocation_service_server::RevocationServiceServer;
 use wire::spawn_service_server::SpawnServiceServer;
 
 use crate::domain::check;
@@ -27,6 +28,7 @@ mod delegating;
 mod departures;
 mod operators;
 mod personal;
+mod revoking;
 mod spawning;
 
 /// A thousand objects fit.
@@ -61,6 +63,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_decoding_message_size(LARGEST_REQUEST)
             .max_encoding_message_size(LARGEST_ANSWER),
     )
+    .add_service(RevocationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
     .add_service(BulkServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         HistoryServiceServer::new(api.clone())

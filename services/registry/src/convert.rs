@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use legate_authority::Place;
 use legate_clock::Timestamp;
 use legate_rpc::{Fault, TraceContext};
 use legate_wire::audit::{AuditEvent, EventResource, Outcome};
+use legate_wire::registry::cut_off::Level;
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Declaration, Departure, FieldChange, Kind};
+use legate_wire::registry::{Declaration, Departure, FieldChange, Kind, RevocationSpec};
 
 use crate::domain::kind::{Key, kind_name};
 use crate::domain::{lifecycle, standing};
@@ -110,7 +112,10 @@ pub(crate) fn object_event(
         }
         Some(Object::Revocation(revocation)) => {
             let spec = revocation.spec.clone().unwrap_or_default();
-            details.insert("spiffe_id".to_owned(), spec.spiffe_id);
+            details.extend(cut_off_of(&spec, &key.namespace));
+            if spec.cut_off.is_none() {
+                details.insert("spiffe_id".to_owned(), spec.spiffe_id);
+            }
             event.credential_id = spec.credential_id;
         }
         _ => {}
@@ -121,6 +126,25 @@ pub(crate) fn object_event(
     }
     event.details = details;
     event
+}
+
+/// Whom a cut-off names, up to when, and why in the words of RFC 5280.
+fn cut_off_of(spec: &RevocationSpec, namespace: &str) -> BTreeMap<String, String> {
+    let Some(cut_off) = &spec.cut_off else { return BTreeMap::new() };
+    let whom = match cut_off.level.clone() {
+        Some(Level::AgentClass(name)) => format!("class {name}"),
+        Some(Level::Owner(name)) => format!("owner {name}"),
+        Some(Level::Subject(name)) => format!("subject {name}"),
+        Some(Level::WholeNamespace(_)) | None => "namespace".to_owned(),
+    };
+    let at = cut_off.authorization_cutoff.and_then(|at| Timestamp::try_from(at).ok());
+    let told = [
+        ("cut_off", whom),
+        ("where", Place::of(namespace).to_string()),
+        ("revocation_reason", spec.reason().as_str_name().trim_start_matches("REVOCATION_REASON_").to_owned()),
+        ("authorization_cutoff", at.map(|at| at.to_string()).unwrap_or_default()),
+    ];
+    told.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
 }
 
 /// A person left, or a departure was taken back.

@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use legate_wire::credential::FindLeakedRequest;
+use legate_wire::credential::create_enrolment_token_request::Holder;
+use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
+use legate_wire::credential::find_leaked_request::Found;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::SERVICES;
@@ -73,6 +77,10 @@ async fn busy() -> Raised {
     payments.runtime.token("https://nobody.example.com").await.unwrap_err();
     crate::oauth::use_a_retired_secret(&raised).await;
     crate::explaining::ask_what_the_agent_can(&raised).await;
+    let leaked = raised.enrolment_token(Holder::AgentId(crate::raised::id_of(&payments.agent))).await;
+    let request = FindLeakedRequest { found: Some(Found::Text(leaked)), ..FindLeakedRequest::default() };
+    let mut admin = CredentialAdminServiceClient::new(raised.operator("credential-issuer"));
+    assert!(admin.find_leaked(request).await.unwrap().into_inner().works);
     raised
 }
 

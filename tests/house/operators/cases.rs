@@ -26,6 +26,8 @@ pub(super) struct Ask {
     pub(super) credential_id: String,
     /// The copy of the agent that holds it.
     pub(super) instance_id: String,
+    /// The enrolment token by which the copy came to be.
+    pub(super) enrolment: String,
 }
 
 /// What an answer held, or how the call was refused.
@@ -112,6 +114,7 @@ type Operators = wire::operator_service_client::OperatorServiceClient<Client>;
 type Departures = wire::departure_service_client::DepartureServiceClient<Client>;
 type Histories = wire::history_service_client::HistoryServiceClient<Client>;
 type Admin = credential::credential_admin_service_client::CredentialAdminServiceClient<Client>;
+type Revocations = wire::revocation_service_client::RevocationServiceClient<Client>;
 type Instances = credential::instance_service_client::InstanceServiceClient<Client>;
 type Keys = credential::key_service_client::KeyServiceClient<Client>;
 type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
@@ -411,6 +414,43 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             credential_id: ask.credential_id.clone(),
             reason: wire::RevocationReason::Superseded.into(),
             comment: "a test".into(),
+        }),
+    );
+    case(
+        "/legate.credential.v1.CredentialAdminService/PreviewRevocation",
+        call!(issuer, Admin, preview_revocation, |ask| credential::PreviewRevocationRequest {
+            namespace: ask.namespace.clone(),
+            level: Some(credential::preview_revocation_request::Level::WholeNamespace(true)),
+        }),
+    );
+    case(
+        "/legate.credential.v1.CredentialAdminService/FindLeaked",
+        call!(issuer, Admin, find_leaked, |ask| credential::FindLeakedRequest {
+            found: Some(credential::find_leaked_request::Found::Text(ask.enrolment.clone())),
+            revoke: true,
+            comment: "a test".into(),
+        }),
+    );
+    case("/legate.credential.v1.CredentialAdminService/ListCredentialHealth", |ask| {
+        Box::pin(async move {
+            let mut admin = Admin::new(ask.issuer.clone());
+            let mut outcomes = Vec::new();
+            for namespace in ["", ask.namespace.as_str()] {
+                let namespace = namespace.to_owned();
+                let request = credential::ListCredentialHealthRequest { namespace, ..Default::default() };
+                outcomes.push(told(admin.list_credential_health(request).await));
+            }
+            outcomes
+        })
+    });
+    case(
+        "/legate.registry.v1.RevocationService/RevokeIssued",
+        call!(registry, Revocations, revoke_issued, |ask| wire::RevokeIssuedRequest {
+            namespace: ask.namespace.clone(),
+            level: Some(wire::revoke_issued_request::Level::Subject("user:nobody@example.com".into())),
+            reason: wire::RevocationReason::Superseded.into(),
+            comment: "a test".into(),
+            request_id: String::new(),
         }),
     );
     case("/legate.credential.v1.InstanceService/ListInstances", |ask| {

@@ -211,6 +211,7 @@ impl World {
             role: format!("{word}-role"),
             credential_id: enrolled.credential.id,
             instance_id: enrolled.credential.instance_id,
+            enrolment: token,
         }
     }
 
@@ -269,6 +270,7 @@ async fn whoever_has_rights_elsewhere_sees_nothing_and_changes_nothing() {
         role: "nothing-7".into(),
         credential_id: legate_ids::CredentialId::from_parts(1, [1; 10]).to_string(),
         instance_id: legate_ids::InstanceId::from_parts(1, [1; 10]).to_string(),
+        enrolment: format!("lgt_enr_{}", "0".repeat(72)),
         ..ask.clone()
     };
     let other_ids: Vec<String> = everything.split('"').filter(|t| t.starts_with("obj_")).map(str::to_owned).collect();

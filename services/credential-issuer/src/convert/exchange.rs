@@ -91,7 +91,8 @@ pub(crate) fn exchange(ask: wire::ExchangeTokenRequest) -> Result<Exchange, Faul
         "" => None,
         name => Some(Name::parse(name).map_err(|e| Fault::invalid("grant", e.to_string()))?),
     };
-    let wish = wish(wire::IssueTokenRequest { audience: ask.audience, scopes: ask.scopes, ttl: ask.ttl })?;
+    let wire::ExchangeTokenRequest { audience, scopes, ttl, authorization_details, .. } = ask;
+    let wish = wish(wire::IssueTokenRequest { audience, scopes, ttl, authorization_details })?;
     Ok(Exchange { subject_token, actor_token, wish, grant })
 }
 
@@ -113,6 +114,7 @@ pub(crate) fn introspection(live: Option<Live>) -> wire::IntrospectResponse {
         agent_id: claims.agent.to_string(),
         namespace: claims.namespace.to_string(),
         scopes: scopes(&claims.scope),
+        authorization_details: claims.details.to_string(),
         issue_time: time(claims.issued_at),
         expire_time: time(claims.expires_at),
         chain: claims.chain.actors.iter().map(ToString::to_string).collect(),

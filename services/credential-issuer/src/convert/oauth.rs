@@ -9,7 +9,7 @@ use legate_token::Claims;
 use legate_wire::audit::{AuditEvent, Outcome};
 use legate_wire::registry::{PublishRevocationRequest, RevocationReason, RevocationSpec};
 
-use super::{Call, LONGEST_AUDIENCE, MOST_SCOPES, details, duration, event, reason, resource};
+use super::{Call, LONGEST_AUDIENCE, MOST_SCOPES, authorization_details, details, duration, event, reason, resource};
 use crate::domain::token::{self, Wish, hex};
 use crate::error::{INVALID_SCOPE, INVALID_TARGET};
 use crate::flow::create_client;
@@ -30,8 +30,8 @@ pub(crate) fn client(
     })
 }
 
-/// What an OAuth client asks for in a token (RFC 8707, RFC 6749 section 3.3).
-pub(crate) fn oauth_wish(resource: Option<&str>, scope: Option<&str>) -> Result<Wish, Fault> {
+/// What an OAuth client asks for in a token (RFC 8707, RFC 6749 section 3.3, RFC 9396 section 6).
+pub(crate) fn oauth_wish(resource: Option<&str>, scope: Option<&str>, details: Option<&str>) -> Result<Wish, Fault> {
     let no_target = |why: &str| Fault::refused(&INVALID_TARGET, format!("resource {why}"));
     let audience = resource.ok_or_else(|| no_target("is missing: name the resource server that the token is for"))?;
     if audience.len() > LONGEST_AUDIENCE || !audience.bytes().all(|b| b.is_ascii_graphic()) {
@@ -48,7 +48,8 @@ pub(crate) fn oauth_wish(resource: Option<&str>, scope: Option<&str>) -> Result<
     if actions.len() > MOST_SCOPES {
         return Err(Fault::refused(&INVALID_SCOPE, "a scope has 64 actions at most"));
     }
-    Ok(Wish { audience: audience.to_owned(), actions, ttl: token::ttl(None)? })
+    let details = authorization_details(details.unwrap_or_default(), audience)?;
+    Ok(Wish { audience: audience.to_owned(), actions, details, ttl: token::ttl(None)? })
 }
 
 /// What the registry is told of one token that was taken back.

@@ -9,6 +9,7 @@ pub(crate) enum Of {
     Namespace,
     Class,
     Agent,
+    Owner,
     Parent,
     EnforcementPoint,
     Credential,
@@ -17,11 +18,12 @@ pub(crate) enum Of {
 }
 
 impl Of {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Issuer,
         Self::Namespace,
         Self::Class,
         Self::Agent,
+        Self::Owner,
         Self::Parent,
         Self::EnforcementPoint,
         Self::Credential,

@@ -192,6 +192,7 @@ pub(crate) fn find(
                     .with(Of::Agent, life.own_cutoff)
                     .with(Of::Class, life.class_cutoff)
                     .with(Of::Namespace, life.namespace_cutoff)
+                    .with(Of::Owner, life.owners_cutoff)
                     .with(Of::Parent, life.ancestors_cutoff),
                 ends: life.ends,
                 certificate_ttl: certificate_ttl.unwrap_or(USUAL_CERTIFICATE).min(LONGEST_CERTIFICATE),

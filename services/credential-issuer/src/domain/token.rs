@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::{Action, CredentialId, SpiffeId};
-use legate_token::{Chain, Claims, Confirmation, KeyId, Parent, Scope, Subject, TokenError, Unsigned};
+use legate_token::{Chain, Claims, Confirmation, Details, KeyId, Parent, Scope, Subject, TokenError, Unsigned};
 
 use super::cutoff::Of;
 use super::holder::{Holder, LONGEST_TOKEN, USUAL_TOKEN};
@@ -18,6 +18,8 @@ pub(crate) struct Wish {
     pub(crate) audience: String,
     /// None: not narrowed.
     pub(crate) actions: Vec<Action>,
+    /// By what it is narrowed beside that.
+    pub(crate) details: Details,
     pub(crate) ttl: Duration,
 }
 
@@ -67,6 +69,7 @@ pub(crate) struct Before {
     /// The token, where it is one of this issuer.
     pub(crate) parent: Option<Parent>,
     pub(crate) scope: Scope,
+    pub(crate) details: Details,
     pub(crate) ends: Timestamp,
 }
 
@@ -83,6 +86,7 @@ impl Before {
                 credential: claims.credential.clone(),
             }),
             scope: claims.scope.clone(),
+            details: claims.details.clone(),
             ends: Timestamp::from_secs(i64::try_from(claims.expires_at).unwrap_or(i64::MAX)),
         }
     }
@@ -143,6 +147,15 @@ pub(crate) fn within(parent: &Scope, asked: &[Action]) -> Option<Vec<Action>> {
     }
 }
 
+/// The details of a token that is exchanged for another: those of that one where none are asked for, else what is asked for,
+/// where each lies within one of those; `None`: it would be wider.
+pub(crate) fn details_within(parent: &Details, asked: &Details) -> Option<Details> {
+    if asked.is_empty() {
+        return Some(parent.clone());
+    }
+    parent.include(asked).then(|| asked.clone())
+}
+
 /// Plans a token.
 pub(crate) fn plan(
     holder: &Holder,
@@ -177,6 +190,7 @@ pub(crate) fn plan(
         expires_at: seconds(ends),
         token_id: hex(&base.token_id),
         scope,
+        details: wish.details.clone(),
         lifecycle_version: holder.lifecycle_version,
         namespace: holder.namespace.clone(),
         agent,
@@ -264,6 +278,18 @@ mod tests {
         assert_eq!(within(&narrow, &actions(&["c"])), None);
     }
 
+    #[test]
+    fn details_of_an_exchange_are_those_of_the_token_or_lie_within_them() {
+        let of = |text: &str| Details::read(text).unwrap();
+        let parent = of(r#"[{"type":"legate","actions":["a","b"],"identifier":"x/*"}]"#);
+        let within = of(r#"[{"type":"legate","actions":["a"],"identifier":"x/1"}]"#);
+        let wider = of(r#"[{"type":"legate","actions":["a"]}]"#);
+        assert_eq!(details_within(&parent, &Details::default()), Some(parent.clone()), "to ask for none is no way out");
+        assert_eq!(details_within(&parent, &within), Some(within.clone()));
+        assert_eq!(details_within(&parent, &wider), None);
+        assert_eq!(details_within(&Details::default(), &wider), Some(wider));
+    }
+
     proptest! {
         /// Token for token: the chain grows by one, whoever is in it stays, and none outlives the one before it.
         #[test]
@@ -280,6 +306,7 @@ mod tests {
                     chain: Chain::default(),
                     parent: None,
                     scope: Scope::All,
+                    details: Details::default(),
                     ends: now.plus(Duration::from_secs(250)),
                 };
                 let whom = before.clone().or_else(|| person.then(|| (first(), 1_800_000_250)));
@@ -296,7 +323,7 @@ mod tests {
                     proof_ends: now.plus(Duration::from_secs(3_600)),
                     behalf,
                 };
-                let wish = Wish { audience: "https://a.example".into(), actions: vec![], ttl: Duration::from_secs(*life) };
+                let wish = Wish { audience: "https://a.example".into(), actions: vec![], details: Details::default(), ttl: Duration::from_secs(*life) };
                 let planned = plan(&holder, &wish, Scope::All, now, &base);
                 if whom.is_some() && cutoff.is_some_and(|c| c >= 0) {
                     prop_assert_eq!(planned, Err(BadToken::TooSoon));
@@ -333,7 +360,7 @@ mod tests {
                 cutoffs: Cutoffs::default().with(Of::Agent, cutoff.map(|c| Timestamp::from_micros(start.micros() + c))),
                 ..holder()
             };
-            let wish = Wish { audience: "https://a.example".into(), actions: vec![], ttl: Duration::from_secs(asked) };
+            let wish = Wish { audience: "https://a.example".into(), actions: vec![], details: Details::default(), ttl: Duration::from_secs(asked) };
             let base = Base {
                 issuer: "https://issuer.example",
                 kid: KeyId::parse("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),

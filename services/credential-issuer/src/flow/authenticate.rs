@@ -188,6 +188,12 @@ async fn live(
     }
     let holder = holder(desk, &agent, copy(call, &agent), method).await?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.issued_at)) {
+        let id = row.id.clone();
+        let noted = desk.db.tx("note_misuse", move |tx| {
+            let id = id.clone();
+            Box::pin(async move { credential::note_misuse(tx, &id, now).await })
+        });
+        noted.await.map_err(of_tx)?;
         let why = "the secret or key was made before its agent, or the agent's class or namespace, was last stopped";
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, why));
     }
@@ -200,10 +206,11 @@ async fn alarm(desk: &Desk, call: &Call, row: &credential::Model, now: Timestamp
     desk.metrics.retired_used(if row.kind == credential::KEY { "client_key" } else { "client_secret" });
     tracing::warn!(credential = row.id, agent = row.agent_id, "a credential that works no longer was used");
     let event = convert::retired_used(call, row, now);
-    let outbox = desk.outbox.clone();
+    let (outbox, id) = (desk.outbox.clone(), row.id.clone());
     let recorded = desk.db.tx("retired_credential_used", move |tx| {
-        let (outbox, event) = (outbox.clone(), event.clone());
+        let (outbox, event, id) = (outbox.clone(), event.clone(), id.clone());
         Box::pin(async move {
+            credential::note_misuse(tx, &id, now).await?;
             outbox.record(tx, Standard::Ordinary, event).await?;
             Ok(())
         })

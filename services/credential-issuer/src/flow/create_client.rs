@@ -175,5 +175,7 @@ fn row(whom: &For, ask: &Ask, kind: Kind, now: Timestamp, ttl: Duration) -> Resu
         kind,
         public_key,
         pepper,
+        last_used_at: None,
+        misused_at: None,
     })
 }

@@ -50,7 +50,7 @@ pub(super) fn agent<'a>(
         Some(Stop::Ancestor) => return Err(NoHolder::ParentStopped(id.clone()).into()),
         Some(Stop::State(_) | Stop::Expired) | None => {}
     }
-    if !legate_view::after_cutoff(now, life.class_cutoff.max(life.namespace_cutoff)) {
+    if !legate_view::after_cutoff(now, life.class_cutoff.max(life.namespace_cutoff).max(life.owners_cutoff)) {
         return Err(BadPlan::TooSoon.into());
     }
     Ok(agent)

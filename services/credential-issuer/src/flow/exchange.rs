@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::{Chain, Claims, Confirmation, MAX_GROUPS, Scope, Subject, TokenError};
+use legate_token::{Chain, Claims, Confirmation, Details, MAX_GROUPS, Scope, Subject, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
 
 use super::foreign::{self, Evidence};
@@ -20,8 +20,8 @@ use crate::domain::foreign::{Person, StandsFor};
 use crate::domain::holder::Holder;
 use crate::domain::token::{self, Before, Behalf, Wish};
 use crate::error::{
-    ACTOR_TOKEN_INVALID, CHAIN_ENDS_HERE, EXCHANGE_CYCLE, GRANT_MISSING, GRANT_TOO_NARROW, INVALID_SCOPE,
-    SUBJECT_TOKEN_FALLEN, SUBJECT_TOKEN_INVALID, SUBJECT_TOKEN_NOT_ADDRESSED, of_tx,
+    ACTOR_TOKEN_INVALID, AUTHORIZATION_DETAILS_REFUSED, CHAIN_ENDS_HERE, EXCHANGE_CYCLE, GRANT_MISSING,
+    GRANT_TOO_NARROW, INVALID_SCOPE, SUBJECT_TOKEN_FALLEN, SUBJECT_TOKEN_INVALID, SUBJECT_TOKEN_NOT_ADDRESSED, of_tx,
 };
 
 /// What shows for whom the caller wants to act.
@@ -95,6 +95,13 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
     wish.actions = token::within(&whom.before.scope, &wish.actions)
         .filter(|left| !asking.all_or_nothing || left.len() >= asked)
         .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the subject token is narrowed to other actions"))?;
+    wish.details = token::details_within(&whom.before.details, &wish.details).ok_or_else(|| {
+        let why = "the authorization details go beyond those of the subject token";
+        Fault::refused(&AUTHORIZATION_DETAILS_REFUSED, why)
+    })?;
+    if SpiffeId::parse(&wish.audience).is_err() {
+        convert::check_details(&wish.details, &wish.audience)?;
+    }
     let seen = expected(desk, holder, &wish.audience).await?;
     // By a view that is certain of what the caller may have declared just before.
     let (mut behalf, revision) = desk.look(|seen| choose(desk, seen, &me, &whom, &wish, ask.grant.as_ref())).await?;
@@ -183,9 +190,20 @@ async fn identified(desk: &Desk, me: &Me, token: &str) -> Result<Whom, Fault> {
     let subject = Subject::parse(&person.name).map_err(|e| {
         Fault::refused(&SUBJECT_TOKEN_INVALID, format!("the identity token names a person that no grant can name: {e}"))
     })?;
-    let before =
-        Before { subject, chain: Chain::default(), parent: None, scope: Scope::All, ends: proven.evidence.expires };
     let Person { name, groups } = person;
+    let cutoff = desk.fresh()?.snapshot.subject_cutoff(me.namespace.as_str(), &name);
+    if !legate_view::after_cutoff(proven.evidence.issued, cutoff) {
+        let text = format!("the identity token was made before what was issued on behalf of {name} was revoked");
+        return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, text));
+    }
+    let before = Before {
+        subject,
+        chain: Chain::default(),
+        parent: None,
+        scope: Scope::All,
+        details: Details::default(),
+        ends: proven.evidence.expires,
+    };
     Ok(Whom { delegator: name, groups, before, shown: None, evidence: Some(proven.evidence) })
 }
 
@@ -300,6 +318,9 @@ fn by(
     behalf.ends = behalf.ends.into_iter().chain(held.ends).min();
     let lives = held.delegators().map(|agent| snapshot.life_of(agent, now));
     behalf.cutoff = lives.filter_map(|life| life.cutoff()).max();
+    if let Subject::Person(_) = &behalf.subject {
+        behalf.cutoff = behalf.cutoff.max(snapshot.subject_cutoff(me.namespace.as_str(), &behalf.subject.to_string()));
+    }
     Ok(behalf)
 }
 

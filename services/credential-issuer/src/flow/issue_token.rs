@@ -4,7 +4,7 @@
 use legate_clock::Timestamp;
 use legate_ids::{Action, CredentialId, Name, SpiffeId};
 use legate_rpc::{Fault, Told};
-use legate_token::{Confirmation, Scope};
+use legate_token::{Confirmation, Details, Scope};
 use legate_view::{Audience, CERTIFICATE_BACKDATE};
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 
@@ -27,6 +27,7 @@ pub(crate) struct IssuedToken {
     pub(crate) token_id: String,
     pub(crate) expires: Timestamp,
     pub(crate) scope: Scope,
+    pub(crate) details: Details,
     pub(crate) revision: u64,
 }
 
@@ -187,6 +188,7 @@ pub(super) async fn sign(desk: &Desk, recorded: RecordedToken, revision: u64) ->
         token_id: plan.claims.token_id,
         expires: Timestamp::from_secs(i64::try_from(plan.claims.expires_at).unwrap_or(i64::MAX)),
         scope: plan.claims.scope,
+        details: plan.claims.details,
         revision,
     })
 }

@@ -38,7 +38,7 @@ pub(crate) async fn revoke_token(desk: &Desk, call: &Call, asker: &Asker, token:
     record(desk, call, &claims).await
 }
 
-async fn record(desk: &Desk, call: &Call, claims: &Claims) -> Result<(), Fault> {
+pub(super) async fn record(desk: &Desk, call: &Call, claims: &Claims) -> Result<(), Fault> {
     let now = desk.clock.now();
     let ends = Timestamp::from_secs(i64::try_from(claims.expires_at).unwrap_or(i64::MAX)).plus(LEEWAY);
     let holder = SpiffeId::agent(&desk.domain, &claims.namespace, &claims.agent);

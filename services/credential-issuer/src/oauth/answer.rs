@@ -90,6 +90,7 @@ impl OauthError {
             "DPOP_PROOF_REFUSED" => (StatusCode::BAD_REQUEST, "invalid_dpop_proof"),
             "INVALID_TARGET" => (StatusCode::BAD_REQUEST, "invalid_target"),
             "INVALID_SCOPE" => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            "AUTHORIZATION_DETAILS_REFUSED" => (StatusCode::BAD_REQUEST, "invalid_authorization_details"),
             "SUBJECT_TOKEN_INVALID"
             | "SUBJECT_TOKEN_FALLEN"
             | "SUBJECT_TOKEN_NOT_ADDRESSED"

@@ -38,7 +38,7 @@ pub(super) fn read(form: &Form) -> Result<Exchange, OauthError> {
     Ok(Exchange {
         subject_token,
         actor_token: actor_token.map(ToOwned::to_owned),
-        wish: convert::oauth_wish(target, form.get("scope"))?,
+        wish: convert::oauth_wish(target, form.get("scope"), form.get("authorization_details"))?,
         grant: None,
     })
 }

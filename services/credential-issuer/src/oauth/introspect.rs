@@ -5,9 +5,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use legate_token::{Claims, Confirmation};
+use legate_token::{Claims, Confirmation, Details};
 use legate_web::Visitor;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::answer::{OauthError, private};
 use super::form::Form;
@@ -23,6 +24,9 @@ struct Active<'a> {
     aud: &'a str,
     client_id: &'a str,
     scope: String,
+    /// RFC 9396 section 9.2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorization_details: Option<Value>,
     token_type: &'static str,
     iat: u64,
     exp: u64,
@@ -89,6 +93,11 @@ pub(super) fn token_type(confirmation: &Confirmation) -> &'static str {
     }
 }
 
+/// Authorization details as they are told; `None`: there are none.
+pub(super) fn details(of: &Details) -> Option<Value> {
+    if of.is_empty() { None } else { serde_json::from_str(&of.to_string()).ok() }
+}
+
 fn active(claims: &Claims) -> Active<'_> {
     let actors = claims.chain.actors.iter().rev();
     Active {
@@ -98,6 +107,7 @@ fn active(claims: &Claims) -> Active<'_> {
         aud: &claims.audience,
         client_id: claims.agent.as_str(),
         scope: claims.scope.to_string(),
+        authorization_details: details(&claims.details),
         token_type: token_type(&claims.confirmation),
         iat: claims.issued_at,
         exp: claims.expires_at,

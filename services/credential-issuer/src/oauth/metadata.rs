@@ -31,6 +31,8 @@ struct Metadata<'a> {
     revocation_endpoint_auth_signing_alg_values_supported: &'static [&'static str],
     dpop_signing_alg_values_supported: &'static [&'static str],
     tls_client_certificate_bound_access_tokens: bool,
+    /// RFC 9396 section 10.
+    authorization_details_types_supported: &'static [&'static str],
 }
 
 pub(super) async fn metadata(State(facade): State<Facade>) -> Response {
@@ -53,6 +55,7 @@ pub(super) async fn metadata(State(facade): State<Facade>) -> Response {
         revocation_endpoint_auth_signing_alg_values_supported: ALGORITHMS,
         dpop_signing_alg_values_supported: ALGORITHMS,
         tls_client_certificate_bound_access_tokens: true,
+        authorization_details_types_supported: &[legate_token::DETAILS_TYPE],
     };
     json(StatusCode::OK, &told, KEPT)
 }

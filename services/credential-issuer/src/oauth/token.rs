@@ -7,11 +7,12 @@ use axum::response::{IntoResponse as _, Response};
 use legate_token::Confirmation;
 use legate_web::Visitor;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::answer::{OauthError, private};
 use super::exchange::{self, ACCESS_TOKEN, TOKEN_EXCHANGE};
 use super::form::Form;
-use super::introspect::token_type;
+use super::introspect::{details, token_type};
 use super::{Facade, TOKEN, call};
 use crate::convert;
 use crate::domain::token::Wish;
@@ -31,6 +32,9 @@ struct Answer {
     token_type: &'static str,
     expires_in: u64,
     scope: String,
+    /// RFC 9396 section 7.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorization_details: Option<Value>,
     /// Of an exchange (RFC 8693 section 2.2.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_token_type: Option<&'static str>,
@@ -88,7 +92,7 @@ async fn grant(
     let ask = if exchanged {
         Ask::Exchange(exchange::read(&form)?)
     } else {
-        Ask::Own(convert::oauth_wish(form.get("resource"), form.get("scope"))?)
+        Ask::Own(convert::oauth_wish(form.get("resource"), form.get("scope"), form.get("authorization_details"))?)
     };
     let confirmation = confirmation(facade, &call, headers, &client).await?;
     // A token names the running copy where it falls with that copy's certificate, and nowhere else.
@@ -108,6 +112,7 @@ async fn grant(
         // Rounded up: the token was dated by the whole second.
         expires_in: left.as_secs() + u64::from(left.subsec_nanos() > 0),
         scope: issued.scope.to_string(),
+        authorization_details: details(&issued.details),
         issued_token_type: exchanged.then_some(ACCESS_TOKEN),
     }))
 }

@@ -9,7 +9,7 @@ use legate_db::{Tx, TxResult};
 use legate_ids::Name;
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait as _, SimpleExpr};
 use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::recorded::Draft;
@@ -70,6 +70,10 @@ pub(crate) struct Model {
     pub(crate) public_key: Option<Vec<u8>>,
     /// Of a secret: the version of the pepper.
     pub(crate) pepper: Option<i32>,
+    /// When a token was last obtained by it, as far as that is noted.
+    pub(crate) last_used_at: Option<i64>,
+    /// When it was last shown after it had ended or been taken back.
+    pub(crate) misused_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -107,6 +111,8 @@ pub(super) async fn insert(tx: &Tx, draft: &Draft) -> TxResult<Model, Fault> {
         kind: CERTIFICATE,
         public_key: None,
         pepper: None,
+        last_used_at: None,
+        misused_at: None,
     };
     put(tx, &row).await?;
     Ok(row)
@@ -164,6 +170,12 @@ pub(crate) async fn lock_by_key(tx: &Tx, key_sha256: &[u8], now: Timestamp) -> T
     Ok(find.order_by_asc(Column::Id).lock_exclusive().all(tx).await?)
 }
 
+/// Those of one key, newest first, whatever became of them.
+pub(crate) async fn by_key(tx: &Tx, key_sha256: &[u8; 32], limit: u64) -> TxResult<Vec<Model>, Fault> {
+    let find = Entity::find().filter(Column::KeySha256.eq(key_sha256.to_vec()));
+    Ok(find.order_by_desc(Column::Id).limit(limit).all(tx).await?)
+}
+
 /// Those of one instance that have not ended, taken back or not.
 pub(crate) async fn of_instance(tx: &Tx, instance_id: &str, now: Timestamp) -> TxResult<Vec<Model>, Fault> {
     let find = Entity::find().filter(Column::InstanceId.eq(instance_id)).filter(Column::NotAfter.gt(now.micros()));
@@ -208,6 +220,109 @@ pub(crate) async fn mark_revoked(tx: &Tx, id: &str, reason: i32, at: Timestamp) 
         .exec(tx)
         .await?;
     Ok(done.rows_affected == 1)
+}
+
+/// A use is noted no more often than this: the row of a credential is written at most four times an hour.
+const NOTED_EVERY: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+
+/// Notes that a token was obtained by the credential, where that was not noted lately.
+pub(crate) async fn note_use(tx: &Tx, row: &Model, now: Timestamp) -> TxResult<(), Fault> {
+    if row.last_used_at.is_some_and(|at| now.since(Timestamp::from_micros(at)) < NOTED_EVERY) {
+        return Ok(());
+    }
+    Entity::update_many()
+        .col_expr(Column::LastUsedAt, Expr::value(now.micros()))
+        .filter(Column::Id.eq(&row.id))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+/// Notes that the credential was shown after it had ended or been taken back.
+pub(crate) async fn note_misuse(tx: &Tx, id: &str, now: Timestamp) -> TxResult<(), Fault> {
+    Entity::update_many()
+        .col_expr(Column::MisusedAt, Expr::value(now.micros()))
+        .filter(Column::Id.eq(id))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+/// Which credentials are looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// `None`: of all that have one.
+    pub(crate) namespace: Option<String>,
+    /// Only of the namespaces that the caller may see.
+    pub(crate) sees: Reach,
+    /// That ended at this moment or later, or were misused since.
+    pub(crate) since: Timestamp,
+}
+
+/// Some of them after a place, those first that end first. Of what ended before, only what was shown since.
+pub(crate) async fn by_end(
+    tx: &Tx,
+    which: &Seen,
+    after: Option<(i64, String)>,
+    limit: u64,
+) -> TxResult<Vec<Model>, Fault> {
+    let since = which.since.micros();
+    let some = async |those: SimpleExpr, limit: u64| -> TxResult<Vec<Model>, Fault> {
+        let mut find = Entity::find().filter(those).filter(Column::State.ne(RECORDED));
+        find = match &which.namespace {
+            Some(name) => find.filter(Column::Namespace.eq(name)),
+            // Operators' certificates are made anew at each login.
+            None => find.filter(Column::Namespace.ne("")),
+        };
+        if let Reach::In(names) = &which.sees {
+            find = find.filter(Column::Namespace.is_in(names.iter().map(Name::as_str)));
+        }
+        if let Some((ends, id)) = after.clone() {
+            let columns = Expr::tuple([Expr::col(Column::NotAfter), Expr::col(Column::Id)]);
+            find = find.filter(columns.gt(Expr::tuple([Expr::val(ends), Expr::val(id)])));
+        }
+        Ok(find.order_by_asc(Column::NotAfter).order_by_asc(Column::Id).limit(limit).all(tx).await?)
+    };
+    // Two questions, each by an index of its own: the dead of long ago are many, and few of them are shown.
+    let mut rows = some(Column::NotAfter.lt(since).and(Column::MisusedAt.gte(since)), limit).await?;
+    let left = limit.saturating_sub(rows.len() as u64);
+    if left > 0 {
+        rows.extend(some(Column::NotAfter.gte(since), left).await?);
+    }
+    Ok(rows)
+}
+
+/// A holder and a type, and when the newest that works was issued.
+type Newest = ((String, i32), i64);
+
+/// When the newest of each type was issued that works at a moment, for these holders.
+pub(crate) async fn newest(tx: &Tx, holders: Vec<String>, now: Timestamp) -> TxResult<Vec<Newest>, Fault> {
+    let find = Entity::find()
+        .select_only()
+        .column(Column::SpiffeId)
+        .column(Column::Kind)
+        .column_as(Column::IssuedAt.max(), "issued_at")
+        .filter(Column::SpiffeId.is_in(holders))
+        .filter(Column::State.eq(ISSUED))
+        .filter(Column::NotAfter.gt(now.micros()))
+        .group_by(Column::SpiffeId)
+        .group_by(Column::Kind);
+    let found: Vec<(String, i32, i64)> = find.into_tuple().all(tx).await?;
+    Ok(found.into_iter().map(|(holder, kind, issued)| ((holder, kind), issued)).collect())
+}
+
+/// How many of each kind these agents hold that were not taken back and have not ended.
+pub(crate) async fn count(tx: &Tx, agents: Vec<String>, now: Timestamp) -> TxResult<Vec<(i32, i64)>, Fault> {
+    let find = Entity::find()
+        .select_only()
+        .column(Column::Kind)
+        .column_as(Column::Id.count(), "count")
+        .filter(Column::AgentId.is_in(agents))
+        .filter(Column::State.ne(REVOKED))
+        .filter(Column::NotAfter.gt(now.micros()))
+        .group_by(Column::Kind)
+        .order_by_asc(Column::Kind);
+    Ok(find.into_tuple().all(tx).await?)
 }
 
 /// Which credentials a list shows.

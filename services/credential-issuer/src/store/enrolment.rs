@@ -63,3 +63,15 @@ pub(crate) async fn spend(
         .await?;
     Ok(done.rows_affected == 1)
 }
+
+/// Ends a token that was not spent; `false` when it was, or had ended.
+pub(crate) async fn end(tx: &Tx, id: &str, now: Timestamp) -> TxResult<bool, Fault> {
+    let done = Entity::update_many()
+        .col_expr(Column::ExpiresAt, Expr::value(now.micros()))
+        .filter(Column::Id.eq(id))
+        .filter(Column::SpentAt.is_null())
+        .filter(Column::ExpiresAt.gt(now.micros()))
+        .exec(tx)
+        .await?;
+    Ok(done.rows_affected == 1)
+}

@@ -145,12 +145,21 @@ async fn enter_at_once(
             let entries = entries.get(some).unwrap_or_default();
             let found = Found::of(tx, entries).await?;
             let (mut outcomes, mut events) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+            let mut noted = HashSet::new();
             for entry in entries {
                 let outcome = match entry.rests.check(&found) {
-                    Ok(id) => entry.rests.spend(tx).await?.map(|()| id),
+                    Ok(by) => entry.rests.spend(tx).await?.map(|()| by),
                     Err(fault) => Err(fault),
                 };
-                outcomes.push(outcome.map(|id| events.push(AuditEvent { credential_id: id, ..entry.event.clone() })));
+                if let Ok(Some(row)) = &outcome
+                    && noted.insert(row.id.as_str())
+                {
+                    credential::note_use(tx, row, now_of(&entry.event)).await?;
+                }
+                outcomes.push(outcome.map(|by| {
+                    let credential_id = by.map(|row| row.id.clone()).unwrap_or_default();
+                    events.push(AuditEvent { credential_id, ..entry.event.clone() });
+                }));
             }
             // Last, as it locks: and only what is good.
             outbox.record_all(tx, Standard::Ordinary, events).await?;
@@ -158,6 +167,11 @@ async fn enter_at_once(
         })
     })
     .await
+}
+
+/// When the event says that it happened.
+fn now_of(event: &AuditEvent) -> Timestamp {
+    event.time.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::from_micros(0))
 }
 
 /// By what the holder of a token proved that it is the one.
@@ -227,8 +241,8 @@ impl Rests {
         }
     }
 
-    /// The credential by which the holder proved itself, where all is good.
-    fn check(&self, found: &Found) -> Result<String, Fault> {
+    /// The credential by which the holder proved itself, where all is good and there is one.
+    fn check<'a>(&self, found: &'a Found) -> Result<Option<&'a credential::Model>, Fault> {
         let taken_back = |what: &str| Fault::refused(&CREDENTIAL_NOT_GOOD, format!("{what} was taken back"));
         for (parent, holder) in &self.parents {
             if let Some(certificate) = parent.confirmation.certificate() {
@@ -246,7 +260,7 @@ impl Rests {
         }
         let by_certificate = |certificate: &[u8; 32]| {
             let row = found.by_certificate.get(certificate.as_slice());
-            credential::good(row, &self.holder, self.version).map(|row| row.id.clone())
+            credential::good(row, &self.holder, self.version)
         };
         if let Some(bound) = &self.bound
             && self.proof != Proof::Certificate(*bound)
@@ -254,12 +268,11 @@ impl Rests {
             by_certificate(bound)?;
         }
         match &self.proof {
-            Proof::Certificate(x5t) => by_certificate(x5t),
-            Proof::Identity(..) => Ok(String::new()),
+            Proof::Certificate(x5t) => by_certificate(x5t).map(Some),
+            Proof::Identity(..) => Ok(None),
             Proof::Client(id, now) => {
                 let works = |row: &&credential::Model| row.state == credential::ISSUED && row.not_after > now.micros();
-                let row = found.by_id.get(id).filter(works);
-                row.map(|row| row.id.clone()).ok_or_else(|| taken_back("the secret or key"))
+                found.by_id.get(id).filter(works).map(Some).ok_or_else(|| taken_back("the secret or key"))
             }
         }
     }

@@ -3,12 +3,15 @@
 
 mod clients;
 mod crashes;
+mod cut_off;
 mod enrolment;
 mod exchange;
 mod faults;
 mod federation;
+mod health;
 mod identity;
 mod instances;
+mod leaked;
 mod login;
 mod operators;
 mod outside;
@@ -24,4 +27,5 @@ mod revocation;
 mod scene;
 mod standing;
 mod together;
+mod storage;
 mod tokens;

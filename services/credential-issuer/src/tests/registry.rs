@@ -15,6 +15,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Status;
 
 pub(super) const NAMESPACE: &str = "payments";
+/// Who owns every agent.
+pub(super) const OWNER: &str = "user:ada";
 pub(super) const AUDIENCE: &str = "https://invoices.example";
 
 /// Everything that was ever declared, in order; clones share it.
@@ -109,6 +111,7 @@ pub(super) fn agent(
         metadata: metadata(&format!("bot-{n}"), agent_id(n).as_str(), NAMESPACE),
         spec: Some(wire::AgentSpec {
             agent_class: "bots".into(),
+            owners: vec![OWNER.into()],
             expire_time: expires.map(Into::into),
             ..wire::AgentSpec::default()
         }),
@@ -176,6 +179,28 @@ pub(super) fn standing(of_class: bool, suspended: bool, cutoff: Timestamp) -> Ob
         Object::AgentClass(class) if of_class => Object::AgentClass(wire::AgentClass { status, ..class }),
         _ => Object::Namespace(wire::Namespace { metadata: metadata(NAMESPACE, "obj_4", ""), spec: None, status }),
     }
+}
+
+/// Everything of a level is taken back; of the empty namespace: everywhere.
+pub(super) fn cut_off(namespace: &str, level: wire::cut_off::Level, at: Timestamp) -> Object {
+    let cut_off = wire::CutOff { level: Some(level.clone()), authorization_cutoff: Some(at.into()) };
+    Object::Revocation(wire::Revocation {
+        metadata: metadata("cut-off", "obj_6", namespace),
+        spec: Some(wire::RevocationSpec { cut_off: Some(cut_off), ..wire::RevocationSpec::default() }),
+    })
+}
+
+/// Lets agent `n` act for whoever is named.
+pub(super) fn grant(delegator: &str, n: u8) -> Object {
+    Object::DelegationGrant(wire::DelegationGrant {
+        metadata: metadata(&format!("lets-{n}"), &format!("obj_7{n}"), NAMESPACE),
+        spec: Some(wire::DelegationGrantSpec {
+            delegator: delegator.into(),
+            delegate: format!("bot-{n}"),
+            not_after: Some(Timestamp::from_secs(super::scene::START + 1_000_000).into()),
+            ..wire::DelegationGrantSpec::default()
+        }),
+    })
 }
 
 /// An enforcement point that was declared at that moment.

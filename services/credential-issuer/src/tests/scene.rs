@@ -373,7 +373,12 @@ pub(super) fn request(key: &KeyPair) -> Vec<u8> {
 }
 
 pub(super) fn wish() -> Wish {
-    Wish { audience: AUDIENCE.into(), actions: vec![], ttl: Duration::from_secs(300) }
+    Wish {
+        audience: AUDIENCE.into(),
+        actions: vec![],
+        details: legate_token::Details::default(),
+        ttl: Duration::from_secs(300),
+    }
 }
 
 /// The reason of a refusal.

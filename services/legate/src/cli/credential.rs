@@ -91,10 +91,31 @@ pub(crate) enum CredentialVerb {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Take one credential back.
+    /// List how credentials are rotated, those first that end first, and count them.
+    Health(CredentialHealth),
+    /// Say whose it is what was found in a repository, a log or a message: client secrets, enrolment tokens, access tokens,
+    /// certificates and private keys; and whether it works. Exit code 6: something does. A private key does not leave this
+    /// process, only its public half.
+    Find {
+        /// The file in which it was found, 4 MiB at most; - reads standard input. Never give a secret on a command line.
+        #[arg(long, value_name = "FILE")]
+        leaked: PathBuf,
+        /// Revoke what is found.
+        #[arg(long, requires = "reason")]
+        revoke: bool,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT", requires = "revoke")]
+        reason: Option<String>,
+    },
+    /// Take one credential back, or everything that was issued so far to a class, a namespace or an owner's agents, or on
+    /// behalf of a person (of one agent: agent revoke-credentials). Nobody is stopped: whoever is touched enrols again.
+    #[command(group = clap::ArgGroup::new("whose").required(true).multiple(true))]
     Revoke {
         /// Its id, cred_...
-        credential: String,
+        #[arg(group = "whose", conflicts_with_all = ["class", "namespace", "owner", "subject", "dry_run"])]
+        credential: Option<String>,
+        #[command(flatten)]
+        issued: Issued,
         /// Why, for the record.
         #[arg(long, value_name = "TEXT")]
         reason: String,
@@ -102,6 +123,55 @@ pub(crate) enum CredentialVerb {
         #[arg(long, value_enum, default_value = "unspecified")]
         cause: Cause,
     },
+}
+
+/// Whose credentials, and how they are.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CredentialHealth {
+    /// Only of this namespace.
+    #[arg(long, value_name = "NAMESPACE", default_value = "", hide_default_value = true)]
+    pub(crate) namespace: String,
+    /// Only of agents of this class, NAMESPACE/NAME.
+    #[arg(long, value_name = "CLASS", conflicts_with_all = ["namespace", "owner"])]
+    pub(crate) class: Option<String>,
+    /// Only of agents of this owner, user:NAME or group:NAME.
+    #[arg(long, value_name = "OWNER", default_value = "", hide_default_value = true)]
+    pub(crate) owner: String,
+    /// List only those in these states; left out: all that are not OK. All are counted.
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(crate) state: Vec<Rotation>,
+    #[command(flatten)]
+    pub(crate) limit: Limit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rotation {
+    Ok,
+    Due,
+    Overdue,
+    Expiring,
+    ExpiredInUse,
+    RetiredInUse,
+}
+
+/// Whose everything is taken back.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Issued {
+    /// Everything that was issued to the agents of this class, NAMESPACE/NAME.
+    #[arg(long, group = "whose", value_name = "CLASS", conflicts_with_all = ["namespace", "owner", "subject"])]
+    pub(crate) class: Option<String>,
+    /// Everything that was issued to the agents of this namespace; with --owner or --subject, theirs in this namespace only.
+    #[arg(long, group = "whose", value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Everything that was issued to the agents of this owner, user:NAME or group:NAME; without --namespace in all of them.
+    #[arg(long, group = "whose", value_name = "OWNER", conflicts_with = "subject")]
+    pub(crate) owner: Option<String>,
+    /// Every token by which an agent acts for this person, user:NAME; without --namespace in all of them.
+    #[arg(long, group = "whose", value_name = "PERSON")]
+    pub(crate) subject: Option<String>,
+    /// Only say what it would touch.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Running copies of agents.
@@ -202,6 +272,9 @@ pub(crate) enum TokenVerb {
         /// Narrow the token to these actions.
         #[arg(long, value_name = "ACTION")]
         scope: Vec<String>,
+        /// Narrow the token further: authorization details (RFC 9396), a JSON array; docs/oauth.md says which.
+        #[arg(long, value_name = "JSON", default_value = "", hide_default_value = true)]
+        authorization_details: String,
         /// How long it lives: 30s to 10m; left out: 5m.
         #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
         ttl: Option<prost_types::Duration>,
@@ -224,6 +297,9 @@ pub(crate) enum TokenVerb {
         /// Narrow the token to these actions.
         #[arg(long, value_name = "ACTION")]
         scope: Vec<String>,
+        /// Narrow the token further: authorization details (RFC 9396), a JSON array; docs/oauth.md says which.
+        #[arg(long, value_name = "JSON", default_value = "", hide_default_value = true)]
+        authorization_details: String,
         /// How long it lives at most: 30s to 10m; left out: 5m.
         #[arg(long, value_name = "DURATION", value_parser = crate::manifest::duration)]
         ttl: Option<prost_types::Duration>,

@@ -17,7 +17,7 @@ use legate_wire::credential::{
 use legate_wire::registry::RevocationReason;
 
 use super::agent::{PAGE, cut, note};
-use super::{Desk, client, named};
+use super::{Desk, client, find_leaked, health, named, revoke_issued};
 use crate::cli::{Cause, ClientKind, CredentialKind, CredentialVerb};
 use crate::error::{FILE_REFUSED, USAGE};
 use crate::identity::{self, Kept};
@@ -60,7 +60,12 @@ pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failur
         }
         CredentialVerb::Renew { identity } => renew(desk, &identity).await,
         CredentialVerb::List { agent, namespace, limit } => list(desk, agent, namespace, limit.limit).await,
-        CredentialVerb::Revoke { credential, reason, cause } => revoke(desk, credential, reason, cause).await,
+        CredentialVerb::Health(ask) => health::run(desk, ask).await,
+        CredentialVerb::Find { leaked, revoke, reason } => find_leaked::run(desk, &leaked, revoke, reason).await,
+        CredentialVerb::Revoke { credential: Some(one), reason, cause, .. } => revoke(desk, one, reason, cause).await,
+        CredentialVerb::Revoke { credential: None, issued, reason, cause } => {
+            revoke_issued::run(desk, issued, reason, cause).await
+        }
     }
 }
 

@@ -13,11 +13,20 @@ use crate::{Exit, Failure, identity, proto};
 
 pub(super) async fn run(desk: Desk, verb: TokenVerb) -> Result<Exit, Failure> {
     match verb {
-        TokenVerb::Issue { identity, audience, scope, ttl } => {
+        TokenVerb::Issue { identity, audience, scope, authorization_details, ttl } => {
             let issuer = desk.line_as(Service::Issuer, identity::open(&identity)?)?;
-            issue(&desk, &issuer, IssueTokenRequest { audience, scopes: scope, ttl }).await
+            issue(&desk, &issuer, IssueTokenRequest { audience, scopes: scope, ttl, authorization_details }).await
         }
-        TokenVerb::Exchange { identity, subject_token, identity_token, audience, scope, ttl, grant } => {
+        TokenVerb::Exchange {
+            identity,
+            subject_token,
+            identity_token,
+            audience,
+            scope,
+            authorization_details,
+            ttl,
+            grant,
+        } => {
             let of = if identity_token { TokenType::IdToken } else { TokenType::AccessToken };
             let issuer = desk.line_as(Service::Issuer, identity::open(&identity)?)?;
             let request = ExchangeTokenRequest {
@@ -27,6 +36,7 @@ pub(super) async fn run(desk: Desk, verb: TokenVerb) -> Result<Exit, Failure> {
                 scopes: scope,
                 ttl,
                 grant,
+                authorization_details,
                 ..ExchangeTokenRequest::default()
             };
             exchange(&desk, &issuer, request).await
@@ -53,6 +63,7 @@ async fn issue(desk: &Desk, issuer: &Line, request: IssueTokenRequest) -> Result
         ("for", audience),
         ("until", moment(answer.expire_time.as_ref())),
         ("scopes", narrowed(&answer.scopes)),
+        ("details", answer.authorization_details.clone()),
         ("id", answer.token_id.clone()),
     ];
     desk.out().one(&row.message, &row, &details)?;
@@ -73,6 +84,7 @@ async fn exchange(desk: &Desk, issuer: &Line, request: ExchangeTokenRequest) -> 
         ("by grants", answer.grants.join(", ")),
         ("until", moment(answer.expire_time.as_ref())),
         ("scopes", narrowed(&answer.scopes)),
+        ("details", answer.authorization_details.clone()),
         ("id", answer.token_id.clone()),
     ];
     desk.out().one(&row.message, &row, &details)?;
@@ -92,6 +104,7 @@ async fn introspect(desk: &Desk, issuer: &Line, request: IntrospectRequest) -> R
             ("for", answer.audience.clone()),
             ("until", moment(answer.expire_time.as_ref())),
             ("scopes", narrowed(&answer.scopes)),
+            ("details", answer.authorization_details.clone()),
             ("id", answer.token_id.clone()),
         ]);
     }

@@ -345,7 +345,7 @@ fn judge(
             None => return unknown(),
         },
         Err(Fallen::Unknown(_)) => return unknown(),
-        Err(fallen @ (Fallen::Certificate | Fallen::Credential | Fallen::Revoked)) => {
+        Err(fallen @ (Fallen::Certificate | Fallen::Credential | Fallen::Revoked | Fallen::Subject(_))) => {
             return Err((Why::CredentialRevoked, fallen.to_string()));
         }
         Err(fallen @ Fallen::Unbound) => return Err((Why::TokenBinding, fallen.to_string())),
@@ -355,6 +355,11 @@ fn judge(
     };
     if !claims.scope.covers(&ask.question.action) {
         return refuse(Why::TokenScope, "the token is narrowed to other actions");
+    }
+    let question = &ask.question;
+    let resource = (&question.resource_type, &question.resource_id);
+    if !claims.details.cover(&question.action, resource, &claims.audience) {
+        return refuse(Why::TokenScope, "the token's authorization details are for other actions or resources");
     }
     Ok(found)
 }

@@ -407,6 +407,7 @@ impl House {
             expires_at: secs + 300,
             token_id: "0123456789abcdef".into(),
             scope: Scope::All,
+            details: legate_token::Details::default(),
             lifecycle_version: 1,
             namespace: Name::parse("payments").unwrap(),
             agent: the_agent(),

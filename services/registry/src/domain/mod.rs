@@ -2,6 +2,7 @@
 
 pub(crate) mod attestation;
 pub(crate) mod check;
+pub(crate) mod cut_off;
 pub(crate) mod delegation;
 pub(crate) mod diff;
 pub(crate) mod history;

@@ -147,6 +147,7 @@ pub(crate) fn signing_key() -> wire::SigningKeySpec {
 
 pub(crate) fn revocation() -> wire::RevocationSpec {
     wire::RevocationSpec {
+        cut_off: None,
         credential_id: "cred_01h455vb4pex5vsknk084sn02q".into(),
         spiffe_id: "spiffe://legate.test/ns/payments/agent/agt_01h455vb4pex5vsknk084sn02q".into(),
         x5t_s256: vec![7; 32],

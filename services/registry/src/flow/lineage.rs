@@ -11,8 +11,9 @@ use legate_view::{CALLER_UNKNOWN, Snapshot};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentClassSpec, Declaration, Kind, NamespaceSpec};
 
+use super::revoke_issued;
 use crate::domain::kind::{self, Key};
-use crate::domain::lineage;
+use crate::domain::{cut_off, lineage};
 use crate::store::{broken, object, reference, refuse};
 
 /// Bindings of the agent at the top that are looked at; more is no ordinary thing.
@@ -101,6 +102,8 @@ pub(super) async fn standing(tx: &Tx, calling: &Calling, now: Timestamp) -> TxRe
     for id in reference::from(tx, &certificate, 1).await? {
         objects.extend(by_id(tx, &id).await?);
     }
+    let cut_off = lineage.iter().flat_map(cut_off::concerning);
+    objects.extend(revoke_issued::in_force(tx, cut_off).await?);
     if let Some(top) = lineage.last() {
         objects.extend(given_to(tx, top).await?);
     }

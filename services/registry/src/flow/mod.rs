@@ -26,6 +26,7 @@ pub(crate) mod publish;
 pub(crate) mod read;
 mod removal;
 pub(crate) mod revoke;
+pub(crate) mod revoke_issued;
 pub(crate) mod spawn;
 pub(crate) mod spawned;
 mod stage;

@@ -23,7 +23,7 @@ fn under(field: &str, problems: Vec<Problem>) -> Result<(), Fault> {
 }
 
 /// What is base64url is no name; its hash is.
-fn hash(text: &str) -> String {
+pub(super) fn hash(text: &str) -> String {
     digest(&SHA256, text.as_bytes()).as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect()
 }
 

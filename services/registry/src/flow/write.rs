@@ -19,11 +19,12 @@ use prost::Message;
 
 use super::Desk;
 use super::mandate::{self, Operator, mandate};
+use super::revoke_issued;
 use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
 use crate::domain::terms::facts;
-use crate::domain::{lineage, operators};
+use crate::domain::{cut_off, lineage, operators, standing};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::found::Found;
 use crate::store::revision::History;
@@ -306,6 +307,7 @@ impl Writing<'_> {
         for Put { mut declaration, before, revoked, verb, fields } in puts {
             let place = self.changes;
             self.changes += 1;
+            Box::pin(self.take_along(&mut declaration, before)).await?;
             self.stamp(&mut declaration, before).map_err(refuse)?;
             let key = kind::key_of(&declaration).ok_or_else(|| broken("an object without a key was written"))?;
             if !self.is_demanded(&key) {
@@ -359,6 +361,20 @@ impl Writing<'_> {
     fn next_number(&mut self) -> i64 {
         self.numbered += 1;
         self.numbered
+    }
+
+    /// What a cut-off of its class or of an owner killed stays dead when an agent leaves that class, or that owner it.
+    async fn take_along(&self, declaration: &mut Declaration, before: Option<&Declaration>) -> TxResult<(), Fault> {
+        let left = cut_off::left(before, declaration);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let cutoff = revoke_issued::latest(self.tx, left).await?;
+        if let (Some(Object::Agent(agent)), Some(_)) = (&mut declaration.object, cutoff) {
+            let status = agent.status.get_or_insert_default();
+            status.authorization_cutoff = standing::later(status.authorization_cutoff, cutoff);
+        }
+        Ok(())
     }
 
     async fn put_one(&mut self, put: Put<'_>) -> TxResult<Declaration, Fault> {

@@ -18,6 +18,7 @@ mod past;
 mod personal;
 mod publish;
 mod removal;
+mod revoke_issued;
 mod scene;
 mod search;
 mod spawning;

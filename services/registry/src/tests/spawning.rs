@@ -28,7 +28,7 @@ use crate::schema::Migrator;
 const CERTIFICATE: [u8; 32] = [7; 32];
 
 /// The agent over a certificate that was issued at that moment.
-fn calling_since(agent: &Agent, issued: Timestamp) -> Calling {
+pub(super) fn calling_since(agent: &Agent, issued: Timestamp) -> Calling {
     let id = SpiffeId::parse(&agent.status.as_ref().unwrap().spiffe_id).unwrap();
     let mut peer = Peer::anonymous("127.0.0.1:1".parse().unwrap());
     peer.principal = Some(Principal::of(&id).unwrap());
@@ -48,7 +48,7 @@ fn minutes(n: i64) -> Option<prost_types::Duration> {
 }
 
 /// A good request.
-fn wish(name: &str) -> SpawnAgentRequest {
+pub(super) fn wish(name: &str) -> SpawnAgentRequest {
     SpawnAgentRequest {
         name: name.into(),
         purpose: "counts invoices".into(),

@@ -520,3 +520,41 @@ async fn a_token_of_a_chain_is_agreed_to_for_what_all_of_it_may() {
     let leave = authorize_issuance(&stage.desk, &operator(), &ask(AUDIENCE, |_| ())).await;
     assert_eq!(leave.answer.word(), "GRANT_AUDIENCE");
 }
+
+#[tokio::test]
+async fn what_was_issued_for_a_person_or_to_anybody_in_the_chain_is_taken_back_by_one_order() {
+    use wire::cut_off::Level;
+    let owner = || Level::Owner("user:ada".into());
+    for (namespace, level, mine, hers) in [
+        ("payments", Level::Subject("user:ada".into()), "ALLOWED", "CREDENTIAL_REVOKED"),
+        ("", Level::Subject("user:ada".into()), "ALLOWED", "CREDENTIAL_REVOKED"),
+        ("sales", Level::Subject("user:ada".into()), "ALLOWED", "ALLOWED"),
+        ("payments", Level::Subject("user:grace".into()), "ALLOWED", "ALLOWED"),
+        ("payments", owner(), "TOKEN_OUTLIVED", "TOKEN_OUTLIVED"),
+        ("", owner(), "TOKEN_OUTLIVED", "TOKEN_OUTLIVED"),
+        ("payments", Level::AgentClass("invoice-worker".into()), "TOKEN_OUTLIVED", "TOKEN_OUTLIVED"),
+        ("payments", Level::WholeNamespace(true), "TOKEN_OUTLIVED", "TOKEN_OUTLIVED"),
+        // Of an owner who has only one further up the chain.
+        ("payments", Level::Owner("user:joan".into()), "ALLOWED", "PARENT_TOKEN_FALLEN"),
+    ] {
+        let mut stage = Stage::set_with(|mut all| {
+            all.extend(scene([ALL; 4], [ALL; 3]));
+            all.push(agent(3, |agent| agent.spec.as_mut().unwrap().owners = vec!["user:joan".into()]));
+            all
+        })
+        .await;
+        let (own, of_ada) = (stage.claims(), claims(&stage));
+        assert_eq!(word(&stage, &of_ada).await, "ALLOWED");
+        let cut_off = wire::CutOff { level: Some(level.clone()), authorization_cutoff: at(NOW) };
+        let spec = wire::RevocationSpec { cut_off: Some(cut_off), ..wire::RevocationSpec::default() };
+        let metadata = wire::Metadata { namespace: namespace.into(), ..meta("cut-off").unwrap() };
+        let revocation = wire::Revocation { metadata: Some(metadata), spec: Some(spec) };
+        stage.change(vec![(declared(Object::Revocation(revocation)), false)]).await;
+        assert_eq!(word(&stage, &own).await, mine, "{namespace} {level:?}");
+        assert_eq!(word(&stage, &of_ada).await, hers, "{namespace} {level:?}");
+        // What is issued after it works.
+        stage.pass(std::time::Duration::from_secs(1)).await;
+        assert_eq!(word(&stage, &stage.claims()).await, "ALLOWED", "{namespace} {level:?}");
+        assert_eq!(word(&stage, &claims(&stage)).await, "ALLOWED", "{namespace} {level:?}");
+    }
+}

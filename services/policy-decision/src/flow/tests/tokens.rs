@@ -40,6 +40,17 @@ async fn every_claim_is_judged() {
     let list = Action::parse("invoice:list").unwrap();
     assert_eq!(with(&stage, |c| c.scope = Scope::Actions(vec![read])).await, "ALLOWED");
     assert_eq!(with(&stage, |c| c.scope = Scope::Actions(vec![list])).await, "TOKEN_SCOPE");
+    // Details narrow, and never give what the agent may not.
+    for (detail, expected) in [
+        (r#""actions":["invoice:read"],"datatypes":["Invoice"],"identifier":"apollo/*""#, "ALLOWED"),
+        (r#""identifier":"zeus/*""#, "TOKEN_SCOPE"),
+        (r#""datatypes":["Order"]"#, "TOKEN_SCOPE"),
+        (r#""actions":["invoice:pay"]"#, "TOKEN_SCOPE"),
+        (r#""locations":["https://elsewhere.example"]"#, "TOKEN_SCOPE"),
+    ] {
+        let details = legate_token::Details::read(&format!(r#"[{{"type":"legate",{detail}}}]"#)).unwrap();
+        assert_eq!(with(&stage, |c| c.details = details).await, expected, "{detail}");
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod operator_binding;
 mod policy;
 mod policy_test;
 mod publication;
+mod revoke_issued;
 mod role;
 mod selector;
 mod trusted_issuer;
@@ -35,6 +36,7 @@ use crate::error::KIND_NOT_APPLICABLE;
 
 pub(crate) use departure::{check_departed, check_departure};
 pub(crate) use publication::{check_revocation, check_signing_key};
+pub(crate) use revoke_issued::check_revoke_issued;
 
 /// What is wrong with an object that an operator declares.
 pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {

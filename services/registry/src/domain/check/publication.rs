@@ -34,6 +34,9 @@ pub(crate) fn check_signing_key(spec: &SigningKeySpec) -> Vec<Problem> {
 /// What is wrong with a revocation. Only what a reader needs is asked for: a revocation that is refused stops nobody.
 pub(crate) fn check_revocation(spec: &RevocationSpec) -> Vec<Problem> {
     let mut findings = Findings::default();
+    if spec.cut_off.is_some() {
+        findings.add("cut_off", "is what an operator orders of the registry");
+    }
     if spec.token_id.is_empty() {
         if let Err(e) = CredentialId::parse(&spec.credential_id) {
             findings.add("credential_id", e.to_string());

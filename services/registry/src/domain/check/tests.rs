@@ -373,6 +373,7 @@ fn revocations() {
     }
     assert_eq!(revocation(|r| r.x5t_s256 = vec![0; 31]), ["INVALID_ARGUMENT x5t_s256"]);
     assert_eq!(revocation(|r| r.reason = 2), ["INVALID_ARGUMENT reason"]);
+    assert_eq!(revocation(|r| r.cut_off = Some(wire::CutOff::default())), ["INVALID_ARGUMENT cut_off"]);
     assert_eq!(revocation(|r| r.expire_time = samples::at(i64::MIN)), ["INVALID_ARGUMENT expire_time"]);
     assert_eq!(revocation(|r| r.revoke_time = samples::at(i64::MIN)), ["INVALID_ARGUMENT revoke_time"]);
 }
