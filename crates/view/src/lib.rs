@@ -13,6 +13,7 @@
 compile_error!("bug_stale_allow is a planted bug, for tests only");
 
 mod agents;
+mod approvals;
 mod bindings;
 mod boundaries;
 mod convert;
@@ -36,6 +37,7 @@ mod snapshot;
 mod standing;
 mod token;
 
+pub use approvals::{Approval, Held};
 pub use boundaries::Boundary;
 pub use delegation::{Audience, Broken, Delegation, Delegator, Hop};
 pub use feed::{Feed, News};

@@ -9,6 +9,7 @@ use legate_wire::registry::{Declaration, Metadata};
 use parking_lot::Mutex;
 
 use crate::agents::Agents;
+use crate::approvals::Approvals;
 use crate::bindings;
 use crate::boundaries::Boundaries;
 use crate::convert;
@@ -42,6 +43,7 @@ pub struct Snapshot {
     /// By namespace and `user:NAME`.
     bindings_by_user: Shards<Arc<[Arc<RoleBinding>]>>,
     pub(crate) grants: Grants,
+    pub(crate) approvals: Approvals,
     pub(crate) groups: Groups,
     pub(crate) boundaries: Boundaries,
     credential_policies: Shards<Arc<CredentialPolicy>>,
@@ -105,6 +107,7 @@ impl Default for Snapshot {
             bindings_by_agent: Shards::new(),
             bindings_by_user: Shards::new(),
             grants: Grants::new(),
+            approvals: Approvals::new(),
             groups: Groups::new(),
             boundaries: Boundaries::new(),
             credential_policies: Shards::new(),
@@ -370,6 +373,11 @@ impl Snapshot {
             Some(Object::DelegationGrant(o)) => {
                 let key = place("DelegationGrant", o.metadata.as_ref())?;
                 self.grants.apply(&key, o, revoked);
+                Ok(Effect::default())
+            }
+            Some(Object::Approval(o)) => {
+                let key = place("Approval", o.metadata.as_ref())?;
+                self.approvals.apply(&key, o, revoked);
                 Ok(Effect::default())
             }
             Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),

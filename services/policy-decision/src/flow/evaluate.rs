@@ -17,6 +17,7 @@ use super::subject::{Known, Tokens};
 use super::turns::Turns;
 use crate::convert::Ask;
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
+use crate::domain::approval;
 use crate::domain::authority::Bench;
 use crate::domain::behalf;
 use crate::domain::policies::Compiled;
@@ -238,9 +239,10 @@ fn one(desk: &Desk, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Resu
         Policies::None => None,
         Policies::Unusable(denied) => return say(denied.clone(), known, Some(agent)),
     };
-    let mut answer = desk.bench.with_policies(snapshot, &agent, question, compiled, now, so_far);
+    let towards = right.towards(known.audience.as_deref());
+    let approvals = approval::of(snapshot, &agent, question, towards.as_deref(), now);
+    let mut answer = desk.bench.with_policies(snapshot, &agent, question, compiled, &approvals, now, so_far);
     if let (Some(delegation), None) = (&delegated, answer.denied) {
-        let towards = right.towards(known.audience.as_deref());
         answer = desk.bench.on_behalf(snapshot, delegation, question, towards.as_deref(), compiled, now, answer);
     }
     say(answer, known, Some(agent))

@@ -23,7 +23,7 @@ use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
 use crate::domain::terms::facts;
-use crate::domain::{lineage, operators};
+use crate::domain::{approval, lineage, operators};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::revision::History;
 use crate::store::{broken, change, departure, head, object, reference, refuse, request, signed, term, unsigned};
@@ -361,6 +361,10 @@ impl Writing<'_> {
         let is_agent = kind::kind_of(declaration) == Some(Kind::Agent);
         let id = match old.id.as_str() {
             "" if is_agent => self.desk.agent_id()?.to_string(),
+            // Its name was made of it.
+            "" if kind::kind_of(declaration) == Some(Kind::Approval) => {
+                approval::id_of(kind::metadata(declaration).map(|m| m.name.as_str()).unwrap_or_default())
+            }
             "" => self.desk.object_id()?.to_string(),
             known => known.to_owned(),
         };
@@ -458,6 +462,9 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         }
         Some(Object::SigningKey(key)) if !revoked => {
             ends = key.spec.as_ref().and_then(|spec| spec.not_after).map(|at| (at, FORGET_AFTER));
+        }
+        Some(Object::Approval(approval)) if !revoked => {
+            ends = approval::ends(approval).map(|at| (at, std::time::Duration::ZERO));
         }
         _ => {}
     }

@@ -42,6 +42,7 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             | Kind::OperatorBinding
             | Kind::SigningKey
             | Kind::Revocation
+            | Kind::Approval
             | Kind::Unspecified => {}
             Kind::Namespace | Kind::Policy | Kind::Group | Kind::Boundary | Kind::DelegationGrant => {
                 touched.everybody = true;
@@ -91,6 +92,7 @@ fn named(declaration: &Declaration) -> Option<(Kind, &Metadata)> {
         Object::DelegationGrant(o) => (Kind::DelegationGrant, &o.metadata),
         Object::PolicyTest(o) => (Kind::PolicyTest, &o.metadata),
         Object::OperatorBinding(o) => (Kind::OperatorBinding, &o.metadata),
+        Object::Approval(o) => (Kind::Approval, &o.metadata),
     };
     Some((kind, metadata.as_ref()?))
 }
