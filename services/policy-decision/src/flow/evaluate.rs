@@ -26,7 +26,7 @@ use crate::store::library::Library;
 use crate::store::spool::Spool;
 
 /// The longest that a check waits for policies that are being compiled.
-const COMPILE_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const COMPILE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything that answering needs.
 #[derive(Debug)]
@@ -87,6 +87,36 @@ impl Desk {
                 Ok(Policies::Unusable(Answer::deny(Why::PolicyError, cause)))
             }
             None => Err(NotReady),
+        }
+    }
+
+    /// The policies of a namespace at one reading, waited for while they are compiled; `None`: it has none.
+    pub(super) async fn compiled(
+        &self,
+        reading: &Reading,
+        namespace: &Name,
+        patience: Duration,
+    ) -> Result<Option<Arc<Compiled>>, (Why, Cause)> {
+        let give_up = tokio::time::Instant::now() + patience;
+        // Taken before the look, so that nothing that comes after it is missed.
+        let mut filled = self.library.filled();
+        loop {
+            filled.mark_unchanged();
+            match self.policies(reading, namespace) {
+                Ok(Policies::None) => return Ok(None),
+                Ok(Policies::Ready(compiled)) => return Ok(Some(compiled)),
+                Ok(Policies::Unusable(denied)) => {
+                    let cause = denied.causes.into_iter().next();
+                    let cause =
+                        cause.unwrap_or_else(|| Cause::plain(CauseKind::PolicyError, "a policy cannot be used"));
+                    return Err((Why::PolicyError, cause));
+                }
+                Err(NotReady) if tokio::time::Instant::now() >= give_up => {
+                    let text = "the newest policies are still being compiled";
+                    return Err((Why::PolicyNotReady, Cause::plain(CauseKind::View, text)));
+                }
+                Err(NotReady) => drop(tokio::time::timeout_at(give_up, filled.changed()).await),
+            }
         }
     }
 }
