@@ -6,8 +6,11 @@ use std::time::Duration;
 use legate_rpc::Client;
 use legate_wire::policy::issuance_service_client::IssuanceServiceClient;
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
+use legate_wire::registry::approval_relay_service_client::ApprovalRelayServiceClient;
 use legate_wire::registry::publication_service_client::PublicationServiceClient;
-use legate_wire::registry::{PublishRevocationRequest, PublishSigningKeyRequest};
+use legate_wire::registry::{
+    Approval, GetRelayedApprovalRequest, PublishRevocationRequest, PublishSigningKeyRequest, RelayApprovalRequest,
+};
 use tonic::{Request, Status};
 
 /// Who says what a token may carry.
@@ -29,6 +32,16 @@ pub(crate) trait Publisher: Send + Sync + Debug {
 
     /// Makes a revocation known; returns the registry's revision.
     async fn revocation(&self, revocation: PublishRevocationRequest) -> Result<u64, Status>;
+}
+
+/// Who takes requests for approvals in the name of clients.
+#[tonic::async_trait]
+pub(crate) trait Relay: Send + Sync + Debug {
+    /// Asks in an agent's name; the request as it is taken.
+    async fn ask(&self, ask: RelayApprovalRequest, patience: Duration) -> Result<Approval, Status>;
+
+    /// What became of a request, and the registry's revision.
+    async fn state(&self, ask: GetRelayedApprovalRequest, patience: Duration) -> Result<(Approval, u64), Status>;
 }
 
 /// policy-decision, dialled.
@@ -75,5 +88,22 @@ impl Publisher for Registry {
     async fn revocation(&self, revocation: PublishRevocationRequest) -> Result<u64, Status> {
         let mut client = PublicationServiceClient::new(self.0.clone());
         Ok(client.publish_revocation(revocation).await?.into_inner().revision)
+    }
+}
+
+#[tonic::async_trait]
+impl Relay for Registry {
+    async fn ask(&self, ask: RelayApprovalRequest, patience: Duration) -> Result<Approval, Status> {
+        let mut request = Request::new(ask);
+        request.set_timeout(patience);
+        let answer = ApprovalRelayServiceClient::new(self.0.clone()).relay_approval(request).await?.into_inner();
+        Ok(answer.approval.unwrap_or_default())
+    }
+
+    async fn state(&self, ask: GetRelayedApprovalRequest, patience: Duration) -> Result<(Approval, u64), Status> {
+        let mut request = Request::new(ask);
+        request.set_timeout(patience);
+        let answer = ApprovalRelayServiceClient::new(self.0.clone()).get_relayed_approval(request).await?.into_inner();
+        Ok((answer.approval.unwrap_or_default(), answer.revision))
     }
 }

@@ -32,6 +32,9 @@ struct Bulk {
     action: &'static str,
 }
 
+/// What becomes of a request.
+const OUTCOMES: [&str; 5] = ["APPROVED", "DENIED", "EXPIRED", "CANCELLED", "REVOKED"];
+
 /// Seconds that a request waits: from an approver who looks at it to a day.
 const WAITS: [f64; 9] = [5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
 
@@ -96,6 +99,10 @@ impl Metrics {
         registry.register("registry_approvals_open", open, self.approvals_open.clone());
         let decided = "Requests for an approval that were decided or ended undecided, by outcome";
         registry.register("registry_approvals_decided", decided, self.approvals.clone());
+        // They are told from the start, at nought.
+        for outcome in OUTCOMES {
+            self.approvals.get_or_create(&Outcome { outcome });
+        }
         let wait = "How long they had waited for that";
         registry.register_with_unit("registry_approval_wait", wait, Unit::Seconds, self.approval_wait.clone());
     }

@@ -24,7 +24,7 @@ use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, SIGNING_UNAVAILABLE, 
 use crate::federation::Federation;
 use crate::keys::{Authority, Pepper, Signer};
 use crate::metrics::Metrics;
-use crate::outside::{Authorizer, Publisher};
+use crate::outside::{Authorizer, Publisher, Relay};
 use crate::store::{Recorded, credential};
 
 /// Everything the journeys are made with.
@@ -42,6 +42,7 @@ pub(crate) struct Desk {
     pub(crate) pepper: Pepper,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) publisher: Arc<dyn Publisher>,
+    pub(crate) relay: Arc<dyn Relay>,
     pub(crate) federation: Federation,
     /// How operators log in; `None`: they do not.
     pub(crate) logins: Option<Logins>,

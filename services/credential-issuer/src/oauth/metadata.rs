@@ -31,6 +31,9 @@ struct Metadata<'a> {
     revocation_endpoint_auth_signing_alg_values_supported: &'static [&'static str],
     dpop_signing_alg_values_supported: &'static [&'static str],
     tls_client_certificate_bound_access_tokens: bool,
+    backchannel_authentication_endpoint: String,
+    backchannel_token_delivery_modes_supported: &'static [&'static str],
+    backchannel_user_code_parameter_supported: bool,
 }
 
 pub(super) async fn metadata(State(facade): State<Facade>) -> Response {
@@ -53,6 +56,10 @@ pub(super) async fn metadata(State(facade): State<Facade>) -> Response {
         revocation_endpoint_auth_signing_alg_values_supported: ALGORITHMS,
         dpop_signing_alg_values_supported: ALGORITHMS,
         tls_client_certificate_bound_access_tokens: true,
+        // OpenID CIBA Core 1.0 section 4.
+        backchannel_authentication_endpoint: at(super::BACKCHANNEL),
+        backchannel_token_delivery_modes_supported: &["poll"],
+        backchannel_user_code_parameter_supported: false,
     };
     json(StatusCode::OK, &told, KEPT)
 }

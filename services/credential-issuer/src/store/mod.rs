@@ -1,5 +1,6 @@
 //! The rows, by aggregate; each function runs in the caller's transaction.
 
+pub(crate) mod backchannel;
 pub(crate) mod client;
 pub(crate) mod credential;
 pub(crate) mod enrolment;

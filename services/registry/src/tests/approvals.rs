@@ -92,7 +92,7 @@ impl Scene {
         self.decide(actor, id, "", Verdict::Approve(None)).await
     }
 
-    async fn listed(&self, actor: &str, ask: ListApprovalsRequest) -> Result<Vec<String>, Fault> {
+    async fn approvals_listed(&self, actor: &str, ask: ListApprovalsRequest) -> Result<Vec<String>, Fault> {
         let found = approvals::list(&self.desk, &by(actor, ""), ask).await?;
         Ok(found.approvals.into_iter().map(|one| one.metadata.unwrap().id).collect())
     }
@@ -270,7 +270,7 @@ async fn what_may_not_be_asked_is_refused() {
         }
         // It is no declaration.
         let all = ListApprovalsRequest::default();
-        assert_eq!(scene.listed(&operator("paula"), all).await.unwrap(), [id.as_str()]);
+        assert_eq!(scene.approvals_listed(&operator("paula"), all).await.unwrap(), [id.as_str()]);
         let key = crate::domain::kind::Key::new(Kind::Approval, "payments", &id.as_str().replace('_', "-"));
         let call = scene.call(OPERATOR, "by hand", &(), "");
         let fault = revoke::revoke(&scene.desk, call, key.clone(), String::new()).await.unwrap_err();
@@ -328,11 +328,14 @@ async fn a_request_waits_so_long_and_no_longer() {
         // Before the sweep comes by.
         assert_eq!(reason(&scene.approve(&operator("paula"), &id).await.unwrap_err()), "APPROVAL_DECIDED");
         assert_eq!(state(&scene.own("invoice-bot", &id).await.unwrap()), ApprovalState::Expired);
-        assert_eq!(scene.listed(OPERATOR, ListApprovalsRequest::default()).await.unwrap(), Vec::<String>::new());
+        assert_eq!(
+            scene.approvals_listed(OPERATOR, ListApprovalsRequest::default()).await.unwrap(),
+            Vec::<String>::new()
+        );
         sweep::sweep(&scene.desk).await.unwrap();
         assert_eq!(scene.kinds().await.last().unwrap(), "approval.expired");
         let all = ListApprovalsRequest { states: vec![ApprovalState::Expired.into()], ..Default::default() };
-        assert_eq!(scene.listed(OPERATOR, all).await.unwrap(), [id.as_str()]);
+        assert_eq!(scene.approvals_listed(OPERATOR, all).await.unwrap(), [id.as_str()]);
         // Asked again it is another.
         assert_ne!(self::id(&scene.ask_for("invoice-bot", wish()).await.unwrap()), id);
     })
@@ -467,22 +470,22 @@ async fn approvals_are_listed_by_pages_and_only_to_those_who_may_see_them() {
         }
         assert_eq!(seen, asked);
         assert_eq!(
-            scene.listed(&operator("sam"), ListApprovalsRequest::default()).await.unwrap(),
+            scene.approvals_listed(&operator("sam"), ListApprovalsRequest::default()).await.unwrap(),
             Vec::<String>::new()
         );
         let of = |agent_id: String| ListApprovalsRequest { agent_id, ..Default::default() };
         let helper = scene.agent("helper").await.metadata.unwrap().id;
-        assert_eq!(scene.listed(OPERATOR, of(helper)).await.unwrap(), Vec::<String>::new());
+        assert_eq!(scene.approvals_listed(OPERATOR, of(helper)).await.unwrap(), Vec::<String>::new());
         for bad in [
             of("helper".into()),
             ListApprovalsRequest { states: vec![99], ..Default::default() },
             ListApprovalsRequest { namespace: "../x".into(), ..Default::default() },
             ListApprovalsRequest { page_size: 1_001, ..Default::default() },
         ] {
-            assert_eq!(reason(&scene.listed(OPERATOR, bad).await.unwrap_err()), "INVALID_ARGUMENT");
+            assert_eq!(reason(&scene.approvals_listed(OPERATOR, bad).await.unwrap_err()), "INVALID_ARGUMENT");
         }
         let foreign = ListApprovalsRequest { page_token: "00.00".into(), ..Default::default() };
-        assert_eq!(reason(&scene.listed(OPERATOR, foreign).await.unwrap_err()), "PAGE_TOKEN_INVALID");
+        assert_eq!(reason(&scene.approvals_listed(OPERATOR, foreign).await.unwrap_err()), "PAGE_TOKEN_INVALID");
     })
     .await;
 }
