@@ -101,7 +101,7 @@ impl Metrics {
         registry.register("registry_approvals_decided", decided, self.approvals.clone());
         // They are told from the start, at nought.
         for outcome in OUTCOMES {
-            self.approvals.get_or_create(&Outcome { outcome });
+            drop(self.approvals.get_or_create(&Outcome { outcome }));
         }
         let wait = "How long they had waited for that";
         registry.register_with_unit("registry_approval_wait", wait, Unit::Seconds, self.approval_wait.clone());

@@ -14,6 +14,7 @@ use legate_wire::registry::{
     ObjectName, OperatorRole, RequestApprovalRequest, ResourceSelector,
 };
 
+use super::faults::{BOTH, survives};
 use super::operators::given;
 use super::scene::*;
 use crate::domain::lifecycle::Transition;
@@ -359,9 +360,11 @@ async fn what_changed_since_is_not_approved() {
         scene.suspend("invoice-bot").await;
         outdated(&asked, "the agent is suspended").await;
         scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Resume)).await.unwrap();
+        scene.clock.advance(Duration::from_secs(6));
         let again = id(&scene.ask_for("invoice-bot", wish()).await.unwrap());
         scene.suspend("invoice-bot").await;
         scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Resume)).await.unwrap();
+        scene.clock.advance(Duration::from_secs(6));
         outdated(&again, "the agent was suspended meanwhile").await;
     })
     .await;
@@ -502,6 +505,44 @@ async fn a_policy_that_asks_for_an_approval_in_a_wrong_way_is_not_declared() {
         ] {
             let fault = scene.apply(vec![policy("wrong", bad)]).await.unwrap_err();
             assert_eq!(reason(&fault), "POLICY_INVALID", "{bad}: {fault}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_step_happens_once_or_not_at_all() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.approving().await;
+        let paula = operator("paula");
+        for (n, fault) in BOTH.into_iter().enumerate() {
+            let ask = |what: usize| RequestApprovalRequest {
+                request_id: format!("ask-{n}-{what}"),
+                ..numbered(10 * n + what)
+            };
+            survives(&scene, "request_approval", fault, 1, async || scene.ask_for("invoice-bot", ask(0)).await).await;
+            let asked = id(&scene.ask_for("invoice-bot", ask(0)).await.unwrap());
+            let denied = id(&scene.ask_for("invoice-bot", ask(1)).await.unwrap());
+            let cancelled = id(&scene.ask_for("invoice-bot", ask(2)).await.unwrap());
+            for (name, which, verdict) in [
+                ("grant_approval", &asked, Verdict::Approve(None)),
+                ("revoke_approval", &asked, Verdict::Revoke),
+                ("deny_approval", &denied, Verdict::Deny),
+            ] {
+                survives(&scene, name, fault, 1, async || {
+                    let call = scene.call(&paula, "looked at it", &(), &format!("{name}-{n}"));
+                    let answer = |approval, revision| GrantApprovalResponse { approval: Some(approval), revision };
+                    let which = Which { id: which.clone(), etag: String::new() };
+                    decide_approval::decide(&scene.desk, call, which, verdict, answer).await
+                })
+                .await;
+            }
+            survives(&scene, "cancel_approval", fault, 1, async || {
+                let call = scene.call(AGENT, "over", &(), &format!("cancel-{n}"));
+                request_approval::cancel(&scene.desk, call, scene.asker("invoice-bot").await, cancelled.clone()).await
+            })
+            .await;
         }
     })
     .await;
