@@ -420,7 +420,8 @@ async fn a_client_asks_a_person_by_ciba_and_polls_for_its_token() {
     let asked = async |message: &str| {
         let asked = ask(&own, &[("binding_message", message)]).await;
         assert_eq!(asked.status, StatusCode::OK, "{}", asked.json);
-        assert_eq!((asked.json["expires_in"].as_u64(), asked.json["interval"].as_u64()), (Some(60), Some(5)));
+        assert!((40..=60).contains(&asked.json["expires_in"].as_u64().unwrap()), "{}", asked.json);
+        assert_eq!(asked.json["interval"], 5);
         asked.json["auth_req_id"].as_str().unwrap().to_owned()
     };
     let of = async |message: &str| {

@@ -111,7 +111,10 @@ async fn attempt(desk: &Desk, call: &Call, holder: &Holder, request: Request) ->
     };
     let noted = desk.db.tx("note_backchannel", move |tx| Box::pin(backchannel::insert(tx, row.clone())));
     noted.await.map_err(of_tx)?;
-    Ok(Asked { auth_req_id, expires_in: ends.since(now).as_secs(), interval: u64::try_from(WAIT).unwrap_or(0) })
+    let left = ends.since(now);
+    // Rounded up: it was asked for by the whole second.
+    let expires_in = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    Ok(Asked { auth_req_id, expires_in, interval: u64::try_from(WAIT).unwrap_or(0) })
 }
 
 /// What the client is answered when it polls: the token, once, or that it has to wait, or that there will be none.
