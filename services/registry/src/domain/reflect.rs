@@ -94,6 +94,7 @@ mod tests {
         let mut said = Vec::new();
         let files = [
             "agent",
+            "approval",
             "boundary",
             "declaration",
             "delegation",
