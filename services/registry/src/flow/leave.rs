@@ -88,7 +88,7 @@ pub(super) async fn take_back(writing: &mut Writing<'_>, declaration: Declaratio
     }
     while let Some(last) = chain.pop() {
         match &last.object {
-            Some(Object::Approval(_)) => drop(decide_approval::end(writing, last, End::Revoked).await?),
+            Some(Object::Approval(_)) => drop(Box::pin(decide_approval::end(writing, last, End::Revoked)).await?),
             _ => drop(writing.take_back(last, "revoked").await?),
         }
     }

@@ -118,7 +118,7 @@ async fn end(desk: &Arc<Desk>, what: Over, ids: Vec<String>) -> Result<(), Fault
                         Box::pin(transition::take(writing, current, Step::Transition(Transition::Suspend))).await?;
                     }
                     (Some(Object::Approval(_)), _) => {
-                        decide_approval::end(writing, current, End::Over).await?;
+                        Box::pin(decide_approval::end(writing, current, End::Over)).await?;
                     }
                     _ => {
                         writing.take_back(current, "forgotten").await?;
