@@ -3,6 +3,7 @@
 
 mod abuse;
 mod access;
+mod approvals;
 mod asking;
 mod blessed;
 mod bulk;

@@ -13,7 +13,9 @@ pub use action::{Action, ActionPattern, BadAction};
 pub use name::{BadName, Name};
 pub use resource::{BadResource, IdPattern, ResourceId, ResourceType, is_deceptive};
 pub use spiffe::{BadSpiffeId, Principal, SpiffeId, TrustDomain};
-pub use typeid::{AgentId, BadTypeId, CredentialId, DecisionId, EnrolmentId, EventId, InstanceId, ObjectId};
+pub use typeid::{
+    AgentId, ApprovalId, BadTypeId, CredentialId, DecisionId, EnrolmentId, EventId, InstanceId, ObjectId,
+};
 
 /// Gives a text newtype the traits every identifier has: `Display`, `AsRef<str>`, `FromStr`, `as_str`. With `as_str` of its
 /// own: the others.

@@ -120,6 +120,10 @@ type_id!(
     EventId, "evt"
 );
 type_id!(
+    /// What an agent asked a person to approve.
+    ApprovalId, "apr"
+);
+type_id!(
     /// Any declared object that is not an agent: a role, a policy, a binding.
     ObjectId, "obj"
 );

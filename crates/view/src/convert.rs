@@ -11,6 +11,7 @@ use legate_ids::{ActionPattern, AgentId, CredentialId, Name, ResourceType};
 use legate_wire::registry as wire;
 
 use crate::agent::{Agent, AgentLabel, AgentState, Names, People};
+use crate::approvals::{Approval, Held};
 use crate::boundaries::Boundary;
 use crate::groups::Group;
 use crate::intern::{self, Interner};
@@ -288,6 +289,32 @@ pub(crate) fn delegation_grant(from: &wire::DelegationGrant) -> Result<Delegatio
         },
         is_by_person: from.metadata.as_ref().is_some_and(|m| m.created_by.starts_with("user:")),
     })
+}
+
+/// An approval; `None`: it is not approved, so it lifts nothing.
+pub(crate) fn approval(from: &wire::Approval) -> Result<Option<Approval>, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let status = from.status.as_ref().ok_or("status is missing")?;
+    if status.state() != wire::ApprovalState::Approved {
+        return Ok(None);
+    }
+    // One without an end, or without a beginning, is none.
+    let micros = |at| Ok::<_, Why>(moment(at)?.ok_or("its window is open")?.micros());
+    Ok(Some(Approval {
+        label: label(from.metadata.as_ref())?,
+        agent: AgentId::parse(&spec.agent_id).map_err(text)?,
+        permissions: permissions(&spec.permissions)?,
+        audience: (!spec.audience.is_empty()).then(|| spec.audience.clone()),
+        window: Window::new(Some(micros(status.not_before)?), Some(micros(status.not_after)?)).map_err(text)?,
+        policies: spec
+            .policies
+            .iter()
+            .map(|held| Held { id: held.id.as_str().into(), version: held.version })
+            .collect(),
+        lifecycle_version: spec.lifecycle_version,
+        decided: moment(status.decide_time)?.ok_or("nobody knows when it was decided")?,
+        approver: status.decided_by.clone(),
+    }))
 }
 
 pub(crate) fn policy_test(from: &wire::PolicyTest) -> Result<PolicyTest, Why> {

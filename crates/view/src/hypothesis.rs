@@ -166,11 +166,11 @@ impl Snapshot {
             Kind::DelegationGrant => Object::DelegationGrant(wire::DelegationGrant { metadata, spec: None }),
             Kind::PolicyTest => Object::PolicyTest(wire::PolicyTest { metadata, spec: None }),
             Kind::OperatorBinding => Object::OperatorBinding(wire::OperatorBinding { metadata, spec: None }),
-            Kind::SigningKey | Kind::Revocation | Kind::Unspecified => {
+            Kind::SigningKey | Kind::Revocation | Kind::Approval | Kind::Unspecified => {
                 return Err(Unreadable {
                     kind: "an object of a kind that is not taken away like this",
                     name: format!("{}/{}", name.namespace, name.name),
-                    why: "signing keys and revocations come from credential-issuer".into(),
+                    why: "signing keys and revocations come from credential-issuer, approvals from agents".into(),
                 });
             }
         };
@@ -217,7 +217,7 @@ fn parts(of: &mut Declaration) -> Option<(Kind, &mut Metadata)> {
         Object::DelegationGrant(o) => (Kind::DelegationGrant, &mut o.metadata),
         Object::PolicyTest(o) => (Kind::PolicyTest, &mut o.metadata),
         Object::OperatorBinding(o) => (Kind::OperatorBinding, &mut o.metadata),
-        Object::SigningKey(_) | Object::Revocation(_) => return None,
+        Object::SigningKey(_) | Object::Revocation(_) | Object::Approval(_) => return None,
     };
     Some((kind, metadata.get_or_insert_default()))
 }

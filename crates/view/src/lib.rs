@@ -14,6 +14,7 @@ compile_error!("bug_stale_allow is a planted bug, for tests only");
 
 mod agent;
 mod agents;
+mod approvals;
 mod bindings;
 mod boundaries;
 mod convert;
@@ -40,6 +41,7 @@ mod take_in;
 mod token;
 
 pub use agent::{Agent, AgentLabel, AgentState, Labels, Names, Nature, People, Text, Texts};
+pub use approvals::{Approval, Held};
 pub use boundaries::Boundary;
 pub use delegation::{Audience, Broken, Delegation, Delegator, Hop, Person};
 pub use feed::{Feed, News};

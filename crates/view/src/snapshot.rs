@@ -8,6 +8,7 @@ use legate_wire::registry::Declaration;
 
 use crate::agent::Agent;
 use crate::agents::Agents;
+use crate::approvals::Approvals;
 use crate::boundaries::Boundaries;
 use crate::delegation::{Grants, Person};
 use crate::groups::{Group, Groups};
@@ -44,6 +45,7 @@ pub struct Snapshot {
     /// By namespace and `user:NAME`.
     pub(crate) bindings_by_user: Shards<Arc<[Arc<RoleBinding>]>>,
     pub(crate) grants: Grants,
+    pub(crate) approvals: Approvals,
     pub(crate) groups: Groups,
     pub(crate) boundaries: Boundaries,
     pub(crate) credential_policies: Shards<Arc<CredentialPolicy>>,
@@ -100,6 +102,7 @@ impl Default for Snapshot {
             bindings_by_agent: Shards::new(),
             bindings_by_user: Shards::new(),
             grants: Grants::new(),
+            approvals: Approvals::new(),
             groups: Groups::new(),
             boundaries: Boundaries::new(),
             credential_policies: Shards::new(),

@@ -120,6 +120,11 @@ impl Snapshot {
                 self.grants.apply(&key, o, revoked);
                 Ok(Effect::default())
             }
+            Some(Object::Approval(o)) => {
+                let key = place("Approval", o.metadata.as_ref())?;
+                self.approvals.apply(&key, o, revoked);
+                Ok(Effect::default())
+            }
             Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
             // Nothing here rests on these.
             Some(Object::AttestationPolicy(_)) => Ok(Effect::default()),

@@ -124,6 +124,26 @@ legate_rpc::reasons! {
     GRANT_TOO_NARROW, PermissionDenied, "The delegation grants of the chain are for other audiences, or let none of the actions be done.", "Ask for less, or have the delegator widen the grant (legate grant show).";
     /// The chain may not go on.
     CHAIN_ENDS_HERE, PermissionDenied, "More agents would act one for another than a grant of the chain, or the namespace, allows.", "Act through fewer agents, or raise maxDepth of the grant and maxDelegationDepth of the namespace.";
+    /// A person has to approve it.
+    APPROVAL_REQUIRED, PermissionDenied, "It is granted and permitted, and a policy of the agent's namespace holds it back until a person approves it.", "Let the agent ask for what the reasons say (ApprovalRequestService.RequestApproval, legate approval request, or CIBA; docs/approvals.md), and ask again once it is approved.";
+    /// Nothing asks for an approval.
+    APPROVAL_NOT_NEEDED, FailedPrecondition, "No policy in force in the namespace holds the action back until it is approved, so an approval would change nothing.", "Ask for what a decision answered APPROVAL_REQUIRED to; see the policies with @approval (legate policy list, docs/approvals.md).";
+    /// One more is too many.
+    TOO_MANY_APPROVALS, ResourceExhausted, "The agent has 8 requests that are pending, or 32 that are pending or approved; or 32 were made in its lineage within a minute.", "Cancel what is no longer needed (legate approval cancel), or wait until somebody decides.";
+    /// The registry does not take the request.
+    APPROVAL_REFUSED, FailedPrecondition, "The registry does not take the request for an approval; registry_reason in the metadata says why.", "Mend what the message names, and ask again.";
+    /// Nobody has decided.
+    AUTHORIZATION_PENDING, FailedPrecondition, "Nobody has decided about the request yet (OpenID CIBA authorization_pending).", "Poll again after the interval.";
+    /// The client polls too often.
+    SLOW_DOWN, ResourceExhausted, "The client polls more often than it was told to (OpenID CIBA slow_down).", "Wait 5 s longer between two polls from now on.";
+    /// An approver denied it.
+    APPROVAL_DENIED, PermissionDenied, "An approver denied the request, or it was taken back (OpenID CIBA access_denied).", "See who and why (legate approval show); ask anew only where something has changed.";
+    /// It is over.
+    APPROVAL_EXPIRED, FailedPrecondition, "Nobody decided about the request in time, or what was approved is over (OpenID CIBA expired_token).", "Ask anew.";
+    /// The request is not the client's.
+    AUTH_REQ_UNKNOWN, PermissionDenied, "The auth_req_id is not one of the client's, or a token was made of it already.", "Poll with the auth_req_id of the answer of bc-authorize, until there is a token, which is given once.";
+    /// The registry is not there.
+    REGISTRY_UNAVAILABLE, Unavailable, "The registry did not answer, so the request was not made or not looked up.", "Try again; if it stays, look at the connection from credential-issuer to the registry.";
     /// policy-decision says no.
     ISSUANCE_DENIED, PermissionDenied, "policy-decision does not let this agent have a token.", "See the reason in the message and in the metadata.";
     /// policy-decision does not say.

@@ -105,6 +105,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
         tokens: own.tokens,
         pepper: own.pepper,
         authorizer: Arc::new(PolicyDecision(party.dial(&config.policy_decision, "policy-decision")?)),
+        relay: Arc::new(Registry(registry.clone())),
         publisher: Arc::new(Registry(registry.clone())),
         grants: Arc::new(Registry(registry)),
         federation: Federation::new(&config.federation, Arc::clone(&ctx.clock))

@@ -6,12 +6,10 @@ use std::time::Duration;
 use legate_rpc::Client;
 use legate_wire::policy::issuance_service_client::IssuanceServiceClient;
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
+use legate_wire::registry::approval_relay_service_client::ApprovalRelayServiceClient;
 use legate_wire::registry::personal_grant_service_client::PersonalGrantServiceClient;
 use legate_wire::registry::publication_service_client::PublicationServiceClient;
-use legate_wire::registry::{
-    EndPersonalGrantRequest, EndPersonalGrantResponse, ListPersonalGrantsRequest, ListPersonalGrantsResponse,
-    MakePersonalGrantRequest, MakePersonalGrantResponse, PublishRevocationRequest, PublishSigningKeyRequest,
-};
+use legate_wire::registry::{Approval, EndPersonalGrantRequest, EndPersonalGrantResponse, GetRelayedApprovalRequest, ListPersonalGrantsRequest, ListPersonalGrantsResponse, MakePersonalGrantRequest, MakePersonalGrantResponse, PublishRevocationRequest, PublishSigningKeyRequest, RelayApprovalRequest};
 use tonic::{Request, Status};
 
 /// Who says what a token may carry.
@@ -54,6 +52,16 @@ pub(crate) trait PersonalGrants: Send + Sync + Debug {
 
     /// Ends one of them.
     async fn end(&self, ask: EndPersonalGrantRequest, patience: Duration) -> Result<EndPersonalGrantResponse, Status>;
+}
+
+/// Who takes requests for approvals in the name of clients.
+#[tonic::async_trait]
+pub(crate) trait Relay: Send + Sync + Debug {
+    /// Asks in an agent's name; the request as it is taken.
+    async fn ask(&self, ask: RelayApprovalRequest, patience: Duration) -> Result<Approval, Status>;
+
+    /// What became of a request, and the registry's revision.
+    async fn state(&self, ask: GetRelayedApprovalRequest, patience: Duration) -> Result<(Approval, u64), Status>;
 }
 
 /// policy-decision, dialled.
@@ -136,5 +144,22 @@ impl PersonalGrants for Registry {
     async fn end(&self, ask: EndPersonalGrantRequest, patience: Duration) -> Result<EndPersonalGrantResponse, Status> {
         let mut client = PersonalGrantServiceClient::new(self.0.clone());
         Ok(client.end_personal_grant(within(ask, patience)).await?.into_inner())
+    }
+}
+
+#[tonic::async_trait]
+impl Relay for Registry {
+    async fn ask(&self, ask: RelayApprovalRequest, patience: Duration) -> Result<Approval, Status> {
+        let mut request = Request::new(ask);
+        request.set_timeout(patience);
+        let answer = ApprovalRelayServiceClient::new(self.0.clone()).relay_approval(request).await?.into_inner();
+        Ok(answer.approval.unwrap_or_default())
+    }
+
+    async fn state(&self, ask: GetRelayedApprovalRequest, patience: Duration) -> Result<(Approval, u64), Status> {
+        let mut request = Request::new(ask);
+        request.set_timeout(patience);
+        let answer = ApprovalRelayServiceClient::new(self.0.clone()).get_relayed_approval(request).await?.into_inner();
+        Ok((answer.approval.unwrap_or_default(), answer.revision))
     }
 }

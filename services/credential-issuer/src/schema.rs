@@ -1,6 +1,8 @@
 //! The tables: enrolment tokens, credentials, running copies, whose keys are whose, what was shown once, revocations that
 //! the registry has not confirmed, tokens of issuers outside that were used.
 
+mod backchannel;
+
 use sea_orm::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
@@ -18,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(Instances),
             Box::new(SharesOfIdentityTokens),
             Box::new(Uses),
+            Box::new(backchannel::Backchannel),
         ]
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: nouns, verbs and flags, whose texts are the help, the man pages and the completions.
 
 mod asking;
+mod approval;
 mod audit;
 mod change;
 mod credential;
@@ -17,6 +18,7 @@ use clap_complete::Shell;
 use crate::output::Format;
 use crate::place::Place;
 
+pub(crate) use approval::{ApprovalVerb, Ask as AskApproval, Word as ApprovalWord};
 pub(crate) use asking::{Explain, WhatCan, WhoCan};
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
@@ -94,6 +96,8 @@ pub(crate) enum Command {
     PolicyTest(Noun<DeclaredVerb>),
     /// Operator bindings: which operators may do what, and where.
     Operator(Noun<DeclaredVerb>),
+    /// What agents ask a person to approve, and what became of it.
+    Approval(Noun<ApprovalVerb>),
     /// Persons who leave, and what becomes of the agents that they answer for.
     Person(Noun<PersonVerb>),
     /// What agents and enforcement points hold.

@@ -253,6 +253,8 @@ pub(crate) fn reason(from: &Cause) -> wire::Reason {
         CauseKind::Boundary => wire::ReasonKind::Boundary,
         CauseKind::Permit => wire::ReasonKind::PermitPolicy,
         CauseKind::Forbid => wire::ReasonKind::ForbidPolicy,
+        CauseKind::Holding => wire::ReasonKind::ApprovalPolicy,
+        CauseKind::Approval => wire::ReasonKind::Approval,
         CauseKind::PolicyError => wire::ReasonKind::PolicyError,
         CauseKind::AgentState => wire::ReasonKind::AgentState,
         CauseKind::Grant => wire::ReasonKind::DelegationGrant,

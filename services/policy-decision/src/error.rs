@@ -83,6 +83,8 @@ legate_rpc::reasons! {
     BOUNDARY_ENVIRONMENT, PermissionDenied, "It is granted, and a boundary that applies to the agent is for agents of other environments.", "See the boundary in the reasons; register the agent in an environment that the boundary lists.";
     /// The hour is outside.
     BOUNDARY_HOURS, PermissionDenied, "It is granted, and a boundary that applies to the agent is for other hours of the week, in UTC.", "See the boundary in the reasons; ask again within its hours.";
+    /// A person has to approve it.
+    APPROVAL_REQUIRED, PermissionDenied, "It is granted and permitted, and a policy of the agent's namespace holds it back until a person approves it.", "Let the agent ask for what the reasons say (ApprovalRequestService.RequestApproval, legate approval request, or CIBA; docs/approvals.md), and ask again once it is approved.";
     /// No policy permits.
     NO_POLICY_PERMITS, PermissionDenied, "It is granted, and no Cedar policy of the agent's namespace permits it.", "Write a policy that permits it; without policies nothing is permitted.";
     /// The view is too old.

@@ -7,6 +7,9 @@ use legate_wire::registry as wire;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use wire::agent_service_server::AgentServiceServer;
+use wire::approval_relay_service_server::ApprovalRelayServiceServer;
+use wire::approval_request_service_server::ApprovalRequestServiceServer;
+use wire::approval_service_server::ApprovalServiceServer;
 use wire::bulk_service_server::{BulkService, BulkServiceServer};
 use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
 use wire::delegation_service_server::DelegationServiceServer;
@@ -24,6 +27,7 @@ use crate::domain::standing::Turn;
 use crate::flow::{By, Call, Desk, apply, bulk, history, list, plan, publish, read, revoke, standing, update, watch};
 
 mod agents;
+mod approvals;
 mod delegating;
 mod departures;
 mod operators;
@@ -77,6 +81,13 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_decoding_message_size(LARGEST_SPAWN)
             .max_encoding_message_size(LARGEST_ANSWER),
     )
+    .add_service(ApprovalRequestServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
+    .add_service(
+        ApprovalServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_ASK)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
+    .add_service(ApprovalRelayServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         FeedServiceServer::new(api).max_decoding_message_size(LARGEST_ASK).max_encoding_message_size(LARGEST_ANSWER),

@@ -12,7 +12,7 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Departure, FieldChange, Kind, RevocationSpec};
 
 use crate::domain::kind::{Key, kind_name};
-use crate::domain::{lifecycle, standing};
+use crate::domain::{approval, lifecycle, standing};
 use crate::flow::By;
 
 /// The longest text in an event, in bytes.
@@ -109,6 +109,34 @@ pub(crate) fn object_event(
             ];
             let said = said.into_iter().filter(|(_, text)| !text.is_empty());
             details.extend(said.map(|(name, text)| (name.to_owned(), text)));
+        }
+        Some(Object::Approval(approval)) => {
+            let (spec, status) =
+                (approval.spec.clone().unwrap_or_default(), approval.status.clone().unwrap_or_default());
+            details.insert("state".to_owned(), approval::word(status.state()).to_owned());
+            let asked = spec.permissions.iter().map(|one| {
+                let of = one.resource.clone().unwrap_or_default();
+                format!("{} on {}:{}", one.action, of.r#type, if of.id.is_empty() { "*" } else { &of.id })
+            });
+            let policies = spec.policies.iter().map(|held| format!("{}@{}", held.name, held.version));
+            let window = [("not_before", status.not_before), ("not_after", status.not_after)];
+            for (name, at) in window {
+                let at = at.and_then(|at| Timestamp::try_from(at).ok());
+                details.extend(at.map(|at| (name.to_owned(), at.to_string())));
+            }
+            for (name, text) in [
+                ("asked", asked.collect::<Vec<_>>().join(", ")),
+                ("policies", policies.collect::<Vec<_>>().join(" ")),
+                ("audience", spec.audience),
+                ("purpose", spec.purpose),
+                ("requester", spec.requester),
+                ("approver", status.decided_by),
+            ] {
+                if !text.is_empty() {
+                    details.insert(name.to_owned(), cut(text));
+                }
+            }
+            event.agent_id = spec.agent_id;
         }
         Some(Object::Revocation(revocation)) => {
             let spec = revocation.spec.clone().unwrap_or_default();

@@ -59,7 +59,17 @@ legate_rpc::reasons! {
     /// The name is another's agent's.
     MADE_BY_AN_AGENT, FailedPrecondition, "The name is that of an agent that an agent made, and the declaration does not say that this one is meant: whoever runs it would get what is bound to the name.", "Choose another name, or end that agent first (legate agent retire); where it is meant, give the id of its maker as spec.parent, or hand it over (legate agent hand-over).";
     /// Nobody approves what he declared.
-    SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve it.", "Let another operator approve it.";
+    SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve it, nor what it asks for.", "Let another operator approve it.";
+    /// Nothing asks for an approval.
+    APPROVAL_NOT_NEEDED, FailedPrecondition, "No policy in force in the namespace holds the action back until it is approved, so an approval would change nothing.", "Ask for what a decision answered APPROVAL_REQUIRED to; see the policies with @approval (legate policy list, docs/approvals.md).";
+    /// No such approval.
+    APPROVAL_NOT_FOUND, NotFound, "There is no approval of this id, it is not the caller's, or it ended further back than the history is kept.", "Check the id (legate approval list --all).";
+    /// It is decided already, or over.
+    APPROVAL_DECIDED, FailedPrecondition, "The request is not pending any more, or the approval does not hold any more: somebody else decided, it was taken back, or its time is over.", "See what became of it (legate approval show); where it is still wanted, let the agent ask again.";
+    /// What it rests on changed.
+    APPROVAL_OUTDATED, FailedPrecondition, "Since the agent asked, it was stopped or changed its life, or a policy that holds back what it asks for was changed or taken back.", "Deny the request, and let the agent ask again: then it names the policies as they are now.";
+    /// One more is too many.
+    TOO_MANY_APPROVALS, ResourceExhausted, "The agent has 8 requests that are pending, or 32 that are pending or approved; or 32 were made in its lineage within a minute.", "Cancel what is no longer needed (legate approval cancel), or wait until somebody decides.";
     /// A policy cannot be used.
     POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, or uses what a decision cannot provide.", "Mend the policy at the place that is named.";
     /// A grant passes on more than it was given.
@@ -105,7 +115,7 @@ legate_rpc::reasons! {
     /// A stream of many objects ended early.
     BULK_BROKEN_OFF, Unavailable, "A stream of many objects ended before its `end`: where it is all or nothing, nothing is written, else what was answered.", "Send all of it again, with the same request_id where there was one.";
     /// This kind is not for operators.
-    KIND_NOT_APPLICABLE, InvalidArgument, "Objects of this kind are not written in this way.", "Signing keys and revocations come from credential-issuer; agents are retired (legate agent retire), not revoked.";
+    KIND_NOT_APPLICABLE, InvalidArgument, "Objects of this kind are not written in this way.", "Signing keys and revocations come from credential-issuer; agents are retired (legate agent retire), not revoked; approvals are asked for by agents (legate approval).";
 }
 
 /// How long a caller waits before it tries again.

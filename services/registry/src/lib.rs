@@ -67,6 +67,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         keeps,
         operators: Known::default(),
         pace: parking_lot::Mutex::default(),
+        asking: parking_lot::Mutex::default(),
         bulks: Semaphore::new(flow::bulk::STREAMS),
         stopping: OnceLock::new(),
     });

@@ -7,6 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::domain::lifecycle::state_name;
@@ -22,12 +23,23 @@ struct Refused {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Bulk {
     action: &'static str,
 }
 
+/// What becomes of a request.
+const OUTCOMES: [&str; 5] = ["APPROVED", "DENIED", "EXPIRED", "CANCELLED", "REVOKED"];
+
+/// Seconds that a request waits: from an approver who looks at it to a day.
+const WAITS: [f64; 9] = [5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
+
 /// The metrics of this service.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     revision: Gauge,
     agents: Family<State, Gauge>,
@@ -39,6 +51,29 @@ pub(crate) struct Metrics {
     bulk: Family<Bulk, Counter>,
     orphaned: Gauge,
     orphaned_oldest: Gauge,
+    approvals_open: Gauge,
+    approvals: Family<Outcome, Counter>,
+    approval_wait: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            revision: Gauge::default(),
+            agents: Family::default(),
+            watchers: Gauge::default(),
+            refused: Family::default(),
+            broke_glass: Counter::default(),
+            oldest: Gauge::default(),
+            compacted: Counter::default(),
+            bulk: Family::default(),
+            orphaned: Gauge::default(),
+            orphaned_oldest: Gauge::default(),
+            approvals_open: Gauge::default(),
+            approvals: Family::default(),
+            approval_wait: Histogram::new(WAITS),
+        }
+    }
 }
 
 impl Metrics {
@@ -60,6 +95,27 @@ impl Metrics {
         registry.register("registry_orphaned_agents", orphaned, self.orphaned.clone());
         let oldest = "For how long that has been so for the first of them";
         registry.register_with_unit("registry_orphaned_oldest", oldest, Unit::Seconds, self.orphaned_oldest.clone());
+        let open = "Requests for an approval that are pending, and approvals that hold, as of the last count";
+        registry.register("registry_approvals_open", open, self.approvals_open.clone());
+        let decided = "Requests for an approval that were decided or ended undecided, by outcome";
+        registry.register("registry_approvals_decided", decided, self.approvals.clone());
+        // They are told from the start, at nought.
+        for outcome in OUTCOMES {
+            drop(self.approvals.get_or_create(&Outcome { outcome }));
+        }
+        let wait = "How long they had waited for that";
+        registry.register_with_unit("registry_approval_wait", wait, Unit::Seconds, self.approval_wait.clone());
+    }
+
+    /// So many approvals are pending or hold.
+    pub(crate) fn approvals_open(&self, count: i64) {
+        self.approvals_open.set(count);
+    }
+
+    /// A request was decided, or ended undecided.
+    pub(crate) fn approval(&self, outcome: &'static str, waited: Duration) {
+        self.approvals.get_or_create(&Outcome { outcome }).inc();
+        self.approval_wait.observe(waited.as_secs_f64());
     }
 
     pub(crate) fn revision(&self, revision: u64) {

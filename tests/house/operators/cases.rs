@@ -28,6 +28,8 @@ pub(super) struct Ask {
     pub(super) instance_id: String,
     /// The enrolment token by which the copy came to be.
     pub(super) enrolment: String,
+    /// What the agent asked for and nobody decided yet.
+    pub(super) approval_id: String,
 }
 
 /// What an answer held, or how the call was refused.
@@ -112,6 +114,7 @@ type Declarations = wire::declaration_service_client::DeclarationServiceClient<C
 type Agents = wire::agent_service_client::AgentServiceClient<Client>;
 type Operators = wire::operator_service_client::OperatorServiceClient<Client>;
 type Departures = wire::departure_service_client::DepartureServiceClient<Client>;
+type Approvals = wire::approval_service_client::ApprovalServiceClient<Client>;
 type Histories = wire::history_service_client::HistoryServiceClient<Client>;
 type Admin = credential::credential_admin_service_client::CredentialAdminServiceClient<Client>;
 type Revocations = wire::revocation_service_client::RevocationServiceClient<Client>;
@@ -199,7 +202,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         Box::pin(async move {
             let mut client = Declarations::new(ask.registry.clone());
             let mut outcomes = Vec::new();
-            for kind in 1..=17 {
+            for kind in (1..=17).chain([wire::Kind::Approval.into()]) {
                 for namespace in [String::new(), ask.namespace.clone()] {
                     let request = wire::ListDeclarationsRequest { kind, namespace, ..Default::default() };
                     outcomes.push(told(client.list_declarations(request).await));
@@ -312,6 +315,44 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             outcomes
         })
     });
+    case(
+        "/legate.registry.v1.ApprovalService/ListApprovals",
+        call!(registry, Approvals, list_approvals, |ask| wire::ListApprovalsRequest {
+            namespace: ask.namespace.clone(),
+            states: (1..=7).collect(),
+            ..Default::default()
+        }),
+    );
+    case(
+        "/legate.registry.v1.ApprovalService/GetApproval",
+        call!(registry, Approvals, get_approval, |ask| wire::GetApprovalRequest {
+            approval_id: ask.approval_id.clone(),
+        }),
+    );
+    case(
+        "/legate.registry.v1.ApprovalService/GrantApproval",
+        call!(registry, Approvals, grant_approval, |ask| wire::GrantApprovalRequest {
+            approval_id: ask.approval_id.clone(),
+            reason: "a test".into(),
+            ..Default::default()
+        }),
+    );
+    case(
+        "/legate.registry.v1.ApprovalService/DenyApproval",
+        call!(registry, Approvals, deny_approval, |ask| wire::DenyApprovalRequest {
+            approval_id: ask.approval_id.clone(),
+            reason: "a test".into(),
+            ..Default::default()
+        }),
+    );
+    case(
+        "/legate.registry.v1.ApprovalService/RevokeApproval",
+        call!(registry, Approvals, revoke_approval, |ask| wire::RevokeApprovalRequest {
+            approval_id: ask.approval_id.clone(),
+            reason: "a test".into(),
+            ..Default::default()
+        }),
+    );
     case("/legate.registry.v1.DepartureService/OffboardPerson", |ask| {
         Box::pin(async move {
             let mut departures = Departures::new(ask.registry.clone());

@@ -104,7 +104,10 @@ fn namespace(word: &str) -> Vec<Object> {
         ..wire::RoleBindingSpec::default()
     };
     let policy = wire::PolicySpec {
-        cedar: format!("@word(\"{word}\") permit(principal, action, resource);"),
+        cedar: format!(
+            "@word(\"{word}\") permit(principal, action, resource);\n\
+             @approval(\"{word} approvals\") forbid(principal, action == Action::\"invoice:pay\", resource);"
+        ),
         mode: wire::PolicyMode::Enforce.into(),
         ..wire::PolicySpec::default()
     };
@@ -199,6 +202,16 @@ impl World {
         let agent_id = crate::raised::id_of(&self.agent(word).await);
         let token = self.raised.enrolment_token(Holder::AgentId(agent_id.clone())).await;
         let enrolled = legate_client::enrol(&self.raised.remote("credential-issuer"), &token).await.unwrap();
+        let asked = wire::RequestApprovalRequest {
+            permissions: vec![wire::Permission { action: "invoice:pay".into(), ..permission() }],
+            purpose: format!("{word} pays"),
+            binding_message: format!("{word} for {operator}"),
+            reason: format!("{word} reasons"),
+            ..wire::RequestApprovalRequest::default()
+        };
+        let line = self.raised.dial("registry", enrolled.identity().unwrap());
+        let mut requests = wire::approval_request_service_client::ApprovalRequestServiceClient::new(line);
+        let asked = requests.request_approval(asked).await.unwrap().into_inner();
         let [registry, issuer, policy] = lines(&self.raised, operator);
         Ask {
             registry,
@@ -212,6 +225,7 @@ impl World {
             credential_id: enrolled.credential.id,
             instance_id: enrolled.credential.instance_id,
             enrolment: token,
+            approval_id: asked.approval.unwrap().metadata.unwrap().id,
         }
     }
 
@@ -219,7 +233,7 @@ impl World {
     async fn all_of(&self, word: &str) -> String {
         let mut service = DeclarationServiceClient::new(self.raised.operator("registry"));
         let mut all = String::new();
-        for kind in 1..=17 {
+        for kind in (1..=17).chain([wire::Kind::Approval.into()]) {
             let request = wire::ListDeclarationsRequest { kind, namespace: word.into(), ..Default::default() };
             let answer = service.list_declarations(request).await.unwrap().into_inner();
             writeln!(all, "{:?}", answer.declarations).unwrap();
@@ -247,9 +261,16 @@ fn said(outcome: &Outcome, ask: &Ask) -> String {
         Ok(text) => text.clone(),
         Err(told) => format!("{told:?}"),
     };
-    for given in
-        [&ask.agent_id, &ask.credential_id, &ask.instance_id, &ask.agent, &ask.class, &ask.role, &ask.namespace]
-    {
+    for given in [
+        &ask.agent_id,
+        &ask.credential_id,
+        &ask.instance_id,
+        &ask.approval_id,
+        &ask.agent,
+        &ask.class,
+        &ask.role,
+        &ask.namespace,
+    ] {
         text = text.replace(given.as_str(), "GIVEN");
     }
     text
@@ -271,6 +292,7 @@ async fn whoever_has_rights_elsewhere_sees_nothing_and_changes_nothing() {
         credential_id: legate_ids::CredentialId::from_parts(1, [1; 10]).to_string(),
         instance_id: legate_ids::InstanceId::from_parts(1, [1; 10]).to_string(),
         enrolment: format!("lgt_enr_{}", "0".repeat(72)),
+        approval_id: legate_ids::ApprovalId::from_parts(1, [1; 10]).to_string(),
         ..ask.clone()
     };
     let other_ids: Vec<String> = everything.split('"').filter(|t| t.starts_with("obj_")).map(str::to_owned).collect();
@@ -315,7 +337,14 @@ const HEAD: &str = "\
 
 /// The word of the matrix for what a caller met.
 fn cell(outcomes: &[Outcome], ask: &Ask) -> &'static str {
-    let hidden = ["AGENT_NOT_FOUND", "OBJECT_NOT_FOUND", "CREDENTIAL_NOT_FOUND", "INSTANCE_NOT_FOUND", "AGENT_UNKNOWN"];
+    let hidden = [
+        "AGENT_NOT_FOUND",
+        "OBJECT_NOT_FOUND",
+        "CREDENTIAL_NOT_FOUND",
+        "INSTANCE_NOT_FOUND",
+        "APPROVAL_NOT_FOUND",
+        "AGENT_UNKNOWN",
+    ];
     let is_refused = |outcome: &Outcome| {
         outcome
             .as_ref()
@@ -337,7 +366,8 @@ fn cell(outcomes: &[Outcome], ask: &Ask) -> &'static str {
 
 /// A list that has nothing.
 fn is_empty(text: &str) -> bool {
-    let nothing = ["declarations: []", "agents: []", "credentials: []", "departures: []", "instances: []"];
+    let nothing =
+        ["declarations: []", "agents: []", "credentials: []", "departures: []", "instances: []", "approvals: []"];
     nothing.iter().any(|none| text.contains(none))
 }
 

@@ -24,7 +24,7 @@ use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, SIGNING_UNAVAILABLE, 
 use crate::federation::Federation;
 use crate::keys::{Authority, Pepper, Signer};
 use crate::metrics::Metrics;
-use crate::outside::{Authorizer, PersonalGrants, Publisher};
+use crate::outside::{Authorizer, PersonalGrants, Publisher, Relay};
 use crate::store::{Batches, Recorded, credential};
 
 /// Everything the journeys are made with.
@@ -46,6 +46,7 @@ pub(crate) struct Desk {
     pub(crate) publisher: Arc<dyn Publisher>,
     /// What people let agents do.
     pub(crate) grants: Arc<dyn PersonalGrants>,
+    pub(crate) relay: Arc<dyn Relay>,
     pub(crate) federation: Federation,
     /// How operators log in; `None`: they do not.
     pub(crate) logins: Option<Logins>,

@@ -1,5 +1,5 @@
-//! What nobody could show any more is forgotten: names of assertions and proofs, tokens that would have ended by now, and
-//! tokens of issuers outside that were used.
+//! What nobody could show any more is forgotten: names of assertions and proofs, tokens that would have ended by now,
+//! requests by CIBA that are over, and tokens of issuers outside that were used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use legate_rpc::Fault;
 
 use super::Desk;
 use crate::error::of_tx;
-use crate::store::{once, revoked_token, used_token};
+use crate::store::{backchannel, once, revoked_token, used_token};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(60);
@@ -31,6 +31,7 @@ pub(crate) async fn forget(desk: &Desk) -> Result<(), Fault> {
         Box::pin(async move {
             once::forget(tx, now).await?;
             revoked_token::forget(tx, now).await?;
+            backchannel::forget(tx, now).await?;
             used_token::forget(tx, now.minus(LONG_AFTER)).await?;
             Ok(())
         })

@@ -16,8 +16,8 @@ use crate::convert;
 use crate::domain::holder::{Holder, Named};
 use crate::domain::token::{self, Base, Behalf, Wish};
 use crate::error::{
-    AGAIN, BINDING_REQUIRED, CREDENTIAL_NOT_GOOD, INVALID_SCOPE, INVALID_TARGET, ISSUANCE_DENIED, ISSUANCE_UNDECIDED,
-    SIGNING_UNAVAILABLE, of_tx,
+    AGAIN, APPROVAL_REQUIRED, BINDING_REQUIRED, CREDENTIAL_NOT_GOOD, INVALID_SCOPE, INVALID_TARGET, ISSUANCE_DENIED,
+    ISSUANCE_UNDECIDED, SIGNING_UNAVAILABLE, of_tx,
 };
 use crate::store::{Proof, RecordedToken};
 
@@ -123,10 +123,30 @@ pub(crate) async fn issue_token(desk: &Desk, call: &Call, wish: Wish) -> Result<
     }
 }
 
+/// What a token is bounded by beside what proves its holder.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bounds {
+    /// It is decided at this revision of the registry or a later one.
+    pub(crate) revision: u64,
+    /// It ends no later.
+    pub(crate) ends: Option<Timestamp>,
+}
+
 /// Issues an access token.
-#[tracing::instrument(skip_all, fields(legate.audience = %wish.audience))]
 pub(crate) async fn issue(desk: &Desk, call: &Call, asking: Asking, wish: Wish) -> Result<IssuedToken, Fault> {
-    let result = attempt(desk, call, &asking, wish).await;
+    issue_within(desk, call, asking, wish, Bounds::default()).await
+}
+
+/// The same within bounds.
+#[tracing::instrument(skip_all, fields(legate.audience = %wish.audience))]
+pub(crate) async fn issue_within(
+    desk: &Desk,
+    call: &Call,
+    asking: Asking,
+    wish: Wish,
+    bounds: Bounds,
+) -> Result<IssuedToken, Fault> {
+    let result = attempt(desk, call, &asking, wish, bounds).await;
     match &result {
         Ok(_) => desk.metrics.issued("token"),
         Err(fault) => desk.note_refusal(call, "token", asking.about(), fault).await,
@@ -154,15 +174,18 @@ pub(super) async fn calling(desk: &Desk, call: &Call) -> Result<Asking, Fault> {
     })
 }
 
-async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish) -> Result<IssuedToken, Fault> {
+async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish, bounds: Bounds) -> Result<IssuedToken, Fault> {
     asking.check_binding()?;
     let holder = &asking.holder;
-    let revision = expected(desk, holder, &wish.audience).await?;
+    let revision = expected(desk, holder, &wish.audience).await?.max(bounds.revision);
     let agreed = authorize(desk, call, holder, &wish, None, revision).await?;
     let scope = narrowed(asking, &wish, &agreed, "the agent may do")?;
 
     let now = desk.clock.now();
-    let plan = token::plan(holder, &wish, scope, now, &asking.base(desk, None)?)?;
+    let mut base = asking.base(desk, None)?;
+    // What lets it say something of its scope may end before what proves its holder.
+    base.proof_ends = [agreed.ends, bounds.ends].into_iter().flatten().fold(base.proof_ends, Timestamp::min);
+    let plan = token::plan(holder, &wish, scope, now, &base)?;
     let event = convert::token_issued(call, &plan, agreed.decision_id, agreed.revision, now);
     let event = match &asking.by {
         By::Identity(evidence) => convert::with_evidence(event, evidence),
@@ -221,7 +244,7 @@ pub(super) struct Agreed {
     pub(super) actions: Vec<Action>,
     pub(super) decision_id: String,
     pub(super) revision: u64,
-    /// When the chain, where there is one, ends by itself.
+    /// When the chain, or the approval that it rests on, ends by itself.
     pub(super) ends: Option<Timestamp>,
 }
 
@@ -284,6 +307,7 @@ fn denied(wish: &Wish, answer: AuthorizeIssuanceResponse) -> Fault {
     let fault = match answer.reason_code.as_str() {
         "AUDIENCE_UNKNOWN" => invalid_target(&wish.audience),
         "NOT_PERMITTED" => Fault::refused(&INVALID_SCOPE, answer.message),
+        "APPROVAL_REQUIRED" => Fault::refused(&APPROVAL_REQUIRED, answer.message),
         "STALE" | "REVISION_NOT_REACHED" | "AUDIT_UNAVAILABLE" | "POLICY_NOT_READY" => {
             Fault::unavailable(&ISSUANCE_UNDECIDED, answer.message, AGAIN)
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod assertion;
 pub(crate) mod authenticate;
+pub(crate) mod backchannel;
 pub(crate) mod create_client;
 pub(crate) mod create_enrolment;
 mod desk;

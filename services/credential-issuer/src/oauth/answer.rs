@@ -102,6 +102,14 @@ impl OauthError {
             | "IDENTITY_TOKEN_UNMATCHED"
             | "IDENTITY_TOKEN_SPENT"
             | "ISSUER_NOT_TRUSTED" => (StatusCode::BAD_REQUEST, "invalid_grant"),
+            // OpenID CIBA Core 1.0 section 11.
+            "AUTHORIZATION_PENDING" => (StatusCode::BAD_REQUEST, "authorization_pending"),
+            "SLOW_DOWN" => (StatusCode::BAD_REQUEST, "slow_down"),
+            "APPROVAL_DENIED" => (StatusCode::BAD_REQUEST, "access_denied"),
+            "APPROVAL_EXPIRED" => (StatusCode::BAD_REQUEST, "expired_token"),
+            "AUTH_REQ_UNKNOWN" => (StatusCode::BAD_REQUEST, "invalid_grant"),
+            "APPROVAL_REQUIRED" | "APPROVAL_NOT_NEEDED" => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            "TOO_MANY_APPROVALS" => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
             "GRANT_TOO_NARROW" => (StatusCode::BAD_REQUEST, "invalid_scope"),
             "TOKEN_NOT_YOURS" | "ISSUANCE_DENIED" => (StatusCode::BAD_REQUEST, "unauthorized_client"),
             // The standing of the certificate that the connection shows.

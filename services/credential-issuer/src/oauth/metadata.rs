@@ -33,6 +33,9 @@ struct Metadata<'a> {
     tls_client_certificate_bound_access_tokens: bool,
     /// RFC 9396 section 10.
     authorization_details_types_supported: &'static [&'static str],
+    backchannel_authentication_endpoint: String,
+    backchannel_token_delivery_modes_supported: &'static [&'static str],
+    backchannel_user_code_parameter_supported: bool,
 }
 
 pub(super) async fn metadata(State(facade): State<Facade>) -> Response {
@@ -56,6 +59,10 @@ pub(super) async fn metadata(State(facade): State<Facade>) -> Response {
         dpop_signing_alg_values_supported: ALGORITHMS,
         tls_client_certificate_bound_access_tokens: true,
         authorization_details_types_supported: &[legate_token::DETAILS_TYPE],
+        // OpenID CIBA Core 1.0 section 4.
+        backchannel_authentication_endpoint: at(super::BACKCHANNEL),
+        backchannel_token_delivery_modes_supported: &["poll"],
+        backchannel_user_code_parameter_supported: false,
     };
     json(StatusCode::OK, &told, KEPT)
 }

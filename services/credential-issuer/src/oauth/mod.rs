@@ -1,11 +1,12 @@
 //! The OAuth facade: the same journeys as over gRPC, for ordinary HTTPS clients.
 //!
 //! RFC 6749 client credentials, 8693 token exchange, 7523 and 8705 client authentication, 8707 resource, 9068 tokens, 9449
-//! DPoP, 7662 introspection, 7009 revocation, 8414 metadata. A client is an agent; its `client_id` is the agent's id.
+//! DPoP, 7662 introspection, 7009 revocation, 8414 metadata; OpenID CIBA in poll mode. A client is an agent; its `client_id` is the agent's id.
 
 mod answer;
 mod asker;
 mod attempts;
+mod backchannel;
 mod exchange;
 mod form;
 mod introspect;
@@ -28,6 +29,7 @@ use crate::flow::{Call, Desk};
 use attempts::Attempts;
 
 const TOKEN: &str = "/oauth2/token";
+const BACKCHANNEL: &str = "/oauth2/bc-authorize";
 const INTROSPECT: &str = "/oauth2/introspect";
 const REVOKE: &str = "/oauth2/revoke";
 const JWKS: &str = "/oauth2/jwks";
@@ -35,7 +37,7 @@ const METADATA: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
 
 /// The grants that are served.
-const GRANTS: &[&str] = &[token::CLIENT_CREDENTIALS, exchange::TOKEN_EXCHANGE, token::JWT_BEARER];
+const GRANTS: &[&str] = &[token::CLIENT_CREDENTIALS, exchange::TOKEN_EXCHANGE, token::JWT_BEARER, backchannel::CIBA];
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -61,6 +63,7 @@ pub(crate) fn serve(listener: Listener, desk: &Arc<Desk>, standing: ViewStanding
     };
     let routes = Router::new()
         .route(TOKEN, post(token::token))
+        .route(BACKCHANNEL, post(backchannel::authorize))
         .route(INTROSPECT, post(introspect::introspect))
         .route(REVOKE, post(revoke::revoke))
         .route(JWKS, get(metadata::jwks))
@@ -70,7 +73,7 @@ pub(crate) fn serve(listener: Listener, desk: &Arc<Desk>, standing: ViewStanding
     let service = legate_web::Service {
         name: crate::NAME,
         routes,
-        paths: &[TOKEN, INTROSPECT, REVOKE, JWKS, METADATA, OPENID],
+        paths: &[TOKEN, BACKCHANNEL, INTROSPECT, REVOKE, JWKS, METADATA, OPENID],
         limits: legate_web::Limits::default(),
         clock: Arc::clone(&ctx.clock),
         metrics: Arc::clone(&ctx.metrics),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::answer::{OauthError, private};
+use super::backchannel::CIBA;
 use super::exchange::{self, ACCESS_TOKEN, TOKEN_EXCHANGE};
 use super::form::Form;
 use super::introspect::{details, token_type};
@@ -17,6 +18,7 @@ use super::{Facade, TOKEN, call};
 use crate::convert;
 use crate::domain::token::Wish;
 use crate::flow::authenticate::{By, Client};
+use crate::flow::backchannel::redeem;
 use crate::flow::exchange::{Exchange, exchange_as};
 use crate::flow::issue_token::{Asking, issue};
 use crate::flow::{Call, dpop};
@@ -72,7 +74,7 @@ async fn grant(
     let mut call = call(visitor);
     let exchanged = match form.get("grant_type") {
         // Without a client of its own: the assertion says who it is.
-        Some(CLIENT_CREDENTIALS | JWT_BEARER) => false,
+        Some(CLIENT_CREDENTIALS | JWT_BEARER | CIBA) => false,
         Some(TOKEN_EXCHANGE) => true,
         Some(_) => {
             return Err(OauthError::plain("unsupported_grant_type", "the grant types are in the metadata"));
@@ -89,7 +91,10 @@ async fn grant(
     };
     call.client = Some(holder.spiffe_id.clone());
     // Read before a proof is spent on it.
-    let ask = if exchanged {
+    let ask = if form.get("grant_type") == Some(CIBA) {
+        let missing = || OauthError::request("auth_req_id is missing");
+        Ask::Approved(form.get("auth_req_id").ok_or_else(missing)?.to_owned())
+    } else if exchanged {
         Ask::Exchange(exchange::read(&form)?)
     } else {
         Ask::Own(convert::oauth_wish(form.get("resource"), form.get("scope"), form.get("authorization_details"))?)
@@ -103,6 +108,7 @@ async fn grant(
     let asking = Asking { holder, by: client.by, proof_ends: client.proof_ends, confirmation, all_or_nothing: true };
     let issued = match ask {
         Ask::Own(wish) => Box::pin(issue(&facade.desk, &call, asking, wish)).await?,
+        Ask::Approved(request) => Box::pin(redeem(&facade.desk, &call, asking, &request)).await?,
         Ask::Exchange(ask) => Box::pin(exchange_as(&facade.desk, &call, asking, ask)).await?.issued,
     };
     let left = issued.expires.since(facade.desk.clock.now());
@@ -121,6 +127,8 @@ async fn grant(
 enum Ask {
     /// A token for the client itself.
     Own(Wish),
+    /// A token that a person was asked to approve: the `auth_req_id`.
+    Approved(String),
     /// A token with which it acts for another.
     Exchange(Exchange),
 }

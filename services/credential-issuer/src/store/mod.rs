@@ -1,6 +1,7 @@
 //! The rows, by aggregate; each function runs in the caller's transaction.
 
 mod batches;
+pub(crate) mod backchannel;
 pub(crate) mod client;
 pub(crate) mod credential;
 pub(crate) mod enrolment;

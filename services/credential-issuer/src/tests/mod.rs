@@ -1,6 +1,7 @@
 //! The journeys on every database, with the registry and policy-decision played by hand.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod approvals;
 mod clients;
 mod crashes;
 mod cut_off;

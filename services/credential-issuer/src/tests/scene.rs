@@ -16,11 +16,7 @@ use legate_view::{Options, View};
 use legate_wire::audit::AuditEvent;
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{
-    AgentState, EndPersonalGrantRequest, EndPersonalGrantResponse, ListPersonalGrantsRequest,
-    ListPersonalGrantsResponse, MakePersonalGrantRequest, MakePersonalGrantResponse, OperatorRole, ProvenPerson,
-    PublishRevocationRequest, PublishSigningKeyRequest,
-};
+use legate_wire::registry::{AgentState, Approval, ApprovalSpec, ApprovalStatus, EndPersonalGrantRequest, EndPersonalGrantResponse, GetRelayedApprovalRequest, ListPersonalGrantsRequest, ListPersonalGrantsResponse, MakePersonalGrantRequest, MakePersonalGrantResponse, Metadata, OperatorRole, ProvenPerson, PublishRevocationRequest, PublishSigningKeyRequest, RelayApprovalRequest};
 use prost::Message as _;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio::sync::{Notify, watch};
@@ -34,7 +30,7 @@ use crate::federation::{Federation, FederationConfig};
 use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, renew, revoke};
 use crate::keys::{Authority, FileKeys, KeyStore as _, KeyUse, Pepper, Signer};
 use crate::metrics::Metrics;
-use crate::outside::{Authorizer, PersonalGrants, Publisher};
+use crate::outside::{Authorizer, PersonalGrants, Publisher, Relay};
 use crate::store::{Batches, credential};
 
 pub(super) const START: i64 = 1_900_000_000;
@@ -142,12 +138,55 @@ impl PersonalGrants for Heard {
     }
 }
 
+/// The registry, as far as requests for approvals are about it: what it was asked, and where they stand.
+#[derive(Debug, Default)]
+pub(super) struct Approvers {
+    pub(super) asked: Mutex<Vec<RelayApprovalRequest>>,
+    pub(super) status: Mutex<ApprovalStatus>,
+    /// When requests end, in Unix seconds.
+    pub(super) ends: std::sync::atomic::AtomicI64,
+    /// How often it was asked where one stands.
+    pub(super) looked: AtomicU64,
+    pub(super) refuses: Mutex<Option<Status>>,
+}
+
+impl Approvers {
+    fn approval(&self) -> Approval {
+        let expire_time = Some(prost_types::Timestamp { seconds: self.ends.load(Ordering::SeqCst), nanos: 0 });
+        Approval {
+            metadata: Some(Metadata { id: "apr_01h455vb4pex5vsknk084sn02q".into(), ..Metadata::default() }),
+            spec: Some(ApprovalSpec { expire_time, ..ApprovalSpec::default() }),
+            status: Some(self.status.lock().unwrap().clone()),
+        }
+    }
+
+    fn refusal(&self) -> Result<(), Status> {
+        self.refuses.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+}
+
+#[tonic::async_trait]
+impl Relay for Approvers {
+    async fn ask(&self, ask: RelayApprovalRequest, _: Duration) -> Result<Approval, Status> {
+        self.refusal()?;
+        self.asked.lock().unwrap().push(ask);
+        Ok(self.approval())
+    }
+
+    async fn state(&self, _: GetRelayedApprovalRequest, _: Duration) -> Result<(Approval, u64), Status> {
+        self.looked.fetch_add(1, Ordering::SeqCst);
+        self.refusal()?;
+        Ok((self.approval(), 900))
+    }
+}
+
 pub(super) struct Scene {
     pub(super) desk: Arc<Desk>,
     pub(super) clock: Arc<TestClock>,
     pub(super) registry: Played,
     pub(super) says: Arc<Says>,
     pub(super) heard: Arc<Heard>,
+    pub(super) approvers: Arc<Approvers>,
     pub(super) ca: Arc<Counted>,
     pub(super) tokens: Arc<Counted>,
     pub(super) dir: Arc<tempfile::TempDir>,
@@ -202,6 +241,7 @@ impl Scene {
         let says = Arc::new(Says(Mutex::new(Box::new(|ask| Ok(yes(ask))))));
         let heard = Arc::new(Heard::default());
         let outbox = Outbox::new(emitter, clock.clone(), backlog);
+        let approvers = Arc::new(Approvers::default());
         let desk = Desk {
             clock: clock.clone(),
             batches: Batches::new(&db, outbox.clone()),
@@ -216,6 +256,7 @@ impl Scene {
             authorizer: says.clone(),
             publisher: heard.clone(),
             grants: heard.clone(),
+            relay: approvers.clone(),
             federation: Federation::new(&FederationConfig::default(), clock.clone()).unwrap(),
             logins: None,
             connections: OnceLock::new(),
@@ -223,7 +264,7 @@ impl Scene {
             news: Notify::new(),
             key_is_known: watch::Sender::new(false),
         };
-        let scene = Self { desk: Arc::new(desk), clock, registry, says, heard, ca, tokens, dir };
+        let scene = Self { desk: Arc::new(desk), clock, registry, says, heard, approvers, ca, tokens, dir };
         scene.settle().await;
         scene.declare(registry::operators("admins", "", "alice", OperatorRole::Admin)).await;
         scene

@@ -2,6 +2,7 @@
 
 mod agent;
 mod apply;
+mod approval;
 mod audit;
 mod change;
 mod check;
@@ -160,6 +161,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Grant(noun) => wait(grant::run(desk(noun.place)?, noun.verb)),
         Command::PolicyTest(noun) => wait(declared::run(desk(noun.place)?, Kind::PolicyTest, noun.verb)),
         Command::Operator(noun) => wait(declared::run(desk(noun.place)?, Kind::OperatorBinding, noun.verb)),
+        Command::Approval(noun) => wait(approval::run(desk(noun.place)?, noun.verb)),
         Command::Person(noun) => wait(person::run(desk(noun.place)?, noun.verb)),
         Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),
         Command::Instance(noun) => wait(instance::run(desk(noun.place)?, noun.verb)),

@@ -103,6 +103,7 @@ pub(crate) fn metadata(declaration: &Declaration) -> Option<&Metadata> {
         Object::DelegationGrant(o) => o.metadata.as_ref(),
         Object::PolicyTest(o) => o.metadata.as_ref(),
         Object::OperatorBinding(o) => o.metadata.as_ref(),
+        Object::Approval(o) => o.metadata.as_ref(),
     }
 }
 

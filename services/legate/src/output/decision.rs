@@ -29,7 +29,10 @@ pub(crate) fn because(reason: &Reason) -> String {
         ReasonKind::ClassPermission => "class",
         ReasonKind::RoleBinding => "binding",
         ReasonKind::Ceiling => "ceiling of class",
-        ReasonKind::PermitPolicy | ReasonKind::ForbidPolicy | ReasonKind::PolicyError => "policy",
+        ReasonKind::PermitPolicy | ReasonKind::ForbidPolicy | ReasonKind::ApprovalPolicy | ReasonKind::PolicyError => {
+            "policy"
+        }
+        ReasonKind::Approval => "approval",
         ReasonKind::AgentState => "agent",
         ReasonKind::DelegationGrant => "grant",
         ReasonKind::Delegator => "for whom it acts,",

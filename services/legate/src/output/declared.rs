@@ -168,6 +168,9 @@ fn parts(declaration: &Declaration) -> (Metadata, String) {
             let about = o.spec.as_ref().map(|s| format!("{} to {}", role(s), s.operators.join(", ")));
             (&o.metadata, about.unwrap_or_default())
         }
+        Some(Object::Approval(o)) => {
+            (&o.metadata, o.spec.as_ref().map(|s| format!("{} asks: {}", s.agent, s.purpose)).unwrap_or_default())
+        }
         None => (&None, String::new()),
     };
     (metadata.clone().unwrap_or_default(), about)

@@ -121,6 +121,8 @@ whys! {
     BoundaryEnvironment, NotPermitted, "BOUNDARY_ENVIRONMENT";
     /// It is given, and a boundary is for other hours.
     BoundaryHours, NotPermitted, "BOUNDARY_HOURS";
+    /// It is given and permitted, and a policy holds it back until a person approves it.
+    ApprovalRequired, NotPermitted, "APPROVAL_REQUIRED";
     /// It is given, and no Cedar policy permits it.
     NoPolicyPermits, NotPermitted, "NO_POLICY_PERMITS";
     /// The view of the registry is too old.
@@ -148,6 +150,10 @@ pub(crate) enum CauseKind {
     Boundary,
     Permit,
     Forbid,
+    /// A policy that holds something back until it is approved.
+    Holding,
+    /// What lifted such a policy.
+    Approval,
     PolicyError,
     AgentState,
     Grant,
@@ -199,7 +205,8 @@ impl Cause {
             CauseKind::Binding => "binding",
             CauseKind::Ceiling => "ceiling",
             CauseKind::Boundary => "boundary",
-            CauseKind::Permit | CauseKind::Forbid => "policy",
+            CauseKind::Permit | CauseKind::Forbid | CauseKind::Holding => "policy",
+            CauseKind::Approval => "approval",
             CauseKind::PolicyError => "policy-error",
             CauseKind::AgentState => "agent",
             CauseKind::Grant => "grant",

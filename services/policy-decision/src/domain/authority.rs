@@ -2,18 +2,21 @@
 //! Cedar permits and nothing forbids.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use cedar_policy::Authorizer;
 use legate_authority::{Answer as Granted, Ceiling, Denial, decide};
 use legate_clock::Timestamp;
 use legate_ids::Name;
-use legate_view::{Agent, CeilingOf, Snapshot, Source};
+use legate_view::{Agent, Approval, CeilingOf, Snapshot, Source};
 
 use super::answer::{Answer, Cause, CauseKind, Why};
+use super::approval;
 use super::boundary;
 use super::entities::{self, Asked, Unsayable, Words};
 use super::policies::{Compiled, PolicyAnswer, PolicyOutcome};
 use super::question::Question;
+use super::scope::Who;
 use super::standing;
 
 /// What does not change from question to question.
@@ -82,6 +85,19 @@ impl Bench {
             .and_then(|principal| entities::asked(&self.words, principal, question))
     }
 
+    /// The agent as scopes of policies see it.
+    pub(crate) fn who(
+        &self,
+        snapshot: &Snapshot,
+        agent: &Agent,
+        groups: &BTreeSet<Name>,
+        now: Timestamp,
+    ) -> Result<Who, Unsayable> {
+        let roles = entities::roles_at(snapshot, agent, now);
+        let groups = entities::groups_among(snapshot, agent, groups);
+        entities::principal(&self.words, agent, roles, groups).map(|(_, who)| who)
+    }
+
     /// What the policies say of the agent, and of whoever is above it: nobody may what his maker may not, whatever name or
     /// id a policy goes by.
     fn said(
@@ -90,11 +106,12 @@ impl Bench {
         agent: &Agent,
         question: &Question,
         policies: &Compiled,
+        approvals: &[Arc<Approval>],
         now: Timestamp,
     ) -> Result<PolicyAnswer, Unsayable> {
         let of = |one: &Agent| -> Result<PolicyAnswer, Unsayable> {
             let asked = self.asked(snapshot, one, question, policies.groups(), now)?;
-            Ok(policies.ask(&self.authorizer, &asked))
+            Ok(policies.ask(&self.authorizer, &asked, approvals))
         };
         let inherits = snapshot.inherits(agent);
         snapshot
@@ -109,12 +126,15 @@ impl Bench {
     }
 
     /// What comes of `answer`, allowed so far, when the policies of the agent's namespace are asked; `None`: it has none.
+    /// `approvals` are the agent's, of this very question; see `approval::of`.
+    #[allow(clippy::too_many_arguments, reason = "what a decision rests on, in one place")]
     pub(crate) fn with_policies(
         &self,
         snapshot: &Snapshot,
         agent: &Agent,
         question: &Question,
         policies: Option<&Compiled>,
+        approvals: &[Arc<Approval>],
         now: Timestamp,
         mut answer: Answer,
     ) -> Answer {
@@ -124,7 +144,7 @@ impl Bench {
             answer.causes.push(cause);
             return answer;
         };
-        let said = match self.said(snapshot, agent, question, policies, now) {
+        let said = match self.said(snapshot, agent, question, policies, approvals, now) {
             Ok(said) => said,
             Err(why) => {
                 return Answer::deny(Why::PolicyError, Cause::plain(CauseKind::PolicyError, why));
@@ -132,7 +152,19 @@ impl Bench {
         };
         answer.log_only = said.log_only;
         match said.outcome {
-            PolicyOutcome::Permitted => answer.causes.extend(said.causes),
+            PolicyOutcome::Permitted if !said.held.is_empty() => {
+                answer.denied = Some(Why::ApprovalRequired);
+                answer.causes = said.held;
+                if let Some(last) = answer.causes.last_mut() {
+                    last.text += &approval::cure(question);
+                }
+            }
+            PolicyOutcome::Permitted => {
+                answer.causes.extend(said.causes);
+                answer.causes.extend(said.lifted.iter().map(|one| approval::cause(one)));
+                let ends = said.lifted.iter().filter_map(|one| one.window.not_after()).map(Timestamp::from_micros);
+                answer.until = answer.until.into_iter().chain(ends).min();
+            }
             // What was granted does not matter where something forbids: the forbid alone made the answer.
             PolicyOutcome::Forbidden => {
                 answer.denied = Some(Why::ForbiddenByPolicy);

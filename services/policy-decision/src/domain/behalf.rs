@@ -7,6 +7,7 @@ use legate_ids::Action;
 use legate_view::{Agent, Broken, Delegation, DelegationGrant, Delegator, Person, Snapshot, Source};
 
 use super::answer::{Answer, Cause, CauseKind, Denial, Why};
+use super::approval;
 use super::authority::{Bench, cut_everywhere, may_do_somewhere};
 use super::policies::Compiled;
 use super::question::{Question, Record, Value};
@@ -89,7 +90,7 @@ impl Bench {
         answer.causes.extend(grants(delegation));
         for hop in &delegation.hops {
             let said = match &hop.delegator {
-                Delegator::Agent(agent) => self.delegator(snapshot, agent, question, policies, now),
+                Delegator::Agent(agent) => self.delegator(snapshot, agent, question, towards, policies, now),
                 Delegator::Person(one) => person(snapshot, &hop.grant, one, question, now),
             };
             answer.until = answer.until.into_iter().chain(said.until).min();
@@ -114,16 +115,21 @@ impl Bench {
         snapshot: &Snapshot,
         agent: &Agent,
         question: &Question,
+        towards: Option<&[&str]>,
         policies: Option<&Compiled>,
         now: Timestamp,
     ) -> Answer {
         let mut answer = self.before_policies(snapshot, agent, question, now);
         if answer.denied.is_none() {
-            answer = self.with_policies(snapshot, agent, question, policies, now, answer);
+            // He is judged as if he asked himself, so by what was approved for him.
+            let approvals = approval::of(snapshot, agent, question, towards, now);
+            answer = self.with_policies(snapshot, agent, question, policies, &approvals, now, answer);
         }
         if answer.denied.is_none() {
             let text = "may do it itself, and another acts for it";
-            answer.causes = vec![Cause::of_agent(CauseKind::Delegator, agent, text)];
+            // What was approved for him is named with what is his own.
+            answer.causes.retain(|cause| cause.kind == CauseKind::Approval);
+            answer.causes.insert(0, Cause::of_agent(CauseKind::Delegator, agent, text));
         }
         answer
     }

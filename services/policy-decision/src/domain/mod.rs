@@ -1,6 +1,7 @@
 //! What a decision is: no clock, no network, no disk.
 
 pub(crate) mod answer;
+pub(crate) mod approval;
 pub(crate) mod authority;
 pub(crate) mod behalf;
 pub(crate) mod boundary;

@@ -3,13 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use cedar_policy::{Authorizer, PolicyId, PolicySet};
+use cedar_policy::{ActionConstraint, Authorizer, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint};
 use legate_ids::Name;
-use legate_view::{AgentLabel, NamespacePolicies, Policy, PolicyMode};
+use legate_view::{AgentLabel, Approval, NamespacePolicies, Policy, PolicyMode};
 
 use super::answer::{Cause, CauseKind};
+use super::approval;
 use super::entities::Asked;
-use super::scope::{Failure, ScopeIndex, Verdict, forbids};
+use super::scope::{Failure, ScopeIndex, Verdict, Who, forbids};
 
 /// One declared policy, parsed: it may hold several Cedar policies.
 #[derive(Debug)]
@@ -30,9 +31,13 @@ pub(crate) struct Unusable {
 #[derive(Debug, Default)]
 pub(crate) struct Compiled {
     enforced: ScopeIndex,
+    /// Forbids that hold back until it is approved: in an index of their own, since one that is lifted must not hide what else is said.
+    holding: ScopeIndex,
     log_only: ScopeIndex,
     /// Which declared policy a Cedar policy belongs to, and whether it can forbid.
     origin: HashMap<PolicyId, (Arc<Policy>, bool)>,
+    /// What those say that hold back, each with its policy.
+    holds: HashMap<PolicyId, cedar_policy::Policy>,
     /// The groups that any of them names. What a question says holds no entity, so no policy can meet another.
     groups: BTreeSet<Name>,
     parsed: HashMap<Name, Arc<Parsed>>,
@@ -44,6 +49,10 @@ pub(crate) struct PolicyAnswer {
     pub(crate) outcome: PolicyOutcome,
     /// The policies that determined it.
     pub(crate) causes: Vec<Cause>,
+    /// Those that hold it back, where nothing lifts them. Whatever the outcome is, it is not permitted then.
+    pub(crate) held: Vec<Cause>,
+    /// The approvals that lifted one.
+    pub(crate) lifted: Vec<Arc<Approval>>,
     /// What those in LOG_ONLY would have said.
     pub(crate) log_only: Vec<Cause>,
 }
@@ -60,6 +69,13 @@ impl PolicyAnswer {
         if counts && above.outcome > self.outcome {
             self.outcome = above.outcome;
             self.causes = above.causes.into_iter().map(of_above).collect();
+        }
+        // Whoever is above is held back by is an obstacle whether or not its permits count.
+        self.held.extend(above.held.into_iter().map(of_above));
+        for approval in above.lifted {
+            if !self.lifted.iter().any(|known| Arc::ptr_eq(known, &approval)) {
+                self.lifted.push(approval);
+            }
         }
         for cause in above.log_only {
             if !self.log_only.iter().any(|known| (known.kind, &known.name) == (cause.kind, &cause.name)) {
@@ -92,6 +108,9 @@ fn parse(declared: &Arc<Policy>) -> Result<Parsed, Unusable> {
     let mut rules: Vec<_> = set.policies().cloned().collect();
     if rules.is_empty() {
         return Err(unusable("it holds no policy".into()));
+    }
+    for rule in &rules {
+        approval::annotation(rule).map_err(&unusable)?;
     }
     rules.sort_by_key(|rule| rule.id().to_string());
     let name = declared.label.name.as_str();
@@ -129,12 +148,19 @@ impl Compiled {
                 Some(parsed) => Arc::clone(parsed),
                 None => Arc::new(parse(declared)?),
             };
-            let index = match declared.mode {
-                PolicyMode::Enforce => &mut compiled.enforced,
-                PolicyMode::LogOnly => &mut compiled.log_only,
-                PolicyMode::Unknown => return Err(unusable("its mode is not known".into())),
-            };
+            if declared.mode == PolicyMode::Unknown {
+                return Err(unusable("its mode is not known".into()));
+            }
             for rule in parsed.rules.iter().filter(|rule| keep(rule)) {
+                let is_holding = matches!(approval::annotation(rule), Ok(Some(_)));
+                let index = match declared.mode {
+                    PolicyMode::Enforce if is_holding => {
+                        compiled.holds.insert(rule.id().clone(), rule.clone());
+                        &mut compiled.holding
+                    }
+                    PolicyMode::Enforce => &mut compiled.enforced,
+                    PolicyMode::LogOnly | PolicyMode::Unknown => &mut compiled.log_only,
+                };
                 index.add(rule).map_err(|e| unusable(e.to_string()))?;
                 compiled.groups.extend(groups(rule));
                 let origin = (Arc::clone(declared), forbids(rule));
@@ -159,16 +185,23 @@ impl Compiled {
 
     /// How many Cedar policies decide, and how many are only reported.
     pub(crate) fn len(&self) -> (usize, usize) {
-        (self.enforced.len(), self.log_only.len())
+        (self.enforced.len() + self.holding.len(), self.log_only.len())
     }
 
-    /// What the policies say of `asked`.
-    pub(crate) fn ask(&self, authorizer: &Authorizer, asked: &Asked) -> PolicyAnswer {
+    /// What the policies say of `asked`, where `approvals` are of what is asked, towards whom it is asked, and hold now.
+    pub(crate) fn ask(&self, authorizer: &Authorizer, asked: &Asked, approvals: &[Arc<Approval>]) -> PolicyAnswer {
         let evaluate = |index: &ScopeIndex| {
             let who = (&asked.principal, &asked.resource);
             index.evaluate(authorizer, &asked.request, &asked.action, who, &asked.entities)
         };
-        let verdict = evaluate(&self.enforced);
+        let mut verdict = evaluate(&self.enforced);
+        let (mut held, mut lifted) = (Vec::new(), Vec::new());
+        if self.holding.len() > 0 {
+            let said = evaluate(&self.holding);
+            // One that fails might have held it back, and nobody approved what nobody saw.
+            verdict.failures.extend(said.failures);
+            (held, lifted) = self.lift(&said.forbids, approvals);
+        }
         let (outcome, causes) = self.judge(&verdict);
         let mut log_only = Vec::new();
         if self.log_only.len() > 0 {
@@ -177,7 +210,58 @@ impl Compiled {
             log_only.extend(self.rules(&said.permits, CauseKind::Permit, "would permit it"));
             log_only.extend(said.failures.iter().map(|f| self.failure(f)));
         }
-        PolicyAnswer { outcome, causes, log_only }
+        PolicyAnswer { outcome, causes, held, lifted, log_only }
+    }
+
+    /// Which of those that hold it back no approval lifts, and the approvals that lift the others.
+    fn lift(&self, holding: &[PolicyId], approvals: &[Arc<Approval>]) -> (Vec<Cause>, Vec<Arc<Approval>>) {
+        let (mut held, mut lifted): (Vec<Cause>, Vec<Arc<Approval>>) = (Vec::new(), Vec::new());
+        let mut holding: Vec<&PolicyId> = holding.iter().collect();
+        holding.sort_unstable();
+        for id in holding {
+            let Some((policy, _)) = self.origin.get(id) else {
+                held.push(Cause::plain(CauseKind::Holding, "a policy that is not known holds it back"));
+                continue;
+            };
+            // The one that holds longest, so that an answer is not good for less than it could be.
+            let by = approvals.iter().filter(|one| one.is_of(&policy.label)).max_by_key(|one| one.window.not_after());
+            match by {
+                Some(by) if lifted.iter().any(|known| Arc::ptr_eq(known, by)) => {}
+                Some(by) => lifted.push(Arc::clone(by)),
+                None => {
+                    let text = self.holds.get(id).and_then(|rule| approval::annotation(rule).ok().flatten());
+                    let text = format!("holds it back until it is approved ({})", text.unwrap_or_default());
+                    held.push(Cause::of(CauseKind::Holding, &policy.label, text));
+                }
+            }
+        }
+        (held, lifted)
+    }
+
+    /// The policies that hold the action back whatever it is done to, for `who`: no condition and no resource of theirs
+    /// could let one through.
+    pub(crate) fn holding_wholly(&self, who: &Who, action: &legate_ids::Action) -> Vec<&Arc<Policy>> {
+        let found = self.holds.iter().filter(|(_, rule)| {
+            let is_action = |uid: &cedar_policy::EntityUid| uid.id().unescaped() == action.as_str();
+            let action = match rule.action_constraint() {
+                ActionConstraint::Any => true,
+                ActionConstraint::Eq(uid) => is_action(&uid),
+                ActionConstraint::In(uids) => uids.iter().any(is_action),
+            };
+            let principal = match rule.principal_constraint() {
+                PrincipalConstraint::Any => true,
+                PrincipalConstraint::Is(name) => name == who.kind,
+                PrincipalConstraint::Eq(uid) => who.uids.first() == Some(&uid),
+                PrincipalConstraint::In(uid) => who.uids.contains(&uid),
+                PrincipalConstraint::IsIn(name, uid) => name == who.kind && who.uids.contains(&uid),
+            };
+            let wholly = matches!(rule.resource_constraint(), ResourceConstraint::Any);
+            action && principal && wholly && !rule.has_non_scope_constraint()
+        });
+        let mut found: Vec<&Arc<Policy>> = found.filter_map(|(id, _)| Some(&self.origin.get(id)?.0)).collect();
+        found.sort_by(|a, b| a.label.name.cmp(&b.label.name));
+        found.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        found
     }
 
     fn judge(&self, verdict: &Verdict) -> (PolicyOutcome, Vec<Cause>) {

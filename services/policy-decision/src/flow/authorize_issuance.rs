@@ -10,9 +10,10 @@ use legate_view::{Agent, Audience, Delegation, Snapshot};
 use legate_wire::audit as wire;
 
 use super::asker::Asker;
-use super::evaluate::Desk;
+use super::evaluate::{COMPILE_PATIENCE, Desk};
 use super::record;
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
+use crate::domain::approval::Released;
 use crate::domain::authority::{cut_everywhere, may_do_somewhere};
 use crate::domain::behalf;
 use crate::domain::standing;
@@ -68,10 +69,14 @@ pub(crate) async fn authorize_issuance(desk: &Desk, asker: &Asker, ask: &Issuanc
             let text = format!("the view holds revision {}", snapshot.revision());
             Err((Why::RevisionNotReached, Cause::plain(CauseKind::View, text)))
         }
-        Ok(_) => agree(snapshot, agent.as_ref(), ask, now),
+        Ok(_) => match agree(snapshot, agent.as_ref(), ask, now) {
+            // What a token says without narrowing is nothing; each of its uses is decided.
+            Ok(agreed) if !ask.actions.is_empty() => held_back(desk, asker, &reading, ask, agreed, now).await,
+            agreed => agreed,
+        },
     };
     let (mut answer, mut actions, ends) = match decided {
-        Ok(Agreed { actions, causes, ends }) => {
+        Ok(Agreed { actions, causes, ends, .. }) => {
             let answer = Answer { denied: None, causes, log_only: Vec::new(), until: None };
             (answer, actions, ends)
         }
@@ -98,6 +103,45 @@ struct Agreed {
     actions: Vec<Action>,
     causes: Vec<Cause>,
     ends: Option<Timestamp>,
+    /// The agent, and those for whom it acts.
+    agents: Vec<Arc<Agent>>,
+}
+
+/// Leaves out what policies hold back until it is approved whatever it is done to; what they hold back of some resources
+/// is seen when that is asked. A token that rests on approvals ends with the first of them.
+async fn held_back(
+    desk: &Desk,
+    asker: &Asker,
+    reading: &legate_view::Reading,
+    ask: &Issuance,
+    agreed: Agreed,
+    now: Timestamp,
+) -> Result<Agreed, (Why, Cause)> {
+    let snapshot = &reading.snapshot;
+    let Some(namespace) = agreed.agents.first().map(|agent| agent.label.namespace.clone()) else { return Ok(agreed) };
+    let Some(compiled) = desk.compiled(reading, &namespace, asker.patience(COMPILE_PATIENCE)).await? else {
+        return Ok(agreed);
+    };
+    let Agreed { actions, mut causes, mut ends, agents } = agreed;
+    let (mut left, mut held) = (Vec::new(), Vec::new());
+    for action in actions {
+        match desk.bench.released(snapshot, &agents, &action, &ask.audience, &compiled, now) {
+            Ok(Released { until, by }) => {
+                ends = ends.into_iter().chain(until).min();
+                for cause in by {
+                    if !causes.contains(&cause) {
+                        causes.push(cause);
+                    }
+                }
+                left.push(action);
+            }
+            Err(why) => held.extend(why),
+        }
+    }
+    match (left.is_empty(), held.into_iter().next()) {
+        (true, Some(first)) => Err((Why::ApprovalRequired, first)),
+        _ => Ok(Agreed { actions: left, causes, ends, agents }),
+    }
 }
 
 fn agree(
@@ -138,7 +182,9 @@ fn agree(
     }
     let mut causes = vec![state("the agent is ACTIVE")];
     causes.extend(delegation.iter().flat_map(behalf::grants));
-    Ok(Agreed { actions, causes, ends: delegation.and_then(|chain| chain.ends) })
+    let delegators = delegation.iter().flat_map(|chain| chain.delegators().cloned());
+    let agents = std::iter::once(Arc::clone(agent)).chain(delegators).collect();
+    Ok(Agreed { actions, causes, ends: delegation.and_then(|chain| chain.ends), agents })
 }
 
 /// The chain, where it holds and lets the token be for that audience.

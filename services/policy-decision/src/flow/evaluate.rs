@@ -17,6 +17,7 @@ use super::subject::{Known, Tokens};
 use super::turns::Turns;
 use crate::convert::Ask;
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
+use crate::domain::approval;
 use crate::domain::authority::Bench;
 use crate::domain::behalf;
 use crate::domain::policies::{Compiled, Unusable};
@@ -27,7 +28,7 @@ use crate::store::records::Records;
 use crate::store::spool::Spool;
 
 /// The longest that a check waits for policies that are being compiled.
-const COMPILE_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const COMPILE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything that answering needs.
 #[derive(Debug)]
@@ -102,6 +103,36 @@ impl Desk {
             Some(Ok(compiled)) => Ok(Policies::Ready(compiled)),
             Some(Err(e)) => Ok(Policies::unusable(&e)),
             None => Err(NotReady),
+        }
+    }
+
+    /// The policies of a namespace at one reading, waited for while they are compiled; `None`: it has none.
+    pub(super) async fn compiled(
+        &self,
+        reading: &Reading,
+        namespace: &Name,
+        patience: Duration,
+    ) -> Result<Option<Arc<Compiled>>, (Why, Cause)> {
+        let give_up = tokio::time::Instant::now() + patience;
+        // Taken before the look, so that nothing that comes after it is missed.
+        let mut filled = self.library.filled();
+        loop {
+            filled.mark_unchanged();
+            match self.policies(reading, namespace) {
+                Ok(Policies::None) => return Ok(None),
+                Ok(Policies::Ready(compiled)) => return Ok(Some(compiled)),
+                Ok(Policies::Unusable(denied)) => {
+                    let cause = denied.causes.into_iter().next();
+                    let cause =
+                        cause.unwrap_or_else(|| Cause::plain(CauseKind::PolicyError, "a policy cannot be used"));
+                    return Err((Why::PolicyError, cause));
+                }
+                Err(NotReady) if tokio::time::Instant::now() >= give_up => {
+                    let text = "the newest policies are still being compiled";
+                    return Err((Why::PolicyNotReady, Cause::plain(CauseKind::View, text)));
+                }
+                Err(NotReady) => drop(tokio::time::timeout_at(give_up, filled.changed()).await),
+            }
         }
     }
 }
@@ -279,9 +310,10 @@ pub(super) fn judge(
         Policies::None => None,
         Policies::Unusable(denied) => return say(denied.clone(), known),
     };
-    let mut answer = desk.bench.with_policies(snapshot, &agent, question, compiled, now, so_far);
+    let towards = right.towards(known.audience.as_deref());
+    let approvals = approval::of(snapshot, &agent, question, towards.as_deref(), now);
+    let mut answer = desk.bench.with_policies(snapshot, &agent, question, compiled, &approvals, now, so_far);
     if let (Some(delegation), None) = (&delegated, answer.denied) {
-        let towards = right.towards(known.audience.as_deref());
         answer = desk.bench.on_behalf(snapshot, delegation, question, towards.as_deref(), compiled, now, answer);
     }
     say(answer, known)

@@ -9,7 +9,7 @@ use legate_wire::audit as wire;
 use super::asker::{Asker, Kind};
 use super::evaluate::{Desk, Spoken};
 use crate::convert::{Ask, Subject};
-use crate::domain::answer::{Answer, Cause};
+use crate::domain::answer::{Answer, Cause, CauseKind};
 use crate::domain::question::Value;
 
 /// The longest text of an event, in bytes.
@@ -104,6 +104,11 @@ pub(crate) fn decision(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::Audit
         determining: lines(&answer.causes),
         log_only: lines(&answer.log_only),
     });
+    let approvals: Vec<&str> =
+        answer.causes.iter().filter(|one| one.kind == CauseKind::Approval).map(|one| one.id.as_str()).collect();
+    if !approvals.is_empty() {
+        event.details.insert("approvals".to_owned(), cut(approvals.join(" ")));
+    }
     if !spoken.known.token_id.is_empty() {
         event.details.insert("token_id".to_owned(), cut(spoken.known.token_id.clone()));
     }

@@ -1,6 +1,7 @@
 //! The journeys, and everything that has to be denied on the way.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod approvals;
 mod audit;
 mod authority;
 mod boundaries;

@@ -6,8 +6,8 @@ use legate_wire::registry as wire;
 use wire::claim_rule::StandsFor;
 use wire::declaration::Object;
 use wire::{
-    Agent, AgentClass, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, Metadata, PolicyTest, RoleBinding,
-    TrustedIssuer,
+    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, Metadata, PolicyTest,
+    RoleBinding, TrustedIssuer,
 };
 
 /// How an object is found: kind, namespace (empty for what belongs to none) and name.
@@ -51,6 +51,7 @@ pub(crate) fn kind_of(declaration: &wire::Declaration) -> Option<Kind> {
         Object::DelegationGrant(_) => Kind::DelegationGrant,
         Object::PolicyTest(_) => Kind::PolicyTest,
         Object::OperatorBinding(_) => Kind::OperatorBinding,
+        Object::Approval(_) => Kind::Approval,
     })
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::DelegationGrant => "DelegationGrant",
         Kind::PolicyTest => "PolicyTest",
         Kind::OperatorBinding => "OperatorBinding",
+        Kind::Approval => "Approval",
     }
 }
 
@@ -98,6 +100,7 @@ pub(crate) fn metadata(declaration: &wire::Declaration) -> Option<&Metadata> {
         Object::DelegationGrant(o) => o.metadata.as_ref(),
         Object::PolicyTest(o) => o.metadata.as_ref(),
         Object::OperatorBinding(o) => o.metadata.as_ref(),
+        Object::Approval(o) => o.metadata.as_ref(),
     }
 }
 
@@ -121,6 +124,7 @@ pub(crate) fn metadata_mut(declaration: &mut wire::Declaration) -> Option<&mut M
         Object::DelegationGrant(o) => o.metadata.as_mut(),
         Object::PolicyTest(o) => o.metadata.as_mut(),
         Object::OperatorBinding(o) => o.metadata.as_mut(),
+        Object::Approval(o) => o.metadata.as_mut(),
     }
 }
 
@@ -187,6 +191,7 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
                 needed.one(&format!("spec.cases[{n}].agent"), Kind::Agent, &case.agent);
             }
         }
+        Object::Approval(Approval { spec: Some(spec), .. }) => needed.one("spec.agent", Kind::Agent, &spec.agent),
         _ => {}
     }
     needed.found
@@ -231,7 +236,7 @@ mod tests {
             assert_eq!(metadata_mut(&mut declaration).cloned(), Some(found));
             seen.push(kind as i32);
         }
-        assert_eq!(seen, (1..=17).collect::<Vec<_>>());
+        assert_eq!(seen, (1..=17).chain([30]).collect::<Vec<_>>());
         assert_eq!(kind_of(&wire::Declaration::default()), None);
         assert_eq!(key_of(&wire::Declaration::default()), None);
     }
@@ -290,6 +295,7 @@ mod tests {
                     "spec.parent DelegationGrant payments/ada-lets-bot",
                 ],
                 Kind::PolicyTest => &[namespace, "spec.cases[0].agent Agent payments/invoice-bot"],
+                Kind::Approval => &[namespace, "spec.agent Agent payments/invoice-bot"],
                 _ => &[namespace],
             };
             assert_eq!(said(&declaration), expected);

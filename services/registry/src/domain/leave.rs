@@ -51,6 +51,7 @@ pub(crate) fn without(declaration: &mut wire::Declaration, agent: &str) -> Left 
             let names = spec.delegate == agent || spec.delegator.strip_prefix("agent:") == Some(agent);
             if names { Left::Nothing } else { Left::All }
         }
+        Some(Object::Approval(wire::Approval { spec: Some(spec), .. })) if spec.agent == agent => Left::Nothing,
         Some(Object::PolicyTest(wire::PolicyTest { spec: Some(spec), .. })) => {
             let before = spec.cases.len();
             spec.cases.retain(|case| case.agent != agent);

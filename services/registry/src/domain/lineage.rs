@@ -70,13 +70,18 @@ pub(crate) struct Pace(HashMap<String, VecDeque<Timestamp>>);
 impl Pace {
     /// Whether one more may be made below `top` at `now`; then it counts.
     pub(crate) fn allows(&mut self, top: &str, now: Timestamp) -> bool {
+        self.allows_of(MOST_BELOW, top, now)
+    }
+
+    /// The same for what there may be `most` of in a minute.
+    pub(crate) fn allows_of(&mut self, most: u64, top: &str, now: Timestamp) -> bool {
         let since = now.minus(SHORTEST);
         self.0.retain(|_, made| {
             made.retain(|at| *at > since);
             !made.is_empty()
         });
         let made = self.0.entry(top.to_owned()).or_default();
-        let allowed = u64::try_from(made.len()).is_ok_and(|count| count < MOST_BELOW);
+        let allowed = u64::try_from(made.len()).is_ok_and(|count| count < most);
         if allowed {
             made.push_back(now);
         }
@@ -182,6 +187,11 @@ pub(crate) fn found_under(declaration: &wire::Declaration) -> Vec<Key> {
             let namespace = binding.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
             let users = binding.spec.as_ref().map(|spec| spec.users.as_slice()).unwrap_or_default();
             users.iter().map(|who| bound_to(namespace, who)).collect()
+        }
+        Some(Object::Approval(approval)) => {
+            let namespace = approval.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
+            let agent = approval.spec.as_ref().map(|spec| super::approval::of_agent(namespace, &spec.agent_id));
+            agent.into_iter().collect()
         }
         _ => Vec::new(),
     }

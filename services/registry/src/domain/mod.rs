@@ -1,5 +1,6 @@
 //! What the registry knows without clock, network or disk: what a declaration is, and how an agent lives.
 
+pub(crate) mod approval;
 pub(crate) mod attestation;
 pub(crate) mod check;
 pub(crate) mod cut_off;

@@ -16,6 +16,7 @@ pub(super) const OUTPUT_ONLY: &[(&str, &[&str])] = &[
     ("legate.registry.v1.Namespace", &["status"]),
     ("legate.registry.v1.AgentClass", &["status"]),
     ("legate.registry.v1.EnforcementPoint", &["spiffe_id"]),
+    ("legate.registry.v1.Approval", &["status"]),
 ];
 
 /// Fields that say which object it is.
@@ -93,6 +94,7 @@ mod tests {
         let mut said = Vec::new();
         let files = [
             "agent",
+            "approval",
             "boundary",
             "declaration",
             "delegation",

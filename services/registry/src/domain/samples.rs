@@ -331,14 +331,47 @@ pub(crate) fn operator_binding() -> wire::OperatorBinding {
     }
 }
 
+pub(crate) fn approval() -> wire::Approval {
+    let spec = wire::ApprovalSpec {
+        agent: "invoice-bot".into(),
+        agent_id: "agt_01h455vb4pex5vsknk084sn02q".into(),
+        permissions: vec![permission("invoice:pay")],
+        audience: "https://invoices.example.com".into(),
+        purpose: "Pays what is due.".into(),
+        binding_message: "run 4711".into(),
+        duration: seconds(600),
+        expire_time: at(1_900),
+        policies: vec![wire::HeldPolicy {
+            name: "four-eyes".into(),
+            id: "obj_01h455vb4pex5vsknk084sn02q".into(),
+            version: 3,
+            texts: vec!["large payments".into()],
+        }],
+        lifecycle_version: 1,
+        requester: "spiffe://example.org/ns/payments/agent/agt_01h455vb4pex5vsknk084sn02q".into(),
+        channel: wire::ApprovalChannel::Grpc.into(),
+    };
+    let status = wire::ApprovalStatus {
+        state: wire::ApprovalState::Approved.into(),
+        not_before: at(1_000),
+        not_after: at(1_600),
+        decided_by: "spiffe://example.org/legate/operator/ada".into(),
+        decide_time: at(1_000),
+        decide_reason: "the invoice is right".into(),
+        ..wire::ApprovalStatus::default()
+    };
+    let metadata = metadata("payments", "apr-01h455vb4pex5vsknk084sn02q");
+    wire::Approval { metadata, spec: Some(spec), status: Some(status) }
+}
+
 pub(crate) fn declared(object: Object) -> wire::Declaration {
     wire::Declaration { object: Some(object) }
 }
 
 /// How many kinds there are.
-pub(crate) const KINDS: usize = 17;
+pub(crate) const KINDS: usize = 18;
 
-/// One of each kind, in the order of `Kind`; all but signing keys and revocations pass the check.
+/// One of each kind, in the order of `Kind`; all but signing keys, revocations and approvals pass the check.
 pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
     let namespace = wire::NamespaceSpec {
         display_name: "Payments".into(),
@@ -350,6 +383,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         orphan_grace: seconds(86_400),
         max_delegation_depth: 3,
         personal_authority: wire::PersonalAuthority::Granted.into(),
+        max_approval_duration: seconds(7_200),
     };
     let role = wire::RoleSpec { description: "Reads.".into(), permissions: vec![permission("invoice:read")] };
     let key_name = KID.to_lowercase();
@@ -374,6 +408,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         Object::DelegationGrant(grant()),
         Object::PolicyTest(policy_test()),
         Object::OperatorBinding(operator_binding()),
+        Object::Approval(approval()),
     ]
     .map(declared)
     .to_vec()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use legate_clock::Clock;
 use legate_db::{Db, Tx, TxResult};
-use legate_ids::{AgentId, ObjectId, SpiffeId, TrustDomain};
+use legate_ids::{AgentId, ApprovalId, ObjectId, SpiffeId, TrustDomain};
 use legate_outbox::{Outbox, Standard};
 use legate_rpc::{Fault, Mandate, Pages, is_for_want_of_a_role};
 use legate_wire::audit::AuditEvent;
@@ -39,6 +39,8 @@ pub(crate) struct Desk {
     pub(crate) operators: Known,
     /// How fast agents make agents.
     pub(crate) pace: parking_lot::Mutex<Pace>,
+    /// How fast agents ask for approvals.
+    pub(crate) asking: parking_lot::Mutex<Pace>,
     /// The streams of many objects that may still be opened.
     pub(crate) bulks: Semaphore,
     /// Set once the server listens; cancelled when streams have to end.
@@ -134,6 +136,11 @@ impl Desk {
     /// A new agent's id.
     pub(crate) fn agent_id(&self) -> Result<AgentId, Fault> {
         Ok(AgentId::from_parts(self.millis(), chance()?))
+    }
+
+    /// A new id of an approval.
+    pub(crate) fn approval_id(&self) -> Result<ApprovalId, Fault> {
+        Ok(ApprovalId::from_parts(self.millis(), chance()?))
     }
 
     /// A new id of anything else.

@@ -2,8 +2,10 @@
 
 use legate_db::TxResult;
 use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind};
 
+use super::decide_approval::{self, End};
 use super::write::Writing;
 use crate::domain::diff;
 use crate::domain::kind::{self, Key};
@@ -85,7 +87,10 @@ pub(super) async fn take_back(writing: &mut Writing<'_>, declaration: Declaratio
         at += 1;
     }
     while let Some(last) = chain.pop() {
-        writing.take_back(last, "revoked").await?;
+        match &last.object {
+            Some(Object::Approval(_)) => drop(Box::pin(decide_approval::end(writing, last, End::Revoked)).await?),
+            _ => drop(writing.take_back(last, "revoked").await?),
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use legate_db::{Tx, TxResult};
 use legate_ids::{AgentId, Name, Principal};
 use legate_mtls::Peer;
 use legate_rpc::{Fault, Permit};
-use legate_view::{CALLER_UNKNOWN, Snapshot};
+use legate_view::{CALLER_NOT_ACTIVE, CALLER_UNKNOWN, Snapshot};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentClassSpec, Declaration, Kind, NamespaceSpec};
 
@@ -75,10 +75,30 @@ impl Standing {
 /// Whether the caller is in good standing at this very moment: what the services above learn from the stream is read here
 /// from the tables, under the same rules. Within a write nothing can change meanwhile.
 pub(super) async fn standing(tx: &Tx, calling: &Calling, now: Timestamp) -> TxResult<Standing, Fault> {
-    let mut lineage = lineage_of(tx, calling.id.as_str()).await?;
+    let certificate = lineage::certificate(&calling.peer.x5t_s256);
+    let standing = gather(tx, &calling.id, calling.namespace.as_str(), Some(&certificate)).await?;
+    standing.seen.judge(&calling.peer, now).map_err(refuse)?;
+    Ok(standing)
+}
+
+/// The same for an agent whom another service authenticated: whether it works is judged here, how it proved itself there.
+pub(super) async fn standing_of(tx: &Tx, id: &AgentId, now: Timestamp) -> TxResult<Standing, Fault> {
+    let unknown = || refuse(Fault::refused(&CALLER_UNKNOWN, format!("there is no agent {id}")));
+    let namespace = agent(tx, id.as_str()).await?.and_then(|agent| agent.metadata).ok_or_else(unknown)?.namespace;
+    let standing = gather(tx, id, &namespace, None).await?;
+    if standing.seen.life_of(standing.seen_caller().map_err(refuse)?, now).stop.is_some() {
+        let text = format!("the agent {id} is not ACTIVE, or what is above it is stopped");
+        return Err(refuse(Fault::refused(&CALLER_NOT_ACTIVE, text)));
+    }
+    Ok(standing)
+}
+
+/// The agent, everything above it, and what was given to them.
+async fn gather(tx: &Tx, id: &AgentId, of: &str, certificate: Option<&Key>) -> TxResult<Standing, Fault> {
+    let mut lineage = lineage_of(tx, id.as_str()).await?;
     // Another namespace's is told like one that never was.
-    lineage.retain(|agent| agent.metadata.as_ref().is_some_and(|m| m.namespace == calling.namespace.as_str()));
-    let own = Key::new(Kind::Namespace, "", calling.namespace.as_str());
+    lineage.retain(|agent| agent.metadata.as_ref().is_some_and(|m| m.namespace == of));
+    let own = Key::new(Kind::Namespace, "", of);
     let mut objects: Vec<Declaration> = Vec::new();
     let mut namespace = NamespaceSpec::default();
     if let Some(declaration) = by_key(tx, &own).await? {
@@ -90,7 +110,7 @@ pub(super) async fn standing(tx: &Tx, calling: &Calling, now: Timestamp) -> TxRe
     let mut class = AgentClassSpec::default();
     for (n, agent) in lineage.iter().enumerate() {
         let name = agent.spec.as_ref().map(|spec| spec.agent_class.as_str()).unwrap_or_default();
-        if let Some(declaration) = by_key(tx, &Key::new(Kind::AgentClass, calling.namespace.as_str(), name)).await? {
+        if let Some(declaration) = by_key(tx, &Key::new(Kind::AgentClass, of, name)).await? {
             if let (0, Some(Object::AgentClass(o))) = (n, &declaration.object) {
                 class = o.spec.clone().unwrap_or_default();
             }
@@ -98,9 +118,10 @@ pub(super) async fn standing(tx: &Tx, calling: &Calling, now: Timestamp) -> TxRe
         }
         objects.push(Declaration { object: Some(Object::Agent(agent.clone())) });
     }
-    let certificate = lineage::certificate(&calling.peer.x5t_s256);
-    for id in reference::from(tx, &certificate, 1).await? {
-        objects.extend(by_id(tx, &id).await?);
+    if let Some(certificate) = certificate {
+        for id in reference::from(tx, certificate, 1).await? {
+            objects.extend(by_id(tx, &id).await?);
+        }
     }
     let cut_off = lineage.iter().flat_map(cut_off::concerning);
     objects.extend(revoke_issued::in_force(tx, cut_off).await?);
@@ -108,7 +129,6 @@ pub(super) async fn standing(tx: &Tx, calling: &Calling, now: Timestamp) -> TxRe
         objects.extend(given_to(tx, top).await?);
     }
     let seen = Snapshot::of(&objects).map_err(broken)?;
-    seen.judge(&calling.peer, now).map_err(refuse)?;
     Ok(Standing { lineage, namespace, class, seen })
 }
 

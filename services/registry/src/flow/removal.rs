@@ -61,8 +61,10 @@ pub(super) fn read(removals: Vec<ObjectName>, wanted: &[Wanted]) -> Result<Vec<K
                 continue;
             }
         };
-        if matches!(key.kind, Kind::SigningKey | Kind::Revocation) {
-            let why = "signing keys and revocations are taken back by credential-issuer".to_owned();
+        if matches!(key.kind, Kind::SigningKey | Kind::Revocation | Kind::Approval) {
+            let why =
+                "signing keys and revocations are taken back by credential-issuer, approvals by `legate approval`"
+                    .to_owned();
             problems.push(Problem { path, why, reason: &KIND_NOT_APPLICABLE });
         } else if let Some(first) = seen.insert(key.clone(), path.clone()) {
             let why = format!("is {} {key} again, as {first}", kind::kind_name(key.kind));

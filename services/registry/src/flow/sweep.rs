@@ -11,11 +11,12 @@ use legate_rpc::Fault;
 use legate_wire::registry::Declaration;
 use legate_wire::registry::declaration::Object;
 
+use super::decide_approval::{self, End};
 use super::transition::{self, Step};
 use super::{Call, Desk, succession};
 use crate::domain::lifecycle::Transition;
 use crate::error::of_tx;
-use crate::store::{object, request};
+use crate::store::{approval, object, request};
 
 /// How often the sweep looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -116,6 +117,9 @@ async fn end(desk: &Arc<Desk>, what: Over, ids: Vec<String>) -> Result<(), Fault
                     (Some(Object::Agent(_)), Over::Grace) => {
                         Box::pin(transition::take(writing, current, Step::Transition(Transition::Suspend))).await?;
                     }
+                    (Some(Object::Approval(_)), _) => {
+                        Box::pin(decide_approval::end(writing, current, End::Over)).await?;
+                    }
                     _ => {
                         writing.take_back(current, "forgotten").await?;
                     }
@@ -133,6 +137,8 @@ async fn tidy(desk: &Arc<Desk>) -> Result<(), Fault> {
     let census = desk.db.read("census", |tx| Box::pin(object::census(tx))).await.map_err(of_tx)?;
     desk.metrics.agents(&census);
     let orphans = desk.db.read("orphans", |tx| Box::pin(object::orphans(tx))).await.map_err(of_tx)?;
+    let open = desk.db.read("open_approvals", |tx| Box::pin(approval::census(tx))).await.map_err(of_tx)?;
+    desk.metrics.approvals_open(open);
     let oldest = orphans.1.map(|at| now.since(Timestamp::from_micros(at)));
     desk.metrics.orphans(orphans.0, oldest.unwrap_or_default());
     Ok(())

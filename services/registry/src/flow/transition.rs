@@ -216,7 +216,11 @@ fn refuse_unsanctioned(agent: &Agent) -> Result<(), Fault> {
 
 /// Separation of duties: whoever declared an agent, or ever changed what is declared of it, does not approve it. What an
 /// agent made is the work of whoever declared that one, also once somebody has taken it out of its hands.
-async fn refuse_self_approval(tx: &legate_db::Tx, current: &Declaration, actor: &str) -> TxResult<(), Fault> {
+pub(super) async fn refuse_self_approval(
+    tx: &legate_db::Tx,
+    current: &Declaration,
+    actor: &str,
+) -> TxResult<(), Fault> {
     let id = kind::metadata(current).map(|m| m.id.clone()).unwrap_or_default();
     let whose = hands(tx, &id).await?;
     refuse_one_of(&whose, actor, "this agent")?;

@@ -24,7 +24,7 @@ use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
 use crate::domain::terms::facts;
-use crate::domain::{cut_off, lineage, operators, standing};
+use crate::domain::{approval, cut_off, lineage, operators, standing};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::found::Found;
 use crate::store::revision::History;
@@ -387,6 +387,10 @@ impl Writing<'_> {
         let is_agent = kind::kind_of(declaration) == Some(Kind::Agent);
         let id = match old.id.as_str() {
             "" if is_agent => self.desk.agent_id()?.to_string(),
+            // Its name was made of it.
+            "" if kind::kind_of(declaration) == Some(Kind::Approval) => {
+                approval::id_of(kind::metadata(declaration).map(|m| m.name.as_str()).unwrap_or_default())
+            }
             "" => self.desk.object_id()?.to_string(),
             known => known.to_owned(),
         };
@@ -498,6 +502,9 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         }
         Some(Object::SigningKey(key)) if !revoked => {
             ends = key.spec.as_ref().and_then(|spec| spec.not_after).map(|at| (at, FORGET_AFTER));
+        }
+        Some(Object::Approval(approval)) if !revoked => {
+            ends = approval::ends(approval).map(|at| (at, std::time::Duration::ZERO));
         }
         _ => {}
     }

@@ -1,5 +1,6 @@
 //! What rests in the database, a file for each table.
 
+pub(crate) mod approval;
 pub(crate) mod change;
 pub(crate) mod condition;
 pub(crate) mod declarer;

@@ -14,7 +14,7 @@ use crate::flow::transition::Step;
 use crate::flow::{create_agent, publish, revoke, standing, sweep};
 use crate::schema::Migrator;
 
-const BOTH: [Fault; 2] = [Fault::NotPersisted, Fault::PersistedButReplyLost];
+pub(super) const BOTH: [Fault; 2] = [Fault::NotPersisted, Fault::PersistedButReplyLost];
 
 /// How far the registry is, and how many events tell of it.
 async fn place(scene: &Scene) -> (u64, usize) {
@@ -23,7 +23,7 @@ async fn place(scene: &Scene) -> (u64, usize) {
 }
 
 /// The first try fails as planned; the repetition of the same request is what counts, once.
-async fn survives<T: std::fmt::Debug>(
+pub(super) async fn survives<T: std::fmt::Debug>(
     scene: &Scene,
     name: &'static str,
     fault: Fault,

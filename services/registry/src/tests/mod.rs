@@ -5,6 +5,7 @@
 mod agents;
 mod amend;
 mod apply;
+mod approvals;
 mod bulk;
 mod compact;
 mod delegating;

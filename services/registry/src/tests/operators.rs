@@ -26,7 +26,7 @@ async fn begin(fixture: &Fixture) -> Scene {
     scene
 }
 
-fn given(name: &str, namespace: &str, operators: &[&str], role: OperatorRole) -> Declaration {
+pub(super) fn given(name: &str, namespace: &str, operators: &[&str], role: OperatorRole) -> Declaration {
     let metadata = Metadata { name: name.into(), namespace: namespace.into(), ..Metadata::default() };
     let operators = operators.iter().map(|name| (*name).to_owned()).collect();
     let spec = OperatorBindingSpec { operators, role: role.into(), ..OperatorBindingSpec::default() };

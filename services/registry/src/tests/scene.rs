@@ -87,6 +87,7 @@ impl Scene {
             keeps,
             operators: Known::from_the_start(administrators()),
             pace: parking_lot::Mutex::default(),
+            asking: parking_lot::Mutex::default(),
             bulks: tokio::sync::Semaphore::new(1),
             stopping: OnceLock::new(),
         };

@@ -115,13 +115,13 @@ pub(crate) fn look(
         Limits::Within(on) => on,
     };
     let outlook = match outlook {
-        None => return never(bench.with_policies(snapshot, agent, question, None, now, so_far)),
+        None => return never(bench.with_policies(snapshot, agent, question, None, &[], now, so_far)),
         Some(Err(e)) => {
             return never(Answer::deny(Why::PolicyError, Cause::plain(CauseKind::PolicyError, e.to_string())));
         }
         Some(Ok(outlook)) => outlook,
     };
-    let answer = bench.with_policies(snapshot, agent, question, Some(&outlook.exact), now, so_far);
+    let answer = bench.with_policies(snapshot, agent, question, Some(&outlook.exact), &[], now, so_far);
     if !matches!(answer.denied, None | Some(Why::NoPolicyPermits)) {
         return never(answer);
     }
@@ -132,8 +132,12 @@ pub(crate) fn look(
             Ok(asked) => asked,
             Err(why) => return never(Answer::deny(Why::PolicyError, Cause::plain(CauseKind::PolicyError, why))),
         };
-        let is_open = || outlook.exact.ask(bench.authorizer(), &asked).outcome != PolicyOutcome::Permitted;
-        if needs_permit && answer.denied.is_some() && is_open() {
+        // What is held back until it is approved is given to nobody.
+        let said = outlook.exact.ask(bench.authorizer(), &asked, &[]);
+        if !said.held.is_empty() {
+            return never(answer);
+        }
+        if needs_permit && answer.denied.is_some() && said.outcome != PolicyOutcome::Permitted {
             let permits = outlook.among(CauseKind::Permit, bench, &asked);
             if permits.is_empty() {
                 return never(answer);

@@ -44,6 +44,7 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             | Kind::OperatorBinding
             | Kind::SigningKey
             | Kind::Revocation
+            | Kind::Approval
             | Kind::Unspecified => {}
             Kind::DelegationGrant => touched.grants = true,
             Kind::Namespace | Kind::Policy | Kind::Group | Kind::Boundary => touched.everybody = true,
@@ -97,6 +98,7 @@ fn named(declaration: &Declaration) -> Option<(Kind, &Metadata)> {
         Object::DelegationGrant(o) => (Kind::DelegationGrant, &o.metadata),
         Object::PolicyTest(o) => (Kind::PolicyTest, &o.metadata),
         Object::OperatorBinding(o) => (Kind::OperatorBinding, &o.metadata),
+        Object::Approval(o) => (Kind::Approval, &o.metadata),
     };
     Some((kind, metadata.as_ref()?))
 }

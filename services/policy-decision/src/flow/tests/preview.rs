@@ -584,7 +584,7 @@ proptest! {
         let so_far = bench.before_policies(&snapshot, agent, &question, now);
         let answer = match so_far.denied {
             Some(_) => so_far,
-            None => bench.with_policies(&snapshot, agent, &question, Some(&whole), now, so_far),
+            None => bench.with_policies(&snapshot, agent, &question, Some(&whole), &[], now, so_far),
         };
         match verdict.holds {
             Holds::Always => prop_assert!(answer.denied.is_none(), "{:?}", answer),

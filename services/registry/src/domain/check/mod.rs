@@ -3,6 +3,7 @@
 //! Paths are relative to the object (`spec.permissions[3].action`); the caller puts in front where the object stands.
 
 mod agent;
+mod approval;
 mod attestation;
 mod binding;
 mod boundary;
@@ -34,6 +35,7 @@ use super::kind::{kind_name, kind_of, metadata, metadata_mut};
 use super::problem::Problem;
 use crate::error::KIND_NOT_APPLICABLE;
 
+pub(crate) use approval::check_approval;
 pub(crate) use departure::{check_departed, check_departure};
 pub(crate) use publication::{check_revocation, check_signing_key};
 pub(crate) use revoke_issued::check_revoke_issued;
@@ -49,6 +51,10 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         let why = format!("is a {}, which only credential-issuer publishes", kind_name(kind));
         return vec![Problem::of(&KIND_NOT_APPLICABLE, "object", why)];
     }
+    if matches!(object, Object::Approval(_)) {
+        let why = "is an Approval, which an agent asks for and an approver decides";
+        return vec![Problem::of(&KIND_NOT_APPLICABLE, "object", why)];
+    }
     metadata::check(metadata(declaration), kind, &mut findings);
     match object {
         // Everything in its spec may be left out, so the spec may be too.
@@ -59,7 +65,7 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         Object::RoleBinding(o) => findings.present("spec", o.spec.as_ref(), binding::check),
         Object::Policy(o) => findings.present("spec", o.spec.as_ref(), policy::check),
         Object::EnforcementPoint(o) => findings.present("spec", o.spec.as_ref(), enforcement_point::check),
-        Object::SigningKey(_) | Object::Revocation(_) => {}
+        Object::SigningKey(_) | Object::Revocation(_) | Object::Approval(_) => {}
         Object::Group(o) => findings.present("spec", o.spec.as_ref(), group::check),
         Object::Boundary(o) => findings.present("spec", o.spec.as_ref(), boundary::check),
         Object::CredentialPolicy(o) => findings.present("spec", o.spec.as_ref(), credential_policy::check),
@@ -98,6 +104,7 @@ pub(crate) fn strip_output_only(declaration: &mut wire::Declaration) {
         Some(Object::Namespace(namespace)) => namespace.status = None,
         Some(Object::AgentClass(class)) => class.status = None,
         Some(Object::EnforcementPoint(point)) => point.spiffe_id.clear(),
+        Some(Object::Approval(approval)) => approval.status = None,
         _ => {}
     }
 }

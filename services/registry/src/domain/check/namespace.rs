@@ -6,6 +6,7 @@ use legate_authority::MAX_DEPTH;
 use legate_wire::registry::{NamespaceSpec, PersonalAuthority};
 
 use super::findings::{Findings, LIST};
+use crate::domain::approval::{LONGEST, SHORTEST};
 use crate::domain::lineage::{DEEPEST, MOST_CHILDREN};
 use crate::domain::succession::LONGEST_GRACE;
 use crate::domain::text::Lines;
@@ -16,6 +17,8 @@ pub(super) fn check(spec: &NamespaceSpec, findings: &mut Findings) {
     findings.texts("spec.owners", &spec.owners, LIST, Findings::principal);
     let words = "0 to 90 days";
     findings.span("spec.orphan_grace", spec.orphan_grace, Duration::ZERO..=LONGEST_GRACE, words);
+    let range = SHORTEST..=LONGEST;
+    findings.span("spec.max_approval_duration", spec.max_approval_duration, range, "1 minute to 24 hours");
     for (path, value, most) in [
         ("spec.max_spawn_depth", spec.max_spawn_depth, DEEPEST),
         ("spec.max_children", spec.max_children, MOST_CHILDREN),

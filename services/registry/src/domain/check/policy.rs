@@ -9,6 +9,7 @@ use legate_ids::{Action, ResourceType};
 use legate_wire::registry::{PolicyMode, PolicySpec};
 
 use super::findings::Findings;
+use crate::domain::approval;
 use crate::domain::text::{Lines, hidden, place};
 use crate::error::POLICY_INVALID;
 
@@ -56,6 +57,7 @@ fn check_text(cedar: &str) -> Result<(), String> {
     policies.sort_by_key(|policy| policy.id().to_string());
     for policy in policies {
         can_match(policy).map_err(|why| format!("has {why}"))?;
+        approval::annotation(policy).map_err(|why| format!("has {why}"))?;
     }
     Ok(())
 }

@@ -53,9 +53,9 @@ fn point(change: impl FnOnce(&mut EnforcementPointSpec)) -> Object {
     Object::EnforcementPoint(point)
 }
 
-/// Whether it comes from credential-issuer.
+/// Whether it comes from credential-issuer or from agents.
 fn is_published(sample: &wire::Declaration) -> bool {
-    matches!(sample.object, Some(Object::SigningKey(_) | Object::Revocation(_)))
+    matches!(sample.object, Some(Object::SigningKey(_) | Object::Revocation(_) | Object::Approval(_)))
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! Policies that hold something back until a person approves it, and the approvals that lift them.
+//!
+//! Such a policy is a `forbid` with the annotation `@approval("...")`. Whoever does not know the annotation, reads it
+//! wrongly or finds no approval is left with a forbid.
+
+use std::sync::Arc;
+
+use cedar_policy::{Effect, Policy};
+use legate_clock::Timestamp;
+use legate_ids::Action;
+use legate_view::{Agent, Approval, Snapshot};
+
+use super::answer::{Cause, CauseKind};
+use super::authority::Bench;
+use super::policies::Compiled;
+use super::question::Question;
+
+/// The annotation's name.
+const ANNOTATION: &str = "approval";
+
+/// What is to be approved, in the annotation's words; `None`: the policy holds nothing back in this way.
+///
+/// # Errors
+/// On a permit it would be read as a condition, and it is none; without a text nobody knows what is asked for.
+pub(crate) fn annotation(rule: &Policy) -> Result<Option<&str>, String> {
+    match (rule.annotation(ANNOTATION), rule.effect()) {
+        (None, _) => Ok(None),
+        (Some(_), Effect::Permit) => Err("it has @approval on a permit, where it would hold nothing back".into()),
+        (Some(text), Effect::Forbid) if text.trim().is_empty() => Err("it has @approval without a text".into()),
+        (Some(text), Effect::Forbid) => Ok(Some(text)),
+    }
+}
+
+/// What was approved for the agent of this very question, towards one of these; `None`: towards whom is not asked.
+pub(crate) fn of(
+    snapshot: &Snapshot,
+    agent: &Agent,
+    question: &Question,
+    towards: Option<&[&str]>,
+    now: Timestamp,
+) -> Vec<Arc<Approval>> {
+    let request = question.request();
+    let fits = |one: &&Arc<Approval>| {
+        one.is_towards(towards) && one.permissions.iter().any(|permission| permission.covers(&request))
+    };
+    snapshot.approvals_of(agent, now).filter(fits).cloned().collect()
+}
+
+/// What an action in a token rests on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Released {
+    /// When the first of the approvals ends.
+    pub(crate) until: Option<Timestamp>,
+    /// They.
+    pub(crate) by: Vec<Cause>,
+}
+
+impl Bench {
+    /// Whether a token for `audience` may say `action`: no policy holds it back whatever it is done to, from the agent,
+    /// from whoever is above it, or from whoever it acts for; or an approval lets some of it through.
+    ///
+    /// # Errors
+    /// The policies that hold it back.
+    pub(crate) fn released(
+        &self,
+        snapshot: &Snapshot,
+        agents: &[Arc<Agent>],
+        action: &Action,
+        audience: &str,
+        policies: &Compiled,
+        now: Timestamp,
+    ) -> Result<Released, Vec<Cause>> {
+        let (mut released, mut held) = (Released::default(), Vec::new());
+        for agent in agents {
+            let speaks = |one: &&Arc<Approval>| {
+                one.is_towards(Some(&[audience])) && one.permissions.iter().any(|p| p.action().covers(action))
+            };
+            let approvals: Vec<_> = snapshot.approvals_of(agent, now).filter(speaks).collect();
+            for one in std::iter::once(agent).chain(snapshot.ancestors_of(agent).flatten()) {
+                // What cannot be said of it could be what a policy speaks of.
+                let who = self.who(snapshot, one, policies.groups(), now);
+                let who = who.map_err(|why| vec![Cause::plain(CauseKind::PolicyError, why)])?;
+                for policy in policies.holding_wholly(&who, action) {
+                    let by = approvals.iter().filter(|approval| approval.is_of(&policy.label));
+                    match by.max_by_key(|approval| approval.window.not_after()) {
+                        Some(by) => {
+                            let end = by.window.not_after().map(Timestamp::from_micros);
+                            released.until = released.until.into_iter().chain(end).min();
+                            released.by.push(cause(by));
+                        }
+                        None => {
+                            let text = format!("holds {action} back until it is approved; ask for an approval of it");
+                            held.push(Cause::of(CauseKind::Holding, &policy.label, text));
+                        }
+                    }
+                }
+            }
+        }
+        if held.is_empty() { Ok(released) } else { Err(held) }
+    }
+}
+
+/// An approval as a decision names it.
+pub(crate) fn cause(approval: &Approval) -> Cause {
+    let until = approval.window.not_after().map(|at| Timestamp::from_micros(at).to_string()).unwrap_or_default();
+    let text = format!("lets it through until {until}, approved by {}", approval.approver);
+    Cause::of(CauseKind::Approval, &approval.label, text)
+}
+
+/// What is to be asked for.
+pub(crate) fn cure(question: &Question) -> String {
+    let Question { action, resource_type, resource_id, .. } = question;
+    format!("; ask for an approval of {action} on {resource_type}:{resource_id}")
+}
