@@ -7,6 +7,7 @@ mod faults;
 mod federation;
 mod identity;
 mod instances;
+mod keys;
 mod login;
 mod operators;
 mod outside;
