@@ -22,6 +22,7 @@ use crate::convert;
 use crate::domain::keyring::KeyUse;
 use crate::flow::authenticate::Asker;
 use crate::flow::exchange::{self, Exchanged};
+use crate::flow::keys::should_renew;
 use crate::flow::{
     Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, instances, issue_token, list, live, login,
     renew, revoke, revoke_instance,
@@ -124,6 +125,7 @@ impl AgentCredentialService for Api {
             expire_time: Some(issued.expires.into()),
             scopes: convert::scopes(&issued.scope),
             revision: issued.revision,
+            renew_certificate: should_renew(&self.0, &call).await,
         }))
     }
 

@@ -101,7 +101,7 @@ legate_rpc::reasons! {
     /// No such credential.
     CREDENTIAL_NOT_FOUND, NotFound, "No credential of this id was issued here.", "Check the id (legate credential list).";
     /// The revocation waits for the registry.
-    REVOCATION_PENDING, Unavailable, "The credential is revoked and that is recorded, but the registry has not confirmed it yet; it is sent again until it does.", "Ask again to learn the revision; until then other services may accept the certificate.";
+    REVOCATION_PENDING, Unavailable, "The credential or key is revoked and that is recorded, but the registry has not confirmed it yet, or the file of CA certificates could not be written; it is tried again until it is done.", "Ask again to learn the revision; until then other services may accept the certificate.";
     /// The key did not sign.
     SIGNING_UNAVAILABLE, Unavailable, "The signing key cannot be reached, or was replaced at this moment.", "Try again; operators: see the key store and legate key list.";
     /// No such key.

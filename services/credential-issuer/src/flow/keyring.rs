@@ -13,6 +13,7 @@ use legate_rpc::Fault;
 use legate_token::{KeyId, PublicKey};
 use legate_wire::audit::AuditEvent;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::Mutex;
 
 use super::Desk;
 use crate::convert::{self, KeyChange};
@@ -40,6 +41,8 @@ pub(crate) struct Keyring {
     /// The uses that are served here; of a CA with the file in which others find its certificates.
     pub(crate) uses: BTreeMap<KeyUse, Option<PathBuf>>,
     held: RwLock<Arc<Held>>,
+    /// Held while keys are read: what was read later is never replaced by what was read before.
+    reading: Mutex<()>,
 }
 
 /// The keys as last read.
@@ -92,8 +95,8 @@ impl Keyring {
     /// Reads the keys, and makes those that are not there yet.
     pub(crate) async fn open(site: Site) -> Result<Self, NoKeys> {
         let Site { db, outbox, clock, store, domain, me, pace, uses } = site;
-        let held = RwLock::default();
-        let ring = Self { db, outbox, clock, store, domain, me, pace, uses, held };
+        let (held, reading) = (RwLock::default(), Mutex::default());
+        let ring = Self { db, outbox, clock, store, domain, me, pace, uses, held, reading };
         for purpose in ring.uses.keys().copied() {
             ring.turn(purpose).await?;
         }
@@ -170,6 +173,7 @@ impl Keyring {
 
     /// Reads the keys again, writes the CA files, and destroys what signs no more.
     pub(crate) async fn load(&self) -> Result<(), NoKeys> {
+        let _alone = self.reading.lock().await;
         let rows = self.db.read("signing_keys", |tx| Box::pin(signing_key::current(tx))).await.map_err(of_tx)?;
         let before = self.held();
         let known: HashMap<&str, &One> = before.keys.iter().map(|one| (one.row.kid.as_str(), one)).collect();

@@ -17,6 +17,7 @@ use crate::error::{
     AGAIN, KEY_IN_SERVICE, KEY_NOT_FOUND, KEY_NOT_READY, KEY_PURPOSE_NOT_SERVED, KEY_STORE_UNAVAILABLE, KEYS_FULL,
     REVOCATION_PENDING, flow, of_tx,
 };
+use crate::store::credential;
 use crate::store::signing_key::{self, Model, number_of};
 
 /// What is asked.
@@ -300,6 +301,21 @@ pub(crate) async fn retire(
     told(desk, call, changed?).await
 }
 
+/// Whether the certificate of the call is of a CA that is tainted, so that its holder is to renew now.
+pub(crate) async fn should_renew(desk: &Desk, call: &Call) -> bool {
+    let Ok(authority) = desk.keys.authority(KeyUse::WorkloadsCa) else { return false };
+    if authority.tainted_roots().is_empty() {
+        return false;
+    }
+    let x5t = call.peer.x5t_s256;
+    let row = desk
+        .db
+        .read("credential_of_call", move |tx| Box::pin(async move { credential::by_certificate(tx, &x5t).await }));
+    // A hint: where it cannot be told, the next answer tells it.
+    let row = row.await.map_err(of_tx).ok().flatten();
+    row.and_then(|row| row.certificate).is_some_and(|der| authority.is_of_tainted(&der))
+}
+
 async fn locked(tx: &Tx, kid: &str) -> TxResult<Model, Fault> {
     let row = signing_key::by_kid(tx, kid).await?.ok_or_else(|| flow(not_found(kid)))?;
     signing_key::take_turn(tx, row.purpose().map_err(flow)?).await?;
@@ -370,11 +386,17 @@ async fn seen(desk: &Desk) {
 /// The same for what takes something away: the registry hears of it before the answer.
 async fn told(desk: &Desk, call: &Call, changed: Changed) -> Result<Changed, Fault> {
     seen(desk).await;
+    let pending = || {
+        let text = "the keys are taken back here; that has not reached everybody yet";
+        Fault::unavailable(&REVOCATION_PENDING, text, AGAIN)
+    };
+    // Also where the file of CA certificates cannot be written: until it is, others trust what was taken back.
+    desk.keys.load().await.map_err(|error| {
+        tracing::error!(%error, "keys that were taken back cannot be read, or their file not be written; it is tried again");
+        pending()
+    })?;
     match tokio::time::timeout(desk.patience(call), publish::keys(desk)).await {
         Ok(true) => Ok(changed),
-        _ => {
-            let text = "the keys are taken back here; the registry has not confirmed that yet";
-            Err(Fault::unavailable(&REVOCATION_PENDING, text, AGAIN))
-        }
+        _ => Err(pending()),
     }
 }

@@ -43,7 +43,8 @@ const NAMED: [&str; 21] = [
     "turn_keys",
 ];
 /// Transactions that only read.
-const READS: [&str; 14] = [
+const READS: [&str; 15] = [
+    "credential_of_call",
     "credentials_of_instances",
     "enrolled_credential",
     "find_enrolment",

@@ -423,6 +423,8 @@ async fn a_ca_is_prepared_takes_over_is_tainted_and_is_revoked() {
         assert!(!ca().is_of_tainted(&der));
         assert_eq!(scene.taint(&old).await.unwrap().state().unwrap(), State::Tainted);
         assert_eq!(ca().tainted_roots(), [old_root.clone()]);
+        assert!(keys::should_renew(&scene.desk, &scene.holder(&before)).await);
+        assert!(!keys::should_renew(&scene.desk, &scene.holder(&after)).await);
         assert!(ca().is_of_tainted(&der) && !ca().is_of_tainted(&after.certificate.clone().unwrap()));
         // Its holders renew, and are of the new one.
         scene.pass(Duration::ZERO).await;
@@ -537,6 +539,8 @@ pub(super) async fn through_all(scene: &Scene) {
     scene.prepare(WORKLOADS).await.unwrap();
     let old = scene.rotate(WORKLOADS, true).await.unwrap().replaced.remove(0).kid;
     scene.taint(&old).await.unwrap();
+    let nobody = scene.stranger();
+    assert!(!keys::should_renew(scene.desk.as_ref(), &nobody).await);
     scene.retire(&old, true).await.unwrap();
     scene.replace(TOKENS).await.unwrap();
     scene.keys_in(TOKENS, State::Revoked).await;
