@@ -53,6 +53,7 @@ impl fmt::Debug for credential::IssueTokenResponse {
             .field("scopes", &self.scopes)
             .field("authorization_details", &self.authorization_details)
             .field("revision", &self.revision)
+            .field("renew_certificate", &self.renew_certificate)
             .finish()
     }
 }

@@ -4,6 +4,7 @@ mod enrolment;
 mod exchange;
 mod health;
 mod leaked;
+mod keys;
 mod oauth;
 mod personal;
 mod whom;
@@ -25,10 +26,10 @@ use tokio::time::Instant;
 
 pub(crate) use enrolment::{enrolment_created, enrolment_repeated, identity_enrolment_repeated, with_evidence};
 pub(crate) use exchange::{delegation, exchange, introspection, scopes, token_exchanged};
-pub(crate) use personal::{personal_grants, proven_person};
-
 pub(crate) use health::{health, page_of_health};
+pub(crate) use keys::{By, KeyChange, key, key_changed, key_publication, key_purpose, kid, one_key_purpose};
 pub(crate) use leaked::{enrolment_revoked, leaked, leaked_found, told_of_leaked};
+pub(crate) use personal::{personal_grants, proven_person};
 pub(crate) use whom::{level, touched};
 
 use crate::domain::certificate::CertificatePlan;

@@ -6,6 +6,7 @@ mod audit;
 mod change;
 mod credential;
 mod grant;
+mod key;
 mod person;
 mod registry;
 mod search;
@@ -27,6 +28,7 @@ pub(crate) use credential::{
     InstanceVerb, Issued, Rotation, TokenVerb,
 };
 pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
+pub(crate) use key::{KeyVerb, Purpose, Rewrap};
 pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
@@ -106,6 +108,8 @@ pub(crate) enum Command {
     Instance(Noun<InstanceVerb>),
     /// Access tokens.
     Token(Noun<TokenVerb>),
+    /// The keys and CAs that credential-issuer signs with.
+    Key(Noun<KeyVerb>),
     /// Ask whether an agent may do something, and why. Exit code 0: allow, 3: deny.
     Check(Check),
     /// Say why it is decided so, now or as of the past: every step, who wrote what it rests on, and what single thing is missing.
@@ -316,6 +320,11 @@ mod tests {
             "legate person offboard user:a --namespace n --successor user:b --grace 0s --operator a --reason x",
             "legate person list --with-withdrawn",
             "legate person withdraw user:a --everywhere --reason x",
+            "legate key list --purpose workloads-ca --with-ended --limit 3",
+            "legate key rotate access-token --now --reason x",
+            "legate key rotate access-token --compromised --reason x",
+            "legate key retire kid --compromised --reason x",
+            "legate key rewrap --kek f --dir d --drop-old",
             "legate check --agent n/a --action x --resource T:1 --on-behalf-of user:ada --grant g",
             "legate explain --agent n/a --action x --resource T:1 --as-of 12",
             "legate explain --agent n/a --action x --resource T:1 --as-of 7d --at-time 8d -o wide",
@@ -339,6 +348,9 @@ mod tests {
             "legate person withdraw user:a --reason x",
             "legate check --agent n/a --action x --resource T:1 --grant g",
             "legate grant create n/g --from user:a --to b --purpose x --for 30d --reason x",
+            "legate key rotate access-token",
+            "legate key rotate access-token --now --compromised --reason x",
+            "legate key prepare nothing --reason x",
             "legate instance revoke inst_1",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",

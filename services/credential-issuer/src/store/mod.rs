@@ -12,6 +12,7 @@ pub(crate) mod pending;
 pub(crate) mod recorded;
 pub(crate) mod revoked_token;
 mod together;
+pub(crate) mod signing_key;
 pub(crate) mod used_token;
 
 pub(crate) use batches::Batches;

@@ -11,11 +11,11 @@ use legate_rpc::Fault;
 use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
+use super::{credential, revoked_token, signing_key, used_token};
 use super::together::{self, Together};
-use super::{credential, revoked_token, used_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::token::TokenPlan;
-use crate::error::{CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, flow};
+use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, SIGNING_UNAVAILABLE, flow};
 
 /// A certificate that is recorded and may be signed. To hold one means that the transaction was committed.
 #[derive(Debug)]
@@ -194,6 +194,8 @@ struct Rests {
     holder: String,
     version: u64,
     parents: Vec<(Parent, String)>,
+    /// The key that is to sign it.
+    kid: String,
 }
 
 /// What the database holds of that, for a whole group.
@@ -201,6 +203,8 @@ struct Found {
     by_certificate: HashMap<Vec<u8>, credential::Model>,
     by_id: HashMap<String, credential::Model>,
     revoked_tokens: HashSet<String>,
+    /// The keys that may sign still.
+    signing: HashSet<String>,
 }
 
 impl Found {
@@ -225,6 +229,7 @@ impl Found {
             by_certificate: by_certificate.into_iter().filter_map(|row| Some((row.x5t_s256.clone()?, row))).collect(),
             by_id: by_id.into_iter().map(|row| (row.id.clone(), row)).collect(),
             revoked_tokens: revoked_token::those(tx, tokens).await?,
+            signing: signing_key::that_sign(tx, entries.iter().map(|entry| entry.rests.kid.clone()).collect()).await?,
         })
     }
 }
@@ -238,12 +243,18 @@ impl Rests {
             holder: plan.holder.to_string(),
             version: plan.claims.lifecycle_version,
             parents: parents.map(|(holder, parent)| (parent.clone(), holder.to_string())).collect(),
+            kid: plan.unsigned.kid().to_string(),
         }
     }
 
     /// The credential by which the holder proved itself, where all is good and there is one.
     fn check<'a>(&self, found: &'a Found) -> Result<Option<&'a credential::Model>, Fault> {
         let taken_back = |what: &str| Fault::refused(&CREDENTIAL_NOT_GOOD, format!("{what} was taken back"));
+        // Whoever takes a key back afterwards finds what it signed on record.
+        if !found.signing.contains(&self.kid) {
+            let why = "the key that was to sign was taken back a moment ago";
+            return Err(Fault::unavailable(&SIGNING_UNAVAILABLE, why, AGAIN));
+        }
         for (parent, holder) in &self.parents {
             if let Some(certificate) = parent.confirmation.certificate() {
                 let row = found.by_certificate.get(certificate.as_slice());

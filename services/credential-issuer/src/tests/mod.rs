@@ -13,6 +13,7 @@ mod health;
 mod identity;
 mod instances;
 mod leaked;
+mod keys;
 mod login;
 mod operators;
 mod outside;
