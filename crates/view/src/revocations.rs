@@ -5,7 +5,8 @@ use std::sync::Arc;
 use legate_clock::Timestamp;
 use legate_ids::Name;
 
-use crate::record::{Agent, Level, Revocation, Revoked};
+use crate::agent::Agent;
+use crate::record::{Level, Revocation, Revoked};
 use crate::shards::Shards;
 use crate::snapshot::{Snapshot, key};
 

@@ -263,7 +263,7 @@ impl Snapshot {
         Ok(Effect { takes_away: !forgotten && !matches!(revocation.what, Revoked::Token(_)) })
     }
 
-    fn index_binding(&mut self, before: Option<Arc<RoleBinding>>, after: Option<Arc<RoleBinding>>) {
+    pub(crate) fn index_binding(&mut self, before: Option<Arc<RoleBinding>>, after: Option<Arc<RoleBinding>>) {
         let agents = |b: &Arc<RoleBinding>| b.agents.iter().map(|a| a.as_str().to_owned()).collect();
         bindings::index(&mut self.bindings_by_agent, before.as_ref(), after.as_ref(), agents);
         bindings::index(&mut self.bindings_by_user, before.as_ref(), after.as_ref(), |b| b.users.clone());

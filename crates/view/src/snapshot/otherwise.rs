@@ -6,8 +6,9 @@ use legate_ids::{AgentId, Name};
 use legate_wire::registry::Declaration;
 
 use super::{Snapshot, Unreadable, key};
+use crate::agent::{Agent, AgentState};
 use crate::boundaries::Boundary;
-use crate::record::{Agent, AgentClass, AgentState, DelegationGrant, Role, RoleBinding};
+use crate::record::{AgentClass, DelegationGrant, Role, RoleBinding};
 
 /// One thing that is otherwise than the registry holds it.
 #[derive(Clone, Debug)]
@@ -86,7 +87,7 @@ impl Snapshot {
         let Some(agent) = self.agents.get(id.as_str()) else { return };
         let mut agent = Agent::clone(agent);
         change(&mut agent);
-        self.agents.put(agent);
+        self.agents.put(Arc::new(agent));
     }
 
     fn set_going(&mut self, place: &str) {
