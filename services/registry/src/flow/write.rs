@@ -303,7 +303,7 @@ impl Writing<'_> {
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         let mut found = Found::default();
         let known = puts.iter().filter_map(|put| put.before.and_then(kind::metadata)).map(|m| m.id.clone());
-        let numbers = object::numbers(self.tx, known.collect()).await?;
+        let numbers = Box::pin(object::numbers(self.tx, known.collect())).await?;
         for Put { mut declaration, before, revoked, verb, fields } in puts {
             let place = self.changes;
             self.changes += 1;
@@ -353,7 +353,8 @@ impl Writing<'_> {
         }
         reference::replace(self.tx, new, changed).await?;
         change::insert(self.tx, changes).await?;
-        found.write(self.tx).await?;
+        // On the heap: every write would carry its size.
+        Box::pin(found.write(self.tx)).await?;
         object::put(self.tx, rows).await?;
         Ok(written)
     }
@@ -489,13 +490,11 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
     let state = state_of(declaration);
     let mut ends = None;
     match &declaration.object {
-        Some(Object::Agent(agent)) => {
-            if lifecycle::next(state, Transition::Expire).is_ok() {
-                let ends_by_itself = agent.spec.as_ref().and_then(|spec| spec.expire_time);
-                let grace_ends = agent.status.as_ref().and_then(|status| status.suspend_after);
-                let first = ends_by_itself.into_iter().chain(grace_ends).min_by_key(|at| (at.seconds, at.nanos));
-                ends = first.map(|at| (at, std::time::Duration::ZERO));
-            }
+        Some(Object::Agent(agent)) if lifecycle::next(state, Transition::Expire).is_ok() => {
+            let ends_by_itself = agent.spec.as_ref().and_then(|spec| spec.expire_time);
+            let grace_ends = agent.status.as_ref().and_then(|status| status.suspend_after);
+            let first = ends_by_itself.into_iter().chain(grace_ends).min_by_key(|at| (at.seconds, at.nanos));
+            ends = first.map(|at| (at, std::time::Duration::ZERO));
         }
         Some(Object::Revocation(revocation)) if !revoked => {
             ends = revocation.spec.as_ref().and_then(|spec| spec.expire_time).map(|at| (at, FORGET_AFTER));

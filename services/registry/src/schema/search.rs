@@ -1,5 +1,6 @@
-//! What lists are ordered by, and when each revision was made; of what is there already, too. The facts that lists were
-//! searched by rest elsewhere now, see [`super::facts`], so that none are entered here.
+//! What lists are ordered by, and when each revision was made; of what is there already, too.
+//!
+//! The facts that lists were searched by rest elsewhere now, see [`super::facts`], so that none are entered here.
 
 use legate_wire::registry::Declaration;
 use prost::Message as _;
