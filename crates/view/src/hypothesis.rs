@@ -225,9 +225,7 @@ fn parts(of: &mut Declaration) -> Option<(Kind, &mut Metadata)> {
 /// What the view would only log and leave out, since it grants nothing, is a mistake of whoever asks for a preview.
 fn readable(object: &Declaration) -> Result<(), Unreadable> {
     let (kind, metadata, read) = match &object.object {
-        Some(Object::Agent(o)) => {
-            ("Agent", &o.metadata, convert::agent(o, &mut crate::intern::Interner::new()).map(drop))
-        }
+        Some(Object::Agent(o)) => ("Agent", &o.metadata, convert::agent(o, &crate::intern::Interner::new()).map(drop)),
         Some(Object::AgentClass(o)) => ("AgentClass", &o.metadata, convert::class(o).map(drop)),
         Some(Object::Role(o)) => ("Role", &o.metadata, convert::role(o).map(drop)),
         Some(Object::EnforcementPoint(o)) => ("EnforcementPoint", &o.metadata, convert::enforcement_point(o).map(drop)),
