@@ -118,7 +118,8 @@ fn record() -> impl Strategy<Value = Option<Struct>> {
 fn rule() -> impl Strategy<Value = ClaimRule> {
     let stands_for =
         prop_oneof![text().prop_map(claim_rule::StandsFor::Agent), text().prop_map(claim_rule::StandsFor::UserClaim),];
-    (attributes(), prop::option::of(stands_for)).prop_map(|(claims, stands_for)| ClaimRule { claims, stands_for })
+    let rule = (attributes(), prop::option::of(stands_for), "[a-z]{0,3}");
+    rule.prop_map(|(claims, stands_for, groups_claim)| ClaimRule { claims, stands_for, groups_claim })
 }
 
 fn hours() -> impl Strategy<Value = Hours> {
