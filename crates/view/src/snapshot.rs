@@ -350,7 +350,9 @@ impl Snapshot {
             }
             Some(Object::SigningKey(o)) => {
                 let kid = o.spec.as_ref().map_or("", |s| s.kid.as_str());
-                self.keys.set(kid, revoked, "SigningKey", || convert::signing_key(o));
+                // Whatever a compromised key signed is worth nothing, at whatever time and by whatever clock.
+                let is_taken_back = o.spec.as_ref().is_some_and(|s| s.revoke_time.is_some());
+                self.keys.set(kid, revoked || is_taken_back, "SigningKey", || convert::signing_key(o));
                 Ok(Effect::default())
             }
             Some(Object::Revocation(o)) => self.apply_revocation(o, revoked),

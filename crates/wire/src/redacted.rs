@@ -52,6 +52,7 @@ impl fmt::Debug for credential::IssueTokenResponse {
             .field("expire_time", &self.expire_time)
             .field("scopes", &self.scopes)
             .field("revision", &self.revision)
+            .field("renew_certificate", &self.renew_certificate)
             .finish()
     }
 }

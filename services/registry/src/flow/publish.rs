@@ -27,7 +27,8 @@ fn hash(text: &str) -> String {
     digest(&SHA256, text.as_bytes()).as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Puts a public key into the stream. A repetition changes nothing.
+/// Puts a public key into the stream. A repetition changes nothing, and what comes late gives nothing back: a key ends earlier,
+/// never later, and one that was taken back stays so.
 #[tracing::instrument(skip_all)]
 pub(crate) async fn publish_key(
     desk: &Arc<Desk>,
@@ -37,13 +38,21 @@ pub(crate) async fn publish_key(
     let spec = spec.ok_or_else(|| Fault::invalid("signing_key", "is required"))?;
     under("signing_key", check::check_signing_key(&spec))?;
     let metadata = Metadata { name: format!("key-{}", hash(&spec.kid)), ..Metadata::default() };
-    let wanted = Object::SigningKey(SigningKey { metadata: Some(metadata), spec: Some(spec) });
-    let wanted = Arc::new(Declaration { object: Some(wanted) });
-    desk.write("publish_signing_key", Standard::Ordinary, call, move |writing| {
+    let standard = if spec.revoke_time.is_some() { Standard::Stopping } else { Standard::Ordinary };
+    let wanted = Arc::new(SigningKey { metadata: Some(metadata), spec: Some(spec) });
+    desk.write("publish_signing_key", standard, call, move |writing| {
         let wanted = Arc::clone(&wanted);
         Box::pin(async move {
-            let key = kind::key_of(&wanted).ok_or_else(|| broken("a signing key without a name"))?;
+            let mut wanted = SigningKey::clone(&wanted);
+            let told = Declaration { object: Some(Object::SigningKey(wanted.clone())) };
+            let key = kind::key_of(&told).ok_or_else(|| broken("a signing key without a name"))?;
             let current = object::by_key(writing.tx, &key).await?.map(|row| row.declaration()).transpose()?;
+            if let (Some(Object::SigningKey(current)), Some(spec)) =
+                (current.as_ref().and_then(|current| current.object.as_ref()), &mut wanted.spec)
+            {
+                narrow(spec, current.spec.as_ref());
+            }
+            let wanted = Declaration { object: Some(Object::SigningKey(wanted)) };
             let fields = diff::diff(current.as_ref(), &wanted);
             if let Some(current) = &current
                 && fields.is_empty()
@@ -51,11 +60,21 @@ pub(crate) async fn publish_key(
                 let revision = kind::metadata(current).map_or(0, |m| m.revision);
                 return Ok(PublishSigningKeyResponse { revision });
             }
-            writing.put(Declaration::clone(&wanted), current.as_ref(), "published", &fields).await?;
+            writing.put(wanted, current.as_ref(), "published", &fields).await?;
             Ok(PublishSigningKeyResponse { revision: writing.revision() })
         })
     })
     .await
+}
+
+/// Of two words about one key the narrower holds: two issuers may speak of it, and the older word come last.
+fn narrow(spec: &mut SigningKeySpec, current: Option<&SigningKeySpec>) {
+    let Some(current) = current else { return };
+    let earlier = |one: Option<prost_types::Timestamp>, other: Option<prost_types::Timestamp>| {
+        one.into_iter().chain(other).min_by_key(|at| (at.seconds, at.nanos))
+    };
+    spec.not_after = earlier(spec.not_after, current.not_after);
+    spec.revoke_time = earlier(spec.revoke_time, current.revoke_time);
 }
 
 /// Puts a revocation into the stream. A repetition changes nothing.

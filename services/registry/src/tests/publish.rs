@@ -64,9 +64,33 @@ async fn a_key_is_known_once() {
         ] {
             assert_eq!(reason(&publish(bad).await.unwrap_err()), "INVALID_ARGUMENT");
         }
+        // An older word that comes late makes no key last longer.
+        let later = SigningKeySpec { not_after: at(NOW + 20), ..key() };
+        for late in [key(), later] {
+            assert_eq!(publish(late).await.unwrap().revision, 3);
+        }
         scene.clock.advance(std::time::Duration::from_secs(3_700));
         assert_eq!(sweep::sweep(&scene.desk).await.unwrap(), 1);
         assert_eq!(scene.kinds().await.last().unwrap(), "signing_key.forgotten");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_taken_back_stays_so() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let publish =
+            |spec: SigningKeySpec| publish::publish_key(&scene.desk, scene.call(ISSUER, "", &spec, ""), Some(spec));
+        let unending = SigningKeySpec { revoke_time: at(NOW), ..key() };
+        assert_eq!(reason(&publish(unending).await.unwrap_err()), "INVALID_ARGUMENT");
+        publish(key()).await.unwrap();
+        let revoked = SigningKeySpec { not_after: at(NOW), revoke_time: at(NOW), ..key() };
+        assert_eq!(publish(revoked.clone()).await.unwrap().revision, 2);
+        let ends = SigningKeySpec { not_after: at(NOW + 10), ..key() };
+        for late in [key(), ends, revoked] {
+            assert_eq!(publish(late).await.unwrap().revision, 2);
+        }
     })
     .await;
 }

@@ -217,6 +217,13 @@ async fn a_key_that_is_taken_back_or_out_of_its_time_verifies_nothing() {
     stage.change(vec![(key, false)]).await;
     assert_eq!(stage.word(stage.with_token(token.clone())).await, "TOKEN_KEY_UNKNOWN");
     let key = signing_key(&stage.signer, |_| ());
+    stage.change(vec![(key, false)]).await;
+    assert_eq!(stage.word(stage.with_token(token.clone())).await, "ALLOWED");
+    // Compromised: whatever it signed is worth nothing, also where a clock here is behind that of whoever took it back.
+    let key = signing_key(&stage.signer, |k| (k.revoke_time, k.not_after) = (at(NOW + 60), at(NOW + 60)));
+    stage.change(vec![(key, false)]).await;
+    assert_eq!(stage.word(stage.with_token(token.clone())).await, "TOKEN_KEY_UNKNOWN");
+    let key = signing_key(&stage.signer, |_| ());
     stage.change(vec![(key, true)]).await;
     assert_eq!(stage.word(stage.with_token(token)).await, "TOKEN_KEY_UNKNOWN");
 }
