@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Clock;
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::Side;
@@ -35,6 +36,11 @@ pub(crate) async fn accept_loop(tcp: TcpListener, accept: Accept) {
     let places = Arc::new(Semaphore::new(accept.limits.connections_within_files()));
     let handshakes = Arc::new(Semaphore::new(accept.limits.handshakes.max(1)));
     let accept = Arc::new(accept);
+    // Ends with the loop.
+    let mut distrusting = JoinSet::new();
+    if let Some(trust) = accept.trust.clone() {
+        distrusting.spawn(cut_untrusted(accept.connections.clone(), trust, Arc::clone(&accept.clock)));
+    }
     loop {
         // A place first: with none left, connections wait in the kernel's queue.
         let (Ok(place), Ok(turn)) = (places.clone().acquire_owned().await, handshakes.clone().acquire_owned().await)
@@ -60,6 +66,28 @@ pub(crate) async fn accept_loop(tcp: TcpListener, accept: Accept) {
     }
 }
 
+/// Whenever other CA certificates are believed, cuts the connections of those whose are not among them any more.
+async fn cut_untrusted(connections: Connections, trust: Trust, clock: Arc<dyn Clock>) {
+    let mut changes = trust.changes();
+    while changes.changed().await.is_ok() {
+        let (connections, trust, clock) = (connections.clone(), trust.clone(), Arc::clone(&clock));
+        // Ten thousand signatures are a second's work.
+        let work = move || connections.cut_unless(|chain| is_trusted(&trust, chain, clock.as_ref()));
+        match tokio::task::spawn_blocking(work).await {
+            Ok(0) => {}
+            Ok(cut) => tracing::info!(cut, "connections are cut whose CA is believed no more"),
+            Err(error) => tracing::error!(%error, "connections could not be looked through"),
+        }
+    }
+}
+
+fn is_trusted(trust: &Trust, chain: &[CertificateDer<'_>], clock: &dyn Clock) -> bool {
+    let [leaf, intermediates @ ..] = chain else { return true };
+    let secs = u64::try_from(clock.now().secs()).unwrap_or(0);
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(secs));
+    trust.verify(leaf, intermediates, now, Side::Client).is_ok()
+}
+
 async fn handshake(
     accept: Arc<Accept>,
     tcp: TcpStream,
@@ -74,6 +102,7 @@ async fn handshake(
         Ok(Err(error)) => return tracing::info!(%addr, %error, "handshake failed"),
         Err(_) => return tracing::info!(%addr, "handshake took too long"),
     };
+    let changes = accept.trust.as_ref().map(Trust::changes);
     let Some(peer) = peer_of(&accept, &stream, addr) else {
         return tracing::warn!(%addr, "handshake succeeded and the certificate did not");
     };
@@ -89,9 +118,18 @@ async fn handshake(
     let left = peer.not_after.since(accept.clock.now());
     // tokio's timers end about two years ahead; no certificate lives that long, and nobody has none.
     let left = left.min(Duration::from_secs(365 * 24 * 3600));
-    let Some(entry) = accept.connections.enter(Arc::new(peer), accept.limits.one_peer_within_files()) else {
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain = if accept.trust.is_some() { chain } else { &[] };
+    let Some(entry) = accept.connections.enter(Arc::new(peer), chain, accept.limits.one_peer_within_files()) else {
         return tracing::info!(%addr, "too many connections of one peer");
     };
+    // Whoever looked through the book between the verification and the entry has not seen it.
+    if let (Some(trust), Some(changes)) = (&accept.trust, changes)
+        && changes.has_changed().unwrap_or(true)
+        && !is_trusted(trust, chain, accept.clock.as_ref())
+    {
+        return tracing::info!(%addr, "the peer's CA is believed no more");
+    }
     let conn = Conn::new(stream, left, entry, places);
     // When the service no longer takes connections, this one is closed by being dropped.
     let _gone = accept.ready.send(Ok(conn)).await;

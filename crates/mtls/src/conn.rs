@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use legate_ids::SpiffeId;
 use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -30,17 +31,33 @@ struct Book {
 
 #[derive(Debug, Default)]
 struct Open {
-    lines: HashMap<u64, (Arc<Peer>, CancellationToken)>,
+    lines: HashMap<u64, Line>,
     /// How many each peer with a certificate has.
     of: HashMap<SpiffeId, usize>,
+}
+
+/// One open connection.
+#[derive(Clone, Debug)]
+struct Line {
+    peer: Arc<Peer>,
+    cut: CancellationToken,
+    /// What the peer showed, leaf first; empty: nothing.
+    chain: Arc<[CertificateDer<'static>]>,
 }
 
 impl Connections {
     /// Cuts every open connection whose peer `which` picks, at once; how many.
     pub fn cut(&self, which: impl Fn(&Peer) -> bool) -> usize {
         let open = self.0.open.lock();
-        let chosen = open.lines.values().filter(|(peer, _)| which(peer));
-        chosen.map(|(_, token)| token.cancel()).count()
+        let chosen = open.lines.values().filter(|line| which(&line.peer));
+        chosen.map(|line| line.cut.cancel()).count()
+    }
+
+    /// Cuts every open connection whose peer showed certificates that `trusts` refuses; how many. Others connect meanwhile.
+    pub(crate) fn cut_unless(&self, trusts: impl Fn(&[CertificateDer<'static>]) -> bool) -> usize {
+        let lines: Vec<Line> = self.0.open.lock().lines.values().cloned().collect();
+        let chosen = lines.iter().filter(|line| !line.chain.is_empty() && !trusts(&line.chain));
+        chosen.map(|line| line.cut.cancel()).count()
     }
 
     /// How many are open.
@@ -56,7 +73,7 @@ impl Connections {
     }
 
     /// Enters a connection, unless its peer has `most` already. A peer without a certificate is not counted.
-    pub(crate) fn enter(&self, peer: Arc<Peer>, most: usize) -> Option<Entry> {
+    pub(crate) fn enter(&self, peer: Arc<Peer>, chain: &[CertificateDer<'_>], most: usize) -> Option<Entry> {
         let cut = CancellationToken::new();
         let mut open = self.0.open.lock();
         if let Some(id) = &peer.spiffe_id {
@@ -67,7 +84,8 @@ impl Connections {
             *has += 1;
         }
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        open.lines.insert(id, (peer.clone(), cut.clone()));
+        let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+        open.lines.insert(id, Line { peer: peer.clone(), cut: cut.clone(), chain });
         Some(Entry { id, peer, cut, book: self.0.clone() })
     }
 }

@@ -25,6 +25,8 @@ struct Inner {
     roots: ArcSwap<Roots>,
     files: Option<CaFiles>,
     stamp: parking_lot::Mutex<Stamp>,
+    /// How often the certificates changed.
+    changes: tokio::sync::watch::Sender<u64>,
 }
 
 /// The files of CA certificates, in PEM. All but the first may be missing, and appear later.
@@ -87,6 +89,7 @@ impl Trust {
             roots: ArcSwap::from_pointee(roots),
             files: Some(files),
             stamp: parking_lot::Mutex::new(stamp),
+            changes: tokio::sync::watch::Sender::new(0),
         })))
     }
 
@@ -114,6 +117,7 @@ impl Trust {
             roots: ArcSwap::from_pointee(roots.of_distinct_keys()?),
             files: None,
             stamp: parking_lot::Mutex::default(),
+            changes: tokio::sync::watch::Sender::new(0),
         })))
     }
 
@@ -138,6 +142,8 @@ impl Trust {
         }
         self.0.roots.store(Arc::new(load(files)?));
         *old = now;
+        // After the certificates: whoever sees the number sees them.
+        self.0.changes.send_modify(|n| *n += 1);
         Ok(true)
     }
 
@@ -154,6 +160,11 @@ impl Trust {
                 }
             }
         })
+    }
+
+    /// Counts the changes of the certificates.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.changes.subscribe()
     }
 
     /// Verifies a chain, then reads its leaf by the rules of the CA that verified it. Servers are services, so their chains

@@ -118,10 +118,15 @@ async fn a_ca_is_rotated_and_the_workloads_ca_may_come_later() {
     let id = house.agent_id();
     let leaf = legate_mtls::pki::Leaf { spiffe_id: &id, dns: &[], ips: &[], ttl: HOUR };
     let newer = house.client(identity(&next.issue(&leaf, house.now()).unwrap()));
-    assert!(meet(&newer, addr, &mut incoming).await.is_some());
-    assert!(meet(&agent, addr, &mut incoming).await.is_some());
+    let mut of_new = meet(&newer, addr, &mut incoming).await.unwrap();
+    let mut of_old = meet(&agent, addr, &mut incoming).await.unwrap();
     write_public(&workloads, next.cert_pem()).unwrap();
     trust.reload().unwrap();
+    // What is open under the CA that is gone ends, and nothing else does.
+    let ended = tokio::time::timeout(LONG, of_old.server.read(&mut [0])).await.expect("it is cut");
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    of_new.client.write_all(b"?").await.unwrap();
+    assert_eq!(of_new.server.read(&mut [0]).await.unwrap(), 1);
     assert!(meet(&newer, addr, &mut incoming).await.is_some());
     assert!(meet(&agent, addr, &mut incoming).await.is_none());
 
