@@ -42,6 +42,11 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.credential.v1.InstanceService/ListInstances", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.InstanceService/GetInstance", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.InstanceService/RevokeInstance", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.KeyAdminService/ListKeys", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.KeyAdminService/PrepareKey", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.KeyAdminService/RotateKey", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.KeyAdminService/TaintKey", callers: OPERATORS },
+    Rule { method: "/legate.credential.v1.KeyAdminService/RetireKey", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.KeyService/GetJwks", callers: CERTIFIED },
     Rule { method: "/legate.credential.v1.KeyService/GetTrustBundle", callers: CERTIFIED },
 ];

@@ -9,15 +9,20 @@ use legate_wire::credential::agent_credential_service_server::{AgentCredentialSe
 use legate_wire::credential::credential_admin_service_server::{CredentialAdminService, CredentialAdminServiceServer};
 use legate_wire::credential::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use legate_wire::credential::instance_service_server::{InstanceService, InstanceServiceServer};
+use legate_wire::credential::key_admin_service_server::KeyAdminServiceServer;
 use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
 use legate_wire::credential::operator_login_service_server::{OperatorLoginService, OperatorLoginServiceServer};
 use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+mod keys;
+
 use crate::convert;
+use crate::domain::keyring::KeyUse;
 use crate::flow::authenticate::Asker;
 use crate::flow::exchange::{self, Exchanged};
+use crate::flow::keys::should_renew;
 use crate::flow::{
     Call, Desk, create_client, create_enrolment, enrol, enrol_by_identity, instances, issue_token, list, live, login,
     renew, revoke, revoke_instance,
@@ -40,6 +45,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
         .add_service(TokenServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(InstanceServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(OperatorLoginServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(KeyAdminServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(KeyServiceServer::new(api).max_decoding_message_size(LARGEST_REQUEST))
 }
 
@@ -57,7 +63,8 @@ fn call<T>(request: &Request<T>) -> Result<Call, Fault> {
 /// A signed credential as an answer: the credential, its chain, the roots.
 fn chain(desk: &Desk, row: credential::Model) -> (Option<wire::Credential>, Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let certificate = row.certificate.clone().into_iter().collect();
-    (Some(row.into()), certificate, desk.authority.roots())
+    let roots = desk.keys.authority(KeyUse::WorkloadsCa).map(|authority| authority.roots()).unwrap_or_default();
+    (Some(row.into()), certificate, roots)
 }
 
 #[tonic::async_trait]
@@ -118,6 +125,7 @@ impl AgentCredentialService for Api {
             expire_time: Some(issued.expires.into()),
             scopes: convert::scopes(&issued.scope),
             revision: issued.revision,
+            renew_certificate: should_renew(&self.0, &call).await,
         }))
     }
 
@@ -285,7 +293,7 @@ impl KeyService for Api {
         request: Request<wire::GetJwksRequest>,
     ) -> Result<Response<wire::GetJwksResponse>, Status> {
         call(&request)?;
-        let jwks = legate_token::jwk_set([self.0.tokens.public_key()]);
+        let jwks = legate_token::jwk_set(&self.0.keys.published(KeyUse::AccessTokens));
         Ok(Response::new(wire::GetJwksResponse { jwks }))
     }
 
@@ -294,9 +302,12 @@ impl KeyService for Api {
         request: Request<wire::GetTrustBundleRequest>,
     ) -> Result<Response<wire::GetTrustBundleResponse>, Status> {
         call(&request)?;
+        let authority = self.0.keys.authority(KeyUse::WorkloadsCa)?;
         Ok(Response::new(wire::GetTrustBundleResponse {
             trust_domain: self.0.domain.to_string(),
-            workload_roots: self.0.authority.roots(),
+            workload_roots: authority.roots(),
+            jwt_authorities: legate_token::jwk_set(&self.0.keys.published(KeyUse::JwtSvids)),
+            tainted_roots: authority.tainted_roots(),
         }))
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use legate_boot::HasTelemetry;
 use legate_boot::config::{Outbox, Telemetry, Tls};
@@ -12,6 +13,7 @@ use legate_token::ForeignKeys;
 use legate_view::IssuerKeys;
 use serde::Deserialize;
 
+use crate::domain::keyring::Pace;
 use crate::domain::login::{BadRule, LoginRule, Provider, Who};
 use crate::federation::FederationConfig;
 
@@ -66,13 +68,61 @@ pub struct OauthConfig {
     pub listen: SocketAddr,
 }
 
-/// Where the keys are.
+/// The keys, and how they follow one another.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
-    /// A directory for `workloads-ca.key`, `operators-ca.key` (where operators log in), `token-signing.key` and `enrolment.pepper`, each of mode 0600 and made where
-    /// it is missing. Keep a copy of it where the database's copy is not.
+    /// A directory for the private keys and the peppers, each in a file of mode 0600 that is wrapped under `kek`, and made where it
+    /// is missing. Keep a copy of it where the copies of the database and of `kek` are not.
     pub dir: PathBuf,
+    /// The file of the key-encryption key, outside `dir`; a name without a slash is a credential that systemd hands over. Without
+    /// it nothing starts. `legate key make-kek` makes one.
+    pub kek: PathBuf,
+    /// How long a key of tokens signs before the next one takes over, in days: 1 to 365; 0: until an operator rotates.
+    #[serde(default = "thirty_days")]
+    pub rotate_days: u64,
+    /// How long a key is published before it signs, in hours: 1 to 168. Verifiers that keep the key set for longer than this
+    /// refuse what a new key signs.
+    #[serde(default = "a_day")]
+    pub publish_hours: u64,
+}
+
+const fn thirty_days() -> u64 {
+    30
+}
+
+const fn a_day() -> u64 {
+    24
+}
+
+impl KeysConfig {
+    pub(crate) fn pace(&self) -> Pace {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        Pace {
+            rotate: (self.rotate_days > 0).then(|| hours(self.rotate_days * 24)),
+            publish: hours(self.publish_hours),
+        }
+    }
+
+    fn check(&self) -> Result<(), BadConfig> {
+        let bad = |key, why: &'static str| Err(BadConfig { key, why: why.into() });
+        if self.rotate_days > 365 {
+            return bad("keys.rotate_days", "1 to 365; 0: by hand only");
+        }
+        if !(1..=168).contains(&self.publish_hours) {
+            let why =
+                "1 to 168: verifiers that keep the key set for longer than a key is published refuse what it signs";
+            return bad("keys.publish_hours", why);
+        }
+        if self.rotate_days > 0 && self.rotate_days * 24 < self.publish_hours {
+            return bad("keys.rotate_days", "is less than keys.publish_hours: no key could be published long enough");
+        }
+        // Who takes the one takes the other.
+        if self.kek.starts_with(&self.dir) {
+            return bad("keys.kek", "lies within keys.dir: whoever takes the keys would take what opens them");
+        }
+        Ok(())
+    }
 }
 
 /// How operators log in by an identity provider. Without a provider they do not.
@@ -229,6 +279,7 @@ impl Config {
                 "is needed where operators log in: the file in which others find the CA certificate",
             );
         }
+        self.keys.check()?;
         self.operators.read().map(drop)
     }
 }

@@ -2,6 +2,7 @@
 
 mod enrolment;
 mod exchange;
+mod keys;
 mod oauth;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 pub(crate) use enrolment::{enrolment_created, enrolment_repeated, identity_enrolment_repeated, with_evidence};
 pub(crate) use exchange::{delegation, exchange, introspection, scopes, token_exchanged};
+pub(crate) use keys::{By, KeyChange, key, key_changed, key_publication, key_purpose, kid, one_key_purpose};
 
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;

@@ -101,9 +101,21 @@ legate_rpc::reasons! {
     /// No such credential.
     CREDENTIAL_NOT_FOUND, NotFound, "No credential of this id was issued here.", "Check the id (legate credential list).";
     /// The revocation waits for the registry.
-    REVOCATION_PENDING, Unavailable, "The credential is revoked and that is recorded, but the registry has not confirmed it yet; it is sent again until it does.", "Ask again to learn the revision; until then other services may accept the certificate.";
+    REVOCATION_PENDING, Unavailable, "The credential or key is revoked and that is recorded, but the registry has not confirmed it yet, or the file of CA certificates could not be written; it is tried again until it is done.", "Ask again to learn the revision; until then other services may accept the certificate.";
     /// The key did not sign.
-    SIGNING_UNAVAILABLE, Unavailable, "The signing key cannot be reached.", "Try again; operators: see the key store.";
+    SIGNING_UNAVAILABLE, Unavailable, "The signing key cannot be reached, or was replaced at this moment.", "Try again; operators: see the key store and legate key list.";
+    /// No such key.
+    KEY_NOT_FOUND, NotFound, "No signing key of this id was ever here.", "Check the kid (legate key list --with-ended).";
+    /// The key is needed.
+    KEY_IN_SERVICE, FailedPrecondition, "The key is in a state in which that cannot be done to it.", "See its state (legate key list); rotate before a key is tainted or retired, or say that it is compromised.";
+    /// The next key may not sign yet.
+    KEY_NOT_READY, FailedPrecondition, "No key is prepared, or it was not published long enough: verifiers that keep the key set from before would refuse what it signs.", "Prepare one (legate key prepare), wait until its usable time, or rotate with --now and let verifiers fetch the key set again.";
+    /// Too many keys are believed.
+    KEYS_FULL, ResourceExhausted, "16 keys of this purpose are published, which is the most.", "Wait until one that is RETIRING ends, or retire one (legate key retire).";
+    /// There are no such keys.
+    KEY_PURPOSE_NOT_SERVED, FailedPrecondition, "This credential-issuer has no keys of that purpose.", "The operators' CA is there where [operators] names an identity provider and tls.operators_ca a file.";
+    /// A key cannot be made.
+    KEY_STORE_UNAVAILABLE, Unavailable, "Where keys are kept cannot be reached or written, so no key was made.", "Try again; operators: the log of credential-issuer says why.";
 }
 
 /// How long a caller waits before it tries again.

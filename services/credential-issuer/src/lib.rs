@@ -23,13 +23,14 @@ mod schema;
 mod store;
 mod watchman;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use legate_boot::{Checks, Context, Party, Probes, Running, StartError};
 use legate_db::Db;
-use legate_ids::TrustDomain;
+use legate_ids::{Name, SpiffeId};
 use legate_mtls::Listener;
 use legate_outbox::{Collector, DbSource, Outbox, Pace, Shipper};
 use legate_view::{OnStale, View, ViewStanding};
@@ -40,12 +41,13 @@ pub use access::ACCESS;
 pub use config::{BadConfig, Config, KeysConfig, LoginRuleConfig, OauthConfig, OperatorsConfig, ProviderConfig};
 pub use error::REASONS;
 pub use federation::{BadNetwork, FederationConfig, Network};
-pub use keys::{FileKeys, KeyError, KeyStore, KeyUse, Signer};
+pub use keys::{FileKeys, Kek, KeyError, KeyStore, KeyUse, Rewrapped, Signer, kek_path};
 
 use crate::federation::Federation;
 use crate::flow::Desk;
+use crate::flow::keyring::{Keyring, Site};
 use crate::flow::login::Logins;
-use crate::keys::{Authority, Pepper};
+use crate::keys::Pepper;
 use crate::outside::{PolicyDecision, Registry};
 
 /// The service's name, as everywhere.
@@ -59,22 +61,38 @@ const LAST_SHIPMENT: Duration = Duration::from_secs(3);
 /// # Errors
 /// When the configuration is out of range, a file or the database cannot be used, or an address is taken.
 pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
-    let keys = FileKeys::new(&config.keys.dir).map_err(bad_keys)?;
-    Box::pin(start_with(config, ctx, &keys)).await
+    let keys = files(&config)?;
+    Box::pin(start_with(config, ctx, Arc::new(keys))).await
 }
 
 /// Raises the service with its signing keys in a store of the caller's.
 ///
 /// # Errors
 /// As [`start`].
-pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Result<Running, StartError> {
+pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -> Result<Running, StartError> {
     config.check().map_err(|e| StartError::new("the configuration is refused", e))?;
     config.outbox.check()?;
     let domain = config.tls.domain()?;
-    // Before TLS is opened: the CA file that is made here is one that it reads.
-    let own = own_keys(&config, &ctx, keys, &domain).await?;
-    let party = Party::open(&config.tls, NAME, &ctx)?;
     let db = open_database(&config.database, &ctx).await?;
+    let name = Name::parse(NAME).map_err(|e| StartError::new("the service's name", e))?;
+    let me = SpiffeId::service(&domain, &name);
+    let outbox = Outbox::new(me.clone(), Arc::clone(&ctx.clock), config.outbox.max_events);
+    // The pepper is never a key of a KMS: it is read often and must be near.
+    let pepper = Pepper::open(&files(&config)?).map_err(bad_keys)?;
+    let logins = logins(&config)?;
+    let site = Site {
+        db: db.clone(),
+        outbox: outbox.clone(),
+        clock: Arc::clone(&ctx.clock),
+        store: keys,
+        domain: domain.clone(),
+        me,
+        pace: config.keys.pace(),
+        uses: uses(&config, logins.is_some()),
+    };
+    // Before TLS is opened: the CA file that is made here is one that it reads.
+    let keys = Keyring::open(site).await.map_err(|e| StartError::new("the keys are refused", e))?;
+    let party = Party::open(&config.tls, NAME, &ctx)?;
 
     let registry = party.dial(&config.registry, "registry")?;
     let view = View::follow(registry.clone(), legate_view::Options::new(Arc::clone(&ctx.clock)));
@@ -95,18 +113,17 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let desk = Arc::new(Desk {
         clock: Arc::clone(&ctx.clock),
         db,
-        outbox: Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events),
+        outbox,
         view: view.clone(),
         domain,
         issuer,
-        authority: own.authority,
-        tokens: own.tokens,
-        pepper: own.pepper,
+        keys,
+        pepper,
         authorizer: Arc::new(PolicyDecision(party.dial(&config.policy_decision, "policy-decision")?)),
         publisher: Arc::new(Registry(registry)),
         federation: Federation::new(&config.federation, Arc::clone(&ctx.clock))
             .map_err(|e| StartError::new("federation.ca", e))?,
-        logins: own.logins,
+        logins,
         connections: OnceLock::new(),
         metrics: metrics::Metrics::default(),
         news: Notify::new(),
@@ -130,6 +147,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));
+    let turning = tokio::spawn(flow::keyring::turn_forever(Arc::clone(&desk)));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
     let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
     let refusing = tokio::spawn(refusing);
@@ -137,7 +155,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
 
     Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
         cutting.shutdown().await;
-        for task in [publishing, watching, refusing, forgetting] {
+        for task in [publishing, watching, refusing, forgetting, turning] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;
@@ -145,46 +163,35 @@ pub async fn start_with(config: Config, ctx: Context, keys: &dyn KeyStore) -> Re
     }))
 }
 
-struct OwnKeys {
-    authority: Authority,
-    tokens: Arc<dyn Signer>,
-    pepper: Pepper,
-    logins: Option<Logins>,
+/// The keys in files, everything in them wrapped under the newest version of the key that wraps.
+fn files(config: &Config) -> Result<FileKeys, StartError> {
+    let kek = kek_path(&config.keys.kek).and_then(|path| Kek::open(&path)).map_err(bad_keys)?;
+    let keys = FileKeys::new(&config.keys.dir, kek).map_err(bad_keys)?;
+    let found = keys.rewrap().map_err(bad_keys)?;
+    if found.changed > 0 {
+        tracing::info!(changed = found.changed, "keys are wrapped under the newest version of the key-encryption key");
+    }
+    Ok(keys)
 }
 
-async fn own_keys(
-    config: &Config,
-    ctx: &Context,
-    keys: &dyn KeyStore,
-    domain: &TrustDomain,
-) -> Result<OwnKeys, StartError> {
-    let path: &Path = config.tls.workloads_ca.as_deref().unwrap_or(Path::new("workloads-ca.pem"));
-    let ca = keys.open(KeyUse::WorkloadsCa).await.map_err(bad_keys)?;
-    let now = ctx.clock.now();
-    let authority = Authority::open(ca, path, &format!("Legate workloads of {domain}"), now).await.map_err(bad_keys)?;
-    let logins = logins(config, ctx, keys, domain).await?;
-    let tokens = keys.open(KeyUse::AccessTokens).await.map_err(bad_keys)?;
-    // The pepper is never a key of a KMS: it is read often and must be near.
-    FileKeys::new(&config.keys.dir).map_err(bad_keys)?;
-    let pepper = Pepper::open(&config.keys.dir.join("enrolment.pepper")).map_err(bad_keys)?;
-    Ok(OwnKeys { authority, tokens, pepper, logins })
+/// What keys are for here, and the files of CA certificates.
+fn uses(config: &Config, has_logins: bool) -> BTreeMap<KeyUse, Option<PathBuf>> {
+    let workloads = config.tls.workloads_ca.clone();
+    let mut uses =
+        BTreeMap::from([(KeyUse::AccessTokens, None), (KeyUse::JwtSvids, None), (KeyUse::WorkloadsCa, workloads)]);
+    if has_logins {
+        uses.insert(KeyUse::OperatorsCa, config.tls.operators_ca.clone());
+    }
+    uses
 }
 
-/// The operators' CA, where there are providers by which they log in.
-async fn logins(
-    config: &Config,
-    ctx: &Context,
-    keys: &dyn KeyStore,
-    domain: &TrustDomain,
-) -> Result<Option<Logins>, StartError> {
+/// How operators log in, where there are providers by which they do.
+fn logins(config: &Config) -> Result<Option<Logins>, StartError> {
     let providers = config.operators.read().map_err(|e| StartError::new("the configuration is refused", e))?;
-    let (Some(path), false) = (config.tls.operators_ca.as_deref(), providers.is_empty()) else {
+    if config.tls.operators_ca.is_none() || providers.is_empty() {
         return Ok(None);
-    };
-    let ca = keys.open(KeyUse::OperatorsCa).await.map_err(bad_keys)?;
-    let name = format!("Legate operators of {domain}");
-    let authority = Authority::open(ca, path, &name, ctx.clock.now()).await.map_err(bad_keys)?;
-    Ok(Some(Logins { authority, providers, ttl: Duration::from_secs(config.operators.certificate_seconds) }))
+    }
+    Ok(Some(Logins { providers, ttl: Duration::from_secs(config.operators.certificate_seconds) }))
 }
 
 fn bad_keys(e: KeyError) -> StartError {

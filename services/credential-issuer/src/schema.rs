@@ -1,4 +1,4 @@
-//! The tables: enrolment tokens, credentials, running copies, whose keys are whose, what was shown once, revocations that
+//! The tables: signing keys, enrolment tokens, credentials, running copies, whose keys are whose, what was shown once, revocations that
 //! the registry has not confirmed, tokens of issuers outside that were used.
 
 use sea_orm::DbErr;
@@ -16,6 +16,7 @@ impl MigratorTrait for Migrator {
             Box::new(Clients),
             Box::new(UsedIdentityTokens),
             Box::new(Instances),
+            Box::new(SigningKeys),
         ]
     }
 }
@@ -192,5 +193,46 @@ CREATE INDEX credential_by_instance ON credential (instance_id, id) WHERE instan
 impl MigrationTrait for Instances {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, INSTANCES).await
+    }
+}
+
+/// The keys that sign, and how they follow one another.
+struct SigningKeys;
+
+impl MigrationName for SigningKeys {
+    fn name(&self) -> &str {
+        "issuer_0006_signing_keys"
+    }
+}
+
+// The row of a use in `key_turn` is the lock under which its keys change. Rows of keys stay for ever: no id is given twice.
+const SIGNING_KEYS: &str = "
+CREATE TABLE signing_key (
+    kid {TEXT} PRIMARY KEY,
+    purpose INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    public_key {BYTES} NOT NULL,
+    certificate {BYTES},
+    prepared_at BIGINT NOT NULL,
+    known_at BIGINT,
+    activated_at BIGINT,
+    ends_at BIGINT,
+    retired_at BIGINT,
+    told INTEGER NOT NULL,
+    destroyed BOOLEAN NOT NULL
+);
+CREATE INDEX signing_key_by_time ON signing_key (prepared_at, kid);
+CREATE UNIQUE INDEX signing_key_that_signs ON signing_key (purpose) WHERE state = 2;
+CREATE UNIQUE INDEX signing_key_that_waits ON signing_key (purpose) WHERE state = 1;
+CREATE TABLE key_turn (
+    purpose INTEGER PRIMARY KEY,
+    taken BIGINT NOT NULL
+);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for SigningKeys {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, SIGNING_KEYS).await
     }
 }

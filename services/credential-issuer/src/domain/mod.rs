@@ -6,6 +6,7 @@ pub(crate) mod cutoff;
 pub(crate) mod foreign;
 pub(crate) mod holder;
 pub(crate) mod instance;
+pub(crate) mod keyring;
 pub(crate) mod login;
 pub(crate) mod secret;
 pub(crate) mod token;

@@ -15,14 +15,16 @@ use legate_wire::audit::AuditEvent;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::keyring::{Keyring, unavailable};
 use super::login::Logins;
 use crate::convert::Call;
 use crate::domain::certificate::{self, CertificatePlan, Chance};
 use crate::domain::csr;
 use crate::domain::holder::{self, Holder, Named};
-use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, SIGNING_UNAVAILABLE, VIEW_STALE, of_tx};
+use crate::domain::keyring::KeyUse;
+use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, VIEW_STALE, of_tx};
 use crate::federation::Federation;
-use crate::keys::{Authority, Pepper, Signer};
+use crate::keys::{Authority, Pepper};
 use crate::metrics::Metrics;
 use crate::outside::{Authorizer, Publisher};
 use crate::store::{Recorded, credential};
@@ -37,8 +39,7 @@ pub(crate) struct Desk {
     pub(crate) domain: TrustDomain,
     /// The `iss` of tokens.
     pub(crate) issuer: String,
-    pub(crate) authority: Authority,
-    pub(crate) tokens: Arc<dyn Signer>,
+    pub(crate) keys: Keyring,
     pub(crate) pepper: Pepper,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) publisher: Arc<dyn Publisher>,
@@ -124,8 +125,7 @@ impl Desk {
 
     /// Nobody has the issuer's own keys certified.
     pub(crate) fn refuse_own_keys(&self, key: &PublicKey) -> Result<(), Fault> {
-        let of_operators = self.logins.as_ref().map(|logins| logins.authority.public_key());
-        if [self.authority.public_key(), self.tokens.public_key()].contains(&key) || of_operators == Some(key) {
+        if self.keys.has(key) {
             return Err(Fault::refused(&KEY_IN_USE, "the key of the request is one of the issuer's own"));
         }
         Ok(())
@@ -141,22 +141,20 @@ impl Desk {
         let proved = csr::check(csr, name)?;
         self.refuse_own_keys(&proved)?;
         let chance = Chance::new(now, Self::random()?, Self::random()?);
-        let plan = certificate::plan(holder, proved, now, self.authority.ends(), chance)?;
-        let to_be_signed = self.authority.to_be_signed(&plan).map_err(Fault::broken)?;
+        let authority = self.keys.authority(KeyUse::WorkloadsCa)?;
+        let plan = certificate::plan(holder, proved, now, authority.ends(), chance)?;
+        let to_be_signed = authority.to_be_signed(&plan).map_err(Fault::broken)?;
         Ok((plan, to_be_signed))
     }
 
     /// Signs what is recorded and keeps the certificate; the row as it is then.
     pub(crate) async fn sign(&self, recorded: Recorded) -> Result<credential::Model, Fault> {
-        self.sign_by(&self.authority, recorded).await
+        self.sign_by(&*self.keys.authority(KeyUse::WorkloadsCa)?, recorded).await
     }
 
     /// The same by another of our CAs: the one for which it was planned.
     pub(crate) async fn sign_by(&self, authority: &Authority, recorded: Recorded) -> Result<credential::Model, Fault> {
-        let certificate = authority
-            .sign(&recorded)
-            .await
-            .map_err(|e| Fault::unavailable(&SIGNING_UNAVAILABLE, e.to_string(), AGAIN))?;
+        let certificate = authority.sign(&recorded).await.map_err(|e| unavailable(&e.to_string()))?;
         let id = recorded.row().id.clone();
         let row = self
             .db

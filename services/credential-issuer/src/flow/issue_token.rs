@@ -13,10 +13,11 @@ use super::renew::{about, caller};
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::holder::{Holder, Named};
+use crate::domain::keyring::KeyUse;
 use crate::domain::token::{self, Base, Behalf, Wish};
 use crate::error::{
     AGAIN, BINDING_REQUIRED, CREDENTIAL_NOT_GOOD, INVALID_SCOPE, INVALID_TARGET, ISSUANCE_DENIED, ISSUANCE_UNDECIDED,
-    SIGNING_UNAVAILABLE, of_tx,
+    of_tx,
 };
 use crate::store::{Proof, RecordedToken};
 
@@ -85,7 +86,7 @@ impl Asking {
         };
         Ok(Base {
             issuer: &desk.issuer,
-            kid: desk.tokens.public_key().kid(),
+            kid: desk.keys.active(KeyUse::AccessTokens)?.public.kid(),
             token_id: Desk::random()?,
             confirmation: self.confirmation,
             credential,
@@ -169,11 +170,7 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish) -> Resul
 /// The one place where an access token is signed; it takes what is recorded and nothing else.
 pub(super) async fn sign(desk: &Desk, recorded: RecordedToken, revision: u64) -> Result<IssuedToken, Fault> {
     let plan = recorded.into_plan();
-    let signature = desk
-        .tokens
-        .sign(plan.unsigned.input())
-        .await
-        .map_err(|e| Fault::unavailable(&SIGNING_UNAVAILABLE, e.to_string(), AGAIN))?;
+    let signature = desk.keys.sign(KeyUse::AccessTokens, plan.unsigned.kid(), plan.unsigned.input()).await?;
     Ok(IssuedToken {
         token: plan.unsigned.with_signature(&signature),
         token_id: plan.claims.token_id,

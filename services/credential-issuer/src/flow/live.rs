@@ -1,9 +1,11 @@
 //! Whether an access token is live: one rule, for exchange, for introspection over gRPC and over HTTPS.
 
+use std::sync::Arc;
+
 use legate_ids::{Principal, SpiffeId};
 use legate_rpc::Fault;
 use legate_token::{Claims, Expect, Parsed, PublicKey, Signed, TokenError};
-use legate_view::{KeyUse, Snapshot};
+use legate_view::{KeyUse, SigningKey, Snapshot};
 
 use super::authenticate::Asker;
 use super::{Call, Desk};
@@ -26,7 +28,11 @@ pub(crate) struct Live {
 pub(super) fn proved(desk: &Desk, snapshot: &Snapshot, token: &str) -> Result<Signed, TokenError> {
     let parsed = Parsed::parse(token)?;
     let key = snapshot.signing_key(parsed.kid().as_str()).filter(|key| key.purpose == KeyUse::AccessToken);
-    let key = key.filter(|key| key.issuer == desk.issuer).ok_or(TokenError::Key)?;
+    // What was taken back here may not have come back from the registry yet.
+    let is_ours = |key: &&Arc<SigningKey>| {
+        key.issuer == desk.issuer && desk.keys.believes(crate::domain::keyring::KeyUse::AccessTokens, &key.kid)
+    };
+    let key = key.filter(is_ours).ok_or(TokenError::Key)?;
     let public = PublicKey::from_jwk(&key.jwk).map_err(|_| TokenError::Key)?;
     let signed = parsed.check_signature(&Verifier::new(&public))?;
     let issued = i64::try_from(signed.claims().issued_at).unwrap_or(i64::MAX);

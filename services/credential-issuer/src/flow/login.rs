@@ -14,18 +14,17 @@ use crate::convert;
 use crate::domain::certificate::{Chance, plan_operator};
 use crate::domain::csr;
 use crate::domain::foreign::OLDEST;
+use crate::domain::keyring::KeyUse;
 use crate::domain::login::{self, Provider};
 use crate::domain::token::hex;
 use crate::error::{IDENTITY_TOKEN_SPENT, LOGIN_NOT_CONFIGURED, flow, of_foreign, of_tx};
-use crate::keys::Authority;
 use crate::store::credential::{self, sha256};
 use crate::store::recorded::{Draft, Recorded, committed, record};
 use crate::store::{key, used_token};
 
-/// Who may log in by whose word, and the CA that certifies him.
+/// Who may log in by whose word, and for how long.
 #[derive(Debug)]
 pub(crate) struct Logins {
-    pub(crate) authority: Authority,
     pub(crate) providers: Vec<Provider>,
     pub(crate) ttl: Duration,
 }
@@ -60,15 +59,16 @@ async fn attempt(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> Result<cr
         if used.request_sha256 != csr_sha256 || used.credential_id.is_empty() || !may_repeat(desk, used.used_at) {
             return Err(spent());
         }
-        return repeat(desk, call, logins, &spiffe_id, &evidence, &used).await;
+        return repeat(desk, call, &spiffe_id, &evidence, &used).await;
     }
 
     let proved = csr::check(csr, &spiffe_id)?;
     desk.refuse_own_keys(&proved)?;
     let now = desk.clock.now();
     let chance = Chance::new(now, Desk::random()?, Desk::random()?);
-    let plan = plan_operator(spiffe_id, proved, now, (logins.ttl, logins.authority.ends()), chance)?;
-    let to_be_signed = logins.authority.to_be_signed(&plan).map_err(Fault::broken)?;
+    let authority = desk.keys.authority(KeyUse::OperatorsCa)?;
+    let plan = plan_operator(spiffe_id, proved, now, (logins.ttl, authority.ends()), chance)?;
+    let to_be_signed = authority.to_be_signed(&plan).map_err(Fault::broken)?;
     let origin = hex(&evidence.once);
     // Whoever logs in is known by his token alone, so no revision of the registry is part of it.
     let event = convert::credential_issued(call, &plan, &to_be_signed, &origin, 0);
@@ -88,7 +88,7 @@ async fn attempt(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> Result<cr
     })
     .await
     .map_err(of_tx)?;
-    desk.sign_by(&logins.authority, recorded).await
+    desk.sign_by(&*desk.keys.authority(KeyUse::OperatorsCa)?, recorded).await
 }
 
 async fn who(desk: &Desk, logins: &Logins, token: &str) -> Result<(SpiffeId, Evidence), Fault> {
@@ -112,7 +112,6 @@ async fn who(desk: &Desk, logins: &Logins, token: &str) -> Result<(SpiffeId, Evi
 async fn repeat(
     desk: &Desk,
     call: &Call,
-    logins: &Logins,
     spiffe_id: &SpiffeId,
     evidence: &Evidence,
     used: &used_token::Model,
@@ -133,7 +132,7 @@ async fn repeat(
         .await
         .map_err(of_tx)?;
     match Recorded::read_back(row.clone()) {
-        Some(recorded) => desk.sign_by(&logins.authority, recorded).await,
+        Some(recorded) => desk.sign_by(&*desk.keys.authority(KeyUse::OperatorsCa)?, recorded).await,
         None => Ok(row),
     }
 }

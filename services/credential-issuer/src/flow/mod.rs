@@ -14,6 +14,8 @@ pub(crate) mod foreign;
 pub(crate) mod forget;
 pub(crate) mod instances;
 pub(crate) mod issue_token;
+pub(crate) mod keyring;
+pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod live;
 pub(crate) mod login;

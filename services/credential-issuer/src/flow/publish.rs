@@ -1,15 +1,18 @@
-//! The registry is told of our key and of every revocation, again and again until it confirms.
+//! The registry is told of our keys and of every revocation, again and again until it confirms.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use legate_rpc::Fault;
-use legate_wire::registry::{PublishRevocationRequest, PublishSigningKeyRequest, SigningKeySpec, SigningKeyUse};
+use legate_wire::registry::PublishRevocationRequest;
 use prost::Message as _;
 
 use super::Desk;
+use super::keyring::One;
+use crate::convert;
+use crate::domain::keyring::KeyUse;
 use crate::error::of_tx;
-use crate::store::pending;
+use crate::store::{pending, signing_key};
 
 /// Revocations read at a time.
 const BATCH: u64 = 64;
@@ -38,34 +41,60 @@ pub(crate) async fn publish_forever(desk: Arc<Desk>) {
 
 /// One round; whether everything is confirmed.
 pub(crate) async fn round(desk: &Desk) -> bool {
-    let key = key(desk).await;
+    let keys = keys(desk).await;
     let revocations = revocations(desk).await;
-    key && revocations
+    keys && revocations
 }
 
-async fn key(desk: &Desk) -> bool {
-    if *desk.key_is_known.borrow() {
-        return true;
+/// Tells how keys of tokens stand, where the registry has not confirmed that; whether everything is confirmed. What takes one away
+/// first.
+pub(crate) async fn keys(desk: &Desk) -> bool {
+    let is_news = |one: &One| one.row.is_news().unwrap_or(false);
+    let mut news: Vec<One> = desk.keys.all().into_iter().filter(is_news).collect();
+    news.sort_by_key(|one| one.state.is_published());
+    let mut all = true;
+    let any = !news.is_empty();
+    for one in news {
+        all &= key(desk, &one).await;
     }
-    let public = desk.tokens.public_key();
-    let spec = SigningKeySpec {
-        kid: public.kid().to_string(),
-        issuer: desk.issuer.clone(),
-        jwk: public.to_jwk(),
-        r#use: SigningKeyUse::AccessToken.into(),
-        not_before: None,
-        not_after: None,
+    if any && let Err(error) = desk.keys.load().await {
+        tracing::error!(%error, "keys cannot be read; those that are known stay");
+        return false;
+    }
+    let is_known = desk.keys.active(KeyUse::AccessTokens).is_ok_and(|one| one.row.told != 0);
+    desk.key_is_known.send_replace(is_known);
+    all && is_known
+}
+
+async fn key(desk: &Desk, one: &One) -> bool {
+    let (kid, state) = (one.row.kid.clone(), one.row.state);
+    let request = match convert::key_publication(&one.row, &desk.issuer) {
+        Ok(Some(request)) => request,
+        Ok(None) => return true,
+        Err(fault) => {
+            tracing::error!(%fault, kid, "a key cannot be told of");
+            return false;
+        }
     };
-    let request = PublishSigningKeyRequest { signing_key: Some(spec) };
     match tokio::time::timeout(PATIENCE, desk.publisher.key(request)).await {
         Ok(Ok(revision)) => {
-            tracing::info!(revision, kid = %public.kid(), "the registry knows the key that signs tokens");
+            tracing::info!(revision, kid, state = one.state.word(), "the registry knows how a key stands");
             desk.metrics.published();
-            desk.key_is_known.send_replace(true);
-            true
+            let now = desk.clock.now();
+            let told = desk.db.tx("key_published", move |tx| {
+                let kid = kid.clone();
+                Box::pin(async move { signing_key::told(tx, &kid, state, now).await })
+            });
+            match told.await.map_err(of_tx) {
+                Ok(()) => true,
+                Err(fault) => {
+                    tracing::warn!(%fault, "that the registry knows a key could not be noted; it is told again");
+                    false
+                }
+            }
         }
         Ok(Err(status)) => {
-            tracing::warn!(%status, "the registry does not take the key that signs tokens; it is told again");
+            tracing::warn!(%status, kid, "the registry does not take a key; it is told again");
             false
         }
         Err(_) => false,

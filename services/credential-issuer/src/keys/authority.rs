@@ -1,15 +1,14 @@
-//! The CAs that are held here: each one's certificate, which others trust, and the key behind it, which signs what is recorded, and nothing else.
+//! A CA as it stands at a moment: the certificate and key that sign what is recorded, and every certificate that still verifies.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_mtls::pki::{certificates, to_pem, write_public};
 use legate_token::{EcVerifier as _, P256Verifier, PublicKey, SigningFailed};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose, SerialNumber};
 use rustls_pki_types::CertificateDer;
-use x509_parser::certificate::X509Certificate;
+use x509_parser::certificate::{TbsCertificate, X509Certificate};
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
 
 use super::{KeyError, Signer};
@@ -19,50 +18,47 @@ use crate::store::Recorded;
 /// How long a CA certificate that is made here holds.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// A CA certificate of ours, and the key behind it where it is here.
+#[derive(Clone, Debug)]
+pub(crate) struct Certified {
+    pub(crate) public: PublicKey,
+    pub(crate) certificate: CertificateDer<'static>,
+    /// `None`: the store does not have it.
+    pub(crate) signer: Option<Arc<dyn Signer>>,
+    pub(crate) is_tainted: bool,
+}
+
 /// A CA: that of agents and enforcement points, or that of operators who log in.
 #[derive(Clone, Debug)]
 pub(crate) struct Authority {
-    signer: Arc<dyn Signer>,
-    /// Ours first, then others that verifiers still trust.
-    roots: Arc<[CertificateDer<'static>]>,
+    active: Certified,
+    /// Those that are on their way out, and may still sign what was recorded while they were the one.
+    going: Vec<Certified>,
+    /// Those that are yet to sign.
+    prepared: Vec<Certified>,
     ends: Timestamp,
 }
 
 impl Authority {
-    /// Reads the CA's certificate from `path`, or makes one of that name for the key and writes it there, where others read it.
-    pub(crate) async fn open(
-        signer: Arc<dyn Signer>,
-        path: &Path,
-        name: &str,
-        now: Timestamp,
-    ) -> Result<Self, KeyError> {
-        let mut roots = match std::fs::read_to_string(path) {
-            Ok(pem) => certificates(&pem).map_err(|e| KeyError::file(path, e))?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let made = self_signed(signer.as_ref(), name, now).await?;
-                write_public(path, &to_pem(&made)).map_err(|e| KeyError::file(path, e))?;
-                tracing::info!(path = %path.display(), "a new CA was made");
-                vec![made]
-            }
-            Err(e) => return Err(KeyError::file(path, e)),
-        };
-        let ours = roots.iter().position(|der| key_of(der).as_ref() == Some(signer.public_key())).ok_or_else(|| {
-            let why = "no certificate in it is of the CA key that is kept here; restore the key that belongs to it, or \
-                       move the file away so that a new CA is made (then everybody whom it certified has to enrol or log in again)";
-            KeyError::file(path, why)
-        })?;
-        roots.swap(0, ours);
-        let (_, cert) = X509Certificate::from_der(&roots[0]).map_err(|e| KeyError::file(path, e))?;
+    /// `None` when the active certificate cannot be read.
+    pub(crate) fn new(active: Certified, going: Vec<Certified>, prepared: Vec<Certified>) -> Option<Self> {
+        let (_, cert) = X509Certificate::from_der(&active.certificate).ok()?;
         let ends = Timestamp::from_secs(cert.validity().not_after.timestamp());
-        if ends <= now {
-            return Err(KeyError::file(path, "the CA certificate has expired; move it away so that a new one is made"));
-        }
-        Ok(Self { signer, roots: roots.into(), ends })
+        Some(Self { active, going, prepared, ends })
     }
 
-    /// The CA certificates that verify those whom it certifies, in DER.
+    /// The CA certificates that verify those whom it certifies, in DER; the one that signs first.
     pub(crate) fn roots(&self) -> Vec<Vec<u8>> {
-        self.roots.iter().map(|der| der.to_vec()).collect()
+        self.all().map(|one| one.certificate.to_vec()).collect()
+    }
+
+    /// Those of them whose holders are to renew now.
+    pub(crate) fn tainted_roots(&self) -> Vec<Vec<u8>> {
+        self.all().filter(|one| one.is_tainted).map(|one| one.certificate.to_vec()).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Certified> {
+        std::iter::once(&self.active).chain(&self.prepared).chain(&self.going)
     }
 
     /// When our own certificate ends.
@@ -70,34 +66,67 @@ impl Authority {
         self.ends
     }
 
-    /// The CA's public key; nobody may have it certified for himself.
-    pub(crate) fn public_key(&self) -> &PublicKey {
-        self.signer.public_key()
+    /// Whether a certificate in DER is of a CA whose holders are to renew now.
+    pub(crate) fn is_of_tainted(&self, certificate: &[u8]) -> bool {
+        let Ok((_, cert)) = X509Certificate::from_der(certificate) else { return false };
+        self.signed_by(&cert.tbs_certificate).is_some_and(|one| one.is_tainted)
     }
 
     /// The bytes that a plan would have signed.
     pub(crate) fn to_be_signed(&self, plan: &CertificatePlan) -> Result<Vec<u8>, rcgen::Error> {
-        to_be_signed(plan, &self.roots[0], self.signer.public_key())
+        to_be_signed(plan, &self.active.certificate, &self.active.public)
     }
 
-    /// Signs what is recorded; the certificate in DER.
+    /// Signs what is recorded, by the key for which it was planned, however long ago; the certificate in DER.
     pub(crate) async fn sign(&self, recorded: &Recorded) -> Result<Vec<u8>, SigningFailed> {
-        let signature = self.signer.sign(recorded.to_be_signed()).await?;
+        let bytes = recorded.to_be_signed();
+        let (_, planned) = TbsCertificate::from_der(bytes).map_err(|_| SigningFailed)?;
+        let by = self.signed_by(&planned).ok_or(SigningFailed)?;
+        let signature = by.signer.as_ref().ok_or(SigningFailed)?.sign(bytes).await?;
         // A signer elsewhere may have another key than it says; such a certificate must not leave.
-        let ours = P256Verifier::new(self.signer.public_key());
-        if !ours.verify(recorded.to_be_signed(), &signature) {
+        if !P256Verifier::new(&by.public).verify(bytes, &signature) {
             return Err(SigningFailed);
         }
-        Ok(assemble(recorded.to_be_signed(), &signature))
+        Ok(assemble(bytes, &signature))
+    }
+
+    /// Which of the certificates a leaf names as its issuer (RFC 5280 section 4.2.1.1).
+    fn signed_by(&self, leaf: &TbsCertificate<'_>) -> Option<&Certified> {
+        let named = leaf.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
+            _ => None,
+        })?;
+        self.all().find(|one| key_identifier(&one.certificate).as_deref() == Some(&named[..]))
     }
 }
 
-fn key_of(der: &[u8]) -> Option<PublicKey> {
+/// What a CA's certificate says its key is called (RFC 5280 section 4.2.1.2).
+fn key_identifier(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, cert) = X509Certificate::from_der(der).ok()?;
+    cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+        _ => None,
+    })
+}
+
+/// Whose key a certificate holds.
+pub(crate) fn key_of(der: &[u8]) -> Option<PublicKey> {
     let (_, cert) = X509Certificate::from_der(der).ok()?;
     PublicKey::from_sec1(&cert.public_key().subject_public_key.data).ok()
 }
 
-async fn self_signed(signer: &dyn Signer, name: &str, now: Timestamp) -> Result<CertificateDer<'static>, KeyError> {
+/// When a certificate ends.
+pub(crate) fn ends_at(der: &[u8]) -> Option<Timestamp> {
+    let (_, cert) = X509Certificate::from_der(der).ok()?;
+    Some(Timestamp::from_secs(cert.validity().not_after.timestamp()))
+}
+
+/// A new CA certificate of that name, by and for the key.
+pub(crate) async fn self_signed(
+    signer: &dyn Signer,
+    name: &str,
+    now: Timestamp,
+) -> Result<CertificateDer<'static>, KeyError> {
     let bytes = {
         let broken = |e: rcgen::Error| KeyError::File { what: "the CA certificate".into(), why: e.to_string() };
         let time = |t: Timestamp| t.to_datetime().ok_or_else(|| broken(rcgen::Error::Time));

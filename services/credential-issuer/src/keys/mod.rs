@@ -1,30 +1,23 @@
-//! Keys that sign, behind a trait that shows no key: in files today, in a KMS or behind PKCS #11 by another implementation.
+//! Keys that sign, behind a trait that shows no key: in files, or in a token behind PKCS #11.
 
 mod authority;
+pub(crate) mod bundle;
 mod file;
 mod pepper;
 mod verifier;
+mod wrap;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use legate_token::{PublicKey, SigningFailed};
+use legate_token::{KeyId, PublicKey, SigningFailed};
 
-pub(crate) use authority::Authority;
-pub use file::FileKeys;
+pub use crate::domain::keyring::KeyUse;
+pub(crate) use authority::{Authority, Certified, ends_at, key_of, self_signed};
+pub use file::{FileKeys, Rewrapped};
 pub(crate) use pepper::Pepper;
 pub(crate) use verifier::Verifier;
-
-/// What a key is for. One key never has two uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyUse {
-    /// Signs certificates of agents and enforcement points.
-    WorkloadsCa,
-    /// Signs certificates of operators who log in.
-    OperatorsCa,
-    /// Signs access tokens.
-    AccessTokens,
-}
+pub use wrap::{Kek, kek_path};
 
 /// Signs with one P-256 key that it alone holds.
 #[tonic::async_trait]
@@ -39,14 +32,35 @@ pub trait Signer: Send + Sync + Debug {
     async fn sign(&self, message: &[u8]) -> Result<[u8; 64], SigningFailed>;
 }
 
-/// Where keys are kept.
+/// Where keys are kept. Which of them signs, and until when, stands in the database.
 #[tonic::async_trait]
 pub trait KeyStore: Send + Sync + Debug {
-    /// The key for a use; made when there is none yet.
+    /// Makes a new key for a use, and keeps it before it returns.
     ///
     /// # Errors
     /// [`KeyError`] says what is wrong and what to do.
-    async fn open(&self, purpose: KeyUse) -> Result<Arc<dyn Signer>, KeyError>;
+    async fn create(&self, purpose: KeyUse) -> Result<Arc<dyn Signer>, KeyError>;
+
+    /// The key of that id and use; `None`: it is not here.
+    ///
+    /// # Errors
+    /// When it is here and cannot be used.
+    async fn open(&self, purpose: KeyUse, kid: &KeyId) -> Result<Option<Arc<dyn Signer>>, KeyError>;
+
+    /// Destroys a key that signs no more; harmless where it is not here.
+    ///
+    /// # Errors
+    /// When it stays.
+    async fn destroy(&self, purpose: KeyUse, kid: &KeyId) -> Result<(), KeyError>;
+
+    /// The one key for a use that an earlier version kept; `None`: there is none. It is then kept as those that are made.
+    ///
+    /// # Errors
+    /// When it is here and cannot be used.
+    async fn adopt(&self, purpose: KeyUse) -> Result<Option<Arc<dyn Signer>>, KeyError> {
+        let _ = purpose;
+        Ok(None)
+    }
 }
 
 /// Why keys cannot be used. Never holds any part of a key.
@@ -79,4 +93,8 @@ fn is_missing(path: &std::path::Path) -> Result<bool, KeyError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(e) => Err(KeyError::file(path, e)),
     }
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    crate::domain::token::hex(bytes)
 }

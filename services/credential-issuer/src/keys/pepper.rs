@@ -1,16 +1,19 @@
 //! The pepper: a secret beside the database, without which the stored HMACs of secrets are worth nothing.
 
-use std::path::Path;
-
 use aws_lc_rs::hmac;
 use legate_mtls::pki::{refuse_open_key, write_private};
 use legate_rpc::Pages;
 use zeroize::Zeroizing;
 
-use super::{KeyError, is_missing};
+use super::file::read_wrapped;
+use super::{FileKeys, Kek, KeyError, is_missing};
 use crate::domain::secret::{Secret, SecretKind};
 use crate::domain::token::hex;
 
+/// What the wrapped file is bound to.
+const LABEL: &str = "pepper";
+/// How the file reads.
+const FORM: &str = "each line is a version number, a space and 64 hexadecimal digits; 1 to 4 lines";
 /// The most versions that are kept at once.
 const MOST: usize = 4;
 
@@ -34,29 +37,37 @@ impl std::fmt::Debug for Pepper {
 }
 
 impl Pepper {
-    /// Reads a file of lines `VERSION 64-HEX-DIGITS`; makes one where there is none.
-    pub(crate) fn open(path: &Path) -> Result<Self, KeyError> {
+    /// Reads lines `VERSION 64-HEX-DIGITS` from a wrapped file beside the keys; makes one where there is none, and wraps one
+    /// in plain text: that of an earlier version, or one to which somebody added a line.
+    pub(crate) fn open(keys: &FileKeys) -> Result<Self, KeyError> {
+        let path = &keys.pepper();
+        let keep = |text: &str| {
+            let wrapped = keys.kek().wrap(LABEL, text.as_bytes())?;
+            write_private(path, &wrapped).map_err(|e| KeyError::file(path, e))
+        };
         if is_missing(path)? {
             let mut secret = Zeroizing::new([0u8; 32]);
             aws_lc_rs::rand::fill(&mut *secret).map_err(|_| KeyError::NoRandomness)?;
             let text = Zeroizing::new(hex(&*secret));
-            let line = Zeroizing::new(format!("1 {}\n", &*text));
-            write_private(path, &line).map_err(|e| KeyError::file(path, e))?;
+            keep(&Zeroizing::new(format!("1 {}\n", &*text)))?;
         }
         refuse_open_key(path).map_err(|e| KeyError::file(path, e))?;
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KeyError::file(path, e))?);
-        let bad =
-            || KeyError::file(path, "each line is a version number, a space and 64 hexadecimal digits; 1 to 4 lines");
-        let mut versions = Vec::new();
-        for line in text.lines() {
-            versions.push(Version::parse(line).ok_or_else(bad)?);
+        let plain = Zeroizing::new(std::fs::read(path).map_err(|e| KeyError::file(path, e))?);
+        if !Kek::is_wrapped(&plain) {
+            let plain = Zeroizing::new(String::from_utf8_lossy(&plain).into_owned());
+            Self::parse(&plain).ok_or_else(|| KeyError::file(path, FORM))?;
+            keep(&plain)?;
+            tracing::info!(path = %path.display(), "a pepper in plain text is wrapped now");
         }
+        let text = read_wrapped(path, LABEL, keys.kek())?;
+        Self::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| KeyError::file(path, FORM))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut versions = text.lines().map(Version::parse).collect::<Option<Vec<_>>>()?;
         versions.sort_by_key(|v| std::cmp::Reverse(v.number));
         versions.dedup_by_key(|v| v.number);
-        if versions.is_empty() || versions.len() > MOST {
-            return Err(bad());
-        }
-        Ok(Self(versions))
+        (1..=MOST).contains(&versions.len()).then_some(Self(versions))
     }
 
     /// The newest version's number and the secret's HMAC under it.
@@ -124,21 +135,29 @@ mod tests {
     #[test]
     fn a_new_version_leaves_old_tokens_readable_and_nothing_is_printed() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pepper");
+        Kek::add(&dir.path().join("kek")).unwrap();
+        let keys = FileKeys::new(dir.path(), Kek::open(&dir.path().join("kek")).unwrap()).unwrap();
         let secret = Secret::new(SecretKind::Enrolment, Zeroizing::new([5; 32]));
-        let (first, mac) = Pepper::open(&path).unwrap().newest(&secret);
-        let line = std::fs::read_to_string(&path).unwrap();
-        assert_eq!((first, line.len()), (1, 67));
-        write_private(&path, &format!("{line}2 {}\n", "ab".repeat(32))).unwrap();
-        let both = Pepper::open(&path).unwrap();
+        // That of an earlier version, in plain text.
+        let line = format!("1 {}\n", "cd".repeat(32));
+        write_private(&keys.pepper(), &line).unwrap();
+        let (first, mac) = Pepper::open(&keys).unwrap().newest(&secret);
+        assert_eq!(first, 1);
+        let kept = std::fs::read_to_string(keys.pepper()).unwrap();
+        assert!(Kek::is_wrapped(kept.as_bytes()) && !kept.contains("cdcd"));
+        assert_eq!(Pepper::open(&keys).unwrap().newest(&secret), (1, mac.clone()));
+        write_private(&keys.pepper(), &format!("{line}2 {}\n", "ab".repeat(32))).unwrap();
+        let both = Pepper::open(&keys).unwrap();
         assert_eq!(both.newest(&secret).0, 2);
         let client = Secret::new(SecretKind::Client, Zeroizing::new([5; 32]));
         assert!(both.all(&client).iter().all(|mac| !both.all(&secret).contains(mac)), "a key of its own for each use");
         assert!(both.all(&secret).contains(&mac) && both.all(&secret).len() == 2);
         assert_eq!(format!("{both:?}"), "Pepper([2, 1], hidden)");
         for bad in ["", "1", "1 ab", "x ", "1 zz"] {
-            write_private(&path, bad).unwrap();
-            assert!(Pepper::open(&path).is_err(), "{bad}");
+            write_private(&keys.pepper(), bad).unwrap();
+            assert!(Pepper::open(&keys).is_err(), "{bad}");
         }
+        std::fs::remove_file(keys.pepper()).unwrap();
+        assert_eq!(Pepper::open(&keys).unwrap().newest(&secret).0, 1, "one is made");
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Facade;
 use super::answer::{json, raw};
+use crate::domain::keyring::KeyUse;
 
 /// Clients look again after this.
 const KEPT: HeaderValue = HeaderValue::from_static("public, max-age=300");
@@ -58,5 +59,5 @@ pub(super) async fn metadata(State(facade): State<Facade>) -> Response {
 }
 
 pub(super) async fn jwks(State(facade): State<Facade>) -> Response {
-    raw(StatusCode::OK, legate_token::jwk_set([facade.desk.tokens.public_key()]), KEPT)
+    raw(StatusCode::OK, legate_token::jwk_set(&facade.desk.keys.published(KeyUse::AccessTokens)), KEPT)
 }

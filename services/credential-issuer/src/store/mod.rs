@@ -9,6 +9,7 @@ pub(crate) mod once;
 pub(crate) mod pending;
 pub(crate) mod recorded;
 pub(crate) mod revoked_token;
+pub(crate) mod signing_key;
 pub(crate) mod used_token;
 
 pub(crate) use recorded::{Proof, Recorded, RecordedToken};

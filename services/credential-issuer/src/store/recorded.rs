@@ -7,10 +7,10 @@ use legate_rpc::Fault;
 use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
-use super::{credential, revoked_token, used_token};
+use super::{credential, revoked_token, signing_key, used_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::token::TokenPlan;
-use crate::error::{CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, flow};
+use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, SIGNING_UNAVAILABLE, flow};
 
 /// A certificate that is recorded and may be signed. To hold one means that the transaction was committed.
 #[derive(Debug)]
@@ -86,9 +86,14 @@ impl RecordedToken {
         event: AuditEvent,
     ) -> TxResult<Self, Fault> {
         let rests = Rests::of(proof, &plan);
+        let kid = plan.unsigned.kid().to_string();
         db.tx("issue_token", move |tx| {
-            let (outbox, event, rests) = (outbox.clone(), event.clone(), rests.clone());
+            let (outbox, event, rests, kid) = (outbox.clone(), event.clone(), rests.clone(), kid.clone());
             Box::pin(async move {
+                if !signing_key::still_signs(tx, &kid).await? {
+                    let why = "the key that was to sign was taken back a moment ago";
+                    return Err(flow(Fault::unavailable(&SIGNING_UNAVAILABLE, why, AGAIN)));
+                }
                 let id = rests.check(tx).await?;
                 let event = AuditEvent { credential_id: id, ..event };
                 outbox.record(tx, Standard::Ordinary, event).await?;

@@ -290,7 +290,7 @@ async fn a_key_proves_the_agent_that_registered_it() {
         let made = scene.register(1, signer.public_key()).await.unwrap();
         scene.register(2, other.public_key()).await.unwrap();
         assert_eq!(reason(scene.register(2, signer.public_key()).await), "KEY_IN_USE");
-        assert_eq!(reason(scene.register(1, scene.desk.tokens.public_key()).await), "KEY_IN_USE");
+        assert_eq!(reason(scene.register(1, &scene.token_key()).await), "KEY_IN_USE");
         let (client, _) = scene.show_assertion(&scene.assertion(1, "a", &signer)).await.unwrap();
         assert_eq!(client.agent, agent_id(1));
         for bad in
@@ -364,7 +364,7 @@ async fn a_token_is_bound_as_the_policy_demands_and_dies_with_its_secret() {
 
 /// The registry holds the key that signs tokens, as it does before the service is ready.
 pub(super) async fn key_is_known(scene: &Scene) {
-    let public = scene.desk.tokens.public_key();
+    let public = &scene.token_key();
     scene.declare(registry::signing_key(public, "https://issuer.example")).await;
 }
 

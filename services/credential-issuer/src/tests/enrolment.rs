@@ -15,8 +15,10 @@ use x509_parser::prelude::FromDer as _;
 use super::registry::{self, NAMESPACE, agent_id};
 use super::scene::{START, Scene, new_key, plain, reason, request};
 use crate::domain::holder::Named;
+use crate::domain::keyring::KeyUse;
 use crate::domain::secret::{Secret, SecretKind};
 use crate::flow::{create_enrolment, list};
+use crate::keys::Kek;
 use crate::schema::Migrator;
 use crate::store::credential::{self, sha256};
 
@@ -34,7 +36,7 @@ async fn a_certificate_says_what_we_say() {
         let (rest, cert) = X509Certificate::from_der(&der).unwrap();
         assert!(rest.is_empty());
 
-        let roots = scene.desk.authority.roots();
+        let roots = scene.desk.keys.authority(KeyUse::WorkloadsCa).unwrap().roots();
         let (_, ca) = X509Certificate::from_der(&roots[0]).unwrap();
         cert.verify_signature(Some(ca.public_key())).unwrap();
         assert_eq!(cert.issuer(), ca.subject());
@@ -219,9 +221,13 @@ async fn a_key_belongs_to_one_holder() {
         scene.enrol(&token, &request(&new_key())).await.unwrap();
         scene.enrol(&again, &request(&new_key())).await.unwrap();
 
-        for own in ["workloads-ca.key", "token-signing.key"] {
-            let pem = std::fs::read_to_string(scene.dir.path().join(own)).unwrap();
-            let own = rcgen::KeyPair::from_pem(&pem).unwrap();
+        for purpose in KeyUse::ALL {
+            let kid = scene.desk.keys.active(purpose).unwrap().public.kid();
+            let file = scene.dir.path().join(format!("keys/{}.{kid}.key", purpose.word()));
+            let kek = Kek::open(&scene.dir.path().join("kek")).unwrap();
+            let label = format!("{} {kid}", purpose.word());
+            let pem = kek.unwrap(&label, &std::fs::read_to_string(file).unwrap()).unwrap();
+            let own = rcgen::KeyPair::from_pem(std::str::from_utf8(&pem).unwrap()).unwrap();
             let token = scene.token_for(1).await;
             assert_eq!(reason(scene.enrol(&token, &request(&own)).await), "KEY_IN_USE");
         }

@@ -18,32 +18,47 @@ use crate::store::credential;
 
 const LOST: &str = "DATABASE_UNAVAILABLE";
 /// Transactions that write and that a journey waits for, each with its two faults below.
-const NAMED: [&str; 13] = [
+const NAMED: [&str; 21] = [
     "create_enrolment",
     "enrol",
     "enrol_by_identity",
     "issue_token",
+    // Those of keys have their faults in keys.rs.
+    "key_destroyed",
+    "key_published",
     "login",
     "mark_signed",
+    "prepare_key",
     "record_refusal",
     "renew",
     "repeat_enrolment",
     "repeat_login",
+    "replace_keys",
+    "retire_key",
     "revocation_published",
     "revoke_credential",
     "revoke_instance",
+    "rotate_key",
+    "taint_key",
+    "turn_keys",
 ];
 /// Transactions that only read.
-const READS: [&str; 9] = [
+const READS: [&str; 15] = [
+    "credential_of_call",
     "credentials_of_instances",
     "enrolled_credential",
     "find_enrolment",
+    "find_key",
     "find_used_token",
     "get_instance",
+    "keys_of_use",
     "list_credentials",
     "list_instances",
+    "list_keys",
     "outbox_batch",
+    "past_cas",
     "pending_revocations",
+    "signing_keys",
 ];
 
 #[tokio::test]
@@ -337,6 +352,7 @@ async fn every_transaction_is_named_here() {
         scene.events().await;
         let ask = crate::flow::list::Ask::default();
         crate::flow::list::list(&scene.desk, &scene.operator(), ask).await.unwrap();
+        super::keys::through_all(&scene).await;
         let seen: BTreeSet<&str> = scene.desk.db.faults().names().into_iter().collect();
         let known: BTreeSet<&str> = NAMED.into_iter().chain(READS).collect();
         assert_eq!(seen, known);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use legate_clock::{Clock as _, Timestamp};
+use legate_clock::Timestamp;
 use legate_db::testing::on_each;
 use legate_token::{EcSigner as _, jwk_set};
 use legate_wire::registry::RevocationReason;
@@ -14,9 +14,9 @@ use super::federation;
 use super::outside::{key, token};
 use super::scene::{START, Scene, new_key, reason, request};
 use crate::config::{BadConfig, LoginRuleConfig, OperatorsConfig, ProviderConfig};
+use crate::domain::keyring::KeyUse;
 use crate::flow::foreign;
 use crate::flow::login::{self, Logins};
-use crate::keys::{Authority, FileKeys, KeyStore as _, KeyUse};
 use crate::schema::Migrator;
 use crate::store::credential;
 
@@ -53,11 +53,8 @@ fn config(provider: ProviderConfig) -> OperatorsConfig {
 /// A scene with identity providers.
 pub(super) async fn scene(fixture: &legate_db::testing::Fixture) -> Scene {
     let mut scene = Scene::on(fixture).await;
-    let ca = FileKeys::new(scene.dir.path()).unwrap().open(KeyUse::OperatorsCa).await.unwrap();
-    let path = scene.dir.path().join("operators-ca.pem");
-    let authority = Authority::open(ca, &path, "Legate operators of example.org", scene.clock.now()).await.unwrap();
     let providers = config(provider()).read().unwrap();
-    let logins = Logins { authority, providers, ttl: Duration::from_secs(900) };
+    let logins = Logins { providers, ttl: Duration::from_secs(900) };
     Arc::get_mut(&mut scene.desk).unwrap().logins = Some(logins);
     scene
 }
@@ -148,10 +145,10 @@ async fn a_login_is_recorded_short_made_once_and_can_be_taken_back() {
         let der = row.certificate.clone().unwrap();
         use x509_parser::prelude::FromDer as _;
         let (_, cert) = x509_parser::certificate::X509Certificate::from_der(&der).unwrap();
-        let roots = scene.desk.logins.as_ref().unwrap().authority.roots();
+        let roots = scene.desk.keys.authority(KeyUse::OperatorsCa).unwrap().roots();
         let (_, ca) = x509_parser::certificate::X509Certificate::from_der(&roots[0]).unwrap();
         cert.verify_signature(Some(ca.public_key())).unwrap();
-        let workloads = scene.desk.authority.roots();
+        let workloads = scene.desk.keys.authority(KeyUse::WorkloadsCa).unwrap().roots();
         let (_, other) = x509_parser::certificate::X509Certificate::from_der(&workloads[0]).unwrap();
         cert.verify_signature(Some(other.public_key())).unwrap_err();
 

@@ -212,6 +212,11 @@ pub(super) fn signing_key(key: &legate_token::PublicKey, issuer: &str) -> Object
     })
 }
 
+/// A key as the issuer publishes it.
+pub(super) fn published_key(spec: wire::SigningKeySpec) -> Object {
+    Object::SigningKey(wire::SigningKey { metadata: metadata("key-2", "obj_6", ""), spec: Some(spec) })
+}
+
 /// Gives one operator a role.
 pub(super) fn operators(name: &str, namespace: &str, operator: &str, role: wire::OperatorRole) -> Object {
     Object::OperatorBinding(wire::OperatorBinding {

@@ -11,7 +11,7 @@ use legate_ids::{Name, Principal, SpiffeId, TrustDomain};
 use legate_mtls::Peer;
 use legate_outbox::{DbSource, Outbox, Source as _};
 use legate_rpc::{Fault, TraceContext};
-use legate_token::{PublicKey, SigningFailed};
+use legate_token::{KeyId, PublicKey, SigningFailed};
 use legate_view::{Options, View};
 use legate_wire::audit::AuditEvent;
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
@@ -25,38 +25,92 @@ use tonic::Status;
 
 use super::registry::{self, AUDIENCE, NAMESPACE, Played};
 use crate::domain::holder::Named;
+use crate::domain::keyring::{KeyUse, Pace};
 use crate::domain::token::Wish;
 use crate::federation::{Federation, FederationConfig};
+use crate::flow::keyring::{Keyring, Site};
 use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, renew, revoke};
-use crate::keys::{Authority, FileKeys, KeyStore as _, KeyUse, Pepper, Signer};
+use crate::keys::{FileKeys, Kek, KeyError, KeyStore, Pepper, Signer};
 use crate::metrics::Metrics;
 use crate::outside::{Authorizer, Publisher};
 use crate::store::credential;
 
 pub(super) const START: i64 = 1_900_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How keys follow one another.
+pub(super) const PACE: Pace =
+    Pace { rotate: Some(Duration::from_secs(30 * 24 * 3600)), publish: Duration::from_secs(24 * 3600) };
 
-/// A key that counts, and fails when told to.
-#[derive(Debug)]
+/// What was signed for one use, and whether that fails.
+#[derive(Debug, Default)]
 pub(super) struct Counted {
-    inner: Arc<dyn Signer>,
     pub(super) signed: AtomicU64,
     pub(super) fails: AtomicBool,
 }
 
+/// A key that counts, and fails when told to.
+#[derive(Debug)]
+struct CountedKey {
+    inner: Arc<dyn Signer>,
+    counted: Arc<Counted>,
+}
+
 #[tonic::async_trait]
-impl Signer for Counted {
+impl Signer for CountedKey {
     fn public_key(&self) -> &PublicKey {
         self.inner.public_key()
     }
 
     async fn sign(&self, message: &[u8]) -> Result<[u8; 64], SigningFailed> {
-        if self.fails.load(Ordering::SeqCst) {
+        if self.counted.fails.load(Ordering::SeqCst) {
             return Err(SigningFailed);
         }
-        self.signed.fetch_add(1, Ordering::SeqCst);
+        self.counted.signed.fetch_add(1, Ordering::SeqCst);
         self.inner.sign(message).await
     }
+}
+
+/// Keys in files that count.
+#[derive(Debug)]
+struct CountedKeys {
+    files: FileKeys,
+    ca: Arc<Counted>,
+    tokens: Arc<Counted>,
+}
+
+impl CountedKeys {
+    fn count(&self, purpose: KeyUse, inner: Arc<dyn Signer>) -> Arc<dyn Signer> {
+        let counted = Arc::clone(if purpose.is_ca() { &self.ca } else { &self.tokens });
+        Arc::new(CountedKey { inner, counted })
+    }
+}
+
+#[tonic::async_trait]
+impl KeyStore for CountedKeys {
+    async fn create(&self, purpose: KeyUse) -> Result<Arc<dyn Signer>, KeyError> {
+        Ok(self.count(purpose, self.files.create(purpose).await?))
+    }
+
+    async fn open(&self, purpose: KeyUse, kid: &KeyId) -> Result<Option<Arc<dyn Signer>>, KeyError> {
+        Ok(self.files.open(purpose, kid).await?.map(|inner| self.count(purpose, inner)))
+    }
+
+    async fn destroy(&self, purpose: KeyUse, kid: &KeyId) -> Result<(), KeyError> {
+        self.files.destroy(purpose, kid).await
+    }
+
+    async fn adopt(&self, purpose: KeyUse) -> Result<Option<Arc<dyn Signer>>, KeyError> {
+        Ok(self.files.adopt(purpose).await?.map(|inner| self.count(purpose, inner)))
+    }
+}
+
+/// Keys in files below `dir`, and what wraps them.
+pub(super) fn files(dir: &std::path::Path) -> FileKeys {
+    let kek = dir.join("kek");
+    if !kek.exists() {
+        Kek::add(&kek).unwrap();
+    }
+    FileKeys::new(&dir.join("keys"), Kek::open(&kek).unwrap()).unwrap()
 }
 
 type Answering = Box<dyn Fn(&AuthorizeIssuanceRequest) -> Result<AuthorizeIssuanceResponse, Status> + Send + Sync>;
@@ -163,27 +217,40 @@ impl Scene {
         let mut options = Options::new(clock.clone());
         options.ping_every = Duration::from_millis(2);
         let view = View::follow(registry.clone(), options);
-        let keys = FileKeys::new(dir.path()).unwrap();
-        let counted = |inner| Arc::new(Counted { inner, signed: AtomicU64::new(0), fails: AtomicBool::new(false) });
-        let ca = counted(keys.open(KeyUse::WorkloadsCa).await.unwrap());
-        let tokens = counted(keys.open(KeyUse::AccessTokens).await.unwrap());
-        let path = dir.path().join("workloads-ca.pem");
-        let authority =
-            Authority::open(ca.clone(), &path, "Legate workloads of example.org", clock.now()).await.unwrap();
-        ca.signed.store(0, Ordering::SeqCst);
+        let files = files(dir.path());
+        let pepper = Pepper::open(&files).unwrap();
+        let (ca, tokens) = (Arc::new(Counted::default()), Arc::new(Counted::default()));
         let emitter = SpiffeId::service(&domain(), &Name::parse("credential-issuer").unwrap());
+        let outbox = Outbox::new(emitter.clone(), clock.clone(), backlog);
+        let site = Site {
+            db: db.clone(),
+            outbox: outbox.clone(),
+            clock: clock.clone(),
+            store: Arc::new(CountedKeys { files, ca: ca.clone(), tokens: tokens.clone() }),
+            domain: domain(),
+            me: emitter,
+            pace: PACE,
+            uses: [
+                (KeyUse::AccessTokens, None),
+                (KeyUse::JwtSvids, None),
+                (KeyUse::WorkloadsCa, Some(dir.path().join("workloads-ca.pem"))),
+                (KeyUse::OperatorsCa, Some(dir.path().join("operators-ca.pem"))),
+            ]
+            .into(),
+        };
+        let keys = Keyring::open(site).await.unwrap();
+        ca.signed.store(0, Ordering::SeqCst);
         let says = Arc::new(Says(Mutex::new(Box::new(|ask| Ok(yes(ask))))));
         let heard = Arc::new(Heard::default());
         let desk = Desk {
             clock: clock.clone(),
             db,
-            outbox: Outbox::new(emitter, clock.clone(), backlog),
+            outbox,
             view,
             domain: domain(),
             issuer: "https://issuer.example".into(),
-            authority,
-            tokens: tokens.clone(),
-            pepper: Pepper::open(&dir.path().join("pepper")).unwrap(),
+            keys,
+            pepper,
             authorizer: says.clone(),
             publisher: heard.clone(),
             federation: Federation::new(&FederationConfig::default(), clock.clone()).unwrap(),
@@ -235,8 +302,14 @@ impl Scene {
         self.declare(registry::agent(n, AgentState::Active, version, Some(cutoff), None)).await;
     }
 
-    /// Every event in the outbox.
+    /// Every event in the outbox but those of keys.
     pub(super) async fn events(&self) -> Vec<AuditEvent> {
+        let mut events = self.all_events().await;
+        events.retain(|event| !event.r#type.starts_with("key."));
+        events
+    }
+
+    pub(super) async fn all_events(&self) -> Vec<AuditEvent> {
         let source = DbSource::new(self.desk.db.clone());
         let batch = source.next_batch(10_000, 64 << 20).await.unwrap();
         let events = batch.map(|b| b.events).unwrap_or_default();
@@ -280,6 +353,11 @@ impl Scene {
     fn call(&self, peer: Peer) -> Call {
         let deadline = Instant::now() + Duration::from_secs(5);
         Call { peer: Arc::new(peer), trace: TraceContext::default(), deadline, emergency: None, client: None }
+    }
+
+    /// The public half of the key that signs tokens.
+    pub(super) fn token_key(&self) -> PublicKey {
+        self.desk.keys.active(KeyUse::AccessTokens).unwrap().public
     }
 
     pub(super) async fn create(&self, named: Named) -> Result<create_enrolment::Created, Fault> {

@@ -28,11 +28,11 @@ async fn a_token_says_who_for_whom_until_when_and_with_which_key() {
         let scene = Scene::on(&fixture).await;
         let (row, _) = scene.enrolled(1).await;
         let issued = scene.issue(&row, wish()).await.unwrap();
-        let verifier = P256Verifier::new(scene.desk.tokens.public_key());
+        let verifier = P256Verifier::new(&scene.token_key());
         let expect = Expect { issuer: "https://issuer.example", audience: AUDIENCE, leeway: 0 };
         let now = u64::try_from(START).unwrap();
         let parsed = Parsed::parse(&issued.token).unwrap();
-        assert_eq!(parsed.kid(), &scene.desk.tokens.public_key().kid());
+        assert_eq!(parsed.kid(), &scene.token_key().kid());
         let claims = parsed.verify(&verifier, &expect, now).unwrap().into_claims();
         assert_eq!(claims.subject.to_string(), row.spiffe_id);
         assert_eq!(claims.agent, agent_id(1));
@@ -211,7 +211,7 @@ async fn refuses_the_stopped_the_revoked_the_unknown_and_enforcement_points() {
 async fn a_full_audit_trail_stops_issuing_and_a_silent_key_too() {
     on_each::<Migrator>(async |fixture| {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        let scene = Scene::over(fixture.db.clone(), dir, 3).await;
+        let scene = Scene::over(fixture.db.clone(), dir, 9).await;
         scene.declare(registry::class(300, 3600)).await;
         scene.declare(registry::enforcement_point("invoices", NAMESPACE, AUDIENCE)).await;
         scene.declare(registry::agent(1, AgentState::Active, 1, None, None)).await;
@@ -219,7 +219,7 @@ async fn a_full_audit_trail_stops_issuing_and_a_silent_key_too() {
         scene.tokens.fails.store(true, Ordering::SeqCst);
         assert_eq!(reason(scene.issue(&row, wish()).await), "SIGNING_UNAVAILABLE");
         scene.tokens.fails.store(false, Ordering::SeqCst);
-        // Three events wait now, which is the bound.
+        // Three events wait now beside six of keys, which is the bound.
         assert_eq!(reason(scene.issue(&row, wish()).await), "AUDIT_UNAVAILABLE");
         assert_eq!(scene.tokens.signed.load(Ordering::SeqCst), 0);
         // To stop somebody there is a reserve.
