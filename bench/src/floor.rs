@@ -48,7 +48,7 @@ impl Floor {
         let files = suite.layout().tls("policy-decision");
         let identity = Identity::from_files(&files.cert, &files.key)?;
         let (services, workloads) = (suite.layout().services_ca(), suite.layout().workloads_ca());
-        let trust = Trust::from_files(suite.domain().clone(), &services.cert, Some(&workloads.cert))?;
+        let trust = Trust::from_files(suite.domain().clone(), &services.cert, Some(&workloads))?;
         let anywhere = "127.0.0.1:0".parse()?;
         let listener =
             Listener::bind(anywhere, identity, trust, Arc::clone(&clock), legate_mtls::Limits::default()).await?;

@@ -4,6 +4,7 @@ mod audit;
 mod change;
 mod credential;
 mod grant;
+mod key;
 mod person;
 mod registry;
 mod search;
@@ -23,6 +24,7 @@ pub(crate) use credential::{
     TokenVerb,
 };
 pub(crate) use grant::GrantVerb;
+pub(crate) use key::{KeyVerb, Purpose, Rewrap};
 pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
@@ -100,6 +102,8 @@ pub(crate) enum Command {
     Instance(Noun<InstanceVerb>),
     /// Access tokens.
     Token(Noun<TokenVerb>),
+    /// The keys and CAs that credential-issuer signs with.
+    Key(Noun<KeyVerb>),
     /// Ask whether an agent may do something, and why. Exit code 0: allow, 3: deny.
     Check(Check),
     /// The audit log.
@@ -303,6 +307,11 @@ mod tests {
             "legate person offboard user:a --namespace n --successor user:b --grace 0s --operator a --reason x",
             "legate person list --with-withdrawn",
             "legate person withdraw user:a --everywhere --reason x",
+            "legate key list --purpose workloads-ca --with-ended --limit 3",
+            "legate key rotate access-token --now --reason x",
+            "legate key rotate access-token --compromised --reason x",
+            "legate key retire kid --compromised --reason x",
+            "legate key rewrap --kek f --dir d --drop-old",
             "legate check --agent n/a --action x --resource T:1 --on-behalf-of user:ada --grant g",
             "legate grant get n/g",
             "legate grant tree --namespace n",
@@ -321,6 +330,9 @@ mod tests {
             "legate person withdraw user:a --reason x",
             "legate check --agent n/a --action x --resource T:1 --grant g",
             "legate grant create n/g --from user:a --to b --purpose x --for 30d --reason x",
+            "legate key rotate access-token",
+            "legate key rotate access-token --now --compromised --reason x",
+            "legate key prepare nothing --reason x",
             "legate instance revoke inst_1",
             "legate check --action a --resource T:1",
             "legate credential create --reason x",

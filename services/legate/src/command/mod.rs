@@ -15,6 +15,7 @@ mod grant;
 mod history;
 mod import;
 mod instance;
+mod key;
 mod login;
 mod owner;
 mod person;
@@ -159,6 +160,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),
         Command::Instance(noun) => wait(instance::run(desk(noun.place)?, noun.verb)),
         Command::Token(noun) => wait(token::run(desk(noun.place)?, noun.verb)),
+        Command::Key(noun) => wait(key::run(desk(noun.place)?, noun.verb)),
         Command::Check(args) => {
             let desk = desk(args.place.clone())?;
             wait(check::run(desk, args))

@@ -57,11 +57,16 @@ impl Layout {
         Files { cert: self.root.join("ca.pem"), key: self.root.join("pki/services-ca.key") }
     }
 
-    /// The CA of agents and enforcement points; credential-issuer signs with its key.
+    /// The certificates of the CA of agents and enforcement points.
     #[must_use]
-    pub fn workloads_ca(&self) -> Files {
-        let dir = self.service("credential-issuer");
-        Files { cert: self.root.join("workloads-ca.pem"), key: dir.join("workloads-ca.key") }
+    pub fn workloads_ca(&self) -> PathBuf {
+        self.root.join("workloads-ca.pem")
+    }
+
+    /// What wraps the keys of credential-issuer.
+    #[must_use]
+    pub fn kek(&self) -> PathBuf {
+        self.root.join("pki/credential-issuer.kek")
     }
 
     /// The certificate of the CA of operators who log in, where an identity provider is configured.
@@ -107,7 +112,11 @@ pub fn lay_out(layout: &Layout, domain: &TrustDomain, operator: &Name, now: Time
         make_directory(&layout.service(service))?;
     }
     let services = ca(&layout.services_ca(), &format!("Legate services of {domain}"), now)?;
-    ca(&layout.workloads_ca(), &format!("Legate workloads of {domain}"), now)?;
+    first_workloads_ca(layout, domain, now)?;
+    if !layout.kek().exists() {
+        let made = legate_credential_issuer::Kek::add(&layout.kek());
+        made.map_err(|e| TlsError::Pem(format!("the key-encryption key cannot be made: {e}")))?;
+    }
 
     let loopback = [IpAddr::from([127, 0, 0, 1])];
     for service in SERVICES {
@@ -129,6 +138,18 @@ fn ca(files: &Files, name: &str, now: Timestamp) -> Result<Ca, TlsError> {
     write_private(&files.key, &ca.key_pem())?;
     write_public(&files.cert, ca.cert_pem())?;
     Ok(ca)
+}
+
+/// The first CA of workloads is made here, so that every service trusts it from its start; credential-issuer adopts its key, and
+/// keeps it from then on.
+fn first_workloads_ca(layout: &Layout, domain: &TrustDomain, now: Timestamp) -> Result<(), TlsError> {
+    let (cert, issuer) = (layout.workloads_ca(), layout.service("credential-issuer"));
+    // Where it has begun already, its database knows its CA, and a second one would be a stranger's.
+    if !cert.exists() && !issuer.join("credential-issuer.db").exists() {
+        let key = issuer.join("workloads-ca.key");
+        ca(&Files { cert, key }, &format!("Legate workloads of {domain}"), now)?;
+    }
+    Ok(())
 }
 
 fn issue(ca: &Ca, leaf: &Leaf<'_>, files: &Files, now: Timestamp) -> Result<(), TlsError> {
@@ -168,6 +189,12 @@ mod tests {
         lay();
         assert_eq!(before.0, read(&layout.services_ca().cert).unwrap());
         assert_ne!(before.1, read(&layout.operator().cert).unwrap());
-        legate_mtls::pki::refuse_open_key(&layout.workloads_ca().key).unwrap();
+        legate_mtls::pki::refuse_open_key(&layout.kek()).unwrap();
+        // Its first key is credential-issuer's to wrap, and none is made in its place.
+        let first = layout.service("credential-issuer").join("workloads-ca.key");
+        legate_mtls::pki::refuse_open_key(&first).unwrap();
+        std::fs::remove_file(&first).unwrap();
+        lay();
+        assert!(!first.exists());
     }
 }

@@ -298,7 +298,7 @@ impl Site<'_> {
             own.cert.display(),
             own.key.display(),
             self.layout.services_ca().cert.display(),
-            self.layout.workloads_ca().cert.display(),
+            self.layout.workloads_ca().display(),
             self.layout.operators_ca().display(),
         )
     }
@@ -344,12 +344,13 @@ impl Site<'_> {
     fn credential_issuer(&self, ports: Ports, registry: &str, policy: &str, audit: &str) -> String {
         let dir = self.layout.service("credential-issuer");
         format!(
-            "listen = \"{}\"\nprobes = \"{}\"\nregistry = \"{registry}\"\npolicy_decision = \"{policy}\"\naudit_collector = \"{audit}\"\ndatabase = \"sqlite:{}\"\n\n[oauth]\nlisten = \"{}\"\n\n[keys]\ndir = \"{}\"\n\n{}",
+            "listen = \"{}\"\nprobes = \"{}\"\nregistry = \"{registry}\"\npolicy_decision = \"{policy}\"\naudit_collector = \"{audit}\"\ndatabase = \"sqlite:{}\"\n\n[oauth]\nlisten = \"{}\"\n\n[keys]\ndir = \"{}\"\nkek = \"{}\"\n\n{}",
             ports.at(2),
             ports.at(92),
             dir.join("credential-issuer.db").display(),
             ports.at(12),
             dir.display(),
+            self.layout.kek().display(),
             self.tls("credential-issuer"),
         )
     }
