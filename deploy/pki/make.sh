@@ -3,7 +3,8 @@
 # credential-issuer makes and keeps itself: a certificate of the one is never accepted in the place of the other.
 #
 #   make.sh ca DIR TRUST_DOMAIN              a new CA: DIR/ca.pem, DIR/ca.key
-#   make.sh service DIR TRUST_DOMAIN NAME    DIR/NAME/tls.pem, tls.key for registry, credential-issuer, policy-decision, audit-collector
+#   make.sh service DIR TRUST_DOMAIN NAME    DIR/NAME/tls.pem, tls.key for registry, credential-issuer, policy-decision, audit-collector;
+#                                            for credential-issuer also kek, once: what wraps its keys at rest
 #   make.sh operator DIR TRUST_DOMAIN NAME   DIR/operator-NAME.pem, .key for a person or a pipeline
 #
 # Certificates hold for LEGATE_DAYS days: 30 by default; more than 90 is refused by every service. Run it again to renew: the services
@@ -11,7 +12,7 @@
 set -euo pipefail
 umask 077
 
-usage() { sed -n 's/^# \{0,1\}//; 5,7p' "$0" >&2; exit 1; }
+usage() { sed -n 's/^# \{0,1\}//; 5,8p' "$0" >&2; exit 1; }
 
 ca() {
   local dir=$1 domain=$2
@@ -46,6 +47,11 @@ case $1 in
     mkdir -p "$2/$4"
     # Clients of ours go by the SPIFFE ID; the DNS name is for web clients that read the log's tiles.
     leaf "$2/$4/tls.pem" "$2/$4/tls.key" "$2" "URI:spiffe://$3/legate/$4,DNS:$4"
+    # Never made twice: the keys at rest open with the one that wrapped them and no other.
+    if [ "$4" = credential-issuer ] && [ ! -e "$2/$4/kek" ]; then
+      printf '1 %s\n' "$(openssl rand -hex 32)" > "$2/$4/kek.new"
+      mv "$2/$4/kek.new" "$2/$4/kek"
+    fi
     ;;
   operator)
     [ $# = 4 ] || usage

@@ -15,6 +15,7 @@ mod governing;
 mod instances;
 mod invariants;
 mod journeys;
+mod keys;
 mod log;
 mod oauth;
 mod operators;

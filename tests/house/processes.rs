@@ -108,7 +108,7 @@ impl Processes {
             own.cert,
             own.key,
             self.layout.services_ca().cert,
-            self.layout.workloads_ca().cert,
+            self.layout.workloads_ca(),
         );
         let telemetry = format!("[telemetry]\nlog = {:?}\n", self.log);
         let (audit, registry, policy) = (at("audit-collector"), at("registry"), at("policy-decision"));
@@ -124,9 +124,10 @@ impl Processes {
                 dir.join("spool")
             ),
             _ => format!(
-                "issuer = \"https://issuer.{DOMAIN}\"\ndatabase = \"sqlite:{}\"\nregistry = {registry:?}\npolicy_decision = {policy:?}\naudit_collector = {audit:?}\n[oauth]\nlisten = \"127.0.0.1:{}\"\n[keys]\ndir = {dir:?}\n",
+                "issuer = \"https://issuer.{DOMAIN}\"\ndatabase = \"sqlite:{}\"\nregistry = {registry:?}\npolicy_decision = {policy:?}\naudit_collector = {audit:?}\n[oauth]\nlisten = \"127.0.0.1:{}\"\n[keys]\ndir = {dir:?}\nkek = {:?}\n",
                 dir.join("credential-issuer.db").display(),
-                self.web
+                self.web,
+                self.layout.kek(),
             ),
         };
         let listen = format!("listen = \"127.0.0.1:{}\"\n", self.ports[place(service)]);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use legate::dev::pki::Layout;
 use legate::dev::{Options, Suite};
 use legate_client::{Enrolled, Remote, Runtime, enrol};
 use legate_clock::{Clock, SystemClock};
@@ -97,7 +98,9 @@ impl Raised {
 
     /// The workloads' CA, which credential-issuer holds.
     pub(crate) fn workloads_ca(&self) -> Ca {
-        ca(self.suite.layout().workloads_ca())
+        let layout = self.suite.layout();
+        let key = unwrapped(layout, "workloads-ca");
+        Ca::from_pem(&std::fs::read_to_string(layout.workloads_ca()).unwrap(), &key).unwrap()
     }
 
     /// Applies the example's manifest, and enrols the agent and the backend.
@@ -150,6 +153,23 @@ pub(crate) async fn example_agent(registry: Client) -> Agent {
 /// An agent's id.
 pub(crate) fn id_of(agent: &Agent) -> String {
     agent.metadata.clone().unwrap_or_default().id
+}
+
+/// The private key of credential-issuer for a purpose, taken out of its wrapping; the first in the directory.
+pub(crate) fn unwrapped(layout: &Layout, purpose: &str) -> String {
+    let files = std::fs::read_dir(layout.service("credential-issuer")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let kid = |name: String| Some(name.strip_suffix(".key")?.strip_prefix(purpose)?.strip_prefix('.')?.to_owned());
+    let kid = names.filter_map(kid).next().unwrap();
+    unwrapped_as(layout, purpose, &kid)
+}
+
+/// The one of that id.
+pub(crate) fn unwrapped_as(layout: &Layout, purpose: &str, kid: &str) -> String {
+    let kek = legate_credential_issuer::Kek::open(&layout.kek()).unwrap();
+    let path = layout.service("credential-issuer").join(format!("{purpose}.{kid}.key"));
+    let secret = kek.unwrap(&format!("{purpose} {kid}"), &std::fs::read_to_string(path).unwrap()).unwrap();
+    String::from_utf8(secret.to_vec()).unwrap()
 }
 
 fn ca(files: legate::dev::pki::Files) -> Ca {

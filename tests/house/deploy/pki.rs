@@ -33,6 +33,13 @@ async fn certificates_of_the_script_are_accepted() {
     assert!(!make(dir.path(), &["ca"]), "a CA was made over another");
     make(dir.path(), &["service", "registry"]);
     make(dir.path(), &["operator", "alice"]);
+    // What wraps the keys at rest is made once, and is one.
+    make(dir.path(), &["service", "credential-issuer"]);
+    let kek = dir.path().join("credential-issuer/kek");
+    let text = std::fs::read_to_string(&kek).unwrap();
+    assert_eq!(legate_credential_issuer::Kek::open(&kek).unwrap().newest(), 1);
+    make(dir.path(), &["service", "credential-issuer"]);
+    assert_eq!(std::fs::read_to_string(&kek).unwrap(), text);
 
     let domain = TrustDomain::parse("example.org").unwrap();
     let file = |name: &str| dir.path().join(name);
