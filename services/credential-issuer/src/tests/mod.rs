@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod approvals;
+mod cas;
 mod clients;
 mod crashes;
 mod cut_off;

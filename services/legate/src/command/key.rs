@@ -71,7 +71,7 @@ pub(super) async fn run(desk: Desk, verb: KeyVerb) -> Result<Exit, Failure> {
             say(&format!(
                 "{} is made. Keep a copy where those of the keys and of the database are not.",
                 kek.display()
-            ))?;
+            ));
             Ok(Exit::Done)
         }
         KeyVerb::Rewrap(ask) => rewrap(&ask),

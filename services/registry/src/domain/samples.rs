@@ -142,6 +142,7 @@ pub(crate) fn signing_key() -> wire::SigningKeySpec {
         r#use: wire::SigningKeyUse::AccessToken.into(),
         not_before: at(1),
         not_after: at(2),
+        revoke_time: at(2),
     }
 }
 

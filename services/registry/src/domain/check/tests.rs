@@ -342,7 +342,9 @@ fn signing_keys() {
         said(&check_signing_key(&spec))
     };
     assert_eq!(key(|_| {}), Vec::<String>::new());
-    assert_eq!(key(|k| (k.not_before, k.not_after) = (None, None)), Vec::<String>::new());
+    let unending = |k: &mut wire::SigningKeySpec| (k.not_before, k.not_after, k.revoke_time) = (None, None, None);
+    assert_eq!(key(unending), Vec::<String>::new());
+    assert_eq!(key(|k| (k.not_before, k.not_after) = (None, None)), ["INVALID_ARGUMENT not_after"]);
     // Another good thumbprint under which somebody's key could hide.
     assert_eq!(key(|k| k.kid = "A".repeat(43)), ["INVALID_ARGUMENT kid"]);
     assert_eq!(key(|k| k.kid = "../../key".into()), ["INVALID_ARGUMENT kid", "INVALID_ARGUMENT kid"]);
