@@ -32,6 +32,22 @@ impl DecisionService for Constant {
     ) -> Result<Response<wire::EvaluateBatchResponse>, Status> {
         Ok(Response::new(wire::EvaluateBatchResponse::default()))
     }
+
+    async fn explain(&self, _: Request<wire::ExplainRequest>) -> Result<Response<wire::ExplainResponse>, Status> {
+        Ok(Response::new(wire::ExplainResponse::default()))
+    }
+
+    async fn who_can(&self, _: Request<wire::WhoCanRequest>) -> Result<Response<wire::WhoCanResponse>, Status> {
+        Ok(Response::new(wire::WhoCanResponse::default()))
+    }
+
+    async fn what_can(&self, _: Request<wire::WhatCanRequest>) -> Result<Response<wire::WhatCanResponse>, Status> {
+        Ok(Response::new(wire::WhatCanResponse::default()))
+    }
+
+    async fn simulate(&self, _: Request<wire::SimulateRequest>) -> Result<Response<wire::SimulateResponse>, Status> {
+        Ok(Response::new(wire::SimulateResponse::default()))
+    }
 }
 
 /// A running floor.

@@ -7,8 +7,8 @@ use legate_clock::Timestamp;
 use legate_ids::AgentId;
 use legate_wire::registry as wire;
 
-use crate::convert;
 use crate::agent::Agent;
+use crate::convert;
 use crate::record::Label;
 use crate::shards::Shards;
 use crate::snapshot::{Snapshot, after_cutoff};

@@ -151,7 +151,7 @@ impl Cuts {
 }
 
 fn claims(behalf: bool, version: u64) -> Claims {
-    let chain = Chain { actors: vec![spiffe(1)], grants: vec!["obj_grace-lets-bot".into()], parents: vec![] };
+    let chain = Chain { actors: vec![spiffe(1)], grants: vec!["obj_grace-lets-bot".into()], ..Chain::default() };
     let claims = Claims {
         issuer: "https://issuer.example".into(),
         audience: "https://a.example".into(),

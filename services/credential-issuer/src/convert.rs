@@ -3,8 +3,8 @@
 mod enrolment;
 mod exchange;
 mod health;
-mod leaked;
 mod keys;
+mod leaked;
 mod oauth;
 mod personal;
 mod whom;

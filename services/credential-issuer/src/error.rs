@@ -59,7 +59,7 @@ legate_rpc::reasons! {
     /// There is no room for one more.
     IDENTITY_TOKENS_FULL, ResourceExhausted, "As many used tokens of the identity token's issuer are kept as its TrustedIssuer lets (max_used_tokens): each until a day after it ended.", "Wait until older ones are forgotten, use fewer tokens (an agent renews its certificate instead of enrolling anew), or raise maxUsedTokens.";
     /// The registry does not answer.
-    REGISTRY_UNAVAILABLE, Unavailable, "The registry did not answer in time, or could not do what a person asked about its grants.", "Send the same request with the same token again: what was done is not done twice.";
+    REGISTRY_UNAVAILABLE, Unavailable, "The registry did not answer in time, so what a person asked about grants, or a client about an approval, was not done or not looked up.", "Send the same request again: what was done is not done twice. If it stays, look at the connection from credential-issuer to the registry.";
     /// Something is named that does not exist.
     REFERENCE_MISSING, FailedPrecondition, "An object names another one that is not in force and is not among those given.", "Declare the other object first, or in the same apply.";
     /// Somebody is named who left.
@@ -142,8 +142,6 @@ legate_rpc::reasons! {
     APPROVAL_EXPIRED, FailedPrecondition, "Nobody decided about the request in time, or what was approved is over (OpenID CIBA expired_token).", "Ask anew.";
     /// The request is not the client's.
     AUTH_REQ_UNKNOWN, PermissionDenied, "The auth_req_id is not one of the client's, or a token was made of it already.", "Poll with the auth_req_id of the answer of bc-authorize, until there is a token, which is given once.";
-    /// The registry is not there.
-    REGISTRY_UNAVAILABLE, Unavailable, "The registry did not answer, so the request was not made or not looked up.", "Try again; if it stays, look at the connection from credential-issuer to the registry.";
     /// policy-decision says no.
     ISSUANCE_DENIED, PermissionDenied, "policy-decision does not let this agent have a token.", "See the reason in the message and in the metadata.";
     /// policy-decision does not say.

@@ -9,7 +9,11 @@ use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 use legate_wire::registry::approval_relay_service_client::ApprovalRelayServiceClient;
 use legate_wire::registry::personal_grant_service_client::PersonalGrantServiceClient;
 use legate_wire::registry::publication_service_client::PublicationServiceClient;
-use legate_wire::registry::{Approval, EndPersonalGrantRequest, EndPersonalGrantResponse, GetRelayedApprovalRequest, ListPersonalGrantsRequest, ListPersonalGrantsResponse, MakePersonalGrantRequest, MakePersonalGrantResponse, PublishRevocationRequest, PublishSigningKeyRequest, RelayApprovalRequest};
+use legate_wire::registry::{
+    Approval, EndPersonalGrantRequest, EndPersonalGrantResponse, GetRelayedApprovalRequest, ListPersonalGrantsRequest,
+    ListPersonalGrantsResponse, MakePersonalGrantRequest, MakePersonalGrantResponse, PublishRevocationRequest,
+    PublishSigningKeyRequest, RelayApprovalRequest,
+};
 use tonic::{Request, Status};
 
 /// Who says what a token may carry.

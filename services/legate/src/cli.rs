@@ -1,7 +1,7 @@
 //! The command line: nouns, verbs and flags, whose texts are the help, the man pages and the completions.
 
-mod asking;
 mod approval;
+mod asking;
 mod audit;
 mod change;
 mod credential;

@@ -8,6 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use legate_clock::Timestamp;
 use legate_ids::Action;
 use legate_rpc::{Fault, Reason, Told};
+use legate_token::Details;
 use legate_wire::registry::{
     Approval, ApprovalState, GetRelayedApprovalRequest, Permission, RelayApprovalRequest, RequestApprovalRequest,
     ResourceSelector,
@@ -134,7 +135,7 @@ pub(crate) async fn redeem(desk: &Desk, call: &Call, asking: Asking, auth_req_id
     }
     let actions = row.scope.split(' ').filter(|text| !text.is_empty()).map(Action::parse);
     let actions = actions.collect::<Result<_, _>>().map_err(Fault::broken)?;
-    let wish = Wish { audience: row.audience, actions, ttl: token::ttl(None)? };
+    let wish = Wish { audience: row.audience, actions, details: Details::default(), ttl: token::ttl(None)? };
     let bounds = Bounds { revision, ends: Some(ends) };
     let issued = issue_token::issue_within(desk, call, asking, wish, bounds).await;
     // What was not issued for now can be asked for again.

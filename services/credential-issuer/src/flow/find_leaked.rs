@@ -19,7 +19,7 @@ use crate::convert;
 use crate::domain::holder::{self, Named};
 use crate::domain::secret::{Secret, SecretKind};
 use crate::error::of_tx;
-use crate::store::{client, credential, enrolment};
+use crate::store::{credential, enrolment};
 
 /// Credentials of one key that are told.
 const MOST: u64 = 16;
@@ -115,7 +115,8 @@ pub(crate) async fn find_leaked(desk: &Desk, call: &Call, found: Found, revoke: 
         mandate.demand(Right::Stop, Place::of(&known.namespace))?;
     }
     let owners = AgentId::parse(&known.agent_id).ok().and_then(|id| snapshot.agent(&id).cloned());
-    known.owners = owners.iter().flat_map(|agent| agent.people.owners.iter().map(ToString::to_string)).collect();
+    known.owners =
+        owners.iter().flat_map(|agent| agent.people.owners.iter().map(|owner| str::to_owned(owner))).collect();
     if known.why_not.is_none() {
         desk.metrics.leaked(kind.word());
         tracing::warn!(
@@ -135,8 +136,7 @@ pub(crate) async fn find_leaked(desk: &Desk, call: &Call, found: Found, revoke: 
 async fn by_text(desk: &Desk, snapshot: &Snapshot, text: &str) -> Result<(Kind, Option<Looked>), Fault> {
     if let Some(secret) = Secret::parse(SecretKind::Client, text) {
         let macs = desk.pepper.all(&secret);
-        let row = desk.db.read("find_client_secret", |tx| Box::pin(client::secret(tx, macs.clone()))).await;
-        let row = row.map_err(of_tx)?;
+        let row = desk.batches.secret(macs).await.map_err(of_tx)?;
         let looked = row.map(|row| of_credentials(desk, snapshot, vec![row], RevocationReason::KeyCompromise));
         return Ok((Kind::ClientSecret, looked.flatten()));
     }
@@ -194,21 +194,22 @@ async fn by_token(desk: &Desk, snapshot: &Snapshot, text: &str) -> Result<Option
         snapshot.token_standing(&claims, now).err().map(|fallen| fallen.to_string())
     };
     let (id, x5t) = (claims.credential.clone(), claims.confirmation.certificate().copied());
-    let read = desk.db.read("credential_of_token", move |tx| {
-        let id = id.clone();
-        Box::pin(async move {
-            match (&id, &x5t) {
-                (Some(id), _) => credential::by_id(tx, id.as_str()).await,
-                (None, Some(x5t)) => credential::by_certificate(tx, x5t).await,
-                (None, None) => Ok(None),
-            }
-        })
-    });
+    let row = match (id, x5t) {
+        (Some(id), _) => {
+            let read = desk.db.read("credential_of_token", move |tx| {
+                let id = id.clone();
+                Box::pin(async move { credential::by_id(tx, id.as_str()).await })
+            });
+            read.await
+        }
+        (None, Some(x5t)) => desk.batches.certificate(x5t).await,
+        (None, None) => Ok(None),
+    };
     let known = Known {
         namespace: claims.namespace.to_string(),
         spiffe_id: SpiffeId::agent(&desk.domain, &claims.namespace, &claims.agent).to_string(),
         agent_id: claims.agent.to_string(),
-        credentials: read.await.map_err(of_tx)?.into_iter().collect(),
+        credentials: row.map_err(of_tx)?.into_iter().collect(),
         token_id: claims.token_id.clone(),
         ends: Some(ends),
         why_not,
@@ -218,10 +219,7 @@ async fn by_token(desk: &Desk, snapshot: &Snapshot, text: &str) -> Result<Option
 }
 
 async fn by_certificate(desk: &Desk, snapshot: &Snapshot, der: &[u8]) -> Result<Option<Looked>, Fault> {
-    let x5t = credential::sha256(der);
-    let read =
-        desk.db.read("find_certificate", move |tx| Box::pin(async move { credential::by_certificate(tx, &x5t).await }));
-    let row = read.await.map_err(of_tx)?;
+    let row = desk.batches.certificate(credential::sha256(der)).await.map_err(of_tx)?;
     // A certificate is no secret: that it was found says nothing of its key.
     Ok(row.and_then(|row| of_credentials(desk, snapshot, vec![row], RevocationReason::Unspecified)))
 }

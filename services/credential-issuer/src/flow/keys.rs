@@ -17,7 +17,6 @@ use crate::error::{
     AGAIN, KEY_IN_SERVICE, KEY_NOT_FOUND, KEY_NOT_READY, KEY_PURPOSE_NOT_SERVED, KEY_STORE_UNAVAILABLE, KEYS_FULL,
     REVOCATION_PENDING, flow, of_tx,
 };
-use crate::store::credential;
 use crate::store::signing_key::{self, Model, number_of};
 
 /// What is asked.
@@ -308,11 +307,8 @@ pub(crate) async fn should_renew(desk: &Desk, call: &Call) -> bool {
         return false;
     }
     let x5t = call.peer.x5t_s256;
-    let row = desk
-        .db
-        .read("credential_of_call", move |tx| Box::pin(async move { credential::by_certificate(tx, &x5t).await }));
     // A hint: where it cannot be told, the next answer tells it.
-    let row = row.await.map_err(of_tx).ok().flatten();
+    let row = desk.batches.certificate(x5t).await.map_err(of_tx).ok().flatten();
     row.and_then(|row| row.certificate).is_some_and(|der| authority.is_of_tainted(&der))
 }
 

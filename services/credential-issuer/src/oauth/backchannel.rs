@@ -83,7 +83,7 @@ fn read(form: &Form, holder: &Holder) -> Result<Request, OauthError> {
         }
     }
     let scope: Vec<&str> = form.get("scope").unwrap_or_default().split(' ').filter(|one| *one != OPENID).collect();
-    let wish = convert::oauth_wish(form.get("resource"), Some(&scope.join(" ")))?;
+    let wish = convert::oauth_wish(form.get("resource"), Some(&scope.join(" ")), None)?;
     if wish.actions.is_empty() {
         return Err(OauthError::plain("invalid_scope", "scope is missing: say the actions that are to be approved"));
     }

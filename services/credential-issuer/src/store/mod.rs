@@ -1,7 +1,7 @@
 //! The rows, by aggregate; each function runs in the caller's transaction.
 
-mod batches;
 pub(crate) mod backchannel;
+mod batches;
 pub(crate) mod client;
 pub(crate) mod credential;
 pub(crate) mod enrolment;
@@ -11,8 +11,8 @@ pub(crate) mod once;
 pub(crate) mod pending;
 pub(crate) mod recorded;
 pub(crate) mod revoked_token;
-mod together;
 pub(crate) mod signing_key;
+mod together;
 pub(crate) mod used_token;
 
 pub(crate) use batches::Batches;

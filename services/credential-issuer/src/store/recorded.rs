@@ -11,8 +11,8 @@ use legate_rpc::Fault;
 use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
-use super::{credential, revoked_token, signing_key, used_token};
 use super::together::{self, Together};
+use super::{credential, revoked_token, signing_key, used_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::token::TokenPlan;
 use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, SIGNING_UNAVAILABLE, flow};

@@ -33,7 +33,7 @@ fn levels() -> [(&'static str, Level); 4] {
 async fn whoever_a_cut_off_names_has_nothing_of_before_and_begins_anew() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::on(&fixture).await;
-        scene.declare(registry::signing_key(scene.desk.tokens.public_key(), &scene.desk.issuer)).await;
+        scene.declare(registry::signing_key(&scene.token_key(), &scene.desk.issuer)).await;
         scene.methods(ALL, TokenBinding::Required).await;
         for (namespace, level) in levels() {
             let (row, key) = scene.enrolled(1).await;

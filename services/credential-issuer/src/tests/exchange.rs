@@ -98,7 +98,7 @@ pub(super) async fn asked(
 }
 
 fn said(scene: &Scene, exchanged: &Exchanged) -> Claims {
-    let verifier = P256Verifier::new(scene.desk.tokens.public_key());
+    let verifier = P256Verifier::new(&scene.token_key());
     Parsed::parse(&exchanged.issued.token).unwrap().check_signature(&verifier).unwrap().claims().clone()
 }
 

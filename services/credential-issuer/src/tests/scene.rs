@@ -16,7 +16,12 @@ use legate_view::{Options, View};
 use legate_wire::audit::AuditEvent;
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{AgentState, Approval, ApprovalSpec, ApprovalStatus, EndPersonalGrantRequest, EndPersonalGrantResponse, GetRelayedApprovalRequest, ListPersonalGrantsRequest, ListPersonalGrantsResponse, MakePersonalGrantRequest, MakePersonalGrantResponse, Metadata, OperatorRole, ProvenPerson, PublishRevocationRequest, PublishSigningKeyRequest, RelayApprovalRequest};
+use legate_wire::registry::{
+    AgentState, Approval, ApprovalSpec, ApprovalStatus, EndPersonalGrantRequest, EndPersonalGrantResponse,
+    GetRelayedApprovalRequest, ListPersonalGrantsRequest, ListPersonalGrantsResponse, MakePersonalGrantRequest,
+    MakePersonalGrantResponse, Metadata, OperatorRole, ProvenPerson, PublishRevocationRequest,
+    PublishSigningKeyRequest, RelayApprovalRequest,
+};
 use prost::Message as _;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio::sync::{Notify, watch};
@@ -308,7 +313,6 @@ impl Scene {
         ca.signed.store(0, Ordering::SeqCst);
         let says = Arc::new(Says(Mutex::new(Box::new(|ask| Ok(yes(ask))))));
         let heard = Arc::new(Heard::default());
-        let outbox = Outbox::new(emitter, clock.clone(), backlog);
         let approvers = Arc::new(Approvers::default());
         let desk = Desk {
             clock: clock.clone(),

@@ -61,6 +61,7 @@ pub(crate) fn step(from: &Step) -> wire::Step {
         Look::Policies => wire::StepKind::Policies,
         Look::PermitPolicy => wire::StepKind::PermitPolicy,
         Look::ForbidPolicy => wire::StepKind::ForbidPolicy,
+        Look::Approval => wire::StepKind::Approval,
         Look::PolicyError => wire::StepKind::PolicyError,
         Look::Chain => wire::StepKind::Chain,
         Look::Grant => wire::StepKind::DelegationGrant,

@@ -2,9 +2,10 @@
 
 use legate_authority::{Answer as Granted, Denial as Ungranted, Grant, Permission, Request, decide};
 use legate_clock::Timestamp;
-use legate_view::{Agent, Boundary, CeilingOf, Delegation, Delegator, Group, Hop, Label, Snapshot, Source};
+use legate_view::{Agent, Boundary, CeilingOf, Delegation, Delegator, Group, Hop, Label, Person, Snapshot, Source};
 
 use super::answer::{Answer, Cause, CauseKind, Why};
+use super::approval;
 use super::authority::Bench;
 use super::behalf;
 use super::boundary::{self, Part};
@@ -33,6 +34,7 @@ pub(crate) enum Look {
     Policies,
     PermitPolicy,
     ForbidPolicy,
+    Approval,
     PolicyError,
     Chain,
     Grant,
@@ -84,6 +86,19 @@ impl Object {
             revision: label.revision,
         }
     }
+
+    /// An agent; the view does not hold at which revision it was written last.
+    pub(crate) fn of_agent(agent: &Agent) -> Self {
+        let label = &agent.label;
+        Self {
+            kind: Kind::Agent,
+            namespace: label.namespace.to_string(),
+            name: label.name.to_string(),
+            id: agent.id.to_string(),
+            version: label.version,
+            revision: 0,
+        }
+    }
 }
 
 /// One step, with those that it is made of.
@@ -108,6 +123,10 @@ impl Step {
 
     fn object(self, kind: Kind, label: &Label) -> Self {
         Self { object: Some(Object::of(kind, label)), ..self }
+    }
+
+    fn agent(self, agent: &Agent) -> Self {
+        Self { object: Some(Object::of_agent(agent)), ..self }
     }
 
     fn window(self, window: legate_authority::Window) -> Self {
@@ -183,11 +202,11 @@ fn state(snapshot: &Snapshot, agent: &Agent, now: Timestamp) -> Step {
                 (Outcome::Cuts(Why::ParentStopped), format!("{}, which is above it, does not work", one.label.name))
             }
         };
-        Step::new(Look::Ancestor, outcome, text).object(Kind::Agent, &one.label)
+        Step::new(Look::Ancestor, outcome, text).agent(one)
     });
     let steps = above.collect();
     let ends = snapshot.life_of(agent, now).ends;
-    Step { steps, not_after: ends, ..Step::new(Look::State, outcome, text).object(Kind::Agent, &agent.label) }
+    Step { steps, not_after: ends, ..Step::new(Look::State, outcome, text).agent(agent) }
 }
 
 /// An action on resources, for people.
@@ -276,16 +295,16 @@ fn through(agent: &Agent, group: &Group) -> Step {
 
 fn below(of: CeilingOf<'_>, ceiling: &legate_authority::Ceiling, question: &Question) -> Step {
     let found = covering(ceiling.entries(), &question.request());
-    let (kind, label, whose) = match of {
-        CeilingOf::Class(label) => (Kind::Class, label, "class"),
-        CeilingOf::Agent(label) => (Kind::Agent, label, "agent"),
+    let (object, whose) = match of {
+        CeilingOf::Class(label) => (Object::of(Kind::Class, label), "class"),
+        CeilingOf::Agent(agent) => (Object::of_agent(agent), "agent"),
     };
     let (outcome, is) = match found {
         Some(_) => (Outcome::Passes, "below"),
         None => (Outcome::Cuts(Why::AboveCeiling), "above"),
     };
-    let text = format!("it is {is} the ceiling of the {whose} {}", label.name);
-    Step { permission: found.cloned(), ..Step::new(Look::Ceiling, outcome, text).object(kind, label) }
+    let text = format!("it is {is} the ceiling of the {whose} {}", object.name);
+    Step { permission: found.cloned(), object: Some(object), ..Step::new(Look::Ceiling, outcome, text) }
 }
 
 /// What a boundary limits, and how it is told.
@@ -313,7 +332,7 @@ fn limits(boundary: &Boundary) -> Vec<(Part, String)> {
 }
 
 fn within(boundary: &Boundary, agent: &Agent, question: &Question, now: Timestamp) -> Step {
-    let cut: Vec<Part> = boundary::cuts(boundary, agent.environment, question, now).collect();
+    let cut: Vec<Part> = boundary::cuts(boundary, agent.nature.environment, question, now).collect();
     let (outcome, does) = match cut.first() {
         Some(part) => (Outcome::Cuts(part.why()), "cuts it"),
         None => (Outcome::Passes, "lets it pass"),
@@ -334,12 +353,14 @@ fn within(boundary: &Boundary, agent: &Agent, question: &Question, now: Timestam
 
 fn policies(case: &Case<'_>, agent: &Agent) -> Step {
     let so_far = Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), until: None };
+    let approvals = approval::of(case.snapshot, agent, case.question, case.towards, case.now);
+    let ask = |compiled| {
+        case.bench.with_policies(case.snapshot, agent, case.question, compiled, &approvals, case.now, so_far)
+    };
     let answer = match case.policies {
         Some(Err(unusable)) => unusable.clone(),
-        Some(Ok(compiled)) => {
-            case.bench.with_policies(case.snapshot, agent, case.question, Some(compiled), case.now, so_far)
-        }
-        None => case.bench.with_policies(case.snapshot, agent, case.question, None, case.now, so_far),
+        Some(Ok(compiled)) => ask(Some(compiled)),
+        None => ask(None),
     };
     let counted = answer.causes.iter().map(|cause| policy(case.snapshot, agent, cause, false));
     let noted = answer.log_only.iter().map(|cause| policy(case.snapshot, agent, cause, true));
@@ -347,6 +368,7 @@ fn policies(case: &Case<'_>, agent: &Agent) -> Step {
     let (outcome, text) = match answer.denied {
         None => (Outcome::Passes, "the policies permit it"),
         Some(why @ Why::ForbiddenByPolicy) => (Outcome::Cuts(why), "a policy forbids it"),
+        Some(why @ Why::ApprovalRequired) => (Outcome::Cuts(why), "a policy holds it back until a person approves it"),
         Some(why @ Why::NoPolicyPermits) if case.policies.is_none() => {
             (Outcome::Cuts(why), "the namespace has no policies, so nothing is permitted")
         }
@@ -359,22 +381,26 @@ fn policies(case: &Case<'_>, agent: &Agent) -> Step {
 fn policy(snapshot: &Snapshot, agent: &Agent, cause: &Cause, is_noted: bool) -> Step {
     let look = match cause.kind {
         CauseKind::Permit => Look::PermitPolicy,
-        CauseKind::Forbid => Look::ForbidPolicy,
+        CauseKind::Forbid | CauseKind::Holding => Look::ForbidPolicy,
+        CauseKind::Approval => Look::Approval,
         _ => Look::PolicyError,
     };
     let outcome = match look {
         _ if is_noted => Outcome::Noted,
         Look::PermitPolicy if !cause.name.is_empty() => Outcome::Gives,
+        Look::ForbidPolicy if cause.kind == CauseKind::Holding => Outcome::Cuts(Why::ApprovalRequired),
         Look::ForbidPolicy => Outcome::Cuts(Why::ForbiddenByPolicy),
+        Look::Approval => Outcome::Passes,
         Look::PolicyError => Outcome::Cuts(Why::PolicyError),
         _ => Outcome::DoesNotGive,
     };
-    let declared = cause.name.split_once('/').and_then(|(namespace, name)| {
+    let declared = cause.name.split_once('/').filter(|_| look != Look::Approval).and_then(|(namespace, name)| {
         let name = legate_ids::Name::parse(name).ok()?;
         snapshot.policies(namespace)?.by_name.get(&name)
     });
+    let what = if look == Look::Approval { "approval" } else { "policy" };
     let text = match cause.name.split_once('/') {
-        Some((_, name)) => format!("the policy {name} {}", cause.text),
+        Some((_, name)) => format!("the {what} {name} {}", cause.text),
         None => cause.text.clone(),
     };
     let step = Step::new(look, outcome, text);
@@ -430,7 +456,7 @@ fn link(case: &Case<'_>, hop: &Hop, passes: bool) -> Step {
         Some(why @ Why::GrantAudience) => (Outcome::Cuts(why), "is for other audiences"),
         Some(why) => (Outcome::Cuts(why), "lets other things be done"),
     };
-    let who = format!("{} act for {}", hop.delegate.label.name, hop.delegator.as_text());
+    let who = format!("{} act for {}", hop.delegate.label.name, hop.delegator);
     let text = format!("the grant {}, which lets {who}, {does}", grant.label.name);
     let step = Step::new(Look::Grant, outcome, text).object(Kind::Grant, &grant.label).window(grant.window);
     Step { permission: found.cloned(), ..step }
@@ -446,24 +472,26 @@ fn delegator(case: &Case<'_>, hop: &Hop) -> Step {
                 Some(why) => (Outcome::Cuts(why), "may not do it itself"),
             };
             let text = format!("the agent {}, for which it acts, {may}", agent.label.name);
-            Step { steps, ..Step::new(Look::Delegator, outcome, text).object(Kind::Agent, &agent.label) }
+            Step { steps, ..Step::new(Look::Delegator, outcome, text).agent(agent) }
         }
-        Delegator::Person(name) => person(case, hop, name),
+        Delegator::Person(one) => person(case, hop, one),
     }
 }
 
-fn person(case: &Case<'_>, hop: &Hop, name: &str) -> Step {
-    let namespace = hop.grant.label.namespace.as_str();
-    let answer = behalf::person(case.snapshot, namespace, name, case.question, case.now);
+fn person(case: &Case<'_>, hop: &Hop, one: &Person) -> Step {
+    let (namespace, name) = (hop.grant.label.namespace.as_str(), &one.name);
+    let answer = behalf::person(case.snapshot, &hop.grant, one, case.question, case.now);
     let request = case.question.request();
-    let given = case.snapshot.grants_of_person(namespace, name);
+    let given = case.snapshot.grants_of_person(namespace, one);
     let steps = given.map(|grant| source(&hop.delegate, &grant, &request, case.now)).take(TOLD).collect();
     let (outcome, text) = match answer.denied {
         Some(why) => (
             Outcome::Cuts(behalf::word_above(why)),
-            format!("{name} may not do it: no role binding gives it to him now"),
+            format!(
+                "{name} may not do it: no role binding gives it to him now, nor to a group that a token shows him in"
+            ),
         ),
-        None if case.snapshot.rules_of(namespace).people_by_grant => {
+        None if behalf::is_bounded_by(case.snapshot, &hop.grant) => {
             (Outcome::Passes, format!("{name}: the namespace takes a person's grant for his authority"))
         }
         None => (Outcome::Passes, format!("{name} may do it himself")),

@@ -74,10 +74,15 @@ pub(crate) fn entitlements(
                     None => unsure("it could not be looked at"),
                 }
             };
+            let is_lifted = || side.snapshot.approvals_of(agent, *moment).next().is_some();
             let is_vague = cell.is_pattern() && (is_coarse || named.meets(cell));
             let verdict = match verdict.holds {
                 Holds::Always | Holds::Never if is_vague => {
                     Verdict { causes: verdict.causes, ..unsure("policies name more within it than was told apart") }
+                }
+                // Which of them is told apart by the question.
+                Holds::Never if is_lifted() => {
+                    Verdict { causes: verdict.causes, ..unsure("a person approved something that policies hold back") }
                 }
                 _ => verdict,
             };

@@ -12,6 +12,7 @@ use legate_view::{
 };
 
 use super::answer::CauseKind;
+use super::approval;
 use super::boundary::{self, Part};
 use super::derivation::{Case, Kind, Object, said};
 use super::literals;
@@ -97,6 +98,10 @@ impl Proposal {
         Self { object: Some(Object::of(kind, label)), ..self }
     }
 
+    fn agent(self, agent: &Agent) -> Self {
+        Self { object: Some(Object::of_agent(agent)), ..self }
+    }
+
     fn permission(self, permission: &Permission) -> Self {
         Self { permission: Some(permission.clone()), ..self }
     }
@@ -133,7 +138,7 @@ pub(crate) fn proposals(case: &Case<'_>, declared: Option<&Arc<NamespacePolicies
             of_grant(case, &hop.grant, &wanted, &mut all);
             match &hop.delegator {
                 legate_view::Delegator::Agent(agent) => of_agent(case, agent, &wanted, &mut all),
-                legate_view::Delegator::Person(name) => of_person(case, &hop.grant.label, name, &mut all),
+                legate_view::Delegator::Person(one) => of_person(case, &hop.grant.label, &one.name, &mut all),
             }
         }
     }
@@ -152,7 +157,7 @@ pub(crate) fn for_a_chain(case: &Case<'_>, subject: &str, named: Option<&Name>) 
     if named.is_none() && (subject.starts_with("user:") || subject.starts_with("agent:")) {
         let text = format!("a delegation grant by which {subject} lets {} do {}", case.agent.label.name, said(&wanted));
         let grant = DelegationGrant {
-            label: supposed(&case.agent.label, case.now),
+            label: supposed_of(case.agent, case.now),
             delegator: subject.to_owned(),
             delegate: case.agent.label.name.clone(),
             permissions: vec![wanted.clone()],
@@ -160,6 +165,7 @@ pub(crate) fn for_a_chain(case: &Case<'_>, subject: &str, named: Option<&Name>) 
             window: Window::ALWAYS,
             max_depth: 0,
             parent: None,
+            is_by_person: false,
         };
         let proposal = Proposal::registry(Want::AddGrant, Reach::Agent, text, Otherwise::Grant(grant));
         all.push(proposal.permission(&wanted).stated("delegator", subject));
@@ -186,6 +192,19 @@ fn supposed(beside: &Label, now: Timestamp) -> Label {
     }
 }
 
+/// The same beside an agent.
+fn supposed_of(agent: &Agent, now: Timestamp) -> Label {
+    Label {
+        name: Name::parse(SUPPOSED).unwrap_or_else(|_| agent.label.name.clone()),
+        namespace: agent.label.namespace.clone(),
+        id: Arc::from(SUPPOSED),
+        version: 0,
+        revision: 0,
+        created: now,
+        updated: now,
+    }
+}
+
 fn of_agent(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<Proposal>) {
     of_state(case, agent, all);
     of_grants(case, agent, wanted, all);
@@ -198,7 +217,7 @@ fn of_agent(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<P
 fn of_state(case: &Case<'_>, agent: &Agent, all: &mut Vec<Proposal>) {
     let works = |one: &Agent, text: String| {
         let otherwise = Otherwise::AgentWorks(one.id.clone());
-        Proposal::registry(Want::Start, Reach::Agent, text, otherwise).object(Kind::Agent, &one.label)
+        Proposal::registry(Want::Start, Reach::Agent, text, otherwise).agent(one)
     };
     let own = |one: &Agent, stop: Stop, all: &mut Vec<Proposal>| {
         let name = &one.label.name;
@@ -371,13 +390,10 @@ fn of_ceilings(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Ve
                 let proposal = Proposal::registry(Want::RaiseCeiling, Reach::Class, text, Otherwise::Class(otherwise));
                 proposal.object(Kind::Class, label)
             }
-            CeilingOf::Agent(label) => {
-                let lineage =
-                    std::iter::once(agent).chain(case.snapshot.ancestors_of(agent).flatten().map(|one| &**one));
-                let Some(one) = lineage.into_iter().find(|one| one.label == *label) else { continue };
-                let text = format!("raise the ceiling of the agent {} by {}", label.name, said(wanted));
+            CeilingOf::Agent(one) => {
+                let text = format!("raise the ceiling of the agent {} by {}", one.label.name, said(wanted));
                 let otherwise = Otherwise::AgentCeiling(one.id.clone(), wanted.clone());
-                Proposal::registry(Want::RaiseCeiling, Reach::Agent, text, otherwise).object(Kind::Agent, label)
+                Proposal::registry(Want::RaiseCeiling, Reach::Agent, text, otherwise).agent(one)
             }
         };
         all.push(proposal.permission(wanted));
@@ -394,7 +410,7 @@ fn text_of(value: Option<&Value>) -> Vec<String> {
 
 fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &mut Vec<Proposal>) {
     let question = case.question;
-    for part in boundary::cuts(boundary, agent.environment, question, case.now) {
+    for part in boundary::cuts(boundary, agent.nature.environment, question, case.now) {
         let (stated, allowed, place, field) = match part {
             Part::Region => {
                 (question.attributes.0.get("region"), &boundary.regions, "resource.attributes.region", "regions")
@@ -408,8 +424,8 @@ fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &m
             Part::Purpose => (question.context.get("purpose"), &boundary.purposes, "context.purpose", "purposes"),
             Part::Environment => {
                 let mut otherwise = (**boundary).clone();
-                otherwise.environments.insert(agent.environment);
-                all.push(widened(otherwise, &boundary.label, "environments", agent.environment));
+                otherwise.environments.insert(agent.nature.environment);
+                all.push(widened(otherwise, &boundary.label, "environments", agent.nature.environment));
                 continue;
             }
             Part::Hours => {
@@ -522,7 +538,7 @@ fn of_policies(
         quoted(question.resource_id.as_str()),
     );
     let mut policies = declared.map(|all| NamespacePolicies::clone(all)).unwrap_or_default();
-    let policy = Policy { label: supposed(label, case.now), cedar: cedar.clone(), mode: PolicyMode::Enforce };
+    let policy = Policy { label: supposed_of(case.agent, case.now), cedar: cedar.clone(), mode: PolicyMode::Enforce };
     policies.by_name.insert(policy.label.name.clone(), Arc::new(policy));
     let text = format!("declare a policy that permits {} to {}", said(wanted), label.name);
     let proposal = Proposal::new(Want::AddPolicy, Reach::Agent, text, Change::Policies(Arc::new(policies)));
@@ -534,7 +550,9 @@ fn without(case: &Case<'_>, declared: &Arc<NamespacePolicies>, all: &mut Vec<Pro
     let so_far = super::answer::Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), until: None };
     let said = match case.policies {
         Some(Ok(compiled)) => {
-            case.bench.with_policies(case.snapshot, case.agent, case.question, Some(compiled), case.now, so_far)
+            let approvals = approval::of(case.snapshot, case.agent, case.question, case.towards, case.now);
+            let Case { bench, snapshot, agent, question, now, .. } = *case;
+            bench.with_policies(snapshot, agent, question, Some(compiled), &approvals, now, so_far)
         }
         Some(Err(unusable)) => unusable.clone(),
         None => return,
@@ -542,7 +560,7 @@ fn without(case: &Case<'_>, declared: &Arc<NamespacePolicies>, all: &mut Vec<Pro
     let blamed = |name: &Name| {
         let whole = format!("{}/{name}", case.agent.label.namespace);
         said.causes.iter().any(|cause| match cause.kind {
-            CauseKind::Forbid => cause.name == whole,
+            CauseKind::Forbid | CauseKind::Holding => cause.name == whole,
             CauseKind::PolicyError => cause.name == whole || cause.text.contains(&format!("policy {whole}@")),
             _ => false,
         })

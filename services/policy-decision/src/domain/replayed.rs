@@ -28,6 +28,8 @@ pub(crate) struct Recorded {
     pub(crate) subject: String,
     pub(crate) chain: Vec<String>,
     pub(crate) grants: Vec<String>,
+    /// The groups of people that the subject was proved to be a member of, and that counted.
+    pub(crate) groups: Vec<String>,
     pub(crate) allowed: bool,
     /// The word of the denial.
     pub(crate) word: String,
@@ -65,11 +67,12 @@ impl Recorded {
 
 /// Whether a denial was one of authority: what is declared could turn it.
 fn is_of_authority(word: &str) -> bool {
-    const WORDS: [&str; 11] = [
+    const WORDS: [&str; 12] = [
         "NOT_PERMITTED",
         "ABOVE_CEILING",
         "NO_POLICY_PERMITS",
         "FORBIDDEN_BY_POLICY",
+        "APPROVAL_REQUIRED",
         "CHAIN_INVALID",
         "CHAIN_TOO_LONG",
         "DELEGATOR_NOT_PERMITTED",
@@ -120,7 +123,8 @@ fn look(bench: &Bench, side: &mut Side<'_>, recorded: &Recorded, now: Timestamp)
     let actors: Vec<AgentId> = recorded.chain.iter().filter_map(|id| AgentId::parse(id).ok()).collect();
     let subject = Subject::parse(&recorded.subject).ok()?;
     let never = |cause: Cause| Some(Verdict { holds: Holds::Never, causes: vec![cause] });
-    let found = side.snapshot.delegation(&agent.label.namespace, &subject, &actors, &recorded.grants, now);
+    let found =
+        side.snapshot.delegation(&agent.label.namespace, &subject, &recorded.groups, &actors, &recorded.grants, now);
     let delegation = match found {
         Ok(delegation) => delegation,
         Err(why) => return never(Cause::plain(CauseKind::Grant, behalf::broken(&why).1)),
@@ -132,9 +136,8 @@ fn look(bench: &Bench, side: &mut Side<'_>, recorded: &Recorded, now: Timestamp)
     for hop in &delegation.hops {
         let said = match &hop.delegator {
             Delegator::Agent(one) => side.look(bench, Some(one), &cell, now)?,
-            Delegator::Person(name) => {
-                let namespace = hop.grant.label.namespace.as_str();
-                let answer = behalf::person(side.snapshot, namespace, name, &question, now);
+            Delegator::Person(one) => {
+                let answer = behalf::person(side.snapshot, &hop.grant, one, &question, now);
                 let holds = if answer.denied.is_some() { Holds::Never } else { Holds::Always };
                 Verdict { holds, causes: answer.causes }
             }

@@ -118,7 +118,7 @@ impl Desk {
         let mut filled = self.library.filled();
         loop {
             filled.mark_unchanged();
-            match self.policies(reading, namespace) {
+            match self.policies(&reading.snapshot, namespace) {
                 Ok(Policies::None) => return Ok(None),
                 Ok(Policies::Ready(compiled)) => return Ok(Some(compiled)),
                 Ok(Policies::Unusable(denied)) => {

@@ -158,7 +158,10 @@ fn recorded(event: &AuditEvent, domain: &str) -> Option<Recorded> {
     } else {
         event.subject.clone()
     };
-    let grants = event.details.get("grants").map(String::as_str).unwrap_or_default();
+    let words = |detail| -> Vec<String> {
+        let told = event.details.get(detail).map(String::as_str).unwrap_or_default();
+        told.split_whitespace().map(str::to_owned).collect()
+    };
     Some(Recorded {
         agent: event.agent_id.clone(),
         action: event.action.clone(),
@@ -168,7 +171,8 @@ fn recorded(event: &AuditEvent, domain: &str) -> Option<Recorded> {
         data: resource.data_classification.clone(),
         subject,
         chain: event.chain.clone(),
-        grants: grants.split_whitespace().map(str::to_owned).collect(),
+        grants: words("grants"),
+        groups: words("subject_groups"),
         allowed: decision.allowed,
         word: event.reason_code.clone(),
         denial: decision.denial.clone(),

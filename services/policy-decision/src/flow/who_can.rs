@@ -279,5 +279,6 @@ fn decide(
 fn may_depend(why: Why) -> bool {
     let of_boundary =
         matches!(why, Why::BoundaryRegion | Why::BoundaryData | Why::BoundaryPurpose | Why::BoundaryHours);
-    of_boundary || matches!(why, Why::NoPolicyPermits | Why::ForbiddenByPolicy | Why::PolicyError)
+    of_boundary
+        || matches!(why, Why::NoPolicyPermits | Why::ForbiddenByPolicy | Why::ApprovalRequired | Why::PolicyError)
 }
