@@ -51,7 +51,7 @@ async fn a_ca_is_prepared_takes_over_is_tainted_and_is_revoked() {
         let der = before.certificate.clone().unwrap();
         assert!(!ca().is_of_tainted(&der));
         assert_eq!(scene.taint(&old).await.unwrap().state().unwrap(), State::Tainted);
-        assert_eq!(ca().tainted_roots(), [old_root.clone()]);
+        assert_eq!(ca().tainted_roots(), std::slice::from_ref(&old_root));
         assert!(keys::should_renew(&scene.desk, &scene.holder(&before)).await);
         assert!(!keys::should_renew(&scene.desk, &scene.holder(&after)).await);
         assert!(ca().is_of_tainted(&der) && !ca().is_of_tainted(&after.certificate.clone().unwrap()));

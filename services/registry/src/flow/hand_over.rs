@@ -36,7 +36,7 @@ pub(crate) async fn hand_over(
         Box::pin(async move {
             let (which, ask) = &*ask;
             let current = transition::find_to(writing, which, Right::Write, &ask.etag).await?;
-            let agent = take_over(writing, current, ask).await?;
+            let agent = Box::pin(take_over(writing, current, ask)).await?;
             Ok(HandOverAgentResponse { agent: Some(agent), revision: writing.revision() })
         })
     })

@@ -143,12 +143,12 @@ pub(super) async fn find_to(
 
 /// Takes the step within a write. Whoever was made by an agent that ends is retired with it.
 pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
-    let agent = take_alone(writing, current, step).await?;
+    let agent = Box::pin(take_alone(writing, current, step)).await?;
     if matches!(step, Step::Transition(Transition::Retire | Transition::Expire)) {
         let metadata = agent.metadata.clone().unwrap_or_default();
         // No more than may ever be made.
         for below in lineage::below(writing.tx, &metadata.namespace, &metadata.id, MOST_BELOW).await? {
-            take_alone(writing, below, Step::Transition(Transition::Retire)).await?;
+            Box::pin(take_alone(writing, below, Step::Transition(Transition::Retire))).await?;
         }
     }
     Ok(agent)
@@ -174,7 +174,7 @@ async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step)
     };
     taken.map_err(|wrong| refuse(bad(&wrong)))?;
     if matches!(step, Step::Transition(Transition::Retire) | Step::Reject) {
-        super::leave::everything(writing, &current).await?;
+        Box::pin(super::leave::everything(writing, &current)).await?;
     }
     let wanted = Declaration { object: Some(Object::Agent(agent)) };
     let written = writing.put(wanted, Some(&current), step.verb(), &[]).await?;
