@@ -284,7 +284,8 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
 /// What tokens leave on disk.
 async fn store(house: &House, apart: &Apart, callers: &Callers, plan: Plan) -> Result<(), Failed> {
     let layout = house.suite.layout();
-    let places: [(&str, std::path::PathBuf, fn(&std::path::Path) -> bool); 5] = [
+    type Belongs = fn(&std::path::Path) -> bool;
+    let places: [(&str, std::path::PathBuf, Belongs); 5] = [
         ("credential-issuer: its database", layout.service("credential-issuer"), |_| true),
         ("policy-decision: the spool", layout.service("policy-decision"), |_| true),
         ("audit-collector: the log's segments", layout.log(), |path| path.extension().is_some_and(|e| e == "seg")),

@@ -24,7 +24,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::blessed::{read, root};
 use crate::outside::Outside;
-use crate::raised::{AUDIENCE, LONG, Raised, certify};
+use crate::raised::{AUDIENCE, LONG, Raised, certify, unwrapped};
 
 /// A suite that believes the issuer: in its configuration for operators, by declaration for agents.
 async fn believing(outside: &Outside) -> Raised {
@@ -225,8 +225,7 @@ async fn the_operators_ca_certifies_nobody_else() {
     assert!(accepts(believed.identity().unwrap()).await);
     let layout = raised.suite.layout();
     let read = |path| std::fs::read_to_string(path).unwrap();
-    let key = layout.service("credential-issuer").join("operators-ca.key");
-    let ca = Ca::from_pem(&read(layout.operators_ca()), &read(key)).unwrap();
+    let ca = Ca::from_pem(&read(layout.operators_ca()), &unwrapped(layout, "operators-ca")).unwrap();
     let domain = raised.suite.domain();
     let name = |text: &str| Name::parse(text).unwrap();
     assert!(accepts(certify(&ca, &SpiffeId::operator(domain, &name("ada")))).await);

@@ -1,4 +1,4 @@
-//! What many agents share is held once: names, texts, and sets of them. Several threads may ask at once.
+//! What many agents share is held once, whichever thread asks: names, texts, and sets of them.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, RandomState};

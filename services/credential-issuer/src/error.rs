@@ -159,7 +159,7 @@ legate_rpc::reasons! {
     /// The next key may not sign yet.
     KEY_NOT_READY, FailedPrecondition, "No key is prepared, or it was not published long enough: verifiers that keep the key set from before would refuse what it signs.", "Prepare one (legate key prepare), wait until its usable time, or rotate with --now and let verifiers fetch the key set again.";
     /// Too many keys are believed.
-    KEYS_FULL, ResourceExhausted, "16 keys of this purpose are published, which is the most.", "Wait until one that is RETIRING ends, or retire one (legate key retire).";
+    KEYS_FULL, ResourceExhausted, "Of this purpose 16 keys are published, which is the most.", "Wait until one that is RETIRING ends, or retire one (legate key retire).";
     /// There are no such keys.
     KEY_PURPOSE_NOT_SERVED, FailedPrecondition, "This credential-issuer has no keys of that purpose.", "The operators' CA is there where [operators] names an identity provider and tls.operators_ca a file.";
     /// A key cannot be made.

@@ -119,6 +119,7 @@ type Histories = wire::history_service_client::HistoryServiceClient<Client>;
 type Admin = credential::credential_admin_service_client::CredentialAdminServiceClient<Client>;
 type Revocations = wire::revocation_service_client::RevocationServiceClient<Client>;
 type Instances = credential::instance_service_client::InstanceServiceClient<Client>;
+type KeyAdmins = credential::key_admin_service_client::KeyAdminServiceClient<Client>;
 type Keys = credential::key_service_client::KeyServiceClient<Client>;
 type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
 type Previews = policy::preview_service_client::PreviewServiceClient<Client>;
@@ -518,6 +519,43 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             instance_id: ask.instance_id.clone(),
             reason: wire::RevocationReason::Superseded.into(),
             comment: "a test".into(),
+        }),
+    );
+    case(
+        "/legate.credential.v1.KeyAdminService/ListKeys",
+        call!(issuer, KeyAdmins, list_keys, |ask| {
+            let _nothing_of_it = &ask.namespace;
+            credential::ListKeysRequest::default()
+        }),
+    );
+    case(
+        "/legate.credential.v1.KeyAdminService/PrepareKey",
+        call!(issuer, KeyAdmins, prepare_key, |ask| {
+            let _nothing_of_it = &ask.namespace;
+            let purpose = credential::KeyPurpose::JwtSvid.into();
+            credential::PrepareKeyRequest { purpose, reason: "a test".into() }
+        }),
+    );
+    case(
+        "/legate.credential.v1.KeyAdminService/RotateKey",
+        call!(issuer, KeyAdmins, rotate_key, |ask| {
+            let _nothing_of_it = &ask.namespace;
+            let purpose = credential::KeyPurpose::JwtSvid.into();
+            credential::RotateKeyRequest { purpose, reason: "a test".into(), ..Default::default() }
+        }),
+    );
+    case(
+        "/legate.credential.v1.KeyAdminService/TaintKey",
+        call!(issuer, KeyAdmins, taint_key, |ask| {
+            let _nothing_of_it = &ask.namespace;
+            credential::TaintKeyRequest { kid: "nobodys".into(), reason: "a test".into() }
+        }),
+    );
+    case(
+        "/legate.credential.v1.KeyAdminService/RetireKey",
+        call!(issuer, KeyAdmins, retire_key, |ask| {
+            let _nothing_of_it = &ask.namespace;
+            credential::RetireKeyRequest { kid: "nobodys".into(), reason: "a test".into(), ..Default::default() }
         }),
     );
     case(

@@ -21,7 +21,10 @@ use crate::testing::*;
 
 async fn of(stage: &Stage, wanted: Vec<Declaration>, gone: Vec<ObjectName>) -> PreviewChangeResponse {
     let ask = Preview { wanted, gone, at_least_revision: 0, namespaces: Default::default() };
-    preview(&stage.desk, &operator(), ask).await.unwrap()
+    // As long as a preview may take at most, so that a slow machine looks at as much as a fast one.
+    let mut asker = operator();
+    asker.deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    preview(&stage.desk, &asker, ask).await.unwrap()
 }
 
 fn gone(kind: Kind, name: &str) -> ObjectName {
