@@ -110,6 +110,8 @@ macro_rules! call {
     };
 }
 
+mod decisions;
+
 type Declarations = wire::declaration_service_client::DeclarationServiceClient<Client>;
 type Agents = wire::agent_service_client::AgentServiceClient<Client>;
 type Operators = wire::operator_service_client::OperatorServiceClient<Client>;
@@ -572,51 +574,6 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             credential::GetTrustBundleRequest {}
         }),
     );
-    case("/legate.policy.v1.DecisionService/Evaluate", call!(policy, Decisions, evaluate, |ask| question(&ask)));
-    case(
-        "/legate.policy.v1.DecisionService/EvaluateBatch",
-        call!(policy, Decisions, evaluate_batch, |ask| policy::EvaluateBatchRequest {
-            evaluations: vec![question(&ask), question(&ask)],
-        }),
-    );
-    case(
-        "/legate.policy.v1.DecisionService/Explain",
-        call!(policy, Decisions, explain, |ask| policy::ExplainRequest {
-            question: Some(question(&ask)),
-            ..policy::ExplainRequest::default()
-        }),
-    );
-    case(
-        "/legate.policy.v1.DecisionService/WhoCan",
-        call!(policy, Decisions, who_can, |ask| policy::WhoCanRequest {
-            action: "invoice:read".into(),
-            resource: question(&ask).resource,
-            namespace: ask.namespace.clone(),
-            ..policy::WhoCanRequest::default()
-        }),
-    );
-    case(
-        "/legate.policy.v1.DecisionService/WhatCan",
-        call!(policy, Decisions, what_can, |ask| policy::WhatCanRequest {
-            agent_id: ask.agent_id.clone(),
-            with_never: true,
-            ..policy::WhatCanRequest::default()
-        }),
-    );
-    case(
-        "/legate.policy.v1.DecisionService/Simulate",
-        call!(policy, Decisions, simulate, |ask| policy::SimulateRequest {
-            declarations: vec![ask.another_role()],
-            window: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
-            ..policy::SimulateRequest::default()
-        }),
-    );
-    case(
-        "/legate.policy.v1.PreviewService/PreviewChange",
-        call!(policy, Previews, preview_change, |ask| policy::PreviewChangeRequest {
-            declarations: vec![ask.another_role()],
-            ..policy::PreviewChangeRequest::default()
-        }),
-    );
+    decisions::add(&mut case);
     cases
 }

@@ -27,9 +27,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tells the registry for as long as the process lives.
 pub(crate) async fn publish_forever(desk: Arc<Desk>) {
-    let mut wait = FIRST_WAIT;
+    let (mut wait, mut is_told) = (FIRST_WAIT, false);
     loop {
-        if round(&desk).await {
+        if !is_told {
+            is_told = again(&desk).await;
+        }
+        // No token is signed before; what is taken back does not wait for it.
+        let is_done = if is_told {
+            round(&desk).await
+        } else {
+            revocations(&desk).await;
+            false
+        };
+        if is_done {
             wait = FIRST_WAIT;
             let _woken_or_not = tokio::time::timeout(LOOK, desk.news.notified()).await;
         } else {
@@ -37,6 +47,18 @@ pub(crate) async fn publish_forever(desk: Arc<Desk>) {
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
+}
+
+/// Tells of the keys that an earlier run told of: it may have had another name, as whose keys they stand, and the registry may
+/// have been set back since. Whether all are confirmed.
+async fn again(desk: &Desk) -> bool {
+    let is_of_tokens = |one: &One| one.row.purpose().is_ok_and(|purpose| !purpose.is_ca());
+    let was_told = |one: &One| one.row.told != 0 && one.state.is_published() && is_of_tokens(one);
+    let mut all = true;
+    for one in desk.keys.all().into_iter().filter(was_told) {
+        all &= key(desk, &one).await;
+    }
+    all
 }
 
 /// One round; whether everything is confirmed.

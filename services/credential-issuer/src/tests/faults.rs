@@ -44,9 +44,9 @@ const NAMED: [&str; 21] = [
 ];
 /// Transactions that only read.
 const READS: [&str; 15] = [
-    "credential_of_call",
     "credentials_of_instances",
     "enrolled_credential",
+    "find_certificate",
     "find_enrolment",
     "find_key",
     "find_used_token",
