@@ -44,7 +44,7 @@ async fn where_the_audit_trail_takes_some_of_a_group_the_others_are_not_signed()
     on_each::<Migrator>(async |fixture| {
         let mut scene = Scene::on(&fixture).await;
         let (row, _) = scene.enrolled(1).await;
-        let room = scene.events().await.len() as u64 + 2;
+        let room = scene.all_events().await.len() as u64 + 2;
         let domain = scene.desk.domain.clone();
         let emitter = SpiffeId::service(&domain, &Name::parse("credential-issuer").unwrap());
         let outbox = Outbox::new(emitter, scene.clock.clone(), room);
