@@ -107,6 +107,12 @@ async fn a_client_asks_a_person_by_ciba_and_polls_for_its_token() {
     for (who, id) in [(&other, waiting.as_str()), (&own, "x")] {
         assert_eq!(poll(who, id).await.json["error"], "invalid_grant");
     }
+    // What would narrow the token, and is not done here, is not passed over.
+    let details = r#"[{"type":"legate"}]"#;
+    let form = [("grant_type", CIBA), ("auth_req_id", waiting.as_str()), ("authorization_details", details)];
+    let narrower =
+        clients.post(Identity::anonymous(), "/oauth2/token", &[("authorization", own.as_str())], &form).await;
+    assert_eq!(narrower.json["error"], "invalid_request");
     // One is denied.
     let denied = asked("run 2").await;
     let deny = DenyApprovalRequest { approval_id: of("run 2").await, reason: "no".into(), ..Default::default() };

@@ -102,6 +102,7 @@ pub(crate) async fn prepare(desk: &Desk, call: &Call, purpose: KeyUse, reason: S
             signing_key::take_turn(tx, purpose).await?;
             let rows = signing_key::current_of(tx, purpose).await?;
             if let Some(there) = in_state(&rows, State::Prepared) {
+                record(tx, &outbox, Standard::Ordinary, order.begin()).await?;
                 return Ok(there.clone());
             }
             room(purpose, &rows).map_err(flow)?;
@@ -202,7 +203,10 @@ pub(crate) async fn taint(desk: &Desk, call: &Call, kid: KeyId, reason: String) 
             let row = locked(tx, &kid).await?;
             let in_service = |why: &str| flow(Fault::refused(&KEY_IN_SERVICE, format!("{kid} {why}")));
             match (row.purpose().map_err(flow)?.is_ca(), row.state().map_err(flow)?) {
-                (true, State::Tainted) => return Ok(row),
+                (true, State::Tainted) => {
+                    record(tx, &outbox, Standard::Stopping, order.begin()).await?;
+                    return Ok(row);
+                }
                 (true, State::Retiring) => {}
                 (true, State::Active | State::Prepared) => {
                     return Err(in_service("signs, or is to sign; rotate first"));
@@ -234,15 +238,20 @@ pub(crate) async fn retire(
     let order = Order::given(desk, call, reason).await?;
     let kid = kid.to_string();
     let found = kid.clone();
-    let row = desk.db.read("find_key", move |tx| {
+    let read = desk.db.read("find_key", move |tx| {
         let kid = found.clone();
-        Box::pin(async move { signing_key::by_kid(tx, &kid).await })
+        Box::pin(async move {
+            let row = signing_key::by_kid(tx, &kid).await?.ok_or_else(|| flow(not_found(&kid)))?;
+            let rows = signing_key::current_of(tx, row.purpose().map_err(flow)?).await?;
+            Ok((row, in_state(&rows, State::Prepared).is_some()))
+        })
     });
-    let row = row.await.map_err(of_tx)?.ok_or_else(|| not_found(&kid))?;
+    let (row, is_followed) = read.await.map_err(of_tx)?;
     let purpose = row.purpose()?;
     serves(desk, purpose)?;
-    // Kept before it is known whether it is needed: in the transaction nothing can be made.
-    let needs = is_compromised && row.state()? == State::Active;
+    // Kept before it is known whether it is needed: in the transaction nothing can be made. Where one is prepared, none is made:
+    // that no key can be kept now, as on a full disk, keeps nobody from taking one back.
+    let needs = is_compromised && !is_followed && row.state()? == State::Active;
     let new = if needs { Some(make(desk, purpose).await?) } else { None };
     let (outbox, spare) = (desk.outbox.clone(), new.clone());
     let done = desk.db.tx("retire_key", move |tx| {
@@ -256,10 +265,12 @@ pub(crate) async fn retire(
             match state {
                 // To repeat it is harmless, and to hear later that a key was compromised is news.
                 State::Revoked => {
+                    record(tx, &outbox, Standard::Stopping, events).await?;
                     let active = in_state(&rows, State::Active).cloned();
                     return Ok(Changed { key: row, replaced: Vec::new(), active });
                 }
                 State::Retired if !is_compromised => {
+                    record(tx, &outbox, Standard::Stopping, events).await?;
                     let active = in_state(&rows, State::Active).cloned();
                     return Ok(Changed { key: row, replaced: Vec::new(), active });
                 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use legate_clock::Timestamp;
 use legate_rpc::{Code, Fault, Told};
 use legate_wire::credential as wire;
 use legate_wire::registry::{
@@ -13,7 +14,9 @@ use super::foreign::{self, Proven};
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::foreign::{StandsFor, Use};
-use crate::error::{AGAIN, IDENTITY_TOKEN_SPENT, IDENTITY_TOKEN_UNMATCHED, REGISTRY_UNAVAILABLE, of_registry};
+use crate::error::{
+    AGAIN, IDENTITY_TOKEN_REFUSED, IDENTITY_TOKEN_SPENT, IDENTITY_TOKEN_UNMATCHED, REGISTRY_UNAVAILABLE, of_registry,
+};
 
 /// Lets an agent act for the person.
 #[tracing::instrument(skip_all, fields(legate.namespace = %ask.namespace))]
@@ -23,7 +26,9 @@ pub(crate) async fn make(
     ask: wire::CreateGrantRequest,
 ) -> Result<wire::CreateGrantResponse, Fault> {
     counted(desk, "personal_grant", async {
-        let person = Some(proven(desk, &ask.namespace, &ask.token).await?);
+        let (person, made) = proven(desk, &ask.namespace, &ask.token).await?;
+        check_made_after(desk, &person, made)?;
+        let person = Some(person);
         let wire::CreateGrantRequest { name, delegate, permissions, audiences, purpose, ttl, max_depth, .. } = ask;
         let ask = MakePersonalGrantRequest { person, name, delegate, permissions, audiences, purpose, ttl, max_depth };
         let answer = answered(desk, call, |patience| desk.grants.make(ask, patience)).await?;
@@ -41,7 +46,7 @@ pub(crate) async fn list(
     ask: wire::ListGrantsRequest,
 ) -> Result<wire::ListGrantsResponse, Fault> {
     counted(desk, "personal_grant_list", async {
-        let person = proven(desk, &ask.namespace, &ask.token).await?;
+        let (person, _) = proven(desk, &ask.namespace, &ask.token).await?;
         let name = person.person.clone();
         let ask = ListPersonalGrantsRequest { person: Some(person), name: ask.name };
         let answer = answered(desk, call, |patience| desk.grants.list(ask, patience)).await?;
@@ -58,7 +63,8 @@ pub(crate) async fn end(
     ask: wire::RevokeGrantRequest,
 ) -> Result<wire::RevokeGrantResponse, Fault> {
     counted(desk, "personal_grant_end", async {
-        let person = Some(proven(desk, &ask.namespace, &ask.token).await?);
+        let (person, _) = proven(desk, &ask.namespace, &ask.token).await?;
+        let person = Some(person);
         let wire::RevokeGrantRequest { name, request_id, reason, .. } = ask;
         let ask = EndPersonalGrantRequest { person, name, request_id, reason };
         let answer = answered(desk, call, |patience| desk.grants.end(ask, patience)).await?;
@@ -82,14 +88,26 @@ async fn counted<T>(
     result
 }
 
-/// The person for whom a token stands that was made for grants.
-async fn proven(desk: &Desk, namespace: &str, token: &str) -> Result<ProvenPerson, Fault> {
+/// The person for whom a token stands that was made for grants, and when the token was made.
+async fn proven(desk: &Desk, namespace: &str, token: &str) -> Result<(ProvenPerson, Timestamp), Fault> {
     let (Proven { stands_for, evidence, sign_in }, _) = foreign::prove_for(desk, namespace, token, Use::Grants).await?;
     let StandsFor::Person(person) = stands_for else {
         let why = "the token stands for an agent, and agents delegate by their certificate";
         return Err(Fault::refused(&IDENTITY_TOKEN_UNMATCHED, why));
     };
-    Ok(convert::proven_person(person, &evidence, sign_in))
+    let made = evidence.issued;
+    Ok((convert::proven_person(person, &evidence, sign_in), made))
+}
+
+/// Whoever has a token from before everything was taken back by which agents act for the person makes nothing new with it: it may
+/// be the one that was stolen. To see and to end grants it stays good.
+fn check_made_after(desk: &Desk, person: &ProvenPerson, made: Timestamp) -> Result<(), Fault> {
+    let cutoff = desk.fresh()?.snapshot.subject_cutoff(&person.namespace, &person.person);
+    if legate_view::after_cutoff(made, cutoff) {
+        return Ok(());
+    }
+    let why = format!("the token was made before what was issued on behalf of {} was revoked", person.person);
+    Err(Fault::refused(&IDENTITY_TOKEN_REFUSED, why))
 }
 
 /// What the registry answers within the call's time.

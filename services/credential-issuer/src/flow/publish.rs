@@ -54,8 +54,13 @@ pub(crate) async fn publish_forever(desk: Arc<Desk>) {
 async fn again(desk: &Desk) -> bool {
     let is_of_tokens = |one: &One| one.row.purpose().is_ok_and(|purpose| !purpose.is_ca());
     let was_told = |one: &One| one.row.told != 0 && one.state.is_published() && is_of_tokens(one);
+    // What takes a key away waits for none of them.
+    let is_taken_back = |one: &One| !one.state.is_published() && one.row.is_news().unwrap_or(false);
+    let mut those = desk.keys.all();
+    those.retain(|one| was_told(one) || is_taken_back(one));
+    those.sort_by_key(|one| one.state.is_published());
     let mut all = true;
-    for one in desk.keys.all().into_iter().filter(was_told) {
+    for one in those {
         all &= key(desk, &one).await;
     }
     all

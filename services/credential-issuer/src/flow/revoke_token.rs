@@ -42,22 +42,22 @@ pub(super) async fn record(desk: &Desk, call: &Call, claims: &Claims) -> Result<
     let now = desk.clock.now();
     let ends = Timestamp::from_secs(i64::try_from(claims.expires_at).unwrap_or(i64::MAX)).plus(LEEWAY);
     let holder = SpiffeId::agent(&desk.domain, &claims.namespace, &claims.agent);
-    let request = convert::token_publication(call, claims, &holder, ends, now);
+    let ask = convert::token_publication(call, claims, &holder, ends, now);
     let event = convert::token_revoked(call, claims, now);
     let (outbox, id) = (desk.outbox.clone(), claims.token_id.clone());
-    let ask = request.clone();
-    let is_news = desk.db.tx("revoke_token", move |tx| {
+    let unheard = desk.db.tx("revoke_token", move |tx| {
         let (outbox, id, ask, event) = (outbox.clone(), id.clone(), ask.clone(), event.clone());
         Box::pin(async move {
             if !revoked_token::mark(tx, &id, ends).await? {
-                return Ok(false);
+                // Repeated, it is done only once the registry has confirmed it.
+                return pending::of(tx, &id).await;
             }
             pending::insert(tx, &id, &ask, now).await?;
             outbox.record(tx, Standard::Stopping, event).await?;
-            Ok(true)
+            Ok(Some(ask))
         })
     });
-    if is_news.await.map_err(of_tx)? {
+    if let Some(request) = unheard.await.map_err(of_tx)? {
         revoke::tell(desk, call, &claims.token_id, request).await?;
     }
     Ok(())

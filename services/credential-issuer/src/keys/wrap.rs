@@ -1,5 +1,6 @@
 //! Secrets at rest: AES-256-GCM under a key-encryption key that is kept elsewhere, each bound to what it is for.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
@@ -52,11 +53,8 @@ impl Kek {
                        first one by legate key make-kek, or bring back the one that is lost";
             return Err(KeyError::file(path, why));
         }
-        // What systemd hands over is closed by an access list, which shows as rights of the group.
-        let is_handed_over = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.starts_with(dir));
-        if !is_handed_over {
-            refuse_open_key(path).map_err(|e| KeyError::file(path, e))?;
-        }
+        let handed = std::env::var_os("CREDENTIALS_DIRECTORY");
+        refuse_open_kek(path, handed.as_deref().map(Path::new))?;
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KeyError::file(path, e))?);
         Self::parse(&text).ok_or_else(|| {
             let why =
@@ -172,6 +170,21 @@ fn bound(number: u32, label: &str) -> Vec<u8> {
     format!("{MARK}\n{number}\n{label}").into_bytes()
 }
 
+/// Refuses a file that others can read. What systemd hands over, in a directory of its own, is closed by an access list, which
+/// shows as rights of the group; of everybody else it never is.
+fn refuse_open_kek(path: &Path, handed: Option<&Path>) -> Result<(), KeyError> {
+    // An empty path is the beginning of every path.
+    let is_handed_over = handed.is_some_and(|dir| dir.is_absolute() && path.parent() == Some(dir));
+    if !is_handed_over {
+        return refuse_open_key(path).map_err(|e| KeyError::file(path, e));
+    }
+    let mode = std::fs::metadata(path).map_err(|e| KeyError::file(path, e))?.permissions().mode();
+    if mode & 0o007 == 0 {
+        return Ok(());
+    }
+    Err(KeyError::file(path, "everybody can read it; close it to others (chmod o= FILE)"))
+}
+
 fn version(line: &str) -> Option<(u32, Zeroizing<[u8; 32]>)> {
     let (number, digits) = line.split_once(' ')?;
     let number = number.parse().ok()?;
@@ -236,6 +249,29 @@ mod tests {
         {
             write_private(&path, bad).unwrap();
             assert!(Kek::open(&path).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_systemd_hands_over_may_be_its_groups_and_never_everybodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kek");
+        Kek::add(&path).unwrap();
+        let below = dir.path().join("a");
+        let through = below.join("../kek");
+        std::fs::create_dir(&below).unwrap();
+        for (mode, handed, path, is_good) in [
+            (0o600, None, &path, true),
+            (0o640, None, &path, false),
+            (0o440, Some(dir.path()), &path, true),
+            (0o444, Some(dir.path()), &path, false),
+            // Set and empty, it names no directory; and nothing else is in it for being written so.
+            (0o440, Some(Path::new("")), &path, false),
+            (0o440, Some(Path::new("/")), &path, false),
+            (0o440, Some(below.as_path()), &through, false),
+        ] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(refuse_open_kek(path, handed).is_ok(), is_good, "{mode:o} {handed:?}");
         }
     }
 

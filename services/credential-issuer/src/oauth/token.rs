@@ -93,6 +93,10 @@ async fn grant(
     // Read before a proof is spent on it.
     let ask = if form.get("grant_type") == Some(CIBA) {
         let missing = || OauthError::request("auth_req_id is missing");
+        // Who sends them would take the token for narrowed.
+        if form.get("authorization_details").is_some() {
+            return Err(OauthError::request("authorization_details are not supported with the grant type of CIBA"));
+        }
         Ask::Approved(form.get("auth_req_id").ok_or_else(missing)?.to_owned())
     } else if exchanged {
         Ask::Exchange(exchange::read(&form)?)

@@ -291,7 +291,12 @@ impl Rests {
     /// What is used once is used by this token, after all else was found good.
     async fn spend(&self, tx: &Tx) -> TxResult<Result<(), Fault>, Fault> {
         let Proof::Identity(used, most) = &self.proof else { return Ok(Ok(())) };
-        let is_first = used_token::spend(tx, used.clone(), *most).await?;
+        let is_first = match used_token::spend(tx, used.clone(), *most).await {
+            Ok(is_first) => is_first,
+            // It alone is refused: an issuer whose share is full slows nobody else's tokens down.
+            Err(TxError::Flow(full)) => return Ok(Err(full)),
+            Err(e) => return Err(e),
+        };
         let spent = || Fault::refused(&IDENTITY_TOKEN_SPENT, "the identity token was used before");
         Ok(is_first.then_some(()).ok_or_else(spent))
     }

@@ -64,9 +64,10 @@ pub(crate) enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 /// Uses a token: of all who try, one gets `true`, since the key of the row is its lock. Where `most` of its issuer are kept
-/// already, it is refused and not used.
+/// already, it is refused and not used, also where the transaction goes on: others may be in it.
 pub(crate) async fn spend(tx: &Tx, row: Model, most: u32) -> TxResult<bool, Fault> {
     let (trusted, bucket) = (row.trusted.clone(), row.bucket);
+    let once = row.once.clone();
     let inserted = Entity::insert(ActiveModel::from(row).reset_all())
         .on_conflict(OnConflict::column(Column::Once).do_nothing().to_owned())
         .exec_without_returning(tx)
@@ -81,6 +82,8 @@ pub(crate) async fn spend(tx: &Tx, row: Model, most: u32) -> TxResult<bool, Faul
     share::Entity::insert(one).on_conflict(one_more).exec_without_returning(tx).await?;
     let kept = share::Entity::find_by_id((trusted.clone(), bucket)).one(tx).await?.map_or(0, |share| share.used);
     if kept > i64::from(most.div_ceil(BUCKETS.into())) {
+        Entity::delete_by_id(once).exec(tx).await?;
+        less(tx, trusted.clone(), bucket, 1).await?;
         let text = format!("about {most} used tokens of {trusted} are kept already, which is its share");
         return Err(flow(Fault::refused(&IDENTITY_TOKENS_FULL, text)));
     }
@@ -101,13 +104,19 @@ pub(crate) async fn forget(tx: &Tx, before: Timestamp) -> TxResult<u64, Fault> {
         *shares.entry((row.trusted, row.bucket)).or_default() += 1;
     }
     // In the order of their keys, so that two replicas never wait for each other.
-    for ((trusted, bucket), less) in shares {
-        share::Entity::update_many()
-            .col_expr(share::Column::Used, Expr::col(share::Column::Used).sub(less))
-            .filter(share::Column::Trusted.eq(trusted))
-            .filter(share::Column::Bucket.eq(bucket))
-            .exec(tx)
-            .await?;
+    for ((trusted, bucket), gone) in shares {
+        less(tx, trusted, bucket, gone).await?;
     }
     Ok(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+/// So many fewer of a share are kept.
+async fn less(tx: &Tx, trusted: String, bucket: i16, gone: i64) -> TxResult<(), Fault> {
+    share::Entity::update_many()
+        .col_expr(share::Column::Used, Expr::col(share::Column::Used).sub(gone))
+        .filter(share::Column::Trusted.eq(trusted))
+        .filter(share::Column::Bucket.eq(bucket))
+        .exec(tx)
+        .await?;
+    Ok(())
 }

@@ -9,14 +9,15 @@ use legate_clock::Clock as _;
 use legate_db::Fault::{NotPersisted, PersistedButReplyLost};
 use legate_db::testing::on_each;
 use legate_rpc::Fault;
-use legate_token::{EcVerifier as _, P256Verifier, Parsed};
-use legate_wire::registry::OperatorRole::{Admin, Approver, Editor, Viewer};
+use legate_token::{EcVerifier as _, KeyId, P256Verifier, Parsed};
+use legate_wire::registry::OperatorRole::{Admin, Approver, BreakGlass, Editor, Viewer};
 
 use super::registry;
 use super::scene::{Scene, files, new_key, reason, wish};
 use crate::domain::keyring::{KeyUse, State};
 use crate::flow::keys::{self, Changed};
 use crate::flow::{Call, keyring, live, publish};
+use crate::keys::{KeyError, KeyStore, Signer};
 use crate::schema::Migrator;
 use crate::store::signing_key::Model;
 
@@ -246,6 +247,65 @@ async fn a_compromised_key_is_dead_at_once_and_agents_simply_ask_again() {
         assert!(!scene.works(&again).await);
         let last = scene.issue(&row, wish()).await.unwrap().token;
         assert!(scene.works(&last).await);
+    })
+    .await;
+}
+
+/// A store that keeps no new key, as on a full disk.
+#[derive(Debug)]
+struct Full(Arc<dyn KeyStore>);
+
+#[tonic::async_trait]
+impl KeyStore for Full {
+    async fn create(&self, _: KeyUse) -> Result<Arc<dyn Signer>, KeyError> {
+        Err(KeyError::File { what: "keys".into(), why: "no space left".into() })
+    }
+
+    async fn open(&self, purpose: KeyUse, kid: &KeyId) -> Result<Option<Arc<dyn Signer>>, KeyError> {
+        self.0.open(purpose, kid).await
+    }
+
+    async fn destroy(&self, purpose: KeyUse, kid: &KeyId) -> Result<(), KeyError> {
+        self.0.destroy(purpose, kid).await
+    }
+}
+
+#[tokio::test]
+async fn a_compromised_key_is_taken_back_also_where_no_key_can_be_kept() {
+    on_each::<Migrator>(async |fixture| {
+        let mut scene = Scene::on(&fixture).await;
+        scene.turn().await;
+        let (first, second) = (scene.one_in(TOKENS, State::Active).await, scene.one_in(TOKENS, State::Prepared).await);
+        let ring = &mut Arc::get_mut(&mut scene.desk).unwrap().keys;
+        let files = Arc::clone(&ring.store);
+        ring.store = Arc::new(Full(Arc::clone(&files)));
+        let changed = scene.retire(&first, true).await.unwrap();
+        assert_eq!(changed.key.state().unwrap(), State::Revoked);
+        assert_eq!(changed.active.unwrap().kid, second);
+        assert!(!scene.has_file(TOKENS, &first));
+        // Where nothing can follow, it is told, and nothing is half done.
+        assert_eq!(reason(scene.retire(&second, true).await), "KEY_STORE_UNAVAILABLE");
+        assert_eq!(scene.one_in(TOKENS, State::Active).await, second);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_emergency_is_on_record_also_where_nothing_had_to_change() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        scene.turn().await;
+        scene.declare(registry::operators("of-bob", "", "bob", BreakGlass)).await;
+        let bob = scene.operator_called("bob", Some("the pager rang"));
+        let (first, waiting) = (scene.one_in(TOKENS, State::Active).await, scene.one_in(TOKENS, State::Prepared).await);
+        keys::prepare(&scene.desk, &bob, TOKENS, "a test".into()).await.unwrap();
+        for _ in 0..2 {
+            keys::retire(&scene.desk, &bob, kid_of(&waiting), false, "a test".into()).await.unwrap();
+        }
+        for _ in 0..2 {
+            keys::retire(&scene.desk, &bob, kid_of(&first), true, "a test".into()).await.unwrap();
+        }
+        assert_eq!(scene.count("operator.broke_glass").await, 5);
     })
     .await;
 }

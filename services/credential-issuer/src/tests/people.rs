@@ -1,8 +1,10 @@
 //! People's own grants: which tokens make them, what the registry is told of the person, and what the person is told.
 
+use legate_clock::Clock as _;
 use legate_db::testing::on_each;
 use legate_rpc::Fault;
 use legate_wire::credential as wire;
+use legate_wire::registry::cut_off::Level;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{PersonalDelegation, TrustedIssuer};
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use super::exchange::{ada, people};
 use super::federation::{agent, issuer, rule};
 use super::login;
 use super::outside::{key, token};
-use super::registry::NAMESPACE;
+use super::registry::{self, NAMESPACE};
 use super::scene::{START, Scene, reason, wish};
 use crate::error::{CONSENT_NOT_BOUND, DATABASE_UNAVAILABLE};
 use crate::flow::exchange::{Exchange, SubjectToken, exchange};
@@ -139,6 +141,31 @@ async fn only_a_token_that_was_made_for_grants_makes_them_and_it_does_nothing_el
         other.spec.as_mut().unwrap().audiences = vec!["grants".into()];
         scene.declare(Object::TrustedIssuer(other)).await;
         assert_eq!(reason(make(&scene, &of_ada(&json!({}))).await), "ISSUER_NOT_TRUSTED");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_of_before_everything_was_taken_back_for_the_person_makes_no_grant() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        scene.declare(Object::TrustedIssuer(delegating())).await;
+        let stolen = of_ada(&json!({}));
+        make(&scene, &stolen).await.unwrap();
+        let cutoff = scene.clock.now().plus(std::time::Duration::from_secs(5));
+        for namespace in [NAMESPACE, ""] {
+            scene.declare(registry::cut_off(namespace, Level::Subject("user:grace".into()), cutoff)).await;
+            make(&scene, &stolen).await.unwrap();
+        }
+        let order = registry::cut_off("", Level::Subject("user:ada".into()), cutoff);
+        scene.declare(order).await;
+        assert_eq!(reason(make(&scene, &stolen).await), "IDENTITY_TOKEN_REFUSED");
+        // Who looks, and takes away, may.
+        list(&scene, &stolen).await.unwrap();
+        end(&scene, &stolen).await.unwrap();
+        scene.pass(std::time::Duration::from_secs(20)).await;
+        assert_eq!(reason(make(&scene, &stolen).await), "IDENTITY_TOKEN_REFUSED");
+        make(&scene, &of_ada(&json!({"iat": START + 11, "jti": "new"}))).await.unwrap();
     })
     .await;
 }

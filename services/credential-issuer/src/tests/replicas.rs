@@ -132,6 +132,16 @@ async fn each_trusted_issuer_has_a_share_of_used_tokens_and_no_more() {
         }
         assert_eq!(spend(db, used("payments/ci", 1, ends), 48).await, Ok(false), "used is used, room or not");
         assert_eq!(spend(db, used("payments/ci", 4, ends), 48).await, Err("IDENTITY_TOKENS_FULL"));
+        // Also where others are in the transaction, which goes on without it.
+        let goes_on = db.tx("spend", move |tx| {
+            Box::pin(async move {
+                let refused = used_token::spend(tx, used("payments/ci", 4, ends), 48).await.is_err();
+                let other = used_token::spend(tx, used("other/ci", 11, ends), 48).await?;
+                Ok((refused, other))
+            })
+        });
+        assert_eq!(goes_on.await.map_err(crate::error::of_tx).unwrap(), (true, true));
+        assert_eq!(spend(db, used("other/ci", 11, ends), 48).await, Ok(false));
         // Nothing of what was refused is kept, and nobody else's share is touched.
         assert_eq!(spend(db, used("payments/ci", 4, ends + 60), 64).await, Ok(true));
         assert_eq!(spend(db, used("sales/ci", 5, ends), 48).await, Ok(true));

@@ -499,7 +499,11 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         Some(Object::Revocation(revocation)) if !revoked => {
             ends = revocation.spec.as_ref().and_then(|spec| spec.expire_time).map(|at| (at, FORGET_AFTER));
         }
-        Some(Object::SigningKey(key)) if !revoked => {
+        // One that was taken back is remembered for ever: whoever comes with an older word, as an issuer whose database was set
+        // back, is not to bring it to life again.
+        Some(Object::SigningKey(key))
+            if !revoked && key.spec.as_ref().is_some_and(|spec| spec.revoke_time.is_none()) =>
+        {
             ends = key.spec.as_ref().and_then(|spec| spec.not_after).map(|at| (at, FORGET_AFTER));
         }
         Some(Object::Approval(approval)) if !revoked => {

@@ -29,7 +29,7 @@ pub(crate) fn check_signing_key(spec: &SigningKeySpec) -> Vec<Problem> {
     findings.choice::<SigningKeyUse>("use", spec.r#use, true, uses);
     findings.window("", spec.not_before, spec.not_after);
     findings.moment("revoke_time", spec.revoke_time);
-    // It is forgotten at its end; one that never ends would be remembered for ever.
+    // What it signed ends, whatever a reader makes of the other.
     if spec.revoke_time.is_some() && spec.not_after.is_none() {
         findings.add("not_after", "is needed of a key that was taken back");
     }
