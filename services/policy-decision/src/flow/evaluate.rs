@@ -289,7 +289,7 @@ pub(super) fn judge(
     now: Timestamp,
     policies: impl FnOnce(&Name) -> Result<Policies, NotReady>,
 ) -> Result<Judged, NotReady> {
-    let (agent, known) = match desk.tokens.subject(snapshot, right, ask, now) {
+    let (agent, mut known) = match desk.tokens.subject(snapshot, right, ask, now) {
         Ok(found) => found,
         Err((denied, mut known)) => {
             let agent = known.named.take();
@@ -310,11 +310,29 @@ pub(super) fn judge(
         Policies::None => None,
         Policies::Unusable(denied) => return say(denied.clone(), known),
     };
+    let decide = |towards: Option<&[&str]>| {
+        let approvals = approval::of(snapshot, &agent, question, towards, now);
+        let so_far = so_far.clone();
+        let answer = desk.bench.with_policies(snapshot, &agent, question, compiled, &approvals, now, so_far);
+        match (&delegated, answer.denied) {
+            (Some(delegation), None) => {
+                desk.bench.on_behalf(snapshot, delegation, question, towards, compiled, now, answer)
+            }
+            _ => answer,
+        }
+    };
     let towards = right.towards(known.audience.as_deref());
-    let approvals = approval::of(snapshot, &agent, question, towards.as_deref(), now);
-    let mut answer = desk.bench.with_policies(snapshot, &agent, question, compiled, &approvals, now, so_far);
-    if let (Some(delegation), None) = (&delegated, answer.denied) {
-        answer = desk.bench.on_behalf(snapshot, delegation, question, towards.as_deref(), compiled, now, answer);
+    let mut answer = decide(towards.as_deref());
+    if let (Some(_), Some(all)) = (answer.denied, &towards) {
+        // By what was approved towards one audience it is let through as a whole towards that one, or not at all.
+        let delegators = delegated.iter().flat_map(|delegation| delegation.delegators());
+        let agents: Vec<&Agent> = std::iter::once(&*agent).chain(delegators.map(|one| &**one)).collect();
+        let mut tried = approval::audiences(snapshot, &agents, all, now).into_iter();
+        if let Some((audience, allowed)) =
+            tried.find_map(|one| Some((one, decide(Some(&[one])))).filter(|(_, answer)| answer.denied.is_none()))
+        {
+            (answer, known.audience) = (allowed, Some(audience.to_owned()));
+        }
     }
     say(answer, known)
 }
