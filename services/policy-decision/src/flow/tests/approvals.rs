@@ -22,7 +22,8 @@ use crate::domain::question::{Question, Record, Stated, Value};
 use crate::flow::{Explain, explain};
 use crate::testing::*;
 
-const HOLDS: &str = "@approval(\"reads of invoices\") forbid(principal, action == Action::\"invoice:read\", resource);";
+pub(super) const HOLDS: &str =
+    "@approval(\"reads of invoices\") forbid(principal, action == Action::\"invoice:read\", resource);";
 
 fn at(seconds: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds, nanos: 0 })
@@ -33,7 +34,10 @@ fn held(name: &str) -> wire::HeldPolicy {
 }
 
 /// What was approved for `invoice-bot-1`, for ten minutes: to read everything of apollo, which `four-eyes` holds back.
-fn approved(n: u8, change: impl FnOnce(&mut wire::ApprovalSpec, &mut wire::ApprovalStatus)) -> wire::Declaration {
+pub(super) fn approved(
+    n: u8,
+    change: impl FnOnce(&mut wire::ApprovalSpec, &mut wire::ApprovalStatus),
+) -> wire::Declaration {
     let mut spec = wire::ApprovalSpec {
         agent: "invoice-bot-1".into(),
         agent_id: agent_id(1).to_string(),
