@@ -104,11 +104,9 @@ fn is_same(one: &Approval, ask: &RequestApprovalRequest) -> bool {
 /// Whether a pending request asks for what would be asked for now: after a stop nobody can approve it any more, nor after a
 /// policy was changed, and one that was declared since it does not lift.
 async fn is_current(writing: &Writing<'_>, standing: &Standing, one: &Approval) -> TxResult<bool, Fault> {
-    let Some(spec) = &one.spec else { return Ok(false) };
-    let seen = standing.seen_caller().map_err(refuse)?;
-    if standing.seen.life_of(seen, writing.now).lifecycle_version != spec.lifecycle_version {
+    let Some(spec) = one.spec.as_ref().filter(|_| standing.asked_in_this_life(one, writing.now)) else {
         return Ok(false);
-    }
+    };
     let actions: Vec<Action> = spec.permissions.iter().filter_map(|one| Action::parse(&one.action).ok()).collect();
     let namespace = one.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
     let policies = policies_of(writing.tx, namespace).await?;

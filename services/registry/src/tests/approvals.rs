@@ -9,6 +9,7 @@ use legate_ids::{AgentId, ApprovalId, Principal, SpiffeId};
 use legate_mtls::Peer;
 use legate_rpc::Fault;
 use legate_view::CERTIFICATE_BACKDATE;
+use legate_wire::registry::revoke_issued_request::Level;
 use legate_wire::registry::{
     Agent, Approval, ApprovalChannel, ApprovalState, GrantApprovalResponse, Kind, ListApprovalsRequest, NamespaceSpec,
     ObjectName, OperatorRole, RequestApprovalRequest, ResourceSelector,
@@ -366,6 +367,13 @@ async fn what_changed_since_is_not_approved() {
         scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Resume)).await.unwrap();
         scene.clock.advance(Duration::from_secs(6));
         outdated(&again, "the agent was suspended meanwhile").await;
+        let cut = id(&scene.ask_for("invoice-bot", wish()).await.unwrap());
+        let level = Level::WholeNamespace(true);
+        super::revoke_issued::ordered(&scene, "payments", level).await.unwrap();
+        scene.clock.advance(Duration::from_secs(6));
+        let anew = id(&scene.ask_for("invoice-bot", wish()).await.unwrap());
+        outdated(&cut, "everything that it had was taken back meanwhile").await;
+        scene.approve(&paula, &anew).await.unwrap();
     })
     .await;
 }
