@@ -70,6 +70,24 @@ async fn what_an_agent_can_is_told_with_what_it_hangs_on_and_what_is_not_in_it()
 }
 
 #[tokio::test]
+async fn of_what_is_wide_not_every_narrow_exception_is_told() {
+    let stage = Stage::set_with(|mut all| {
+        let named = (0..70).map(|n| format!("forbid(principal, action, resource == Invoice::\"apollo/{n}\");"));
+        all.push(policy("closed", PolicyMode::Enforce, &named.collect::<String>()));
+        let each = (0..70).map(|n| permission("invoice:read", "Invoice", &format!("apollo/{n}")));
+        let permissions = each.chain([permission("invoice:read", "Invoice", "*")]).collect();
+        let spec = wire::RoleSpec { permissions, ..wire::RoleSpec::default() };
+        all.push(declared(Object::Role(wire::Role { metadata: meta("invoice-reader"), spec: Some(spec) })));
+        all
+    })
+    .await;
+    let told = can(&stage, &operator(), |_| ()).await.unwrap();
+    let wide = told.all.iter().find(|one| one.cell.id == "apollo/*" && one.cell.action == "invoice:read").unwrap();
+    assert!(matches!(wide.holds, Holds::Depends(_)), "{wide:?}");
+    assert!(wide.except.len() == 64 && told.left_out > 0, "{}", wide.except.len());
+}
+
+#[tokio::test]
 async fn of_an_agent_that_is_stopped_it_is_told_why_it_can_nothing() {
     let stage = Stage::set_with(|mut all| {
         all.push(agent(1, |a| a.status.as_mut().unwrap().set_state(wire::AgentState::Suspended)));
