@@ -49,17 +49,18 @@ pub(crate) fn of(
 }
 
 /// Those of several audiences towards which alone something was approved for one of the agents.
-pub(crate) fn audiences<'a>(
+pub(crate) fn audiences<'a, 'g>(
     snapshot: &Snapshot,
-    agents: &[&Agent],
+    agents: impl Iterator<Item = &'g Arc<Agent>>,
     towards: &[&'a str],
     now: Timestamp,
 ) -> Vec<&'a str> {
-    let named = |audience: &str| {
-        let mut all = agents.iter().flat_map(|agent| snapshot.approvals_of(agent, now));
-        all.any(|one| one.audience.as_deref() == Some(audience))
-    };
-    if towards.len() < 2 { Vec::new() } else { towards.iter().copied().filter(|audience| named(audience)).collect() }
+    if towards.len() < 2 {
+        return Vec::new();
+    }
+    let all: Vec<_> = agents.flat_map(|agent| snapshot.approvals_of(agent, now).cloned().collect::<Vec<_>>()).collect();
+    let is_named = |audience: &str| all.iter().any(|one| one.audience.as_deref() == Some(audience));
+    towards.iter().copied().filter(|audience| is_named(audience)).collect()
 }
 
 /// What an action in a token rests on.

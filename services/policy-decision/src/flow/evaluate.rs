@@ -310,9 +310,8 @@ pub(super) fn judge(
         Policies::None => None,
         Policies::Unusable(denied) => return say(denied.clone(), known),
     };
-    let decide = |towards: Option<&[&str]>| {
+    let decide = |towards: Option<&[&str]>, so_far: Answer| {
         let approvals = approval::of(snapshot, &agent, question, towards, now);
-        let so_far = so_far.clone();
         let answer = desk.bench.with_policies(snapshot, &agent, question, compiled, &approvals, now, so_far);
         match (&delegated, answer.denied) {
             (Some(delegation), None) => {
@@ -322,15 +321,16 @@ pub(super) fn judge(
         }
     };
     let towards = right.towards(known.audience.as_deref());
-    let mut answer = decide(towards.as_deref());
-    if let (Some(_), Some(all)) = (answer.denied, &towards) {
+    let delegators = delegated.iter().flat_map(|delegation| delegation.delegators());
+    let agents = std::iter::once(&agent).chain(delegators);
+    let alone = approval::audiences(snapshot, agents, towards.as_deref().unwrap_or_default(), now);
+    // Nearly never is there anything to decide again.
+    let again = (!alone.is_empty()).then(|| so_far.clone());
+    let mut answer = decide(towards.as_deref(), so_far);
+    if let (Some(_), Some(so_far)) = (answer.denied, again) {
         // By what was approved towards one audience it is let through as a whole towards that one, or not at all.
-        let delegators = delegated.iter().flat_map(|delegation| delegation.delegators());
-        let agents: Vec<&Agent> = std::iter::once(&*agent).chain(delegators.map(|one| &**one)).collect();
-        let mut tried = approval::audiences(snapshot, &agents, all, now).into_iter();
-        if let Some((audience, allowed)) =
-            tried.find_map(|one| Some((one, decide(Some(&[one])))).filter(|(_, answer)| answer.denied.is_none()))
-        {
+        let mut tried = alone.into_iter().map(|audience| (audience, decide(Some(&[audience]), so_far.clone())));
+        if let Some((audience, allowed)) = tried.find(|(_, answer)| answer.denied.is_none()) {
             (answer, known.audience) = (allowed, Some(audience.to_owned()));
         }
     }
