@@ -29,6 +29,8 @@ use crate::store::backchannel;
 const WAIT: i32 = 5;
 /// The longest that an approval can hold once it is given: so long a token can be had by the request.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+/// Those who poll for one and the same request: each leaves a row.
+const MOST_OF_ONE: u64 = 32;
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
@@ -110,7 +112,19 @@ async fn attempt(desk: &Desk, call: &Call, holder: &Holder, request: Request) ->
         wait: WAIT,
         spent: false,
     };
-    let noted = desk.db.tx("note_backchannel", move |tx| Box::pin(backchannel::insert(tx, row.clone())));
+    let noted = desk.db.tx("note_backchannel", move |tx| {
+        let row = row.clone();
+        Box::pin(async move {
+            // The registry takes a repetition for the request that it knows, and so does not count it.
+            if backchannel::beside(tx, &row, MOST_OF_ONE).await? as u64 >= MOST_OF_ONE {
+                let text = format!(
+                    "{MOST_OF_ONE} clients poll for this request already; poll by an auth_req_id that is known"
+                );
+                return Err(legate_db::TxError::Flow(Fault::refused(&TOO_MANY_APPROVALS, text)));
+            }
+            backchannel::insert(tx, row).await
+        })
+    });
     noted.await.map_err(of_tx)?;
     let left = ends.since(now);
     // Rounded up: it was asked for by the whole second.

@@ -4,6 +4,7 @@ use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use sea_orm::ActiveValue::Set;
+use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 
 /// One row.
@@ -37,6 +38,16 @@ impl ActiveModelBehavior for ActiveModel {}
 pub(crate) async fn insert(tx: &Tx, row: Model) -> TxResult<(), Fault> {
     Entity::insert(ActiveModel::from(row).reset_all()).exec_without_returning(tx).await?;
     Ok(())
+}
+
+/// How many polls wait, or waited, for the approval of this row, `limit` at most: all of them end at the same moment, and
+/// are found by it.
+pub(crate) async fn beside(tx: &Tx, row: &Model, limit: u64) -> TxResult<usize, Fault> {
+    let of_request = Entity::find()
+        .filter(Column::Until.eq(row.until))
+        .filter(Column::AgentId.eq(&row.agent_id))
+        .filter(Column::ApprovalId.eq(&row.approval_id));
+    Ok(of_request.limit(limit).all(tx).await?.len())
 }
 
 /// The request of that client, where there is one of which no token was made.

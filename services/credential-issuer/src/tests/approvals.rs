@@ -157,3 +157,20 @@ async fn what_could_not_be_issued_can_be_asked_for_again_and_what_is_over_is_for
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_request_that_is_repeated_leaves_so_many_rows_and_no_more() {
+    on_each::<Migrator>(async |fixture| {
+        let clients = Clients::on(&fixture).await;
+        let mut last = String::new();
+        for _ in 0..32 {
+            last = clients.ask(pay()).await.unwrap().auth_req_id;
+        }
+        assert_eq!(reason(clients.ask(pay()).await), "TOO_MANY_APPROVALS");
+        assert_eq!(reason(clients.poll(1, &last).await), "AUTHORIZATION_PENDING");
+        // Another request is another matter.
+        clients.scene.approvers.ends.store(START + 901, Ordering::SeqCst);
+        clients.ask(pay()).await.unwrap();
+    })
+    .await;
+}

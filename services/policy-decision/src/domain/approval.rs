@@ -16,7 +16,7 @@ use super::policies::Compiled;
 use super::question::Question;
 
 /// The annotation's name.
-const ANNOTATION: &str = "approval";
+pub(crate) const ANNOTATION: &str = "approval";
 
 /// What is to be approved, in the annotation's words; `None`: the policy holds nothing back in this way.
 ///
@@ -31,7 +31,8 @@ pub(crate) fn annotation(rule: &Policy) -> Result<Option<&str>, String> {
     }
 }
 
-/// What was approved for the agent of this very question, towards one of these; `None`: towards whom is not asked.
+/// What was approved for the agent of this very question, towards one of these; `None`: towards whom is not asked. Where it
+/// can be towards several, what was approved towards one alone does not count: another link might be for another.
 pub(crate) fn of(
     snapshot: &Snapshot,
     agent: &Agent,
@@ -41,9 +42,25 @@ pub(crate) fn of(
 ) -> Vec<Arc<Approval>> {
     let request = question.request();
     let fits = |one: &&Arc<Approval>| {
-        one.is_towards(towards) && one.permissions.iter().any(|permission| permission.covers(&request))
+        let is_sure = one.audience.is_none() || towards.is_none_or(|all| all.len() == 1);
+        is_sure && one.is_towards(towards) && one.permissions.iter().any(|permission| permission.covers(&request))
     };
     snapshot.approvals_of(agent, now).filter(fits).cloned().collect()
+}
+
+/// Those of several audiences towards which alone something was approved for one of the agents.
+pub(crate) fn audiences<'a, 'g>(
+    snapshot: &Snapshot,
+    agents: impl Iterator<Item = &'g Arc<Agent>>,
+    towards: &[&'a str],
+    now: Timestamp,
+) -> Vec<&'a str> {
+    if towards.len() < 2 {
+        return Vec::new();
+    }
+    let all: Vec<_> = agents.flat_map(|agent| snapshot.approvals_of(agent, now).cloned().collect::<Vec<_>>()).collect();
+    let is_named = |audience: &str| all.iter().any(|one| one.audience.as_deref() == Some(audience));
+    towards.iter().copied().filter(|audience| is_named(audience)).collect()
 }
 
 /// What an action in a token rests on.

@@ -24,6 +24,9 @@ pub(crate) struct Entitled {
     pub(crate) until: Option<Timestamp>,
 }
 
+/// Narrower ones that are told of one: of more, their number would multiply.
+const EXCEPT: usize = 64;
+
 /// How much is true of it.
 fn rank(holds: &Holds) -> u8 {
     match holds {
@@ -93,7 +96,21 @@ pub(crate) fn entitlements(
         for (cell, verdict) in &found {
             let own = rank(&verdict.holds);
             let within = |(other, rank): &&(&Cell, u8)| *rank < own && *other != *cell && cell.covers(other);
-            let except: Vec<Cell> = weaker.iter().filter(within).map(|(other, _)| (*other).clone()).collect();
+            let mut except: Vec<Cell> = Vec::new();
+            let is_late = is_over();
+            if !is_late {
+                except.extend(weaker.iter().filter(within).take(EXCEPT + 1).map(|(other, _)| (*other).clone()));
+            }
+            let is_cut = is_late || except.len() > EXCEPT;
+            except.truncate(EXCEPT);
+            coarse += u32::from(is_cut);
+            let verdict = match verdict.holds {
+                Holds::Always if is_cut => {
+                    Verdict { causes: verdict.causes.clone(), ..unsure("less is true of more within it than is told") }
+                }
+                _ => verdict.clone(),
+            };
+            let own = rank(&verdict.holds);
             let is_same = open.get(cell).is_some_and(|before| {
                 rank(&before.holds) == own && before.except == except && names(&before.holds) == names(&verdict.holds)
             });

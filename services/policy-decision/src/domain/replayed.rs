@@ -9,6 +9,7 @@ use legate_token::Subject;
 use legate_view::Delegator;
 
 use super::answer::{Answer, Cause, CauseKind};
+use super::approval;
 use super::authority::Bench;
 use super::behalf;
 use super::preview::cells::Cell;
@@ -100,12 +101,25 @@ pub(crate) fn fate(
         return Fate::Stays;
     }
     match (recorded.allowed, was.holds, is.holds) {
+        // What would hold it back may be lifted; that is told apart by checks alone.
+        (true, Holds::Depends(_) | Holds::Always, Holds::Never) if is_lifted(after, recorded, now) => {
+            let cause = Cause::plain(CauseKind::View, "a person approved something that policies hold back");
+            Fate::Unsure(vec![On { cause, content: String::new() }])
+        }
         (true, _, Holds::Never) => Fate::Denied(is.causes),
         (false, _, Holds::Always) => Fate::Allowed(is.causes),
         // What would not be allowed now is told apart no further.
         (true, Holds::Never, _) | (true, _, Holds::Always) | (false, _, Holds::Never) => Fate::Stays,
         (_, _, Holds::Depends(on)) => Fate::Unsure(on),
     }
+}
+
+/// Whether what was asked is approved now for the agent, or for one that acts in its chain.
+fn is_lifted(side: &Side<'_>, recorded: &Recorded, now: Timestamp) -> bool {
+    let Some(question) = recorded.cell().question() else { return false };
+    let ids = std::iter::once(&recorded.agent).chain(&recorded.chain).filter_map(|id| AgentId::parse(id).ok());
+    ids.filter_map(|id| side.snapshot.agent(&id))
+        .any(|agent| !approval::of(side.snapshot, agent, &question, None, now).is_empty())
 }
 
 /// What holds of it on one side; `None`: its agent is not there, or the record is of a form that is not known.

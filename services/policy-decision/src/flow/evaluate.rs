@@ -289,7 +289,7 @@ pub(super) fn judge(
     now: Timestamp,
     policies: impl FnOnce(&Name) -> Result<Policies, NotReady>,
 ) -> Result<Judged, NotReady> {
-    let (agent, known) = match desk.tokens.subject(snapshot, right, ask, now) {
+    let (agent, mut known) = match desk.tokens.subject(snapshot, right, ask, now) {
         Ok(found) => found,
         Err((denied, mut known)) => {
             let agent = known.named.take();
@@ -310,11 +310,29 @@ pub(super) fn judge(
         Policies::None => None,
         Policies::Unusable(denied) => return say(denied.clone(), known),
     };
+    let decide = |towards: Option<&[&str]>, so_far: Answer| {
+        let approvals = approval::of(snapshot, &agent, question, towards, now);
+        let answer = desk.bench.with_policies(snapshot, &agent, question, compiled, &approvals, now, so_far);
+        match (&delegated, answer.denied) {
+            (Some(delegation), None) => {
+                desk.bench.on_behalf(snapshot, delegation, question, towards, compiled, now, answer)
+            }
+            _ => answer,
+        }
+    };
     let towards = right.towards(known.audience.as_deref());
-    let approvals = approval::of(snapshot, &agent, question, towards.as_deref(), now);
-    let mut answer = desk.bench.with_policies(snapshot, &agent, question, compiled, &approvals, now, so_far);
-    if let (Some(delegation), None) = (&delegated, answer.denied) {
-        answer = desk.bench.on_behalf(snapshot, delegation, question, towards.as_deref(), compiled, now, answer);
+    let delegators = delegated.iter().flat_map(|delegation| delegation.delegators());
+    let agents = std::iter::once(&agent).chain(delegators);
+    let alone = approval::audiences(snapshot, agents, towards.as_deref().unwrap_or_default(), now);
+    // Nearly never is there anything to decide again.
+    let again = (!alone.is_empty()).then(|| so_far.clone());
+    let mut answer = decide(towards.as_deref(), so_far);
+    if let (Some(_), Some(so_far)) = (answer.denied, again) {
+        // By what was approved towards one audience it is let through as a whole towards that one, or not at all.
+        let mut tried = alone.into_iter().map(|audience| (audience, decide(Some(&[audience]), so_far.clone())));
+        if let Some((audience, allowed)) = tried.find(|(_, answer)| answer.denied.is_none()) {
+            (answer, known.audience) = (allowed, Some(audience.to_owned()));
+        }
     }
     say(answer, known)
 }

@@ -221,7 +221,8 @@ fn lay_out(desk: &Desk, right: &Right, ask: &Ask, ground: &Ground, spoken: &Spok
     };
     let delegation = known.delegation.as_deref().filter(|_| denied.is_none());
     let with_behalf = delegation.map(|delegation| behalf::question(&ask.question, delegation));
-    let towards = right.towards(known.audience.as_deref());
+    // Where it was let through towards one audience of several, it is taken apart towards that one.
+    let towards = right.towards(spoken.known.audience.as_deref());
     let case = Case {
         bench: &desk.bench,
         snapshot: &ground.snapshot,

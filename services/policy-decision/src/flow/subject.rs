@@ -29,7 +29,7 @@ pub(crate) struct Known {
     pub(crate) instance: String,
     pub(crate) token_id: String,
     pub(crate) expires: Option<Timestamp>,
-    /// To whom the token is addressed.
+    /// To whom the token is addressed; without one, towards whom alone it is let through.
     pub(crate) audience: Option<String>,
     /// For whom it is said to act, whether or not that holds.
     pub(crate) acts_for: Option<Box<ActsFor>>,

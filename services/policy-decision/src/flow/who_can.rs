@@ -15,7 +15,8 @@ use super::asking::{AGAIN, known, seat, told};
 use super::evaluate::{Desk, judge};
 use super::record;
 use crate::convert::{Ask, OnBehalfOf, Subject};
-use crate::domain::answer::{Answer, Cause, Why};
+use crate::domain::answer::{Answer, Cause, CauseKind, Why};
+use crate::domain::approval;
 use crate::domain::preview::compare::Book;
 use crate::domain::preview::outlook::{Holds, On, look};
 use crate::domain::preview::weaken::Fixed;
@@ -27,6 +28,8 @@ pub(crate) const LARGEST: u32 = 1_000;
 const USUAL: usize = 100;
 /// Agents that are decided about for one page.
 const DECIDED: usize = 20_000;
+/// Agents after which it is looked at the clock.
+const AT_ONCE: usize = 4_096;
 /// The longest that is looked for one page.
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -204,15 +207,26 @@ fn page(
     let candidates = Candidates::of(snapshot, &ask.question, now);
     let after = from.as_ref().map(|place| (place.namespace.as_str(), place.name.as_str()));
     let place = |agent: &Agent| (agent.label.namespace.as_str().to_owned(), agent.label.name.as_str().to_owned());
-    let mut agents: Vec<&Arc<Agent>> = snapshot
+    let mut meant = snapshot
         .agents()
         .filter(|agent| agent.state == AgentState::Active)
         .filter(|agent| ask.namespace.as_ref().is_none_or(|namespace| agent.label.namespace == *namespace))
         .filter(|agent| after.is_none_or(|after| (agent.label.namespace.as_str(), agent.label.name.as_str()) > after))
         .filter(|agent| right.shows(&agent.label.namespace))
         .filter(|agent| ask.on_behalf_of.is_none() || !snapshot.delegation_grants_to(agent).is_empty())
-        .filter(|agent| candidates.has(snapshot, agent))
-        .collect();
+        .peekable();
+    let mut agents: Vec<&Arc<Agent>> = Vec::new();
+    loop {
+        // Each may be asked of many groups.
+        agents.extend(meant.by_ref().take(AT_ONCE).filter(|agent| candidates.has(snapshot, agent)));
+        if meant.peek().is_none() {
+            break;
+        }
+        if Instant::now() >= until {
+            let why = "is looked through for longer than there is time; name one, or give a later deadline";
+            return Err(Fault::refused(&QUESTION_INVALID, format!("namespace: {why}")).field("namespace", why));
+        }
+    }
     let order = |agent: &&Arc<Agent>| (agent.label.namespace.clone(), agent.label.name.clone());
     // Only so many are decided about; the rest need no order.
     if agents.len() > DECIDED {
@@ -268,8 +282,21 @@ fn decide(
     let fixed = Fixed { action: true, kind: true, id: true, attributes };
     let outlook = book.outlook(&fixed);
     let verdict = look(&desk.bench, snapshot, agent, &ask.question, outlook, now);
+    // Of what holds it back, something was approved; what else it hangs on was not told apart.
+    let is_lifted = || {
+        let towards = right.towards(None);
+        let approved =
+            |towards: Option<&[&str]>| !approval::of(snapshot, agent, &ask.question, towards, now).is_empty();
+        let each = towards.iter().flatten().any(|one| approved(Some(&[one])));
+        each || approved(towards.as_deref())
+    };
     Ok(match verdict.holds {
         Holds::Depends(on) => Some(Holder { agent: Arc::clone(agent), causes: verdict.causes, on: Some(on) }),
+        Holds::Never if is_lifted() => {
+            let cause = Cause::plain(CauseKind::View, "a person approved something that policies hold back");
+            let on = Some(vec![On { cause, content: String::new() }]);
+            Some(Holder { agent: Arc::clone(agent), causes: verdict.causes, on })
+        }
         // What is denied as it was asked is not allowed whatever is stated.
         Holds::Always | Holds::Never => None,
     })

@@ -39,6 +39,8 @@ fn metadata(object: &wire::Declaration) -> Option<(wire::Kind, &wire::Metadata)>
         Object::Group(o) => (wire::Kind::Group, &o.metadata),
         Object::Boundary(o) => (wire::Kind::Boundary, &o.metadata),
         Object::DelegationGrant(o) => (wire::Kind::DelegationGrant, &o.metadata),
+        Object::Approval(o) => (wire::Kind::Approval, &o.metadata),
+        Object::Revocation(o) => (wire::Kind::Revocation, &o.metadata),
         _ => return None,
     };
     Some((kind, metadata.as_ref()?))

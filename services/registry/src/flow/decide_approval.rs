@@ -146,9 +146,8 @@ async fn approve(
         legate_db::TxError::Flow(fault @ Fault::Refused(_)) => outdated(fault.to_string()),
         other => other,
     })?;
-    let seen = standing.seen_caller().map_err(refuse)?;
-    if standing.seen.life_of(seen, writing.now).lifecycle_version != spec.lifecycle_version {
-        return Err(outdated("the agent, or one above it, was stopped since it asked".into()));
+    if !standing.asked_in_this_life(&approval, writing.now) {
+        return Err(outdated("the agent, or one above it, was stopped or cut off since it asked".into()));
     }
     let agent = standing.caller().map_err(refuse)?.clone();
     let agent = Declaration { object: Some(Object::Agent(agent)) };

@@ -10,14 +10,13 @@ use legate_view::Snapshot;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, Declaration, HandOverAgentRequest, HandOverAgentResponse};
 
-use super::lineage;
 use super::succession::persons_of;
 use super::transition::{self, Which};
 use super::write::Writing;
-use super::{Call, Desk};
+use super::{Call, Desk, lineage, revoke_issued};
 use crate::domain::lineage::MOST_BELOW;
 use crate::domain::problem::Problem;
-use crate::domain::{check, diff, kind, lifecycle, standing, succession};
+use crate::domain::{check, cut_off, diff, kind, lifecycle, standing, succession};
 use crate::error::{AGENT_STATE_WRONG, NOT_MADE_BY_AN_AGENT};
 use crate::store::{broken, departure, object, refuse};
 
@@ -92,10 +91,10 @@ async fn take_over(
     }
 }
 
-/// The agent and everything above it.
+/// The agent and everything above it, with the cut-offs of many at once that concern one of them.
 async fn see(writing: &Writing<'_>, id: &str) -> TxResult<Snapshot, Fault> {
     let lineage = lineage::lineage_of(writing.tx, id).await?;
-    let mut objects = Vec::new();
+    let mut objects = revoke_issued::in_force(writing.tx, lineage.iter().flat_map(cut_off::concerning)).await?;
     for agent in lineage {
         let declaration = Declaration { object: Some(Object::Agent(agent)) };
         for (_, key) in kind::references(&declaration) {

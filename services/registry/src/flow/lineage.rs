@@ -7,9 +7,9 @@ use legate_db::{Tx, TxResult};
 use legate_ids::{AgentId, Name, Principal};
 use legate_mtls::Peer;
 use legate_rpc::{Fault, Permit};
-use legate_view::{CALLER_NOT_ACTIVE, CALLER_UNKNOWN, Snapshot};
+use legate_view::{CALLER_NOT_ACTIVE, CALLER_UNKNOWN, Snapshot, after_cutoff};
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Agent, AgentClassSpec, Declaration, Kind, NamespaceSpec};
+use legate_wire::registry::{Agent, AgentClassSpec, Approval, Declaration, Kind, NamespaceSpec};
 
 use super::revoke_issued;
 use crate::domain::kind::{self, Key};
@@ -69,6 +69,16 @@ impl Standing {
         let id = AgentId::parse(id).map_err(Fault::broken)?;
         let agent = self.seen.agent(&id).ok_or_else(|| Fault::broken("the caller is not among its own lineage"))?;
         Ok(agent)
+    }
+
+    /// Whether the caller asked for it in the life that it has now, and after every cut-off: what was asked with credentials
+    /// that were taken back is nobody's any more.
+    pub(super) fn asked_in_this_life(&self, approval: &Approval, now: Timestamp) -> bool {
+        let Ok(caller) = self.seen_caller() else { return false };
+        let life = self.seen.life_of(caller, now);
+        let asked = approval.metadata.as_ref().and_then(|m| m.create_time).and_then(|at| Timestamp::try_from(at).ok());
+        approval.spec.as_ref().is_some_and(|spec| spec.lifecycle_version == life.lifecycle_version)
+            && asked.is_some_and(|asked| after_cutoff(asked, life.cutoff()))
     }
 }
 

@@ -72,8 +72,10 @@ pub(crate) async fn ask(
             let (ask, asker) = &*ask;
             let standing = asker.standing(writing.tx, writing.now).await?;
             let open = open_of(writing.tx, &standing).await?;
-            if let Some(same) = open.iter().find(|one| is_same(one, ask) && !approval::is_over(one, writing.now)) {
-                return Ok(RequestApprovalResponse { approval: Some(same.clone()), revision: writing.revision() });
+            for same in open.iter().filter(|one| is_same(one, ask) && !approval::is_over(one, writing.now)) {
+                if is_current(writing, &standing, same).await? {
+                    return Ok(RequestApprovalResponse { approval: Some(same.clone()), revision: writing.revision() });
+                }
             }
             check_room(writing, &standing, &open).map_err(refuse)?;
             let wanted = wanted(writing, &standing, asker, ask).await?;
@@ -97,6 +99,18 @@ fn is_same(one: &Approval, ask: &RequestApprovalRequest) -> bool {
                 == (&ask.permissions, &ask.audience, &ask.purpose, &ask.binding_message)
                 && ask.duration.is_none_or(|asked| spec.duration == Some(asked))
         })
+}
+
+/// Whether a pending request asks for what would be asked for now: after a stop nobody can approve it any more, nor after a
+/// policy was changed, and one that was declared since it does not lift.
+async fn is_current(writing: &Writing<'_>, standing: &Standing, one: &Approval) -> TxResult<bool, Fault> {
+    let Some(spec) = one.spec.as_ref().filter(|_| standing.asked_in_this_life(one, writing.now)) else {
+        return Ok(false);
+    };
+    let actions: Vec<Action> = spec.permissions.iter().filter_map(|one| Action::parse(&one.action).ok()).collect();
+    let namespace = one.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
+    let policies = policies_of(writing.tx, namespace).await?;
+    Ok(approval::held(&policies, &actions).is_ok_and(|held| held == spec.policies))
 }
 
 /// The caller's requests that are pending or approved, the oldest first.

@@ -9,6 +9,7 @@ use legate_ids::{AgentId, ApprovalId, Principal, SpiffeId};
 use legate_mtls::Peer;
 use legate_rpc::Fault;
 use legate_view::CERTIFICATE_BACKDATE;
+use legate_wire::registry::revoke_issued_request::Level;
 use legate_wire::registry::{
     Agent, Approval, ApprovalChannel, ApprovalState, GrantApprovalResponse, Kind, ListApprovalsRequest, NamespaceSpec,
     ObjectName, OperatorRole, RequestApprovalRequest, ResourceSelector,
@@ -366,6 +367,38 @@ async fn what_changed_since_is_not_approved() {
         scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Resume)).await.unwrap();
         scene.clock.advance(Duration::from_secs(6));
         outdated(&again, "the agent was suspended meanwhile").await;
+        let cut = id(&scene.ask_for("invoice-bot", wish()).await.unwrap());
+        let level = Level::WholeNamespace(true);
+        super::revoke_issued::ordered(&scene, "payments", level).await.unwrap();
+        scene.clock.advance(Duration::from_secs(6));
+        let anew = id(&scene.ask_for("invoice-bot", wish()).await.unwrap());
+        outdated(&cut, "everything that it had was taken back meanwhile").await;
+        scene.approve(&paula, &anew).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nobody_can_approve_any_more_is_asked_for_anew() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.approving().await;
+        let paula = operator("paula");
+        let asked = id(&scene.ask_for("invoice-bot", wish()).await.unwrap());
+        scene.apply(vec![policy("four-eyes", &format!("{HOLDS} // changed"))]).await.unwrap();
+        let of_policy = id(&scene.ask_for("invoice-bot", wish()).await.unwrap());
+        assert_ne!(of_policy, asked, "nobody can approve it");
+        assert_eq!(id(&scene.ask_for("invoice-bot", wish()).await.unwrap()), of_policy, "this one is good");
+        // One more that holds it back: what was asked for before does not lift it.
+        scene.apply(vec![policy("six-eyes", HOLDS)]).await.unwrap();
+        let of_both = id(&scene.ask_for("invoice-bot", wish()).await.unwrap());
+        assert_ne!(of_both, of_policy);
+        scene.suspend("invoice-bot").await;
+        scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Resume)).await.unwrap();
+        scene.clock.advance(Duration::from_secs(6));
+        let of_life = id(&scene.ask_for("invoice-bot", wish()).await.unwrap());
+        assert_ne!(of_life, of_both, "the agent was suspended meanwhile");
+        assert_eq!(state(&scene.approve(&paula, &of_life).await.unwrap()), ApprovalState::Approved);
     })
     .await;
 }

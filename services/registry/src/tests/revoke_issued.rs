@@ -29,7 +29,7 @@ async fn ordered_by(scene: &Scene, who: &str, ask: RevokeIssuedRequest) -> Resul
     revoke_issued::revoke_issued(&scene.desk, call, ask).await
 }
 
-async fn ordered(scene: &Scene, namespace: &str, level: Level) -> Result<RevokeIssuedResponse, Fault> {
+pub(super) async fn ordered(scene: &Scene, namespace: &str, level: Level) -> Result<RevokeIssuedResponse, Fault> {
     ordered_by(scene, OPERATOR, order(namespace, level)).await
 }
 

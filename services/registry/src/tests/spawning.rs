@@ -10,9 +10,10 @@ use legate_mtls::Peer;
 use legate_rpc::Fault;
 use legate_view::CERTIFICATE_BACKDATE;
 use legate_wire::registry::declaration::Object;
+use legate_wire::registry::revoke_issued_request::Level;
 use legate_wire::registry::{
-    Agent, AgentState, Declaration, EndSpawnedAgentRequest, HandOverAgentRequest, Kind, NamespaceSpec, Origin,
-    Permission, ResourceSelector, SpawnAgentRequest,
+    Agent, AgentSpec, AgentState, Declaration, EndSpawnedAgentRequest, HandOverAgentRequest, Kind, NamespaceSpec,
+    Origin, Permission, ResourceSelector, SpawnAgentRequest,
 };
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
@@ -387,6 +388,22 @@ async fn whoever_is_below_ends_with_whoever_is_above() {
             }
             assert_eq!(state(&scene.by_id(&beside).await), AgentState::Active);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_cut_off_of_its_makers_owner_killed_stays_dead_when_it_is_handed_over() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.spawning(|_| ()).await;
+        let maker = scene.agent("invoice-bot").await;
+        let child = scene.child(&maker, "child").await;
+        let spec = AgentSpec { owners: vec!["user:x".into()], ..agent_spec("worker") };
+        scene.apply(vec![agent_with("invoice-bot", spec)]).await.unwrap();
+        let order = super::revoke_issued::ordered(&scene, "", Level::Owner("user:x".into())).await.unwrap();
+        let taken = scene.hand_over(&child).await.unwrap();
+        assert_eq!(taken.status.unwrap().authorization_cutoff, order.authorization_cutoff);
     })
     .await;
 }

@@ -17,6 +17,7 @@ use tonic::Status;
 use super::super::asker::Right;
 use super::super::evaluate::Policies;
 use crate::convert::{Ask, Subject};
+use crate::domain::approval;
 use crate::domain::policies::Compiled;
 use crate::error::{PAST_TOO_LARGE, PAST_UNAVAILABLE, QUESTION_INVALID, REVISION_COMPACTED, REVISION_UNKNOWN};
 use crate::store::archive::{Archive, reason};
@@ -29,7 +30,7 @@ const PAGE: u32 = 1_000;
 const AGENTS: usize = 64;
 /// How long a caller is told to wait.
 const AGAIN: Duration = Duration::from_secs(1);
-/// What a decision rests on beside agents.
+/// What a decision rests on beside agents and what was approved for them.
 const KINDS: [Kind; 6] = [Kind::AgentClass, Kind::Role, Kind::RoleBinding, Kind::Policy, Kind::Group, Kind::Boundary];
 
 /// A namespace as it was.
@@ -109,6 +110,7 @@ async fn gather(archive: &Arc<dyn Archive>, right: &Right, ask: &Ask, as_of: AsO
         return Ok(found);
     }
     let name = agent.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
+    let mut acting = BTreeSet::from([id.to_string()]);
     let mut wanted: BTreeSet<String> = ancestors(&agent).collect();
     found.objects.push(Declaration { object: Some(Object::Agent(agent)) });
     let get = GetDeclarationRequest {
@@ -131,6 +133,7 @@ async fn gather(archive: &Arc<dyn Archive>, right: &Right, ask: &Ask, as_of: AsO
         for delegator in delegators(&found.objects, &name) {
             if let Some(agent) = named_agent(archive, &namespace, &delegator, revision).await? {
                 wanted.extend(ancestors(&agent));
+                acting.extend(agent.metadata.as_ref().map(|m| m.id.clone()));
                 found.objects.push(Declaration { object: Some(Object::Agent(agent)) });
             }
         }
@@ -139,8 +142,42 @@ async fn gather(archive: &Arc<dyn Archive>, right: &Right, ask: &Ask, as_of: AsO
         let above = agent_by_id(archive, &id, revision).await?;
         found.objects.extend(above.map(|agent| Declaration { object: Some(Object::Agent(agent)) }));
     }
+    if found.objects.iter().any(may_hold_back) {
+        approvals(archive, &namespace, &acting, revision, &mut found.objects).await?;
+    }
     found.namespace = Some(namespace);
     Ok(found)
+}
+
+/// Whether it is a policy that could hold something back until it is approved.
+fn may_hold_back(object: &Declaration) -> bool {
+    matches!(&object.object, Some(Object::Policy(policy))
+        if policy.spec.as_ref().is_some_and(|spec| spec.cedar.contains(approval::ANNOTATION)))
+}
+
+/// What was approved for these agents, and the cut-offs that could have ended it.
+async fn approvals(
+    archive: &Arc<dyn Archive>,
+    namespace: &str,
+    of: &BTreeSet<String>,
+    revision: u64,
+    into: &mut Vec<Declaration>,
+) -> Result<(), Fault> {
+    let before = into.len();
+    let is_theirs = |object: &Declaration| match &object.object {
+        Some(Object::Approval(approval)) => approval.spec.as_ref().is_some_and(|spec| of.contains(&spec.agent_id)),
+        _ => false,
+    };
+    list_where(archive, (Kind::Approval, namespace, ""), revision, is_theirs, into).await?;
+    if into.len() == before {
+        return Ok(());
+    }
+    // Some are ordered in no namespace, against an owner wherever his agents are.
+    let cuts_off = |object: &Declaration| match &object.object {
+        Some(Object::Revocation(one)) => one.spec.as_ref().is_some_and(|spec| spec.cut_off.is_some()),
+        _ => false,
+    };
+    list_where(archive, (Kind::Revocation, "", "name = \"cut-off-*\""), revision, cuts_off, into).await
 }
 
 fn ancestors(agent: &Agent) -> impl Iterator<Item = String> + use<> {
@@ -177,20 +214,32 @@ async fn list(
     revision: u64,
     into: &mut Vec<Declaration>,
 ) -> Result<(), Fault> {
+    list_where(archive, (kind, namespace, ""), revision, |_| true, into).await
+}
+
+/// Of the objects of a kind, in a namespace or everywhere, that fit a filter: those that count.
+async fn list_where(
+    archive: &Arc<dyn Archive>,
+    (kind, namespace, filter): (Kind, &str, &str),
+    revision: u64,
+    counts: impl Fn(&Declaration) -> bool,
+    into: &mut Vec<Declaration>,
+) -> Result<(), Fault> {
     let mut page_token = String::new();
     loop {
         let ask = ListDeclarationsRequest {
             kind: kind.into(),
             namespace: namespace.to_owned(),
+            filter: filter.to_owned(),
             page_size: PAGE,
             page_token,
             as_of: Some(AsOf { at: Some(At::Revision(revision)) }),
             ..ListDeclarationsRequest::default()
         };
         let page = archive.objects(ask).await.map_err(|status| refused(&status))?;
-        into.extend(page.declarations);
+        into.extend(page.declarations.into_iter().filter(&counts));
         if into.len() > MOST {
-            let text = format!("the namespace {namespace} had more than {MOST} objects at revision {revision}");
+            let text = format!("the decision could rest on more than {MOST} objects at revision {revision}");
             return Err(Fault::refused(&PAST_TOO_LARGE, text));
         }
         if page.next_page_token.is_empty() {

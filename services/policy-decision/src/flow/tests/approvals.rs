@@ -19,9 +19,11 @@ use crate::domain::approval;
 use crate::domain::authority::Bench;
 use crate::domain::policies::Compiled;
 use crate::domain::question::{Question, Record, Stated, Value};
+use crate::flow::{Explain, explain};
 use crate::testing::*;
 
-const HOLDS: &str = "@approval(\"reads of invoices\") forbid(principal, action == Action::\"invoice:read\", resource);";
+pub(super) const HOLDS: &str =
+    "@approval(\"reads of invoices\") forbid(principal, action == Action::\"invoice:read\", resource);";
 
 fn at(seconds: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds, nanos: 0 })
@@ -32,7 +34,10 @@ fn held(name: &str) -> wire::HeldPolicy {
 }
 
 /// What was approved for `invoice-bot-1`, for ten minutes: to read everything of apollo, which `four-eyes` holds back.
-fn approved(n: u8, change: impl FnOnce(&mut wire::ApprovalSpec, &mut wire::ApprovalStatus)) -> wire::Declaration {
+pub(super) fn approved(
+    n: u8,
+    change: impl FnOnce(&mut wire::ApprovalSpec, &mut wire::ApprovalStatus),
+) -> wire::Declaration {
     let mut spec = wire::ApprovalSpec {
         agent: "invoice-bot-1".into(),
         agent_id: agent_id(1).to_string(),
@@ -241,6 +246,56 @@ async fn an_approval_is_its_agents_alone() {
         let of_two = approved(2, |spec, _| (spec.agent_id, spec.lifecycle_version) = (agent_id(2).to_string(), 2));
         stage.change(vec![(approved(1, |_, _| ()), true), (of_two, false)]).await;
         assert_eq!([word(&stage, 1).await, word(&stage, 2).await], ["APPROVAL_REQUIRED", "ALLOWED"]);
+    }
+}
+
+#[tokio::test]
+async fn what_was_approved_towards_one_audience_and_what_was_towards_another_are_not_put_together() {
+    const OTHER: &str = "https://other.example.com";
+    for (second, word) in [(OTHER, "APPROVAL_REQUIRED"), (AUDIENCE, "ALLOWED"), ("", "ALLOWED")] {
+        let mut stage = Stage::set_with(|mut all| {
+            all.push(policy("four-eyes", Enforce, HOLDS));
+            all.push(policy("six-eyes", Enforce, HOLDS));
+            all.push(point("both", |spec| {
+                spec.audiences.push(OTHER.into());
+                (spec.may_assert_subject, spec.may_explain) = (true, true);
+            }));
+            all
+        })
+        .await;
+        let first = approved(1, |spec, _| spec.audience = AUDIENCE.into());
+        let second = approved(2, |spec, _| (spec.audience, spec.policies) = (second.into(), vec![held("six-eyes")]));
+        stage.change(vec![(first, false), (second, false)]).await;
+        let both = enforcer("both");
+        assert_eq!(stage.ask(&both, stage.asserted(agent_id(1))).await.answer.word(), word);
+        let ask = Explain { ask: stage.asserted(agent_id(1)), as_of: None, at: None };
+        let explained = explain(&stage.desk, &both, ask).await.unwrap();
+        assert_eq!((explained.spoken.answer.word(), explained.laid.cuts() == 0), (word, word == "ALLOWED"));
+    }
+}
+
+#[tokio::test]
+async fn the_past_is_explained_with_what_was_approved_then() {
+    let mut stage = stage().await;
+    stage.change(vec![(approved(1, |_, _| ()), false)]).await;
+    let cut_off =
+        wire::CutOff { authorization_cutoff: at(NOW + 1), level: Some(wire::cut_off::Level::Owner("user:ada".into())) };
+    let spec = wire::RevocationSpec { cut_off: Some(cut_off), ..wire::RevocationSpec::default() };
+    let mut metadata = meta("cut-off-1");
+    metadata.as_mut().unwrap().namespace.clear();
+    let cut_off = declared(Object::Revocation(wire::Revocation { metadata, spec: Some(spec) }));
+    stage.change(vec![(cut_off.clone(), false)]).await;
+    assert_eq!(stage.ask(&operator(), stage.asserted(agent_id(1))).await.answer.word(), "APPROVAL_REQUIRED");
+    stage.change(vec![(cut_off, true)]).await;
+    assert_eq!(stage.ask(&operator(), stage.asserted(agent_id(1))).await.answer.word(), "ALLOWED");
+    stage.change(vec![(approved(1, |_, _| ()), true)]).await;
+    for (revision, word) in
+        [(1, "APPROVAL_REQUIRED"), (2, "ALLOWED"), (3, "APPROVAL_REQUIRED"), (4, "ALLOWED"), (5, "APPROVAL_REQUIRED")]
+    {
+        let as_of = Some(wire::AsOf { at: Some(wire::as_of::At::Revision(revision)) });
+        let ask = Explain { ask: stage.asserted(agent_id(1)), as_of, at: Some(Timestamp::from_secs(NOW)) };
+        let was = explain(&stage.desk, &operator(), ask).await.unwrap();
+        assert_eq!(was.spoken.answer.word(), word, "at revision {revision}");
     }
 }
 

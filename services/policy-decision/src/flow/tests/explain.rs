@@ -343,7 +343,17 @@ proptest! {
     /// The explanation is of the very decision that a check makes; it is allowed where no step cuts, and else the first that
     /// does gives the word. Whatever is told as a near miss would have allowed it.
     #[test]
-    fn an_explanation_is_of_the_decision_that_a_check_makes(objects in world()) {
+    fn an_explanation_is_of_the_decision_that_a_check_makes(
+        mut objects in world(),
+        holds in any::<bool>(),
+        is_approved in any::<bool>(),
+    ) {
+        if holds {
+            objects.push(policy("four-eyes", PolicyMode::Enforce, super::approvals::HOLDS));
+        }
+        if is_approved {
+            objects.push(super::approvals::approved(1, |_, _| ()));
+        }
         runtime().block_on(async {
             let stage = Stage::set_with(|_| objects).await;
             for ask in questions(&stage) {

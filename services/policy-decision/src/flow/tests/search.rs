@@ -70,6 +70,24 @@ async fn what_an_agent_can_is_told_with_what_it_hangs_on_and_what_is_not_in_it()
 }
 
 #[tokio::test]
+async fn of_what_is_wide_not_every_narrow_exception_is_told() {
+    let stage = Stage::set_with(|mut all| {
+        let named = (0..70).map(|n| format!("forbid(principal, action, resource == Invoice::\"apollo/{n}\");"));
+        all.push(policy("closed", PolicyMode::Enforce, &named.collect::<String>()));
+        let each = (0..70).map(|n| permission("invoice:read", "Invoice", &format!("apollo/{n}")));
+        let permissions = each.chain([permission("invoice:read", "Invoice", "*")]).collect();
+        let spec = wire::RoleSpec { permissions, ..wire::RoleSpec::default() };
+        all.push(declared(Object::Role(wire::Role { metadata: meta("invoice-reader"), spec: Some(spec) })));
+        all
+    })
+    .await;
+    let told = can(&stage, &operator(), |_| ()).await.unwrap();
+    let wide = told.all.iter().find(|one| one.cell.id == "apollo/*" && one.cell.action == "invoice:read").unwrap();
+    assert!(matches!(wide.holds, Holds::Depends(_)), "{wide:?}");
+    assert!(wide.except.len() == 64 && told.left_out > 0, "{}", wide.except.len());
+}
+
+#[tokio::test]
 async fn of_an_agent_that_is_stopped_it_is_told_why_it_can_nothing() {
     let stage = Stage::set_with(|mut all| {
         all.push(agent(1, |a| a.status.as_mut().unwrap().set_state(wire::AgentState::Suspended)));
@@ -152,6 +170,53 @@ async fn who_can_comes_in_pages_that_are_authentic_and_say_when_the_registry_mov
         let refused = who(&stage, &operator(), |ask| (ask.page_token, ask.said) = (bad, said.into())).await;
         assert_eq!(refused.unwrap_err().reason(), "PAGE_TOKEN_INVALID");
     }
+}
+
+#[tokio::test]
+async fn whom_something_was_approved_for_is_found_by_what_else_it_hangs_on() {
+    let mut stage = Stage::set_with(|mut all| {
+        all.retain(|object| !matches!(&object.object, Some(Object::Policy(_))));
+        let enforce = wire::PolicyMode::Enforce;
+        all.push(policy(
+            "urgent",
+            enforce,
+            "permit(principal, action, resource) when { context has urgent && context.urgent };",
+        ));
+        all.push(policy("four-eyes", enforce, super::approvals::HOLDS));
+        all
+    })
+    .await;
+    assert!(names(&who(&stage, &operator(), |_| ()).await.unwrap()).is_empty());
+    stage.change(vec![(super::approvals::approved(1, |_, _| ()), false)]).await;
+    assert_eq!(names(&who(&stage, &operator(), |_| ()).await.unwrap()), ["invoice-bot-1?"]);
+    let urgent = |ask: &mut WhoCan| drop(ask.question.context.insert("urgent".into(), Value::Bool(true)));
+    assert_eq!(names(&who(&stage, &operator(), urgent).await.unwrap()), ["invoice-bot-1"]);
+}
+
+#[tokio::test]
+async fn nobody_is_looked_for_longer_than_there_is_time() {
+    let many = |n: u32| {
+        agent(1, |a| {
+            let metadata = a.metadata.as_mut().unwrap();
+            metadata.name = format!("bot-{n}");
+            metadata.id = legate_ids::AgentId::from_parts(u64::from(n) + 2, [3; 10]).to_string();
+        })
+    };
+    let stage = Stage::set_with(|mut all| {
+        all.extend((0..5_000).map(many));
+        all
+    })
+    .await;
+    // All of it is kept back for the way to the caller.
+    let hurried = || {
+        let mut asker = operator();
+        asker.deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(600);
+        asker
+    };
+    let refused = who(&stage, &hurried(), |_| ()).await.unwrap_err();
+    assert_eq!(refused.reason(), "QUESTION_INVALID");
+    assert!(refused.to_string().contains("namespace"), "{refused}");
+    assert_eq!(names(&who(&stage, &operator(), |_| ()).await.unwrap()), ["invoice-bot-1"]);
 }
 
 #[tokio::test]
@@ -288,7 +353,13 @@ proptest! {
     /// What is told without a condition is allowed, whatever is stated; and whatever is allowed is covered by what is told. The
     /// agents that are found are those that may, no more and no fewer.
     #[test]
-    fn what_is_told_is_what_checks_say(objects in world()) {
+    fn what_is_told_is_what_checks_say(mut objects in world(), holds in any::<bool>(), is_approved in any::<bool>()) {
+        if holds {
+            objects.push(policy("four-eyes", PolicyMode::Enforce, super::approvals::HOLDS));
+        }
+        if is_approved {
+            objects.push(super::approvals::approved(1, |_, _| ()));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stage = Stage::set_with(|_| objects).await;
@@ -373,6 +444,36 @@ async fn recorded_decisions_that_would_flip_are_told_and_those_that_might() {
     assert_eq!(might.flips[0].depends_on[0].name, "payments/late");
     let event = stage.paper.events().pop().unwrap();
     assert_eq!(event.r#type, "decisions.simulated");
+}
+
+#[tokio::test]
+async fn what_an_approval_lifts_is_not_called_a_denial() {
+    let hold = "@approval(\"reads\") forbid(principal in Role::\"payer\", action, resource);";
+    let mut stage = Stage::set_with(|mut all| {
+        all.push(policy("four-eyes", PolicyMode::Enforce, hold));
+        all
+    })
+    .await;
+    stage.ask(&operator(), stage.asserted(agent_id(1))).await;
+    stage.log.0.lock().extend(stage.paper.events());
+    let spec =
+        wire::RoleSpec { permissions: vec![permission("invoice:void", "Invoice", "*")], ..wire::RoleSpec::default() };
+    let role = declared(Object::Role(wire::Role { metadata: meta("payer"), spec: Some(spec) }));
+    let spec = wire::RoleBindingSpec {
+        role: "payer".into(),
+        agents: vec!["invoice-bot-1".into()],
+        ..wire::RoleBindingSpec::default()
+    };
+    let pays = declared(Object::RoleBinding(wire::RoleBinding { metadata: meta("pays"), spec: Some(spec) }));
+    let wanted = vec![role, pays];
+    let told = tried(&stage, wanted.clone()).await;
+    assert_eq!((told.to_deny, told.unsure), (1, 0), "nothing is approved");
+    stage.change(vec![(super::approvals::approved(1, |_, _| ()), false)]).await;
+    let told = tried(&stage, wanted.clone()).await;
+    assert_eq!((told.to_deny, told.unsure), (0, 1));
+    // It would be allowed indeed.
+    stage.change(wanted.into_iter().map(|object| (object, false)).collect()).await;
+    assert_eq!(stage.ask(&operator(), stage.asserted(agent_id(1))).await.answer.word(), "ALLOWED");
 }
 
 /// Figures for docs/performance.md: `cargo test --release -p legate-policy-decision --lib who_can_takes -- --ignored --nocapture`.
