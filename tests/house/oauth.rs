@@ -1,5 +1,7 @@
 //! OAuth over real HTTPS: each way of client authentication, and what becomes of the tokens at the one who decides.
 
+mod status;
+
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;

@@ -35,6 +35,7 @@ fn claims() -> Claims {
         chain: Chain::default(),
         confirmation: Confirmation::Certificate([9; 32]),
         credential: None,
+        status: None,
     }
 }
 
