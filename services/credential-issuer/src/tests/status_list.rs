@@ -9,6 +9,7 @@ use legate_rpc::Fault;
 use legate_token::{Confirmation, Parsed, Status};
 use legate_wire::registry::{AgentState, RevocationReason, TokenBinding};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::clients::{ALL, asker, key_is_known};
 use super::registry::{self, agent_id};
@@ -18,7 +19,7 @@ use crate::flow::issue_token::{Asking, IssuedToken, issue};
 use crate::flow::status_list::{Lists, status_list};
 use crate::keys::Verifier;
 use crate::schema::Migrator;
-use crate::store::PlaceOf;
+use crate::store::{Batches, PlaceOf};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -127,7 +128,9 @@ async fn a_place_belongs_to_the_one_credential_that_the_token_rests_on() {
 
         // It falls with either of the two, so one bit would lie of one.
         let (secret, _) = scene.secret(1, false).await.unwrap();
-        let (client, holder) = scene.show_secret(1, &secret).await.unwrap();
+        let shown = Zeroizing::new(secret.clone());
+        let shown = Shown::Secret { client: agent_id(1).to_string(), secret: shown };
+        let (client, holder) = authenticate(&scene.desk, &call, shown).await.unwrap();
         assert!(matches!(client.by, By::Credential(_)));
         let asking = Asking {
             holder,
@@ -205,14 +208,39 @@ async fn who_asks_together_gets_one_place_each_and_keeps_it() {
     .await;
 }
 
-/// Rows beside those of the scene: `count` secrets of agent 1 with places from `first` on.
-async fn fill(scene: &Scene, first: i64, count: i64) {
-    let (_, made) = scene.secret(1, true).await.unwrap();
+#[tokio::test]
+async fn two_issuers_on_one_database_give_no_place_twice() {
+    on_each::<Migrator>(async |fixture| {
+        if !fixture.is_postgres() {
+            return;
+        }
+        let scene = publishing(&fixture).await;
+        let mut ids = Vec::new();
+        for n in [1, 1, 2, 2] {
+            ids.push(scene.secret(n, false).await.unwrap().1.row.id);
+        }
+        let others = Batches::new(&fixture.again().await, scene.desk.outbox.clone());
+        let ask = |batches: &'static str, id: &String| {
+            let (of, others, own) = (PlaceOf::Credential(id.clone()), &others, &scene.desk.batches);
+            async move { if batches == "own" { own.place(of).await } else { others.place(of).await } }
+        };
+        let asked = ids.iter().flat_map(|id| [ask("own", id), ask("others", id)]);
+        let given: Vec<i64> =
+            futures_util::future::join_all(asked).await.into_iter().map(|place| place.unwrap().unwrap()).collect();
+        assert!(given.chunks(2).all(|two| two[0] == two[1]), "one credential, one place: {given:?}");
+        assert_eq!(given.iter().collect::<HashSet<_>>().len(), 4);
+    })
+    .await;
+}
+
+/// Rows beside those of the scene: `count` credentials like the one with that id, with places from `first` on.
+async fn fill(scene: &Scene, id: &str, first: i64, count: i64) {
+    let id = id.to_owned();
     scene
         .desk
         .db
         .tx("fill", move |tx| {
-            let row = made.row.clone();
+            let id = id.clone();
             Box::pin(async move {
                 use sea_orm::ConnectionTrait as _;
                 // As the database counts, so that a hundred thousand rows take no time.
@@ -221,8 +249,7 @@ async fn fill(scene: &Scene, first: i64, count: i64) {
                 let sql = format!(
                     "INSERT INTO credential (id, serial, key_sha256, status_index, {columns}) \
                      WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {first} + {count}) \
-                     SELECT 'x' || i, 'x' || i, key_sha256, i, {columns} FROM credential, n WHERE id = '{}'",
-                    row.id
+                     SELECT 'x' || i, 'x' || i, key_sha256, i, {columns} FROM credential, n WHERE id = '{id}'"
                 );
                 tx.execute_unprepared(&sql).await?;
                 Ok::<(), legate_db::TxError<Fault>>(())
@@ -236,7 +263,7 @@ async fn fill(scene: &Scene, first: i64, count: i64) {
 async fn a_hundred_thousand_credentials_are_two_small_lists_made_in_bounded_time() {
     on_each::<Migrator>(async |fixture| {
         let scene = publishing(&fixture).await;
-        let (token, _) = scene.by_secret(1).await;
+        let (token, secret) = scene.by_secret(1).await;
         let at = place(&token).unwrap();
         // All but one place of the first list are taken, as far as the register of lists goes.
         use sea_orm::ConnectionTrait as _;
@@ -254,8 +281,8 @@ async fn a_hundred_thousand_credentials_are_two_small_lists_made_in_bounded_time
         let last = place(&scene.by_secret(2).await.0).unwrap();
         let next = place(&scene.by_secret(2).await.0).unwrap();
         assert_eq!([&at, &last, &next].map(|at| number(&at.uri)), [0, 0, 1]);
-        fill(&scene, 2 * 65_536, 65_536).await;
-        fill(&scene, 3 * 65_536, 34_464).await;
+        fill(&scene, &secret, 2 * 65_536, 65_536).await;
+        fill(&scene, &secret, 3 * 65_536, 34_464).await;
         scene
             .desk
             .db
