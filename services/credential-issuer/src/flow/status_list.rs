@@ -273,5 +273,4 @@ fn is_taken_back(snapshot: &Snapshot, row: &credential::Model, now: Timestamp) -
 }
 
 #[cfg(test)]
-#[path = "status_list/law.rs"]
 mod law;

@@ -209,6 +209,24 @@ async fn who_asks_together_gets_one_place_each_and_keeps_it() {
 }
 
 #[tokio::test]
+async fn a_place_whose_giving_failed_is_given_once_all_the_same() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = publishing(&fixture).await;
+        for (n, fault) in [(1, legate_db::Fault::NotPersisted), (2, legate_db::Fault::PersistedButReplyLost)] {
+            let (secret, made) = scene.secret(n, false).await.unwrap();
+            scene.desk.db.faults().plan("give_status_index", fault);
+            let client = scene.show_secret(n, &secret).await.unwrap();
+            let refused = scene.token(client.clone(), Confirmation::Bearer).await;
+            assert_eq!(reason(refused), "DATABASE_UNAVAILABLE", "no token without the place that it should name");
+            let at = place(&scene.token(client, Confirmation::Bearer).await.unwrap()).unwrap();
+            let of = PlaceOf::Credential(made.row.id);
+            assert_eq!(scene.desk.batches.place(of).await.unwrap(), Some(i64::from(at.index)));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn two_issuers_on_one_database_give_no_place_twice() {
     on_each::<Migrator>(async |fixture| {
         if !fixture.is_postgres() {
