@@ -59,7 +59,7 @@ async fn is_valid(clients: &Clients<'_>, token: &str) -> bool {
     let part = |name: &str| Base64UrlUnpadded::decode_vec(key[name].as_str().unwrap()).unwrap();
     let point = [vec![4], part("x"), part("y")].concat();
     let signature: [u8; 64] = Base64UrlUnpadded::decode_vec(signature).unwrap().try_into().unwrap();
-    assert!(P256Verifier::new(PublicKey::from_sec1(&point).unwrap()).verify(input.as_bytes(), &signature));
+    assert!(P256Verifier::new(&PublicKey::from_sec1(&point).unwrap()).verify(input.as_bytes(), &signature));
     let said = claims(&list.text);
     assert_eq!(said["sub"], uri.as_str());
     assert_eq!((said["ttl"].as_u64(), said["status_list"]["bits"].as_u64()), (Some(7), Some(1)));
