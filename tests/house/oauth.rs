@@ -2,6 +2,8 @@
 
 mod ciba;
 
+mod status;
+
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;

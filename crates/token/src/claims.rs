@@ -112,6 +112,17 @@ pub struct Claims {
     /// `cred`: the client secret or key by which it was obtained, where it was one, or the certificate where the token is not
     /// bound to that: who takes it back takes the token back.
     pub credential: Option<CredentialId>,
+    /// `status` (draft-ietf-oauth-status-list-21 section 6.2): where a status list tells whether what it rests on was taken back.
+    pub status: Option<Status>,
+}
+
+/// A place in a status list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// `idx`: the place, counted from 0.
+    pub index: u32,
+    /// `uri`: where the list is; 1 to 512 printable ASCII characters.
+    pub uri: String,
 }
 
 impl Claims {
@@ -122,6 +133,9 @@ impl Claims {
     pub fn check(&self) -> Result<(), TokenError> {
         printable("iss", &self.issuer, 512)?;
         printable("aud", &self.audience, 512)?;
+        if let Some(status) = &self.status {
+            printable("status", &status.uri, 512)?;
+        }
         word("jti", &self.token_id, 16..=64)?;
         self.chain.check(&self.subject, &self.namespace, &self.agent)?;
         self.scope.clone().checked()?;
@@ -156,6 +170,7 @@ impl Claims {
             groups: &self.chain.groups,
             cnf: CnfOut::of(&self.confirmation),
             cred: self.credential.as_ref().map(CredentialId::as_str),
+            status: self.status.as_ref().map(|at| StatusOut { status_list: PlaceOut { idx: at.index, uri: &at.uri } }),
         };
         serde_json::to_vec(&out).map_err(|_| TokenError::Claims)
     }
@@ -199,6 +214,9 @@ impl Claims {
             chain,
             confirmation: read.cnf.map_or(Ok(Confirmation::Bearer), |Object(cnf)| cnf.read())?,
             credential: read.cred.map(|text| CredentialId::parse(&text).map_err(|_| bad("cred"))).transpose()?,
+            status: read
+                .status
+                .map(|Object(StatusIn { status_list: Object(at) })| Status { index: at.idx, uri: at.uri }),
         };
         claims.check()?;
         Ok(claims)
@@ -251,6 +269,19 @@ struct Out<'a> {
     cnf: Option<CnfOut>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cred: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<StatusOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct StatusOut<'a> {
+    status_list: PlaceOut<'a>,
+}
+
+#[derive(Serialize)]
+struct PlaceOut<'a> {
+    idx: u32,
+    uri: &'a str,
 }
 
 #[derive(Serialize)]
@@ -291,6 +322,21 @@ struct In {
     cnf: Option<Object<CnfIn>>,
     #[serde(default, deserialize_with = "present")]
     cred: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    status: Option<Object<StatusIn>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatusIn {
+    status_list: Object<PlaceIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlaceIn {
+    idx: u32,
+    uri: String,
 }
 
 #[derive(Deserialize)]

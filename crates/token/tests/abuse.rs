@@ -4,8 +4,8 @@
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use legate_ids::{Action, AgentId, InstanceId, Name};
 use legate_token::{
-    BadClaims, Chain, Claims, Confirmation, EcSigner as _, Expect, P256Signer, P256Verifier, Parsed, Scope, Subject,
-    TokenError, mint,
+    BadClaims, Chain, Claims, Confirmation, EcSigner as _, Expect, P256Signer, P256Verifier, Parsed, Scope, Status,
+    Subject, TokenError, mint,
 };
 use proptest::prelude::*;
 
@@ -35,6 +35,7 @@ fn claims() -> Claims {
         chain: Chain::default(),
         confirmation: Confirmation::Certificate([9; 32]),
         credential: None,
+        status: None,
     }
 }
 
@@ -82,10 +83,34 @@ fn a_good_token_says_what_was_signed() {
     let mut all = claims();
     all.instance = Some(InstanceId::from_parts(1, [2; 10]));
     all.scope = Scope::Actions(vec![Action::parse("invoice:read").unwrap(), Action::parse("a").unwrap()]);
+    all.status = Some(Status { index: u32::MAX, uri: "https://issuer.example/oauth2/status/0".into() });
     for made in [claims(), all] {
         assert_eq!(verify(&mint(&made, &signer()).unwrap()).unwrap(), made);
     }
     assert_eq!(verify(&signed(&header(), &payload())), Ok(claims()));
+}
+
+#[test]
+fn a_place_in_a_status_list_is_there_whole_or_not_at_all() {
+    let with = |status: &str| signed(&header(), &payload().replacen('{', &format!(r#"{{"status":{status},"#), 1));
+    let uri = r#""uri":"https://issuer.example/oauth2/status/0""#;
+    assert!(verify(&with(&format!(r#"{{"status_list":{{"idx":0,{uri}}}}}"#))).unwrap().status.is_some());
+    for bad in [
+        "null".into(),
+        "{}".into(),
+        "[]".into(),
+        r#"{"status_list":{"idx":0}}"#.into(),
+        r#"{"status_list":{"idx":0,"uri":""}}"#.into(),
+        r#"{"status_list":{"idx":0,"uri":"a b"}}"#.into(),
+        format!(r#"{{"status_list":{{{uri}}}}}"#),
+        format!(r#"{{"status_list":{{"idx":-1,{uri}}}}}"#),
+        format!(r#"{{"status_list":{{"idx":4294967296,{uri}}}}}"#),
+        format!(r#"{{"status_list":{{"idx":"0",{uri}}}}}"#),
+        format!(r#"{{"status_list":[0,{uri}]}}"#),
+        format!(r#"{{"status_list":{{"idx":0,{uri}}},"other":{{}}}}"#),
+    ] {
+        assert!(verify(&with(&bad)).is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -99,6 +124,7 @@ fn refuses_every_other_header() {
         format!(r#"{{"alg":"es256","typ":"at+jwt","kid":"{kid}"}}"#),
         format!(r#"{{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#),
         format!(r#"{{"alg":"ES256","typ":"AT+JWT","kid":"{kid}"}}"#),
+        format!(r#"{{"alg":"ES256","typ":"statuslist+jwt","kid":"{kid}"}}"#),
         format!(r#"{{"alg":"ES256","typ":"application/at+jwt","kid":"{kid}"}}"#),
         format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#),
         format!(r#"{{"alg":"ES256","typ":null,"kid":"{kid}"}}"#),

@@ -60,6 +60,7 @@ fn claims(subject: Subject, others: &[u8]) -> Claims {
         subject,
         confirmation: Confirmation::Certificate([9; 32]),
         credential: None,
+        status: None,
     }
 }
 

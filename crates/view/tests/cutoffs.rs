@@ -168,6 +168,7 @@ fn claims(behalf: bool, version: u64) -> Claims {
         chain: if behalf { chain } else { Chain::default() },
         confirmation: Confirmation::Certificate([7; 32]),
         credential: None,
+        status: None,
     };
     claims.check().unwrap();
     claims

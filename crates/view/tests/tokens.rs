@@ -165,6 +165,7 @@ fn claims(levels: &[Level]) -> Claims {
         },
         confirmation: levels[levels.len() - 1].confirmation(last),
         credential: Some(credential(last)),
+        status: None,
     };
     claims.check().unwrap();
     claims

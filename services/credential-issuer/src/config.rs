@@ -33,6 +33,9 @@ pub struct Config {
     /// The OAuth facade over HTTPS; absent: none.
     #[serde(default)]
     pub oauth: Option<OauthConfig>,
+    /// Status lists at the OAuth facade, by revision 21 of draft-ietf-oauth-status-list; absent: none.
+    #[serde(default)]
+    pub status_list_draft_ietf_21: Option<StatusListConfig>,
     /// `sqlite:PATH` or `postgres://USER@HOST/DATABASE`.
     pub database: String,
     /// The registry, `https://HOST:PORT`.
@@ -66,6 +69,25 @@ pub struct Config {
 pub struct OauthConfig {
     /// Where it serves HTTPS. Clients reach it at `issuer`, whose name or address its certificate has to carry.
     pub listen: SocketAddr,
+}
+
+/// Status lists.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusListConfig {
+    /// For how long verifiers keep a list, in seconds: 5 to 300. So long a token may be believed after it was taken back.
+    #[serde(default = "half_a_minute")]
+    pub ttl_seconds: u64,
+}
+
+impl StatusListConfig {
+    pub(crate) fn ttl(self) -> Duration {
+        Duration::from_secs(self.ttl_seconds)
+    }
+}
+
+const fn half_a_minute() -> u64 {
+    30
 }
 
 /// The keys, and how they follow one another.
@@ -278,6 +300,14 @@ impl Config {
                 "tls.operators_ca",
                 "is needed where operators log in: the file in which others find the CA certificate",
             );
+        }
+        if let Some(lists) = &self.status_list_draft_ietf_21 {
+            if self.oauth.is_none() {
+                return bad("status_list_draft_ietf_21", "needs oauth.listen, where the lists are served");
+            }
+            if !(5..=300).contains(&lists.ttl_seconds) {
+                return bad("status_list_draft_ietf_21.ttl_seconds", "5 to 300");
+            }
         }
         self.keys.check()?;
         self.operators.read().map(drop)

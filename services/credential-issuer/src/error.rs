@@ -148,6 +148,10 @@ legate_rpc::reasons! {
     ISSUANCE_UNDECIDED, Unavailable, "policy-decision could not say whether the token may be issued, so it was not.", "Try again; if it stays, look at policy-decision.";
     /// No such credential.
     CREDENTIAL_NOT_FOUND, NotFound, "No credential of this id was issued here.", "Check the id (legate credential list).";
+    /// No such status list.
+    STATUS_LIST_NOT_FOUND, NotFound, "No status list of this number is published here, or everything in it ended long ago.", "Take the URI from the status claim of a token that has not ended.";
+    /// Too many status lists at once.
+    STATUS_LIST_BUSY, Unavailable, "Other status lists are being made at this moment.", "Try again, and keep a list for as long as its ttl says.";
     /// The revocation waits for the registry.
     REVOCATION_PENDING, Unavailable, "The credential or key is revoked and that is recorded, but the registry has not confirmed it yet, or the file of CA certificates could not be written; it is tried again until it is done.", "Ask again to learn the revision; until then other services may accept the certificate.";
     /// The key did not sign.

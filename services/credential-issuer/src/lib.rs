@@ -38,7 +38,9 @@ use legate_web::Web;
 use tokio::sync::{Notify, watch};
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, KeysConfig, LoginRuleConfig, OauthConfig, OperatorsConfig, ProviderConfig};
+pub use config::{
+    BadConfig, Config, KeysConfig, LoginRuleConfig, OauthConfig, OperatorsConfig, ProviderConfig, StatusListConfig,
+};
 pub use error::REASONS;
 pub use federation::{BadNetwork, FederationConfig, Network};
 pub use keys::{FileKeys, Kek, KeyError, KeyStore, KeyUse, Rewrapped, Signer, kek_path};
@@ -47,6 +49,7 @@ use crate::federation::Federation;
 use crate::flow::Desk;
 use crate::flow::keyring::{Keyring, Site};
 use crate::flow::login::Logins;
+use crate::flow::status_list::Lists;
 use crate::keys::Pepper;
 use crate::outside::{PolicyDecision, Registry};
 
@@ -128,6 +131,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
         federation: Federation::new(&config.federation, Arc::clone(&ctx.clock))
             .map_err(|e| StartError::new("federation.ca", e))?,
         logins,
+        lists: config.status_list_draft_ietf_21.map(|lists| Lists::new(lists.ttl())),
         connections: OnceLock::new(),
         metrics: metrics::Metrics::default(),
         news: Notify::new(),

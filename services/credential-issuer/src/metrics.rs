@@ -55,6 +55,9 @@ pub(crate) struct Metrics {
     key_age: Family<KeyOf, Gauge>,
     key_rotation: Family<KeyOf, Gauge>,
     key_missing: Family<KeyOf, Gauge>,
+    lists_made: Counter,
+    list_bytes: Gauge,
+    list_age: Gauge,
 }
 
 impl Metrics {
@@ -92,6 +95,12 @@ impl Metrics {
         registry.register("issuer_key_rotation_seconds", told, self.key_rotation.clone());
         let told = "Whether the private half of the key that signs is missing (1)";
         registry.register("issuer_key_missing", told, self.key_missing.clone());
+        let told = "Status lists that were made and signed";
+        registry.register("issuer_status_lists_made", told, self.lists_made.clone());
+        let told = "How large the status list is that was made last, as it is sent";
+        registry.register("issuer_status_list_bytes", told, self.list_bytes.clone());
+        let told = "How old the status list was that was served last";
+        registry.register("issuer_status_list_age_seconds", told, self.list_age.clone());
         registry.register(
             "issuer_published",
             "Keys and revocations that the registry confirmed",
@@ -155,6 +164,15 @@ impl Metrics {
                 self.key_rotation.remove(&of);
             }
         }
+    }
+
+    pub(crate) fn list_made(&self, bytes: usize) {
+        self.lists_made.inc();
+        self.list_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn list_served(&self, age: std::time::Duration) {
+        self.list_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn broke_glass(&self) {

@@ -2,6 +2,7 @@
 //! the registry has not confirmed, tokens of issuers outside that were used.
 
 mod backchannel;
+mod status_list;
 
 use sea_orm::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(Uses),
             Box::new(backchannel::Backchannel),
             Box::new(SigningKeys),
+            Box::new(status_list::StatusLists),
         ]
     }
 }

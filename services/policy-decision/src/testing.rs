@@ -463,6 +463,7 @@ impl Stage {
             chain: Chain::default(),
             confirmation: Confirmation::Certificate(CERTIFICATE),
             credential: None,
+            status: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::{Action, CredentialId, SpiffeId};
-use legate_token::{Chain, Claims, Confirmation, Details, KeyId, Parent, Scope, Subject, TokenError, Unsigned};
+use legate_token::{Chain, Claims, Confirmation, Details, KeyId, Parent, Scope, Status, Subject, TokenError, Unsigned};
 
 use super::cutoff::Of;
 use super::holder::{Holder, LONGEST_TOKEN, USUAL_TOKEN};
@@ -46,6 +46,8 @@ pub(crate) struct Base<'a> {
     pub(crate) proof_ends: Timestamp,
     /// For whom its holder acts; `None`: for itself.
     pub(crate) behalf: Option<Behalf>,
+    /// Its place in a status list, where it has one.
+    pub(crate) status: Option<Status>,
 }
 
 /// For whom the holder of a token acts, and what that rests on.
@@ -198,6 +200,7 @@ pub(crate) fn plan(
         chain,
         confirmation: base.confirmation,
         credential: base.credential.clone(),
+        status: base.status.clone(),
     };
     let unsigned = Unsigned::new(&claims, base.kid.clone())?;
     Ok(TokenPlan { holder: holder.spiffe_id.clone(), claims, unsigned })
@@ -320,6 +323,7 @@ mod tests {
                     token_id: [me; 16],
                     confirmation: Confirmation::Certificate([me; 32]),
                     credential: None,
+                    status: None,
                     proof_ends: now.plus(Duration::from_secs(3_600)),
                     behalf,
                 };
@@ -367,6 +371,7 @@ mod tests {
                 token_id: [3; 16],
                 confirmation: Confirmation::Certificate([9; 32]),
                 credential: None,
+                status: None,
                 proof_ends: at(certificate),
                 behalf: None,
             };

@@ -177,5 +177,6 @@ fn row(whom: &For, ask: &Ask, kind: Kind, now: Timestamp, ttl: Duration) -> Resu
         pepper,
         last_used_at: None,
         misused_at: None,
+        status_index: None,
     })
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::keyring::{Keyring, unavailable};
 use super::login::Logins;
+use super::status_list::Lists;
 use crate::convert::Call;
 use crate::domain::certificate::{self, CertificatePlan, Chance};
 use crate::domain::csr;
@@ -51,6 +52,8 @@ pub(crate) struct Desk {
     pub(crate) federation: Federation,
     /// How operators log in; `None`: they do not.
     pub(crate) logins: Option<Logins>,
+    /// What verifiers are told who ask nobody; `None`: nothing.
+    pub(crate) lists: Option<Lists>,
     /// Set once the server listens.
     pub(crate) connections: OnceLock<Vec<Connections>>,
     pub(crate) metrics: Metrics,

@@ -102,6 +102,7 @@ impl Asking {
             credential,
             proof_ends: self.proof_ends,
             behalf,
+            status: None,
         })
     }
 
@@ -184,6 +185,7 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish, bounds: 
 
     let now = desk.clock.now();
     let mut base = asking.base(desk, None)?;
+    base.status = desk.status_of(call, asking).await?;
     // What lets it say something of its scope may end before what proves its holder.
     base.proof_ends = [agreed.ends, bounds.ends].into_iter().flatten().fold(base.proof_ends, Timestamp::min);
     let plan = token::plan(holder, &wish, scope, now, &base)?;

@@ -30,6 +30,7 @@ pub(crate) mod renew;
 pub(crate) mod revoke;
 pub(crate) mod revoke_instance;
 pub(crate) mod revoke_token;
+pub(crate) mod status_list;
 
 pub(crate) use crate::convert::Call;
 pub(crate) use desk::Desk;

@@ -9,6 +9,7 @@ use legate_rpc::{Fault, Mandate};
 use legate_wire::audit::AuditEvent;
 use legate_wire::registry::{PublishRevocationRequest, RevocationReason};
 
+use super::status_list::Lists;
 use super::{Call, Desk};
 use crate::convert;
 use crate::error::{AGAIN, CREDENTIAL_NOT_FOUND, REVOCATION_PENDING, flow, of_tx};
@@ -25,6 +26,7 @@ pub(crate) async fn revoke(
     comment: String,
 ) -> Result<(credential::Model, u64), Fault> {
     let Taken { row, request, others } = record(desk, call, &id, reason, comment).await?;
+    desk.lists.iter().for_each(Lists::forget);
     // Whoever takes back what he calls with hears the answer first: his connection ends when the registry has told of it, and it
     // is told of it whether or not he waits.
     if row.x5t_s256.as_deref() == Some(&call.peer.x5t_s256[..]) {

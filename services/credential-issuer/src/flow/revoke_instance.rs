@@ -10,6 +10,7 @@ use legate_wire::audit::AuditEvent;
 use legate_wire::registry::{PublishRevocationRequest, RevocationReason};
 
 use super::revoke::{Order, cut_connections};
+use super::status_list::Lists;
 use super::{Call, Desk, instances};
 use crate::convert;
 use crate::domain::instance::State;
@@ -36,6 +37,7 @@ pub(crate) async fn revoke_instance(
     comment: String,
 ) -> Result<((instance::Model, State), u64), Fault> {
     let Taken { row, credentials, requests } = record(desk, call, &id, reason, comment).await?;
+    desk.lists.iter().for_each(Lists::forget);
     credentials.iter().for_each(|one| cut_connections(desk, one));
     let mut revision = desk.view.read().snapshot.revision();
     let telling = async {

@@ -102,6 +102,7 @@ impl OauthError {
             | "IDENTITY_TOKEN_UNMATCHED"
             | "IDENTITY_TOKEN_SPENT"
             | "ISSUER_NOT_TRUSTED" => (StatusCode::BAD_REQUEST, "invalid_grant"),
+            "STATUS_LIST_NOT_FOUND" => (StatusCode::NOT_FOUND, "invalid_request"),
             // OpenID CIBA Core 1.0 section 11.
             "AUTHORIZATION_PENDING" => (StatusCode::BAD_REQUEST, "authorization_pending"),
             "SLOW_DOWN" => (StatusCode::BAD_REQUEST, "slow_down"),

@@ -12,6 +12,7 @@ mod form;
 mod introspect;
 mod metadata;
 mod revoke;
+mod status;
 mod token;
 
 use std::io;
@@ -32,6 +33,7 @@ const TOKEN: &str = "/oauth2/token";
 const BACKCHANNEL: &str = "/oauth2/bc-authorize";
 const INTROSPECT: &str = "/oauth2/introspect";
 const REVOKE: &str = "/oauth2/revoke";
+const STATUS: &str = "/oauth2/status/{LIST}";
 const JWKS: &str = "/oauth2/jwks";
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
@@ -66,6 +68,7 @@ pub(crate) fn serve(listener: Listener, desk: &Arc<Desk>, standing: ViewStanding
         .route(BACKCHANNEL, post(backchannel::authorize))
         .route(INTROSPECT, post(introspect::introspect))
         .route(REVOKE, post(revoke::revoke))
+        .route(STATUS, get(status::list))
         .route(JWKS, get(metadata::jwks))
         .route(METADATA, get(metadata::metadata))
         .route(OPENID, get(metadata::metadata))
@@ -73,7 +76,7 @@ pub(crate) fn serve(listener: Listener, desk: &Arc<Desk>, standing: ViewStanding
     let service = legate_web::Service {
         name: crate::NAME,
         routes,
-        paths: &[TOKEN, BACKCHANNEL, INTROSPECT, REVOKE, JWKS, METADATA, OPENID],
+        paths: &[TOKEN, BACKCHANNEL, INTROSPECT, REVOKE, STATUS, JWKS, METADATA, OPENID],
         limits: legate_web::Limits::default(),
         clock: Arc::clone(&ctx.clock),
         metrics: Arc::clone(&ctx.metrics),

@@ -11,7 +11,9 @@ use legate_rpc::Fault;
 
 use super::recorded::Register;
 use super::together::{Together, failed};
-use super::{client, credential, once};
+use super::{client, credential, once, status_list};
+use crate::domain::status_list::PLACES;
+use crate::error::flow;
 
 /// The batches of one database.
 #[derive(Debug)]
@@ -22,6 +24,16 @@ pub(crate) struct Batches {
     certificates: Together<[u8; 32], Option<credential::Model>>,
     secrets: Together<Vec<Vec<u8>>, Option<credential::Model>>,
     keys: Together<String, Vec<credential::Model>>,
+    places: Together<PlaceOf, Option<i64>>,
+}
+
+/// Whose place in a status list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PlaceOf {
+    /// That of the certificate with this SHA-256 of its DER.
+    Certificate([u8; 32]),
+    /// That of the credential with this id.
+    Credential(String),
 }
 
 impl Batches {
@@ -39,9 +51,11 @@ impl Batches {
         let keys = Together::start(move |agents: Vec<String>| {
             read(reading.clone(), "find_client_keys", agents, |tx, agents| Box::pin(keys(tx, agents)))
         });
+        let placing = db.clone();
+        let places = Together::start(move |asked| find_places(placing.clone(), Arc::new(asked)));
         let writing = db.clone();
         let shown = Together::start(move |all| show(writing.clone(), Arc::new(all)));
-        Self { register: Register::new(db.clone(), outbox), shown, certificates, secrets, keys }
+        Self { register: Register::new(db.clone(), outbox), shown, certificates, secrets, keys, places }
     }
 
     /// Notes that something was shown: of all who show it, on whatever replica, one gets `true`.
@@ -59,10 +73,84 @@ impl Batches {
         self.secrets.ask(macs).await
     }
 
+    /// The place of a credential in the status lists, where there is such a credential.
+    pub(crate) async fn place(&self, of: PlaceOf) -> TxResult<Option<i64>, Fault> {
+        self.places.ask(of).await
+    }
+
     /// The newest keys that a client registered, whether or not they still work.
     pub(crate) async fn keys(&self, agent_id: String) -> TxResult<Vec<credential::Model>, Fault> {
         self.keys.ask(agent_id).await
     }
+}
+
+/// Answers a group; whoever has no place is given one, and keeps it.
+async fn find_places(db: Db, asked: Arc<Vec<PlaceOf>>) -> Vec<TxResult<Option<i64>, Fault>> {
+    let count = asked.len();
+    let asking = Arc::clone(&asked);
+    let found = db.read("find_status_index", move |tx| {
+        let asked = Arc::clone(&asking);
+        Box::pin(async move { rows_of(tx, &asked).await })
+    });
+    let found = match found.await {
+        Ok(rows) if rows.iter().flatten().all(|row| row.status_index.is_some()) => {
+            return rows.into_iter().map(|row| Ok(row.and_then(|row| row.status_index))).collect();
+        }
+        Ok(_) => db.tx("give_status_index", move |tx| {
+            let asked = Arc::clone(&asked);
+            Box::pin(async move { give_places(tx, &asked).await })
+        }),
+        Err(e) => return failed(&e, count),
+    };
+    match found.await {
+        Ok(places) => places.into_iter().map(Ok).collect(),
+        Err(e) => failed(&e, count),
+    }
+}
+
+async fn rows_of(tx: &Tx, asked: &[PlaceOf]) -> TxResult<Vec<Option<credential::Model>>, Fault> {
+    let x5ts = asked.iter().filter_map(|of| match of {
+        PlaceOf::Certificate(x5t) => Some(*x5t),
+        PlaceOf::Credential(_) => None,
+    });
+    let ids = asked.iter().filter_map(|of| match of {
+        PlaceOf::Credential(id) => Some(id.clone()),
+        PlaceOf::Certificate(_) => None,
+    });
+    let mut rows = credential::by_certificates(tx, x5ts.collect::<Vec<_>>()).await?;
+    rows.extend(credential::by_ids(tx, ids.collect::<Vec<_>>()).await?);
+    let is_of = |row: &credential::Model, of: &PlaceOf| match of {
+        PlaceOf::Certificate(x5t) => row.x5t_s256.as_deref() == Some(x5t),
+        PlaceOf::Credential(id) => row.id == *id,
+    };
+    Ok(asked.iter().map(|of| rows.iter().find(|row| is_of(row, of)).cloned()).collect())
+}
+
+async fn give_places(tx: &Tx, asked: &[PlaceOf]) -> TxResult<Vec<Option<i64>>, Fault> {
+    let mut shuffle = [0; 32];
+    aws_lc_rs::rand::fill(&mut shuffle).map_err(|_| flow(Fault::broken("the system gives no randomness")))?;
+    // The lock first: whoever had it before may have given what is missing here.
+    let mut list = status_list::lock_with_room(tx, shuffle).await?;
+    let mut given: HashMap<String, i64> = HashMap::new();
+    let mut places = Vec::with_capacity(asked.len());
+    for row in rows_of(tx, asked).await? {
+        let Some(row) = row else {
+            places.push(None);
+            continue;
+        };
+        let place = match row.status_index.or_else(|| given.get(&row.id).copied()) {
+            Some(place) => place,
+            None => {
+                if list.given >= i64::from(PLACES) {
+                    list = status_list::lock_with_room(tx, shuffle).await?;
+                }
+                status_list::give(tx, &mut list, &row).await?
+            }
+        };
+        given.insert(row.id, place);
+        places.push(Some(place));
+    }
+    Ok(places)
 }
 
 /// Answers a group from one snapshot.

@@ -74,6 +74,8 @@ pub(crate) struct Model {
     pub(crate) last_used_at: Option<i64>,
     /// When it was last shown after it had ended or been taken back.
     pub(crate) misused_at: Option<i64>,
+    /// Its place in the status lists, counted through all of them, where a token that says so was obtained by it.
+    pub(crate) status_index: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -113,6 +115,7 @@ pub(super) async fn insert(tx: &Tx, draft: &Draft) -> TxResult<Model, Fault> {
         pepper: None,
         last_used_at: None,
         misused_at: None,
+        status_index: None,
     };
     put(tx, &row).await?;
     Ok(row)

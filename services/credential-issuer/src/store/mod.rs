@@ -12,8 +12,9 @@ pub(crate) mod pending;
 pub(crate) mod recorded;
 pub(crate) mod revoked_token;
 pub(crate) mod signing_key;
+pub(crate) mod status_list;
 mod together;
 pub(crate) mod used_token;
 
-pub(crate) use batches::Batches;
+pub(crate) use batches::{Batches, PlaceOf};
 pub(crate) use recorded::{Proof, Recorded, RecordedToken};

@@ -29,6 +29,7 @@ mod rests;
 mod revocation;
 mod scene;
 mod standing;
+mod status_list;
 mod storage;
 mod together;
 mod tokens;

@@ -330,6 +330,7 @@ impl Scene {
             relay: approvers.clone(),
             federation: Federation::new(&FederationConfig::default(), clock.clone()).unwrap(),
             logins: None,
+            lists: None,
             connections: OnceLock::new(),
             metrics: Metrics::default(),
             news: Notify::new(),

@@ -415,6 +415,7 @@ impl House {
             chain: Chain::default(),
             confirmation: Confirmation::Certificate([7; 32]),
             credential: None,
+            status: None,
         };
         let token = legate_token::mint(&claims, &self.signer).unwrap();
         wire::EvaluateRequest {
