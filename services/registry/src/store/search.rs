@@ -581,6 +581,7 @@ mod tests {
     /// median and the longest, planned, counted and read each time.
     #[tokio::test]
     #[ignore = "takes a while; prints figures"]
+    #[allow(clippy::print_stdout, reason = "figures are for people")]
     async fn lists_of_a_hundred_thousand() {
         on_each::<Migrator>(async |fixture| {
             if !fixture.is_postgres() {
