@@ -17,7 +17,7 @@ use crate::domain::operators;
 use crate::domain::subject::Seen;
 use crate::error::{AGENT_NOT_FOUND, REVISION_COMPACTED, REVISION_UNKNOWN};
 use crate::store::search::{Place, Which};
-use crate::store::{change, object, refuse, revision};
+use crate::store::{change, object, refuse, revision, way};
 
 /// Objects that are looked at for one page, whether they were in force then or not.
 const LOOKED_AT: usize = 2_000;
@@ -95,6 +95,7 @@ fn is_retired(declaration: &Declaration) -> bool {
 
 /// A page of the objects as they were.
 pub(super) async fn page(look: &Look<'_>, which: &Which, part: Part, revision: u64) -> TxResult<Read, Fault> {
+    way::by_index(look.tx).await?;
     let mut page = Filling::of(part.size);
     let mut after = part.after;
     while !page.is_end && !page.is_full && page.looked_at < LOOKED_AT {

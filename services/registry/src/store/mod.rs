@@ -14,6 +14,7 @@ pub(crate) mod request;
 pub(crate) mod revision;
 pub(crate) mod search;
 pub(crate) mod term;
+pub(crate) mod way;
 
 use legate_db::TxError;
 use legate_rpc::Fault;
