@@ -199,27 +199,12 @@ fn state(of: crate::AgentState) -> wire::AgentState {
     }
 }
 
-/// The kind of a declared object, and its metadata, made where it is missing.
+/// The kind of an object that can be declared, and its metadata, made where it is missing.
 fn parts(of: &mut Declaration) -> Option<(Kind, &mut Metadata)> {
-    let (kind, metadata) = match of.object.as_mut()? {
-        Object::Namespace(o) => (Kind::Namespace, &mut o.metadata),
-        Object::AgentClass(o) => (Kind::AgentClass, &mut o.metadata),
-        Object::Agent(o) => (Kind::Agent, &mut o.metadata),
-        Object::Role(o) => (Kind::Role, &mut o.metadata),
-        Object::RoleBinding(o) => (Kind::RoleBinding, &mut o.metadata),
-        Object::Policy(o) => (Kind::Policy, &mut o.metadata),
-        Object::EnforcementPoint(o) => (Kind::EnforcementPoint, &mut o.metadata),
-        Object::Group(o) => (Kind::Group, &mut o.metadata),
-        Object::Boundary(o) => (Kind::Boundary, &mut o.metadata),
-        Object::CredentialPolicy(o) => (Kind::CredentialPolicy, &mut o.metadata),
-        Object::TrustedIssuer(o) => (Kind::TrustedIssuer, &mut o.metadata),
-        Object::AttestationPolicy(o) => (Kind::AttestationPolicy, &mut o.metadata),
-        Object::DelegationGrant(o) => (Kind::DelegationGrant, &mut o.metadata),
-        Object::PolicyTest(o) => (Kind::PolicyTest, &mut o.metadata),
-        Object::OperatorBinding(o) => (Kind::OperatorBinding, &mut o.metadata),
-        Object::SigningKey(_) | Object::Revocation(_) | Object::Approval(_) => return None,
-    };
-    Some((kind, metadata.get_or_insert_default()))
+    let object = of.object.as_mut()?;
+    let kind = object.kind();
+    let is_declared = !matches!(kind, Kind::SigningKey | Kind::Revocation | Kind::Approval);
+    is_declared.then(|| (kind, object.metadata_mut().get_or_insert_default()))
 }
 
 /// What the view would only log and leave out, since it grants nothing, is a mistake of whoever asks for a preview.

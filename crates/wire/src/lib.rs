@@ -1,5 +1,5 @@
-//! Generated code for everything under proto/, and nothing else (but `Debug` that hides secrets, and a message that is passed
-//! on as it rests).
+//! Generated code for everything under proto/, and nothing else (but `Debug` that hides secrets, what all declared objects have, and
+//! a message that is passed on as it rests).
 #![allow(
     missing_docs,
     clippy::all,
@@ -8,6 +8,7 @@
     reason = "generated; the documentation is in proto/"
 )]
 
+mod declared;
 mod passed_on;
 mod redacted;
 

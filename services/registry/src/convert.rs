@@ -148,7 +148,7 @@ pub(crate) fn object_event(
         }
         _ => {}
     }
-    if let Some(metadata) = crate::domain::kind::metadata(declaration) {
+    if let Some(metadata) = declaration.metadata() {
         details.insert("object_id".to_owned(), metadata.id.clone());
         details.insert("version".to_owned(), metadata.version.to_string());
     }

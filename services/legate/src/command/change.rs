@@ -94,7 +94,7 @@ pub(super) fn selector(text: &str) -> Result<BTreeMap<String, String>, Failure> 
 
 /// Whether an object carries all of the labels.
 pub(super) fn carries(declaration: &Declaration, labels: &BTreeMap<String, String>) -> bool {
-    let metadata = manifest::metadata(declaration);
+    let metadata = declaration.metadata();
     labels.iter().all(|(name, value)| metadata.is_some_and(|m| m.labels.get(name) == Some(value)))
 }
 
@@ -127,7 +127,7 @@ async fn unwanted(
             (first, last) = (first.or(Some(revision)), revision);
             // Agents that agents made are in no manifest: they end with whoever made them.
             for object in objects.iter().filter(|object| carries(object, labels) && !was_made(object)) {
-                let Some(metadata) = manifest::metadata(object) else { continue };
+                let Some(metadata) = object.metadata() else { continue };
                 if !kept.contains(&(name, namespace.as_str(), metadata.name.as_str())) {
                     let (namespace, name) = (namespace.clone(), metadata.name.clone());
                     out.push(ObjectName { kind: kind.into(), namespace, name });

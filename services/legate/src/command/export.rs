@@ -73,7 +73,7 @@ async fn found(desk: &Desk, args: &Export) -> Result<Vec<Declaration>, Failure> 
         let is_named = |object: &Declaration| {
             kind != Kind::Namespace
                 || wanted.is_empty()
-                || manifest::metadata(object).is_some_and(|metadata| metadata.name == wanted)
+                || object.metadata().is_some_and(|metadata| metadata.name == wanted)
         };
         all.extend(
             objects.into_iter().filter(|object| is_named(object) && carries(object, &labels) && !was_made(object)),
@@ -84,7 +84,7 @@ async fn found(desk: &Desk, args: &Export) -> Result<Vec<Declaration>, Failure> 
 
 /// Writes DIR/NAMESPACE/KIND-NAME.yaml; names hold nothing that a path could be broken with.
 fn write(dir: &Path, object: &Declaration, text: &str, ending: &str) -> Result<(), Failure> {
-    let metadata = manifest::metadata(object).cloned().unwrap_or_default();
+    let metadata = object.metadata().cloned().unwrap_or_default();
     let kind = manifest::kind_name(object).to_ascii_lowercase();
     let namespace = if metadata.namespace.is_empty() { &metadata.name } else { &metadata.namespace };
     for name in [namespace, &metadata.name] {

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use legate_wire::policy::{PreviewChangeRequest, PreviewChangeResponse};
-use legate_wire::registry::Kind;
+use legate_wire::registry::{Declaration, Kind};
 
 use super::Desk;
 use super::change::{self, list, namespaces};
 use crate::cli::Wanted;
 use crate::output::{Row, test_lines};
 use crate::place::Service;
-use crate::{Exit, Failure, manifest, proto};
+use crate::{Exit, Failure, proto};
 
 /// Namespaces in one question (PreviewChangeRequest).
 const AT_ONCE: usize = 64;
@@ -54,7 +54,7 @@ fn rows(answer: &PreviewChangeResponse) -> Vec<Row> {
 async fn in_force(desk: &Desk, namespace: Option<&str>) -> Result<PreviewChangeResponse, Failure> {
     let registry = desk.line(Service::Registry)?;
     let (tests, revision) = list(&registry, Kind::PolicyTest, namespace.unwrap_or_default()).await?;
-    let of = |test| manifest::metadata(test).map(|metadata| metadata.namespace.clone());
+    let of = |test: &Declaration| test.metadata().map(|metadata| metadata.namespace.clone());
     let spoken_of: BTreeSet<String> = tests.iter().filter_map(of).collect();
     let mut whole = PreviewChangeResponse { revision, ..PreviewChangeResponse::default() };
     let spoken_of: Vec<String> = spoken_of.into_iter().collect();

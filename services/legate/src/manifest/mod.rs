@@ -21,7 +21,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use legate_wire::registry::{Declaration, Metadata};
+use legate_wire::registry::Declaration;
 use prost_reflect::ReflectMessage as _;
 use serde::de::DeserializeSeed;
 
@@ -80,31 +80,6 @@ type Seen = HashMap<(&'static str, String, String), String>;
 #[must_use]
 pub fn kinds() -> &'static [&'static str] {
     &document::KINDS
-}
-
-/// The metadata of any declared object.
-pub(crate) fn metadata(declaration: &Declaration) -> Option<&Metadata> {
-    use legate_wire::registry::declaration::Object;
-    match declaration.object.as_ref()? {
-        Object::Namespace(o) => o.metadata.as_ref(),
-        Object::AgentClass(o) => o.metadata.as_ref(),
-        Object::Agent(o) => o.metadata.as_ref(),
-        Object::Role(o) => o.metadata.as_ref(),
-        Object::RoleBinding(o) => o.metadata.as_ref(),
-        Object::Policy(o) => o.metadata.as_ref(),
-        Object::EnforcementPoint(o) => o.metadata.as_ref(),
-        Object::SigningKey(o) => o.metadata.as_ref(),
-        Object::Revocation(o) => o.metadata.as_ref(),
-        Object::Group(o) => o.metadata.as_ref(),
-        Object::Boundary(o) => o.metadata.as_ref(),
-        Object::CredentialPolicy(o) => o.metadata.as_ref(),
-        Object::TrustedIssuer(o) => o.metadata.as_ref(),
-        Object::AttestationPolicy(o) => o.metadata.as_ref(),
-        Object::DelegationGrant(o) => o.metadata.as_ref(),
-        Object::PolicyTest(o) => o.metadata.as_ref(),
-        Object::OperatorBinding(o) => o.metadata.as_ref(),
-        Object::Approval(o) => o.metadata.as_ref(),
-    }
 }
 
 /// The kind of a declared object, such as `AgentClass`; empty when it holds none.

@@ -28,24 +28,6 @@ pub(crate) struct TestRegistry {
 
 type Key = (wire::Kind, String, String);
 
-fn metadata(object: &wire::Declaration) -> Option<(wire::Kind, &wire::Metadata)> {
-    let (kind, metadata) = match object.object.as_ref()? {
-        Object::Namespace(o) => (wire::Kind::Namespace, &o.metadata),
-        Object::Agent(o) => (wire::Kind::Agent, &o.metadata),
-        Object::AgentClass(o) => (wire::Kind::AgentClass, &o.metadata),
-        Object::Role(o) => (wire::Kind::Role, &o.metadata),
-        Object::RoleBinding(o) => (wire::Kind::RoleBinding, &o.metadata),
-        Object::Policy(o) => (wire::Kind::Policy, &o.metadata),
-        Object::Group(o) => (wire::Kind::Group, &o.metadata),
-        Object::Boundary(o) => (wire::Kind::Boundary, &o.metadata),
-        Object::DelegationGrant(o) => (wire::Kind::DelegationGrant, &o.metadata),
-        Object::Approval(o) => (wire::Kind::Approval, &o.metadata),
-        Object::Revocation(o) => (wire::Kind::Revocation, &o.metadata),
-        _ => return None,
-    };
-    Some((kind, metadata.as_ref()?))
-}
-
 impl TestRegistry {
     pub(crate) fn write(&self, revision: u64, objects: Vec<(wire::Declaration, bool)>) {
         self.written.lock().insert(revision, objects);
@@ -71,7 +53,7 @@ impl TestRegistry {
         };
         let mut held = BTreeMap::new();
         for (object, revoked) in written.range(..=revision).flat_map(|(_, objects)| objects) {
-            let Some((kind, metadata)) = metadata(object) else { continue };
+            let (Some(kind), Some(metadata)) = (object.kind(), object.metadata()) else { continue };
             let key = (kind, metadata.namespace.clone(), metadata.name.clone());
             if *revoked {
                 held.remove(&key);

@@ -12,7 +12,7 @@ pub(crate) fn action(before: Option<&wire::Declaration>, after: &wire::Declarati
         return HistoryAction::Revoked;
     }
     let Some(before) = before else {
-        let is_first = super::kind::metadata(after).is_none_or(|metadata| metadata.version <= 1);
+        let is_first = after.metadata().is_none_or(|metadata| metadata.version <= 1);
         return if is_first { HistoryAction::Created } else { HistoryAction::Compacted };
     };
     let (Some(old), Some(new)) = (status(before), status(after)) else {
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(action(Some(&before), &before, false), HistoryAction::Updated);
         assert_eq!(action(Some(&before), &before, true), HistoryAction::Revoked);
         let mut later = before.clone();
-        if let Some(metadata) = super::super::kind::metadata_mut(&mut later) {
+        if let Some(metadata) = later.metadata_mut() {
             metadata.version = 3;
         }
         assert_eq!(action(None, &later, false), HistoryAction::Compacted);

@@ -6,8 +6,8 @@ use legate_wire::registry as wire;
 use wire::claim_rule::StandsFor;
 use wire::declaration::Object;
 use wire::{
-    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, Metadata, PolicyTest,
-    RoleBinding, TrustedIssuer,
+    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, PolicyTest, RoleBinding,
+    TrustedIssuer,
 };
 
 /// How an object is found: kind, namespace (empty for what belongs to none) and name.
@@ -29,30 +29,6 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
     }
-}
-
-/// The kind of an object; `None` when the declaration holds none.
-pub(crate) fn kind_of(declaration: &wire::Declaration) -> Option<Kind> {
-    declaration.object.as_ref().map(|object| match object {
-        Object::Namespace(_) => Kind::Namespace,
-        Object::AgentClass(_) => Kind::AgentClass,
-        Object::Agent(_) => Kind::Agent,
-        Object::Role(_) => Kind::Role,
-        Object::RoleBinding(_) => Kind::RoleBinding,
-        Object::Policy(_) => Kind::Policy,
-        Object::EnforcementPoint(_) => Kind::EnforcementPoint,
-        Object::SigningKey(_) => Kind::SigningKey,
-        Object::Revocation(_) => Kind::Revocation,
-        Object::Group(_) => Kind::Group,
-        Object::Boundary(_) => Kind::Boundary,
-        Object::CredentialPolicy(_) => Kind::CredentialPolicy,
-        Object::TrustedIssuer(_) => Kind::TrustedIssuer,
-        Object::AttestationPolicy(_) => Kind::AttestationPolicy,
-        Object::DelegationGrant(_) => Kind::DelegationGrant,
-        Object::PolicyTest(_) => Kind::PolicyTest,
-        Object::OperatorBinding(_) => Kind::OperatorBinding,
-        Object::Approval(_) => Kind::Approval,
-    })
 }
 
 /// The kind's name as manifests, people and audit events say it.
@@ -80,58 +56,10 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-/// The object's metadata, where it has any.
-pub(crate) fn metadata(declaration: &wire::Declaration) -> Option<&Metadata> {
-    match declaration.object.as_ref()? {
-        Object::Namespace(o) => o.metadata.as_ref(),
-        Object::AgentClass(o) => o.metadata.as_ref(),
-        Object::Agent(o) => o.metadata.as_ref(),
-        Object::Role(o) => o.metadata.as_ref(),
-        Object::RoleBinding(o) => o.metadata.as_ref(),
-        Object::Policy(o) => o.metadata.as_ref(),
-        Object::EnforcementPoint(o) => o.metadata.as_ref(),
-        Object::SigningKey(o) => o.metadata.as_ref(),
-        Object::Revocation(o) => o.metadata.as_ref(),
-        Object::Group(o) => o.metadata.as_ref(),
-        Object::Boundary(o) => o.metadata.as_ref(),
-        Object::CredentialPolicy(o) => o.metadata.as_ref(),
-        Object::TrustedIssuer(o) => o.metadata.as_ref(),
-        Object::AttestationPolicy(o) => o.metadata.as_ref(),
-        Object::DelegationGrant(o) => o.metadata.as_ref(),
-        Object::PolicyTest(o) => o.metadata.as_ref(),
-        Object::OperatorBinding(o) => o.metadata.as_ref(),
-        Object::Approval(o) => o.metadata.as_ref(),
-    }
-}
-
-/// The object's metadata to be written, where it has any.
-pub(crate) fn metadata_mut(declaration: &mut wire::Declaration) -> Option<&mut Metadata> {
-    match declaration.object.as_mut()? {
-        Object::Namespace(o) => o.metadata.as_mut(),
-        Object::AgentClass(o) => o.metadata.as_mut(),
-        Object::Agent(o) => o.metadata.as_mut(),
-        Object::Role(o) => o.metadata.as_mut(),
-        Object::RoleBinding(o) => o.metadata.as_mut(),
-        Object::Policy(o) => o.metadata.as_mut(),
-        Object::EnforcementPoint(o) => o.metadata.as_mut(),
-        Object::SigningKey(o) => o.metadata.as_mut(),
-        Object::Revocation(o) => o.metadata.as_mut(),
-        Object::Group(o) => o.metadata.as_mut(),
-        Object::Boundary(o) => o.metadata.as_mut(),
-        Object::CredentialPolicy(o) => o.metadata.as_mut(),
-        Object::TrustedIssuer(o) => o.metadata.as_mut(),
-        Object::AttestationPolicy(o) => o.metadata.as_mut(),
-        Object::DelegationGrant(o) => o.metadata.as_mut(),
-        Object::PolicyTest(o) => o.metadata.as_mut(),
-        Object::OperatorBinding(o) => o.metadata.as_mut(),
-        Object::Approval(o) => o.metadata.as_mut(),
-    }
-}
-
 /// The key of an object; `None` without object or metadata.
 pub(crate) fn key_of(declaration: &wire::Declaration) -> Option<Key> {
-    let metadata = metadata(declaration)?;
-    Some(Key::new(kind_of(declaration)?, &metadata.namespace, &metadata.name))
+    let metadata = declaration.metadata()?;
+    Some(Key::new(declaration.kind()?, &metadata.namespace, &metadata.name))
 }
 
 /// The objects that have to be in force for this one to mean anything, each with the path of the field that names it.
@@ -227,17 +155,17 @@ mod tests {
     fn every_kind_has_a_key_and_a_name() {
         let mut seen = Vec::new();
         for mut declaration in samples::one_of_each() {
-            let kind = kind_of(&declaration).unwrap_or_default();
+            let kind = declaration.kind().unwrap_or_default();
             let wire_name = kind.as_str_name().trim_start_matches("KIND_").replace('_', "");
             assert_eq!(kind_name(kind).to_uppercase(), wire_name);
             let key = key_of(&declaration).map(|key| key.to_string()).unwrap_or_default();
-            let found = metadata(&declaration).cloned().unwrap_or_default();
+            let found = declaration.metadata().cloned().unwrap_or_default();
             assert!(key.ends_with(&found.name) && key.starts_with(&found.namespace), "{key}");
-            assert_eq!(metadata_mut(&mut declaration).cloned(), Some(found));
+            assert_eq!(declaration.metadata_mut().cloned(), Some(found));
             seen.push(kind as i32);
         }
         assert_eq!(seen, (1..=17).chain([30]).collect::<Vec<_>>());
-        assert_eq!(kind_of(&wire::Declaration::default()), None);
+        assert_eq!(wire::Declaration::default().kind(), None);
         assert_eq!(key_of(&wire::Declaration::default()), None);
     }
 
@@ -255,7 +183,7 @@ mod tests {
         };
         let namespace = "metadata.namespace Namespace payments";
         for declaration in samples::one_of_each() {
-            let expected: &[&str] = match kind_of(&declaration).unwrap_or_default() {
+            let expected: &[&str] = match declaration.kind().unwrap_or_default() {
                 Kind::Namespace | Kind::SigningKey | Kind::Revocation => &[],
                 Kind::Agent => &[namespace, "spec.agent_class AgentClass payments/clerk"],
                 Kind::RoleBinding => &[

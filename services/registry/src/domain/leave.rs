@@ -177,7 +177,7 @@ mod tests {
             for name in ["", "x", "xx"] {
                 let names = |declaration: &wire::Declaration| {
                     let of = kind::references(declaration);
-                    kind::kind_of(declaration) != Some(wire::Kind::Agent)
+                    declaration.kind() != Some(wire::Kind::Agent)
                         && of.iter().any(|(_, key)| key.kind == wire::Kind::Agent && key.name == name)
                 };
                 let named = names(&declaration);

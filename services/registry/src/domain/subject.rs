@@ -5,8 +5,6 @@ use legate_filter::{Field, Micros, Subject};
 use legate_wire::registry as wire;
 use wire::declaration::Object;
 
-use super::kind;
-
 /// One object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'d> {
@@ -21,7 +19,7 @@ impl<'d> Seen<'d> {
             Some(Object::Agent(agent)) => (agent.spec.as_ref(), agent.status.as_ref()),
             _ => (None, None),
         };
-        Self { metadata: kind::metadata(declaration), spec, status }
+        Self { metadata: declaration.metadata(), spec, status }
     }
 
     /// The texts of a field, where it is one of texts.

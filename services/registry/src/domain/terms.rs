@@ -50,7 +50,7 @@ fn is_usual(field: &Field, number: i32) -> bool {
 pub(crate) fn facts(declaration: &wire::Declaration) -> BTreeSet<Fact> {
     let seen = Seen::of(declaration);
     let mut all = BTreeSet::new();
-    if let Some(metadata) = super::kind::metadata(declaration) {
+    if let Some(metadata) = declaration.metadata() {
         let label = |(key, value)| Fact { field: LABELS, value: format!("{key}={value}") };
         all.extend(metadata.labels.iter().map(label));
     }

@@ -18,7 +18,6 @@ use super::write::{Put, Writing, check_etag};
 use super::{Call, Desk, lineage, transition};
 use crate::domain::approval::{self, LONGEST, SHORTEST};
 use crate::domain::check;
-use crate::domain::kind;
 use crate::error::{APPROVAL_DECIDED, APPROVAL_OUTDATED};
 use crate::store::{broken, object, refuse};
 
@@ -152,7 +151,7 @@ async fn approve(
     let agent = standing.caller().map_err(refuse)?.clone();
     let agent = Declaration { object: Some(Object::Agent(agent)) };
     transition::refuse_self_approval(writing.tx, &agent, &writing.by.actor).await?;
-    let namespace = kind::metadata(&current).map(|m| m.namespace.clone()).unwrap_or_default();
+    let namespace = current.metadata().map(|m| m.namespace.clone()).unwrap_or_default();
     if let Some(held) = approval::outdated(&spec, &policies_of(writing.tx, &namespace).await?) {
         return Err(outdated(format!("the policy {} is no longer in force at version {}", held.name, held.version)));
     }
@@ -161,7 +160,7 @@ async fn approve(
     status.state = ApprovalState::Approved.into();
     (status.not_before, status.not_after) = (Some(from.into()), Some(to.into()));
     decided(writing, status);
-    let asked = kind::metadata(&current).and_then(|m| m.create_time);
+    let asked = current.metadata().and_then(|m| m.create_time);
     let wanted = Declaration { object: Some(Object::Approval(approval)) };
     let written = writing.put(wanted, Some(&current), "approved", &[]).await?;
     writing.desk.metrics.approval("APPROVED", since(asked, writing.now));

@@ -161,7 +161,7 @@ async fn entries(
 }
 
 fn entry(before: Option<&Declaration>, after: &Declaration, row: &change::Model) -> HistoryEntry {
-    let metadata = kind::metadata(after).cloned().unwrap_or_default();
+    let metadata = after.metadata().cloned().unwrap_or_default();
     let status = history::status(after);
     let action = history::action(before, after, row.revoked);
     HistoryEntry {

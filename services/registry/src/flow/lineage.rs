@@ -12,7 +12,7 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentClassSpec, Approval, Declaration, Kind, NamespaceSpec};
 
 use super::revoke_issued;
-use crate::domain::kind::{self, Key};
+use crate::domain::kind::Key;
 use crate::domain::{cut_off, lineage};
 use crate::store::{broken, object, reference, refuse};
 
@@ -204,5 +204,5 @@ async fn agent(tx: &Tx, id: &str) -> TxResult<Option<Agent>, Fault> {
 
 /// The id of a declared object.
 pub(super) fn id_of(declaration: &Declaration) -> String {
-    kind::metadata(declaration).map(|m| m.id.clone()).unwrap_or_default()
+    declaration.metadata().map(|m| m.id.clone()).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use super::list::{Filling, Part, Read};
 use super::transition::Which as AgentWhich;
 use super::update::not_found;
 use crate::domain::history::status;
-use crate::domain::kind::{self, Key};
+use crate::domain::kind::Key;
 use crate::domain::operators;
 use crate::domain::subject::Seen;
 use crate::error::{AGENT_NOT_FOUND, REVISION_COMPACTED, REVISION_UNKNOWN};
@@ -76,7 +76,7 @@ pub(super) async fn agent(look: &Look<'_>, which: &AgentWhich, revision: u64) ->
         }
     };
     let is_seen = |declaration: &Declaration| {
-        let namespace = kind::metadata(declaration).map(|m| m.namespace.as_str()).unwrap_or_default();
+        let namespace = declaration.metadata().map(|m| m.namespace.as_str()).unwrap_or_default();
         look.mandate.may(Right::Read, Somewhere::of(namespace))
     };
     let found = found.filter(is_seen);

@@ -26,7 +26,7 @@ use super::delegate::{declare, passed_on};
 use super::stage;
 use super::write::Writing;
 use super::{By, Call, Desk};
-use crate::domain::kind::{self, Key};
+use crate::domain::kind::Key;
 use crate::domain::personal::{self, Wish};
 use crate::domain::problem::Problem;
 use crate::domain::{check, delegation, lineage};
@@ -109,7 +109,7 @@ async fn rule(tx: &Tx, who: &ProvenPerson) -> TxResult<PersonalDelegation, Fault
     let declared = found.map(|row| row.declaration()).transpose()?;
     let is_as_it_was = |declared: &Declaration| {
         let is_same = |m: &Metadata| m.namespace == who.namespace && m.version == who.trusted_issuer_version;
-        kind::metadata(declared).is_some_and(is_same)
+        declared.metadata().is_some_and(is_same)
     };
     match declared.filter(is_as_it_was).and_then(|declared| declared.object) {
         Some(Object::TrustedIssuer(issuer)) => {

@@ -57,7 +57,7 @@ pub(crate) async fn publish_key(
             if let Some(current) = &current
                 && fields.is_empty()
             {
-                let revision = kind::metadata(current).map_or(0, |m| m.revision);
+                let revision = current.metadata().map_or(0, |m| m.revision);
                 return Ok(PublishSigningKeyResponse { revision });
             }
             writing.put(wanted, current.as_ref(), "published", &fields).await?;
@@ -106,7 +106,7 @@ pub(crate) async fn publish_revocation(
         Box::pin(async move {
             let key = kind::key_of(&wanted).ok_or_else(|| broken("a revocation without a name"))?;
             if let Some(row) = object::by_key(writing.tx, &key).await? {
-                let revision = kind::metadata(&row.declaration()?).map_or(0, |m| m.revision);
+                let revision = row.declaration()?.metadata().map_or(0, |m| m.revision);
                 return Ok(PublishRevocationResponse { revision });
             }
             writing.put(Declaration::clone(&wanted), None, "published", &[]).await?;

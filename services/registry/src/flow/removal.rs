@@ -33,7 +33,7 @@ pub(super) struct Leaving {
 impl Leaving {
     /// What is told of it.
     pub(super) fn told(&self) -> DeclarationChange {
-        let id = self.current.as_ref().and_then(kind::metadata).map(|m| m.id.clone()).unwrap_or_default();
+        let id = self.current.as_ref().and_then(Declaration::metadata).map(|m| m.id.clone()).unwrap_or_default();
         let action = if self.current.is_some() { ChangeAction::Removed } else { ChangeAction::Unchanged };
         DeclarationChange {
             action: action.into(),

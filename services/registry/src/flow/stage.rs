@@ -78,7 +78,7 @@ impl Staged {
 
     /// What is told of it; `now` is the object after the change.
     pub(crate) fn told(&self, now: Option<&Declaration>) -> DeclarationChange {
-        let id = now.or(self.current.as_ref()).and_then(kind::metadata).map(|m| m.id.clone());
+        let id = now.or(self.current.as_ref()).and_then(Declaration::metadata).map(|m| m.id.clone());
         DeclarationChange {
             action: self.action().into(),
             kind: self.key.kind.into(),
@@ -407,7 +407,7 @@ impl Template {
             Some(Object::AgentClass(class)) => class.spec.clone().unwrap_or_default(),
             _ => AgentClassSpec::default(),
         };
-        let version = current.and_then(kind::metadata).map_or(0, |m| m.version);
+        let version = current.and_then(Declaration::metadata).map_or(0, |m| m.version);
         let changes = wanted.is_some_and(|wanted| !diff::diff(current, wanted).is_empty());
         Self { spec, version: version + u32::from(changes) }
     }

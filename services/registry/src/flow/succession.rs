@@ -14,7 +14,7 @@ use legate_wire::registry::{Declaration, FieldChange, Kind, NamespaceSpec};
 use super::write::{Put, Writing};
 use super::{Call, Desk, leave};
 use crate::domain::diff;
-use crate::domain::kind::{self, Key};
+use crate::domain::kind::Key;
 use crate::domain::succession::{Settled, grace, named, settle};
 use crate::domain::terms::{self, Fact};
 use crate::error::of_tx;
@@ -150,7 +150,7 @@ async fn namespaces_of(
     writing: &Writing<'_>,
     agents: &[Declaration],
 ) -> TxResult<BTreeMap<String, NamespaceSpec>, Fault> {
-    let names = agents.iter().filter_map(kind::metadata).map(|m| Key::new(Kind::Namespace, "", &m.namespace));
+    let names = agents.iter().filter_map(Declaration::metadata).map(|m| Key::new(Kind::Namespace, "", &m.namespace));
     let mut found = BTreeMap::new();
     for (key, row) in object::by_keys(writing.tx, names.collect()).await? {
         if let Some(Object::Namespace(namespace)) = row.declaration()?.object {

@@ -221,7 +221,7 @@ pub(super) async fn refuse_self_approval(
     current: &Declaration,
     actor: &str,
 ) -> TxResult<(), Fault> {
-    let id = kind::metadata(current).map(|m| m.id.clone()).unwrap_or_default();
+    let id = current.metadata().map(|m| m.id.clone()).unwrap_or_default();
     let whose = hands(tx, &id).await?;
     refuse_one_of(&whose, actor, "this agent")?;
     for above in whose.iter().filter(|who| AgentId::parse(who).is_ok()) {

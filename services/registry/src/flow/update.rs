@@ -32,7 +32,7 @@ pub(crate) async fn update(
         let text = "signing keys and revocations come from credential-issuer, approvals from agents and approvers";
         return Err(Fault::refused(&KIND_NOT_APPLICABLE, text));
     }
-    let etag = kind::metadata(&wanted).map(|m| m.etag.clone()).unwrap_or_default();
+    let etag = wanted.metadata().map(|m| m.etag.clone()).unwrap_or_default();
     let ask = Arc::new((key, wanted, paths, etag));
     desk.write("update_declaration", Standard::Ordinary, call, move |writing| {
         let ask = Arc::clone(&ask);

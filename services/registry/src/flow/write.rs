@@ -302,7 +302,7 @@ impl Writing<'_> {
         let (mut written, mut rows, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         let mut found = Found::default();
-        let known = puts.iter().filter_map(|put| put.before.and_then(kind::metadata)).map(|m| m.id.clone());
+        let known = puts.iter().filter_map(|put| put.before.and_then(Declaration::metadata)).map(|m| m.id.clone());
         let numbers = Box::pin(object::numbers(self.tx, known.collect())).await?;
         for Put { mut declaration, before, revoked, verb, fields } in puts {
             let place = self.changes;
@@ -384,18 +384,18 @@ impl Writing<'_> {
 
     /// Gives an object what only the registry gives: id, version, revision, and who wrote it when and why.
     fn stamp(&self, declaration: &mut Declaration, before: Option<&Declaration>) -> Result<(), Fault> {
-        let old = before.and_then(kind::metadata).cloned().unwrap_or_default();
-        let is_agent = kind::kind_of(declaration) == Some(Kind::Agent);
+        let old = before.and_then(Declaration::metadata).cloned().unwrap_or_default();
+        let is_agent = declaration.kind() == Some(Kind::Agent);
         let id = match old.id.as_str() {
             "" if is_agent => self.desk.agent_id()?.to_string(),
             // Its name was made of it.
-            "" if kind::kind_of(declaration) == Some(Kind::Approval) => {
-                approval::id_of(kind::metadata(declaration).map(|m| m.name.as_str()).unwrap_or_default())
+            "" if declaration.kind() == Some(Kind::Approval) => {
+                approval::id_of(declaration.metadata().map(|m| m.name.as_str()).unwrap_or_default())
             }
             "" => self.desk.object_id()?.to_string(),
             known => known.to_owned(),
         };
-        let Some(metadata) = kind::metadata_mut(declaration) else {
+        let Some(metadata) = declaration.metadata_mut() else {
             return Err(Fault::broken("an object without metadata was written"));
         };
         let version = old.version + 1;
@@ -514,7 +514,7 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
     let ends = ends.and_then(|(at, more)| Timestamp::try_from(at).ok().map(|at| at.plus(more).micros()));
     let times = object::Times::of(declaration);
     object::Model {
-        id: kind::metadata(declaration).map(|m| m.id.clone()).unwrap_or_default(),
+        id: declaration.metadata().map(|m| m.id.clone()).unwrap_or_default(),
         kind: key.kind as i32,
         namespace: key.namespace.clone(),
         name: key.name.clone(),
@@ -535,7 +535,7 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
 
 /// Refuses a write by somebody who has not seen the object as it is. An empty etag asks for no such check.
 pub(crate) fn check_etag(declaration: &Declaration, etag: &str) -> Result<(), Fault> {
-    let now = kind::metadata(declaration).map(|m| m.etag.as_str()).unwrap_or_default();
+    let now = declaration.metadata().map(|m| m.etag.as_str()).unwrap_or_default();
     if etag.is_empty() || etag == now {
         return Ok(());
     }

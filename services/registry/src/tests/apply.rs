@@ -8,7 +8,7 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{ChangeAction, Declaration, Kind, RevokeDeclarationRequest};
 
 use super::scene::*;
-use crate::domain::kind::{self, Key};
+use crate::domain::kind::Key;
 use crate::error::of_tx;
 use crate::flow::list::{self, List};
 use crate::flow::{plan, read, revoke, update};
@@ -128,7 +128,7 @@ async fn what_was_planned_on_a_moved_base_is_refused() {
         let fault = scene.apply_as(OTHER, vec![role("reader", "invoice:pay")], "", 1).await.unwrap_err();
         assert_eq!(reason(&fault), "BASE_MOVED");
         let reader = get(&scene, Kind::Role, "reader").await;
-        assert_eq!(kind::metadata(&reader).unwrap().version, 2);
+        assert_eq!(reader.metadata().unwrap().version, 2);
         // One of two who both saw the same etag wins.
         let Some(Object::Role(mut first)) = reader.object else { panic!("no role") };
         first.spec.as_mut().unwrap().description = "one".into();
@@ -289,7 +289,7 @@ async fn lists_go_on_where_they_stopped() {
         let (mut names, mut token, mut pages) = (Vec::new(), String::new(), 0);
         loop {
             let page = list::list(&scene.desk, ask(&token)).await.unwrap();
-            names.extend(page.objects.iter().map(|o| kind::metadata(o).unwrap().name.clone()));
+            names.extend(page.objects.iter().map(|o| o.metadata().unwrap().name.clone()));
             pages += 1;
             if page.next_page_token.is_empty() {
                 break;

@@ -233,7 +233,7 @@ async fn a_namespace_that_is_taken_back_takes_its_departures_along() {
         assert!(scene.departures(OPERATOR, ListDeparturesRequest::default()).await.is_empty());
         let mut late = vec![class("worker", false), agent("late-bot", "worker")];
         for one in &mut late {
-            crate::domain::kind::metadata_mut(one).unwrap().namespace = "sales".into();
+            one.metadata_mut().unwrap().namespace = "sales".into();
         }
         scene.apply(late).await.unwrap();
         let all = ListDeparturesRequest { with_withdrawn: true, ..ListDeparturesRequest::default() };

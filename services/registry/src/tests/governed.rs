@@ -272,7 +272,7 @@ async fn operators_are_bound_in_a_namespace_or_everywhere() {
         let everywhere = read::object(&scene.desk, &by(OPERATOR, ""), key, None).await.unwrap().0;
         let own =
             read::object(&scene.desk, &by(OPERATOR, ""), Key::new(kind, "payments", "viewers"), None).await.unwrap().0;
-        assert_ne!(crate::domain::kind::metadata(&everywhere), crate::domain::kind::metadata(&own));
+        assert_ne!(everywhere.metadata(), own.metadata());
         assert_eq!(reason(&take_back(&scene, Kind::Namespace, "", "payments").await.unwrap_err()), "OBJECT_IN_USE");
         take_back(&scene, kind, "", "viewers").await.unwrap();
         take_back(&scene, kind, "payments", "viewers").await.unwrap();

@@ -6,7 +6,7 @@ use sea_orm::ConnectionTrait as _;
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 use super::scene::*;
-use crate::domain::kind::{self, Key};
+use crate::domain::kind::Key;
 use crate::error::of_tx;
 use crate::schema::{Migrator, Tables};
 use crate::store::{object, reference};
@@ -40,7 +40,7 @@ async fn objects_of_several_pieces_are_new_changed_or_as_they_were() {
         };
         assert_eq!(named(worker).await.map_err(of_tx).unwrap().len(), 310 - 104 + 1);
         assert_eq!(named(Key::new(Kind::AgentClass, "payments", other)).await.map_err(of_tx).unwrap().len(), 104);
-        assert_eq!(kind::metadata(&agent_as_declared(&scene, "bot-003").await).unwrap().version, 2);
+        assert_eq!(agent_as_declared(&scene, "bot-003").await.metadata().unwrap().version, 2);
 
         let events = scene.events().await;
         assert_eq!(events.len(), 307 + 111);

@@ -13,7 +13,7 @@ use sea_orm::ConnectionTrait as _;
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 use super::scene::*;
-use crate::domain::kind::{self, Key};
+use crate::domain::kind::Key;
 use crate::domain::lifecycle::Transition;
 use crate::error::of_tx;
 use crate::flow::list::{self, List};
@@ -43,7 +43,7 @@ async fn names(scene: &Scene, kind: Kind, filter: &str, as_of: Option<AsOf>, pag
             ..List::default()
         };
         let page = list::list(&scene.desk, ask).await.unwrap();
-        names.extend(page.objects.iter().map(|o| kind::metadata(o).unwrap().name.clone()));
+        names.extend(page.objects.iter().map(|o| o.metadata().unwrap().name.clone()));
         token = page.next_page_token;
         if token.is_empty() {
             return names;
@@ -292,11 +292,11 @@ impl MigratorTrait for Before {
 
 /// A row of a database as it was, as statements with their bytes in hexadecimal digits.
 fn old_rows(n: i64, revoked: bool, declaration: &Declaration, is_postgres: bool) -> String {
-    let metadata = kind::metadata(declaration).unwrap();
+    let metadata = declaration.metadata().unwrap();
     let hex: String = declaration.encode_to_vec().iter().map(|b| format!("{b:02x}")).collect();
     let body = if is_postgres { format!("'\\x{hex}'") } else { format!("x'{hex}'") };
     let empty = if is_postgres { "'\\x'" } else { "x''" };
-    let kind = kind::kind_of(declaration).unwrap() as i32;
+    let kind = declaration.kind().unwrap() as i32;
     let state = match &declaration.object {
         Some(Object::Agent(agent)) => agent.status.as_ref().unwrap().state,
         _ => 0,
@@ -313,7 +313,7 @@ fn old_rows(n: i64, revoked: bool, declaration: &Declaration, is_postgres: bool)
 }
 
 fn old(mut declaration: Declaration, n: i64, state: AgentState, written: i64) -> Declaration {
-    let metadata = kind::metadata_mut(&mut declaration).unwrap();
+    let metadata = declaration.metadata_mut().unwrap();
     metadata.labels.insert("team".into(), format!("t{}", n % 10));
     metadata.id = match state {
         AgentState::Unspecified => format!("obj_{n:026}"),
@@ -358,7 +358,7 @@ async fn a_database_with_data_is_searched_after_the_migration() {
         assert_eq!(names(&scene, Kind::Agent, expiring, None, 0).await, ["bot-0001", "bot-0002", "bot-0003"]);
         let newest = List { kind: Kind::Agent, order_by: "update_time desc".into(), page_size: 1, ..List::default() };
         let newest = list::list(&scene.desk, newest).await.unwrap();
-        assert_eq!(kind::metadata(&newest.objects[0]).unwrap().name, "bot-1020");
+        assert_eq!(newest.objects[0].metadata().unwrap().name, "bot-1020");
         assert_eq!((newest.total.count, newest.total.is_exact), (1_019, true));
         for (time, revision) in
             [(NOW - 2_000 + 1, 1), (NOW - 2_000 + 499, 500), (NOW - 2_000 + 501, 501), (NOW - 1, 1_020), (NOW, 1_021)]

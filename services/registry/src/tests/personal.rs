@@ -92,7 +92,7 @@ impl Scene {
     async fn ada(&self, token: u8) -> ProvenPerson {
         let key = Key::new(Kind::TrustedIssuer, "payments", "people");
         let found = read::object(&self.desk, &by(OPERATOR, ""), key, None).await.unwrap().0;
-        let issuer = crate::domain::kind::metadata(&found).unwrap();
+        let issuer = found.metadata().unwrap();
         ProvenPerson {
             person: ADA.into(),
             groups: vec!["group:sales".into()],

@@ -251,7 +251,7 @@ pub(super) fn point(name: &str) -> Declaration {
 
 /// The same with as many annotations as may be, a quarter of a MiB.
 pub(super) fn annotated(mut declaration: Declaration) -> Declaration {
-    let metadata = crate::domain::kind::metadata_mut(&mut declaration).unwrap();
+    let metadata = declaration.metadata_mut().unwrap();
     metadata.annotations.extend((0..64).map(|n| (format!("note-{n}"), "x".repeat(4_096))));
     declaration
 }

@@ -10,7 +10,6 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 
 use super::scene::*;
-use crate::domain::kind;
 use crate::domain::lifecycle::Transition;
 use crate::domain::subject::Seen;
 use crate::domain::terms::{self, Fact};
@@ -25,7 +24,7 @@ fn agents(filter: &str) -> List {
 }
 
 fn name(declaration: &Declaration) -> String {
-    kind::metadata(declaration).map(|m| format!("{}/{}", m.namespace, m.name)).unwrap_or_default()
+    declaration.metadata().map(|m| format!("{}/{}", m.namespace, m.name)).unwrap_or_default()
 }
 
 /// Every page of a list, and how many there were said to be.
@@ -64,7 +63,7 @@ fn citizen(n: usize) -> Declaration {
     spec.expire_time =
         n.is_multiple_of(4).then(|| prost_types::Timestamp { seconds: NOW + 1_000 + n as i64, nanos: 0 });
     let mut made = agent_with(&format!("bot-{:02}", n * 37 % 60), spec);
-    let metadata = kind::metadata_mut(&mut made).unwrap();
+    let metadata = made.metadata_mut().unwrap();
     if !n.is_multiple_of(3) {
         metadata.labels.insert("team".into(), ["pay", "pray"][n % 2].into());
     }
@@ -82,7 +81,7 @@ fn citizen(n: usize) -> Declaration {
 /// Sixty agents, some stopped, some changed, some ended, at different times; and all of them as they are.
 async fn world(scene: &Scene) -> Vec<Declaration> {
     let mut travel = class("worker", false);
-    kind::metadata_mut(&mut travel).unwrap().namespace = "travel".into();
+    travel.metadata_mut().unwrap().namespace = "travel".into();
     scene
         .apply(vec![namespace("payments"), namespace("travel"), class("worker", false), class("clerk", false), travel])
         .await
@@ -99,9 +98,9 @@ async fn world(scene: &Scene) -> Vec<Declaration> {
     }
     // A name that is given again, and one that changes what it is found by.
     let mut again = citizen(3);
-    kind::metadata_mut(&mut again).unwrap().labels.insert("team".into(), "again".into());
+    again.metadata_mut().unwrap().labels.insert("team".into(), "again".into());
     let mut changed = citizen(5);
-    kind::metadata_mut(&mut changed).unwrap().labels.clear();
+    changed.metadata_mut().unwrap().labels.clear();
     scene.apply(vec![again, changed]).await.unwrap();
     let states: Vec<AgentState> = (1..=7).map(|n| AgentState::try_from(n).unwrap()).collect();
     let all = whole(scene, List { states, ..agents("") }).await.0;
@@ -180,7 +179,7 @@ fn expected(all: &[Declaration], ask: &List) -> Vec<String> {
     };
     let mut found: Vec<&Declaration> = all.iter().filter(fits).collect();
     found.sort_by_key(|d| {
-        let m = kind::metadata(d).unwrap();
+        let m = d.metadata().unwrap();
         let time = |t: Option<prost_types::Timestamp>| (t.unwrap_or_default().seconds, t.unwrap_or_default().nanos);
         match ask.order_by.split(' ').next() {
             Some("create_time") => (time(m.create_time), String::new(), String::new(), m.id.clone()),
@@ -191,7 +190,7 @@ fn expected(all: &[Declaration], ask: &List) -> Vec<String> {
     if ask.order_by.ends_with(" desc") {
         found.reverse();
     }
-    found.into_iter().map(|d| kind::metadata(d).unwrap().id.clone()).collect()
+    found.into_iter().map(|d| d.metadata().unwrap().id.clone()).collect()
 }
 
 /// Asks so many lists of all kinds, and holds each against what it has to be.
@@ -214,7 +213,7 @@ async fn hold(scene: &Scene, all: &[Declaration], lists: usize) -> (usize, usize
         };
         let expected = expected(all, &ask);
         let (found, totals) = whole(scene, ask.clone()).await;
-        let found: Vec<String> = found.iter().map(|d| kind::metadata(d).unwrap().id.clone()).collect();
+        let found: Vec<String> = found.iter().map(|d| d.metadata().unwrap().id.clone()).collect();
         assert_eq!(found, expected, "{ask:?}");
         let exact = Total { count: expected.len() as u64, is_exact: true };
         assert!(totals.iter().all(|total| *total == exact), "{ask:?}: {totals:?}");
@@ -340,7 +339,7 @@ async fn facts_follow_what_is_declared() {
         assert!(left.unwrap().is_empty());
         // Other kinds are found by their labels and names.
         let mut role = role("auditor", "invoice:read");
-        kind::metadata_mut(&mut role).unwrap().labels.insert("team".into(), "pay".into());
+        role.metadata_mut().unwrap().labels.insert("team".into(), "pay".into());
         scene.apply(vec![role]).await.unwrap();
         for (filter, found) in
             [("labels.team = pay", 1), ("labels.team = x", 0), ("name = \"aud*\" OR labels:x", 1), ("", 2)]

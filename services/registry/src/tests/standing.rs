@@ -10,7 +10,7 @@ use legate_wire::registry::{
 };
 
 use super::scene::*;
-use crate::domain::kind::{self, Key};
+use crate::domain::kind::Key;
 use crate::domain::standing::{Turn, is_suspended, status_of};
 use crate::flow::{plan, read, revoke, standing, update};
 use crate::schema::Migrator;
@@ -91,7 +91,7 @@ async fn what_cannot_be_is_refused() {
         assert_eq!(refused(nobody, Turn::Suspend).await, "OBJECT_NOT_FOUND");
         let silent = turn_with(&scene, worker(), "", Turn::Suspend, " ").await.unwrap_err();
         assert_eq!(reason(&silent), "INVALID_ARGUMENT");
-        let etag = kind::metadata(&get(&scene, worker()).await).unwrap().etag.clone();
+        let etag = get(&scene, worker()).await.metadata().unwrap().etag.clone();
         let old = turn_with(&scene, worker(), "1-99", Turn::Suspend, "x").await.unwrap_err();
         assert_eq!(reason(&old), "ETAG_MISMATCH");
         turn_with(&scene, worker(), &etag, Turn::Suspend, "x").await.unwrap();

@@ -27,7 +27,6 @@ use wire::{WatchPing, WatchRequest, WatchResponse, WatchStart};
 
 use super::scene::{agent, annotated, binding, by_name, namespace, payments, role};
 use crate::Config;
-use crate::domain::kind;
 use crate::schema::Migrator;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -136,7 +135,7 @@ fn start(from_revision: u64, history: &[u8]) -> WatchRequest {
 }
 
 fn id(object: &wire::Declaration) -> String {
-    kind::metadata(object).unwrap().id.clone()
+    object.metadata().unwrap().id.clone()
 }
 
 async fn open(
@@ -398,7 +397,7 @@ async fn one_who_takes_nothing_holds_up_nobody() {
         // More than a stream's window and queue hold.
         for round in 0..40u32 {
             let mut object = role("reader", "invoice:read");
-            let metadata = kind::metadata_mut(&mut object).unwrap();
+            let metadata = object.metadata_mut().unwrap();
             for n in 0..60 {
                 metadata.annotations.insert(format!("note-{n}"), format!("{round:04}").repeat(1_000));
             }

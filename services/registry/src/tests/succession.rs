@@ -316,7 +316,7 @@ async fn found(scene: &Scene, filter: &str, as_of: Option<u64>) -> Vec<String> {
     let filter = filter.to_owned();
     let list = List { by: by(OPERATOR, ""), kind: Kind::Agent, filter: filter.into(), as_of, ..List::default() };
     let page = list::list(&scene.desk, list).await.unwrap();
-    page.objects.iter().map(|one| crate::domain::kind::metadata(one).unwrap().name.clone()).collect()
+    page.objects.iter().map(|one| one.metadata().unwrap().name.clone()).collect()
 }
 
 #[tokio::test]

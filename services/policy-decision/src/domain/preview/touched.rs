@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use legate_view::{Agent, Snapshot};
-use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Declaration, Kind, Metadata, ObjectName};
+use legate_wire::registry::{Declaration, Kind, ObjectName};
 
 /// What a change touches in one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub(crate) struct Touched {
 pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<String, Touched> {
     let mut all: BTreeMap<String, Touched> = BTreeMap::new();
     let wanted = wanted.iter().filter_map(|declaration| {
-        let (kind, metadata) = named(declaration)?;
+        let (kind, metadata) = (declaration.kind()?, declaration.metadata()?);
         Some((kind, metadata.namespace.clone(), metadata.name.clone()))
     });
     let gone = gone.iter().map(|name| (name.kind(), name.namespace.clone(), name.name.clone()));
@@ -77,28 +76,4 @@ impl Touched {
         !self.everybody
             && [&self.agents, &self.classes, &self.roles, &self.bindings].into_iter().all(BTreeSet::is_empty)
     }
-}
-
-fn named(declaration: &Declaration) -> Option<(Kind, &Metadata)> {
-    let (kind, metadata) = match declaration.object.as_ref()? {
-        Object::Namespace(o) => (Kind::Namespace, &o.metadata),
-        Object::AgentClass(o) => (Kind::AgentClass, &o.metadata),
-        Object::Agent(o) => (Kind::Agent, &o.metadata),
-        Object::Role(o) => (Kind::Role, &o.metadata),
-        Object::RoleBinding(o) => (Kind::RoleBinding, &o.metadata),
-        Object::Policy(o) => (Kind::Policy, &o.metadata),
-        Object::EnforcementPoint(o) => (Kind::EnforcementPoint, &o.metadata),
-        Object::SigningKey(o) => (Kind::SigningKey, &o.metadata),
-        Object::Revocation(o) => (Kind::Revocation, &o.metadata),
-        Object::Group(o) => (Kind::Group, &o.metadata),
-        Object::Boundary(o) => (Kind::Boundary, &o.metadata),
-        Object::CredentialPolicy(o) => (Kind::CredentialPolicy, &o.metadata),
-        Object::TrustedIssuer(o) => (Kind::TrustedIssuer, &o.metadata),
-        Object::AttestationPolicy(o) => (Kind::AttestationPolicy, &o.metadata),
-        Object::DelegationGrant(o) => (Kind::DelegationGrant, &o.metadata),
-        Object::PolicyTest(o) => (Kind::PolicyTest, &o.metadata),
-        Object::OperatorBinding(o) => (Kind::OperatorBinding, &o.metadata),
-        Object::Approval(o) => (Kind::Approval, &o.metadata),
-    };
-    Some((kind, metadata.as_ref()?))
 }

@@ -8,7 +8,8 @@ use futures_util::StreamExt;
 use legate_wire::policy as wire;
 use legate_wire::registry::as_of::At;
 use legate_wire::registry::{
-    AgentRef, AsOf, GetAgentRequest, GetDeclarationRequest, HistoryAction, HistoryEntry, ListHistoryRequest, Metadata,
+    AgentRef, AsOf, Declaration, GetAgentRequest, GetDeclarationRequest, HistoryAction, HistoryEntry,
+    ListHistoryRequest,
 };
 use tonic::Status;
 
@@ -80,7 +81,7 @@ async fn one(archive: &Arc<dyn Archive>, object: Object, revision: u64) -> Resul
         let (namespace, name) = (object.namespace.clone(), object.name.clone());
         let ask = GetDeclarationRequest { kind: kind(object.kind).into(), namespace, name, as_of };
         let found = archive.object(ask).await.map_err(told)?;
-        (found.declaration.and_then(metadata_of), None)
+        (found.declaration.as_ref().and_then(Declaration::metadata).cloned(), None)
     };
     let metadata = metadata.ok_or_else(|| format!("the registry told nothing of {}", object.name))?;
     let approval = approval.unwrap_or_default();
@@ -103,19 +104,4 @@ async fn approval(archive: &Arc<dyn Archive>, id: &str, revision: u64) -> Result
     let written = archive.history(ask).await?.entries.into_iter();
     let mut approvals = written.filter(|entry| entry.action() == HistoryAction::Approved && entry.revision <= revision);
     Ok(approvals.next())
-}
-
-fn metadata_of(declaration: legate_wire::registry::Declaration) -> Option<Metadata> {
-    use legate_wire::registry::declaration::Object;
-    match declaration.object? {
-        Object::AgentClass(o) => o.metadata,
-        Object::Role(o) => o.metadata,
-        Object::RoleBinding(o) => o.metadata,
-        Object::Group(o) => o.metadata,
-        Object::Boundary(o) => o.metadata,
-        Object::Policy(o) => o.metadata,
-        Object::DelegationGrant(o) => o.metadata,
-        Object::Agent(o) => o.metadata,
-        _ => None,
-    }
 }

@@ -31,7 +31,7 @@ use legate_wire::registry as wire;
 use wire::declaration::Object;
 
 use self::findings::Findings;
-use super::kind::{kind_name, kind_of, metadata, metadata_mut};
+use super::kind::kind_name;
 use super::problem::Problem;
 use crate::error::KIND_NOT_APPLICABLE;
 
@@ -43,7 +43,7 @@ pub(crate) use revoke_issued::check_revoke_issued;
 /// What is wrong with an object that an operator declares.
 pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
     let mut findings = Findings::default();
-    let (Some(object), Some(kind)) = (&declaration.object, kind_of(declaration)) else {
+    let (Some(object), Some(kind)) = (&declaration.object, declaration.kind()) else {
         findings.add("object", "holds no object; give one of the kinds");
         return findings.into();
     };
@@ -55,7 +55,7 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         let why = "is an Approval, which an agent asks for and an approver decides";
         return vec![Problem::of(&KIND_NOT_APPLICABLE, "object", why)];
     }
-    metadata::check(metadata(declaration), kind, &mut findings);
+    metadata::check(declaration.metadata(), kind, &mut findings);
     match object {
         // Everything in its spec may be left out, so the spec may be too.
         Object::Namespace(o) => o.spec.iter().for_each(|spec| namespace::check(spec, &mut findings)),
@@ -89,7 +89,7 @@ pub(crate) fn is_sha256(text: &str) -> bool {
 /// Clears what only the registry sets. What was declared stays letter for letter: order and repetitions are the
 /// declarer's own.
 pub(crate) fn strip_output_only(declaration: &mut wire::Declaration) {
-    if let Some(metadata) = metadata_mut(declaration) {
+    if let Some(metadata) = declaration.metadata_mut() {
         let given = std::mem::take(metadata);
         *metadata = wire::Metadata {
             name: given.name,

@@ -127,7 +127,7 @@ proptest! {
         let kept = |from: &wire::Declaration| {
             let (_, mut object) = reflect::object(from).unwrap();
             object.clear_field_by_name("spec");
-            let mut metadata = super::super::kind::metadata(from).cloned().unwrap_or_default();
+            let mut metadata = from.metadata().cloned().unwrap_or_default();
             (metadata.labels, metadata.annotations) = Default::default();
             object.clear_field_by_name("metadata");
             (object, metadata)

@@ -181,7 +181,7 @@ async fn write_in(
     }
     for (i, wanted) in there {
         let declaration = known.get(&wanted.key);
-        let id = declaration.and_then(kind::metadata).map(|m| m.id.clone()).unwrap_or_default();
+        let id = declaration.and_then(Declaration::metadata).map(|m| m.id.clone()).unwrap_or_default();
         let (action, revision) = (BulkAction::Unchanged.into(), written_at(declaration));
         outcomes.push((i, BulkOutcome { action, id, revision, ..BulkOutcome::default() }));
     }
@@ -214,7 +214,7 @@ fn problem_of(fault: Fault) -> TxResult<Problem, Fault> {
 }
 
 fn written_at(declaration: Option<&Declaration>) -> u64 {
-    declaration.and_then(kind::metadata).map_or(0, |m| m.revision)
+    declaration.and_then(Declaration::metadata).map_or(0, |m| m.revision)
 }
 
 /// Items of one object, behind the first of them.
