@@ -1,6 +1,5 @@
 //! The services in processes of their own, this program started again: what each costs is its own CPU time, as the kernel counts it.
 
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -45,6 +44,16 @@ impl Drop for Apart {
     }
 }
 
+/// What the kernel has counted of a process's CPU time.
+pub(crate) fn cpu_of(process: u32) -> Result<Duration, Failed> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // Behind the name in parentheses: the state is field 3, utime 14 and stime 15 (proc_pid_stat(5)).
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at - 3).and_then(|text| text.parse::<u32>().ok());
+    let (user, system) = ticks(14).zip(ticks(15)).ok_or("/proc/PID/stat is not as it was")?;
+    Ok(Duration::from_secs_f64(f64::from(user + system) / TICKS))
+}
+
 /// CPU time of each service, in the order in which they are raised.
 pub(crate) type Cpu = [Duration; 4];
 
@@ -83,12 +92,7 @@ impl Apart {
     pub(crate) fn cpu(&self) -> Result<Cpu, Failed> {
         let mut all = Cpu::default();
         for ((_, child), cpu) in self.0.iter().zip(&mut all) {
-            let stat = std::fs::read_to_string(PathBuf::from(format!("/proc/{}/stat", child.id())))?;
-            // Behind the name in parentheses: the state is field 3, utime 14 and stime 15 (proc_pid_stat(5)).
-            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-            let ticks = |at: usize| fields.get(at - 3).and_then(|text| text.parse::<u32>().ok());
-            let (user, system) = ticks(14).zip(ticks(15)).ok_or("/proc/PID/stat is not as it was")?;
-            *cpu = Duration::from_secs_f64(f64::from(user + system) / TICKS);
+            *cpu = cpu_of(child.id())?;
         }
         Ok(all)
     }

@@ -204,7 +204,12 @@ impl House {
 
     /// `n` channels to policy-decision as the backend, each a connection of its own.
     pub(crate) async fn backend(&self, n: usize) -> Result<Vec<Client>, Failed> {
-        let point = EnforcementPointRef { namespace: NAMESPACE.into(), name: "invoices".into() };
+        self.backend_of("invoices", n).await
+    }
+
+    /// The same as the enforcement point of this name.
+    pub(crate) async fn backend_of(&self, name: &str, n: usize) -> Result<Vec<Client>, Failed> {
+        let point = EnforcementPointRef { namespace: NAMESPACE.into(), name: name.into() };
         let holder = create_enrolment_token_request::Holder::EnforcementPoint(point);
         let token = self.enrolment(holder).await?;
         let identity = enrol(&self.remote("credential-issuer")?, &token).await?.identity()?;

@@ -124,5 +124,5 @@ pub(crate) fn tell(what: &str, ratio: f64, aim: Option<f64>) {
 /// Prints what must not be above its bound.
 pub(crate) fn at_most(what: &str, value: f64, bound: f64) {
     let kept = if value <= bound { "kept" } else { "MISSED" };
-    println!("  {what:<58} {value:>9.3}   (at most {bound}: {kept})");
+    println!("  {what:<58} {value:>9.3}   (at most {bound:.3}: {kept})");
 }

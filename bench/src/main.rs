@@ -9,6 +9,7 @@ mod house;
 mod issue;
 mod load;
 mod oauth;
+mod peer;
 mod scale;
 mod spool;
 mod stored;
@@ -41,6 +42,8 @@ enum What {
     Spool,
     /// From a suspension's answer to the first denial.
     Suspend,
+    /// Decisions beside another policy decision point, where --cerbos says where that is; not part of all.
+    Peer,
     /// Very many agents: loaded, read, watched, restarted; each of the sizes of --agents.
     Scale,
 }
@@ -72,6 +75,12 @@ struct Args {
     /// stay in this directory for the next run.
     #[arg(long, value_name = "DIR", conflicts_with = "postgres")]
     filled: Option<std::path::PathBuf>,
+    /// For peer: the program `cerbos`.
+    #[arg(long, value_name = "PROGRAM", requires = "cerbos_templates")]
+    cerbos: Option<std::path::PathBuf>,
+    /// For peer: the directory `hack/loadtest/templates/classic` of its repository.
+    #[arg(long, value_name = "DIR", requires = "cerbos")]
+    cerbos_templates: Option<std::path::PathBuf>,
     /// Cedar policies: 1 to 10,000.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     policies: u32,
@@ -114,6 +123,10 @@ fn main() -> Result<(), Failed> {
         }
         if is(What::Suspend) {
             Box::pin(suspend::measure(plan)).await?;
+        }
+        if args.what == What::Peer {
+            let (program, templates) = args.cerbos.zip(args.cerbos_templates).ok_or("peer needs --cerbos")?;
+            Box::pin(peer::measure(plan, &peer::Peer { program, templates })).await?;
         }
         if is(What::Scale) {
             Box::pin(scale::measure(&args.agents, args.postgres.as_deref(), args.filled.as_deref())).await?;
