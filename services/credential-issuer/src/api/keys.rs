@@ -12,7 +12,8 @@ use crate::store::signing_key::Model;
 
 impl Api {
     fn key(&self, row: Model) -> Result<wire::Key, Fault> {
-        convert::key(row, self.0.keys.pace)
+        let place = self.0.keys.place(&row.kid);
+        convert::key(row, self.0.keys.pace, place)
     }
 
     fn all(&self, rows: Vec<Model>) -> Result<Vec<wire::Key>, Fault> {

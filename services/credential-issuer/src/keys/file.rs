@@ -12,10 +12,14 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Kek, KeyError, KeyStore, KeyUse, Signer, is_missing};
+use super::{Kek, KeyError, KeyPlace, KeyStore, KeyUse, Signer, is_missing};
 
 /// The secrets of one-time tokens and clients, beside the keys.
 const PEPPER: &str = "enrolment.pepper";
+/// The PIN that a token refused, so that it is not tried again.
+const REFUSED_PIN: &str = "refused.pin";
+/// What it is bound to.
+pub(super) const REFUSED_PIN_LABEL: &str = "refused-pin";
 
 /// A directory of keys.
 #[derive(Clone, Debug)]
@@ -92,6 +96,18 @@ impl FileKeys {
         &self.kek
     }
 
+    /// The file of the PIN that a token refused.
+    #[cfg(feature = "pkcs11")]
+    pub(super) fn refused_pin(&self) -> PathBuf {
+        self.dir.join(REFUSED_PIN)
+    }
+
+    /// The secret in a wrapped file of the directory.
+    #[cfg(feature = "pkcs11")]
+    pub(super) fn read_secret(&self, path: &Path, label: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        read_wrapped(path, label, &self.kek)
+    }
+
     /// Wraps everything under the newest version of the key-encryption key that is not. What was done when it is cut off stays
     /// done, and every file opens at every moment.
     ///
@@ -125,6 +141,9 @@ fn label(purpose: KeyUse, kid: &KeyId) -> String {
 fn label_of(name: &str) -> Option<String> {
     if name == PEPPER {
         return Some("pepper".to_owned());
+    }
+    if name == REFUSED_PIN {
+        return Some(REFUSED_PIN_LABEL.to_owned());
     }
     let (purpose, kid) = name.strip_suffix(".key")?.split_once('.')?;
     let purpose = KeyUse::ALL.into_iter().find(|one| one.word() == purpose)?;
@@ -219,6 +238,10 @@ impl InMemory {
 impl Signer for InMemory {
     fn public_key(&self) -> &PublicKey {
         &self.public
+    }
+
+    fn place(&self) -> KeyPlace {
+        KeyPlace::File
     }
 
     async fn sign(&self, message: &[u8]) -> Result<[u8; 64], SigningFailed> {

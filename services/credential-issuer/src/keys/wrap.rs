@@ -53,8 +53,7 @@ impl Kek {
                        first one by legate key make-kek, or bring back the one that is lost";
             return Err(KeyError::file(path, why));
         }
-        let handed = std::env::var_os("CREDENTIALS_DIRECTORY");
-        refuse_open_kek(path, handed.as_deref().map(Path::new))?;
+        refuse_open(path)?;
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KeyError::file(path, e))?);
         Self::parse(&text).ok_or_else(|| {
             let why =
@@ -170,9 +169,15 @@ fn bound(number: u32, label: &str) -> Vec<u8> {
     format!("{MARK}\n{number}\n{label}").into_bytes()
 }
 
-/// Refuses a file that others can read. What systemd hands over, in a directory of its own, is closed by an access list, which
+/// Refuses a secret's file that others can read.
+pub(super) fn refuse_open(path: &Path) -> Result<(), KeyError> {
+    let handed = std::env::var_os("CREDENTIALS_DIRECTORY");
+    refuse_open_unless_handed(path, handed.as_deref().map(Path::new))
+}
+
+/// The same. What systemd hands over, in a directory of its own, is closed by an access list, which
 /// shows as rights of the group; of everybody else it never is.
-fn refuse_open_kek(path: &Path, handed: Option<&Path>) -> Result<(), KeyError> {
+fn refuse_open_unless_handed(path: &Path, handed: Option<&Path>) -> Result<(), KeyError> {
     // An empty path is the beginning of every path.
     let is_handed_over = handed.is_some_and(|dir| dir.is_absolute() && path.parent() == Some(dir));
     if !is_handed_over {
@@ -271,7 +276,7 @@ mod tests {
             (0o440, Some(below.as_path()), &through, false),
         ] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(refuse_open_kek(path, handed).is_ok(), is_good, "{mode:o} {handed:?}");
+            assert_eq!(refuse_open_unless_handed(path, handed).is_ok(), is_good, "{mode:o} {handed:?}");
         }
     }
 

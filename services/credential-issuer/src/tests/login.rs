@@ -52,7 +52,11 @@ fn config(provider: ProviderConfig) -> OperatorsConfig {
 
 /// A scene with identity providers.
 pub(super) async fn scene(fixture: &legate_db::testing::Fixture) -> Scene {
-    let mut scene = Scene::on(fixture).await;
+    admitting(Scene::on(fixture).await)
+}
+
+/// A scene, and identity providers.
+pub(super) fn admitting(mut scene: Scene) -> Scene {
     let providers = config(provider()).read().unwrap();
     let logins = Logins { providers, ttl: Duration::from_secs(900) };
     Arc::get_mut(&mut scene.desk).unwrap().logins = Some(logins);

@@ -3,7 +3,7 @@
 use legate_credential_issuer::{FileKeys, Kek, KeyError};
 use legate_wire::credential::key_admin_service_client::KeyAdminServiceClient;
 use legate_wire::credential::{
-    Key, KeyPurpose, KeyState, ListKeysRequest, ListKeysResponse, PrepareKeyRequest, RetireKeyRequest,
+    Key, KeyPlace, KeyPurpose, KeyState, ListKeysRequest, ListKeysResponse, PrepareKeyRequest, RetireKeyRequest,
     RotateKeyRequest, TaintKeyRequest,
 };
 
@@ -160,12 +160,22 @@ fn next(key: &Key) -> String {
     }
 }
 
+/// Where its private half lies.
+fn place(key: &Key) -> String {
+    match key.place() {
+        KeyPlace::Pkcs11 => format!("token {:?}", key.token),
+        KeyPlace::Unspecified => String::new(),
+        place => proto::word(place.as_str_name(), "KEY_PLACE_").to_lowercase(),
+    }
+}
+
 fn row(key: &Key) -> Row {
     Row {
         cells: vec![
             ("KEY", false, key.kid.clone()),
             ("PURPOSE", false, purpose(key).into()),
             ("STATE", false, state(key).into()),
+            ("LIES IN", false, place(key)),
             ("NEXT", false, next(key)),
             ("MADE", true, moment(key.prepare_time.as_ref())),
             ("SIGNED FROM", true, moment(key.activate_time.as_ref())),
@@ -182,6 +192,7 @@ fn details(key: &Key) -> Vec<(&'static str, String)> {
         ("key", key.kid.clone()),
         ("purpose", purpose(key).into()),
         ("state", state(key).into()),
+        ("lies in", place(key)),
         ("next", next(key)),
         ("made", moment(key.prepare_time.as_ref())),
     ];
