@@ -11,7 +11,7 @@ use crate::flow::keys::{self, Changed};
 use crate::store::signing_key::Model;
 
 impl Api {
-    fn key(&self, row: Model) -> Result<wire::Key, Fault> {
+    pub(super) fn key(&self, row: Model) -> Result<wire::Key, Fault> {
         let place = self.0.keys.place(&row.kid);
         convert::key(row, self.0.keys.pace, place)
     }

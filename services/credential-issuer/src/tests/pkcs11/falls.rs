@@ -11,7 +11,7 @@ use super::token::{PIN, alone};
 use super::{in_token, issues_each_kind};
 use crate::domain::keyring::State;
 use crate::flow::keyring;
-use crate::keys::{KeyStore as _, Pkcs11Keys};
+use crate::keys::Pkcs11Keys;
 use crate::schema::Migrator;
 use crate::tests::keys::{DAY, TOKENS};
 use crate::tests::scene::{files, new_key, reason, request, wish};

@@ -43,7 +43,7 @@ async fn issues_each_kind(scene: &Scene) {
     assert!(is_certified(scene, WORKLOADS, &row));
     let token = scene.issue(&row, wish()).await.unwrap().token;
     assert!(scene.works(&token).await);
-    assert!(Parsed::parse(&token).unwrap().signed(&P256Verifier::new(&scene.token_key())).is_ok());
+    assert!(Parsed::parse(&token).unwrap().check_signature(&P256Verifier::new(&scene.token_key())).is_ok());
     let operator = ada(scene, &request(&new_key())).await.unwrap();
     assert!(is_certified(scene, KeyUse::OperatorsCa, &operator));
     let svids = scene.desk.keys.active(KeyUse::JwtSvids).unwrap();
