@@ -125,8 +125,12 @@ pub(crate) async fn find_leaked(desk: &Desk, call: &Call, found: Found, revoke: 
             looked => (Kind::PrivateKey, looked),
         },
     };
-    // That a key is one of ours is for whoever may see our keys.
-    let unseen = if kind == Kind::IssuerKey { Kind::PrivateKey } else { kind };
+    // That it is one of our own is for whoever may see our keys.
+    let unseen = match kind {
+        Kind::IssuerKey => Kind::PrivateKey,
+        Kind::CaCertificate => Kind::Certificate,
+        other => other,
+    };
     let unknown = Told { kind: unseen, known: None, revision: snapshot.revision() };
     // What is of a namespace that the caller may not see is not there.
     let sees = |looked: &Looked| mandate.may(Right::Read, Place::of(&looked.known.namespace));

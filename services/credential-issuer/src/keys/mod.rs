@@ -10,6 +10,7 @@ mod pkcs11;
 mod stores;
 mod verifier;
 mod wrap;
+mod wrapping;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -116,6 +117,14 @@ pub enum KeyError {
         /// The module or its token.
         what: String,
         /// What is wrong with it, and what to do.
+        why: String,
+    },
+    /// Somebody else is at work where it would do harm.
+    #[error("{what}: {why}")]
+    InUse {
+        /// The directory.
+        what: String,
+        /// Who it is, and what would come of it.
         why: String,
     },
     /// The system gives no randomness.

@@ -18,11 +18,15 @@ const MOST: usize = 4;
 const NONCE: usize = 12;
 
 /// The key-encryption key: every version of it, newest first. Debug shows numbers alone.
-pub struct Kek(Vec<(u32, RandomizedNonceKey)>);
+pub struct Kek {
+    versions: Vec<(u32, RandomizedNonceKey)>,
+    /// The file that it was read from.
+    from: Option<PathBuf>,
+}
 
 impl std::fmt::Debug for Kek {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Kek({:?}, hidden)", self.0.iter().map(|(number, _)| number).collect::<Vec<_>>())
+        write!(f, "Kek({:?}, hidden)", self.versions.iter().map(|(number, _)| number).collect::<Vec<_>>())
     }
 }
 
@@ -55,7 +59,8 @@ impl Kek {
         }
         refuse_open(path)?;
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KeyError::file(path, e))?);
-        Self::parse(&text).ok_or_else(|| {
+        let read = Self::parse(&text).map(|kek| Self { from: Some(path.to_owned()), ..kek });
+        read.ok_or_else(|| {
             let why =
                 "each line is a version number, a space and 64 hexadecimal digits; 1 to 4 lines of different versions";
             KeyError::file(path, why)
@@ -71,7 +76,7 @@ impl Kek {
         versions.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         let all = versions.len();
         versions.dedup_by_key(|(number, _)| *number);
-        (versions.len() == all && (1..=MOST).contains(&all)).then_some(Self(versions))
+        (versions.len() == all && (1..=MOST).contains(&all)).then_some(Self { versions, from: None })
     }
 
     /// Makes a first version where there is no file, or a newer one beside what there is; its number.
@@ -112,7 +117,12 @@ impl Kek {
     /// The number of the newest version.
     #[must_use]
     pub fn newest(&self) -> u32 {
-        self.0[0].0
+        self.versions[0].0
+    }
+
+    /// The file that it was read from.
+    pub(super) fn from(&self) -> Option<&Path> {
+        self.from.as_deref()
     }
 
     /// A secret, wrapped under the newest version for what `label` says and nothing else.
@@ -120,7 +130,7 @@ impl Kek {
     /// # Errors
     /// When the system gives no randomness.
     pub fn wrap(&self, label: &str, secret: &[u8]) -> Result<String, KeyError> {
-        let (number, key) = &self.0[0];
+        let (number, key) = &self.versions[0];
         let mut bytes = Zeroizing::new(secret.to_vec());
         let nonce = key
             .seal_in_place_append_tag(Aad::from(bound(*number, label)), &mut *bytes)
@@ -148,7 +158,7 @@ impl Kek {
     pub fn unwrap(&self, label: &str, text: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
         let broken = "it is no wrapped secret, or it was changed";
         let number = Self::version_of(text).ok_or(broken)?;
-        let (_, key) = self.0.iter().find(|(known, _)| *known == number).ok_or(
+        let (_, key) = self.versions.iter().find(|(known, _)| *known == number).ok_or(
             "it is wrapped under a version of the key-encryption key that keys.kek does not hold; bring that version back",
         )?;
         let code = text.trim_end().rsplit(' ').next().unwrap_or_default();

@@ -87,6 +87,17 @@ pub(super) async fn ada(scene: &Scene, csr: &[u8]) -> Result<credential::Model, 
     log_in(scene, &token, csr).await
 }
 
+/// Ada logs in with this request now.
+#[cfg(feature = "pkcs11")]
+pub(super) async fn ada_now(scene: &Scene, csr: &[u8]) -> Result<credential::Model, legate_rpc::Fault> {
+    let now = legate_clock::Clock::now(&*scene.clock).secs();
+    let which = crate::domain::token::hex(&credential::sha256(csr));
+    let who = json!({"hd": "example.com", "email": "ada@example.com", "email_verified": true, "jti": which});
+    let mut claims = claims(who);
+    (claims["iat"], claims["exp"]) = (now.into(), (now + 300).into());
+    log_in(scene, &token(&key(1), &claims), csr).await
+}
+
 #[tokio::test]
 async fn a_rule_says_who_an_operator_is() {
     on_each::<Migrator>(async |fixture| {

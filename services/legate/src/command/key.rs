@@ -10,7 +10,7 @@ use legate_wire::credential::{
 use super::Desk;
 use super::agent::{PAGE, cut, note};
 use crate::cli::{KeyVerb, Purpose, Rewrap};
-use crate::error::FILE_REFUSED;
+use crate::error::{FILE_REFUSED, KEYS_IN_USE};
 use crate::output::{Row, moment, say};
 use crate::place::Service;
 use crate::{Exit, Failure, proto};
@@ -79,7 +79,8 @@ pub(super) async fn run(desk: Desk, verb: KeyVerb) -> Result<Exit, Failure> {
 }
 
 fn refused(e: KeyError) -> Failure {
-    Failure::local(&FILE_REFUSED, e.to_string())
+    let reason = if matches!(e, KeyError::InUse { .. }) { &KEYS_IN_USE } else { &FILE_REFUSED };
+    Failure::local(reason, e.to_string())
 }
 
 fn rewrap(ask: &Rewrap) -> Result<Exit, Failure> {
@@ -88,17 +89,18 @@ fn rewrap(ask: &Rewrap) -> Result<Exit, Failure> {
     }
     // Before anything is changed: everything opens with what there is.
     let keys = FileKeys::new(&ask.dir, Kek::open(&ask.kek).map_err(refused)?).map_err(refused)?;
-    let found = keys.rewrap().map_err(refused)?;
     if ask.drop_old {
-        Kek::drop_old(&ask.kek).map_err(refused)?;
+        let found = keys.drop_old(&ask.kek).map_err(refused)?;
         say(&format!("{} secrets are under the one version that is left", found.changed + found.kept));
         return Ok(Exit::Done);
     }
+    keys.rewrap().map_err(refused)?;
     let version = Kek::add(&ask.kek).map_err(refused)?;
     let keys = FileKeys::new(&ask.dir, Kek::open(&ask.kek).map_err(refused)?).map_err(refused)?;
     let found = keys.rewrap().map_err(refused)?;
     say(&format!(
-        "{} secrets are under version {version}. Restart credential-issuer, then drop the old version: legate key rewrap --drop-old",
+        "{} secrets are under version {version}. A credential-issuer that runs takes it up within seconds; one to which systemd hands it \
+         has to be restarted. Then drop the old version: legate key rewrap --drop-old",
         found.changed
     ));
     Ok(Exit::Done)

@@ -36,7 +36,7 @@ impl Pkcs11Keys {
         let token: Arc<str> = config.token.as_str().into();
         let pool = Pool::start(site, usize::from(config.sessions), Duration::from_millis(config.timeout_ms))
             .map_err(|e| KeyError::Module { what: "the threads of the module of keys".into(), why: e.to_string() })?;
-        pool.ask(|open| object::logged_in(open)).await.map_err(|why| Trouble::of(&token, &why))?;
+        pool.begin(|open| object::logged_in(open)).await.map_err(|why| Trouble::of(&token, &why))?;
         Ok(Self { pool: Arc::new(pool), token })
     }
 
@@ -83,7 +83,7 @@ impl KeyStore for Pkcs11Keys {
 
     async fn probe(&self) {
         // What it came to stands in the pool.
-        let _ = self.pool.ask_all_the_same(|open| object::logged_in(open)).await;
+        let _ = self.pool.probe(|open| object::logged_in(open)).await;
     }
 }
 

@@ -171,8 +171,8 @@ pub(super) fn sign(open: &mut Open, named: &Named, key: &PublicKey, message: &[u
     let known = open.handles.get(&named.label).copied();
     if let Some(handle) = known {
         match signed(open, handle, key, message) {
-            // It may be there under another.
-            Err(Trouble::Handle) => {}
+            // It may be there under another, and under this one something else.
+            Err(Trouble::Handle | Trouble::Wrong(_)) => {}
             done => return done,
         }
     }

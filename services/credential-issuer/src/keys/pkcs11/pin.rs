@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use cryptoki::types::AuthPin;
-use legate_mtls::pki::write_private;
 use zeroize::Zeroizing;
 
 use crate::config::Pkcs11Config;
@@ -77,8 +76,7 @@ impl Pin {
     /// The token refused it.
     pub(super) fn is_refused(&self) -> Result<(), KeyError> {
         let path = self.files.refused_pin();
-        let text = self.files.kek().wrap(LABEL, self.remembered().as_bytes())?;
-        write_private(&path, &text).map_err(|e| KeyError::file(&path, e))
+        self.files.write(&path, LABEL, self.remembered().as_bytes())
     }
 
     /// The token takes it.

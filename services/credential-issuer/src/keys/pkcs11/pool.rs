@@ -14,6 +14,8 @@ use super::trouble::Trouble;
 
 /// Calls that wait for a session at most.
 const MOST_WAITING: usize = 256;
+/// How long the module may take to begin.
+const BEGINNING: Duration = Duration::from_secs(30);
 
 type Job = Box<dyn FnOnce(&mut Line) + Send>;
 
@@ -82,12 +84,27 @@ impl Pool {
     {
         match self.why_not() {
             Some(why) => Err(Trouble::Down(why)),
-            None => self.ask_all_the_same(work).await,
+            None => self.ask_all_the_same(self.patience, work).await,
         }
     }
 
-    /// The same, also where the module did not do its work: whether it does again.
-    pub(super) async fn ask_all_the_same<T, F>(&self, work: F) -> Result<T, Trouble>
+    /// Sees whether the module does its work, also where it did not a moment ago.
+    pub(super) async fn probe<F>(&self, work: F) -> Result<(), Trouble>
+    where
+        F: Fn(&mut Open) -> Result<(), Trouble> + Send + 'static,
+    {
+        self.ask_all_the_same(self.patience, work).await
+    }
+
+    /// The first call, in which the module is loaded and logged in to: that of a network HSM takes its time.
+    pub(super) async fn begin<F>(&self, work: F) -> Result<(), Trouble>
+    where
+        F: Fn(&mut Open) -> Result<(), Trouble> + Send + 'static,
+    {
+        self.ask_all_the_same(BEGINNING, work).await
+    }
+
+    async fn ask_all_the_same<T, F>(&self, patience: Duration, work: F) -> Result<T, Trouble>
     where
         T: Send + 'static,
         F: Fn(&mut Open) -> Result<T, Trouble> + Send + 'static,
@@ -105,19 +122,19 @@ impl Pool {
         });
         let before = self.standing.back.load(Ordering::SeqCst);
         self.queue.try_send(job).map_err(|_| Trouble::Busy)?;
-        match tokio::time::timeout(self.patience, answered).await {
+        match tokio::time::timeout(patience, answered).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(Trouble::Wrong("a call into the module was cut off".into())),
-            Err(_) => Err(self.late(before)),
+            Err(_) => Err(self.late(before, patience)),
         }
     }
 
     /// What it means that a call did not come back in time: where no other did either, the module hangs.
-    fn late(&self, before: u64) -> Trouble {
+    fn late(&self, before: u64, patience: Duration) -> Trouble {
         if self.standing.back.load(Ordering::SeqCst) != before {
             return Trouble::Busy;
         }
-        self.standing.fall(format!("it has not answered within {} ms", self.patience.as_millis()));
+        self.standing.fall(format!("it has not answered within {} ms", patience.as_millis()));
         Trouble::Silent
     }
 }

@@ -42,7 +42,7 @@ fn a_wrong_pin_is_tried_once_and_never_again() {
 
         // A PIN is asked for before anything is loaded.
         std::fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-        assert!(token.open(&files).await.unwrap_err().to_string().contains("0600"));
+        assert!(token.open(&files).await.unwrap_err().to_string().contains("chmod 600"));
         std::fs::remove_file(&pin).unwrap();
         assert!(token.open(&files).await.unwrap_err().to_string().contains("no such file"));
         let none = crate::config::Pkcs11Config { pin_file: None, ..token.config() };

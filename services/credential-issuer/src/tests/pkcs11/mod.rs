@@ -13,7 +13,7 @@ use x509_parser::parse_x509_certificate;
 
 use self::token::{PIN, Token, alone};
 use super::keys::{DAY, TOKENS, WORKLOADS};
-use super::login::{ada, admitting};
+use super::login::{ada_now, admitting};
 use super::scene::{Scene, files, new_key, request, wish};
 use crate::domain::keyring::{KeyUse, State};
 use crate::keys::{KeyPlace, KeyStore as _};
@@ -25,6 +25,12 @@ async fn in_token(fixture: &legate_db::testing::Fixture, token: &Token) -> Scene
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let keys = token.keys(files(dir.path())).await;
     admitting(Scene::with_keys(fixture, dir, keys).await)
+}
+
+/// The registry of another life of the process was told what that of the one before it was.
+fn hear_the_same(scene: &Scene, before: &Scene) {
+    let told = before.heard.keys.lock().unwrap().clone();
+    scene.heard.keys.lock().unwrap().extend(told);
 }
 
 /// Whether a certificate is signed by the active one of a CA, as any TLS library sees it.
@@ -44,7 +50,7 @@ async fn issues_each_kind(scene: &Scene) {
     let token = scene.issue(&row, wish()).await.unwrap().token;
     assert!(scene.works(&token).await);
     assert!(Parsed::parse(&token).unwrap().check_signature(&P256Verifier::new(&scene.token_key())).is_ok());
-    let operator = ada(scene, &request(&new_key())).await.unwrap();
+    let operator = ada_now(scene, &request(&new_key())).await.unwrap();
     assert!(is_certified(scene, KeyUse::OperatorsCa, &operator));
     let svids = scene.desk.keys.active(KeyUse::JwtSvids).unwrap();
     let signature = scene.desk.keys.sign(KeyUse::JwtSvids, &svids.public.kid(), b"an SVID").await.unwrap();
@@ -131,6 +137,7 @@ fn another_life_of_the_process_signs_by_the_same_keys() {
             let keys = token.keys(files(scene.dir.path())).await;
             let again = Scene::with_keys(&fixture, Arc::clone(&scene.dir), keys).await;
             let again = admitting(again);
+            hear_the_same(&again, &scene);
             assert_eq!(again.one_in(TOKENS, State::Active).await, kid);
             assert_eq!(again.desk.keys.authority(WORKLOADS).unwrap().roots(), root);
             again.turn().await;
@@ -153,6 +160,7 @@ fn keys_in_files_sign_on_until_those_in_the_token_follow_and_the_same_verifiers_
 
             let keys = token.keys(files(dir.path())).await;
             let scene = admitting(Scene::with_keys(&fixture, Arc::clone(&dir), keys).await);
+            hear_the_same(&scene, &before);
             assert_eq!(scene.desk.keys.place(&kid), Some(KeyPlace::File));
             scene.turn().await;
             issues_each_kind(&scene).await;
