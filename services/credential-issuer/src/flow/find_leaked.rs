@@ -218,6 +218,21 @@ async fn by_token(desk: &Desk, snapshot: &Snapshot, text: &str) -> Result<Option
     } else {
         snapshot.token_standing(&claims, now).err().map(|fallen| fallen.to_string())
     };
+    let known = Known {
+        namespace: claims.namespace.to_string(),
+        spiffe_id: SpiffeId::agent(&desk.domain, &claims.namespace, &claims.agent).to_string(),
+        agent_id: claims.agent.to_string(),
+        credentials: rests_on(desk, &claims).await?.into_iter().collect(),
+        token_id: claims.token_id.clone(),
+        ends: Some(ends),
+        why_not,
+        ..Known::default()
+    };
+    Ok(Some(Looked { known, end: End::Token(Box::new(claims)) }))
+}
+
+/// The credential by which a token was obtained, where that is known.
+async fn rests_on(desk: &Desk, claims: &Claims) -> Result<Option<credential::Model>, Fault> {
     let (id, x5t) = (claims.credential.clone(), claims.confirmation.certificate().copied());
     let row = match (id, x5t) {
         (Some(id), _) => {
@@ -230,17 +245,7 @@ async fn by_token(desk: &Desk, snapshot: &Snapshot, text: &str) -> Result<Option
         (None, Some(x5t)) => desk.batches.certificate(x5t).await,
         (None, None) => Ok(None),
     };
-    let known = Known {
-        namespace: claims.namespace.to_string(),
-        spiffe_id: SpiffeId::agent(&desk.domain, &claims.namespace, &claims.agent).to_string(),
-        agent_id: claims.agent.to_string(),
-        credentials: row.map_err(of_tx)?.into_iter().collect(),
-        token_id: claims.token_id.clone(),
-        ends: Some(ends),
-        why_not,
-        ..Known::default()
-    };
-    Ok(Some(Looked { known, end: End::Token(Box::new(claims)) }))
+    row.map_err(of_tx)
 }
 
 async fn by_certificate(desk: &Desk, snapshot: &Snapshot, der: &[u8]) -> Result<Option<Looked>, Fault> {

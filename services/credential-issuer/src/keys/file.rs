@@ -394,6 +394,7 @@ mod tests {
             running.open(KeyUse::AccessTokens, &kid).await.unwrap().unwrap();
             keys(root.path()).open(KeyUse::AccessTokens, &kid).await.unwrap().unwrap();
         }
+        drop((running, other));
         // One that has a version of its own, as systemd hands over, is not surprised either.
         let copy = root.path().join("copy");
         std::fs::copy(&kek, &copy).unwrap();

@@ -5,12 +5,11 @@ use legate_ids::SpiffeId;
 use legate_rpc::Fault;
 use legate_token::{Parsed, PublicKey};
 
-use super::{End, Kind, Known, Looked};
+use super::{End, Kind, Known, Looked, rests_on};
 use crate::domain::keyring::{KeyUse, State};
 use crate::error::of_tx;
 use crate::flow::Desk;
 use crate::keys::{Verifier, key_of};
-use crate::store::credential;
 use crate::store::signing_key::{self, Model};
 
 /// The row of a key of ours, of whatever use and state.
@@ -50,18 +49,8 @@ pub(super) async fn token(desk: &Desk, text: &str) -> Result<Option<Looked>, Fau
             "look at legate key list; a key is published within seconds",
         ),
     };
-    let made = match claims.credential.clone() {
-        None => None,
-        Some(id) => {
-            let read = desk.db.read("credential_of_token", move |tx| {
-                let id = id.clone();
-                Box::pin(async move { credential::by_id(tx, id.as_str()).await })
-            });
-            read.await.map_err(of_tx)?
-        }
-    };
     // A thief of the key writes into a token what he likes: nothing of another namespace is shown for its sake.
-    let made = made.filter(|made| made.namespace == claims.namespace.as_str());
+    let made = rests_on(desk, &claims).await?.filter(|made| made.namespace == claims.namespace.as_str());
     let known = Known {
         namespace: claims.namespace.to_string(),
         spiffe_id: SpiffeId::agent(&desk.domain, &claims.namespace, &claims.agent).to_string(),
