@@ -87,7 +87,6 @@ async fn stores(config: &Config, files: FileKeys) -> Result<Arc<dyn KeyStore>, K
 
 /// The same, where there are files alone.
 #[cfg(not(feature = "pkcs11"))]
-#[expect(clippy::unused_async, reason = "with the feature it waits for the module")]
 async fn stores(config: &Config, files: FileKeys) -> Result<Arc<dyn KeyStore>, KeyError> {
     if config.keys.pkcs11.is_some() {
         let why = "this program was built without it; build one by cargo build --release -p legate --features pkcs11";
