@@ -304,7 +304,9 @@ impl CredentialAdminService for Api {
         let (found, revoke) = convert::leaked(request.into_inner())?;
         let told = find_leaked::find_leaked(&self.0, &call, found, revoke);
         let told = Box::pin(self.0.for_operator(&call, told)).await?;
-        Ok(Response::new(convert::told_of_leaked(told)))
+        let key = told.known.as_ref().and_then(|known| known.key.clone());
+        let key = key.map(|row| self.key(row)).transpose()?;
+        Ok(Response::new(convert::told_of_leaked(told, key)))
     }
 
     async fn list_credential_health(

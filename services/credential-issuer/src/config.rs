@@ -100,6 +100,13 @@ pub struct KeysConfig {
     /// The file of the key-encryption key, outside `dir`; a name without a slash is a credential that systemd hands over. Without
     /// it nothing starts. `legate key make-kek` makes one.
     pub kek: PathBuf,
+    /// Where new signing keys are made: `files`, under `dir`, or `pkcs11`, in the token that `pkcs11` names. Keys that lie in the other place
+    /// sign on until they are over, as long as it is configured.
+    #[serde(default)]
+    pub store: KeyStoreConfig,
+    /// A token of a PKCS #11 module. Needs a program that was built with the feature `pkcs11`.
+    #[serde(default)]
+    pub pkcs11: Option<Pkcs11Config>,
     /// How long a key of tokens signs before the next one takes over, in days: 1 to 365; 0: until an operator rotates.
     #[serde(default = "thirty_days")]
     pub rotate_days: u64,
@@ -107,6 +114,68 @@ pub struct KeysConfig {
     /// refuse what a new key signs.
     #[serde(default = "a_day")]
     pub publish_hours: u64,
+}
+
+/// Where new signing keys are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyStoreConfig {
+    /// In files, encrypted under the key-encryption key.
+    #[default]
+    Files,
+    /// In a hardware module.
+    Pkcs11,
+}
+
+/// A token of a PKCS #11 module. Its PIN is in a file or in the environment variable `LEGATE_PKCS11_PIN`, never here.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pkcs11Config {
+    /// The maker's library, an absolute path.
+    pub module: PathBuf,
+    /// The label of the token, 1 to 32 characters.
+    pub token: String,
+    /// The file that holds the user's PIN, mode 0600; a name without a slash is a credential that systemd hands over. Absent: the PIN is in
+    /// `LEGATE_PKCS11_PIN`.
+    #[serde(default)]
+    pub pin_file: Option<PathBuf>,
+    /// Sessions at once, 1 to 64: as many signatures are made side by side.
+    #[serde(default = "four")]
+    pub sessions: u8,
+    /// How long the module may take for one call, in milliseconds: 100 to 4,000. Then the caller hears that nothing can be signed.
+    #[serde(default = "two_seconds")]
+    pub timeout_ms: u64,
+}
+
+const fn four() -> u8 {
+    4
+}
+
+const fn two_seconds() -> u64 {
+    2_000
+}
+
+impl Pkcs11Config {
+    fn check(&self) -> Result<(), BadConfig> {
+        let bad = |key, why: &'static str| Err(BadConfig { key, why: why.into() });
+        if !self.module.is_absolute() {
+            return bad(
+                "keys.pkcs11.module",
+                "an absolute path: what is loaded must not hang on where it is looked for",
+            );
+        }
+        // CK_TOKEN_INFO: 32 characters, padded with blanks.
+        if !(1..=32).contains(&self.token.len()) || self.token.trim() != self.token {
+            return bad("keys.pkcs11.token", "1 to 32 characters, no blank at either end");
+        }
+        if !(1..=64).contains(&self.sessions) {
+            return bad("keys.pkcs11.sessions", "1 to 64");
+        }
+        if !(100..=4_000).contains(&self.timeout_ms) {
+            return bad("keys.pkcs11.timeout_ms", "100 to 4,000: a caller waits 5 s by default");
+        }
+        Ok(())
+    }
 }
 
 const fn thirty_days() -> u64 {
@@ -143,7 +212,14 @@ impl KeysConfig {
         if self.kek.starts_with(&self.dir) {
             return bad("keys.kek", "lies within keys.dir: whoever takes the keys would take what opens them");
         }
-        Ok(())
+        match &self.pkcs11 {
+            None if self.store == KeyStoreConfig::Pkcs11 => bad(
+                "keys.pkcs11",
+                "is needed where keys.store is \"pkcs11\": the module, its token, and where the PIN is",
+            ),
+            None => Ok(()),
+            Some(token) => token.check(),
+        }
     }
 }
 

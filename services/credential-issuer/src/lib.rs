@@ -39,11 +39,14 @@ use tokio::sync::{Notify, watch};
 
 pub use access::ACCESS;
 pub use config::{
-    BadConfig, Config, KeysConfig, LoginRuleConfig, OauthConfig, OperatorsConfig, ProviderConfig, StatusListConfig,
+    BadConfig, Config, KeyStoreConfig, KeysConfig, LoginRuleConfig, OauthConfig, OperatorsConfig, Pkcs11Config,
+    ProviderConfig, StatusListConfig,
 };
 pub use error::REASONS;
 pub use federation::{BadNetwork, FederationConfig, Network};
-pub use keys::{FileKeys, Kek, KeyError, KeyStore, KeyUse, Rewrapped, Signer, kek_path};
+#[cfg(feature = "pkcs11")]
+pub use keys::Pkcs11Keys;
+pub use keys::{FileKeys, Kek, KeyError, KeyPlace, KeyStore, KeyUse, Rewrapped, Signer, kek_path};
 
 use crate::federation::Federation;
 use crate::flow::Desk;
@@ -59,13 +62,37 @@ pub const NAME: &str = "credential-issuer";
 /// What is left in the outbox at the end is shipped for so long; the rest waits for the next start.
 const LAST_SHIPMENT: Duration = Duration::from_secs(3);
 
-/// Raises the service with its keys in files.
+/// Raises the service with its keys where the configuration says.
 ///
 /// # Errors
 /// When the configuration is out of range, a file or the database cannot be used, or an address is taken.
 pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
-    let keys = files(&config)?;
-    Box::pin(start_with(config, ctx, Arc::new(keys))).await
+    config.check().map_err(|e| StartError::new("the configuration is refused", e))?;
+    let keys = stores(&config, files(&config)?).await.map_err(bad_keys)?;
+    Box::pin(start_with(config, ctx, keys)).await
+}
+
+/// Where keys are made, and where else there are some.
+#[cfg(feature = "pkcs11")]
+async fn stores(config: &Config, files: FileKeys) -> Result<Arc<dyn KeyStore>, KeyError> {
+    let Some(token) = &config.keys.pkcs11 else { return Ok(Arc::new(files)) };
+    let token: Arc<dyn KeyStore> = Arc::new(Pkcs11Keys::open(token, &files).await?);
+    let files: Arc<dyn KeyStore> = Arc::new(files);
+    let (first, other) = match config.keys.store {
+        KeyStoreConfig::Files => (files, token),
+        KeyStoreConfig::Pkcs11 => (token, files),
+    };
+    Ok(Arc::new(keys::Stores::new(first, vec![other])))
+}
+
+/// The same, where there are files alone.
+#[cfg(not(feature = "pkcs11"))]
+async fn stores(config: &Config, files: FileKeys) -> Result<Arc<dyn KeyStore>, KeyError> {
+    if config.keys.pkcs11.is_some() {
+        let why = "this program was built without it; build one by cargo build --release -p legate --features pkcs11";
+        return Err(KeyError::Module { what: "keys.pkcs11".into(), why: why.into() });
+    }
+    Ok(Arc::new(files))
 }
 
 /// Raises the service with its signing keys in a store of the caller's.
@@ -155,6 +182,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
     let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));
+    let probing = tokio::spawn(flow::keyring::probe_forever(Arc::clone(&desk)));
     let counting = tokio::spawn(flow::health::count_forever(Arc::clone(&desk)));
     let turning = tokio::spawn(flow::keyring::turn_forever(Arc::clone(&desk)));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
@@ -164,7 +192,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
 
     Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
         cutting.shutdown().await;
-        for task in [publishing, watching, refusing, forgetting, counting, turning] {
+        for task in [publishing, watching, refusing, forgetting, counting, turning, probing] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;
@@ -242,7 +270,8 @@ async fn probes(config: &Config, ctx: &Context, desk: &Arc<Desk>) -> Result<Opti
     let Some(addr) = config.probes else {
         return Ok(None);
     };
-    let (for_view, for_key, db) = (Arc::clone(desk), Arc::clone(desk), desk.db.clone());
+    let (for_view, for_key, for_store) = (Arc::clone(desk), Arc::clone(desk), Arc::clone(desk));
+    let db = desk.db.clone();
     let checks = Checks::new()
         .with("database", move || {
             let db = db.clone();
@@ -254,6 +283,10 @@ async fn probes(config: &Config, ctx: &Context, desk: &Arc<Desk>) -> Result<Opti
         })
         .with("signing key", move || {
             let found = watchman::key_check(&for_key);
+            async move { found }
+        })
+        .with("key store", move || {
+            let found = for_store.keys.store.check();
             async move { found }
         });
     Ok(Some(Probes::start(addr, Arc::clone(&ctx.metrics), checks).await?))

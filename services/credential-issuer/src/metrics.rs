@@ -55,6 +55,7 @@ pub(crate) struct Metrics {
     key_age: Family<KeyOf, Gauge>,
     key_rotation: Family<KeyOf, Gauge>,
     key_missing: Family<KeyOf, Gauge>,
+    key_store: Gauge,
     lists_made: Counter,
     list_bytes: Gauge,
     list_age: Gauge,
@@ -95,6 +96,8 @@ impl Metrics {
         registry.register("issuer_key_rotation_seconds", told, self.key_rotation.clone());
         let told = "Whether the private half of the key that signs is missing (1)";
         registry.register("issuer_key_missing", told, self.key_missing.clone());
+        let told = "Whether the place where signing keys are does its work (1)";
+        registry.register("issuer_key_store_works", told, self.key_store.clone());
         let told = "Status lists that were made and signed";
         registry.register("issuer_status_lists_made", told, self.lists_made.clone());
         let told = "How large the status list is that was made last, as it is sent";
@@ -164,6 +167,10 @@ impl Metrics {
                 self.key_rotation.remove(&of);
             }
         }
+    }
+
+    pub(crate) fn key_store(&self, works: bool) {
+        self.key_store.set(i64::from(works));
     }
 
     pub(crate) fn list_made(&self, bytes: usize) {

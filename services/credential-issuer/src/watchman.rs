@@ -1,4 +1,4 @@
-//! Says whether the service can issue: the view is fresh and the registry knows the key.
+//! Says whether the service can issue: the view is fresh, the registry knows the key, and where keys are does its work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) fn key_check(desk: &Desk) -> Result<(), String> {
 pub(crate) async fn watch(desk: Arc<Desk>, health: Health) {
     let mut told = None;
     for look in 0u64.. {
-        let is_ready = view_check(&desk).is_ok() && key_check(&desk).is_ok();
+        let is_ready = view_check(&desk).is_ok() && key_check(&desk).is_ok() && desk.keys.store.check().is_ok();
         if told != Some(is_ready) {
             health.set_serving("", is_ready).await;
             told = Some(is_ready);

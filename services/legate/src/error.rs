@@ -15,6 +15,8 @@ legate_rpc::reasons! {
     CONTEXT_MISSING, FailedPrecondition, "The program was not told where a service is, whom to believe or who you are.", "Source the env file of legate dev, set the LEGATE_ variable, or give the flag that is named.";
     /// A local file is no good.
     FILE_REFUSED, InvalidArgument, "A local file is missing, unreadable, too open or broken, or one would be overwritten.", "Look at the file that is named.";
+    /// Keys are in use.
+    KEYS_IN_USE, FailedPrecondition, "Somebody else is at work on the keys, or a credential-issuer that runs knows only a version of the key-encryption key that would be dropped.", "Wait a few seconds and do it again; where systemd hands the key over, restart credential-issuer first.";
     /// A manifest is no good.
     MANIFEST_INVALID, InvalidArgument, "A manifest has an unknown field, a wrong value, something twice, or cannot be read.", "Mend the place that is named; legate schema prints what is allowed.";
     /// A plan file is no good.

@@ -11,8 +11,9 @@ use crate::flow::keys::{self, Changed};
 use crate::store::signing_key::Model;
 
 impl Api {
-    fn key(&self, row: Model) -> Result<wire::Key, Fault> {
-        convert::key(row, self.0.keys.pace)
+    pub(super) fn key(&self, row: Model) -> Result<wire::Key, Fault> {
+        let place = self.0.keys.place(&row.kid);
+        convert::key(row, self.0.keys.pace, place)
     }
 
     fn all(&self, rows: Vec<Model>) -> Result<Vec<wire::Key>, Fault> {

@@ -13,6 +13,7 @@ use legate_wire::registry::{PublishSigningKeyRequest, SigningKeySpec, SigningKey
 use super::{Call, event, micros, resource};
 use crate::domain::keyring::{KeyUse, Pace, State};
 use crate::domain::token::hex;
+use crate::keys::KeyPlace;
 use crate::store::credential::sha256;
 use crate::store::signing_key::{self, Model};
 
@@ -99,9 +100,21 @@ pub(crate) fn kid(text: &str) -> Result<KeyId, Fault> {
 }
 
 /// A key as operators see it.
-pub(crate) fn key(row: Model, pace: Pace) -> Result<wire::Key, Fault> {
+pub(crate) fn key(row: Model, pace: Pace, place: Option<KeyPlace>) -> Result<wire::Key, Fault> {
     let (purpose, state, life) = (row.purpose()?, row.state()?, row.life()?);
     let at = |moment: Option<Timestamp>| moment.map(Into::into);
+    let token = match &place {
+        Some(KeyPlace::Token(token)) => token.to_string(),
+        Some(KeyPlace::File) | None => String::new(),
+    };
+    let place = match place {
+        Some(KeyPlace::File) => wire::KeyPlace::File,
+        Some(KeyPlace::Token(_)) => wire::KeyPlace::Pkcs11,
+        None if row.destroyed => wire::KeyPlace::Destroyed,
+        None if state.is_published() => wire::KeyPlace::Missing,
+        // It is over, and is destroyed at the next look.
+        None => wire::KeyPlace::Unspecified,
+    };
     let usable = life.usable(pace).filter(|_| state == State::Prepared);
     Ok(wire::Key {
         purpose: match purpose {
@@ -129,6 +142,8 @@ pub(crate) fn key(row: Model, pace: Pace) -> Result<wire::Key, Fault> {
         is_published: !row.is_news()?,
         certificate: row.certificate.unwrap_or_default(),
         kid: row.kid,
+        place: place.into(),
+        token,
     })
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn leaked(ask: wire::FindLeakedRequest) -> Result<(Found, Option<Stri
 }
 
 /// What is told of it.
-pub(crate) fn told_of_leaked(told: Told) -> wire::FindLeakedResponse {
+pub(crate) fn told_of_leaked(told: Told, key: Option<wire::Key>) -> wire::FindLeakedResponse {
     let kind = match told.kind {
         Kind::None => wire::LeakedKind::Unspecified,
         Kind::ClientSecret => wire::LeakedKind::ClientSecret,
@@ -46,6 +46,8 @@ pub(crate) fn told_of_leaked(told: Told) -> wire::FindLeakedResponse {
         Kind::AccessToken => wire::LeakedKind::AccessToken,
         Kind::Certificate => wire::LeakedKind::Certificate,
         Kind::PrivateKey => wire::LeakedKind::PrivateKey,
+        Kind::IssuerKey => wire::LeakedKind::IssuerKey,
+        Kind::CaCertificate => wire::LeakedKind::CaCertificate,
     };
     let is_known = told.known.is_some();
     let known = told.known.unwrap_or_default();
@@ -64,6 +66,8 @@ pub(crate) fn told_of_leaked(told: Told) -> wire::FindLeakedResponse {
         expire_time: known.ends.map(Into::into),
         revoked: known.is_revoked,
         revision: told.revision,
+        key,
+        advice: known.advice,
     }
 }
 
@@ -87,7 +91,10 @@ pub(crate) fn enrolment_revoked(call: &Call, known: &Known, comment: String, now
 fn about(call: &Call, known: &Known, kind: &str, now: Timestamp) -> AuditEvent {
     let credential = known.credentials.first().map(|row| row.id.clone()).unwrap_or_default();
     let resource = match (known.enrolment_id.as_str(), known.token_id.as_str()) {
-        ("", "") => resource("Credential", &credential),
+        ("", "") => match &known.key {
+            Some(key) => resource("SigningKey", &key.kid),
+            None => resource("Credential", &credential),
+        },
         ("", token) => resource("AccessToken", token),
         (enrolment, _) => resource("Enrolment", enrolment),
     };

@@ -58,6 +58,16 @@ impl KeyUse {
         }
     }
 
+    /// The use as `legate key` takes it.
+    pub(crate) const fn argument(self) -> &'static str {
+        match self {
+            Self::AccessTokens => "access-token",
+            Self::JwtSvids => "jwt-svid",
+            Self::WorkloadsCa => "workloads-ca",
+            Self::OperatorsCa => "operators-ca",
+        }
+    }
+
     /// Whether it signs certificates.
     #[must_use]
     pub const fn is_ca(self) -> bool {

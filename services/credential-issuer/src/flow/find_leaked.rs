@@ -13,13 +13,15 @@ use legate_view::Snapshot;
 use legate_wire::registry::RevocationReason;
 use zeroize::Zeroizing;
 
+mod own_key;
+
 use super::live::{is_taken_back, proved};
 use super::{Call, Desk, revoke, revoke_token};
 use crate::convert;
 use crate::domain::holder::{self, Named};
 use crate::domain::secret::{Secret, SecretKind};
 use crate::error::of_tx;
-use crate::store::{credential, enrolment};
+use crate::store::{credential, enrolment, signing_key};
 
 /// Credentials of one key that are told.
 const MOST: u64 = 16;
@@ -43,6 +45,8 @@ pub(crate) enum Kind {
     AccessToken,
     Certificate,
     PrivateKey,
+    IssuerKey,
+    CaCertificate,
 }
 
 impl Kind {
@@ -55,6 +59,8 @@ impl Kind {
             Self::AccessToken => "access_token",
             Self::Certificate => "certificate",
             Self::PrivateKey => "private_key",
+            Self::IssuerKey => "issuer_key",
+            Self::CaCertificate => "ca_certificate",
         }
     }
 }
@@ -83,6 +89,10 @@ pub(crate) struct Known {
     pub(crate) why_not: Option<String>,
     /// Whether it was taken back by this call.
     pub(crate) is_revoked: bool,
+    /// Our own key that it is, or that signed it, where that is not believed any more.
+    pub(crate) key: Option<signing_key::Model>,
+    /// What to do about it.
+    pub(crate) advice: String,
 }
 
 /// What was looked up, and what it takes to take it back.
@@ -95,6 +105,8 @@ enum End {
     Credential(String, RevocationReason),
     Enrolment,
     Token(Box<Claims>),
+    /// There is nothing to be taken back, or not by this call.
+    Nothing,
 }
 
 /// Says whose it is; with `revoke`, and why, takes it back.
@@ -104,16 +116,29 @@ pub(crate) async fn find_leaked(desk: &Desk, call: &Call, found: Found, revoke: 
     let snapshot = desk.fresh()?.snapshot;
     let (kind, looked) = match &found {
         Found::Text(text) => by_text(desk, &snapshot, text).await?,
-        Found::Certificate(der) => (Kind::Certificate, by_certificate(desk, &snapshot, der).await?),
-        Found::Key(key) => (Kind::PrivateKey, by_key(desk, &snapshot, key).await?),
+        Found::Certificate(der) => match by_certificate(desk, &snapshot, der).await? {
+            None => own_key::certificate(desk, der).await?,
+            looked => (Kind::Certificate, looked),
+        },
+        Found::Key(key) => match by_key(desk, &snapshot, key).await? {
+            None => own_key::key(desk, key).await?,
+            looked => (Kind::PrivateKey, looked),
+        },
     };
-    let unknown = Told { kind, known: None, revision: snapshot.revision() };
+    // That it is one of our own is for whoever may see our keys.
+    let unseen = match kind {
+        Kind::IssuerKey => Kind::PrivateKey,
+        Kind::CaCertificate => Kind::Certificate,
+        other => other,
+    };
+    let unknown = Told { kind: unseen, known: None, revision: snapshot.revision() };
     // What is of a namespace that the caller may not see is not there.
     let sees = |looked: &Looked| mandate.may(Right::Read, Place::of(&looked.known.namespace));
-    let Some(Looked { mut known, end }) = looked.filter(sees) else { return Ok(unknown) };
-    if revoke.is_some() {
-        mandate.demand(Right::Stop, Place::of(&known.namespace))?;
+    let Some(looked) = looked.filter(sees) else { return Ok(unknown) };
+    if revoke.is_some() && !matches!(looked.end, End::Nothing) {
+        mandate.demand(Right::Stop, Place::of(&looked.known.namespace))?;
     }
+    let Looked { mut known, end } = looked;
     let owners = AgentId::parse(&known.agent_id).ok().and_then(|id| snapshot.agent(&id).cloned());
     known.owners =
         owners.iter().flat_map(|agent| agent.people.owners.iter().map(|owner| str::to_owned(owner))).collect();
@@ -130,7 +155,7 @@ pub(crate) async fn find_leaked(desk: &Desk, call: &Call, found: Found, revoke: 
     if let Some(comment) = revoke {
         revision = take_back(desk, call, end, comment, &mut known).await?;
     }
-    Ok(Told { known: Some(known), revision, ..unknown })
+    Ok(Told { kind, known: Some(known), revision })
 }
 
 async fn by_text(desk: &Desk, snapshot: &Snapshot, text: &str) -> Result<(Kind, Option<Looked>), Fault> {
@@ -183,7 +208,7 @@ async fn by_enrolment(desk: &Desk, snapshot: &Snapshot, secret: &Secret) -> Resu
 }
 
 async fn by_token(desk: &Desk, snapshot: &Snapshot, text: &str) -> Result<Option<Looked>, Fault> {
-    let Ok(signed) = proved(desk, snapshot, text) else { return Ok(None) };
+    let Ok(signed) = proved(desk, snapshot, text) else { return own_key::token(desk, text).await };
     let claims = signed.claims().clone();
     let (now, ends) = (desk.clock.now(), Timestamp::from_secs(i64::try_from(claims.expires_at).unwrap_or(i64::MAX)));
     let why_not = if ends <= now {
@@ -193,6 +218,21 @@ async fn by_token(desk: &Desk, snapshot: &Snapshot, text: &str) -> Result<Option
     } else {
         snapshot.token_standing(&claims, now).err().map(|fallen| fallen.to_string())
     };
+    let known = Known {
+        namespace: claims.namespace.to_string(),
+        spiffe_id: SpiffeId::agent(&desk.domain, &claims.namespace, &claims.agent).to_string(),
+        agent_id: claims.agent.to_string(),
+        credentials: rests_on(desk, &claims).await?.into_iter().collect(),
+        token_id: claims.token_id.clone(),
+        ends: Some(ends),
+        why_not,
+        ..Known::default()
+    };
+    Ok(Some(Looked { known, end: End::Token(Box::new(claims)) }))
+}
+
+/// The credential by which a token was obtained, where that is known.
+async fn rests_on(desk: &Desk, claims: &Claims) -> Result<Option<credential::Model>, Fault> {
     let (id, x5t) = (claims.credential.clone(), claims.confirmation.certificate().copied());
     let row = match (id, x5t) {
         (Some(id), _) => {
@@ -205,17 +245,7 @@ async fn by_token(desk: &Desk, snapshot: &Snapshot, text: &str) -> Result<Option
         (None, Some(x5t)) => desk.batches.certificate(x5t).await,
         (None, None) => Ok(None),
     };
-    let known = Known {
-        namespace: claims.namespace.to_string(),
-        spiffe_id: SpiffeId::agent(&desk.domain, &claims.namespace, &claims.agent).to_string(),
-        agent_id: claims.agent.to_string(),
-        credentials: row.map_err(of_tx)?.into_iter().collect(),
-        token_id: claims.token_id.clone(),
-        ends: Some(ends),
-        why_not,
-        ..Known::default()
-    };
-    Ok(Some(Looked { known, end: End::Token(Box::new(claims)) }))
+    row.map_err(of_tx)
 }
 
 async fn by_certificate(desk: &Desk, snapshot: &Snapshot, der: &[u8]) -> Result<Option<Looked>, Fault> {
@@ -323,6 +353,7 @@ async fn take_back(desk: &Desk, call: &Call, end: End, comment: String, known: &
             revoke_token::record(desk, call, &claims).await?;
             desk.fresh()?.snapshot.revision()
         }
+        End::Nothing => return Ok(desk.fresh()?.snapshot.revision()),
         End::Enrolment => {
             let is_news = void(desk, call, known, comment).await?;
             let revision = desk.fresh()?.snapshot.revision();

@@ -19,11 +19,13 @@ use super::Desk;
 use crate::convert::{self, KeyChange};
 use crate::domain::keyring::{Due, KeyUse, Life, Pace, State, due};
 use crate::error::{AGAIN, SIGNING_UNAVAILABLE, flow, of_tx};
-use crate::keys::{Authority, Certified, KeyError, KeyStore, Signer, bundle, self_signed};
+use crate::keys::{Authority, Certified, KeyError, KeyPlace, KeyStore, Signer, bundle, self_signed};
 use crate::store::signing_key::{self, Model};
 
 /// How often keys are looked at: another issuer may have changed them.
 const LOOK: Duration = Duration::from_secs(5);
+/// How often it is seen whether the place where keys are does its work.
+const PROBE: Duration = Duration::from_secs(1);
 /// Steps at one look: no life of keys has more due at once.
 const MOST_STEPS: usize = 8;
 
@@ -186,16 +188,17 @@ impl Keyring {
             }
             if !state.is_published() {
                 if !row.destroyed {
-                    over.push((purpose, kid));
+                    over.push((purpose, kid.clone()));
                 }
                 if !row.is_news()? {
                     continue;
                 }
             }
-            let signer = match known.get(row.kid.as_str()).and_then(|one| one.signer.clone()) {
+            let known = known.get(row.kid.as_str()).and_then(|one| one.signer.clone());
+            let signer = match known {
                 _ if !state.is_published() => None,
-                Some(signer) => Some(signer),
-                None => self.store.open(purpose, &row.id()?).await?,
+                Some(signer) if signer.is_there().await => Some(signer),
+                _ => self.signer(purpose, &kid, before.keys.is_empty()).await?,
             };
             keys.push(One { public: row.public()?, row, purpose, state, signer });
         }
@@ -207,7 +210,11 @@ impl Keyring {
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&held);
         self.write_bundles(&held).await?;
         for (purpose, kid) in over {
-            self.store.destroy(purpose, &kid).await?;
+            // What cannot be destroyed now is at the next look; that a key was taken back is seen all the same.
+            if let Err(error) = self.store.destroy(purpose, &kid).await {
+                tracing::error!(%error, %kid, "a key that signs no more could not be destroyed; it is tried again");
+                continue;
+            }
             let kid = kid.to_string();
             let gone = self.db.tx("key_destroyed", move |tx| {
                 let kid = kid.clone();
@@ -216,6 +223,25 @@ impl Keyring {
             gone.await.map_err(of_tx)?;
         }
         Ok(())
+    }
+
+    /// The private half of a key. Where it cannot be had, nothing is signed by it, and whatever else became of keys is seen; at the start it is
+    /// a reason not to start.
+    async fn signer(&self, purpose: KeyUse, kid: &KeyId, is_start: bool) -> Result<Option<Arc<dyn Signer>>, NoKeys> {
+        match self.store.open(purpose, kid).await {
+            Err(error) if !is_start => {
+                tracing::error!(%error, %kid, purpose = purpose.word(), "a key cannot be had; it is tried again");
+                Ok(None)
+            }
+            found => Ok(found?),
+        }
+    }
+
+    /// Where the private half of a key lies; `None`: not here.
+    pub(crate) fn place(&self, kid: &str) -> Option<KeyPlace> {
+        let held = self.held();
+        let one = held.keys.iter().find(|one| one.row.kid == kid)?;
+        one.signer.as_ref().map(|signer| signer.place())
     }
 
     async fn write_bundles(&self, held: &Held) -> Result<(), NoKeys> {
@@ -388,6 +414,15 @@ pub(crate) async fn turn_forever(desk: Arc<Desk>) {
         tell(&desk);
         tokio::time::sleep(LOOK).await;
         look(&desk).await;
+    }
+}
+
+/// Sees whether the place where keys are does its work, for as long as the process lives.
+pub(crate) async fn probe_forever(desk: Arc<Desk>) {
+    loop {
+        desk.keys.store.probe().await;
+        desk.metrics.key_store(desk.keys.store.check().is_ok());
+        tokio::time::sleep(PROBE).await;
     }
 }
 

@@ -12,16 +12,21 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Kek, KeyError, KeyStore, KeyUse, Signer, is_missing};
+use super::wrapping::Wrapping;
+use super::{Kek, KeyError, KeyPlace, KeyStore, KeyUse, Signer, is_missing};
 
 /// The secrets of one-time tokens and clients, beside the keys.
 const PEPPER: &str = "enrolment.pepper";
+/// The PIN that a token refused, so that it is not tried again.
+const REFUSED_PIN: &str = "refused.pin";
+/// What it is bound to.
+pub(super) const REFUSED_PIN_LABEL: &str = "refused-pin";
 
 /// A directory of keys.
 #[derive(Clone, Debug)]
 pub struct FileKeys {
     dir: PathBuf,
-    kek: Arc<Kek>,
+    wrapping: Arc<Wrapping>,
 }
 
 /// What a change of the key-encryption key found.
@@ -41,7 +46,7 @@ impl FileKeys {
     pub fn new(dir: &Path, kek: Kek) -> Result<Self, KeyError> {
         use std::os::unix::fs::DirBuilderExt as _;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| KeyError::file(dir, e))?;
-        Ok(Self { dir: dir.to_owned(), kek: Arc::new(kek) })
+        Ok(Self { dir: dir.to_owned(), wrapping: Arc::new(Wrapping::new(dir, kek)?) })
     }
 
     fn path(&self, purpose: KeyUse, kid: &KeyId) -> PathBuf {
@@ -64,8 +69,7 @@ impl FileKeys {
         let key = InMemory::from_pem(pem, &self.dir)?;
         let kid = key.public.kid();
         let path = self.path(purpose, &kid);
-        let text = self.kek.wrap(&label(purpose, &kid), pem.as_bytes())?;
-        write_private(&path, &text).map_err(|e| KeyError::file(&path, e))?;
+        self.write(&path, &label(purpose, &kid), pem.as_bytes())?;
         // What is on disk is what opens again.
         self.read(purpose, &kid)?.ok_or_else(|| KeyError::file(&path, "it was written and is not there"))
     }
@@ -75,7 +79,7 @@ impl FileKeys {
         if is_missing(&path)? {
             return Ok(None);
         }
-        let pem = read_wrapped(&path, &label(purpose, kid), &self.kek)?;
+        let pem = self.read_secret(&path, &label(purpose, kid))?;
         let key = InMemory::from_pem(&String::from_utf8_lossy(&pem), &path)?;
         if key.public.kid() != *kid {
             return Err(KeyError::file(&path, "it holds another key than its name says"));
@@ -88,8 +92,22 @@ impl FileKeys {
         self.dir.join(PEPPER)
     }
 
-    pub(crate) fn kek(&self) -> &Kek {
-        &self.kek
+    /// Wraps a secret into a file of the directory. The version that wraps it is not dropped before it lies there.
+    pub(super) fn write(&self, path: &Path, label: &str, secret: &[u8]) -> Result<(), KeyError> {
+        self.wrapping.refresh();
+        self.wrapping.with(|kek| write_private(path, &kek.wrap(label, secret)?).map_err(|e| KeyError::file(path, e)))
+    }
+
+    /// The file of the PIN that a token refused.
+    #[cfg(feature = "pkcs11")]
+    pub(super) fn refused_pin(&self) -> PathBuf {
+        self.dir.join(REFUSED_PIN)
+    }
+
+    /// The secret in a wrapped file of the directory.
+    pub(super) fn read_secret(&self, path: &Path, label: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        self.wrapping.refresh();
+        self.wrapping.with(|kek| read_wrapped(path, label, kek))
     }
 
     /// Wraps everything under the newest version of the key-encryption key that is not. What was done when it is cut off stays
@@ -98,18 +116,39 @@ impl FileKeys {
     /// # Errors
     /// At the first file that cannot be read or written.
     pub fn rewrap(&self) -> Result<Rewrapped, KeyError> {
+        let _alone = self.wrapping.alone()?;
+        self.wrapping.with(|kek| self.rewrap_under(kek))
+    }
+
+    /// The same, and then only the newest version is left in the file of the key-encryption key.
+    ///
+    /// # Errors
+    /// [`KeyError::InUse`] where a process runs that knows no newer version than one that would be dropped; and as
+    /// [`rewrap`](Self::rewrap).
+    pub fn drop_old(&self, kek: &Path) -> Result<Rewrapped, KeyError> {
+        let older = self.wrapping.without_older()?;
+        let found = self.rewrap()?;
+        Kek::drop_old(kek)?;
+        for (path, _) in &older {
+            // One that stays is locked by nobody.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(found)
+    }
+
+    fn rewrap_under(&self, kek: &Kek) -> Result<Rewrapped, KeyError> {
         let mut found = Rewrapped::default();
         for entry in std::fs::read_dir(&self.dir).map_err(|e| KeyError::file(&self.dir, e))? {
             let path = entry.map_err(|e| KeyError::file(&self.dir, e))?.path();
             let Some(label) = path.file_name().and_then(|name| name.to_str()).and_then(label_of) else { continue };
             let text = std::fs::read(&path).map_err(|e| KeyError::file(&path, e))?;
             let text = String::from_utf8_lossy(&text);
-            if Kek::version_of(&text) == Some(self.kek.newest()) {
+            if Kek::version_of(&text) == Some(kek.newest()) {
                 found.kept += 1;
                 continue;
             }
-            let secret = read_wrapped(&path, &label, &self.kek)?;
-            write_private(&path, &self.kek.wrap(&label, &secret)?).map_err(|e| KeyError::file(&path, e))?;
+            let secret = read_wrapped(&path, &label, kek)?;
+            write_private(&path, &kek.wrap(&label, &secret)?).map_err(|e| KeyError::file(&path, e))?;
             found.changed += 1;
         }
         Ok(found)
@@ -126,13 +165,16 @@ fn label_of(name: &str) -> Option<String> {
     if name == PEPPER {
         return Some("pepper".to_owned());
     }
+    if name == REFUSED_PIN {
+        return Some(REFUSED_PIN_LABEL.to_owned());
+    }
     let (purpose, kid) = name.strip_suffix(".key")?.split_once('.')?;
     let purpose = KeyUse::ALL.into_iter().find(|one| one.word() == purpose)?;
     Some(label(purpose, &KeyId::parse(kid).ok()?))
 }
 
 /// The secret in a wrapped file that its owner alone can read.
-pub(super) fn read_wrapped(path: &Path, label: &str, kek: &Kek) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+fn read_wrapped(path: &Path, label: &str, kek: &Kek) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     refuse_open_key(path).map_err(|e| KeyError::file(path, e))?;
     let text = Zeroizing::new(std::fs::read(path).map_err(|e| KeyError::file(path, e))?);
     kek.unwrap(label, &String::from_utf8_lossy(&text)).map_err(|why| KeyError::file(path, why))
@@ -143,6 +185,7 @@ impl KeyStore for FileKeys {
     async fn create(&self, purpose: KeyUse) -> Result<Arc<dyn Signer>, KeyError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| KeyError::NoRandomness)?;
         let pem = Zeroizing::new(key.serialize_pem());
+        let _at_work = self.wrapping.at_work().await?;
         let key = self.keep(purpose, &pem)?;
         tracing::info!(kid = %key.public.kid(), purpose = purpose.word(), "a new key was made");
         Ok(Arc::new(key))
@@ -162,6 +205,7 @@ impl KeyStore for FileKeys {
     }
 
     async fn destroy(&self, purpose: KeyUse, kid: &KeyId) -> Result<(), KeyError> {
+        let _at_work = self.wrapping.at_work().await?;
         let path = self.path(purpose, kid);
         match std::fs::remove_file(&path) {
             Ok(()) => {
@@ -180,7 +224,12 @@ impl KeyStore for FileKeys {
         }
         refuse_open_key(&path).map_err(|e| KeyError::file(&path, e))?;
         let pem = Zeroizing::new(std::fs::read_to_string(&path).map_err(|e| KeyError::file(&path, e))?);
+        let _at_work = self.wrapping.at_work().await?;
         Ok(Some(Arc::new(self.keep(purpose, &pem)?)))
+    }
+
+    async fn probe(&self) {
+        self.wrapping.refresh();
     }
 }
 
@@ -219,6 +268,10 @@ impl InMemory {
 impl Signer for InMemory {
     fn public_key(&self) -> &PublicKey {
         &self.public
+    }
+
+    fn place(&self) -> KeyPlace {
+        KeyPlace::File
     }
 
     async fn sign(&self, message: &[u8]) -> Result<[u8; 64], SigningFailed> {
@@ -316,6 +369,63 @@ mod tests {
         Kek::drop_old(&root.path().join("kek")).unwrap();
         keys(root.path()).open(KeyUse::AccessTokens, &kid).await.unwrap().unwrap();
         super::super::Pepper::open(&keys(root.path())).unwrap();
-        before.open(KeyUse::AccessTokens, &kid).await.unwrap_err();
+        // Whoever runs on reads the key-encryption key again.
+        before.open(KeyUse::AccessTokens, &kid).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_running_service_keeps_is_wrapped_anew_beside_it_and_never_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let kek = root.path().join("kek");
+        let running = keys(root.path());
+        let first = running.create(KeyUse::AccessTokens).await.unwrap().public_key().kid();
+        Kek::add(&kek).unwrap();
+        let other = keys(root.path());
+        other.rewrap().unwrap();
+        // It has not looked yet: what it wraps now would open for nobody.
+        let why = other.drop_old(&kek).unwrap_err();
+        assert!(matches!(why, KeyError::InUse { .. }) && why.to_string().contains("newer than 1"), "{why}");
+        assert_eq!(Kek::open(&kek).unwrap().newest(), 2);
+        running.probe().await;
+        let second = running.create(KeyUse::AccessTokens).await.unwrap().public_key().kid();
+        assert_eq!(other.drop_old(&kek).unwrap(), Rewrapped { changed: 0, kept: 2 });
+        assert_eq!(std::fs::read_to_string(&kek).unwrap().lines().count(), 1);
+        for kid in [first, second] {
+            running.open(KeyUse::AccessTokens, &kid).await.unwrap().unwrap();
+            keys(root.path()).open(KeyUse::AccessTokens, &kid).await.unwrap().unwrap();
+        }
+        drop((running, other));
+        // One that has a version of its own, as systemd hands over, is not surprised either.
+        let copy = root.path().join("copy");
+        std::fs::copy(&kek, &copy).unwrap();
+        let handed = FileKeys::new(&root.path().join("keys"), Kek::open(&copy).unwrap()).unwrap();
+        Kek::add(&kek).unwrap();
+        let newest = keys(root.path());
+        handed.probe().await;
+        assert!(matches!(newest.drop_old(&kek), Err(KeyError::InUse { .. })));
+        drop(handed);
+        newest.drop_old(&kek).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_destroyed_while_all_is_wrapped_anew_stays_destroyed() {
+        let root = tempfile::tempdir().unwrap();
+        let running = keys(root.path());
+        let mut made = Vec::new();
+        for _ in 0..8 {
+            made.push(running.create(KeyUse::AccessTokens).await.unwrap().public_key().kid());
+        }
+        for _ in 0..20 {
+            Kek::add(&root.path().join("kek")).unwrap();
+            let other = keys(root.path());
+            let wrapping = std::thread::spawn(move || other.rewrap().unwrap());
+            let kid = made.pop().unwrap();
+            running.destroy(KeyUse::AccessTokens, &kid).await.unwrap();
+            wrapping.join().unwrap();
+            assert!(running.open(KeyUse::AccessTokens, &kid).await.unwrap().is_none());
+            made.push(running.create(KeyUse::AccessTokens).await.unwrap().public_key().kid());
+            running.probe().await;
+            keys(root.path()).drop_old(&root.path().join("kek")).unwrap();
+        }
     }
 }

@@ -4,8 +4,13 @@ mod authority;
 pub(crate) mod bundle;
 mod file;
 mod pepper;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
+#[cfg(feature = "pkcs11")]
+mod stores;
 mod verifier;
 mod wrap;
+mod wrapping;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -16,6 +21,10 @@ pub use crate::domain::keyring::KeyUse;
 pub(crate) use authority::{Authority, Certified, ends_at, key_of, self_signed};
 pub use file::{FileKeys, Rewrapped};
 pub(crate) use pepper::Pepper;
+#[cfg(feature = "pkcs11")]
+pub use pkcs11::Pkcs11Keys;
+#[cfg(feature = "pkcs11")]
+pub(crate) use stores::Stores;
 pub(crate) use verifier::Verifier;
 pub use wrap::{Kek, kek_path};
 
@@ -30,6 +39,23 @@ pub trait Signer: Send + Sync + Debug {
     /// # Errors
     /// [`SigningFailed`] when the key, or the way to it, fails.
     async fn sign(&self, message: &[u8]) -> Result<[u8; 64], SigningFailed>;
+
+    /// Where it lies.
+    fn place(&self) -> KeyPlace;
+
+    /// Whether it can still be used, as far as that is known.
+    async fn is_there(&self) -> bool {
+        true
+    }
+}
+
+/// Where the private half of a key lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// In a file, encrypted under the key-encryption key.
+    File,
+    /// In the PKCS #11 token of that label.
+    Token(Arc<str>),
 }
 
 /// Where keys are kept. Which of them signs, and until when, stands in the database.
@@ -61,6 +87,17 @@ pub trait KeyStore: Send + Sync + Debug {
         let _ = purpose;
         Ok(None)
     }
+
+    /// Whether it does its work, by what it did last. Never waits.
+    ///
+    /// # Errors
+    /// What it does not do.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Sees whether it does its work, for [`check`](Self::check).
+    async fn probe(&self) {}
 }
 
 /// Why keys cannot be used. Never holds any part of a key.
@@ -72,6 +109,22 @@ pub enum KeyError {
         /// The file.
         what: String,
         /// What is wrong with it, and what to do.
+        why: String,
+    },
+    /// A hardware module, or its token, is not there, refuses, or does not answer.
+    #[error("{what}: {why}")]
+    Module {
+        /// The module or its token.
+        what: String,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
+    /// Somebody else is at work where it would do harm.
+    #[error("{what}: {why}")]
+    InUse {
+        /// The directory.
+        what: String,
+        /// Who it is, and what would come of it.
         why: String,
     },
     /// The system gives no randomness.

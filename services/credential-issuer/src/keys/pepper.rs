@@ -1,11 +1,10 @@
 //! The pepper: a secret beside the database, without which the stored HMACs of secrets are worth nothing.
 
 use aws_lc_rs::hmac;
-use legate_mtls::pki::{refuse_open_key, write_private};
+use legate_mtls::pki::refuse_open_key;
 use legate_rpc::Pages;
 use zeroize::Zeroizing;
 
-use super::file::read_wrapped;
 use super::{FileKeys, Kek, KeyError, is_missing};
 use crate::domain::secret::{Secret, SecretKind};
 use crate::domain::token::hex;
@@ -41,10 +40,7 @@ impl Pepper {
     /// in plain text: that of an earlier version, or one to which somebody added a line.
     pub(crate) fn open(keys: &FileKeys) -> Result<Self, KeyError> {
         let path = &keys.pepper();
-        let keep = |text: &str| {
-            let wrapped = keys.kek().wrap(LABEL, text.as_bytes())?;
-            write_private(path, &wrapped).map_err(|e| KeyError::file(path, e))
-        };
+        let keep = |text: &str| keys.write(path, LABEL, text.as_bytes());
         if is_missing(path)? {
             let mut secret = Zeroizing::new([0u8; 32]);
             aws_lc_rs::rand::fill(&mut *secret).map_err(|_| KeyError::NoRandomness)?;
@@ -59,7 +55,7 @@ impl Pepper {
             keep(&plain)?;
             tracing::info!(path = %path.display(), "a pepper in plain text is wrapped now");
         }
-        let text = read_wrapped(path, LABEL, keys.kek())?;
+        let text = keys.read_secret(path, LABEL)?;
         Self::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| KeyError::file(path, FORM))
     }
 
@@ -131,6 +127,7 @@ impl Version {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use legate_mtls::pki::write_private;
 
     #[test]
     fn a_new_version_leaves_old_tokens_readable_and_nothing_is_printed() {

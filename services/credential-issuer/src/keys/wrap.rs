@@ -18,11 +18,15 @@ const MOST: usize = 4;
 const NONCE: usize = 12;
 
 /// The key-encryption key: every version of it, newest first. Debug shows numbers alone.
-pub struct Kek(Vec<(u32, RandomizedNonceKey)>);
+pub struct Kek {
+    versions: Vec<(u32, RandomizedNonceKey)>,
+    /// The file that it was read from.
+    from: Option<PathBuf>,
+}
 
 impl std::fmt::Debug for Kek {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Kek({:?}, hidden)", self.0.iter().map(|(number, _)| number).collect::<Vec<_>>())
+        write!(f, "Kek({:?}, hidden)", self.versions.iter().map(|(number, _)| number).collect::<Vec<_>>())
     }
 }
 
@@ -53,10 +57,10 @@ impl Kek {
                        first one by legate key make-kek, or bring back the one that is lost";
             return Err(KeyError::file(path, why));
         }
-        let handed = std::env::var_os("CREDENTIALS_DIRECTORY");
-        refuse_open_kek(path, handed.as_deref().map(Path::new))?;
+        refuse_open(path)?;
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KeyError::file(path, e))?);
-        Self::parse(&text).ok_or_else(|| {
+        let read = Self::parse(&text).map(|kek| Self { from: Some(path.to_owned()), ..kek });
+        read.ok_or_else(|| {
             let why =
                 "each line is a version number, a space and 64 hexadecimal digits; 1 to 4 lines of different versions";
             KeyError::file(path, why)
@@ -72,7 +76,7 @@ impl Kek {
         versions.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         let all = versions.len();
         versions.dedup_by_key(|(number, _)| *number);
-        (versions.len() == all && (1..=MOST).contains(&all)).then_some(Self(versions))
+        (versions.len() == all && (1..=MOST).contains(&all)).then_some(Self { versions, from: None })
     }
 
     /// Makes a first version where there is no file, or a newer one beside what there is; its number.
@@ -113,7 +117,12 @@ impl Kek {
     /// The number of the newest version.
     #[must_use]
     pub fn newest(&self) -> u32 {
-        self.0[0].0
+        self.versions[0].0
+    }
+
+    /// The file that it was read from.
+    pub(super) fn from(&self) -> Option<&Path> {
+        self.from.as_deref()
     }
 
     /// A secret, wrapped under the newest version for what `label` says and nothing else.
@@ -121,7 +130,7 @@ impl Kek {
     /// # Errors
     /// When the system gives no randomness.
     pub fn wrap(&self, label: &str, secret: &[u8]) -> Result<String, KeyError> {
-        let (number, key) = &self.0[0];
+        let (number, key) = &self.versions[0];
         let mut bytes = Zeroizing::new(secret.to_vec());
         let nonce = key
             .seal_in_place_append_tag(Aad::from(bound(*number, label)), &mut *bytes)
@@ -149,7 +158,7 @@ impl Kek {
     pub fn unwrap(&self, label: &str, text: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
         let broken = "it is no wrapped secret, or it was changed";
         let number = Self::version_of(text).ok_or(broken)?;
-        let (_, key) = self.0.iter().find(|(known, _)| *known == number).ok_or(
+        let (_, key) = self.versions.iter().find(|(known, _)| *known == number).ok_or(
             "it is wrapped under a version of the key-encryption key that keys.kek does not hold; bring that version back",
         )?;
         let code = text.trim_end().rsplit(' ').next().unwrap_or_default();
@@ -170,9 +179,15 @@ fn bound(number: u32, label: &str) -> Vec<u8> {
     format!("{MARK}\n{number}\n{label}").into_bytes()
 }
 
-/// Refuses a file that others can read. What systemd hands over, in a directory of its own, is closed by an access list, which
+/// Refuses a secret's file that others can read.
+pub(super) fn refuse_open(path: &Path) -> Result<(), KeyError> {
+    let handed = std::env::var_os("CREDENTIALS_DIRECTORY");
+    refuse_open_unless_handed(path, handed.as_deref().map(Path::new))
+}
+
+/// The same. What systemd hands over, in a directory of its own, is closed by an access list, which
 /// shows as rights of the group; of everybody else it never is.
-fn refuse_open_kek(path: &Path, handed: Option<&Path>) -> Result<(), KeyError> {
+fn refuse_open_unless_handed(path: &Path, handed: Option<&Path>) -> Result<(), KeyError> {
     // An empty path is the beginning of every path.
     let is_handed_over = handed.is_some_and(|dir| dir.is_absolute() && path.parent() == Some(dir));
     if !is_handed_over {
@@ -271,7 +286,7 @@ mod tests {
             (0o440, Some(below.as_path()), &through, false),
         ] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(refuse_open_kek(path, handed).is_ok(), is_good, "{mode:o} {handed:?}");
+            assert_eq!(refuse_open_unless_handed(path, handed).is_ok(), is_good, "{mode:o} {handed:?}");
         }
     }
 

@@ -178,3 +178,51 @@ async fn whoever_may_not_see_it_learns_nothing_and_whoever_only_looks_takes_noth
     })
     .await;
 }
+
+#[tokio::test]
+async fn keys_of_the_issuer_and_what_a_compromised_one_signed_are_told() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        scene.declare(registry::operators("viewers", NAMESPACE, "vera", OperatorRole::Viewer)).await;
+        scene.turn().await;
+        let (row, _) = scene.enrolled(1).await;
+        let token = scene.issue(&row, wish()).await.unwrap();
+        let public = scene.token_key();
+        let kid = public.kid().to_string();
+        let told = scene.found(Found::Key(public), true).await.unwrap();
+        let known = told.known.clone().unwrap();
+        assert_eq!(
+            (told.kind, works(&told), known.is_revoked),
+            (Kind::IssuerKey, true, false),
+            "no side effect of a search"
+        );
+        assert!(
+            known.key.unwrap().kid == kid && known.advice.contains(&format!("legate key retire {kid} --compromised"))
+        );
+        // Whoever may not see keys sees a key that nobody knows.
+        let call = scene.operator_called("vera", None);
+        let unseen = find_leaked(&scene.desk, &call, Found::Key(public), None).await.unwrap();
+        assert!(unseen.known.is_none() && unseen.kind == Kind::PrivateKey);
+
+        scene.retire(&kid, true).await.unwrap();
+        scene.hear_back().await;
+        let told = scene.text(&token.token, true).await;
+        let known = told.known.clone().unwrap();
+        assert!(
+            why(&told).contains(&format!("the key {kid} that signed it was revoked as compromised at")),
+            "{}",
+            why(&told)
+        );
+        assert_eq!((known.token_id, known.agent_id.as_str()), (token.token_id.clone(), agent_id(1).as_str()));
+        assert!(known.advice.contains("may have made it") && known.credentials[0].id == row.id);
+        let forged = format!("{}.{}", token.token.rsplit_once('.').unwrap().0, "A".repeat(86));
+        assert!(scene.text(&forged, false).await.known.is_none());
+        assert!(why(&scene.found(Found::Key(public), false).await.unwrap()).contains("revoked as compromised at"));
+
+        let root = scene.desk.keys.authority(crate::domain::keyring::KeyUse::WorkloadsCa).unwrap().roots().remove(0);
+        let told = scene.found(Found::Certificate(root), false).await.unwrap();
+        assert!(told.kind == Kind::CaCertificate && !works(&told) && told.known.unwrap().key.is_some());
+        assert!(!format!("{:?}", scene.events().await).contains(&token.token));
+    })
+    .await;
+}

@@ -52,7 +52,11 @@ fn config(provider: ProviderConfig) -> OperatorsConfig {
 
 /// A scene with identity providers.
 pub(super) async fn scene(fixture: &legate_db::testing::Fixture) -> Scene {
-    let mut scene = Scene::on(fixture).await;
+    admitting(Scene::on(fixture).await)
+}
+
+/// A scene, and identity providers.
+pub(super) fn admitting(mut scene: Scene) -> Scene {
     let providers = config(provider()).read().unwrap();
     let logins = Logins { providers, ttl: Duration::from_secs(900) };
     Arc::get_mut(&mut scene.desk).unwrap().logins = Some(logins);
@@ -81,6 +85,17 @@ pub(super) async fn ada(scene: &Scene, csr: &[u8]) -> Result<credential::Model, 
     let which = crate::domain::token::hex(&credential::sha256(csr));
     let token = of(json!({"hd": "example.com", "email": "ada@example.com", "email_verified": true, "jti": which}));
     log_in(scene, &token, csr).await
+}
+
+/// Ada logs in with this request now.
+#[cfg(feature = "pkcs11")]
+pub(super) async fn ada_now(scene: &Scene, csr: &[u8]) -> Result<credential::Model, legate_rpc::Fault> {
+    let now = legate_clock::Clock::now(&*scene.clock).secs();
+    let which = crate::domain::token::hex(&credential::sha256(csr));
+    let who = json!({"hd": "example.com", "email": "ada@example.com", "email_verified": true, "jti": which});
+    let mut claims = claims(who);
+    (claims["iat"], claims["exp"]) = (now.into(), (now + 300).into());
+    log_in(scene, &token(&key(1), &claims), csr).await
 }
 
 #[tokio::test]

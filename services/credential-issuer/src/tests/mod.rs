@@ -19,6 +19,8 @@ mod login;
 mod operators;
 mod outside;
 mod people;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod policies;
 mod raised;
 mod registry;

@@ -35,7 +35,7 @@ use crate::domain::token::Wish;
 use crate::federation::{Federation, FederationConfig};
 use crate::flow::keyring::{Keyring, Site};
 use crate::flow::{Call, Desk, create_enrolment, enrol, issue_token, renew, revoke};
-use crate::keys::{FileKeys, Kek, KeyError, KeyStore, Pepper, Signer};
+use crate::keys::{FileKeys, Kek, KeyError, KeyPlace, KeyStore, Pepper, Signer};
 use crate::metrics::Metrics;
 use crate::outside::{Authorizer, PersonalGrants, Publisher, Relay};
 use crate::store::{Batches, credential};
@@ -73,12 +73,20 @@ impl Signer for CountedKey {
         self.counted.signed.fetch_add(1, Ordering::SeqCst);
         self.inner.sign(message).await
     }
+
+    fn place(&self) -> KeyPlace {
+        self.inner.place()
+    }
+
+    async fn is_there(&self) -> bool {
+        self.inner.is_there().await
+    }
 }
 
-/// Keys in files that count.
+/// Keys of a store that count.
 #[derive(Debug)]
 struct CountedKeys {
-    files: FileKeys,
+    store: Arc<dyn KeyStore>,
     ca: Arc<Counted>,
     tokens: Arc<Counted>,
 }
@@ -93,19 +101,27 @@ impl CountedKeys {
 #[tonic::async_trait]
 impl KeyStore for CountedKeys {
     async fn create(&self, purpose: KeyUse) -> Result<Arc<dyn Signer>, KeyError> {
-        Ok(self.count(purpose, self.files.create(purpose).await?))
+        Ok(self.count(purpose, self.store.create(purpose).await?))
     }
 
     async fn open(&self, purpose: KeyUse, kid: &KeyId) -> Result<Option<Arc<dyn Signer>>, KeyError> {
-        Ok(self.files.open(purpose, kid).await?.map(|inner| self.count(purpose, inner)))
+        Ok(self.store.open(purpose, kid).await?.map(|inner| self.count(purpose, inner)))
     }
 
     async fn destroy(&self, purpose: KeyUse, kid: &KeyId) -> Result<(), KeyError> {
-        self.files.destroy(purpose, kid).await
+        self.store.destroy(purpose, kid).await
     }
 
     async fn adopt(&self, purpose: KeyUse) -> Result<Option<Arc<dyn Signer>>, KeyError> {
-        Ok(self.files.adopt(purpose).await?.map(|inner| self.count(purpose, inner)))
+        Ok(self.store.adopt(purpose).await?.map(|inner| self.count(purpose, inner)))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.store.check()
+    }
+
+    async fn probe(&self) {
+        self.store.probe().await;
     }
 }
 
@@ -258,7 +274,14 @@ fn domain() -> TrustDomain {
 impl Scene {
     /// On a new database, with agents 1 and 2 ACTIVE, class `bots` and enforcement point `invoices` declared.
     pub(super) async fn on(fixture: &Fixture) -> Self {
-        let scene = Self::over(fixture.db.clone(), Arc::new(tempfile::tempdir().unwrap()), 1_000).await;
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let keys = Arc::new(files(dir.path()));
+        Self::with_keys(fixture, dir, keys).await
+    }
+
+    /// The same, with its keys elsewhere.
+    pub(super) async fn with_keys(fixture: &Fixture, dir: Arc<tempfile::TempDir>, keys: Arc<dyn KeyStore>) -> Self {
+        let scene = Self::over_keys(fixture.db.clone(), dir, 1_000, keys).await;
         scene.declare(registry::class(300, 3600)).await;
         scene.declare(registry::enforcement_point("invoices", NAMESPACE, AUDIENCE)).await;
         for n in [1, 2] {
@@ -283,13 +306,17 @@ impl Scene {
     }
 
     pub(super) async fn over(db: Db, dir: Arc<tempfile::TempDir>, backlog: u64) -> Self {
+        let keys = Arc::new(files(dir.path()));
+        Self::over_keys(db, dir, backlog, keys).await
+    }
+
+    pub(super) async fn over_keys(db: Db, dir: Arc<tempfile::TempDir>, backlog: u64, keys: Arc<dyn KeyStore>) -> Self {
         let clock = TestClock::at(Timestamp::from_secs(START));
         let registry = Played::new();
         let mut options = Options::new(clock.clone());
         options.ping_every = Duration::from_millis(2);
         let view = View::follow(registry.clone(), options);
-        let files = files(dir.path());
-        let pepper = Pepper::open(&files).unwrap();
+        let pepper = Pepper::open(&files(dir.path())).unwrap();
         let (ca, tokens) = (Arc::new(Counted::default()), Arc::new(Counted::default()));
         let emitter = SpiffeId::service(&domain(), &Name::parse("credential-issuer").unwrap());
         let outbox = Outbox::new(emitter.clone(), clock.clone(), backlog);
@@ -297,7 +324,7 @@ impl Scene {
             db: db.clone(),
             outbox: outbox.clone(),
             clock: clock.clone(),
-            store: Arc::new(CountedKeys { files, ca: ca.clone(), tokens: tokens.clone() }),
+            store: Arc::new(CountedKeys { store: keys, ca: ca.clone(), tokens: tokens.clone() }),
             domain: domain(),
             me: emitter,
             pace: PACE,

@@ -83,7 +83,7 @@ pub(crate) struct Rewrap {
     /// The directory: keys.dir of its configuration.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// Instead: make no new version, and drop the old ones. After credential-issuer was restarted with the new one.
+    /// Instead: make no new version, and drop the old ones. Refused while a credential-issuer runs that knows only old ones.
     #[arg(long)]
     pub(crate) drop_old: bool,
 }

@@ -110,7 +110,8 @@ fn row(line: usize, of: &FindLeakedResponse) -> Row {
         (true, false, false) => "works no longer",
     };
     let ids = of.credentials.iter().map(|one| one.id.clone());
-    let ids = ids.chain([of.enrolment_id.clone(), of.token_id.clone()]).filter(|id| !id.is_empty());
+    let key = of.key.clone().unwrap_or_default().kid;
+    let ids = ids.chain([of.enrolment_id.clone(), of.token_id.clone(), key]).filter(|id| !id.is_empty());
     Row {
         cells: vec![
             ("LINE", false, line.to_string()),
@@ -121,6 +122,7 @@ fn row(line: usize, of: &FindLeakedResponse) -> Row {
             ("RECORD", false, ids.collect::<Vec<_>>().join(", ")),
             ("ENDS", true, moment(of.expire_time.as_ref())),
             ("WHY", true, of.why_not.clone()),
+            ("WHAT TO DO", false, of.advice.clone()),
         ],
         name: line.to_string(),
         message: proto::dynamic(of),

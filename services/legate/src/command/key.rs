@@ -3,14 +3,14 @@
 use legate_credential_issuer::{FileKeys, Kek, KeyError};
 use legate_wire::credential::key_admin_service_client::KeyAdminServiceClient;
 use legate_wire::credential::{
-    Key, KeyPurpose, KeyState, ListKeysRequest, ListKeysResponse, PrepareKeyRequest, RetireKeyRequest,
+    Key, KeyPlace, KeyPurpose, KeyState, ListKeysRequest, ListKeysResponse, PrepareKeyRequest, RetireKeyRequest,
     RotateKeyRequest, TaintKeyRequest,
 };
 
 use super::Desk;
 use super::agent::{PAGE, cut, note};
 use crate::cli::{KeyVerb, Purpose, Rewrap};
-use crate::error::FILE_REFUSED;
+use crate::error::{FILE_REFUSED, KEYS_IN_USE};
 use crate::output::{Row, moment, say};
 use crate::place::Service;
 use crate::{Exit, Failure, proto};
@@ -79,7 +79,8 @@ pub(super) async fn run(desk: Desk, verb: KeyVerb) -> Result<Exit, Failure> {
 }
 
 fn refused(e: KeyError) -> Failure {
-    Failure::local(&FILE_REFUSED, e.to_string())
+    let reason = if matches!(e, KeyError::InUse { .. }) { &KEYS_IN_USE } else { &FILE_REFUSED };
+    Failure::local(reason, e.to_string())
 }
 
 fn rewrap(ask: &Rewrap) -> Result<Exit, Failure> {
@@ -88,17 +89,18 @@ fn rewrap(ask: &Rewrap) -> Result<Exit, Failure> {
     }
     // Before anything is changed: everything opens with what there is.
     let keys = FileKeys::new(&ask.dir, Kek::open(&ask.kek).map_err(refused)?).map_err(refused)?;
-    let found = keys.rewrap().map_err(refused)?;
     if ask.drop_old {
-        Kek::drop_old(&ask.kek).map_err(refused)?;
+        let found = keys.drop_old(&ask.kek).map_err(refused)?;
         say(&format!("{} secrets are under the one version that is left", found.changed + found.kept));
         return Ok(Exit::Done);
     }
+    keys.rewrap().map_err(refused)?;
     let version = Kek::add(&ask.kek).map_err(refused)?;
     let keys = FileKeys::new(&ask.dir, Kek::open(&ask.kek).map_err(refused)?).map_err(refused)?;
     let found = keys.rewrap().map_err(refused)?;
     say(&format!(
-        "{} secrets are under version {version}. Restart credential-issuer, then drop the old version: legate key rewrap --drop-old",
+        "{} secrets are under version {version}. A credential-issuer that runs takes it up within seconds; one to which systemd hands it \
+         has to be restarted. Then drop the old version: legate key rewrap --drop-old",
         found.changed
     ));
     Ok(Exit::Done)
@@ -160,12 +162,22 @@ fn next(key: &Key) -> String {
     }
 }
 
+/// Where its private half lies.
+fn place(key: &Key) -> String {
+    match key.place() {
+        KeyPlace::Pkcs11 => format!("token {:?}", key.token),
+        KeyPlace::Unspecified => String::new(),
+        place => proto::word(place.as_str_name(), "KEY_PLACE_").to_lowercase(),
+    }
+}
+
 fn row(key: &Key) -> Row {
     Row {
         cells: vec![
             ("KEY", false, key.kid.clone()),
             ("PURPOSE", false, purpose(key).into()),
             ("STATE", false, state(key).into()),
+            ("LIES IN", false, place(key)),
             ("NEXT", false, next(key)),
             ("MADE", true, moment(key.prepare_time.as_ref())),
             ("SIGNED FROM", true, moment(key.activate_time.as_ref())),
@@ -182,6 +194,7 @@ fn details(key: &Key) -> Vec<(&'static str, String)> {
         ("key", key.kid.clone()),
         ("purpose", purpose(key).into()),
         ("state", state(key).into()),
+        ("lies in", place(key)),
         ("next", next(key)),
         ("made", moment(key.prepare_time.as_ref())),
     ];

@@ -15,4 +15,5 @@ mod personal;
 mod pipelines;
 mod readme;
 mod restart;
+mod rewrapped;
 mod sdk;
