@@ -1,5 +1,6 @@
 //! Taking in what the registry tells: an object as it is now, or one that was taken back.
 
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use legate_clock::Timestamp;
@@ -8,7 +9,8 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Metadata};
 use prost::Message as _;
 
-use crate::agent::Agent;
+use crate::agents::Coming;
+use crate::declared::Declared;
 use crate::intern::Interner;
 use crate::record::{NamespacePolicies, Policy, Revoked, RoleBinding};
 use crate::shards::Shards;
@@ -26,14 +28,24 @@ pub(crate) struct Effect {
 #[derive(Debug)]
 pub(crate) enum Read {
     /// An agent, ready to be put in its place.
-    Agent(Arc<Agent>),
+    Agent(Coming),
     /// Anything else, and an agent that cannot be read: what follows from it is told where it is taken in.
     Declared(Box<Declaration>),
 }
 
 impl Read {
-    /// Reads the bytes of a `Declaration`. What agents share comes from `shared`.
-    pub(crate) fn of(bytes: &[u8], shared: &Interner) -> Result<Self, Unreadable> {
+    /// Reads the bytes of a `Declaration`. What agents share comes from `shared`; `place` is read into.
+    pub(crate) fn of<'a>(
+        bytes: &'a [u8],
+        place: &mut Declared<'a>,
+        shared: &Interner,
+        hasher: &RandomState,
+    ) -> Result<Self, Unreadable> {
+        if place.read(bytes) == Ok(true)
+            && let Ok(agent) = convert::declared(place, shared)
+        {
+            return Ok(Self::Agent(Coming::new(agent, hasher)));
+        }
         let object = Declaration::decode(bytes).map_err(|e| Unreadable {
             kind: "an object",
             name: String::new(),
@@ -43,20 +55,11 @@ impl Read {
             Some(Object::Agent(agent)) => convert::agent(agent, shared).ok(),
             _ => None,
         };
-        Ok(agent.map_or_else(|| Self::Declared(object.into()), |agent| Self::Agent(agent.into())))
+        Ok(agent.map_or_else(|| Self::Declared(object.into()), |agent| Self::Agent(Coming::new(agent, hasher))))
     }
 }
 
 impl Snapshot {
-    /// Takes in an object of a snapshot that comes from the registry.
-    pub(crate) fn take(&mut self, read: Read) -> Result<(), Unreadable> {
-        match read {
-            Read::Agent(agent) => self.agents.put(agent),
-            Read::Declared(object) => drop(self.apply(&object, false)?),
-        }
-        Ok(())
-    }
-
     /// Takes in an object as it is now, or takes it out when it is revoked.
     pub(crate) fn apply(&mut self, object: &Declaration, revoked: bool) -> Result<Effect, Unreadable> {
         match &object.object {
