@@ -17,22 +17,6 @@ pub(crate) struct Agents {
     hasher: RandomState,
 }
 
-/// An agent that is to be put in its place, with the hashes of its keys.
-#[derive(Debug)]
-pub(crate) struct Coming {
-    agent: Arc<Agent>,
-    of_id: u64,
-    of_place: u64,
-}
-
-impl Coming {
-    /// `hasher` is that of [`Agents::hasher`].
-    pub(crate) fn new(agent: Agent, hasher: &RandomState) -> Self {
-        let (of_id, of_place) = (hasher.hash_one(agent.id.as_bytes()), hasher.hash_one(place_of(&agent)));
-        Self { agent: agent.into(), of_id, of_place }
-    }
-}
-
 /// A namespace and a name in it, compared part by part.
 type Place<'a> = (&'a str, &'a str);
 
@@ -65,38 +49,28 @@ impl Agents {
         self.by_id.len()
     }
 
-    /// How their keys are hashed, for whoever reads some that are to come.
-    pub(crate) fn hasher(&self) -> RandomState {
-        self.hasher.clone()
-    }
-
-    /// Those alone that have come, as if each had been put after the other. Both tables are made at once, each of the size that
-    /// it is to have.
-    pub(crate) async fn of(hasher: RandomState, coming: Vec<Vec<Coming>>) -> Result<Self, JoinError> {
-        let coming = Arc::new(coming);
-        let (all, own) = (Arc::clone(&coming), hasher.clone());
+    /// These alone, as if each had been put after the other. Both tables are made at once, each of the size that it is to have:
+    /// while a table grows, everything in it is hashed again.
+    pub(crate) async fn of(coming: Vec<Vec<Arc<Agent>>>) -> Result<Self, JoinError> {
+        let (coming, mut agents) = (Arc::new(coming), Self::new());
+        let (all, hasher) = (Arc::clone(&coming), agents.hasher.clone());
         let by_id = tokio::task::spawn_blocking(move || {
-            let all = all.iter().flatten().map(|one| (one.of_id, &one.agent));
-            let of_id = |agent: &Arc<Agent>| own.hash_one(agent.id.as_bytes());
-            ShardedSet::of(all, |one, other| one.id == other.id, of_id)
+            let of_id = |agent: &Arc<Agent>| hasher.hash_one(agent.id.as_bytes());
+            ShardedSet::of(all.iter().flatten(), |one, other| one.id == other.id, of_id)
         });
-        let (all, own) = (Arc::clone(&coming), hasher.clone());
+        let (all, hasher) = (Arc::clone(&coming), agents.hasher.clone());
         let by_place = tokio::task::spawn_blocking(move || {
-            let named = all.iter().flatten().filter(|one| one.agent.state != AgentState::Retired);
-            let all = named.map(|one| (one.of_place, &one.agent));
-            let of_place = |agent: &Arc<Agent>| own.hash_one(place_of(agent));
-            ShardedSet::of(all, |one, other| place_of(one) == place_of(other), of_place)
+            let named = all.iter().flatten().filter(|agent| agent.state != AgentState::Retired);
+            let of_place = |agent: &Arc<Agent>| hasher.hash_one(place_of(agent));
+            ShardedSet::of(named, |one, other| place_of(one) == place_of(other), of_place)
         });
         let (by_id, by_place) = (by_id.await?, by_place.await?);
-        let came: usize = coming.iter().map(Vec::len).sum();
-        let mut agents = Self { by_id, by_place, hasher };
-        if agents.by_id.len() != came {
+        if by_id.len() == coming.iter().map(Vec::len).sum::<usize>() {
+            (agents.by_id, agents.by_place) = (by_id, by_place);
+        } else {
             // One came again, perhaps under another name.
-            agents = Self { by_id: ShardedSet::new(), by_place: ShardedSet::new(), hasher: agents.hasher };
-            coming.iter().flatten().for_each(|one| agents.put(Arc::clone(&one.agent)));
+            coming.iter().flatten().for_each(|agent| agents.put(Arc::clone(agent)));
         }
-        // Nobody waits for the memory of a list that long.
-        drop(tokio::task::spawn_blocking(move || drop(coming)));
         Ok(agents)
     }
 

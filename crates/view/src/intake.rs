@@ -1,14 +1,14 @@
 //! A snapshot that comes in pieces: several threads read them, and they are put together in the order in which they came.
 
 use std::collections::VecDeque;
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use legate_wire::registry::Declaration;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::agents::{Agents, Coming};
+use crate::agent::Agent;
+use crate::agents::Agents;
 use crate::declared::Declared;
 use crate::intern::Interner;
 use crate::take_in::Read;
@@ -22,7 +22,7 @@ const MOST: usize = 16;
 pub(crate) struct Intake {
     snapshot: Snapshot,
     /// Agents that have come, which are put in their places together.
-    coming: Vec<Vec<Coming>>,
+    coming: Vec<Vec<Arc<Agent>>>,
     /// Pieces that are being read, the oldest first.
     reading: VecDeque<JoinHandle<Result<Piece, Unreadable>>>,
     /// So many of them, at most: then whoever brings the next one waits.
@@ -30,9 +30,9 @@ pub(crate) struct Intake {
 }
 
 /// A piece that was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Piece {
-    agents: Vec<Coming>,
+    agents: Vec<Arc<Agent>>,
     others: Vec<Declaration>,
 }
 
@@ -55,8 +55,8 @@ impl Intake {
         if self.reading.len() >= self.at_once {
             self.put_oldest().await?;
         }
-        let (shared, hasher) = (Arc::clone(&self.snapshot.shared), self.snapshot.agents.hasher());
-        self.reading.push_back(tokio::task::spawn_blocking(move || read(&objects, &shared, &hasher)));
+        let shared = Arc::clone(&self.snapshot.shared);
+        self.reading.push_back(tokio::task::spawn_blocking(move || read(&objects, &shared)));
         Ok(())
     }
 
@@ -65,8 +65,7 @@ impl Intake {
         while !self.reading.is_empty() {
             self.put_oldest().await?;
         }
-        let agents = Agents::of(self.snapshot.agents.hasher(), self.coming).await;
-        self.snapshot.agents = agents.map_err(|e| broken(&e))?;
+        self.snapshot.agents = Agents::of(self.coming).await.map_err(|e| broken(&e))?;
         let revision = self.snapshot.revision();
         self.snapshot.set_revision(revision, history);
         Ok(self.snapshot)
@@ -84,10 +83,11 @@ fn broken(e: &JoinError) -> Unreadable {
     Unreadable { kind: "a piece of a snapshot", name: String::new(), why: e.to_string() }
 }
 
-fn read(objects: &[Bytes], shared: &Interner, hasher: &RandomState) -> Result<Piece, Unreadable> {
-    let (mut piece, mut place) = (Piece::default(), Declared::default());
+fn read(objects: &[Bytes], shared: &Interner) -> Result<Piece, Unreadable> {
+    let mut piece = Piece { agents: Vec::with_capacity(objects.len()), others: Vec::new() };
+    let mut place = Declared::default();
     for object in objects {
-        match Read::of(object, &mut place, shared, hasher)? {
+        match Read::of(object, &mut place, shared)? {
             Read::Agent(agent) => piece.agents.push(agent),
             Read::Declared(object) => piece.others.push(*object),
         }

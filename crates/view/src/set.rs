@@ -28,20 +28,22 @@ impl<V: Clone> ShardedSet<V> {
         Self { tables: Arc::new(vec![empty; SHARDS]), len: 0 }
     }
 
-    /// Each of these with the hash of its key; of several that have one key, the last.
+    /// These; of several that are the same, the last.
     pub(crate) fn of<'v>(
-        all: impl Iterator<Item = (u64, &'v V)> + Clone,
+        all: impl Iterator<Item = &'v V> + Clone,
         is_same: impl Fn(&V, &V) -> bool,
         hash_of: impl Fn(&V) -> u64,
     ) -> Self
     where
         V: 'v,
     {
+        // Each is hashed once, and remembered for as long as it takes.
+        let hashes: Vec<u64> = all.clone().map(&hash_of).collect();
         let mut sizes = vec![0; SHARDS];
-        all.clone().for_each(|(hash, _)| sizes[shard_of(hash)] += 1);
+        hashes.iter().for_each(|hash| sizes[shard_of(*hash)] += 1);
         let mut tables: Vec<HashTable<V>> = sizes.into_iter().map(HashTable::with_capacity).collect();
         let mut len = 0;
-        for (hash, value) in all {
+        for (hash, value) in hashes.into_iter().zip(all) {
             match tables[shard_of(hash)].entry(hash, |known| is_same(known, value), &hash_of) {
                 Entry::Occupied(mut known) => *known.get_mut() = value.clone(),
                 Entry::Vacant(place) => {

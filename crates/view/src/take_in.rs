@@ -1,6 +1,5 @@
 //! Taking in what the registry tells: an object as it is now, or one that was taken back.
 
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use legate_clock::Timestamp;
@@ -9,7 +8,7 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Metadata};
 use prost::Message as _;
 
-use crate::agents::Coming;
+use crate::agent::Agent;
 use crate::declared::Declared;
 use crate::intern::Interner;
 use crate::record::{NamespacePolicies, Policy, Revoked, RoleBinding};
@@ -28,23 +27,18 @@ pub(crate) struct Effect {
 #[derive(Debug)]
 pub(crate) enum Read {
     /// An agent, ready to be put in its place.
-    Agent(Coming),
+    Agent(Arc<Agent>),
     /// Anything else, and an agent that cannot be read: what follows from it is told where it is taken in.
     Declared(Box<Declaration>),
 }
 
 impl Read {
     /// Reads the bytes of a `Declaration`. What agents share comes from `shared`; `place` is read into.
-    pub(crate) fn of<'a>(
-        bytes: &'a [u8],
-        place: &mut Declared<'a>,
-        shared: &Interner,
-        hasher: &RandomState,
-    ) -> Result<Self, Unreadable> {
+    pub(crate) fn of<'a>(bytes: &'a [u8], place: &mut Declared<'a>, shared: &Interner) -> Result<Self, Unreadable> {
         if place.read(bytes) == Ok(true)
             && let Ok(agent) = convert::declared(place, shared)
         {
-            return Ok(Self::Agent(Coming::new(agent, hasher)));
+            return Ok(Self::Agent(agent.into()));
         }
         let object = Declaration::decode(bytes).map_err(|e| Unreadable {
             kind: "an object",
@@ -55,7 +49,7 @@ impl Read {
             Some(Object::Agent(agent)) => convert::agent(agent, shared).ok(),
             _ => None,
         };
-        Ok(agent.map_or_else(|| Self::Declared(object.into()), |agent| Self::Agent(Coming::new(agent, hasher))))
+        Ok(agent.map_or_else(|| Self::Declared(object.into()), |agent| Self::Agent(agent.into())))
     }
 }
 
