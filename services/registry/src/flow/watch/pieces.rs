@@ -15,8 +15,8 @@ use crate::store::{change, head, object, signed, unsigned};
 
 /// Rows that are read at once.
 const ROWS: i64 = 1_000;
-/// Pages that are read ahead of the one that is sent, each on a connection of its own.
-const AHEAD: usize = 2;
+/// Pages that are read at once for one watcher, each on a connection of its own: of those there are few.
+const AT_ONCE: usize = 2;
 /// Objects in one piece.
 const PIECE: usize = 500;
 /// Bytes in one piece, as soon as it has one object.
@@ -49,7 +49,7 @@ impl<'d> Pages<'d> {
 
     /// The next page.
     pub(super) async fn next(&mut self) -> Result<Page, Fault> {
-        while self.reading.len() <= AHEAD {
+        while self.reading.len() < AT_ONCE {
             let read = page(self.db.clone(), self.begun, self.revision).in_current_span();
             self.reading.push_back(AbortOnDropHandle::new(tokio::spawn(read)));
             self.begun = self.begun.saturating_add(ROWS);
