@@ -17,13 +17,17 @@ const IN_REVISION: u32 = 500;
 /// Rows in one statement.
 const AT_ONCE: usize = 125;
 
-/// One agent's row in each table, as the registry writes them; what lists are searched by is left out.
+/// One agent's row in each table, as the registry writes them; the facts that lists are searched by are left out.
 struct Row {
     id: String,
     namespace: String,
     name: String,
     body: Vec<u8>,
+    number: i64,
 }
+
+/// The facts of an object of which none is kept, as one row of bytes.
+const NO_FACTS: [u8; 1] = [0xFF];
 
 /// Writes the agents from `from` to `to`, as the registry would have at revisions of their own: each like `one`, which the
 /// registry wrote itself, with an id, a name and a declaration of its own.
@@ -44,10 +48,16 @@ pub(crate) async fn agents(database: &Path, one: &wire::Agent, from: u32, to: u3
 type Ran = Result<(), TxError<std::io::Error>>;
 
 async fn revision(tx: &Tx, one: &wire::Agent, numbers: std::ops::Range<u32>) -> Ran {
-    let head = tx.query_one_raw(Statement::from_string(DbBackend::Sqlite, "SELECT revision, written_at FROM head"));
+    let ask = "SELECT revision, written_at, numbered FROM head";
+    let head = tx.query_one_raw(Statement::from_string(DbBackend::Sqlite, ask));
     let head = head.await?.ok_or_else(|| TxError::Flow(std::io::Error::other("the registry has no head")))?;
     let (revision, time): (i64, i64) = (head.try_get_by_index::<i64>(0)? + 1, head.try_get_by_index(1)?);
-    let rows: Vec<Row> = numbers.map(|n| row(one, n, revision)).collect();
+    let mut numbered: i64 = head.try_get_by_index(2)?;
+    let mut rows: Vec<Row> = numbers.map(|n| row(one, n, revision)).collect();
+    for row in &mut rows {
+        numbered += 1;
+        row.number = numbered;
+    }
     for (chunk, some) in rows.chunks(AT_ONCE).enumerate() {
         let values = some.iter().flat_map(|row| {
             let text = |text: &String| Value::from(text.clone());
@@ -63,10 +73,18 @@ async fn revision(tx: &Tx, one: &wire::Agent, numbers: std::ops::Range<u32>) -> 
                 row.body.clone().into(),
             ]
             .into_iter()
-            .chain([Value::from(time), Value::from(time)])
+            .chain([Value::from(time), Value::from(time), row.number.into()])
         });
-        let columns = "id, kind, namespace, name, state, revision, body, created_at, updated_at, holds_name, revoked";
-        let sql = insert("object", columns, "(?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE, FALSE)", some.len());
+        let columns = "id, kind, namespace, name, state, revision, body, created_at, updated_at, number, holds_name, \
+                       revoked";
+        let sql = insert("object", columns, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, TRUE, FALSE)", some.len());
+        tx.execute_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await?;
+        let values = some.iter().flat_map(|row| {
+            let (kind, facts) = (Value::from(wire::Kind::Agent as i32), Value::from(NO_FACTS.to_vec()));
+            let texts = [&row.namespace, &row.name, &row.id].map(|text| Value::from(text.clone()));
+            std::iter::once(kind).chain(texts).chain([row.number.into(), facts])
+        });
+        let sql = insert("listed", "kind, namespace, name, object_id, number, facts", "(?, ?, ?, ?, ?, ?)", some.len());
         tx.execute_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await?;
         let values = some.iter().enumerate().flat_map(|(n, row)| {
             let place = i32::try_from(chunk * AT_ONCE + n).unwrap_or(0);
@@ -78,7 +96,10 @@ async fn revision(tx: &Tx, one: &wire::Agent, numbers: std::ops::Range<u32>) -> 
     // Stands for these changes as well as any other 32 bytes that nothing else has.
     let history = [revision.to_be_bytes(); 4].concat();
     for (sql, values) in [
-        ("UPDATE head SET revision = ?, history = ?", vec![revision.into(), history.clone().into()]),
+        (
+            "UPDATE head SET revision = ?, history = ?, numbered = ?",
+            vec![revision.into(), history.clone().into(), numbered.into()],
+        ),
         (
             "INSERT INTO revision (revision, history, written_at) VALUES (?, ?, ?)",
             vec![revision.into(), history.into(), time.into()],
@@ -110,5 +131,5 @@ fn row(one: &wire::Agent, n: u32, revision: i64) -> Row {
     }
     let metadata = agent.metadata.clone().unwrap_or_default();
     let body = wire::Declaration { object: Some(Object::Agent(agent)) }.encode_to_vec();
-    Row { id: metadata.id, namespace: metadata.namespace, name: metadata.name, body }
+    Row { id: metadata.id, namespace: metadata.namespace, name: metadata.name, body, number: 0 }
 }

@@ -11,6 +11,7 @@ pub mod fault;
 mod metrics;
 mod options;
 mod postgres;
+pub mod rows;
 mod schema;
 mod sqlite;
 #[doc(hidden)]

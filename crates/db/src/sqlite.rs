@@ -19,6 +19,10 @@ const READER_CACHE: &str = "-8192";
 /// many rows; this many are 32 MiB, which a start after a crash reads in no time.
 const CHECKPOINT: &str = "8192";
 
+/// Rows that a reading connection goes on to while nobody has taken the first of them: with the driver's own bound (50) its
+/// thread and whoever reads wake each other all the time.
+const ROWS_AHEAD: usize = 1_024;
+
 /// Makes connections that write.
 #[derive(Clone, Debug)]
 pub(crate) struct Opener(SqliteConnectOptions);
@@ -64,7 +68,7 @@ pub(crate) async fn open(url: &str, options: &Options) -> Result<(Opener, Databa
     verify(&first).await?;
     first.close().await?;
 
-    let reading = base.pragma("query_only", "ON").pragma("cache_size", READER_CACHE);
+    let reading = base.pragma("query_only", "ON").pragma("cache_size", READER_CACHE).row_buffer_size(ROWS_AHEAD);
     let readers = pool(reading, options.readers.clamp(1, 64), options.acquire_timeout).await?;
     Ok((opener, readers))
 }

@@ -3,21 +3,18 @@
 use std::sync::Arc;
 
 use legate_clock::Clock;
-use legate_db::Tx;
+use legate_db::{Tx, rows};
 use legate_ids::{EventId, SpiffeId};
 use legate_wire::audit::{AuditEvent, Emitter};
 use prost::Message as _;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveValue::Set, DbErr, EntityTrait as _, ExprTrait as _};
+use sea_orm::{DbErr, EntityTrait as _, ExprTrait as _};
 
 use crate::RecordError;
 use crate::schema::{event, head};
 
 /// The largest event that the collector takes, in bytes.
 const LARGEST: usize = 60 * 1_024;
-
-/// Rows of one statement.
-const AT_ONCE: usize = 128;
 
 /// How much the outbox holds before it refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,22 +93,11 @@ impl Outbox {
             if bytes.len() > LARGEST {
                 return Err(RecordError::TooLarge(bytes.len()));
             }
-            rows.push(event::ActiveModel {
-                place: Set(place),
-                epoch: Set(head.epoch.clone()),
-                seq: Set(seq),
-                event: Set(bytes),
-                recorded_at: Set(now.micros()),
-            });
+            let (epoch, recorded_at) = (head.epoch.clone(), now.micros());
+            rows.push(event::Model { place, epoch, seq, event: bytes, recorded_at });
         }
-        let mut rows = rows.into_iter();
-        loop {
-            let some: Vec<_> = rows.by_ref().take(AT_ONCE).collect();
-            if some.is_empty() {
-                return Ok(unsigned(head.last_place - head.base));
-            }
-            event::Entity::insert_many(some).exec_without_returning(tx).await?;
-        }
+        rows::insert::<event::Entity>(tx, rows, None).await?;
+        Ok(unsigned(head.last_place - head.base))
     }
 }
 

@@ -170,7 +170,7 @@ pub struct Names {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::collections::BTreeMap;
 
@@ -186,7 +186,7 @@ mod tests {
     }
 
     /// Everything of an agent that the view holds, of few texts, so that many agents have much in common.
-    fn declared() -> impl Strategy<Value = wire::Agent> {
+    pub(crate) fn declared() -> impl Strategy<Value = wire::Agent> {
         let place = ("[ab]", "[a-z]{1,8}", any::<u64>(), any::<u32>());
         let people = (texts(), texts(), "[ab]?");
         let nature = (texts(), texts(), texts(), "[ab]?", "[ab]?", "[ab]?", 0i32..4, 0i32..5);

@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use tokio::task::JoinError;
+
 use crate::agent::{Agent, AgentState};
 use crate::set::ShardedSet;
 
@@ -45,6 +47,31 @@ impl Agents {
 
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// These alone, as if each had been put after the other. Both tables are made at once, each of the size that it is to have:
+    /// while a table grows, everything in it is hashed again.
+    pub(crate) async fn of(coming: Vec<Vec<Arc<Agent>>>) -> Result<Self, JoinError> {
+        let (coming, mut agents) = (Arc::new(coming), Self::new());
+        let (all, hasher) = (Arc::clone(&coming), agents.hasher.clone());
+        let by_id = tokio::task::spawn_blocking(move || {
+            let of_id = |agent: &Arc<Agent>| hasher.hash_one(agent.id.as_bytes());
+            ShardedSet::of(all.iter().flatten(), |one, other| one.id == other.id, of_id)
+        });
+        let (all, hasher) = (Arc::clone(&coming), agents.hasher.clone());
+        let by_place = tokio::task::spawn_blocking(move || {
+            let named = all.iter().flatten().filter(|agent| agent.state != AgentState::Retired);
+            let of_place = |agent: &Arc<Agent>| hasher.hash_one(place_of(agent));
+            ShardedSet::of(named, |one, other| place_of(one) == place_of(other), of_place)
+        });
+        let (by_id, by_place) = (by_id.await?, by_place.await?);
+        if by_id.len() == coming.iter().map(Vec::len).sum::<usize>() {
+            (agents.by_id, agents.by_place) = (by_id, by_place);
+        } else {
+            // One came again, perhaps under another name.
+            coming.iter().flatten().for_each(|agent| agents.put(Arc::clone(agent)));
+        }
+        Ok(agents)
     }
 
     /// Puts it in the place of what was known of it.

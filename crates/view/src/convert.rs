@@ -13,6 +13,7 @@ use legate_wire::registry as wire;
 use crate::agent::{Agent, AgentLabel, AgentState, Names, People};
 use crate::approvals::{Approval, Held};
 use crate::boundaries::Boundary;
+use crate::declared::Declared;
 use crate::groups::Group;
 use crate::intern::{self, Interner};
 use crate::issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
@@ -68,19 +69,21 @@ fn permissions(from: &[wire::Permission]) -> Result<Vec<Permission>, Why> {
 
 /// An agent; what others have too is held once.
 pub(crate) fn agent(from: &wire::Agent, shared: &Interner) -> Result<Agent, Why> {
-    let metadata = from.metadata.as_ref().ok_or("metadata is missing")?;
-    let spec = from.spec.as_ref().ok_or("spec is missing")?;
-    let status = from.status.as_ref().ok_or("status is missing")?;
+    declared(&Declared::of(from)?, shared)
+}
+
+/// The same of what was declared.
+pub(crate) fn declared(from: &Declared<'_>, shared: &Interner) -> Result<Agent, Why> {
     Ok(Agent {
         label: AgentLabel {
-            namespace: shared.name(&metadata.namespace).map_err(text)?,
-            name: Name::parse(&metadata.name).map_err(text)?,
-            version: metadata.version,
-            created: moment(metadata.create_time)?.unwrap_or_default(),
+            namespace: shared.name(from.namespace).map_err(text)?,
+            name: Name::parse(from.name).map_err(text)?,
+            version: from.metadata_version,
+            created: moment(from.created)?.unwrap_or_default(),
         },
-        id: AgentId::parse(&metadata.id).map_err(text)?,
-        class: shared.name(&spec.agent_class).map_err(text)?,
-        state: match status.state() {
+        id: AgentId::parse(from.id).map_err(text)?,
+        class: shared.name(from.class).map_err(text)?,
+        state: match wire::AgentState::try_from(from.state).unwrap_or_default() {
             wire::AgentState::PendingApproval => AgentState::PendingApproval,
             wire::AgentState::Staged => AgentState::Staged,
             wire::AgentState::Active => AgentState::Active,
@@ -90,32 +93,30 @@ pub(crate) fn agent(from: &wire::Agent, shared: &Interner) -> Result<Agent, Why>
             wire::AgentState::Retired => AgentState::Retired,
             wire::AgentState::Unspecified => AgentState::Unknown,
         },
-        lifecycle_version: status.lifecycle_version,
-        cutoff: moment(status.authorization_cutoff)?,
-        expires: moment(spec.expire_time)?,
+        lifecycle_version: from.lifecycle_version,
+        cutoff: moment(from.cutoff)?,
+        expires: moment(from.expires)?,
         people: People {
-            owners: shared.list(&spec.owners),
-            sponsors: shared.list(&spec.sponsors),
-            manager: shared.text(&spec.manager),
+            owners: shared.list(&from.owners),
+            sponsors: shared.list(&from.sponsors),
+            manager: shared.text(from.manager),
         },
-        nature: shared.nature(spec),
-        labels: shared.labels(&metadata.labels),
-        names: names_of(spec),
-        ceiling: match spec.ceiling.is_empty() {
+        nature: shared.nature(&from.nature),
+        labels: shared.labels(&from.labels),
+        names: names_of(from),
+        ceiling: match from.ceiling.is_empty() {
             true => None,
-            false => Some(Box::new(Ceiling::new(permissions(&spec.ceiling)?))),
+            false => Some(Box::new(Ceiling::new(permissions(&from.ceiling)?))),
         },
-        ancestors: status.ancestors.iter().map(|id| AgentId::parse(id).map_err(text)).collect::<Result<_, _>>()?,
+        ancestors: from.ancestors.iter().map(|id| AgentId::parse(id).map_err(text)).collect::<Result<_, _>>()?,
     })
 }
 
-fn names_of(spec: &wire::AgentSpec) -> Option<Box<Names>> {
-    let names = Names {
-        display_name: spec.display_name.as_str().into(),
-        external_id: spec.external_id.as_str().into(),
-        parent: spec.parent.as_str().into(),
-    };
-    (names != Names::default()).then(|| names.into())
+fn names_of(from: &Declared<'_>) -> Option<Box<Names>> {
+    let Declared { display_name, external_id, parent, .. } = *from;
+    let some = [display_name, external_id, parent].iter().any(|name| !name.is_empty());
+    let names = || Names { display_name: display_name.into(), external_id: external_id.into(), parent: parent.into() };
+    some.then(|| names().into())
 }
 
 pub(crate) fn class(from: &wire::AgentClass) -> Result<AgentClass, Why> {

@@ -4,8 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use legate_wire::registry::Declaration;
+use tokio::task::{JoinError, JoinHandle};
 
+use crate::agent::Agent;
+use crate::agents::Agents;
+use crate::declared::Declared;
 use crate::intern::Interner;
 use crate::take_in::Read;
 use crate::{Snapshot, Unreadable};
@@ -17,10 +21,19 @@ const MOST: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Intake {
     snapshot: Snapshot,
+    /// Agents that have come, which are put in their places together.
+    coming: Vec<Vec<Arc<Agent>>>,
     /// Pieces that are being read, the oldest first.
-    reading: VecDeque<JoinHandle<Result<Vec<Read>, Unreadable>>>,
+    reading: VecDeque<JoinHandle<Result<Piece, Unreadable>>>,
     /// So many of them, at most: then whoever brings the next one waits.
     at_once: usize,
+}
+
+/// A piece that was read.
+#[derive(Debug)]
+struct Piece {
+    agents: Vec<Arc<Agent>>,
+    others: Vec<Declaration>,
 }
 
 impl Intake {
@@ -29,7 +42,7 @@ impl Intake {
         let mut snapshot = Snapshot::default();
         snapshot.set_revision(revision, &[]);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { snapshot, reading: VecDeque::new(), at_once: (2 * cores).min(MOST) }
+        Self { snapshot, coming: Vec::new(), reading: VecDeque::new(), at_once: (2 * cores).min(MOST) }
     }
 
     /// The revision that it will hold.
@@ -52,6 +65,7 @@ impl Intake {
         while !self.reading.is_empty() {
             self.put_oldest().await?;
         }
+        self.snapshot.agents = Agents::of(self.coming).await.map_err(|e| broken(&e))?;
         let revision = self.snapshot.revision();
         self.snapshot.set_revision(revision, history);
         Ok(self.snapshot)
@@ -59,17 +73,26 @@ impl Intake {
 
     async fn put_oldest(&mut self) -> Result<(), Unreadable> {
         let Some(oldest) = self.reading.pop_front() else { return Ok(()) };
-        let objects = oldest.await.map_err(|e| Unreadable {
-            kind: "a piece of a snapshot",
-            name: String::new(),
-            why: e.to_string(),
-        })?;
-        objects?.into_iter().try_for_each(|object| self.snapshot.take(object))
+        let Piece { agents, others } = oldest.await.map_err(|e| broken(&e))??;
+        self.coming.push(agents);
+        others.iter().try_for_each(|object| self.snapshot.apply(object, false).map(drop))
     }
 }
 
-fn read(objects: &[Bytes], shared: &Interner) -> Result<Vec<Read>, Unreadable> {
-    objects.iter().map(|object| Read::of(object, shared)).collect()
+fn broken(e: &JoinError) -> Unreadable {
+    Unreadable { kind: "a piece of a snapshot", name: String::new(), why: e.to_string() }
+}
+
+fn read(objects: &[Bytes], shared: &Interner) -> Result<Piece, Unreadable> {
+    let mut piece = Piece { agents: Vec::with_capacity(objects.len()), others: Vec::new() };
+    let mut place = Declared::default();
+    for object in objects {
+        match Read::of(object, &mut place, shared)? {
+            Read::Agent(agent) => piece.agents.push(agent),
+            Read::Declared(object) => piece.others.push(*object),
+        }
+    }
+    Ok(piece)
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! What many agents share is held once, whichever thread asks: names, texts, and sets of them.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use legate_ids::{BadName, Name};
-use legate_wire::registry::{AgentSpec, Environment, RiskTier};
+use legate_wire::registry::{Environment, RiskTier};
 use parking_lot::Mutex;
 
 use crate::agent::{Labels, Nature, Text, Texts};
+use crate::declared::DeclaredNature;
 
 /// A value that is held by counting who holds it.
 trait Counted: Clone {
@@ -126,41 +126,49 @@ impl Interner {
         self.texts.share_any(declared, |text| **text == *declared, || Text(Arc::new(declared.into())))
     }
 
-    pub(crate) fn list(&self, declared: &[String]) -> Texts {
+    pub(crate) fn list(&self, declared: &[&str]) -> Texts {
         let make = || Texts(Arc::new(declared.iter().map(|text| self.text(text)).collect()));
         self.lists.share_any(declared, |texts| are(texts, declared), make)
     }
 
-    pub(crate) fn labels(&self, declared: &BTreeMap<String, String>) -> Labels {
-        let is_it = |labels: &Labels| labels.iter().eq(declared.iter().map(|(key, text)| (&**key, &**text)));
+    /// In the order of the keys, each once.
+    pub(crate) fn labels(&self, declared: &[(&str, &str)]) -> Labels {
+        let is_it = |labels: &Labels| labels.iter().eq(declared.iter().copied());
         let make = || declared.iter().map(|(key, text)| (self.text(key), self.text(text))).collect();
         self.labels.share_any(declared, is_it, || Labels(Arc::new(make())))
     }
 
-    pub(crate) fn nature(&self, declared: &AgentSpec) -> Arc<Nature> {
-        let (environment, risk_tier) = (environment(declared.environment()), risk_tier(declared.risk_tier()));
-        let texts = [&declared.framework, &declared.model, &declared.version];
-        let lists = [&declared.regions, &declared.data_classifications, &declared.protocols];
+    pub(crate) fn nature(&self, declared: &DeclaredNature<'_>) -> Arc<Nature> {
+        let environment = environment(Environment::try_from(declared.environment).unwrap_or_default());
+        let risk_tier = risk_tier(RiskTier::try_from(declared.risk_tier).unwrap_or_default());
         let is_it = |nature: &Arc<Nature>| {
-            let lists_held = [&nature.regions, &nature.data_classifications, &nature.protocols];
             [nature.environment, nature.risk_tier] == [environment, risk_tier]
-                && [&*nature.framework, &*nature.model, &*nature.version] == texts.map(String::as_str)
-                && lists_held.into_iter().zip(lists).all(|(held, declared)| are(held, declared))
+                && *nature.framework == *declared.framework
+                && *nature.model == *declared.model
+                && *nature.version == *declared.version
+                && are(&nature.regions, &declared.regions)
+                && are(&nature.data_classifications, &declared.data_classifications)
+                && are(&nature.protocols, &declared.protocols)
         };
         let make = || {
-            let ([framework, model, version], [regions, data_classifications, protocols]) =
-                (texts.map(|text| self.text(text)), lists.map(|list| self.list(list)));
-            let nature =
-                Nature { environment, risk_tier, regions, data_classifications, protocols, framework, model, version };
-            Arc::new(nature)
+            Arc::new(Nature {
+                environment,
+                risk_tier,
+                regions: self.list(&declared.regions),
+                data_classifications: self.list(&declared.data_classifications),
+                protocols: self.list(&declared.protocols),
+                framework: self.text(declared.framework),
+                model: self.text(declared.model),
+                version: self.text(declared.version),
+            })
         };
-        self.natures.share_any(&(environment, risk_tier, texts, lists), is_it, make)
+        self.natures.share_any(declared, is_it, make)
     }
 }
 
 /// Whether these texts are those that were declared.
-fn are(texts: &[Text], declared: &[String]) -> bool {
-    texts.iter().map(|text| &**text).eq(declared.iter().map(String::as_str))
+fn are(texts: &[Text], declared: &[&str]) -> bool {
+    texts.iter().map(|text| &**text).eq(declared.iter().copied())
 }
 
 /// The word of an environment; empty: none, or one that is not known here.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// How many tables there are.
 const SHARDS: usize = 1024;
@@ -25,6 +26,33 @@ impl<V: Clone> ShardedSet<V> {
     pub(crate) fn new() -> Self {
         let empty = Arc::new(HashTable::new());
         Self { tables: Arc::new(vec![empty; SHARDS]), len: 0 }
+    }
+
+    /// These; of several that are the same, the last.
+    pub(crate) fn of<'v>(
+        all: impl Iterator<Item = &'v V> + Clone,
+        is_same: impl Fn(&V, &V) -> bool,
+        hash_of: impl Fn(&V) -> u64,
+    ) -> Self
+    where
+        V: 'v,
+    {
+        // Each is hashed once, and remembered for as long as it takes.
+        let hashes: Vec<u64> = all.clone().map(&hash_of).collect();
+        let mut sizes = vec![0; SHARDS];
+        hashes.iter().for_each(|hash| sizes[shard_of(*hash)] += 1);
+        let mut tables: Vec<HashTable<V>> = sizes.into_iter().map(HashTable::with_capacity).collect();
+        let mut len = 0;
+        for (hash, value) in hashes.into_iter().zip(all) {
+            match tables[shard_of(hash)].entry(hash, |known| is_same(known, value), &hash_of) {
+                Entry::Occupied(mut known) => *known.get_mut() = value.clone(),
+                Entry::Vacant(place) => {
+                    place.insert(value.clone());
+                    len += 1;
+                }
+            }
+        }
+        Self { tables: Arc::new(tables.into_iter().map(Arc::new).collect()), len }
     }
 
     pub(crate) fn get(&self, hash: u64, is_it: impl FnMut(&V) -> bool) -> Option<&V> {

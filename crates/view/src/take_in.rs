@@ -9,6 +9,7 @@ use legate_wire::registry::{Declaration, Metadata};
 use prost::Message as _;
 
 use crate::agent::Agent;
+use crate::declared::Declared;
 use crate::intern::Interner;
 use crate::record::{NamespacePolicies, Policy, Revoked, RoleBinding};
 use crate::shards::Shards;
@@ -32,8 +33,13 @@ pub(crate) enum Read {
 }
 
 impl Read {
-    /// Reads the bytes of a `Declaration`. What agents share comes from `shared`.
-    pub(crate) fn of(bytes: &[u8], shared: &Interner) -> Result<Self, Unreadable> {
+    /// Reads the bytes of a `Declaration`. What agents share comes from `shared`; `place` is read into.
+    pub(crate) fn of<'a>(bytes: &'a [u8], place: &mut Declared<'a>, shared: &Interner) -> Result<Self, Unreadable> {
+        if place.read(bytes) == Ok(true)
+            && let Ok(agent) = convert::declared(place, shared)
+        {
+            return Ok(Self::Agent(agent.into()));
+        }
         let object = Declaration::decode(bytes).map_err(|e| Unreadable {
             kind: "an object",
             name: String::new(),
@@ -48,15 +54,6 @@ impl Read {
 }
 
 impl Snapshot {
-    /// Takes in an object of a snapshot that comes from the registry.
-    pub(crate) fn take(&mut self, read: Read) -> Result<(), Unreadable> {
-        match read {
-            Read::Agent(agent) => self.agents.put(agent),
-            Read::Declared(object) => drop(self.apply(&object, false)?),
-        }
-        Ok(())
-    }
-
     /// Takes in an object as it is now, or takes it out when it is revoked.
     pub(crate) fn apply(&mut self, object: &Declaration, revoked: bool) -> Result<Effect, Unreadable> {
         match &object.object {

@@ -13,7 +13,7 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use pieces::{Page, Piece};
+use pieces::{Page, Pages, Piece};
 
 use super::Desk;
 use super::tail::Later;
@@ -189,29 +189,23 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// Everything in force at `revision`, in pieces; whether that is kept for as long as it took. The next page is read while
-    /// this one is sent.
+    /// Everything in force at `revision`, in pieces; whether that is kept for as long as it took. The next pages are read while
+    /// one is sent.
     async fn snapshot_of(&mut self, revision: u64) -> Result<bool, End> {
         let mut piece = Piece::first_of(revision);
-        let mut ahead = pieces::page(&self.desk.db, String::new(), revision).await?;
+        let mut pages = Pages::of(&self.desk.db, revision);
         loop {
-            let Some(Page { objects, last }) = ahead else { return Ok(false) };
-            let send = async {
-                for object in objects {
-                    if piece.is_full() {
-                        self.say(piece.cut()).await?;
-                    }
-                    piece.push(object);
+            let objects = match pages.next().await? {
+                Page::Objects(objects) => objects,
+                Page::End => break,
+                Page::Forgotten => return Ok(false),
+            };
+            for object in objects {
+                if piece.is_full() {
+                    self.say(piece.cut()).await?;
                 }
-                Ok::<_, End>(())
-            };
-            let Some(last) = last else {
-                send.await?;
-                break;
-            };
-            let (sent, next) = tokio::join!(send, pieces::page(&self.desk.db, last, revision));
-            sent?;
-            ahead = next?;
+                piece.push(object);
+            }
         }
         let history = self.history(revision).await?;
         if history.is_none() && revision > 0 {

@@ -1,6 +1,6 @@
 //! Every change there was, in the order of revisions: the stream that others follow, and the history.
 
-use legate_db::{Tx, TxResult};
+use legate_db::{Tx, TxResult, rows};
 use legate_rpc::Fault;
 use legate_wire::registry::{Change, Declaration, RevisionChanges};
 use prost::Message as _;
@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query, UnionType};
 use sea_orm::{Order, QueryOrder as _, QuerySelect as _};
 
-use super::{broken, head, listed, object, pieces, revision, signed, unsigned};
+use super::{broken, head, listed, object, revision, signed, unsigned};
 use crate::domain::kind::Key;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -41,11 +41,7 @@ const VERSIONS: u64 = 100;
 const ROWS: u64 = 2_000;
 
 pub(crate) async fn insert(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
-    for some in pieces(rows) {
-        let rows = some.into_iter().map(|row| ActiveModel::from(row).reset_all());
-        Entity::insert_many(rows).exec_without_returning(tx).await?;
-    }
-    Ok(())
+    Ok(rows::insert::<Entity>(tx, rows, None).await?)
 }
 
 /// What came after a revision.

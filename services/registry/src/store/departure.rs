@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use legate_authority::Reach;
 use legate_clock::Timestamp;
-use legate_db::{Tx, TxResult};
+use legate_db::{Tx, TxResult, rows};
 use legate_ids::Name;
 use legate_rpc::Fault;
 use legate_wire::registry as wire;
@@ -203,7 +203,7 @@ pub(crate) async fn of(tx: &Tx, who: BTreeSet<String>) -> TxResult<Departed, Fau
     for _ in 0..=LONGEST_LINE {
         let mut rows = Vec::new();
         for some in pieces(next.into_iter().collect()) {
-            rows.extend(departed::Entity::find().filter(departed::Column::Who.is_in(some)).all(tx).await?);
+            rows.extend(departed::Entity::find().filter(rows::among(tx, departed::Column::Who, some)).all(tx).await?);
         }
         // Nearly always nobody has.
         if rows.is_empty() {

@@ -14,7 +14,7 @@ use crate::domain::terms::Fact;
 pub(crate) struct Found {
     taken: Vec<listed::Model>,
     other: Vec<listed::Model>,
-    given_up: Vec<Key>,
+    given_up: Vec<listed::Model>,
     facts: Vec<term::Model>,
     gone: Vec<term::Model>,
 }
@@ -32,7 +32,7 @@ impl Found {
         match (&was, &is) {
             (None, Some(is)) => self.taken.push(listed::Model::of(key, id, number, is)),
             (Some(was), Some(is)) if was != is => self.other.push(listed::Model::of(key, id, number, is)),
-            (Some(_), None) => self.given_up.push(key.clone()),
+            (Some(was), None) => self.given_up.push(listed::Model::of(key, id, number, was)),
             _ => {}
         }
         let (was, is) = (was.unwrap_or_default(), is.unwrap_or_default());

@@ -4,12 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use legate_db::{Tx, TxResult};
+use legate_db::{Tx, TxResult, rows};
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 
-use super::pieces;
 use crate::domain::kind::Key;
 use crate::domain::terms::{Fact, packed};
 
@@ -49,29 +48,17 @@ impl Model {
 
 /// Writes the rows of objects that hold no name yet: that another one holds it breaks the transaction.
 pub(crate) async fn insert(tx: &impl ConnectionTrait, rows: Vec<Model>) -> Result<(), DbErr> {
-    for some in pieces(rows) {
-        let rows = some.into_iter().map(|row| ActiveModel::from(row).reset_all());
-        Entity::insert_many(rows).exec_without_returning(tx).await?;
-    }
-    Ok(())
+    rows::insert::<Entity>(tx, rows, None).await
 }
 
 /// Puts other facts in the place of those that objects had.
 pub(crate) async fn change(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
-    for some in pieces(rows) {
-        let rows = some.into_iter().map(|row| ActiveModel::from(row).reset_all());
-        let key = OnConflict::columns([Column::Kind, Column::Namespace, Column::Name])
-            .update_column(Column::Facts)
-            .to_owned();
-        Entity::insert_many(rows).on_conflict(key).exec_without_returning(tx).await?;
-    }
-    Ok(())
+    let key =
+        OnConflict::columns([Column::Kind, Column::Namespace, Column::Name]).update_column(Column::Facts).to_owned();
+    Ok(rows::insert::<Entity>(tx, rows, Some(&key)).await?)
 }
 
 /// Gives up the names of objects.
-pub(crate) async fn remove(tx: &Tx, keys: Vec<Key>) -> TxResult<(), Fault> {
-    for key in keys {
-        Entity::delete_by_id((key.kind as i32, key.namespace, key.name)).exec(tx).await?;
-    }
-    Ok(())
+pub(crate) async fn remove(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
+    Ok(rows::remove::<Entity>(tx, rows).await?)
 }

@@ -16,6 +16,8 @@ pub(crate) mod search;
 pub(crate) mod term;
 pub(crate) mod way;
 
+pub(crate) use legate_db::rows::pieces;
+
 use legate_db::TxError;
 use legate_rpc::Fault;
 
@@ -27,19 +29,6 @@ pub(crate) fn signed(n: u64) -> i64 {
 /// A number of the database, which never holds a negative one.
 pub(crate) fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
-}
-
-/// Rows that one statement writes or looks for: enough that the way to the database is short, few enough that every
-/// database takes their values, and always the same number, so that the statement is prepared once.
-const AT_ONCE: usize = 128;
-
-/// Many rows, in pieces of which each fits into one statement.
-pub(crate) fn pieces<T>(rows: Vec<T>) -> impl Iterator<Item = Vec<T>> {
-    let mut rest = rows.into_iter();
-    std::iter::from_fn(move || {
-        let some: Vec<T> = rest.by_ref().take(AT_ONCE).collect();
-        (!some.is_empty()).then_some(some)
-    })
 }
 
 /// A refusal out of a transaction.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use legate_db::{Tx, TxResult};
+use legate_db::{Tx, TxResult, rows};
 use legate_filter::{Field, Subject as _};
 use legate_rpc::Fault;
 use legate_wire::registry::{Declaration, Kind};
@@ -116,13 +116,8 @@ pub(crate) async fn put(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
         Column::UsedAt,
         Column::OrphanedAt,
     ];
-    for some in pieces(rows) {
-        Entity::insert_many(some.into_iter().map(|row| ActiveModel::from(row).reset_all()))
-            .on_conflict(OnConflict::column(Column::Id).update_columns(changing).to_owned())
-            .exec_without_returning(tx)
-            .await?;
-    }
-    Ok(())
+    let known = OnConflict::column(Column::Id).update_columns(changing).to_owned();
+    Ok(rows::insert::<Entity>(tx, rows, Some(&known)).await?)
 }
 
 /// The object that holds this name.
@@ -146,7 +141,7 @@ pub(crate) async fn by_keys(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<K
             let find = listed()
                 .filter(listed::Column::Kind.eq(kind))
                 .filter(listed::Column::Namespace.eq(&namespace))
-                .filter(listed::Column::Name.is_in(some));
+                .filter(rows::among(tx, listed::Column::Name, some));
             for row in find.all(tx).await? {
                 let kind = Kind::try_from(row.kind).map_err(broken)?;
                 found.insert(Key::new(kind, &row.namespace, &row.name), row);
@@ -160,7 +155,8 @@ pub(crate) async fn by_keys(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<K
 pub(crate) async fn numbers(tx: &Tx, ids: Vec<String>) -> TxResult<BTreeMap<String, i64>, Fault> {
     let mut found = BTreeMap::new();
     for some in pieces(ids) {
-        let find = Entity::find().select_only().columns([Column::Id, Column::Number]).filter(Column::Id.is_in(some));
+        let find = Entity::find().select_only().columns([Column::Id, Column::Number]);
+        let find = find.filter(rows::among(tx, Column::Id, some));
         found.extend(find.into_tuple::<(String, i64)>().all(tx).await?);
     }
     Ok(found)
@@ -170,7 +166,7 @@ pub(crate) async fn numbers(tx: &Tx, ids: Vec<String>) -> TxResult<BTreeMap<Stri
 pub(crate) async fn by_ids(tx: &Tx, ids: BTreeSet<String>) -> TxResult<Vec<Model>, Fault> {
     let mut found = Vec::new();
     for some in pieces(ids.into_iter().collect()) {
-        found.extend(Entity::find().filter(Column::Id.is_in(some)).all(tx).await?);
+        found.extend(Entity::find().filter(rows::among(tx, Column::Id, some)).all(tx).await?);
     }
     Ok(found)
 }
@@ -274,25 +270,24 @@ pub(crate) async fn after(
     Ok(ordered.order_by_asc(listed::Column::Name).limit(limit).all(tx).await?)
 }
 
-/// An object as it rests, without what it is searched by.
-#[derive(Debug)]
-pub(crate) struct Resting {
-    pub(crate) id: String,
-    pub(crate) revision: i64,
-    pub(crate) revoked: bool,
-    pub(crate) body: Vec<u8>,
+/// What rests of the objects with numbers after one, up to another and that one too, in their order: of those in force that
+/// were not written after `revision`, for snapshots.
+pub(crate) async fn bodies(tx: &Tx, after: i64, up_to: i64, revision: u64) -> TxResult<Vec<Vec<u8>>, Fault> {
+    // A row is read and copied for each of its columns, and there are a million.
+    let find = numbered(after, up_to).select_only().column(Column::Body);
+    let find = find.filter(Column::Revision.lte(signed(revision))).filter(Column::Revoked.into_expr().not());
+    Ok(find.into_tuple().all(tx).await?)
 }
 
-/// Everything there ever was, in the order of ids, for snapshots.
-pub(crate) async fn page_by_id(tx: &Tx, after: &str, limit: u64) -> TxResult<Vec<Resting>, Fault> {
-    let find = Entity::find()
-        .select_only()
-        .columns([Column::Id, Column::Revision, Column::Revoked, Column::Body])
-        .filter(Column::Id.gt(after))
-        .order_by_asc(Column::Id);
-    let rows: Vec<(String, i64, bool, Vec<u8>)> = find.limit(limit).into_tuple().all(tx).await?;
-    let resting = |(id, revision, revoked, body)| Resting { id, revision, revoked, body };
-    Ok(rows.into_iter().map(resting).collect())
+/// The ids of the others of them: of those that were written after `revision`.
+pub(crate) async fn written_after(tx: &Tx, after: i64, up_to: i64, revision: u64) -> TxResult<Vec<String>, Fault> {
+    let find = numbered(after, up_to).select_only().column(Column::Id);
+    Ok(find.filter(Column::Revision.gt(signed(revision))).into_tuple().all(tx).await?)
+}
+
+fn numbered(after: i64, up_to: i64) -> Select<Entity> {
+    let find = Entity::find().filter(Column::Number.gt(after)).filter(Column::Number.lte(up_to));
+    find.order_by_asc(Column::Number)
 }
 
 /// Objects whose time is over.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use legate_db::{Tx, TxResult};
+use legate_db::{Tx, TxResult, rows};
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
 use sea_orm::{QueryOrder as _, QuerySelect as _};
@@ -32,10 +32,10 @@ pub(crate) type Names = (String, Vec<Key>);
 
 /// Puts what objects name in the place of what they named. `new` are objects that named nothing before.
 pub(crate) async fn replace(tx: &Tx, new: Vec<Names>, changed: Vec<Names>) -> TxResult<(), Fault> {
-    for some in pieces(changed.iter().map(|(id, _)| id).collect()) {
-        Entity::delete_many().filter(Column::ObjectId.is_in(some)).exec(tx).await?;
+    for some in pieces(changed.iter().map(|(id, _)| id.clone()).collect()) {
+        Entity::delete_many().filter(rows::among(tx, Column::ObjectId, some)).exec(tx).await?;
     }
-    let rows = new.into_iter().chain(changed).flat_map(|(object_id, mut names)| {
+    let all = new.into_iter().chain(changed).flat_map(|(object_id, mut names)| {
         names.sort();
         names.dedup();
         names.into_iter().map(move |key| Model {
@@ -45,11 +45,7 @@ pub(crate) async fn replace(tx: &Tx, new: Vec<Names>, changed: Vec<Names>) -> Tx
             to_name: key.name,
         })
     });
-    for some in pieces(rows.collect()) {
-        let rows = some.into_iter().map(|row| ActiveModel::from(row).reset_all());
-        Entity::insert_many(rows).exec_without_returning(tx).await?;
-    }
-    Ok(())
+    Ok(rows::insert::<Entity>(tx, all.collect(), None).await?)
 }
 
 /// The ids of objects that name `key`, `limit` at most.
@@ -77,7 +73,7 @@ pub(crate) async fn of_all(tx: &Tx, keys: BTreeSet<Key>, limit: u64) -> TxResult
             let find = Entity::find()
                 .filter(Column::ToKind.eq(kind))
                 .filter(Column::ToNamespace.eq(&namespace))
-                .filter(Column::ToName.is_in(some));
+                .filter(rows::among(tx, Column::ToName, some));
             found.extend(find.limit(limit).all(tx).await?.into_iter().map(|row| row.object_id));
         }
     }

@@ -3,11 +3,11 @@
 //! Objects are numbered as they are made, and so many of them make a block: the rows of a block lie together, so that new
 //! ones land where the last ones did, however many there are, and whoever looks for a fact looks into every block.
 
-use legate_db::{Tx, TxResult};
+use legate_db::{Tx, TxResult, rows};
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
 
-use super::{pieces, signed};
+use super::signed;
 use crate::domain::kind::Key;
 use crate::domain::terms::Fact;
 
@@ -57,18 +57,10 @@ pub(crate) fn blocks(numbered: u64) -> impl Iterator<Item = i64> {
 
 /// Writes facts that were not there.
 pub(crate) async fn insert(tx: &impl ConnectionTrait, rows: Vec<Model>) -> Result<(), DbErr> {
-    for some in pieces(rows) {
-        let rows = some.into_iter().map(|row| ActiveModel::from(row).reset_all());
-        Entity::insert_many(rows).exec_without_returning(tx).await?;
-    }
-    Ok(())
+    rows::insert::<Entity>(tx, rows, None).await
 }
 
 /// Takes facts away that no longer hold.
 pub(crate) async fn remove(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
-    for row in rows {
-        let key = (row.block, row.kind, row.field, row.value, row.namespace, row.number);
-        Entity::delete_by_id(key).exec(tx).await?;
-    }
-    Ok(())
+    Ok(rows::remove::<Entity>(tx, rows).await?)
 }
