@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 use super::registry::{self, NAMESPACE, agent_id, class_under, credential_policy};
 use super::scene::{START, Scene, reason, wish};
 use crate::domain::holder::Holder;
-use crate::flow::authenticate::{Asker, By, Client, Shown, authenticate};
+use crate::domain::token::Wish;
+use crate::flow::authenticate::{Asker, By, Client, Shown, Use, authenticate};
 use crate::flow::create_client::{self, Ask, Made};
 use crate::flow::issue_token::{Asking, IssuedToken, issue};
 use crate::flow::live::introspect;
@@ -61,7 +62,7 @@ impl Scene {
     }
 
     async fn show(&self, shown: Shown) -> Result<(Client, Holder), Fault> {
-        authenticate(&self.desk, &self.stranger(), shown).await
+        authenticate(&self.desk, &self.stranger(), shown, Use::AtOnce).await
     }
 
     pub(super) async fn show_secret(&self, n: u8, secret: &str) -> Result<(Client, Holder), Fault> {
@@ -71,6 +72,13 @@ impl Scene {
 
     pub(super) async fn show_assertion(&self, text: &str) -> Result<(Client, Holder), Fault> {
         self.show(Shown::Assertion { client: None, assertion: Zeroizing::new(text.to_owned()) }).await
+    }
+
+    /// A token by an assertion, which is used where that is recorded.
+    pub(super) async fn token_by_assertion(&self, text: &str, wish: Wish) -> Result<IssuedToken, Fault> {
+        let shown = Shown::Assertion { client: None, assertion: Zeroizing::new(text.to_owned()) };
+        let client = authenticate(&self.desk, &self.stranger(), shown, Use::ByToken).await?;
+        issue(&self.desk, &self.stranger(), Asking::of(client, Confirmation::Bearer), wish).await
     }
 
     /// An assertion of agent `n` with a name of its own.
@@ -99,10 +107,7 @@ impl Scene {
         client: (Client, Holder),
         confirmation: Confirmation,
     ) -> Result<IssuedToken, Fault> {
-        let (client, holder) = client;
-        let asking =
-            Asking { holder, by: client.by, proof_ends: client.proof_ends, confirmation, all_or_nothing: true };
-        issue(&self.desk, &self.stranger(), asking, wish()).await
+        issue(&self.desk, &self.stranger(), Asking::of(client, confirmation), wish()).await
     }
 
     /// A client secret of the agent, and a token that it gave and that is bound to nothing.
