@@ -83,7 +83,7 @@ pub(crate) struct Client {
     pub(crate) unused: Option<Once>,
 }
 
-/// When the assertion that a client shows is used up (RFC 7523 section 3, `jti`).
+/// When what a client shows is looked at for the last time, and an assertion is used up (RFC 7523 section 3, `jti`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
     /// Before anything else is done by it.
@@ -113,7 +113,7 @@ pub(crate) async fn authenticate(
     when: Use,
 ) -> Result<(Client, Holder), Fault> {
     let authenticated = match shown {
-        Shown::Certificate { client } => by_certificate(desk, call, &client).await,
+        Shown::Certificate { client } => by_certificate(desk, call, &client, when).await,
         Shown::Secret { client, secret } => by_secret(desk, call, &client, &secret).await,
         Shown::Assertion { client, assertion } => {
             by_assertion(desk, call, client.as_deref(), &assertion, when).await
@@ -131,7 +131,12 @@ fn refused() -> Fault {
     Fault::refused(&CLIENT_REFUSED, "the client is not known here, or did not prove that it is the one")
 }
 
-async fn by_certificate(desk: &Desk, call: &Call, client: &str) -> Result<(Client, Holder), Fault> {
+async fn by_certificate(
+    desk: &Desk,
+    call: &Call,
+    client: &str,
+    when: Use,
+) -> Result<(Client, Holder), Fault> {
     let Some(Principal::Agent { id, instance, .. }) = &call.peer.principal else { return Err(refused()) };
     if id.as_str() != client {
         return Err(refused());
@@ -142,12 +147,19 @@ async fn by_certificate(desk: &Desk, call: &Call, client: &str) -> Result<(Clien
     {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, "the certificate is of an earlier life of its agent"));
     }
-    // A revocation that is recorded counts before the registry has told it.
-    let x5t = call.peer.x5t_s256;
-    let row = desk.batches.certificate(x5t).await.map_err(of_tx)?;
-    let row = credential::good(row, holder.spiffe_id.as_str(), holder.lifecycle_version)?;
-    let by = By::Certificate(Some(row.id));
+    let by = By::Certificate(match when {
+        Use::AtOnce => Some(recorded_certificate(desk, call, &holder).await?),
+        // Looked at where the token is recorded.
+        Use::ByToken => None,
+    });
     Ok((Client { agent: id.clone(), by, proof_ends: call.peer.not_after, unused: None }, holder))
+}
+
+/// The id of the call's certificate, where it is good for its holder: a revocation that is recorded counts before the registry has
+/// told it.
+pub(crate) async fn recorded_certificate(desk: &Desk, call: &Call, holder: &Holder) -> Result<String, Fault> {
+    let row = desk.batches.certificate(call.peer.x5t_s256).await.map_err(of_tx)?;
+    Ok(credential::good(row, holder.spiffe_id.as_str(), holder.lifecycle_version)?.id)
 }
 
 async fn by_secret(desk: &Desk, call: &Call, client: &str, secret: &str) -> Result<(Client, Holder), Fault> {

@@ -18,7 +18,7 @@ use super::{Facade, TOKEN, call};
 use crate::convert;
 use crate::domain::holder::Holder;
 use crate::domain::token::Wish;
-use crate::flow::authenticate::{By, Client, Use};
+use crate::flow::authenticate::{By, Client, Use, recorded_certificate};
 use crate::flow::backchannel::redeem;
 use crate::flow::exchange::{Exchange, exchange_as};
 use crate::flow::issue_token::{Asking, issue};
@@ -103,7 +103,7 @@ async fn give(
     call: &mut Call,
     headers: &HeaderMap,
     form: &Form,
-    (client, holder): (Client, Holder),
+    (mut client, holder): (Client, Holder),
 ) -> Result<Response, OauthError> {
     call.client = Some(holder.spiffe_id.clone());
     // Read before a proof is spent on it.
@@ -120,6 +120,10 @@ async fn give(
         Ask::Own(convert::oauth_wish(form.get("resource"), form.get("scope"), form.get("authorization_details"))?)
     };
     let confirmation = confirmation(facade, call, headers, &client).await?;
+    // A token that is bound to another key than the certificate's names that certificate, to die with it.
+    if client.by == By::Certificate(None) && matches!(confirmation, Confirmation::Key(_)) {
+        client.by = By::Certificate(Some(recorded_certificate(&facade.desk, call, &holder).await?));
+    }
     // A token names the running copy where it falls with that copy's certificate, and nowhere else.
     let holder = match (&client.by, &confirmation) {
         (By::Credential(_) | By::Identity(_), Confirmation::Key(_)) => holder.of_any_copy(),
