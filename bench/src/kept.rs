@@ -40,12 +40,7 @@ fn sizes(places: &[Place]) -> Result<Vec<i64>, Failed> {
 }
 
 /// Issues so many tokens by client secrets, and prints what they leave.
-pub(crate) async fn measure(
-    house: &House,
-    apart: &Apart,
-    clients: &[OauthClient],
-    tokens: u32,
-) -> Result<(), Failed> {
+pub(crate) async fn measure(house: &House, apart: &Apart, clients: &[OauthClient], tokens: u32) -> Result<(), Failed> {
     let places = places(house);
     apart.cpu_at_rest().await?;
     let rows = Rows::of(house).await?;
@@ -59,7 +54,10 @@ pub(crate) async fn measure(
     let (after, rows_after) = (sizes(&places)?, rows.count().await?);
 
     let all = count(usize::try_from(tokens)?);
-    println!("\nstorage: {tokens} tokens by client secret, {:.0} /s; bytes for each token, which is MB for 1,000,000", all / took.as_secs_f64());
+    println!(
+        "\nstorage: {tokens} tokens by client secret, {:.0} /s; bytes for each token, which is MB for 1,000,000",
+        all / took.as_secs_f64()
+    );
     println!("  {:<46} {:>18} {:>18}", "files", "as the last came", "once all is shipped");
     for (at, place) in places.iter().enumerate() {
         let of = |sizes: &[i64]| grown(sizes, &before, at).map(|grown| grown / all);

@@ -95,7 +95,13 @@ impl<'a> Clients<'a> {
         self.send(Identity::anonymous(), request).await
     }
 
-    pub(crate) async fn post(&self, who: Identity, path: &str, headers: &[(&str, &str)], form: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(
+        &self,
+        who: Identity,
+        path: &str,
+        headers: &[(&str, &str)],
+        form: &[(&str, &str)],
+    ) -> Answer {
         let mut request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
         for (name, value) in headers {
             request = request.header(*name, *value);

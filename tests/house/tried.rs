@@ -110,9 +110,7 @@ const fn row(what: &'static str, token: fn(&Forger, &Parts) -> String) -> Row {
 const ROWS: [Row; 32] = [
     row("alg none, no signature", |_, t| unsigned(&t.header("alg", json!("none")), &t.payload, "")),
     row("alg none, the signature kept", |_, t| unsigned(&t.header("alg", json!("none")), &t.payload, &t.signature)),
-    row("alg HS256, signed by the issuer's key", |f, t| {
-        signed(&f.ours, &t.header("alg", json!("HS256")), &t.payload)
-    }),
+    row("alg HS256, signed by the issuer's key", |f, t| signed(&f.ours, &t.header("alg", json!("HS256")), &t.payload)),
     row("no signature", |_, t| unsigned(&t.header, &t.payload, "")),
     row("the signature of a stranger under our kid", |f, t| signed(&f.nobody, &t.header, &t.payload)),
     row("a kid that walks the disk", |f, t| {
@@ -300,7 +298,11 @@ async fn no_token_that_is_not_exactly_ours_opens_a_door() {
         let spoilt = token(&forger, &for_actor);
         assert_eq!(reason(shop.actor.exchange(&spoilt, RESOURCE, &[]).await), *exchange, "{what}");
         let answer = shop.exchange(&spoilt, &[("resource", RESOURCE)]).await;
-        assert_eq!((answer.status, &answer.json["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_grant")), "{what}");
+        assert_eq!(
+            (answer.status, &answer.json["error"]),
+            (StatusCode::BAD_REQUEST, &json!("invalid_grant")),
+            "{what}"
+        );
     }
 
     let dir = raised.suite.layout().log();

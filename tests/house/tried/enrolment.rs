@@ -68,10 +68,26 @@ async fn a_token_and_a_request_give_one_certificate_that_says_what_we_say() {
     let uri = |text: &str| SanType::URI(text.try_into().unwrap());
     let rows: [(&str, Vec<u8>, &str); 8] = [
         ("CA:TRUE", request(&key(), |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "CSR_REFUSED"),
-        ("a foreign SAN", request(&key(), |p| p.subject_alt_names = vec![uri("spiffe://dev.legate/legate/registry")]), "CSR_REFUSED"),
-        ("an extra SAN", request(&key(), |p| p.subject_alt_names = vec![uri(&credential.spiffe_id), uri("spiffe://dev.legate/x")]), "CSR_REFUSED"),
-        ("a DNS SAN", request(&key(), |p| p.subject_alt_names = vec![SanType::DnsName("registry".try_into().unwrap())]), "CSR_REFUSED"),
-        ("a key of another curve", request(&KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap(), |_| {}), "CSR_REFUSED"),
+        (
+            "a foreign SAN",
+            request(&key(), |p| p.subject_alt_names = vec![uri("spiffe://dev.legate/legate/registry")]),
+            "CSR_REFUSED",
+        ),
+        (
+            "an extra SAN",
+            request(&key(), |p| p.subject_alt_names = vec![uri(&credential.spiffe_id), uri("spiffe://dev.legate/x")]),
+            "CSR_REFUSED",
+        ),
+        (
+            "a DNS SAN",
+            request(&key(), |p| p.subject_alt_names = vec![SanType::DnsName("registry".try_into().unwrap())]),
+            "CSR_REFUSED",
+        ),
+        (
+            "a key of another curve",
+            request(&KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap(), |_| {}),
+            "CSR_REFUSED",
+        ),
         ("a key of another kind", request(&KeyPair::generate_for(&PKCS_ED25519).unwrap(), |_| {}), "CSR_REFUSED"),
         ("a bad self-signature", bad, "CSR_REFUSED"),
         ("another's key", request(&ours, |_| {}), "KEY_IN_USE"),

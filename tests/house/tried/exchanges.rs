@@ -33,8 +33,24 @@ async fn an_exchange_widens_nothing() {
     let rows = [
         ("a wider scope", actor, &narrow, RESOURCE, "order:read order:pay", "INVALID_SCOPE", "invalid_scope"),
         ("another audience", actor, &narrow, "https://other.example.com", "", "INVALID_TARGET", "invalid_target"),
-        ("an actor whom nobody lets act", (&thief, "with-certificate"), &for_thief, RESOURCE, "", "GRANT_MISSING", "invalid_grant"),
-        ("a thief of what was handed to another", (&thief, "with-certificate"), &narrow, RESOURCE, "", "SUBJECT_TOKEN_NOT_ADDRESSED", "invalid_grant"),
+        (
+            "an actor whom nobody lets act",
+            (&thief, "with-certificate"),
+            &for_thief,
+            RESOURCE,
+            "",
+            "GRANT_MISSING",
+            "invalid_grant",
+        ),
+        (
+            "a thief of what was handed to another",
+            (&thief, "with-certificate"),
+            &narrow,
+            RESOURCE,
+            "",
+            "SUBJECT_TOKEN_NOT_ADDRESSED",
+            "invalid_grant",
+        ),
         ("a cycle", actor, &own, RESOURCE, "", "EXCHANGE_CYCLE", "invalid_grant"),
         ("one more than the grant lets follow", actor, &narrow, &back, "", "GRANT_MISSING", "invalid_grant"),
     ];
@@ -132,7 +148,11 @@ async fn an_assertion_gives_one_token_whoever_shows_it_again_and_none_after_a_re
         shop.clients.token(Identity::anonymous(), &[], &form).await
     };
     let is_refused = |answer: &Answer, what: &str| {
-        assert_eq!((answer.status, &answer.json["error"]), (StatusCode::UNAUTHORIZED, &json!("invalid_client")), "{what}");
+        assert_eq!(
+            (answer.status, &answer.json["error"]),
+            (StatusCode::UNAUTHORIZED, &json!("invalid_client")),
+            "{what}"
+        );
     };
 
     let once = assertion(&shop, &id, &key, "once");
@@ -231,6 +251,10 @@ async fn a_proof_of_possession_is_for_one_request() {
     assert_eq!(claims(answer.json["access_token"].as_str().unwrap())["cnf"]["jkt"], key.public_key().kid().as_str());
     assert!(!said.signature.is_empty());
     refused(&show(&good).await, "invalid_dpop_proof", "shown again");
-    refused(&show(&proof("c", Some(&nonce), "https://elsewhere.example/oauth2/token")).await, "invalid_dpop_proof", "of another URL");
+    refused(
+        &show(&proof("c", Some(&nonce), "https://elsewhere.example/oauth2/token")).await,
+        "invalid_dpop_proof",
+        "of another URL",
+    );
     raised.suite.shutdown().await;
 }

@@ -106,18 +106,11 @@ pub(crate) enum By {
 
 /// Believes a client, or refuses it: an agent that is ACTIVE, by what it holds now, in a way that its policy lists.
 #[tracing::instrument(skip_all, fields(shown = ?shown))]
-pub(crate) async fn authenticate(
-    desk: &Desk,
-    call: &Call,
-    shown: Shown,
-    when: Use,
-) -> Result<(Client, Holder), Fault> {
+pub(crate) async fn authenticate(desk: &Desk, call: &Call, shown: Shown, when: Use) -> Result<(Client, Holder), Fault> {
     let authenticated = match shown {
         Shown::Certificate { client } => by_certificate(desk, call, &client, when).await,
         Shown::Secret { client, secret } => by_secret(desk, call, &client, &secret).await,
-        Shown::Assertion { client, assertion } => {
-            by_assertion(desk, call, client.as_deref(), &assertion, when).await
-        }
+        Shown::Assertion { client, assertion } => by_assertion(desk, call, client.as_deref(), &assertion, when).await,
     };
     if let Err(fault) = &authenticated {
         // Who it was is not known, so this is counted and noted by the door, and not recorded one by one.
@@ -131,12 +124,7 @@ fn refused() -> Fault {
     Fault::refused(&CLIENT_REFUSED, "the client is not known here, or did not prove that it is the one")
 }
 
-async fn by_certificate(
-    desk: &Desk,
-    call: &Call,
-    client: &str,
-    when: Use,
-) -> Result<(Client, Holder), Fault> {
+async fn by_certificate(desk: &Desk, call: &Call, client: &str, when: Use) -> Result<(Client, Holder), Fault> {
     let Some(Principal::Agent { id, instance, .. }) = &call.peer.principal else { return Err(refused()) };
     if id.as_str() != client {
         return Err(refused());

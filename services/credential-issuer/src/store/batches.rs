@@ -183,19 +183,13 @@ async fn peek<Q: Send + 'static, A: Send>(
     }
 }
 
-async fn certificates(
-    db: &DatabaseConnection,
-    x5ts: Vec<[u8; 32]>,
-) -> TxResult<Vec<Option<credential::Model>>, Fault> {
+async fn certificates(db: &DatabaseConnection, x5ts: Vec<[u8; 32]>) -> TxResult<Vec<Option<credential::Model>>, Fault> {
     let rows = credential::by_certificates(db, x5ts.iter().copied()).await?;
     let of = |x5t: &[u8; 32]| rows.iter().find(|row| row.x5t_s256.as_deref() == Some(x5t)).cloned();
     Ok(x5ts.iter().map(of).collect())
 }
 
-async fn secrets(
-    db: &DatabaseConnection,
-    macs: Vec<Vec<Vec<u8>>>,
-) -> TxResult<Vec<Option<credential::Model>>, Fault> {
+async fn secrets(db: &DatabaseConnection, macs: Vec<Vec<Vec<u8>>>) -> TxResult<Vec<Option<credential::Model>>, Fault> {
     let rows = client::secrets(db, macs.iter().flatten().cloned().collect()).await?;
     let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.key_sha256.clone(), row)).collect();
     Ok(macs.iter().map(|macs| macs.iter().find_map(|mac| rows.get(mac)).cloned()).collect())

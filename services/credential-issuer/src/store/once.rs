@@ -31,16 +31,11 @@ pub(crate) struct Once {
 
 /// Notes that these were shown; those that nobody had shown before. Of all who show one, on whatever replica, one is first,
 /// since the row is its own lock.
-pub(crate) async fn show(
-    tx: &Tx,
-    shown: impl IntoIterator<Item = Once> + Send,
-) -> TxResult<HashSet<[u8; 32]>, Fault> {
+pub(crate) async fn show(tx: &Tx, shown: impl IntoIterator<Item = Once> + Send) -> TxResult<HashSet<[u8; 32]>, Fault> {
     // In the order of their keys, so that two replicas never wait for each other.
     let shown: BTreeMap<[u8; 32], Timestamp> = shown.into_iter().map(|once| (once.what, once.until)).collect();
-    let rows = shown.into_iter().map(|(what, until)| ActiveModel {
-        what: Set(what.to_vec()),
-        until: Set(until.micros()),
-    });
+    let rows =
+        shown.into_iter().map(|(what, until)| ActiveModel { what: Set(what.to_vec()), until: Set(until.micros()) });
     let inserted = Entity::insert_many(rows)
         .on_conflict(OnConflict::column(Column::What).do_nothing().to_owned())
         .exec_with_returning(tx)

@@ -11,12 +11,14 @@ use legate_rpc::Fault;
 use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
-use super::together::{self, Together};
 use super::once::{self, Once};
+use super::together::{self, Together};
 use super::{credential, revoked_token, signing_key, used_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::token::TokenPlan;
-use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, SIGNING_UNAVAILABLE, SUBJECT_TOKEN_FALLEN, assertion_used, flow};
+use crate::error::{
+    AGAIN, CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, SIGNING_UNAVAILABLE, SUBJECT_TOKEN_FALLEN, assertion_used, flow,
+};
 
 /// A certificate that is recorded and may be signed. To hold one means that the transaction was committed.
 #[derive(Debug)]
@@ -149,7 +151,8 @@ async fn enter_at_once(
             let mut noted = HashSet::new();
             let checked: Vec<_> = entries.iter().map(|entry| entry.rests.check(&found)).collect();
             let good = entries.iter().zip(&checked).filter(|(_, checked)| checked.is_ok());
-            let mut firsts = once::show(tx, good.filter_map(|(entry, _)| entry.rests.once()).collect::<Vec<_>>()).await?;
+            let mut firsts =
+                once::show(tx, good.filter_map(|(entry, _)| entry.rests.once()).collect::<Vec<_>>()).await?;
             for (entry, checked) in entries.iter().zip(checked) {
                 let outcome = match checked {
                     Ok(by) => entry.rests.spend(tx, &mut firsts).await?.map(|()| by),
