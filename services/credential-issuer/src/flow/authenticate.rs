@@ -89,8 +89,9 @@ pub(crate) enum Use {
     /// Before anything else is done by it.
     AtOnce,
     /// Where the token that is asked for by it is recorded, in the same transaction; and where there is none, before the
-    /// client is told so: whoever asks for it sees to that ([`Desk::use_up`]).
-    ByToken,
+    /// client is told so: whoever asks for it sees to that ([`Desk::use_up`]). A secret of which it is known whose it is is
+    /// not looked up before, but where `look` says so.
+    ByToken { look: bool },
 }
 
 /// By what it was proved.
@@ -109,7 +110,7 @@ pub(crate) enum By {
 pub(crate) async fn authenticate(desk: &Desk, call: &Call, shown: Shown, when: Use) -> Result<(Client, Holder), Fault> {
     let authenticated = match shown {
         Shown::Certificate { client } => by_certificate(desk, call, &client, when).await,
-        Shown::Secret { client, secret } => by_secret(desk, call, &client, &secret).await,
+        Shown::Secret { client, secret } => by_secret(desk, call, &client, &secret, when).await,
         Shown::Assertion { client, assertion } => by_assertion(desk, call, client.as_deref(), &assertion, when).await,
     };
     if let Err(fault) = &authenticated {
@@ -138,7 +139,7 @@ async fn by_certificate(desk: &Desk, call: &Call, client: &str, when: Use) -> Re
     let by = By::Certificate(match when {
         Use::AtOnce => Some(recorded_certificate(desk, call, &holder).await?),
         // Looked at where the token is recorded.
-        Use::ByToken => None,
+        Use::ByToken { .. } => None,
     });
     Ok((Client { agent: id.clone(), by, proof_ends: call.peer.not_after, unused: None }, holder))
 }
@@ -150,11 +151,15 @@ pub(crate) async fn recorded_certificate(desk: &Desk, call: &Call, holder: &Hold
     Ok(credential::good(row, holder.spiffe_id.as_str(), holder.lifecycle_version)?.id)
 }
 
-async fn by_secret(desk: &Desk, call: &Call, client: &str, secret: &str) -> Result<(Client, Holder), Fault> {
+async fn by_secret(desk: &Desk, call: &Call, client: &str, secret: &str, when: Use) -> Result<(Client, Holder), Fault> {
     let agent = AgentId::parse(client).map_err(|_| refused())?;
     let secret = Secret::parse(SecretKind::Client, secret).ok_or_else(refused)?;
     let macs = desk.pepper.all(&secret);
-    let row = desk.batches.secret(macs).await.map_err(of_tx)?;
+    let known = if when == (Use::ByToken { look: false }) { desk.batches.known_secret(&macs) } else { None };
+    let row = match known {
+        Some(row) => Some(row),
+        None => desk.batches.secret(macs).await.map_err(of_tx)?,
+    };
     let row = row.filter(|row| row.agent_id == client).ok_or_else(refused)?;
     live(desk, call, agent, row, CredentialMethod::ClientSecret).await
 }
@@ -197,8 +202,8 @@ async fn by_assertion(
     }
     let client = live(desk, call, agent, row, CredentialMethod::PrivateKeyJwt).await;
     match (client, when) {
-        (Ok((client, holder)), Use::ByToken) => Ok((Client { unused: Some(once), ..client }, holder)),
-        (Err(fault), Use::ByToken) => {
+        (Ok((client, holder)), Use::ByToken { .. }) => Ok((Client { unused: Some(once), ..client }, holder)),
+        (Err(fault), Use::ByToken { .. }) => {
             desk.use_up(Some(once)).await;
             Err(fault)
         }

@@ -20,7 +20,7 @@ use crate::error::{
     AGAIN, APPROVAL_REQUIRED, BINDING_REQUIRED, CREDENTIAL_NOT_GOOD, INVALID_SCOPE, INVALID_TARGET, ISSUANCE_DENIED,
     ISSUANCE_UNDECIDED, of_tx,
 };
-use crate::store::{Once, Proof, RecordedToken};
+use crate::store::{Once, Proof, RecordedToken, Works};
 
 /// A token that is signed.
 pub(crate) struct IssuedToken {
@@ -76,10 +76,11 @@ impl Asking {
 
     /// What is looked at once more where the token is recorded.
     pub(super) fn proof(&self, call: &Call, now: Timestamp) -> Proof {
+        let works = Works { at: now, until: self.proof_ends };
         match (&self.by, self.unused) {
             (By::Certificate(_), _) => Proof::Certificate(call.peer.x5t_s256),
-            (By::Credential(id), None) => Proof::Secret(id.clone(), now),
-            (By::Credential(id), Some(once)) => Proof::Assertion(id.clone(), now, once),
+            (By::Credential(id), None) => Proof::Secret(id.clone(), works),
+            (By::Credential(id), Some(once)) => Proof::Assertion(id.clone(), works, once),
             (By::Identity(evidence), _) => Proof::Identity(evidence.used(now, b"", ""), evidence.most_used),
         }
     }

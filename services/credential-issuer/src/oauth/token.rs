@@ -18,6 +18,7 @@ use super::{Facade, TOKEN, call};
 use crate::convert;
 use crate::domain::holder::Holder;
 use crate::domain::token::Wish;
+use crate::error::CREDENTIAL_NOT_GOOD;
 use crate::flow::authenticate::{By, Client, Use, recorded_certificate};
 use crate::flow::backchannel::redeem;
 use crate::flow::exchange::{Exchange, exchange_as};
@@ -80,21 +81,35 @@ async fn grant(
         }
         None => return Err(OauthError::request("grant_type is missing")),
     }
-    let (client, holder) = if form.get("grant_type") == Some(JWT_BEARER) {
+    if form.get("grant_type") == Some(JWT_BEARER) {
         // Without a client of its own: the assertion says who it is.
         let missing = |name: &str| OauthError::request(format!("{name} is missing"));
         let assertion = form.get("assertion").ok_or_else(|| missing("assertion"))?;
         let namespace = form.get("namespace").ok_or_else(|| missing("namespace, whose TrustedIssuer vouches,"))?;
-        facade.believed(&call, namespace, assertion).await?
-    } else {
-        Box::pin(facade.client_that(Use::ByToken, &call, headers, &form, TOKEN)).await?
-    };
-    let unused = client.unused;
-    let granted = Box::pin(give(facade, &mut call, headers, &form, (client, holder))).await;
-    if granted.is_err() {
-        facade.desk.use_up(unused).await;
+        let client = facade.believed(&call, namespace, assertion).await?;
+        return Box::pin(give(facade, &mut call, headers, &form, client)).await;
     }
-    granted
+    // What can be done once more, nothing of it being used up, may rest on what is known of a secret already.
+    let again = !headers.contains_key(DPOP) && form.get("grant_type") != Some(CIBA);
+    let when = Use::ByToken { look: !again };
+    let (client, holder) = Box::pin(facade.client_that(when, &call, headers, &form, TOKEN)).await?;
+    let (by, unused) = (client.by.clone(), client.unused);
+    let granted = Box::pin(give(facade, &mut call, headers, &form, (client, holder))).await;
+    match (granted, by, unused) {
+        (Err(error), By::Credential(id), None) if again && error.reason() == CREDENTIAL_NOT_GOOD.name => {
+            // It is told why by how things are now.
+            facade.desk.batches.forget_secret(&id);
+            call.client = None;
+            let when = Use::ByToken { look: true };
+            let client = Box::pin(facade.client_that(when, &call, headers, &form, TOKEN)).await?;
+            Box::pin(give(facade, &mut call, headers, &form, client)).await
+        }
+        (Err(error), _, unused) => {
+            facade.desk.use_up(unused).await;
+            Err(error)
+        }
+        (granted, ..) => granted,
+    }
 }
 
 /// Gives a client what it asks for.

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use legate_db::{Db, Tx, TxResult};
 use legate_outbox::Outbox;
 use legate_rpc::Fault;
+use parking_lot::Mutex;
 use sea_orm::DatabaseConnection;
 
 use super::once::Once;
@@ -16,6 +17,9 @@ use super::{client, credential, once, status_list};
 use crate::domain::status_list::PLACES;
 use crate::error::flow;
 
+/// Secrets of which it is known whose they are; when there are more, all are looked up again.
+const KNOWN: usize = 4_096;
+
 /// The batches of one database.
 #[derive(Debug)]
 pub(crate) struct Batches {
@@ -24,6 +28,8 @@ pub(crate) struct Batches {
     shown: Together<Once, bool>,
     certificates: Together<[u8; 32], Option<credential::Model>>,
     secrets: Together<Vec<Vec<u8>>, Option<credential::Model>>,
+    /// Whose a secret is, by its HMAC: the rows as they were found.
+    known: Mutex<HashMap<Vec<u8>, credential::Model>>,
     keys: Together<KeysOf, Keys>,
     places: Together<PlaceOf, Option<i64>>,
 }
@@ -71,7 +77,8 @@ impl Batches {
         let places = Together::start(move |asked| find_places(placing.clone(), Arc::new(asked)));
         let writing = db.clone();
         let shown = Together::start(move |all| show(writing.clone(), Arc::new(all)));
-        Self { register: Register::new(db.clone(), outbox), shown, certificates, secrets, keys, places }
+        let (register, known) = (Register::new(db.clone(), outbox), Mutex::default());
+        Self { register, shown, certificates, secrets, known, keys, places }
     }
 
     /// Notes that something was shown: of all who show it, on whatever replica, one gets `true`.
@@ -86,7 +93,30 @@ impl Batches {
 
     /// The secret of one of the HMACs, whether or not it still works.
     pub(crate) async fn secret(&self, macs: Vec<Vec<u8>>) -> TxResult<Option<credential::Model>, Fault> {
-        self.secrets.ask(macs).await
+        let found = self.secrets.ask(macs.clone()).await?;
+        let mut known = self.known.lock();
+        match &found {
+            Some(row) if row.state == credential::ISSUED => {
+                if known.len() >= KNOWN {
+                    known.clear();
+                }
+                known.insert(row.key_sha256.clone(), row.clone());
+            }
+            _ => known.retain(|mac, _| !macs.contains(mac)),
+        }
+        Ok(found)
+    }
+
+    /// The secret of one of the HMACs as it was found before, where it was. Whose it is never changes. Whether it still works, and
+    /// until when, may have changed: it is for [`Register::record`] to see.
+    pub(crate) fn known_secret(&self, macs: &[Vec<u8>]) -> Option<credential::Model> {
+        let known = self.known.lock();
+        macs.iter().find_map(|mac| known.get(mac)).cloned()
+    }
+
+    /// What was known of a secret was not so any more.
+    pub(crate) fn forget_secret(&self, credential_id: &str) {
+        self.known.lock().retain(|_, row| row.id != credential_id);
     }
 
     /// The place of a credential in the status lists, where there is such a credential.

@@ -18,4 +18,4 @@ pub(crate) mod used_token;
 
 pub(crate) use batches::{Batches, Keys, KeysOf, PlaceOf};
 pub(crate) use once::Once;
-pub(crate) use recorded::{Proof, Recorded, RecordedToken};
+pub(crate) use recorded::{Proof, Recorded, RecordedToken, Works};

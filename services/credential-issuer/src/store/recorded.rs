@@ -181,15 +181,22 @@ fn now_of(event: &AuditEvent) -> Timestamp {
     event.time.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::from_micros(0))
 }
 
+/// A secret or key has to work at this moment, and until it was believed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Works {
+    pub(crate) at: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
 /// By what the holder of a token proved that it is the one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
     /// The certificate with this SHA-256 of its DER.
     Certificate([u8; 32]),
-    /// The client secret or key with this id, which has to work at this moment.
-    Secret(String, Timestamp),
-    /// The same of a key, by an assertion that is used by this.
-    Assertion(String, Timestamp, Once),
+    /// The client secret with this id.
+    Secret(String, Works),
+    /// The client key with this id, by an assertion that is used by this.
+    Assertion(String, Works, Once),
     /// A token of an issuer outside, which is used by this, where so many are not used yet.
     Identity(used_token::Model, u32),
 }
@@ -290,8 +297,9 @@ impl Rests {
         match &self.proof {
             Proof::Certificate(x5t) => by_certificate(x5t).map(Some),
             Proof::Identity(..) => Ok(None),
-            Proof::Secret(id, now) | Proof::Assertion(id, now, _) => {
-                let works = |row: &&credential::Model| row.state == credential::ISSUED && row.not_after > now.micros();
+            Proof::Secret(id, Works { at, until }) | Proof::Assertion(id, Works { at, until }, _) => {
+                let ends = |row: &credential::Model| row.not_after > at.micros() && row.not_after >= until.micros();
+                let works = |row: &&credential::Model| row.state == credential::ISSUED && ends(row);
                 found.by_id.get(id).filter(works).map(Some).ok_or_else(|| taken_back("the secret or key"))
             }
         }
