@@ -2,8 +2,8 @@
 //!
 //! Every write is [`Db::tx`] and has a name: the name is its metric label, its span and its fault point.
 //! On SQLite one writer runs queued transactions inside savepoints of one outer transaction and commits
-//! them together, so that one fsync pays for many; what nobody waits behind needs no savepoint. On PostgreSQL each has its own connection at
-//! `READ COMMITTED`: a transaction that reads, decides and writes first locks the row it decides on
+//! them together, so that one fsync pays for many; what nobody waits behind needs no savepoint. On
+//! PostgreSQL each has its own connection at `READ COMMITTED`: a transaction that reads, decides and writes first locks the row it decides on
 //! (`SELECT ... FOR UPDATE`), and serialization failures and deadlocks are retried.
 
 mod error;
@@ -194,7 +194,7 @@ impl Db {
     }
 
     /// Runs a reading body outside of a transaction: each of its statements sees what is committed when it begins. For what
-    /// is one statement, or several that need not agree; a third of the way to the database that [`Db::read`] is.
+    /// is one statement, or several that need not agree: it spares the begin and the end of [`Db::read`].
     ///
     /// # Errors
     /// [`TxError`].

@@ -102,7 +102,7 @@ impl Batches {
                 }
                 known.insert(row.key_sha256.clone(), row.clone());
             }
-            _ => known.retain(|mac, _| !macs.contains(mac)),
+            _ => macs.iter().for_each(|mac| drop(known.remove(mac))),
         }
         Ok(found)
     }
