@@ -3,8 +3,9 @@
 //! Every write is [`Db::tx`] and has a name: the name is its metric label, its span and its fault point.
 //! On SQLite one writer runs queued transactions inside savepoints of one outer transaction and commits
 //! them together, so that one fsync pays for many; what nobody waits behind needs no savepoint. On
-//! PostgreSQL each has its own connection at `READ COMMITTED`: a transaction that reads, decides and writes first locks the row it decides on
-//! (`SELECT ... FOR UPDATE`), and serialization failures and deadlocks are retried.
+//! PostgreSQL each has its own connection at `READ COMMITTED`: a transaction that reads, decides and writes
+//! first locks the row it decides on (`SELECT ... FOR UPDATE`), and serialization failures and deadlocks are
+//! retried.
 
 mod error;
 pub mod fault;
