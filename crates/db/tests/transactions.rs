@@ -88,13 +88,13 @@ async fn a_refusal_leaves_nothing_and_spoils_no_neighbour() {
 async fn what_fails_alone_leaves_nothing_either_and_what_comes_after_it_is_kept() {
     on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
         for how in 0..3 {
-            let failed = db.tx::<(), _, _>("fails", move |tx| {
+            let failed = db.tx::<u64, _, _>("fails", move |tx| {
                 Box::pin(async move {
                     add(tx, 1).await?;
                     match how {
                         0 => Err(TxError::Flow("no")),
                         1 => panic!("a planned panic"),
-                        _ => Ok(drop(tx.execute_unprepared("INSERT INTO tally VALUES (1, 7)").await?)),
+                        _ => Ok(tx.execute_unprepared("INSERT INTO tally VALUES (1, 7)").await?.rows_affected()),
                     }
                 })
             });

@@ -1,4 +1,6 @@
-//! What is tried with enrolment, over gRPC, which is its only door. That nobody renews what nobody answers for is in `succession.rs`.
+//! What is tried with enrolment, over gRPC, which is its only door.
+//!
+//! That nobody renews what nobody answers for is in `succession.rs`.
 
 use legate_client::Runtime;
 use legate_mtls::Identity;
