@@ -18,7 +18,7 @@ use crate::apart::{Apart, Cpu, free_ports};
 use crate::house::{AUDIENCE, House, NAMESPACE, agent_of, metadata, permission};
 use crate::load::{self, Seen, count};
 use crate::oauth::OauthClient;
-use crate::{Failed, Plan, stored};
+use crate::{Failed, Plan, kept};
 
 /// Connections, each with one call in flight.
 const CONNECTIONS: u32 = 16;
@@ -218,6 +218,13 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     let callers = Callers::of(&house).await?;
     let apart = house.part().await?;
 
+    if let Some(tokens) = plan.storage {
+        kept::measure(&house, &apart, &callers.secrets, tokens).await?;
+        drop(apart);
+        house.lower().await;
+        return Ok(());
+    }
+
     let mut floors = Vec::new();
     let mut rows = [
         Row::new("client_credentials over HTTPS, by secret", true),
@@ -275,36 +282,7 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     for row in &rows {
         row.tell(floor);
     }
-    store(&house, &apart, &callers, plan).await?;
     drop(apart);
     house.lower().await;
-    Ok(())
-}
-
-/// What tokens leave on disk.
-async fn store(house: &House, apart: &Apart, callers: &Callers, plan: Plan) -> Result<(), Failed> {
-    let layout = house.suite.layout();
-    type Belongs = fn(&std::path::Path) -> bool;
-    let places: [(&str, std::path::PathBuf, Belongs); 5] = [
-        ("credential-issuer: its database", layout.service("credential-issuer"), |_| true),
-        ("policy-decision: the spool", layout.service("policy-decision"), |_| true),
-        ("audit-collector: the log's segments", layout.log(), |path| path.extension().is_some_and(|e| e == "seg")),
-        ("audit-collector: tiles", layout.log(), |path| path.components().any(|c| c.as_os_str() == "tile")),
-        ("audit-collector: the index", layout.log(), |path| {
-            path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("index"))
-        }),
-    ];
-    let sizes = || places.iter().map(|(_, dir, of)| stored::bytes(dir, *of)).collect::<Result<Vec<_>, _>>();
-    apart.cpu_at_rest().await?;
-    let before = sizes()?;
-    let mut row = Row::new("", true);
-    row.run(apart, plan, &callers.secrets, |client| async move { client.token().await.map(|_| client) }).await?;
-    let after = sizes()?;
-    let tokens: usize = row.rounds.iter().map(|round| round.seen.calls).sum();
-    println!("  on disk for 1,000,000 tokens by secret (from what {tokens} left there, in MB of 1,000,000 bytes):");
-    for (((what, _, _), before), after) in places.iter().zip(before).zip(after) {
-        let grown = i64::try_from(after)? - i64::try_from(before)?;
-        println!("    {what:<56} {:>9.1}", f64::from(i32::try_from(grown)?) / count(tokens));
-    }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod evaluate;
 mod floor;
 mod house;
 mod issue;
+mod kept;
 mod load;
 mod oauth;
 mod peer;
@@ -81,6 +82,10 @@ struct Args {
     /// For peer: the directory `hack/loadtest/templates/classic` of its repository.
     #[arg(long, value_name = "DIR", requires = "cerbos")]
     cerbos_templates: Option<std::path::PathBuf>,
+    /// For issue: instead of how fast, what so many tokens leave on disk: 1,000 to 1,000,000, 20,000 where no number is given.
+    #[arg(long, value_name = "TOKENS", num_args = 0..=1, default_missing_value = "20000")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
+    storage: Option<u32>,
     /// Cedar policies: 1 to 10,000.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     policies: u32,
@@ -93,6 +98,8 @@ struct Plan {
     rounds: u32,
     agents: u32,
     policies: u32,
+    /// How many tokens to issue and look for on disk.
+    storage: Option<u32>,
 }
 
 fn main() -> Result<(), Failed> {
@@ -105,6 +112,7 @@ fn main() -> Result<(), Failed> {
         rounds: args.rounds,
         agents: args.agents.first().copied().unwrap_or(10_000),
         policies: args.policies,
+        storage: args.storage,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let is = |what| args.what == What::All || args.what == what;

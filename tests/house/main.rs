@@ -36,3 +36,4 @@ mod spawning;
 mod standing;
 mod succession;
 mod tidy;
+mod tried;

@@ -23,22 +23,22 @@ use tower::ServiceExt as _;
 
 use crate::raised::{Raised, id_of};
 
-const RESOURCE: &str = "https://orders.example.com/api";
+pub(crate) const RESOURCE: &str = "https://orders.example.com/api";
 
 /// The facade, and the clients of tests/oauth/clients.yaml.
-struct Clients<'a> {
-    raised: &'a Raised,
+pub(crate) struct Clients<'a> {
+    pub(crate) raised: &'a Raised,
 }
 
 /// An answer: status, headers, JSON.
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    json: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) json: Value,
 }
 
 impl<'a> Clients<'a> {
-    async fn of(raised: &'a Raised) -> Self {
+    pub(crate) async fn of(raised: &'a Raised) -> Self {
         let path = crate::blessed::root().join("tests/oauth/clients.yaml");
         let documents = legate::manifest::load(&[path]).unwrap_or_else(|e| panic!("{e}"));
         let declarations = documents.into_iter().map(|document| document.declaration).collect();
@@ -48,19 +48,19 @@ impl<'a> Clients<'a> {
         Self { raised }
     }
 
-    async fn id(&self, name: &str) -> String {
+    pub(crate) async fn id(&self, name: &str) -> String {
         let wanted = AgentRef { namespace: "shop".into(), name: name.into(), ..AgentRef::default() };
         let mut agents = AgentServiceClient::new(self.raised.operator("registry"));
         let answer = agents.get_agent(GetAgentRequest { agent: Some(wanted), as_of: None }).await.unwrap();
         id_of(&answer.into_inner().agent.unwrap())
     }
 
-    fn admin(&self) -> CredentialAdminServiceClient<Client> {
+    pub(crate) fn admin(&self) -> CredentialAdminServiceClient<Client> {
         CredentialAdminServiceClient::new(self.raised.operator("credential-issuer"))
     }
 
     /// A client secret of an agent, and its credential's id.
-    async fn secret(&self, name: &str) -> (String, String) {
+    pub(crate) async fn secret(&self, name: &str) -> (String, String) {
         let request =
             CreateClientSecretRequest { agent_id: self.id(name).await, reason: "a test".into(), ..Default::default() };
         let made = self.admin().create_client_secret(request).await.unwrap().into_inner();
@@ -76,7 +76,7 @@ impl<'a> Clients<'a> {
         self.admin().revoke_credential(request).await.unwrap();
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{}", self.raised.suite.running("credential-issuer").unwrap().web_addr().unwrap())
     }
 
@@ -95,7 +95,13 @@ impl<'a> Clients<'a> {
         self.send(Identity::anonymous(), request).await
     }
 
-    async fn post(&self, who: Identity, path: &str, headers: &[(&str, &str)], form: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(
+        &self,
+        who: Identity,
+        path: &str,
+        headers: &[(&str, &str)],
+        form: &[(&str, &str)],
+    ) -> Answer {
         let mut request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -105,7 +111,7 @@ impl<'a> Clients<'a> {
     }
 
     /// Asks for a token for the resource.
-    async fn token(&self, who: Identity, headers: &[(&str, &str)], more: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn token(&self, who: Identity, headers: &[(&str, &str)], more: &[(&str, &str)]) -> Answer {
         let mut form = vec![("grant_type", "client_credentials"), ("resource", RESOURCE), ("scope", "order:read")];
         form.extend_from_slice(more);
         self.post(who, "/oauth2/token", headers, &form).await
@@ -134,7 +140,7 @@ impl<'a> Clients<'a> {
     }
 }
 
-fn basic(id: &str, secret: &str) -> String {
+pub(crate) fn basic(id: &str, secret: &str) -> String {
     format!("Basic {}", Base64::encode_string(format!("{id}:{secret}").as_bytes()))
 }
 
@@ -145,7 +151,7 @@ fn escape(text: &str) -> String {
 }
 
 /// What the backend is told of a token that somebody shows it.
-async fn ask(backend: &Client, token: &str, x5t: &[u8], jkt: &[u8]) -> EvaluateResponse {
+pub(crate) async fn ask(backend: &Client, token: &str, x5t: &[u8], jkt: &[u8]) -> EvaluateResponse {
     let request = EvaluateRequest {
         subject: Some(Subject {
             agent: Some(subject::Agent::AccessToken(token.into())),
@@ -174,7 +180,7 @@ async fn until(backend: &Client, token: &str, reason: &str) {
     tokio::time::timeout(crate::raised::LONG, asked).await.unwrap_or_else(|_| panic!("never {reason}"));
 }
 
-fn claims(token: &str) -> Value {
+pub(crate) fn claims(token: &str) -> Value {
     let payload = Base64UrlUnpadded::decode_vec(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice(&payload).unwrap()
 }

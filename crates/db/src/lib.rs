@@ -2,9 +2,10 @@
 //!
 //! Every write is [`Db::tx`] and has a name: the name is its metric label, its span and its fault point.
 //! On SQLite one writer runs queued transactions inside savepoints of one outer transaction and commits
-//! them together, so that one fsync pays for many. On PostgreSQL each has its own connection at
-//! `READ COMMITTED`: a transaction that reads, decides and writes first locks the row it decides on
-//! (`SELECT ... FOR UPDATE`), and serialization failures and deadlocks are retried.
+//! them together, so that one fsync pays for many; what nobody waits behind needs no savepoint. On
+//! PostgreSQL each has its own connection at `READ COMMITTED`: a transaction that reads, decides and writes
+//! first locks the row it decides on (`SELECT ... FOR UPDATE`), and serialization failures and deadlocks are
+//! retried.
 
 mod error;
 pub mod fault;
@@ -191,6 +192,31 @@ impl Db {
         let started = Instant::now();
         let result = self.read_once(name, body).instrument(span).await;
         self.inner.metrics.done(name, &result, started.elapsed());
+        result
+    }
+
+    /// Runs a reading body outside of a transaction: each of its statements sees what is committed when it begins. For what
+    /// is one statement, or several that need not agree: it spares the begin and the end of [`Db::read`].
+    ///
+    /// # Errors
+    /// [`TxError`].
+    pub async fn peek<T, E, F>(&self, name: &'static str, body: F) -> TxResult<T, E>
+    where
+        F: for<'a> FnOnce(&'a DatabaseConnection) -> BoxFuture<'a, TxResult<T, E>> + Send,
+    {
+        let span = tracing::info_span!("db.read", db.transaction = name);
+        let started = Instant::now();
+        let inner = &self.inner;
+        let result = if inner.faults.take(name).is_some() {
+            Err(TxError::unavailable("a planned fault"))
+        } else {
+            let connections = match &inner.engine {
+                Engine::Sqlite { readers, .. } => readers,
+                Engine::Postgres { pool } => pool,
+            };
+            guarded(inner.options.tx_timeout, body(connections)).instrument(span).await
+        };
+        inner.metrics.done(name, &result, started.elapsed());
         result
     }
 

@@ -1,4 +1,4 @@
-//! The SQLite writer: queued transactions, each in a savepoint, committed together by one fsync.
+//! The SQLite writer: queued transactions, committed together by one fsync, each in a savepoint where there are several.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -208,10 +208,20 @@ impl Group {
         let mut kept = 0;
         let mut at = 0;
         while at < works.len() {
+            // What comes first needs no savepoint as long as nobody waits behind it: if it fails, all there is is taken back.
+            let is_alone = at == 0 && queue.is_empty();
             if works[at].is_wanted() {
-                match self.run_in_savepoint(&outer, works[at].as_mut()).await {
-                    Ok(keep) => kept += usize::from(keep),
-                    Err(e) => return (Err(e), outer.rollback().await.is_err()),
+                let work = works[at].as_mut();
+                if is_alone {
+                    kept += usize::from(work.run(&outer, self.options.tx_timeout).await);
+                    if kept == 0 {
+                        break;
+                    }
+                } else {
+                    match self.run_in_savepoint(&outer, work).await {
+                        Ok(keep) => kept += usize::from(keep),
+                        Err(e) => return (Err(e), outer.rollback().await.is_err()),
+                    }
                 }
             }
             at += 1;

@@ -83,6 +83,99 @@ async fn a_refusal_leaves_nothing_and_spoils_no_neighbour() {
     .await;
 }
 
+/// Alone it has no savepoint of its own.
+#[tokio::test]
+async fn what_fails_alone_leaves_nothing_either_and_what_comes_after_it_is_kept() {
+    on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
+        for how in 0..3 {
+            let failed = db.tx::<u64, _, _>("fails", move |tx| {
+                Box::pin(async move {
+                    add(tx, 1).await?;
+                    match how {
+                        0 => Err(TxError::Flow("no")),
+                        1 => panic!("a planned panic"),
+                        _ => Ok(tx.execute_unprepared("INSERT INTO tally VALUES (1, 7)").await?.rows_affected()),
+                    }
+                })
+            });
+            failed.await.unwrap_err();
+            assert_eq!(count(&db).await, how, "{how}");
+            assert_eq!(increment(&db).await.unwrap(), how + 1);
+        }
+    })
+    .await;
+}
+
+/// Those that wait behind the first join its commit, and are in savepoints, whatever the first one had.
+#[tokio::test]
+async fn who_comes_while_the_first_is_at_it_goes_with_it_and_fails_for_himself() {
+    on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
+        if db.backend() == Backend::Postgres {
+            return;
+        }
+        let (begun, go) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+        let first = db.tx::<_, &str, _>("first", {
+            let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
+            move |tx| {
+                let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
+                Box::pin(async move {
+                    begun.notify_one();
+                    go.notified().await;
+                    Ok(add(tx, 1).await?)
+                })
+            }
+        });
+        let others = async {
+            begun.notified().await;
+            let commits = *db.commits().borrow();
+            let fails = db.tx::<(), _, _>("fails", |tx| {
+                Box::pin(async move {
+                    add(tx, 1).await?;
+                    Err(TxError::Flow("no"))
+                })
+            });
+            let (refused, second, ()) = tokio::join!(fails, increment(&db), async { go.notify_one() });
+            assert!(matches!(refused, Err(TxError::Flow("no"))));
+            assert_eq!(second.unwrap(), 2);
+            commits
+        };
+        let (first, commits) = tokio::join!(first, others);
+        assert_eq!(first.unwrap(), 1);
+        assert_eq!(count(&db).await, 2);
+        assert_eq!(*db.commits().borrow(), commits + 1, "one commit for both");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peek_sees_what_is_committed_and_has_its_planned_fault() {
+    on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
+        let peek = async || {
+            let look = db.peek::<_, (), _>("peek", |connections| {
+                Box::pin(async move {
+                    let sql = "SELECT n FROM tally WHERE id = 1";
+                    let found = Statement::from_string(connections.get_database_backend(), sql);
+                    Ok(connections.query_one_raw(found).await?.unwrap().try_get_by_index::<i64>(0)?)
+                })
+            });
+            look.await
+        };
+        assert_eq!(peek().await.unwrap(), 0);
+        increment(&db).await.unwrap();
+        assert_eq!(peek().await.unwrap(), 1);
+        db.faults().plan("peek", Fault::NotPersisted);
+        assert!(matches!(peek().await, Err(TxError::Unavailable(_))));
+        if db.backend() == Backend::Sqlite {
+            let write = db.peek::<_, (), _>("write", |connections| {
+                Box::pin(async move { Ok(connections.execute_unprepared("UPDATE tally SET n = 9").await?) })
+            });
+            assert!(write.await.is_err(), "connections that read do not write");
+        }
+        assert_eq!(count(&db).await, 1);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_at_once_lose_nothing_and_see_each_other_in_order() {
     on_each::<Schema>(async |Fixture { db, .. }: Fixture| {

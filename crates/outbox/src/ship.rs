@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::{Batch, Sink, Source};
 
@@ -21,6 +22,9 @@ pub struct Pace {
     pub max_bytes: usize,
     /// How long the sink may take for one batch. Default 5 s.
     pub timeout: Duration,
+    /// The least time from the beginning of one batch to that of the next, where no more waits than went with the first: under
+    /// load a batch has so many events that its own sync and acknowledgement are worth it. Default 20 ms.
+    pub gap: Duration,
     /// The first wait after a failure; doubles. Default 50 ms.
     pub first_wait: Duration,
     /// The longest wait after a failure. Default 5 s.
@@ -33,6 +37,7 @@ impl Default for Pace {
             max_events: 512,
             max_bytes: 1 << 20,
             timeout: Duration::from_secs(5),
+            gap: Duration::from_millis(20),
             first_wait: Duration::from_millis(50),
             longest_wait: Duration::from_secs(5),
         }
@@ -116,7 +121,8 @@ struct Run<S, K> {
 
 /// How one round ended.
 enum Round {
-    Shipped,
+    /// Whether there was more than went.
+    Shipped(bool),
     Nothing,
     Failed(Option<Duration>),
 }
@@ -125,8 +131,17 @@ impl<S: Source, K: Sink> Run<S, K> {
     async fn forever(mut self) {
         let mut wait = self.pace.first_wait;
         loop {
+            let begun = Instant::now();
             match self.round().await {
-                Round::Shipped => wait = self.pace.first_wait,
+                Round::Shipped(is_more) => {
+                    wait = self.pace.first_wait;
+                    if !is_more && !*self.stopped.borrow() {
+                        tokio::select! {
+                            () = tokio::time::sleep_until(begun + self.pace.gap) => {}
+                            _ = self.stopped.changed() => {}
+                        }
+                    }
+                }
                 Round::Nothing => {
                     if *self.stopped.borrow() {
                         return;
@@ -199,7 +214,8 @@ impl<S: Source, K: Sink> Run<S, K> {
             tracing::error!(error = %e, "an acknowledgement cannot be stored");
             return Round::Failed(None);
         }
-        self.metrics.shipped.inc_by(acked.min(batch.last_seq()) + 1 - batch.first_seq);
-        Round::Shipped
+        let shipped = acked.min(batch.last_seq()) + 1 - batch.first_seq;
+        self.metrics.shipped.inc_by(shipped);
+        Round::Shipped(batch.waiting > shipped)
     }
 }

@@ -28,6 +28,16 @@ impl fmt::Debug for Assertion<'_> {
     }
 }
 
+/// An assertion that a key of the client signed. What it says is still to be checked.
+pub struct SignedAssertion(In);
+
+/// Never shows the assertion.
+impl fmt::Debug for SignedAssertion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedAssertion(of {:?}, hidden)", self.0.sub)
+    }
+}
+
 /// Who the client is, by an assertion that holds. It counts only once: see that nobody has shown the name before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenClient {
@@ -109,21 +119,33 @@ impl<'a> Assertion<'a> {
         self.kid.as_ref()
     }
 
-    /// Whether the key signed it.
+    /// How its name is known where it is noted that it was shown: see [`ProvenClient::token_id`].
     #[must_use]
-    pub fn is_signed_by<V: EcVerifier + ?Sized>(&self, key: &V) -> bool {
-        key.verify(self.jws.input.as_bytes(), &self.jws.signature)
+    pub fn token_id(&self) -> &str {
+        &self.claims.jti
     }
 
-    /// Checks the signature by the client's key, and everything else, at `now` in Unix seconds; `issuer` is ours.
+    /// The first of some keys that signed it, and what it says, which is one of the client's words from here on.
+    ///
+    /// # Errors
+    /// [`BadProof::Signature`] where none of them did.
+    pub fn signed_by_one<K, V: EcVerifier>(
+        self,
+        keys: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<(K, SignedAssertion), BadProof> {
+        let is_by = |key: &V| key.verify(self.jws.input.as_bytes(), &self.jws.signature);
+        let (key, _) = keys.into_iter().find(|(_, key)| is_by(key)).ok_or(BadProof::Signature)?;
+        Ok((key, SignedAssertion(self.claims)))
+    }
+}
+
+impl SignedAssertion {
+    /// Checks everything that it says, at `now` in Unix seconds; `issuer` is ours.
     ///
     /// # Errors
     /// [`BadProof`] says what is wrong.
-    pub fn verify<V: EcVerifier + ?Sized>(self, key: &V, issuer: &str, now: u64) -> Result<ProvenClient, BadProof> {
-        if !self.is_signed_by(key) {
-            return Err(BadProof::Signature);
-        }
-        let claims = self.claims;
+    pub fn verify(self, issuer: &str, now: u64) -> Result<ProvenClient, BadProof> {
+        let claims = self.0;
         if claims.iss != claims.sub {
             return Err(BadProof::Client);
         }

@@ -46,7 +46,8 @@ fn assertion(header: Value, claims: Value) -> Result<ProvenClient, BadProof> {
 }
 
 fn read(text: &str) -> Result<ProvenClient, BadProof> {
-    Assertion::parse(text)?.verify(&P256Verifier::new(signer().public_key()), ISSUER, NOW)
+    let key = ((), P256Verifier::new(signer().public_key()));
+    Assertion::parse(text)?.signed_by_one([key])?.1.verify(ISSUER, NOW)
 }
 
 #[test]

@@ -273,6 +273,11 @@ pub(crate) fn of_foreign(e: ForeignError) -> Fault {
     }
 }
 
+/// An assertion counts once.
+pub(crate) fn assertion_used() -> Fault {
+    Fault::refused(&CLIENT_REFUSED, "the client assertion was used before; make a new one each time")
+}
+
 impl From<NotSigned> for Fault {
     fn from(e: NotSigned) -> Self {
         match e {

@@ -94,6 +94,26 @@ async fn a_batch_has_at_least_one_event_and_no_more_bytes_than_the_pace_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_soon_after_a_batch_goes_together_and_a_backlog_does_not_wait() {
+    on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
+        let (outbox, collector) = (outbox(1_000), Played::new());
+        let gathering = Pace { gap: Duration::from_secs(3_600), max_events: 3, ..pace() };
+        record(&db, &outbox, 0..9).await;
+        let (shipper, _) = start(&db, &collector, gathering);
+        collector.holds(9).await;
+        is_empty(&db).await;
+        record(&db, &outbox, 9..10).await;
+        record(&db, &outbox, 10..11).await;
+        // A stop waits for no gap.
+        soon(shipper.stop(Duration::from_secs(20))).await;
+        collector.verify();
+        let sizes: Vec<usize> = collector.offers().iter().map(|offer| offer.2).collect();
+        assert_eq!(sizes, [3, 3, 3, 2]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_holds_its_answer_back_holds_up_no_writer() {
     on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
         let (outbox, collector) = (outbox(1_000), Played::new());

@@ -41,5 +41,5 @@ async fn attempt(desk: &Desk, call: &Call, namespace: &str, assertion: &str) -> 
     }
     // Nothing that rests on the assertion alone outlives it.
     let proof_ends = evidence.expires;
-    Ok((Client { agent, by: By::Identity(Box::new(evidence)), proof_ends }, holder))
+    Ok((Client { agent, by: By::Identity(Box::new(evidence)), proof_ends, unused: None }, holder))
 }

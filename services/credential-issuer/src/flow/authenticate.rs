@@ -13,9 +13,9 @@ use super::{Call, Desk};
 use crate::convert;
 use crate::domain::holder::{Holder, Named};
 use crate::domain::secret::{Secret, SecretKind};
-use crate::error::{CLIENT_REFUSED, CREDENTIAL_NOT_GOOD, of_tx};
+use crate::error::{CLIENT_REFUSED, CREDENTIAL_NOT_GOOD, assertion_used, of_tx};
 use crate::keys::Verifier;
-use crate::store::credential;
+use crate::store::{Keys, KeysOf, Once, credential};
 
 /// What a client shows.
 pub(crate) enum Shown {
@@ -79,6 +79,19 @@ pub(crate) struct Client {
     pub(crate) by: By,
     /// When what it proved itself by ends.
     pub(crate) proof_ends: Timestamp,
+    /// An assertion that is not used yet: see [`Use::ByToken`].
+    pub(crate) unused: Option<Once>,
+}
+
+/// When what a client shows is looked at for the last time, and an assertion is used up (RFC 7523 section 3, `jti`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Before anything else is done by it.
+    AtOnce,
+    /// Where the token that is asked for by it is recorded, in the same transaction; and where there is none, before the
+    /// client is told so: whoever asks for it sees to that ([`Desk::use_up`]). A secret of which it is known whose it is is
+    /// not looked up before, but where `look` says so.
+    ByToken { look: bool },
 }
 
 /// By what it was proved.
@@ -94,11 +107,11 @@ pub(crate) enum By {
 
 /// Believes a client, or refuses it: an agent that is ACTIVE, by what it holds now, in a way that its policy lists.
 #[tracing::instrument(skip_all, fields(shown = ?shown))]
-pub(crate) async fn authenticate(desk: &Desk, call: &Call, shown: Shown) -> Result<(Client, Holder), Fault> {
+pub(crate) async fn authenticate(desk: &Desk, call: &Call, shown: Shown, when: Use) -> Result<(Client, Holder), Fault> {
     let authenticated = match shown {
-        Shown::Certificate { client } => by_certificate(desk, call, &client).await,
-        Shown::Secret { client, secret } => by_secret(desk, call, &client, &secret).await,
-        Shown::Assertion { client, assertion } => by_assertion(desk, call, client.as_deref(), &assertion).await,
+        Shown::Certificate { client } => by_certificate(desk, call, &client, when).await,
+        Shown::Secret { client, secret } => by_secret(desk, call, &client, &secret, when).await,
+        Shown::Assertion { client, assertion } => by_assertion(desk, call, client.as_deref(), &assertion, when).await,
     };
     if let Err(fault) = &authenticated {
         // Who it was is not known, so this is counted and noted by the door, and not recorded one by one.
@@ -112,7 +125,7 @@ fn refused() -> Fault {
     Fault::refused(&CLIENT_REFUSED, "the client is not known here, or did not prove that it is the one")
 }
 
-async fn by_certificate(desk: &Desk, call: &Call, client: &str) -> Result<(Client, Holder), Fault> {
+async fn by_certificate(desk: &Desk, call: &Call, client: &str, when: Use) -> Result<(Client, Holder), Fault> {
     let Some(Principal::Agent { id, instance, .. }) = &call.peer.principal else { return Err(refused()) };
     if id.as_str() != client {
         return Err(refused());
@@ -123,18 +136,30 @@ async fn by_certificate(desk: &Desk, call: &Call, client: &str) -> Result<(Clien
     {
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, "the certificate is of an earlier life of its agent"));
     }
-    // A revocation that is recorded counts before the registry has told it.
-    let x5t = call.peer.x5t_s256;
-    let row = desk.batches.certificate(x5t).await.map_err(of_tx)?;
-    let row = credential::good(row, holder.spiffe_id.as_str(), holder.lifecycle_version)?;
-    Ok((Client { agent: id.clone(), by: By::Certificate(Some(row.id)), proof_ends: call.peer.not_after }, holder))
+    let by = By::Certificate(match when {
+        Use::AtOnce => Some(recorded_certificate(desk, call, &holder).await?),
+        // Looked at where the token is recorded.
+        Use::ByToken { .. } => None,
+    });
+    Ok((Client { agent: id.clone(), by, proof_ends: call.peer.not_after, unused: None }, holder))
 }
 
-async fn by_secret(desk: &Desk, call: &Call, client: &str, secret: &str) -> Result<(Client, Holder), Fault> {
+/// The id of the call's certificate, where it is good for its holder: a revocation that is recorded counts before the registry has
+/// told it.
+pub(crate) async fn recorded_certificate(desk: &Desk, call: &Call, holder: &Holder) -> Result<String, Fault> {
+    let row = desk.batches.certificate(call.peer.x5t_s256).await.map_err(of_tx)?;
+    Ok(credential::good(row, holder.spiffe_id.as_str(), holder.lifecycle_version)?.id)
+}
+
+async fn by_secret(desk: &Desk, call: &Call, client: &str, secret: &str, when: Use) -> Result<(Client, Holder), Fault> {
     let agent = AgentId::parse(client).map_err(|_| refused())?;
     let secret = Secret::parse(SecretKind::Client, secret).ok_or_else(refused)?;
     let macs = desk.pepper.all(&secret);
-    let row = desk.batches.secret(macs).await.map_err(of_tx)?;
+    let known = if when == (Use::ByToken { look: false }) { desk.batches.known_secret(&macs) } else { None };
+    let row = match known {
+        Some(row) => Some(row),
+        None => desk.batches.secret(macs).await.map_err(of_tx)?,
+    };
     let row = row.filter(|row| row.agent_id == client).ok_or_else(refused)?;
     live(desk, call, agent, row, CredentialMethod::ClientSecret).await
 }
@@ -144,6 +169,7 @@ async fn by_assertion(
     call: &Call,
     client: Option<&str>,
     assertion: &str,
+    when: Use,
 ) -> Result<(Client, Holder), Fault> {
     let bad =
         |e: legate_token::BadProof| Fault::refused(&CLIENT_REFUSED, format!("the client assertion is refused: {e}"));
@@ -154,23 +180,35 @@ async fn by_assertion(
     // Of one that is not known no more is said than that its key is not registered.
     let unknown = || bad(legate_token::BadProof::Signature);
     let agent = AgentId::parse(parsed.client()).map_err(|_| unknown())?;
-    let keys = desk.batches.keys(agent.to_string()).await.map_err(of_tx)?;
-    let found = keys.into_iter().find_map(|row| {
+    let shown = hash(["client assertion", parsed.client(), parsed.token_id()]);
+    let of = KeysOf { agent_id: agent.to_string(), shown };
+    let Keys { rows, was_shown } = desk.batches.keys(of).await.map_err(of_tx)?;
+    let meant = parsed.kid().cloned();
+    let keys = rows.into_iter().filter_map(|row| {
         let key = PublicKey::from_sec1(row.public_key.as_deref()?).ok()?;
-        let is_meant = parsed.kid().is_none_or(|kid| *kid == key.kid());
-        let verifier = Verifier::new(&key);
-        (is_meant && parsed.is_signed_by(&verifier)).then_some((row, verifier))
+        meant.as_ref().is_none_or(|kid| *kid == key.kid()).then(|| (row, Verifier::new(&key)))
     });
-    let (row, verifier) = found.ok_or_else(unknown)?;
-    let now = desk.clock.now();
-    let seconds = u64::try_from(now.secs()).unwrap_or(0);
-    let proven = parsed.verify(&verifier, &desk.issuer, seconds).map_err(bad)?;
-    let until = Timestamp::from_secs(i64::try_from(proven.expires_at).unwrap_or(i64::MAX));
-    let what = ["client assertion", &proven.client, &proven.token_id];
-    if !desk.show_once(what, until).await? {
-        return Err(Fault::refused(&CLIENT_REFUSED, "the client assertion was used before; make a new one each time"));
+    let (row, signed) = parsed.signed_by_one(keys).map_err(bad)?;
+    let seconds = u64::try_from(desk.clock.now().secs()).unwrap_or(0);
+    let proven = signed.verify(&desk.issuer, seconds).map_err(bad)?;
+    // What is used in the same moment somewhere else is seen where this is used.
+    if was_shown {
+        return Err(assertion_used());
     }
-    live(desk, call, agent, row, CredentialMethod::PrivateKeyJwt).await
+    let until = Timestamp::from_secs(i64::try_from(proven.expires_at).unwrap_or(i64::MAX));
+    let once = Once { what: shown, until: until.plus(LONGER) };
+    if when == Use::AtOnce && !desk.batches.show_once(once).await.map_err(of_tx)? {
+        return Err(assertion_used());
+    }
+    let client = live(desk, call, agent, row, CredentialMethod::PrivateKeyJwt).await;
+    match (client, when) {
+        (Ok((client, holder)), Use::ByToken { .. }) => Ok((Client { unused: Some(once), ..client }, holder)),
+        (Err(fault), Use::ByToken { .. }) => {
+            desk.use_up(Some(once)).await;
+            Err(fault)
+        }
+        (client, Use::AtOnce) => client,
+    }
 }
 
 /// The client of a secret or key that was shown, where it still works.
@@ -198,7 +236,7 @@ async fn live(
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, why));
     }
     let proof_ends = Timestamp::from_micros(row.not_after);
-    Ok((Client { agent, by: By::Credential(row.id), proof_ends }, holder))
+    Ok((Client { agent, by: By::Credential(row.id), proof_ends, unused: None }, holder))
 }
 
 /// Who shows a secret or key that was taken back or replaced has it from somewhere where it should not be any more.
@@ -237,14 +275,28 @@ async fn holder(
     Ok(holder)
 }
 
+/// Clocks are not quite together: what is shown once is remembered so much longer than it could be shown.
+const LONGER: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The hash of what is shown once: its kind, whose it is and its name.
+fn hash(what: [&str; 3]) -> [u8; 32] {
+    // Lengths first, so that no two of them read the same.
+    let text: String = what.iter().map(|part| format!("{}:{part}", part.len())).collect();
+    credential::sha256(text.as_bytes())
+}
+
 impl Desk {
     /// Whether this is the first time that it is shown, on whatever replica; `what` is its kind, whose it is and its name.
     pub(crate) async fn show_once(&self, what: [&str; 3], until: Timestamp) -> Result<bool, Fault> {
-        // Lengths first, so that no two of them read the same.
-        let text: String = what.iter().map(|part| format!("{}:{part}", part.len())).collect();
-        let hash = credential::sha256(text.as_bytes());
-        // A little longer than it could be shown: clocks are not quite together.
-        let until = until.plus(std::time::Duration::from_secs(60));
-        self.batches.show_once(hash, until).await.map_err(of_tx)
+        let once = Once { what: hash(what), until: until.plus(LONGER) };
+        self.batches.show_once(once).await.map_err(of_tx)
+    }
+
+    /// Nothing came of what an assertion was shown for: it is used up all the same, where it is not.
+    pub(crate) async fn use_up(&self, unused: Option<Once>) {
+        let Some(once) = unused else { return };
+        if let Err(fault) = self.batches.show_once(once).await.map_err(of_tx) {
+            tracing::warn!(%fault, "an assertion of which nothing came could not be used up");
+        }
     }
 }

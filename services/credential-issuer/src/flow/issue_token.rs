@@ -8,7 +8,7 @@ use legate_token::{Confirmation, Details, Scope};
 use legate_view::{Audience, CERTIFICATE_BACKDATE};
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 
-use super::authenticate::By;
+use super::authenticate::{By, Client};
 use super::foreign;
 use super::renew::{about, caller};
 use super::{Call, Desk};
@@ -20,7 +20,7 @@ use crate::error::{
     AGAIN, APPROVAL_REQUIRED, BINDING_REQUIRED, CREDENTIAL_NOT_GOOD, INVALID_SCOPE, INVALID_TARGET, ISSUANCE_DENIED,
     ISSUANCE_UNDECIDED, of_tx,
 };
-use crate::store::{Proof, RecordedToken};
+use crate::store::{Once, Proof, RecordedToken, Works};
 
 /// A token that is signed.
 pub(crate) struct IssuedToken {
@@ -50,9 +50,17 @@ pub(crate) struct Asking {
     pub(crate) confirmation: Confirmation,
     /// Whether a scope of which it gets only a part is refused instead.
     pub(crate) all_or_nothing: bool,
+    /// The assertion that is used where the token is recorded.
+    unused: Option<Once>,
 }
 
 impl Asking {
+    /// A client that asks, and gets all that it asks for or nothing.
+    pub(crate) fn of((client, holder): (Client, Holder), confirmation: Confirmation) -> Self {
+        let Client { by, proof_ends, unused, .. } = client;
+        Self { holder, by, proof_ends, confirmation, all_or_nothing: true, unused }
+    }
+
     pub(super) fn named(&self) -> Result<Named, Fault> {
         Ok(self.holder.agent.clone().map(Named::Agent).ok_or(token::BadToken::NotAnAgent)?)
     }
@@ -68,10 +76,12 @@ impl Asking {
 
     /// What is looked at once more where the token is recorded.
     pub(super) fn proof(&self, call: &Call, now: Timestamp) -> Proof {
-        match &self.by {
-            By::Certificate(_) => Proof::Certificate(call.peer.x5t_s256),
-            By::Credential(id) => Proof::Client(id.clone(), now),
-            By::Identity(evidence) => Proof::Identity(evidence.used(now, b"", ""), evidence.most_used),
+        let works = Works { at: now, until: self.proof_ends };
+        match (&self.by, self.unused) {
+            (By::Certificate(_), _) => Proof::Certificate(call.peer.x5t_s256),
+            (By::Credential(id), None) => Proof::Secret(id.clone(), works),
+            (By::Credential(id), Some(once)) => Proof::Assertion(id.clone(), works, once),
+            (By::Identity(evidence), _) => Proof::Identity(evidence.used(now, b"", ""), evidence.most_used),
         }
     }
 
@@ -173,6 +183,7 @@ pub(super) async fn calling(desk: &Desk, call: &Call) -> Result<Asking, Fault> {
         proof_ends: call.peer.not_after,
         confirmation: Confirmation::Certificate(call.peer.x5t_s256),
         all_or_nothing: false,
+        unused: None,
     })
 }
 

@@ -78,10 +78,7 @@ pub(crate) async fn live(desk: &Desk, token: &str) -> Result<Option<Live>, Fault
 pub(super) async fn is_taken_back(desk: &Desk, claims: &Claims) -> Result<bool, Fault> {
     let parents = claims.chain.parents.iter().map(|parent| &parent.token_id);
     let ids: Vec<String> = std::iter::once(&claims.token_id).chain(parents).cloned().collect();
-    let found = desk.db.read("find_revoked_token", |tx| {
-        let ids = ids.clone();
-        Box::pin(async move { revoked_token::any(tx, ids).await })
-    });
+    let found = desk.db.peek("find_revoked_token", |db| Box::pin(async move { revoked_token::any(db, ids).await }));
     found.await.map_err(of_tx)
 }
 

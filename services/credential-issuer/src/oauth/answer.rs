@@ -70,6 +70,11 @@ impl OauthError {
         }
     }
 
+    /// The stable reason.
+    pub(super) fn reason(&self) -> &'static str {
+        self.reason
+    }
+
     /// The client failed too often.
     pub(super) fn too_many(seconds: u64) -> Self {
         Self {

@@ -11,16 +11,28 @@ use super::Facade;
 use super::answer::OauthError;
 use super::form::{self, Form};
 use crate::domain::holder::Holder;
-use crate::flow::authenticate::{Asker, Client, Shown, authenticate};
+use crate::flow::authenticate::{Asker, Client, Shown, Use, authenticate};
 use crate::flow::{Call, assertion};
 
 /// RFC 7523 section 2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 impl Facade {
-    /// The client of a request, where it proves who it is in exactly one way.
+    /// The client of a request, where it proves who it is in exactly one way. An assertion is used up by that.
     pub(super) async fn client(
         &self,
+        call: &Call,
+        headers: &HeaderMap,
+        form: &Form,
+        path: &'static str,
+    ) -> Result<(Client, Holder), OauthError> {
+        self.client_that(Use::AtOnce, call, headers, form, path).await
+    }
+
+    /// The same, where an assertion is used up as `when` says.
+    pub(super) async fn client_that(
+        &self,
+        when: Use,
         call: &Call,
         headers: &HeaderMap,
         form: &Form,
@@ -30,7 +42,7 @@ impl Facade {
         let from = call.peer.addr.ip();
         let named = shown.client();
         self.may_try("client", from, &named)?;
-        let authenticated = Box::pin(self.authenticate(call, shown)).await;
+        let authenticated = Box::pin(self.authenticate(call, shown, when)).await;
         authenticated.map_err(|fault| {
             if matches!(fault, Fault::Refused(_)) {
                 self.attempts.note(from, &named);
@@ -73,9 +85,9 @@ impl Facade {
         Err(OauthError::too_many(wait.as_secs().max(1)))
     }
 
-    async fn authenticate(&self, call: &Call, shown: Shown) -> Result<(Client, Holder), Fault> {
+    async fn authenticate(&self, call: &Call, shown: Shown, when: Use) -> Result<(Client, Holder), Fault> {
         self.check_peer(call).await?;
-        authenticate(&self.desk, call, shown).await
+        authenticate(&self.desk, call, shown, when).await
     }
 
     /// Whoever shows a certificate is in good standing, also where he proves himself by something else.

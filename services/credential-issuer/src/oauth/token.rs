@@ -16,8 +16,10 @@ use super::form::Form;
 use super::introspect::{details, token_type};
 use super::{Facade, TOKEN, call};
 use crate::convert;
+use crate::domain::holder::Holder;
 use crate::domain::token::Wish;
-use crate::flow::authenticate::{By, Client};
+use crate::error::CREDENTIAL_NOT_GOOD;
+use crate::flow::authenticate::{By, Client, Use, recorded_certificate};
 use crate::flow::backchannel::redeem;
 use crate::flow::exchange::{Exchange, exchange_as};
 use crate::flow::issue_token::{Asking, issue};
@@ -72,23 +74,52 @@ async fn grant(
 ) -> Result<Response, OauthError> {
     let form = Form::read(headers, uri.query(), body)?;
     let mut call = call(visitor);
-    let exchanged = match form.get("grant_type") {
-        // Without a client of its own: the assertion says who it is.
-        Some(CLIENT_CREDENTIALS | JWT_BEARER | CIBA) => false,
-        Some(TOKEN_EXCHANGE) => true,
+    match form.get("grant_type") {
+        Some(CLIENT_CREDENTIALS | JWT_BEARER | CIBA | TOKEN_EXCHANGE) => {}
         Some(_) => {
             return Err(OauthError::plain("unsupported_grant_type", "the grant types are in the metadata"));
         }
         None => return Err(OauthError::request("grant_type is missing")),
-    };
-    let (client, holder) = if form.get("grant_type") == Some(JWT_BEARER) {
+    }
+    if form.get("grant_type") == Some(JWT_BEARER) {
+        // Without a client of its own: the assertion says who it is.
         let missing = |name: &str| OauthError::request(format!("{name} is missing"));
         let assertion = form.get("assertion").ok_or_else(|| missing("assertion"))?;
         let namespace = form.get("namespace").ok_or_else(|| missing("namespace, whose TrustedIssuer vouches,"))?;
-        facade.believed(&call, namespace, assertion).await?
-    } else {
-        Box::pin(facade.client(&call, headers, &form, TOKEN)).await?
-    };
+        let client = facade.believed(&call, namespace, assertion).await?;
+        return Box::pin(give(facade, &mut call, headers, &form, client)).await;
+    }
+    // What can be done once more, nothing of it being used up, may rest on what is known of a secret already.
+    let again = !headers.contains_key(DPOP) && form.get("grant_type") != Some(CIBA);
+    let when = Use::ByToken { look: !again };
+    let (client, holder) = Box::pin(facade.client_that(when, &call, headers, &form, TOKEN)).await?;
+    let (by, unused) = (client.by.clone(), client.unused);
+    let granted = Box::pin(give(facade, &mut call, headers, &form, (client, holder))).await;
+    match (granted, by, unused) {
+        (Err(error), By::Credential(id), None) if again && error.reason() == CREDENTIAL_NOT_GOOD.name => {
+            // It is told why by how things are now.
+            facade.desk.batches.forget_secret(&id);
+            call.client = None;
+            let when = Use::ByToken { look: true };
+            let client = Box::pin(facade.client_that(when, &call, headers, &form, TOKEN)).await?;
+            Box::pin(give(facade, &mut call, headers, &form, client)).await
+        }
+        (Err(error), _, unused) => {
+            facade.desk.use_up(unused).await;
+            Err(error)
+        }
+        (granted, ..) => granted,
+    }
+}
+
+/// Gives a client what it asks for.
+async fn give(
+    facade: &Facade,
+    call: &mut Call,
+    headers: &HeaderMap,
+    form: &Form,
+    (mut client, holder): (Client, Holder),
+) -> Result<Response, OauthError> {
     call.client = Some(holder.spiffe_id.clone());
     // Read before a proof is spent on it.
     let ask = if form.get("grant_type") == Some(CIBA) {
@@ -98,22 +129,27 @@ async fn grant(
             return Err(OauthError::request("authorization_details are not supported with the grant type of CIBA"));
         }
         Ask::Approved(form.get("auth_req_id").ok_or_else(missing)?.to_owned())
-    } else if exchanged {
-        Ask::Exchange(exchange::read(&form)?)
+    } else if form.get("grant_type") == Some(TOKEN_EXCHANGE) {
+        Ask::Exchange(exchange::read(form)?)
     } else {
         Ask::Own(convert::oauth_wish(form.get("resource"), form.get("scope"), form.get("authorization_details"))?)
     };
-    let confirmation = confirmation(facade, &call, headers, &client).await?;
+    let confirmation = confirmation(facade, call, headers, &client).await?;
+    // A token that is bound to another key than the certificate's names that certificate, to die with it.
+    if client.by == By::Certificate(None) && matches!(confirmation, Confirmation::Key(_)) {
+        client.by = By::Certificate(Some(recorded_certificate(&facade.desk, call, &holder).await?));
+    }
     // A token names the running copy where it falls with that copy's certificate, and nowhere else.
     let holder = match (&client.by, &confirmation) {
         (By::Credential(_) | By::Identity(_), Confirmation::Key(_)) => holder.of_any_copy(),
         _ => holder,
     };
-    let asking = Asking { holder, by: client.by, proof_ends: client.proof_ends, confirmation, all_or_nothing: true };
+    let asking = Asking::of((client, holder), confirmation);
+    let exchanged = matches!(ask, Ask::Exchange(_));
     let issued = match ask {
-        Ask::Own(wish) => Box::pin(issue(&facade.desk, &call, asking, wish)).await?,
-        Ask::Approved(request) => Box::pin(redeem(&facade.desk, &call, asking, &request)).await?,
-        Ask::Exchange(ask) => Box::pin(exchange_as(&facade.desk, &call, asking, ask)).await?.issued,
+        Ask::Own(wish) => Box::pin(issue(&facade.desk, call, asking, wish)).await?,
+        Ask::Approved(request) => Box::pin(redeem(&facade.desk, call, asking, &request)).await?,
+        Ask::Exchange(ask) => Box::pin(exchange_as(&facade.desk, call, asking, ask)).await?.issued,
     };
     let left = issued.expires.since(facade.desk.clock.now());
     Ok(private(&Answer {

@@ -4,27 +4,49 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use legate_clock::Timestamp;
 use legate_db::{Db, Tx, TxResult};
 use legate_outbox::Outbox;
 use legate_rpc::Fault;
+use parking_lot::Mutex;
+use sea_orm::DatabaseConnection;
 
+use super::once::Once;
 use super::recorded::Register;
 use super::together::{Together, failed};
 use super::{client, credential, once, status_list};
 use crate::domain::status_list::PLACES;
 use crate::error::flow;
 
+/// Secrets of which it is known whose they are; when there are more, all are looked up again.
+const KNOWN: usize = 4_096;
+
 /// The batches of one database.
 #[derive(Debug)]
 pub(crate) struct Batches {
     /// Tokens.
     pub(crate) register: Register,
-    shown: Together<([u8; 32], Timestamp), bool>,
+    shown: Together<Once, bool>,
     certificates: Together<[u8; 32], Option<credential::Model>>,
     secrets: Together<Vec<Vec<u8>>, Option<credential::Model>>,
-    keys: Together<String, Vec<credential::Model>>,
+    /// Whose a secret is, by its HMAC: the rows as they were found.
+    known: Mutex<HashMap<Vec<u8>, credential::Model>>,
+    keys: Together<KeysOf, Keys>,
     places: Together<PlaceOf, Option<i64>>,
+}
+
+/// A client whose keys are looked for, and what it shows beside.
+#[derive(Clone, Debug)]
+pub(crate) struct KeysOf {
+    pub(crate) agent_id: String,
+    pub(crate) shown: [u8; 32],
+}
+
+/// The newest keys that a client registered, whether or not they still work.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    pub(crate) rows: Vec<credential::Model>,
+    /// Whether what the client shows was shown before.
+    pub(crate) was_shown: bool,
 }
 
 /// Whose place in a status list.
@@ -41,26 +63,27 @@ impl Batches {
     pub(crate) fn new(db: &Db, outbox: Outbox) -> Self {
         let reading = db.clone();
         let certificates = Together::start(move |x5ts: Vec<[u8; 32]>| {
-            read(reading.clone(), "find_certificate", x5ts, |tx, x5ts| Box::pin(certificates(tx, x5ts)))
+            peek(reading.clone(), "find_certificate", x5ts, |db, x5ts| Box::pin(certificates(db, x5ts)))
         });
         let reading = db.clone();
         let secrets = Together::start(move |macs: Vec<Vec<Vec<u8>>>| {
-            read(reading.clone(), "find_client_secret", macs, |tx, macs| Box::pin(secrets(tx, macs)))
+            peek(reading.clone(), "find_client_secret", macs, |db, macs| Box::pin(secrets(db, macs)))
         });
         let reading = db.clone();
-        let keys = Together::start(move |agents: Vec<String>| {
-            read(reading.clone(), "find_client_keys", agents, |tx, agents| Box::pin(keys(tx, agents)))
+        let keys = Together::start(move |asked: Vec<KeysOf>| {
+            peek(reading.clone(), "find_client_keys", asked, |db, asked| Box::pin(keys(db, asked)))
         });
         let placing = db.clone();
         let places = Together::start(move |asked| find_places(placing.clone(), Arc::new(asked)));
         let writing = db.clone();
         let shown = Together::start(move |all| show(writing.clone(), Arc::new(all)));
-        Self { register: Register::new(db.clone(), outbox), shown, certificates, secrets, keys, places }
+        let (register, known) = (Register::new(db.clone(), outbox), Mutex::default());
+        Self { register, shown, certificates, secrets, known, keys, places }
     }
 
     /// Notes that something was shown: of all who show it, on whatever replica, one gets `true`.
-    pub(crate) async fn show_once(&self, what: [u8; 32], until: Timestamp) -> TxResult<bool, Fault> {
-        self.shown.ask((what, until)).await
+    pub(crate) async fn show_once(&self, once: Once) -> TxResult<bool, Fault> {
+        self.shown.ask(once).await
     }
 
     /// The credential of a certificate, by SHA-256 of its DER.
@@ -70,7 +93,30 @@ impl Batches {
 
     /// The secret of one of the HMACs, whether or not it still works.
     pub(crate) async fn secret(&self, macs: Vec<Vec<u8>>) -> TxResult<Option<credential::Model>, Fault> {
-        self.secrets.ask(macs).await
+        let found = self.secrets.ask(macs.clone()).await?;
+        let mut known = self.known.lock();
+        match &found {
+            Some(row) if row.state == credential::ISSUED => {
+                if known.len() >= KNOWN {
+                    known.clear();
+                }
+                known.insert(row.key_sha256.clone(), row.clone());
+            }
+            _ => macs.iter().for_each(|mac| drop(known.remove(mac))),
+        }
+        Ok(found)
+    }
+
+    /// The secret of one of the HMACs as it was found before, where it was. Whose it is never changes. Whether it still works, and
+    /// until when, may have changed: it is for [`Register::record`] to see.
+    pub(crate) fn known_secret(&self, macs: &[Vec<u8>]) -> Option<credential::Model> {
+        let known = self.known.lock();
+        macs.iter().find_map(|mac| known.get(mac)).cloned()
+    }
+
+    /// What was known of a secret was not so any more.
+    pub(crate) fn forget_secret(&self, credential_id: &str) {
+        self.known.lock().retain(|_, row| row.id != credential_id);
     }
 
     /// The place of a credential in the status lists, where there is such a credential.
@@ -78,9 +124,9 @@ impl Batches {
         self.places.ask(of).await
     }
 
-    /// The newest keys that a client registered, whether or not they still work.
-    pub(crate) async fn keys(&self, agent_id: String) -> TxResult<Vec<credential::Model>, Fault> {
-        self.keys.ask(agent_id).await
+    /// The keys by which a client may have signed what it shows.
+    pub(crate) async fn keys(&self, of: KeysOf) -> TxResult<Keys, Fault> {
+        self.keys.ask(of).await
     }
 }
 
@@ -153,54 +199,50 @@ async fn give_places(tx: &Tx, asked: &[PlaceOf]) -> TxResult<Vec<Option<i64>>, F
     Ok(places)
 }
 
-/// Answers a group from one snapshot.
-async fn read<Q: Send + 'static, A: Send>(
+/// Answers a group. What they ask for need not agree: each is judged again where its token is recorded.
+async fn peek<Q: Send + 'static, A: Send>(
     db: Db,
     name: &'static str,
     asked: Vec<Q>,
-    look: impl for<'a> FnOnce(&'a Tx, Vec<Q>) -> BoxFuture<'a, TxResult<Vec<A>, Fault>> + Send,
+    look: impl for<'a> FnOnce(&'a DatabaseConnection, Vec<Q>) -> BoxFuture<'a, TxResult<Vec<A>, Fault>> + Send,
 ) -> Vec<TxResult<A, Fault>> {
     let count = asked.len();
-    match db.read(name, move |tx| look(tx, asked)).await {
+    match db.peek(name, move |db| look(db, asked)).await {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
         Err(e) => failed(&e, count),
     }
 }
 
-async fn certificates(tx: &Tx, x5ts: Vec<[u8; 32]>) -> TxResult<Vec<Option<credential::Model>>, Fault> {
-    let rows = credential::by_certificates(tx, x5ts.iter().copied()).await?;
+async fn certificates(db: &DatabaseConnection, x5ts: Vec<[u8; 32]>) -> TxResult<Vec<Option<credential::Model>>, Fault> {
+    let rows = credential::by_certificates(db, x5ts.iter().copied()).await?;
     let of = |x5t: &[u8; 32]| rows.iter().find(|row| row.x5t_s256.as_deref() == Some(x5t)).cloned();
     Ok(x5ts.iter().map(of).collect())
 }
 
-async fn secrets(tx: &Tx, macs: Vec<Vec<Vec<u8>>>) -> TxResult<Vec<Option<credential::Model>>, Fault> {
-    let rows = client::secrets(tx, macs.iter().flatten().cloned().collect()).await?;
+async fn secrets(db: &DatabaseConnection, macs: Vec<Vec<Vec<u8>>>) -> TxResult<Vec<Option<credential::Model>>, Fault> {
+    let rows = client::secrets(db, macs.iter().flatten().cloned().collect()).await?;
     let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.key_sha256.clone(), row)).collect();
     Ok(macs.iter().map(|macs| macs.iter().find_map(|mac| rows.get(mac)).cloned()).collect())
 }
 
-async fn keys(tx: &Tx, agents: Vec<String>) -> TxResult<Vec<Vec<credential::Model>>, Fault> {
-    let mut all = Vec::with_capacity(agents.len());
-    for agent in &agents {
-        all.push(client::keys(tx, agent).await?);
+async fn keys(db: &DatabaseConnection, asked: Vec<KeysOf>) -> TxResult<Vec<Keys>, Fault> {
+    let shown = once::those(db, asked.iter().map(|of| of.shown).collect::<Vec<_>>()).await?;
+    let mut all = Vec::with_capacity(asked.len());
+    for KeysOf { agent_id, shown: what } in &asked {
+        all.push(Keys { rows: client::keys(db, agent_id).await?, was_shown: shown.contains(what) });
     }
     Ok(all)
 }
 
-async fn show(db: Db, all: Arc<Vec<([u8; 32], Timestamp)>>) -> Vec<TxResult<bool, Fault>> {
-    let count = all.len();
+async fn show(db: Db, all: Arc<Vec<Once>>) -> Vec<TxResult<bool, Fault>> {
+    let (count, asked) = (all.len(), Arc::clone(&all));
     let shown = db.tx("show_once", move |tx| {
         let all = Arc::clone(&all);
-        Box::pin(async move {
-            let mut firsts = Vec::with_capacity(all.len());
-            for (what, until) in all.iter() {
-                firsts.push(Ok(once::show(tx, what, *until).await?));
-            }
-            Ok(firsts)
-        })
+        Box::pin(async move { once::show(tx, all.iter().copied().collect::<Vec<_>>()).await })
     });
     match shown.await {
-        Ok(firsts) => firsts,
+        // Of those in the group that show the same, one is first.
+        Ok(mut firsts) => asked.iter().map(|once| Ok(firsts.remove(&once.what))).collect(),
         Err(e) => failed(&e, count),
     }
 }

@@ -51,15 +51,15 @@ pub(crate) async fn live(
 
 /// Every key that a client ever registered and that has not been forgotten, newest first; of those that work no longer
 /// the last few, so that their use can be told from a stranger's.
-pub(crate) async fn keys(tx: &Tx, agent_id: &str) -> TxResult<Vec<credential::Model>, Fault> {
+pub(crate) async fn keys(db: &impl ConnectionTrait, agent_id: &str) -> TxResult<Vec<credential::Model>, Fault> {
     let find = credential::Entity::find().filter(Of::AgentId.eq(agent_id)).filter(Of::Kind.eq(KEY));
-    Ok(find.order_by_desc(Of::Id).limit(16).all(tx).await?)
+    Ok(find.order_by_desc(Of::Id).limit(16).all(db).await?)
 }
 
 /// The secrets of the HMACs, whether or not they still work.
-pub(crate) async fn secrets(tx: &Tx, macs: Vec<Vec<u8>>) -> TxResult<Vec<credential::Model>, Fault> {
+pub(crate) async fn secrets(db: &impl ConnectionTrait, macs: Vec<Vec<u8>>) -> TxResult<Vec<credential::Model>, Fault> {
     let find = credential::Entity::find().filter(Of::KeySha256.is_in(macs)).filter(Of::Kind.eq(SECRET));
-    Ok(find.all(tx).await?)
+    Ok(find.all(db).await?)
 }
 
 /// Brings the end of a credential forward; it is never put off.

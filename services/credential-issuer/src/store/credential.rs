@@ -129,14 +129,14 @@ pub(crate) async fn put(tx: &Tx, row: &Model) -> TxResult<(), Fault> {
 
 /// The credentials of some certificates, by SHA-256 of their DER.
 pub(crate) async fn by_certificates(
-    tx: &Tx,
+    db: &impl ConnectionTrait,
     x5ts: impl IntoIterator<Item = [u8; 32]> + Send,
 ) -> TxResult<Vec<Model>, Fault> {
     let x5ts: Vec<Vec<u8>> = x5ts.into_iter().map(Vec::from).collect();
     if x5ts.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(Entity::find().filter(Column::X5tS256.is_in(x5ts)).all(tx).await?)
+    Ok(Entity::find().filter(Column::X5tS256.is_in(x5ts)).all(db).await?)
 }
 
 /// The credential of a certificate, locked until the transaction ends: a revocation waits, or was first.

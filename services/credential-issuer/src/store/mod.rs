@@ -16,5 +16,6 @@ pub(crate) mod status_list;
 mod together;
 pub(crate) mod used_token;
 
-pub(crate) use batches::{Batches, PlaceOf};
-pub(crate) use recorded::{Proof, Recorded, RecordedToken};
+pub(crate) use batches::{Batches, Keys, KeysOf, PlaceOf};
+pub(crate) use once::Once;
+pub(crate) use recorded::{Proof, Recorded, RecordedToken, Works};

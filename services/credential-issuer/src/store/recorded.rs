@@ -11,11 +11,14 @@ use legate_rpc::Fault;
 use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
+use super::once::{self, Once};
 use super::together::{self, Together};
 use super::{credential, revoked_token, signing_key, used_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::token::TokenPlan;
-use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, SIGNING_UNAVAILABLE, flow};
+use crate::error::{
+    AGAIN, CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, SIGNING_UNAVAILABLE, SUBJECT_TOKEN_FALLEN, assertion_used, flow,
+};
 
 /// A certificate that is recorded and may be signed. To hold one means that the transaction was committed.
 #[derive(Debug)]
@@ -146,9 +149,13 @@ async fn enter_at_once(
             let found = Found::of(tx, entries).await?;
             let (mut outcomes, mut events) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
             let mut noted = HashSet::new();
-            for entry in entries {
-                let outcome = match entry.rests.check(&found) {
-                    Ok(by) => entry.rests.spend(tx).await?.map(|()| by),
+            let checked: Vec<_> = entries.iter().map(|entry| entry.rests.check(&found)).collect();
+            let good = entries.iter().zip(&checked).filter(|(_, checked)| checked.is_ok());
+            let mut firsts =
+                once::show(tx, good.filter_map(|(entry, _)| entry.rests.once()).collect::<Vec<_>>()).await?;
+            for (entry, checked) in entries.iter().zip(checked) {
+                let outcome = match checked {
+                    Ok(by) => entry.rests.spend(tx, &mut firsts).await?.map(|()| by),
                     Err(fault) => Err(fault),
                 };
                 if let Ok(Some(row)) = &outcome
@@ -174,13 +181,22 @@ fn now_of(event: &AuditEvent) -> Timestamp {
     event.time.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::from_micros(0))
 }
 
+/// A secret or key has to work at this moment, and until it was believed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Works {
+    pub(crate) at: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
 /// By what the holder of a token proved that it is the one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
     /// The certificate with this SHA-256 of its DER.
     Certificate([u8; 32]),
-    /// The client secret or key with this id, which has to work at this moment.
-    Client(String, Timestamp),
+    /// The client secret with this id.
+    Secret(String, Works),
+    /// The client key with this id, by an assertion that is used by this.
+    Assertion(String, Works, Once),
     /// A token of an issuer outside, which is used by this, where so many are not used yet.
     Identity(used_token::Model, u32),
 }
@@ -214,7 +230,7 @@ impl Found {
             certificates.extend(rests.bound);
             match &rests.proof {
                 Proof::Certificate(x5t) => drop(certificates.insert(*x5t)),
-                Proof::Client(id, _) => drop(ids.insert(id.clone())),
+                Proof::Secret(id, _) | Proof::Assertion(id, ..) => drop(ids.insert(id.clone())),
                 Proof::Identity(..) => {}
             }
             for (parent, _) in &rests.parents {
@@ -266,7 +282,7 @@ impl Rests {
                 return Err(taken_back("the credential of a token of the chain"));
             }
             if found.revoked_tokens.contains(&parent.token_id) {
-                return Err(taken_back("a token of the chain"));
+                return Err(Fault::refused(&SUBJECT_TOKEN_FALLEN, "the subject token, or one before it, was revoked"));
             }
         }
         let by_certificate = |certificate: &[u8; 32]| {
@@ -281,16 +297,32 @@ impl Rests {
         match &self.proof {
             Proof::Certificate(x5t) => by_certificate(x5t).map(Some),
             Proof::Identity(..) => Ok(None),
-            Proof::Client(id, now) => {
-                let works = |row: &&credential::Model| row.state == credential::ISSUED && row.not_after > now.micros();
+            Proof::Secret(id, Works { at, until }) | Proof::Assertion(id, Works { at, until }, _) => {
+                let ends = |row: &credential::Model| row.not_after > at.micros() && row.not_after >= until.micros();
+                let works = |row: &&credential::Model| row.state == credential::ISSUED && ends(row);
                 found.by_id.get(id).filter(works).map(Some).ok_or_else(|| taken_back("the secret or key"))
             }
         }
     }
 
-    /// What is used once is used by this token, after all else was found good.
-    async fn spend(&self, tx: &Tx) -> TxResult<Result<(), Fault>, Fault> {
-        let Proof::Identity(used, most) = &self.proof else { return Ok(Ok(())) };
+    /// The assertion that is used by this token.
+    fn once(&self) -> Option<Once> {
+        match &self.proof {
+            Proof::Assertion(.., once) => Some(*once),
+            Proof::Certificate(_) | Proof::Secret(..) | Proof::Identity(..) => None,
+        }
+    }
+
+    /// What is used once is used by this token, after all else was found good; `firsts` are the assertions of the group that
+    /// nobody had shown before, each there for one.
+    async fn spend(&self, tx: &Tx, firsts: &mut HashSet<[u8; 32]>) -> TxResult<Result<(), Fault>, Fault> {
+        let (used, most) = match &self.proof {
+            Proof::Certificate(_) | Proof::Secret(..) => return Ok(Ok(())),
+            Proof::Assertion(.., once) => {
+                return Ok(firsts.remove(&once.what).then_some(()).ok_or_else(assertion_used));
+            }
+            Proof::Identity(used, most) => (used, most),
+        };
         let is_first = match used_token::spend(tx, used.clone(), *most).await {
             Ok(is_first) => is_first,
             // It alone is refused: an issuer whose share is full slows nobody else's tokens down.

@@ -33,8 +33,8 @@ pub(crate) async fn mark(tx: &Tx, token_id: &str, until: Timestamp) -> TxResult<
 }
 
 /// Whether any of them was taken back.
-pub(crate) async fn any(tx: &Tx, token_ids: Vec<String>) -> TxResult<bool, Fault> {
-    Ok(Entity::find().filter(Column::TokenId.is_in(token_ids)).one(tx).await?.is_some())
+pub(crate) async fn any(db: &impl ConnectionTrait, token_ids: Vec<String>) -> TxResult<bool, Fault> {
+    Ok(Entity::find().filter(Column::TokenId.is_in(token_ids)).one(db).await?.is_some())
 }
 
 /// Those of them that were taken back.

@@ -42,9 +42,8 @@ impl Clients {
     }
 
     async fn asking(&self, n: u8) -> Asking {
-        let (client, holder) = self.scene.show_secret(n, &self.secrets[usize::from(n) - 1]).await.unwrap();
-        let confirmation = Confirmation::Bearer;
-        Asking { holder, by: client.by, proof_ends: client.proof_ends, confirmation, all_or_nothing: true }
+        let client = self.scene.show_secret(n, &self.secrets[usize::from(n) - 1]).await.unwrap();
+        Asking::of(client, Confirmation::Bearer)
     }
 
     async fn ask(&self, wish: Wish) -> Result<Asked, Fault> {

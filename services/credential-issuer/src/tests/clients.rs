@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 use super::registry::{self, NAMESPACE, agent_id, class_under, credential_policy};
 use super::scene::{START, Scene, reason, wish};
 use crate::domain::holder::Holder;
-use crate::flow::authenticate::{Asker, By, Client, Shown, authenticate};
+use crate::domain::token::Wish;
+use crate::flow::authenticate::{Asker, By, Client, Shown, Use, authenticate};
 use crate::flow::create_client::{self, Ask, Made};
 use crate::flow::issue_token::{Asking, IssuedToken, issue};
 use crate::flow::live::introspect;
@@ -61,7 +62,7 @@ impl Scene {
     }
 
     async fn show(&self, shown: Shown) -> Result<(Client, Holder), Fault> {
-        authenticate(&self.desk, &self.stranger(), shown).await
+        authenticate(&self.desk, &self.stranger(), shown, Use::AtOnce).await
     }
 
     pub(super) async fn show_secret(&self, n: u8, secret: &str) -> Result<(Client, Holder), Fault> {
@@ -71,6 +72,13 @@ impl Scene {
 
     pub(super) async fn show_assertion(&self, text: &str) -> Result<(Client, Holder), Fault> {
         self.show(Shown::Assertion { client: None, assertion: Zeroizing::new(text.to_owned()) }).await
+    }
+
+    /// A token by an assertion, which is used where that is recorded.
+    pub(super) async fn token_by_assertion(&self, text: &str, wish: Wish) -> Result<IssuedToken, Fault> {
+        let shown = Shown::Assertion { client: None, assertion: Zeroizing::new(text.to_owned()) };
+        let client = authenticate(&self.desk, &self.stranger(), shown, Use::ByToken { look: false }).await?;
+        issue(&self.desk, &self.stranger(), Asking::of(client, Confirmation::Bearer), wish).await
     }
 
     /// An assertion of agent `n` with a name of its own.
@@ -99,10 +107,7 @@ impl Scene {
         client: (Client, Holder),
         confirmation: Confirmation,
     ) -> Result<IssuedToken, Fault> {
-        let (client, holder) = client;
-        let asking =
-            Asking { holder, by: client.by, proof_ends: client.proof_ends, confirmation, all_or_nothing: true };
-        issue(&self.desk, &self.stranger(), asking, wish()).await
+        issue(&self.desk, &self.stranger(), Asking::of(client, confirmation), wish()).await
     }
 
     /// A client secret of the agent, and a token that it gave and that is bound to nothing.
@@ -277,6 +282,50 @@ async fn an_assertion_counts_once_also_when_fifty_show_it_at_once() {
         scene.pass(Duration::from_secs(60)).await;
         forget::forget(&scene.desk).await.unwrap();
         assert_eq!(reason(scene.show_assertion(&assertion).await.map(drop)), "CLIENT_REFUSED");
+    })
+    .await;
+}
+
+/// Whose a secret is is remembered; whether it works is seen where a token by it is recorded, also of what another issuer
+/// on the same database took back or replaced.
+#[tokio::test]
+async fn a_secret_that_is_known_gives_nothing_once_it_was_taken_back_or_its_end_came_nearer() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        scene.methods(ALL, TokenBinding::Optional).await;
+        let (secret, made) = scene.secret(1, false).await.unwrap();
+        let show = async |look: bool| {
+            let shown = Shown::Secret { client: agent_id(1).to_string(), secret: Zeroizing::new(secret.clone()) };
+            authenticate(&scene.desk, &scene.stranger(), shown, Use::ByToken { look }).await
+        };
+        let give = async |client| scene.token(client, Confirmation::Bearer).await;
+        give(show(false).await.unwrap()).await.unwrap();
+        scene.desk.db.faults().plan("find_client_secret", legate_db::Fault::NotPersisted);
+        give(show(false).await.unwrap()).await.unwrap();
+        assert_eq!(scene.desk.db.faults().pending(), 1, "it is known");
+        assert_eq!(reason(show(true).await.map(drop)), "DATABASE_UNAVAILABLE");
+
+        // Its end comes nearer, since the next one takes over: what is believed of the end is no more so.
+        scene.secret(1, true).await.unwrap();
+        assert_eq!(reason(give(show(false).await.unwrap()).await), "CREDENTIAL_NOT_GOOD");
+        let fresh = show(true).await.unwrap();
+        assert!(fresh.0.proof_ends < Timestamp::from_micros(made.row.not_after));
+        give(fresh).await.unwrap();
+        give(show(false).await.unwrap()).await.unwrap();
+
+        // It is taken back where this desk hears nothing of it.
+        let id = made.row.id.clone();
+        let revoked = scene.desk.db.tx("elsewhere", move |tx| {
+            let id = id.clone();
+            Box::pin(async move { credential::mark_revoked(tx, &id, 1, Timestamp::from_secs(START)).await })
+        });
+        assert!(revoked.await.map_err(crate::error::of_tx).unwrap());
+        let before = scene.count("token.issued").await;
+        assert_eq!(reason(give(show(false).await.unwrap()).await), "CREDENTIAL_NOT_GOOD");
+        assert_eq!(scene.count("token.issued").await, before);
+        assert_eq!(reason(show(true).await.map(drop)), "CLIENT_REFUSED");
+        assert_eq!(scene.count("client.retired_used").await, 1);
+        assert_eq!(reason(show(false).await.map(drop)), "CLIENT_REFUSED", "what is seen is known from then on");
     })
     .await;
 }

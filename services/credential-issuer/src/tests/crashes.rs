@@ -34,11 +34,12 @@ struct Crash {
     after: Result<(), &'static str>,
 }
 
-const TABLE: [Crash; 5] = [
+const TABLE: [Crash; 6] = [
     Crash { flow: "client credentials", transaction: "issue_token", event: "token.issued", after: Ok(()) },
     Crash { flow: "exchange", transaction: "issue_token", event: "token.exchanged", after: Ok(()) },
     // What is used once was used: a token that nobody was given is no token that somebody has.
     Crash { flow: "jwt-bearer", transaction: "issue_token", event: "token.issued", after: Err("IDENTITY_TOKEN_SPENT") },
+    Crash { flow: "private_key_jwt", transaction: "issue_token", event: "token.issued", after: Err("CLIENT_REFUSED") },
     Crash { flow: "client assertion", transaction: "show_once", event: "", after: Err("CLIENT_REFUSED") },
     Crash { flow: "DPoP proof", transaction: "show_once", event: "", after: Err("DPOP_PROOF_REFUSED") },
 ];
@@ -55,6 +56,7 @@ async fn nothing_is_signed_that_is_not_recorded_and_nothing_is_used_twice() {
         let (secret, _) = scene.secret(1, false).await.unwrap();
         let bot = token(&key(1), &with("sub", "bot"));
         let assertion = scene.assertion(1, "assertion-1", &signer);
+        let by_token = scene.assertion(1, "assertion-2", &signer);
         let proof = scene.proof("proof-1", &dpop::nonce(&scene.desk), &signer);
         for crash in TABLE {
             let attempt = async || -> Result<(), Fault> {
@@ -68,6 +70,7 @@ async fn nothing_is_signed_that_is_not_recorded_and_nothing_is_used_twice() {
                         let client = believe(&scene.desk, &scene.stranger(), NAMESPACE, &bot).await?;
                         scene.token(client, Confirmation::Bearer).await.map(drop)
                     }
+                    "private_key_jwt" => scene.token_by_assertion(&by_token, wish()).await.map(drop),
                     "client assertion" => scene.show_assertion(&assertion).await.map(drop),
                     _ => dpop::prove(&scene.desk, &proof, "POST", URL).await.map(drop),
                 }

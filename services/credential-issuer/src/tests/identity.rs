@@ -201,9 +201,8 @@ async fn an_assertion_makes_one_access_token_that_does_not_outlive_it() {
     on_each::<Migrator>(async |fixture| {
         let scene = trusting(&fixture).await;
         let assert = async |token: &str, confirmation: Confirmation| -> Result<IssuedToken, legate_rpc::Fault> {
-            let (client, holder) = assertion::believe(&scene.desk, &scene.stranger(), NAMESPACE, token).await?;
-            let (by, proof_ends) = (client.by, client.proof_ends);
-            let asking = Asking { holder, by, proof_ends, confirmation, all_or_nothing: true };
+            let client = assertion::believe(&scene.desk, &scene.stranger(), NAMESPACE, token).await?;
+            let asking = Asking::of(client, confirmation);
             let wish = Wish { ttl: Duration::from_secs(600), ..super::scene::wish() };
             issue(&scene.desk, &scene.stranger(), asking, wish).await
         };

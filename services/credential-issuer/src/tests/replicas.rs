@@ -16,8 +16,8 @@ use super::federation::with;
 use super::identity;
 use super::outside::{key, token};
 use super::registry::{self, AUDIENCE, NAMESPACE, agent_id};
-use super::scene::{START, Scene, new_key, reason, request};
-use crate::flow::authenticate::{Shown, authenticate};
+use super::scene::{START, Scene, new_key, reason, request, wish};
+use crate::flow::authenticate::{Shown, Use, authenticate};
 use crate::flow::{dpop, enrol_by_identity, forget};
 use crate::schema::Migrator;
 use crate::store::used_token;
@@ -61,7 +61,7 @@ where
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_be_shown_once_wins_once_at_two_issuers() {
     on_each::<Migrator>(async |fixture| {
-        let scenes = both(&fixture).await;
+        let scenes = both(&fixture).await.map(Arc::new);
         let signer = key(7);
         for scene in &scenes {
             scene.methods(ALL, legate_wire::registry::TokenBinding::Optional).await;
@@ -73,9 +73,27 @@ async fn what_may_be_shown_once_wins_once_at_two_issuers() {
         let won = raced(|n| {
             let (desk, call) = (Arc::clone(&desks[n % 2]), scenes[0].stranger());
             let shown = Shown::Assertion { client: None, assertion: Zeroizing::new(assertion.clone()) };
-            async move { authenticate(&desk, &call, shown).await.is_ok() }
+            async move { authenticate(&desk, &call, shown, Use::AtOnce).await.is_ok() }
         });
         assert_eq!(won.await, 1, "a client assertion");
+
+        // The same where it is used together with the token that comes of it.
+        let assertion = scenes[0].assertion(1, "assertion-2", &signer);
+        let before = scenes[0].count("token.issued").await;
+        let won = raced(|n| {
+            let (scene, assertion) = (Arc::clone(&scenes[n % 2]), assertion.clone());
+            async move {
+                match scene.token_by_assertion(&assertion, wish()).await {
+                    Ok(_) => true,
+                    Err(fault) => {
+                        assert_eq!(fault.reason(), "CLIENT_REFUSED");
+                        false
+                    }
+                }
+            }
+        });
+        assert_eq!(won.await, 1, "a client assertion, used by a token");
+        assert_eq!(scenes[0].count("token.issued").await, before + 1);
 
         // Replicas share the pepper, and so the nonce.
         let proof = scenes[0].proof("proof-1", &dpop::nonce(&desks[0]), &signer);

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::clients::{ALL, asker, key_is_known};
 use super::registry::agent_id;
 use super::scene::{Scene, reason, wish};
-use crate::flow::authenticate::{Shown, authenticate};
+use crate::flow::authenticate::{Shown, Use, authenticate};
 use crate::flow::issue_token::{Asking, issue};
 use crate::flow::revoke_token::revoke_token;
 use crate::schema::Migrator;
@@ -26,9 +26,8 @@ async fn a_token_for_a_key_of_its_own_dies_with_the_certificate_that_obtained_it
         let call = scene.holder(&row);
         let obtain = async |confirmation| {
             let shown = Shown::Certificate { client: agent_id(1).to_string() };
-            let (client, holder) = authenticate(&scene.desk, &call, shown).await.unwrap();
-            let proof_ends = client.proof_ends;
-            let asking = Asking { holder, by: client.by, proof_ends, confirmation, all_or_nothing: true };
+            let client = authenticate(&scene.desk, &call, shown, Use::AtOnce).await.unwrap();
+            let asking = Asking::of(client, confirmation);
             issue(&scene.desk, &call, asking, wish()).await.unwrap().token
         };
         let tokens = [
@@ -86,10 +85,9 @@ async fn a_secret_over_a_connection_with_a_certificate_gives_a_token_that_is_bou
             let call = scene.holder(row);
             let secret = Zeroizing::new(secret.clone());
             let shown = Shown::Secret { client: agent_id(1).to_string(), secret };
-            let (client, holder) = authenticate(&scene.desk, &call, shown).await.unwrap();
+            let client = authenticate(&scene.desk, &call, shown, Use::AtOnce).await.unwrap();
             let confirmation = Confirmation::Certificate(call.peer.x5t_s256);
-            let proof_ends = client.proof_ends;
-            let asking = Asking { holder, by: client.by, proof_ends, confirmation, all_or_nothing: true };
+            let asking = Asking::of(client, confirmation);
             issue(&scene.desk, &call, asking, wish()).await
         };
         let token = obtain(&row).await.unwrap().token;

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::clients::{ALL, asker, key_is_known};
 use super::registry::{self, agent_id};
 use super::scene::{START, Scene, reason, wish};
-use crate::flow::authenticate::{By, Shown, authenticate};
+use crate::flow::authenticate::{By, Shown, Use, authenticate};
 use crate::flow::issue_token::{Asking, IssuedToken, issue};
 use crate::flow::status_list::{Lists, status_list};
 use crate::keys::Verifier;
@@ -118,9 +118,8 @@ async fn a_place_belongs_to_the_one_credential_that_the_token_rests_on() {
         assert_eq!(of[0], of[1], "one credential, one place");
         let obtain = async |confirmation| {
             let shown = Shown::Certificate { client: agent_id(1).to_string() };
-            let (client, holder) = authenticate(&scene.desk, &call, shown).await.unwrap();
-            let proof_ends = client.proof_ends;
-            let asking = Asking { holder, by: client.by, proof_ends, confirmation, all_or_nothing: true };
+            let client = authenticate(&scene.desk, &call, shown, Use::AtOnce).await.unwrap();
+            let asking = Asking::of(client, confirmation);
             place(&issue(&scene.desk, &call, asking, wish()).await.unwrap())
         };
         assert_eq!(obtain(Confirmation::Certificate(x5t)).await.as_ref(), Some(&of[0]));
@@ -130,15 +129,9 @@ async fn a_place_belongs_to_the_one_credential_that_the_token_rests_on() {
         let (secret, _) = scene.secret(1, false).await.unwrap();
         let shown = Zeroizing::new(secret.clone());
         let shown = Shown::Secret { client: agent_id(1).to_string(), secret: shown };
-        let (client, holder) = authenticate(&scene.desk, &call, shown).await.unwrap();
-        assert!(matches!(client.by, By::Credential(_)));
-        let asking = Asking {
-            holder,
-            by: client.by,
-            proof_ends: client.proof_ends,
-            confirmation: Confirmation::Certificate(x5t),
-            all_or_nothing: true,
-        };
+        let client = authenticate(&scene.desk, &call, shown, Use::AtOnce).await.unwrap();
+        assert!(matches!(client.0.by, By::Credential(_)));
+        let asking = Asking::of(client, Confirmation::Certificate(x5t));
         assert_eq!(place(&issue(&scene.desk, &call, asking, wish()).await.unwrap()), None);
         let own = scene.show_secret(1, &secret).await.unwrap();
         let own = place(&scene.token(own, Confirmation::Bearer).await.unwrap()).unwrap();
