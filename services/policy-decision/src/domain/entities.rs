@@ -164,7 +164,7 @@ pub(crate) fn principal(
     let entity = Entity::new(me, attributes, parents).map_err(|e| e.to_string())?;
     let entities = Entities::from_entities([entity], None).map_err(|e| e.to_string())?;
     let kind = words.agent.clone();
-    let owned = |names: &[&Name]| names.iter().map(|name| Name::clone(name)).collect();
+    let owned = |names: &[&Name]| names.iter().copied().cloned().collect();
     let (roles, groups) = (owned(roles), owned(groups));
     Ok(Principal { entities, who: Who { kind, uids }, agent: agent.clone(), roles, groups })
 }

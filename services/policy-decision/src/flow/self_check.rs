@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::DecisionId;
@@ -25,8 +24,6 @@ use crate::domain::authority::{Bench, Way};
 const QUEUE: usize = 64;
 /// For every moment of work so many of rest.
 const REST: u32 = 99;
-/// The longest rest.
-const LONGEST: Duration = Duration::from_secs(30);
 
 /// A question as it was decided.
 #[derive(Debug)]
@@ -98,13 +95,21 @@ pub(super) async fn compare_all(desk: Arc<Desk>, mut samples: Samples, rest: u32
             Ok((Compared::Different { plain, policies }, sample)) => tell(&desk, &sample, &plain, &policies).await,
             Err(error) => tracing::error!(%error, "a decision could not be made again to be compared"),
         }
-        tokio::time::sleep((began.elapsed() * rest).min(LONGEST)).await;
+        tokio::time::sleep(began.elapsed().saturating_mul(rest)).await;
     }
 }
 
-fn said(answer: &Answer) -> (Option<&'static str>, BTreeSet<(String, &str, &str)>, Option<Timestamp>) {
+/// What is compared of an answer: its word, what made or cut it in any order, and when it may change.
+#[derive(PartialEq, Eq)]
+struct Gist<'a> {
+    word: &'static str,
+    causes: BTreeSet<(String, &'a str, &'a str)>,
+    until: Option<Timestamp>,
+}
+
+fn said(answer: &Answer) -> Gist<'_> {
     let causes = answer.causes.iter().map(|cause| (cause.line(), cause.id.as_str(), cause.text.as_str())).collect();
-    (answer.denied.map(|why| why.word()), causes, answer.until)
+    Gist { word: answer.word(), causes, until: answer.until }
 }
 
 /// Decides the sample anew by every policy there is, and compares.
