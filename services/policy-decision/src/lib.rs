@@ -3,11 +3,15 @@
 //! It keeps a view of the registry and a compiled set of each namespace's policies in memory, so that the path of a
 //! check makes no network call. The one thing that it writes is the spool of decision records.
 
+#[cfg(all(feature = "bug_lost_forbid", not(debug_assertions)))]
+compile_error!("bug_lost_forbid is a planted bug, for tests only");
+
 mod access;
 mod api;
 mod config;
 mod convert;
 mod domain;
+pub mod engine;
 mod error;
 mod flow;
 mod metrics;
@@ -73,10 +77,12 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let collector = Collector::new(log.clone());
     let shipper = ship(disk, collector, &ctx);
 
+    let (self_check, samples) = flow::SelfCheck::new(config.decision.self_check);
     let desk = Arc::new(Desk {
         view: view.clone(),
         library,
         bench: domain::authority::Bench::new(),
+        self_check,
         tokens: Tokens::new(config.decision.remembered_tokens),
         spool,
         clock: Arc::clone(&ctx.clock),
@@ -97,14 +103,17 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
     let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
+    let comparing = tokio::spawn(flow::self_check::forever(Arc::clone(&desk), samples));
     let refusing = tokio::spawn(flow::record::refusals_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let probes = probes(&config, &ctx, &desk).await?;
 
     let refusals = Arc::clone(&ctx.refusals);
     Ok(Running::new(serving).with_probes(probes).on_stop(async move {
         // Nothing may be written after the spool is closed.
-        refusing.abort();
-        let _ended = refusing.await;
+        for task in [refusing, comparing] {
+            task.abort();
+            let _ended = task.await;
+        }
         flow::record::refusals(&desk, &refusals).await;
         desk.spool.close().await;
         shipper.stop(LAST_SHIPMENT).await;

@@ -20,6 +20,11 @@ struct Asked {
     question: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Compared {
+    result: &'static str,
+}
+
 /// Counters and gauges of this service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -34,6 +39,7 @@ pub(crate) struct Metrics {
     pub(crate) spool_is_broken: Gauge,
     broke_glass: Counter,
     asked: Family<Asked, Counter>,
+    self_checks: Family<Compared, Counter>,
 }
 
 impl Metrics {
@@ -42,6 +48,12 @@ impl Metrics {
         registry.register("decisions", "Answers by denial and reason", self.decisions.clone());
         let told = "Explanations, searches and simulations that were answered, by question";
         registry.register("authority_questions", told, self.asked.clone());
+        let told = "Decisions that were made again by Cedar's own authorizer, by result: same, different, left_out";
+        registry.register("policy_self_checks", told, self.self_checks.clone());
+        // From the first moment on, so that an alert sees the first difference as an increase.
+        for result in ["same", "different", "left_out"] {
+            drop(self.self_checks.get_or_create(&Compared { result }));
+        }
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register_with_unit(
@@ -91,6 +103,17 @@ impl Metrics {
     /// Counts a question that is no check: `explain`, `who_can`, `what_can` or `simulate`.
     pub(crate) fn asked(&self, question: &'static str) {
         self.asked.get_or_create(&Asked { question }).inc();
+    }
+
+    /// Counts a decision that was made again: `same`, `different`, or `left_out` where too many waited.
+    pub(crate) fn self_checked(&self, result: &'static str) {
+        self.self_checks.get_or_create(&Compared { result }).inc();
+    }
+
+    /// How many decisions were made again with this result.
+    #[cfg(test)]
+    pub(crate) fn self_checks(&self, result: &'static str) -> u64 {
+        self.self_checks.get_or_create(&Compared { result }).get()
     }
 
     /// Counts an answer.

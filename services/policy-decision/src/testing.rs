@@ -163,6 +163,8 @@ pub(crate) struct Stage {
     pub(crate) signer: P256Signer,
     pub(crate) registry: Arc<past::TestRegistry>,
     pub(crate) log: Arc<past::TestLog>,
+    /// What is to be compared; nobody does unless a test does.
+    pub(crate) samples: Option<crate::flow::self_check::Samples>,
     revision: u64,
 }
 
@@ -367,10 +369,12 @@ impl Stage {
         let spool = Spool::open(Arc::clone(&paper) as Arc<dyn Paper>, &Before::default(), terms).await.unwrap();
         paper.synced.store(false, Ordering::SeqCst);
         let (registry, log) = (Arc::new(past::TestRegistry::default()), Arc::new(past::TestLog::default()));
+        let (self_check, samples) = crate::flow::SelfCheck::new(1);
         let desk = Arc::new(Desk {
             view,
             library,
             bench: Bench::new(),
+            self_check,
             tokens: Tokens::new(1_000),
             spool,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
@@ -382,7 +386,8 @@ impl Stage {
             records: Arc::clone(&log) as Arc<dyn crate::store::records::Records>,
             pages: legate_rpc::Pages::new(&[5; 32]),
         });
-        let mut stage = Self { desk, clock, paper, pongs, signer: signer(1), registry, log, revision: 1 };
+        let samples = Some(samples);
+        let mut stage = Self { desk, clock, paper, pongs, signer: signer(1), registry, log, samples, revision: 1 };
         let objects = change(everything(&stage.signer));
         let part = wire::SnapshotPart { revision: 1, first: true, last: true, ..wire::SnapshotPart::default() };
         stage.registry.write(1, objects.iter().map(|object| (object.clone(), false)).collect());

@@ -7,28 +7,72 @@ use std::sync::Arc;
 use cedar_policy::Authorizer;
 use legate_authority::{Answer as Granted, Ceiling, Denial, decide};
 use legate_clock::Timestamp;
-use legate_ids::Name;
+use legate_ids::{AgentId, Name};
 use legate_view::{Agent, Approval, CeilingOf, Snapshot, Source};
 
 use super::answer::{Answer, Cause, CauseKind, Why};
 use super::approval;
 use super::boundary;
-use super::entities::{self, Asked, Unsayable, Words};
+use super::entities::{self, Asked, Principal, Unsayable, Words};
+use super::memory::Memory;
 use super::policies::{Compiled, PolicyAnswer, PolicyOutcome};
 use super::question::Question;
 use super::scope::Who;
 use super::standing;
+
+/// Agents that are kept in Cedar's words, 2 to 4 KiB each.
+const KEPT: usize = 16_384;
 
 /// What does not change from question to question.
 #[derive(Debug)]
 pub(crate) struct Bench {
     words: Words,
     authorizer: Authorizer,
+    /// Agents in Cedar's words; each is compared with what is known of the agent now before it serves again.
+    principals: Memory<AgentId, Principal>,
+    way: Way,
+}
+
+/// How policies are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Those whose scope fits, and of agents that are kept.
+    Indexed,
+    /// All of them by Cedar's own authorizer, of agents made anew; to be compared with.
+    Plain,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self { words: Words::new(), authorizer: Authorizer::new() }
+        Self::going(Way::Indexed)
+    }
+
+    /// One that asks policies this way.
+    pub(crate) fn going(way: Way) -> Self {
+        Self { words: Words::new(), authorizer: Authorizer::new(), principals: Memory::new(KEPT), way }
+    }
+
+    /// The agent in Cedar's words; `groups` are those that policies name.
+    fn principal(
+        &self,
+        snapshot: &Snapshot,
+        agent: &Agent,
+        groups: &BTreeSet<Name>,
+        now: Timestamp,
+    ) -> Result<Arc<Principal>, Unsayable> {
+        let roles: Vec<&Name> = entities::roles_at(snapshot, agent, now).collect();
+        let groups: Vec<&Name> = entities::groups_among(snapshot, agent, groups).collect();
+        if self.way == Way::Plain {
+            return entities::principal(&self.words, agent, &roles, &groups).map(Arc::new);
+        }
+        if let Some(kept) = self.principals.get(&agent.id)
+            && kept.is_of(agent, &roles, &groups)
+        {
+            return Ok(kept);
+        }
+        let made = Arc::new(entities::principal(&self.words, agent, &roles, &groups)?);
+        self.principals.insert(agent.id.clone(), Arc::clone(&made));
+        Ok(made)
     }
 
     /// What holds before any policy is asked: the agent's state, its grants, the ceiling, the boundaries. Allowed means: so far.
@@ -79,10 +123,8 @@ impl Bench {
         groups: &BTreeSet<Name>,
         now: Timestamp,
     ) -> Result<Asked, Unsayable> {
-        let roles = entities::roles_at(snapshot, agent, now);
-        let groups = entities::groups_among(snapshot, agent, groups);
-        entities::principal(&self.words, agent, roles, groups)
-            .and_then(|principal| entities::asked(&self.words, principal, question))
+        let principal = self.principal(snapshot, agent, groups, now)?;
+        entities::asked(&self.words, principal, question)
     }
 
     /// The agent as scopes of policies see it.
@@ -93,9 +135,7 @@ impl Bench {
         groups: &BTreeSet<Name>,
         now: Timestamp,
     ) -> Result<Who, Unsayable> {
-        let roles = entities::roles_at(snapshot, agent, now);
-        let groups = entities::groups_among(snapshot, agent, groups);
-        entities::principal(&self.words, agent, roles, groups).map(|(_, who)| who)
+        self.principal(snapshot, agent, groups, now).map(|principal| principal.who.clone())
     }
 
     /// What the policies say of the agent, and of whoever is above it: nobody may what his maker may not, whatever name or
@@ -111,13 +151,18 @@ impl Bench {
     ) -> Result<PolicyAnswer, Unsayable> {
         let of = |one: &Agent| -> Result<PolicyAnswer, Unsayable> {
             let asked = self.asked(snapshot, one, question, policies.groups(), now)?;
-            Ok(policies.ask(&self.authorizer, &asked, approvals))
+            Ok(policies.ask(&self.authorizer, self.way, &asked, approvals))
         };
         let inherits = snapshot.inherits(agent);
         snapshot
             .ancestors_of(agent)
             .flatten()
             .try_fold(of(agent)?, |said, above| Ok(said.below(of(above)?, &above.label, inherits)))
+    }
+
+    /// How policies are asked.
+    pub(crate) fn way(&self) -> Way {
+        self.way
     }
 
     /// What asks Cedar.

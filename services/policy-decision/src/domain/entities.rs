@@ -9,11 +9,13 @@
 //! | `context` | what the caller gives |
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
-use legate_ids::Name;
+use legate_ids::{Name, ResourceType};
 use legate_view::{Agent, Text};
 
+use super::memory::Memory;
 use super::question::{Question, Record, Value};
 use super::scope::Who;
 
@@ -26,7 +28,10 @@ pub(crate) fn is_reserved(resource_type: &str) -> bool {
     RESERVED.contains(&resource_type) || resource_type.ends_with("::Action")
 }
 
-/// The type names that every question needs, parsed once.
+/// Types of resources whose Cedar names are remembered.
+const TYPES: usize = 1_024;
+
+/// The type names that questions need, parsed once: parsing one costs more than deciding a question.
 #[derive(Debug)]
 pub(crate) struct Words {
     agent: EntityTypeName,
@@ -34,6 +39,7 @@ pub(crate) struct Words {
     role: EntityTypeName,
     group: EntityTypeName,
     action: EntityTypeName,
+    resources: Memory<ResourceType, EntityTypeName>,
 }
 
 impl Words {
@@ -45,7 +51,17 @@ impl Words {
             role: parse("Role"),
             group: parse("Group"),
             action: parse("Action"),
+            resources: Memory::new(TYPES),
         }
+    }
+
+    fn resource(&self, kind: &ResourceType) -> Result<EntityTypeName, Unsayable> {
+        if let Some(known) = self.resources.get(kind) {
+            return Ok(EntityTypeName::clone(&known));
+        }
+        let parsed: EntityTypeName = kind.as_str().parse().map_err(|e: cedar_policy::ParseErrors| e.to_string())?;
+        self.resources.insert(kind.clone(), Arc::new(parsed.clone()));
+        Ok(parsed)
     }
 }
 
@@ -55,8 +71,28 @@ pub(crate) struct Asked {
     pub(crate) request: Request,
     pub(crate) entities: Entities,
     pub(crate) action: EntityUid,
-    pub(crate) principal: Who,
+    pub(crate) principal: Arc<Principal>,
     pub(crate) resource: Who,
+}
+
+/// An agent in Cedar's words, and what it was made of: nothing else goes into it, so where that is equal it can serve again.
+#[derive(Debug)]
+pub(crate) struct Principal {
+    /// The agent alone, in all that it is in.
+    entities: Entities,
+    pub(crate) who: Who,
+    agent: Agent,
+    roles: Vec<Name>,
+    groups: Vec<Name>,
+}
+
+impl Principal {
+    /// Whether it was made of exactly this.
+    pub(crate) fn is_of(&self, agent: &Agent, roles: &[&Name], groups: &[&Name]) -> bool {
+        self.roles.iter().eq(roles.iter().copied())
+            && self.groups.iter().eq(groups.iter().copied())
+            && self.agent == *agent
+    }
 }
 
 /// Why a question cannot be put in Cedar's words.
@@ -84,12 +120,12 @@ fn pairs(fields: &Record) -> Result<Vec<(String, RestrictedExpression)>, Unsayab
 }
 
 /// The agent as an entity, in its class, roles and groups.
-pub(crate) fn principal<'a>(
+pub(crate) fn principal(
     words: &Words,
     agent: &Agent,
-    roles: impl Iterator<Item = &'a Name>,
-    groups: impl Iterator<Item = &'a Name>,
-) -> Result<(Entity, Who), Unsayable> {
+    roles: &[&Name],
+    groups: &[&Name],
+) -> Result<Principal, Unsayable> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let texts = |all: &[Text]| RestrictedExpression::new_set(all.iter().map(|t| text(t)));
     let mut attributes = HashMap::from([
@@ -118,29 +154,32 @@ pub(crate) fn principal<'a>(
 
     let me = uid(&words.agent, agent.id.as_str());
     let mut uids = vec![me.clone(), uid(&words.class, agent.class.as_str())];
-    let roles = roles.map(|role| uid(&words.role, role.as_str()));
-    for parent in roles.chain(groups.map(|group| uid(&words.group, group.as_str()))) {
+    let in_roles = roles.iter().map(|role| uid(&words.role, role.as_str()));
+    for parent in in_roles.chain(groups.iter().map(|group| uid(&words.group, group.as_str()))) {
         if !uids.contains(&parent) {
             uids.push(parent);
         }
     }
     let parents: HashSet<_> = uids[1..].iter().cloned().collect();
     let entity = Entity::new(me, attributes, parents).map_err(|e| e.to_string())?;
+    let entities = Entities::from_entities([entity], None).map_err(|e| e.to_string())?;
     let kind = words.agent.clone();
-    Ok((entity, Who { kind, uids }))
+    let owned = |names: &[&Name]| names.iter().copied().cloned().collect();
+    let (roles, groups) = (owned(roles), owned(groups));
+    Ok(Principal { entities, who: Who { kind, uids }, agent: agent.clone(), roles, groups })
 }
 
 /// The question about `principal` in Cedar's words.
-pub(crate) fn asked(words: &Words, (agent, principal): (Entity, Who), question: &Question) -> Result<Asked, Unsayable> {
-    let kind: EntityTypeName =
-        question.resource_type.as_str().parse().map_err(|e: cedar_policy::ParseErrors| e.to_string())?;
+pub(crate) fn asked(words: &Words, principal: Arc<Principal>, question: &Question) -> Result<Asked, Unsayable> {
+    let kind = words.resource(&question.resource_type)?;
     let resource_uid = uid(&kind, question.resource_id.as_str());
     let attributes = pairs(&question.attributes.0)?.into_iter().collect();
     let resource = Entity::new(resource_uid.clone(), attributes, HashSet::new()).map_err(|e| e.to_string())?;
-    let entities = Entities::from_entities([agent, resource], None).map_err(|e| e.to_string())?;
+    // A copy holds the same agent; only the resource is new.
+    let entities = principal.entities.clone().add_entities([resource], None).map_err(|e| e.to_string())?;
     let context = Context::from_pairs(pairs(&question.context)?).map_err(|e| e.to_string())?;
     let action = uid(&words.action, question.action.as_str());
-    let me = principal.uids[0].clone();
+    let me = principal.who.uids[0].clone();
     let request = Request::new(me, action.clone(), resource_uid.clone(), context, None).map_err(|e| e.to_string())?;
     Ok(Asked { request, entities, action, principal, resource: Who { kind, uids: vec![resource_uid] } })
 }

@@ -9,6 +9,7 @@ pub(crate) mod derivation;
 pub(crate) mod entities;
 pub(crate) mod entitled;
 pub(crate) mod literals;
+pub(crate) mod memory;
 pub(crate) mod near;
 pub(crate) mod policies;
 pub(crate) mod preview;

@@ -126,8 +126,13 @@ fn exactly(question: &Question) -> Option<Permission> {
     Permission::parse(question.action.as_str(), selector).ok()
 }
 
-/// Proposals for a question about a known agent, the smallest first.
-pub(crate) fn proposals(case: &Case<'_>, declared: Option<&Arc<NamespacePolicies>>) -> Vec<Proposal> {
+/// Proposals for a question about a known agent, the smallest first. Where there are many policies, reading them ends when
+/// `is_over`.
+pub(crate) fn proposals(
+    case: &Case<'_>,
+    declared: Option<&Arc<NamespacePolicies>>,
+    is_over: &dyn Fn() -> bool,
+) -> Vec<Proposal> {
     let mut all = Vec::new();
     let Some(wanted) = exactly(case.question) else { return all };
     of_agent(case, case.agent, &wanted, &mut all);
@@ -140,7 +145,7 @@ pub(crate) fn proposals(case: &Case<'_>, declared: Option<&Arc<NamespacePolicies
             }
         }
     }
-    policies::of_policies(case, declared, &wanted, &mut all);
+    policies::of_policies(case, declared, &wanted, is_over, &mut all);
     in_order(all)
 }
 

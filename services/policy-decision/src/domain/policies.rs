@@ -1,7 +1,7 @@
 //! The policies of one namespace, compiled: those that decide and those that are only reported.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{ActionConstraint, Authorizer, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint};
 use legate_ids::Name;
@@ -9,6 +9,7 @@ use legate_view::{AgentLabel, Approval, NamespacePolicies, Policy, PolicyMode};
 
 use super::answer::{Cause, CauseKind};
 use super::approval;
+use super::authority::Way;
 use super::entities::Asked;
 use super::scope::{Failure, ScopeIndex, Verdict, Who, forbids};
 
@@ -17,6 +18,14 @@ use super::scope::{Failure, ScopeIndex, Verdict, Who, forbids};
 pub(crate) struct Parsed {
     declared: Arc<Policy>,
     rules: Vec<cedar_policy::Policy>,
+    /// The groups that they name.
+    groups: BTreeSet<Name>,
+}
+
+impl Parsed {
+    fn unusable(&self, why: String) -> Unusable {
+        Unusable { policy: self.declared.label.to_string(), why }
+    }
 }
 
 /// Why a declared policy cannot be used. Its namespace cannot be decided about until it is mended.
@@ -28,7 +37,7 @@ pub(crate) struct Unusable {
 }
 
 /// All policies of a namespace, ready to be asked.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Compiled {
     enforced: ScopeIndex,
     /// Forbids that hold back until it is approved: in an index of their own, since one that is lifted must not hide what else is said.
@@ -41,6 +50,27 @@ pub(crate) struct Compiled {
     /// The groups that any of them names. What a question says holds no entity, so no policy can meet another.
     groups: BTreeSet<Name>,
     parsed: HashMap<Name, Arc<Parsed>>,
+    /// Whether some rules of those that are parsed were left out.
+    is_partial: bool,
+    whole: AtFirst,
+}
+
+/// Every policy in a set of Cedar's own, with no index.
+#[derive(Debug, Default)]
+struct Whole {
+    enforced: PolicySet,
+    holding: PolicySet,
+    log_only: PolicySet,
+}
+
+/// Made at the first use. A copy is made for a change, so it begins empty.
+#[derive(Debug, Default)]
+struct AtFirst(OnceLock<Whole>);
+
+impl Clone for AtFirst {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// What the policies of a namespace say.
@@ -114,8 +144,15 @@ fn parse(declared: &Arc<Policy>) -> Result<Parsed, Unusable> {
     }
     rules.sort_by_key(|rule| rule.id().to_string());
     let name = declared.label.name.as_str();
-    let rules = rules.iter().enumerate().map(|(n, rule)| rule.new_id(PolicyId::new(format!("{name}#{n}")))).collect();
-    Ok(Parsed { declared: Arc::clone(declared), rules })
+    let rules: Vec<_> =
+        rules.iter().enumerate().map(|(n, rule)| rule.new_id(PolicyId::new(format!("{name}#{n}")))).collect();
+    let groups = rules.iter().flat_map(groups).collect();
+    Ok(Parsed { declared: Arc::clone(declared), rules, groups })
+}
+
+/// Whether it holds back until it is approved.
+fn is_holding(rule: &cedar_policy::Policy) -> bool {
+    matches!(approval::annotation(rule), Ok(Some(_)))
 }
 
 /// The groups that a policy names. One whose name breaks the grammar is nobody's.
@@ -127,11 +164,51 @@ fn groups(rule: &cedar_policy::Policy) -> impl Iterator<Item = Name> {
 }
 
 impl Compiled {
-    /// Compiles the policies of a namespace; `before` spares the parsing of those that did not change.
+    /// Compiles the policies of a namespace. Of those that did not change since `before`, the one that was compiled of the
+    /// same namespace, nothing is made again.
     ///
     /// One policy that cannot be used makes all of them unusable: it might have been the one that forbids.
     pub(crate) fn compile(policies: &NamespacePolicies, before: Option<&Self>) -> Result<Self, Unusable> {
-        Self::compile_where(policies, before, |_| true)
+        match before {
+            // Where most of it is new, making it anew is less work.
+            Some(before) if !before.is_partial && before.differs_in(policies) <= policies.by_name.len() / 4 => {
+                before.changed_to(policies)
+            }
+            _ => Self::compile_where(policies, before, |_| true),
+        }
+    }
+
+    /// How many declared policies are not as they were.
+    fn differs_in(&self, policies: &NamespacePolicies) -> usize {
+        let same = policies.by_name.iter().filter(|(name, declared)| self.has(name, declared)).count();
+        policies.by_name.len().max(self.parsed.len()) - same
+    }
+
+    fn has(&self, name: &Name, declared: &Arc<Policy>) -> bool {
+        self.parsed.get(name).is_some_and(|parsed| Arc::ptr_eq(&parsed.declared, declared))
+    }
+
+    /// A copy in which only what changed is made again.
+    fn changed_to(&self, policies: &NamespacePolicies) -> Result<Self, Unusable> {
+        let mut compiled = self.clone();
+        let gone = |name: &Name, parsed: &Parsed| {
+            policies.by_name.get(name).is_none_or(|declared| !Arc::ptr_eq(declared, &parsed.declared))
+        };
+        for (name, parsed) in self.parsed.iter().filter(|(name, parsed)| gone(name, parsed)) {
+            compiled.parsed.remove(name);
+            for rule in &parsed.rules {
+                let index = compiled.index(parsed.declared.mode, rule);
+                index.remove(rule).map_err(|e| parsed.unusable(e.to_string()))?;
+                compiled.holds.remove(rule.id());
+                compiled.origin.remove(rule.id());
+            }
+        }
+        for (name, declared) in policies.by_name.iter().filter(|(name, declared)| !self.has(name, declared)) {
+            compiled.put(name, Arc::new(parse(declared)?), |_| true)?;
+        }
+        // One that went may have been the last to name a group.
+        compiled.groups = compiled.parsed.values().flat_map(|parsed| parsed.groups.iter().cloned()).collect();
+        Ok(compiled)
     }
 
     /// The same with only those Cedar policies that `keep` keeps; for previews, which tell apart what a permission decides.
@@ -142,33 +219,67 @@ impl Compiled {
     ) -> Result<Self, Unusable> {
         let mut compiled = Self::default();
         for (name, declared) in &policies.by_name {
-            let unusable = |why: String| Unusable { policy: declared.label.to_string(), why };
             let known = before.and_then(|b| b.parsed.get(name)).filter(|p| Arc::ptr_eq(&p.declared, declared));
             let parsed = match known {
                 Some(parsed) => Arc::clone(parsed),
                 None => Arc::new(parse(declared)?),
             };
-            if declared.mode == PolicyMode::Unknown {
-                return Err(unusable("its mode is not known".into()));
-            }
-            for rule in parsed.rules.iter().filter(|rule| keep(rule)) {
-                let is_holding = matches!(approval::annotation(rule), Ok(Some(_)));
-                let index = match declared.mode {
-                    PolicyMode::Enforce if is_holding => {
-                        compiled.holds.insert(rule.id().clone(), rule.clone());
-                        &mut compiled.holding
-                    }
-                    PolicyMode::Enforce => &mut compiled.enforced,
-                    PolicyMode::LogOnly | PolicyMode::Unknown => &mut compiled.log_only,
-                };
-                index.add(rule).map_err(|e| unusable(e.to_string()))?;
-                compiled.groups.extend(groups(rule));
-                let origin = (Arc::clone(declared), forbids(rule));
-                compiled.origin.insert(rule.id().clone(), origin);
-            }
-            compiled.parsed.insert(name.clone(), parsed);
+            compiled.put(name, parsed, &keep)?;
         }
         Ok(compiled)
+    }
+
+    /// Where a Cedar policy of this mode goes.
+    fn index(&mut self, mode: PolicyMode, rule: &cedar_policy::Policy) -> &mut ScopeIndex {
+        match mode {
+            PolicyMode::Enforce if is_holding(rule) => &mut self.holding,
+            PolicyMode::Enforce => &mut self.enforced,
+            PolicyMode::LogOnly | PolicyMode::Unknown => &mut self.log_only,
+        }
+    }
+
+    fn put(
+        &mut self,
+        name: &Name,
+        parsed: Arc<Parsed>,
+        keep: impl Fn(&cedar_policy::Policy) -> bool,
+    ) -> Result<(), Unusable> {
+        let declared = &parsed.declared;
+        if declared.mode == PolicyMode::Unknown {
+            return Err(parsed.unusable("its mode is not known".into()));
+        }
+        for rule in &parsed.rules {
+            if !keep(rule) {
+                self.is_partial = true;
+                continue;
+            }
+            if declared.mode == PolicyMode::Enforce && is_holding(rule) {
+                self.holds.insert(rule.id().clone(), rule.clone());
+            }
+            self.index(declared.mode, rule).add(rule).map_err(|e| parsed.unusable(e.to_string()))?;
+            self.groups.extend(groups(rule));
+            self.origin.insert(rule.id().clone(), (Arc::clone(declared), forbids(rule)));
+        }
+        self.parsed.insert(name.clone(), parsed);
+        Ok(())
+    }
+
+    /// All of them in Cedar's own sets, made at the first time.
+    fn whole(&self) -> &Whole {
+        self.whole.0.get_or_init(|| {
+            let mut whole = Whole::default();
+            let known = |rule: &&cedar_policy::Policy| self.origin.contains_key(rule.id());
+            for (declared, rule) in self.written().filter(|(_, rule)| known(rule)) {
+                let set = match declared.mode {
+                    PolicyMode::Enforce if is_holding(rule) => &mut whole.holding,
+                    PolicyMode::Enforce => &mut whole.enforced,
+                    PolicyMode::LogOnly | PolicyMode::Unknown => &mut whole.log_only,
+                };
+                // No two have one id; the index would have refused the second.
+                drop(set.add(rule.clone()));
+            }
+            whole
+        })
     }
 
     /// The groups that any of them names, also of those that are only reported.
@@ -188,16 +299,43 @@ impl Compiled {
         (self.enforced.len() + self.holding.len(), self.log_only.len())
     }
 
+    /// What those say that decide and hold nothing back.
+    pub(crate) fn enforced(&self, authorizer: &Authorizer, way: Way, asked: &Asked) -> Verdict {
+        self.evaluate(&self.enforced, |whole| &whole.enforced, authorizer, way, asked)
+    }
+
+    fn evaluate(
+        &self,
+        index: &ScopeIndex,
+        whole: fn(&Whole) -> &PolicySet,
+        authorizer: &Authorizer,
+        way: Way,
+        asked: &Asked,
+    ) -> Verdict {
+        match way {
+            Way::Indexed => {
+                let who = (&asked.principal.who, &asked.resource);
+                index.evaluate(authorizer, &asked.request, &asked.action, who, &asked.entities)
+            }
+            Way::Plain => {
+                let set = std::iter::once(whole(self.whole()));
+                Verdict::of(authorizer, &asked.request, set, &asked.entities)
+            }
+        }
+    }
+
     /// What the policies say of `asked`, where `approvals` are of what is asked, towards whom it is asked, and hold now.
-    pub(crate) fn ask(&self, authorizer: &Authorizer, asked: &Asked, approvals: &[Arc<Approval>]) -> PolicyAnswer {
-        let evaluate = |index: &ScopeIndex| {
-            let who = (&asked.principal, &asked.resource);
-            index.evaluate(authorizer, &asked.request, &asked.action, who, &asked.entities)
-        };
-        let mut verdict = evaluate(&self.enforced);
+    pub(crate) fn ask(
+        &self,
+        authorizer: &Authorizer,
+        way: Way,
+        asked: &Asked,
+        approvals: &[Arc<Approval>],
+    ) -> PolicyAnswer {
+        let mut verdict = self.enforced(authorizer, way, asked);
         let (mut held, mut lifted) = (Vec::new(), Vec::new());
         if self.holding.len() > 0 {
-            let said = evaluate(&self.holding);
+            let said = self.evaluate(&self.holding, |whole| &whole.holding, authorizer, way, asked);
             // One that fails might have held it back, and nobody approved what nobody saw.
             verdict.failures.extend(said.failures);
             (held, lifted) = self.lift(&said.forbids, approvals);
@@ -205,7 +343,7 @@ impl Compiled {
         let (outcome, causes) = self.judge(&verdict);
         let mut log_only = Vec::new();
         if self.log_only.len() > 0 {
-            let said = evaluate(&self.log_only);
+            let said = self.evaluate(&self.log_only, |whole| &whole.log_only, authorizer, way, asked);
             log_only.extend(self.rules(&said.forbids, CauseKind::Forbid, "would forbid it"));
             log_only.extend(self.rules(&said.permits, CauseKind::Permit, "would permit it"));
             log_only.extend(said.failures.iter().map(|f| self.failure(f)));

@@ -4,50 +4,91 @@
 //! nothing, not even an error, since the scope is tested first. So the policies are kept in buckets by scope, and the
 //! buckets that a request could fit are evaluated one by one; a property test holds the result against plain Cedar.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
 
 use cedar_policy::{
     ActionConstraint, Authorizer, Decision, Effect, Entities, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
     PolicySetError, PrincipalConstraint, Request, ResourceConstraint,
 };
 
-/// Values under "anything", "this type" or "this entity".
-#[derive(Debug)]
+/// Values under "anything", "this type" or "this entity". A copy shares them, so that a change costs its own path alone.
+#[derive(Clone, Debug)]
 struct Fork<T> {
-    any: Option<T>,
-    of_type: HashMap<EntityTypeName, T>,
-    of_uid: HashMap<EntityUid, T>,
+    any: Arc<T>,
+    of_type: HashMap<EntityTypeName, Arc<T>>,
+    of_uid: HashMap<EntityUid, Arc<T>>,
 }
 
-impl<T> Default for Fork<T> {
+/// What is left out where nothing is in it.
+trait Bucket: Clone + Default {
+    fn is_empty(&self) -> bool;
+}
+
+impl Bucket for PolicySet {
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+}
+
+impl<T: Bucket> Bucket for Fork<T> {
+    fn is_empty(&self) -> bool {
+        self.any.is_empty() && self.of_type.is_empty() && self.of_uid.is_empty()
+    }
+}
+
+impl<T: Default> Default for Fork<T> {
     fn default() -> Self {
-        Self { any: None, of_type: HashMap::new(), of_uid: HashMap::new() }
+        Self { any: Arc::default(), of_type: HashMap::new(), of_uid: HashMap::new() }
     }
 }
 
 /// Where on a fork a policy goes.
+#[derive(Clone, Debug)]
 enum Way {
     Any,
     Type(EntityTypeName),
     Uid(EntityUid),
 }
 
-impl<T: Default> Fork<T> {
-    fn at(&mut self, way: Way) -> &mut T {
-        match way {
-            Way::Any => self.any.get_or_insert_default(),
-            Way::Type(name) => self.of_type.entry(name).or_default(),
-            Way::Uid(uid) => self.of_uid.entry(uid).or_default(),
+/// Changes what lies under `key`, and forgets it where nothing is left.
+fn change_at<K: Eq + Hash, T: Bucket, R>(map: &mut HashMap<K, Arc<T>>, key: K, change: impl FnOnce(&mut T) -> R) -> R {
+    match map.entry(key) {
+        Entry::Occupied(mut there) => {
+            let done = change(Arc::make_mut(there.get_mut()));
+            if there.get().is_empty() {
+                there.remove();
+            }
+            done
+        }
+        Entry::Vacant(free) => {
+            let mut new = T::default();
+            let done = change(&mut new);
+            if !new.is_empty() {
+                free.insert(Arc::new(new));
+            }
+            done
         }
     }
 }
 
-impl<T> Fork<T> {
+impl<T: Bucket> Fork<T> {
+    fn change<R>(&mut self, way: &Way, change: impl FnOnce(&mut T) -> R) -> R {
+        match way {
+            Way::Any => change(Arc::make_mut(&mut self.any)),
+            Way::Type(name) => change_at(&mut self.of_type, name.clone(), change),
+            Way::Uid(uid) => change_at(&mut self.of_uid, uid.clone(), change),
+        }
+    }
+
     /// Everything under which `who` (with its type first and its ancestors after it) could fall.
     fn matching<'a>(&'a self, who: &'a Who) -> impl Iterator<Item = &'a T> {
+        let any = Some(&self.any).filter(|any| !any.is_empty());
         let typed = self.of_type.get(&who.kind);
         let named = who.uids.iter().filter_map(|uid| self.of_uid.get(uid));
-        self.any.iter().chain(typed).chain(named)
+        any.into_iter().chain(typed).chain(named).map(|found| &**found)
     }
 }
 
@@ -58,11 +99,14 @@ pub(crate) struct Who {
     pub(crate) uids: Vec<EntityUid>,
 }
 
-/// Policies by action, then principal, then resource.
-#[derive(Debug, Default)]
+/// Policies by principal, then resource.
+type Parties = Fork<Fork<PolicySet>>;
+
+/// Policies by action, then principal, then resource. A copy is cheap beside making one anew.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ScopeIndex {
-    any_action: Fork<Fork<PolicySet>>,
-    of_action: HashMap<EntityUid, Fork<Fork<PolicySet>>>,
+    any_action: Arc<Parties>,
+    of_action: HashMap<EntityUid, Arc<Parties>>,
     len: usize,
 }
 
@@ -84,40 +128,67 @@ pub(crate) struct Verdict {
     pub(crate) failures: Vec<Failure>,
 }
 
+/// Where a policy goes, by its scope.
+struct Place {
+    /// `None`: whatever is done.
+    actions: Option<BTreeSet<EntityUid>>,
+    principal: Way,
+    resource: Way,
+}
+
+impl Place {
+    fn of(policy: &Policy) -> Self {
+        Self {
+            actions: match policy.action_constraint() {
+                ActionConstraint::Any => None,
+                ActionConstraint::Eq(uid) => Some(BTreeSet::from([uid])),
+                // Actions are in nothing here, so `in [A, B]` is A or B; twice the same is once.
+                ActionConstraint::In(uids) => Some(uids.into_iter().collect()),
+            },
+            principal: match policy.principal_constraint() {
+                PrincipalConstraint::Any => Way::Any,
+                // `is T in U` goes where U is: a superset of those that fit.
+                PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => {
+                    Way::Uid(uid)
+                }
+                PrincipalConstraint::Is(name) => Way::Type(name),
+            },
+            resource: match policy.resource_constraint() {
+                ResourceConstraint::Any => Way::Any,
+                ResourceConstraint::In(uid) | ResourceConstraint::Eq(uid) | ResourceConstraint::IsIn(_, uid) => {
+                    Way::Uid(uid)
+                }
+                ResourceConstraint::Is(name) => Way::Type(name),
+            },
+        }
+    }
+}
+
 impl ScopeIndex {
     /// Adds a policy whose id no other has.
     pub(crate) fn add(&mut self, policy: &Policy) -> Result<(), Box<PolicySetError>> {
-        let principal = || match policy.principal_constraint() {
-            PrincipalConstraint::Any => Way::Any,
-            // `is T in U` goes where U is: a superset of those that fit.
-            PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => {
-                Way::Uid(uid)
-            }
-            PrincipalConstraint::Is(name) => Way::Type(name),
-        };
-        let resource = || match policy.resource_constraint() {
-            ResourceConstraint::Any => Way::Any,
-            ResourceConstraint::In(uid) | ResourceConstraint::Eq(uid) | ResourceConstraint::IsIn(_, uid) => {
-                Way::Uid(uid)
-            }
-            ResourceConstraint::Is(name) => Way::Type(name),
-        };
-        let put = |fork: &mut Fork<Fork<PolicySet>>| {
-            let bucket = fork.at(principal()).at(resource());
-            bucket.add(policy.clone()).map_err(Box::new)
-        };
-        match policy.action_constraint() {
-            ActionConstraint::Any => put(&mut self.any_action)?,
-            ActionConstraint::Eq(uid) => put(self.of_action.entry(uid).or_default())?,
-            // Actions are in nothing here, so `in [A, B]` is A or B; twice the same is once.
-            ActionConstraint::In(uids) => {
-                for uid in uids.into_iter().collect::<BTreeSet<_>>() {
-                    put(self.of_action.entry(uid).or_default())?;
-                }
-            }
-        }
+        self.change(&Place::of(policy), |bucket| bucket.add(policy.clone()).map_err(Box::new))?;
         self.len += 1;
         Ok(())
+    }
+
+    /// Takes back a policy that was added.
+    pub(crate) fn remove(&mut self, policy: &Policy) -> Result<(), Box<PolicySetError>> {
+        self.change(&Place::of(policy), |bucket| {
+            bucket.remove_static(policy.id().clone()).map(drop).map_err(Box::new)
+        })?;
+        self.len -= 1;
+        Ok(())
+    }
+
+    /// Changes every bucket of a place.
+    fn change<E>(&mut self, place: &Place, change: impl Fn(&mut PolicySet) -> Result<(), E>) -> Result<(), E> {
+        let of_parties =
+            |parties: &mut Parties| parties.change(&place.principal, |fork| fork.change(&place.resource, &change));
+        match &place.actions {
+            None => of_parties(Arc::make_mut(&mut self.any_action)),
+            Some(actions) => actions.iter().try_for_each(|uid| change_at(&mut self.of_action, uid.clone(), of_parties)),
+        }
     }
 
     /// How many policies it holds.
@@ -134,14 +205,28 @@ impl ScopeIndex {
         (principal, resource): (&Who, &Who),
         entities: &Entities,
     ) -> Verdict {
-        let mut verdict = Verdict::default();
         let named = self.of_action.get(action);
         let buckets = std::iter::once(&self.any_action)
             .chain(named)
-            .flat_map(|fork| fork.matching(principal))
+            .flat_map(|parties| parties.matching(principal))
             .flat_map(|fork| fork.matching(resource));
-        for bucket in buckets {
-            let response = authorizer.is_authorized(request, bucket, entities);
+        #[cfg(feature = "bug_lost_forbid")]
+        let buckets = buckets.filter(|bucket| bucket.policies().all(|policy| !forbids(policy)));
+        Verdict::of(authorizer, request, buckets, entities)
+    }
+}
+
+impl Verdict {
+    /// What all of `sets`, no policy of which is in two, say of `request`.
+    pub(crate) fn of<'a>(
+        authorizer: &Authorizer,
+        request: &Request,
+        sets: impl Iterator<Item = &'a PolicySet>,
+        entities: &Entities,
+    ) -> Self {
+        let mut verdict = Self::default();
+        for set in sets {
+            let response = authorizer.is_authorized(request, set, entities);
             let determining = response.diagnostics().reason().cloned();
             match response.decision() {
                 Decision::Allow => verdict.permits.extend(determining),
@@ -153,6 +238,8 @@ impl ScopeIndex {
                 verdict.failures.push(Failure { policy: e.policy_id().clone(), message: e.inner().to_string() });
             }
         }
+        // Told in the same order however they were found.
+        verdict.failures.sort_by(|a, b| a.policy.cmp(&b.policy));
         verdict
     }
 }

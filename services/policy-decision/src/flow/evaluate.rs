@@ -13,6 +13,7 @@ use legate_view::{Agent, Reading, Snapshot, ViewHandle};
 
 use super::asker::{Asker, Right};
 use super::record;
+use super::self_check::{self, SelfCheck};
 use super::subject::{Known, Tokens};
 use super::turns::Turns;
 use crate::convert::Ask;
@@ -36,6 +37,7 @@ pub(crate) struct Desk {
     pub(crate) view: ViewHandle,
     pub(crate) library: Arc<Library>,
     pub(crate) bench: Bench,
+    pub(crate) self_check: SelfCheck,
     pub(crate) tokens: Tokens,
     pub(crate) spool: Spool,
     pub(crate) clock: Arc<dyn Clock>,
@@ -241,7 +243,7 @@ async fn decide_at(
             // One question may meet ten thousand policies; others work on this thread, and the deadline has to be seen.
             tokio::task::yield_now().await;
         }
-        match one(desk, right.as_ref(), ask, reading) {
+        match one(desk, asker, right.as_ref(), ask, reading) {
             Ok(spoken) => all.push(spoken),
             Err(NotReady) if !is_late => return Ok(None),
             Err(NotReady) => {
@@ -255,7 +257,7 @@ async fn decide_at(
 }
 
 /// Answers one question at one reading.
-fn one(desk: &Desk, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Result<Spoken, NotReady> {
+fn one(desk: &Desk, asker: &Asker, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Result<Spoken, NotReady> {
     let now = desk.clock.now();
     let say = |answer, known, agent| Ok(speak(desk, reading, answer, (known, agent), now));
     let bound = ask.max_staleness.unwrap_or(Duration::MAX);
@@ -276,12 +278,34 @@ fn one(desk: &Desk, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Resu
         let cause = Cause::plain(CauseKind::View, text);
         return say(Answer::deny(Why::RevisionNotReached, cause), Known::default(), None);
     }
-    let judged = judge(desk, right, ask, snapshot, now, |namespace| desk.policies(snapshot, namespace))?;
-    say(judged.answer, judged.known, judged.agent)
+    let mut asked = None;
+    let judged = judge(desk, right, ask, snapshot, now, |namespace| {
+        let policies = desk.policies(snapshot, namespace)?;
+        asked = Some(policies.clone());
+        Ok(policies)
+    })?;
+    let spoken = speak(desk, reading, judged.answer, (judged.known, judged.agent), now);
+    if let Some(policies @ Policies::Ready(_)) = asked {
+        self_check::choose(desk, asker, right, ask, snapshot, policies, &spoken);
+    }
+    Ok(spoken)
 }
 
 /// Decides one question by `snapshot` at `now`: here, and nowhere else. `policies` are those of a namespace at that state.
 pub(super) fn judge(
+    desk: &Desk,
+    right: &Right,
+    ask: &Ask,
+    snapshot: &Snapshot,
+    now: Timestamp,
+    policies: impl FnOnce(&Name) -> Result<Policies, NotReady>,
+) -> Result<Judged, NotReady> {
+    judge_by(&desk.bench, desk, right, ask, snapshot, now, policies)
+}
+
+/// The same on another bench than the desk's, to be compared.
+pub(super) fn judge_by(
+    bench: &Bench,
     desk: &Desk,
     right: &Right,
     ask: &Ask,
@@ -300,7 +324,7 @@ pub(super) fn judge(
     let with_behalf = delegated.as_ref().map(|delegation| behalf::question(&ask.question, delegation));
     let question = with_behalf.as_ref().unwrap_or(&ask.question);
     let say = |answer, known| Ok(Judged { answer, known, agent: Some(Arc::clone(&agent)) });
-    let so_far = desk.bench.before_policies(snapshot, &agent, question, now);
+    let so_far = bench.before_policies(snapshot, &agent, question, now);
     if so_far.denied.is_some() {
         return say(so_far, known);
     }
@@ -312,11 +336,9 @@ pub(super) fn judge(
     };
     let decide = |towards: Option<&[&str]>, so_far: Answer| {
         let approvals = approval::of(snapshot, &agent, question, towards, now);
-        let answer = desk.bench.with_policies(snapshot, &agent, question, compiled, &approvals, now, so_far);
+        let answer = bench.with_policies(snapshot, &agent, question, compiled, &approvals, now, so_far);
         match (&delegated, answer.denied) {
-            (Some(delegation), None) => {
-                desk.bench.on_behalf(snapshot, delegation, question, towards, compiled, now, answer)
-            }
+            (Some(delegation), None) => bench.on_behalf(snapshot, delegation, question, towards, compiled, now, answer),
             _ => answer,
         }
     };

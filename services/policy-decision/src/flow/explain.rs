@@ -240,7 +240,7 @@ fn lay_out(desk: &Desk, right: &Right, ask: &Ask, ground: &Ground, spoken: &Spok
     steps.extend(derive(&case));
     let Some(why) = spoken.answer.denied else { return Laid { steps, ..Laid::default() } };
     let proposals = match (denied.is_some(), &ask.on_behalf_of) {
-        (false, _) => near::proposals(&case, ground.declared.as_ref()),
+        (false, _) => near::proposals(&case, ground.declared.as_ref(), &|| Instant::now() >= until),
         (true, Some(said)) if is_of_a_chain(why) => near::for_a_chain(&case, &said.subject, said.grant.as_ref()),
         (true, _) => Vec::new(),
     };

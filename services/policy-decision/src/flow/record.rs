@@ -185,6 +185,25 @@ pub(crate) fn withdrawal(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::Aud
     event
 }
 
+/// The record that a decision is not what Cedar's own authorizer says of the same question.
+pub(crate) fn diverged(
+    sample: &super::self_check::Sample,
+    plain: &str,
+    policies: &str,
+    now: legate_clock::Timestamp,
+) -> wire::AuditEvent {
+    let mut event = event(&sample.asker, &sample.ask, "decision.diverged");
+    event.time = Some(now.into());
+    event.outcome = wire::Outcome::Failure.into();
+    event.reason_code = sample.answer.word().to_owned();
+    event.reason = cut(format!("Cedar's own authorizer says {plain}; they differ about {policies}"));
+    event.revision = sample.snapshot.revision();
+    event.details.insert("decision_id".to_owned(), sample.id.to_string());
+    event.details.insert("authorizer".to_owned(), plain.to_owned());
+    event.details.insert("policies".to_owned(), cut(policies.to_owned()));
+    event
+}
+
 /// Records that a call was refused, where that can be done; the refusal does not depend on it.
 pub(crate) async fn refusal(desk: &Desk, asker: &Asker, asks: &[Ask], fault: &Fault) {
     let Some(ask) = asks.first() else { return };

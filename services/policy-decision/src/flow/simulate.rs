@@ -12,6 +12,7 @@ use legate_view::Snapshot;
 use legate_wire::audit::{AuditEvent, QueryEventsRequest};
 use legate_wire::policy as wire;
 use legate_wire::registry::{Declaration, ObjectName};
+use prost::Message;
 
 use super::asker::Asker;
 use super::asking::{AGAIN, Seat, known, seat, told};
@@ -29,6 +30,8 @@ use crate::error::{QUESTION_INVALID, RECORDS_UNAVAILABLE};
 const OF_A_PAGE: u32 = 1_000;
 /// Pages of the log that are read for one answer.
 const PAGES: usize = 8;
+/// Bytes of records that are held for one answer: the page of the log that reaches them is the last.
+const BYTES: usize = 32 << 20;
 /// Flips that are told.
 const TOLD: usize = 100;
 /// The longest that one page takes.
@@ -124,8 +127,11 @@ async fn records(
     mut place: Place,
     seat: &Seat,
 ) -> Result<(Vec<AuditEvent>, Option<Place>), Fault> {
-    let mut all = Vec::new();
+    let (mut all, mut bytes) = (Vec::new(), 0);
     for _ in 0..PAGES {
+        if bytes >= BYTES {
+            break;
+        }
         let Some(namespace) = namespaces.get(place.namespace) else { return Ok((all, None)) };
         let ask = QueryEventsRequest {
             r#type: "decision.made".to_owned(),
@@ -142,6 +148,7 @@ async fn records(
             let text = format!("audit-collector did not tell what was decided: {}", status.message());
             Fault::unavailable(&RECORDS_UNAVAILABLE, text, AGAIN)
         })?;
+        bytes += page.events.iter().map(Message::encoded_len).sum::<usize>();
         all.extend(page.events.into_iter().filter_map(|one| one.event));
         place.token = page.next_page_token;
         place.namespace += usize::from(place.token.is_empty());

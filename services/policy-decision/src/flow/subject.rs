@@ -18,7 +18,7 @@ use super::asker::Right;
 use crate::convert::{Ask, Subject};
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::behalf;
-use crate::store::proved::Proved;
+use crate::domain::memory::Memory;
 
 /// How far the clocks of issuer and verifier may be apart, in seconds.
 const LEEWAY: u64 = 5;
@@ -77,7 +77,7 @@ impl ActsFor {
 /// Proves tokens.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    proved: Proved<Proof>,
+    proved: Memory<[u8; 32], Proof>,
     keys: Mutex<HashMap<String, Ready>>,
 }
 
@@ -129,7 +129,7 @@ fn no_with(why: Why, text: impl Into<String>, known: Known) -> NoSubject {
 impl Tokens {
     /// Remembers `capacity` proved tokens at most.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { proved: Proved::new(capacity), keys: Mutex::new(HashMap::new()) }
+        Self { proved: Memory::new(capacity), keys: Mutex::new(HashMap::new()) }
     }
 
     /// How many proved tokens are remembered.

@@ -11,10 +11,12 @@ mod explain;
 mod extremes;
 mod groups;
 mod issuance;
+mod laws;
 mod lineage;
 mod policies;
 mod preview;
 mod search;
+mod self_check;
 mod tokens;
 mod view;
 

@@ -1,7 +1,6 @@
-//! What the service keeps: compiled policies, proved tokens, and the spool of decision records on disk.
+//! What the service keeps: compiled policies, and the spool of decision records on disk.
 
 pub(crate) mod archive;
 pub(crate) mod library;
-pub(crate) mod proved;
 pub(crate) mod records;
 pub(crate) mod spool;

@@ -19,6 +19,7 @@ pub(super) fn of_policies(
     case: &Case<'_>,
     declared: Option<&Arc<NamespacePolicies>>,
     wanted: &Permission,
+    is_over: &dyn Fn() -> bool,
     all: &mut Vec<Proposal>,
 ) {
     let label = &case.agent.label;
@@ -26,8 +27,8 @@ pub(super) fn of_policies(
         without(case, declared, all);
     }
     if let Some(Ok(compiled)) = case.policies {
-        stated(case, compiled, all);
-        named_roles(case, compiled, all);
+        stated(case, compiled, is_over, all);
+        named_roles(case, compiled, is_over, all);
     }
     let question = case.question;
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
@@ -77,9 +78,9 @@ fn without(case: &Case<'_>, declared: &Arc<NamespacePolicies>, all: &mut Vec<Pro
 }
 
 /// The context that policies look for and the question does not state.
-fn stated(case: &Case<'_>, compiled: &Compiled, all: &mut Vec<Proposal>) {
+fn stated(case: &Case<'_>, compiled: &Compiled, is_over: &dyn Fn() -> bool, all: &mut Vec<Proposal>) {
     let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for (_, rule) in compiled.written().take(1_000) {
+    for (_, rule) in compiled.written().take(1_000).take_while(|_| !is_over()) {
         literals::of_context(rule, &mut found);
     }
     let unstated = found.into_iter().filter(|(name, _)| !case.question.context.contains_key(name));
@@ -98,11 +99,11 @@ fn stated(case: &Case<'_>, compiled: &Compiled, all: &mut Vec<Proposal>) {
 }
 
 /// Roles that policies name, that are there, and that the agent does not have.
-fn named_roles(case: &Case<'_>, compiled: &Compiled, all: &mut Vec<Proposal>) {
+fn named_roles(case: &Case<'_>, compiled: &Compiled, is_over: &dyn Fn() -> bool, all: &mut Vec<Proposal>) {
     let Some(holder) = holder(case.snapshot, case.agent) else { return };
     let namespace = case.agent.label.namespace.as_str();
     let mut names: BTreeSet<Name> = BTreeSet::new();
-    for (_, rule) in compiled.written().take(1_000) {
+    for (_, rule) in compiled.written().take(1_000).take_while(|_| !is_over()) {
         let named = rule.entity_literals().into_iter().filter(|uid| uid.type_name().to_string() == "Role");
         names.extend(named.filter_map(|uid| Name::parse(uid.id().unescaped()).ok()));
     }

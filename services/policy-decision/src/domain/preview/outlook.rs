@@ -80,7 +80,7 @@ impl Outlook {
 
     fn among(&self, kind: CauseKind, bench: &Bench, asked: &Asked) -> Vec<On> {
         let index = if kind == CauseKind::Forbid { &self.forbids } else { &self.permits };
-        let who = (&asked.principal, &asked.resource);
+        let who = (&asked.principal.who, &asked.resource);
         let said = index.evaluate(bench.authorizer(), &asked.request, &asked.action, who, &asked.entities);
         // One that fails as far as it is fixed would fail, or not be reached, with the arguments.
         let failed = said.failures.iter().map(|failure| &failure.policy);
@@ -133,7 +133,7 @@ pub(crate) fn look(
             Err(why) => return never(Answer::deny(Why::PolicyError, Cause::plain(CauseKind::PolicyError, why))),
         };
         // What is held back until it is approved is given to nobody.
-        let said = outlook.exact.ask(bench.authorizer(), &asked, &[]);
+        let said = outlook.exact.ask(bench.authorizer(), bench.way(), &asked, &[]);
         if !said.held.is_empty() {
             return never(answer);
         }

@@ -25,6 +25,8 @@ fn principal_scope() -> BoxedStrategy<String> {
         select(&["Agent", "Role", "User"][..]).prop_map(|t| format!("principal is {t}")),
         select(&ROLES[..]).prop_map(|r| format!("principal is Agent in Role::\"{r}\"")),
         select(&ROLES[..]).prop_map(|r| format!("principal is User in Role::\"{r}\"")),
+        Just("principal in Role::\"company\"".to_owned()),
+        Just("principal is Agent in Role::\"company\"".to_owned()),
     ]
     .boxed()
 }
@@ -48,19 +50,33 @@ fn resource_scope() -> BoxedStrategy<String> {
         (select(&TYPES[..]), select(&IDS[..])).prop_map(|(t, i)| format!("resource == {t}::\"{i}\"")),
         (select(&TYPES[..]), select(&IDS[..])).prop_map(|(t, i)| format!("resource in {t}::\"{i}\"")),
         select(&FOLDERS[..]).prop_map(|f| format!("resource in Folder::\"{f}\"")),
+        Just("resource in Folder::\"top\"".to_owned()),
         select(&TYPES[..]).prop_map(|t| format!("resource is {t}")),
         (select(&TYPES[..]), select(&FOLDERS[..])).prop_map(|(t, f)| format!("resource is {t} in Folder::\"{f}\"")),
     ]
     .boxed()
 }
 
-/// Some are true, some false, some fail for some requests.
+/// Some are true, some false, some fail for some requests: for want of an attribute, by overflow, by a wrong type.
 fn condition() -> BoxedStrategy<&'static str> {
     select(
         &[
             "",
             "",
+            "",
             " when { true }",
+            " unless { false }",
+            " when { resource in Folder::\"top\" }",
+            " unless { principal in Role::\"company\" }",
+            " when { principal is Agent && resource is Invoice }",
+            " when { context.amount + 9223372036854775807 > 0 }",
+            " when { context.amount * -9223372036854775807 < 0 }",
+            " when { -context.amount < 0 } unless { resource.sealed }",
+            " when { context.amount like \"1*\" }",
+            " when { resource.sealed + 1 == 2 }",
+            " when { [1, 2, 3].contains(context.amount) }",
+            " when { if resource has sealed then resource.sealed else true }",
+            " when { principal.level > 1 && context.amount < 10 }",
             " when { resource.sealed }",
             " unless { resource.sealed }",
             " when { resource has sealed && resource.sealed }",
@@ -74,8 +90,15 @@ fn condition() -> BoxedStrategy<&'static str> {
     .boxed()
 }
 
+/// Most permit, so that a forbid that is not met shows.
 fn policy() -> BoxedStrategy<String> {
-    (select(&["permit", "forbid"][..]), principal_scope(), action_scope(), resource_scope(), condition())
+    (
+        select(&["permit", "permit", "permit", "forbid"][..]),
+        principal_scope(),
+        action_scope(),
+        resource_scope(),
+        condition(),
+    )
         .prop_map(|(effect, p, a, r, when)| format!("{effect}({p}, {a}, {r}){when};"))
         .boxed()
 }
@@ -125,10 +148,17 @@ struct Made {
 }
 
 fn make(case: &Case) -> Made {
+    // What an entity is in may itself be in something: the index is given all of it.
     let mut principal = vec![uid("Agent", case.agent)];
     principal.extend(case.roles.iter().map(|r| uid("Role", r)));
     let mut resource = vec![uid(case.kind, case.id)];
     resource.extend(case.folder.map(|f| uid("Folder", f)));
+    let above = |of: &[EntityUid], kind: &str, id: &str| -> Vec<Entity> {
+        let parents = HashSet::from([uid(kind, id)]);
+        of[1..].iter().map(|one| Entity::new(one.clone(), HashMap::new(), parents.clone()).unwrap()).collect()
+    };
+    let mut others = above(&principal, "Role", "company");
+    others.extend(above(&resource, "Folder", "top"));
     let entity = |uids: &[EntityUid], attribute: Option<(&str, RestrictedExpression)>| {
         let attributes: HashMap<_, _> = attribute.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let parents: HashSet<_> = uids[1..].iter().cloned().collect();
@@ -138,6 +168,11 @@ fn make(case: &Case) -> Made {
     let it = entity(&resource, case.sealed.map(|b| ("sealed", RestrictedExpression::new_bool(b))));
     let context = case.amount.map(|n| ("amount".to_owned(), RestrictedExpression::new_long(n)));
     let action = uid("Action", case.action);
+    for (all, kind, id) in [(&mut principal, "Role", "company"), (&mut resource, "Folder", "top")] {
+        if all.len() > 1 {
+            all.push(uid(kind, id));
+        }
+    }
     Made {
         request: Request::new(
             principal[0].clone(),
@@ -147,7 +182,7 @@ fn make(case: &Case) -> Made {
             None,
         )
         .unwrap(),
-        entities: Entities::from_entities([me, it], None).unwrap(),
+        entities: Entities::from_entities(others.into_iter().chain([me, it]), None).unwrap(),
         principal: Who { kind: "Agent".parse().unwrap(), uids: principal },
         resource: Who { kind: case.kind.parse().unwrap(), uids: resource },
         action,
@@ -185,8 +220,13 @@ fn indexed(index: &ScopeIndex, made: &Made) -> Said {
     )
 }
 
+fn with_ids(policies: &[String]) -> Vec<Policy> {
+    let numbered = policies.iter().enumerate();
+    numbered.map(|(n, text)| Policy::parse(Some(PolicyId::new(format!("p{n}"))), text).unwrap()).collect()
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(1_024))]
 
     #[test]
     fn says_what_plain_cedar_says(
@@ -203,6 +243,45 @@ proptest! {
             let made = make(&case);
             prop_assert_eq!(indexed(&index, &made), plain(&set, &made), "{:?}", case);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// A copy that is changed says what one that was made anew says, and what it was copied from says what it said.
+    #[test]
+    fn what_is_taken_back_is_as_if_it_had_never_been(
+        policies in proptest::collection::vec(policy(), 1..24),
+        gone in any::<u32>(),
+        cases in proptest::collection::vec(case(), 4),
+    ) {
+        let policies = with_ids(&policies);
+        let stays = |n: usize| gone & (1 << n) == 0;
+        let mut whole = ScopeIndex::default();
+        for policy in &policies {
+            whole.add(policy).unwrap();
+        }
+        let mut less = whole.clone();
+        let (mut all, mut left) = (PolicySet::new(), PolicySet::new());
+        for (n, policy) in policies.iter().enumerate() {
+            all.add(policy.clone()).unwrap();
+            if stays(n) {
+                left.add(policy.clone()).unwrap();
+            } else {
+                less.remove(policy).unwrap();
+            }
+        }
+        prop_assert_eq!(less.len(), left.policies().count());
+        for case in &cases {
+            let made = make(case);
+            prop_assert_eq!(indexed(&less, &made), plain(&left, &made), "{:?}", case);
+            prop_assert_eq!(indexed(&whole, &made), plain(&all, &made), "{:?}", case);
+        }
+        for (_, policy) in policies.iter().enumerate().filter(|(n, _)| stays(*n)) {
+            less.remove(policy).unwrap();
+        }
+        prop_assert!(less.of_action.is_empty() && less.any_action.is_empty(), "empty buckets are kept");
     }
 }
 

@@ -446,6 +446,33 @@ async fn recorded_decisions_that_would_flip_are_told_and_those_that_might() {
     assert_eq!(event.r#type, "decisions.simulated");
 }
 
+/// However large records are, so much of them is held for one answer, and the rest is told on the next pages.
+#[tokio::test]
+async fn records_that_are_large_are_tried_on_more_pages() {
+    let stage = Stage::set_with(only(&["permit(principal, action, resource);"])).await;
+    for n in 0..6 {
+        stage.ask(&operator(), stage.asserted(agent_id(1)).resource(&format!("n/{n}")).action("invoice:list")).await;
+    }
+    let large = stage.paper.events().into_iter().map(|mut event| {
+        event.details.insert("much".into(), "x".repeat(17 << 20));
+        event
+    });
+    stage.log.0.lock().extend(large);
+    let ask = Simulate {
+        wanted: vec![binding(|b| b.resources.clear())],
+        gone: Vec::new(),
+        window: Duration::from_secs(3_600),
+        page_token: String::new(),
+        at_least_revision: 0,
+        said: "this".into(),
+    };
+    let first = simulate(&stage.desk, &operator(), ask).await.unwrap();
+    // Two records are a page of this log, and more than enough.
+    assert_eq!(first.decisions, 2);
+    assert!(!first.next_page_token.is_empty());
+    assert_eq!(tried(&stage, vec![binding(|b| b.resources.clear())]).await.decisions, 6);
+}
+
 #[tokio::test]
 async fn what_an_approval_lifts_is_not_called_a_denial() {
     let hold = "@approval(\"reads\") forbid(principal in Role::\"payer\", action, resource);";
