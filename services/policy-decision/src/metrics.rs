@@ -32,6 +32,8 @@ pub(crate) struct Metrics {
     pub(crate) proved_tokens: Gauge,
     pub(crate) spool_bytes: Gauge,
     pub(crate) spool_is_broken: Gauge,
+    pub(crate) streams: Gauge,
+    pub(crate) stream_items: Gauge,
     broke_glass: Counter,
     asked: Family<Asked, Counter>,
 }
@@ -42,6 +44,9 @@ impl Metrics {
         registry.register("decisions", "Answers by denial and reason", self.decisions.clone());
         let told = "Explanations, searches and simulations that were answered, by question";
         registry.register("authority_questions", told, self.asked.clone());
+        registry.register("evaluate_streams", "Streams of questions that are open", self.streams.clone());
+        let told = "Questions under way on streams";
+        registry.register("evaluate_stream_items", told, self.stream_items.clone());
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register_with_unit(

@@ -15,6 +15,7 @@ mod lineage;
 mod policies;
 mod preview;
 mod search;
+mod streaming;
 mod tokens;
 mod view;
 
