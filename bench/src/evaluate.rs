@@ -13,7 +13,7 @@ use crate::{Failed, Plan};
 const CONNECTIONS: usize = 2;
 const IN_FLIGHT: usize = 32;
 
-fn question(subject: wire::Subject, action: &str) -> wire::EvaluateRequest {
+pub(crate) fn question(subject: wire::Subject, action: &str) -> wire::EvaluateRequest {
     wire::EvaluateRequest {
         subject: Some(subject),
         action: action.into(),
@@ -22,7 +22,7 @@ fn question(subject: wire::Subject, action: &str) -> wire::EvaluateRequest {
     }
 }
 
-async fn ask(
+pub(crate) async fn ask(
     clients: &[Client],
     plan: Plan,
     question: &wire::EvaluateRequest,

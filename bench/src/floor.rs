@@ -1,5 +1,6 @@
 //! The floor of a call: the same messages over the same mutual TLS, answered by a constant, with no chassis in between.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use legate::dev::Suite;
@@ -8,7 +9,8 @@ use legate_mtls::{Identity, Listener, Trust};
 use legate_rpc::{Client, Dial};
 use legate_wire::policy as wire;
 use legate_wire::policy::decision_service_server::{DecisionService, DecisionServiceServer};
-use tonic::{Request, Response, Status};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::Failed;
 
@@ -31,6 +33,19 @@ impl DecisionService for Constant {
         _: Request<wire::EvaluateBatchRequest>,
     ) -> Result<Response<wire::EvaluateBatchResponse>, Status> {
         Ok(Response::new(wire::EvaluateBatchResponse::default()))
+    }
+
+    type EvaluateStreamStream = Pin<Box<dyn Stream<Item = Result<wire::EvaluateStreamResponse, Status>> + Send>>;
+
+    async fn evaluate_stream(
+        &self,
+        request: Request<Streaming<wire::EvaluateStreamRequest>>,
+    ) -> Result<Response<Self::EvaluateStreamStream>, Status> {
+        let answer = self.0.clone();
+        Ok(Response::new(Box::pin(request.into_inner().map(move |item| {
+            let outcome = Some(wire::evaluate_stream_response::Outcome::Answer(answer.clone()));
+            item.map(|item| wire::EvaluateStreamResponse { item_id: item.item_id, outcome })
+        }))))
     }
 
     async fn explain(&self, _: Request<wire::ExplainRequest>) -> Result<Response<wire::ExplainResponse>, Status> {

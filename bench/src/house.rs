@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use legate::dev::{Options, Suite, pki};
 use legate_client::{Enrolled, Remote, Runtime, enrol};
+use legate_mtls::Identity;
 use legate_rpc::Client;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{CreateEnrolmentTokenRequest, EnforcementPointRef, create_enrolment_token_request};
@@ -204,17 +205,18 @@ impl House {
 
     /// `n` channels to policy-decision as the backend, each a connection of its own.
     pub(crate) async fn backend(&self, n: usize) -> Result<Vec<Client>, Failed> {
-        self.backend_of("invoices", n).await
+        Ok(self.backend_as("invoices", n).await?.0)
     }
 
-    /// The same as the enforcement point of this name.
-    pub(crate) async fn backend_of(&self, name: &str, n: usize) -> Result<Vec<Client>, Failed> {
+    /// The same as the enforcement point of this name, and who that is.
+    pub(crate) async fn backend_as(&self, name: &str, n: usize) -> Result<(Vec<Client>, Identity), Failed> {
         let point = EnforcementPointRef { namespace: NAMESPACE.into(), name: name.into() };
         let holder = create_enrolment_token_request::Holder::EnforcementPoint(point);
         let token = self.enrolment(holder).await?;
         let identity = enrol(&self.remote("credential-issuer")?, &token).await?.identity()?;
         let remote = self.remote("policy-decision")?;
-        (0..n).map(|_| Ok(remote.dial(identity.clone())?)).collect()
+        let clients: Result<_, Failed> = (0..n).map(|_| Ok(remote.dial(identity.clone())?)).collect();
+        Ok((clients?, identity))
     }
 
     async fn enrolment(&self, holder: create_enrolment_token_request::Holder) -> Result<String, Failed> {

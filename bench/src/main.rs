@@ -14,6 +14,7 @@ mod peer;
 mod scale;
 mod spool;
 mod stored;
+mod streaming;
 mod suspend;
 
 use std::error::Error;
@@ -35,6 +36,8 @@ enum What {
     All,
     /// Decisions a second over mutual TLS, against a handler that answers a constant.
     Evaluate,
+    /// Of these the checks over streams alone, beside single ones.
+    Stream,
     /// Tokens and certificates a second and what each costs, against a signature and an HMAC alone.
     Issue,
     /// Audit events a second, acknowledged, against the disk's own loop.
@@ -128,6 +131,9 @@ fn main() -> Result<(), Failed> {
         }
         if is(What::Evaluate) {
             Box::pin(evaluate::measure(plan)).await?;
+        }
+        if is(What::Evaluate) || is(What::Stream) {
+            Box::pin(streaming::measure(plan)).await?;
         }
         if is(What::Suspend) {
             Box::pin(suspend::measure(plan)).await?;

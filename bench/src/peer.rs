@@ -127,7 +127,7 @@ pub(crate) async fn measure(plan: Plan, peer: &Peer) -> Result<(), Failed> {
     let agent = house.agent_id(0).await?;
     let mut backend = Vec::new();
     for point in 0..CONNECTIONS {
-        backend.extend(house.backend_of(&ported::point(point), 1).await?);
+        backend.extend(house.backend_as(&ported::point(point), 1).await?.0);
     }
     let apart = house.part().await?;
     let at = pki::SERVICES.iter().position(|service| *service == "policy-decision").ok_or("no policy-decision")?;

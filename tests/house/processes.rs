@@ -238,6 +238,21 @@ impl Processes {
         Remote { endpoint: format!("https://127.0.0.1:{}", self.ports[place(service)]), trust, service }
     }
 
+    /// Somebody who shows a certificate of the services' CA.
+    pub(crate) fn certified(&self, name: &str) -> Identity {
+        let files = self.layout.services_ca();
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        let ca = legate_mtls::pki::Ca::from_pem(&read(files.cert), &read(files.key)).unwrap();
+        let domain = TrustDomain::parse(DOMAIN).unwrap();
+        crate::raised::certify(&ca, &legate_ids::SpiffeId::service(&domain, &Name::parse(name).unwrap()))
+    }
+
+    /// The services and the workloads.
+    pub(crate) fn whole_trust(&self) -> Trust {
+        let domain = TrustDomain::parse(DOMAIN).unwrap();
+        Trust::from_files(domain, &self.layout.services_ca().cert, Some(&self.layout.workloads_ca())).unwrap()
+    }
+
     /// A channel to a service, as the operator.
     pub(crate) fn operator(&self, service: &'static str) -> Client {
         let files = self.layout.operator();
@@ -268,6 +283,7 @@ impl Processes {
             shown: Shown { token: token.access_token, presenter },
             revision: token.revision,
             backend: self.remote("policy-decision").dial(backend.identity().unwrap()).unwrap(),
+            identity: backend.identity().unwrap(),
             runtime,
             secrets: vec![enrolment, point, body(&enrolled.key.to_pem()), body(&backend.key.to_pem())],
         }
@@ -296,6 +312,8 @@ pub(crate) struct Parties {
     pub(crate) revision: u64,
     /// policy-decision, as the backend.
     pub(crate) backend: Client,
+    /// Who the backend is.
+    pub(crate) identity: Identity,
     pub(crate) runtime: Runtime,
     /// What must never be seen anywhere.
     pub(crate) secrets: Vec<String>,

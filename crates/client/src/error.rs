@@ -12,6 +12,9 @@ pub enum ClientError {
     /// Certificates or addresses are wrong.
     #[error(transparent)]
     Tls(#[from] legate_mtls::TlsError),
+    /// A setting is out of its range.
+    #[error("{0}")]
+    Setting(&'static str),
     /// A service could not be dialled.
     #[error(transparent)]
     Dial(#[from] Fault),

@@ -1,10 +1,13 @@
 //! What a runtime, a backend or a program for people links: keys, enrolment, tokens, questions.
 
+mod decision;
 mod error;
+pub mod guard;
 mod key;
 mod runtime;
 mod tokens;
 
+pub use decision::{Builder, Decided, Decision, Denied, NotAllowed, Permit, Question, Undecided, Why};
 pub use error::ClientError;
 pub use key::{RuntimeKey, chain_pem};
 pub use runtime::{Enrolled, LoggedIn, Runtime, enrol, enrol_with_identity_token, login};

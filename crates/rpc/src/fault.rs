@@ -154,6 +154,16 @@ impl From<Fault> for Status {
     }
 }
 
+/// What another service refused with, said on by whoever stands before something of its own: the word, and a text of its own.
+#[must_use]
+pub fn passed_on(code: Code, reason: &str, message: &str, retry_after: Option<Duration>) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, "legate", HashMap::new());
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    Status::with_error_details(code, message, details)
+}
+
 fn chain_of(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -19,7 +19,7 @@ mod trace;
 
 pub use access::{Caller, Rule};
 pub use client::{Client, Dial, dial, dial_breaking_glass};
-pub use fault::{Fault, Reason, Refusal};
+pub use fault::{Fault, Reason, Refusal, passed_on};
 pub use health::Health;
 pub use limits::Limits;
 pub use mandate::{Mandate, is_for_want_of_a_role};

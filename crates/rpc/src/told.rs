@@ -26,6 +26,12 @@ pub struct Told {
 }
 
 impl Told {
+    /// Reads a `google.rpc.Status` that came inside a message: its code and text, and the bytes of the whole of it.
+    #[must_use]
+    pub fn from_item(code: i32, message: &str, encoded: Vec<u8>) -> Self {
+        Self::from_status(&Status::with_details(Code::from_i32(code), message, encoded.into()))
+    }
+
     /// Reads a status; never fails: what is missing is empty.
     #[must_use]
     pub fn from_status(status: &Status) -> Self {

@@ -40,6 +40,14 @@ mod legate {
     }
 }
 
+/// What ours carry of Google's packages.
+mod google {
+    pub mod rpc {
+        tonic::include_proto!("google.rpc");
+    }
+}
+
+pub use google::rpc;
 pub use legate::audit::v1 as audit;
 pub use legate::credential::v1 as credential;
 pub use legate::policy::v1 as policy;

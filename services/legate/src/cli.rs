@@ -4,6 +4,7 @@ mod approval;
 mod asking;
 mod audit;
 mod change;
+mod checking;
 mod credential;
 mod grant;
 mod key;
@@ -23,6 +24,7 @@ pub(crate) use approval::{ApprovalVerb, Ask as AskApproval, Word as ApprovalWord
 pub(crate) use asking::{Explain, WhatCan, WhoCan};
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
+pub(crate) use checking::Checking;
 pub(crate) use credential::{
     Cause, ClientKey, ClientKind, CredentialHealth, CredentialKind, CredentialVerb, InstanceList, InstanceStanding,
     InstanceVerb, Issued, Rotation, TokenVerb,
@@ -111,7 +113,7 @@ pub(crate) enum Command {
     /// The keys and CAs that credential-issuer signs with.
     Key(Noun<KeyVerb>),
     /// Ask whether an agent may do something, and why. Exit code 0: allow, 3: deny.
-    Check(Check),
+    Check(Checking),
     /// Say why it is decided so, now or as of the past: every step, who wrote what it rests on, and what single thing is missing.
     /// Exit code 0: allow, 3: deny.
     Explain(Explain),
@@ -326,6 +328,8 @@ mod tests {
             "legate key retire kid --compromised --reason x",
             "legate key rewrap --kek f --dir d --drop-old",
             "legate check --agent n/a --action x --resource T:1 --on-behalf-of user:ada --grant g",
+            "legate check --stream",
+            "legate check --stream --identity d --policy https://h:1",
             "legate explain --agent n/a --action x --resource T:1 --as-of 12",
             "legate explain --agent n/a --action x --resource T:1 --as-of 7d --at-time 8d -o wide",
             "legate who-can --action x --resource T:1 --on-behalf-of user:ada --namespace n",
@@ -353,6 +357,9 @@ mod tests {
             "legate key prepare nothing --reason x",
             "legate instance revoke inst_1",
             "legate check --action a --resource T:1",
+            "legate check --stream --agent n/a",
+            "legate check --stream --token t --identity d",
+            "legate check --agent n/a --resource T:1",
             "legate credential create --reason x",
             "legate login",
             "legate login --token-file f --token-env E",

@@ -9,7 +9,7 @@ use legate_wire::policy as wire;
 use legate_wire::policy::decision_service_server::DecisionService;
 use legate_wire::policy::issuance_service_server::IssuanceService;
 use legate_wire::policy::preview_service_server::PreviewService;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::convert;
 use crate::domain::behalf::grants;
@@ -67,6 +67,16 @@ impl DecisionService for Api {
         let all = flow::evaluate(&self.0, &asker, &asks?).await?;
         let evaluations = all.iter().map(answer).collect();
         Ok(Response::new(wire::EvaluateBatchResponse { evaluations }))
+    }
+
+    type EvaluateStreamStream = flow::Answers;
+
+    async fn evaluate_stream(
+        &self,
+        request: Request<Streaming<wire::EvaluateStreamRequest>>,
+    ) -> Result<Response<Self::EvaluateStreamStream>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        Ok(Response::new(flow::evaluate_stream(&self.0, asker, request.into_inner(), answer)?))
     }
 
     async fn explain(&self, request: Request<wire::ExplainRequest>) -> Result<Response<wire::ExplainResponse>, Status> {

@@ -71,6 +71,17 @@ pub(crate) struct Ask {
     pub(crate) correlation_id: String,
 }
 
+/// A refusal inside a message: what the call would have ended with.
+pub(crate) fn item_error(fault: Fault) -> legate_wire::rpc::Status {
+    let status = tonic::Status::from(fault);
+    // The details are the whole of it, encoded.
+    legate_wire::rpc::Status::decode(status.details()).unwrap_or_else(|_| legate_wire::rpc::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
 /// A part of a question that cannot be read: where, and why.
 struct Bad(&'static str, String);
 

@@ -3,6 +3,10 @@
 legate_rpc::reasons! {
     /// A question cannot be read.
     QUESTION_INVALID, InvalidArgument, "A field of the question is missing or breaks its grammar.", "Mend the field that the violation names.";
+    /// The name is under way.
+    STREAM_ITEM_IN_FLIGHT, InvalidArgument, "Another question of this item_id is under way on the stream.", "Give each question that is under way a name of its own, such as the next number.";
+    /// The stream ends with the service.
+    STREAM_STOPPING, Unavailable, "The service is stopping; every question that was read is answered.", "Open a stream to another replica, or to this one when it is back, and ask what was not answered again.";
     /// The caller may not ask about this resource type.
     CALLER_MAY_NOT_ASK, PermissionDenied, "The enforcement point has no right to ask about this resource type.", "Add the type to the EnforcementPoint's resourceTypes, or ask from the right one.";
     /// The caller may not name an agent without a token.

@@ -94,6 +94,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         records: Arc::new(log),
         // A page token is good for as long as the process lives.
         pages: Pages::new(&rand::random()),
+        streams: flow::Streams::default(),
+        stopping: std::sync::OnceLock::new(),
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 
@@ -101,6 +103,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let standing = ViewStanding::new(view, OnStale::Judge);
     let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
+    // Nobody set it before: the desk was made above.
+    let _ = desk.stopping.set(serving.stopping());
     let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let comparing = tokio::spawn(flow::self_check::forever(Arc::clone(&desk), samples));

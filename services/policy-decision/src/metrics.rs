@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) proved_tokens: Gauge,
     pub(crate) spool_bytes: Gauge,
     pub(crate) spool_is_broken: Gauge,
+    pub(crate) streams: Gauge,
+    pub(crate) stream_items: Gauge,
     broke_glass: Counter,
     asked: Family<Asked, Counter>,
     self_checks: Family<Compared, Counter>,
@@ -54,6 +56,9 @@ impl Metrics {
         for result in ["same", "different", "left_out"] {
             drop(self.self_checks.get_or_create(&Compared { result }));
         }
+        registry.register("evaluate_streams", "Streams of questions that are open", self.streams.clone());
+        let told = "Questions under way on streams";
+        registry.register("evaluate_stream_items", told, self.stream_items.clone());
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register_with_unit(

@@ -385,6 +385,8 @@ impl Stage {
             archive: Arc::clone(&registry) as Arc<dyn crate::store::archive::Archive>,
             records: Arc::clone(&log) as Arc<dyn crate::store::records::Records>,
             pages: legate_rpc::Pages::new(&[5; 32]),
+            streams: crate::flow::Streams::default(),
+            stopping: std::sync::OnceLock::new(),
         });
         let samples = Some(samples);
         let mut stage = Self { desk, clock, paper, pongs, signer: signer(1), registry, log, samples, revision: 1 };

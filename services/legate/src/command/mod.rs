@@ -6,6 +6,7 @@ mod approval;
 mod audit;
 mod change;
 mod check;
+mod check_stream;
 mod client;
 mod credential;
 mod declared;
@@ -41,7 +42,7 @@ use legate_wire::registry::AgentRef;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::{GetAgentRequest, Kind};
 
-use crate::cli::{Cli, Command, PolicyVerb};
+use crate::cli::{Checking, Cli, Command, PolicyVerb};
 use crate::error::USAGE;
 use crate::output::{Format, Out};
 use crate::place::{Line, Place, Service};
@@ -168,10 +169,11 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Instance(noun) => wait(instance::run(desk(noun.place)?, noun.verb)),
         Command::Token(noun) => wait(token::run(desk(noun.place)?, noun.verb)),
         Command::Key(noun) => wait(key::run(desk(noun.place)?, noun.verb)),
-        Command::Check(args) => {
+        Command::Check(Checking::One(args)) => {
             let desk = desk(args.place.clone())?;
-            wait(check::run(desk, args))
+            wait(check::run(desk, *args))
         }
+        Command::Check(Checking::Stream { place, identity }) => wait(check_stream::run(desk(*place)?, identity)),
         Command::Explain(args) => {
             let desk = desk(args.question.place.clone())?;
             wait(explain::run(desk, args))

@@ -140,3 +140,50 @@ fn a_log_that_does_not_verify_is_6() {
     let other = done(legate().arg("verify").arg(house.log()).arg("--key").arg(&stranger));
     other.refused(1, "FILE_REFUSED");
 }
+
+#[test]
+fn many_questions_are_asked_over_one_stream() {
+    use std::io::Write as _;
+
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let id = house.run(&["agent", "get", AGENT, "-o", "json"]).with(0);
+    let id: serde_json::Value = serde_json::from_str(&id).unwrap();
+    let id =
+        id.pointer("/agent/metadata/id").or_else(|| id.pointer("/metadata/id")).unwrap().as_str().unwrap().to_owned();
+    let question = |resource: &str| {
+        format!(
+            r#"{{"subject": {{"agentId": "{id}"}}, "action": "invoice:read", "resource": {{"type": "Invoice", "id": "{resource}"}}}}"#
+        )
+    };
+    let ask = |lines: &[String]| {
+        let mut command = house.command(&["check", "--stream"]);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let out = String::from_utf8(ended.stdout).unwrap();
+        let mut words = std::collections::BTreeMap::new();
+        for line in out.lines() {
+            let said: serde_json::Value = serde_json::from_str(line).unwrap();
+            let word = said.pointer("/answer/reasonCode").or_else(|| said.pointer("/error/reason")).unwrap();
+            let number: usize = said["itemId"].as_str().unwrap().parse().unwrap();
+            assert!(words.insert(number, word.as_str().unwrap().to_owned()).is_none(), "{line}");
+        }
+        (ended.status.code(), words)
+    };
+    let good: Vec<String> = (1..=1_000).map(|n| question(&format!("apollo/{n}"))).collect();
+    let (code, words) = ask(&good);
+    assert_eq!((code, words.len()), (Some(0), 1_000));
+    assert!(words.values().all(|word| word == "ALLOWED"));
+    let mixed =
+        [question("apollo/1"), String::new(), question("zeus/7"), "{\"action\": 1}".into(), "no".into(), question("")];
+    let (code, words) = ask(&mixed);
+    assert_eq!(code, Some(3));
+    let expected = [(1, "ALLOWED"), (3, "BINDING_NARROWED"), (4, "USAGE"), (5, "USAGE"), (6, "QUESTION_INVALID")];
+    assert_eq!(words, expected.map(|(n, word)| (n, word.to_owned())).into());
+    assert_eq!(ask(&[]), (Some(0), Default::default()));
+    house.run(&["check", "--stream", "--agent", AGENT]).with(1);
+    house.run(&["check", "--action", "invoice:read"]).with(1);
+}

@@ -3,17 +3,19 @@
 //! Nothing here waits for the network. What is waited for is bounded: a revision and the compiling of policies by the
 //! caller's deadline, the record by 500 ms. Every wait that ends without result ends in a denial.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use legate_clock::{Clock, Timestamp};
 use legate_ids::{DecisionId, Name};
 use legate_rpc::{Fault, Pages};
 use legate_view::{Agent, Reading, Snapshot, ViewHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::asker::{Asker, Right};
 use super::record;
 use super::self_check::{self, SelfCheck};
+use super::streams::Streams;
 use super::subject::{Known, Tokens};
 use super::turns::Turns;
 use crate::convert::Ask;
@@ -53,6 +55,10 @@ pub(crate) struct Desk {
     /// What was decided, as audit-collector keeps it.
     pub(crate) records: Arc<dyn Records>,
     pub(crate) pages: Pages,
+    /// The streams of questions that are open.
+    pub(crate) streams: Streams,
+    /// Set once the server listens; cancelled when streams have to end.
+    pub(crate) stopping: OnceLock<CancellationToken>,
 }
 
 /// An answer with everything that is said and recorded about it.

@@ -17,6 +17,7 @@ mod policies;
 mod preview;
 mod search;
 mod self_check;
+mod streaming;
 mod tokens;
 mod view;
 

@@ -1,8 +1,23 @@
 //! The methods of policy-decision that an operator may call.
 
+use legate_rpc::Told;
 use legate_wire::policy;
+use policy::evaluate_stream_response::Outcome as Said;
+use prost::Message as _;
 
-use super::{Ask, Case, Decisions, Previews, question, told};
+use super::{Ask, Case, Decisions, Outcome, Previews, question, told};
+
+/// One question over a stream; an error of its own stands for that of a call.
+async fn streamed(ask: &Ask) -> Outcome {
+    let item = policy::EvaluateStreamRequest { question: Some(question(ask)), ..Default::default() };
+    let opened = Decisions::new(ask.policy.clone()).evaluate_stream(tokio_stream::iter([item])).await;
+    let mut answers = opened.map_err(|status| Told::from_status(&status))?.into_inner();
+    let said = answers.message().await.map_err(|status| Told::from_status(&status))?;
+    match said.and_then(|said| said.outcome) {
+        Some(Said::Error(error)) => Err(Told::from_item(error.code, &error.message, error.encode_to_vec())),
+        answer => Ok(format!("{answer:?}")),
+    }
+}
 
 pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
     case("/legate.policy.v1.DecisionService/Evaluate", call!(policy, Decisions, evaluate, |ask| question(&ask)));
@@ -12,6 +27,7 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
             evaluations: vec![question(&ask), question(&ask)],
         }),
     );
+    case("/legate.policy.v1.DecisionService/EvaluateStream", |ask| Box::pin(async move { vec![streamed(&ask).await] }));
     case(
         "/legate.policy.v1.DecisionService/Explain",
         call!(policy, Decisions, explain, |ask| policy::ExplainRequest {

@@ -1,0 +1,209 @@
+//! A tower layer that lets through what policy-decision allows: for axum, tonic and every other HTTP server on tower.
+//!
+//! The request's bearer token says who acts, the certificate of its connection that the token is its holder's, and a mapping what is
+//! done to what. Nothing else is looked at: neither the body, which is not read, nor headers that claim an identity. What is allowed
+//! goes on with a [`Permit`](crate::Permit) in its extensions.
+
+mod refusal;
+mod routes;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::request::Parts;
+use http::{Request, Response, header};
+use legate_mtls::Peer;
+use prost_types::Value;
+use tower::{Layer, Service};
+
+pub use routes::{BadRoute, Routes};
+
+use crate::{Decision, NotAllowed, Permit, Question};
+use refusal::Refusal;
+
+/// The longest token that is passed on.
+const LONGEST_TOKEN: usize = 8 << 10;
+
+/// What a request does to what.
+#[derive(Clone, Debug)]
+pub struct Asks {
+    action: String,
+    resource_type: String,
+    resource_id: String,
+    attributes: Vec<(String, Value)>,
+    context: Vec<(String, Value)>,
+}
+
+impl Asks {
+    /// An action on a resource.
+    pub fn new(action: impl Into<String>, resource_type: impl Into<String>, resource_id: impl Into<String>) -> Self {
+        Self {
+            action: action.into(),
+            resource_type: resource_type.into(),
+            resource_id: resource_id.into(),
+            attributes: Vec::new(),
+            context: Vec::new(),
+        }
+    }
+
+    /// An attribute of the resource.
+    #[must_use]
+    pub fn attribute(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.attributes.push((name.into(), value.into()));
+        self
+    }
+
+    /// Something about the request.
+    #[must_use]
+    pub fn context(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.context.push((name.into(), value.into()));
+        self
+    }
+
+    fn question(self, token: &str, presented: Option<[u8; 32]>) -> Question {
+        let mut question = Question::by_token(token, self.action, &self.resource_type, &self.resource_id);
+        if let Some(x5t_s256) = presented {
+            question = question.presented_certificate(x5t_s256);
+        }
+        question = self.attributes.into_iter().fold(question, |q, (name, value)| q.attribute(name, value));
+        self.context.into_iter().fold(question, |q, (name, value)| q.context(name, value))
+    }
+}
+
+/// Says what a request asks for. A closure over the request's head does; [`Routes`] is a table.
+pub trait Mapping: Send + Sync + 'static {
+    /// What it asks for; `None`: nothing that is let through.
+    fn asks(&self, head: &Parts) -> Option<Asks>;
+}
+
+impl<F: Fn(&Parts) -> Option<Asks> + Send + Sync + 'static> Mapping for F {
+    fn asks(&self, head: &Parts) -> Option<Asks> {
+        self(head)
+    }
+}
+
+/// SHA-256 of the DER client certificate of the request's connection, zeros where it showed none. A server that does not accept with
+/// `legate_mtls` puts it into the extensions of each request, from its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PresentedCertificate(pub [u8; 32]);
+
+/// The layer.
+#[derive(Debug)]
+pub struct Guard<M> {
+    decision: Decision,
+    mapping: Arc<M>,
+}
+
+impl<M> Clone for Guard<M> {
+    fn clone(&self) -> Self {
+        Self { decision: self.decision.clone(), mapping: Arc::clone(&self.mapping) }
+    }
+}
+
+impl<M: Mapping> Guard<M> {
+    /// Lets through what `decision` allows of what `mapping` says.
+    pub fn new(decision: Decision, mapping: M) -> Self {
+        Self { decision, mapping: Arc::new(mapping) }
+    }
+
+    async fn permit(&self, head: &Parts) -> Result<Permit, Refusal> {
+        let token = token(head)?;
+        let asks = self.mapping.asks(head).ok_or(Refusal::Unmapped)?;
+        let question = asks.question(token, presented(head));
+        self.decision.ask(question).await.permit().map_err(|why| match why {
+            NotAllowed::Denied(denied) => Refusal::Denied(denied),
+            NotAllowed::Undecided(undecided) => Refusal::Undecided(undecided),
+        })
+    }
+}
+
+/// The one bearer token of the request (RFC 6750 section 2.1).
+fn token(head: &Parts) -> Result<&str, Refusal> {
+    let mut all = head.headers.get_all(header::AUTHORIZATION).iter();
+    let first = all.next().ok_or(Refusal::NoToken)?;
+    if all.next().is_some() {
+        return Err(Refusal::BadToken("authorization came several times"));
+    }
+    let text = first.to_str().map_err(|_| Refusal::BadToken("authorization is not ASCII"))?;
+    let (scheme, token) = text.split_once(' ').ok_or(Refusal::BadToken("authorization is not Bearer TOKEN"))?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Refusal::BadToken("authorization is not Bearer TOKEN"));
+    }
+    // RFC 6750 section 2.1, `b64token`.
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    if !(1..=LONGEST_TOKEN).contains(&token.len()) || !token.bytes().all(is_token) {
+        return Err(Refusal::BadToken("the token breaks the grammar, or is longer than 8 KiB"));
+    }
+    Ok(token)
+}
+
+/// What the handshake proved.
+fn presented(head: &Parts) -> Option<[u8; 32]> {
+    let by_server = head.extensions.get::<PresentedCertificate>().map(|shown| shown.0);
+    let by_listener = || head.extensions.get::<Arc<Peer>>().map(|peer| peer.x5t_s256);
+    by_server.or_else(by_listener).filter(|x5t_s256| *x5t_s256 != [0; 32])
+}
+
+impl<S, M> Layer<S> for Guard<M> {
+    type Service = Guarded<S, M>;
+
+    fn layer(&self, inner: S) -> Guarded<S, M> {
+        Guarded { guard: self.clone(), inner }
+    }
+}
+
+/// What only permitted requests reach.
+#[derive(Debug)]
+pub struct Guarded<S, M> {
+    guard: Guard<M>,
+    inner: S,
+}
+
+impl<S: Clone, M> Clone for Guarded<S, M> {
+    fn clone(&self) -> Self {
+        Self { guard: self.guard.clone(), inner: self.inner.clone() }
+    }
+}
+
+/// A gRPC service keeps its name, so that tonic's router takes it.
+impl<S: tonic::server::NamedService, M> tonic::server::NamedService for Guarded<S, M> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S, M, B, R> Service<Request<B>> for Guarded<S, M>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    M: Mapping,
+    B: Send + 'static,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let guard = self.guard.clone();
+        // The instance that was polled ready is the one to call.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        Box::pin(async move {
+            let (mut head, body) = request.into_parts();
+            let permit = match guard.permit(&head).await {
+                Ok(permit) => permit,
+                Err(refusal) => {
+                    tracing::info!(reason = refusal.reason(), path = head.uri.path(), "refused");
+                    return Ok(refusal.answer(&head));
+                }
+            };
+            head.extensions.insert(permit);
+            inner.call(Request::from_parts(head, body)).await
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Why a request does not pass, and how HTTP and gRPC are told so.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use legate_rpc::Code;
+
+use crate::{Denied, Undecided};
+
+/// When a request that could not be decided may be made again, in seconds.
+const AGAIN: u64 = 1;
+
+/// Why a request does not pass.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    NoToken,
+    BadToken(&'static str),
+    /// The mapping does not know the request.
+    Unmapped,
+    Denied(Denied),
+    Undecided(Undecided),
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Show a token, or another one.
+    Unauthenticated,
+    /// It may not.
+    Forbidden,
+    /// It is not known.
+    Unavailable,
+}
+
+/// Denials that another token of the same agent might not meet.
+fn is_of_the_token(reason: &str) -> bool {
+    reason.starts_with("TOKEN_") || matches!(reason, "CREDENTIAL_REVOKED" | "PARENT_TOKEN_FALLEN" | "AUDIENCE_MISMATCH")
+}
+
+impl Refusal {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::NoToken => "TOKEN_MISSING",
+            Self::BadToken(_) => "TOKEN_MALFORMED",
+            Self::Unmapped => "REQUEST_NOT_MAPPED",
+            Self::Denied(denied) => &denied.reason,
+            Self::Undecided(undecided) => &undecided.reason,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NoToken | Self::BadToken(_) => Kind::Unauthenticated,
+            Self::Denied(denied) if is_of_the_token(&denied.reason) => Kind::Unauthenticated,
+            Self::Unmapped | Self::Denied(_) => Kind::Forbidden,
+            Self::Undecided(_) => Kind::Unavailable,
+        }
+    }
+
+    /// What the caller is told; why a policy denies is for the operators, by the decision's id.
+    fn text(&self) -> &str {
+        match self {
+            Self::NoToken => "the request has no access token",
+            Self::BadToken(why) => why,
+            Self::Unmapped => "the server does not say what this request asks for, so nobody may make it",
+            Self::Denied(_) => "policy-decision denies it",
+            Self::Undecided(_) => "it could not be decided, so it is refused",
+        }
+    }
+
+    fn decision_id(&self) -> &str {
+        match self {
+            Self::Denied(denied) => &denied.decision_id,
+            _ => "",
+        }
+    }
+
+    /// The answer to the request, in its own protocol.
+    pub(super) fn answer<R: Default>(&self, head: &Parts) -> Response<R> {
+        let mut answer = if is_grpc(&head.headers) { self.grpc() } else { self.http() };
+        let mut say = |name: &'static str, text: &str| {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                answer.headers_mut().insert(name, value);
+            }
+        };
+        say("legate-reason", self.reason());
+        if !self.decision_id().is_empty() {
+            say("legate-decision-id", self.decision_id());
+        }
+        answer
+    }
+
+    fn http<R: Default>(&self) -> Response<R> {
+        let mut answer = Response::new(R::default());
+        *answer.status_mut() = match self.kind() {
+            Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
+            Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        // RFC 6750 section 3: a request without credentials is told no error code.
+        let challenge = match (self, self.kind()) {
+            (Self::NoToken, _) => Some("Bearer".to_owned()),
+            (Self::BadToken(_), _) => Some("Bearer error=\"invalid_request\"".to_owned()),
+            (_, Kind::Unauthenticated) => Some("Bearer error=\"invalid_token\"".to_owned()),
+            (_, Kind::Forbidden) => Some("Bearer error=\"insufficient_scope\"".to_owned()),
+            (_, Kind::Unavailable) => None,
+        };
+        let headers = answer.headers_mut();
+        match challenge.map(|text| HeaderValue::from_str(&text)) {
+            Some(Ok(challenge)) => drop(headers.insert(header::WWW_AUTHENTICATE, challenge)),
+            _ => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from(AGAIN))),
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
+    }
+
+    fn grpc<R: Default>(&self) -> Response<R> {
+        let (code, again) = match self.kind() {
+            Kind::Unauthenticated => (Code::Unauthenticated, None),
+            Kind::Forbidden => (Code::PermissionDenied, None),
+            Kind::Unavailable => (Code::Unavailable, Some(std::time::Duration::from_secs(AGAIN))),
+        };
+        legate_rpc::passed_on(code, self.reason(), self.text(), again).into_http()
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind == "application/grpc" || kind.starts_with("application/grpc+"))
+}
