@@ -87,8 +87,8 @@ fn grown(sizes: &[i64], before: &[i64], at: usize) -> Result<f64, Failed> {
 async fn issue(clients: &[OauthClient], tokens: u32) -> Result<(), Failed> {
     let left = Arc::new(AtomicU32::new(tokens));
     let mut callers = tokio::task::JoinSet::new();
-    for client in clients.iter().cloned() {
-        let left = Arc::clone(&left);
+    for client in clients {
+        let (client, left) = (client.clone(), Arc::clone(&left));
         callers.spawn(async move {
             while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
                 client.token().await?;
