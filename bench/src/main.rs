@@ -3,6 +3,8 @@
 
 mod apart;
 mod append;
+mod changes;
+mod engine;
 mod evaluate;
 mod floor;
 mod house;
@@ -31,8 +33,12 @@ type Failed = Box<dyn Error + Send + Sync>;
 enum What {
     /// Everything, one after the other.
     All,
+    /// The decision in process: our index of policies against Cedar's own authorizer, chains, a changed policy, explanations.
+    Engine,
     /// Decisions a second over mutual TLS, against a handler that answers a constant.
     Evaluate,
+    /// Decisions while a thousand agents a second are written anew.
+    Changes,
     /// Tokens and certificates a second and what each costs, against a signature and an HMAC alone.
     Issue,
     /// Audit events a second, acknowledged, against the disk's own loop.
@@ -109,8 +115,14 @@ fn main() -> Result<(), Failed> {
         if is(What::Issue) {
             Box::pin(issue::measure(plan)).await?;
         }
+        if is(What::Engine) {
+            Box::pin(engine::measure(plan)).await?;
+        }
         if is(What::Evaluate) {
             Box::pin(evaluate::measure(plan)).await?;
+        }
+        if is(What::Changes) {
+            Box::pin(changes::measure(plan)).await?;
         }
         if is(What::Suspend) {
             Box::pin(suspend::measure(plan)).await?;
