@@ -3,6 +3,8 @@
 
 mod apart;
 mod append;
+mod changes;
+mod engine;
 mod evaluate;
 mod floor;
 mod house;
@@ -34,10 +36,14 @@ type Failed = Box<dyn Error + Send + Sync>;
 enum What {
     /// Everything, one after the other.
     All,
+    /// The decision in process: our index of policies against Cedar's own authorizer, chains, a changed policy, explanations.
+    Engine,
     /// Decisions a second over mutual TLS, against a handler that answers a constant.
     Evaluate,
     /// Of these the checks over streams alone, beside single ones.
     Stream,
+    /// Decisions while a thousand agents a second are written anew.
+    Changes,
     /// Tokens and certificates a second and what each costs, against a signature and an HMAC alone.
     Issue,
     /// Audit events a second, acknowledged, against the disk's own loop.
@@ -129,11 +135,17 @@ fn main() -> Result<(), Failed> {
         if is(What::Issue) {
             Box::pin(issue::measure(plan)).await?;
         }
+        if is(What::Engine) {
+            Box::pin(engine::measure(plan)).await?;
+        }
         if is(What::Evaluate) {
             Box::pin(evaluate::measure(plan)).await?;
         }
         if is(What::Evaluate) || is(What::Stream) {
             Box::pin(streaming::measure(plan)).await?;
+        }
+        if is(What::Changes) {
+            Box::pin(changes::measure(plan)).await?;
         }
         if is(What::Suspend) {
             Box::pin(suspend::measure(plan)).await?;
