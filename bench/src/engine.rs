@@ -4,7 +4,7 @@ mod company;
 
 use std::time::{Duration, Instant};
 
-use legate_clock::{Clock, SystemClock};
+use legate_clock::SystemClock;
 use legate_policy_decision::engine::{Engine, Prepared, Words};
 use legate_wire::policy as wire;
 use wire::decision_service_client::DecisionServiceClient;
