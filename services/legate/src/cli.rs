@@ -21,7 +21,7 @@ use crate::place::Place;
 
 pub(crate) use approval::{ApprovalVerb, Ask as AskApproval, Word as ApprovalWord};
 pub(crate) use asking::{Explain, WhatCan, WhoCan};
-pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
+pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Per, Usage, UsedBy, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
 pub(crate) use credential::{
     Cause, ClientKey, ClientKind, CredentialHealth, CredentialKind, CredentialVerb, InstanceList, InstanceStanding,

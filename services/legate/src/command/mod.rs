@@ -32,7 +32,9 @@ mod revoke_issued;
 mod search;
 mod spawning;
 mod standing;
+mod tail;
 mod token;
+mod usage;
 mod verify;
 mod whoami;
 
