@@ -239,7 +239,8 @@ async fn a_flood_of_questions_is_a_few_events_that_add_up() {
     let running = house.raise().await;
     let mut alice = house.query(&running, &house.operator("alice"));
     for n in 0..200 {
-        let ask = wire::QueryEventsRequest { agent_id: format!("agt_{}", n % 3), ..Default::default() };
+        let agent_id = format!("agt_{}", n % 3);
+        let ask = wire::QueryEventsRequest { agent_id, indexed_at_least: 1, ..Default::default() };
         alice.query_events(ask).await.unwrap();
     }
     running.shutdown().await;
@@ -247,7 +248,8 @@ async fn a_flood_of_questions_is_a_few_events_that_add_up() {
     let running = house.raise().await;
     let mut bob = house.query(&running, &house.operator("bob"));
     let ask = wire::QueryEventsRequest { r#type: "log.queried".into(), page_size: 1_000, ..Default::default() };
-    let size = bob.query_events(ask.clone()).await.unwrap().into_inner().log_size;
+    let first = wire::QueryEventsRequest { indexed_at_least: 1, ..ask.clone() };
+    let size = bob.query_events(first).await.unwrap().into_inner().log_size;
     let page = bob.query_events(wire::QueryEventsRequest { indexed_at_least: size, ..ask }).await.unwrap();
     let events = page.into_inner().events.into_iter().filter_map(|e| e.event);
     let hers: Vec<_> = events.filter(|e| e.actor.ends_with("/operator/alice")).collect();
