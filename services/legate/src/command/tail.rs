@@ -31,17 +31,23 @@ pub(super) async fn tail(desk: Desk, filter: Filter, resume: Option<String>) -> 
                     show(format, &said.events)?;
                     request.resume_token = said.resume_token;
                 }
-                Ok(None) => break Status::unavailable("the line ended"),
-                Err(status) => break status,
+                Ok(None) => break None,
+                Err(status) => break Some(status),
             }
         };
-        if ended.code() != tonic::Code::Unavailable || request.resume_token.is_empty() {
-            if !request.resume_token.is_empty() {
-                crate::output::say(&format!("go on with --resume {}", request.resume_token));
-            }
-            return Err(audit.failure(&ended));
+        let Some(ended) = ended.filter(|status| !passes(status) || request.resume_token.is_empty()) else {
+            continue;
+        };
+        if !request.resume_token.is_empty() {
+            crate::output::say(&format!("go on with --resume {}", request.resume_token));
         }
+        return Err(audit.failure(&ended));
     }
+}
+
+/// Whether a line that ended so can be taken up again: it broke, or the collector went away.
+fn passes(status: &Status) -> bool {
+    status.code() == tonic::Code::Unavailable
 }
 
 fn show(format: Format, events: &[IndexedEvent]) -> Result<(), Failure> {

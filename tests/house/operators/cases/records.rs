@@ -3,7 +3,7 @@
 use legate_rpc::Told;
 use legate_wire::audit;
 
-use super::{Ask, Case, told};
+use super::{Case, told};
 
 type Queries = audit::query_service_client::QueryServiceClient<legate_rpc::Client>;
 type Proofs = audit::proof_service_client::ProofServiceClient<legate_rpc::Client>;
