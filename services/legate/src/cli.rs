@@ -120,7 +120,7 @@ pub(crate) enum Command {
     /// Say what an agent may do by itself, and what that depends on.
     WhatCan(WhatCan),
     /// The audit log.
-    Audit(Noun<AuditVerb>),
+    Audit(Box<Noun<AuditVerb>>),
     /// Verify a whole log offline: needs only its public key. Exit code 6 when something is wrong.
     Verify(Verify),
     /// Log in as an operator with a token of an identity provider that credential-issuer knows: a pipeline's, or your own.

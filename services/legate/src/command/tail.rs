@@ -1,5 +1,7 @@
 //! `legate audit tail`: what happens, as it happens.
 
+use std::time::Duration;
+
 use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::audit::{IndexedEvent, TailEventsRequest};
 use tonic::Status;
@@ -10,6 +12,9 @@ use crate::cli::Filter;
 use crate::output::{Format, Out, event_row};
 use crate::place::Service;
 use crate::{Exit, Failure};
+
+/// The wait before a line that broke is taken up again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Follows the log until it is interrupted. A line that breaks is taken up again where it was; one that the collector ends
 /// tells the token to go on with.
@@ -36,6 +41,7 @@ pub(super) async fn tail(desk: Desk, filter: Filter, resume: Option<String>) -> 
             }
         };
         let Some(ended) = ended.filter(|status| !passes(status) || request.resume_token.is_empty()) else {
+            tokio::time::sleep(AGAIN).await;
             continue;
         };
         if !request.resume_token.is_empty() {
