@@ -29,7 +29,13 @@ pub(super) async fn tail(desk: Desk, filter: Filter, resume: Option<String>) -> 
             let request = request.clone();
             async move { QueryServiceClient::new(client).tail_events(request).await }
         });
-        let mut news = opening.await?.into_inner();
+        let mut news = match opening.await {
+            Ok(line) => line.into_inner(),
+            Err(failure) => {
+                tell(&request.resume_token);
+                return Err(failure);
+            }
+        };
         let ended = loop {
             match news.message().await {
                 Ok(Some(said)) => {
@@ -44,10 +50,15 @@ pub(super) async fn tail(desk: Desk, filter: Filter, resume: Option<String>) -> 
             tokio::time::sleep(AGAIN).await;
             continue;
         };
-        if !request.resume_token.is_empty() {
-            crate::output::say(&format!("go on with --resume {}", request.resume_token));
-        }
+        tell(&request.resume_token);
         return Err(audit.failure(&ended));
+    }
+}
+
+/// Says how to go on where this tail ended.
+fn tell(resume_token: &str) {
+    if !resume_token.is_empty() {
+        crate::output::say(&format!("go on with --resume {resume_token}"));
     }
 }
 
