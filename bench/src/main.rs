@@ -13,6 +13,7 @@ mod kept;
 mod load;
 mod oauth;
 mod peer;
+mod query;
 mod scale;
 mod spool;
 mod stored;
@@ -54,6 +55,8 @@ enum What {
     Suspend,
     /// Decisions beside another policy decision point, where --cerbos says where that is; not part of all.
     Peer,
+    /// Questions over the audit log, with each of the sizes of --events; not part of all.
+    Query,
     /// Very many agents: loaded, read, watched, restarted; each of the sizes of --agents.
     Scale,
 }
@@ -78,6 +81,14 @@ struct Args {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     agents: Vec<u32>,
+    /// For query: events in the log, growing, with commas: 1,000 to 10,000,000.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "100000",
+        value_parser = clap::value_parser!(u64).range(1_000..=10_000_000)
+    )]
+    events: Vec<u64>,
     /// For scale: the registry on this PostgreSQL, in databases of its own; left out: SQLite.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
@@ -153,6 +164,9 @@ fn main() -> Result<(), Failed> {
         if args.what == What::Peer {
             let (program, templates) = args.cerbos.zip(args.cerbos_templates).ok_or("peer needs --cerbos")?;
             Box::pin(peer::measure(plan, &peer::Peer { program, templates })).await?;
+        }
+        if args.what == What::Query {
+            Box::pin(query::measure(&args.events)).await?;
         }
         if is(What::Scale) {
             Box::pin(scale::measure(&args.agents, args.postgres.as_deref(), args.filled.as_deref())).await?;

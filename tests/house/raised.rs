@@ -10,6 +10,8 @@ use legate_ids::{AgentId, Name, SpiffeId, TrustDomain};
 use legate_mtls::Identity;
 use legate_mtls::pki::{Ca, Leaf};
 use legate_rpc::Client;
+use legate_wire::audit::QueryEventsRequest;
+use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::credential::create_enrolment_token_request::Holder;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{CreateEnrolmentTokenRequest, EnforcementPointRef};
@@ -124,6 +126,20 @@ impl Raised {
     /// The example's agent.
     pub(crate) async fn agent(&self) -> Agent {
         example_agent(self.operator("registry")).await
+    }
+
+    /// Waits until the audit log's index holds what the registry wrote at a revision.
+    pub(crate) async fn wait_for_record(&self, revision: u64) {
+        let mut records = QueryServiceClient::new(self.operator("audit-collector"));
+        let emitter = SpiffeId::service(self.suite.domain(), &Name::parse("registry").unwrap()).to_string();
+        let mut ask = QueryEventsRequest { emitter, page_size: 1, ..QueryEventsRequest::default() };
+        loop {
+            let page = records.query_events(ask.clone()).await.unwrap().into_inner();
+            if page.events.first().and_then(|e| e.event.as_ref()).is_some_and(|e| e.revision >= revision) {
+                return;
+            }
+            ask.indexed_at_least = page.indexed_through + 1;
+        }
     }
 
     /// A one-time token.

@@ -4,6 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::EventField;
+
 /// A field of an agent; of any declared object where [`Scope::Objects`] allows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "each is the field of the same name in agent.proto or metadata.proto")]
@@ -34,6 +36,8 @@ pub enum Field {
     OrphanedTime,
     /// The label of this key.
     Label(String),
+    /// A field of an audit event.
+    Event(EventField),
 }
 
 /// What the values of a field are.
@@ -63,6 +67,8 @@ pub enum Scope {
     Selector,
     /// Lists of objects of any kind: what every object carries.
     Objects,
+    /// Questions over the audit log: the fields of events, and no others.
+    Events,
 }
 
 const ENVIRONMENTS: &[(&str, i32)] = &[("dev", 1), ("test", 2), ("prod", 3)];
@@ -108,8 +114,11 @@ const NAMED: &[(&str, Field)] = &[
 ];
 
 impl Field {
-    /// The field of this name; labels have none.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    /// The field of this name where a filter is used at `scope`; labels have none.
+    pub(crate) fn named(name: &str, scope: Scope) -> Option<Self> {
+        if scope == Scope::Events {
+            return EventField::named(name).map(Self::Event);
+        }
         NAMED.iter().find(|(known, _)| *known == name).map(|(_, field)| field.clone())
     }
 
@@ -142,6 +151,7 @@ impl Field {
             | Self::Version
             | Self::ExternalId
             | Self::Label(_) => Form::Text,
+            Self::Event(field) => field.form(),
         }
     }
 }
@@ -151,6 +161,7 @@ impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Label(key) => write!(f, "labels.{key}"),
+            Self::Event(field) => f.write_str(field.name()),
             named => f.write_str(NAMED.iter().find(|(_, field)| field == named).map_or("", |(name, _)| name)),
         }
     }
@@ -165,6 +176,8 @@ impl Scope {
             UpdateTime,
         };
         match self {
+            Self::Events => matches!(field, Field::Event(_)),
+            _ if matches!(field, Field::Event(_)) => false,
             Self::Agents => true,
             Self::Selector => {
                 let kept =
@@ -175,8 +188,19 @@ impl Scope {
         }
     }
 
+    /// A comparison that can be made here.
+    pub(crate) const fn example(self) -> &'static str {
+        match self {
+            Self::Events => "outcome = denied",
+            _ => "environment = prod",
+        }
+    }
+
     /// What a filter may name here, for people.
     pub(crate) fn fields(self) -> String {
+        if self == Self::Events {
+            return EventField::NAMED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        }
         let named = NAMED.iter().filter(|(_, field)| self.allows(field)).map(|(name, _)| *name);
         named.chain(["labels.KEY"]).collect::<Vec<_>>().join(", ")
     }

@@ -17,6 +17,7 @@
 extern crate alloc;
 
 mod error;
+mod event_field;
 mod field;
 mod filter;
 mod parse;
@@ -28,6 +29,7 @@ mod subject;
 mod samples;
 
 pub use error::BadFilter;
+pub use event_field::EventField;
 pub use field::{Field, Form, Scope};
 pub use filter::{Filter, Node, Order, Term, Test};
 pub use subject::Subject;

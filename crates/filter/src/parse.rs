@@ -91,7 +91,10 @@ impl Parser<'_> {
         let found = self.scan.found();
         let name = self.scan.take_name();
         if name.is_empty() || matches!(name, "AND" | "OR" | "NOT") {
-            return Err(BadFilter::new(at, format!("expected a comparison such as environment = prod, found {found}")));
+            return Err(BadFilter::new(
+                at,
+                format!("expected a comparison such as {}, found {found}", self.scope.example()),
+            ));
         }
         self.terms += 1;
         if self.terms > MOST_TERMS {
@@ -132,7 +135,7 @@ impl Parser<'_> {
     fn field(&self, name: &str, at: usize) -> Result<Field, BadFilter> {
         let field = match name.strip_prefix("labels.") {
             Some(key) => Some(label(key, at + "labels.".len())?),
-            None => Field::named(name),
+            None => Field::named(name, self.scope),
         };
         let cut: String = name.chars().take(64).collect();
         match field {
@@ -288,6 +291,30 @@ mod tests {
             assert!(bad.at == at && bad.why.contains(why), "{text:?}: {bad}");
             assert!(bad.to_string().starts_with("at byte "));
         }
+    }
+
+    #[test]
+    fn events_have_fields_of_their_own() {
+        let parse = |text: &str| Filter::parse(text, Scope::Events);
+        for good in [
+            "outcome = denied",
+            "outcome = OUTCOME_DENIED AND NOT type = \"agent.*\"",
+            "chain:agt_1 OR grant:grant_2 OR credential:\"0a*\"",
+            "time >= 2026-11-24T08:00:00Z AND subject:*",
+        ] {
+            let filter = parse(good).map_err(|e| (good, e)).unwrap();
+            assert_eq!(parse(&filter.to_string()), Ok(filter));
+        }
+        for (text, why) in [
+            ("state = active", "there is no field \"state\"; there are: type, namespace, actor"),
+            ("labels.team = pay", "labels.team cannot be asked about here"),
+            ("outcome = blue", "outcome is one of: success, denied, failure"),
+            ("chain = agt_1", "chain is a list"),
+            ("", "expected a comparison such as outcome = denied"),
+        ] {
+            assert!(parse(text).unwrap_err().why.contains(why), "{text}: {:?}", parse(text));
+        }
+        assert!(refused("outcome = denied").why.contains("there is no field"));
     }
 
     #[test]

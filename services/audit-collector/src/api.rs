@@ -10,7 +10,7 @@ use legate_wire::audit::query_service_server::{QueryService, QueryServiceServer}
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use crate::flow::{Call, Desk, append, checkpoint, prove, query};
+use crate::flow::{Call, Desk, append, checkpoint, prove, query, reads, tail, usage};
 
 /// Larger than any request that is taken, so that what is too large is refused with its reason.
 const LARGEST_APPEND: usize = 12 << 20;
@@ -59,8 +59,33 @@ impl QueryService for Api {
     ) -> Result<Response<wire::QueryEventsResponse>, Status> {
         let call = call(&request)?;
         let ask = request.into_inner().try_into()?;
-        let page = Box::pin(query::query(&self.0, &call, ask)).await?;
+        let page = Box::pin(query::query(&self.0, &call, ask)).await;
+        let page = page.inspect_err(|fault| reads::refused(&self.0, &call, "QueryEvents", fault))?;
         Ok(Response::new(page.into()))
+    }
+
+    type TailEventsStream = tokio_stream::wrappers::ReceiverStream<Result<wire::TailEventsResponse, Status>>;
+
+    async fn tail_events(
+        &self,
+        request: Request<wire::TailEventsRequest>,
+    ) -> Result<Response<Self::TailEventsStream>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner().try_into()?;
+        let news = Box::pin(tail::tail(&self.0, call.clone(), ask, wire::TailEventsResponse::from)).await;
+        let news = news.inspect_err(|fault| reads::refused(&self.0, &call, "TailEvents", fault))?;
+        Ok(Response::new(news.into()))
+    }
+
+    async fn list_usage(
+        &self,
+        request: Request<wire::ListUsageRequest>,
+    ) -> Result<Response<wire::ListUsageResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner().try_into()?;
+        let told = Box::pin(usage::usage(&self.0, &call, ask)).await;
+        let told = told.inspect_err(|fault| reads::refused(&self.0, &call, "ListUsage", fault))?;
+        Ok(Response::new(told.into()))
     }
 }
 
@@ -85,7 +110,8 @@ impl ProofService for Api {
     ) -> Result<Response<wire::ProveInclusionResponse>, Status> {
         let call = call(&request)?;
         let wire::ProveInclusionRequest { leaf_index, tree_size } = request.into_inner();
-        let proved = prove::inclusion(&self.0, &call, leaf_index, tree_size).await?;
+        let proved = Box::pin(prove::inclusion(&self.0, &call, leaf_index, tree_size)).await;
+        let proved = proved.inspect_err(|fault| reads::refused(&self.0, &call, "ProveInclusion", fault))?;
         Ok(Response::new(proved.into()))
     }
 

@@ -1,10 +1,12 @@
 //! The configuration file of audit-collector.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use legate_boot::config::{Telemetry, Tls};
+use legate_ids::Name;
 use serde::Deserialize;
 
 /// What audit-collector is told. Unknown keys are refused.
@@ -16,6 +18,9 @@ pub struct Config {
     /// Where it serves the log's tiles over HTTPS to whoever can connect; absent: nowhere. Entries are served whole.
     #[serde(default)]
     pub web: Option<SocketAddr>,
+    /// Whether it serves the entries there, whole; else their hashes and checkpoints alone. Default true.
+    #[serde(default = "yes")]
+    pub web_entries: bool,
     /// Where it serves `/livez`, `/readyz` and `/metrics`, plaintext, on a loopback address; absent: nowhere.
     #[serde(default)]
     pub probes: Option<SocketAddr>,
@@ -27,6 +32,10 @@ pub struct Config {
     /// The index, `sqlite:PATH` or `postgres://...`. Default: `index.db` in `dir`.
     #[serde(default)]
     pub database: Option<String>,
+    /// Operators who may read everything, whatever their roles, by the NAME of `spiffe://TRUST_DOMAIN/legate/operator/NAME`: 64
+    /// at most. For when the registry's word about roles is not there.
+    #[serde(default)]
+    pub auditors: Vec<String>,
     /// Who it is and whom it believes.
     pub tls: Tls,
     /// How the log is kept.
@@ -35,6 +44,10 @@ pub struct Config {
     /// How it tells what happens.
     #[serde(default)]
     pub telemetry: Telemetry,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How the log is kept.
@@ -58,8 +71,11 @@ impl Default for LogConfig {
 }
 
 /// A value outside its range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadConfig {
+    /// The names of auditors.
+    #[error("auditors: {0}")]
+    Auditors(String),
     /// The interval of checkpoints.
     #[error("log.checkpoint_ms is 10 to 1000: a checkpoint of a growing log is at most a second old")]
     Checkpoint,
@@ -83,7 +99,16 @@ impl Config {
         if !(8 << 20..=1 << 30).contains(&log.waiting_bytes) {
             return Err(BadConfig::Waiting);
         }
-        Ok(())
+        self.auditors().map(drop)
+    }
+
+    /// Who may read everything.
+    pub(crate) fn auditors(&self) -> Result<BTreeSet<Name>, BadConfig> {
+        if self.auditors.len() > 64 {
+            return Err(BadConfig::Auditors("give 64 at most".into()));
+        }
+        let name = |name: &String| Name::parse(name).map_err(|e| BadConfig::Auditors(format!("{name:?}: {e}")));
+        self.auditors.iter().map(name).collect()
     }
 
     pub(crate) fn origin(&self) -> String {

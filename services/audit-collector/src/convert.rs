@@ -1,14 +1,17 @@
 //! Wire messages in and out: decoding may fail, encoding may not.
 
 use legate_clock::Timestamp;
+use legate_filter::{Filter, Scope};
 use legate_merkle::{Hash, leaf_hash};
 use legate_rpc::Fault;
 use legate_wire::audit as wire;
 use prost::Message as _;
 
-use crate::domain::question::{LONGEST, Question, TypeFilter};
+use crate::domain::question::{LONGEST, Order, Question, TypeFilter};
 use crate::flow::query::{Ask, Page};
+use crate::flow::{tail, usage};
 use crate::log::{Consistency, Inclusion};
+use crate::store::usage::{By, Sum};
 
 fn text(field: &str, value: String) -> Result<String, Fault> {
     if value.len() > LONGEST {
@@ -22,15 +25,49 @@ fn time(field: &str, value: Option<prost_types::Timestamp>) -> Result<Option<Tim
     value.map(read).transpose()
 }
 
-impl TryFrom<wire::QueryEventsRequest> for Ask {
+fn outcome(number: i32) -> Result<i32, Fault> {
+    let known = wire::Outcome::try_from(number).map(Into::into);
+    known.map_err(|_| Fault::invalid("outcome", "is not one of the outcomes there are"))
+}
+
+/// A stretch of time that is one.
+fn window(
+    from: Option<prost_types::Timestamp>,
+    to: Option<prost_types::Timestamp>,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), Fault> {
+    match (time("from_time", from)?, time("to_time", to)?) {
+        (Some(from), Some(to)) if from >= to => Err(Fault::invalid("to_time", "is not after from_time")),
+        window => Ok(window),
+    }
+}
+
+fn searched(text: String) -> Result<String, Fault> {
+    match text.len() {
+        0 | 3..=128 => Ok(text),
+        _ => Err(Fault::invalid("text", "is 3 to 128 bytes")),
+    }
+}
+
+fn filter(text: &str) -> Result<Option<Filter>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Filter::parse(text, Scope::Events).map(Some).map_err(|bad| Fault::invalid("filter", bad.to_string()))
+}
+
+impl TryFrom<wire::QueryEventsRequest> for Question {
     type Error = Fault;
 
     fn try_from(from: wire::QueryEventsRequest) -> Result<Self, Fault> {
-        let outcome = wire::Outcome::try_from(from.outcome)
-            .map_err(|_| Fault::invalid("outcome", "is not one of the outcomes there are"))?;
         let kind = text("type", from.r#type)?;
-        let question = Question {
+        let (first, last) = window(from.from_time, from.to_time)?;
+        if from.include_descendants && from.agent_id.is_empty() && from.via_agent_id.is_empty() {
+            return Err(Fault::invalid("include_descendants", "says whose: give agent_id or via_agent_id with it"));
+        }
+        Ok(Self {
             agent_id: text("agent_id", from.agent_id)?,
+            via_agent_id: text("via_agent_id", from.via_agent_id)?,
+            descendants: from.include_descendants,
             actor: text("actor", from.actor)?,
             kind: TypeFilter::parse(&kind).ok_or_else(|| {
                 Fault::invalid("type", "is a type such as agent.suspended, or agent.* for all of a noun")
@@ -39,23 +76,111 @@ impl TryFrom<wire::QueryEventsRequest> for Ask {
             action: text("action", from.action)?,
             resource_type: text("resource_type", from.resource_type)?,
             resource_id: text("resource_id", from.resource_id)?,
-            outcome: outcome.into(),
+            outcome: outcome(from.outcome)?,
             trace_id: text("trace_id", from.trace_id)?,
             credential_id: text("credential_id", from.credential_id)?,
             decision_id: text("decision_id", from.decision_id)?,
             emitter: text("emitter", from.emitter)?,
-            from: time("from_time", from.from_time)?,
-            to: time("to_time", from.to_time)?,
+            instance_id: text("instance_id", from.instance_id)?,
+            subject: text("subject", from.subject)?,
+            chain: text("chain", from.chain)?,
+            grant_id: text("grant_id", from.grant_id)?,
+            filter: filter(&from.filter)?,
+            text: searched(from.text)?,
+            from: first,
+            to: last,
+        })
+    }
+}
+
+impl TryFrom<wire::QueryEventsRequest> for Ask {
+    type Error = Fault;
+
+    fn try_from(mut from: wire::QueryEventsRequest) -> Result<Self, Fault> {
+        let order = match wire::EventOrder::try_from(from.order) {
+            Ok(wire::EventOrder::Unspecified | wire::EventOrder::NewestFirst) => Order::NewestFirst,
+            Ok(wire::EventOrder::OldestFirst) => Order::OldestFirst,
+            Err(_) => return Err(Fault::invalid("order", "is not one of the orders there are")),
         };
-        if let (Some(from), Some(to)) = (question.from, question.to)
-            && from >= to
-        {
-            return Err(Fault::invalid("to_time", "is not after from_time"));
+        Ok(Self {
+            order,
+            with_proofs: from.with_proofs,
+            page_size: from.page_size,
+            page_token: std::mem::take(&mut from.page_token),
+            indexed_at_least: from.indexed_at_least,
+            question: from.try_into()?,
+        })
+    }
+}
+
+impl TryFrom<wire::TailEventsRequest> for tail::Ask {
+    type Error = Fault;
+
+    fn try_from(from: wire::TailEventsRequest) -> Result<Self, Fault> {
+        let query = from.query.unwrap_or_default();
+        for (field, is_set) in [
+            ("query.page_size", query.page_size != 0),
+            ("query.page_token", !query.page_token.is_empty()),
+            ("query.order", query.order != 0),
+            ("query.with_proofs", query.with_proofs),
+            ("query.indexed_at_least", query.indexed_at_least != 0),
+        ] {
+            if is_set {
+                return Err(Fault::invalid(field, "is not set by who follows the log"));
+            }
+        }
+        Ok(Self { question: query.try_into()?, resume_token: from.resume_token })
+    }
+}
+
+impl TryFrom<wire::ListUsageRequest> for usage::Ask {
+    type Error = Fault;
+
+    fn try_from(from: wire::ListUsageRequest) -> Result<Self, Fault> {
+        let (first, last) = window(from.from_time, from.to_time)?;
+        let period = match wire::UsagePeriod::try_from(from.period) {
+            Ok(wire::UsagePeriod::Unspecified | wire::UsagePeriod::Total) => 0,
+            Ok(wire::UsagePeriod::Day) => 24,
+            Ok(wire::UsagePeriod::Hour) => 1,
+            Err(_) => return Err(Fault::invalid("period", "is not one of the periods there are")),
+        };
+        let mut by = Vec::new();
+        for field in from.group_by {
+            let field = match wire::UsageField::try_from(field) {
+                Ok(wire::UsageField::Agent) => By::Agent,
+                Ok(wire::UsageField::Action) => By::Action,
+                Ok(wire::UsageField::ResourceType) => By::ResourceType,
+                Ok(wire::UsageField::Outcome) => By::Outcome,
+                Ok(wire::UsageField::Subject) => By::Subject,
+                Ok(wire::UsageField::Namespace) => By::Namespace,
+                Ok(wire::UsageField::Unspecified) | Err(_) => {
+                    return Err(Fault::invalid("group_by", "names what is not one of the fields there are"));
+                }
+            };
+            if by.contains(&field) {
+                return Err(Fault::invalid("group_by", "names a field twice"));
+            }
+            by.push(field);
+        }
+        if by.is_empty() {
+            by = vec![By::Agent, By::Action, By::ResourceType, By::Outcome, By::Subject];
+        }
+        if from.include_descendants && from.agent_id.is_empty() {
+            return Err(Fault::invalid("include_descendants", "says whose: give agent_id with it"));
         }
         Ok(Self {
-            question,
+            agent_id: text("agent_id", from.agent_id)?,
+            descendants: from.include_descendants,
+            namespace: text("namespace", from.namespace)?,
+            subject: text("subject", from.subject)?,
+            action: text("action", from.action)?,
+            resource_type: text("resource_type", from.resource_type)?,
+            outcome: outcome(from.outcome)?,
+            from: first,
+            to: last,
+            period,
+            by,
             page_size: from.page_size,
-            page_token: from.page_token,
             indexed_at_least: from.indexed_at_least,
         })
     }
@@ -63,11 +188,58 @@ impl TryFrom<wire::QueryEventsRequest> for Ask {
 
 impl From<Page> for wire::QueryEventsResponse {
     fn from(page: Page) -> Self {
+        let mut events: Vec<wire::IndexedEvent> = match &page.proofs {
+            None => page.leaves.into_iter().map(event).collect(),
+            Some(_) => page.leaves.into_iter().map(|(at, leaf)| whole(at, leaf)).collect(),
+        };
+        let (mut checkpoint, mut tree_size) = (String::new(), 0);
+        if let Some((proofs, published)) = page.proofs {
+            for (event, proof) in events.iter_mut().zip(proofs) {
+                event.proof = hashes(proof);
+            }
+            (checkpoint, tree_size) = (published.note, published.size);
+        }
         Self {
-            events: page.leaves.into_iter().map(event).collect(),
+            events,
             next_page_token: page.next,
             indexed_through: page.indexed_through,
             log_size: page.log_size,
+            is_partial: page.is_partial,
+            checkpoint,
+            tree_size,
+        }
+    }
+}
+
+impl From<tail::News> for wire::TailEventsResponse {
+    fn from(news: tail::News) -> Self {
+        Self {
+            events: news.leaves.into_iter().map(event).collect(),
+            indexed_through: news.through,
+            resume_token: news.resume_token,
+        }
+    }
+}
+
+impl From<usage::Told> for wire::ListUsageResponse {
+    fn from(told: usage::Told) -> Self {
+        let row = |sum: Sum| wire::Usage {
+            start_time: sum.hour.map(|hour| Timestamp::from_secs(hour.saturating_mul(3_600)).into()),
+            agent_id: sum.agent_id,
+            namespace: sum.namespace,
+            action: sum.action,
+            resource_type: sum.resource_type,
+            outcome: sum.outcome,
+            subject: sum.subject,
+            count: sum.count,
+            first_time: Some(sum.first.into()),
+            last_time: Some(sum.last.into()),
+        };
+        Self {
+            usage: told.sums.into_iter().map(row).collect(),
+            is_cut: told.is_cut,
+            indexed_through: told.indexed_through,
+            log_size: told.log_size,
         }
     }
 }
@@ -80,7 +252,13 @@ fn event((leaf_index, leaf): (u64, Vec<u8>)) -> wire::IndexedEvent {
         // Its emitter sent it over mutual TLS, and did not sign it.
         trust: wire::TrustClass::Authenticated.into(),
         leaf_hash: leaf_hash(&leaf).to_vec(),
+        ..wire::IndexedEvent::default()
     }
+}
+
+/// With the leaf's own bytes, for whoever verifies a proof.
+fn whole(at: u64, leaf: Vec<u8>) -> wire::IndexedEvent {
+    wire::IndexedEvent { leaf: leaf.clone(), ..event((at, leaf)) }
 }
 
 fn hashes(all: Vec<Hash>) -> Vec<Vec<u8>> {

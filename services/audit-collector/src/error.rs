@@ -31,6 +31,18 @@ legate_rpc::reasons! {
     AUDIT_INDEX_BEHIND, Unavailable, "The index does not hold as many leaves as was asked for within the deadline.", "Ask again; the log itself has them.";
     /// The index cannot be asked.
     AUDIT_INDEX_UNAVAILABLE, Unavailable, "The database of the index does not answer; the log is not affected.", "Ask again; operators: see the database.";
+    /// Nobody knows what operators may read.
+    AUDIT_ROLES_UNKNOWN, Unavailable, "The collector does not know yet what operators may read: the registry's events have not told it, or the index is over 5 s behind the log.", "Ask again; if it stays so, start the registry and see that its events arrive. Whom the collector's configuration names as auditors may read meanwhile.";
+    /// More agents than one question takes.
+    AUDIT_DESCENDANTS_TOO_MANY, FailedPrecondition, "The agent, those that it made and those that they made are more than 200.", "Ask about agents further down, or without include_descendants.";
+    /// More uses than one answer adds up.
+    AUDIT_USAGE_TOO_BROAD, FailedPrecondition, "More than 500,000 counts of hours answer the question.", "Ask about a shorter time, one agent or one namespace.";
+    /// Too many follow the log.
+    AUDIT_TAILS_TOO_MANY, ResourceExhausted, "As many callers follow the log as the bounds allow: 64 in all, 8 for one of them.", "End one of the others, or ask with QueryEvents.";
+    /// A follower does not read.
+    AUDIT_TAIL_SLOW, ResourceExhausted, "The caller took nothing of what it follows for 10 s.", "Follow again with the resume token of the last message that was read.";
+    /// The collector stops.
+    AUDIT_STOPPING, Unavailable, "The collector is stopping.", "Follow again with the last resume token.";
 }
 
 /// How long a caller waits before it tries again.
@@ -76,9 +88,9 @@ impl From<NotProved> for Fault {
 }
 
 /// The door behind which the index's failure goes.
-pub(crate) fn of_index(e: TxError<std::convert::Infallible>) -> Fault {
+pub(crate) fn of_index(e: TxError<Fault>) -> Fault {
     match e {
-        TxError::Flow(never) => match never {},
+        TxError::Flow(fault) => fault,
         TxError::Unavailable(e) => Fault::unavailable(&AUDIT_INDEX_UNAVAILABLE, e.to_string(), AGAIN),
         TxError::Broken(e) => Fault::broken(e),
     }

@@ -1,19 +1,17 @@
 //! The index: follows the newest checkpoint by itself, and begins again when it is not the log's.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use legate_boot::Context;
 use legate_db::{Db, OpenError, Options, TxError};
-use legate_wire::audit::AuditEvent;
+use legate_rpc::Fault;
 use parking_lot::Mutex;
-use prost::Message as _;
 use tokio::sync::watch;
 
 use crate::log::{Log, NotProved};
 use crate::schema::Migrator;
-use crate::store::event::{self, Model};
+use crate::store::batch::{self, Batch};
 use crate::store::head::{self, Moved};
 
 /// Leaves in one transaction: enough to be quick, few enough that none takes long.
@@ -36,11 +34,14 @@ pub(crate) struct Index(Arc<Inner>);
 struct Inner {
     url: String,
     origin: String,
+    /// The SPIFFE ID of the registry, whose word about roles counts.
+    registry: String,
     ctx: Context,
     /// The database, while it answers.
     db: Mutex<Option<Db>>,
     is_registered: Mutex<bool>,
     through: watch::Sender<u64>,
+    roles: watch::Sender<bool>,
     trouble: Mutex<Option<String>>,
 }
 
@@ -65,14 +66,16 @@ pub(crate) enum NotIndexed {
 
 impl Index {
     /// The index of the log called `origin` in a database, which is not opened yet.
-    pub(crate) fn new(url: String, origin: String, ctx: Context) -> Self {
+    pub(crate) fn new(url: String, origin: String, registry: String, ctx: Context) -> Self {
         Self(Arc::new(Inner {
             url,
             origin,
+            registry,
             ctx,
             db: Mutex::default(),
             is_registered: Mutex::default(),
             through: watch::Sender::new(0),
+            roles: watch::Sender::new(false),
             trouble: Mutex::new(Some("the index is being opened".to_owned())),
         }))
     }
@@ -85,6 +88,11 @@ impl Index {
     /// Over how many leaves it is, now and later.
     pub(crate) fn through(&self) -> watch::Receiver<u64> {
         self.0.through.subscribe()
+    }
+
+    /// Whether it knows what operators may do, now and later.
+    pub(crate) fn knows_roles(&self) -> watch::Receiver<bool> {
+        self.0.roles.subscribe()
     }
 
     /// Why it makes no step, if so.
@@ -161,13 +169,14 @@ impl Index {
             && found.origin == self.0.origin
             && found.size() <= log.size()
         {
-            let size = found.size();
+            let (size, stated) = (found.size(), found.roles_stated);
             // The index never is ahead of a checkpoint, but the file of the newest one may be older than it.
             if published.wait_for(|p| p.size >= size).await.is_err() {
                 return Ok(size);
             }
             let root = log.reading(move |log| log.root_at(size)).await??;
             if root.as_slice() == found.root {
+                self.0.roles.send_replace(stated);
                 return Ok(size);
             }
         }
@@ -178,34 +187,39 @@ impl Index {
         db.tx("index_begin", move |tx| {
             let origin = origin.clone();
             Box::pin(async move {
-                event::clear(tx).await?;
+                batch::clear(tx).await?;
                 head::begin(tx, &origin).await
             })
         })
         .await?;
+        self.0.roles.send_replace(false);
         Ok(0)
     }
 
     /// Indexes the next leaves; how far it is then.
     async fn step(&self, db: &Db, log: &Log, at: u64, end: u64) -> Result<u64, NotIndexed> {
         let until = end.min(at + BATCH);
+        let inner = Arc::clone(&self.0);
         let read = log.reading(move |log| {
             let leaves = log.read(at, until, BATCH_BYTES)?;
             let to = at + leaves.len() as u64;
             let root = log.root_at(to)?;
-            let rows: Vec<Model> = leaves.iter().filter_map(|(leaf, bytes)| row(*leaf, bytes)).collect();
-            Ok::<_, NotIndexed>((rows, to, root))
+            Ok::<_, NotIndexed>((Batch::of(&leaves, &inner.registry), to, root))
         });
-        let (rows, to, root) = read.await??;
-        let rows = Arc::new(rows);
+        let (batch, to, root) = read.await??;
+        let stated = batch.roles.is_anew;
+        let batch = Arc::new(batch);
         db.tx("index_events", move |tx| {
-            let rows = Arc::clone(&rows);
+            let batch = Arc::clone(&batch);
             Box::pin(async move {
-                event::insert(tx, &rows).await?;
-                head::advance(tx, at, to, root).await
+                batch.insert(tx).await?;
+                head::advance(tx, at, to, root, stated).await
             })
         })
         .await?;
+        if stated {
+            self.0.roles.send_replace(true);
+        }
         Ok(to)
     }
 
@@ -218,19 +232,8 @@ impl Index {
     }
 }
 
-/// The row of a leaf. Every leaf was decoded before it became one.
-fn row(leaf: u64, bytes: &[u8]) -> Option<Model> {
-    match AuditEvent::decode(bytes) {
-        Ok(event) => Some(Model::of(leaf, &event)),
-        Err(error) => {
-            tracing::error!(leaf, %error, "a leaf cannot be decoded, and is not indexed");
-            None
-        }
-    }
-}
-
-/// What a reader of the index can fail with.
-pub(crate) type NotRead = TxError<Infallible>;
+/// What a reader of the index can fail with; a fault is the journey's own.
+pub(crate) type NotRead = TxError<Fault>;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ mod convert;
 mod domain;
 mod error;
 mod flow;
+mod freshness;
 mod index;
 mod log;
 mod metrics;
@@ -18,7 +19,7 @@ mod store;
 mod watchman;
 mod web;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use legate_boot::{Checks, Context, Probes, Running, StartError};
@@ -32,6 +33,9 @@ pub use config::{BadConfig, Config, LogConfig};
 pub use error::REASONS;
 
 use crate::flow::Desk;
+use crate::flow::reads::Reads;
+use crate::flow::tail::Tails;
+use crate::freshness::Freshness;
 use crate::index::Index;
 use crate::log::{Log, LogTasks, Setup};
 use crate::watchman::IndexWatch;
@@ -58,19 +62,28 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     ctx.metrics.register(|registry| metrics.register(registry));
     let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
 
-    let index = Index::new(config.database(), config.origin(), ctx.clone());
+    let index = Index::new(config.database(), config.origin(), registry_of(&me)?, ctx.clone());
     let desk = Arc::new(Desk {
         log: log.clone(),
         index: index.clone(),
+        fresh: Freshness::default(),
+        auditors: config.auditors().map_err(|e| StartError::new("the configuration is refused", e))?,
         clock: Arc::clone(&ctx.clock),
-        record_reads: config.log.record_reads,
+        reads: Reads::new(config.log.record_reads),
+        tails: Tails::default(),
+        metrics: metrics.clone(),
+        stopping: OnceLock::new(),
     });
     let index_watch = IndexWatch::default();
     let probes = probes(&config, &ctx, &desk, &index_watch).await?;
-    let web = web_listener.map(|listener| web::serve(listener, log.clone(), &ctx)).transpose()?;
+    let web = web_listener.map(|listener| web::serve(listener, log.clone(), config.web_entries, &ctx)).transpose()?;
     let serving = legate_rpc::serve(service(&desk, &ctx), listener).await?;
+    // Nobody set it before: the desk was made above.
+    let _ = desk.stopping.set(serving.stopping());
     let following = tokio::spawn(index.clone().follow(log));
     let refusing = tokio::spawn(flow::refused::record_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
+    let telling = tokio::spawn(flow::reads::tell_forever(Arc::clone(&desk)));
+    let last_reads = Arc::clone(&desk);
     let rounds = watchman::watch(desk, index_watch, metrics, serving.health().clone());
     let watching = tokio::spawn(rounds);
 
@@ -80,6 +93,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         .on_stop(async move {
             watching.abort();
             refusing.abort();
+            telling.abort();
+            flow::reads::tell_sums(&last_reads, true);
             tasks.close().await;
         })
         .on_stop(end_index(index, following)))
@@ -104,6 +119,13 @@ fn who_we_are(identity: &Identity, domain: &TrustDomain) -> Result<SpiffeId, Sta
             Err(StartError::new("tls.cert", format!("the certificate names {found}, and has to name {wanted}")))
         }
     }
+}
+
+/// The SPIFFE ID of the registry beside us.
+fn registry_of(me: &SpiffeId) -> Result<String, StartError> {
+    let domain = TrustDomain::parse(me.trust_domain()).map_err(|e| StartError::new("our trust domain", e))?;
+    let name = Name::parse("registry").map_err(|e| StartError::new("the registry's name", e))?;
+    Ok(SpiffeId::service(&domain, &name).to_string())
 }
 
 async fn open_log(

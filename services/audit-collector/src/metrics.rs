@@ -45,6 +45,10 @@ pub(crate) struct Metrics {
     pub(crate) indexed: Gauge,
     pub(crate) index_lag: Gauge,
     pub(crate) index_behind_for: Gauge<f64, AtomicU64>,
+    pub(crate) roles_age: Gauge<f64, AtomicU64>,
+    pub(crate) tails: Gauge,
+    reads: Family<Kind, Counter>,
+    shown: Counter,
 }
 
 impl Default for Metrics {
@@ -64,6 +68,10 @@ impl Default for Metrics {
             indexed: Gauge::default(),
             index_lag: Gauge::default(),
             index_behind_for: Gauge::default(),
+            roles_age: Gauge::default(),
+            tails: Gauge::default(),
+            reads: Family::default(),
+            shown: Counter::default(),
         }
     }
 }
@@ -108,6 +116,15 @@ impl Metrics {
             Unit::Seconds,
             self.index_behind_for.clone(),
         );
+        registry.register_with_unit(
+            "audit_roles_age",
+            "How old what is known of operators' roles can be; -1: nothing is known, and only auditors of the configuration read",
+            Unit::Seconds,
+            self.roles_age.clone(),
+        );
+        registry.register("audit_tails", "Callers that follow the log", self.tails.clone());
+        registry.register("audit_reads", "Questions over the log that were answered, by kind", self.reads.clone());
+        registry.register("audit_shown", "Events and counts that readers were shown", self.shown.clone());
     }
 
     /// Counts a group that is on disk.
@@ -132,6 +149,12 @@ impl Metrics {
     /// Counts an event of our own that is not in the log.
     pub(crate) fn unrecorded(&self, kind: &'static str) {
         self.unrecorded.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Counts an answer to a reader.
+    pub(crate) fn read(&self, kind: &'static str, shown: usize) {
+        self.reads.get_or_create(&Kind { kind }).inc();
+        self.shown.inc_by(shown as u64);
     }
 
     /// Notes a checkpoint.

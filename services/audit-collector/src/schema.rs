@@ -9,7 +9,7 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Tables)]
+        vec![Box::new(Tables), Box::new(Questions)]
     }
 }
 
@@ -60,5 +60,97 @@ CREATE TABLE index_head (
 impl MigrationTrait for Tables {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, TABLES).await
+    }
+}
+
+struct Questions;
+
+impl MigrationName for Questions {
+    fn name(&self) -> &str {
+        "audit_0002_questions"
+    }
+}
+
+// The index is made again from the log, since every row gets more to it. Each index ends in the leaf, so that a page comes
+// out of it in the log's order. `leaf_block` says of each 1,024 leaves between which times they are: a time is a stretch
+// of the log. `usage_hour` has a row for whatever was decided in an hour. Who may read is what the registry's events said last.
+const QUESTIONS: &str = "
+DROP TABLE indexed_event;
+DELETE FROM index_head;
+CREATE TABLE indexed_event (
+    leaf BIGINT PRIMARY KEY,
+    time BIGINT NOT NULL,
+    type {TEXT} NOT NULL,
+    outcome INTEGER NOT NULL,
+    emitter {TEXT} NOT NULL,
+    namespace {TEXT},
+    actor {TEXT},
+    agent_id {TEXT},
+    instance_id {TEXT},
+    subject {TEXT},
+    action {TEXT},
+    resource_type {TEXT},
+    resource_id {TEXT},
+    reason_code {TEXT},
+    trace_id {TEXT},
+    decision_id {TEXT}
+) {BY_KEY};
+CREATE INDEX indexed_event_type ON indexed_event (type, leaf);
+CREATE INDEX indexed_event_namespace ON indexed_event (namespace, leaf) WHERE namespace IS NOT NULL;
+CREATE INDEX indexed_event_agent ON indexed_event (agent_id, leaf) WHERE agent_id IS NOT NULL;
+CREATE INDEX indexed_event_instance ON indexed_event (instance_id, leaf) WHERE instance_id IS NOT NULL;
+CREATE INDEX indexed_event_subject ON indexed_event (subject, leaf) WHERE subject IS NOT NULL;
+CREATE INDEX indexed_event_action ON indexed_event (action, leaf) WHERE action IS NOT NULL;
+CREATE INDEX indexed_event_trace ON indexed_event (trace_id, leaf) WHERE trace_id IS NOT NULL;
+CREATE INDEX indexed_event_decision ON indexed_event (decision_id, leaf) WHERE decision_id IS NOT NULL;
+CREATE INDEX indexed_event_actor ON indexed_event (actor, leaf) WHERE actor IS NOT NULL;
+CREATE INDEX indexed_event_resource ON indexed_event (resource_id, resource_type, leaf) WHERE resource_id IS NOT NULL;
+CREATE TABLE event_link (
+    link SMALLINT NOT NULL,
+    value {TEXT} NOT NULL,
+    leaf BIGINT NOT NULL,
+    PRIMARY KEY (link, value, leaf)
+) {BY_KEY};
+CREATE TABLE leaf_block (
+    block BIGINT PRIMARY KEY,
+    first_time BIGINT NOT NULL,
+    last_time BIGINT NOT NULL
+) {BY_KEY};
+CREATE TABLE made_by (
+    agent_id {TEXT} PRIMARY KEY,
+    maker {TEXT} NOT NULL
+) {BY_KEY};
+CREATE INDEX made_by_maker ON made_by (maker);
+CREATE TABLE usage_hour (
+    hour BIGINT NOT NULL,
+    agent_id {TEXT} NOT NULL,
+    namespace {TEXT} NOT NULL,
+    action {TEXT} NOT NULL,
+    resource_type {TEXT} NOT NULL,
+    outcome INTEGER NOT NULL,
+    subject {TEXT} NOT NULL,
+    count BIGINT NOT NULL,
+    first_time BIGINT NOT NULL,
+    last_time BIGINT NOT NULL,
+    PRIMARY KEY (hour, agent_id, namespace, action, resource_type, outcome, subject)
+) {BY_KEY};
+CREATE INDEX usage_hour_agent ON usage_hour (agent_id, hour);
+CREATE TABLE operator_role (
+    namespace {TEXT} NOT NULL,
+    binding {TEXT} NOT NULL,
+    operator {TEXT} NOT NULL,
+    role {TEXT} NOT NULL,
+    not_before BIGINT,
+    not_after BIGINT,
+    PRIMARY KEY (namespace, binding, operator)
+) {BY_KEY};
+CREATE INDEX operator_role_operator ON operator_role (operator);
+ALTER TABLE index_head ADD COLUMN roles_stated BOOLEAN NOT NULL DEFAULT FALSE;
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Questions {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, QUESTIONS).await
     }
 }

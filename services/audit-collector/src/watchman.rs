@@ -86,5 +86,10 @@ fn gauges(desk: &Desk, index: &IndexWatch, metrics: &Metrics) {
     metrics.is_unpublished.set(i64::from(desk.log.why_unpublished().is_some()));
     metrics.indexed.set(count(through));
     metrics.index_lag.set(count(size.saturating_sub(through)));
-    metrics.index_behind_for.set(index.look(through, size, desk.clock.monotonic()).as_secs_f64());
+    let now = desk.clock.monotonic();
+    metrics.index_behind_for.set(index.look(through, size, now).as_secs_f64());
+    desk.fresh.look(now, size, through);
+    let covered = desk.fresh.covered().borrow().filter(|_| *desk.index.knows_roles().borrow());
+    metrics.roles_age.set(covered.map_or(-1.0, |at| now.saturating_sub(at).as_secs_f64()));
+    metrics.tails.set(i64::try_from(desk.tails.count()).unwrap_or(i64::MAX));
 }

@@ -25,11 +25,18 @@ const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// Serves the log on a listener.
-pub(crate) fn serve(listener: Listener, log: Log, ctx: &Context) -> io::Result<Web> {
+/// What is served: of which log, and whether the entries themselves.
+#[derive(Clone, Debug)]
+struct Shop {
+    log: Log,
+    entries: bool,
+}
+
+/// Serves the log on a listener; `entries`: the events too, and not their hashes alone.
+pub(crate) fn serve(listener: Listener, log: Log, entries: bool, ctx: &Context) -> io::Result<Web> {
     let service = legate_web::Service {
         name: crate::NAME,
-        routes: Router::new().fallback(answer).with_state(log),
+        routes: Router::new().fallback(answer).with_state(Shop { log, entries }),
         paths: &["/checkpoint"],
         // Nobody who reads sends anything.
         limits: legate_web::Limits { body_bytes: 1024, ..legate_web::Limits::default() },
@@ -39,7 +46,7 @@ pub(crate) fn serve(listener: Listener, log: Log, ctx: &Context) -> io::Result<W
     legate_web::serve(service, listener)
 }
 
-async fn answer(State(log): State<Log>, method: Method, uri: Uri) -> Response {
+async fn answer(State(Shop { log, entries }): State<Shop>, method: Method, uri: Uri) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response();
     }
@@ -57,6 +64,10 @@ async fn answer(State(log): State<Log>, method: Method, uri: Uri) -> Response {
     let Some(tile) = TileId::parse(path).ok().filter(|tile| is_within(*tile, published.size)) else {
         return nothing();
     };
+    if tile.kind == TileKind::Entries && !entries {
+        let why = "entries are not served here: ask with QueryEvents, as somebody who may read them\n";
+        return (StatusCode::FORBIDDEN, [(header::CACHE_CONTROL, NOT_KEPT)], why).into_response();
+    }
     match log.reading(move |log| read_tile(log.dir(), tile)).await {
         Ok(Ok(bytes)) => {
             let headers = [(header::CONTENT_TYPE, BYTES), (header::CACHE_CONTROL, FOR_EVER)];

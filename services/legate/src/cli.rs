@@ -22,7 +22,7 @@ use crate::place::Place;
 
 pub(crate) use approval::{ApprovalVerb, Ask as AskApproval, Word as ApprovalWord};
 pub(crate) use asking::{Explain, WhatCan, WhoCan};
-pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Verify};
+pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Per, Usage, UsedBy, Verify};
 pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
 pub(crate) use checking::Checking;
 pub(crate) use credential::{
@@ -122,7 +122,7 @@ pub(crate) enum Command {
     /// Say what an agent may do by itself, and what that depends on.
     WhatCan(WhatCan),
     /// The audit log.
-    Audit(Noun<AuditVerb>),
+    Audit(Box<Noun<AuditVerb>>),
     /// Verify a whole log offline: needs only its public key. Exit code 6 when something is wrong.
     Verify(Verify),
     /// Log in as an operator with a token of an identity provider that credential-issuer knows: a pipeline's, or your own.

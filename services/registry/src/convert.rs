@@ -9,7 +9,7 @@ use legate_rpc::{Fault, TraceContext};
 use legate_wire::audit::{AuditEvent, EventResource, Outcome};
 use legate_wire::registry::cut_off::Level;
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Declaration, Departure, FieldChange, Kind, RevocationSpec};
+use legate_wire::registry::{Declaration, Departure, FieldChange, Kind, OperatorBinding, RevocationSpec};
 
 use crate::domain::kind::{Key, kind_name};
 use crate::domain::{approval, lifecycle, standing};
@@ -138,6 +138,7 @@ pub(crate) fn object_event(
             }
             event.agent_id = spec.agent_id;
         }
+        Some(Object::OperatorBinding(binding)) => details.extend(given_by(binding)),
         Some(Object::Revocation(revocation)) => {
             let spec = revocation.spec.clone().unwrap_or_default();
             details.extend(cut_off_of(&spec, &key.namespace));
@@ -154,6 +155,24 @@ pub(crate) fn object_event(
     }
     event.details = details;
     event
+}
+
+/// What an operator binding gives, whole: audit-collector learns from it who may read what, since it asks nobody.
+fn given_by(binding: &OperatorBinding) -> BTreeMap<String, String> {
+    let spec = binding.spec.clone().unwrap_or_default();
+    let time = |at: Option<prost_types::Timestamp>| at.and_then(|at| Timestamp::try_from(at).ok());
+    let role = spec.role().as_str_name().trim_start_matches("OPERATOR_ROLE_").to_owned();
+    let window = [("not_before", time(spec.not_before)), ("not_after", time(spec.not_after))];
+    let window = window.into_iter().filter_map(|(name, at)| Some((name.to_owned(), at?.to_string())));
+    // 64 names of 63 bytes at most: never cut.
+    let whom = [("operators".to_owned(), spec.operators.join(" ")), ("role".to_owned(), role)];
+    whom.into_iter().chain(window).collect()
+}
+
+/// The registry is about to tell every operator binding in force.
+pub(crate) fn operators_stated(by: &By, bindings: usize, now: Timestamp) -> AuditEvent {
+    let details = BTreeMap::from([("bindings".to_owned(), bindings.to_string())]);
+    AuditEvent { details, ..event(by, "operators.stated".to_owned(), Outcome::Success, now) }
 }
 
 /// Whom a cut-off names, up to when, and why in the words of RFC 5280.

@@ -73,6 +73,10 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
     appoint(&desk, &config.administrators).await?;
+    // Where the outbox has no room, whoever read the audit log before reads it on.
+    if let Err(fault) = flow::administrators::state(&desk).await {
+        tracing::warn!(%fault, "the operator bindings in force cannot be put on record");
+    }
 
     let web = scim_port(&config, &party, &desk, &ctx).await?;
     let limits = legate_mtls::Limits::default();

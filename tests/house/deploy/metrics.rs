@@ -81,6 +81,7 @@ async fn busy() -> Raised {
     let request = FindLeakedRequest { found: Some(Found::Text(leaked)), ..FindLeakedRequest::default() };
     let mut admin = CredentialAdminServiceClient::new(raised.operator("credential-issuer"));
     assert!(admin.find_leaked(request).await.unwrap().into_inner().works);
+    raised.wait_for_record(1).await;
     raised
 }
 

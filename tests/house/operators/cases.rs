@@ -16,6 +16,7 @@ pub(super) struct Ask {
     pub(super) registry: Client,
     pub(super) issuer: Client,
     pub(super) policy: Client,
+    pub(super) audit: Client,
     pub(super) namespace: String,
     /// An agent of it, by name and by id.
     pub(super) agent: String,
@@ -111,6 +112,7 @@ macro_rules! call {
 }
 
 mod decisions;
+mod records;
 
 type Declarations = wire::declaration_service_client::DeclarationServiceClient<Client>;
 type Agents = wire::agent_service_client::AgentServiceClient<Client>;
@@ -575,5 +577,6 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         }),
     );
     decisions::add(&mut case);
+    records::add(&mut case);
     cases
 }

@@ -19,9 +19,14 @@ mod cases;
 
 use cases::{Ask, Outcome, cases};
 
-/// Whose operators are judged by their roles; audit-collector asks only whether somebody is an operator.
-fn tables() -> [&'static [Rule]; 3] {
-    [legate_registry::ACCESS, legate_credential_issuer::ACCESS, legate_policy_decision::ACCESS]
+/// Whose operators are judged by their roles.
+fn tables() -> [&'static [Rule]; 4] {
+    [
+        legate_registry::ACCESS,
+        legate_credential_issuer::ACCESS,
+        legate_policy_decision::ACCESS,
+        legate_audit_collector::ACCESS,
+    ]
 }
 
 /// Every method that an operator may call.
@@ -48,10 +53,11 @@ struct World {
 }
 
 /// Lines to the services, as somebody.
-fn lines(raised: &Raised, operator: &str) -> [Client; 3] {
+fn lines(raised: &Raised, operator: &str) -> [Client; 4] {
     let id = SpiffeId::operator(raised.suite.domain(), &Name::parse(operator).unwrap());
     let identity = certify(&raised.services_ca(), &id);
-    ["registry", "credential-issuer", "policy-decision"].map(|service| raised.dial(service, identity.clone()))
+    let services = ["registry", "credential-issuer", "policy-decision", "audit-collector"];
+    services.map(|service| raised.dial(service, identity.clone()))
 }
 
 fn metadata(namespace: &str, name: &str) -> Option<wire::Metadata> {
@@ -188,6 +194,7 @@ impl World {
         };
         let answer = decisions.evaluate(question).await.unwrap().into_inner();
         assert_eq!(answer.reason_code, "AGENT_UNKNOWN", "{answer:?}");
+        self.raised.wait_for_record(revision).await;
     }
 
     async fn agent(&self, word: &str) -> wire::Agent {
@@ -212,11 +219,12 @@ impl World {
         let line = self.raised.dial("registry", enrolled.identity().unwrap());
         let mut requests = wire::approval_request_service_client::ApprovalRequestServiceClient::new(line);
         let asked = requests.request_approval(asked).await.unwrap().into_inner();
-        let [registry, issuer, policy] = lines(&self.raised, operator);
+        let [registry, issuer, policy, audit] = lines(&self.raised, operator);
         Ask {
             registry,
             issuer,
             policy,
+            audit,
             namespace: word.to_owned(),
             agent: format!("{word}-agent"),
             agent_id,
@@ -366,8 +374,15 @@ fn cell(outcomes: &[Outcome], ask: &Ask) -> &'static str {
 
 /// A list that has nothing.
 fn is_empty(text: &str) -> bool {
-    let nothing =
-        ["declarations: []", "agents: []", "credentials: []", "departures: []", "instances: []", "approvals: []"];
+    let nothing = [
+        "declarations: []",
+        "agents: []",
+        "credentials: []",
+        "departures: []",
+        "instances: []",
+        "approvals: []",
+        "events: []",
+    ];
     nothing.iter().any(|none| text.contains(none))
 }
 

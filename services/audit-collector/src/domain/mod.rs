@@ -1,5 +1,6 @@
 //! What an event must be and whose turn it is: no clock, no network, no disk.
 
+pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod producers;
 pub(crate) mod question;

@@ -1,6 +1,8 @@
-//! A question over the log: which events, each filter checked.
+//! A question over the log: which events, each filter checked, and where in the log an answer begins.
 
 use legate_clock::Timestamp;
+use legate_filter::Filter;
+use legate_ids::{Principal, SpiffeId};
 
 /// The longest text that is asked for; a SPIFFE ID has no more.
 pub(crate) const LONGEST: usize = 2_048;
@@ -9,6 +11,10 @@ pub(crate) const LONGEST: usize = 2_048;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) agent_id: String,
+    /// Acts, or stands in the chain.
+    pub(crate) via_agent_id: String,
+    /// With those that these made.
+    pub(crate) descendants: bool,
     pub(crate) actor: String,
     pub(crate) kind: TypeFilter,
     pub(crate) namespace: String,
@@ -21,6 +27,13 @@ pub(crate) struct Question {
     pub(crate) credential_id: String,
     pub(crate) decision_id: String,
     pub(crate) emitter: String,
+    pub(crate) instance_id: String,
+    pub(crate) subject: String,
+    pub(crate) chain: String,
+    pub(crate) grant_id: String,
+    pub(crate) filter: Option<Filter>,
+    /// Held by one of the texts of an event.
+    pub(crate) text: String,
     pub(crate) from: Option<Timestamp>,
     pub(crate) to: Option<Timestamp>,
 }
@@ -50,36 +63,81 @@ impl TypeFilter {
     }
 }
 
+/// Which end of the log comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    #[default]
+    NewestFirst,
+    OldestFirst,
+}
+
+impl Order {
+    /// A number that is the smaller the earlier a leaf comes in this order.
+    pub(crate) fn rank(self, leaf: u64) -> i64 {
+        let leaf = i64::try_from(leaf).unwrap_or(i64::MAX);
+        match self {
+            Self::NewestFirst => -leaf,
+            Self::OldestFirst => leaf,
+        }
+    }
+
+    /// What is left of a stretch of leaves behind one of them.
+    pub(crate) fn behind(self, leaf: u64, stretch: std::ops::Range<u64>) -> std::ops::Range<u64> {
+        match self {
+            Self::NewestFirst => stretch.start..stretch.end.min(leaf),
+            Self::OldestFirst => stretch.start.max(leaf.saturating_add(1))..stretch.end,
+        }
+    }
+}
+
+/// Somebody as the index has him: an agent by its id, whether an event names it so or by its SPIFFE ID.
+pub(crate) fn plain(text: &str) -> String {
+    match SpiffeId::parse(text).as_ref().map(Principal::of) {
+        Ok(Ok(Principal::Agent { id, .. })) => id.to_string(),
+        _ => text.to_owned(),
+    }
+}
+
 impl Question {
-    /// Everything that was asked, for a page token to be bound to.
-    pub(crate) fn parts(&self) -> Vec<String> {
+    /// Everything that was asked, by name, for a page token to be bound to and the record to tell.
+    pub(crate) fn parts(&self) -> Vec<(&'static str, String)> {
         let kind = match &self.kind {
             TypeFilter::Any => String::new(),
             TypeFilter::Exactly(kind) => kind.clone(),
             TypeFilter::Under(noun) => format!("{noun}.*"),
         };
-        let time = |t: Option<Timestamp>| t.map_or_else(String::new, |t| t.micros().to_string());
+        let time = |t: Option<Timestamp>| t.map_or_else(String::new, |t| t.to_string());
+        let number = |n: i32| if n == 0 { String::new() } else { n.to_string() };
         vec![
-            self.agent_id.clone(),
-            self.actor.clone(),
-            kind,
-            self.namespace.clone(),
-            self.action.clone(),
-            self.resource_type.clone(),
-            self.resource_id.clone(),
-            self.outcome.to_string(),
-            self.trace_id.clone(),
-            self.credential_id.clone(),
-            self.decision_id.clone(),
-            self.emitter.clone(),
-            time(self.from),
-            time(self.to),
+            ("agent_id", self.agent_id.clone()),
+            ("via_agent_id", self.via_agent_id.clone()),
+            ("include_descendants", if self.descendants { "true".to_owned() } else { String::new() }),
+            ("actor", self.actor.clone()),
+            ("type", kind),
+            ("namespace", self.namespace.clone()),
+            ("action", self.action.clone()),
+            ("resource_type", self.resource_type.clone()),
+            ("resource_id", self.resource_id.clone()),
+            ("outcome", number(self.outcome)),
+            ("trace_id", self.trace_id.clone()),
+            ("credential_id", self.credential_id.clone()),
+            ("decision_id", self.decision_id.clone()),
+            ("emitter", self.emitter.clone()),
+            ("instance_id", self.instance_id.clone()),
+            ("subject", self.subject.clone()),
+            ("chain", self.chain.clone()),
+            ("grant_id", self.grant_id.clone()),
+            ("filter", self.filter.as_ref().map(ToString::to_string).unwrap_or_default()),
+            ("text", self.text.clone()),
+            ("from_time", time(self.from)),
+            ("to_time", time(self.to)),
         ]
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -90,5 +148,24 @@ mod tests {
         for bad in ["*", ".*", "agent*", "a.*.b", "a%", "agent .*", "a\0"] {
             assert_eq!(TypeFilter::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn an_agent_has_one_name_in_the_index() {
+        let id = legate_ids::AgentId::from_parts(1, [1; 10]).to_string();
+        for text in [id.clone(), format!("spiffe://example.org/ns/payments/agent/{id}")] {
+            assert_eq!(plain(&text), id);
+        }
+        for text in ["user:ada@example.com", "spiffe://example.org/legate/operator/ada", "", "\0"] {
+            assert_eq!(plain(text), text);
+        }
+    }
+
+    #[test]
+    fn what_is_behind_a_leaf_is_not_that_leaf() {
+        assert_eq!(Order::NewestFirst.behind(7, 2..10), 2..7);
+        assert_eq!(Order::OldestFirst.behind(7, 2..10), 8..10);
+        assert!(Order::NewestFirst.behind(1, 2..10).is_empty());
+        assert!(Order::OldestFirst.behind(u64::MAX, 2..10).is_empty());
     }
 }

@@ -4,26 +4,45 @@ pub(crate) mod append;
 pub(crate) mod checkpoint;
 pub(crate) mod prove;
 pub(crate) mod query;
-mod reads;
+pub(crate) mod reads;
 pub(crate) mod refused;
+pub(crate) mod rights;
+pub(crate) mod tail;
+pub(crate) mod usage;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use legate_clock::Clock;
-use legate_rpc::{Permit, TraceContext};
-use tokio::time::Instant;
+use legate_ids::{Name, Principal};
+use legate_rpc::{Fault, Permit, TraceContext};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
+use crate::error::{AGAIN, AUDIT_INDEX_BEHIND, AUDIT_INDEX_UNAVAILABLE};
+use crate::freshness::Freshness;
 use crate::index::Index;
 use crate::log::Log;
+use crate::metrics::Metrics;
+
+/// Kept back of the deadline, so that the refusal is ours and says how far the index is.
+const MARGIN: Duration = Duration::from_millis(10);
 
 /// Everything that a journey needs.
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) log: Log,
     pub(crate) index: Index,
+    pub(crate) fresh: Freshness,
+    /// Operators who may read everything, whatever their roles.
+    pub(crate) auditors: BTreeSet<Name>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Whether a question over the log is an event of the log.
-    pub(crate) record_reads: bool,
+    pub(crate) reads: reads::Reads,
+    pub(crate) tails: tail::Tails,
+    pub(crate) metrics: Metrics,
+    /// Set as soon as the service serves.
+    pub(crate) stopping: OnceLock<CancellationToken>,
 }
 
 /// Who asks, within what, until when.
@@ -31,12 +50,55 @@ pub(crate) struct Desk {
 pub(crate) struct Call {
     /// The SPIFFE ID of the certificate; nobody without one comes so far.
     pub(crate) caller: String,
+    pub(crate) reader: Reader,
+    /// The emergency that an operator states.
+    pub(crate) emergency: Option<String>,
     pub(crate) trace: TraceContext,
     pub(crate) deadline: Instant,
 }
 
+/// Whose roles count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Nobody's: the access table alone speaks for a service.
+    Service,
+    /// This operator's.
+    Operator(Name),
+}
+
 impl Call {
     pub(crate) fn of(permit: &Permit) -> Self {
-        Self { caller: permit.peer().id_text().to_owned(), trace: permit.trace().clone(), deadline: permit.deadline() }
+        Self {
+            caller: permit.peer().id_text().to_owned(),
+            reader: match &permit.peer().principal {
+                Some(Principal::Operator(name)) => Reader::Operator(name.clone()),
+                // The access table lets only services in beside operators.
+                _ => Reader::Service,
+            },
+            emergency: permit.emergency().map(str::to_owned),
+            trace: permit.trace().clone(),
+            deadline: permit.deadline(),
+        }
     }
+}
+
+/// Waits, within the deadline, until the index is so far.
+async fn wait_for_index(desk: &Desk, call: &Call, at_least: u64) -> Result<(), Fault> {
+    let mut through = desk.index.through();
+    let until = call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline);
+    let reached = timeout_at(until, through.wait_for(|through| *through >= at_least)).await;
+    if let Ok(Ok(_)) = reached {
+        return Ok(());
+    }
+    let now = *desk.index.through().borrow();
+    let why = format!("the index holds {now} leaves, and {at_least} were asked for");
+    Err(Fault::unavailable(&AUDIT_INDEX_BEHIND, why, AGAIN).with("indexed_through", now.to_string()))
+}
+
+/// The index, while it answers.
+fn database(desk: &Desk) -> Result<legate_db::Db, Fault> {
+    desk.index.db().ok_or_else(|| {
+        let why = desk.index.trouble().unwrap_or_else(|| "the index is not open".to_owned());
+        Fault::unavailable(&AUDIT_INDEX_UNAVAILABLE, why, AGAIN)
+    })
 }

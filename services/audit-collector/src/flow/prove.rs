@@ -3,17 +3,33 @@
 use std::collections::BTreeMap;
 
 use legate_rpc::Fault;
+use legate_wire::audit::AuditEvent;
+use prost::Message as _;
 
-use super::{Call, Desk, reads};
+use super::rights::Judged;
+use super::{Call, Desk, database, reads, rights};
+use crate::error::of_index;
 use crate::log::{Consistency, Inclusion};
 
-/// Proves that the leaf at `index` is in the tree of `size`. It shows the leaf, so it is recorded as a read.
+/// Proves that the leaf at `index` is in the tree of `size`. It shows the leaf, so it is for whoever may see it, and is
+/// recorded as a read.
 #[tracing::instrument(skip(desk, call))]
 pub(crate) async fn inclusion(desk: &Desk, call: &Call, index: u64, size: u64) -> Result<Inclusion, Fault> {
+    let judged = rights::ready(desk, call).await?;
     let proving = desk.log.reading(move |log| log.prove_inclusion(index, size));
     let proved = proving.await.map_err(Fault::broken)??;
-    let details = BTreeMap::from([("leaf_index".to_owned(), index.to_string())]);
-    reads::record(desk, call, "log.proved", details);
+    let namespace = AuditEvent::decode(proved.leaf.as_slice()).map(|event| event.namespace).unwrap_or_default();
+    // Whom the configuration names needs no index.
+    if let Judged::ByRoles(..) = judged {
+        let (db, now) = (database(desk)?, desk.clock.now());
+        let reading = db.read("judge_reader", move |tx| {
+            let judged = judged.clone();
+            Box::pin(async move { judged.sees(tx, now).await })
+        });
+        rights::demand(call, &reading.await.map_err(of_index)?, &namespace)?;
+    }
+    let asked = BTreeMap::from([("leaf_index".to_owned(), index.to_string())]);
+    reads::note(desk, call, reads::Read { kind: "log.proved", namespace, asked, refused: "" }, 1);
     Ok(proved)
 }
 

@@ -2,20 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
+use std::ops::Range;
 
+use legate_authority::Reach;
+use legate_db::Tx;
+use legate_merkle::Hash;
 use legate_rpc::Fault;
-use tokio::time::timeout_at;
+use legate_wire::audit::AuditEvent;
+use prost::Message as _;
 
-use super::{Call, Desk, reads};
-use crate::domain::question::Question;
-use crate::error::{AGAIN, AUDIT_INDEX_BEHIND, AUDIT_INDEX_UNAVAILABLE, of_index};
+use super::rights::Judged;
+use super::{Call, Desk, database, reads, rights, wait_for_index};
+use crate::domain::question::{Order, Question};
+use crate::error::{AUDIT_DESCENDANTS_TOO_MANY, of_index};
 use crate::index::NotRead;
-use crate::log::Log;
-use crate::store::{event, head};
+use crate::log::{Log, Published};
+use crate::store::event::key;
+use crate::store::search::{Families, Found, Search};
+use crate::store::{head, made_by, stretch};
 
 const USUAL: u32 = 100;
 const LARGEST: u32 = 1_000;
+/// With proofs, each of which takes some twenty hashes of a large log.
+const LARGEST_PROVED: u32 = 200;
+
+/// Events whose texts are looked through for one page.
+const SEARCHED: u64 = 2_000;
+
+/// An agent, those that it made and those that they made.
+const FAMILY: usize = 200;
 
 /// Events in one answer, in bytes; clients take 4 MiB. An answer has at least one event.
 const MOST_BYTES: usize = 3 << 20;
@@ -28,6 +43,8 @@ const CHUNK: usize = 256 << 10;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ask {
     pub(crate) question: Question,
+    pub(crate) order: Order,
+    pub(crate) with_proofs: bool,
     pub(crate) page_size: u32,
     pub(crate) page_token: String,
     pub(crate) indexed_at_least: u64,
@@ -36,62 +53,162 @@ pub(crate) struct Ask {
 /// One page.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    /// Leaves and their places, newest first.
+    /// Leaves and their places, in order.
     pub(crate) leaves: Vec<(u64, Vec<u8>)>,
     pub(crate) next: String,
+    /// Whether the bound on work ended it.
+    pub(crate) is_partial: bool,
     pub(crate) indexed_through: u64,
     pub(crate) log_size: u64,
+    /// The audit path of each leaf, and the checkpoint that they lead to.
+    pub(crate) proofs: Option<(Vec<Vec<Hash>>, Published)>,
 }
 
-/// One page of the events that answer the question, newest first.
+/// One page of the events that answer the question and that the caller may see, in order.
 #[tracing::instrument(skip_all)]
 pub(crate) async fn query(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, Fault> {
+    let largest = if ask.with_proofs { LARGEST_PROVED } else { LARGEST };
     let size = match ask.page_size {
         0 => USUAL,
-        size @ 1..=LARGEST => size,
-        _ => return Err(Fault::invalid("page_size", "1 to 1,000; 0 means 100")),
+        size if size <= largest => size,
+        _ => return Err(Fault::invalid("page_size", "1 to 1,000, with proofs 1 to 200; 0 means 100")),
     };
     let parts = ask.question.parts();
-    let asked: Vec<&str> = ["events", &call.caller].into_iter().chain(parts.iter().map(String::as_str)).collect();
-    let before = match desk.log.pages().read(&asked, &ask.page_token)? {
+    let order = format!("{:?} {}", ask.order, ask.with_proofs);
+    let asked: Vec<&str> =
+        ["events", &call.caller, &order].into_iter().chain(parts.iter().map(|(_, value)| value.as_str())).collect();
+    let after = match desk.log.pages().read(&asked, &ask.page_token)? {
         None => None,
         Some(last) => Some(last.parse::<u64>().map_err(Fault::broken)?),
     };
+    let judged = rights::ready(desk, call).await?;
     wait_for_index(desk, call, ask.indexed_at_least).await?;
 
-    let (mut found, indexed_through) = look_up(desk, &ask.question, before, size).await?;
-    let is_last = u32::try_from(found.len()).is_ok_and(|n| n <= size);
-    found.truncate(usize::try_from(size).unwrap_or(usize::MAX));
-    let count = found.len();
-    let reading = desk.log.reading(move |log| leaves_at(log, &found));
-    let leaves = reading.await.map_err(Fault::broken)?.map_err(Fault::broken)?;
-    let next = match leaves.last() {
-        Some((last, _)) if !is_last || leaves.len() < count => desk.log.pages().after(&asked, &last.to_string()),
-        _ => String::new(),
+    // With proofs an event comes twice: decoded, and as the bytes that are proved.
+    let bytes = if ask.with_proofs { MOST_BYTES / 2 } else { MOST_BYTES };
+    let place = Place { after, order: ask.order, size: size.into(), bytes };
+    let shown = look(desk, &judged, &ask.question, place).await?;
+    let proofs = match ask.with_proofs {
+        false => None,
+        true => {
+            let leaves: Vec<u64> = shown.leaves.iter().map(|(leaf, _)| *leaf).collect();
+            let proving = desk.log.reading(move |log| log.prove_each(&leaves));
+            Some(proving.await.map_err(Fault::broken)??)
+        }
     };
-    record(desk, call, &ask.question, leaves.len());
-    Ok(Page { leaves, next, indexed_through, log_size: desk.log.size() })
+    let next = shown.more_behind.map(|last| desk.log.pages().after(&asked, &last.to_string())).unwrap_or_default();
+    let record = reads::Read {
+        kind: "log.queried",
+        namespace: ask.question.namespace.clone(),
+        asked: said(&parts),
+        refused: "",
+    };
+    reads::note(desk, call, record, shown.leaves.len());
+    Ok(Page {
+        is_partial: shown.more_behind.is_some() && shown.is_cut,
+        leaves: shown.leaves,
+        next,
+        indexed_through: shown.indexed_through,
+        log_size: desk.log.size(),
+        proofs,
+    })
 }
 
-/// The leaves at these places, newest first: as many as one answer holds. Neighbours are read together.
-fn leaves_at(log: &Log, mut places: &[u64]) -> io::Result<Vec<(u64, Vec<u8>)>> {
-    let mut leaves = Vec::with_capacity(places.len());
-    let mut bytes = 0;
-    while let Some(newest) = places.first() {
-        let near = places.partition_point(|place| newest - place < TOGETHER);
-        let (these, rest) = places.split_at(near);
-        let mut wanted = these.iter().rev().copied().peekable();
-        let mut found = Vec::with_capacity(these.len());
-        while let Some(&from) = wanted.peek() {
-            let batch = log.read(from, newest + 1, CHUNK).map_err(io::Error::other)?;
-            if batch.is_empty() {
-                return Err(io::Error::other(format!("leaf {from} is not in the log")));
+/// What of a question was asked, for the record.
+pub(super) fn said(parts: &[(&'static str, String)]) -> BTreeMap<String, String> {
+    let asked = parts.iter().filter(|(_, value)| !value.is_empty());
+    asked.map(|(name, value)| (format!("asked.{name}"), value.clone())).collect()
+}
+
+/// Where a page begins, and how many it holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) after: Option<u64>,
+    pub(super) order: Order,
+    pub(super) size: u64,
+    /// An answer has no more, but one event at least.
+    pub(super) bytes: usize,
+}
+
+/// What a page shows.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    pub(super) leaves: Vec<(u64, Vec<u8>)>,
+    /// There may be more behind this leaf.
+    pub(super) more_behind: Option<u64>,
+    /// Whether a bound on work or bytes ended it before it was full.
+    pub(super) is_cut: bool,
+    pub(super) indexed_through: u64,
+}
+
+/// Looks up one page, and reads it in the log.
+pub(super) async fn look(desk: &Desk, judged: &Judged, question: &Question, place: Place) -> Result<Shown, Fault> {
+    let is_searched = !question.text.is_empty();
+    let wanted = if is_searched { SEARCHED } else { place.size.saturating_add(1) };
+    let (mut found, indexed_through) = look_up(desk, judged, question, Place { size: wanted, ..place }).await?;
+    let (order, size, most) = (place.order, usize::try_from(place.size).unwrap_or(usize::MAX), place.bytes);
+    let mut places = std::mem::take(&mut found.leaves);
+    if !is_searched && places.len() > size {
+        places.truncate(size);
+        found.more_behind = places.last().copied();
+    }
+    let text = question.text.clone();
+    let reading = desk.log.reading(move |log| {
+        let mut read = Vec::new();
+        let bytes = if is_searched { usize::MAX } else { most };
+        let mut rest = places.as_slice();
+        let mut taken = 0;
+        // A text is looked for in some events at a time, until the page is full.
+        while !rest.is_empty() && read.len() < size {
+            let (these, later) = rest.split_at(rest.len().min(if is_searched { 200 } else { usize::MAX }));
+            let leaves = leaves_at(log, these, order, bytes)?;
+            let got = leaves.len();
+            for (at, (leaf, event)) in leaves.into_iter().enumerate() {
+                taken = leaf;
+                if !is_searched || holds(&event, &text) {
+                    read.push((leaf, event));
+                }
+                let is_full = || read.len() >= size || read.iter().map(|(_, e)| e.len()).sum::<usize>() > most / 2;
+                if is_searched && is_full() {
+                    let is_last = at + 1 == got && later.is_empty();
+                    return Ok((read, (!is_last).then_some(taken)));
+                }
             }
-            found.extend(batch.into_iter().filter(|(index, _)| wanted.next_if_eq(index).is_some()));
+            if got < these.len() {
+                return Ok((read, Some(taken)));
+            }
+            rest = later;
         }
-        for (index, leaf) in found.into_iter().rev() {
+        Ok::<_, io::Error>((read, None))
+    });
+    let (leaves, stopped) = reading.await.map_err(Fault::broken)?.map_err(Fault::broken)?;
+    let more_behind = stopped.or(found.more_behind);
+    let is_cut = leaves.len() < size;
+    Ok(Shown { leaves, more_behind, is_cut, indexed_through })
+}
+
+/// Whether one of the texts of an event that may be searched holds this one.
+fn holds(leaf: &[u8], text: &str) -> bool {
+    let Ok(event) = AuditEvent::decode(leaf) else { return false };
+    let resource = event.resource.unwrap_or_default();
+    let texts = [&event.action, &event.reason, &event.reason_code, &resource.r#type, &resource.id];
+    texts.into_iter().any(|one| one.contains(text))
+}
+
+/// The leaves at these places, in their order: as many as hold `most` bytes. Neighbours are read together.
+fn leaves_at(log: &Log, places: &[u64], order: Order, most: usize) -> io::Result<Vec<(u64, Vec<u8>)>> {
+    let mut leaves = Vec::with_capacity(places.len());
+    let (mut bytes, mut places) = (0, places);
+    while let Some(first) = places.first() {
+        let near = places.partition_point(|place| first.abs_diff(*place) < TOGETHER);
+        let (these, rest) = places.split_at(near);
+        let mut found = neighbours(log, these, order)?;
+        if order == Order::NewestFirst {
+            found.reverse();
+        }
+        for (index, leaf) in found {
             bytes += leaf.len();
-            if bytes > MOST_BYTES && !leaves.is_empty() {
+            if bytes > most && !leaves.is_empty() {
                 return Ok(leaves);
             }
             leaves.push((index, leaf));
@@ -101,61 +218,68 @@ fn leaves_at(log: &Log, mut places: &[u64]) -> io::Result<Vec<(u64, Vec<u8>)>> {
     Ok(leaves)
 }
 
-/// Waits, within the deadline, until the index is so far.
-async fn wait_for_index(desk: &Desk, call: &Call, at_least: u64) -> Result<(), Fault> {
-    let mut through = desk.index.through();
-    let reached = timeout_at(call.deadline - MARGIN, through.wait_for(|through| *through >= at_least)).await;
-    if let Ok(Ok(_)) = reached {
-        return Ok(());
+/// Leaves that are near to each other, the oldest first.
+fn neighbours(log: &Log, places: &[u64], order: Order) -> io::Result<Vec<(u64, Vec<u8>)>> {
+    let mut wanted: Vec<u64> = places.to_vec();
+    if order == Order::NewestFirst {
+        wanted.reverse();
     }
-    let now = *desk.index.through().borrow();
-    let why = format!("the index holds {now} leaves, and {at_least} were asked for");
-    Err(Fault::unavailable(&AUDIT_INDEX_BEHIND, why, AGAIN).with("indexed_through", now.to_string()))
+    let end = wanted.last().map_or(0, |last| last + 1);
+    let mut wanted = wanted.into_iter().peekable();
+    let mut found = Vec::with_capacity(places.len());
+    while let Some(&from) = wanted.peek() {
+        let batch = log.read(from, end, CHUNK).map_err(io::Error::other)?;
+        if batch.is_empty() {
+            return Err(io::Error::other(format!("leaf {from} is not in the log")));
+        }
+        found.extend(batch.into_iter().filter(|(index, _)| wanted.next_if_eq(index).is_some()));
+    }
+    Ok(found)
 }
 
-/// Kept back of the deadline, so that the refusal is ours and says how far the index is.
-const MARGIN: Duration = Duration::from_millis(10);
-
-/// The places of one page and one more, and how far the index was at that moment.
-async fn look_up(desk: &Desk, question: &Question, before: Option<u64>, size: u32) -> Result<(Vec<u64>, u64), Fault> {
-    let Some(db) = desk.index.db() else {
-        let why = desk.index.trouble().unwrap_or_else(|| "the index is not open".to_owned());
-        return Err(Fault::unavailable(&AUDIT_INDEX_UNAVAILABLE, why, AGAIN));
-    };
-    let question = question.clone();
-    db.read("query_events", move |tx| {
-        Box::pin(async move {
-            let head = head::get(tx).await?;
-            let found = event::page(tx, &question, before, u64::from(size) + 1).await?;
-            Ok::<_, NotRead>((found, head.map_or(0, |h| h.size())))
+/// The places of one page, and how far the index was at that moment.
+async fn look_up(desk: &Desk, judged: &Judged, question: &Question, place: Place) -> Result<(Found, u64), Fault> {
+    let (question, judged, now) = (question.clone(), judged.clone(), desk.clock.now());
+    database(desk)?
+        .read("query_events", move |tx| {
+            Box::pin(async move {
+                let sees = judged.sees(tx, now).await?;
+                let size = head::get(tx).await?.map_or(0, |head| head.size());
+                let found = found(tx, &question, &sees, size, place).await?;
+                Ok::<_, NotRead>((found, size))
+            })
         })
-    })
-    .await
-    .map_err(of_index)
+        .await
+        .map_err(of_index)
 }
 
-/// What was asked, by whom, and how much was shown.
-fn record(desk: &Desk, call: &Call, question: &Question, shown: usize) {
-    const NAMES: [&str; 14] = [
-        "agent_id",
-        "actor",
-        "type",
-        "namespace",
-        "action",
-        "resource_type",
-        "resource_id",
-        "outcome",
-        "trace_id",
-        "credential_id",
-        "decision_id",
-        "emitter",
-        "from_time",
-        "to_time",
-    ];
-    let asked = NAMES.into_iter().zip(question.parts()).filter(|(_, value)| !value.is_empty() && value != "0");
-    let mut details: BTreeMap<String, String> = asked.map(|(name, value)| (format!("asked.{name}"), value)).collect();
-    details.insert("shown".to_owned(), shown.to_string());
-    reads::record(desk, call, "log.queried", details);
+async fn found(tx: &Tx, question: &Question, sees: &Reach, size: u64, place: Place) -> Result<Found, NotRead> {
+    let families = Families {
+        of_agent: agents(tx, &question.agent_id, question.descendants).await?,
+        of_via: agents(tx, &question.via_agent_id, question.descendants).await?,
+    };
+    let mut within: Range<u64> = stretch::during(tx, question.from, question.to, size).await?;
+    if let Some(after) = place.after {
+        within = place.order.behind(after, within);
+    }
+    Search::plan(question, &families, sees).page(tx, within, place.order, place.size).await
+}
+
+/// The agents that are asked about; none where none is.
+pub(super) async fn agents(tx: &Tx, agent: &str, descendants: bool) -> Result<Vec<String>, NotRead> {
+    match (agent, descendants) {
+        ("", _) => Ok(Vec::new()),
+        (agent, false) => Ok(vec![key(agent)]),
+        (agent, true) => family(tx, agent).await,
+    }
+}
+
+/// An agent, those that it made and those that they made.
+async fn family(tx: &Tx, agent: &str) -> Result<Vec<String>, NotRead> {
+    made_by::family(tx, agent, FAMILY).await?.ok_or_else(|| {
+        let text = format!("{agent}, the agents that it made and those that they made are more than {FAMILY}");
+        NotRead::Flow(Fault::refused(&AUDIT_DESCENDANTS_TOO_MANY, text))
+    })
 }
 
 #[cfg(test)]
@@ -171,16 +295,23 @@ mod tests {
         append(&log, &producer("registry", "e1"), 1, 1_000).await.unwrap();
         let every = |step| (0..1_000).rev().step_by(step).collect::<Vec<u64>>();
         for places in [every(1), every(7), every(255), every(300), vec![999, 743, 742, 0], vec![]] {
-            let read: Vec<u64> = leaves_at(&log, &places).unwrap().into_iter().map(|(place, _)| place).collect();
+            let read: Vec<u64> = leaves_at(&log, &places, Order::NewestFirst, MOST_BYTES)
+                .unwrap()
+                .into_iter()
+                .map(|(place, _)| place)
+                .collect();
             assert_eq!(read, places);
+            let oldest: Vec<u64> = places.iter().rev().copied().collect();
+            let read = leaves_at(&log, &oldest, Order::OldestFirst, MOST_BYTES).unwrap();
+            assert_eq!(read.into_iter().map(|(place, _)| place).collect::<Vec<_>>(), oldest);
         }
-        assert!(leaves_at(&log, &[5_000]).is_err());
+        assert!(leaves_at(&log, &[5_000], Order::NewestFirst, MOST_BYTES).is_err());
         let large = |n: u64| vec![u8::try_from(n).unwrap(); 60 << 10].into();
         let events = (0..60).map(large).collect();
         log.append(crate::log::Offer { producer: producer("registry", "e2"), first_seq: 1, events }).await.unwrap();
         let size = log.size();
         let places: Vec<u64> = (0..size).rev().collect();
-        assert_eq!(leaves_at(&log, &places).unwrap().len(), MOST_BYTES / (60 << 10));
+        assert_eq!(leaves_at(&log, &places, Order::NewestFirst, MOST_BYTES).unwrap().len(), MOST_BYTES / (60 << 10));
         tasks.close().await;
     }
 }

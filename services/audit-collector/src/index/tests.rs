@@ -3,26 +3,67 @@
 
 use std::time::Duration;
 
+use crate::domain::entry::{Link, links};
+use crate::domain::question::plain;
+use legate_authority::Reach;
 use legate_boot::Context;
 use legate_clock::Timestamp;
 use legate_db::testing::{Fixture, on_each};
 use legate_db::{Fault, TxError};
+use legate_filter::{EventField, Field, Filter, Scope, Subject};
 use legate_ids::EventId;
 use legate_wire::audit::{AuditEvent, Emitter, EventDecision, EventResource, Outcome};
 use prost::Message as _;
 use sea_orm::{ConnectionTrait as _, EntityTrait as _, PaginatorTrait as _};
 
 use super::Index;
+use crate::domain::question::Order;
 use crate::domain::question::{Question, TypeFilter};
 use crate::log::tests::scene::{ME, ORIGIN, open, producer};
 use crate::log::{Log, Offer};
 use crate::schema::Migrator;
-use crate::store::event;
+use crate::store::batch::Batch;
+use crate::store::search::{Families, Search};
+use crate::store::{event, link, made_by, roles, stretch, usage};
+
+const TYPES: &[&str] = &[
+    "agent.suspended",
+    "agent.created",
+    "agents.listed",
+    "decision.made",
+    "agent",
+    "decision.withdrawn",
+    "operator_binding.updated",
+    "operators.stated",
+    "operator_binding.stated",
+    "operator_binding.revoked",
+];
 
 const START: i64 = 1_800_000_000;
 
 fn pick(n: u64, of: &[&str]) -> String {
     of[usize::try_from(n).unwrap() % of.len()].to_owned()
+}
+
+fn agent(n: u8) -> String {
+    legate_ids::AgentId::from_parts(1, [n; 10]).to_string()
+}
+
+fn spiffe_of(n: u8) -> String {
+    format!("spiffe://example.org/ns/payments/agent/{}", agent(n))
+}
+
+fn details(n: u64) -> std::collections::BTreeMap<String, String> {
+    let all = [
+        ("grants", "grant_2 grant_3"),
+        ("token_id", "tok_1"),
+        ("serial", "0a1b"),
+        ("made_by", "agt_1"),
+        ("role", "VIEWER"),
+        ("operators", "ada grace"),
+    ];
+    let some = all.into_iter().enumerate().filter(|(at, _)| n.is_multiple_of(*at as u64 + 2));
+    some.map(|(_, (name, text))| (name.to_owned(), text.to_owned())).collect()
 }
 
 /// Events that differ in everything that is asked for; some of it no database likes.
@@ -32,7 +73,7 @@ fn told(n: u64) -> AuditEvent {
         event_id: EventId::from_parts(n, [0; 10]).to_string(),
         emitter: Some(Emitter { spiffe_id: producer("registry", "e1").spiffe_id, epoch: "e1".into(), seq: n }),
         time: Some(Timestamp::from_secs(START + i64::try_from(n / 3).unwrap()).into()),
-        r#type: pick(n, &["agent.suspended", "agent.created", "agents.listed", "decision.made", "agent"]),
+        r#type: pick(n, TYPES),
         namespace: pick(n, &["", "payments", "pay%", "pay_"]),
         actor: pick(n / 2, &["", "spiffe://example.org/legate/operator/a", "nul\0nul", &long, &format!("{long}y")]),
         agent_id: pick(n, &["", "agt_1", "agt_2"]),
@@ -44,6 +85,17 @@ fn told(n: u64) -> AuditEvent {
         }),
         outcome: i32::try_from(n % 4).unwrap(),
         trace_id: pick(n / 5, &["", "4bf92f3577b34da6a3ce929d0e0e4736"]),
+        instance_id: pick(n / 2, &["", "ins_1", "ins_2"]),
+        subject: pick(n / 3, &["", "user:ada", "user:grace", &spiffe_of(9)]),
+        chain: match n % 4 {
+            0 => Vec::new(),
+            1 => vec![spiffe_of(1), "user:ada".into()],
+            _ => vec![agent(2), spiffe_of(1)],
+        },
+        grant_id: pick(n, &["", "grant_1"]),
+        reason_code: pick(n, &["", "NOT_PERMITTED", "nul\0"]),
+        reason: format!("because of {n}"),
+        details: details(n),
         credential_id: pick(n, &["", "cred_1"]),
         decision: n
             .is_multiple_of(7)
@@ -83,14 +135,95 @@ fn questions() -> Vec<Question> {
         Question { emitter: ME.into(), ..base() },
         Question { emitter: producer("registry", "").spiffe_id, ..base() },
         Question { from: time(3), to: time(9), ..base() },
+        Question { from: time(30), to: time(31), instance_id: "ins_1".into(), ..base() },
+        Question { to: time(0), ..base() },
+        Question { instance_id: "ins_2".into(), ..base() },
+        Question { subject: "user:ada".into(), ..base() },
+        Question { subject: agent(9), agent_id: "agt_1".into(), ..base() },
+        Question { chain: "user:ada".into(), ..base() },
+        Question { chain: agent(1), outcome: Outcome::Denied.into(), ..base() },
+        Question { chain: spiffe_of(2), ..base() },
+        Question { grant_id: "grant_1".into(), ..base() },
+        Question { grant_id: "grant_3".into(), subject: "user:grace".into(), ..base() },
+        Question { credential_id: "tok_1".into(), ..base() },
+        Question { credential_id: "0a1b".into(), namespace: "payments".into(), ..base() },
+        Question { via_agent_id: agent(1), ..base() },
+        Question { via_agent_id: agent(2), subject: "user:ada".into(), ..base() },
+        Question { filter: filter("outcome = denied"), ..base() },
+        Question { filter: filter("agent_id = agt_1 AND NOT outcome = denied"), ..base() },
+        Question { filter: filter("agent_id = agt_1 OR subject = \"user:grace\""), ..base() },
+        Question { filter: filter("type = \"agent.*\" AND namespace != payments"), ..base() },
+        Question {
+            filter: filter("namespace = \"pay*\" AND resource_type:*"),
+            action: "invoice:read".into(),
+            ..base()
+        },
+        Question { filter: filter(&format!("chain:{} AND NOT grant:grant_2", agent(1))), ..base() },
+        Question { filter: filter("credential:\"tok*\" OR NOT chain:*"), ..base() },
+        Question { filter: filter("actor = \"xxxx*\""), ..base() },
+        Question { filter: filter("time >= \"2027-01-15T08:00:10Z\" AND time != \"2027-01-15T08:00:11Z\""), ..base() },
+        Question { filter: filter("NOT (reason_code = NOT_PERMITTED OR decision_id:*)"), ..base() },
+        Question { filter: filter(&format!("resource_id = \"{}\"", "'; DROP TABLE indexed_event; --")), ..base() },
         Question { from: time(9), kind: TypeFilter::Exactly("decision.made".into()), ..base() },
     ]
+}
+
+fn filter(text: &str) -> Option<Filter> {
+    Some(Filter::parse(text, Scope::Events).unwrap())
+}
+
+/// An event, as a filter asks it.
+struct Told<'e>(&'e AuditEvent);
+
+impl Subject for Told<'_> {
+    fn any_text(&self, field: &Field, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        let Field::Event(field) = field else { return false };
+        let event = self.0;
+        let resource = event.resource.clone().unwrap_or_default();
+        let decision = event.decision.clone().unwrap_or_default();
+        let emitter = event.emitter.clone().unwrap_or_default();
+        let link = match field {
+            EventField::Chain => Some(Link::Chain),
+            EventField::Grant => Some(Link::Grant),
+            EventField::Credential => Some(Link::Credential),
+            _ => None,
+        };
+        if let Some(link) = link {
+            return links(event).iter().any(|(of, text)| *of == link && test(text));
+        }
+        let text = match field {
+            EventField::Type => event.r#type.clone(),
+            EventField::Namespace => event.namespace.clone(),
+            EventField::Actor => event.actor.clone(),
+            EventField::AgentId => event.agent_id.clone(),
+            EventField::InstanceId => event.instance_id.clone(),
+            EventField::Subject => plain(&event.subject),
+            EventField::Action => event.action.clone(),
+            EventField::ResourceType => resource.r#type,
+            EventField::ResourceId => resource.id,
+            EventField::ReasonCode => event.reason_code.clone(),
+            EventField::DecisionId => decision.decision_id,
+            EventField::TraceId => event.trace_id.clone(),
+            EventField::Emitter => emitter.spiffe_id,
+            _ => return false,
+        };
+        !text.is_empty() && test(&text)
+    }
+
+    fn word(&self, _: &Field) -> Option<i32> {
+        Some(self.0.outcome)
+    }
+
+    fn moment(&self, _: &Field) -> Option<i64> {
+        Some(Timestamp::try_from(self.0.time.unwrap()).unwrap().micros())
+    }
 }
 
 /// The same question, answered by looking at every event.
 fn answers(question: &Question, event: &AuditEvent) -> bool {
     let text = |asked: &str, found: &str| asked.is_empty() || asked == found;
     let resource = event.resource.clone().unwrap_or_default();
+    let has = |link, value: &str| links(event).contains(&(link, value.to_owned()));
     let time = Timestamp::try_from(event.time.unwrap()).unwrap();
     let kind = match &question.kind {
         TypeFilter::Any => true,
@@ -105,7 +238,15 @@ fn answers(question: &Question, event: &AuditEvent) -> bool {
         && text(&question.resource_id, &resource.id)
         && (question.outcome == 0 || question.outcome == event.outcome)
         && text(&question.trace_id, &event.trace_id)
-        && text(&question.credential_id, &event.credential_id)
+        && (question.credential_id.is_empty() || has(Link::Credential, &question.credential_id))
+        && (question.grant_id.is_empty() || has(Link::Grant, &question.grant_id))
+        && (question.chain.is_empty() || has(Link::Chain, &plain(&question.chain)))
+        && (question.via_agent_id.is_empty()
+            || question.via_agent_id == event.agent_id
+            || has(Link::Chain, &question.via_agent_id))
+        && text(&question.instance_id, &event.instance_id)
+        && text(&question.subject, &plain(&event.subject))
+        && question.filter.as_ref().is_none_or(|filter| filter.holds(&Told(event)))
         && text(&question.decision_id, event.decision.as_ref().map_or("", |d| &d.decision_id))
         && text(&question.emitter, &event.emitter.as_ref().unwrap().spiffe_id)
         && question.from.is_none_or(|from| time >= from)
@@ -121,19 +262,32 @@ fn every(log: &Log) -> Vec<AuditEvent> {
     events
 }
 
-async fn pages(index: &Index, question: &Question, size: usize) -> Vec<u64> {
+/// Every leaf that answers, page by page; with a small bound on work where it is less than a page.
+async fn pages(index: &Index, question: &Question, sees: &Reach, size: u64, order: Order) -> Vec<u64> {
     let mut all = Vec::new();
+    let mut after = None;
+    let work = if size < 100 { 11 } else { 20_000 };
     loop {
-        let (question, before) = (question.clone(), all.last().copied());
+        let (question, sees) = (question.clone(), sees.clone());
         let read = index.db().unwrap();
         let page = read.read("test_page", move |tx| {
-            Box::pin(async move { event::page(tx, &question, before, size as u64).await })
+            let (question, sees) = (question.clone(), sees.clone());
+            Box::pin(async move {
+                let some = |text: &str| if text.is_empty() { Vec::new() } else { vec![text.to_owned()] };
+                let families = Families { of_agent: some(&question.agent_id), of_via: some(&question.via_agent_id) };
+                let mut stretch = stretch::during::<()>(tx, question.from, question.to, 1_000_000).await?;
+                if let Some(after) = after {
+                    stretch = order.behind(after, stretch);
+                }
+                let search = Search::plan(&question, &families, &sees).looking_at(work);
+                search.page::<()>(tx, stretch, order, size).await
+            })
         });
         let page = page.await.unwrap();
-        let is_last = page.len() < size;
-        all.extend(page);
-        if is_last {
-            return all;
+        all.extend(page.leaves);
+        match page.more_behind {
+            None => return all,
+            Some(last) => after = Some(last),
         }
     }
 }
@@ -145,18 +299,47 @@ async fn until(index: &Index, size: u64) {
 }
 
 fn index(fixture: &Fixture) -> Index {
-    Index::new(fixture.url.clone(), ORIGIN.into(), Context::new())
+    Index::new(fixture.url.clone(), ORIGIN.into(), producer("registry", "e1").spiffe_id, Context::new())
 }
 
-/// The index holds each leaf of the log once, with the values of its event.
+/// Every row of a table, in the order of all of it.
+macro_rules! rows {
+    ($index:expr, $table:ident) => {{
+        let read = $index.db().unwrap();
+        let rows = read.read("test_rows", |tx| {
+            Box::pin(async move { Ok::<_, TxError<()>>($table::Entity::find().all(tx).await?) })
+        });
+        rows.await.unwrap()
+    }};
+}
+
+/// The index holds what the log says, in every table, and nothing else.
 async fn is_exact(index: &Index, log: &Log) {
-    let db = index.db().unwrap();
-    let rows =
-        db.read("test_rows", |tx| Box::pin(async move { Ok::<_, TxError<()>>(event::Entity::find().all(tx).await?) }));
-    let mut rows = rows.await.unwrap();
-    rows.sort_by_key(|row| row.leaf);
-    let wanted: Vec<_> = (0..).zip(every(log)).map(|(leaf, e)| event::Model::of(leaf, &e)).collect();
-    assert_eq!(rows, wanted);
+    let leaves: Vec<(u64, Vec<u8>)> = (0..).zip(every(log).iter().map(|e| e.encode_to_vec())).collect();
+    let wanted = Batch::of(&leaves, &producer("registry", "e1").spiffe_id);
+    let mut events = rows!(index, event);
+    events.sort_by_key(|row| row.leaf);
+    assert_eq!(events, wanted.events);
+    let (mut links, mut wanted_links) = (rows!(index, link), wanted.links);
+    links.sort();
+    wanted_links.sort();
+    assert_eq!(links, wanted_links);
+    assert_eq!(rows!(index, stretch), wanted.blocks);
+    let (mut counts, mut wanted_counts) = (rows!(index, usage), wanted.usage);
+    counts.sort();
+    wanted_counts.sort();
+    assert_eq!(counts, wanted_counts);
+    let mut made: Vec<_> = rows!(index, made_by).into_iter().map(|row| (row.agent_id, row.maker)).collect();
+    let mut wanted_made = wanted.made;
+    made.sort();
+    wanted_made.sort();
+    assert_eq!(made, wanted_made);
+    let given = wanted.roles.bindings.iter().filter_map(|(binding, given)| Some(roles::of(binding, given.as_ref()?)));
+    let (mut roles, mut wanted_roles): (Vec<_>, Vec<_>) = (rows!(index, roles), given.flatten().collect());
+    roles.sort();
+    wanted_roles.sort();
+    assert_eq!(roles, wanted_roles);
+    assert_eq!(*index.knows_roles().borrow(), wanted.roles.is_anew);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,10 +363,21 @@ async fn every_filter_finds_what_looking_at_every_event_finds() {
             };
             found_any += usize::from(!wanted.is_empty());
             for size in [1_000, 7] {
-                assert_eq!(pages(&index, &question, size).await, wanted, "{question:?}");
+                let found = pages(&index, &question, &Reach::Everywhere, size, Order::NewestFirst).await;
+                assert_eq!(found, wanted, "{question:?}");
             }
+            let oldest: Vec<u64> = wanted.iter().rev().copied().collect();
+            let found = pages(&index, &question, &Reach::Everywhere, 7, Order::OldestFirst).await;
+            assert_eq!(found, oldest, "{question:?}");
+            // Whoever sees one namespace finds what is of it, and nothing else.
+            let own: Vec<u64> = wanted
+                .into_iter()
+                .filter(|leaf| events[usize::try_from(*leaf).unwrap()].namespace == "payments")
+                .collect();
+            let sees = Reach::In([legate_ids::Name::parse("payments").unwrap()].into());
+            assert_eq!(pages(&index, &question, &sees, 7, Order::NewestFirst).await, own, "{question:?}");
         }
-        assert!(found_any >= 20);
+        assert!(found_any >= 40, "{found_any}");
         is_exact(&index, &log).await;
         tasks.close().await;
         // The log has ended, and the index comes to its end.
@@ -268,7 +462,7 @@ async fn a_database_that_is_not_there_holds_up_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let (log, tasks) = open(dir.path()).await;
     let url = "postgres://nobody@127.0.0.1:9/none".to_owned();
-    let index = Index::new(url, ORIGIN.into(), Context::new());
+    let index = Index::new(url, ORIGIN.into(), producer("registry", "e1").spiffe_id, Context::new());
     let following = tokio::spawn(index.clone().follow(log.clone()));
     tell(&log, 1, 100).await;
     assert!(index.db().is_none() && index.trouble().is_some());

@@ -121,6 +121,22 @@ impl Log {
         Ok(Inclusion { leaf, proof, size, root, checkpoint: published.note })
     }
 
+    /// Proves that each of these leaves is in the tree of the newest checkpoint, which it gives: one audit path each.
+    pub(crate) fn prove_each(&self, leaves: &[u64]) -> Result<(Vec<Vec<Hash>>, Published), NotProved> {
+        let published = self.published().borrow().clone();
+        let mut nodes = Nodes::under(self, &published);
+        let size = published.size;
+        let mut prove = |index: u64| {
+            let proof = prove_inclusion(index, size, |l, i| nodes.node(l, i)).map_err(|e| of_range(e, size))?;
+            let leaf = nodes.node(0, index)?;
+            // A proof that does not hold would accuse the log of what a disk did.
+            verify_inclusion(index, size, &leaf, &proof, &published.root).map_err(io::Error::other)?;
+            Ok::<_, NotProved>(proof)
+        };
+        let proofs = leaves.iter().map(|leaf| prove(*leaf)).collect::<Result<_, _>>()?;
+        Ok((proofs, published))
+    }
+
     /// Proves that a tree is the beginning of a later one (RFC 6962 section 2.1.2).
     pub(crate) fn prove_consistency(&self, first: u64, second: u64) -> Result<Consistency, NotProved> {
         let published = self.published().borrow().clone();

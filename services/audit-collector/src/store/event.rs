@@ -1,18 +1,16 @@
 //! Where each event is, by what is asked for.
 
-use std::convert::Infallible;
-
 use aws_lc_rs::digest::{SHA256, digest};
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_wire::audit::AuditEvent;
+use sea_orm::IntoActiveModel as _;
 use sea_orm::entity::prelude::*;
-use sea_orm::{DbBackend, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 
-use crate::domain::question::{Question, TypeFilter};
+use crate::domain::question::plain;
 
 /// Rows in one statement; SQLite binds 32,766 values at most.
-const AT_ONCE: usize = 1_024;
+pub(super) const AT_ONCE: usize = 1_024;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -27,11 +25,13 @@ pub(crate) struct Model {
     pub(crate) namespace: Option<String>,
     pub(crate) actor: Option<String>,
     pub(crate) agent_id: Option<String>,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) subject: Option<String>,
     pub(crate) action: Option<String>,
     pub(crate) resource_type: Option<String>,
     pub(crate) resource_id: Option<String>,
+    pub(crate) reason_code: Option<String>,
     pub(crate) trace_id: Option<String>,
-    pub(crate) credential_id: Option<String>,
     pub(crate) decision_id: Option<String>,
 }
 
@@ -79,11 +79,13 @@ impl Model {
             namespace: some(&event.namespace),
             actor: some(&event.actor),
             agent_id: some(&event.agent_id),
+            instance_id: some(&event.instance_id),
+            subject: some(&plain(&event.subject)),
             action: some(&event.action),
             resource_type: resource.and_then(|r| some(&r.r#type)),
             resource_id: resource.and_then(|r| some(&r.id)),
+            reason_code: some(&event.reason_code),
             trace_id: some(&event.trace_id),
-            credential_id: some(&event.credential_id),
             decision_id: event.decision.as_ref().and_then(|d| some(&d.decision_id)),
         }
     }
@@ -95,63 +97,6 @@ pub(crate) async fn insert<E>(tx: &Tx, rows: &[Model]) -> TxResult<(), E> {
         Entity::insert_many(rows).exec_without_returning(tx).await?;
     }
     Ok(())
-}
-
-/// Forgets every row.
-pub(crate) async fn clear<E>(tx: &Tx) -> TxResult<(), E> {
-    let sql = match tx.get_database_backend() {
-        DbBackend::Postgres => "TRUNCATE indexed_event",
-        _ => "DELETE FROM indexed_event",
-    };
-    tx.execute_unprepared(sql).await?;
-    Ok(())
-}
-
-/// The leaves that answer a question, newest first, those below `before`.
-pub(crate) async fn page(
-    tx: &Tx,
-    question: &Question,
-    before: Option<u64>,
-    limit: u64,
-) -> TxResult<Vec<u64>, Infallible> {
-    let mut select = Entity::find().select_only().column(Column::Leaf);
-    let texts = [
-        (Column::AgentId, &question.agent_id),
-        (Column::Actor, &question.actor),
-        (Column::Namespace, &question.namespace),
-        (Column::Action, &question.action),
-        (Column::ResourceType, &question.resource_type),
-        (Column::ResourceId, &question.resource_id),
-        (Column::TraceId, &question.trace_id),
-        (Column::CredentialId, &question.credential_id),
-        (Column::DecisionId, &question.decision_id),
-        (Column::Emitter, &question.emitter),
-    ];
-    for (column, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-        select = select.filter(column.eq(key(text)));
-    }
-    select = match &question.kind {
-        TypeFilter::Any => select,
-        TypeFilter::Exactly(kind) => select.filter(Column::Type.eq(key(kind))),
-        // `/` is the character after `.`: this is the range of everything that begins so.
-        TypeFilter::Under(noun) => {
-            select.filter(Column::Type.gte(format!("{noun}."))).filter(Column::Type.lt(format!("{noun}/")))
-        }
-    };
-    if question.outcome != 0 {
-        select = select.filter(Column::Outcome.eq(question.outcome));
-    }
-    if let Some(from) = question.from {
-        select = select.filter(Column::Time.gte(from.micros()));
-    }
-    if let Some(to) = question.to {
-        select = select.filter(Column::Time.lt(to.micros()));
-    }
-    if let Some(before) = before {
-        select = select.filter(Column::Leaf.lt(signed(before)));
-    }
-    let leaves: Vec<i64> = select.order_by_desc(Column::Leaf).limit(limit).into_tuple().all(tx).await?;
-    Ok(leaves.into_iter().map(unsigned).collect())
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub(crate) struct Model {
     pub(crate) size: i64,
     #[sea_orm(column_type = "Blob")]
     pub(crate) root: Vec<u8>,
+    /// Whether the registry has said in these leaves what operators may do.
+    pub(crate) roles_stated: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -50,14 +52,19 @@ pub(crate) async fn begin<E>(tx: &Tx, origin: &str) -> TxResult<(), E> {
         origin: Set(origin.to_owned()),
         size: Set(0),
         root: Set(legate_merkle::empty_root().to_vec()),
+        roles_stated: Set(false),
     };
     Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())
 }
 
-/// From one size to the next.
-pub(crate) async fn advance(tx: &Tx, from: u64, to: u64, root: Hash) -> TxResult<(), Moved> {
-    let moved = Entity::update_many()
+/// From one size to the next; `stated`: the registry says in between what operators may do.
+pub(crate) async fn advance(tx: &Tx, from: u64, to: u64, root: Hash, stated: bool) -> TxResult<(), Moved> {
+    let mut moving = Entity::update_many();
+    if stated {
+        moving = moving.col_expr(Column::RolesStated, Expr::value(true));
+    }
+    let moved = moving
         .col_expr(Column::Size, Expr::value(signed(to)))
         .col_expr(Column::Root, Expr::value(root.to_vec()))
         .filter(Column::Id.eq(ONE))

@@ -1,4 +1,12 @@
 //! The rows of the index; each function runs in the caller's transaction.
 
+pub(crate) mod batch;
+mod condition;
 pub(crate) mod event;
 pub(crate) mod head;
+pub(crate) mod link;
+pub(crate) mod made_by;
+pub(crate) mod roles;
+pub(crate) mod search;
+pub(crate) mod stretch;
+pub(crate) mod usage;

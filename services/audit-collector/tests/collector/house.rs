@@ -74,10 +74,12 @@ impl House {
         Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             web: any,
+            web_entries: true,
             probes: any,
             dir: self.log_dir(),
             origin: None,
             database: None,
+            auditors: vec!["alice".into(), "bob".into()],
             tls: Tls {
                 trust_domain: self.domain.to_string(),
                 cert: self.file("tls.pem"),

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod abuse;
+mod asking;
 mod house;
 mod pace;
+mod roles;
 mod serve;

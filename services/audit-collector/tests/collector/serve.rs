@@ -190,6 +190,17 @@ async fn serves_the_log_over_https_and_nothing_beside_it() {
     }
     assert_eq!(house.fetch(web, "POST", "/checkpoint").await.0, 405);
     running.shutdown().await;
+
+    // Where not everybody may read everything, hashes are served and entries are not.
+    let mut config = house.config();
+    config.web_entries = false;
+    let running = house.try_raise(config).await.unwrap();
+    let web = running.web_addr().unwrap();
+    assert_eq!(house.fetch(web, "GET", "/tile/0/000").await.0, 200);
+    let (status, _, body) = house.fetch(web, "GET", "/tile/entries/000").await;
+    assert_eq!(status, 403);
+    assert!(std::str::from_utf8(&body).unwrap().contains("QueryEvents"));
+    running.shutdown().await;
 }
 
 async fn probe(running: &legate_boot::Running, path: &str) -> String {

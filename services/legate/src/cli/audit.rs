@@ -13,12 +13,25 @@ pub(crate) enum AuditVerb {
         /// So many at most; 0: all of them.
         #[arg(long, default_value_t = 100, value_name = "NUMBER")]
         limit: usize,
+        /// The oldest first.
+        #[arg(long)]
+        oldest_first: bool,
+        /// Obtain the proof that each event is in the log, and verify it here.
+        #[arg(long)]
+        prove: bool,
+        #[command(flatten)]
+        key: LogKey,
     },
     /// Show what happens, as it happens, until interrupted.
     Tail {
         #[command(flatten)]
         filter: Filter,
+        /// Go on after what was shown before: the token that an ended tail told.
+        #[arg(long, value_name = "TOKEN")]
+        resume: Option<String>,
     },
+    /// Count what was decided: by agent, action, type of resource, outcome and subject.
+    Usage(Usage),
     /// Write events as JSON, one a line, newest first.
     Export {
         #[command(flatten)]
@@ -39,6 +52,64 @@ pub(crate) enum AuditVerb {
         #[command(flatten)]
         key: LogKey,
     },
+}
+
+/// What is counted, and how it is added up.
+#[derive(Args, Debug)]
+pub(crate) struct Usage {
+    /// By this agent, NAMESPACE/NAME or agt_...
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// With --agent: also by the agents that it made, and those that they made.
+    #[arg(long, requires = "agent")]
+    pub(crate) with_descendants: bool,
+    /// In this namespace.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// On this one's behalf, such as user:ada@example.com
+    #[arg(long, value_name = "PRINCIPAL")]
+    pub(crate) on_behalf_of: Option<String>,
+    /// Of this action.
+    #[arg(long, value_name = "ACTION")]
+    pub(crate) action: Option<String>,
+    /// On a resource of this type.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) resource_type: Option<String>,
+    /// That ended so.
+    #[arg(long, value_enum)]
+    pub(crate) outcome: Option<EndedSo>,
+    /// From the hour of this moment on: 2026-11-24T08:00:00Z, or so long ago: 24h, 7d.
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) since: Option<String>,
+    /// In the hours before this moment, as for --since.
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) until: Option<String>,
+    /// The length of time of one row.
+    #[arg(long, value_enum, default_value = "total")]
+    pub(crate) per: Per,
+    /// What rows differ in; left out: agent, action, resource type, outcome and subject.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) by: Vec<UsedBy>,
+    /// So many rows at most, the largest counts first: 1 to 10,000.
+    #[arg(long, default_value_t = 100, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Per {
+    Total,
+    Day,
+    Hour,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum UsedBy {
+    Agent,
+    Action,
+    ResourceType,
+    Outcome,
+    Subject,
+    Namespace,
 }
 
 /// The log's public key.
@@ -76,7 +147,7 @@ pub(crate) struct Filter {
     /// In this trace.
     #[arg(long, value_name = "TRACE_ID")]
     pub(crate) trace: Option<String>,
-    /// With this credential.
+    /// With this credential: its id or serial number, or a token's id.
     #[arg(long, value_name = "CREDENTIAL_ID")]
     pub(crate) credential: Option<String>,
     /// The decision of this id.
@@ -91,6 +162,30 @@ pub(crate) struct Filter {
     /// Told by this SPIFFE ID.
     #[arg(long, value_name = "SPIFFE_ID")]
     pub(crate) emitter: Option<String>,
+    /// By this agent, or with it in the delegation chain.
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) via: Option<String>,
+    /// With --agent or --via: also the agents that it made, and those that they made.
+    #[arg(long)]
+    pub(crate) with_descendants: bool,
+    /// On this one's behalf, such as user:ada@example.com
+    #[arg(long, value_name = "PRINCIPAL")]
+    pub(crate) on_behalf_of: Option<String>,
+    /// With this link in the delegation chain.
+    #[arg(long, value_name = "PRINCIPAL")]
+    pub(crate) chain: Option<String>,
+    /// Of this running copy.
+    #[arg(long, value_name = "INSTANCE_ID")]
+    pub(crate) instance: Option<String>,
+    /// Resting on this delegation grant.
+    #[arg(long, value_name = "GRANT_ID")]
+    pub(crate) grant: Option<String>,
+    /// A filter over the fields of events, such as 'outcome = denied AND NOT type = "decision.*"' (docs/filters.md).
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// Whose action, reason or resource holds this text.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) text: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

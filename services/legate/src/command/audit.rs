@@ -2,13 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use legate_merkle::{Checkpoint, VerifierKey, leaf_hash, verify_inclusion};
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::audit::{
-    AuditEvent, GetCheckpointRequest, IndexedEvent, ProveInclusionRequest, QueryEventsRequest, QueryEventsResponse,
+    AuditEvent, EventOrder, GetCheckpointRequest, ProveInclusionRequest, QueryEventsRequest, QueryEventsResponse,
 };
 use prost::Message;
 
@@ -23,13 +22,17 @@ use crate::{Exit, Failure, proto};
 
 /// Events at a time.
 const PAGE: u32 = 500;
-/// How often `tail` asks.
-const EVERY: Duration = Duration::from_secs(1);
+/// Events with their proofs at a time.
+const PROVED_PAGE: u32 = 200;
 
 pub(super) async fn run(desk: Desk, verb: AuditVerb) -> Result<Exit, Failure> {
     match verb {
-        AuditVerb::Query { filter, limit } => query(desk, filter, limit).await,
-        AuditVerb::Tail { filter } => tail(desk, filter).await,
+        AuditVerb::Query { filter, limit, oldest_first, prove, key } => {
+            let proved = prove.then(|| verifier_key(&key)).transpose()?;
+            query(desk, filter, limit, oldest_first, proved).await
+        }
+        AuditVerb::Tail { filter, resume } => super::tail::tail(desk, filter, resume).await,
+        AuditVerb::Usage(ask) => super::usage::usage(desk, ask).await,
         AuditVerb::Export { filter, out } => export(desk, filter, out).await,
         AuditVerb::Checkpoint { key } => checkpoint(desk, key).await,
         AuditVerb::Prove { leaf, key } => prove(desk, leaf, key).await,
@@ -40,16 +43,31 @@ async fn page(audit: &Line, request: &QueryEventsRequest) -> Result<QueryEventsR
     audit.ask(request.clone(), |c, r| async move { QueryServiceClient::new(c).query_events(r).await }).await
 }
 
-async fn query(desk: Desk, filter: Filter, limit: usize) -> Result<Exit, Failure> {
+async fn query(
+    desk: Desk,
+    filter: Filter,
+    limit: usize,
+    oldest_first: bool,
+    proved: Option<VerifierKey>,
+) -> Result<Exit, Failure> {
     let mut request = question(&desk, filter).await?;
-    request.page_size = if limit == 0 { PAGE } else { u32::try_from(limit).unwrap_or(PAGE).min(PAGE) };
+    let most = if proved.is_some() { PROVED_PAGE } else { PAGE };
+    request.page_size = if limit == 0 { most } else { u32::try_from(limit).unwrap_or(most).min(most) };
+    request.with_proofs = proved.is_some();
+    if oldest_first {
+        request.order = EventOrder::OldestFirst.into();
+    }
     let audit = desk.line(Service::Audit)?;
     let mut whole = QueryEventsResponse::default();
     loop {
         let found = page(&audit, &request).await?;
+        if let Some(key) = &proved {
+            verify_page(key, &found)?;
+        }
         // The watermark of the first page counts: later events are not in the answer.
         if request.page_token.is_empty() {
             (whole.indexed_through, whole.log_size) = (found.indexed_through, found.log_size);
+            (whole.checkpoint, whole.tree_size) = (found.checkpoint, found.tree_size);
         }
         whole.events.extend(found.events);
         whole.next_page_token = found.next_page_token.clone();
@@ -62,6 +80,7 @@ async fn query(desk: Desk, filter: Filter, limit: usize) -> Result<Exit, Failure
     let rows: Vec<Row> = whole.events.iter().map(event_row).collect();
     let plural = if rows.len() == 1 { "" } else { "s" };
     let more = if more { "; there are more, see --limit" } else { "" };
+    let more = if proved.is_some() { format!("; each is proved to be in the log{more}") } else { more.to_owned() };
     let note = format!(
         "{} event{plural}; the index holds {} of the log's {} leaves{more}",
         rows.len(),
@@ -72,51 +91,22 @@ async fn query(desk: Desk, filter: Filter, limit: usize) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-/// Asks again and again for what is newer than what was shown. Each of our questions is an event of the log itself;
-/// those are not shown, or the tail would only see itself.
-async fn tail(desk: Desk, filter: Filter) -> Result<Exit, Failure> {
-    let mut request = question(&desk, filter).await?;
-    request.page_size = PAGE;
-    let us = desk.place.operator()?.spiffe_id().map(|id| id.to_string()).unwrap_or_default();
-    let is_ours = |e: &AuditEvent| e.r#type == "log.queried" && e.actor == us;
-    let audit = desk.line(Service::Audit)?;
-    let format = if desk.format == Format::Json { Format::Jsonl } else { desk.format };
-    let mut next_leaf = page(&audit, &QueryEventsRequest { page_size: 1, ..request.clone() }).await?.indexed_through;
-    let mut interval = tokio::time::interval(EVERY);
-    loop {
-        interval.tick().await;
-        let mut fresh: Vec<IndexedEvent> = Vec::new();
-        let mut ask = request.clone();
-        let mut through = next_leaf;
-        loop {
-            let found = page(&audit, &ask).await?;
-            through = through.max(if ask.page_token.is_empty() { found.indexed_through } else { 0 });
-            let reached = found.events.iter().any(|e| e.leaf_index < next_leaf);
-            fresh.extend(found.events.into_iter().filter(|e| e.leaf_index >= next_leaf));
-            ask.page_token = found.next_page_token;
-            if reached || ask.page_token.is_empty() {
-                break;
-            }
+/// Verifies that each event of a page is in the log, and what was shown of it is what the log holds.
+fn verify_page(key: &VerifierKey, page: &QueryEventsResponse) -> Result<(), Failure> {
+    let signed = Checkpoint::open(page.checkpoint.as_bytes(), key, key.name())
+        .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
+    for one in &page.events {
+        let at = one.leaf_index;
+        let proof: Option<Vec<[u8; 32]>> = one.proof.iter().map(|h| h.as_slice().try_into().ok()).collect();
+        let proof = proof.ok_or_else(|| unverified(format!("leaf {at}: a hash of the proof has not 32 bytes")))?;
+        verify_inclusion(at, signed.size, &leaf_hash(&one.leaf), &proof, &signed.root)
+            .map_err(|e| unverified(format!("leaf {at}: {e}")))?;
+        let event = AuditEvent::decode(one.leaf.as_slice()).ok();
+        if event != one.event {
+            return Err(unverified(format!("leaf {at} is in the log, and says something else than what was shown")));
         }
-        next_leaf = through;
-        fresh.retain(|e| !e.event.as_ref().is_some_and(is_ours));
-        fresh.reverse();
-        let mut out = Out::stdout(format);
-        for event in &fresh {
-            if out.is_table() {
-                out.line(&one_line(event, format == Format::Wide))?;
-            } else {
-                out.items(&[event_row(event)])?;
-            }
-        }
-        out.flush()?;
     }
-}
-
-fn one_line(event: &IndexedEvent, wide: bool) -> String {
-    let row = event_row(event);
-    let cells = row.cells.iter().filter(|c| (wide || !c.1) && !c.2.is_empty());
-    cells.map(|c| crate::output::escape::visible(&c.2).into_owned()).collect::<Vec<_>>().join("  ")
+    Ok(())
 }
 
 async fn export(desk: Desk, filter: Filter, file: Option<PathBuf>) -> Result<Exit, Failure> {

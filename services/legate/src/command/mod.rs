@@ -33,7 +33,9 @@ mod revoke_issued;
 mod search;
 mod spawning;
 mod standing;
+mod tail;
 mod token;
+mod usage;
 mod verify;
 mod whoami;
 
@@ -186,7 +188,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
             let desk = desk(args.place.clone())?;
             wait(explain::what_can(desk, args))
         }
-        Command::Audit(noun) => wait(audit::run(desk(noun.place)?, noun.verb)),
+        Command::Audit(noun) => {
+            let noun = *noun;
+            wait(audit::run(desk(noun.place)?, noun.verb))
+        }
         Command::Verify(args) => wait(verify::run(format, args)),
         Command::Login(args) => {
             let desk = desk(args.place.clone())?;

@@ -17,6 +17,10 @@ pub(super) async fn question(desk: &Desk, filter: Filter) -> Result<QueryEventsR
         Some(agent) => desk.agent_id(&agent).await?,
         None => String::new(),
     };
+    let via_agent_id = match filter.via {
+        Some(agent) => desk.agent_id(&agent).await?,
+        None => String::new(),
+    };
     let resource = filter.resource.unwrap_or_default();
     let (resource_type, resource_id) = split(&resource).unwrap_or((&resource, ""));
     let now = SystemClock::new().now();
@@ -29,21 +33,33 @@ pub(super) async fn question(desk: &Desk, filter: Filter) -> Result<QueryEventsR
         action: filter.action.unwrap_or_default(),
         resource_type: resource_type.to_owned(),
         resource_id: resource_id.to_owned(),
-        outcome: match filter.outcome {
-            None => Outcome::Unspecified,
-            Some(EndedSo::Success) => Outcome::Success,
-            Some(EndedSo::Denied) => Outcome::Denied,
-            Some(EndedSo::Failure) => Outcome::Failure,
-        }
-        .into(),
+        outcome: ended(filter.outcome).into(),
         trace_id: filter.trace.unwrap_or_default(),
         credential_id: filter.credential.unwrap_or_default(),
         decision_id: filter.decision.unwrap_or_default(),
         from_time: at("--since", filter.since)?.map(Into::into),
         to_time: at("--until", filter.until)?.map(Into::into),
         emitter: filter.emitter.unwrap_or_default(),
+        via_agent_id,
+        include_descendants: filter.with_descendants,
+        subject: filter.on_behalf_of.unwrap_or_default(),
+        chain: filter.chain.unwrap_or_default(),
+        instance_id: filter.instance.unwrap_or_default(),
+        grant_id: filter.grant.unwrap_or_default(),
+        filter: filter.filter.unwrap_or_default(),
+        text: filter.text.unwrap_or_default(),
         ..QueryEventsRequest::default()
     })
+}
+
+/// How it ended, as the protobufs say it.
+pub(super) fn ended(so: Option<EndedSo>) -> Outcome {
+    match so {
+        None => Outcome::Unspecified,
+        Some(EndedSo::Success) => Outcome::Success,
+        Some(EndedSo::Denied) => Outcome::Denied,
+        Some(EndedSo::Failure) => Outcome::Failure,
+    }
 }
 
 /// A moment of RFC 3339, or how long ago.

@@ -9,11 +9,12 @@ use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind, Metadata, OperatorBinding, OperatorBindingSpec, OperatorRole};
 
-use super::mandate::read;
+use super::mandate::{MOST, read};
 use super::{Call, Desk};
+use crate::convert;
 use crate::domain::check;
 use crate::domain::diff;
-use crate::domain::kind::Key;
+use crate::domain::kind::{Key, key_of};
 use crate::error::LAST_ADMINISTRATOR;
 use crate::store::{object, refuse};
 
@@ -21,6 +22,9 @@ use crate::store::{object, refuse};
 const BOOTSTRAP: &str = "bootstrap";
 /// Why, for the record.
 const WHY: &str = "nobody was ADMIN everywhere without an end: the administrators of the configuration are";
+
+/// Why, for the record.
+const WHY_STATED: &str = "the registry has started: these are the operator bindings in force";
 
 /// What is wrong with the names in the configuration.
 ///
@@ -69,4 +73,28 @@ pub(crate) async fn appoint(desk: &Arc<Desk>, names: &[String]) -> Result<bool, 
         })
     });
     Ok(before.await? > 0)
+}
+
+/// Puts every operator binding in force on record, so that the audit log tells who may read it, whatever it held before: a
+/// database that was restored from a copy knows others than the log does.
+///
+/// # Errors
+/// When the bindings cannot be read or the outbox is full.
+pub(crate) async fn state(desk: &Arc<Desk>) -> Result<(), Fault> {
+    let call = Call::own(desk, WHY_STATED);
+    let stated = desk.write("state_operators", Standard::Stopping, call, move |writing| {
+        Box::pin(async move {
+            let rows = object::in_force(writing.tx, Kind::OperatorBinding, MOST + 1).await?;
+            let (by, now) = (writing.by, writing.now);
+            writing.record(convert::operators_stated(by, rows.len(), now));
+            for row in &rows {
+                let binding = row.declaration()?;
+                if let Some(key) = key_of(&binding) {
+                    writing.record(convert::object_event(by, &key, &binding, "stated", &[], now));
+                }
+            }
+            Ok(writing.revision())
+        })
+    });
+    stated.await.map(drop)
 }

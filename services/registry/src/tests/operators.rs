@@ -312,6 +312,39 @@ async fn the_configuration_counts_only_where_nobody_is_an_administrator() {
 }
 
 #[tokio::test]
+async fn the_record_says_whole_what_each_binding_gives_and_every_start_says_all_of_them() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = begin(&fixture).await;
+        let mut bounded = given("bounded", "sales", &["grace", "joan"], Viewer);
+        if let Some(Object::OperatorBinding(binding)) = &mut bounded.object {
+            let spec = binding.spec.as_mut().unwrap();
+            spec.not_after = Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: 0 });
+        }
+        scene.apply(vec![bounded]).await.unwrap();
+        let gone = scene.apply(vec![given("gone", "payments", &["eve"], Admin)]).await;
+        gone.unwrap();
+        let before = scene.events().await.len();
+        take_back(&scene, OPERATOR, Kind::OperatorBinding, "payments", "gone").await.unwrap();
+        crate::flow::administrators::state(&scene.desk).await.unwrap();
+        let events = scene.events().await.split_off(before);
+        let kinds: Vec<&str> = events.iter().map(|event| event.r#type.as_str()).collect();
+        let wanted =
+            ["operator_binding.revoked", "operators.stated", "operator_binding.stated", "operator_binding.stated"];
+        assert_eq!(kinds, wanted);
+        assert_eq!(events[1].details["bindings"], "2");
+        let said: Vec<[&str; 4]> = events[2..]
+            .iter()
+            .map(|event| {
+                let detail = |name: &str| event.details.get(name).map_or("", String::as_str);
+                [&event.namespace, detail("operators"), detail("role"), detail("not_after")]
+            })
+            .collect();
+        assert_eq!(said, [["", "ada", "ADMIN", ""], ["sales", "grace joan", "VIEWER", "2096-10-02T07:06:40Z"]]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_window_counts_and_who_needs_no_approval_is_for_administrators_to_say() {
     on_each::<Migrator>(async |fixture| {
         let scene = begin(&fixture).await;

@@ -1,0 +1,46 @@
+//! What events are found by that they have several of.
+
+use legate_db::{Tx, TxResult};
+use legate_wire::audit::AuditEvent;
+use sea_orm::IntoActiveModel as _;
+use sea_orm::entity::prelude::*;
+
+use super::event::{AT_ONCE, key, signed};
+use crate::domain::entry::links;
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, DeriveEntityModel)]
+#[sea_orm(table_name = "event_link")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) link: i16,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) value: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) leaf: i64,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+impl ActiveModelBehavior for ActiveModel {}
+
+/// The rows of the event at `leaf`.
+pub(crate) fn of(leaf: u64, event: &AuditEvent) -> Vec<Model> {
+    let row = |(link, value): (crate::domain::entry::Link, String)| Model {
+        link: link.number(),
+        value: key(&value),
+        leaf: signed(leaf),
+    };
+    let mut rows: Vec<Model> = links(event).into_iter().map(row).collect();
+    rows.sort();
+    rows.dedup();
+    rows
+}
+
+pub(crate) async fn insert<E>(tx: &Tx, rows: &[Model]) -> TxResult<(), E> {
+    for rows in rows.chunks(AT_ONCE) {
+        let rows = rows.iter().cloned().map(|row| row.into_active_model().reset_all());
+        Entity::insert_many(rows).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
