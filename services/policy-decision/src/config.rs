@@ -27,6 +27,9 @@ pub struct Config {
     /// How fresh decisions are.
     #[serde(default)]
     pub decision: DecisionConfig,
+    /// AuthZEN (OpenID Authorization API 1.0) over HTTPS; absent: none.
+    #[serde(default)]
+    pub authzen: Option<AuthzenConfig>,
     /// How it tells what happens.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -45,6 +48,33 @@ pub struct SpoolConfig {
 
 fn spool_bytes() -> u64 {
     1 << 30
+}
+
+/// AuthZEN over HTTPS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthzenConfig {
+    /// Where it serves HTTPS.
+    pub listen: SocketAddr,
+    /// Where callers reach it, `https://HOST[:PORT]`. Absent: by its address, for development.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+impl AuthzenConfig {
+    /// Where callers reach what listens at `addr`.
+    ///
+    /// # Errors
+    /// When the URL is no `https://HOST[:PORT]`.
+    pub(crate) fn url(&self, addr: SocketAddr) -> Result<String, BadConfig> {
+        let Some(url) = &self.url else { return Ok(format!("https://{addr}")) };
+        let read: Option<http::Uri> = url.parse().ok();
+        let authority = read.as_ref().and_then(http::Uri::authority).map(|authority| format!("https://{authority}"));
+        if authority.as_ref() != Some(url) || url.contains('@') {
+            return Err(BadConfig::AuthzenUrl);
+        }
+        Ok(url.clone())
+    }
 }
 
 /// How fresh decisions are.
@@ -80,6 +110,9 @@ pub enum BadConfig {
     /// The spool's bound.
     #[error("spool.max_bytes is at least 33554432 (32 MiB), two segments of the spool")]
     Spool,
+    /// Where callers reach AuthZEN.
+    #[error("authzen.url is https://HOST or https://HOST:PORT, and nothing after it")]
+    AuthzenUrl,
 }
 
 impl Config {

@@ -11,6 +11,8 @@ legate_rpc::reasons! {
     CALLER_MAY_NOT_EXPLAIN, PermissionDenied, "The enforcement point has no right to have decisions explained.", "Declare mayExplain for the EnforcementPoint, or ask as an operator (legate explain).";
     /// The caller may not search.
     CALLER_MAY_NOT_SEARCH, PermissionDenied, "The enforcement point has no right to ask which agents may do something, or what an agent may do.", "Declare maySearch for the EnforcementPoint, or ask as an operator (legate who-can, legate what-can).";
+    /// There is more than can be listed.
+    SEARCH_UNBOUNDED, FailedPrecondition, "What is searched is given by a pattern (apollo/*, invoice:*), and Legate keeps no list of resources or actions to say all that the pattern stands for.", "Ask about single resources and actions (AuthZEN evaluations), or take what is named one by one alone: page.properties.partial = true.";
     /// A policy forbids.
     FORBIDDEN_BY_POLICY, PermissionDenied, "A Cedar policy of the agent's namespace forbids it.", "See the policy in the reasons; a forbid wins over every permit.";
     /// The agent is suspended.

@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod authzen;
 mod config;
 mod convert;
 mod domain;
@@ -25,12 +26,13 @@ use legate_mtls::Listener;
 use legate_outbox::{Collector, Pace, Shipper};
 use legate_rpc::Pages;
 use legate_view::{OnStale, View, ViewHandle, ViewStanding};
+use legate_web::Web;
 use legate_wire::policy::decision_service_server::DecisionServiceServer;
 use legate_wire::policy::issuance_service_server::IssuanceServiceServer;
 use legate_wire::policy::preview_service_server::PreviewServiceServer;
 
-pub use access::ACCESS;
-pub use config::{BadConfig, Config, DecisionConfig, SpoolConfig};
+pub use access::{ACCESS, AUTHZEN_ACCESS};
+pub use config::{AuthzenConfig, BadConfig, Config, DecisionConfig, SpoolConfig};
 pub use error::REASONS;
 
 use crate::flow::{Desk, Tokens};
@@ -91,27 +93,47 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 
+    let web = authzen_port(&config, &party, &desk, &ctx).await?;
     let limits = legate_mtls::Limits::default();
     let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let standing = ViewStanding::new(view, OnStale::Judge);
     let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
-    let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
+    let mut cutting = tokio::task::JoinSet::new();
+    for connections in std::iter::once(serving.connections()).chain(web.as_ref().map(Web::connections)) {
+        cutting.spawn(standing.clone().cut_connections(connections));
+    }
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let refusing = tokio::spawn(flow::record::refusals_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let probes = probes(&config, &ctx, &desk).await?;
 
     let refusals = Arc::clone(&ctx.refusals);
-    Ok(Running::new(serving).with_probes(probes).on_stop(async move {
+    Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
         // Nothing may be written after the spool is closed.
         refusing.abort();
         let _ended = refusing.await;
         flow::record::refusals(&desk, &refusals).await;
         desk.spool.close().await;
         shipper.stop(LAST_SHIPMENT).await;
-        for task in [compiling, cutting, watching] {
+        cutting.shutdown().await;
+        for task in [compiling, watching] {
             task.abort();
         }
     }))
+}
+
+/// AuthZEN, where it is switched on.
+async fn authzen_port(
+    config: &Config,
+    party: &Party,
+    desk: &Arc<Desk>,
+    ctx: &Context,
+) -> Result<Option<Web>, StartError> {
+    let Some(authzen) = &config.authzen else { return Ok(None) };
+    let (identity, trust) = (party.identity.clone(), Some(party.trust.clone()));
+    let clock = Arc::clone(&ctx.clock);
+    let listener = Listener::bind_web(authzen.listen, identity, trust, clock, authzen::limits()).await?;
+    let url = authzen.url(listener.local_addr()?).map_err(|e| StartError::new("the configuration is refused", e))?;
+    Ok(Some(authzen::serve(listener, desk, &url, ctx)?))
 }
 
 async fn open_spool(config: &Config, ctx: &Context, emitter: &SpiffeId) -> Result<(Arc<Disk>, Spool), StartError> {

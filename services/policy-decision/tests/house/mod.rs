@@ -338,6 +338,7 @@ impl House {
             },
             spool: SpoolConfig { dir: self.file("spool"), max_bytes: 64 << 20 },
             decision: DecisionConfig::default(),
+            authzen: None,
             telemetry: Telemetry::default(),
         }
     }
