@@ -1,6 +1,7 @@
 //! The service as it is started, over real mutual TLS, between a registry and a collector that tests play.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod authzen;
 mod house;
 
 use house::{House, word};

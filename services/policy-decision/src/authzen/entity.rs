@@ -121,7 +121,9 @@ impl<'a> Tuple<'a> {
     fn hash(self, name: &str) -> Result<Vec<u8>, Fault> {
         let Some(text) = self.property(name)? else { return Ok(Vec::new()) };
         let read = Base64UrlUnpadded::decode_vec(text).ok().filter(|bytes| bytes.len() == 32);
-        read.ok_or_else(|| bad(&format!("subject.properties.{name}"), "has to be a SHA-256 in base64url without padding"))
+        read.ok_or_else(|| {
+            bad(&format!("subject.properties.{name}"), "has to be a SHA-256 in base64url without padding")
+        })
     }
 
     fn subject(self) -> Result<(wire::Subject, AgentId), Fault> {

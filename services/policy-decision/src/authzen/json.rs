@@ -29,7 +29,8 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value
 
 /// An object as policies get it. A number that would be rounded on the way is refused.
 pub(super) fn structure(object: &Map<String, Value>) -> Result<Struct, String> {
-    let fields = object.iter().map(|(name, value)| Ok((name.clone(), self::value(value)?))).collect::<Result<_, String>>()?;
+    let fields =
+        object.iter().map(|(name, value)| Ok((name.clone(), self::value(value)?))).collect::<Result<_, String>>()?;
     Ok(Struct { fields })
 }
 

@@ -152,6 +152,3 @@ fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h s
     }
     first.to_str().map(Some).map_err(|_| Fault::invalid(name, "has to be printable ASCII"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -138,10 +138,13 @@ impl Search {
     /// Whether what is given covers what is asked, whatever is sought; what it names of that.
     fn named<'a>(&self, cell: &'a Cell) -> Option<&'a str> {
         let question = &self.question;
-        let (mut wanted, name) = (cell.clone(), match self.sought {
-            Sought::Actions => &cell.action,
-            Sought::Resources => &cell.id,
-        });
+        let (mut wanted, name) = (
+            cell.clone(),
+            match self.sought {
+                Sought::Actions => &cell.action,
+                Sought::Resources => &cell.id,
+            },
+        );
         wanted.kind = question.resource_type.to_string();
         match self.sought {
             Sought::Actions => wanted.id = question.resource_id.to_string(),
@@ -209,7 +212,8 @@ fn find(
             correlation_id: String::new(),
         };
         let judged = judge(desk, right, &single, snapshot, now, |namespace| desk.policies(snapshot, namespace));
-        let not_ready = |_| Fault::unavailable(&POLICY_NOT_READY, "the newest policies are still being compiled", AGAIN);
+        let not_ready =
+            |_| Fault::unavailable(&POLICY_NOT_READY, "the newest policies are still being compiled", AGAIN);
         if judged.map_err(not_ready)?.answer.denied.is_none() {
             names.insert((*name).to_owned());
         }

@@ -303,6 +303,15 @@ impl House {
         put("key", Object::SigningKey(reg::SigningKey { metadata: metadata("key"), spec: Some(key) }));
     }
 
+    /// Declares an enforcement point that may say who acts, and search.
+    pub(crate) fn trust(&self, name: &str) -> u64 {
+        let mut point = point_object(name);
+        if let Object::EnforcementPoint(reg::EnforcementPoint { spec: Some(spec), .. }) = &mut point {
+            (spec.may_assert_subject, spec.may_search) = (true, true);
+        }
+        self.registry.put(name, point, false)
+    }
+
     pub(crate) fn suspend(&self) -> u64 {
         self.registry.put("agent", agent_object(reg::AgentState::Suspended), false)
     }
@@ -378,8 +387,17 @@ impl House {
     }
 
     fn dial(&self, running: &Running, who: &Identity) -> Client {
+        self.dial_at(running.addr(), who)
+    }
+
+    /// A channel to the HTTPS port.
+    pub(crate) fn web(&self, running: &Running, who: &Identity) -> Client {
+        self.dial_at(running.web_addr().unwrap(), who)
+    }
+
+    fn dial_at(&self, addr: std::net::SocketAddr, who: &Identity) -> Client {
         legate_rpc::dial(Dial {
-            endpoint: format!("https://{}", running.addr()),
+            endpoint: format!("https://{addr}"),
             identity: who.clone(),
             trust: Trust::from_pem(self.domain.clone(), self.services.cert_pem(), None).unwrap(),
             expect: Expect::Service("policy-decision"),
