@@ -55,7 +55,7 @@ fn tables() -> [(&'static str, &'static [Rule]); 4] {
 fn methods() -> BTreeMap<String, Method> {
     let all = FileDescriptorSet::decode(legate_wire::DESCRIPTORS).unwrap();
     let mut methods = BTreeMap::new();
-    for file in all.file.iter().filter(|f| f.package().starts_with("legate.")) {
+    for file in all.file.iter().filter(|f| f.package().starts_with("legate.") || f.package().starts_with("envoy.")) {
         for service in &file.service {
             for method in &service.method {
                 let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());

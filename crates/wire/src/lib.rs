@@ -40,6 +40,11 @@ mod legate {
     }
 }
 
+/// What of Envoy's own API is served; proto/envoy says whose it is.
+pub mod envoy {
+    tonic::include_proto!("envoy.service.auth.v3");
+}
+
 pub use legate::audit::v1 as audit;
 pub use legate::credential::v1 as credential;
 pub use legate::policy::v1 as policy;

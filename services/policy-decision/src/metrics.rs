@@ -20,6 +20,11 @@ struct Asked {
     question: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Unasked {
+    reason: &'static str,
+}
+
 /// Counters and gauges of this service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -34,6 +39,7 @@ pub(crate) struct Metrics {
     pub(crate) spool_is_broken: Gauge,
     broke_glass: Counter,
     asked: Family<Asked, Counter>,
+    unasked: Family<Unasked, Counter>,
 }
 
 impl Metrics {
@@ -42,6 +48,8 @@ impl Metrics {
         registry.register("decisions", "Answers by denial and reason", self.decisions.clone());
         let told = "Explanations, searches and simulations that were answered, by question";
         registry.register("authority_questions", told, self.asked.clone());
+        let told = "Requests of Envoy that were denied without a decision, by reason";
+        registry.register("ext_authz_refused", told, self.unasked.clone());
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register_with_unit(
@@ -91,6 +99,11 @@ impl Metrics {
     /// Counts a question that is no check: `explain`, `who_can`, `what_can` or `simulate`.
     pub(crate) fn asked(&self, question: &'static str) {
         self.asked.get_or_create(&Asked { question }).inc();
+    }
+
+    /// Counts a request of Envoy about which there was nothing to decide.
+    pub(crate) fn unasked(&self, reason: &'static str) {
+        self.unasked.get_or_create(&Unasked { reason }).inc();
     }
 
     /// Counts an answer.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod authzen;
+mod envoy;
 mod house;
 
 use house::{House, word};
