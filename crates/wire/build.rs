@@ -4,7 +4,10 @@ use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// Messages that carry a token.
-const SECRET: [&str; 14] = [
+const SECRET: [&str; 17] = [
+    ".envoy.service.auth.v3.AttributeContext.HttpRequest",
+    ".envoy.service.auth.v3.AttributeContext.Peer",
+    ".envoy.service.auth.v3.HeaderValue",
     ".legate.credential.v1.CreateClientSecretResponse",
     ".legate.credential.v1.CreateEnrolmentTokenResponse",
     ".legate.credential.v1.CreateGrantRequest",

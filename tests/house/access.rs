@@ -55,7 +55,7 @@ fn tables() -> [(&'static str, &'static [Rule]); 4] {
 fn methods() -> BTreeMap<String, Method> {
     let all = FileDescriptorSet::decode(legate_wire::DESCRIPTORS).unwrap();
     let mut methods = BTreeMap::new();
-    for file in all.file.iter().filter(|f| f.package().starts_with("legate.")) {
+    for file in all.file.iter().filter(|f| f.package().starts_with("legate.") || f.package().starts_with("envoy.")) {
         for service in &file.service {
             for method in &service.method {
                 let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
@@ -139,6 +139,32 @@ fn by_table() -> String {
 #[test]
 fn the_matrix_of_the_tables_is_the_golden_one() {
     compare("tests/golden/access.txt", &by_table());
+}
+
+/// What the table of AuthZEN says; that the door keeps to it is tried where policy-decision is raised (its test `authzen`).
+#[test]
+fn the_matrix_of_authzen_is_the_golden_one() {
+    let rules = legate_policy_decision::AUTHZEN_ACCESS;
+    let width = rules.iter().map(|rule| rule.method.len()).max().unwrap();
+    let columns: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
+    let mut text = String::from(
+        "# The paths of AuthZEN, over HTTPS, and every kind of caller. Made from the access table.\n\
+         # yes: admitted   no: ACCESS_DENIED   cert: UNAUTHENTICATED\n",
+    );
+    writeln!(text, "\n{:width$}  {}", legate_policy_decision::NAME, columns.join("  ")).unwrap();
+    for rule in rules {
+        let mut line = format!("{:width$}", rule.method);
+        for (name, caller) in KNOWN {
+            let cell = match caller {
+                _ if rule.callers.contains(&caller) || rule.callers.contains(&Caller::Anonymous) => "yes",
+                Caller::Anonymous => "cert",
+                _ => "no",
+            };
+            write!(line, "  {cell:0$}", name.len()).unwrap();
+        }
+        writeln!(text, "{}", line.trim_end()).unwrap();
+    }
+    compare("tests/golden/authzen.txt", &text);
 }
 
 /// Calls a method with an empty message; what the caller meets.

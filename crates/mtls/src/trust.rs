@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use legate_clock::Timestamp;
 use legate_ids::TrustDomain;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, Error, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::TlsError;
 use crate::certificate::{self, Leaf, Root, Side};
 use crate::files::Stamp;
+use crate::{Peer, TlsError};
+
+/// The most certificates of a chain that somebody else passes on.
+const MOST_SHOWN: usize = 4;
 
 /// Whom we believe. Clones share the certificates, so a reload reaches all of them.
 #[derive(Clone, Debug)]
@@ -165,6 +169,37 @@ impl Trust {
     /// Counts the changes of the certificates.
     pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// Whom a certificate names that a workload showed to somebody else, in PEM, leaf first: its chain leads to the workloads' CA
+    /// now. That the one who showed it has its key is the other's word.
+    ///
+    /// # Errors
+    /// When the text is no chain of certificates, or they are not believed.
+    pub fn shown_to_another(&self, pem: &str, now: Timestamp) -> Result<Peer, TlsError> {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).take(MOST_SHOWN + 1).collect();
+        let all = all.map_err(|e| TlsError::Pem(format!("it is not PEM: {e}")))?;
+        let [leaf, intermediates @ ..] = all.as_slice() else {
+            return Err(TlsError::Pem("there is no certificate in it".into()));
+        };
+        if all.len() > MOST_SHOWN {
+            return Err(TlsError::Pem(format!("there are more than {MOST_SHOWN} certificates in it")));
+        }
+        let secs = u64::try_from(now.secs()).unwrap_or(0);
+        let read =
+            self.verify(leaf, intermediates, UnixTime::since_unix_epoch(Duration::from_secs(secs)), Side::Client)?;
+        if !read.principal.is_workload() {
+            return Err(TlsError::Pem("it is not a workload's".into()));
+        }
+        Ok(Peer {
+            principal: Some(read.principal),
+            spiffe_id: Some(read.spiffe_id),
+            not_before: read.not_before,
+            not_after: read.not_after,
+            x5t_s256: crate::identity::sha256(leaf),
+            serial: read.serial,
+            ..Peer::anonymous(([0, 0, 0, 0], 0).into())
+        })
     }
 
     /// Verifies a chain, then reads its leaf by the rules of the CA that verified it. Servers are services, so their chains

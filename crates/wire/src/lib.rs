@@ -47,6 +47,11 @@ mod google {
     }
 }
 
+/// What of Envoy's own API is served; proto/envoy says whose it is.
+pub mod envoy {
+    tonic::include_proto!("envoy.service.auth.v3");
+}
+
 pub use google::rpc;
 pub use legate::audit::v1 as audit;
 pub use legate::credential::v1 as credential;

@@ -2,9 +2,28 @@
 
 use std::fmt;
 
-use crate::{credential, policy};
+use crate::{credential, envoy, policy};
 
 const HIDDEN: &str = "(hidden)";
+
+/// Headers hold tokens and cookies, a query whatever somebody put there.
+impl fmt::Debug for envoy::attribute_context::HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRequest").field("id", &self.id).field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for envoy::attribute_context::Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("certificate", &self.certificate.len()).finish()
+    }
+}
+
+impl fmt::Debug for envoy::HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeaderValue").field("key", &self.key).field("value", &HIDDEN).finish()
+    }
+}
 
 impl fmt::Debug for credential::CreateClientSecretResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,9 @@
 
 use legate_rpc::{Caller, Rule};
 
+/// Who asks for decisions: operators on their own word, which is recorded as such.
+const ASKERS: &[Caller] = &[Caller::Enforcer, Caller::Operator];
+
 /// Method to callers; everything else is denied.
 pub const ACCESS: &[Rule] = &[
     // Operators ask on their own word (`legate check`), which is recorded as such.
@@ -14,8 +17,20 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.policy.v1.DecisionService/WhatCan", callers: &[Caller::Enforcer, Caller::Operator] },
     Rule { method: "/legate.policy.v1.DecisionService/Simulate", callers: &[Caller::Operator] },
     Rule { method: "/legate.policy.v1.PreviewService/PreviewChange", callers: &[Caller::Operator] },
+    // Envoy is an enforcement point; the agents are those who come to it.
+    Rule { method: "/envoy.service.auth.v3.Authorization/Check", callers: &[Caller::Enforcer] },
     Rule {
         method: "/legate.policy.v1.IssuanceService/AuthorizeIssuance",
         callers: &[Caller::Service("credential-issuer")],
     },
+];
+
+/// The same for the paths of AuthZEN, over HTTPS; what an enforcement point may ask there its declaration says, as over gRPC.
+pub const AUTHZEN_ACCESS: &[Rule] = &[
+    Rule { method: "/.well-known/authzen-configuration", callers: &[Caller::Anonymous] },
+    Rule { method: "/access/v1/evaluation", callers: ASKERS },
+    Rule { method: "/access/v1/evaluations", callers: ASKERS },
+    Rule { method: "/access/v1/search/subject", callers: ASKERS },
+    Rule { method: "/access/v1/search/resource", callers: ASKERS },
+    Rule { method: "/access/v1/search/action", callers: ASKERS },
 ];

@@ -7,6 +7,8 @@ use std::time::Duration;
 use legate_boot::config::{Telemetry, Tls};
 use serde::Deserialize;
 
+use crate::domain::route::{Route, Wanted};
+
 /// What policy-decision is told. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +29,12 @@ pub struct Config {
     /// How fresh decisions are.
     #[serde(default)]
     pub decision: DecisionConfig,
+    /// AuthZEN (OpenID Authorization API 1.0) over HTTPS; absent: none.
+    #[serde(default)]
+    pub authzen: Option<AuthzenConfig>,
+    /// What the requests are about which Envoy asks.
+    #[serde(default)]
+    pub ext_authz: ExtAuthzConfig,
     /// How it tells what happens.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -45,6 +53,93 @@ pub struct SpoolConfig {
 
 fn spool_bytes() -> u64 {
     1 << 30
+}
+
+/// What Envoy's requests are.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExtAuthzConfig {
+    /// Which action on which resource a request is, by the first row that it is in; one that is in none is denied. 1,000 at most.
+    pub routes: Vec<RouteConfig>,
+    /// Headers that no request takes to its upstream, in lower case: those by which services elsewhere believe who calls.
+    pub remove_headers: Vec<String>,
+}
+
+/// One row.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// Methods in upper case; absent: every one.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// `/ledger/{id}`: a name in braces stands for one part of the path, `{name*}` at the end for all that are left.
+    pub path: String,
+    /// The action, such as `ledger:read`.
+    pub action: String,
+    /// The resource's type, such as `Ledger`.
+    pub resource_type: String,
+    /// The resource's id, with names of the path's parts in it, such as `{id}`.
+    pub resource_id: String,
+}
+
+/// The most rows.
+const MAX_ROUTES: usize = 1_000;
+
+impl ExtAuthzConfig {
+    /// The table as it is used.
+    ///
+    /// # Errors
+    /// The first row that cannot be read, by its number from 0, and its key.
+    pub(crate) fn read(&self) -> Result<Vec<Route>, BadConfig> {
+        if self.routes.len() > MAX_ROUTES {
+            return Err(BadConfig::Routes);
+        }
+        let is_name = |name: &String| {
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        };
+        if let Some(bad) = self.remove_headers.iter().find(|name| !is_name(name) || name.as_str() == "host") {
+            return Err(BadConfig::Header(bad.clone()));
+        }
+        let read = |(n, row): (usize, &RouteConfig)| {
+            let wanted = Wanted {
+                methods: &row.methods,
+                path: &row.path,
+                action: &row.action,
+                resource_type: &row.resource_type,
+                resource_id: &row.resource_id,
+            };
+            Route::read(&wanted).map_err(|e| BadConfig::Route(n, e.to_string()))
+        };
+        self.routes.iter().enumerate().map(read).collect()
+    }
+}
+
+/// AuthZEN over HTTPS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthzenConfig {
+    /// Where it serves HTTPS.
+    pub listen: SocketAddr,
+    /// Where callers reach it, `https://HOST[:PORT]`. Absent: by its address, for development.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+impl AuthzenConfig {
+    /// Where callers reach what listens at `addr`.
+    ///
+    /// # Errors
+    /// When the URL is no `https://HOST[:PORT]`.
+    pub(crate) fn url(&self, addr: SocketAddr) -> Result<String, BadConfig> {
+        let Some(url) = &self.url else { return Ok(format!("https://{addr}")) };
+        let read: Option<http::Uri> = url.parse().ok();
+        let authority = read.as_ref().and_then(http::Uri::authority).map(|authority| format!("https://{authority}"));
+        if authority.as_ref() != Some(url) || url.contains('@') {
+            return Err(BadConfig::AuthzenUrl);
+        }
+        Ok(url.clone())
+    }
 }
 
 /// How fresh decisions are.
@@ -69,8 +164,17 @@ impl Default for DecisionConfig {
 }
 
 /// A value outside its range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadConfig {
+    /// A row of the routes.
+    #[error("ext_authz.routes[{0}].{1}")]
+    Route(usize, String),
+    /// Too many rows.
+    #[error("ext_authz.routes are 1000 at most")]
+    Routes,
+    /// A header to remove.
+    #[error("ext_authz.remove_headers: {0:?} is not the name of a header in lower case, or one that a request needs")]
+    Header(String),
     /// The bound of staleness.
     #[error("decision.staleness_ms is 100 to 5000: a view older than five seconds never decides")]
     Staleness,
@@ -83,6 +187,9 @@ pub enum BadConfig {
     /// The spool's bound.
     #[error("spool.max_bytes is at least 33554432 (32 MiB), two segments of the spool")]
     Spool,
+    /// Where callers reach AuthZEN.
+    #[error("authzen.url is https://HOST or https://HOST:PORT, and nothing after it")]
+    AuthzenUrl,
 }
 
 impl Config {

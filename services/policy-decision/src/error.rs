@@ -15,6 +15,14 @@ legate_rpc::reasons! {
     CALLER_MAY_NOT_EXPLAIN, PermissionDenied, "The enforcement point has no right to have decisions explained.", "Declare mayExplain for the EnforcementPoint, or ask as an operator (legate explain).";
     /// The caller may not search.
     CALLER_MAY_NOT_SEARCH, PermissionDenied, "The enforcement point has no right to ask which agents may do something, or what an agent may do.", "Declare maySearch for the EnforcementPoint, or ask as an operator (legate who-can, legate what-can).";
+    /// No route.
+    ROUTE_UNKNOWN, PermissionDenied, "Envoy asked about a request whose method and path are in no route of the configuration.", "Add a row to ext_authz.routes of policy-decision; what is in none is denied.";
+    /// Nobody to decide about.
+    SUBJECT_MISSING, Unauthenticated, "Envoy asked about a request that came without a bearer token and without a client certificate.", "Send the agent's access token (Authorization: Bearer), or have Envoy demand client certificates and pass them (include_peer_certificate).";
+    /// It could be read in two ways.
+    HTTP_REQUEST_INVALID, InvalidArgument, "A request that Envoy asked about has a path, an authorization header or a client certificate that cannot be believed or could be read in two ways.", "See the log of policy-decision for what is wrong with it; send the header once, and the path without dots, doubled or escaped slashes, and semicolons.";
+    /// There is more than can be listed.
+    SEARCH_UNBOUNDED, FailedPrecondition, "What is searched is given by a pattern (apollo/*, invoice:*), and Legate keeps no list of resources or actions to say all that the pattern stands for.", "Ask about single resources and actions (AuthZEN evaluations), or take what is named one by one alone: page.properties.partial = true.";
     /// A policy forbids.
     FORBIDDEN_BY_POLICY, PermissionDenied, "A Cedar policy of the agent's namespace forbids it.", "See the policy in the reasons; a forbid wins over every permit.";
     /// The agent is suspended.

@@ -8,11 +8,13 @@ compile_error!("bug_lost_forbid is a planted bug, for tests only");
 
 mod access;
 mod api;
+mod authzen;
 mod config;
 mod convert;
 mod domain;
 pub mod engine;
 mod error;
+mod ext_authz;
 mod flow;
 mod metrics;
 mod store;
@@ -29,12 +31,14 @@ use legate_mtls::Listener;
 use legate_outbox::{Collector, Pace, Shipper};
 use legate_rpc::Pages;
 use legate_view::{OnStale, View, ViewHandle, ViewStanding};
+use legate_web::Web;
+use legate_wire::envoy::authorization_server::AuthorizationServer;
 use legate_wire::policy::decision_service_server::DecisionServiceServer;
 use legate_wire::policy::issuance_service_server::IssuanceServiceServer;
 use legate_wire::policy::preview_service_server::PreviewServiceServer;
 
-pub use access::ACCESS;
-pub use config::{BadConfig, Config, DecisionConfig, SpoolConfig};
+pub use access::{ACCESS, AUTHZEN_ACCESS};
+pub use config::{AuthzenConfig, BadConfig, Config, DecisionConfig, ExtAuthzConfig, RouteConfig, SpoolConfig};
 pub use error::REASONS;
 
 use crate::flow::{Desk, Tokens};
@@ -55,6 +59,9 @@ const MAX_MESSAGE: usize = 4 << 20;
 /// The largest change that is previewed, and what is told of it: a thousand objects fit.
 const MAX_CHANGE: usize = 8 << 20;
 
+/// The largest request of Envoy.
+const MAX_CHECK: usize = 1 << 20;
+
 /// What is left in the spool at the end is shipped for so long; the rest waits for the next start.
 const LAST_SHIPMENT: Duration = Duration::from_secs(3);
 
@@ -65,6 +72,7 @@ const LAST_SHIPMENT: Duration = Duration::from_secs(3);
 pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> {
     config.check().map_err(|e| StartError::new("the configuration is refused", e))?;
     let party = Party::open(&config.tls, NAME, &ctx)?;
+    let routes = config.ext_authz.read().map_err(|e| StartError::new("the configuration is refused", e))?;
     let (disk, spool) = open_spool(&config, &ctx, &party.id).await?;
 
     let mut options = legate_view::Options::new(Arc::clone(&ctx.clock));
@@ -99,20 +107,30 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 
+    let web = authzen_port(&config, &party, &desk, &ctx).await?;
     let limits = legate_mtls::Limits::default();
+    let envoy = ext_authz::Envoy {
+        desk: Arc::clone(&desk),
+        trust: party.trust.clone(),
+        routes: routes.into(),
+        removed: config.ext_authz.remove_headers.clone().into(),
+    };
     let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let standing = ViewStanding::new(view, OnStale::Judge);
-    let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
+    let serving = legate_rpc::serve(service(&desk, envoy, &standing, &ctx), listener).await?;
     // Nobody set it before: the desk was made above.
     let _ = desk.stopping.set(serving.stopping());
-    let cutting = tokio::spawn(standing.cut_connections(serving.connections()));
+    let mut cutting = tokio::task::JoinSet::new();
+    for connections in std::iter::once(serving.connections()).chain(web.as_ref().map(Web::connections)) {
+        cutting.spawn(standing.clone().cut_connections(connections));
+    }
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let comparing = tokio::spawn(flow::self_check::forever(Arc::clone(&desk), samples));
     let refusing = tokio::spawn(flow::record::refusals_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let probes = probes(&config, &ctx, &desk).await?;
 
     let refusals = Arc::clone(&ctx.refusals);
-    Ok(Running::new(serving).with_probes(probes).on_stop(async move {
+    Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
         // Nothing may be written after the spool is closed.
         for task in [refusing, comparing] {
             task.abort();
@@ -121,10 +139,26 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         flow::record::refusals(&desk, &refusals).await;
         desk.spool.close().await;
         shipper.stop(LAST_SHIPMENT).await;
-        for task in [compiling, cutting, watching] {
+        cutting.shutdown().await;
+        for task in [compiling, watching] {
             task.abort();
         }
     }))
+}
+
+/// AuthZEN, where it is switched on.
+async fn authzen_port(
+    config: &Config,
+    party: &Party,
+    desk: &Arc<Desk>,
+    ctx: &Context,
+) -> Result<Option<Web>, StartError> {
+    let Some(authzen) = &config.authzen else { return Ok(None) };
+    let (identity, trust) = (party.identity.clone(), Some(party.trust.clone()));
+    let clock = Arc::clone(&ctx.clock);
+    let listener = Listener::bind_web(authzen.listen, identity, trust, clock, authzen::limits()).await?;
+    let url = authzen.url(listener.local_addr()?).map_err(|e| StartError::new("the configuration is refused", e))?;
+    Ok(Some(authzen::serve(listener, desk, &url, ctx)?))
 }
 
 async fn open_spool(config: &Config, ctx: &Context, emitter: &SpiffeId) -> Result<(Arc<Disk>, Spool), StartError> {
@@ -153,7 +187,7 @@ fn ship(disk: Arc<Disk>, collector: Collector, ctx: &Context) -> Shipper {
     legate_outbox::ship(SpoolSource::new(disk), collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
 }
 
-fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_rpc::Service {
+fn service(desk: &Arc<Desk>, envoy: ext_authz::Envoy, standing: &ViewStanding, ctx: &Context) -> legate_rpc::Service {
     let api = api::Api(Arc::clone(desk));
     let decisions = DecisionServiceServer::new(api.clone())
         .max_decoding_message_size(MAX_MESSAGE)
@@ -161,11 +195,13 @@ fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_r
     let previews = PreviewServiceServer::new(api.clone())
         .max_decoding_message_size(MAX_CHANGE)
         .max_encoding_message_size(MAX_CHANGE);
+    // Whole headers of a request, its body never.
+    let envoy = AuthorizationServer::new(envoy).max_decoding_message_size(MAX_CHECK);
     let issuance = IssuanceServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE);
     legate_rpc::Service {
         name: NAME,
         access: ACCESS,
-        routes: tonic::service::Routes::new(decisions).add_service(issuance).add_service(previews),
+        routes: tonic::service::Routes::new(decisions).add_service(issuance).add_service(previews).add_service(envoy),
         standing: Arc::new(standing.clone()),
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),

@@ -25,6 +25,11 @@ struct Compared {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Unasked {
+    reason: &'static str,
+}
+
 /// Counters and gauges of this service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -42,6 +47,7 @@ pub(crate) struct Metrics {
     broke_glass: Counter,
     asked: Family<Asked, Counter>,
     self_checks: Family<Compared, Counter>,
+    unasked: Family<Unasked, Counter>,
 }
 
 impl Metrics {
@@ -59,6 +65,8 @@ impl Metrics {
         registry.register("evaluate_streams", "Streams of questions that are open", self.streams.clone());
         let told = "Questions under way on streams";
         registry.register("evaluate_stream_items", told, self.stream_items.clone());
+        let told = "Requests of Envoy that were denied without a decision, by reason";
+        registry.register("ext_authz_refused", told, self.unasked.clone());
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register_with_unit(
@@ -119,6 +127,11 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn self_checks(&self, result: &'static str) -> u64 {
         self.self_checks.get_or_create(&Compared { result }).get()
+    }
+
+    /// Counts a request of Envoy about which there was nothing to decide.
+    pub(crate) fn unasked(&self, reason: &'static str) {
+        self.unasked.get_or_create(&Unasked { reason }).inc();
     }
 
     /// Counts an answer.

@@ -1,6 +1,8 @@
 //! The service as it is started, over real mutual TLS, between a registry and a collector that tests play.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod authzen;
+mod envoy;
 mod house;
 
 use house::{House, word};

@@ -7,6 +7,8 @@ use legate_wire::credential::FindLeakedRequest;
 use legate_wire::credential::create_enrolment_token_request::Holder;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::find_leaked_request::Found;
+use legate_wire::envoy::CheckRequest;
+use legate_wire::envoy::authorization_client::AuthorizationClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::SERVICES;
@@ -74,6 +76,8 @@ async fn busy() -> Raised {
     let backend = raised.dial("policy-decision", payments.backend.clone());
     ask(&backend, at_least(question(&shown, "invoice:read", "apollo/1"), token.revision)).await;
     ask(&backend, question(&shown, "invoice:read", "zeus/1")).await;
+    // A request about which there is nothing to decide.
+    AuthorizationClient::new(backend.clone()).check(CheckRequest::default()).await.unwrap();
     payments.runtime.token("https://nobody.example.com").await.unwrap_err();
     crate::oauth::use_a_retired_secret(&raised).await;
     crate::explaining::ask_what_the_agent_can(&raised).await;

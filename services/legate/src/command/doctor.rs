@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use http_body_util::{BodyExt as _, Limited};
 use legate_clock::{Clock, SystemClock};
 use legate_mtls::Identity;
 use legate_rpc::OPERATOR_NOT_PERMITTED;
@@ -13,6 +14,7 @@ use legate_wire::registry::{GetHistoryHorizonRequest, ListAgentsRequest};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tower::ServiceExt as _;
 
 use super::Desk;
 use crate::error::{DOCTOR_FOUND, FILE_REFUSED};
@@ -23,6 +25,11 @@ use crate::{Exit, Failure};
 
 /// A certificate that ends sooner is worth a word.
 const SOON: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+
+/// What is asked over HTTPS may take so long.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// The most bytes of what AuthZEN says of itself.
+const MOST: usize = 64 << 10;
 
 /// One thing that was looked at.
 struct Line {
@@ -40,6 +47,9 @@ pub(super) async fn run(desk: Desk) -> Result<Exit, Failure> {
         lines.push(line("whom you believe", desk.place.trust(&us).map(|t| format!("the trust domain {}", t.domain()))));
         for service in Service::ALL {
             lines.push(line(service.name(), serving(&desk, service, us.clone()).await));
+        }
+        if let Some(url) = std::env::var_os("LEGATE_AUTHZEN") {
+            lines.push(line("AuthZEN", authzen(&desk, &url.to_string_lossy(), us.clone()).await));
         }
         lines.push(line("what you may read of the registry", reading(&desk).await));
         lines.push(line("the past that is kept", horizon(&desk).await));
@@ -107,6 +117,29 @@ async fn serving(desk: &Desk, service: Service, us: Identity) -> Result<String, 
             let why = format!("it says {}", other.as_str_name());
             Err(Failure::unreachable(service.name(), &remote.endpoint, &why))
         }
+    }
+}
+
+/// Whether AuthZEN says of itself that it is where it was asked.
+async fn authzen(desk: &Desk, url: &str, us: Identity) -> Result<String, Failure> {
+    let remote = desk.place.remote(Service::Policy, &us)?;
+    let bad = |why: String| Failure::unreachable("AuthZEN", url, &why);
+    let line = legate_client::Remote { endpoint: url.to_owned(), ..remote };
+    let client = line.dial(us).map_err(|f| Failure::status("AuthZEN", url, &tonic::Status::from(f)))?;
+    let request = http::Request::get("/.well-known/authzen-configuration").body(tonic::body::Body::empty());
+    let request = request.map_err(|e| bad(e.to_string()))?;
+    let answer = tokio::time::timeout(PATIENCE, client.oneshot(request)).await;
+    let answer = answer.map_err(|_| bad(format!("no answer within {PATIENCE:?}")))?.map_err(|e| bad(e.to_string()))?;
+    if answer.status() != http::StatusCode::OK {
+        return Err(bad(format!("it answers {}", answer.status())));
+    }
+    let body = Limited::new(answer.into_body(), MOST).collect();
+    let body = tokio::time::timeout(PATIENCE, body).await.map_err(|_| bad("the answer did not end".into()))?;
+    let body = body.map_err(|e| bad(e.to_string()))?.to_bytes();
+    let told: serde_json::Value = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
+    match told["policy_decision_point"].as_str() {
+        Some(own) if own == url.trim_end_matches('/') => Ok(format!("serves at {own}")),
+        own => Err(bad(format!("it says that it is {own:?}; callers refuse that (AuthZEN section 9.2.3)"))),
     }
 }
 

@@ -248,8 +248,12 @@ impl Suite {
         for (name, service) in names {
             lines.extend(self.running(service).map(|running| format!("export {name}='{}'", url(running.addr()))));
         }
-        let webs =
-            [("LEGATE_OAUTH", "credential-issuer"), ("LEGATE_LOG", "audit-collector"), ("LEGATE_SCIM", "registry")];
+        let webs = [
+            ("LEGATE_OAUTH", "credential-issuer"),
+            ("LEGATE_AUTHZEN", "policy-decision"),
+            ("LEGATE_LOG", "audit-collector"),
+            ("LEGATE_SCIM", "registry"),
+        ];
         for (name, service) in webs {
             let web = self.running(service).and_then(Running::web_addr);
             lines.extend(web.map(|web| format!("export {name}='{}'", url(web))));
@@ -333,9 +337,10 @@ impl Site<'_> {
     fn policy_decision(&self, ports: Ports, registry: &str, audit: &str) -> String {
         let spool = self.layout.service("policy-decision").join("spool");
         format!(
-            "listen = \"{}\"\nprobes = \"{}\"\nregistry = \"{registry}\"\naudit_collector = \"{audit}\"\n\n[spool]\ndir = \"{}\"\n\n{}",
+            "listen = \"{}\"\nprobes = \"{}\"\nregistry = \"{registry}\"\naudit_collector = \"{audit}\"\n\n[authzen]\nlisten = \"{}\"\n\n[spool]\ndir = \"{}\"\n\n{}",
             ports.at(3),
             ports.at(93),
+            ports.at(13),
             spool.display(),
             self.tls("policy-decision"),
         )

@@ -15,5 +15,6 @@ pub(crate) mod policies;
 pub(crate) mod preview;
 pub(crate) mod question;
 pub(crate) mod replayed;
+pub(crate) mod route;
 pub(crate) mod scope;
 pub(crate) mod standing;

@@ -8,7 +8,7 @@ use legate_authority::{self as authority, Place, Reach};
 use legate_clock::Timestamp;
 use legate_ids::{Name, Principal};
 use legate_mtls::Peer;
-use legate_rpc::{Fault, OPERATOR_NOT_PERMITTED, Permit};
+use legate_rpc::{Fault, OPERATOR_NOT_PERMITTED, Permit, TraceContext};
 use legate_view::{CALLER_UNKNOWN, EnforcementPoint, Snapshot};
 use tokio::time::Instant;
 
@@ -51,7 +51,12 @@ const WAY_BACK: Duration = Duration::from_millis(50);
 impl Asker {
     /// The caller of a permitted call.
     pub(crate) fn of(permit: &Permit) -> Self {
-        let peer = permit.peer();
+        let emergency = permit.emergency().map(Into::into);
+        Self { emergency, ..Self::of_peer(permit.shared_peer(), permit.trace(), permit.deadline()) }
+    }
+
+    /// A caller whom a door let in, who states no emergency.
+    pub(crate) fn of_peer(peer: Arc<Peer>, trace: &TraceContext, deadline: Instant) -> Self {
         let kind = match &peer.principal {
             Some(Principal::Enforcer { namespace, name }) => {
                 Kind::Enforcer { namespace: namespace.clone(), name: name.clone() }
@@ -63,11 +68,11 @@ impl Asker {
         Self {
             spiffe_id: peer.id_text().to_owned(),
             kind,
-            peer: permit.shared_peer(),
-            trace_id: permit.trace().trace_id.clone(),
-            span_id: permit.trace().span_id.clone(),
-            deadline: permit.deadline(),
-            emergency: permit.emergency().map(Into::into),
+            peer,
+            trace_id: trace.trace_id.clone(),
+            span_id: trace.span_id.clone(),
+            deadline,
+            emergency: None,
         }
     }
 

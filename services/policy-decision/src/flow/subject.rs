@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use legate_clock::Timestamp;
-use legate_ids::{Principal, SpiffeId};
+use legate_ids::{AgentId, Principal, SpiffeId};
 use legate_token::{Claims, Confirmation, EcVerifier, Expect, Parsed, PublicKey, Signed, TokenError};
 use legate_view::{Agent, Delegation, DelegationGrant, Delegator, Fallen, KeyUse, SigningKey, Snapshot};
 use parking_lot::Mutex;
@@ -182,6 +182,11 @@ impl Tokens {
                 Err(no_with(why, text, Known { named, ..known }))
             }
         }
+    }
+
+    /// Whose a token is, where its signature holds; whether it is good for anything is not looked at.
+    pub(crate) fn agent_of(&self, snapshot: &Snapshot, token: &str) -> Option<AgentId> {
+        self.prove(snapshot, token).ok().map(|proof| proof.signed.claims().agent.clone())
     }
 
     /// A token whose signature holds under a key that the registry holds now.

@@ -83,7 +83,7 @@ pub(crate) async fn what_can(desk: &Arc<Desk>, asker: &Asker, ask: WhatCan) -> R
     Ok(can)
 }
 
-fn look(
+pub(super) fn look(
     desk: &Desk,
     snapshot: &Snapshot,
     right: &Right,

@@ -141,6 +141,7 @@ pub(crate) struct House {
     registry_at: Serving,
     collector_at: Serving,
     signer: P256Signer,
+    agent_pem: String,
 }
 
 /// The word of an answer.
@@ -233,6 +234,10 @@ fn identity(ca: &Ca, id: &SpiffeId, clock: &Arc<dyn Clock>) -> Identity {
     Identity::from_pem(&issued.cert_pem, &issued.key_pem).unwrap()
 }
 
+fn certificate(ca: &Ca, id: &SpiffeId, clock: &Arc<dyn Clock>) -> String {
+    ca.issue(&Leaf { spiffe_id: id, dns: &[], ips: &[], ttl: DAY }, clock.now()).unwrap().cert_pem
+}
+
 const FEED: &[Rule] =
     &[Rule { method: "/legate.registry.v1.FeedService/Watch", callers: &[Caller::Service("policy-decision")] }];
 const INGEST: &[Rule] =
@@ -252,7 +257,10 @@ impl House {
         let registry_at = play(&base, "registry", FEED, feed).await;
         let ingest = tonic::service::Routes::new(IngestServiceServer::new(PlayedCollector(Arc::clone(&events))));
         let collector_at = play(&base, "audit-collector", INGEST, ingest).await;
+        let ns = Name::parse("payments").unwrap();
+        let agent_pem = certificate(&workloads, &SpiffeId::agent(&domain, &ns, &the_agent()), &clock);
         let house = Self {
+            agent_pem,
             dir: tempfile::tempdir().unwrap(),
             signer: P256Signer::from_scalar(&[1; 32]).unwrap(),
             domain,
@@ -303,6 +311,15 @@ impl House {
         put("key", Object::SigningKey(reg::SigningKey { metadata: metadata("key"), spec: Some(key) }));
     }
 
+    /// Declares an enforcement point that may say who acts, and search.
+    pub(crate) fn trust(&self, name: &str) -> u64 {
+        let mut point = point_object(name);
+        if let Object::EnforcementPoint(reg::EnforcementPoint { spec: Some(spec), .. }) = &mut point {
+            (spec.may_assert_subject, spec.may_search) = (true, true);
+        }
+        self.registry.put(name, point, false)
+    }
+
     pub(crate) fn suspend(&self) -> u64 {
         self.registry.put("agent", agent_object(reg::AgentState::Suspended), false)
     }
@@ -338,6 +355,8 @@ impl House {
             },
             spool: SpoolConfig { dir: self.file("spool"), max_bytes: 64 << 20 },
             decision: DecisionConfig::default(),
+            authzen: None,
+            ext_authz: legate_policy_decision::ExtAuthzConfig::default(),
             telemetry: Telemetry::default(),
         }
     }
@@ -364,6 +383,25 @@ impl House {
         identity(&self.workloads, &SpiffeId::agent(&self.domain, &ns, &the_agent()), &self.clock)
     }
 
+    /// The agent's certificate, the same each time.
+    pub(crate) fn agent_pem(&self) -> String {
+        self.agent_pem.clone()
+    }
+
+    /// An enforcement point's certificate.
+    pub(crate) fn enforcer_pem(&self, name: &str) -> String {
+        let (ns, name) = (Name::parse("payments").unwrap(), Name::parse(name).unwrap());
+        certificate(&self.workloads, &SpiffeId::enforcer(&self.domain, &ns, &name), &self.clock)
+    }
+
+    /// A good token that is bound to [`House::agent_pem`].
+    pub(crate) fn token_of_certificate(&self) -> String {
+        let trust = Trust::from_pem(self.domain.clone(), self.services.cert_pem(), Some(self.workloads.cert_pem()));
+        let peer = trust.unwrap().shown_to_another(&self.agent_pem, self.clock.now()).unwrap();
+        let claims = Claims { confirmation: Confirmation::Certificate(peer.x5t_s256), ..self.claims() };
+        legate_token::mint(&claims, &self.signer).unwrap()
+    }
+
     pub(crate) fn agent_id(&self) -> String {
         the_agent().to_string()
     }
@@ -376,9 +414,18 @@ impl House {
         identity(&self.services, &SpiffeId::operator(&self.domain, &Name::parse("alice").unwrap()), &self.clock)
     }
 
-    fn dial(&self, running: &Running, who: &Identity) -> Client {
+    pub(crate) fn dial(&self, running: &Running, who: &Identity) -> Client {
+        self.dial_at(running.addr(), who)
+    }
+
+    /// A channel to the HTTPS port.
+    pub(crate) fn web(&self, running: &Running, who: &Identity) -> Client {
+        self.dial_at(running.web_addr().unwrap(), who)
+    }
+
+    fn dial_at(&self, addr: std::net::SocketAddr, who: &Identity) -> Client {
         legate_rpc::dial(Dial {
-            endpoint: format!("https://{}", running.addr()),
+            endpoint: format!("https://{addr}"),
             identity: who.clone(),
             trust: Trust::from_pem(self.domain.clone(), self.services.cert_pem(), None).unwrap(),
             expect: Expect::Service("policy-decision"),
@@ -396,10 +443,9 @@ impl House {
         IssuanceServiceClient::new(self.dial(running, who))
     }
 
-    /// A question with a good token about the invoice `id`.
-    pub(crate) fn question(&self, id: &str) -> wire::EvaluateRequest {
+    fn claims(&self) -> Claims {
         let secs = u64::try_from(self.clock.now().secs()).unwrap();
-        let claims = Claims {
+        Claims {
             issuer: ISSUER.into(),
             audience: AUDIENCE.into(),
             subject: Subject::parse(&format!("spiffe://example.org/ns/payments/agent/{}", the_agent())).unwrap(),
@@ -416,8 +462,12 @@ impl House {
             confirmation: Confirmation::Certificate([7; 32]),
             credential: None,
             status: None,
-        };
-        let token = legate_token::mint(&claims, &self.signer).unwrap();
+        }
+    }
+
+    /// A question with a good token about the invoice `id`.
+    pub(crate) fn question(&self, id: &str) -> wire::EvaluateRequest {
+        let token = legate_token::mint(&self.claims(), &self.signer).unwrap();
         wire::EvaluateRequest {
             subject: Some(wire::Subject {
                 agent: Some(wire::subject::Agent::AccessToken(token)),

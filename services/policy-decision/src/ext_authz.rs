@@ -1,0 +1,256 @@
+//! Envoy's external authorization (envoy.service.auth.v3): a request that Envoy holds becomes one question, by the table of routes.
+//!
+//! Who the agent is comes from what is verified here: its access token in the `authorization` header, or the certificate that it
+//! showed to Envoy. No other header and no principal that Envoy names is believed. What is not understood is denied, and never
+//! with an error of gRPC, which an Envoy with `failure_mode_allow` would let go on.
+
+use std::sync::Arc;
+
+use legate_ids::{AgentId, Principal};
+use legate_mtls::{Peer, Trust};
+use legate_rpc::{Code, Fault, Permit};
+use legate_wire::envoy as wire;
+use legate_wire::envoy::authorization_server::Authorization;
+use legate_wire::envoy::check_response::HttpResponse;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use serde_json::json;
+use tonic::{Request, Response, Status};
+
+use crate::convert::{Ask, Subject};
+use crate::domain::answer::{Denial, Why};
+use crate::domain::question::{Question, Record, Stated};
+use crate::domain::route::{self, Path, Route};
+use crate::error::{HTTP_REQUEST_INVALID, ROUTE_UNKNOWN, SUBJECT_MISSING};
+use crate::flow::{self, Asker, Desk, Spoken};
+
+/// The most bytes of a token, and of a chain of certificates.
+const MAX_TOKEN: usize = 8 << 10;
+const MAX_CERTIFICATE: usize = 64 << 10;
+/// The most of a request's id that is recorded.
+const MAX_CORRELATION: usize = 128;
+
+/// What the upstream is told. A request that comes with one of these loses it.
+const DECISION: &str = "x-legate-decision-id";
+const AGENT: &str = "x-legate-agent";
+const SUBJECT: &str = "x-legate-subject";
+
+/// The face that Envoy sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Envoy {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) trust: Trust,
+    pub(crate) routes: Arc<[Route]>,
+    /// Headers that no request takes to its upstream, in lower case.
+    pub(crate) removed: Arc<[String]>,
+}
+
+#[tonic::async_trait]
+impl Authorization for Envoy {
+    async fn check(&self, request: Request<wire::CheckRequest>) -> Result<Response<wire::CheckResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let answer = match self.decide(&asker, &request.into_inner()).await {
+            Ok(spoken) => self.told(&spoken),
+            Err(fault) => {
+                self.desk.metrics.unasked(fault.reason());
+                refused(fault)
+            }
+        };
+        Ok(Response::new(answer))
+    }
+}
+
+impl Envoy {
+    async fn decide(&self, asker: &Asker, from: &wire::CheckRequest) -> Result<Spoken, Fault> {
+        let attributes = from.attributes.as_ref();
+        let http = attributes.and_then(|all| all.request.as_ref()).and_then(|request| request.http.as_ref());
+        let http = http.ok_or_else(|| Fault::refused(&HTTP_REQUEST_INVALID, "there is no HTTP request in it"))?;
+        let path = Path::read(&http.path).map_err(|e| Fault::refused(&HTTP_REQUEST_INVALID, e.to_string()))?;
+        let unknown = || Fault::refused(&ROUTE_UNKNOWN, "no route of the configuration is for this method and path");
+        let (action, resource_type, resource_id) =
+            route::find(&self.routes, &http.method, &path).ok_or_else(unknown)?;
+        let shown = attributes.and_then(|all| all.source.as_ref()).map_or("", |source| source.certificate.as_str());
+        let peer = if shown.is_empty() { None } else { Some(self.peer(shown)?) };
+        let subject = match (bearer(http)?, &peer) {
+            (Some(token), _) => Subject::Token(token),
+            // That it was shown to Envoy is Envoy's word, so this is as asserted, and needs that right.
+            (None, Some((_, agent))) => Subject::Asserted(agent.clone()),
+            (None, None) => {
+                return Err(Fault::refused(&SUBJECT_MISSING, "there is no bearer token and no client certificate"));
+            }
+        };
+        let ask = Ask {
+            subject,
+            presenter: peer.as_ref().map(|(peer, _)| peer.x5t_s256),
+            presenter_key: None,
+            on_behalf_of: None,
+            question: Question {
+                action,
+                resource_type,
+                resource_id,
+                attributes: Stated::default(),
+                context: Record::new(),
+            },
+            at_least_revision: 0,
+            max_staleness: None,
+            correlation_id: http
+                .id
+                .chars()
+                .filter(|c| !c.is_control())
+                .filter(char::is_ascii)
+                .take(MAX_CORRELATION)
+                .collect(),
+        };
+        // A token's standing is judged with it, and that of the certificate to which it is bound.
+        if let (Subject::Asserted(_), Some((peer, _))) = (&ask.subject, &peer)
+            && let Err(fault) = self.desk.view.current().judge(peer, self.desk.clock.now())
+        {
+            flow::record::refusal(&self.desk, asker, std::slice::from_ref(&ask), &fault).await;
+            return Err(fault);
+        }
+        let mut all = flow::evaluate(&self.desk, asker, std::slice::from_ref(&ask)).await?;
+        all.pop().ok_or_else(|| Fault::broken("a question without an answer"))
+    }
+
+    /// Whom the certificate names that was shown to Envoy, where it is an agent's, by the workloads' CA.
+    fn peer(&self, shown: &str) -> Result<(Peer, AgentId), Fault> {
+        let bad = |why: String| Fault::refused(&HTTP_REQUEST_INVALID, format!("the client certificate: {why}"));
+        if shown.len() > MAX_CERTIFICATE {
+            return Err(bad(format!("is longer than {MAX_CERTIFICATE} bytes")));
+        }
+        // A plus is part of base64, and stands for itself in what Envoy escapes.
+        let pem =
+            legate_web::decode(&shown.replace('+', "%2B")).ok_or_else(|| bad("is not percent-encoded PEM".into()))?;
+        let now = self.desk.clock.now();
+        let peer = self.trust.shown_to_another(&pem, now).map_err(|e| bad(e.to_string()))?;
+        let Some(Principal::Agent { id, .. }) = &peer.principal else {
+            return Err(bad("is not an agent's".into()));
+        };
+        let agent = id.clone();
+        Ok((peer, agent))
+    }
+
+    fn told(&self, spoken: &Spoken) -> wire::CheckResponse {
+        let (id, word) = (spoken.id.to_string(), spoken.answer.word());
+        let agent = spoken.agent.as_ref().map(|agent| agent.id.to_string());
+        let texts = [("decision_id", Some(id.clone())), ("reason", Some(word.to_owned())), ("agent_id", agent.clone())];
+        let mut fields: std::collections::BTreeMap<String, Value> = texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name.to_owned(), Value { kind: Some(Kind::StringValue(text?)) })))
+            .collect();
+        // As text: a double does not hold every revision.
+        fields.insert("revision".into(), Value { kind: Some(Kind::StringValue(spoken.revision.to_string())) });
+        let metadata = Some(Struct { fields });
+        let (Some(agent), None) = (agent, spoken.answer.denied) else {
+            let (code, status, challenge) = match spoken.answer.denied {
+                Some(why) => kind(why),
+                None => (Code::PermissionDenied, 403, false),
+            };
+            return wire::CheckResponse {
+                dynamic_metadata: metadata,
+                ..denied(code, status, challenge, word, Some(&id))
+            };
+        };
+        let mut headers = vec![put(DECISION, &id), put(AGENT, &agent)];
+        let mut removed: Vec<String> = self.removed.to_vec();
+        // Grammar of names of people allows what no header may hold.
+        match spoken.known.acts_for.as_deref().map(|acts_for| acts_for.subject.as_str()) {
+            Some(subject) if subject.bytes().all(|b| b.is_ascii_graphic()) => headers.push(put(SUBJECT, subject)),
+            _ => removed.push(SUBJECT.to_owned()),
+        }
+        wire::CheckResponse {
+            status: Some(wire::Status { code: Code::Ok as i32, message: String::new() }),
+            http_response: Some(HttpResponse::OkResponse(wire::OkHttpResponse { headers, headers_to_remove: removed })),
+            dynamic_metadata: metadata,
+        }
+    }
+}
+
+/// The bearer token of a request. A header that came twice is joined by Envoy with a comma, which no token has.
+fn bearer(http: &wire::attribute_context::HttpRequest) -> Result<Option<String>, Fault> {
+    let bad = |why: &str| Err(Fault::refused(&HTTP_REQUEST_INVALID, format!("the header authorization: {why}")));
+    let mapped = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let raw = http.header_map.iter().flat_map(|map| &map.headers);
+    let raw = raw.map(|one| {
+        (one.key.as_str(), if one.value.is_empty() { one.raw_value.as_slice() } else { one.value.as_bytes() })
+    });
+    let mut all = mapped.chain(raw).filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    let Some((_, value)) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return bad("came several times");
+    }
+    let Some((scheme, token)) = std::str::from_utf8(value).ok().and_then(|text| text.split_once(' ')) else {
+        return bad("is not `Bearer TOKEN`");
+    };
+    // RFC 6750 section 2.1.
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || !token.bytes().all(is_token) {
+        return bad("is not `Bearer TOKEN`, or came several times");
+    }
+    if token.len() > MAX_TOKEN {
+        return bad("is longer than 8 KiB");
+    }
+    Ok(Some(token.to_owned()))
+}
+
+/// How a denial is told: the code of gRPC, the status of HTTP, and whether another token may help (RFC 6750 section 3.1).
+fn kind(why: Why) -> (Code, i32, bool) {
+    match (why.kind(), why) {
+        (Denial::Undecided, _) => (Code::Unavailable, 503, false),
+        (
+            _,
+            Why::TokenInvalid
+            | Why::TokenExpired
+            | Why::TokenOutlived
+            | Why::TokenAudience
+            | Why::TokenBinding
+            | Why::CredentialRevoked
+            | Why::ParentTokenFallen,
+        ) => (Code::Unauthenticated, 401, true),
+        _ => (Code::PermissionDenied, 403, false),
+    }
+}
+
+/// What was not decided about.
+fn refused(fault: Fault) -> wire::CheckResponse {
+    let reason = fault.reason();
+    let code = match &fault {
+        Fault::Refused(refusal) => refusal.reason.code,
+        Fault::Unavailable(_) => Code::Unavailable,
+        Fault::Broken(_) => Code::Internal,
+    };
+    // What is broken is traced where a status is made of it.
+    let status = Status::from(fault);
+    tracing::info!(reason, why = status.message(), "a request is denied without a decision");
+    match code {
+        Code::Unauthenticated => denied(Code::Unauthenticated, 401, true, reason, None),
+        Code::InvalidArgument | Code::PermissionDenied | Code::FailedPrecondition | Code::NotFound => {
+            denied(Code::PermissionDenied, 403, false, reason, None)
+        }
+        _ => denied(Code::Unavailable, 503, false, reason, None),
+    }
+}
+
+/// The client learns the reason and nothing of what lies behind it.
+fn denied(code: Code, status: i32, challenge: bool, reason: &str, decision: Option<&str>) -> wire::CheckResponse {
+    let mut headers = vec![put("content-type", "application/json"), put("cache-control", "no-store")];
+    headers.extend(decision.map(|id| put(DECISION, id)));
+    if challenge {
+        let has_token = decision.is_some();
+        headers.push(put("www-authenticate", if has_token { r#"Bearer error="invalid_token""# } else { "Bearer" }));
+    }
+    let body = json!({ "error": "denied", "reason": reason, "decision_id": decision });
+    let response =
+        wire::DeniedHttpResponse { status: Some(wire::HttpStatus { code: status }), headers, body: body.to_string() };
+    wire::CheckResponse {
+        status: Some(wire::Status { code: code as i32, message: reason.to_owned() }),
+        http_response: Some(HttpResponse::DeniedResponse(response)),
+        dynamic_metadata: None,
+    }
+}
+
+/// A header that takes the place of one that is there.
+fn put(key: &str, value: &str) -> wire::HeaderValueOption {
+    let header = wire::HeaderValue { key: key.to_owned(), value: value.to_owned(), raw_value: Vec::new() };
+    wire::HeaderValueOption { header: Some(header), append: Some(false) }
+}

@@ -1,0 +1,263 @@
+//! Envoy's questions over real mutual TLS: whose they are, what becomes of the request, and what is believed of it.
+
+use legate_boot::Running;
+use legate_mtls::Identity;
+use legate_policy_decision::{ExtAuthzConfig, RouteConfig};
+use legate_rpc::{Code, Told};
+use legate_wire::envoy::attribute_context::{HttpRequest, Peer, Request};
+use legate_wire::envoy::authorization_client::AuthorizationClient;
+use legate_wire::envoy::check_response::HttpResponse;
+use legate_wire::envoy::{AttributeContext, CheckRequest, CheckResponse, HeaderMap, HeaderValue, HeaderValueOption};
+use legate_wire::policy as wire;
+use prost::Message as _;
+
+use crate::house::House;
+
+struct Scene {
+    house: House,
+    running: Running,
+}
+
+fn routes() -> ExtAuthzConfig {
+    let row = |methods: &[&str], path: &str, action: &str, id: &str| RouteConfig {
+        methods: methods.iter().map(|one| (*one).to_owned()).collect(),
+        path: path.into(),
+        action: action.into(),
+        resource_type: "Invoice".into(),
+        resource_id: id.into(),
+    };
+    let routes = vec![
+        row(&["GET"], "/invoices/{project}/{id}", "invoice:read", "{project}/{id}"),
+        row(&[], "/invoices/{rest*}", "invoice:write", "{rest}"),
+    ];
+    ExtAuthzConfig { routes, remove_headers: vec!["x-agent-id".into()] }
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let house = House::build().await;
+        house.trust("trusted");
+        let mut config = house.config();
+        config.ext_authz = routes();
+        let running = house.raise_with(config).await;
+        house.until_fresh(&mut house.decisions(&running, &house.enforcer("invoices"))).await;
+        Self { house, running }
+    }
+
+    async fn ask(&self, who: &Identity, request: CheckRequest) -> CheckResponse {
+        AuthorizationClient::new(self.house.dial(&self.running, who)).check(request).await.unwrap().into_inner()
+    }
+
+    fn token(&self) -> String {
+        match self.house.question("apollo/1").subject.unwrap().agent {
+            Some(wire::subject::Agent::AccessToken(token)) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A request as Envoy tells it, of an agent with a good token and the certificate to which it is bound.
+    fn request(&self, method: &str, path: &str) -> CheckRequest {
+        let bearer = format!("Bearer {}", self.house.token_of_certificate());
+        let http = HttpRequest {
+            id: "req-1".into(),
+            method: method.into(),
+            path: path.into(),
+            host: "invoices".into(),
+            headers: [("authorization".to_owned(), bearer), (":path".to_owned(), path.to_owned())].into(),
+            header_map: None,
+        };
+        let source = Peer { certificate: escaped(&self.house.agent_pem()) };
+        CheckRequest {
+            attributes: Some(AttributeContext { source: Some(source), request: Some(Request { http: Some(http) }) }),
+        }
+    }
+}
+
+fn http(request: &mut CheckRequest) -> &mut HttpRequest {
+    request.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap()
+}
+
+/// As Envoy escapes PEM.
+fn escaped(pem: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.+/=~".contains(&b);
+    pem.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+fn header<'a>(all: &'a [HeaderValueOption], name: &str) -> Option<&'a str> {
+    // Set and false, or Envoy would append to what the client sent.
+    assert!(all.iter().all(|one| one.append == Some(false)), "{all:?}");
+    all.iter().filter_map(|one| one.header.as_ref()).find(|one| one.key == name).map(|one| one.value.as_str())
+}
+
+/// That it is denied with this status of HTTP; the reason.
+fn denied(answer: &CheckResponse, status: i32) -> String {
+    assert_ne!(answer.status.as_ref().unwrap().code, 0);
+    let Some(HttpResponse::DeniedResponse(response)) = &answer.http_response else { panic!("{answer:?}") };
+    assert_eq!(response.status.as_ref().unwrap().code, status, "{answer:?}");
+    assert_eq!(header(&response.headers, "content-type"), Some("application/json"));
+    let body: serde_json::Value = serde_json::from_str(&response.body).unwrap();
+    assert_eq!(body["error"], "denied");
+    body["reason"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_goes_on_by_the_token_that_we_verify_and_the_route_that_it_is_in() {
+    let scene = Scene::set().await;
+    let envoy = scene.house.enforcer("invoices");
+    let answer = scene.ask(&envoy, scene.request("GET", "/invoices/apollo/1?page=2")).await;
+    assert_eq!(answer.status.as_ref().unwrap().code, 0, "{answer:?}");
+    let Some(HttpResponse::OkResponse(ok)) = &answer.http_response else { panic!("{answer:?}") };
+    let agent = scene.house.agent_id();
+    assert_eq!(header(&ok.headers, "x-legate-agent"), Some(agent.as_str()));
+    let id = header(&ok.headers, "x-legate-decision-id").unwrap();
+    assert_eq!(ok.headers_to_remove, ["x-agent-id", "x-legate-subject"]);
+    let of = |e: &legate_wire::audit::AuditEvent| e.decision.as_ref().is_some_and(|d| d.decision_id == id);
+    let events = scene.house.collected(|events| events.iter().any(of)).await;
+    let event = events.iter().find(|e| of(e)).unwrap();
+    assert_eq!((event.action.as_str(), event.correlation_id.as_str()), ("invoice:read", "req-1"));
+    assert_eq!(event.resource.as_ref().unwrap().id, "apollo/1");
+
+    // Another row, another action, which nothing gives; a path that is in none.
+    assert_eq!(denied(&scene.ask(&envoy, scene.request("PUT", "/invoices/apollo/1")).await, 403), "NOT_PERMITTED");
+    assert_eq!(denied(&scene.ask(&envoy, scene.request("GET", "/invoices/zeus/1")).await, 403), "BINDING_NARROWED");
+    assert_eq!(denied(&scene.ask(&envoy, scene.request("GET", "/metrics")).await, 403), "ROUTE_UNKNOWN");
+    for path in
+        ["/invoices/apollo/%2e%2e/zeus/1", "//invoices/apollo/1", "/invoices/apollo%2f1", "/invoices/apollo/1%00", ""]
+    {
+        assert_eq!(denied(&scene.ask(&envoy, scene.request("GET", path)).await, 403), "HTTP_REQUEST_INVALID", "{path}");
+    }
+    let revision = scene.house.suspend();
+    let mut question = scene.house.question("apollo/1");
+    question.at_least_revision = revision;
+    crate::house::word(&mut scene.house.decisions(&scene.running, &envoy), question).await;
+    let answer = scene.ask(&envoy, scene.request("GET", "/invoices/apollo/1")).await;
+    assert_eq!(denied(&answer, 403), "AGENT_SUSPENDED");
+    scene.running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_believed_that_is_not_verified_here() {
+    let scene = Scene::set().await;
+    let (envoy, trusted) = (scene.house.enforcer("invoices"), scene.house.enforcer("trusted"));
+    let good = || scene.request("GET", "/invoices/apollo/1");
+
+    // A token that is bound to a certificate, without it, and with one that is no agent's, or of another CA.
+    let mut bare = good();
+    bare.attributes.as_mut().unwrap().source = None;
+    assert_eq!(denied(&scene.ask(&envoy, bare).await, 401), "TOKEN_BINDING");
+    let other = House::build().await;
+    for pem in [other.agent_pem(), scene.house.enforcer_pem("invoices"), "no certificate".into(), "%zz".into()] {
+        let mut astray = good();
+        astray.attributes.as_mut().unwrap().source = Some(Peer { certificate: pem.replace('\n', "%0A") });
+        assert_eq!(denied(&scene.ask(&envoy, astray).await, 403), "HTTP_REQUEST_INVALID");
+    }
+    // A certificate alone is Envoy's word that it was shown: the right to assert is needed.
+    let mut alone = good();
+    http(&mut alone).headers.clear();
+    assert_eq!(denied(&scene.ask(&envoy, alone.clone()).await, 403), "SUBJECT_NOT_PROVEN");
+    assert_eq!(scene.ask(&trusted, alone).await.status.unwrap().code, 0);
+    // Headers of identity name nobody.
+    let mut named = good();
+    named.attributes.as_mut().unwrap().source = None;
+    http(&mut named).headers = [
+        ("x-agent-id", scene.house.agent_id()),
+        ("x-forwarded-client-cert", "URI=spiffe://example.org/ns/payments/agent/x".into()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    let answer = scene.ask(&trusted, named).await;
+    assert_eq!(denied(&answer, 401), "SUBJECT_MISSING");
+
+    let bearer = format!("Bearer {}", scene.token());
+    for value in [
+        format!("{bearer},{bearer}"),
+        format!("{bearer} x"),
+        scene.token(),
+        "Basic YTpi".into(),
+        "Bearer ".into(),
+        format!("DPoP {}", scene.token()),
+    ] {
+        let mut odd = good();
+        http(&mut odd).headers.insert("authorization".into(), value.clone());
+        assert_eq!(denied(&scene.ask(&envoy, odd).await, 403), "HTTP_REQUEST_INVALID", "{value}");
+    }
+    let mut twice = good();
+    let raw = HeaderValue { key: "authorization".into(), value: String::new(), raw_value: bearer.clone().into_bytes() };
+    http(&mut twice).header_map = Some(HeaderMap { headers: vec![raw.clone()] });
+    assert_eq!(denied(&scene.ask(&envoy, twice.clone()).await, 403), "HTTP_REQUEST_INVALID");
+    http(&mut twice).headers.clear();
+    http(&mut twice).header_map = Some(HeaderMap { headers: vec![raw.clone(), raw] });
+    assert_eq!(denied(&scene.ask(&envoy, twice).await, 403), "HTTP_REQUEST_INVALID");
+    let mut edited = good();
+    http(&mut edited).headers.insert("authorization".into(), format!("{}A", bearer));
+    assert_eq!(denied(&scene.ask(&envoy, edited).await, 401), "TOKEN_INVALID");
+    assert_eq!(denied(&scene.ask(&envoy, CheckRequest::default()).await, 403), "HTTP_REQUEST_INVALID");
+
+    // Envoy is an enforcement point, and nobody else asks here.
+    for (who, code) in [
+        (scene.house.operator(), Code::PermissionDenied),
+        (scene.house.agent(), Code::PermissionDenied),
+        (Identity::anonymous(), Code::Unauthenticated),
+    ] {
+        let refused = AuthorizationClient::new(scene.house.dial(&scene.running, &who)).check(good()).await.unwrap_err();
+        assert_eq!((refused.code(), Told::from_status(&refused).reason.is_empty()), (code, false));
+    }
+    scene.running.shutdown().await;
+}
+
+#[test]
+fn the_fields_are_where_envoy_puts_them() {
+    // Tag and length by hand (protobuf.dev, "Encoding"), with the field numbers of Envoy's own files.
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        assert!(number < 16 && bytes.len() < 128);
+        [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+    }
+    let header = [field(1, b"authorization"), field(2, b"Bearer x")].concat();
+    let raw = field(1, &[field(1, b"a"), field(3, b"b")].concat());
+    let sent = [
+        field(1, b"req-1"),
+        field(2, b"GET"),
+        field(3, &header),
+        field(4, b"/a?b"),
+        field(5, b"h"),
+        field(6, b"https"),
+        field(13, &raw),
+    ];
+    // Also what is not read here: the destination (2), the host of a peer (1), the principal (4).
+    let source = field(1, &[field(4, b"spiffe://x"), field(5, b"PEM")].concat());
+    let request = field(4, &field(2, &sent.concat()));
+    let bytes = field(1, &[source, field(2, b""), request].concat());
+    let bytes = match bytes.len() {
+        ..128 => bytes,
+        long => panic!("{long}"),
+    };
+    let read = CheckRequest::decode(bytes.as_slice()).unwrap().attributes.unwrap();
+    assert_eq!(read.source.unwrap().certificate, "PEM");
+    let http = read.request.unwrap().http.unwrap();
+    assert_eq!(
+        (http.id.as_str(), http.method.as_str(), http.path.as_str(), http.host.as_str()),
+        ("req-1", "GET", "/a?b", "h")
+    );
+    assert_eq!(http.headers["authorization"], "Bearer x");
+    assert_eq!(http.header_map.unwrap().headers[0].raw_value, b"b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_not_clear_is_refused_by_its_row() {
+    let house = House::build().await;
+    for (change, why) in [
+        ((|row: &mut RouteConfig| row.path = "/a/{id".into()) as fn(&mut RouteConfig), "ext_authz.routes[1].path"),
+        (|row| row.action = "not an action".into(), "ext_authz.routes[1].action"),
+        (|row| row.resource_id = "{other}".into(), "ext_authz.routes[1].resource_id"),
+        (|row| row.methods = vec!["get".into()], "ext_authz.routes[1].methods"),
+    ] {
+        let mut config = house.config();
+        config.ext_authz = routes();
+        change(&mut config.ext_authz.routes[1]);
+        let refused = house.try_raise(config).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    let mut config = house.config();
+    config.ext_authz.remove_headers = vec![":path".into()];
+    assert!(house.try_raise(config).await.unwrap_err().to_string().contains(":path"));
+}
