@@ -282,7 +282,7 @@ async fn no_token_that_is_not_exactly_ours_opens_a_door() {
     assert!(shop.is_active(&for_backend).await);
 
     let (for_backend, for_actor) = (Parts::of(&for_backend), Parts::of(&for_actor));
-    let pem = unwrapped_as(&raised.suite.layout(), "access-tokens", &for_backend.kid());
+    let pem = unwrapped_as(raised.suite.layout(), "access-tokens", &for_backend.kid());
     let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let ours = P256Signer::from_pkcs8(&Base64::decode_vec(&der).unwrap()).unwrap();
     let forger = Forger { ours, nobody: P256Signer::from_scalar(&[9; 32]).unwrap() };
