@@ -14,6 +14,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.policy.v1.DecisionService/WhatCan", callers: &[Caller::Enforcer, Caller::Operator] },
     Rule { method: "/legate.policy.v1.DecisionService/Simulate", callers: &[Caller::Operator] },
     Rule { method: "/legate.policy.v1.PreviewService/PreviewChange", callers: &[Caller::Operator] },
+    Rule { method: "/legate.policy.v1.PreviewService/GetShadow", callers: &[Caller::Operator] },
     Rule {
         method: "/legate.policy.v1.IssuanceService/AuthorizeIssuance",
         callers: &[Caller::Service("credential-issuer")],

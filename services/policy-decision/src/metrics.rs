@@ -25,6 +25,12 @@ struct Compared {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Shadowed {
+    policy: String,
+    would: &'static str,
+}
+
 /// Counters and gauges of this service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -42,6 +48,7 @@ pub(crate) struct Metrics {
     broke_glass: Counter,
     asked: Family<Asked, Counter>,
     self_checks: Family<Compared, Counter>,
+    shadowed: Family<Shadowed, Counter>,
 }
 
 impl Metrics {
@@ -55,6 +62,11 @@ impl Metrics {
         // From the first moment on, so that an alert sees the first difference as an increase.
         for result in ["same", "different", "left_out"] {
             drop(self.self_checks.get_or_create(&Compared { result }));
+        }
+        let told = "Decisions that a policy in LOG_ONLY would have turned round, by policy and what it would have said: allow, deny";
+        registry.register("policy_log_only_flips", told, self.shadowed.clone());
+        for would in ["allow", "deny"] {
+            drop(self.shadowed.get_or_create(&Shadowed { policy: "other".to_owned(), would }));
         }
         registry.register("evaluate_streams", "Streams of questions that are open", self.streams.clone());
         let told = "Questions under way on streams";
@@ -105,7 +117,7 @@ impl Metrics {
         self.broke_glass.inc();
     }
 
-    /// Counts a question that is no check: `explain`, `who_can`, `what_can` or `simulate`.
+    /// Counts a question that is no check: `explain`, `who_can`, `what_can`, `simulate` or `shadow`.
     pub(crate) fn asked(&self, question: &'static str) {
         self.asked.get_or_create(&Asked { question }).inc();
     }
@@ -119,6 +131,17 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn self_checks(&self, result: &'static str) -> u64 {
         self.self_checks.get_or_create(&Compared { result }).get()
+    }
+
+    /// Counts an answer that the policy would have turned round.
+    pub(crate) fn shadowed(&self, policy: &str, would: &'static str) {
+        self.shadowed.get_or_create(&Shadowed { policy: policy.to_owned(), would }).inc();
+    }
+
+    /// How many answers the policy would have turned round so.
+    #[cfg(test)]
+    pub(crate) fn flips(&self, policy: &str, would: &'static str) -> u64 {
+        self.shadowed.get_or_create(&Shadowed { policy: policy.to_owned(), would }).get()
     }
 
     /// Counts an answer.

@@ -16,4 +16,5 @@ pub(crate) mod preview;
 pub(crate) mod question;
 pub(crate) mod replayed;
 pub(crate) mod scope;
+pub(crate) mod shadow;
 pub(crate) mod standing;
