@@ -1,7 +1,6 @@
 //! A change is compared with what is taken for declared already, and not with what is in force.
 
 use legate_wire::policy::PreviewChangeResponse;
-use legate_wire::registry as wire;
 use legate_wire::registry::PolicyMode::Enforce;
 use legate_wire::registry::{Kind, ObjectName};
 
@@ -56,7 +55,7 @@ async fn two_texts_that_are_not_in_force_are_compared() {
 
 #[tokio::test]
 async fn what_is_taken_for_declared_has_to_be_readable_and_one_may_read() {
-    let mut stage = Stage::set().await;
+    let stage = Stage::set().await;
     let mut nameless = policy("only", Enforce, OPEN);
     nameless.object = None;
     let ask = Preview { base: Base { wanted: vec![nameless], gone: Vec::new() }, ..Preview::default() };
@@ -66,8 +65,10 @@ async fn what_is_taken_for_declared_has_to_be_readable_and_one_may_read() {
     let mut foreign = policy("only", Enforce, OPEN);
     foreign.metadata_mut().unwrap().namespace = "treasury".into();
     let ask = Preview { base: Base { wanted: vec![foreign], gone: Vec::new() }, ..Preview::default() };
-    preview(&stage.desk, &operator(), ask.clone()).await.unwrap();
-    stage.change(vec![(operators("team", "payments", "alice", wire::OperatorRole::Viewer), false)]).await;
+    let refused = preview(&stage.desk, &operator(), ask).await.unwrap_err();
+    assert!(refused.to_string().starts_with("OPERATOR_NOT_PERMITTED: "), "{refused}");
+    let gone = ObjectName { kind: Kind::Policy.into(), namespace: "treasury".into(), name: "only".into() };
+    let ask = Preview { base: Base { wanted: Vec::new(), gone: vec![gone] }, ..Preview::default() };
     let refused = preview(&stage.desk, &operator(), ask).await.unwrap_err();
     assert!(refused.to_string().starts_with("OPERATOR_NOT_PERMITTED: "), "{refused}");
 }
