@@ -18,8 +18,8 @@ pub(super) async fn run(desk: Desk, verb: PolicyVerb) -> Result<Exit, Failure> {
         PolicyVerb::Declared(verb) => declared::run(desk, Kind::Policy, verb).await,
         PolicyVerb::Test(args) => tests::run(desk, args).await,
         PolicyVerb::Diff(args) => diff::run(desk, args).await,
-        PolicyVerb::Rollback(args) => rollback::run(desk, args).await,
+        PolicyVerb::Rollback(args) => Box::pin(rollback::run(desk, args)).await,
         PolicyVerb::Shadow { name } => shadow::run(desk, &name).await,
-        PolicyVerb::Promote(args) => rollback::promote(desk, args).await,
+        PolicyVerb::Promote(args) => Box::pin(rollback::promote(desk, args)).await,
     }
 }

@@ -4,6 +4,7 @@ use legate_ids::Name;
 use legate_wire::registry::PolicyMode::{self, Enforce, LogOnly};
 
 use super::super::{Shadow, shadow};
+use super::lineage;
 use crate::domain::shadow::Would;
 use crate::testing::*;
 
@@ -55,6 +56,50 @@ async fn what_is_told_of_a_trial_is_what_it_does_once_it_decides() {
                     _ => Vec::new(),
                 };
                 assert_eq!(told, expected, "{others} {forbids} {trial}");
+            }
+        }
+    }
+}
+
+/// Whether the agent may, and what is told of the trial.
+async fn of_agent(stage: &Stage, n: u8) -> (bool, Vec<Would>) {
+    let ask = stage.asserted(agent_id(n)).action("invoice:read").resource("apollo/7");
+    let answer = stage.ask(&operator(), ask).await.answer;
+    (answer.denied.is_none(), answer.shadow.iter().map(|flip| flip.would).collect())
+}
+
+#[tokio::test]
+async fn what_a_trial_would_do_to_whoever_was_made_is_what_it_does() {
+    let first = format!("forbid(principal == Agent::\"{}\", action, resource);", agent_id(1));
+    let third = format!("permit(principal == Agent::\"{}\", action, resource);", agent_id(3));
+    let fails =
+        format!("forbid(principal == Agent::\"{}\", action, resource) when {{ principal.nothing }};", agent_id(2));
+    let trials = [first.as_str(), &third, &fails, "permit(principal, action, resource);"];
+    for own_grant_only in [false, true] {
+        let mut stage = Stage::set_with(|mut all| {
+            all.extend([lineage::namespace(own_grant_only), lineage::made(2, &[1]), lineage::made(3, &[2, 1])]);
+            all
+        })
+        .await;
+        let bound = binding(|b| b.agents = [1, 2, 3].map(|n| format!("invoice-bot-{n}")).into());
+        stage.change(vec![(bound, false)]).await;
+        for others in
+            ["permit(principal, action, resource);", "permit(principal, action, resource) when { false };", &third]
+        {
+            stage.change(vec![(policy("production", Enforce, others), false)]).await;
+            for trial in trials {
+                for n in 1..=3 {
+                    stage.change(vec![(policy("trial", Enforce, trial), false)]).await;
+                    let (enforced, _) = of_agent(&stage, n).await;
+                    stage.change(vec![(policy("trial", LogOnly, trial), false)]).await;
+                    let (logged, told) = of_agent(&stage, n).await;
+                    let expected = match (logged, enforced) {
+                        (true, false) => vec![Would::Deny],
+                        (false, true) => vec![Would::Allow],
+                        _ => Vec::new(),
+                    };
+                    assert_eq!(told, expected, "agent {n}, {own_grant_only}: {others} {trial}");
+                }
             }
         }
     }
