@@ -70,7 +70,7 @@ pub(super) async fn at(registry: &Line, namespace: &str, name: &str, revision: O
         registry.ask(request, |c, r| async move { DeclarationServiceClient::new(c).get_declaration(r).await }).await?;
     policy(answer.declaration).ok_or_else(|| {
         let what = format!("the answer holds something else than the policy {namespace}/{name}");
-        registry.failure(&tonic::Status::internal(what))
+        registry.failure(&legate_rpc::Fault::broken(what).into())
     })
 }
 
