@@ -9,6 +9,7 @@ mod credential;
 mod grant;
 mod key;
 mod person;
+mod policy;
 mod registry;
 mod search;
 
@@ -23,7 +24,7 @@ use crate::place::Place;
 pub(crate) use approval::{ApprovalVerb, Ask as AskApproval, Word as ApprovalWord};
 pub(crate) use asking::{Explain, WhatCan, WhoCan};
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Per, Usage, UsedBy, Verify};
-pub(crate) use change::{Apply, Export, Plan, PolicyVerb, Wanted};
+pub(crate) use change::{Apply, Export, Plan, Wanted};
 pub(crate) use checking::Checking;
 pub(crate) use credential::{
     Cause, ClientKey, ClientKind, CredentialHealth, CredentialKind, CredentialVerb, InstanceList, InstanceStanding,
@@ -32,6 +33,7 @@ pub(crate) use credential::{
 pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use key::{KeyVerb, Purpose, Rewrap};
 pub(crate) use person::{Offboard, Owner, PersonVerb};
+pub(crate) use policy::{PolicyDiff, PolicyTests, PolicyVerb, Promote, Rewrite, Rollback};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 
@@ -78,7 +80,7 @@ pub(crate) enum Command {
     Role(Noun<DeclaredVerb>),
     /// Role bindings: which agents have a role, on what, and when.
     Binding(Noun<DeclaredVerb>),
-    /// Cedar policies, and their tests.
+    /// Cedar policies, their tests, and the way back to an earlier version.
     Policy(Noun<PolicyVerb>),
     /// Namespaces.
     Namespace(Noun<StandingVerb>),
@@ -302,7 +304,13 @@ mod tests {
             "legate plan -f dir --prune --selector team=pay",
             "legate apply --plan plan.json --reason x",
             "legate policy test -f a.yaml",
+            "legate policy test n/t n/u -f a.yaml",
             "legate policy get n/a",
+            "legate policy diff n/a@3 new.yaml --detailed-exitcode",
+            "legate policy rollback n/a --to 3 --reason x --dry-run",
+            "legate policy shadow n",
+            "legate policy promote n/a --reason x --wait",
+            "legate policy rollback n/a --to-revision 12 --reason x --wait",
             "legate verify DIR --key log.pub",
             "legate login --token-file -",
             "legate login --token-env ID_TOKEN --issuer https://a:1",
@@ -346,6 +354,14 @@ mod tests {
             "legate agent hand-over n/a --owner user:a --reason x",
             "legate agent spawn b --identity d --purpose x --ttl 10m --allow invoice:read",
             "legate role suspend n/r --reason x",
+            "legate role rollback n/r --to 1 --reason x",
+            "legate policy diff n/a",
+            "legate policy rollback n/a --reason x",
+            "legate policy promote n/a",
+            "legate policy shadow",
+            "legate policy rollback n/a --to 0 --reason x",
+            "legate policy rollback n/a --to 3",
+            "legate policy rollback n/a --to 3 --to-revision 12 --reason x",
             "legate person offboard user:a --reason x",
             "legate person offboard user:a --everywhere",
             "legate person offboard user:a --everywhere --namespace n --reason x",

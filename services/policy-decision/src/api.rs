@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::convert;
 use crate::domain::behalf::grants;
 use crate::error::QUESTION_INVALID;
-use crate::flow::{self, Asker, Chain, Desk, Issuance, Leave, Preview, Spoken};
+use crate::flow::{self, Asker, Base, Chain, Desk, Issuance, Leave, Preview, Spoken};
 
 pub(crate) mod asking;
 
@@ -134,8 +134,9 @@ impl PreviewService for Api {
     ) -> Result<Response<wire::PreviewChangeResponse>, Status> {
         let asker = Asker::of(&Permit::of(&request)?);
         let from = request.into_inner();
-        if from.declarations.len().saturating_add(from.removals.len()) > MAX_OBJECTS {
-            return Err(invalid("declarations", "1,000 at most, together with removals").into());
+        let supposed = from.base_declarations.len().saturating_add(from.base_removals.len());
+        if supposed.saturating_add(from.declarations.len()).saturating_add(from.removals.len()) > MAX_OBJECTS {
+            return Err(invalid("declarations", "1,000 at most, together with removals and the base's").into());
         }
         if from.namespaces.len() > MAX_NAMESPACES {
             return Err(invalid("namespaces", "64 at most").into());
@@ -145,8 +146,23 @@ impl PreviewService for Api {
             gone: from.removals,
             at_least_revision: from.at_least_revision,
             namespaces: from.namespaces.into_iter().collect(),
+            base: Base { wanted: from.base_declarations, gone: from.base_removals },
         };
         Ok(Response::new(Box::pin(flow::preview(&self.0, &asker, ask)).await?))
+    }
+
+    async fn get_shadow(
+        &self,
+        request: Request<wire::GetShadowRequest>,
+    ) -> Result<Response<wire::GetShadowResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let from = request.into_inner();
+        let namespace = legate_ids::Name::parse(&from.namespace).map_err(|e| invalid("namespace", e.to_string()))?;
+        let name = match from.name.as_str() {
+            "" => None,
+            name => Some(legate_ids::Name::parse(name).map_err(|e| invalid("name", e.to_string()))?),
+        };
+        Ok(Response::new(flow::shadow(&self.0, &asker, flow::Shadow { namespace, name }).await?))
     }
 }
 

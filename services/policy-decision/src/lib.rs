@@ -102,6 +102,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         records: Arc::new(log),
         // A page token is good for as long as the process lives.
         pages: Pages::new(&rand::random()),
+        shadow: store::tally::Tally::default(),
         streams: flow::Streams::default(),
         stopping: std::sync::OnceLock::new(),
     });

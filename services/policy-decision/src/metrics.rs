@@ -30,6 +30,12 @@ struct Unasked {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Shadowed {
+    policy: String,
+    would: &'static str,
+}
+
 /// Counters and gauges of this service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -48,6 +54,7 @@ pub(crate) struct Metrics {
     asked: Family<Asked, Counter>,
     self_checks: Family<Compared, Counter>,
     unasked: Family<Unasked, Counter>,
+    shadowed: Family<Shadowed, Counter>,
 }
 
 impl Metrics {
@@ -61,6 +68,11 @@ impl Metrics {
         // From the first moment on, so that an alert sees the first difference as an increase.
         for result in ["same", "different", "left_out"] {
             drop(self.self_checks.get_or_create(&Compared { result }));
+        }
+        let told = "Decisions that a policy in LOG_ONLY would have turned round, by policy and what it would have said: allow, deny";
+        registry.register("policy_log_only_flips", told, self.shadowed.clone());
+        for would in ["allow", "deny"] {
+            drop(self.shadowed.get_or_create(&Shadowed { policy: "other".to_owned(), would }));
         }
         registry.register("evaluate_streams", "Streams of questions that are open", self.streams.clone());
         let told = "Questions under way on streams";
@@ -113,7 +125,7 @@ impl Metrics {
         self.broke_glass.inc();
     }
 
-    /// Counts a question that is no check: `explain`, `who_can`, `what_can` or `simulate`.
+    /// Counts a question that is no check: `explain`, `who_can`, `what_can`, `simulate` or `shadow`.
     pub(crate) fn asked(&self, question: &'static str) {
         self.asked.get_or_create(&Asked { question }).inc();
     }
@@ -132,6 +144,17 @@ impl Metrics {
     /// Counts a request of Envoy about which there was nothing to decide.
     pub(crate) fn unasked(&self, reason: &'static str) {
         self.unasked.get_or_create(&Unasked { reason }).inc();
+    }
+
+    /// Counts an answer that the policy would have turned round.
+    pub(crate) fn shadowed(&self, policy: &str, would: &'static str) {
+        self.shadowed.get_or_create(&Shadowed { policy: policy.to_owned(), would }).inc();
+    }
+
+    /// How many answers the policy would have turned round so.
+    #[cfg(test)]
+    pub(crate) fn flips(&self, policy: &str, would: &'static str) -> u64 {
+        self.shadowed.get_or_create(&Shadowed { policy: policy.to_owned(), would }).get()
     }
 
     /// Counts an answer.

@@ -385,6 +385,7 @@ impl Stage {
             archive: Arc::clone(&registry) as Arc<dyn crate::store::archive::Archive>,
             records: Arc::clone(&log) as Arc<dyn crate::store::records::Records>,
             pages: legate_rpc::Pages::new(&[5; 32]),
+            shadow: crate::store::tally::Tally::default(),
             streams: crate::flow::Streams::default(),
             stopping: std::sync::OnceLock::new(),
         });

@@ -1,10 +1,9 @@
-//! The verbs of agents as code: plan, apply, export, and the tests of policies.
+//! The verbs of agents as code: plan, apply and export.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::registry::DeclaredVerb;
 use crate::place::Place;
 
 /// What is wanted.
@@ -88,19 +87,4 @@ pub(crate) struct Export {
     /// Write one file for each object here: an empty directory, or none yet.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PolicyVerb {
-    #[command(flatten)]
-    Declared(DeclaredVerb),
-    /// Run the policy tests on what is in force, or on what it would be with manifests. Exit code 1 when one fails.
-    Test {
-        /// Manifests in YAML or JSON, or directories of them: tests, or anything else that would be declared.
-        #[arg(short, long = "file", num_args = 1.., value_name = "FILE|DIR")]
-        files: Vec<PathBuf>,
-        /// Only the tests of this namespace; left out: of those that the manifests speak of, or of all.
-        #[arg(long, value_name = "NAMESPACE")]
-        namespace: Option<String>,
-    },
 }

@@ -209,6 +209,7 @@ impl Change {
             removals,
             at_least_revision: self.planned.revision,
             namespaces: more.into_iter().collect(),
+            ..PreviewChangeRequest::default()
         };
         preview(desk, request).await
     }

@@ -27,7 +27,7 @@ mod person;
 mod personal_grant;
 mod plan;
 mod plan_file;
-mod policy_test;
+mod policy;
 mod query;
 mod revoke_issued;
 mod search;
@@ -44,7 +44,7 @@ use legate_wire::registry::AgentRef;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::{GetAgentRequest, Kind};
 
-use crate::cli::{Checking, Cli, Command, PolicyVerb};
+use crate::cli::{Checking, Cli, Command};
 use crate::error::USAGE;
 use crate::output::{Format, Out};
 use crate::place::{Line, Place, Service};
@@ -151,10 +151,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Class(noun) => wait(standing::run(desk(noun.place)?, Kind::AgentClass, noun.verb)),
         Command::Role(noun) => wait(declared::run(desk(noun.place)?, Kind::Role, noun.verb)),
         Command::Binding(noun) => wait(declared::run(desk(noun.place)?, Kind::RoleBinding, noun.verb)),
-        Command::Policy(noun) => match noun.verb {
-            PolicyVerb::Declared(verb) => wait(declared::run(desk(noun.place)?, Kind::Policy, verb)),
-            PolicyVerb::Test { files, namespace } => wait(policy_test::run(desk(noun.place)?, files, namespace)),
-        },
+        Command::Policy(noun) => wait(policy::run(desk(noun.place)?, noun.verb)),
         Command::Namespace(noun) => wait(standing::run(desk(noun.place)?, Kind::Namespace, noun.verb)),
         Command::EnforcementPoint(noun) => wait(declared::run(desk(noun.place)?, Kind::EnforcementPoint, noun.verb)),
         Command::Group(noun) => wait(declared::run(desk(noun.place)?, Kind::Group, noun.verb)),

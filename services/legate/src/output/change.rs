@@ -72,6 +72,17 @@ pub(crate) fn change_rows(changes: &[DeclarationChange]) -> Vec<Row> {
     changes.iter().map(row).collect()
 }
 
+/// What agents gain and lose, one by one.
+pub(crate) fn access_rows(changes: &[AccessChange]) -> Vec<Row> {
+    let row = |change: &AccessChange| Row {
+        cells: Vec::new(),
+        name: access(change),
+        message: proto::dynamic(change),
+        node: None,
+    };
+    changes.iter().map(row).collect()
+}
+
 /// What policy-decision says of a change.
 pub(crate) fn preview_lines(preview: &PreviewChangeResponse) -> Vec<String> {
     let mut lines = vec![String::new(), "What agents may do:".to_owned()];

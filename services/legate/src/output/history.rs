@@ -55,7 +55,8 @@ fn head(entry: &HistoryEntry) -> String {
     };
     let why = if entry.reason.is_empty() { String::new() } else { format!(": {}", entry.reason) };
     let (time, who) = (moment(entry.time.as_ref()), brief(&short(&entry.actor)));
-    format!("{}  {time}  {action} by {who}{state}{why}", entry.revision)
+    let version = if entry.version == 0 { String::new() } else { format!(", version {}", entry.version) };
+    format!("{}  {time}  {action} by {who}{version}{state}{why}", entry.revision)
 }
 
 #[cfg(test)]
@@ -85,6 +86,7 @@ mod tests {
             fields: vec![change("\"reads\"", "\"writes\"")],
             state: AgentState::Active.into(),
             lifecycle_version: 2,
+            version: 4,
             ..created.clone()
         };
         let whole = ListHistoryResponse {
@@ -107,7 +109,7 @@ mod tests {
             lines,
             [
                 "payments/invoice-bot agt_2",
-                "9  2027-01-15T08:00:00Z  UPDATED by operator/ada, ACTIVE (lifecycle version 2): more\\u{1b}[2J",
+                "9  2027-01-15T08:00:00Z  UPDATED by operator/ada, version 4, ACTIVE (lifecycle version 2): more\\u{1b}[2J",
                 "    spec.purpose: \"reads\" -> \"writes\"",
                 "3    CREATED by operator/ada",
                 "of what was written before revision 4 only what was in force then is kept",

@@ -13,6 +13,7 @@ mod outputs;
 mod person;
 mod personal;
 mod pipelines;
+mod policies;
 mod readme;
 mod restart;
 mod rewrapped;

@@ -231,6 +231,8 @@ pub(crate) struct Answer {
     pub(crate) causes: Vec<Cause>,
     /// What policies in LOG_ONLY would have said.
     pub(crate) log_only: Vec<Cause>,
+    /// Those in LOG_ONLY that would have turned the answer round, had they decided.
+    pub(crate) shadow: Vec<super::shadow::Flip>,
     /// The first moment at which time alone may change the answer.
     pub(crate) until: Option<Timestamp>,
 }
@@ -238,7 +240,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// A denial with the one thing that cut it.
     pub(crate) fn deny(why: Why, cause: Cause) -> Self {
-        Self { denied: Some(why), causes: vec![cause], log_only: Vec::new(), until: None }
+        Self { denied: Some(why), causes: vec![cause], log_only: Vec::new(), shadow: Vec::new(), until: None }
     }
 
     /// The stable word of the answer.

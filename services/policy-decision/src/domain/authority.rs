@@ -18,6 +18,7 @@ use super::memory::Memory;
 use super::policies::{Compiled, PolicyAnswer, PolicyOutcome};
 use super::question::Question;
 use super::scope::Who;
+use super::shadow;
 use super::standing;
 
 /// Agents that are kept in Cedar's words, 2 to 4 KiB each.
@@ -196,6 +197,7 @@ impl Bench {
             }
         };
         answer.log_only = said.log_only;
+        answer.shadow = shadow::flips(said.outcome, !said.held.is_empty(), said.instead);
         match said.outcome {
             PolicyOutcome::Permitted if !said.held.is_empty() => {
                 answer.denied = Some(Why::ApprovalRequired);
@@ -276,7 +278,7 @@ fn grants(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestam
             (Some(Why::AboveCeiling), causes)
         }
     };
-    Answer { denied, causes, log_only: Vec::new(), until: None }
+    Answer { denied, causes, log_only: Vec::new(), shadow: Vec::new(), until: None }
 }
 
 /// Cuts an answer, allowed so far, by every boundary that applies. All that cut are named; the first is its word.

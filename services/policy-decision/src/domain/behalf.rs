@@ -11,6 +11,7 @@ use super::approval;
 use super::authority::{Bench, cut_everywhere, may_do_somewhere};
 use super::policies::Compiled;
 use super::question::{Question, Record, Value};
+use super::shadow;
 
 /// The name in a policy's context of that for whom the agent acts. Absent when it acts for itself.
 pub(crate) const ON_BEHALF_OF: &str = "on_behalf_of";
@@ -95,6 +96,7 @@ impl Bench {
             };
             answer.until = answer.until.into_iter().chain(said.until).min();
             answer.log_only.extend(said.log_only);
+            shadow::add(&mut answer.shadow, said.shadow);
             match said.denied {
                 None => answer.causes.extend(said.causes),
                 Some(why) => {
@@ -190,7 +192,7 @@ pub(crate) fn person(
     now: Timestamp,
 ) -> Answer {
     let (namespace, name) = (by.label.namespace.as_str(), &person.name);
-    let mut answer = Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), until: None };
+    let mut answer = Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), shadow: Vec::new(), until: None };
     if is_bounded_by(snapshot, by) {
         let text = format!("{name}: the namespace takes a person's grant for his authority");
         answer.causes.push(Cause::plain(CauseKind::Delegator, text));

@@ -17,4 +17,5 @@ pub(crate) mod question;
 pub(crate) mod replayed;
 pub(crate) mod route;
 pub(crate) mod scope;
+pub(crate) mod shadow;
 pub(crate) mod standing;

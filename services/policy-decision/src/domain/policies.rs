@@ -12,6 +12,7 @@ use super::approval;
 use super::authority::Way;
 use super::entities::Asked;
 use super::scope::{Failure, ScopeIndex, Verdict, Who, forbids};
+use super::shadow::{self, Instead};
 
 /// One declared policy, parsed: it may hold several Cedar policies.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub(crate) struct Compiled {
     holds: HashMap<PolicyId, cedar_policy::Policy>,
     /// The groups that any of them names. What a question says holds no entity, so no policy can meet another.
     groups: BTreeSet<Name>,
+    /// The declared policies in LOG_ONLY.
+    shadows: Vec<Arc<Policy>>,
     parsed: HashMap<Name, Arc<Parsed>>,
     /// Whether some rules of those that are parsed were left out.
     is_partial: bool,
@@ -85,12 +88,15 @@ pub(crate) struct PolicyAnswer {
     pub(crate) lifted: Vec<Arc<Approval>>,
     /// What those in LOG_ONLY would have said.
     pub(crate) log_only: Vec<Cause>,
+    /// The outcome by each of those whose word would have made another.
+    pub(crate) instead: Vec<Instead>,
 }
 
 impl PolicyAnswer {
     /// What comes of it where an agent above is asked about as well: nobody may what is forbidden to whoever made him. Where
     /// `inherits`, nothing that the one above is not permitted either.
     pub(crate) fn below(mut self, above: Self, label: &AgentLabel, inherits: bool) -> Self {
+        let instead = shadow::below(&self, &above, inherits);
         let of_above = |cause: Cause| Cause {
             text: format!("{} to {}/{}, which is above the agent", cause.text, label.namespace, label.name),
             ..cause
@@ -100,6 +106,7 @@ impl PolicyAnswer {
             self.outcome = above.outcome;
             self.causes = above.causes.into_iter().map(of_above).collect();
         }
+        self.instead = instead.into_iter().filter(|one| one.outcome != self.outcome).collect();
         // Whoever is above is held back by is an obstacle whether or not its permits count.
         self.held.extend(above.held.into_iter().map(of_above));
         for approval in above.lifted {
@@ -196,6 +203,7 @@ impl Compiled {
         };
         for (name, parsed) in self.parsed.iter().filter(|(name, parsed)| gone(name, parsed)) {
             compiled.parsed.remove(name);
+            compiled.shadows.retain(|shadow| !Arc::ptr_eq(shadow, &parsed.declared));
             for rule in &parsed.rules {
                 let index = compiled.index(parsed.declared.mode, rule);
                 index.remove(rule).map_err(|e| parsed.unusable(e.to_string()))?;
@@ -260,6 +268,9 @@ impl Compiled {
             self.groups.extend(groups(rule));
             self.origin.insert(rule.id().clone(), (Arc::clone(declared), forbids(rule)));
         }
+        if declared.mode == PolicyMode::LogOnly {
+            self.shadows.push(Arc::clone(declared));
+        }
         self.parsed.insert(name.clone(), parsed);
         Ok(())
     }
@@ -292,6 +303,11 @@ impl Compiled {
         let mut all: Vec<&Arc<Parsed>> = self.parsed.values().collect();
         all.sort_by(|a, b| a.declared.label.name.cmp(&b.declared.label.name));
         all.into_iter().flat_map(|parsed| parsed.rules.iter().map(move |rule| (&parsed.declared, rule)))
+    }
+
+    /// The declared policies that decide nothing and are told of.
+    pub(crate) fn shadows(&self) -> &[Arc<Policy>] {
+        &self.shadows
     }
 
     /// How many Cedar policies decide, and how many are only reported.
@@ -341,14 +357,15 @@ impl Compiled {
             (held, lifted) = self.lift(&said.forbids, approvals);
         }
         let (outcome, causes) = self.judge(&verdict);
-        let mut log_only = Vec::new();
+        let (mut log_only, mut instead) = (Vec::new(), Vec::new());
         if self.log_only.len() > 0 {
             let said = self.evaluate(&self.log_only, |whole| &whole.log_only, authorizer, way, asked);
             log_only.extend(self.rules(&said.forbids, CauseKind::Forbid, "would forbid it"));
             log_only.extend(self.rules(&said.permits, CauseKind::Permit, "would permit it"));
             log_only.extend(said.failures.iter().map(|f| self.failure(f)));
+            instead = shadow::instead(outcome, &said, |id| self.origin.get(id));
         }
-        PolicyAnswer { outcome, causes, held, lifted, log_only }
+        PolicyAnswer { outcome, causes, held, lifted, log_only, instead }
     }
 
     /// Which of those that hold it back no approval lifts, and the approvals that lift the others.

@@ -24,11 +24,13 @@ use crate::domain::approval;
 use crate::domain::authority::Bench;
 use crate::domain::behalf;
 use crate::domain::policies::{Compiled, Unusable};
+use crate::domain::shadow;
 use crate::metrics::Metrics;
 use crate::store::archive::Archive;
 use crate::store::library::Library;
 use crate::store::records::Records;
 use crate::store::spool::Spool;
+use crate::store::tally::Tally;
 
 /// The longest that a check waits for policies that are being compiled.
 pub(super) const COMPILE_PATIENCE: Duration = Duration::from_secs(2);
@@ -55,6 +57,8 @@ pub(crate) struct Desk {
     /// What was decided, as audit-collector keeps it.
     pub(crate) records: Arc<dyn Records>,
     pub(crate) pages: Pages,
+    /// What policies in LOG_ONLY would have changed.
+    pub(crate) shadow: Tally,
     /// The streams of questions that are open.
     pub(crate) streams: Streams,
     /// Set once the server listens; cancelled when streams have to end.
@@ -74,6 +78,8 @@ pub(crate) struct Spoken {
     pub(crate) revision: u64,
     pub(crate) view_age: Option<Duration>,
     pub(crate) valid_until: Option<Timestamp>,
+    /// The policies that it was held against, where some of them are in LOG_ONLY.
+    pub(crate) shadowed: Option<Arc<Compiled>>,
 }
 
 /// Policies that are not compiled yet.
@@ -187,8 +193,9 @@ pub(crate) async fn evaluate(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result
         }
     }
     withdraw_stale(desk, asker, asks, &reading, &mut all).await;
-    for spoken in &all {
+    for (ask, spoken) in asks.iter().zip(&all) {
         desk.metrics.decided(spoken.answer.denied, spoken.answer.word());
+        super::shadow::count(desk, ask, spoken);
     }
     Ok(all)
 }
@@ -199,6 +206,7 @@ impl Spoken {
         self.message = record::message(&answer);
         self.answer = answer;
         self.valid_until = None;
+        self.shadowed = None;
     }
 }
 
@@ -290,7 +298,11 @@ fn one(desk: &Desk, asker: &Asker, right: Option<&Right>, ask: &Ask, reading: &R
         asked = Some(policies.clone());
         Ok(policies)
     })?;
-    let spoken = speak(desk, reading, judged.answer, (judged.known, judged.agent), now);
+    let mut spoken = speak(desk, reading, judged.answer, (judged.known, judged.agent), now);
+    spoken.shadowed = match &asked {
+        Some(Policies::Ready(compiled)) if !compiled.shadows().is_empty() => Some(Arc::clone(compiled)),
+        _ => None,
+    };
     if let Some(policies @ Policies::Ready(_)) = asked {
         self_check::choose(desk, asker, right, ask, snapshot, policies, &spoken);
     }
@@ -362,6 +374,7 @@ pub(super) fn judge_by(
             (answer, known.audience) = (allowed, Some(audience.to_owned()));
         }
     }
+    shadow::told(&mut answer, delegated.is_some());
     say(answer, known)
 }
 
@@ -394,6 +407,7 @@ fn speak(
         revision: reading.snapshot.revision(),
         view_age,
         valid_until,
+        shadowed: None,
     }
 }
 

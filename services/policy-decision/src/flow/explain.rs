@@ -168,6 +168,7 @@ async fn bygone(desk: &Desk, asker: &Asker, explain: &Explain, as_of: AsOf) -> R
         revision: past.revision,
         view_age: None,
         valid_until: None,
+        shadowed: None,
     };
     Ok((spoken, Some(right), Some(ground)))
 }

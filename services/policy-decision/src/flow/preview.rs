@@ -39,14 +39,22 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Kept back for the record and the way to the caller.
 const TELLING: Duration = Duration::from_millis(700);
 
+/// What is taken for so already, on both sides of a change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Base {
+    pub(crate) wanted: Vec<Declaration>,
+    pub(crate) gone: Vec<ObjectName>,
+}
+
 /// What is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Preview {
     pub(crate) wanted: Vec<Declaration>,
     pub(crate) gone: Vec<ObjectName>,
     pub(crate) at_least_revision: u64,
     /// Whose policy tests are run as well.
     pub(crate) namespaces: BTreeSet<String>,
+    pub(crate) base: Base,
 }
 
 /// Says what the change would do.
@@ -65,7 +73,9 @@ pub(crate) async fn preview(
         let (reading, now) = (desk.view.read(), desk.clock.now());
         let stale = |e: legate_view::Stale| Fault::unavailable(&STALE, e.to_string(), AGAIN);
         reading.fresh(desk.view.bound()).map_err(stale)?;
-        shown(&asker.right(&reading.snapshot, now)?, &ask.wanted, &ask.gone, &ask.namespaces)?;
+        let right = asker.right(&reading.snapshot, now)?;
+        shown(&right, &ask.wanted, &ask.gone, &ask.namespaces)?;
+        shown(&right, &ask.base.wanted, &ask.base.gone, &BTreeSet::new())?;
         let held = reading.snapshot.revision();
         if held < ask.at_least_revision {
             let text = format!("revision {} was asked for, the view holds {held}", ask.at_least_revision);
@@ -81,7 +91,7 @@ pub(crate) async fn preview(
     let (reading, now) = allowed()?;
     let until = Instant::now() + asker.patience(LONGEST).saturating_sub(TELLING);
     let (snapshot, working) = (Arc::clone(&reading.snapshot), Arc::clone(desk));
-    let counted = (ask.wanted.len(), ask.gone.len());
+    let counted = (ask.wanted.len(), ask.gone.len(), ask.base.wanted.len() + ask.base.gone.len());
     let made = tokio::task::spawn_blocking(move || {
         // The turn ends with the work, also where the caller has left.
         let _turn = turn;
@@ -119,12 +129,19 @@ pub(super) fn shown(
 type Made = (wire::PreviewChangeResponse, BTreeSet<String>);
 
 /// Compares, within the time that there is.
-fn make(desk: &Desk, before: &Snapshot, ask: &Preview, now: Timestamp, until: Instant) -> Result<Made, Fault> {
-    let unreadable = |e: legate_view::Unreadable| {
-        let text = format!("{} {} cannot be read: {}", e.kind, e.name, e.why);
-        Fault::refused(&QUESTION_INVALID, text).field("declarations", e.why)
+fn make(desk: &Desk, in_force: &Snapshot, ask: &Preview, now: Timestamp, until: Instant) -> Result<Made, Fault> {
+    let unreadable = |field: &'static str| {
+        move |e: legate_view::Unreadable| {
+            let text = format!("{} {} cannot be read: {}", e.kind, e.name, e.why);
+            Fault::refused(&QUESTION_INVALID, text).field(field, e.why)
+        }
     };
-    let after = before.suppose(&ask.wanted, &ask.gone, now).map_err(unreadable)?;
+    let Base { wanted, gone } = &ask.base;
+    let is_based = !wanted.is_empty() || !gone.is_empty();
+    let based =
+        is_based.then(|| in_force.suppose(wanted, gone, now)).transpose().map_err(unreadable("base_declarations"))?;
+    let before = based.as_ref().unwrap_or(in_force);
+    let after = before.suppose(&ask.wanted, &ask.gone, now).map_err(unreadable("declarations"))?;
     let touched = touched(&ask.wanted, &ask.gone);
     let mut groups = groups::Groups::default();
     let mut findings = findings::of_agents(before, &after, ask);
@@ -137,7 +154,7 @@ fn make(desk: &Desk, before: &Snapshot, ask: &Preview, now: Timestamp, until: In
     // A failing test stops a change, so the tests of all come before the time is spent on comparing.
     let mut sides = Vec::with_capacity(namespaces.len());
     for namespace in &namespaces {
-        let known = known(desk, before, namespace);
+        let known = known(desk, in_force, namespace);
         let old = Side { snapshot: before, book: Book::open(before, namespace, known.as_deref()) };
         let new = Side { snapshot: &after, book: Book::open(&after, namespace, known.as_deref()) };
         if let Some(Err(unusable)) = new.book.compiled() {
@@ -184,7 +201,7 @@ fn make(desk: &Desk, before: &Snapshot, ask: &Preview, now: Timestamp, until: In
         changes,
         findings,
         tests,
-        revision: before.revision(),
+        revision: in_force.revision(),
         agents_compared: count(compared),
         agents_not_compared: count(missed),
         left_out: count(more).saturating_add(count(still_more)).saturating_add(coarse),
@@ -275,7 +292,7 @@ fn event(
     asker: &Asker,
     answer: &wire::PreviewChangeResponse,
     namespaces: &BTreeSet<String>,
-    (wanted, gone): (usize, usize),
+    (wanted, gone, supposed): (usize, usize, usize),
     now: Timestamp,
 ) -> audit::AuditEvent {
     let failed = answer.tests.iter().filter(|test| !test.passed).count();
@@ -287,6 +304,7 @@ fn event(
         ("namespaces", super::record::cut(namespaces.iter().cloned().collect::<Vec<_>>().join(" "))),
         ("declarations", wanted.to_string()),
         ("removals", gone.to_string()),
+        ("supposed", supposed.to_string()),
         ("agents_compared", answer.agents_compared.to_string()),
         ("changes", answer.changes.len().to_string()),
         ("tests_failed", failed.to_string()),

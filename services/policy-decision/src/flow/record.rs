@@ -11,6 +11,7 @@ use super::evaluate::{Desk, Spoken};
 use crate::convert::{Ask, Subject};
 use crate::domain::answer::{Answer, Cause, CauseKind};
 use crate::domain::question::Value;
+use crate::domain::shadow::Would;
 
 /// The longest text of an event, in bytes.
 const MAX_TEXT: usize = 4096;
@@ -108,6 +109,13 @@ pub(crate) fn decision(asker: &Asker, ask: &Ask, spoken: &Spoken) -> wire::Audit
         answer.causes.iter().filter(|one| one.kind == CauseKind::Approval).map(|one| one.id.as_str()).collect();
     if !approvals.is_empty() {
         event.details.insert("approvals".to_owned(), cut(approvals.join(" ")));
+    }
+    for (name, would) in [("log_only_would_deny", Would::Deny), ("log_only_would_allow", Would::Allow)] {
+        let found = answer.shadow.iter().filter(|flip| flip.would == would);
+        let policies: Vec<String> = found.map(|flip| flip.policy.label.to_string()).collect();
+        if !policies.is_empty() {
+            event.details.insert(name.to_owned(), cut(policies.join(" ")));
+        }
     }
     if !spoken.known.token_id.is_empty() {
         event.details.insert("token_id".to_owned(), cut(spoken.known.token_id.clone()));

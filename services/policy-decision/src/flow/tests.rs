@@ -4,6 +4,7 @@
 mod approvals;
 mod audit;
 mod authority;
+mod based;
 mod boundaries;
 mod caller;
 mod delegation;
@@ -17,6 +18,7 @@ mod policies;
 mod preview;
 mod search;
 mod self_check;
+mod shadow;
 mod streaming;
 mod tokens;
 mod view;

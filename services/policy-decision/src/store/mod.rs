@@ -4,3 +4,4 @@ pub(crate) mod archive;
 pub(crate) mod library;
 pub(crate) mod records;
 pub(crate) mod spool;
+pub(crate) mod tally;

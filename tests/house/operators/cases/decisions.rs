@@ -61,6 +61,13 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
         }),
     );
     case(
+        "/legate.policy.v1.PreviewService/GetShadow",
+        call!(policy, Previews, get_shadow, |ask| policy::GetShadowRequest {
+            namespace: ask.namespace.clone(),
+            ..policy::GetShadowRequest::default()
+        }),
+    );
+    case(
         "/legate.policy.v1.PreviewService/PreviewChange",
         call!(policy, Previews, preview_change, |ask| policy::PreviewChangeRequest {
             declarations: vec![ask.another_role()],

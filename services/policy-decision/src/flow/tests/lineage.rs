@@ -95,7 +95,7 @@ async fn a_preview_tells_of_them_what_a_check_would() {
     let stage = stage(false).await;
     let of = async |cedar: String, gone: Vec<ObjectName>| {
         let wanted = vec![policy("new", Enforce, &cedar)];
-        let ask = Preview { wanted, gone, at_least_revision: 0, namespaces: Default::default() };
+        let ask = Preview { wanted, gone, ..Preview::default() };
         let answer = preview(&stage.desk, &operator(), ask).await.unwrap();
         let told = answer.changes.into_iter().filter(|c| c.action == "invoice:read");
         let mut told: Vec<_> = told

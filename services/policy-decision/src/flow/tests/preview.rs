@@ -20,7 +20,7 @@ use crate::flow::{Preview, preview};
 use crate::testing::*;
 
 async fn of(stage: &Stage, wanted: Vec<Declaration>, gone: Vec<ObjectName>) -> PreviewChangeResponse {
-    let ask = Preview { wanted, gone, at_least_revision: 0, namespaces: Default::default() };
+    let ask = Preview { wanted, gone, ..Preview::default() };
     // As long as a preview may take at most, so that a slow machine looks at as much as a fast one.
     let mut asker = operator();
     asker.deadline = tokio::time::Instant::now() + Duration::from_secs(60);
@@ -243,12 +243,7 @@ async fn equal_changes_of_many_are_one_entry() {
     // Without time, nothing is compared, and that is said.
     let mut hurried = operator();
     hurried.deadline = tokio::time::Instant::now() + Duration::from_millis(600);
-    let ask = Preview {
-        wanted: vec![class(|c| c.permissions.clear())],
-        gone: vec![],
-        at_least_revision: 0,
-        namespaces: Default::default(),
-    };
+    let ask = Preview { wanted: vec![class(|c| c.permissions.clear())], gone: vec![], ..Preview::default() };
     let cut = preview(&stage.desk, &hurried, ask).await.unwrap();
     assert_eq!((cut.changes.len(), cut.agents_compared, cut.agents_not_compared), (0, 0, 40));
 }
@@ -334,8 +329,13 @@ async fn policy_tests_are_run_on_what_would_be() {
     assert!(without.tests.is_empty());
     let suspended = agent(1, |a| a.status.as_mut().unwrap().state = wire::AgentState::Suspended.into());
     stage.change(vec![(suspended, false)]).await;
-    let ask =
-        Preview { wanted: vec![], gone: vec![], at_least_revision: 2, namespaces: ["payments".to_owned()].into() };
+    let ask = Preview {
+        wanted: vec![],
+        gone: vec![],
+        at_least_revision: 2,
+        namespaces: ["payments".to_owned()].into(),
+        ..Preview::default()
+    };
     let now = preview(&stage.desk, &operator(), ask).await.unwrap();
     assert!(now.tests.iter().all(|test| test.passed) && now.tests.len() == 2, "{now:?}");
     assert_eq!((now.revision, now.changes.len()), (2, 0));
@@ -366,7 +366,7 @@ async fn a_preview_that_cannot_be_made_or_recorded_is_refused() {
         wanted,
         gone: vec![],
         at_least_revision: revision,
-        namespaces: Default::default(),
+        ..Preview::default()
     };
     let word = async |ask: Preview| {
         let mut hurried = operator();
@@ -464,7 +464,7 @@ async fn nobody_makes_a_preview_run_past_its_time() {
     let mut asker = operator();
     asker.deadline = tokio::time::Instant::now() + Duration::from_secs(3);
     let begun = std::time::Instant::now();
-    let ask = Preview { wanted: crossing(), gone: vec![], at_least_revision: 0, namespaces: Default::default() };
+    let ask = Preview { wanted: crossing(), gone: vec![], ..Preview::default() };
     let answer = preview(&stage.desk, &asker, ask).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     assert!(answer.left_out > 0, "it says that it is not all");

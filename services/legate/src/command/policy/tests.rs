@@ -1,14 +1,14 @@
 //! `legate policy test`: the policy tests against what is in force, or would be with manifests.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use legate_wire::policy::{PreviewChangeRequest, PreviewChangeResponse};
 use legate_wire::registry::{Declaration, Kind};
 
-use super::Desk;
-use super::change::{self, list, namespaces};
-use crate::cli::Wanted;
+use super::super::change::{self, list, namespaces};
+use super::super::{Desk, named};
+use crate::cli::{PolicyTests, Wanted};
+use crate::error::USAGE;
 use crate::output::{Row, test_lines};
 use crate::place::Service;
 use crate::{Exit, Failure, proto};
@@ -16,16 +16,32 @@ use crate::{Exit, Failure, proto};
 /// Namespaces in one question (PreviewChangeRequest).
 const AT_ONCE: usize = 64;
 
-pub(super) async fn run(desk: Desk, files: Vec<PathBuf>, namespace: Option<String>) -> Result<Exit, Failure> {
+pub(super) async fn run(desk: Desk, args: PolicyTests) -> Result<Exit, Failure> {
+    let PolicyTests { names, files, namespace } = args;
+    let wanted: Result<BTreeSet<(String, String)>, Failure> = names.iter().map(|name| named(name)).collect();
+    let wanted = wanted?;
     let mut answer = if files.is_empty() {
-        in_force(&desk, namespace.as_deref()).await?
+        in_force(&desk, namespace.as_deref(), &wanted).await?
     } else {
-        let spoken_of = namespaces(&change::read(&files)?);
+        let mut spoken_of = namespaces(&change::read(&files)?);
+        spoken_of.extend(wanted.iter().map(|(namespace, _)| namespace.clone()));
         let change = change::planned(&desk, &Wanted { files, ..Wanted::default() }).await?;
         change.preview(&desk, spoken_of).await?
     };
     if let Some(namespace) = &namespace {
         answer.tests.retain(|test| test.test.split('/').next() == Some(namespace));
+    }
+    if !wanted.is_empty() {
+        answer.tests.retain(|test| named(&test.test).is_ok_and(|name| wanted.contains(&name)));
+        let is_there = |(namespace, name): &(String, String)| {
+            let whole = format!("{namespace}/{name}");
+            answer.tests.iter().any(|test| test.test == whole)
+        };
+        // Nobody takes a test that was never run for one that passed.
+        if let Some((namespace, name)) = wanted.iter().find(|name| !is_there(name)) {
+            let what = format!("no policy test {namespace}/{name} was run: there is none, or none that may be read");
+            return Err(Failure::local(&USAGE, what));
+        }
     }
     let mut out = desk.out();
     if out.is_table() {
@@ -50,12 +66,17 @@ fn rows(answer: &PreviewChangeResponse) -> Vec<Row> {
     answer.tests.iter().map(row).collect()
 }
 
-/// Every test that is in force.
-async fn in_force(desk: &Desk, namespace: Option<&str>) -> Result<PreviewChangeResponse, Failure> {
+/// Every test that is in force, of the namespaces of those that are wanted.
+async fn in_force(
+    desk: &Desk,
+    namespace: Option<&str>,
+    wanted: &BTreeSet<(String, String)>,
+) -> Result<PreviewChangeResponse, Failure> {
     let registry = desk.line(Service::Registry)?;
     let (tests, revision) = list(&registry, Kind::PolicyTest, namespace.unwrap_or_default()).await?;
     let of = |test: &Declaration| test.metadata().map(|metadata| metadata.namespace.clone());
-    let spoken_of: BTreeSet<String> = tests.iter().filter_map(of).collect();
+    let is_wanted = |namespace: &String| wanted.is_empty() || wanted.iter().any(|(of, _)| of == namespace);
+    let spoken_of: BTreeSet<String> = tests.iter().filter_map(of).filter(is_wanted).collect();
     let mut whole = PreviewChangeResponse { revision, ..PreviewChangeResponse::default() };
     let spoken_of: Vec<String> = spoken_of.into_iter().collect();
     for some in spoken_of.chunks(AT_ONCE) {
