@@ -206,7 +206,7 @@ pub(crate) mod tests {
                 ..wire::Metadata::default()
             };
             let spec = wire::AgentSpec {
-                agent_class: "bots".into(),
+                agent_class: "workers".into(),
                 owners: people.0,
                 sponsors: people.1,
                 manager: people.2,
