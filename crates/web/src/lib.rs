@@ -5,6 +5,7 @@
 
 mod door;
 mod form;
+pub mod json;
 mod limits;
 mod metrics;
 mod serve;

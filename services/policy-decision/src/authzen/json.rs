@@ -1,12 +1,10 @@
-//! JSON bodies, read strictly: one object, no name twice in any of its objects, 128 deep at most.
-
-use std::fmt;
+//! Bodies of questions, and what policies get of them.
 
 use http::{HeaderMap, header};
 use legate_rpc::Fault;
+use legate_web::json::{Names, object};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// Every whole number up to here is exact in a double.
@@ -19,12 +17,7 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value
     if !kind.eq_ignore_ascii_case("application/json") {
         return Err(Fault::invalid("content-type", "has to be application/json"));
     }
-    let whole: Whole =
-        serde_json::from_slice(body).map_err(|e| Fault::invalid("body", format!("is no good JSON: {e}")))?;
-    match whole.0 {
-        Value::Object(object) => Ok(object),
-        _ => Err(Fault::invalid("body", "has to be a JSON object")),
-    }
+    object(body, Names::AsWritten).map_err(|why| Fault::invalid("body", why))
 }
 
 /// An object as policies get it. A number that would be rounded on the way is refused.
@@ -53,70 +46,6 @@ fn value(from: &Value) -> Result<prost_types::Value, String> {
         Value::Object(object) => Kind::StructValue(structure(object)?),
     };
     Ok(prost_types::Value { kind: Some(kind) })
-}
-
-/// A value in which no object has a name twice.
-struct Whole(Value);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
-    }
-}
-
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(Whole(value)) = seq.next_element()? {
-            all.push(value);
-        }
-        Ok(Value::Array(all))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut all = Map::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let Whole(value) = map.next_value()?;
-            if all.contains_key(&name) {
-                // Another reader on the way may have believed the other one.
-                return Err(A::Error::custom(format_args!("the name {name:?} comes twice")));
-            }
-            all.insert(name, value);
-        }
-        Ok(Value::Object(all))
-    }
 }
 
 #[cfg(test)]

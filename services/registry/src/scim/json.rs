@@ -1,11 +1,8 @@
-//! JSON bodies, read strictly: one object, no name twice in any case, 128 deep at most.
-
-use std::collections::BTreeSet;
-use std::fmt;
+//! Bodies by SCIM: their media type, and names that are the same in any case.
 
 use http::{HeaderMap, header};
 use legate_rpc::Fault;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use legate_web::json::{Names, object};
 use serde_json::{Map, Value};
 
 use super::answer::refused;
@@ -18,76 +15,7 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value
     if !["application/scim+json", "application/json"].iter().any(|known| kind.eq_ignore_ascii_case(known)) {
         return Err(refused("invalidSyntax", "content-type", "has to be application/scim+json"));
     }
-    let whole: Whole =
-        serde_json::from_slice(body).map_err(|e| refused("invalidSyntax", "body", format!("is no good JSON: {e}")))?;
-    match whole.0 {
-        Value::Object(object) => Ok(object),
-        _ => Err(refused("invalidSyntax", "body", "has to be a JSON object")),
-    }
-}
-
-/// A value in which no object has a name twice.
-struct Whole(Value);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
-    }
-}
-
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(Whole(value)) = seq.next_element()? {
-            all.push(value);
-        }
-        Ok(Value::Array(all))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let (mut all, mut seen) = (Map::new(), BTreeSet::new());
-        while let Some(name) = map.next_key::<String>()? {
-            let Whole(value) = map.next_value()?;
-            // RFC 7643 section 2.1: names are the same in any case.
-            if !seen.insert(name.to_ascii_lowercase()) {
-                return Err(A::Error::custom(format_args!("the name {name:?} comes twice")));
-            }
-            all.insert(name, value);
-        }
-        Ok(Value::Object(all))
-    }
+    object(body, Names::InAnyCase).map_err(|why| refused("invalidSyntax", "body", why))
 }
 
 #[cfg(test)]
