@@ -21,7 +21,7 @@ use super::scope::Who;
 use super::shadow;
 use super::standing;
 
-/// Agents that are kept in Cedar's words, 2 to 4 KiB each.
+/// Agents that are kept in Cedar's words.
 const KEPT: usize = 16_384;
 
 /// What does not change from question to question.
