@@ -128,14 +128,16 @@ impl<'a> Assertion<'a> {
     /// The first of some keys that signed it, and what it says, which is one of the client's words from here on.
     ///
     /// # Errors
-    /// [`BadProof::Signature`] where none of them did.
+    /// The assertion as it is where none of them did, for others to be tried.
     pub fn signed_by_one<K, V: EcVerifier>(
         self,
         keys: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<(K, SignedAssertion), BadProof> {
+    ) -> Result<(K, SignedAssertion), Self> {
         let is_by = |key: &V| key.verify(self.jws.input.as_bytes(), &self.jws.signature);
-        let (key, _) = keys.into_iter().find(|(_, key)| is_by(key)).ok_or(BadProof::Signature)?;
-        Ok((key, SignedAssertion(self.claims)))
+        match keys.into_iter().find(|(_, key)| is_by(key)) {
+            Some((key, _)) => Ok((key, SignedAssertion(self.claims))),
+            None => Err(self),
+        }
     }
 }
 

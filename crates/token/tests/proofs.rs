@@ -47,7 +47,7 @@ fn assertion(header: Value, claims: Value) -> Result<ProvenClient, BadProof> {
 
 fn read(text: &str) -> Result<ProvenClient, BadProof> {
     let key = ((), P256Verifier::new(signer().public_key()));
-    Assertion::parse(text)?.signed_by_one([key])?.1.verify(ISSUER, NOW)
+    Assertion::parse(text)?.signed_by_one([key]).map_err(|_| BadProof::Signature)?.1.verify(ISSUER, NOW)
 }
 
 #[test]

@@ -4,7 +4,7 @@ use legate_clock::Timestamp;
 use legate_ids::{AgentId, InstanceId, Name, Principal};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
-use legate_token::{Assertion, PublicKey};
+use legate_token::{Assertion, KeyId, PublicKey};
 use legate_view::{CERTIFICATE_BACKDATE, CredentialMethod};
 use zeroize::Zeroizing;
 
@@ -89,8 +89,8 @@ pub(crate) enum Use {
     /// Before anything else is done by it.
     AtOnce,
     /// Where the token that is asked for by it is recorded, in the same transaction; and where there is none, before the
-    /// client is told so: whoever asks for it sees to that ([`Desk::use_up`]). A secret of which it is known whose it is is
-    /// not looked up before, but where `look` says so.
+    /// client is told so: whoever asks for it sees to that ([`Desk::use_up`]). A secret of which it is known whose it is, and
+    /// the keys of a client that are known, are not looked up before, but where `look` says so.
     ByToken { look: bool },
 }
 
@@ -181,18 +181,30 @@ async fn by_assertion(
     let unknown = || bad(legate_token::BadProof::Signature);
     let agent = AgentId::parse(parsed.client()).map_err(|_| unknown())?;
     let shown = hash(["client assertion", parsed.client(), parsed.token_id()]);
-    let of = KeysOf { agent_id: agent.to_string(), shown };
-    let Keys { rows, was_shown } = desk.batches.keys(of).await.map_err(of_tx)?;
     let meant = parsed.kid().cloned();
-    let keys = rows.into_iter().filter_map(|row| {
-        let key = PublicKey::from_sec1(row.public_key.as_deref()?).ok()?;
-        meant.as_ref().is_none_or(|kid| *kid == key.kid()).then(|| (row, Verifier::new(&key)))
-    });
-    let (row, signed) = parsed.signed_by_one(keys).map_err(bad)?;
+    let may_know = when == (Use::ByToken { look: false }) && !desk.batches.was_seen(&shown);
+    let known = if may_know { desk.batches.known_keys(agent.as_str()) } else { None };
+    let by_known = match &known {
+        Some(rows) => parsed.signed_by_one(verifiers(rows, meant.as_ref())),
+        None => Err(parsed),
+    };
+    let (row, signed, was_shown) = match by_known {
+        Ok((row, signed)) => (row.clone(), signed, false),
+        Err(parsed) => {
+            let of = KeysOf { agent_id: agent.to_string(), shown };
+            let Keys { rows, was_shown } = desk.batches.keys(of).await.map_err(of_tx)?;
+            let signed = parsed.signed_by_one(verifiers(&rows, meant.as_ref()));
+            let (row, signed) = signed.map_err(|_| bad(legate_token::BadProof::Signature))?;
+            (row.clone(), signed, was_shown)
+        }
+    };
+    desk.batches.note_seen(shown);
     let seconds = u64::try_from(desk.clock.now().secs()).unwrap_or(0);
     let proven = signed.verify(&desk.issuer, seconds).map_err(bad)?;
     // What is used in the same moment somewhere else is seen where this is used.
     if was_shown {
+        // That its key or its agent was stopped meanwhile is told first.
+        live(desk, call, agent, row, CredentialMethod::PrivateKeyJwt).await?;
         return Err(assertion_used());
     }
     let until = Timestamp::from_secs(i64::try_from(proven.expires_at).unwrap_or(i64::MAX));
@@ -209,6 +221,17 @@ async fn by_assertion(
         }
         (client, Use::AtOnce) => client,
     }
+}
+
+/// What checks signatures of those keys, or of the one that is meant.
+fn verifiers<'a>(
+    rows: &'a [credential::Model],
+    meant: Option<&'a KeyId>,
+) -> impl Iterator<Item = (&'a credential::Model, Verifier)> {
+    rows.iter().filter_map(move |row| {
+        let key = PublicKey::from_sec1(row.public_key.as_deref()?).ok()?;
+        meant.is_none_or(|kid| *kid == key.kid()).then(|| (row, Verifier::new(&key)))
+    })
 }
 
 /// The client of a secret or key that was shown, where it still works.

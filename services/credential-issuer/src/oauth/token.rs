@@ -89,27 +89,26 @@ async fn grant(
         let client = facade.believed(&call, namespace, assertion).await?;
         return Box::pin(give(facade, &mut call, headers, &form, client)).await;
     }
-    // What can be done once more, nothing of it being used up, may rest on what is known of a secret already.
+    // What can be done once more, nothing of it being used up, may rest on what is known of a secret or key already.
     let again = !headers.contains_key(DPOP) && form.get("grant_type") != Some(CIBA);
     let when = Use::ByToken { look: !again };
     let (client, holder) = Box::pin(facade.client_that(when, &call, headers, &form, TOKEN)).await?;
-    let (by, unused) = (client.by.clone(), client.unused);
-    let granted = Box::pin(give(facade, &mut call, headers, &form, (client, holder))).await;
-    match (granted, by, unused) {
-        (Err(error), By::Credential(id), None) if again && error.reason() == CREDENTIAL_NOT_GOOD.name => {
-            // It is told why by how things are now.
-            facade.desk.batches.forget_secret(&id);
-            call.client = None;
-            let when = Use::ByToken { look: true };
-            let client = Box::pin(facade.client_that(when, &call, headers, &form, TOKEN)).await?;
-            Box::pin(give(facade, &mut call, headers, &form, client)).await
-        }
-        (Err(error), _, unused) => {
-            facade.desk.use_up(unused).await;
-            Err(error)
-        }
-        (granted, ..) => granted,
+    let (by, mut unused) = (client.by.clone(), client.unused);
+    let mut granted = Box::pin(give(facade, &mut call, headers, &form, (client, holder))).await;
+    let is_not_good = granted.as_ref().is_err_and(|error| error.reason() == CREDENTIAL_NOT_GOOD.name);
+    if let (true, By::Credential(id)) = (again && is_not_good, by) {
+        // It is told why by how things are now.
+        facade.desk.batches.forget(&id);
+        call.client = None;
+        let when = Use::ByToken { look: true };
+        let (client, holder) = Box::pin(facade.client_that(when, &call, headers, &form, TOKEN)).await?;
+        unused = client.unused;
+        granted = Box::pin(give(facade, &mut call, headers, &form, (client, holder))).await;
     }
+    if granted.is_err() {
+        facade.desk.use_up(unused).await;
+    }
+    granted
 }
 
 /// Gives a client what it asks for.

@@ -1,6 +1,6 @@
 //! Where calls go into the database together: tokens to be recorded, what is shown once, and what clients prove themselves by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -17,8 +17,10 @@ use super::{client, credential, once, status_list};
 use crate::domain::status_list::PLACES;
 use crate::error::flow;
 
-/// Secrets of which it is known whose they are; when there are more, all are looked up again.
+/// Secrets of which it is known whose they are, and clients whose keys are known; when there are more, all are looked up again.
 const KNOWN: usize = 4_096;
+/// Assertions of which it is known that they were shown here; when there are more, all are looked up again.
+const SEEN: usize = 65_536;
 
 /// The batches of one database.
 #[derive(Debug)]
@@ -31,6 +33,10 @@ pub(crate) struct Batches {
     /// Whose a secret is, by its HMAC: the rows as they were found.
     known: Mutex<HashMap<Vec<u8>, credential::Model>>,
     keys: Together<KeysOf, Keys>,
+    /// The keys of clients that worked when they were looked up, by client.
+    known_keys: Mutex<HashMap<String, Arc<[credential::Model]>>>,
+    /// What was shown here: who shows it again is looked up.
+    seen: Mutex<HashSet<[u8; 32]>>,
     places: Together<PlaceOf, Option<i64>>,
 }
 
@@ -77,8 +83,9 @@ impl Batches {
         let places = Together::start(move |asked| find_places(placing.clone(), Arc::new(asked)));
         let writing = db.clone();
         let shown = Together::start(move |all| show(writing.clone(), Arc::new(all)));
-        let (register, known) = (Register::new(db.clone(), outbox), Mutex::default());
-        Self { register, shown, certificates, secrets, known, keys, places }
+        let register = Register::new(db.clone(), outbox);
+        let (known, known_keys, seen) = Default::default();
+        Self { register, shown, certificates, secrets, known, keys, known_keys, seen, places }
     }
 
     /// Notes that something was shown: of all who show it, on whatever replica, one gets `true`.
@@ -114,9 +121,10 @@ impl Batches {
         macs.iter().find_map(|mac| known.get(mac)).cloned()
     }
 
-    /// What was known of a secret was not so any more.
-    pub(crate) fn forget_secret(&self, credential_id: &str) {
+    /// What was known of a secret or key was not so any more.
+    pub(crate) fn forget(&self, credential_id: &str) {
         self.known.lock().retain(|_, row| row.id != credential_id);
+        self.known_keys.lock().retain(|_, rows| rows.iter().all(|row| row.id != credential_id));
     }
 
     /// The place of a credential in the status lists, where there is such a credential.
@@ -126,7 +134,39 @@ impl Batches {
 
     /// The keys by which a client may have signed what it shows.
     pub(crate) async fn keys(&self, of: KeysOf) -> TxResult<Keys, Fault> {
-        self.keys.ask(of).await
+        let client = of.agent_id.clone();
+        let found = self.keys.ask(of).await?;
+        let working: Arc<[_]> = found.rows.iter().filter(|row| row.state == credential::ISSUED).cloned().collect();
+        let mut known = self.known_keys.lock();
+        if working.is_empty() {
+            known.remove(&client);
+        } else {
+            if known.len() >= KNOWN {
+                known.clear();
+            }
+            known.insert(client, working);
+        }
+        Ok(found)
+    }
+
+    /// The keys of a client as they were found before. That they are the client's never changes. Whether they still work, and
+    /// whether what the client shows was used on another replica, is for [`Register::record`] to see.
+    pub(crate) fn known_keys(&self, client: &str) -> Option<Arc<[credential::Model]>> {
+        self.known_keys.lock().get(client).cloned()
+    }
+
+    /// Whether this was shown here, as far as anybody remembers: then it is looked up.
+    pub(crate) fn was_seen(&self, shown: &[u8; 32]) -> bool {
+        self.seen.lock().contains(shown)
+    }
+
+    /// Notes that this was shown here; only of what a key of its client signed.
+    pub(crate) fn note_seen(&self, shown: [u8; 32]) {
+        let mut seen = self.seen.lock();
+        if seen.len() >= SEEN {
+            seen.clear();
+        }
+        seen.insert(shown);
     }
 }
 

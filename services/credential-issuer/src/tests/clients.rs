@@ -330,6 +330,53 @@ async fn a_secret_that_is_known_gives_nothing_once_it_was_taken_back_or_its_end_
     .await;
 }
 
+/// The keys of a client are remembered; whether they work, and whether an assertion was used, is seen where a token is recorded.
+#[tokio::test]
+async fn a_key_that_is_known_gives_nothing_once_it_was_taken_back_nor_twice() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        scene.methods(ALL, TokenBinding::Optional).await;
+        let signer = key(7);
+        let made = scene.register(1, signer.public_key()).await.unwrap();
+        let (first, second) = (scene.assertion(1, "first", &signer), scene.assertion(1, "second", &signer));
+        scene.token_by_assertion(&first, wish()).await.unwrap();
+        scene.desk.db.faults().plan("find_client_keys", legate_db::Fault::NotPersisted);
+        scene.token_by_assertion(&second, wish()).await.unwrap();
+        assert_eq!(scene.desk.db.faults().pending(), 1, "its keys are known");
+        // What was shown here before is looked up, and so is what no known key signed.
+        assert_eq!(reason(scene.token_by_assertion(&second, wish()).await), "DATABASE_UNAVAILABLE");
+        assert_eq!(reason(scene.token_by_assertion(&second, wish()).await), "CLIENT_REFUSED");
+        let strange = scene.assertion(1, "strange", &key(8));
+        scene.desk.db.faults().plan("find_client_keys", legate_db::Fault::NotPersisted);
+        assert_eq!(reason(scene.token_by_assertion(&strange, wish()).await), "DATABASE_UNAVAILABLE");
+        assert_eq!(reason(scene.token_by_assertion(&strange, wish()).await), "CLIENT_REFUSED");
+
+        // A replica takes one that another used for unused, and records no token by it.
+        let elsewhere = scene.assertion(1, "elsewhere", &signer);
+        let client = agent_id(1);
+        let shown = ["client assertion", client.as_str(), "elsewhere"];
+        assert!(scene.desk.show_once(shown, scene.clock.now()).await.unwrap());
+        let before = scene.count("token.issued").await;
+        assert_eq!(reason(scene.token_by_assertion(&elsewhere, wish()).await), "CLIENT_REFUSED");
+
+        // It is taken back where this desk hears nothing of it.
+        let id = made.row.id.clone();
+        let revoked = scene.desk.db.tx("elsewhere", move |tx| {
+            let id = id.clone();
+            Box::pin(async move { credential::mark_revoked(tx, &id, 1, Timestamp::from_secs(START)).await })
+        });
+        assert!(revoked.await.map_err(crate::error::of_tx).unwrap());
+        let late = scene.assertion(1, "late", &signer);
+        assert_eq!(reason(scene.token_by_assertion(&late, wish()).await), "CREDENTIAL_NOT_GOOD");
+        assert_eq!(scene.count("token.issued").await, before);
+        assert_eq!(scene.count("client.retired_used").await, 0);
+        // Shown once more, as the door does, it is looked up: the alarm is raised.
+        assert_eq!(reason(scene.token_by_assertion(&late, wish()).await), "CLIENT_REFUSED");
+        assert_eq!(scene.count("client.retired_used").await, 1);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_key_proves_the_agent_that_registered_it() {
     on_each::<Migrator>(async |fixture| {
