@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use legate_rpc::{Client, Told};
 use legate_wire::policy::decision_service_client::DecisionServiceClient;
 use legate_wire::policy::{
-    Certainty, EvaluateRequest, ExplainRequest, NearMissKind, Resource, SimulateRequest, Subject, WhatCanRequest,
-    WhoCanRequest, subject,
+    Certainty, EvaluateRequest, ExplainRequest, NearMissKind, ReplayRequest, Resource, SimulateRequest, Subject,
+    WhatCanRequest, WhoCanRequest, subject,
 };
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::as_of::At;
@@ -147,5 +147,17 @@ async fn authority_is_searched_and_a_change_is_tried_on_what_was_decided() {
     let told = told.await.unwrap();
     assert!(told.to_allow == 0 && told.decisions >= 3, "{told:?}");
     assert_eq!((told.flips[0].name.as_str(), told.flips[0].was_allowed), ("invoice-bot", true));
+    // Made once more by the registry's history, they come out as they are recorded.
+    let replay = ReplayRequest {
+        namespace: "payments".into(),
+        from_time: told.from_time,
+        to_time: told.to_time,
+        ..ReplayRequest::default()
+    };
+    assert_eq!(reason(backend.replay(replay.clone()).await), "ACCESS_DENIED");
+    let replayed = policy.replay(replay.clone()).await.unwrap().into_inner();
+    assert!(replayed.decisions >= 3 && replayed.same >= 3 && replayed.differ == 0, "{replayed:?}");
+    let backwards = ReplayRequest { from_time: replay.to_time, to_time: replay.from_time, ..replay };
+    assert_eq!(reason(policy.replay(backwards).await), "QUESTION_INVALID");
     raised.suite.shutdown().await;
 }

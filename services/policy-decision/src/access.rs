@@ -16,6 +16,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.policy.v1.DecisionService/WhoCan", callers: &[Caller::Enforcer, Caller::Operator] },
     Rule { method: "/legate.policy.v1.DecisionService/WhatCan", callers: &[Caller::Enforcer, Caller::Operator] },
     Rule { method: "/legate.policy.v1.DecisionService/Simulate", callers: &[Caller::Operator] },
+    Rule { method: "/legate.policy.v1.DecisionService/Replay", callers: &[Caller::Operator] },
     Rule { method: "/legate.policy.v1.PreviewService/PreviewChange", callers: &[Caller::Operator] },
     // Envoy is an enforcement point; the agents are those who come to it.
     Rule { method: "/envoy.service.auth.v3.Authorization/Check", callers: &[Caller::Enforcer] },

@@ -111,6 +111,12 @@ impl DecisionService for Api {
         let ask = asking::simulate(request.into_inner())?;
         Ok(Response::new(Box::pin(flow::simulate(&self.0, &asker, ask)).await?))
     }
+
+    async fn replay(&self, request: Request<wire::ReplayRequest>) -> Result<Response<wire::ReplayResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let ask = asking::replay(request.into_inner())?;
+        Ok(Response::new(Box::pin(flow::replay(&self.0, &asker, ask)).await?))
+    }
 }
 
 #[tonic::async_trait]

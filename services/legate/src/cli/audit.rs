@@ -32,6 +32,22 @@ pub(crate) enum AuditVerb {
     },
     /// Count what was decided: by agent, action, type of resource, outcome and subject.
     Usage(Usage),
+    /// Make recorded decisions once more, each by the registry's history as of its own revision and moment, and show those that
+    /// are not what is recorded. Ends with 6 where there is one.
+    Replay {
+        /// About agents of this namespace; left out: that of --agent NAMESPACE/NAME.
+        #[arg(long, value_name = "NAMESPACE", required_unless_present = "agent")]
+        namespace: Option<String>,
+        /// About this agent, NAMESPACE/NAME or agt_...
+        #[arg(long, value_name = "AGENT")]
+        agent: Option<String>,
+        /// From this moment on: 2026-11-24T08:00:00Z, or so long ago: 24h, 7d.
+        #[arg(long, default_value = "24h", value_name = "MOMENT")]
+        since: String,
+        /// Before this moment, as for --since; left out: now.
+        #[arg(long, value_name = "MOMENT")]
+        until: Option<String>,
+    },
     /// Write events as JSON, one a line, newest first.
     Export {
         #[command(flatten)]

@@ -29,6 +29,7 @@ mod plan;
 mod plan_file;
 mod policy;
 mod query;
+mod replay;
 mod revoke_issued;
 mod search;
 mod spawning;

@@ -8,6 +8,7 @@ mod event;
 mod explain;
 mod history;
 mod markdown;
+mod replay;
 mod simulation;
 
 use std::io::{self, IsTerminal, Write};
@@ -30,6 +31,7 @@ pub(crate) use event::{event_details, event_row};
 pub(crate) use explain::{Ink, can_row, explain_lines, holder_row};
 pub(crate) use history::{history_row, write_history};
 pub(crate) use markdown::markdown;
+pub(crate) use replay::replay_lines;
 pub(crate) use simulation::simulation_lines;
 
 /// How an answer is written.

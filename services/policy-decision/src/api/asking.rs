@@ -14,10 +14,13 @@ use super::{MAX_OBJECTS, answer, invalid};
 use crate::convert::{self, derivation};
 use crate::domain::preview::cells::Cell;
 use crate::domain::preview::outlook::{Holds, On};
-use crate::flow::{Can, Explain, Explained, Found, Simulate, WhatCan, WhoCan};
+use crate::flow::{Can, Explain, Explained, Found, Replay, Simulate, WhatCan, WhoCan};
 
 /// The longest time of which recorded decisions are tried.
 const LONGEST: Duration = Duration::from_secs(31 * 24 * 3_600);
+
+/// The longest time of which recorded decisions are replayed.
+const LONGEST_REPLAY: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// Stands for everything that was asked.
 fn said(message: &impl Message) -> String {
@@ -154,4 +157,26 @@ pub(crate) fn simulate(mut from: wire::SimulateRequest) -> Result<Simulate, Faul
     let window = window.ok_or_else(|| invalid("window", "is 1 s to 31 days"))?;
     let (wanted, gone) = (from.declarations, from.removals);
     Ok(Simulate { wanted, gone, window, page_token, at_least_revision, said })
+}
+
+pub(crate) fn replay(mut from: wire::ReplayRequest) -> Result<Replay, Fault> {
+    let page_token = std::mem::take(&mut from.page_token);
+    let said = said(&from);
+    let moment = |field: &'static str, at: Option<prost_types::Timestamp>| {
+        let at = at.ok_or_else(|| invalid(field, "is missing"))?;
+        Timestamp::try_from(at).map_err(|e| invalid(field, e.to_string()))
+    };
+    let (begin, end) = (moment("from_time", from.from_time)?, moment("to_time", from.to_time)?);
+    if begin >= end || end.since(begin) > LONGEST_REPLAY {
+        return Err(invalid("to_time", "is after from_time, by 366 days at most"));
+    }
+    let agent = (!from.agent_id.is_empty()).then(|| AgentId::parse(&from.agent_id)).transpose();
+    Ok(Replay {
+        namespace: Name::parse(&from.namespace).map_err(|e| invalid("namespace", e.to_string()))?,
+        agent: agent.map_err(|e| invalid("agent_id", e.to_string()))?,
+        from: begin,
+        to: end,
+        page_token,
+        said,
+    })
 }

@@ -1,4 +1,5 @@
-//! Whether a recorded decision would come out otherwise: what its record holds is decided before and after a change.
+//! Whether a recorded decision would come out otherwise: what its record holds is decided before and after a change, or once more by
+//! the state that it was made by.
 //!
 //! A record holds the action, the resource with its region and class of data, and the chain; it does not hold the context nor other
 //! attributes. So what hangs on these is unsure, and nothing is called a flip that is not one whatever they were.
@@ -8,13 +9,14 @@ use legate_ids::AgentId;
 use legate_token::Subject;
 use legate_view::Delegator;
 
-use super::answer::{Answer, Cause, CauseKind};
+use super::answer::{Answer, Cause, CauseKind, Why};
 use super::approval;
 use super::authority::Bench;
 use super::behalf;
 use super::preview::cells::Cell;
 use super::preview::compare::{Side, effect};
 use super::preview::outlook::{Holds, On, Verdict};
+use super::standing;
 
 /// What a record says of a decision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +113,66 @@ pub(crate) fn fate(
         // What would not be allowed now is told apart no further.
         (true, Holds::Never, _) | (true, _, Holds::Always) | (false, _, Holds::Never) => Fate::Stays,
         (_, _, Holds::Depends(on)) => Fate::Unsure(on),
+    }
+}
+
+/// What comes of a recorded decision by the state that it was made by.
+#[derive(Clone, Debug)]
+pub(crate) enum Again {
+    /// What is recorded.
+    Same,
+    /// The other answer, by these.
+    Differs(Vec<Cause>),
+    /// That hangs on something that is not on record.
+    Unsure(Vec<On>),
+    /// It rests on what no history holds.
+    NotJudged,
+}
+
+/// Whether a denial was one of the agent's standing: its state and that of what is above it.
+fn is_of_standing(word: &str) -> bool {
+    let all = [
+        Why::AgentSuspended,
+        Why::ClassSuspended,
+        Why::NamespaceSuspended,
+        Why::ParentStopped,
+        Why::AgentQuarantined,
+        Why::AgentExpired,
+        Why::AgentRetired,
+        Why::AgentNotActive,
+    ];
+    all.iter().any(|why| why.word() == word)
+}
+
+/// Makes a recorded decision once more, by the state that it was made by and at the moment of it.
+pub(crate) fn again(bench: &Bench, side: &mut Side<'_>, recorded: &Recorded, then: Timestamp) -> Again {
+    if recorded.denial == "UNDECIDED" {
+        return Again::NotJudged;
+    }
+    let agent = AgentId::parse(&recorded.agent).ok().and_then(|id| side.snapshot.agent(&id).cloned());
+    let Some(agent) = agent else {
+        let cause = Cause::plain(CauseKind::AgentState, "there was no such agent");
+        return if recorded.allowed { Again::Differs(vec![cause]) } else { Again::NotJudged };
+    };
+    if let Some(stopped) = standing::judge(side.snapshot, &agent, then) {
+        return if recorded.allowed { Again::Differs(stopped.causes) } else { Again::Same };
+    }
+    if !recorded.allowed && is_of_standing(&recorded.word) {
+        return Again::Differs(vec![Cause::of_agent(CauseKind::AgentState, &agent, "nothing stopped the agent then")]);
+    }
+    if !recorded.allowed && !is_of_authority(&recorded.word) {
+        return Again::NotJudged;
+    }
+    let Some(Verdict { holds, causes }) = look(bench, side, recorded, then) else { return Again::NotJudged };
+    match (recorded.allowed, holds) {
+        // What holds it back was lifted; by which approval is told apart by checks alone.
+        (true, Holds::Never) if is_lifted(side, recorded, then) => {
+            let cause = Cause::plain(CauseKind::Approval, "a person had approved something that policies hold back");
+            Again::Unsure(vec![On { cause, content: String::new() }])
+        }
+        (true, Holds::Never) | (false, Holds::Always) => Again::Differs(causes),
+        (true, Holds::Always) | (false, Holds::Never) => Again::Same,
+        (_, Holds::Depends(on)) => Again::Unsure(on),
     }
 }
 

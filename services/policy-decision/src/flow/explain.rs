@@ -16,18 +16,18 @@ use tokio::time::Instant;
 
 use super::asker::{Asker, Right};
 use super::evaluate::{Desk, Policies, Spoken, decide};
+use super::past::{self, Whom};
 use super::record;
 use super::turns::Turn;
-use crate::convert::Ask;
+use crate::convert::{Ask, Subject};
 use crate::domain::answer::Why;
 use crate::domain::derivation::{Case, Look, Outcome, Step, derive};
 use crate::domain::near::Proposal;
 use crate::domain::{behalf, near};
-use crate::error::{ASKING_BUSY, STALE};
+use crate::error::{ASKING_BUSY, QUESTION_INVALID, STALE};
 
 mod confirm;
 mod origins;
-mod past;
 
 /// The longest that near misses are looked for.
 const LOOKING: Duration = Duration::from_millis(500);
@@ -152,7 +152,12 @@ async fn bygone(desk: &Desk, asker: &Asker, explain: &Explain, as_of: AsOf) -> R
     right.covers(&explain.ask)?;
     right.may_explain()?;
     let patience = asker.patience(Duration::MAX).saturating_sub(TELLING);
-    let past = past::read(&desk.archive, &right, &explain.ask, as_of, patience).await?;
+    let Subject::Asserted(id) = &explain.ask.subject else {
+        let why = "the past is asked about an agent's id; what a token is good for, only the present knows";
+        return Err(Fault::refused(&QUESTION_INVALID, why).field("question.subject", why));
+    };
+    let whom = Whom { agents: [id.clone()].into(), is_on_behalf: explain.ask.on_behalf_of.is_some() };
+    let past = past::read(&desk.archive, &right, &whom, as_of, patience).await?;
     let now = explain.at.unwrap_or(past.made);
     let ground = Ground { snapshot: Arc::new(past.snapshot), policies: past.policies, declared: past.declared, now };
     let judged =
@@ -260,8 +265,8 @@ fn is_of_a_chain(why: Why) -> bool {
 
 fn subject(ask: &Ask, agent: Option<&legate_view::Agent>, denied: Option<&crate::domain::answer::Answer>) -> Step {
     let how = match &ask.subject {
-        crate::convert::Subject::Token(_) => "by a token that was shown",
-        crate::convert::Subject::Asserted(_) => "on the caller's word",
+        Subject::Token(_) => "by a token that was shown",
+        Subject::Asserted(_) => "on the caller's word",
     };
     match denied.and_then(|answer| Some((answer.denied?, answer.causes.first()?))) {
         Some((why, cause)) => Step::new(Look::Subject, Outcome::Cuts(why), cause.text.clone()),

@@ -1,4 +1,5 @@
-//! The journeys: a question is answered or explained, a token's contents are agreed to, a change is previewed or tried, authority is searched.
+//! The journeys: a question is answered or explained, a token's contents are agreed to, a change is previewed or tried, authority is
+//! searched, what was decided is replayed.
 
 mod asker;
 mod asking;
@@ -6,8 +7,11 @@ mod authorize_issuance;
 mod evaluate;
 mod evaluate_stream;
 mod explain;
+mod past;
 mod preview;
 pub(crate) mod record;
+mod recorded;
+mod replay;
 mod search;
 pub(crate) mod self_check;
 mod shadow;
@@ -26,6 +30,7 @@ pub(crate) use evaluate::{Desk, Spoken, evaluate};
 pub(crate) use evaluate_stream::{Answers, evaluate_stream};
 pub(crate) use explain::{Explain, Explained, explain};
 pub(crate) use preview::{Base, Preview, preview};
+pub(crate) use replay::{Replay, replay};
 pub(crate) use search::{Search, Sought, may_search, search};
 pub(crate) use self_check::SelfCheck;
 pub(crate) use shadow::{Shadow, shadow};

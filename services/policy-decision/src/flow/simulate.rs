@@ -15,16 +15,16 @@ use legate_wire::registry::{Declaration, ObjectName};
 use prost::Message;
 
 use super::asker::Asker;
-use super::asking::{AGAIN, Seat, known, seat, told};
+use super::asking::{Seat, known, seat, told};
 use super::evaluate::Desk;
 use super::preview::shown;
-use super::record;
+use super::{record, recorded};
 use crate::convert;
 use crate::domain::preview::compare::{Book, Side};
 use crate::domain::preview::outlook::On;
 use crate::domain::preview::touched::{Touched, touched};
 use crate::domain::replayed::{Fate, Recorded, fate};
-use crate::error::{QUESTION_INVALID, RECORDS_UNAVAILABLE};
+use crate::error::QUESTION_INVALID;
 
 /// Records of one page of the log.
 const OF_A_PAGE: u32 = 1_000;
@@ -98,7 +98,7 @@ pub(crate) async fn simulate(desk: &Arc<Desk>, asker: &Asker, ask: Simulate) -> 
         let event = record::searched(asker, of, revision, desk.clock.now(), details);
         AuditEvent { r#type: "decisions.simulated".to_owned(), ..event }
     };
-    let (working, domain) = (Arc::clone(desk), trust_domain(&asker.spiffe_id));
+    let (working, domain) = (Arc::clone(desk), recorded::trust_domain(&asker.spiffe_id));
     let made = tokio::task::spawn_blocking(move || {
         // The turn ends with the work, also where the caller has left.
         let Seat { reading, turn, until, .. } = seat;
@@ -113,11 +113,6 @@ pub(crate) async fn simulate(desk: &Arc<Desk>, asker: &Asker, ask: Simulate) -> 
     answer.revision = revision;
     (answer.from_time, answer.to_time) = (Some(place.from.into()), Some(place.to.into()));
     Ok(answer)
-}
-
-/// `example.org` of a SPIFFE ID.
-fn trust_domain(spiffe_id: &str) -> String {
-    spiffe_id.trim_start_matches("spiffe://").split('/').next().unwrap_or_default().to_owned()
 }
 
 /// The records of one answer, and where the next goes on.
@@ -142,12 +137,7 @@ async fn records(
             page_token: place.token.clone(),
             ..QueryEventsRequest::default()
         };
-        let late = || Fault::unavailable(&RECORDS_UNAVAILABLE, "audit-collector did not answer in time", AGAIN);
-        let page = tokio::time::timeout_at(seat.until, desk.records.page(ask)).await.map_err(|_| late())?;
-        let page = page.map_err(|status| {
-            let text = format!("audit-collector did not tell what was decided: {}", status.message());
-            Fault::unavailable(&RECORDS_UNAVAILABLE, text, AGAIN)
-        })?;
+        let page = recorded::page(desk, ask, seat.until).await?;
         bytes += page.events.iter().map(Message::encoded_len).sum::<usize>();
         all.extend(page.events.into_iter().filter_map(|one| one.event));
         place.token = page.next_page_token;
@@ -155,35 +145,6 @@ async fn records(
     }
     let is_end = place.namespace >= namespaces.len();
     Ok((all, (!is_end).then_some(place)))
-}
-
-/// A record as it is judged; `None`: it is of a form that is not known here.
-fn recorded(event: &AuditEvent, domain: &str) -> Option<Recorded> {
-    let (decision, resource) = (event.decision.as_ref()?, event.resource.as_ref()?);
-    let subject = if event.subject.starts_with("agt_") {
-        format!("spiffe://{domain}/ns/{}/agent/{}", event.namespace, event.subject)
-    } else {
-        event.subject.clone()
-    };
-    let words = |detail| -> Vec<String> {
-        let told = event.details.get(detail).map(String::as_str).unwrap_or_default();
-        told.split_whitespace().map(str::to_owned).collect()
-    };
-    Some(Recorded {
-        agent: event.agent_id.clone(),
-        action: event.action.clone(),
-        kind: resource.r#type.clone(),
-        id: resource.id.clone(),
-        region: resource.region.clone(),
-        data: resource.data_classification.clone(),
-        subject,
-        chain: event.chain.clone(),
-        grants: words("grants"),
-        groups: words("subject_groups"),
-        allowed: decision.allowed,
-        word: event.reason_code.clone(),
-        denial: decision.denial.clone(),
-    })
 }
 
 /// Equal records: how many, and the last of them.
@@ -211,7 +172,7 @@ fn make(
     let mut answer = wire::SimulateResponse { decisions: events.len() as u64, ..Default::default() };
     let mut many: BTreeMap<Recorded, Many> = BTreeMap::new();
     for event in events {
-        let Some(recorded) = recorded(&event, domain) else {
+        let Some(recorded) = recorded::read(&event, domain) else {
             answer.not_judged += 1;
             continue;
         };

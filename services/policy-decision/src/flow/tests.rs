@@ -16,6 +16,7 @@ mod laws;
 mod lineage;
 mod policies;
 mod preview;
+mod replay;
 mod search;
 mod self_check;
 mod shadow;

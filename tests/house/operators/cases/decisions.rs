@@ -61,6 +61,15 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
         }),
     );
     case(
+        "/legate.policy.v1.DecisionService/Replay",
+        call!(policy, Decisions, replay, |ask| policy::ReplayRequest {
+            namespace: ask.namespace.clone(),
+            from_time: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            to_time: Some(prost_types::Timestamp { seconds: 1_700_086_400, nanos: 0 }),
+            ..policy::ReplayRequest::default()
+        }),
+    );
+    case(
         "/legate.policy.v1.PreviewService/GetShadow",
         call!(policy, Previews, get_shadow, |ask| policy::GetShadowRequest {
             namespace: ask.namespace.clone(),

@@ -39,7 +39,7 @@ fn lines(can: &Can) -> Vec<String> {
     can.all.iter().map(line).collect()
 }
 
-fn only(cedar: &'static [&'static str]) -> impl FnOnce(Vec<wire::Declaration>) -> Vec<wire::Declaration> {
+pub(super) fn only(cedar: &'static [&'static str]) -> impl FnOnce(Vec<wire::Declaration>) -> Vec<wire::Declaration> {
     move |mut all| {
         all.retain(|object| !matches!(object.object, Some(Object::Policy(_))));
         all.extend(cedar.iter().enumerate().map(|(n, text)| policy(&format!("p-{n}"), PolicyMode::Enforce, text)));
@@ -260,7 +260,7 @@ const CEDAR: [&str; 8] = [
 ];
 
 /// A world of three agents of two classes.
-fn world() -> impl Strategy<Value = Vec<wire::Declaration>> {
+pub(super) fn world() -> impl Strategy<Value = Vec<wire::Declaration>> {
     let given = || {
         let action = prop::sample::select(vec!["invoice:read", "invoice:pay", "invoice:*", "*", "ledger:read"]);
         let kind = prop::sample::select(vec!["Invoice", "Ledger", "*"]);
@@ -311,7 +311,7 @@ fn world() -> impl Strategy<Value = Vec<wire::Declaration>> {
 }
 
 /// Questions on every side of what worlds are made of.
-fn questions(stage: &Stage, n: u8) -> Vec<Ask> {
+pub(super) fn questions(stage: &Stage, n: u8) -> Vec<Ask> {
     let mut all = Vec::new();
     let text = |text: &str| Value::Text(text.into());
     let stated = [

@@ -1,10 +1,12 @@
-//! The state of one namespace as it was, as far as a decision about one agent rests on it, read from the registry under limits.
+//! The state of one namespace as it was, as far as decisions about some of its agents rest on it, read from the registry under
+//! limits.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
+use legate_ids::AgentId;
 use legate_rpc::Fault;
 use legate_view::{NamespacePolicies, Snapshot};
 use legate_wire::registry::as_of::At;
@@ -14,9 +16,8 @@ use legate_wire::registry::{
 };
 use tonic::Status;
 
-use super::super::asker::Right;
-use super::super::evaluate::Policies;
-use crate::convert::{Ask, Subject};
+use super::asker::Right;
+use super::evaluate::Policies;
 use crate::domain::approval;
 use crate::domain::policies::Compiled;
 use crate::error::{PAST_TOO_LARGE, PAST_UNAVAILABLE, QUESTION_INVALID, REVISION_COMPACTED, REVISION_UNKNOWN};
@@ -26,7 +27,7 @@ use crate::store::archive::{Archive, reason};
 const MOST: usize = 20_000;
 /// Objects of one page.
 const PAGE: u32 = 1_000;
-/// Agents above and before the one that is asked about.
+/// Agents above and before each one that is asked about.
 const AGENTS: usize = 64;
 /// How long a caller is told to wait.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -43,18 +44,27 @@ pub(super) struct Past {
     pub(super) made: Timestamp,
 }
 
-/// Reads what the question about an agent rests on.
+/// Whom decisions are about.
+#[derive(Clone, Debug)]
+pub(super) struct Whom {
+    /// Agents of one namespace.
+    pub(super) agents: BTreeSet<AgentId>,
+    /// Whether one of them acts for another.
+    pub(super) is_on_behalf: bool,
+}
+
+/// Reads what decisions about these agents rest on.
 ///
 /// # Errors
 /// When the past is not kept, is too large, cannot be read, or does not come within `patience`.
 pub(super) async fn read(
     archive: &Arc<dyn Archive>,
     right: &Right,
-    ask: &Ask,
+    whom: &Whom,
     as_of: AsOf,
     patience: Duration,
 ) -> Result<Past, Fault> {
-    let reading = gather(archive, right, ask, as_of);
+    let reading = gather(archive, right, whom, as_of);
     let late = || Fault::unavailable(&PAST_UNAVAILABLE, "the registry did not tell its past in time", AGAIN);
     let gathered = tokio::time::timeout(patience, reading).await.map_err(|_| late())??;
     let compiling = tokio::task::spawn_blocking(move || compile(gathered));
@@ -81,11 +91,7 @@ fn compile(gathered: Gathered) -> Result<Past, Fault> {
     Ok(Past { snapshot, policies, declared, revision, made })
 }
 
-async fn gather(archive: &Arc<dyn Archive>, right: &Right, ask: &Ask, as_of: AsOf) -> Result<Gathered, Fault> {
-    let Subject::Asserted(id) = &ask.subject else {
-        let why = "the past is asked about an agent's id; what a token is good for, only the present knows";
-        return Err(Fault::refused(&QUESTION_INVALID, why).field("question.subject", why));
-    };
+async fn gather(archive: &Arc<dyn Archive>, right: &Right, whom: &Whom, as_of: AsOf) -> Result<Gathered, Fault> {
     // A list says which revision is meant, and when that was made.
     let named = ListDeclarationsRequest {
         kind: Kind::Namespace.into(),
@@ -102,17 +108,22 @@ async fn gather(archive: &Arc<dyn Archive>, right: &Right, ask: &Ask, as_of: AsO
     let made = time.and_then(|time| Timestamp::try_from(time).ok());
     let made = made.ok_or_else(|| Fault::broken("a revision without its time"))?;
     let mut found = Gathered { objects: Vec::new(), namespace: None, revision, made };
-    let Some(agent) = agent_by_id(archive, id.as_str(), revision).await? else { return Ok(found) };
-    let namespace = agent.metadata.as_ref().map(|m| m.namespace.clone()).unwrap_or_default();
-    // Agents of other namespaces are not shown, as they were neither.
-    let is_shown = legate_ids::Name::parse(&namespace).is_ok_and(|name| right.shows(&name));
-    if !is_shown {
-        return Ok(found);
+    let (mut names, mut acting, mut wanted) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for id in &whom.agents {
+        let Some(agent) = agent_by_id(archive, id.as_str(), revision).await? else { continue };
+        let metadata = agent.metadata.clone().unwrap_or_default();
+        // Agents of other namespaces are not shown, as they were neither.
+        let is_shown = legate_ids::Name::parse(&metadata.namespace).is_ok_and(|name| right.shows(&name));
+        if !is_shown || found.namespace.as_ref().is_some_and(|other| *other != metadata.namespace) {
+            continue;
+        }
+        found.namespace = Some(metadata.namespace);
+        names.insert(metadata.name);
+        acting.insert(id.to_string());
+        wanted.extend(ancestors(&agent));
+        found.objects.push(Declaration { object: Some(Object::Agent(agent)) });
     }
-    let name = agent.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
-    let mut acting = BTreeSet::from([id.to_string()]);
-    let mut wanted: BTreeSet<String> = ancestors(&agent).collect();
-    found.objects.push(Declaration { object: Some(Object::Agent(agent)) });
+    let Some(namespace) = found.namespace.clone() else { return Ok(found) };
     let get = GetDeclarationRequest {
         kind: Kind::Namespace.into(),
         namespace: String::new(),
@@ -128,24 +139,29 @@ async fn gather(archive: &Arc<dyn Archive>, right: &Right, ask: &Ask, as_of: AsO
     for kind in KINDS {
         list(archive, kind, &namespace, revision, &mut found.objects).await?;
     }
-    if ask.on_behalf_of.is_some() {
+    let mut before = 0;
+    if whom.is_on_behalf {
         list(archive, Kind::DelegationGrant, &namespace, revision, &mut found.objects).await?;
-        for delegator in delegators(&found.objects, &name) {
+        for delegator in delegators(&found.objects, names, AGENTS * whom.agents.len()) {
             if let Some(agent) = named_agent(archive, &namespace, &delegator, revision).await? {
                 wanted.extend(ancestors(&agent));
+                before += 1;
                 acting.extend(agent.metadata.as_ref().map(|m| m.id.clone()));
                 found.objects.push(Declaration { object: Some(Object::Agent(agent)) });
             }
         }
     }
-    for id in wanted.into_iter().take(AGENTS) {
+    if wanted.len().max(before) > AGENTS * whom.agents.len() {
+        let text = format!("the decisions could rest on more than {AGENTS} agents above and before each agent");
+        return Err(Fault::refused(&PAST_TOO_LARGE, text));
+    }
+    for id in wanted {
         let above = agent_by_id(archive, &id, revision).await?;
         found.objects.extend(above.map(|agent| Declaration { object: Some(Object::Agent(agent)) }));
     }
     if found.objects.iter().any(may_hold_back) {
         approvals(archive, &namespace, &acting, revision, &mut found.objects).await?;
     }
-    found.namespace = Some(namespace);
     Ok(found)
 }
 
@@ -184,8 +200,8 @@ fn ancestors(agent: &Agent) -> impl Iterator<Item = String> + use<> {
     agent.status.as_ref().map(|status| status.ancestors.clone()).unwrap_or_default().into_iter()
 }
 
-/// The agents that stand before `delegate` in chains of these grants, by name.
-fn delegators(objects: &[Declaration], delegate: &str) -> BTreeSet<String> {
+/// The agents that stand before these in chains of these grants, by name; `most` of them.
+fn delegators(objects: &[Declaration], delegates: BTreeSet<String>, most: usize) -> BTreeSet<String> {
     let grants: Vec<_> = objects
         .iter()
         .filter_map(|declaration| match &declaration.object {
@@ -193,11 +209,11 @@ fn delegators(objects: &[Declaration], delegate: &str) -> BTreeSet<String> {
             _ => None,
         })
         .collect();
-    let (mut found, mut open) = (BTreeSet::new(), vec![delegate.to_owned()]);
+    let (mut found, mut open) = (BTreeSet::new(), Vec::from_iter(delegates));
     while let Some(delegate) = open.pop() {
         for grant in grants.iter().filter(|grant| grant.delegate == delegate) {
             if let Some(("agent", name)) = grant.delegator.split_once(':')
-                && found.len() < AGENTS
+                && found.len() <= most
                 && found.insert(name.to_owned())
             {
                 open.push(name.to_owned());
