@@ -41,8 +41,7 @@ impl IngestService for Api {
         request: Request<wire::AppendEventsRequest>,
     ) -> Result<Response<wire::AppendEventsResponse>, Status> {
         let call = call(&request)?;
-        let wire::AppendEventsRequest { epoch, first_seq, events } = request.into_inner();
-        let done = append::append(&self.0, &call, append::Ask { epoch, first_seq, events }).await?;
+        let done = append::append(&self.0, &call, request.into_inner().try_into()?).await?;
         Ok(Response::new(wire::AppendEventsResponse {
             acked_seq: done.acked_seq,
             first_leaf_index: done.first_leaf,

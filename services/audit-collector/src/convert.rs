@@ -1,16 +1,18 @@
 //! Wire messages in and out: decoding may fail, encoding may not.
 
+use std::collections::BTreeMap;
+
 use legate_clock::Timestamp;
 use legate_filter::{Filter, Scope};
 use legate_merkle::{Hash, leaf_hash};
 use legate_rpc::Fault;
 use legate_wire::audit as wire;
-use prost::Message as _;
 
 use crate::domain::question::{LONGEST, Order, Question, TypeFilter};
 use crate::flow::query::{Ask, Page};
-use crate::flow::{tail, usage};
+use crate::flow::{append, tail, usage};
 use crate::log::{Consistency, Inclusion};
+use crate::personal::Seen;
 use crate::store::usage::{By, Sum};
 
 fn text(field: &str, value: String) -> Result<String, Fault> {
@@ -90,6 +92,22 @@ impl TryFrom<wire::QueryEventsRequest> for Question {
             from: first,
             to: last,
         })
+    }
+}
+
+impl TryFrom<wire::AppendEventsRequest> for append::Ask {
+    type Error = Fault;
+
+    fn try_from(from: wire::AppendEventsRequest) -> Result<Self, Fault> {
+        let mut personal = BTreeMap::new();
+        let mut last = None;
+        for wire::EventPersonal { event, parts } in from.personal {
+            if last.replace(event).is_some_and(|last| last >= event) || parts.is_empty() {
+                return Err(Fault::invalid("personal", "is in the order of the events, once for each that names persons"));
+            }
+            personal.insert(event as usize, parts);
+        }
+        Ok(Self { epoch: from.epoch, first_seq: from.first_seq, events: from.events, personal })
     }
 }
 
@@ -190,7 +208,7 @@ impl From<Page> for wire::QueryEventsResponse {
     fn from(page: Page) -> Self {
         let mut events: Vec<wire::IndexedEvent> = match &page.proofs {
             None => page.leaves.into_iter().map(event).collect(),
-            Some(_) => page.leaves.into_iter().map(|(at, leaf)| whole(at, leaf)).collect(),
+            Some(_) => page.leaves.into_iter().map(whole).collect(),
         };
         let (mut checkpoint, mut tree_size) = (String::new(), 0);
         if let Some((proofs, published)) = page.proofs {
@@ -244,35 +262,36 @@ impl From<usage::Told> for wire::ListUsageResponse {
     }
 }
 
-fn event((leaf_index, leaf): (u64, Vec<u8>)) -> wire::IndexedEvent {
+fn event(seen: Seen) -> wire::IndexedEvent {
     wire::IndexedEvent {
-        leaf_index,
-        // Every leaf was decoded before it became one.
-        event: wire::AuditEvent::decode(leaf.as_slice()).ok(),
+        leaf_index: seen.at,
+        event: Some(seen.event),
         // Its emitter sent it over mutual TLS, and did not sign it.
         trust: wire::TrustClass::Authenticated.into(),
-        leaf_hash: leaf_hash(&leaf).to_vec(),
+        leaf_hash: leaf_hash(&seen.leaf).to_vec(),
+        personal: seen.parts,
         ..wire::IndexedEvent::default()
     }
 }
 
 /// With the leaf's own bytes, for whoever verifies a proof.
-fn whole(at: u64, leaf: Vec<u8>) -> wire::IndexedEvent {
-    wire::IndexedEvent { leaf: leaf.clone(), ..event((at, leaf)) }
+fn whole(seen: Seen) -> wire::IndexedEvent {
+    wire::IndexedEvent { leaf: seen.leaf.clone(), ..event(seen) }
 }
 
 fn hashes(all: Vec<Hash>) -> Vec<Vec<u8>> {
     all.into_iter().map(|h| h.to_vec()).collect()
 }
 
-impl From<Inclusion> for wire::ProveInclusionResponse {
-    fn from(proved: Inclusion) -> Self {
+impl From<(Inclusion, Seen)> for wire::ProveInclusionResponse {
+    fn from((proved, seen): (Inclusion, Seen)) -> Self {
         Self {
             leaf: proved.leaf,
             proof: hashes(proved.proof),
             tree_size: proved.size,
             root_hash: proved.root.to_vec(),
             checkpoint: proved.checkpoint,
+            personal: seen.parts,
         }
     }
 }

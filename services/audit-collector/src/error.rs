@@ -13,6 +13,8 @@ legate_rpc::reasons! {
     AUDIT_EVENT_INVALID, InvalidArgument, "An event cannot be decoded, or lacks what every event has.", "Mend the emitter; the event that is named was not recorded, nor were those behind it.";
     /// An event is too large.
     AUDIT_EVENT_TOO_LARGE, InvalidArgument, "An event is over 60 KiB.", "Leave details out; refer to large things by their hash.";
+    /// Names that an event does not commit to.
+    AUDIT_PERSONAL_MISMATCH, InvalidArgument, "The names that come with an event are not those that it commits to, or are none.", "Mend the emitter; the event that is named was not recorded, nor were those behind it.";
     /// An event names another emitter than the caller.
     AUDIT_PRODUCER_MISMATCH, PermissionDenied, "An event names an emitter that is not the caller's certificate.", "Emit events in one's own name only.";
     /// An event is out of order.
@@ -57,6 +59,7 @@ pub(crate) fn bad_event(position: usize, bad: &BadEvent) -> Fault {
         BadEvent::TooLarge(_) => &AUDIT_EVENT_TOO_LARGE,
         BadEvent::Emitter { .. } => &AUDIT_PRODUCER_MISMATCH,
         BadEvent::Future(_) => &AUDIT_TIME_IN_FUTURE,
+        BadEvent::Personal(_) => &AUDIT_PERSONAL_MISMATCH,
         BadEvent::Decode | BadEvent::Id | BadEvent::Time | BadEvent::Place { .. } => &AUDIT_EVENT_INVALID,
     };
     let field = format!("events[{position}]");

@@ -204,7 +204,7 @@ impl Index {
             let leaves = log.read(at, until, BATCH_BYTES)?;
             let to = at + leaves.len() as u64;
             let root = log.root_at(to)?;
-            Ok::<_, NotIndexed>((Batch::of(&leaves, &inner.registry), to, root))
+            Ok::<_, NotIndexed>((Batch::of(&leaves, &inner.registry, log.vault()), to, root))
         });
         let (batch, to, root) = read.await??;
         let stated = batch.roles.is_anew;

@@ -14,6 +14,7 @@ mod freshness;
 mod index;
 mod log;
 mod metrics;
+mod personal;
 mod schema;
 mod store;
 mod watchman;
@@ -29,7 +30,7 @@ use legate_rpc::AlwaysGood;
 use tokio::task::JoinHandle;
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, LogConfig};
+pub use config::{BadConfig, Config, LogConfig, PersonalConfig, RetentionRule};
 pub use error::REASONS;
 
 use crate::flow::Desk;
@@ -141,6 +142,12 @@ async fn open_log(
         segment_bytes: config.log.segment_bytes,
         waiting_bytes: usize::try_from(config.log.waiting_bytes).unwrap_or(usize::MAX),
         checkpoint_every: config.log.checkpoint_every(),
+        personal: personal::Setup {
+            dir: config.personal.dir.clone(),
+            kek: config.personal.kek.clone(),
+            segment_bytes: config.log.segment_bytes,
+            retention: config.personal.rules(),
+        },
         clock: Arc::clone(&ctx.clock),
         metrics: metrics.clone(),
     };

@@ -18,6 +18,8 @@ pub(crate) enum Link {
     Grant,
     /// A credential by its id or serial number, a token by its id.
     Credential,
+    /// A person whose name the event commits to.
+    Person,
 }
 
 impl Link {
@@ -27,6 +29,7 @@ impl Link {
             Self::Chain => 1,
             Self::Grant => 2,
             Self::Credential => 3,
+            Self::Person => 4,
         }
     }
 }

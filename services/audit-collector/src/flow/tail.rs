@@ -14,6 +14,7 @@ use super::query::{Place, look, said};
 use super::rights::{self, Judged};
 use super::{Call, Desk, reads};
 use crate::domain::question::{Order, Question};
+use crate::personal::Seen;
 use crate::error::{AGAIN, AUDIT_STOPPING, AUDIT_TAIL_SLOW, AUDIT_TAILS_TOO_MANY};
 
 /// Who follow the log at once, and how many lines one caller has.
@@ -44,7 +45,7 @@ pub(crate) struct Ask {
 /// One message.
 #[derive(Clone, Debug)]
 pub(crate) struct News {
-    pub(crate) leaves: Vec<(u64, Vec<u8>)>,
+    pub(crate) leaves: Vec<Seen>,
     pub(crate) through: u64,
     pub(crate) resume_token: String,
 }

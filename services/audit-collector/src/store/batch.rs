@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use legate_db::{Tx, TxResult};
-use legate_wire::audit::AuditEvent;
-use prost::Message as _;
+use legate_wire::audit::PersonalPart;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 
 use super::{event, link, made_by, roles, stretch, usage};
 use crate::domain::entry::{self, Count, Roles, Use};
+use crate::personal::{Opened, Vault};
 
 /// The rows that some leaves come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,22 +22,19 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// The rows of these leaves; `registry` is the SPIFFE ID of the one emitter whose word about roles and makers counts.
-    pub(crate) fn of(leaves: &[(u64, Vec<u8>)], registry: &str) -> Self {
+    /// The rows of these leaves; `registry` is the SPIFFE ID of the one emitter whose word about roles and makers counts. No row has
+    /// a name that can be erased: what stands for it is, and where it is erased that it is.
+    pub(crate) fn of(leaves: &[(u64, Vec<u8>)], registry: &str, vault: &Vault) -> Self {
         let mut batch = Self::default();
         let mut used: BTreeMap<Use, Count> = BTreeMap::new();
         let mut known = BTreeSet::new();
-        for (leaf, bytes) in leaves {
-            // Every leaf was decoded before it became one.
-            let event = match AuditEvent::decode(bytes.as_slice()) {
-                Ok(event) => event,
-                Err(error) => {
-                    tracing::error!(leaf, %error, "a leaf cannot be decoded, and is not indexed");
-                    continue;
-                }
-            };
+        for ((leaf, _), Opened { event, mut parts }) in leaves.iter().zip(vault.opened(leaves)) {
+            let named = parts.iter_mut().filter(|part| !legate_personal::is_erased(part));
+            let persons: BTreeSet<String> = named.map(|part| alias(part, vault)).collect();
+            let event = legate_personal::shown(event, &parts);
             batch.events.push(event::Model::of(*leaf, &event));
             batch.links.extend(link::of(*leaf, &event));
+            batch.links.extend(link::persons(*leaf, &persons));
             if let Some((of, count)) = entry::used(&event) {
                 let sum = used.entry(usage::keyed(of)).or_insert(Count { count: 0, ..count });
                 *sum = sum.and(count);
@@ -61,6 +58,12 @@ impl Batch {
         usage::add(tx, &self.usage).await?;
         roles::learn(tx, &self.roles).await
     }
+}
+
+/// Puts what stands for a person in the place of the name; what it is.
+fn alias(part: &mut PersonalPart, vault: &Vault) -> String {
+    part.name = vault.alias(&part.name);
+    part.name.clone()
 }
 
 /// Every table that leaves are written to.
