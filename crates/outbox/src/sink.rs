@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn a_batch_that_grows_too_large_goes_in_part() {
         let users: Vec<String> = (0..7_000).map(|n| format!("user:{n:05}")).collect();
-        let crowd = AuditEvent { details: [("users".to_owned(), users[..5_000].join(" "))].into(), ..AuditEvent::default() };
+        let crowd =
+            AuditEvent { details: [("users".to_owned(), users[..5_000].join(" "))].into(), ..AuditEvent::default() };
         let request = apart(&batch(vec![Bytes::from(crowd.encode_to_vec()); 512]));
         assert!((1..512).contains(&request.events.len()));
         assert!(request.encoded_len() < 4 << 20);

@@ -50,8 +50,7 @@ pub fn split(mut event: AuditEvent, mut salt: impl FnMut() -> [u8; 32]) -> Split
             }
         });
     });
-    let parts: Vec<PersonalPart> =
-        names.into_iter().map(|name| PersonalPart { salt: salt().to_vec(), name }).collect();
+    let parts: Vec<PersonalPart> = names.into_iter().map(|name| PersonalPart { salt: salt().to_vec(), name }).collect();
     event.personal = parts.iter().map(|part| commitment(&part.salt, &part.name).to_vec()).collect();
     if !parts.is_empty() {
         shorten(&mut event);

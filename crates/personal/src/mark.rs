@@ -19,7 +19,12 @@ fn ends_every_name(c: char) -> bool {
 }
 
 /// The text with each name replaced by the number that `number` gives it, or by nothing but a mark where it gives none.
-pub(crate) fn cut(text: &str, is_whole: bool, known: &[String], mut number: impl FnMut(&str) -> Option<usize>) -> String {
+pub(crate) fn cut(
+    text: &str,
+    is_whole: bool,
+    known: &[String],
+    mut number: impl FnMut(&str) -> Option<usize>,
+) -> String {
     if is_whole && is_person(text) {
         return placeholder(number(within(text)));
     }

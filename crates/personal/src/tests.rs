@@ -20,7 +20,10 @@ fn event() -> AuditEvent {
         chain: vec!["agt_1".into(), "user:ada@example.com".into()],
         approver: "user:grace,hopper".into(),
         reason: "as user:grace,hopper and user:ada@example.com. say; superuser:x; user: nobody".into(),
-        decision: Some(EventDecision { determining: vec!["grant:a/user:ada@example.com@3".into()], ..Default::default() }),
+        decision: Some(EventDecision {
+            determining: vec!["grant:a/user:ada@example.com@3".into()],
+            ..Default::default()
+        }),
         details: [("users".to_owned(), "[] -> [\"user:bob\", \"user:#1\"]".to_owned())].into(),
         ..AuditEvent::default()
     }
@@ -76,7 +79,13 @@ fn no_other_part_passes() {
         (|part| part.name = "group:pay".into(), BadPart::Form(0)),
         (|part| part.name = format!("user:{}", "x".repeat(LONGEST)), BadPart::Form(0)),
         // The border between salt and name may not move.
-        (|part| { let byte = part.salt.pop().unwrap(); part.name.insert(0, char::from(byte)); }, BadPart::Form(0)),
+        (
+            |part| {
+                let byte = part.salt.pop().unwrap();
+                part.name.insert(0, char::from(byte));
+            },
+            BadPart::Form(0),
+        ),
     ] {
         let mut parts = parts.clone();
         change(&mut parts[0]);

@@ -9,9 +9,10 @@ use legate_rpc::Fault;
 use legate_wire::audit as wire;
 
 use crate::domain::question::{LONGEST, Order, Question, TypeFilter};
+use crate::flow::prove::Proved;
 use crate::flow::query::{Ask, Page};
-use crate::flow::{append, tail, usage};
-use crate::log::{Consistency, Inclusion};
+use crate::flow::{append, custody, tail, usage};
+use crate::log::Consistency;
 use crate::personal::Seen;
 use crate::store::usage::{By, Sum};
 
@@ -103,7 +104,10 @@ impl TryFrom<wire::AppendEventsRequest> for append::Ask {
         let mut last = None;
         for wire::EventPersonal { event, parts } in from.personal {
             if last.replace(event).is_some_and(|last| last >= event) || parts.is_empty() {
-                return Err(Fault::invalid("personal", "is in the order of the events, once for each that names persons"));
+                return Err(Fault::invalid(
+                    "personal",
+                    "is in the order of the events, once for each that names persons",
+                ));
             }
             personal.insert(event as usize, parts);
         }
@@ -283,8 +287,8 @@ fn hashes(all: Vec<Hash>) -> Vec<Vec<u8>> {
     all.into_iter().map(|h| h.to_vec()).collect()
 }
 
-impl From<(Inclusion, Seen)> for wire::ProveInclusionResponse {
-    fn from((proved, seen): (Inclusion, Seen)) -> Self {
+impl From<Proved> for wire::ProveInclusionResponse {
+    fn from(Proved { inclusion: proved, seen }: Proved) -> Self {
         Self {
             leaf: proved.leaf,
             proof: hashes(proved.proof),
@@ -303,6 +307,61 @@ impl From<Consistency> for wire::ProveConsistencyResponse {
             first_root_hash: proved.first_root.to_vec(),
             second_root_hash: proved.second_root.to_vec(),
             second_size: proved.second_size,
+        }
+    }
+}
+
+impl From<wire::EraseSubjectRequest> for custody::Erase {
+    fn from(from: wire::EraseSubjectRequest) -> Self {
+        Self { subject: from.subject, validate_only: from.validate_only, reason: from.reason }
+    }
+}
+
+impl From<custody::Erased> for wire::EraseSubjectResponse {
+    fn from(done: custody::Erased) -> Self {
+        Self {
+            events: done.named.events,
+            keys: done.keys,
+            first_time: done.named.first.map(Into::into),
+            last_time: done.named.last.map(Into::into),
+            leaf_index: done.leaf,
+            holds: done.holds,
+        }
+    }
+}
+
+impl TryFrom<wire::Hold> for custody::Hold {
+    type Error = Fault;
+
+    fn try_from(from: wire::Hold) -> Result<Self, Fault> {
+        if !from.id.is_empty() || !from.actor.is_empty() || from.create_time.is_some() {
+            return Err(Fault::invalid("hold", "has id, actor and create_time, which the service sets"));
+        }
+        let (first, last) = window(from.from_time, from.to_time)?;
+        Ok(Self {
+            subject: from.subject,
+            agent_id: from.agent_id,
+            namespace: from.namespace,
+            from: first,
+            to: last,
+            reason: from.reason,
+            ..Self::default()
+        })
+    }
+}
+
+impl From<custody::Hold> for wire::Hold {
+    fn from(hold: custody::Hold) -> Self {
+        Self {
+            id: hold.id,
+            subject: hold.subject,
+            agent_id: hold.agent_id,
+            namespace: hold.namespace,
+            from_time: hold.from.map(Into::into),
+            to_time: hold.to.map(Into::into),
+            reason: hold.reason,
+            actor: hold.actor,
+            create_time: hold.at.map(Into::into),
         }
     }
 }

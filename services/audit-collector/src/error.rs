@@ -39,6 +39,12 @@ legate_rpc::reasons! {
     AUDIT_DESCENDANTS_TOO_MANY, FailedPrecondition, "The agent, those that it made and those that they made are more than 200.", "Ask about agents further down, or without include_descendants.";
     /// More uses than one answer adds up.
     AUDIT_USAGE_TOO_BROAD, FailedPrecondition, "More than 500,000 counts of hours answer the question.", "Ask about a shorter time, one agent or one namespace.";
+    /// What is to be erased is held.
+    AUDIT_ON_HOLD, FailedPrecondition, "Events that name the person are under a legal hold, so nothing of it is erased.", "See legate hold list; release the holds that are named once they are no longer needed, then erase again.";
+    /// There is no such hold.
+    AUDIT_HOLD_UNKNOWN, NotFound, "No hold of this id is in force.", "See legate hold list.";
+    /// Too many holds.
+    AUDIT_HOLDS_TOO_MANY, ResourceExhausted, "256 holds are in force, which is the bound.", "Release one that is no longer needed, or set one that covers several.";
     /// Too many follow the log.
     AUDIT_TAILS_TOO_MANY, ResourceExhausted, "As many callers follow the log as the bounds allow: 64 in all, 8 for one of them.", "End one of the others, or ask with QueryEvents.";
     /// A follower does not read.

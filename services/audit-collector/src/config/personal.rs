@@ -54,7 +54,10 @@ impl PersonalConfig {
         }
         // Who takes the one takes the other.
         if self.kek.starts_with(&self.dir) || self.kek.starts_with(log) {
-            return bad("personal.kek", "lies within personal.dir or dir: whoever takes the names would take what opens them");
+            return bad(
+                "personal.kek",
+                "lies within personal.dir or dir: whoever takes the names would take what opens them",
+            );
         }
         if self.retention.len() > MOST {
             return bad("personal.retention", "has 16 rules at most");

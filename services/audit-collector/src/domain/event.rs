@@ -75,12 +75,7 @@ pub(crate) struct Good {
 }
 
 /// Checks an event and its names against who offers it, as what, and when.
-pub(crate) fn check(
-    bytes: &[u8],
-    parts: &[PersonalPart],
-    claim: Claim<'_>,
-    now: Timestamp,
-) -> Result<Good, BadEvent> {
+pub(crate) fn check(bytes: &[u8], parts: &[PersonalPart], claim: Claim<'_>, now: Timestamp) -> Result<Good, BadEvent> {
     if bytes.len() > LARGEST {
         return Err(BadEvent::TooLarge(bytes.len()));
     }

@@ -31,7 +31,8 @@ pub(crate) struct Retention {
 impl Retention {
     /// The class of an event: 0 for what no rule matches.
     pub(crate) fn class(&self, kind: &str) -> u32 {
-        let matches = |of: &String| kind.strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let matches =
+            |of: &String| kind.strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let rule = self.rules.iter().find(|rule| rule.types.iter().any(matches));
         rule.map_or(0, |rule| number(&rule.name))
     }
@@ -63,7 +64,10 @@ mod tests {
             types: types.iter().map(|t| (*t).to_owned()).collect(),
             days,
         };
-        Retention { rules: vec![rule("hipaa", &["decision"], 2_190), rule("reads", &["log.queried"], 200)], days: Some(183) }
+        Retention {
+            rules: vec![rule("hipaa", &["decision"], 2_190), rule("reads", &["log.queried"], 200)],
+            days: Some(183),
+        }
     }
 
     #[test]

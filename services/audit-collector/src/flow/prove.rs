@@ -10,10 +10,17 @@ use crate::error::of_index;
 use crate::log::{Consistency, Inclusion, NotProved};
 use crate::personal::Seen;
 
+/// A leaf that is proved to be in a tree, and what it says.
+#[derive(Clone, Debug)]
+pub(crate) struct Proved {
+    pub(crate) inclusion: Inclusion,
+    pub(crate) seen: Seen,
+}
+
 /// Proves that the leaf at `index` is in the tree of `size`. It shows the leaf, so it is for whoever may see it, and is
 /// recorded as a read.
 #[tracing::instrument(skip(desk, call))]
-pub(crate) async fn inclusion(desk: &Desk, call: &Call, index: u64, size: u64) -> Result<(Inclusion, Seen), Fault> {
+pub(crate) async fn inclusion(desk: &Desk, call: &Call, index: u64, size: u64) -> Result<Proved, Fault> {
     let judged = rights::ready(desk, call).await?;
     let proving = desk.log.reading(move |log| {
         let proved = log.prove_inclusion(index, size)?;
@@ -33,7 +40,7 @@ pub(crate) async fn inclusion(desk: &Desk, call: &Call, index: u64, size: u64) -
     }
     let asked = BTreeMap::from([("leaf_index".to_owned(), index.to_string())]);
     reads::note(desk, call, reads::Read { kind: "log.proved", namespace, asked, refused: "" }, 1);
-    Ok((proved, seen))
+    Ok(Proved { inclusion: proved, seen })
 }
 
 /// Proves that the tree of `first` leaves is the beginning of that of `second`. It shows hashes only.

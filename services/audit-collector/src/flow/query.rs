@@ -168,7 +168,8 @@ pub(super) async fn look(desk: &Desk, judged: &Judged, question: &Question, plac
                 if !is_searched || holds(&seen.event, &text) {
                     read.push(seen);
                 }
-                let is_full = || read.len() >= size || read.iter().map(|e: &Seen| e.leaf.len()).sum::<usize>() > most / 2;
+                let is_full =
+                    || read.len() >= size || read.iter().map(|e: &Seen| e.leaf.len()).sum::<usize>() > most / 2;
                 if is_searched && is_full() {
                     let is_last = at + 1 == got && later.is_empty();
                     return Ok((read, (!is_last).then_some(taken)));
@@ -313,7 +314,9 @@ mod tests {
         assert!(leaves_at(&log, &[5_000], Order::NewestFirst, MOST_BYTES).is_err());
         let large = |n: u64| vec![u8::try_from(n).unwrap(); 60 << 10].into();
         let events = (0..60).map(large).collect();
-        log.append(crate::log::Offer { producer: producer("registry", "e2"), first_seq: 1, events }).await.unwrap();
+        let offer =
+            crate::log::Offer { producer: producer("registry", "e2"), first_seq: 1, events, personal: BTreeMap::new() };
+        log.append(offer).await.unwrap();
         let size = log.size();
         let places: Vec<u64> = (0..size).rev().collect();
         assert_eq!(leaves_at(&log, &places, Order::NewestFirst, MOST_BYTES).unwrap().len(), MOST_BYTES / (60 << 10));

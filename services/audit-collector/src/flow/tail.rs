@@ -14,8 +14,8 @@ use super::query::{Place, look, said};
 use super::rights::{self, Judged};
 use super::{Call, Desk, reads};
 use crate::domain::question::{Order, Question};
-use crate::personal::Seen;
 use crate::error::{AGAIN, AUDIT_STOPPING, AUDIT_TAIL_SLOW, AUDIT_TAILS_TOO_MANY};
+use crate::personal::Seen;
 
 /// Who follow the log at once, and how many lines one caller has.
 const MOST: usize = 64;

@@ -333,6 +333,16 @@ impl Engine {
             return Err(NotAppended::Full);
         }
         let vault = self.vault.clone();
+        // One that is not told yet, since the disk was full, has the file that this one would take.
+        let earlier = match vault.unended() {
+            Ok(earlier) => earlier,
+            Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
+        };
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != ending) {
+            let mut group = Group::default();
+            self.put_own(Own::again(earlier.event), &mut group);
+            self.write(&mut group).await?;
+        }
         let destroying = tokio::task::spawn_blocking(move || vault.end(&mut ending).map(|keys| (keys, ending.event)));
         let own = match destroying.await {
             Ok(Ok((keys, event))) => {

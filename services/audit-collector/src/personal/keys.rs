@@ -125,7 +125,10 @@ impl Keys {
         std::fs::rename(&path, &self.path).map_err(io)?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
         self.file = file;
-        tracing::info!(version = self.kek.newest(), "the keys of names are wrapped under the newest key-encryption key");
+        tracing::info!(
+            version = self.kek.newest(),
+            "the keys of names are wrapped under the newest key-encryption key"
+        );
         Ok(())
     }
 
@@ -178,7 +181,8 @@ impl Keys {
         let Some(of) = self.slots.get(at as usize).copied().flatten() else { return Ok(None) };
         let secret = self.secret(at, of)?;
         let key = RandomizedNonceKey::new(&AES_256_GCM, &secret);
-        let key = Arc::new(key.map_err(|_| VaultError::Damaged { path: self.path.clone(), why: format!("slot {at}") })?);
+        let key =
+            Arc::new(key.map_err(|_| VaultError::Damaged { path: self.path.clone(), why: format!("slot {at}") })?);
         if self.opened.len() >= OPENED {
             self.opened.clear();
         }

@@ -7,5 +7,5 @@ mod keys;
 mod sealed;
 mod vault;
 
-pub(crate) use keys::{Pseudonym, VaultError};
+pub(crate) use keys::VaultError;
 pub(crate) use vault::{Ending, Opened, Seen, Setup, Unsealed, Vault};

@@ -172,7 +172,8 @@ mod tests {
                 }
             }
             for (leaf, sealed) in &wanted {
-                prop_assert_eq!(shelf.find(*leaf, *leaf).unwrap().get(leaf), Some(sealed));
+                let found = shelf.find(*leaf, *leaf).unwrap();
+                prop_assert_eq!(found.get(leaf), Some(sealed));
             }
             prop_assert_eq!(shelf.find(0, u64::MAX).unwrap(), wanted);
         }

@@ -1,6 +1,6 @@
 //! Seals the names of persons before their leaf is written, opens them for who may read, and destroys the keys of some.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -94,6 +94,8 @@ struct Inner {
     shelf: Shelf,
     pseudonyms: hmac::Key,
     retention: Retention,
+    /// Keeps other collectors out; goes last.
+    _lock: File,
 }
 
 impl Vault {
@@ -104,10 +106,16 @@ impl Vault {
         let kek = Kek::open(&kek_path(&kek)?)?;
         let mut make = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(make.recursive(true), 0o700).create(&dir).map_err(io)?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join("lock"));
+        let lock = lock.map_err(io)?;
+        if lock.try_lock().is_err() {
+            let why = "another audit-collector has the names open".to_owned();
+            return Err(VaultError::Damaged { path: dir, why });
+        }
         let pseudonyms = pseudonyms(&dir, &kek)?;
         let shelf = Shelf::open(&dir.join("sealed"), segment_bytes)?;
         let keys = Mutex::new(Keys::open(&dir, kek)?);
-        Ok(Self(Arc::new(Inner { dir, keys, shelf, pseudonyms, retention })))
+        Ok(Self(Arc::new(Inner { dir, keys, shelf, pseudonyms, retention, _lock: lock })))
     }
 
     /// A person as the index has it.
@@ -116,15 +124,12 @@ impl Vault {
         tag.as_ref().first_chunk().copied().unwrap_or_default()
     }
 
-    pub(crate) fn retention(&self) -> &Retention {
-        &self.0.retention
-    }
-
     /// Seals names; they are on disk when this returns.
     pub(crate) async fn keep(&self, all: Vec<Unsealed>) -> Result<(), VaultError> {
         let vault = self.clone();
         let sealing = tokio::task::spawn_blocking(move || vault.seal(&all));
-        let sealed = sealing.await.map_err(|e| VaultError::Io { path: self.0.dir.clone(), why: io::Error::other(e) })??;
+        let sealed =
+            sealing.await.map_err(|e| VaultError::Io { path: self.0.dir.clone(), why: io::Error::other(e) })??;
         Ok(self.0.shelf.append(sealed).await?)
     }
 
@@ -205,8 +210,7 @@ impl Vault {
 
     /// A person as the index has it.
     pub(crate) fn alias(&self, name: &str) -> String {
-        let hex: String = self.pseudonym(name).iter().map(|b| format!("{b:02x}")).collect();
-        format!("{ALIAS}{hex}")
+        alias_of(self.pseudonym(name))
     }
 
     /// The keys of a person.
@@ -214,16 +218,22 @@ impl Vault {
         self.0.keys.lock().which(|of| of.person == person).into_iter().map(|(slot, _)| slot).collect()
     }
 
-    /// The keys whose time is over at `now`, and whose they are.
-    pub(crate) fn ended(&self, now: Timestamp) -> Vec<(u32, Pseudonym)> {
-        let this = week(now);
-        let is_over = |of: &For| self.0.retention.is_over(of.class, of.week, this);
-        self.0.keys.lock().which(is_over).into_iter().map(|(slot, of)| (slot, of.person)).collect()
+    /// Whether a person's name is kept in anything.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        !self.keys_of(self.pseudonym(name)).is_empty()
     }
 
-    /// Whether there is a key of a person for a week.
-    pub(crate) fn has_key(&self, person: Pseudonym, of_week: u32) -> bool {
-        !self.0.keys.lock().which(|of| of.person == person && of.week == of_week).is_empty()
+    /// The keys whose time is over at `now`, and whose they are, as the index has them.
+    pub(crate) fn ended(&self, now: Timestamp) -> Vec<(u32, String)> {
+        let this = week(now);
+        let is_over = |of: &For| self.0.retention.is_over(of.class, of.week, this);
+        self.0.keys.lock().which(is_over).into_iter().map(|(slot, of)| (slot, alias_of(of.person))).collect()
+    }
+
+    /// The persons, as the index has them, and the weeks that there are keys for.
+    pub(crate) fn weeks(&self) -> HashSet<(String, u32)> {
+        let all = self.0.keys.lock().which(|_| true);
+        all.into_iter().map(|(_, of)| (alias_of(of.person), of.week)).collect()
     }
 
     /// Notes what is about to be destroyed, and destroys it. Until [`Vault::is_told`] it is told again at each start.
@@ -283,6 +293,11 @@ impl Vault {
     fn sync(&self) -> io::Result<()> {
         File::open(&self.0.dir)?.sync_all()
     }
+}
+
+fn alias_of(person: Pseudonym) -> String {
+    let hex: String = person.iter().map(|b| format!("{b:02x}")).collect();
+    format!("{ALIAS}{hex}")
 }
 
 fn open(key: &aws_lc_rs::aead::RandomizedNonceKey, bytes: &[u8], wanted: &[u8]) -> Option<PersonalPart> {

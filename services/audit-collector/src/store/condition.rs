@@ -51,7 +51,7 @@ pub(super) fn indexed(field: EventField, text: &str, vault: &Vault) -> Vec<Strin
 }
 
 /// A text as the index may have it: as it is, and, where it names persons, by what stands for these.
-pub(super) fn keys(text: &str, vault: &Vault) -> Vec<String> {
+pub(crate) fn keys(text: &str, vault: &Vault) -> Vec<String> {
     std::iter::once(key(text)).chain(vault.indexed(text).map(|other| key(&other))).collect()
 }
 

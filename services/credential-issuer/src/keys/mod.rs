@@ -19,14 +19,14 @@ use legate_token::{KeyId, PublicKey, SigningFailed};
 pub use crate::domain::keyring::KeyUse;
 pub(crate) use authority::{Authority, Certified, ends_at, key_of, self_signed};
 pub use file::{FileKeys, Rewrapped};
+use legate_kek::KekError;
+pub use legate_kek::{Kek, kek_path};
 pub(crate) use pepper::Pepper;
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::Pkcs11Keys;
 #[cfg(feature = "pkcs11")]
 pub(crate) use stores::Stores;
 pub(crate) use verifier::Verifier;
-pub use legate_kek::{Kek, kek_path};
-use legate_kek::KekError;
 
 /// Signs with one P-256 key that it alone holds.
 #[tonic::async_trait]
