@@ -44,7 +44,7 @@ legate_rpc::reasons! {
     /// There is no such hold.
     AUDIT_HOLD_UNKNOWN, NotFound, "No hold of this id is in force.", "See legate hold list.";
     /// Too many holds.
-    AUDIT_HOLDS_TOO_MANY, ResourceExhausted, "256 holds are in force, which is the bound.", "Release one that is no longer needed, or set one that covers several.";
+    AUDIT_HOLDS_TOO_MANY, ResourceExhausted, "As many holds are in force as there may be: 256.", "Release one that is no longer needed, or set one that covers several.";
     /// Too many follow the log.
     AUDIT_TAILS_TOO_MANY, ResourceExhausted, "As many callers follow the log as the bounds allow: 64 in all, 8 for one of them.", "End one of the others, or ask with QueryEvents.";
     /// A follower does not read.

@@ -117,7 +117,12 @@ pub(super) fn note(desk: &Desk, call: &Call, mut read: Read, shown: usize) {
     let kind = read.kind;
     // To ask about somebody who was erased, or was never named, does not bring the name into the record.
     let vault = desk.log.vault();
-    for value in read.asked.values_mut() {
+    for (field, value) in &mut read.asked {
+        if field == "asked.text" {
+            // Whoever looks for a name may write it in any way.
+            *value = bare(&vault.alias(value));
+            continue;
+        }
         let told = |name: &str| if vault.knows(name) { name.to_owned() } else { bare(&vault.alias(name)) };
         if let Some(other) = legate_personal::renamed(value, true, told) {
             *value = other;

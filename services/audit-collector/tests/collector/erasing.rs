@@ -211,6 +211,9 @@ async fn a_person_is_erased_and_every_proof_holds() {
     let found = reader.query_events(known).await.unwrap().into_inner().events;
     assert_eq!(found.iter().map(|one| one.leaf_index).collect::<Vec<_>>(), [later]);
     root.erase_subject(erase(ADA, false)).await.unwrap();
+    // Who looks for the name by itself does not write it down either.
+    let looked = wire::QueryEventsRequest { text: "lovelace".into(), ..Default::default() };
+    assert!(reader.query_events(looked).await.unwrap().into_inner().events.is_empty());
     running.shutdown().await;
 
     // No byte of the name is left in any file, of the other's neither: names rest sealed. The log verifies, and continues what was kept.
