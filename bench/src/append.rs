@@ -87,7 +87,7 @@ impl Emitter {
         let request = |n: u64| {
             let first_seq = n * BATCH as u64 + 1;
             let events = (first_seq..first_seq + BATCH as u64).map(|seq| event(id, epoch, seq)).collect();
-            wire::AppendEventsRequest { epoch: epoch.to_owned(), first_seq, events }
+            wire::AppendEventsRequest { epoch: epoch.to_owned(), first_seq, events, personal: Vec::new() }
         };
         Self {
             client: IngestServiceClient::new(client).max_encoding_message_size(4 << 20),

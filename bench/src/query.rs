@@ -105,7 +105,12 @@ impl Bench {
             let to = (self.next + BATCH).min(until);
             let at = |seq: u64| self.begin.plus(SPAN.mul_f64(seq as f64 / of as f64));
             let events = (self.next..to).map(|seq| event(&self.emitter, seq + 1, at(seq))).collect();
-            let request = wire::AppendEventsRequest { epoch: "bench".to_owned(), first_seq: self.next + 1, events };
+            let request = wire::AppendEventsRequest {
+                epoch: "bench".to_owned(),
+                first_seq: self.next + 1,
+                events,
+                personal: Vec::new(),
+            };
             let told = self.registry.append_events(request).await?.into_inner();
             last = told.first_leaf_index.ok_or("events that were there already")? + (to - self.next);
             self.next = to;
@@ -178,7 +183,12 @@ impl Bench {
         for _ in 0..20 {
             let (seq, at) = (self.next, self.begin.plus(SPAN));
             let events = vec![event(&self.emitter, seq + 1, at)];
-            let request = wire::AppendEventsRequest { epoch: "bench".to_owned(), first_seq: seq + 1, events };
+            let request = wire::AppendEventsRequest {
+                epoch: "bench".to_owned(),
+                first_seq: seq + 1,
+                events,
+                personal: Vec::new(),
+            };
             let told = self.registry.append_events(request).await?.into_inner();
             self.next += 1;
             let start = Instant::now();

@@ -3,11 +3,12 @@
 use std::io::Error;
 use std::path::{Path, PathBuf};
 
-/// Messages that carry a token.
-const SECRET: [&str; 17] = [
+/// Messages that carry a token, or a person's name that has to stay where it can be erased.
+const SECRET: [&str; 18] = [
     ".envoy.service.auth.v3.AttributeContext.HttpRequest",
     ".envoy.service.auth.v3.AttributeContext.Peer",
     ".envoy.service.auth.v3.HeaderValue",
+    ".legate.audit.v1.PersonalPart",
     ".legate.credential.v1.CreateClientSecretResponse",
     ".legate.credential.v1.CreateEnrolmentTokenResponse",
     ".legate.credential.v1.CreateGrantRequest",

@@ -4,7 +4,7 @@
 #
 #   make.sh ca DIR TRUST_DOMAIN              a new CA: DIR/ca.pem, DIR/ca.key
 #   make.sh service DIR TRUST_DOMAIN NAME    DIR/NAME/tls.pem, tls.key for registry, credential-issuer, policy-decision, audit-collector;
-#                                            for credential-issuer also kek, once: what wraps its keys at rest
+#                                            for credential-issuer and audit-collector also kek, once: what wraps their keys at rest
 #   make.sh operator DIR TRUST_DOMAIN NAME   DIR/operator-NAME.pem, .key for a person or a pipeline
 #
 # Certificates hold for LEGATE_DAYS days: 30 by default; more than 90 is refused by every service. Run it again to renew: the services
@@ -48,7 +48,7 @@ case $1 in
     # Clients of ours go by the SPIFFE ID; the DNS name is for web clients that read the log's tiles.
     leaf "$2/$4/tls.pem" "$2/$4/tls.key" "$2" "URI:spiffe://$3/legate/$4,DNS:$4"
     # Never made twice: the keys at rest open with the one that wrapped them and no other.
-    if [ "$4" = credential-issuer ] && [ ! -e "$2/$4/kek" ]; then
+    if { [ "$4" = credential-issuer ] || [ "$4" = audit-collector ]; } && [ ! -e "$2/$4/kek" ]; then
       printf '1 %s\n' "$(openssl rand -hex 32)" > "$2/$4/kek.new"
       mv "$2/$4/kek.new" "$2/$4/kek"
     fi

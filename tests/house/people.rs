@@ -157,13 +157,15 @@ async fn a_person_lets_an_agent_act_sees_that_and_takes_it_back_by_a_token_of_it
     assert_eq!(word(&answer), "GRANT_NOT_IN_FORCE");
     assert!(!scene.introspect(scene.scan.identity().clone(), &acts.access_token).await.active);
     assert_eq!(exchange(ada("assistant", "e"), "scan-for-ada").await.unwrap_err(), "GRANT_MISSING");
-    // The record of all of it is hers, and what the agent did is found by the grant.
+    // The record of all of it is hers, though no leaf has her name, and what the agent did is found by the grant.
     let dir = scene.raised.suite.layout().log();
     scene.raised.suite.shutdown().await;
     let log = crate::log::Log::read(&dir);
     for kind in ["delegation_grant.delegated", "delegation_grant.ended"] {
-        assert!(log.of_type(kind).any(|event| event.actor == "user:ada@example.com"), "{kind}");
+        assert!(log.of_type(kind).any(|event| event.actor == "user:#1" && !event.personal.is_empty()), "{kind}");
     }
+    let naming = log.events.iter().find(|event| format!("{event:?}").contains("ada@example.com"));
+    assert!(naming.is_none(), "{naming:?}");
     let acted = log.events.iter().filter(|event| event.grant_id == metadata.id);
     assert!(acted.clone().any(|event| event.r#type == "decision.made") && acted.count() >= 4);
     let secret = token.rsplit('.').next().unwrap();

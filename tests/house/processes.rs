@@ -113,7 +113,12 @@ impl Processes {
         let telemetry = format!("[telemetry]\nlog = {:?}\n", self.log);
         let (audit, registry, policy) = (at("audit-collector"), at("registry"), at("policy-decision"));
         let own = match service {
-            "audit-collector" => format!("dir = {:?}\n", self.layout.log()),
+            "audit-collector" => format!(
+                "dir = {:?}\n[personal]\ndir = {:?}\nkek = {:?}\n",
+                self.layout.log(),
+                self.layout.names(),
+                self.layout.names_kek()
+            ),
             "registry" => {
                 let file = || format!("sqlite:{}", dir.join("registry.db").display());
                 let database = self.database.clone().unwrap_or_else(file);

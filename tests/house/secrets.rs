@@ -193,6 +193,7 @@ async fn secrets_are_nowhere_but_with_their_holders() {
     }
     let digits = |text: &str| text.trim_end().rsplit(' ').next().unwrap().to_owned();
     secrets.push(digits(&read("pki/credential-issuer.kek")));
+    secrets.push(digits(&read("pki/audit-collector.kek")));
     let kek = legate_credential_issuer::Kek::open(&layout.kek()).unwrap();
     let pepper = kek.unwrap("pepper", &read("credential-issuer/enrolment.pepper")).unwrap();
     secrets.push(digits(std::str::from_utf8(&pepper).unwrap()));
@@ -205,7 +206,8 @@ async fn secrets_are_nowhere_but_with_their_holders() {
     let mut is_looking = false;
     for path in all {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let is_theirs = ["operator.key", "services-ca.key", "tls.key", "log.key", "credential-issuer.kek"];
+        let is_theirs =
+            ["operator.key", "services-ca.key", "tls.key", "log.key", "credential-issuer.kek", "audit-collector.kek"];
         if is_theirs.contains(&name.as_str()) {
             continue;
         }

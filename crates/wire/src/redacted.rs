@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{credential, envoy, policy};
+use crate::{audit, credential, envoy, policy};
 
 const HIDDEN: &str = "(hidden)";
 
@@ -22,6 +22,13 @@ impl fmt::Debug for envoy::attribute_context::Peer {
 impl fmt::Debug for envoy::HeaderValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeaderValue").field("key", &self.key).field("value", &HIDDEN).finish()
+    }
+}
+
+/// A log is no place that a name can be erased from.
+impl fmt::Debug for audit::PersonalPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PersonalPart").field("salt", &self.salt.len()).field("name", &HIDDEN).finish()
     }
 }
 

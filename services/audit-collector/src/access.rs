@@ -9,12 +9,17 @@ const AUDITORS: &[Caller] = &[Caller::Operator];
 /// policy-decision tries a change on what was decided, and compares what was granted with what was used.
 const READERS: &[Caller] = &[Caller::Operator, Caller::Service("policy-decision")];
 
-/// Method to callers; everything else is denied. Whoever reads cannot write, and the reverse.
+/// Method to callers; everything else is denied. Whoever reads cannot write, and the reverse; erasing and holding ask for ADMINISTER
+/// everywhere.
 pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.audit.v1.IngestService/AppendEvents", callers: EMITTERS },
     Rule { method: "/legate.audit.v1.QueryService/QueryEvents", callers: READERS },
     Rule { method: "/legate.audit.v1.QueryService/TailEvents", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.QueryService/ListUsage", callers: READERS },
+    Rule { method: "/legate.audit.v1.CustodyService/EraseSubject", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.CustodyService/CreateHold", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.CustodyService/ListHolds", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.CustodyService/ReleaseHold", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/GetCheckpoint", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveInclusion", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveConsistency", callers: AUDITORS },

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use legate_rpc::Permit;
 use legate_wire::audit as wire;
+use legate_wire::audit::custody_service_server::{CustodyService, CustodyServiceServer};
 use legate_wire::audit::ingest_service_server::{IngestService, IngestServiceServer};
 use legate_wire::audit::proof_service_server::{ProofService, ProofServiceServer};
 use legate_wire::audit::query_service_server::{QueryService, QueryServiceServer};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use crate::flow::{Call, Desk, append, checkpoint, prove, query, reads, tail, usage};
+use crate::flow::{Call, Desk, append, checkpoint, custody, prove, query, reads, tail, usage};
 
 /// Larger than any request that is taken, so that what is too large is refused with its reason.
 const LARGEST_APPEND: usize = 12 << 20;
@@ -27,6 +28,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     let api = Api(desk);
     Routes::new(IngestServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_APPEND))
         .add_service(QueryServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
+        .add_service(CustodyServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(ProofServiceServer::new(api).max_decoding_message_size(LARGEST_QUESTION))
 }
 
@@ -41,8 +43,7 @@ impl IngestService for Api {
         request: Request<wire::AppendEventsRequest>,
     ) -> Result<Response<wire::AppendEventsResponse>, Status> {
         let call = call(&request)?;
-        let wire::AppendEventsRequest { epoch, first_seq, events } = request.into_inner();
-        let done = append::append(&self.0, &call, append::Ask { epoch, first_seq, events }).await?;
+        let done = append::append(&self.0, &call, request.into_inner().try_into()?).await?;
         Ok(Response::new(wire::AppendEventsResponse {
             acked_seq: done.acked_seq,
             first_leaf_index: done.first_leaf,
@@ -123,5 +124,50 @@ impl ProofService for Api {
         let wire::ProveConsistencyRequest { first_size, second_size } = request.into_inner();
         let proved = prove::consistency(&self.0, first_size, second_size).await?;
         Ok(Response::new(proved.into()))
+    }
+}
+
+#[tonic::async_trait]
+impl CustodyService for Api {
+    async fn erase_subject(
+        &self,
+        request: Request<wire::EraseSubjectRequest>,
+    ) -> Result<Response<wire::EraseSubjectResponse>, Status> {
+        let call = call(&request)?;
+        let done = Box::pin(custody::erase(&self.0, &call, request.into_inner().into())).await;
+        let done = done.inspect_err(|fault| reads::refused(&self.0, &call, "EraseSubject", fault))?;
+        Ok(Response::new(done.into()))
+    }
+
+    async fn create_hold(
+        &self,
+        request: Request<wire::CreateHoldRequest>,
+    ) -> Result<Response<wire::CreateHoldResponse>, Status> {
+        let call = call(&request)?;
+        let hold = request.into_inner().hold.unwrap_or_default().try_into()?;
+        let done = Box::pin(custody::set(&self.0, &call, hold)).await;
+        let (hold, leaf_index) = done.inspect_err(|fault| reads::refused(&self.0, &call, "CreateHold", fault))?;
+        Ok(Response::new(wire::CreateHoldResponse { hold: Some(hold.into()), leaf_index }))
+    }
+
+    async fn list_holds(
+        &self,
+        request: Request<wire::ListHoldsRequest>,
+    ) -> Result<Response<wire::ListHoldsResponse>, Status> {
+        let call = call(&request)?;
+        let holds = Box::pin(custody::list(&self.0, &call)).await;
+        let holds = holds.inspect_err(|fault| reads::refused(&self.0, &call, "ListHolds", fault))?;
+        Ok(Response::new(wire::ListHoldsResponse { holds: holds.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn release_hold(
+        &self,
+        request: Request<wire::ReleaseHoldRequest>,
+    ) -> Result<Response<wire::ReleaseHoldResponse>, Status> {
+        let call = call(&request)?;
+        let wire::ReleaseHoldRequest { id, reason } = request.into_inner();
+        let done = Box::pin(custody::release(&self.0, &call, id, reason)).await;
+        let leaf_index = done.inspect_err(|fault| reads::refused(&self.0, &call, "ReleaseHold", fault))?;
+        Ok(Response::new(wire::ReleaseHoldResponse { leaf_index }))
     }
 }

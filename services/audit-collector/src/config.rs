@@ -1,5 +1,7 @@
 //! The configuration file of audit-collector.
 
+mod personal;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use legate_boot::config::{Telemetry, Tls};
 use legate_ids::Name;
 use serde::Deserialize;
+
+pub use personal::{PersonalConfig, RetentionRule};
 
 /// What audit-collector is told. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +40,8 @@ pub struct Config {
     /// at most. For when the registry's word about roles is not there.
     #[serde(default)]
     pub auditors: Vec<String>,
+    /// Where the names of persons are kept.
+    pub personal: PersonalConfig,
     /// Who it is and whom it believes.
     pub tls: Tls,
     /// How the log is kept.
@@ -76,6 +82,14 @@ pub enum BadConfig {
     /// The names of auditors.
     #[error("auditors: {0}")]
     Auditors(String),
+    /// The names of persons.
+    #[error("{key} {why}")]
+    Personal {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The interval of checkpoints.
     #[error("log.checkpoint_ms is 10 to 1000: a checkpoint of a growing log is at most a second old")]
     Checkpoint,
@@ -99,6 +113,7 @@ impl Config {
         if !(8 << 20..=1 << 30).contains(&log.waiting_bytes) {
             return Err(BadConfig::Waiting);
         }
+        self.personal.check(&self.dir)?;
         self.auditors().map(drop)
     }
 

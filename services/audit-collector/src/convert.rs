@@ -1,16 +1,19 @@
 //! Wire messages in and out: decoding may fail, encoding may not.
 
+use std::collections::BTreeMap;
+
 use legate_clock::Timestamp;
 use legate_filter::{Filter, Scope};
 use legate_merkle::{Hash, leaf_hash};
 use legate_rpc::Fault;
 use legate_wire::audit as wire;
-use prost::Message as _;
 
 use crate::domain::question::{LONGEST, Order, Question, TypeFilter};
+use crate::flow::prove::Proved;
 use crate::flow::query::{Ask, Page};
-use crate::flow::{tail, usage};
-use crate::log::{Consistency, Inclusion};
+use crate::flow::{append, custody, tail, usage};
+use crate::log::Consistency;
+use crate::personal::Seen;
 use crate::store::usage::{By, Sum};
 
 fn text(field: &str, value: String) -> Result<String, Fault> {
@@ -90,6 +93,25 @@ impl TryFrom<wire::QueryEventsRequest> for Question {
             from: first,
             to: last,
         })
+    }
+}
+
+impl TryFrom<wire::AppendEventsRequest> for append::Ask {
+    type Error = Fault;
+
+    fn try_from(from: wire::AppendEventsRequest) -> Result<Self, Fault> {
+        let mut personal = BTreeMap::new();
+        let mut last = None;
+        for wire::EventPersonal { event, parts } in from.personal {
+            if last.replace(event).is_some_and(|last| last >= event) || parts.is_empty() {
+                return Err(Fault::invalid(
+                    "personal",
+                    "is in the order of the events, once for each that names persons",
+                ));
+            }
+            personal.insert(event as usize, parts);
+        }
+        Ok(Self { epoch: from.epoch, first_seq: from.first_seq, events: from.events, personal })
     }
 }
 
@@ -190,7 +212,7 @@ impl From<Page> for wire::QueryEventsResponse {
     fn from(page: Page) -> Self {
         let mut events: Vec<wire::IndexedEvent> = match &page.proofs {
             None => page.leaves.into_iter().map(event).collect(),
-            Some(_) => page.leaves.into_iter().map(|(at, leaf)| whole(at, leaf)).collect(),
+            Some(_) => page.leaves.into_iter().map(whole).collect(),
         };
         let (mut checkpoint, mut tree_size) = (String::new(), 0);
         if let Some((proofs, published)) = page.proofs {
@@ -244,35 +266,36 @@ impl From<usage::Told> for wire::ListUsageResponse {
     }
 }
 
-fn event((leaf_index, leaf): (u64, Vec<u8>)) -> wire::IndexedEvent {
+fn event(seen: Seen) -> wire::IndexedEvent {
     wire::IndexedEvent {
-        leaf_index,
-        // Every leaf was decoded before it became one.
-        event: wire::AuditEvent::decode(leaf.as_slice()).ok(),
+        leaf_index: seen.at,
+        event: Some(seen.event),
         // Its emitter sent it over mutual TLS, and did not sign it.
         trust: wire::TrustClass::Authenticated.into(),
-        leaf_hash: leaf_hash(&leaf).to_vec(),
+        leaf_hash: leaf_hash(&seen.leaf).to_vec(),
+        personal: seen.parts,
         ..wire::IndexedEvent::default()
     }
 }
 
 /// With the leaf's own bytes, for whoever verifies a proof.
-fn whole(at: u64, leaf: Vec<u8>) -> wire::IndexedEvent {
-    wire::IndexedEvent { leaf: leaf.clone(), ..event((at, leaf)) }
+fn whole(seen: Seen) -> wire::IndexedEvent {
+    wire::IndexedEvent { leaf: seen.leaf.clone(), ..event(seen) }
 }
 
 fn hashes(all: Vec<Hash>) -> Vec<Vec<u8>> {
     all.into_iter().map(|h| h.to_vec()).collect()
 }
 
-impl From<Inclusion> for wire::ProveInclusionResponse {
-    fn from(proved: Inclusion) -> Self {
+impl From<Proved> for wire::ProveInclusionResponse {
+    fn from(Proved { inclusion: proved, seen }: Proved) -> Self {
         Self {
             leaf: proved.leaf,
             proof: hashes(proved.proof),
             tree_size: proved.size,
             root_hash: proved.root.to_vec(),
             checkpoint: proved.checkpoint,
+            personal: seen.parts,
         }
     }
 }
@@ -284,6 +307,61 @@ impl From<Consistency> for wire::ProveConsistencyResponse {
             first_root_hash: proved.first_root.to_vec(),
             second_root_hash: proved.second_root.to_vec(),
             second_size: proved.second_size,
+        }
+    }
+}
+
+impl From<wire::EraseSubjectRequest> for custody::Erase {
+    fn from(from: wire::EraseSubjectRequest) -> Self {
+        Self { subject: from.subject, validate_only: from.validate_only, reason: from.reason }
+    }
+}
+
+impl From<custody::Erased> for wire::EraseSubjectResponse {
+    fn from(done: custody::Erased) -> Self {
+        Self {
+            events: done.named.events,
+            keys: done.keys,
+            first_time: done.named.first.map(Into::into),
+            last_time: done.named.last.map(Into::into),
+            leaf_index: done.leaf,
+            holds: done.holds,
+        }
+    }
+}
+
+impl TryFrom<wire::Hold> for custody::Hold {
+    type Error = Fault;
+
+    fn try_from(from: wire::Hold) -> Result<Self, Fault> {
+        if !from.id.is_empty() || !from.actor.is_empty() || from.create_time.is_some() {
+            return Err(Fault::invalid("hold", "has id, actor and create_time, which the service sets"));
+        }
+        let (first, last) = window(from.from_time, from.to_time)?;
+        Ok(Self {
+            subject: from.subject,
+            agent_id: from.agent_id,
+            namespace: from.namespace,
+            from: first,
+            to: last,
+            reason: from.reason,
+            ..Self::default()
+        })
+    }
+}
+
+impl From<custody::Hold> for wire::Hold {
+    fn from(hold: custody::Hold) -> Self {
+        Self {
+            id: hold.id,
+            subject: hold.subject,
+            agent_id: hold.agent_id,
+            namespace: hold.namespace,
+            from_time: hold.from.map(Into::into),
+            to_time: hold.to.map(Into::into),
+            reason: hold.reason,
+            actor: hold.actor,
+            create_time: hold.at.map(Into::into),
         }
     }
 }

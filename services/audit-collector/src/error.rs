@@ -13,6 +13,8 @@ legate_rpc::reasons! {
     AUDIT_EVENT_INVALID, InvalidArgument, "An event cannot be decoded, or lacks what every event has.", "Mend the emitter; the event that is named was not recorded, nor were those behind it.";
     /// An event is too large.
     AUDIT_EVENT_TOO_LARGE, InvalidArgument, "An event is over 60 KiB.", "Leave details out; refer to large things by their hash.";
+    /// Names that an event does not commit to.
+    AUDIT_PERSONAL_MISMATCH, InvalidArgument, "The names that come with an event are not those that it commits to, or are none.", "Mend the emitter; the event that is named was not recorded, nor were those behind it.";
     /// An event names another emitter than the caller.
     AUDIT_PRODUCER_MISMATCH, PermissionDenied, "An event names an emitter that is not the caller's certificate.", "Emit events in one's own name only.";
     /// An event is out of order.
@@ -37,6 +39,12 @@ legate_rpc::reasons! {
     AUDIT_DESCENDANTS_TOO_MANY, FailedPrecondition, "The agent, those that it made and those that they made are more than 200.", "Ask about agents further down, or without include_descendants.";
     /// More uses than one answer adds up.
     AUDIT_USAGE_TOO_BROAD, FailedPrecondition, "More than 500,000 counts of hours answer the question.", "Ask about a shorter time, one agent or one namespace.";
+    /// What is to be erased is held.
+    AUDIT_ON_HOLD, FailedPrecondition, "Events that name the person are under a legal hold, so nothing of it is erased.", "See legate hold list; release the holds that are named once they are no longer needed, then erase again.";
+    /// There is no such hold.
+    AUDIT_HOLD_UNKNOWN, NotFound, "No hold of this id is in force.", "See legate hold list.";
+    /// Too many holds.
+    AUDIT_HOLDS_TOO_MANY, ResourceExhausted, "As many holds are in force as there may be: 256.", "Release one that is no longer needed, or set one that covers several.";
     /// Too many follow the log.
     AUDIT_TAILS_TOO_MANY, ResourceExhausted, "As many callers follow the log as the bounds allow: 64 in all, 8 for one of them.", "End one of the others, or ask with QueryEvents.";
     /// A follower does not read.
@@ -57,6 +65,7 @@ pub(crate) fn bad_event(position: usize, bad: &BadEvent) -> Fault {
         BadEvent::TooLarge(_) => &AUDIT_EVENT_TOO_LARGE,
         BadEvent::Emitter { .. } => &AUDIT_PRODUCER_MISMATCH,
         BadEvent::Future(_) => &AUDIT_TIME_IN_FUTURE,
+        BadEvent::Personal(_) => &AUDIT_PERSONAL_MISMATCH,
         BadEvent::Decode | BadEvent::Id | BadEvent::Time | BadEvent::Place { .. } => &AUDIT_EVENT_INVALID,
     };
     let field = format!("events[{position}]");

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::log::{Log, NotProved};
 use crate::schema::Migrator;
-use crate::store::batch::{self, Batch};
+use crate::store::batch::{self, Batch, Voices};
 use crate::store::head::{self, Moved};
 
 /// Leaves in one transaction: enough to be quick, few enough that none takes long.
@@ -34,8 +34,7 @@ pub(crate) struct Index(Arc<Inner>);
 struct Inner {
     url: String,
     origin: String,
-    /// The SPIFFE ID of the registry, whose word about roles counts.
-    registry: String,
+    voices: Voices,
     ctx: Context,
     /// The database, while it answers.
     db: Mutex<Option<Db>>,
@@ -66,11 +65,11 @@ pub(crate) enum NotIndexed {
 
 impl Index {
     /// The index of the log called `origin` in a database, which is not opened yet.
-    pub(crate) fn new(url: String, origin: String, registry: String, ctx: Context) -> Self {
+    pub(crate) fn new(url: String, origin: String, voices: Voices, ctx: Context) -> Self {
         Self(Arc::new(Inner {
             url,
             origin,
-            registry,
+            voices,
             ctx,
             db: Mutex::default(),
             is_registered: Mutex::default(),
@@ -202,17 +201,18 @@ impl Index {
         let inner = Arc::clone(&self.0);
         let read = log.reading(move |log| {
             let leaves = log.read(at, until, BATCH_BYTES)?;
-            let to = at + leaves.len() as u64;
+            let batch = Batch::of(&leaves, &inner.voices, log.vault());
+            let to = at + batch.leaves();
             let root = log.root_at(to)?;
-            Ok::<_, NotIndexed>((Batch::of(&leaves, &inner.registry), to, root))
+            Ok::<_, NotIndexed>((batch, to, root))
         });
         let (batch, to, root) = read.await??;
         let stated = batch.roles.is_anew;
-        let batch = Arc::new(batch);
+        let (batch, vault) = (Arc::new(batch), log.vault().clone());
         db.tx("index_events", move |tx| {
-            let batch = Arc::clone(&batch);
+            let (batch, vault) = (Arc::clone(&batch), vault.clone());
             Box::pin(async move {
-                batch.insert(tx).await?;
+                batch.insert(tx, &vault).await?;
                 head::advance(tx, at, to, root, stated).await
             })
         })

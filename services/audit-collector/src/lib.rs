@@ -14,6 +14,7 @@ mod freshness;
 mod index;
 mod log;
 mod metrics;
+mod personal;
 mod schema;
 mod store;
 mod watchman;
@@ -29,7 +30,7 @@ use legate_rpc::AlwaysGood;
 use tokio::task::JoinHandle;
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, LogConfig};
+pub use config::{BadConfig, Config, LogConfig, PersonalConfig, RetentionRule};
 pub use error::REASONS;
 
 use crate::flow::Desk;
@@ -38,6 +39,7 @@ use crate::flow::tail::Tails;
 use crate::freshness::Freshness;
 use crate::index::Index;
 use crate::log::{Log, LogTasks, Setup};
+use crate::store::batch::Voices;
 use crate::watchman::IndexWatch;
 
 /// The service's name, as everywhere.
@@ -62,7 +64,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     ctx.metrics.register(|registry| metrics.register(registry));
     let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
 
-    let index = Index::new(config.database(), config.origin(), registry_of(&me)?, ctx.clone());
+    let index = Index::new(config.database(), config.origin(), voices(&me)?, ctx.clone());
     let desk = Arc::new(Desk {
         log: log.clone(),
         index: index.clone(),
@@ -72,6 +74,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         reads: Reads::new(config.log.record_reads),
         tails: Tails::default(),
         metrics: metrics.clone(),
+        custody: tokio::sync::Mutex::default(),
         stopping: OnceLock::new(),
     });
     let index_watch = IndexWatch::default();
@@ -83,6 +86,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let following = tokio::spawn(index.clone().follow(log));
     let refusing = tokio::spawn(flow::refused::record_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let telling = tokio::spawn(flow::reads::tell_forever(Arc::clone(&desk)));
+    let retaining = tokio::spawn(flow::retain::retain_forever(Arc::clone(&desk)));
     let last_reads = Arc::clone(&desk);
     let rounds = watchman::watch(desk, index_watch, metrics, serving.health().clone());
     let watching = tokio::spawn(rounds);
@@ -94,6 +98,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
             watching.abort();
             refusing.abort();
             telling.abort();
+            retaining.abort();
             flow::reads::tell_sums(&last_reads, true);
             tasks.close().await;
         })
@@ -121,11 +126,11 @@ fn who_we_are(identity: &Identity, domain: &TrustDomain) -> Result<SpiffeId, Sta
     }
 }
 
-/// The SPIFFE ID of the registry beside us.
-fn registry_of(me: &SpiffeId) -> Result<String, StartError> {
+/// Whose word the index believes: ours, and that of the registry beside us.
+fn voices(me: &SpiffeId) -> Result<Voices, StartError> {
     let domain = TrustDomain::parse(me.trust_domain()).map_err(|e| StartError::new("our trust domain", e))?;
     let name = Name::parse("registry").map_err(|e| StartError::new("the registry's name", e))?;
-    Ok(SpiffeId::service(&domain, &name).to_string())
+    Ok(Voices { registry: SpiffeId::service(&domain, &name).to_string(), me: me.to_string() })
 }
 
 async fn open_log(
@@ -141,6 +146,12 @@ async fn open_log(
         segment_bytes: config.log.segment_bytes,
         waiting_bytes: usize::try_from(config.log.waiting_bytes).unwrap_or(usize::MAX),
         checkpoint_every: config.log.checkpoint_every(),
+        personal: personal::Setup {
+            dir: config.personal.dir.clone(),
+            kek: config.personal.kek.clone(),
+            segment_bytes: config.log.segment_bytes,
+            retention: config.personal.rules(),
+        },
         clock: Arc::clone(&ctx.clock),
         metrics: metrics.clone(),
     };

@@ -19,7 +19,7 @@ struct Why {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Kind {
-    kind: &'static str,
+    kind: String,
 }
 
 /// From a tenth of a millisecond to ten seconds.
@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     groups: Histogram,
     syncs: Histogram,
     unrecorded: Family<Kind, Counter>,
+    in_the_clear: Counter,
     published: Gauge,
     pub(crate) size: Gauge,
     pub(crate) waiting: Gauge,
@@ -59,6 +60,7 @@ impl Default for Metrics {
             groups: Histogram::new(LEAVES),
             syncs: Histogram::new(SECONDS),
             unrecorded: Family::default(),
+            in_the_clear: Counter::default(),
             published: Gauge::default(),
             size: Gauge::default(),
             waiting: Gauge::default(),
@@ -92,6 +94,11 @@ impl Metrics {
             "audit_unrecorded",
             "Events of the collector's own that could not be recorded, by kind",
             self.unrecorded.clone(),
+        );
+        registry.register(
+            "audit_names_in_the_clear",
+            "Events that were appended with a person's name in the clear, which cannot be erased",
+            self.in_the_clear.clone(),
         );
         registry.register("audit_log_leaves", "Leaves on disk", self.size.clone());
         registry.register(
@@ -147,13 +154,18 @@ impl Metrics {
     }
 
     /// Counts an event of our own that is not in the log.
-    pub(crate) fn unrecorded(&self, kind: &'static str) {
-        self.unrecorded.get_or_create(&Kind { kind }).inc();
+    pub(crate) fn unrecorded(&self, kind: &str) {
+        self.unrecorded.get_or_create(&Kind { kind: kind.to_owned() }).inc();
+    }
+
+    /// Counts an event whose name of a person cannot be erased.
+    pub(crate) fn in_the_clear(&self) {
+        self.in_the_clear.inc();
     }
 
     /// Counts an answer to a reader.
     pub(crate) fn read(&self, kind: &'static str, shown: usize) {
-        self.reads.get_or_create(&Kind { kind }).inc();
+        self.reads.get_or_create(&Kind { kind: kind.to_owned() }).inc();
         self.shown.inc_by(shown as u64);
     }
 

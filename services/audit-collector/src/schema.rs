@@ -9,7 +9,7 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Tables), Box::new(Questions)]
+        vec![Box::new(Tables), Box::new(Questions), Box::new(Holds)]
     }
 }
 
@@ -152,5 +152,34 @@ ALTER TABLE index_head ADD COLUMN roles_stated BOOLEAN NOT NULL DEFAULT FALSE;
 impl MigrationTrait for Questions {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, QUESTIONS).await
+    }
+}
+
+struct Holds;
+
+impl MigrationName for Holds {
+    fn name(&self) -> &str {
+        "audit_0004_holds"
+    }
+}
+
+// What is held, by the collector's own events. Persons are found as links of events, by what stands for them.
+const HOLDS: &str = "
+CREATE TABLE legal_hold (
+    id {TEXT} PRIMARY KEY,
+    leaf BIGINT NOT NULL,
+    subject {TEXT},
+    agent_id {TEXT},
+    namespace {TEXT},
+    from_time BIGINT,
+    to_time BIGINT
+) {BY_KEY};
+CREATE INDEX usage_hour_subject ON usage_hour (subject, hour);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Holds {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, HOLDS).await
     }
 }

@@ -231,8 +231,9 @@ fn logins(config: &Config) -> Result<Option<Logins>, StartError> {
     Ok(Some(Logins { providers, ttl: Duration::from_secs(config.operators.certificate_seconds) }))
 }
 
-fn bad_keys(e: KeyError) -> StartError {
-    StartError::new("the keys are refused", e)
+fn bad_keys(e: impl Into<KeyError>) -> StartError {
+    let why: KeyError = e.into();
+    StartError::new("the keys are refused", why)
 }
 
 async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {

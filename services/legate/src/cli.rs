@@ -6,6 +6,7 @@ mod audit;
 mod change;
 mod checking;
 mod credential;
+mod custody;
 mod grant;
 mod key;
 mod person;
@@ -30,6 +31,7 @@ pub(crate) use credential::{
     Cause, ClientKey, ClientKind, CredentialHealth, CredentialKind, CredentialVerb, InstanceList, InstanceStanding,
     InstanceVerb, Issued, Rotation, TokenVerb,
 };
+pub(crate) use custody::{HoldSet, HoldVerb, SubjectVerb};
 pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use key::{KeyVerb, Purpose, Rewrap};
 pub(crate) use person::{Offboard, Owner, PersonVerb};
@@ -123,6 +125,10 @@ pub(crate) enum Command {
     WhoCan(WhoCan),
     /// Say what an agent may do by itself, and what that depends on.
     WhatCan(WhatCan),
+    /// Persons whose names are erased from the audit log.
+    Subject(Noun<SubjectVerb>),
+    /// Legal holds: what of the audit log may not be erased.
+    Hold(Box<Noun<HoldVerb>>),
     /// The audit log.
     Audit(Box<Noun<AuditVerb>>),
     /// Verify a whole log offline: needs only its public key. Exit code 6 when something is wrong.
@@ -311,6 +317,11 @@ mod tests {
             "legate policy shadow n",
             "legate policy promote n/a --reason x --wait",
             "legate policy rollback n/a --to-revision 12 --reason x --wait",
+            "legate subject erase user:a",
+            "legate subject erase user:a --yes --reason x",
+            "legate hold set --namespace n --since 7d --reason x",
+            "legate hold list",
+            "legate hold release hold_1 --reason x",
             "legate verify DIR --key log.pub",
             "legate login --token-file -",
             "legate login --token-env ID_TOKEN --issuer https://a:1",

@@ -40,6 +40,8 @@ async fn certificates_of_the_script_are_accepted() {
     assert_eq!(legate_credential_issuer::Kek::open(&kek).unwrap().newest(), 1);
     make(dir.path(), &["service", "credential-issuer"]);
     assert_eq!(std::fs::read_to_string(&kek).unwrap(), text);
+    make(dir.path(), &["service", "audit-collector"]);
+    assert_eq!(legate_credential_issuer::Kek::open(&dir.path().join("audit-collector/kek")).unwrap().newest(), 1);
 
     let domain = TrustDomain::parse("example.org").unwrap();
     let file = |name: &str| dir.path().join(name);

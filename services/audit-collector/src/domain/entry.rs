@@ -18,6 +18,8 @@ pub(crate) enum Link {
     Grant,
     /// A credential by its id or serial number, a token by its id.
     Credential,
+    /// A person whose name the event commits to.
+    Person,
 }
 
 impl Link {
@@ -27,6 +29,7 @@ impl Link {
             Self::Chain => 1,
             Self::Grant => 2,
             Self::Credential => 3,
+            Self::Person => 4,
         }
     }
 }
@@ -116,6 +119,62 @@ fn given(details: &BTreeMap<String, String>) -> Option<Given> {
     };
     let operators: Result<Vec<Name>, _> = text("operators").split_whitespace().map(Name::parse).collect();
     Some(Given { operators: operators.ok()?, role, not_before: time("not_before")?, not_after: time("not_after")? })
+}
+
+/// What is held, by the collector's own event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) id: String,
+    pub(crate) subject: String,
+    pub(crate) agent_id: String,
+    pub(crate) namespace: String,
+    pub(crate) from: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
+}
+
+/// The types of the collector's own events about holds, erasures and the end of retention.
+pub(crate) const HOLD_SET: &str = "hold.set";
+pub(crate) const HOLD_RELEASED: &str = "hold.released";
+pub(crate) const SUBJECT_ERASED: &str = "subject.erased";
+pub(crate) const NAMES_ENDED: &str = "names.ended";
+
+/// The hold that an event is about, and what is held; `None`: nothing any more.
+pub(crate) fn held(event: &AuditEvent) -> Option<(String, Option<Held>)> {
+    let detail = |name: &str| event.details.get(name).map(String::as_str).unwrap_or_default();
+    let id = detail("hold").to_owned();
+    match event.r#type.as_str() {
+        HOLD_RELEASED => Some((id, None)),
+        HOLD_SET => {
+            let held = Held {
+                id: id.clone(),
+                subject: event.subject.clone(),
+                agent_id: event.agent_id.clone(),
+                namespace: event.namespace.clone(),
+                from: Timestamp::parse_rfc3339(detail("from")),
+                to: Timestamp::parse_rfc3339(detail("to")),
+            };
+            Some((id, Some(held)))
+        }
+        _ => None,
+    }
+}
+
+/// Whose names an event says are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// This person's, as the index has it.
+    Person(String),
+    /// Those that have had their time, of events before this moment.
+    Before(Timestamp),
+}
+
+/// What the collector's own event says is gone.
+pub(crate) fn gone(event: &AuditEvent) -> Option<Gone> {
+    match event.r#type.as_str() {
+        SUBJECT_ERASED => Some(Gone::Person(format!("user:{}", event.details.get("pseudonym")?))),
+        NAMES_ENDED => event.time.and_then(|t| Timestamp::try_from(t).ok()).map(Gone::Before),
+        _ => None,
+    }
 }
 
 /// What was used: a decision's agent, and what it was about.

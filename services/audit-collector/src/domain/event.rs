@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::EventId;
-use legate_wire::audit::AuditEvent;
+use legate_personal::BadPart;
+use legate_wire::audit::{AuditEvent, PersonalPart};
 use prost::Message as _;
 
 /// The largest event.
-pub(crate) const LARGEST: usize = 60 * 1_024;
+pub(crate) use legate_personal::LARGEST;
 
 /// An event's time may be so far ahead of our clock.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
@@ -48,6 +49,9 @@ pub(crate) enum BadEvent {
         /// The number of its place.
         expected: u64,
     },
+    /// Names that the event does not commit to, or none where it does.
+    #[error("its names: {0}")]
+    Personal(#[from] BadPart),
     /// Ahead of our clock.
     #[error("its time {0} is over five minutes ahead of the collector's clock")]
     Future(Timestamp),
@@ -61,13 +65,22 @@ pub(crate) struct Claim<'a> {
     pub(crate) seq: u64,
 }
 
-/// Checks an event against who offers it, as what, and when.
-pub(crate) fn check(bytes: &[u8], claim: Claim<'_>, now: Timestamp) -> Result<(), BadEvent> {
+/// What of a good event is needed to keep its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Good {
+    pub(crate) kind: String,
+    pub(crate) time: Timestamp,
+    /// Whether it says a person's name in the clear, as emitters of earlier versions do.
+    pub(crate) is_in_the_clear: bool,
+}
+
+/// Checks an event and its names against who offers it, as what, and when.
+pub(crate) fn check(bytes: &[u8], parts: &[PersonalPart], claim: Claim<'_>, now: Timestamp) -> Result<Good, BadEvent> {
     if bytes.len() > LARGEST {
         return Err(BadEvent::TooLarge(bytes.len()));
     }
     let event = AuditEvent::decode(bytes).map_err(|_| BadEvent::Decode)?;
-    let emitter = event.emitter.unwrap_or_default();
+    let emitter = event.emitter.clone().unwrap_or_default();
     if emitter.spiffe_id != claim.caller {
         return Err(BadEvent::Emitter { named: emitter.spiffe_id, caller: claim.caller.to_owned() });
     }
@@ -79,7 +92,10 @@ pub(crate) fn check(bytes: &[u8], claim: Claim<'_>, now: Timestamp) -> Result<()
     if time > now.plus(AHEAD) {
         return Err(BadEvent::Future(time));
     }
-    Ok(())
+    legate_personal::check(&event, parts, false)?;
+    let may_name = parts.is_empty() && bytes.windows(5).any(|five| five == b"user:");
+    let is_in_the_clear = may_name && legate_personal::is_in_the_clear(&event);
+    Ok(Good { kind: event.r#type, time, is_in_the_clear })
 }
 
 /// Whether a text may be an epoch: 1 to 64 of `A-Z a-z 0-9 _ -`.
@@ -114,7 +130,27 @@ mod tests {
     }
 
     fn judged(event: &AuditEvent) -> Result<(), BadEvent> {
-        check(&event.encode_to_vec(), claim(), now())
+        check(&event.encode_to_vec(), &[], claim(), now()).map(drop)
+    }
+
+    #[test]
+    fn names_have_to_be_those_that_the_event_commits_to() {
+        let named = AuditEvent { subject: "user:ada".into(), ..event() };
+        let clear = check(&named.encode_to_vec(), &[], claim(), now()).unwrap();
+        assert!(clear.is_in_the_clear);
+        let legate_personal::Split { event: leaf, parts } = legate_personal::split(named, || [7; 32]);
+        let bytes = leaf.encode_to_vec();
+        assert!(!check(&bytes, &parts, claim(), now()).unwrap().is_in_the_clear);
+        let of = |parts: &[PersonalPart]| check(&bytes, parts, claim(), now()).unwrap_err();
+        assert!(matches!(of(&[]), BadEvent::Personal(BadPart::Count { commitments: 1, parts: 0 })));
+        let other = PersonalPart { name: "user:eve".into(), ..parts[0].clone() };
+        assert_eq!(of(&[other]), BadEvent::Personal(BadPart::Other(0)));
+        assert_eq!(of(&[PersonalPart::default()]), BadEvent::Personal(BadPart::Form(0)));
+        let none = check(&event().encode_to_vec(), &parts, claim(), now()).unwrap_err();
+        assert!(matches!(none, BadEvent::Personal(BadPart::Count { commitments: 0, parts: 1 })));
+        let many = AuditEvent { personal: vec![vec![0; 32]; 300], ..event() };
+        let none = check(&many.encode_to_vec(), &[], claim(), now()).unwrap_err();
+        assert_eq!(none, BadEvent::Personal(BadPart::Many(300)));
     }
 
     #[test]
@@ -138,13 +174,13 @@ mod tests {
         let mut late = event();
         late.time.as_mut().unwrap().seconds += 300;
         assert_eq!(judged(&late), Ok(()));
-        assert_eq!(check(b"\xff\xff", claim(), now()), Err(BadEvent::Decode));
+        assert_eq!(check(b"\xff\xff", &[], claim(), now()), Err(BadEvent::Decode));
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _any = check(&bytes, claim(), now());
+            let _any = check(&bytes, &[], claim(), now());
         }
     }
 }

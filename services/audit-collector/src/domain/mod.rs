@@ -4,3 +4,4 @@ pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod producers;
 pub(crate) mod question;
+pub(crate) mod retention;

@@ -1,13 +1,18 @@
 //! An emitter's events become leaves.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use legate_rpc::Fault;
+use legate_wire::audit::PersonalPart;
+use prost::Message as _;
 
 use super::{Call, Desk};
 use crate::domain::event::{Claim, check, is_epoch};
 use crate::domain::producers::Producer;
 use crate::error::bad_event;
 use crate::log::{Appended, Offer};
+use crate::personal::Unsealed;
 
 /// Events in one request.
 const MOST: usize = 1_024;
@@ -21,13 +26,15 @@ pub(crate) struct Ask {
     pub(crate) epoch: String,
     pub(crate) first_seq: u64,
     pub(crate) events: Vec<Bytes>,
+    /// The names that some of them commit to, by their positions.
+    pub(crate) personal: BTreeMap<usize, Vec<PersonalPart>>,
 }
 
 /// Appends events and answers when they are on disk. The emitter is the caller's certificate, and nothing else. Good
 /// events before a bad one are appended; the refusal of the bad one is the answer.
 #[tracing::instrument(skip_all, fields(events = ask.events.len()))]
 pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appended, Fault> {
-    let Ask { epoch, first_seq, mut events } = ask;
+    let Ask { epoch, first_seq, mut events, personal } = ask;
     if !is_epoch(&epoch) {
         return Err(Fault::invalid("epoch", "is 1 to 64 of A-Z a-z 0-9 _ -"));
     }
@@ -39,8 +46,28 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
     }
     let now = desk.clock.now();
     let claim = |seq| Claim { caller: &call.caller, epoch: &epoch, seq };
+    if personal.last_key_value().is_some_and(|(position, _)| *position >= events.len()) {
+        return Err(Fault::invalid("personal", "names an event that is not in the request"));
+    }
+    if personal.values().flatten().map(PersonalPart::encoded_len).sum::<usize>() > MOST_BYTES {
+        return Err(Fault::invalid("personal", "a request has 4 MiB of names at most"));
+    }
+    let mut kept = BTreeMap::new();
     let bad = events.iter().zip(first_seq..).enumerate().find_map(|(position, (event, seq))| {
-        check(event, claim(seq), now).err().map(|bad| (position, bad_event(position, &bad)))
+        let parts = personal.get(&position).map(Vec::as_slice).unwrap_or_default();
+        match check(event, parts, claim(seq), now) {
+            Err(bad) => Some((position, bad_event(position, &bad))),
+            Ok(good) => {
+                if good.is_in_the_clear {
+                    desk.metrics.in_the_clear();
+                }
+                if !parts.is_empty() {
+                    let unsealed = Unsealed { leaf: 0, kind: good.kind, time: good.time, parts: parts.to_vec() };
+                    kept.insert(position, unsealed);
+                }
+                None
+            }
+        }
     });
     if let Some((position, _)) = &bad {
         events.truncate(*position);
@@ -52,7 +79,7 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
         true => None,
         false => {
             let producer = Producer { spiffe_id: call.caller.clone(), epoch };
-            Some(desk.log.append(Offer { producer, first_seq, events }).await?)
+            Some(desk.log.append(Offer { producer, first_seq, events, personal: kept }).await?)
         }
     };
     match (bad, done) {

@@ -2,10 +2,12 @@
 
 pub(crate) mod append;
 pub(crate) mod checkpoint;
+pub(crate) mod custody;
 pub(crate) mod prove;
 pub(crate) mod query;
 pub(crate) mod reads;
 pub(crate) mod refused;
+pub(crate) mod retain;
 pub(crate) mod rights;
 pub(crate) mod tail;
 pub(crate) mod usage;
@@ -41,6 +43,8 @@ pub(crate) struct Desk {
     pub(crate) reads: reads::Reads,
     pub(crate) tails: tail::Tails,
     pub(crate) metrics: Metrics,
+    /// Who erases, holds or ends what has had its time is alone.
+    pub(crate) custody: tokio::sync::Mutex<()>,
     /// Set as soon as the service serves.
     pub(crate) stopping: OnceLock<CancellationToken>,
 }

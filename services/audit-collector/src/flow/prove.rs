@@ -3,22 +3,32 @@
 use std::collections::BTreeMap;
 
 use legate_rpc::Fault;
-use legate_wire::audit::AuditEvent;
-use prost::Message as _;
 
 use super::rights::Judged;
 use super::{Call, Desk, database, reads, rights};
 use crate::error::of_index;
-use crate::log::{Consistency, Inclusion};
+use crate::log::{Consistency, Inclusion, NotProved};
+use crate::personal::Seen;
+
+/// A leaf that is proved to be in a tree, and what it says.
+#[derive(Clone, Debug)]
+pub(crate) struct Proved {
+    pub(crate) inclusion: Inclusion,
+    pub(crate) seen: Seen,
+}
 
 /// Proves that the leaf at `index` is in the tree of `size`. It shows the leaf, so it is for whoever may see it, and is
 /// recorded as a read.
 #[tracing::instrument(skip(desk, call))]
-pub(crate) async fn inclusion(desk: &Desk, call: &Call, index: u64, size: u64) -> Result<Inclusion, Fault> {
+pub(crate) async fn inclusion(desk: &Desk, call: &Call, index: u64, size: u64) -> Result<Proved, Fault> {
     let judged = rights::ready(desk, call).await?;
-    let proving = desk.log.reading(move |log| log.prove_inclusion(index, size));
-    let proved = proving.await.map_err(Fault::broken)??;
-    let namespace = AuditEvent::decode(proved.leaf.as_slice()).map(|event| event.namespace).unwrap_or_default();
+    let proving = desk.log.reading(move |log| {
+        let proved = log.prove_inclusion(index, size)?;
+        let seen = log.seen(vec![(index, proved.leaf.clone())]).pop().unwrap_or_default();
+        Ok::<_, NotProved>((proved, seen))
+    });
+    let (proved, seen) = proving.await.map_err(Fault::broken)??;
+    let namespace = seen.event.namespace.clone();
     // Whom the configuration names needs no index.
     if let Judged::ByRoles(..) = judged {
         let (db, now) = (database(desk)?, desk.clock.now());
@@ -30,7 +40,7 @@ pub(crate) async fn inclusion(desk: &Desk, call: &Call, index: u64, size: u64) -
     }
     let asked = BTreeMap::from([("leaf_index".to_owned(), index.to_string())]);
     reads::note(desk, call, reads::Read { kind: "log.proved", namespace, asked, refused: "" }, 1);
-    Ok(proved)
+    Ok(Proved { inclusion: proved, seen })
 }
 
 /// Proves that the tree of `first` leaves is the beginning of that of `second`. It shows hashes only.

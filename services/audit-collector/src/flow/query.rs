@@ -9,7 +9,6 @@ use legate_db::Tx;
 use legate_merkle::Hash;
 use legate_rpc::Fault;
 use legate_wire::audit::AuditEvent;
-use prost::Message as _;
 
 use super::rights::Judged;
 use super::{Call, Desk, database, reads, rights, wait_for_index};
@@ -17,6 +16,7 @@ use crate::domain::question::{Order, Question};
 use crate::error::{AUDIT_DESCENDANTS_TOO_MANY, of_index};
 use crate::index::NotRead;
 use crate::log::{Log, Published};
+use crate::personal::{Seen, Vault};
 use crate::store::event::key;
 use crate::store::search::{Families, Found, Search};
 use crate::store::{head, made_by, stretch};
@@ -53,8 +53,8 @@ pub(crate) struct Ask {
 /// One page.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    /// Leaves and their places, in order.
-    pub(crate) leaves: Vec<(u64, Vec<u8>)>,
+    /// Events, in order.
+    pub(crate) leaves: Vec<Seen>,
     pub(crate) next: String,
     /// Whether the bound on work ended it.
     pub(crate) is_partial: bool,
@@ -91,7 +91,7 @@ pub(crate) async fn query(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, Fa
     let proofs = match ask.with_proofs {
         false => None,
         true => {
-            let leaves: Vec<u64> = shown.leaves.iter().map(|(leaf, _)| *leaf).collect();
+            let leaves: Vec<u64> = shown.leaves.iter().map(|seen| seen.at).collect();
             let proving = desk.log.reading(move |log| log.prove_each(&leaves));
             Some(proving.await.map_err(Fault::broken)??)
         }
@@ -133,7 +133,7 @@ pub(super) struct Place {
 /// What a page shows.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
-    pub(super) leaves: Vec<(u64, Vec<u8>)>,
+    pub(super) leaves: Vec<Seen>,
     /// There may be more behind this leaf.
     pub(super) more_behind: Option<u64>,
     /// Whether a bound on work or bytes ended it before it was full.
@@ -161,14 +161,15 @@ pub(super) async fn look(desk: &Desk, judged: &Judged, question: &Question, plac
         // A text is looked for in some events at a time, until the page is full.
         while !rest.is_empty() && read.len() < size {
             let (these, later) = rest.split_at(rest.len().min(if is_searched { 200 } else { usize::MAX }));
-            let leaves = leaves_at(log, these, order, bytes)?;
+            let leaves = log.seen(leaves_at(log, these, order, bytes)?);
             let got = leaves.len();
-            for (at, (leaf, event)) in leaves.into_iter().enumerate() {
-                taken = leaf;
-                if !is_searched || holds(&event, &text) {
-                    read.push((leaf, event));
+            for (at, seen) in leaves.into_iter().enumerate() {
+                taken = seen.at;
+                if !is_searched || holds(&seen.event, &text) {
+                    read.push(seen);
                 }
-                let is_full = || read.len() >= size || read.iter().map(|(_, e)| e.len()).sum::<usize>() > most / 2;
+                let is_full =
+                    || read.len() >= size || read.iter().map(|e: &Seen| e.leaf.len()).sum::<usize>() > most / 2;
                 if is_searched && is_full() {
                     let is_last = at + 1 == got && later.is_empty();
                     return Ok((read, (!is_last).then_some(taken)));
@@ -188,11 +189,9 @@ pub(super) async fn look(desk: &Desk, judged: &Judged, question: &Question, plac
 }
 
 /// Whether one of the texts of an event that may be searched holds this one.
-fn holds(leaf: &[u8], text: &str) -> bool {
-    let Ok(event) = AuditEvent::decode(leaf) else { return false };
-    let resource = event.resource.unwrap_or_default();
-    let texts = [&event.action, &event.reason, &event.reason_code, &resource.r#type, &resource.id];
-    texts.into_iter().any(|one| one.contains(text))
+fn holds(event: &AuditEvent, text: &str) -> bool {
+    let resource = event.resource.iter().flat_map(|resource| [&resource.r#type, &resource.id]);
+    [&event.action, &event.reason, &event.reason_code].into_iter().chain(resource).any(|one| one.contains(text))
 }
 
 /// The leaves at these places, in their order: as many as hold `most` bytes. Neighbours are read together.
@@ -240,12 +239,13 @@ fn neighbours(log: &Log, places: &[u64], order: Order) -> io::Result<Vec<(u64, V
 /// The places of one page, and how far the index was at that moment.
 async fn look_up(desk: &Desk, judged: &Judged, question: &Question, place: Place) -> Result<(Found, u64), Fault> {
     let (question, judged, now) = (question.clone(), judged.clone(), desk.clock.now());
+    let vault = desk.log.vault().clone();
     database(desk)?
         .read("query_events", move |tx| {
             Box::pin(async move {
                 let sees = judged.sees(tx, now).await?;
                 let size = head::get(tx).await?.map_or(0, |head| head.size());
-                let found = found(tx, &question, &sees, size, place).await?;
+                let found = found(tx, (&question, &vault), &sees, size, place).await?;
                 Ok::<_, NotRead>((found, size))
             })
         })
@@ -253,7 +253,13 @@ async fn look_up(desk: &Desk, judged: &Judged, question: &Question, place: Place
         .map_err(of_index)
 }
 
-async fn found(tx: &Tx, question: &Question, sees: &Reach, size: u64, place: Place) -> Result<Found, NotRead> {
+async fn found(
+    tx: &Tx,
+    (question, vault): (&Question, &Vault),
+    sees: &Reach,
+    size: u64,
+    place: Place,
+) -> Result<Found, NotRead> {
     let families = Families {
         of_agent: agents(tx, &question.agent_id, question.descendants).await?,
         of_via: agents(tx, &question.via_agent_id, question.descendants).await?,
@@ -262,7 +268,7 @@ async fn found(tx: &Tx, question: &Question, sees: &Reach, size: u64, place: Pla
     if let Some(after) = place.after {
         within = place.order.behind(after, within);
     }
-    Search::plan(question, &families, sees).page(tx, within, place.order, place.size).await
+    Search::plan(question, &families, sees, vault).page(tx, within, place.order, place.size).await
 }
 
 /// The agents that are asked about; none where none is.
@@ -308,7 +314,9 @@ mod tests {
         assert!(leaves_at(&log, &[5_000], Order::NewestFirst, MOST_BYTES).is_err());
         let large = |n: u64| vec![u8::try_from(n).unwrap(); 60 << 10].into();
         let events = (0..60).map(large).collect();
-        log.append(crate::log::Offer { producer: producer("registry", "e2"), first_seq: 1, events }).await.unwrap();
+        let offer =
+            crate::log::Offer { producer: producer("registry", "e2"), first_seq: 1, events, personal: BTreeMap::new() };
+        log.append(offer).await.unwrap();
         let size = log.size();
         let places: Vec<u64> = (0..size).rev().collect();
         assert_eq!(leaves_at(&log, &places, Order::NewestFirst, MOST_BYTES).unwrap().len(), MOST_BYTES / (60 << 10));

@@ -30,7 +30,7 @@ const CALLERS: usize = 1_024;
 const LONGEST: usize = 512;
 
 /// What was read.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Read {
     pub(crate) kind: &'static str,
     /// The namespace that was asked about.
@@ -115,10 +115,28 @@ pub(super) fn note(desk: &Desk, call: &Call, mut read: Read, shown: usize) {
         return;
     }
     let kind = read.kind;
+    // To ask about somebody who was erased, or was never named, does not bring the name into the record.
+    let vault = desk.log.vault();
+    for (field, value) in &mut read.asked {
+        if field == "asked.text" {
+            // Whoever looks for a name may write it in any way.
+            *value = bare(&vault.alias(value));
+            continue;
+        }
+        let told = |name: &str| if vault.knows(name) { name.to_owned() } else { bare(&vault.alias(name)) };
+        if let Some(other) = legate_personal::renamed(value, true, told) {
+            *value = other;
+        }
+    }
     let mut event = event(&call.caller, read, shown);
     (event.trace_id, event.span_id) = (call.trace.trace_id.clone(), call.trace.span_id.clone());
     event.details.extend(call.emergency.iter().map(|why| ("emergency".to_owned(), why.clone())));
     desk.log.tell(Own::from_event(kind, event));
+}
+
+/// What stands for a person, in a way that is no name itself.
+pub(super) fn bare(alias: &str) -> String {
+    alias.trim_start_matches("user:").to_owned()
 }
 
 /// Puts on record that somebody was not let read.
@@ -166,7 +184,7 @@ pub(crate) async fn tell_forever(desk: Arc<Desk>) {
 }
 
 /// Puts on record that an operator states an emergency, and reads by it.
-fn broke_glass(desk: &Desk, call: &Call) {
+pub(super) fn broke_glass(desk: &Desk, call: &Call) {
     let (Some(why), Reader::Operator(name)) = (&call.emergency, &call.reader) else { return };
     if desk.auditors.contains(name) {
         return;

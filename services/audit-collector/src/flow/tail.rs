@@ -15,6 +15,7 @@ use super::rights::{self, Judged};
 use super::{Call, Desk, reads};
 use crate::domain::question::{Order, Question};
 use crate::error::{AGAIN, AUDIT_STOPPING, AUDIT_TAIL_SLOW, AUDIT_TAILS_TOO_MANY};
+use crate::personal::Seen;
 
 /// Who follow the log at once, and how many lines one caller has.
 const MOST: usize = 64;
@@ -44,7 +45,7 @@ pub(crate) struct Ask {
 /// One message.
 #[derive(Clone, Debug)]
 pub(crate) struct News {
-    pub(crate) leaves: Vec<(u64, Vec<u8>)>,
+    pub(crate) leaves: Vec<Seen>,
     pub(crate) through: u64,
     pub(crate) resume_token: String,
 }

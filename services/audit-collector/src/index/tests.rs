@@ -1,6 +1,7 @@
 //! The index on each database: what it finds, and that it is the log's whatever happened to it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::entry::{Link, links};
@@ -12,6 +13,7 @@ use legate_db::testing::{Fixture, on_each};
 use legate_db::{Fault, TxError};
 use legate_filter::{EventField, Field, Filter, Scope, Subject};
 use legate_ids::EventId;
+use legate_personal::Split;
 use legate_wire::audit::{AuditEvent, Emitter, EventDecision, EventResource, Outcome};
 use prost::Message as _;
 use sea_orm::{ConnectionTrait as _, EntityTrait as _, PaginatorTrait as _};
@@ -21,8 +23,9 @@ use crate::domain::question::Order;
 use crate::domain::question::{Question, TypeFilter};
 use crate::log::tests::scene::{ME, ORIGIN, open, producer};
 use crate::log::{Log, Offer};
+use crate::personal::{Unsealed, Vault};
 use crate::schema::Migrator;
-use crate::store::batch::Batch;
+use crate::store::batch::{Batch, Voices};
 use crate::store::search::{Families, Search};
 use crate::store::{event, link, made_by, roles, stretch, usage};
 
@@ -105,8 +108,22 @@ fn told(n: u64) -> AuditEvent {
 }
 
 async fn tell(log: &Log, from: u64, count: u64) {
-    let events = (from..from + count).map(|n| told(n).encode_to_vec().into()).collect();
-    log.append(Offer { producer: producer("registry", "e1"), first_seq: from, events }).await.unwrap();
+    // As emitters of earlier versions told them, and as those of today do.
+    let mut personal = BTreeMap::new();
+    let mut leaf = |n: u64| match n % 5 {
+        0 => told(n),
+        _ => {
+            let Split { event, parts } = legate_personal::split(told(n), rand::random);
+            let time = Timestamp::try_from(event.time.unwrap()).unwrap();
+            if !parts.is_empty() {
+                let unsealed = Unsealed { leaf: 0, kind: event.r#type.clone(), time, parts };
+                personal.insert(usize::try_from(n - from).unwrap(), unsealed);
+            }
+            event
+        }
+    };
+    let events = (from..from + count).map(|n| leaf(n).encode_to_vec().into()).collect();
+    log.append(Offer { producer: producer("registry", "e1"), first_seq: from, events, personal }).await.unwrap();
 }
 
 fn questions() -> Vec<Question> {
@@ -257,21 +274,27 @@ fn every(log: &Log) -> Vec<AuditEvent> {
     let mut events = Vec::new();
     while (events.len() as u64) < log.size() {
         let leaves = log.read(events.len() as u64, log.size(), 1 << 20).unwrap();
-        events.extend(leaves.iter().map(|(_, leaf)| AuditEvent::decode(leaf.as_slice()).unwrap()));
+        events.extend(log.seen(leaves).into_iter().map(|seen| seen.event));
     }
     events
 }
 
 /// Every leaf that answers, page by page; with a small bound on work where it is less than a page.
-async fn pages(index: &Index, question: &Question, sees: &Reach, size: u64, order: Order) -> Vec<u64> {
+async fn pages(
+    (index, vault): (&Index, &Vault),
+    question: &Question,
+    sees: &Reach,
+    size: u64,
+    order: Order,
+) -> Vec<u64> {
     let mut all = Vec::new();
     let mut after = None;
     let work = if size < 100 { 11 } else { 20_000 };
     loop {
-        let (question, sees) = (question.clone(), sees.clone());
+        let (question, sees, vault) = (question.clone(), sees.clone(), vault.clone());
         let read = index.db().unwrap();
         let page = read.read("test_page", move |tx| {
-            let (question, sees) = (question.clone(), sees.clone());
+            let (question, sees, vault) = (question.clone(), sees.clone(), vault.clone());
             Box::pin(async move {
                 let some = |text: &str| if text.is_empty() { Vec::new() } else { vec![text.to_owned()] };
                 let families = Families { of_agent: some(&question.agent_id), of_via: some(&question.via_agent_id) };
@@ -279,7 +302,7 @@ async fn pages(index: &Index, question: &Question, sees: &Reach, size: u64, orde
                 if let Some(after) = after {
                     stretch = order.behind(after, stretch);
                 }
-                let search = Search::plan(&question, &families, &sees).looking_at(work);
+                let search = Search::plan(&question, &families, &sees, &vault).looking_at(work);
                 search.page::<()>(tx, stretch, order, size).await
             })
         });
@@ -298,8 +321,12 @@ async fn until(index: &Index, size: u64) {
     tokio::time::timeout(Duration::from_secs(20), reached).await.unwrap().unwrap();
 }
 
+fn voices() -> Voices {
+    Voices { registry: producer("registry", "e1").spiffe_id, me: ME.into() }
+}
+
 fn index(fixture: &Fixture) -> Index {
-    Index::new(fixture.url.clone(), ORIGIN.into(), producer("registry", "e1").spiffe_id, Context::new())
+    Index::new(fixture.url.clone(), ORIGIN.into(), voices(), Context::new())
 }
 
 /// Every row of a table, in the order of all of it.
@@ -315,8 +342,11 @@ macro_rules! rows {
 
 /// The index holds what the log says, in every table, and nothing else.
 async fn is_exact(index: &Index, log: &Log) {
-    let leaves: Vec<(u64, Vec<u8>)> = (0..).zip(every(log).iter().map(|e| e.encode_to_vec())).collect();
-    let wanted = Batch::of(&leaves, &producer("registry", "e1").spiffe_id);
+    let mut leaves: Vec<(u64, Vec<u8>)> = Vec::new();
+    while (leaves.len() as u64) < log.size() {
+        leaves.extend(log.read(leaves.len() as u64, log.size(), 1 << 20).unwrap());
+    }
+    let wanted = Batch::of(&leaves, &voices(), log.vault());
     let mut events = rows!(index, event);
     events.sort_by_key(|row| row.leaf);
     assert_eq!(events, wanted.events);
@@ -363,11 +393,11 @@ async fn every_filter_finds_what_looking_at_every_event_finds() {
             };
             found_any += usize::from(!wanted.is_empty());
             for size in [1_000, 7] {
-                let found = pages(&index, &question, &Reach::Everywhere, size, Order::NewestFirst).await;
+                let found = pages((&index, log.vault()), &question, &Reach::Everywhere, size, Order::NewestFirst).await;
                 assert_eq!(found, wanted, "{question:?}");
             }
             let oldest: Vec<u64> = wanted.iter().rev().copied().collect();
-            let found = pages(&index, &question, &Reach::Everywhere, 7, Order::OldestFirst).await;
+            let found = pages((&index, log.vault()), &question, &Reach::Everywhere, 7, Order::OldestFirst).await;
             assert_eq!(found, oldest, "{question:?}");
             // Whoever sees one namespace finds what is of it, and nothing else.
             let own: Vec<u64> = wanted
@@ -375,7 +405,11 @@ async fn every_filter_finds_what_looking_at_every_event_finds() {
                 .filter(|leaf| events[usize::try_from(*leaf).unwrap()].namespace == "payments")
                 .collect();
             let sees = Reach::In([legate_ids::Name::parse("payments").unwrap()].into());
-            assert_eq!(pages(&index, &question, &sees, 7, Order::NewestFirst).await, own, "{question:?}");
+            assert_eq!(
+                pages((&index, log.vault()), &question, &sees, 7, Order::NewestFirst).await,
+                own,
+                "{question:?}"
+            );
         }
         assert!(found_any >= 40, "{found_any}");
         is_exact(&index, &log).await;
@@ -462,10 +496,12 @@ async fn a_database_that_is_not_there_holds_up_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let (log, tasks) = open(dir.path()).await;
     let url = "postgres://nobody@127.0.0.1:9/none".to_owned();
-    let index = Index::new(url, ORIGIN.into(), producer("registry", "e1").spiffe_id, Context::new());
+    let index = Index::new(url, ORIGIN.into(), voices(), Context::new());
     let following = tokio::spawn(index.clone().follow(log.clone()));
     tell(&log, 1, 100).await;
     assert!(index.db().is_none() && index.trouble().is_some());
     tasks.close().await;
     following.abort();
 }
+
+mod erased;

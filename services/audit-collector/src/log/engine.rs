@@ -1,6 +1,6 @@
 //! The one task that gives every event its place in the log, and syncs a group of events at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use super::waiting::Place;
 use crate::domain::event::LARGEST;
 use crate::domain::producers::{Gap, Producer, Producers, known};
 use crate::metrics::Metrics;
+use crate::personal::{Ending, Unsealed, Vault, VaultError};
 
 /// A group is closed when it has so many bytes. With the largest request on top, the reserve has to hold it.
 const GROUP_BYTES: usize = 2 << 20;
@@ -35,6 +36,8 @@ pub(crate) struct Offer {
     pub(crate) first_seq: u64,
     /// Each one checked, in order.
     pub(crate) events: Vec<Bytes>,
+    /// The names that some of them commit to, by their positions.
+    pub(crate) personal: BTreeMap<usize, Unsealed>,
 }
 
 /// What became of an offer: all of it is in the log, and on disk.
@@ -73,8 +76,10 @@ pub(crate) enum NotAppended {
 pub(super) enum Job {
     /// Append events of an emitter.
     Offer { offer: Offer, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
-    /// Append an event of the collector's own.
-    Own(Box<Own>),
+    /// Append an event of the collector's own; tell where it went, if anybody wants to know.
+    Own(Box<Own>, Option<oneshot::Sender<Result<u64, NotAppended>>>),
+    /// Destroy keys of names and append the event that says so, between two groups, so that nothing is sealed meanwhile.
+    End(Box<Ending>, Option<oneshot::Sender<Result<u64, NotAppended>>>),
     /// Do what is waiting, then end.
     Close,
 }
@@ -86,7 +91,13 @@ type Promise = (oneshot::Sender<Result<Appended, NotAppended>>, Result<Appended,
 #[derive(Debug, Default)]
 struct Group {
     leaves: Vec<Vec<u8>>,
+    /// The names that leaves commit to, in the order of these.
+    personal: Vec<Unsealed>,
     promises: Vec<Promise>,
+    /// Who wants to know where an event of our own went.
+    places: Vec<(oneshot::Sender<Result<u64, NotAppended>>, u64)>,
+    /// What is to be done as soon as the group is on disk.
+    ending: Option<(Box<Ending>, Option<oneshot::Sender<Result<u64, NotAppended>>>)>,
     /// How far the producers in it will be.
     ahead: HashMap<Producer, u64>,
     closes: bool,
@@ -96,6 +107,7 @@ struct Group {
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) shelf: Arc<Shelf>,
+    pub(super) vault: Vault,
     pub(super) mark: AckMark,
     pub(super) producers: Producers,
     /// The collector itself.
@@ -121,9 +133,14 @@ impl Engine {
                 }
             };
             let Some(first) = first else { return };
-            let group = self.plan(first, &mut jobs);
-            let closes = group.closes;
+            let mut group = self.plan(first, &mut jobs);
+            let (closes, ending) = (group.closes, group.ending.take());
             self.commit(group).await;
+            if let Some((ending, answer)) = ending {
+                let told = self.end(*ending).await;
+                // Who does not wait any more finds the event in the log.
+                let _gone = answer.map(|answer| answer.send(told));
+            }
             if closes {
                 return;
             }
@@ -142,7 +159,7 @@ impl Engine {
         while let Some(job) = next {
             bytes += self.put(job, &mut group);
             count += 1;
-            let is_closed = group.closes || bytes >= GROUP_BYTES || count >= GROUP_JOBS;
+            let is_closed = group.closes || group.ending.is_some() || bytes >= GROUP_BYTES || count >= GROUP_JOBS;
             next = if is_closed { None } else { jobs.try_recv().ok() };
         }
         group
@@ -159,11 +176,20 @@ impl Engine {
                 group.closes = true;
                 self.put_own(Own::new(CLOSED), group)
             }
-            Job::Own(own) if self.state.is_full() => {
+            Job::Own(own, answer) if self.state.is_full() => {
                 self.metrics.unrecorded(own.kind());
+                let _gone = answer.map(|answer| answer.send(Err(NotAppended::Full)));
                 0
             }
-            Job::Own(own) => self.put_own(*own, group),
+            Job::Own(own, answer) => {
+                let leaf = *self.acked.borrow() + group.leaves.len() as u64;
+                group.places.extend(answer.map(|answer| (answer, leaf)));
+                self.put_own(*own, group)
+            }
+            Job::End(ending, answer) => {
+                group.ending = Some((ending, answer));
+                0
+            }
             Job::Offer { offer, answer, _place } => {
                 let mut bytes = 0;
                 let outcome = self.place(offer, group, &mut bytes);
@@ -174,19 +200,21 @@ impl Engine {
     }
 
     fn put_own(&self, own: Own, group: &mut Group) -> usize {
-        let (kind, seq) = (own.kind(), self.last(group, &self.me).saturating_add(1));
-        let leaf = own.into_leaf(&self.me, seq, self.clock.now());
+        let (kind, seq) = (own.kind().to_owned(), self.last(group, &self.me).saturating_add(1));
+        let (leaf, personal) = own.into_leaf(&self.me, seq, self.clock.now());
         if leaf.len() > LARGEST {
-            self.metrics.unrecorded(kind);
+            self.metrics.unrecorded(&kind);
             return 0;
         }
         let bytes = leaf.len();
+        let place = *self.acked.borrow() + group.leaves.len() as u64;
+        group.personal.extend(personal.map(|unsealed| Unsealed { leaf: place, ..unsealed }));
         group.leaves.push(leaf);
         group.ahead.insert(self.me.clone(), seq);
         bytes
     }
 
-    fn place(&self, offer: Offer, group: &mut Group, bytes: &mut usize) -> Result<Appended, NotAppended> {
+    fn place(&self, mut offer: Offer, group: &mut Group, bytes: &mut usize) -> Result<Appended, NotAppended> {
         let last = self.last(group, &offer.producer);
         let skip = known(last, offer.first_seq, offer.events.len())
             .map_err(|Gap { expected }| NotAppended::Gap { expected })?;
@@ -197,7 +225,11 @@ impl Engine {
         if self.state.is_full() {
             return Err(NotAppended::Full);
         }
-        let first_leaf = Some(*self.acked.borrow() + group.leaves.len() as u64);
+        let first = *self.acked.borrow() + group.leaves.len() as u64;
+        let first_leaf = Some(first);
+        // What was known before has its names already.
+        let personal = offer.personal.split_off(&skip).into_iter();
+        group.personal.extend(personal.map(|(at, one)| Unsealed { leaf: first + (at - skip) as u64, ..one }));
         let acked_seq = last + new.len() as u64;
         *bytes = new.iter().map(Bytes::len).sum();
         group.leaves.extend(new.iter().map(|event| event.to_vec()));
@@ -208,7 +240,10 @@ impl Engine {
 
     /// Writes and syncs the group, and only then answers.
     async fn commit(&mut self, mut group: Group) {
-        let written = self.write(mem::take(&mut group.leaves), mem::take(&mut group.ahead)).await;
+        let written = self.write(&mut group).await;
+        for (answer, leaf) in group.places {
+            let _gone = answer.send(written.map(|()| leaf));
+        }
         for (answer, outcome, _place) in group.promises {
             let told = match (&written, outcome) {
                 // What was known before the group is on disk whatever became of the group.
@@ -232,7 +267,10 @@ impl Engine {
         }
     }
 
-    async fn write(&mut self, leaves: Vec<Vec<u8>>, ahead: HashMap<Producer, u64>) -> Result<(), NotAppended> {
+    /// Writes names, then leaves: no leaf is there whose names are not.
+    async fn write(&mut self, group: &mut Group) -> Result<(), NotAppended> {
+        let (leaves, ahead) = (mem::take(&mut group.leaves), mem::take(&mut group.ahead));
+        let personal = mem::take(&mut group.personal);
         if self.state.why_stopped().is_some() {
             return Err(NotAppended::Stopped);
         }
@@ -242,6 +280,13 @@ impl Engine {
         let count = leaves.len();
         let before = *self.acked.borrow();
         let started = Instant::now();
+        if !personal.is_empty() {
+            match self.vault.keep(personal).await {
+                Ok(()) => {}
+                Err(VaultError::Journal(JournalError::Full(_))) => return Err(NotAppended::Full),
+                Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
+            }
+        }
         let first = match self.shelf.journal.append(leaves, Durability::Synced).await {
             Ok(first) => first,
             Err(JournalError::Full(_)) => return Err(NotAppended::Full),
@@ -271,23 +316,62 @@ impl Engine {
 
     /// Appends an event of our own at once, on a full disk too: the reserve is kept for it.
     async fn tell_now(&mut self, own: Own) {
-        let kind = own.kind();
+        let kind = own.kind().to_owned();
         let mut group = Group::default();
         self.put_own(own, &mut group);
-        if self.write(group.leaves, group.ahead).await.is_err() {
-            self.metrics.unrecorded(kind);
+        if self.write(&mut group).await.is_err() {
+            self.metrics.unrecorded(&kind);
         }
+    }
+
+    /// Destroys keys, then says so; where that is interrupted, the next start does it again.
+    async fn end(&mut self, mut ending: Ending) -> Result<u64, NotAppended> {
+        if self.state.why_stopped().is_some() {
+            return Err(NotAppended::Stopped);
+        }
+        if self.state.is_full() {
+            return Err(NotAppended::Full);
+        }
+        let vault = self.vault.clone();
+        // One that is not told yet, since the disk was full, has the file that this one would take.
+        let earlier = match vault.unended() {
+            Ok(earlier) => earlier,
+            Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
+        };
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != ending) {
+            let mut group = Group::default();
+            self.put_own(Own::again(earlier.event), &mut group);
+            self.write(&mut group).await?;
+        }
+        let destroying = tokio::task::spawn_blocking(move || vault.end(&mut ending).map(|keys| (keys, ending.event)));
+        let own = match destroying.await {
+            Ok(Ok((keys, event))) => {
+                tracing::info!(keys, "keys of names are destroyed");
+                Own::again(event)
+            }
+            Ok(Err(e)) => return Err(self.stop(format!("the names of persons: {e}"))),
+            Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
+        };
+        let place = *self.acked.borrow();
+        let mut group = Group::default();
+        self.put_own(own, &mut group);
+        self.write(&mut group).await?;
+        if let Err(e) = self.vault.is_told() {
+            return Err(self.stop(format!("the names of persons: {e}")));
+        }
+        Ok(place)
     }
 
     /// Goes on when there is room for a reserve and a segment.
     async fn look_for_room(&mut self) {
-        let shelf = Arc::clone(&self.shelf);
+        let (shelf, vault) = (Arc::clone(&self.shelf), self.vault.clone());
         let looked = tokio::task::spawn_blocking(move || {
             if shelf.free_bytes()? < shelf.segment_bytes + RESERVE {
                 return Ok(false);
             }
             // Nothing is below 0: this only makes the reserve again.
             shelf.journal.drop_below(0).map_err(std::io::Error::other)?;
+            vault.mend_reserve().map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(!shelf.journal.on_reserve())
         })
         .await;

@@ -20,6 +20,7 @@ use super::shelf::{Leaves, Shelf, State};
 use super::waiting::Waiting;
 use crate::domain::producers::Producer;
 use crate::metrics::Metrics;
+use crate::personal::{self, Ending, Seen, Vault};
 
 /// Requests that wait for the engine, whatever their size.
 const QUEUE: usize = 16_384;
@@ -37,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) segment_bytes: u64,
     pub(crate) waiting_bytes: usize,
     pub(crate) checkpoint_every: Duration,
+    /// Where the names of persons are.
+    pub(crate) personal: personal::Setup,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
 }
@@ -48,6 +51,7 @@ pub(crate) struct Log(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     shelf: Arc<Shelf>,
+    vault: Vault,
     state: Arc<State>,
     jobs: mpsc::Sender<Job>,
     waiting: Arc<Waiting>,
@@ -89,8 +93,13 @@ impl Log {
         let me = Producer { spiffe_id: setup.me.clone(), epoch: EPOCH.to_owned() };
         let (files, origin, reader) = (Files::new(&setup.dir), setup.origin.clone(), me.clone());
         let segment_bytes = setup.segment_bytes;
-        let reading = tokio::task::spawn_blocking(move || recover(files, &origin, &reader, segment_bytes));
-        let recovered = reading.await.map_err(|e| LogError::Broken(e.to_string()))??;
+        let personal = setup.personal;
+        let reading = tokio::task::spawn_blocking(move || {
+            let recovered = recover(files, &origin, &reader, segment_bytes)?;
+            let vault = Vault::open(personal)?;
+            Ok::<_, LogError>((recovered, vault.unended()?, vault))
+        });
+        let (recovered, unended, vault) = reading.await.map_err(|e| LogError::Broken(e.to_string()))??;
         let Recovered { shelf, mark, tiler, producers, keys, published, found } = recovered;
 
         let (shelf, state) = (Arc::new(shelf), Arc::new(State::default()));
@@ -99,6 +108,7 @@ impl Log {
         let (out, published) = watch::channel(published);
         let engine = Engine {
             shelf: Arc::clone(&shelf),
+            vault: vault.clone(),
             mark,
             producers,
             me,
@@ -109,6 +119,7 @@ impl Log {
         };
         let log = Self(Arc::new(Inner {
             shelf: Arc::clone(&shelf),
+            vault,
             state: Arc::clone(&state),
             jobs: jobs.clone(),
             waiting: Waiting::new(setup.waiting_bytes),
@@ -130,6 +141,11 @@ impl Log {
             metrics: setup.metrics,
         };
         log.tell(opening(&found));
+        if let Some(unended) = unended {
+            tracing::warn!("an erasure was interrupted, and is done again");
+            // The queue is empty but for the line before.
+            let _queued = log.0.jobs.try_send(Job::End(Box::new(unended), None));
+        }
         let engine = tokio::spawn(engine.run(waiting_jobs));
         let publisher = tokio::spawn(publisher.run(acked_seen));
         Ok((log, LogTasks { jobs, engine, publisher }, found))
@@ -150,7 +166,8 @@ impl Log {
         if self.why_stopped().is_some() {
             return Err(NotAppended::Stopped);
         }
-        let bytes = offer.events.iter().map(bytes::Bytes::len).sum();
+        let names = offer.personal.values().flat_map(|one| &one.parts).map(|part| part.name.len() + 64).sum::<usize>();
+        let bytes = offer.events.iter().map(bytes::Bytes::len).sum::<usize>() + names;
         let place = self.0.waiting.enter(&offer.producer.spiffe_id, bytes).ok_or(NotAppended::Busy)?;
         let (answer, answered) = oneshot::channel();
         self.0.jobs.try_send(Job::Offer { offer, answer, _place: place }).map_err(|e| match e {
@@ -162,16 +179,50 @@ impl Log {
 
     /// Appends an event of our own soon. Nobody waits for it: a reader never waits for a writer.
     pub(crate) fn tell(&self, own: Own) {
-        let kind = own.kind();
+        let kind = own.kind().to_owned();
         let queued = if self.why_stopped().is_some() {
             Err(())
         } else {
-            self.0.jobs.try_send(Job::Own(Box::new(own))).map_err(|_| ())
+            self.0.jobs.try_send(Job::Own(Box::new(own), None)).map_err(|_| ())
         };
         if queued.is_err() {
             tracing::warn!(kind, "an event of the collector's own cannot be recorded");
-            self.0.metrics.unrecorded(kind);
+            self.0.metrics.unrecorded(&kind);
         }
+    }
+
+    /// Appends an event of our own; the answer is its leaf, when that is on disk.
+    pub(crate) async fn record(&self, own: Own) -> Result<u64, NotAppended> {
+        let (answer, answered) = oneshot::channel();
+        self.command(Job::Own(Box::new(own), Some(answer)), answered).await
+    }
+
+    /// Destroys keys of names; the answer is the leaf that says so, when that is on disk.
+    pub(crate) async fn end(&self, ending: Ending) -> Result<u64, NotAppended> {
+        let (answer, answered) = oneshot::channel();
+        self.command(Job::End(Box::new(ending), Some(answer)), answered).await
+    }
+
+    async fn command(
+        &self,
+        job: Job,
+        answered: oneshot::Receiver<Result<u64, NotAppended>>,
+    ) -> Result<u64, NotAppended> {
+        if self.why_stopped().is_some() {
+            return Err(NotAppended::Stopped);
+        }
+        self.0.jobs.try_send(job).map_err(|_| NotAppended::Busy)?;
+        answered.await.unwrap_or(Err(NotAppended::Stopped))
+    }
+
+    /// The names of persons.
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    /// Events as they are shown to who may read them: leaves, with the names that are not erased.
+    pub(crate) fn seen(&self, leaves: Vec<(u64, Vec<u8>)>) -> Vec<Seen> {
+        self.0.vault.seen(leaves)
     }
 
     /// How many leaves are on disk.

@@ -1,11 +1,15 @@
 //! Events of the collector's own: how the log began, ended and recovered, and who read it.
 
+use std::borrow::Cow;
+
 use legate_clock::Timestamp;
 use legate_ids::EventId;
+use legate_personal::Split;
 use legate_wire::audit::{AuditEvent, Emitter, Outcome};
 use prost::Message as _;
 
 use crate::domain::producers::Producer;
+use crate::personal::Unsealed;
 
 /// The one epoch of the collector's own events: their store is the log itself.
 pub(super) const EPOCH: &str = "log";
@@ -16,7 +20,7 @@ pub(super) const CLOSED: &str = "log.closed";
 /// An event that has no place yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
-    kind: &'static str,
+    kind: Cow<'static, str>,
     event: AuditEvent,
 }
 
@@ -28,11 +32,16 @@ impl Own {
 
     /// An event with more to it; type, emitter, id and time are set here.
     pub(crate) fn from_event(kind: &'static str, event: AuditEvent) -> Self {
-        Self { kind, event }
+        Self { kind: Cow::Borrowed(kind), event }
     }
 
-    pub(crate) fn kind(&self) -> &'static str {
-        self.kind
+    /// An event that was made before, with its type.
+    pub(super) fn again(event: AuditEvent) -> Self {
+        Self { kind: Cow::Owned(event.r#type.clone()), event }
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
     }
 
     pub(super) fn failed(mut self, reason: &str) -> Self {
@@ -46,16 +55,19 @@ impl Own {
         self
     }
 
-    /// The leaf's bytes.
-    pub(super) fn into_leaf(self, me: &Producer, seq: u64, now: Timestamp) -> Vec<u8> {
+    /// The leaf's bytes, and the names that it commits to.
+    pub(super) fn into_leaf(self, me: &Producer, seq: u64, now: Timestamp) -> (Vec<u8>, Option<Unsealed>) {
         let millis = u64::try_from(now.micros() / 1_000).unwrap_or(0);
         let event = AuditEvent {
             event_id: EventId::from_parts(millis, rand::random()).to_string(),
             emitter: Some(Emitter { spiffe_id: me.spiffe_id.clone(), epoch: me.epoch.clone(), seq }),
             time: Some(now.into()),
-            r#type: self.kind.to_owned(),
+            r#type: self.kind.into_owned(),
             ..self.event
         };
-        event.encode_to_vec()
+        let Split { event, parts } = legate_personal::split(event, rand::random);
+        let unsealed = || Unsealed { leaf: 0, kind: event.r#type.clone(), time: now, parts };
+        let personal = (!event.personal.is_empty()).then(unsealed);
+        (event.encode_to_vec(), personal)
     }
 }

@@ -78,6 +78,9 @@ pub(crate) enum LogError {
     /// Too many tiles are wrong to be a crash.
     #[error("over 64 MiB of tiles differ from the log; move `tile` out of the log's directory to have it made again")]
     Tiles,
+    /// The names of persons cannot be used.
+    #[error("the names of persons: {0}")]
+    Personal(#[from] crate::personal::VaultError),
     /// No checkpoint can be signed.
     #[error("no checkpoint can be signed: {0}")]
     Sign(#[from] SignError),

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use legate_db::{Tx, TxResult};
-use legate_wire::audit::AuditEvent;
-use prost::Message as _;
+use legate_wire::audit::PersonalPart;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 
-use super::{event, link, made_by, roles, stretch, usage};
-use crate::domain::entry::{self, Count, Roles, Use};
+use super::{custody, event, hold, link, made_by, roles, stretch, usage};
+use crate::domain::entry::{self, Count, Gone, Roles, Use};
+use crate::personal::{Opened, Vault};
 
 /// The rows that some leaves come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,32 +19,51 @@ pub(crate) struct Batch {
     pub(crate) made: Vec<(String, String)>,
     pub(crate) usage: Vec<usage::Model>,
     pub(crate) roles: Roles,
+    pub(crate) holds: Vec<(String, Option<hold::Model>)>,
+    /// What the last leaf says is gone, of those before it. No more leaves than that one are taken together.
+    pub(crate) gone: Option<(u64, Gone)>,
+}
+
+/// Whose word counts, by SPIFFE ID.
+#[derive(Clone, Debug)]
+pub(crate) struct Voices {
+    /// About roles and makers.
+    pub(crate) registry: String,
+    /// About holds and erasures: the collector itself.
+    pub(crate) me: String,
 }
 
 impl Batch {
-    /// The rows of these leaves; `registry` is the SPIFFE ID of the one emitter whose word about roles and makers counts.
-    pub(crate) fn of(leaves: &[(u64, Vec<u8>)], registry: &str) -> Self {
+    /// The rows of these leaves, up to the first that says that names are gone. No row has a name that can be erased: what stands for
+    /// it is there, or that it is erased.
+    pub(crate) fn of(leaves: &[(u64, Vec<u8>)], voices: &Voices, vault: &Vault) -> Self {
         let mut batch = Self::default();
         let mut used: BTreeMap<Use, Count> = BTreeMap::new();
         let mut known = BTreeSet::new();
-        for (leaf, bytes) in leaves {
-            // Every leaf was decoded before it became one.
-            let event = match AuditEvent::decode(bytes.as_slice()) {
-                Ok(event) => event,
-                Err(error) => {
-                    tracing::error!(leaf, %error, "a leaf cannot be decoded, and is not indexed");
-                    continue;
-                }
-            };
+        for ((leaf, _), Opened { event, mut parts }) in leaves.iter().zip(vault.opened(leaves)) {
+            let named = parts.iter_mut().filter(|part| !legate_personal::is_erased(part));
+            let persons: BTreeSet<String> = named.map(|part| alias(part, vault)).collect();
+            let event = legate_personal::shown(event, &parts);
             batch.events.push(event::Model::of(*leaf, &event));
             batch.links.extend(link::of(*leaf, &event));
+            batch.links.extend(link::persons(*leaf, &persons));
             if let Some((of, count)) = entry::used(&event) {
                 let sum = used.entry(usage::keyed(of)).or_insert(Count { count: 0, ..count });
                 *sum = sum.and(count);
             }
-            if event.emitter.as_ref().is_some_and(|emitter| emitter.spiffe_id == registry) {
+            let is_by = |who: &str| event.emitter.as_ref().is_some_and(|emitter| emitter.spiffe_id == who);
+            if is_by(&voices.me) {
+                let row =
+                    |(id, held): (String, Option<entry::Held>)| (id, held.map(|held| hold::Model::of(*leaf, held)));
+                batch.holds.extend(entry::held(&event).map(row));
+                batch.gone = entry::gone(&event).map(|gone| (*leaf, gone));
+            }
+            if is_by(&voices.registry) {
                 batch.roles.learn(&event);
                 batch.made.extend(entry::made(&event).filter(|(agent, _)| known.insert(agent.clone())));
+            }
+            if batch.gone.is_some() {
+                break;
             }
         }
         batch.blocks = stretch::of(&batch.events);
@@ -52,19 +71,44 @@ impl Batch {
         batch
     }
 
+    /// How many leaves they are of.
+    pub(crate) fn leaves(&self) -> u64 {
+        self.events.len() as u64
+    }
+
     /// Writes them all.
-    pub(crate) async fn insert<E>(&self, tx: &Tx) -> TxResult<(), E> {
+    pub(crate) async fn insert<E>(&self, tx: &Tx, vault: &Vault) -> TxResult<(), E> {
         event::insert(tx, &self.events).await?;
         link::insert(tx, &self.links).await?;
         stretch::add(tx, &self.blocks).await?;
         made_by::add(tx, &self.made).await?;
         usage::add(tx, &self.usage).await?;
+        hold::learn(tx, &self.holds).await?;
+        match &self.gone {
+            None => {}
+            Some((leaf, Gone::Person(person))) => custody::forget(tx, person, *leaf, None).await?,
+            Some((leaf, Gone::Before(moment))) => {
+                let kept = vault.weeks();
+                for known in custody::known_weeks(tx, *moment).await? {
+                    if !kept.contains(&known) {
+                        custody::forget(tx, &known.0, *leaf, Some(known.1)).await?;
+                    }
+                }
+            }
+        }
         roles::learn(tx, &self.roles).await
     }
 }
 
+/// Puts what stands for a person in the place of the name; what it is.
+fn alias(part: &mut PersonalPart, vault: &Vault) -> String {
+    part.name = vault.alias(&part.name);
+    part.name.clone()
+}
+
 /// Every table that leaves are written to.
-const TABLES: [&str; 6] = ["indexed_event", "event_link", "leaf_block", "made_by", "usage_hour", "operator_role"];
+const TABLES: [&str; 7] =
+    ["indexed_event", "event_link", "leaf_block", "made_by", "usage_hour", "operator_role", "legal_hold"];
 
 /// Forgets every row.
 pub(crate) async fn clear<E>(tx: &Tx) -> TxResult<(), E> {

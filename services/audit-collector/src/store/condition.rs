@@ -9,6 +9,7 @@ use sea_orm::{ColumnTrait as _, Condition};
 use super::event::{Column, key};
 use super::link;
 use crate::domain::entry::Link;
+use crate::personal::Vault;
 
 /// Where a field of a filter is kept.
 pub(super) enum Kept {
@@ -42,11 +43,16 @@ pub(super) fn kept(field: EventField) -> Kept {
 }
 
 /// The text of a field as the index has it.
-pub(super) fn indexed(field: EventField, text: &str) -> String {
+pub(super) fn indexed(field: EventField, text: &str, vault: &Vault) -> Vec<String> {
     match field {
-        EventField::Subject | EventField::Chain => key(&crate::domain::question::plain(text)),
-        _ => key(text),
+        EventField::Subject | EventField::Chain => keys(&crate::domain::question::plain(text), vault),
+        _ => keys(text, vault),
     }
+}
+
+/// A text as the index may have it: as it is, and, where it names persons, by what stands for these.
+pub(crate) fn keys(text: &str, vault: &Vault) -> Vec<String> {
+    std::iter::once(key(text)).chain(vault.indexed(text).map(|other| key(&other))).collect()
 }
 
 /// That a column has this text.
@@ -93,16 +99,16 @@ fn begins(column: Expr, start: &str) -> SimpleExpr {
 }
 
 /// The condition that holds of a row exactly when the node holds of its event.
-pub(super) fn holds(node: &Node) -> Condition {
+pub(super) fn holds(node: &Node, vault: &Vault) -> Condition {
     match node {
-        Node::All(all) => all.iter().fold(Condition::all(), |sum, node| sum.add(holds(node))),
-        Node::Any(any) => any.iter().fold(Condition::any(), |sum, node| sum.add(holds(node))),
-        Node::Not(node) => Condition::all().add(holds(node)).not(),
-        Node::Term(term) => of_term(term),
+        Node::All(all) => all.iter().fold(Condition::all(), |sum, node| sum.add(holds(node, vault))),
+        Node::Any(any) => any.iter().fold(Condition::any(), |sum, node| sum.add(holds(node, vault))),
+        Node::Not(node) => Condition::all().add(holds(node, vault)).not(),
+        Node::Term(term) => of_term(term, vault),
     }
 }
 
-fn of_term(term: &Term) -> Condition {
+fn of_term(term: &Term, vault: &Vault) -> Condition {
     let Field::Event(field) = term.field else {
         // No other field is let into a filter of events.
         return Condition::all().add(Expr::val(1).eq(0));
@@ -111,7 +117,7 @@ fn of_term(term: &Term) -> Condition {
         Kept::In(column) => column,
         Kept::As(of) => {
             return match &term.test {
-                Test::Is(text) => has(of, value().eq(indexed(field, text))),
+                Test::Is(text) => has(of, value().is_in(indexed(field, text, vault))),
                 Test::Begins(start) => has(of, begins(value(), start)),
                 _ => has(of, Expr::val(1).eq(1)),
             };
@@ -122,7 +128,7 @@ fn of_term(term: &Term) -> Condition {
         Test::Present if field == EventField::Outcome => is_set().add(column.ne(0)),
         Test::Present if field == EventField::Type => is_set().add(column.ne("")),
         Test::Present => is_set(),
-        Test::Is(text) => is(column, &indexed(field, text)),
+        Test::Is(text) => is_one_of(column, &indexed(field, text, vault)),
         Test::Begins(start) => is_set().add(begins(column.into_expr(), start)),
         Test::Word(_, number) => is_set().add(column.eq(*number)),
         Test::Moment(order, at) => is_set().add(match order {

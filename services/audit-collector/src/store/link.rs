@@ -1,5 +1,7 @@
 //! What events are found by that they have several of.
 
+use std::collections::BTreeSet;
+
 use legate_db::{Tx, TxResult};
 use legate_wire::audit::AuditEvent;
 use sea_orm::IntoActiveModel as _;
@@ -35,6 +37,12 @@ pub(crate) fn of(leaf: u64, event: &AuditEvent) -> Vec<Model> {
     rows.sort();
     rows.dedup();
     rows
+}
+
+/// The rows of the persons that the event at `leaf` names.
+pub(crate) fn persons(leaf: u64, persons: &BTreeSet<String>) -> Vec<Model> {
+    let link = crate::domain::entry::Link::Person.number();
+    persons.iter().map(|value| Model { link, value: value.clone(), leaf: signed(leaf) }).collect()
 }
 
 pub(crate) async fn insert<E>(tx: &Tx, rows: &[Model]) -> TxResult<(), E> {

@@ -1,9 +1,11 @@
 //! The rows of the index; each function runs in the caller's transaction.
 
 pub(crate) mod batch;
-mod condition;
+pub(crate) mod condition;
+pub(crate) mod custody;
 pub(crate) mod event;
 pub(crate) mod head;
+pub(crate) mod hold;
 pub(crate) mod link;
 pub(crate) mod made_by;
 pub(crate) mod roles;

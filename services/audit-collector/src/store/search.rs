@@ -9,11 +9,12 @@ use legate_filter::{Field, Node, Test};
 use sea_orm::sea_query::{Asterisk, Expr, ExprTrait as _, Func, Query, SelectStatement};
 use sea_orm::{ColumnTrait as _, Condition, ConnectionTrait as _, DbBackend, Order as Direction};
 
-use super::condition::{Kept, has, holds, indexed, is, is_one_of, kept, value};
+use super::condition::{Kept, has, holds, indexed, is, is_one_of, kept, keys, value};
 use super::event::{Column, Entity, key, signed, unsigned};
 use super::link;
 use crate::domain::entry::Link;
 use crate::domain::question::{Order, Question, TypeFilter, plain};
+use crate::personal::Vault;
 
 /// Rows of the index that one page looks at.
 const WORK: u64 = 20_000;
@@ -65,7 +66,7 @@ pub(crate) struct Families {
 
 impl Search {
     /// Plans how a question is answered to somebody who sees so much.
-    pub(crate) fn plan(question: &Question, families: &Families, sees: &Reach) -> Self {
+    pub(crate) fn plan(question: &Question, families: &Families, sees: &Reach, vault: &Vault) -> Self {
         let mut ways: Vec<(u8, Vec<Way>)> = vec![(u8::MAX, vec![Way::Log])];
         // A way that a filter allows is all of it only where the filter says nothing else.
         let mut in_part = None;
@@ -85,8 +86,9 @@ impl Search {
             (12, Column::Namespace, &question.namespace),
         ] {
             if !text.is_empty() {
-                all = part(is(column, &key(text)), all);
-                ways.push((rank, vec![Way::By(column, key(text))]));
+                let texts = keys(text, vault);
+                all = part(is_one_of(column, &texts), all);
+                ways.push((rank, texts.into_iter().map(|text| Way::By(column, text)).collect()));
             }
         }
         for (rank, of, text) in [
@@ -95,8 +97,9 @@ impl Search {
             (5, Link::Chain, &plain(&question.chain)),
         ] {
             if !text.is_empty() {
-                all = part(has(of, value().eq(key(text))), all);
-                ways.push((rank, vec![Way::With(of, key(text))]));
+                let texts = keys(text, vault);
+                all = part(has(of, value().is_in(texts.iter().map(String::as_str))), all);
+                ways.push((rank, texts.into_iter().map(|text| Way::With(of, text)).collect()));
             }
         }
         if !families.of_agent.is_empty() {
@@ -110,12 +113,13 @@ impl Search {
             let both = |one: &String| [Way::By(Column::AgentId, one.clone()), Way::With(Link::Chain, one.clone())];
             ways.push((8, families.of_via.iter().flat_map(both).collect()));
         }
-        let (kind, id) = (key(&question.resource_type), key(&question.resource_id));
-        if !id.is_empty() && !kind.is_empty() {
-            ways.push((6, vec![Way::Of(kind.clone(), id.clone())]));
-            all = part(is(Column::ResourceType, &kind).add(is(Column::ResourceId, &id)), all);
-        } else if !id.is_empty() {
-            all = part(is(Column::ResourceId, &id), all);
+        let (kind, ids) = (key(&question.resource_type), keys(&question.resource_id, vault));
+        let is_asked = !question.resource_id.is_empty();
+        if is_asked && !kind.is_empty() {
+            ways.push((6, ids.iter().map(|id| Way::Of(kind.clone(), id.clone())).collect()));
+            all = part(is(Column::ResourceType, &kind).add(is_one_of(Column::ResourceId, &ids)), all);
+        } else if is_asked {
+            all = part(is_one_of(Column::ResourceId, &ids), all);
         } else if !kind.is_empty() {
             all = part(is(Column::ResourceType, &kind), all);
         }
@@ -144,8 +148,8 @@ impl Search {
             all = part(Condition::all().add(Column::Time.lt(to.micros())), all);
         }
         if let Some(filter) = &question.filter {
-            all = part(holds(filter.root()), all);
-            let narrowing = narrowing(filter.root());
+            all = part(holds(filter.root(), vault), all);
+            let narrowing = narrowing(filter.root(), vault);
             if !matches!(filter.root(), Node::Term(_)) {
                 in_part = narrowing.iter().map(|(rank, _)| *rank).min();
             }
@@ -284,7 +288,7 @@ impl Way {
 }
 
 /// The ways that a filter alone allows: what all of it has to be.
-fn narrowing(root: &Node) -> Vec<(u8, Vec<Way>)> {
+fn narrowing(root: &Node, vault: &Vault) -> Vec<(u8, Vec<Way>)> {
     let parts = match root {
         Node::All(all) => all.as_slice(),
         one => std::slice::from_ref(one),
@@ -292,8 +296,8 @@ fn narrowing(root: &Node) -> Vec<(u8, Vec<Way>)> {
     let way = |node: &Node| {
         let Node::Term(term) = node else { return None };
         let (Field::Event(field), Test::Is(text)) = (&term.field, &term.test) else { return None };
-        let text = indexed(*field, text);
-        let (rank, way) = match kept(*field) {
+        let texts = indexed(*field, text, vault);
+        match kept(*field) {
             Kept::In(column) => {
                 let rank = match column {
                     Column::DecisionId => 0,
@@ -307,18 +311,19 @@ fn narrowing(root: &Node) -> Vec<(u8, Vec<Way>)> {
                     Column::Namespace => 12,
                     _ => return None,
                 };
-                (rank, Way::By(column, text))
+                Some((rank, texts.into_iter().map(|text| Way::By(column, text)).collect()))
             }
             Kept::As(of) => {
                 let rank = match of {
                     Link::Credential => 2,
                     Link::Grant => 4,
                     Link::Chain => 5,
+                    // No field of a filter is kept so.
+                    Link::Person => return None,
                 };
-                (rank, Way::With(of, text))
+                Some((rank, texts.into_iter().map(|text| Way::With(of, text)).collect()))
             }
-        };
-        Some((rank, vec![way]))
+        }
     };
     parts.iter().filter_map(way).collect()
 }

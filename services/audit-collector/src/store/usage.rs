@@ -116,7 +116,8 @@ pub(crate) struct Which {
     pub(crate) agents: Option<Vec<String>>,
     /// In one of these; `None`: anywhere.
     pub(crate) namespaces: Option<Vec<String>>,
-    pub(crate) subject: String,
+    /// On behalf of one of these; empty: of anybody.
+    pub(crate) subjects: Vec<String>,
     pub(crate) action: String,
     pub(crate) resource_type: String,
     pub(crate) outcome: i32,
@@ -143,6 +144,21 @@ pub(crate) struct Sum {
     pub(crate) last: Timestamp,
 }
 
+impl Sum {
+    /// Whether both count the same thing.
+    pub(crate) fn is_of_the_same(&self, other: &Self) -> bool {
+        let plain =
+            |sum: &Self| Self { count: 0, first: Timestamp::default(), last: Timestamp::default(), ..sum.clone() };
+        plain(self) == plain(other)
+    }
+
+    /// Adds another count of the same.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
+    }
+}
+
 impl Which {
     fn condition(&self) -> sea_orm::Condition {
         let mut all = sea_orm::Condition::all();
@@ -152,11 +168,10 @@ impl Which {
         if let Some(namespaces) = &self.namespaces {
             all = all.add(Column::Namespace.is_in(namespaces.clone()));
         }
-        let texts = [
-            (Column::Subject, &self.subject),
-            (Column::Action, &self.action),
-            (Column::ResourceType, &self.resource_type),
-        ];
+        if !self.subjects.is_empty() {
+            all = all.add(Column::Subject.is_in(self.subjects.clone()));
+        }
+        let texts = [(Column::Action, &self.action), (Column::ResourceType, &self.resource_type)];
         for (column, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
             all = all.add(column.eq(key(text)));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use legate_audit_collector::{Config, LogConfig, start};
+use legate_audit_collector::{Config, LogConfig, PersonalConfig, start};
 use legate_boot::config::{Telemetry, Tls};
 use legate_boot::{Context, Running, StartError};
 use legate_clock::{Clock, SystemClock};
@@ -16,6 +16,7 @@ use legate_merkle::{Checkpoint, TileId, VerifierKey, Walk, WalkError, WalkReport
 use legate_mtls::pki::{Ca, Leaf, write_private, write_public};
 use legate_mtls::{Expect, Identity, Trust};
 use legate_rpc::{Client, Dial};
+use legate_wire::audit::custody_service_client::CustodyServiceClient;
 use legate_wire::audit::ingest_service_client::IngestServiceClient;
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::query_service_client::QueryServiceClient;
@@ -57,6 +58,19 @@ impl House {
         self.file("log")
     }
 
+    fn kek(&self) -> PathBuf {
+        let kek = self.file("kek");
+        if !kek.exists() {
+            legate_kek::Kek::add(&kek).unwrap();
+        }
+        kek
+    }
+
+    /// Where the names of persons are.
+    pub(crate) fn names_dir(&self) -> PathBuf {
+        self.file("personal")
+    }
+
     pub(crate) fn config(&self) -> Config {
         self.config_as("audit-collector")
     }
@@ -80,6 +94,12 @@ impl House {
             origin: None,
             database: None,
             auditors: vec!["alice".into(), "bob".into()],
+            personal: PersonalConfig {
+                dir: self.file("personal"),
+                kek: self.kek(),
+                retention_days: None,
+                retention: Vec::new(),
+            },
             tls: Tls {
                 trust_domain: self.domain.to_string(),
                 cert: self.file("tls.pem"),
@@ -157,6 +177,10 @@ impl House {
         QueryServiceClient::new(self.dial(running, who, Duration::from_millis(300)))
     }
 
+    pub(crate) fn custody(&self, running: &Running, who: &Identity) -> CustodyServiceClient<Client> {
+        CustodyServiceClient::new(self.dial(running, who, Duration::from_secs(20)))
+    }
+
     pub(crate) fn proof(&self, running: &Running, who: &Identity) -> ProofServiceClient<Client> {
         ProofServiceClient::new(self.dial(running, who, Duration::from_secs(20)))
     }
@@ -223,7 +247,7 @@ pub(crate) async fn send(
     first_seq: u64,
     events: Vec<Bytes>,
 ) -> Result<AppendEventsResponse, Status> {
-    let request = AppendEventsRequest { epoch: epoch.into(), first_seq, events };
+    let request = AppendEventsRequest { epoch: epoch.into(), first_seq, events, personal: Vec::new() };
     to.append_events(request).await.map(tonic::Response::into_inner)
 }
 

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod asking;
+mod erasing;
 mod house;
 mod pace;
 mod roles;

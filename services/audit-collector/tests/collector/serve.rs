@@ -119,6 +119,8 @@ async fn a_service_that_is_killed_comes_back_with_everything_it_acknowledged() {
     let mut killed = house.config();
     killed.dir = house.log_dir().with_file_name("killed");
     copy_log(&house.log_dir(), &killed.dir);
+    killed.personal.dir = house.names_dir().with_file_name("killed-names");
+    copy_log(&house.names_dir(), &killed.personal.dir);
     for writer in writers {
         writer.await.unwrap();
     }

@@ -9,7 +9,6 @@ mod pkcs11;
 #[cfg(feature = "pkcs11")]
 mod stores;
 mod verifier;
-mod wrap;
 mod wrapping;
 
 use std::fmt::Debug;
@@ -20,13 +19,14 @@ use legate_token::{KeyId, PublicKey, SigningFailed};
 pub use crate::domain::keyring::KeyUse;
 pub(crate) use authority::{Authority, Certified, ends_at, key_of, self_signed};
 pub use file::{FileKeys, Rewrapped};
+use legate_kek::KekError;
+pub use legate_kek::{Kek, kek_path};
 pub(crate) use pepper::Pepper;
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::Pkcs11Keys;
 #[cfg(feature = "pkcs11")]
 pub(crate) use stores::Stores;
 pub(crate) use verifier::Verifier;
-pub use wrap::{Kek, kek_path};
 
 /// Signs with one P-256 key that it alone holds.
 #[tonic::async_trait]
@@ -132,6 +132,15 @@ pub enum KeyError {
     NoRandomness,
 }
 
+impl From<KekError> for KeyError {
+    fn from(e: KekError) -> Self {
+        match e {
+            KekError::File { what, why } => Self::File { what, why },
+            KekError::NoRandomness => Self::NoRandomness,
+        }
+    }
+}
+
 impl KeyError {
     fn file(path: &std::path::Path, why: impl ToString) -> Self {
         Self::File { what: path.display().to_string(), why: why.to_string() }
@@ -146,8 +155,4 @@ fn is_missing(path: &std::path::Path) -> Result<bool, KeyError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(e) => Err(KeyError::file(path, e)),
     }
-}
-
-fn hex_of(bytes: &[u8]) -> String {
-    crate::domain::token::hex(bytes)
 }

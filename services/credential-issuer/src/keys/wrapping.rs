@@ -68,7 +68,7 @@ impl Wrapping {
             now
         };
         let Some(from) = self.with(|kek| kek.from().map(Path::to_owned)) else { return };
-        let again = Kek::open(&from).and_then(|kek| Ok((known(&self.dir, kek.newest())?, kek)));
+        let again = Kek::open(&from).map_err(KeyError::from).and_then(|kek| Ok((known(&self.dir, kek.newest())?, kek)));
         match again {
             Ok((known, kek)) => {
                 tracing::info!(newest = kek.newest(), "the key-encryption key was read again");

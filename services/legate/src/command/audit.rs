@@ -7,7 +7,8 @@ use legate_merkle::{Checkpoint, VerifierKey, leaf_hash, verify_inclusion};
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::audit::{
-    AuditEvent, EventOrder, GetCheckpointRequest, ProveInclusionRequest, QueryEventsRequest, QueryEventsResponse,
+    AuditEvent, EventOrder, GetCheckpointRequest, PersonalPart, ProveInclusionRequest, QueryEventsRequest,
+    QueryEventsResponse,
 };
 use prost::Message;
 
@@ -104,12 +105,19 @@ fn verify_page(key: &VerifierKey, page: &QueryEventsResponse) -> Result<(), Fail
         let proof = proof.ok_or_else(|| unverified(format!("leaf {at}: a hash of the proof has not 32 bytes")))?;
         verify_inclusion(at, signed.size, &leaf_hash(&one.leaf), &proof, &signed.root)
             .map_err(|e| unverified(format!("leaf {at}: {e}")))?;
-        let event = AuditEvent::decode(one.leaf.as_slice()).ok();
-        if event != one.event {
+        if Some(said(at, &one.leaf, &one.personal)?) != one.event {
             return Err(unverified(format!("leaf {at} is in the log, and says something else than what was shown")));
         }
     }
     Ok(())
+}
+
+/// What a leaf says with the names that it commits to; each name is verified against its commitment.
+fn said(at: u64, leaf: &[u8], personal: &[PersonalPart]) -> Result<AuditEvent, Failure> {
+    let event =
+        AuditEvent::decode(leaf).map_err(|e| unverified(format!("leaf {at} is in the log and is no event: {e}")))?;
+    legate_personal::check(&event, personal, true).map_err(|e| unverified(format!("leaf {at}, its names: {e}")))?;
+    Ok(legate_personal::shown(event, personal))
 }
 
 async fn export(desk: Desk, filter: Filter, file: Option<PathBuf>) -> Result<Exit, Failure> {
@@ -209,8 +217,7 @@ async fn prove(desk: Desk, leaf_index: u64, key: LogKey) -> Result<Exit, Failure
     let leaf = leaf_hash(&answer.leaf);
     verify_inclusion(leaf_index, signed.size, &leaf, &proof, &signed.root)
         .map_err(|e| unverified(format!("leaf {leaf_index}: {e}")))?;
-    let event = AuditEvent::decode(answer.leaf.as_slice())
-        .map_err(|e| unverified(format!("leaf {leaf_index} is in the log and is no event: {e}")))?;
+    let event = said(leaf_index, &answer.leaf, &answer.personal)?;
     let row = Row { cells: Vec::new(), name: event.event_id.clone(), message: proto::dynamic(&answer), node: None };
     let mut details = event_details(&event);
     details.push((

@@ -78,7 +78,8 @@ pub(super) async fn run(desk: Desk, verb: KeyVerb) -> Result<Exit, Failure> {
     }
 }
 
-fn refused(e: KeyError) -> Failure {
+fn refused(e: impl Into<KeyError>) -> Failure {
+    let e = e.into();
     let reason = if matches!(e, KeyError::InUse { .. }) { &KEYS_IN_USE } else { &FILE_REFUSED };
     Failure::local(reason, e.to_string())
 }

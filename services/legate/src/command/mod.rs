@@ -9,6 +9,7 @@ mod check;
 mod check_stream;
 mod client;
 mod credential;
+mod custody;
 mod declared;
 mod doctor;
 mod explain;
@@ -185,6 +186,11 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::WhatCan(args) => {
             let desk = desk(args.place.clone())?;
             wait(explain::what_can(desk, args))
+        }
+        Command::Subject(noun) => wait(custody::subject(desk(noun.place)?, noun.verb)),
+        Command::Hold(noun) => {
+            let noun = *noun;
+            wait(custody::hold(desk(noun.place)?, noun.verb))
         }
         Command::Audit(noun) => {
             let noun = *noun;

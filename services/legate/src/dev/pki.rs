@@ -69,6 +69,18 @@ impl Layout {
         self.root.join("pki/credential-issuer.kek")
     }
 
+    /// What wraps the keys of names in audit events.
+    #[must_use]
+    pub fn names_kek(&self) -> PathBuf {
+        self.root.join("pki/audit-collector.kek")
+    }
+
+    /// The names of persons that audit events commit to, sealed.
+    #[must_use]
+    pub fn names(&self) -> PathBuf {
+        self.service("audit-collector").join("personal")
+    }
+
     /// The certificate of the CA of operators who log in, where an identity provider is configured.
     #[must_use]
     pub fn operators_ca(&self) -> PathBuf {
@@ -113,9 +125,11 @@ pub fn lay_out(layout: &Layout, domain: &TrustDomain, operator: &Name, now: Time
     }
     let services = ca(&layout.services_ca(), &format!("Legate services of {domain}"), now)?;
     first_workloads_ca(layout, domain, now)?;
-    if !layout.kek().exists() {
-        let made = legate_credential_issuer::Kek::add(&layout.kek());
-        made.map_err(|e| TlsError::Pem(format!("the key-encryption key cannot be made: {e}")))?;
+    for kek in [layout.kek(), layout.names_kek()] {
+        if !kek.exists() {
+            let made = legate_credential_issuer::Kek::add(&kek);
+            made.map_err(|e| TlsError::Pem(format!("the key-encryption key cannot be made: {e}")))?;
+        }
     }
 
     let loopback = [IpAddr::from([127, 0, 0, 1])];

@@ -310,11 +310,13 @@ impl Site<'_> {
     fn audit_collector(&self, ports: Ports) -> String {
         let dir = self.layout.log();
         format!(
-            "listen = \"{}\"\nweb = \"{}\"\nprobes = \"{}\"\ndir = \"{}\"\n\n{}",
+            "listen = \"{}\"\nweb = \"{}\"\nprobes = \"{}\"\ndir = \"{}\"\n\n[personal]\ndir = \"{}\"\nkek = \"{}\"\n\n{}",
             ports.at(4),
             ports.at(14),
             ports.at(94),
             dir.display(),
+            self.layout.names().display(),
+            self.layout.names_kek().display(),
             self.tls("audit-collector"),
         )
     }

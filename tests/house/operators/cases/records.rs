@@ -6,6 +6,7 @@ use legate_wire::audit;
 use super::{Case, told};
 
 type Queries = audit::query_service_client::QueryServiceClient<legate_rpc::Client>;
+type Custody = audit::custody_service_client::CustodyServiceClient<legate_rpc::Client>;
 type Proofs = audit::proof_service_client::ProofServiceClient<legate_rpc::Client>;
 
 pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
@@ -52,6 +53,35 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
                 outcomes.push(told(answer).map(without_numbers));
             }
             outcomes
+        })
+    });
+    case("/legate.audit.v1.CustodyService/EraseSubject", |ask| {
+        Box::pin(async move {
+            let _nothing_of_it = &ask.namespace;
+            let (subject, reason) = ("user:nobody@example.com".to_owned(), String::new());
+            let request = audit::EraseSubjectRequest { subject, validate_only: true, reason };
+            vec![told(Custody::new(ask.audit.clone()).erase_subject(request).await)]
+        })
+    });
+    case("/legate.audit.v1.CustodyService/CreateHold", |ask| {
+        Box::pin(async move {
+            let hold = audit::Hold { namespace: ask.namespace.clone(), reason: "x".into(), ..Default::default() };
+            let made = Custody::new(ask.audit.clone()).create_hold(audit::CreateHoldRequest { hold: Some(hold) }).await;
+            vec![made.map(|_| "a hold".to_owned()).map_err(|status| Told::from_status(&status))]
+        })
+    });
+    case("/legate.audit.v1.CustodyService/ListHolds", |ask| {
+        Box::pin(async move {
+            let _nothing_of_it = &ask.namespace;
+            let all = Custody::new(ask.audit.clone()).list_holds(audit::ListHoldsRequest {}).await;
+            vec![all.map(|_| "the holds".to_owned()).map_err(|status| Told::from_status(&status))]
+        })
+    });
+    case("/legate.audit.v1.CustodyService/ReleaseHold", |ask| {
+        Box::pin(async move {
+            let _nothing_of_it = &ask.namespace;
+            let request = audit::ReleaseHoldRequest { id: "hold_none".into(), reason: "x".into() };
+            vec![told(Custody::new(ask.audit.clone()).release_hold(request).await)]
         })
     });
     case("/legate.audit.v1.ProofService/GetCheckpoint", |ask| {

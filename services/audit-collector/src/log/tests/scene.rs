@@ -1,5 +1,6 @@
 //! A log in a directory of its own, emitters, and an auditor who trusts neither.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use legate_wire::audit::{AuditEvent, Emitter};
 use prost::Message as _;
 
 use crate::domain::producers::Producer;
+use crate::domain::retention::Retention;
 use crate::log::recover::LogError;
 use crate::log::{Appended, Log, LogTasks, NotAppended, Offer, Setup, read_tile};
 use crate::metrics::Metrics;
@@ -27,9 +29,19 @@ pub(crate) fn setup(dir: &Path) -> Setup {
         segment_bytes: 64 << 10,
         waiting_bytes: 8 << 20,
         checkpoint_every: Duration::from_millis(10),
+        personal: personal(dir),
         clock: TestClock::at(Timestamp::from_secs(1_800_000_000)),
         metrics: Metrics::default(),
     }
+}
+
+/// Names in the log's own directory, where no configuration lets them be, so that a copy of it has them.
+pub(crate) fn personal(dir: &Path) -> crate::personal::Setup {
+    let kek = dir.join("names.kek");
+    if !kek.exists() {
+        legate_kek::Kek::add(&kek).unwrap();
+    }
+    crate::personal::Setup { dir: dir.join("names"), kek, segment_bytes: 64 << 10, retention: Retention::default() }
 }
 
 pub(crate) async fn open(dir: &Path) -> (Log, LogTasks) {
@@ -58,7 +70,7 @@ pub(crate) fn event(producer: &Producer, seq: u64) -> Bytes {
 
 pub(crate) fn offer(producer: &Producer, first_seq: u64, count: u64) -> Offer {
     let events = (first_seq..first_seq + count).map(|seq| event(producer, seq)).collect();
-    Offer { producer: producer.clone(), first_seq, events }
+    Offer { producer: producer.clone(), first_seq, events, personal: BTreeMap::new() }
 }
 
 pub(crate) async fn append(log: &Log, producer: &Producer, first: u64, count: u64) -> Result<Appended, NotAppended> {
@@ -103,11 +115,14 @@ pub(crate) fn copy(from: &Path) -> tempfile::TempDir {
     to
 }
 
-/// Checkpoint and mark first and the segments last, so that a log that goes on meanwhile is copied as a moment of it.
+/// Checkpoint and mark first, then the segments, and the names last, so that a log that goes on meanwhile is copied as a moment of it.
 fn copy_into(from: &Path, to: &Path) {
     let Ok(entries) = std::fs::read_dir(from) else { return };
     let mut entries: Vec<_> = entries.map(Result::unwrap).collect();
-    entries.sort_by_key(|e| (e.file_type().unwrap().is_dir(), e.file_name() == "segments"));
+    entries.sort_by_key(|e| {
+        let rank = ["segments", "names"].iter().position(|last| e.file_name() == *last).map_or(0, |at| at + 1);
+        (e.file_type().unwrap().is_dir(), rank)
+    });
     for entry in entries {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {

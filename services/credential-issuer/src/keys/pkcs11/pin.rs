@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use cryptoki::types::AuthPin;
+use legate_kek::refuse_open;
 use zeroize::Zeroizing;
 
 use crate::config::Pkcs11Config;
 use crate::keys::file::REFUSED_PIN_LABEL as LABEL;
-use crate::keys::wrap::refuse_open;
 use crate::keys::{FileKeys, KeyError, is_missing, kek_path};
 
 /// The variable that holds the PIN where no file does.

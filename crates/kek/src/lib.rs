@@ -8,7 +8,10 @@ use base64ct::{Base64, Encoding as _};
 use legate_mtls::pki::{refuse_open_key, write_private};
 use zeroize::Zeroizing;
 
-use super::{KeyError, hex_of, is_missing};
+mod error;
+
+pub use error::KekError;
+use error::is_missing;
 
 /// How a wrapped secret begins.
 const MARK: &str = "legate-wrapped-1";
@@ -34,14 +37,14 @@ impl std::fmt::Debug for Kek {
 ///
 /// # Errors
 /// When it is to be handed over and nobody does.
-pub fn kek_path(configured: &Path) -> Result<PathBuf, KeyError> {
+pub fn kek_path(configured: &Path) -> Result<PathBuf, KekError> {
     if configured.components().count() > 1 || configured.is_absolute() {
         return Ok(configured.to_owned());
     }
     let handed = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
         let why = "a name without a slash is that of a systemd credential, and there is no CREDENTIALS_DIRECTORY; give a path, \
                    or LoadCredential= in the unit";
-        KeyError::file(configured, why)
+        KekError::file(configured, why)
     })?;
     Ok(Path::new(&handed).join(configured))
 }
@@ -51,19 +54,19 @@ impl Kek {
     ///
     /// # Errors
     /// When it is missing, others can read it, or a line is something else.
-    pub fn open(path: &Path) -> Result<Self, KeyError> {
+    pub fn open(path: &Path) -> Result<Self, KekError> {
         if is_missing(path)? {
             let why = "there is no key-encryption key; nothing is started without the one that wraps the keys at rest. Make a \
                        first one by legate key make-kek, or bring back the one that is lost";
-            return Err(KeyError::file(path, why));
+            return Err(KekError::file(path, why));
         }
         refuse_open(path)?;
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KeyError::file(path, e))?);
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KekError::file(path, e))?);
         let read = Self::parse(&text).map(|kek| Self { from: Some(path.to_owned()), ..kek });
         read.ok_or_else(|| {
             let why =
                 "each line is a version number, a space and 64 hexadecimal digits; 1 to 4 lines of different versions";
-            KeyError::file(path, why)
+            KekError::file(path, why)
         })
     }
 
@@ -83,22 +86,22 @@ impl Kek {
     ///
     /// # Errors
     /// When there are too many already, or the file cannot be written.
-    pub fn add(path: &Path) -> Result<u32, KeyError> {
+    pub fn add(path: &Path) -> Result<u32, KekError> {
         let old = if is_missing(path)? {
             Zeroizing::new(String::new())
         } else {
             Self::open(path)?;
-            Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KeyError::file(path, e))?)
+            Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KekError::file(path, e))?)
         };
         let next = old.lines().filter_map(version).map(|(number, _)| number).max().map_or(1, |n| n.saturating_add(1));
         if old.lines().count() >= MOST {
-            return Err(KeyError::file(path, "it holds 4 versions, which is the most; drop old ones first"));
+            return Err(KekError::file(path, "it holds 4 versions, which is the most; drop old ones first"));
         }
         let mut secret = Zeroizing::new([0u8; 32]);
-        aws_lc_rs::rand::fill(&mut *secret).map_err(|_| KeyError::NoRandomness)?;
-        let digits = Zeroizing::new(hex_of(&*secret));
+        aws_lc_rs::rand::fill(&mut *secret).map_err(|_| KekError::NoRandomness)?;
+        let digits: Zeroizing<String> = Zeroizing::new(secret.iter().map(|b| format!("{b:02x}")).collect());
         let text = Zeroizing::new(format!("{next} {}\n{}", &*digits, &*old));
-        write_private(path, &text).map_err(|e| KeyError::file(path, e))?;
+        write_private(path, &text).map_err(|e| KekError::file(path, e))?;
         Ok(next)
     }
 
@@ -106,12 +109,12 @@ impl Kek {
     ///
     /// # Errors
     /// When the file cannot be read or written.
-    pub fn drop_old(path: &Path) -> Result<(), KeyError> {
+    pub fn drop_old(path: &Path) -> Result<(), KekError> {
         let newest = Self::open(path)?.newest();
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KeyError::file(path, e))?);
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| KekError::file(path, e))?);
         let line = text.lines().find(|line| version(line).is_some_and(|(number, _)| number == newest));
         let line = Zeroizing::new(format!("{}\n", line.unwrap_or_default()));
-        write_private(path, &line).map_err(|e| KeyError::file(path, e))
+        write_private(path, &line).map_err(|e| KekError::file(path, e))
     }
 
     /// The number of the newest version.
@@ -121,7 +124,8 @@ impl Kek {
     }
 
     /// The file that it was read from.
-    pub(super) fn from(&self) -> Option<&Path> {
+    #[must_use]
+    pub fn from(&self) -> Option<&Path> {
         self.from.as_deref()
     }
 
@@ -129,12 +133,12 @@ impl Kek {
     ///
     /// # Errors
     /// When the system gives no randomness.
-    pub fn wrap(&self, label: &str, secret: &[u8]) -> Result<String, KeyError> {
+    pub fn wrap(&self, label: &str, secret: &[u8]) -> Result<String, KekError> {
         let (number, key) = &self.versions[0];
         let mut bytes = Zeroizing::new(secret.to_vec());
         let nonce = key
             .seal_in_place_append_tag(Aad::from(bound(*number, label)), &mut *bytes)
-            .map_err(|_| KeyError::NoRandomness)?;
+            .map_err(|_| KekError::NoRandomness)?;
         let whole = [&nonce.as_ref()[..], &bytes].concat();
         Ok(format!("{MARK} {number} {}\n", Base64::encode_string(&whole)))
     }
@@ -180,24 +184,27 @@ fn bound(number: u32, label: &str) -> Vec<u8> {
 }
 
 /// Refuses a secret's file that others can read.
-pub(super) fn refuse_open(path: &Path) -> Result<(), KeyError> {
+///
+/// # Errors
+/// When they can.
+pub fn refuse_open(path: &Path) -> Result<(), KekError> {
     let handed = std::env::var_os("CREDENTIALS_DIRECTORY");
     refuse_open_unless_handed(path, handed.as_deref().map(Path::new))
 }
 
 /// The same. What systemd hands over, in a directory of its own, is closed by an access list, which
 /// shows as rights of the group; of everybody else it never is.
-fn refuse_open_unless_handed(path: &Path, handed: Option<&Path>) -> Result<(), KeyError> {
+fn refuse_open_unless_handed(path: &Path, handed: Option<&Path>) -> Result<(), KekError> {
     // An empty path is the beginning of every path.
     let is_handed_over = handed.is_some_and(|dir| dir.is_absolute() && path.parent() == Some(dir));
     if !is_handed_over {
-        return refuse_open_key(path).map_err(|e| KeyError::file(path, e));
+        return refuse_open_key(path).map_err(|e| KekError::file(path, e));
     }
-    let mode = std::fs::metadata(path).map_err(|e| KeyError::file(path, e))?.permissions().mode();
+    let mode = std::fs::metadata(path).map_err(|e| KekError::file(path, e))?.permissions().mode();
     if mode & 0o007 == 0 {
         return Ok(());
     }
-    Err(KeyError::file(path, "everybody can read it; close it to others (chmod o= FILE)"))
+    Err(KekError::file(path, "everybody can read it; close it to others (chmod o= FILE)"))
 }
 
 fn version(line: &str) -> Option<(u32, Zeroizing<[u8; 32]>)> {

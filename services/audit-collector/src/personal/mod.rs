@@ -1,0 +1,11 @@
+//! The names of persons that leaves commit to: sealed beside the log, each under a key of its own that can be destroyed.
+//!
+//! `keys` holds the keys, [`sealed`] what is sealed under them, in the order of the leaves. Both are on disk before a leaf is, so
+//! that no acknowledged event lacks its names.
+
+mod keys;
+mod sealed;
+mod vault;
+
+pub(crate) use keys::VaultError;
+pub(crate) use vault::{Ending, Opened, Seen, Setup, Unsealed, Vault};
