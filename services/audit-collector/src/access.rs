@@ -2,8 +2,14 @@
 
 use legate_rpc::{Caller, Rule};
 
-const EMITTERS: &[Caller] =
-    &[Caller::Service("registry"), Caller::Service("credential-issuer"), Caller::Service("policy-decision")];
+/// Agents and enforcement points tell what was done, in their own name and namespace, within a quota.
+const EMITTERS: &[Caller] = &[
+    Caller::Service("registry"),
+    Caller::Service("credential-issuer"),
+    Caller::Service("policy-decision"),
+    Caller::Agent,
+    Caller::Enforcer,
+];
 
 const AUDITORS: &[Caller] = &[Caller::Operator];
 /// policy-decision tries a change on what was decided, and compares what was granted with what was used.
@@ -15,6 +21,10 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.audit.v1.QueryService/QueryEvents", callers: READERS },
     Rule { method: "/legate.audit.v1.QueryService/TailEvents", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.QueryService/ListUsage", callers: READERS },
+    Rule { method: "/legate.audit.v1.AlertService/ListAlerts", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.AlertService/AcknowledgeAlert", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.AlertService/ResolveAlert", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.AlertService/ReportCompleteness", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/GetCheckpoint", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveInclusion", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveConsistency", callers: AUDITORS },

@@ -1,5 +1,7 @@
 //! Wire messages in and out: decoding may fail, encoding may not.
 
+mod alerts;
+
 use legate_clock::Timestamp;
 use legate_filter::{Filter, Scope};
 use legate_merkle::{Hash, leaf_hash};

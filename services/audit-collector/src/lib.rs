@@ -71,6 +71,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         clock: Arc::clone(&ctx.clock),
         reads: Reads::new(config.log.record_reads),
         tails: Tails::default(),
+        quotas: Default::default(),
+        changing: Default::default(),
         metrics: metrics.clone(),
         stopping: OnceLock::new(),
     });
@@ -83,6 +85,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let following = tokio::spawn(index.clone().follow(log));
     let refusing = tokio::spawn(flow::refused::record_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let telling = tokio::spawn(flow::reads::tell_forever(Arc::clone(&desk)));
+    let raising = tokio::spawn(flow::raise::raise_forever(Arc::clone(&desk)));
     let last_reads = Arc::clone(&desk);
     let rounds = watchman::watch(desk, index_watch, metrics, serving.health().clone());
     let watching = tokio::spawn(rounds);
@@ -94,6 +97,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
             watching.abort();
             refusing.abort();
             telling.abort();
+            raising.abort();
             flow::reads::tell_sums(&last_reads, true);
             tasks.close().await;
         })
@@ -162,7 +166,7 @@ fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
         name: NAME,
         access: ACCESS,
         routes: api::routes(Arc::clone(desk)),
-        // Callers are services and operators, whose standing is their certificate's.
+        // The standing of callers is their certificate's. What an agent tells that is stopped is to be known all the more.
         standing: Arc::new(AlwaysGood),
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),

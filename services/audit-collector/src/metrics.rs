@@ -49,6 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) tails: Gauge,
     reads: Family<Kind, Counter>,
     shown: Counter,
+    alerts: Family<Kind, Counter>,
 }
 
 impl Default for Metrics {
@@ -72,6 +73,7 @@ impl Default for Metrics {
             tails: Gauge::default(),
             reads: Family::default(),
             shown: Counter::default(),
+            alerts: Family::default(),
         }
     }
 }
@@ -124,6 +126,7 @@ impl Metrics {
         );
         registry.register("audit_tails", "Callers that follow the log", self.tails.clone());
         registry.register("audit_reads", "Questions over the log that were answered, by kind", self.reads.clone());
+        registry.register("audit_alerts", "Alerts that were raised, by type", self.alerts.clone());
         registry.register("audit_shown", "Events and counts that readers were shown", self.shown.clone());
     }
 
@@ -155,6 +158,11 @@ impl Metrics {
     pub(crate) fn read(&self, kind: &'static str, shown: usize) {
         self.reads.get_or_create(&Kind { kind }).inc();
         self.shown.inc_by(shown as u64);
+    }
+
+    /// Counts an alert.
+    pub(crate) fn raised(&self, kind: &'static str) {
+        self.alerts.get_or_create(&Kind { kind }).inc();
     }
 
     /// Notes a checkpoint.

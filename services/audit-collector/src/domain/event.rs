@@ -7,6 +7,8 @@ use legate_ids::EventId;
 use legate_wire::audit::AuditEvent;
 use prost::Message as _;
 
+use super::teller::{self, Teller};
+
 /// The largest event.
 pub(crate) const LARGEST: usize = 60 * 1_024;
 
@@ -48,6 +50,12 @@ pub(crate) enum BadEvent {
         /// The number of its place.
         expected: u64,
     },
+    /// An agent or an enforcement point tells what is not its own.
+    #[error("{0}")]
+    NotIts(&'static str),
+    /// More bytes than an agent or an enforcement point tells at once.
+    #[error("{0} bytes are over the bound of 8192 for agents and enforcement points")]
+    TooLargeForIt(usize),
     /// Ahead of our clock.
     #[error("its time {0} is over five minutes ahead of the collector's clock")]
     Future(Timestamp),
@@ -59,6 +67,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) caller: &'a str,
     pub(crate) epoch: &'a str,
     pub(crate) seq: u64,
+    pub(crate) teller: &'a Teller,
 }
 
 /// Checks an event against who offers it, as what, and when.
@@ -66,8 +75,11 @@ pub(crate) fn check(bytes: &[u8], claim: Claim<'_>, now: Timestamp) -> Result<()
     if bytes.len() > LARGEST {
         return Err(BadEvent::TooLarge(bytes.len()));
     }
+    if *claim.teller != Teller::Service && bytes.len() > teller::LARGEST {
+        return Err(BadEvent::TooLargeForIt(bytes.len()));
+    }
     let event = AuditEvent::decode(bytes).map_err(|_| BadEvent::Decode)?;
-    let emitter = event.emitter.unwrap_or_default();
+    let emitter = event.emitter.clone().unwrap_or_default();
     if emitter.spiffe_id != claim.caller {
         return Err(BadEvent::Emitter { named: emitter.spiffe_id, caller: claim.caller.to_owned() });
     }
@@ -79,7 +91,7 @@ pub(crate) fn check(bytes: &[u8], claim: Claim<'_>, now: Timestamp) -> Result<()
     if time > now.plus(AHEAD) {
         return Err(BadEvent::Future(time));
     }
-    Ok(())
+    claim.teller.check(&event).map_err(BadEvent::NotIts)
 }
 
 /// Whether a text may be an epoch: 1 to 64 of `A-Z a-z 0-9 _ -`.
@@ -97,7 +109,7 @@ mod tests {
     const CALLER: &str = "spiffe://example.org/legate/registry";
 
     fn claim() -> Claim<'static> {
-        Claim { caller: CALLER, epoch: "e1", seq: 7 }
+        Claim { caller: CALLER, epoch: "e1", seq: 7, teller: &Teller::Service }
     }
 
     fn now() -> Timestamp {

@@ -75,6 +75,8 @@ pub(super) enum Job {
     Offer { offer: Offer, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
     /// Append an event of the collector's own.
     Own(Box<Own>),
+    /// Append an event of the collector's own, and say when it is on disk.
+    Sure { own: Box<Own>, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
     /// Do what is waiting, then end.
     Close,
 }
@@ -164,6 +166,20 @@ impl Engine {
                 0
             }
             Job::Own(own) => self.put_own(*own, group),
+            Job::Sure { own, answer, _place } => {
+                let first_leaf = *self.acked.borrow() + group.leaves.len() as u64;
+                let bytes = if self.state.is_full() { 0 } else { self.put_own(*own, group) };
+                let outcome = match bytes {
+                    0 => Err(NotAppended::Full),
+                    _ => Ok(Appended {
+                        acked_seq: self.last(group, &self.me),
+                        first_leaf: Some(first_leaf),
+                        appended: 1,
+                    }),
+                };
+                group.promises.push((answer, outcome, _place));
+                bytes
+            }
             Job::Offer { offer, answer, _place } => {
                 let mut bytes = 0;
                 let outcome = self.place(offer, group, &mut bytes);

@@ -151,13 +151,28 @@ impl Log {
             return Err(NotAppended::Stopped);
         }
         let bytes = offer.events.iter().map(bytes::Bytes::len).sum();
-        let place = self.0.waiting.enter(&offer.producer.spiffe_id, bytes).ok_or(NotAppended::Busy)?;
+        let place = self.0.waiting.enter(share(&offer.producer.spiffe_id), bytes).ok_or(NotAppended::Busy)?;
         let (answer, answered) = oneshot::channel();
         self.0.jobs.try_send(Job::Offer { offer, answer, _place: place }).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => NotAppended::Busy,
             mpsc::error::TrySendError::Closed(_) => NotAppended::Stopped,
         })?;
         Ok(answered)
+    }
+
+    /// Appends an event of our own; where it is, once it is on disk.
+    pub(crate) async fn tell_surely(&self, own: Own) -> Result<u64, NotAppended> {
+        if self.why_stopped().is_some() {
+            return Err(NotAppended::Stopped);
+        }
+        let place = self.0.waiting.enter(own.kind(), super::own::AT_MOST).ok_or(NotAppended::Busy)?;
+        let (answer, answered) = oneshot::channel();
+        self.0.jobs.try_send(Job::Sure { own: Box::new(own), answer, _place: place }).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => NotAppended::Busy,
+            mpsc::error::TrySendError::Closed(_) => NotAppended::Stopped,
+        })?;
+        let appended = answered.await.unwrap_or(Err(NotAppended::Stopped))?;
+        appended.first_leaf.ok_or(NotAppended::Stopped)
     }
 
     /// Appends an event of our own soon. Nobody waits for it: a reader never waits for a writer.
@@ -247,6 +262,12 @@ impl Log {
         let appended = self.0.shelf.journal.append(vec![vec![1]], legate_journal::Durability::Synced).await;
         assert!(appended.is_ok());
     }
+}
+
+/// Whose share of what waits an emitter's events count in: agents and enforcement points, of which there may be any number, have one
+/// together.
+fn share(spiffe_id: &str) -> &str {
+    if spiffe_id.contains("/ns/") { "workloads" } else { spiffe_id }
 }
 
 /// How a run begins, as an event: recovery is on record too.

@@ -10,6 +10,9 @@ use crate::domain::producers::Producer;
 /// The one epoch of the collector's own events: their store is the log itself.
 pub(super) const EPOCH: &str = "log";
 
+/// No event of the collector's own that is waited for has more bytes.
+pub(super) const AT_MOST: usize = 8 << 10;
+
 /// The type of the last event of a run that ended in peace.
 pub(super) const CLOSED: &str = "log.closed";
 

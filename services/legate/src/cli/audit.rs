@@ -32,6 +32,8 @@ pub(crate) enum AuditVerb {
     },
     /// Count what was decided: by agent, action, type of resource, outcome and subject.
     Usage(Usage),
+    /// Hold every executed action against the agent, the credential and the decision that it needs.
+    Report(super::Report),
     /// Write events as JSON, one a line, newest first.
     Export {
         #[command(flatten)]
@@ -121,7 +123,7 @@ pub(crate) struct LogKey {
 }
 
 /// Which events.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Filter {
     /// About this agent, NAMESPACE/NAME or agt_...
     #[arg(long, value_name = "AGENT")]

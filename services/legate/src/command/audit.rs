@@ -33,6 +33,7 @@ pub(super) async fn run(desk: Desk, verb: AuditVerb) -> Result<Exit, Failure> {
         }
         AuditVerb::Tail { filter, resume } => super::tail::tail(desk, filter, resume).await,
         AuditVerb::Usage(ask) => super::usage::usage(desk, ask).await,
+        AuditVerb::Report(ask) => super::report::report(desk, ask).await,
         AuditVerb::Export { filter, out } => export(desk, filter, out).await,
         AuditVerb::Checkpoint { key } => checkpoint(desk, key).await,
         AuditVerb::Prove { leaf, key } => prove(desk, leaf, key).await,
