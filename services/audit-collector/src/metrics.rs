@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use legate_wire::audit::AlertType;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -52,6 +53,19 @@ pub(crate) struct Metrics {
     alerts: Family<Kind, Counter>,
 }
 
+/// The word of a type of alerts.
+pub(crate) fn word(kind: AlertType) -> &'static str {
+    kind.as_str_name().trim_start_matches("ALERT_TYPE_")
+}
+
+/// Every type from the start, so that the first alert is an increase.
+fn no_alerts() -> Family<Kind, Counter> {
+    let alerts = Family::<Kind, Counter>::default();
+    let kinds = (1..).map_while(|number| AlertType::try_from(number).ok());
+    kinds.for_each(|kind| drop(alerts.get_or_create(&Kind { kind: word(kind) })));
+    alerts
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self {
@@ -73,7 +87,7 @@ impl Default for Metrics {
             tails: Gauge::default(),
             reads: Family::default(),
             shown: Counter::default(),
-            alerts: Family::default(),
+            alerts: no_alerts(),
         }
     }
 }
@@ -161,8 +175,8 @@ impl Metrics {
     }
 
     /// Counts an alert.
-    pub(crate) fn raised(&self, kind: &'static str) {
-        self.alerts.get_or_create(&Kind { kind }).inc();
+    pub(crate) fn raised(&self, kind: AlertType) {
+        self.alerts.get_or_create(&Kind { kind: word(kind) }).inc();
     }
 
     /// Notes a checkpoint.

@@ -53,7 +53,7 @@ async fn raise(desk: &Desk, told_before: &mut u64) {
             Ok(leaf) => *told_before = leaf + 1,
             Err(error) => return tracing::warn!(alert = alert.id, %error, "an alert cannot be told yet"),
         }
-        desk.metrics.raised(alert.kind.as_str_name().trim_start_matches("ALERT_TYPE_"));
+        desk.metrics.raised(alert.kind);
         tracing::warn!(
             alert = alert.id,
             kind = alert.kind.as_str_name(),

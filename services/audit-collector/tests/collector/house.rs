@@ -16,6 +16,7 @@ use legate_merkle::{Checkpoint, TileId, VerifierKey, Walk, WalkError, WalkReport
 use legate_mtls::pki::{Ca, Leaf, write_private, write_public};
 use legate_mtls::{Expect, Identity, Trust};
 use legate_rpc::{Client, Dial};
+use legate_wire::audit::alert_service_client::AlertServiceClient;
 use legate_wire::audit::ingest_service_client::IngestServiceClient;
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::query_service_client::QueryServiceClient;
@@ -39,7 +40,11 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn build() -> Self {
-        let clock = SystemClock::shared();
+        Self::at(SystemClock::shared())
+    }
+
+    /// A house of this clock.
+    pub(crate) fn at(clock: Arc<dyn Clock>) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
             domain: TrustDomain::parse("example.org").unwrap(),
@@ -98,7 +103,7 @@ impl House {
     }
 
     pub(crate) async fn try_raise(&self, config: Config) -> Result<Running, StartError> {
-        start(config, Context::new()).await
+        start(config, Context { clock: Arc::clone(&self.clock), ..Context::new() }).await
     }
 
     pub(crate) fn service_id(&self, name: &str) -> String {
@@ -155,6 +160,10 @@ impl House {
 
     pub(crate) fn hurried_query(&self, running: &Running, who: &Identity) -> QueryServiceClient<Client> {
         QueryServiceClient::new(self.dial(running, who, Duration::from_millis(300)))
+    }
+
+    pub(crate) fn alerts(&self, running: &Running, who: &Identity) -> AlertServiceClient<Client> {
+        AlertServiceClient::new(self.dial(running, who, Duration::from_secs(20)))
     }
 
     pub(crate) fn proof(&self, running: &Running, who: &Identity) -> ProofServiceClient<Client> {
