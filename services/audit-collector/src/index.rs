@@ -9,6 +9,7 @@ use legate_rpc::Fault;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::domain::detect::fact::Services;
 use crate::log::{Log, NotProved};
 use crate::schema::Migrator;
 use crate::store::batch::{self, Batch};
@@ -82,6 +83,11 @@ impl Index {
             looked: watch::Sender::new(Default::default()),
             trouble: Mutex::new(Some("the index is being opened".to_owned())),
         }))
+    }
+
+    /// The SPIFFE ID of the collector itself, beside the registry's.
+    pub(crate) fn me(&self) -> String {
+        Services::beside(&self.0.registry).collector()
     }
 
     /// The database, while it answers.

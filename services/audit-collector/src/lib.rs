@@ -18,6 +18,7 @@ mod schema;
 mod store;
 mod watchman;
 mod web;
+mod webhook;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,8 +30,9 @@ use legate_rpc::AlwaysGood;
 use tokio::task::JoinHandle;
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, LogConfig};
+pub use config::{BadConfig, Config, LogConfig, WebhookConfig};
 pub use error::REASONS;
+pub use legate_web::reach::{BadNetwork, Network};
 
 use crate::flow::Desk;
 use crate::flow::reads::Reads;
@@ -39,6 +41,7 @@ use crate::freshness::Freshness;
 use crate::index::Index;
 use crate::log::{Log, LogTasks, Setup};
 use crate::watchman::IndexWatch;
+use crate::webhook::{Target, Webhook};
 
 /// The service's name, as everywhere.
 pub const NAME: &str = "audit-collector";
@@ -62,6 +65,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     ctx.metrics.register(|registry| metrics.register(registry));
     let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
 
+    let target = Target::of(&config.webhook).map_err(|e| StartError::new("the configuration is refused", e))?;
+    let webhook = target.map(|target| Webhook::new(target, &config.dir, Arc::clone(&ctx.clock))).transpose()?;
     let index = Index::new(config.database(), config.origin(), registry_of(&me)?, ctx.clone());
     let desk = Arc::new(Desk {
         log: log.clone(),
@@ -85,6 +90,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let following = tokio::spawn(index.clone().follow(log));
     let refusing = tokio::spawn(flow::refused::record_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let telling = tokio::spawn(flow::reads::tell_forever(Arc::clone(&desk)));
+    let sending = webhook.map(|webhook| tokio::spawn(webhook.send_forever(Arc::clone(&desk))));
     let raising = tokio::spawn(flow::raise::raise_forever(Arc::clone(&desk)));
     let last_reads = Arc::clone(&desk);
     let rounds = watchman::watch(desk, index_watch, metrics, serving.health().clone());
@@ -98,6 +104,9 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
             refusing.abort();
             telling.abort();
             raising.abort();
+            if let Some(sending) = sending {
+                sending.abort();
+            }
             flow::reads::tell_sums(&last_reads, true);
             tasks.close().await;
         })

@@ -19,6 +19,11 @@ struct Why {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
 }
@@ -51,6 +56,7 @@ pub(crate) struct Metrics {
     reads: Family<Kind, Counter>,
     shown: Counter,
     alerts: Family<Kind, Counter>,
+    webhook: Family<Outcome, Counter>,
 }
 
 /// The word of a type of alerts.
@@ -64,6 +70,15 @@ fn no_alerts() -> Family<Kind, Counter> {
     let kinds = (1..).map_while(|number| AlertType::try_from(number).ok());
     kinds.for_each(|kind| drop(alerts.get_or_create(&Kind { kind: word(kind) })));
     alerts
+}
+
+/// Every outcome from the start.
+fn nothing_sent() -> Family<Outcome, Counter> {
+    let sent = Family::<Outcome, Counter>::default();
+    for outcome in ["delivered", "failed", "left_out"] {
+        drop(sent.get_or_create(&Outcome { outcome }));
+    }
+    sent
 }
 
 impl Default for Metrics {
@@ -88,6 +103,7 @@ impl Default for Metrics {
             reads: Family::default(),
             shown: Counter::default(),
             alerts: no_alerts(),
+            webhook: nothing_sent(),
         }
     }
 }
@@ -141,6 +157,11 @@ impl Metrics {
         registry.register("audit_tails", "Callers that follow the log", self.tails.clone());
         registry.register("audit_reads", "Questions over the log that were answered, by kind", self.reads.clone());
         registry.register("audit_alerts", "Alerts that were raised, by type", self.alerts.clone());
+        registry.register(
+            "audit_webhook",
+            "Alerts that were sent to the receiver of the configuration, by outcome of each try",
+            self.webhook.clone(),
+        );
         registry.register("audit_shown", "Events and counts that readers were shown", self.shown.clone());
     }
 
@@ -177,6 +198,11 @@ impl Metrics {
     /// Counts an alert.
     pub(crate) fn raised(&self, kind: AlertType) {
         self.alerts.get_or_create(&Kind { kind: word(kind) }).inc();
+    }
+
+    /// Counts a try to send an alert out.
+    pub(crate) fn webhook(&self, outcome: &'static str) {
+        self.webhook.get_or_create(&Outcome { outcome }).inc();
     }
 
     /// Notes a checkpoint.

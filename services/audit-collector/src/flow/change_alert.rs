@@ -8,7 +8,7 @@ use legate_rpc::{Fault, Mandate};
 use legate_wire::audit::{AlertStatus, AuditEvent, Outcome};
 use tokio::time::timeout_at;
 
-use super::{Call, Desk, MARGIN, Reader, database, rights, wait_for_index};
+use super::{Call, Desk, MARGIN, Reader, database, reads, rights, wait_for_index};
 use crate::domain::detect::alert::{Alert, is_id};
 use crate::error::{AGAIN, AUDIT_ALERT_NOT_FOUND, AUDIT_ALERT_SETTLED, AUDIT_BUSY, of_index};
 use crate::log::Own;
@@ -50,6 +50,7 @@ pub(crate) async fn change(desk: &Desk, call: &Call, ask: Ask) -> Result<Alert, 
     }
     let kind = if ask.to == AlertStatus::Acknowledged { "alert.acknowledged" } else { "alert.resolved" };
     let leaf = desk.log.tell_surely(Own::from_event(kind, event(call, &found, ask.reason))).await?;
+    reads::broke_glass(desk, call);
     wait_for_index(desk, call, leaf + 1).await?;
     Ok(look(desk, call, operator, &ask.alert_id).await?.0)
 }

@@ -3,8 +3,8 @@
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_wire::audit::AuditEvent;
-use sea_orm::IntoActiveModel as _;
 use sea_orm::entity::prelude::*;
+use sea_orm::{IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 
 use crate::domain::question::plain;
 pub(crate) use crate::domain::text::key;
@@ -85,4 +85,18 @@ pub(crate) async fn insert<E>(tx: &Tx, rows: &[Model]) -> TxResult<(), E> {
         Entity::insert_many(rows).exec_without_returning(tx).await?;
     }
     Ok(())
+}
+
+/// Where, from a leaf on, the collector `me` tells of alerts.
+pub(crate) async fn of_alerts<E>(tx: &Tx, me: &str, from: u64, most: u64) -> TxResult<Vec<u64>, E> {
+    let rows = Entity::find()
+        .select_only()
+        .column(Column::Leaf)
+        .filter(Column::Type.is_in(["alert.raised", "alert.acknowledged", "alert.resolved"]))
+        .filter(Column::Emitter.eq(me))
+        .filter(Column::Leaf.gte(signed(from)))
+        .order_by_asc(Column::Leaf)
+        .limit(most);
+    let leaves: Vec<i64> = rows.into_tuple().all(tx).await?;
+    Ok(leaves.into_iter().map(unsigned).collect())
 }

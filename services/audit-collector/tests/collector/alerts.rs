@@ -18,7 +18,7 @@ use crate::house::{EPOCH, House, copy_log, send};
 use crate::roles::said;
 
 /// A house whose time is turned by hand, and starts now.
-fn turned() -> (House, Arc<TestClock>) {
+pub(crate) fn turned() -> (House, Arc<TestClock>) {
     let clock = TestClock::at(SystemClock::new().now());
     (House::at(clock.clone()), clock)
 }
@@ -28,7 +28,7 @@ fn agent() -> String {
 }
 
 /// What somebody tells of the example's agent.
-fn told(house: &House, who: &Identity, seq: u64, bend: impl FnOnce(&mut wire::AuditEvent)) -> Bytes {
+pub(crate) fn told(house: &House, who: &Identity, seq: u64, bend: impl FnOnce(&mut wire::AuditEvent)) -> Bytes {
     let mut event = wire::AuditEvent {
         event_id: EventId::from_parts(seq, [9; 10]).to_string(),
         emitter: Some(wire::Emitter { spiffe_id: who.spiffe_id().unwrap().to_string(), epoch: EPOCH.into(), seq }),
@@ -46,7 +46,7 @@ fn told(house: &House, who: &Identity, seq: u64, bend: impl FnOnce(&mut wire::Au
 }
 
 /// The registry tells of the agent, and of two operators of its namespace.
-async fn declare(house: &House, running: &Running) {
+pub(crate) async fn declare(house: &House, running: &Running) {
     let mut registry = house.ingest(running, &house.service("registry"));
     let role = |operators: &'static str, role: &'static str| [("operators", operators), ("role", role)];
     let created = told(house, &house.service("registry"), 5, |e| {
@@ -63,15 +63,17 @@ async fn declare(house: &House, running: &Running) {
     send(&mut registry, EPOCH, 1, events).await.unwrap();
 }
 
-fn config(house: &House) -> Config {
+pub(crate) fn config(house: &House) -> Config {
     Config { auditors: vec!["alice".into()], ..house.config() }
 }
 
 /// Lets time pass until there are so many alerts.
-async fn alerts(house: &House, running: &Running, clock: &TestClock, many: usize) -> Vec<wire::Alert> {
+pub(crate) async fn alerts(house: &House, running: &Running, clock: &TestClock, many: usize) -> Vec<wire::Alert> {
     let mut alice = house.alerts(running, &house.operator("alice"));
+    // The index may be opened at this moment.
+    let ask = || wire::ListAlertsRequest { indexed_at_least: 1, ..wire::ListAlertsRequest::default() };
     for _ in 0..400 {
-        let found = alice.list_alerts(wire::ListAlertsRequest::default()).await.unwrap().into_inner().alerts;
+        let found = alice.list_alerts(ask()).await.unwrap().into_inner().alerts;
         if found.len() >= many && found.iter().all(|alert| alert.raised_leaf.is_some()) {
             return found;
         }
@@ -207,11 +209,13 @@ async fn an_action_with_all_that_it_needs_is_complete() {
         e.r#type = "decision.made".into();
         by(e);
     });
-    send(&mut house.ingest(&running, &policy), EPOCH, 1, vec![decided]).await.unwrap();
+    let told_of = send(&mut house.ingest(&running, &policy), EPOCH, 1, vec![decided]).await.unwrap();
+    let indexed_at_least = told_of.first_leaf_index.unwrap() + 1;
+    let ask = || wire::ReportCompletenessRequest { indexed_at_least, ..wire::ReportCompletenessRequest::default() };
     let mut alice = house.alerts(&running, &house.operator("alice"));
     let mut complete = 0;
     for _ in 0..400 {
-        let report = alice.report_completeness(wire::ReportCompletenessRequest::default()).await.unwrap().into_inner();
+        let report = alice.report_completeness(ask()).await.unwrap().into_inner();
         assert_eq!((report.actions, report.incomplete), (1, 0));
         complete = report.complete;
         if complete == 1 {

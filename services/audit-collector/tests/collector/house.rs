@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use legate_audit_collector::{Config, LogConfig, start};
+use legate_audit_collector::{Config, LogConfig, WebhookConfig, start};
 use legate_boot::config::{Telemetry, Tls};
 use legate_boot::{Context, Running, StartError};
 use legate_clock::{Clock, SystemClock};
@@ -85,6 +85,7 @@ impl House {
             origin: None,
             database: None,
             auditors: vec!["alice".into(), "bob".into()],
+            webhook: WebhookConfig::default(),
             tls: Tls {
                 trust_domain: self.domain.to_string(),
                 cert: self.file("tls.pem"),

@@ -8,3 +8,4 @@ mod house;
 mod pace;
 mod roles;
 mod serve;
+mod webhook;

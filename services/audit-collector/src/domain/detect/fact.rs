@@ -19,6 +19,11 @@ impl Services {
         Self { folder: registry.strip_suffix("registry").unwrap_or(registry).to_owned() }
     }
 
+    /// audit-collector.
+    pub(crate) fn collector(&self) -> String {
+        format!("{}{COLLECTOR}", self.folder)
+    }
+
     /// policy-decision.
     pub(crate) fn decision(&self) -> String {
         format!("{}{DECISION}", self.folder)

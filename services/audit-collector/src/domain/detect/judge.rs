@@ -42,6 +42,7 @@ struct Judged {
 /// Judges every action whose time has come, at an event of the log's own clock.
 pub(super) fn due(memory: &mut Memory, fact: &Fact, evidence: &Evidence, found: &mut Found) {
     let now = memory.clock.time;
+    memory.credentials.retain(|_, one| one.forgotten() > now);
     let waiting: Vec<u64> = memory.actions.iter().filter(|(_, one)| one.due <= now).map(|(leaf, _)| *leaf).collect();
     for leaf in waiting {
         let Some(mut action) = memory.actions.remove(&leaf) else { continue };
@@ -208,7 +209,11 @@ impl Case<'_> {
             };
         };
         let Some(one) = self.memory.credentials.get(name).filter(|one| one.is_issued) else {
-            return self.without(ISSUER, kind, &format!("with credential {name}, which was never issued"));
+            return self.without(
+                ISSUER,
+                kind,
+                &format!("with credential {name}, which was never issued, or ended over a week ago"),
+            );
         };
         if one.agent != self.action.agent {
             let mut judged = self.without(ISSUER, kind, &format!("with credential {name}, which is another agent's"));

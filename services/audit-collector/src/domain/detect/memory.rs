@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
+use super::KEEP;
 use super::fact::{Action, Fact, What};
 use crate::domain::text::key;
 
@@ -134,6 +135,13 @@ pub(crate) struct Credential {
     pub(crate) used_leaf: u64,
 }
 
+impl Credential {
+    /// The log's time at which it is forgotten.
+    pub(crate) fn forgotten(&self) -> i64 {
+        self.until.max(self.used).max(self.revoked.unwrap_or(0)) + KEEP
+    }
+}
+
 /// How far one epoch of an emitter has come.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct Producer {
@@ -240,6 +248,9 @@ fn leaf(at: u64) -> String {
     format!("{at:020}")
 }
 
+/// The kind of what waits to be judged.
+pub(crate) const WAITING: i16 = ACTION;
+
 /// What is remembered under which names, for these facts.
 pub(crate) fn touched(facts: &[Fact]) -> Vec<Key> {
     use super::fact::{DECISION, ISSUER, REGISTRY};
@@ -311,7 +322,7 @@ impl Memory {
         }
         let mut all = BTreeMap::from([rest(CLOCK, "", None, &self.clock)]);
         all.extend(self.agents.iter().map(|(name, one)| rest(AGENT, name, None, one)));
-        all.extend(self.credentials.iter().map(|(name, one)| rest(CREDENTIAL, name, None, one)));
+        all.extend(self.credentials.iter().map(|(name, one)| rest(CREDENTIAL, name, Some(one.forgotten()), one)));
         all.extend(self.actions.iter().map(|(at, one)| rest(ACTION, &leaf(*at), Some(one.due), one)));
         all.extend(self.producers.iter().map(|(name, one)| rest(PRODUCER, name, None, one)));
         all.extend(self.marks.iter().map(|(name, one)| rest(MARK, name, None, one)));

@@ -25,6 +25,9 @@ pub(crate) const GRACE: i64 = 15 * SECOND;
 /// What is missing is waited for so long, unless whoever would tell it has told later things.
 pub(crate) const PATIENCE: i64 = 10 * MINUTE;
 
+/// A credential is remembered for so long after its end: what was done with it may be told late.
+pub(crate) const KEEP: i64 = 7 * 24 * HOUR;
+
 /// A decision allows what is done so long after it.
 pub(crate) const WINDOW: i64 = 10 * MINUTE;
 
