@@ -8,7 +8,7 @@ use sea_orm::QuerySelect as _;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
 
-use crate::domain::detect::memory::{Key, Rest};
+use crate::domain::detect::memory::{Key, Rest, WAITING};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, DeriveEntityModel)]
@@ -56,9 +56,9 @@ pub(super) async fn due<E>(tx: &Tx, now: i64) -> TxResult<Vec<Rest>, E> {
     Ok(Entity::find().filter(Column::Due.lte(now)).all(tx).await?.into_iter().map(rest).collect())
 }
 
-/// Whether anything waits.
+/// Whether anything waits to be judged.
 pub(super) async fn is_any_due<E>(tx: &Tx) -> TxResult<bool, E> {
-    let one = Entity::find().select_only().column(Column::Kind).filter(Column::Due.is_not_null());
+    let one = Entity::find().select_only().column(Column::Kind).filter(Column::Kind.eq(WAITING));
     let one: Option<i16> = one.into_tuple().one(tx).await?;
     Ok(one.is_some())
 }

@@ -156,6 +156,7 @@ fn teller(kind: &str) -> Option<&'static str> {
         | "token.exchanged"
         | "token.revoked"
         | "instance.revoked"
+        | "client.created"
         | "client.retired_used" => Some(ISSUER),
         "decision.made" | "decision.withdrawn" => Some(DECISION),
         _ => match kind.split_once('.')?.0 {
@@ -218,6 +219,9 @@ fn what(leaf: u64, time: i64, event: &AuditEvent, emitter: &str) -> What {
         "credential.issued" if is_done => {
             let names = names(&[&event.credential_id, detail("serial")]);
             What::Issued { names, instance, until: until("not_after"), is_lasting: true }
+        }
+        "client.created" if is_done => {
+            What::Issued { names: names(&[&event.credential_id]), instance, until: until("expires"), is_lasting: true }
         }
         "token.issued" | "token.exchanged" if is_done => {
             What::Issued { names: names(&[&resource.id]), instance, until: until("expires"), is_lasting: false }
