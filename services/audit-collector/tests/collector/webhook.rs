@@ -17,18 +17,23 @@ use crate::house::{EPOCH, House, send};
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const LONG: Duration = Duration::from_secs(20);
 
+/// Headers and body of what came to `/hook`; what comes elsewhere has no headers.
 type Message = (HeaderMap, String);
 
 /// A receiver on this machine that answers so, one after the other, and then with 204.
 async fn receiver(answers: Vec<StatusCode>) -> (String, mpsc::UnboundedReceiver<Message>) {
     let (out, messages) = mpsc::unbounded_channel();
+    let astray = out.clone();
     let answers = Arc::new(std::sync::Mutex::new(answers.into_iter()));
     let hook = post(move |headers: HeaderMap, body: String| async move {
         let status = answers.lock().unwrap().next().unwrap_or(StatusCode::NO_CONTENT);
         out.send((headers, body)).unwrap();
         (status, [(header::LOCATION, "/elsewhere")])
     });
-    let elsewhere = post(|| async { panic!("a redirect was followed") });
+    let elsewhere = post(move |body: String| async move {
+        astray.send((HeaderMap::new(), body)).unwrap();
+        StatusCode::NO_CONTENT
+    });
     let app = Router::new().route("/hook", hook).route("/elsewhere", elsewhere);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
