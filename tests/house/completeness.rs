@@ -60,7 +60,9 @@ async fn what_a_backend_did_is_complete_where_it_was_allowed_and_an_alert_where_
     assert!(told.flush(LONG).await);
     assert_eq!(*told.state().borrow(), State::default());
     drop(told);
-    let executed = QueryEventsRequest { r#type: "action.executed".into(), ..QueryEventsRequest::default() };
+    let size = records.query_events(QueryEventsRequest::default()).await.unwrap().into_inner().log_size;
+    let kind = "action.executed".to_owned();
+    let executed = QueryEventsRequest { r#type: kind, indexed_at_least: size, ..QueryEventsRequest::default() };
     let events = records.query_events(executed).await.unwrap().into_inner().events;
     let mut places: Vec<_> = events.into_iter().map(|one| one.event.unwrap().emitter.unwrap()).collect();
     places.sort_by_key(|place| place.seq);

@@ -1,4 +1,4 @@
-//! What the rules remember from leaf to leaf. It rests with the index, as bytes under a name.
+//! What the rules remember from leaf to leaf, which rests with the index as bytes under a name.
 
 use std::collections::BTreeMap;
 
