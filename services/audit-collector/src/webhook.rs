@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Clock;
-use legate_db::TxError;
 use legate_wire::audit::AuditEvent;
 use prost::Message as _;
 
@@ -125,7 +124,7 @@ async fn next(desk: &Desk, from: u64) -> Vec<(u64, AuditEvent)> {
     let Some(db) = desk.index.db() else { return Vec::new() };
     let me = desk.index.me();
     let reading = db.read("alerts_to_send", move |tx| {
-        Box::pin(async move { Ok::<_, TxError<Infallible>>(event::of_alerts(tx, &me, from, AT_ONCE).await?) })
+        Box::pin(async move { event::of_alerts::<Infallible>(tx, &me, from, AT_ONCE).await })
     });
     let leaves = match reading.await {
         Ok(leaves) => leaves,
@@ -144,3 +143,6 @@ async fn next(desk: &Desk, from: u64) -> Vec<(u64, AuditEvent)> {
     });
     reading.await.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

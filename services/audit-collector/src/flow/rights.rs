@@ -24,7 +24,7 @@ pub(crate) enum Judged {
     /// Everything.
     All,
     /// What the roles of this operator say.
-    ByRoles(Call, legate_ids::Name),
+    ByRoles(Box<Call>, legate_ids::Name),
 }
 
 /// Waits, within the deadline, until it can be judged what the caller may read.
@@ -41,7 +41,7 @@ pub(crate) async fn ready(desk: &Desk, call: &Call) -> Result<Judged, Fault> {
         Reader::Operator(name) => name.clone(),
     };
     wait(desk, call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline)).await?;
-    Ok(Judged::ByRoles(call.clone(), operator))
+    Ok(Judged::ByRoles(Box::new(call.clone()), operator))
 }
 
 /// Waits until the roles are known and not too old.

@@ -134,6 +134,7 @@ fn line(event: &AuditEvent) -> String {
 
 fn tell(desk: &Desk, alert: &Alert, events: Vec<(&'static str, String)>) -> Result<Exit, Failure> {
     let leaves: Vec<String> = alert.leaf_indices.iter().map(u64::to_string).collect();
+    let times = if alert.count == 1 { "once".to_owned() } else { format!("{} times", alert.count) };
     let mut details = vec![
         ("alert", alert.alert_id.clone()),
         ("type", proto::word(alert.r#type().as_str_name(), "ALERT_TYPE_").to_owned()),
@@ -142,7 +143,7 @@ fn tell(desk: &Desk, alert: &Alert, events: Vec<(&'static str, String)>) -> Resu
         ("what", alert.summary.clone()),
         ("namespace", alert.namespace.clone()),
         ("agent", alert.agent_id.clone()),
-        ("found", format!("{} times, first at leaf {}", alert.count, alert.found_leaf)),
+        ("found", format!("{times}, first at leaf {}", alert.found_leaf)),
         ("first", moment(alert.first_time.as_ref())),
         ("last", moment(alert.last_time.as_ref())),
         ("leaves", leaves.join(" ")),

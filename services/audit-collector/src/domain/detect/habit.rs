@@ -116,14 +116,15 @@ fn rate(habit: &mut Habit, fact: &Fact, found: &mut Found) {
         }
     };
     habit.hours.retain(|one| newest.max(hour) - one.hour <= LOOKED_BACK);
-    // An hour that is over was judged while it ran.
-    if hour < newest || count < LEAST_COUNT {
+    // An hour that is over was judged while it ran, and one that was told of is not told of again.
+    if hour < newest || count < LEAST_COUNT || habit.unusual == hour {
         return;
     }
     let Some(usual) = usual(&habit.hours, hour) else { return };
-    if count != usual.bound + 1 {
+    if count <= usual.bound {
         return;
     }
+    habit.unusual = hour;
     let summary = format!(
         "{count} decisions in an hour that is not over, of usually {} (median of {} hours)",
         usual.median, usual.hours

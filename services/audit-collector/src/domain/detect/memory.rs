@@ -185,6 +185,9 @@ pub(crate) struct Habit {
     pub(crate) hours: Vec<Hour>,
     #[prost(message, repeated, tag = "5")]
     pub(crate) denials: Vec<Denial>,
+    /// The hour that was found to be unusual last.
+    #[prost(int64, tag = "6")]
+    pub(crate) unusual: i64,
 }
 
 /// Decisions about it in one hour.
