@@ -93,9 +93,10 @@ async fn an_alert_is_sent_signed_until_it_is_taken_and_once_after_that() {
 
     // After a restart there is nothing to send but what is new.
     let running = house.try_raise(to(&house, &url)).await.unwrap();
-    let mut ingest = house.ingest(&running, &enforcer);
-    let another = told(&house, &enforcer, 2, |e| e.action = "invoice:shred".into());
-    send(&mut ingest, EPOCH, 2, vec![another]).await.unwrap();
+    let agents = house.agent();
+    let mut ingest = house.ingest(&running, &agents);
+    let another = told(&house, &agents, 1, |e| e.action = "invoice:shred".into());
+    send(&mut ingest, EPOCH, 1, vec![another]).await.unwrap();
     alerts(&house, &running, &clock, 4).await;
     let third = next(&mut messages).await;
     assert!(third.1.contains("invoice:shred"), "{}", third.1);

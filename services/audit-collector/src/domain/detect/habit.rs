@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use legate_wire::audit::{AlertSeverity, AlertType};
 
 use super::alert::Finding;
-use super::fact::{Action, Decided, Fact};
+use super::fact::{Decided, Fact};
 use super::machine::{Found, finding};
 use super::memory::{Denial, Habit, Hour, Memory};
 use super::{HOUR, MINUTE};
@@ -48,15 +48,6 @@ pub(super) fn decided(memory: &mut Memory, fact: &Fact, decided: &Decided, found
         denied(habit, fact, found);
     }
     rate(habit, fact, found);
-}
-
-/// Something that an agent did.
-pub(super) fn executed(memory: &mut Memory, fact: &Fact, action: &Action, found: &mut Found) {
-    if fact.agent.is_empty() {
-        return;
-    }
-    let habit = memory.habits.entry(fact.agent.clone()).or_default();
-    seen(habit, fact, &action.action, &action.resource_type, found);
 }
 
 fn seen(habit: &mut Habit, fact: &Fact, action: &str, resource_type: &str, found: &mut Found) {

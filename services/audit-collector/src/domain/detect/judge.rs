@@ -57,10 +57,39 @@ pub(super) fn due(memory: &mut Memory, fact: &Fact, evidence: &Evidence, found: 
                 memory.actions.insert(leaf, action);
             }
             Some((verdict, findings)) => {
-                found.judged.push(verdict);
                 findings.into_iter().for_each(|one| found.add(one));
+                if verdict.credential == Edge::Present {
+                    used(memory, &action, fact.leaf, found);
+                }
+                found.judged.push(verdict);
             }
         }
+    }
+}
+
+/// Where a credential is used: from two places at about the same time is once too often.
+fn used(memory: &mut Memory, action: &Action, at: u64, found: &mut Found) {
+    let name = action.credentials.first().filter(|_| !action.workload.is_empty());
+    let Some((name, one)) = name.and_then(|name| Some((name, memory.credentials.get_mut(name)?))) else { return };
+    let is_elsewhere = !one.workload.is_empty() && one.workload != action.workload;
+    if is_elsewhere && (action.time - one.used).abs() <= WINDOW {
+        let summary =
+            format!("credential {name} was used from {} and from {} within ten minutes", one.workload, action.workload);
+        found.add(Finding {
+            kind: AlertType::CredentialShared,
+            severity: AlertSeverity::High,
+            namespace: memory.agents.get(&action.agent).map(|agent| agent.namespace.clone()).unwrap_or_default(),
+            agent: action.agent.clone(),
+            about: name.clone(),
+            summary,
+            leaves: vec![one.used_leaf, action.leaf],
+            time: action.time,
+            leaf: at,
+        });
+    }
+    if action.time + TOLERANCE >= one.used {
+        one.workload.clone_from(&action.workload);
+        (one.used, one.used_leaf) = (action.time, action.leaf);
     }
 }
 
@@ -115,7 +144,8 @@ impl Case<'_> {
             kind,
             severity,
             namespace: self.namespace(),
-            agent: self.action.agent.clone(),
+            // Whoever makes names up makes one alert of them, and not as many as names.
+            agent: self.agent.map(|_| self.action.agent.clone()).unwrap_or_default(),
             about: about.to_owned(),
             summary,
             leaves: rests_on.iter().copied().chain([self.action.leaf]).collect(),
@@ -158,7 +188,14 @@ impl Case<'_> {
             ),
             _ => (AlertSeverity::High, format!("{what} was executed {why}")),
         };
-        Judged { edge, found: Some(self.found(kind, severity, &what, summary, &[])) }
+        Judged { edge, found: Some(self.found(kind, severity, &self.action.emitter, summary, &[])) }
+    }
+
+    /// Something is not there, and nothing that comes will change that.
+    fn surely(&self, kind: AlertType, why: &str) -> Judged {
+        let summary = format!("{} was executed {why}", self.what());
+        let found = self.found(kind, AlertSeverity::High, &self.action.emitter, summary, &[]);
+        Judged { edge: Edge::Missing, found: Some(found) }
     }
 
     fn present() -> Judged {
@@ -170,7 +207,7 @@ impl Case<'_> {
             return self.without(
                 REGISTRY,
                 AlertType::ActionByUnknownAgent,
-                "by an agent that the registry never told of",
+                &format!("by {}, of whom the registry never told", self.action.agent),
             );
         };
         // A decision that was made before a stop is heard of may be carried out for a moment after it.
@@ -181,7 +218,7 @@ impl Case<'_> {
                 let what = self.what();
                 let summary = format!("{what} was executed while the agent was {}", turn.state);
                 let kind = AlertType::ActionByStoppedAgent;
-                let found = self.found(kind, AlertSeverity::Critical, &what, summary, &[turn.leaf]);
+                let found = self.found(kind, AlertSeverity::Critical, &self.action.emitter, summary, &[turn.leaf]);
                 Judged { edge: Edge::Missing, found: Some(found) }
             }
         }
@@ -216,9 +253,7 @@ impl Case<'_> {
             );
         };
         if one.agent != self.action.agent {
-            let mut judged = self.without(ISSUER, kind, &format!("with credential {name}, which is another agent's"));
-            judged.edge = Edge::Missing;
-            return judged;
+            return self.surely(kind, &format!("with credential {name}, which is another agent's"));
         }
         if let Some((at, leaf)) = self.taken_back(one, agent).filter(|(at, _)| *at <= until) {
             let summary = format!(
@@ -231,10 +266,7 @@ impl Case<'_> {
             return Judged { edge: Edge::Missing, found: Some(found) };
         }
         if !is_during(one.from, one.until) {
-            let mut judged =
-                self.without(ISSUER, kind, &format!("with credential {name}, which was not valid at that time"));
-            judged.edge = Edge::Missing;
-            return judged;
+            return self.surely(kind, &format!("with credential {name}, which was not valid at that time"));
         }
         Self::present()
     }
@@ -329,6 +361,6 @@ impl Case<'_> {
         };
         let what = self.what();
         let summary = format!("{what} was executed on behalf of a chain with {stranger}, {why}");
-        Some(self.found(AlertType::UnknownChain, AlertSeverity::High, &what, summary, &[decision.leaf]))
+        Some(self.found(AlertType::UnknownChain, AlertSeverity::High, &self.action.emitter, summary, &[decision.leaf]))
     }
 }

@@ -7,7 +7,7 @@ use super::evidence::Evidence;
 use super::fact::{Action, Fact, Own, What};
 use super::judge::{self, Verdict};
 use super::memory::{Agent, Ended, EpochMark, Held, Memory, Turn};
-use super::{HOUR, TOLERANCE, WINDOW, habit, sequence};
+use super::{HOUR, habit, sequence};
 
 /// What is found in some leaves, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,8 +72,6 @@ pub(crate) fn detect(memory: &mut Memory, facts: &[Fact], evidence: &Evidence) -
                 habit::decided(memory, fact, decided, &mut found);
             }
             What::Executed(action) => {
-                habit::executed(memory, fact, action, &mut found);
-                used(memory, fact, action, &mut found);
                 found.executed.push((**action).clone());
                 memory.actions.insert(action.leaf, (**action).clone());
             }
@@ -227,22 +225,5 @@ fn revoked(memory: &mut Memory, fact: &Fact, names: &[String], instance: &str) {
     }
     if names.is_empty() && !instance.is_empty() {
         keep(&mut agent.ended, Ended { instance: instance.to_owned(), time: fact.time, leaf: fact.leaf });
-    }
-}
-
-/// Where a credential is used: from two places at about the same time is once too often.
-fn used(memory: &mut Memory, fact: &Fact, action: &Action, found: &mut Found) {
-    let Some(name) = action.credentials.first().filter(|_| !action.workload.is_empty()) else { return };
-    let one = memory.credentials.entry(name.clone()).or_default();
-    let is_elsewhere = !one.workload.is_empty() && one.workload != action.workload;
-    if is_elsewhere && (action.time - one.used).abs() <= WINDOW {
-        let summary =
-            format!("credential {name} was used from {} and from {} within ten minutes", one.workload, action.workload);
-        let shared = finding(fact, AlertType::CredentialShared, AlertSeverity::High, name.clone(), summary);
-        found.add(Finding { leaves: vec![one.used_leaf, fact.leaf], ..shared });
-    }
-    if action.time + TOLERANCE >= one.used {
-        one.workload.clone_from(&action.workload);
-        (one.used, one.used_leaf) = (action.time, fact.leaf);
     }
 }

@@ -269,10 +269,7 @@ pub(crate) fn touched(facts: &[Fact]) -> Vec<Key> {
                 keys.extend(names.iter().map(|name| (CREDENTIAL, name.clone())));
             }
             What::Decided(_) | What::RetiredUsed { .. } => keys.push((HABIT, fact.agent.clone())),
-            What::Executed(action) => {
-                keys.push((HABIT, fact.agent.clone()));
-                keys.extend(of_action(action));
-            }
+            What::Executed(action) => keys.extend(of_action(action)),
             What::Opened { previous, .. } => keys.push((PRODUCER, producer(&fact.emitter, previous))),
             What::Own(_) | What::Forged(_) | What::Other => {}
         }

@@ -157,6 +157,25 @@ async fn an_alert_is_told_once_counted_while_open_and_another_after_it_was_resol
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_makes_things_up_makes_few_alerts_of_them_and_little_to_remember() {
+    on_each::<Migrator>(async |fixture: Fixture| {
+        let mut scene = stream::Scene::new();
+        scene.agent(1);
+        let before = look(&fixture, &scene.leaves(), || 100).await.remembered.len();
+        (0..100).for_each(|n| scene.make_up(n));
+        scene.pass(1_000);
+        let kept = look(&fixture, &scene.leaves(), || 100).await;
+        let alerts = kept.alerts();
+        assert_eq!(alerts.len(), 3, "{alerts:#?}");
+        assert!(alerts.iter().all(|alert| alert.count == 100 && alert.leaves.len() == 32), "{alerts:#?}");
+        assert_eq!(kept.executed.len(), 100);
+        // The teller's own row, and no more.
+        assert_eq!(kept.remembered.len(), before + 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn habits_silence_and_clocks_have_their_rules() {
     on_each::<Migrator>(async |fixture: Fixture| {
         let mut scene = stream::Scene::new();

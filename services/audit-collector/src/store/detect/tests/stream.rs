@@ -375,6 +375,12 @@ impl Scene {
         self.tell(told(4, self.now, "action.executed", agent(n)).on(action, "x"));
     }
 
+    /// Somebody tells of agents, actions and credentials that nobody ever heard of.
+    pub(super) fn make_up(&mut self, n: u8) {
+        let one = told(4, self.now, "action.executed", agent(100 + n)).on(&format!("made:up{n}"), &n.to_string());
+        self.tell(one.with(&[("token_id", &format!("tok_{n}")), ("workload", &format!("pod-{n}"))]));
+    }
+
     pub(super) fn decide(&mut self, n: u8, action: &str, is_allowed: bool) -> u64 {
         self.next += 1;
         let id = format!("dec_{}", self.next);
