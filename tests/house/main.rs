@@ -8,6 +8,7 @@ mod asking;
 mod backends;
 mod blessed;
 mod bulk;
+mod completeness;
 mod delegation;
 mod deploy;
 mod explaining;

@@ -15,6 +15,9 @@ pub enum ClientError {
     /// A setting is out of its range.
     #[error("{0}")]
     Setting(&'static str),
+    /// The spool of a reporter cannot be used.
+    #[error("the spool cannot be used: {0}")]
+    Spool(String),
     /// A service could not be dialled.
     #[error(transparent)]
     Dial(#[from] Fault),

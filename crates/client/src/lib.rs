@@ -4,6 +4,7 @@ mod decision;
 mod error;
 pub mod guard;
 mod key;
+pub mod reporter;
 mod runtime;
 mod tokens;
 

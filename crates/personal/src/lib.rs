@@ -4,6 +4,7 @@
 //! beside the leaf and rests sealed, so that it can be erased while the leaf, and every proof of it, stays what it is.
 
 mod mark;
+mod request;
 mod texts;
 
 use legate_wire::audit::{AuditEvent, PersonalPart};
@@ -11,6 +12,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 pub use mark::is_person;
+pub use request::request;
 
 /// What stands in an event where a name was erased.
 pub const ERASED: &str = "erased";

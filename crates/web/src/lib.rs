@@ -8,6 +8,7 @@ mod form;
 pub mod json;
 mod limits;
 mod metrics;
+pub mod reach;
 mod serve;
 mod visitor;
 

@@ -2,8 +2,14 @@
 
 use legate_rpc::{Caller, Rule};
 
-const EMITTERS: &[Caller] =
-    &[Caller::Service("registry"), Caller::Service("credential-issuer"), Caller::Service("policy-decision")];
+/// Agents and enforcement points tell what was done, in their own name and namespace, within a quota.
+const EMITTERS: &[Caller] = &[
+    Caller::Service("registry"),
+    Caller::Service("credential-issuer"),
+    Caller::Service("policy-decision"),
+    Caller::Agent,
+    Caller::Enforcer,
+];
 
 const AUDITORS: &[Caller] = &[Caller::Operator];
 /// policy-decision tries a change on what was decided, and compares what was granted with what was used.
@@ -20,6 +26,10 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.audit.v1.CustodyService/CreateHold", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.CustodyService/ListHolds", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.CustodyService/ReleaseHold", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.AlertService/ListAlerts", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.AlertService/AcknowledgeAlert", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.AlertService/ResolveAlert", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.AlertService/ReportCompleteness", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/GetCheckpoint", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveInclusion", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveConsistency", callers: AUDITORS },

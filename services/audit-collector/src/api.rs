@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use legate_rpc::Permit;
 use legate_wire::audit as wire;
+use legate_wire::audit::alert_service_server::{AlertService, AlertServiceServer};
 use legate_wire::audit::custody_service_server::{CustodyService, CustodyServiceServer};
 use legate_wire::audit::ingest_service_server::{IngestService, IngestServiceServer};
 use legate_wire::audit::proof_service_server::{ProofService, ProofServiceServer};
@@ -11,7 +12,9 @@ use legate_wire::audit::query_service_server::{QueryService, QueryServiceServer}
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use crate::flow::{Call, Desk, append, checkpoint, custody, prove, query, reads, tail, usage};
+use crate::flow::{
+    Call, Desk, alerts, append, change_alert, checkpoint, completeness, custody, prove, query, reads, tail, usage,
+};
 
 /// Larger than any request that is taken, so that what is too large is refused with its reason.
 const LARGEST_APPEND: usize = 12 << 20;
@@ -27,6 +30,7 @@ pub(crate) struct Api(Arc<Desk>);
 pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     let api = Api(desk);
     Routes::new(IngestServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_APPEND))
+        .add_service(AlertServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(QueryServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(CustodyServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(ProofServiceServer::new(api).max_decoding_message_size(LARGEST_QUESTION))
@@ -87,6 +91,53 @@ impl QueryService for Api {
         let told = Box::pin(usage::usage(&self.0, &call, ask)).await;
         let told = told.inspect_err(|fault| reads::refused(&self.0, &call, "ListUsage", fault))?;
         Ok(Response::new(told.into()))
+    }
+}
+
+#[tonic::async_trait]
+impl AlertService for Api {
+    async fn list_alerts(
+        &self,
+        request: Request<wire::ListAlertsRequest>,
+    ) -> Result<Response<wire::ListAlertsResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner().try_into()?;
+        let page = Box::pin(alerts::list(&self.0, &call, ask)).await;
+        let page = page.inspect_err(|fault| reads::refused(&self.0, &call, "ListAlerts", fault))?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn acknowledge_alert(
+        &self,
+        request: Request<wire::AcknowledgeAlertRequest>,
+    ) -> Result<Response<wire::AcknowledgeAlertResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner().try_into()?;
+        let alert = Box::pin(change_alert::change(&self.0, &call, ask)).await;
+        let alert = alert.inspect_err(|fault| reads::refused(&self.0, &call, "AcknowledgeAlert", fault))?;
+        Ok(Response::new(wire::AcknowledgeAlertResponse { alert: Some(alert.into()) }))
+    }
+
+    async fn resolve_alert(
+        &self,
+        request: Request<wire::ResolveAlertRequest>,
+    ) -> Result<Response<wire::ResolveAlertResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner().try_into()?;
+        let alert = Box::pin(change_alert::change(&self.0, &call, ask)).await;
+        let alert = alert.inspect_err(|fault| reads::refused(&self.0, &call, "ResolveAlert", fault))?;
+        Ok(Response::new(wire::ResolveAlertResponse { alert: Some(alert.into()) }))
+    }
+
+    async fn report_completeness(
+        &self,
+        request: Request<wire::ReportCompletenessRequest>,
+    ) -> Result<Response<wire::ReportCompletenessResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner().try_into()?;
+        let report = Box::pin(completeness::report(&self.0, &call, ask)).await;
+        let report = report.inspect_err(|fault| reads::refused(&self.0, &call, "ReportCompleteness", fault))?;
+        Ok(Response::new(report.into()))
     }
 }
 

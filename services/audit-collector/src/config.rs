@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use legate_boot::config::{Telemetry, Tls};
 use legate_ids::Name;
+use legate_web::reach::Network;
 use serde::Deserialize;
 
 pub use personal::{PersonalConfig, RetentionRule};
@@ -44,6 +45,9 @@ pub struct Config {
     pub personal: PersonalConfig,
     /// Who it is and whom it believes.
     pub tls: Tls,
+    /// Who receives alerts.
+    #[serde(default)]
+    pub webhook: WebhookConfig,
     /// How the log is kept.
     #[serde(default)]
     pub log: LogConfig,
@@ -54,6 +58,20 @@ pub struct Config {
 
 fn yes() -> bool {
     true
+}
+
+/// Who receives alerts, as Standard Webhooks: signed, at least once each, in order.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookConfig {
+    /// Where they are posted: https://..., or http:// on this machine. Absent: nowhere.
+    pub url: Option<String>,
+    /// The file of the secret that they are signed with: `whsec_` and 24 to 64 bytes in base64, readable to nobody else.
+    pub secret_file: Option<PathBuf>,
+    /// CA certificates in PEM under which the receiver is believed, beside the public ones.
+    pub ca: Option<PathBuf>,
+    /// Networks that are private and in which the receiver may be all the same, as `10.0.0.0/8`.
+    pub allow_private: Vec<Network>,
 }
 
 /// How the log is kept.
@@ -96,6 +114,9 @@ pub enum BadConfig {
     /// The size of segments.
     #[error("log.segment_bytes is 8388608 (8 MiB) to 268435456 (256 MiB)")]
     Segment,
+    /// Who receives alerts.
+    #[error("webhook: {0}")]
+    Webhook(String),
     /// The bound on what waits.
     #[error("log.waiting_bytes is 8388608 (8 MiB) to 1073741824 (1 GiB)")]
     Waiting,

@@ -1,5 +1,7 @@
 //! Wire messages in and out: decoding may fail, encoding may not.
 
+mod alerts;
+
 use std::collections::BTreeMap;
 
 use legate_clock::Timestamp;

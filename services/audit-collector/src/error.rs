@@ -12,7 +12,7 @@ legate_rpc::reasons! {
     /// An event is not one.
     AUDIT_EVENT_INVALID, InvalidArgument, "An event cannot be decoded, or lacks what every event has.", "Mend the emitter; the event that is named was not recorded, nor were those behind it.";
     /// An event is too large.
-    AUDIT_EVENT_TOO_LARGE, InvalidArgument, "An event is over 60 KiB.", "Leave details out; refer to large things by their hash.";
+    AUDIT_EVENT_TOO_LARGE, InvalidArgument, "An event is over 60 KiB; over 8 KiB where an agent or an enforcement point tells it.", "Leave details out; refer to large things by their hash.";
     /// Names that an event does not commit to.
     AUDIT_PERSONAL_MISMATCH, InvalidArgument, "The names that come with an event are not those that it commits to, or are none.", "Mend the emitter; the event that is named was not recorded, nor were those behind it.";
     /// An event names another emitter than the caller.
@@ -21,6 +21,14 @@ legate_rpc::reasons! {
     AUDIT_SEQUENCE_GAP, FailedPrecondition, "Events before the first one offered are not in the log.", "Offer events from expected_seq on; if they are lost, begin a new epoch.";
     /// An event lies in the future.
     AUDIT_TIME_IN_FUTURE, FailedPrecondition, "An event's time is over five minutes ahead of the collector's clock.", "Set the clocks; the emitter offers the event again.";
+    /// An agent or an enforcement point tells what is not its own.
+    AUDIT_NOT_YOURS_TO_TELL, PermissionDenied, "An agent or an enforcement point offers an event that is not of what it did, or what was done there.", "Tell events of the type action.executed, in the own namespace; an agent of itself only.";
+    /// An agent or an enforcement point tells too much.
+    AUDIT_QUOTA_SPENT, ResourceExhausted, "The caller offers more events than an agent or an enforcement point may tell: 200 a second, 2,000 at once, and a new epoch every 10 minutes.", "Wait as long as RetryInfo says, then offer them again; keep the epoch over restarts.";
+    /// No such alert.
+    AUDIT_ALERT_NOT_FOUND, NotFound, "There is no alert of this id among those that the caller may see.", "List the alerts; where it is new, ask again.";
+    /// Nothing to change.
+    AUDIT_ALERT_SETTLED, FailedPrecondition, "The alert is acknowledged or resolved already.", "Read what became of it; what is found again later is another alert.";
     /// The log has no room.
     AUDIT_STORAGE_FULL, ResourceExhausted, "The log's disk is full; only that fact is still recorded.", "Make room on the disk; the collector goes on by itself.";
     /// Too much waits.
@@ -62,7 +70,8 @@ const LATER: Duration = Duration::from_secs(2);
 /// The refusal of the event at `position` in a request.
 pub(crate) fn bad_event(position: usize, bad: &BadEvent) -> Fault {
     let reason = match bad {
-        BadEvent::TooLarge(_) => &AUDIT_EVENT_TOO_LARGE,
+        BadEvent::TooLarge(_) | BadEvent::TooLargeForIt(_) => &AUDIT_EVENT_TOO_LARGE,
+        BadEvent::NotIts(_) => &AUDIT_NOT_YOURS_TO_TELL,
         BadEvent::Emitter { .. } => &AUDIT_PRODUCER_MISMATCH,
         BadEvent::Future(_) => &AUDIT_TIME_IN_FUTURE,
         BadEvent::Personal(_) => &AUDIT_PERSONAL_MISMATCH,

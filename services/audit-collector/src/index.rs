@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::log::{Log, NotProved};
 use crate::schema::Migrator;
 use crate::store::batch::{self, Batch, Voices};
+use crate::store::detect::Looked;
 use crate::store::head::{self, Moved};
 
 /// Leaves in one transaction: enough to be quick, few enough that none takes long.
@@ -41,6 +42,8 @@ struct Inner {
     is_registered: Mutex<bool>,
     through: watch::Sender<u64>,
     roles: watch::Sender<bool>,
+    /// What the rules came to at the last step, and how often they found something since the start.
+    looked: watch::Sender<(Looked, u64)>,
     trouble: Mutex<Option<String>>,
 }
 
@@ -75,8 +78,14 @@ impl Index {
             is_registered: Mutex::default(),
             through: watch::Sender::new(0),
             roles: watch::Sender::new(false),
+            looked: watch::Sender::new(Default::default()),
             trouble: Mutex::new(Some("the index is being opened".to_owned())),
         }))
+    }
+
+    /// The SPIFFE ID of the collector itself.
+    pub(crate) fn me(&self) -> &str {
+        &self.0.voices.me
     }
 
     /// The database, while it answers.
@@ -92,6 +101,11 @@ impl Index {
     /// Whether it knows what operators may do, now and later.
     pub(crate) fn knows_roles(&self) -> watch::Receiver<bool> {
         self.0.roles.subscribe()
+    }
+
+    /// What the rules came to, now and later.
+    pub(crate) fn looked(&self) -> watch::Receiver<(Looked, u64)> {
+        self.0.looked.subscribe()
     }
 
     /// Why it makes no step, if so.
@@ -209,14 +223,19 @@ impl Index {
         let (batch, to, root) = read.await??;
         let stated = batch.roles.is_anew;
         let (batch, vault) = (Arc::new(batch), log.vault().clone());
-        db.tx("index_events", move |tx| {
+        let indexing = db.tx("index_events", move |tx| {
             let (batch, vault) = (Arc::clone(&batch), vault.clone());
             Box::pin(async move {
-                batch.insert(tx, &vault).await?;
-                head::advance(tx, at, to, root, stated).await
+                let looked = batch.insert(tx, &vault).await?;
+                head::advance(tx, at, to, root, stated).await?;
+                Ok(looked)
             })
-        })
-        .await?;
+        });
+        let looked = indexing.await?;
+        self.0.looked.send_modify(|(last, findings)| {
+            *last = looked;
+            *findings += looked.findings as u64;
+        });
         if stated {
             self.0.roles.send_replace(true);
         }

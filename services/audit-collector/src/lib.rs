@@ -19,6 +19,7 @@ mod schema;
 mod store;
 mod watchman;
 mod web;
+mod webhook;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,8 +31,9 @@ use legate_rpc::AlwaysGood;
 use tokio::task::JoinHandle;
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, LogConfig, PersonalConfig, RetentionRule};
+pub use config::{BadConfig, Config, LogConfig, PersonalConfig, RetentionRule, WebhookConfig};
 pub use error::REASONS;
+pub use legate_web::reach::{BadNetwork, Network};
 
 use crate::flow::Desk;
 use crate::flow::reads::Reads;
@@ -41,6 +43,7 @@ use crate::index::Index;
 use crate::log::{Log, LogTasks, Setup};
 use crate::store::batch::Voices;
 use crate::watchman::IndexWatch;
+use crate::webhook::{Target, Webhook};
 
 /// The service's name, as everywhere.
 pub const NAME: &str = "audit-collector";
@@ -64,6 +67,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     ctx.metrics.register(|registry| metrics.register(registry));
     let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
 
+    let target = Target::of(&config.webhook).map_err(|e| StartError::new("the configuration is refused", e))?;
+    let webhook = target.map(|target| Webhook::new(target, &config.dir, Arc::clone(&ctx.clock))).transpose()?;
     let index = Index::new(config.database(), config.origin(), voices(&me)?, ctx.clone());
     let desk = Arc::new(Desk {
         log: log.clone(),
@@ -73,6 +78,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         clock: Arc::clone(&ctx.clock),
         reads: Reads::new(config.log.record_reads),
         tails: Tails::default(),
+        quotas: Default::default(),
+        changing: Default::default(),
         metrics: metrics.clone(),
         custody: tokio::sync::Mutex::default(),
         stopping: OnceLock::new(),
@@ -87,6 +94,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let refusing = tokio::spawn(flow::refused::record_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let telling = tokio::spawn(flow::reads::tell_forever(Arc::clone(&desk)));
     let retaining = tokio::spawn(flow::retain::retain_forever(Arc::clone(&desk)));
+    let sending = webhook.map(|webhook| tokio::spawn(webhook.send_forever(Arc::clone(&desk))));
+    let raising = tokio::spawn(flow::raise::raise_forever(Arc::clone(&desk)));
     let last_reads = Arc::clone(&desk);
     let rounds = watchman::watch(desk, index_watch, metrics, serving.health().clone());
     let watching = tokio::spawn(rounds);
@@ -99,6 +108,10 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
             refusing.abort();
             telling.abort();
             retaining.abort();
+            raising.abort();
+            if let Some(sending) = sending {
+                sending.abort();
+            }
             flow::reads::tell_sums(&last_reads, true);
             tasks.close().await;
         })
@@ -173,7 +186,7 @@ fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
         name: NAME,
         access: ACCESS,
         routes: api::routes(Arc::clone(desk)),
-        // Callers are services and operators, whose standing is their certificate's.
+        // The standing of callers is their certificate's. What an agent tells that is stopped is to be known all the more.
         standing: Arc::new(AlwaysGood),
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use legate_wire::audit::AlertType;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,6 +16,11 @@ use crate::log::{Appended, NotAppended};
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Why {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -50,6 +56,30 @@ pub(crate) struct Metrics {
     pub(crate) tails: Gauge,
     reads: Family<Kind, Counter>,
     shown: Counter,
+    alerts: Family<Kind, Counter>,
+    webhook: Family<Outcome, Counter>,
+}
+
+/// The word of a type of alerts.
+pub(crate) fn word(kind: AlertType) -> &'static str {
+    kind.as_str_name().trim_start_matches("ALERT_TYPE_")
+}
+
+/// Every type from the start, so that the first alert is an increase.
+fn no_alerts() -> Family<Kind, Counter> {
+    let alerts = Family::<Kind, Counter>::default();
+    let kinds = (1..).map_while(|number| AlertType::try_from(number).ok());
+    kinds.for_each(|kind| drop(alerts.get_or_create(&Kind { kind: word(kind).to_owned() })));
+    alerts
+}
+
+/// Every outcome from the start.
+fn nothing_sent() -> Family<Outcome, Counter> {
+    let sent = Family::<Outcome, Counter>::default();
+    for outcome in ["delivered", "failed", "left_out"] {
+        drop(sent.get_or_create(&Outcome { outcome }));
+    }
+    sent
 }
 
 impl Default for Metrics {
@@ -74,6 +104,8 @@ impl Default for Metrics {
             tails: Gauge::default(),
             reads: Family::default(),
             shown: Counter::default(),
+            alerts: no_alerts(),
+            webhook: nothing_sent(),
         }
     }
 }
@@ -131,6 +163,12 @@ impl Metrics {
         );
         registry.register("audit_tails", "Callers that follow the log", self.tails.clone());
         registry.register("audit_reads", "Questions over the log that were answered, by kind", self.reads.clone());
+        registry.register("audit_alerts", "Alerts that were raised, by type", self.alerts.clone());
+        registry.register(
+            "audit_webhook",
+            "Alerts that were sent to the receiver of the configuration, by outcome of each try",
+            self.webhook.clone(),
+        );
         registry.register("audit_shown", "Events and counts that readers were shown", self.shown.clone());
     }
 
@@ -167,6 +205,16 @@ impl Metrics {
     pub(crate) fn read(&self, kind: &'static str, shown: usize) {
         self.reads.get_or_create(&Kind { kind: kind.to_owned() }).inc();
         self.shown.inc_by(shown as u64);
+    }
+
+    /// Counts an alert.
+    pub(crate) fn raised(&self, kind: AlertType) {
+        self.alerts.get_or_create(&Kind { kind: word(kind).to_owned() }).inc();
+    }
+
+    /// Counts a try to send an alert out.
+    pub(crate) fn webhook(&self, outcome: &'static str) {
+        self.webhook.get_or_create(&Outcome { outcome }).inc();
     }
 
     /// Notes a checkpoint.

@@ -9,7 +9,7 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Tables), Box::new(Questions), Box::new(Holds)]
+        vec![Box::new(Tables), Box::new(Questions), Box::new(Alerts), Box::new(Holds)]
     }
 }
 
@@ -181,5 +181,75 @@ CREATE INDEX usage_hour_subject ON usage_hour (subject, hour);
 impl MigrationTrait for Holds {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, HOLDS).await
+    }
+}
+
+struct Alerts;
+
+impl MigrationName for Alerts {
+    fn name(&self) -> &str {
+        "audit_0003_alerts"
+    }
+}
+
+// The index is made again from the log, so that alerts are of all of it. `remembered` is what the rules know from leaf to leaf;
+// what has a `due` waits for that moment of the log's time. An edge is 0 while it waits, 1 where it is there, 2 where it is missing,
+// 3 where that cannot be said.
+const ALERTS: &str = "
+DELETE FROM index_head;
+CREATE TABLE remembered (
+    kind SMALLINT NOT NULL,
+    name {TEXT} NOT NULL,
+    due BIGINT,
+    value {BYTES} NOT NULL,
+    PRIMARY KEY (kind, name)
+) {BY_KEY};
+CREATE INDEX remembered_due ON remembered (due) WHERE due IS NOT NULL;
+CREATE TABLE alert (
+    id {TEXT} PRIMARY KEY,
+    finding {TEXT} NOT NULL,
+    ordinal BIGINT NOT NULL,
+    type SMALLINT NOT NULL,
+    severity SMALLINT NOT NULL,
+    status SMALLINT NOT NULL,
+    namespace {TEXT} NOT NULL,
+    agent_id {TEXT} NOT NULL,
+    summary {TEXT} NOT NULL,
+    leaves {TEXT} NOT NULL,
+    count BIGINT NOT NULL,
+    found BIGINT NOT NULL,
+    first_time BIGINT NOT NULL,
+    last_time BIGINT NOT NULL,
+    raised BIGINT,
+    changed_by {TEXT} NOT NULL,
+    change_reason {TEXT} NOT NULL,
+    changed BIGINT,
+    UNIQUE (finding, ordinal)
+) {BY_KEY};
+CREATE INDEX alert_found ON alert (found, id);
+CREATE INDEX alert_agent ON alert (agent_id, found);
+CREATE INDEX alert_untold ON alert (found) WHERE raised IS NULL;
+CREATE TABLE executed_action (
+    leaf BIGINT PRIMARY KEY,
+    time BIGINT NOT NULL,
+    namespace {TEXT} NOT NULL,
+    agent_id {TEXT} NOT NULL,
+    action {TEXT} NOT NULL,
+    resource_type {TEXT} NOT NULL,
+    resource_id {TEXT} NOT NULL,
+    emitter {TEXT} NOT NULL,
+    agent SMALLINT NOT NULL,
+    credential SMALLINT NOT NULL,
+    decision SMALLINT NOT NULL
+) {BY_KEY};
+CREATE INDEX executed_action_namespace ON executed_action (namespace, time);
+CREATE INDEX executed_action_agent ON executed_action (agent_id, time);
+CREATE INDEX executed_action_time ON executed_action (time);
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Alerts {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, ALERTS).await
     }
 }

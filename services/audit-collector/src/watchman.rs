@@ -6,7 +6,7 @@ use std::time::Duration;
 use legate_rpc::Health;
 use parking_lot::Mutex;
 
-use crate::flow::Desk;
+use crate::flow::{Desk, tick};
 use crate::metrics::Metrics;
 
 /// How often health and gauges are brought up to date.
@@ -64,7 +64,7 @@ pub(crate) fn disk_check(desk: &Desk) -> Result<(), String> {
 
 /// Goes its rounds for ever.
 pub(crate) async fn watch(desk: Arc<Desk>, index: IndexWatch, metrics: Metrics, health: Health) {
-    let mut told = None;
+    let (mut told, mut ticked) = (None, tick::Ticked::default());
     loop {
         let serves = log_check(&desk).is_ok();
         if told != Some(serves) {
@@ -72,6 +72,7 @@ pub(crate) async fn watch(desk: Arc<Desk>, index: IndexWatch, metrics: Metrics, 
             told = Some(serves);
         }
         gauges(&desk, &index, &metrics);
+        tick::tick(&desk, &mut ticked);
         tokio::time::sleep(ROUND).await;
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: nouns, verbs and flags, whose texts are the help, the man pages and the completions.
 
+mod alert;
 mod approval;
 mod asking;
 mod audit;
@@ -22,6 +23,7 @@ use clap_complete::Shell;
 use crate::output::Format;
 use crate::place::Place;
 
+pub(crate) use alert::{AlertVerb, Report};
 pub(crate) use approval::{ApprovalVerb, Ask as AskApproval, Word as ApprovalWord};
 pub(crate) use asking::{Explain, WhatCan, WhoCan};
 pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Per, Usage, UsedBy, Verify};
@@ -131,6 +133,8 @@ pub(crate) enum Command {
     Hold(Box<Noun<HoldVerb>>),
     /// The audit log.
     Audit(Box<Noun<AuditVerb>>),
+    /// What in the audit log does not fit together: actions without a decision, revoked credentials, gaps, and more.
+    Alert(Noun<AlertVerb>),
     /// Verify a whole log offline: needs only its public key. Exit code 6 when something is wrong.
     Verify(Verify),
     /// Log in as an operator with a token of an identity provider that credential-issuer knows: a pipeline's, or your own.

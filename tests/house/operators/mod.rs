@@ -352,6 +352,7 @@ fn cell(outcomes: &[Outcome], ask: &Ask) -> &'static str {
         "INSTANCE_NOT_FOUND",
         "APPROVAL_NOT_FOUND",
         "AGENT_UNKNOWN",
+        "AUDIT_ALERT_NOT_FOUND",
     ];
     let is_refused = |outcome: &Outcome| {
         outcome

@@ -8,6 +8,8 @@ use legate_personal::BadPart;
 use legate_wire::audit::{AuditEvent, PersonalPart};
 use prost::Message as _;
 
+use super::teller::{self, Teller};
+
 /// The largest event.
 pub(crate) use legate_personal::LARGEST;
 
@@ -52,6 +54,12 @@ pub(crate) enum BadEvent {
     /// Names that the event does not commit to, or none where it does.
     #[error("its names: {0}")]
     Personal(#[from] BadPart),
+    /// An agent or an enforcement point tells what is not its own.
+    #[error("{0}")]
+    NotIts(&'static str),
+    /// More bytes than an agent or an enforcement point tells at once.
+    #[error("{0} bytes are over the bound of 8192 for agents and enforcement points")]
+    TooLargeForIt(usize),
     /// Ahead of our clock.
     #[error("its time {0} is over five minutes ahead of the collector's clock")]
     Future(Timestamp),
@@ -63,6 +71,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) caller: &'a str,
     pub(crate) epoch: &'a str,
     pub(crate) seq: u64,
+    pub(crate) teller: &'a Teller,
 }
 
 /// What of a good event is needed to keep its names.
@@ -79,6 +88,9 @@ pub(crate) fn check(bytes: &[u8], parts: &[PersonalPart], claim: Claim<'_>, now:
     if bytes.len() > LARGEST {
         return Err(BadEvent::TooLarge(bytes.len()));
     }
+    if *claim.teller != Teller::Service && bytes.len() > teller::LARGEST {
+        return Err(BadEvent::TooLargeForIt(bytes.len()));
+    }
     let event = AuditEvent::decode(bytes).map_err(|_| BadEvent::Decode)?;
     let emitter = event.emitter.clone().unwrap_or_default();
     if emitter.spiffe_id != claim.caller {
@@ -92,6 +104,7 @@ pub(crate) fn check(bytes: &[u8], parts: &[PersonalPart], claim: Claim<'_>, now:
     if time > now.plus(AHEAD) {
         return Err(BadEvent::Future(time));
     }
+    claim.teller.check(&event).map_err(BadEvent::NotIts)?;
     legate_personal::check(&event, parts, false)?;
     let may_name = parts.is_empty() && bytes.windows(5).any(|five| five == b"user:");
     let is_in_the_clear = may_name && legate_personal::is_in_the_clear(&event);
@@ -113,7 +126,7 @@ mod tests {
     const CALLER: &str = "spiffe://example.org/legate/registry";
 
     fn claim() -> Claim<'static> {
-        Claim { caller: CALLER, epoch: "e1", seq: 7 }
+        Claim { caller: CALLER, epoch: "e1", seq: 7, teller: &Teller::Service }
     }
 
     fn now() -> Timestamp {

@@ -1,7 +1,11 @@
 //! What an event must be and whose turn it is: no clock, no network, no disk.
 
+pub(crate) mod detect;
 pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod producers;
 pub(crate) mod question;
+pub(crate) mod quota;
 pub(crate) mod retention;
+pub(crate) mod teller;
+pub(crate) mod text;

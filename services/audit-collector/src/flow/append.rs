@@ -7,10 +7,11 @@ use legate_rpc::Fault;
 use legate_wire::audit::PersonalPart;
 use prost::Message as _;
 
-use super::{Call, Desk};
+use super::{Call, Desk, Reader};
 use crate::domain::event::{Claim, check, is_epoch};
 use crate::domain::producers::Producer;
-use crate::error::bad_event;
+use crate::domain::teller::Teller;
+use crate::error::{AUDIT_QUOTA_SPENT, bad_event};
 use crate::log::{Appended, Offer};
 use crate::personal::Unsealed;
 
@@ -44,8 +45,18 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
     if first_seq == 0 || first_seq.checked_add(events.len() as u64).is_none() {
         return Err(Fault::invalid("first_seq", "events are counted from 1"));
     }
+    let Reader::Emitter(teller) = &call.reader else {
+        return Err(Fault::broken("a caller was let in who emits nothing"));
+    };
+    if *teller != Teller::Service {
+        let taken = desk.quotas.lock().take(&call.caller, &epoch, (first_seq, events.len()), desk.clock.monotonic());
+        taken.map_err(|spent| {
+            let text = format!("{} tells more than it may", call.caller);
+            Fault::unavailable(&AUDIT_QUOTA_SPENT, text, spent.wait)
+        })?;
+    }
     let now = desk.clock.now();
-    let claim = |seq| Claim { caller: &call.caller, epoch: &epoch, seq };
+    let claim = |seq| Claim { caller: &call.caller, epoch: &epoch, seq, teller };
     if personal.last_key_value().is_some_and(|(position, _)| *position >= events.len()) {
         return Err(Fault::invalid("personal", "names an event that is not in the request"));
     }

@@ -1,15 +1,20 @@
 //! The journeys: one file each.
 
+pub(crate) mod alerts;
 pub(crate) mod append;
+pub(crate) mod change_alert;
 pub(crate) mod checkpoint;
+pub(crate) mod completeness;
 pub(crate) mod custody;
 pub(crate) mod prove;
 pub(crate) mod query;
+pub(crate) mod raise;
 pub(crate) mod reads;
 pub(crate) mod refused;
 pub(crate) mod retain;
 pub(crate) mod rights;
 pub(crate) mod tail;
+pub(crate) mod tick;
 pub(crate) mod usage;
 
 use std::collections::BTreeSet;
@@ -19,9 +24,12 @@ use std::time::Duration;
 use legate_clock::Clock;
 use legate_ids::{Name, Principal};
 use legate_rpc::{Fault, Permit, TraceContext};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::quota::Quotas;
+use crate::domain::teller::Teller;
 use crate::error::{AGAIN, AUDIT_INDEX_BEHIND, AUDIT_INDEX_UNAVAILABLE};
 use crate::freshness::Freshness;
 use crate::index::Index;
@@ -42,6 +50,10 @@ pub(crate) struct Desk {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reads: reads::Reads,
     pub(crate) tails: tail::Tails,
+    /// What agents and enforcement points told lately.
+    pub(crate) quotas: Mutex<Quotas>,
+    /// Held by who changes an alert.
+    pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) metrics: Metrics,
     /// Who erases, holds or ends what has had its time is alone.
     pub(crate) custody: tokio::sync::Mutex<()>,
@@ -64,10 +76,12 @@ pub(crate) struct Call {
 /// Whose roles count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// Nobody's: the access table alone speaks for a service.
-    Service,
+    /// Nobody's: the access table alone speaks for a service. Agents and enforcement points read nothing.
+    Emitter(Teller),
     /// This operator's.
     Operator(Name),
+    /// Whom no row of the access table lets in.
+    Nobody,
 }
 
 impl Call {
@@ -76,8 +90,8 @@ impl Call {
             caller: permit.peer().id_text().to_owned(),
             reader: match &permit.peer().principal {
                 Some(Principal::Operator(name)) => Reader::Operator(name.clone()),
-                // The access table lets only services in beside operators.
-                _ => Reader::Service,
+                Some(other) => Teller::of(other).map_or(Reader::Nobody, Reader::Emitter),
+                None => Reader::Nobody,
             },
             emergency: permit.emergency().map(str::to_owned),
             trace: permit.trace().clone(),

@@ -10,6 +10,7 @@ use legate_rpc::{Fault, Mandate};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Call, Desk, MARGIN, Reader};
+use crate::domain::teller::Teller;
 use crate::error::{AGAIN, AUDIT_ROLES_UNKNOWN};
 use crate::index::NotRead;
 use crate::store::{head, roles};
@@ -23,7 +24,7 @@ pub(crate) enum Judged {
     /// Everything.
     All,
     /// What the roles of this operator say.
-    ByRoles(Call, legate_ids::Name),
+    ByRoles(Box<Call>, legate_ids::Name),
 }
 
 /// Waits, within the deadline, until it can be judged what the caller may read.
@@ -32,12 +33,15 @@ pub(crate) enum Judged {
 /// `AUDIT_ROLES_UNKNOWN` when it cannot.
 pub(crate) async fn ready(desk: &Desk, call: &Call) -> Result<Judged, Fault> {
     let operator = match &call.reader {
-        Reader::Service => return Ok(Judged::All),
+        Reader::Emitter(Teller::Service) => return Ok(Judged::All),
+        Reader::Emitter(_) | Reader::Nobody => {
+            return Err(Fault::broken("a caller was let in who reads nothing"));
+        }
         Reader::Operator(name) if desk.auditors.contains(name) => return Ok(Judged::All),
         Reader::Operator(name) => name.clone(),
     };
     wait(desk, call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline)).await?;
-    Ok(Judged::ByRoles(call.clone(), operator))
+    Ok(Judged::ByRoles(Box::new(call.clone()), operator))
 }
 
 /// Waits until the roles are known and not too old.
@@ -63,17 +67,27 @@ impl Judged {
     /// What may be read, by what the index holds in this transaction.
     pub(crate) async fn sees(&self, tx: &Tx, desk_now: legate_clock::Timestamp) -> Result<Reach, NotRead> {
         let Self::ByRoles(call, operator) = self else { return Ok(Reach::Everywhere) };
-        // The index may have begun anew since.
-        if !head::get(tx).await?.is_some_and(|head| head.roles_stated) {
-            let fault = Fault::unavailable(&AUDIT_ROLES_UNKNOWN, "the index is being made again", AGAIN);
-            return Err(NotRead::Flow(fault));
-        }
-        let given = roles::appointments(tx, operator).await?;
-        let rights = Rights::at(&given, desk_now.micros());
-        let mandate = Mandate::of_operator(&call.caller, rights, call.emergency.as_deref()).map_err(NotRead::Flow)?;
+        let mandate = mandate(tx, call, operator, desk_now).await?;
         mandate.demand_somewhere(Right::Read).map_err(NotRead::Flow)?;
         Ok(mandate.sees())
     }
+}
+
+/// What an operator may do, by what the index holds in this transaction.
+pub(super) async fn mandate(
+    tx: &Tx,
+    call: &Call,
+    operator: &legate_ids::Name,
+    desk_now: legate_clock::Timestamp,
+) -> Result<Mandate, NotRead> {
+    // The index may have begun anew since.
+    if !head::get(tx).await?.is_some_and(|head| head.roles_stated) {
+        let fault = Fault::unavailable(&AUDIT_ROLES_UNKNOWN, "the index is being made again", AGAIN);
+        return Err(NotRead::Flow(fault));
+    }
+    let given = roles::appointments(tx, operator).await?;
+    let rights = Rights::at(&given, desk_now.micros());
+    Mandate::of_operator(&call.caller, rights, call.emergency.as_deref()).map_err(NotRead::Flow)
 }
 
 /// Refuses whom the roles let see no event of this namespace; of another's he learns nothing.

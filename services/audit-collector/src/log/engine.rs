@@ -183,8 +183,12 @@ impl Engine {
             }
             Job::Own(own, answer) => {
                 let leaf = *self.acked.borrow() + group.leaves.len() as u64;
-                group.places.extend(answer.map(|answer| (answer, leaf)));
-                self.put_own(*own, group)
+                let bytes = self.put_own(*own, group);
+                match answer {
+                    Some(answer) if bytes == 0 => drop(answer.send(Err(NotAppended::Full))),
+                    answer => group.places.extend(answer.map(|answer| (answer, leaf))),
+                }
+                bytes
             }
             Job::End(ending, answer) => {
                 group.ending = Some((ending, answer));

@@ -6,12 +6,14 @@ use legate_db::{Tx, TxResult};
 use legate_wire::audit::PersonalPart;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 
+use super::detect::{self, Looked};
 use super::{custody, event, hold, link, made_by, roles, stretch, usage};
+use crate::domain::detect::fact::{Fact, Services};
 use crate::domain::entry::{self, Count, Gone, Roles, Use};
 use crate::personal::{Opened, Vault};
 
 /// The rows that some leaves come to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) events: Vec<event::Model>,
     pub(crate) links: Vec<link::Model>,
@@ -22,6 +24,9 @@ pub(crate) struct Batch {
     pub(crate) holds: Vec<(String, Option<hold::Model>)>,
     /// What the last leaf says is gone, of those before it. No more leaves than that one are taken together.
     pub(crate) gone: Option<(u64, Gone)>,
+    /// What the rules look at.
+    pub(crate) facts: Vec<Fact>,
+    services: Services,
 }
 
 /// Whose word counts, by SPIFFE ID.
@@ -37,13 +42,25 @@ impl Batch {
     /// The rows of these leaves, up to the first that says that names are gone. No row has a name that can be erased: what stands for
     /// it is there, or that it is erased.
     pub(crate) fn of(leaves: &[(u64, Vec<u8>)], voices: &Voices, vault: &Vault) -> Self {
-        let mut batch = Self::default();
+        let mut batch = Self {
+            events: Vec::new(),
+            links: Vec::new(),
+            blocks: Vec::new(),
+            made: Vec::new(),
+            usage: Vec::new(),
+            roles: Roles::default(),
+            holds: Vec::new(),
+            gone: None,
+            facts: Vec::new(),
+            services: Services::beside(&voices.registry),
+        };
         let mut used: BTreeMap<Use, Count> = BTreeMap::new();
         let mut known = BTreeSet::new();
         for ((leaf, _), Opened { event, mut parts }) in leaves.iter().zip(vault.opened(leaves)) {
             let named = parts.iter_mut().filter(|part| !legate_personal::is_erased(part));
             let persons: BTreeSet<String> = named.map(|part| alias(part, vault)).collect();
             let event = legate_personal::shown(event, &parts);
+            batch.facts.push(Fact::of(*leaf, &event, &batch.services));
             batch.events.push(event::Model::of(*leaf, &event));
             batch.links.extend(link::of(*leaf, &event));
             batch.links.extend(link::persons(*leaf, &persons));
@@ -76,8 +93,8 @@ impl Batch {
         self.events.len() as u64
     }
 
-    /// Writes them all.
-    pub(crate) async fn insert<E>(&self, tx: &Tx, vault: &Vault) -> TxResult<(), E> {
+    /// Writes them all, and lets the rules look at them.
+    pub(crate) async fn insert<E>(&self, tx: &Tx, vault: &Vault) -> TxResult<Looked, E> {
         event::insert(tx, &self.events).await?;
         link::insert(tx, &self.links).await?;
         stretch::add(tx, &self.blocks).await?;
@@ -96,7 +113,8 @@ impl Batch {
                 }
             }
         }
-        roles::learn(tx, &self.roles).await
+        roles::learn(tx, &self.roles).await?;
+        detect::look(tx, &self.facts, &self.services).await
     }
 }
 
@@ -107,8 +125,18 @@ fn alias(part: &mut PersonalPart, vault: &Vault) -> String {
 }
 
 /// Every table that leaves are written to.
-const TABLES: [&str; 7] =
-    ["indexed_event", "event_link", "leaf_block", "made_by", "usage_hour", "operator_role", "legal_hold"];
+const TABLES: [&str; 10] = [
+    "indexed_event",
+    "event_link",
+    "leaf_block",
+    "made_by",
+    "usage_hour",
+    "operator_role",
+    "legal_hold",
+    "remembered",
+    "alert",
+    "executed_action",
+];
 
 /// Forgets every row.
 pub(crate) async fn clear<E>(tx: &Tx) -> TxResult<(), E> {

@@ -1,13 +1,13 @@
 //! Where each event is, by what is asked for.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_wire::audit::AuditEvent;
-use sea_orm::IntoActiveModel as _;
 use sea_orm::entity::prelude::*;
+use sea_orm::{IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 
 use crate::domain::question::plain;
+pub(crate) use crate::domain::text::key;
 
 /// Rows in one statement; SQLite binds 32,766 values at most.
 pub(super) const AT_ONCE: usize = 1_024;
@@ -49,18 +49,6 @@ pub(crate) fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
-/// A text as it is indexed and asked for. PostgreSQL takes no NUL, and neither database an index entry without bound;
-/// the hash keeps long texts apart.
-pub(crate) fn key(text: &str) -> String {
-    const LONGEST: usize = 256;
-    if text.len() <= LONGEST && !text.contains('\0') {
-        return text.to_owned();
-    }
-    let hash: String = digest(&SHA256, text.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    let beginning: String = text.chars().take(32).filter(|c| *c != '\0').collect();
-    format!("{beginning}\u{2026}{hash}")
-}
-
 fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| key(text))
 }
@@ -99,17 +87,16 @@ pub(crate) async fn insert<E>(tx: &Tx, rows: &[Model]) -> TxResult<(), E> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn keys_are_bounded_hold_no_nul_and_keep_texts_apart(a in "[\\x00a-c\u{e9}]{0,600}", b in "[\\x00a-c\u{e9}]{0,600}") {
-            let (x, y) = (key(&a), key(&b));
-            prop_assert!(x.len() <= 256 && !x.contains('\0'));
-            prop_assert_eq!(x == y, a == b);
-        }
-    }
+/// Where, from a leaf on, the collector `me` tells of alerts.
+pub(crate) async fn of_alerts<E>(tx: &Tx, me: &str, from: u64, most: u64) -> TxResult<Vec<u64>, E> {
+    let rows = Entity::find()
+        .select_only()
+        .column(Column::Leaf)
+        .filter(Column::Type.is_in(["alert.raised", "alert.acknowledged", "alert.resolved"]))
+        .filter(Column::Emitter.eq(me))
+        .filter(Column::Leaf.gte(signed(from)))
+        .order_by_asc(Column::Leaf)
+        .limit(most);
+    let leaves: Vec<i64> = rows.into_tuple().all(tx).await?;
+    Ok(leaves.into_iter().map(unsigned).collect())
 }

@@ -1,13 +1,18 @@
 //! The rows of the index; each function runs in the caller's transaction.
 
+pub(crate) mod alert;
 pub(crate) mod batch;
 pub(crate) mod condition;
 pub(crate) mod custody;
+pub(crate) mod detect;
 pub(crate) mod event;
+mod evidence;
+pub(crate) mod executed;
 pub(crate) mod head;
 pub(crate) mod hold;
 pub(crate) mod link;
 pub(crate) mod made_by;
+pub(crate) mod remembered;
 pub(crate) mod roles;
 pub(crate) mod search;
 pub(crate) mod stretch;

@@ -80,6 +80,13 @@ pub(crate) async fn during<E>(
     Ok(stretch)
 }
 
+/// The first moment that any event is of.
+pub(crate) async fn first_time<E>(tx: &Tx) -> TxResult<Option<Timestamp>, E> {
+    let first = Entity::find().select_only().column(Column::FirstTime).order_by_asc(Column::FirstTime);
+    let first: Option<i64> = first.into_tuple().one(tx).await?;
+    Ok(first.map(Timestamp::from_micros))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

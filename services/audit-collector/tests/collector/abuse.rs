@@ -83,8 +83,6 @@ async fn who_writes_does_not_read_and_who_reads_does_not_write() {
     let denied = (Code::PermissionDenied, "ACCESS_DENIED");
     for (who, wanted) in [
         (house.operator("alice"), denied),
-        (house.agent(), denied),
-        (house.enforcer(), denied),
         (house.service("audit-collector"), denied),
         (house.service("somebody"), denied),
         (Identity::anonymous(), (Code::Unauthenticated, "UNAUTHENTICATED")),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use legate_audit_collector::{Config, LogConfig, PersonalConfig, start};
+use legate_audit_collector::{Config, LogConfig, PersonalConfig, WebhookConfig, start};
 use legate_boot::config::{Telemetry, Tls};
 use legate_boot::{Context, Running, StartError};
 use legate_clock::{Clock, SystemClock};
@@ -16,6 +16,7 @@ use legate_merkle::{Checkpoint, TileId, VerifierKey, Walk, WalkError, WalkReport
 use legate_mtls::pki::{Ca, Leaf, write_private, write_public};
 use legate_mtls::{Expect, Identity, Trust};
 use legate_rpc::{Client, Dial};
+use legate_wire::audit::alert_service_client::AlertServiceClient;
 use legate_wire::audit::custody_service_client::CustodyServiceClient;
 use legate_wire::audit::ingest_service_client::IngestServiceClient;
 use legate_wire::audit::proof_service_client::ProofServiceClient;
@@ -40,7 +41,11 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn build() -> Self {
-        let clock = SystemClock::shared();
+        Self::at(SystemClock::shared())
+    }
+
+    /// A house of this clock.
+    pub(crate) fn at(clock: Arc<dyn Clock>) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
             domain: TrustDomain::parse("example.org").unwrap(),
@@ -100,6 +105,7 @@ impl House {
                 retention_days: None,
                 retention: Vec::new(),
             },
+            webhook: WebhookConfig::default(),
             tls: Tls {
                 trust_domain: self.domain.to_string(),
                 cert: self.file("tls.pem"),
@@ -118,7 +124,7 @@ impl House {
     }
 
     pub(crate) async fn try_raise(&self, config: Config) -> Result<Running, StartError> {
-        start(config, Context::new()).await
+        start(config, Context { clock: Arc::clone(&self.clock), ..Context::new() }).await
     }
 
     pub(crate) fn service_id(&self, name: &str) -> String {
@@ -179,6 +185,10 @@ impl House {
 
     pub(crate) fn custody(&self, running: &Running, who: &Identity) -> CustodyServiceClient<Client> {
         CustodyServiceClient::new(self.dial(running, who, Duration::from_secs(20)))
+    }
+
+    pub(crate) fn alerts(&self, running: &Running, who: &Identity) -> AlertServiceClient<Client> {
+        AlertServiceClient::new(self.dial(running, who, Duration::from_secs(20)))
     }
 
     pub(crate) fn proof(&self, running: &Running, who: &Identity) -> ProofServiceClient<Client> {

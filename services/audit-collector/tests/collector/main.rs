@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod abuse;
+mod alerts;
 mod asking;
 mod erasing;
 mod house;
 mod pace;
 mod roles;
 mod serve;
+mod webhook;

@@ -8,7 +8,7 @@ use legate_wire::audit as wire;
 use prost::Message as _;
 
 /// An event of somebody's about a binding, or the statement that all of them follow.
-fn said(house: &House, by: &str, seq: u64, kind: &str, of: (&str, &str), details: &[(&str, &str)]) -> Bytes {
+pub(crate) fn said(house: &House, by: &str, seq: u64, kind: &str, of: (&str, &str), details: &[(&str, &str)]) -> Bytes {
     let mut event = house.event(seq);
     event.emitter.as_mut().unwrap().spiffe_id = house.service_id(by);
     let resource = wire::EventResource { r#type: "OperatorBinding".into(), id: of.1.into(), ..Default::default() };

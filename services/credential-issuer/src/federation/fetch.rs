@@ -11,8 +11,7 @@ use hyper_util::rt::TokioIo;
 use legate_clock::Clock;
 use legate_mtls::{TlsError, WebConnector};
 use legate_token::MAX_KEYS_TEXT;
-
-use super::reach::{self, Network};
+use legate_web::reach::{self, Network};
 
 /// The whole of it: to resolve, to connect, to ask, to read.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -2,7 +2,6 @@
 
 mod fetch;
 mod places;
-mod reach;
 mod verifier;
 
 use std::collections::BTreeMap;
@@ -18,8 +17,8 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use fetch::{Fetcher, Unreached};
+pub use legate_web::reach::{BadNetwork, Network};
 use places::Places;
-pub use reach::{BadNetwork, Network};
 use verifier::AwsLc;
 
 /// Fetched keys are used for so long without a look for newer ones.

@@ -48,6 +48,8 @@ pub(crate) enum AuditVerb {
         #[arg(long, value_name = "MOMENT")]
         until: Option<String>,
     },
+    /// Hold every executed action against the agent, the credential and the decision that it needs.
+    Report(super::Report),
     /// Write events as JSON, one a line, newest first.
     Export {
         #[command(flatten)]
@@ -137,7 +139,7 @@ pub(crate) struct LogKey {
 }
 
 /// Which events.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Filter {
     /// About this agent, NAMESPACE/NAME or agt_...
     #[arg(long, value_name = "AGENT")]

@@ -37,6 +37,7 @@ pub(super) async fn run(desk: Desk, verb: AuditVerb) -> Result<Exit, Failure> {
         AuditVerb::Replay { namespace, agent, since, until } => {
             super::replay::replay(desk, namespace, agent, &since, until.as_deref()).await
         }
+        AuditVerb::Report(ask) => super::report::report(desk, ask).await,
         AuditVerb::Export { filter, out } => export(desk, filter, out).await,
         AuditVerb::Checkpoint { key } => checkpoint(desk, key).await,
         AuditVerb::Prove { leaf, key } => prove(desk, leaf, key).await,

@@ -1,6 +1,7 @@
 //! One file for each noun: what it asks, and how it tells the answer.
 
 mod agent;
+mod alert;
 mod apply;
 mod approval;
 mod audit;
@@ -31,6 +32,7 @@ mod plan_file;
 mod policy;
 mod query;
 mod replay;
+mod report;
 mod revoke_issued;
 mod search;
 mod spawning;
@@ -196,6 +198,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
             let noun = *noun;
             wait(audit::run(desk(noun.place)?, noun.verb))
         }
+        Command::Alert(noun) => wait(alert::run(desk(noun.place)?, noun.verb)),
         Command::Verify(args) => wait(verify::run(format, args)),
         Command::Login(args) => {
             let desk = desk(args.place.clone())?;

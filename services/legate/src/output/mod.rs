@@ -27,7 +27,7 @@ pub(crate) use decision::{because, verdict, view_age};
 pub(crate) use declared::{
     agent_details, agent_row, declared_row, is_suspended, moment, object_details, orphaned, span, standing,
 };
-pub(crate) use event::{event_details, event_row};
+pub(crate) use event::{brief, event_details, event_row};
 pub(crate) use explain::{Ink, can_row, explain_lines, holder_row};
 pub(crate) use history::{history_row, write_history};
 pub(crate) use markdown::markdown;

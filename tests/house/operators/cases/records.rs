@@ -7,6 +7,7 @@ use super::{Case, told};
 
 type Queries = audit::query_service_client::QueryServiceClient<legate_rpc::Client>;
 type Custody = audit::custody_service_client::CustodyServiceClient<legate_rpc::Client>;
+type Alerts = audit::alert_service_client::AlertServiceClient<legate_rpc::Client>;
 type Proofs = audit::proof_service_client::ProofServiceClient<legate_rpc::Client>;
 
 pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
@@ -84,6 +85,38 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
             vec![told(Custody::new(ask.audit.clone()).release_hold(request).await)]
         })
     });
+    case("/legate.audit.v1.AlertService/ListAlerts", |ask| {
+        Box::pin(async move {
+            let by_namespace = audit::ListAlertsRequest { namespace: ask.namespace.clone(), ..Default::default() };
+            let by_agent = audit::ListAlertsRequest { agent_id: ask.agent_id.clone(), ..Default::default() };
+            let mut outcomes = Vec::new();
+            for request in [by_namespace, by_agent] {
+                let answer = Alerts::new(ask.audit.clone()).list_alerts(request).await;
+                outcomes.push(told(answer).map(without_numbers));
+            }
+            outcomes
+        })
+    });
+    case("/legate.audit.v1.AlertService/ReportCompleteness", |ask| {
+        Box::pin(async move {
+            let request = audit::ReportCompletenessRequest { namespace: ask.namespace.clone(), ..Default::default() };
+            let answer = Alerts::new(ask.audit.clone()).report_completeness(request).await;
+            vec![told(answer).map(without_numbers)]
+        })
+    });
+    // Of an alert that is not there: those that are have their own journey (services/audit-collector/tests).
+    case("/legate.audit.v1.AlertService/AcknowledgeAlert", |ask| {
+        Box::pin(async move {
+            let request = audit::AcknowledgeAlertRequest { alert_id: no_alert(), reason: "a test".into() };
+            vec![told(Alerts::new(ask.audit.clone()).acknowledge_alert(request).await)]
+        })
+    });
+    case("/legate.audit.v1.AlertService/ResolveAlert", |ask| {
+        Box::pin(async move {
+            let request = audit::ResolveAlertRequest { alert_id: no_alert(), reason: "a test".into() };
+            vec![told(Alerts::new(ask.audit.clone()).resolve_alert(request).await)]
+        })
+    });
     case("/legate.audit.v1.ProofService/GetCheckpoint", |ask| {
         Box::pin(async move {
             let _nothing_of_it = &ask.namespace;
@@ -103,6 +136,10 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
             vec![told(Proofs::new(ask.audit.clone()).prove_consistency(request).await)]
         })
     });
+}
+
+fn no_alert() -> String {
+    format!("alert_{}", "0".repeat(32))
 }
 
 /// Nothing is told of what was asked for.

@@ -119,6 +119,8 @@ async fn names_that_have_had_their_time_end_but_for_those_that_are_held() {
             tails: Tails::default(),
             metrics: Metrics::default(),
             custody: tokio::sync::Mutex::default(),
+            quotas: Default::default(),
+            changing: Default::default(),
             stopping: OnceLock::new(),
         };
         assert_eq!(retain(&desk).await.unwrap(), Ran::default(), "nothing is old");

@@ -1,6 +1,6 @@
-//! Where keys may be fetched from: public addresses, and private ones only where the configuration names their network.
+//! Where services may call out to: public addresses, and private ones only where the configuration names their network.
 //!
-//! Whoever may declare a trusted issuer chooses an address that this service then calls. Without this guard he could have it
+//! Whoever may declare a trusted issuer chooses an address that a service then calls. Without this guard he could have it
 //! call what only this machine's network reaches (server-side request forgery).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -67,8 +67,9 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// Whether keys may be fetched from the address: it is public, or one of the networks holds it.
-pub(crate) fn allows(networks: &[Network], address: IpAddr) -> bool {
+/// Whether the address may be called: it is public, or one of the networks holds it.
+#[must_use]
+pub fn allows(networks: &[Network], address: IpAddr) -> bool {
     // ::ffff:127.0.0.1 is 127.0.0.1.
     let address = address.to_canonical();
     let public = match address {
