@@ -1,4 +1,4 @@
-//! JSON bodies, read strictly: one object, no name twice in any of its objects, 128 deep at most.
+//! JSON from outside, read strictly: no name twice in any of its objects, 128 deep at most.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,12 +20,20 @@ pub enum Names {
 /// # Errors
 /// What is wrong with the body, to be read behind a word for it: `is no good JSON: ...`.
 pub fn object(body: &[u8], names: Names) -> Result<Map<String, Value>, String> {
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let whole = Whole(names).deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
-    match whole.map_err(|e| format!("is no good JSON: {e}"))? {
+    match value(body, names)? {
         Value::Object(object) => Ok(object),
         _ => Err("has to be a JSON object".into()),
     }
+}
+
+/// The value that a body holds.
+///
+/// # Errors
+/// What is wrong with the body, to be read behind a word for it: `is no good JSON: ...`.
+pub fn value(body: &[u8], names: Names) -> Result<Value, String> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let whole = Whole(names).deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    whole.map_err(|e| format!("is no good JSON: {e}"))
 }
 
 /// Reads a value in which no object has a name twice.
@@ -94,5 +102,24 @@ impl<'de> Visitor<'de> for Whole {
             all.insert(name, value);
         }
         Ok(Value::Object(all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn what_two_readers_could_read_in_two_ways_is_refused() {
+        let read = |text: &str| value(text.as_bytes(), Names::AsWritten);
+        assert_eq!(read(r#"{"a": [1, {"b": null}]}"#).unwrap(), serde_json::json!({"a": [1, {"b": null}]}));
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for bad in [r#"{"a": 1, "a": 2}"#, r#"{"x": {"a": 1, "\u0061": 2}}"#, "{} {}", "", "{", "[1,]", "NaN", &deep] {
+            assert!(read(bad).unwrap_err().starts_with("is no good JSON: "), "{bad}");
+        }
+        assert!(object(b"[1]", Names::AsWritten).is_err());
+        assert!(object(br#"{"a": 1, "A": 2}"#, Names::InAnyCase).is_err());
+        assert_eq!(object(br#"{"a": 1, "A": 2}"#, Names::AsWritten).unwrap().len(), 2);
     }
 }
