@@ -5,13 +5,13 @@
 
 mod door;
 mod form;
+pub mod json;
 mod limits;
 mod metrics;
 mod serve;
 mod visitor;
 
 pub use form::decode;
-pub use legate_json as json;
 pub use limits::Limits;
 pub use serve::{Service, Web, serve};
 pub use visitor::Visitor;

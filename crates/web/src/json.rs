@@ -1,0 +1,3 @@
+//! JSON bodies, read strictly.
+
+pub use legate_json::{Names, object};
