@@ -151,7 +151,7 @@ fn tell(desk: &Desk, asked: &Asked, answer: &EvaluateResponse) -> Result<(), Fai
         out.details(&[
             ("action", asked.action.clone()),
             ("resource", resource),
-            ("attributes", attributes.to_string()),
+            ("attributes", if asked.attributes.is_empty() { String::new() } else { attributes.to_string() }),
             ("context", context.to_string()),
         ])?;
         out.details(&check::details(answer))?;
