@@ -2,7 +2,7 @@
 
 #[path = "../../crates/client/examples/mcp_server.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is a program of its own, with a main")]
-mod mcp_server;
+pub(crate) mod mcp_server;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

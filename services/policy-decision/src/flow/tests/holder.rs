@@ -5,6 +5,7 @@ use legate_token::{Claims, Confirmation, Scope, mint};
 use legate_wire::registry as wire;
 use legate_wire::registry::declaration::Object;
 
+use super::delegation;
 use crate::convert::Subject;
 use crate::domain::preview::outlook::Holds;
 use crate::flow::{Asker, Can, HolderCan, Shown, holder_can};
@@ -87,4 +88,22 @@ async fn a_token_that_is_no_good_tells_why_and_nothing_else() {
     stage.change(vec![(agent(1, |a| a.status.as_mut().unwrap().set_state(wire::AgentState::Suspended)), false)]).await;
     let told = can(&stage, &invoices, |_| ()).await.unwrap();
     assert_eq!((word(&told), told.all.len()), ("AGENT_SUSPENDED", 0));
+}
+
+#[tokio::test]
+async fn of_what_is_done_for_somebody_nothing_is_sure() {
+    let stage = Stage::set_with(|mut all| {
+        all.retain(|object| !matches!(&object.object, Some(Object::Policy(_))));
+        all.push(policy("open", wire::PolicyMode::Enforce, "permit(principal, action, resource);"));
+        all.extend(delegation::scene([0b111; 4], [0b111; 3]));
+        all
+    })
+    .await;
+    let invoices = enforcer("invoices");
+    let by_itself = can(&stage, &invoices, |_| ()).await.unwrap();
+    assert!(by_itself.all.iter().all(|one| matches!(one.holds, Holds::Always)), "{:?}", lines(&by_itself));
+    let claims = delegation::claims(&stage);
+    let for_ada = can(&stage, &invoices, |c| *c = claims).await.unwrap();
+    let unsure: Vec<String> = lines(&by_itself).iter().map(|line| format!("{line}?")).collect();
+    assert_eq!((word(&for_ada), lines(&for_ada)), ("", unsure));
 }
