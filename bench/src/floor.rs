@@ -63,6 +63,10 @@ impl DecisionService for Constant {
     async fn simulate(&self, _: Request<wire::SimulateRequest>) -> Result<Response<wire::SimulateResponse>, Status> {
         Ok(Response::new(wire::SimulateResponse::default()))
     }
+
+    async fn replay(&self, _: Request<wire::ReplayRequest>) -> Result<Response<wire::ReplayResponse>, Status> {
+        Ok(Response::new(wire::ReplayResponse::default()))
+    }
 }
 
 /// A running floor.

@@ -1,9 +1,5 @@
 //! A backend that the Rust client guards, asked over mutual TLS: what is not allowed never reaches its tools, whatever happens to policy-decision.
 
-#[path = "../../crates/client/examples/tool_server.rs"]
-#[allow(dead_code, unreachable_pub, reason = "it is a program of its own, with a main")]
-mod tool_server;
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -19,6 +15,7 @@ use legate_rpc::Code;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::{AgentRef, SuspendAgentRequest};
 
+use crate::mcp::mcp_server::tool_server;
 use crate::processes::{Parties, Processes};
 use crate::raised::LONG;
 

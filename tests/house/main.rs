@@ -21,6 +21,7 @@ mod invariants;
 mod journeys;
 mod keys;
 mod log;
+mod mcp;
 mod oauth;
 mod operators;
 mod outside;

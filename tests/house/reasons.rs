@@ -80,6 +80,11 @@ fn parts() -> Vec<Part> {
             reasons: named_once(legate_audit_collector::REASONS),
         },
         Part {
+            title: "legate-client",
+            about: "What the guards of the Rust client refuse without asking policy-decision: over HTTP in `legate-reason`, in MCP as `data.reason` of an error.",
+            reasons: named_once(legate_client::REASONS),
+        },
+        Part {
             title: "legate",
             about: "What the program for people refuses by itself; nothing was sent, or it is not the service's answer.",
             reasons: named_once(legate::REASONS),
@@ -119,6 +124,7 @@ fn a_reason_means_the_same_wherever_it_is_given() {
         legate_credential_issuer::REASONS,
         legate_policy_decision::REASONS,
         legate_audit_collector::REASONS,
+        legate_client::REASONS,
         legate::REASONS,
     ];
     for reason in all.concat() {

@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use legate_mtls::{Identity, Trust};
+use legate_rpc::{Client, Told};
+use legate_wire::policy as wire;
+use legate_wire::policy::decision_service_client::DecisionServiceClient;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -29,6 +32,8 @@ const DEADLINES: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)
 const LOOK: Duration = Duration::from_secs(10);
 /// How often one question is asked at most.
 const TRIES: usize = 4;
+/// Within which it is said what somebody may do.
+const SAYING: Duration = Duration::from_secs(5);
 /// A try with less time is not begun: policy-decision would refuse it.
 const LEAST: Duration = Duration::from_millis(60);
 
@@ -40,6 +45,8 @@ pub struct Decision(Arc<Inner>);
 
 struct Inner {
     lines: Vec<Arc<Line>>,
+    /// One to each replica.
+    clients: Vec<Client>,
     deadline: Duration,
     turn: AtomicUsize,
     opened: watch::Receiver<u64>,
@@ -150,6 +157,36 @@ impl Decision {
         Decided::Undecided(last)
     }
 
+    /// What the holder of a token may do; nothing is decided by it. Each replica is asked once, within 5 s in all.
+    pub(crate) async fn what_can(&self, subject: wire::Subject) -> Result<wire::WhatCanResponse, Undecided> {
+        let asked = Instant::now();
+        let mut last = Undecided::unreachable("no policy-decision is reached");
+        let first = self.0.turn.fetch_add(1, Ordering::Relaxed);
+        for n in 0..self.0.clients.len() {
+            let left = SAYING.saturating_sub(asked.elapsed());
+            if left < LEAST {
+                return Err(Undecided::late());
+            }
+            let client = self.0.clients[first.wrapping_add(n) % self.0.clients.len()].clone();
+            let mut request =
+                tonic::Request::new(wire::WhatCanRequest { subject: Some(subject.clone()), ..Default::default() });
+            request.set_timeout(left);
+            let said = tokio::time::timeout(left, DecisionServiceClient::new(client).what_can(request)).await;
+            last = match said {
+                Ok(Ok(answer)) => match decided::is_fresh(answer.get_ref().view_age.as_ref(), asked.elapsed()) {
+                    true => return Ok(answer.into_inner()),
+                    false => Undecided::stale(),
+                },
+                Ok(Err(status)) => Undecided::told(&Told::from_status(&status)),
+                Err(_) => Undecided::late(),
+            };
+            if !last.may_pass() {
+                break;
+            }
+        }
+        Err(last)
+    }
+
     /// The next line that is open and was not tried, rather one that answers; and whether there are others.
     fn pick(&self, tried: &[usize]) -> Option<(usize, bool)> {
         let lines = &self.0.lines;
@@ -207,18 +244,23 @@ impl Builder {
             return Err(ClientError::Setting("there are 1 to 64 replicas"));
         }
         let (tell, opened) = watch::channel(0);
+        let mut clients = Vec::new();
         let (mut lines, mut tasks) = (Vec::new(), vec![self.identity.watch(LOOK), self.trust.watch(LOOK)]);
         // One stream to each replica first, so that two neighbours are not the same one.
-        for _ in 0..self.streams {
+        for round in 0..self.streams {
             for endpoint in &self.endpoints {
                 let remote =
                     Remote { endpoint: endpoint.clone(), trust: self.trust.clone(), service: "policy-decision" };
                 let line = Line::new(endpoint.clone(), tell.clone());
-                tasks.push(tokio::spawn(Arc::clone(&line).keep(remote.dial(self.identity.clone())?)));
+                let client = remote.dial(self.identity.clone())?;
+                if round == 0 {
+                    clients.push(client.clone());
+                }
+                tasks.push(tokio::spawn(Arc::clone(&line).keep(client)));
                 lines.push(line);
             }
         }
-        let inner = Inner { lines, deadline: self.deadline, turn: AtomicUsize::new(0), opened, tasks };
+        let inner = Inner { lines, clients, deadline: self.deadline, turn: AtomicUsize::new(0), opened, tasks };
         Ok(Decision(Arc::new(inner)))
     }
 }

@@ -21,7 +21,7 @@ use tower::{Layer, Service};
 pub use routes::{BadRoute, Routes};
 
 use crate::{Decision, NotAllowed, Permit, Question};
-use refusal::Refusal;
+pub(crate) use refusal::{Refusal, is_of_the_token};
 
 /// The longest token that is passed on.
 const LONGEST_TOKEN: usize = 8 << 10;
@@ -120,7 +120,7 @@ impl<M: Mapping> Guard<M> {
 }
 
 /// The one bearer token of the request (RFC 6750 section 2.1).
-fn token(head: &Parts) -> Result<&str, Refusal> {
+pub(crate) fn token(head: &Parts) -> Result<&str, Refusal> {
     let mut all = head.headers.get_all(header::AUTHORIZATION).iter();
     let first = all.next().ok_or(Refusal::NoToken)?;
     if all.next().is_some() {
@@ -140,7 +140,7 @@ fn token(head: &Parts) -> Result<&str, Refusal> {
 }
 
 /// What the handshake proved.
-fn presented(head: &Parts) -> Option<[u8; 32]> {
+pub(crate) fn presented(head: &Parts) -> Option<[u8; 32]> {
     let by_server = head.extensions.get::<PresentedCertificate>().map(|shown| shown.0);
     let by_listener = || head.extensions.get::<Arc<Peer>>().map(|peer| peer.x5t_s256);
     by_server.or_else(by_listener).filter(|x5t_s256| *x5t_s256 != [0; 32])

@@ -4,13 +4,16 @@ mod decision;
 mod error;
 pub mod guard;
 mod key;
+mod reasons;
 pub mod reporter;
 mod runtime;
 mod tokens;
+pub mod tools;
 
 pub use decision::{Builder, Decided, Decision, Denied, NotAllowed, Permit, Question, Undecided, Why};
 pub use error::ClientError;
 pub use key::{RuntimeKey, chain_pem};
+pub use reasons::REASONS;
 pub use runtime::{Enrolled, LoggedIn, Runtime, enrol, enrol_with_identity_token, login};
 pub use tokens::TokenSource;
 

@@ -10,6 +10,7 @@ mod credential;
 mod custody;
 mod grant;
 mod key;
+mod mcp;
 mod person;
 mod policy;
 mod registry;
@@ -36,6 +37,7 @@ pub(crate) use credential::{
 pub(crate) use custody::{HoldSet, HoldVerb, SubjectVerb};
 pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use key::{KeyVerb, Purpose, Rewrap};
+pub(crate) use mcp::{McpCheck, McpList, McpSchema, McpVerb};
 pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use policy::{PolicyDiff, PolicyTests, PolicyVerb, Promote, Rewrite, Rollback};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
@@ -104,6 +106,8 @@ pub(crate) enum Command {
     Grant(Noun<GrantVerb>),
     /// Policy tests: questions with the answers that they must have.
     PolicyTest(Noun<DeclaredVerb>),
+    /// Tools of MCP servers: mapped to actions, tried, and shown as an agent sees them.
+    Mcp(Noun<McpVerb>),
     /// Operator bindings: which operators may do what, and where.
     Operator(Noun<DeclaredVerb>),
     /// What agents ask a person to approve, and what became of it.
@@ -326,6 +330,10 @@ mod tests {
             "legate hold set --namespace n --since 7d --reason x",
             "legate hold list",
             "legate hold release hold_1 --reason x",
+            "legate mcp schema --from - --server s --namespace n",
+            "legate mcp schema --from l.json --keep m.yaml",
+            "legate mcp check -f m.yaml --tool t --args {} --agent n/a",
+            "legate mcp list -f m.yaml --agent a --from l.json",
             "legate verify DIR --key log.pub",
             "legate login --token-file -",
             "legate login --token-env ID_TOKEN --issuer https://a:1",

@@ -19,6 +19,8 @@ legate_rpc::reasons! {
     KEYS_IN_USE, FailedPrecondition, "Somebody else is at work on the keys, or a credential-issuer that runs knows only a version of the key-encryption key that would be dropped.", "Wait a few seconds and do it again; where systemd hands the key over, restart credential-issuer first.";
     /// A manifest is no good.
     MANIFEST_INVALID, InvalidArgument, "A manifest has an unknown field, a wrong value, something twice, or cannot be read.", "Mend the place that is named; legate schema prints what is allowed.";
+    /// A mapping of tools is no good.
+    MAPPING_INVALID, InvalidArgument, "A mapping of the tools of an MCP server has an unknown field, a wrong value, something twice, or cannot be read.", "Mend the place that is named; legate mcp schema makes a mapping to begin with.";
     /// A plan file is no good.
     PLAN_FILE_INVALID, InvalidArgument, "A plan file cannot be read, or was changed since legate plan wrote it.", "Plan again, and apply that plan unchanged.";
     /// A policy test fails.
@@ -242,6 +244,7 @@ mod tests {
             legate_credential_issuer::REASONS,
             legate_policy_decision::REASONS,
             legate_audit_collector::REASONS,
+            legate_client::REASONS,
             REASONS,
         ];
         let mut named = 0;

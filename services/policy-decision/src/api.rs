@@ -98,8 +98,11 @@ impl DecisionService for Api {
         request: Request<wire::WhatCanRequest>,
     ) -> Result<Response<wire::WhatCanResponse>, Status> {
         let asker = Asker::of(&Permit::of(&request)?);
-        let ask = asking::what_can(&request.into_inner())?;
-        let can = Box::pin(flow::what_can(&self.0, &asker, ask)).await?;
+        let mut request = request.into_inner();
+        let can = match asking::holder_can(&mut request)? {
+            Some(ask) => Box::pin(flow::holder_can(&self.0, &asker, ask)).await?,
+            None => Box::pin(flow::what_can(&self.0, &asker, asking::what_can(&request)?)).await?,
+        };
         Ok(Response::new(asking::can(&can)))
     }
 

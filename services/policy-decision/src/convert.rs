@@ -14,6 +14,7 @@ use crate::domain::behalf::ON_BEHALF_OF;
 use crate::domain::entities::is_reserved;
 use crate::domain::question::{Question, Record, Stated, Value};
 use crate::error::QUESTION_INVALID;
+use crate::flow::Shown;
 
 /// The most bytes that a context, and the attributes of a resource, may have on the wire.
 const MAX_STRUCT: usize = 64 << 10;
@@ -137,6 +138,24 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
             .transpose()?,
         correlation_id: from.correlation_id,
     })
+}
+
+/// A token that was shown, and by what.
+pub(crate) fn shown(from: wire::Subject) -> Result<(String, Shown), Fault> {
+    let read = || -> Result<_, Bad> {
+        let presenter = hash("presenter_x5t_s256", &from.presenter_x5t_s256)?;
+        let presenter_key = hash("presenter_jkt", &from.presenter_jkt)?;
+        if from.on_behalf_of.is_some() {
+            return Err(Bad("on_behalf_of", "a token says itself for whom its agent acts; leave it out".into()));
+        }
+        match from.agent {
+            Some(wire::subject::Agent::AccessToken(token)) if token.len() <= MAX_TOKEN => {
+                Ok((token, Shown { presenter, presenter_key }))
+            }
+            _ => Err(Bad("access_token", format!("is required here, {MAX_TOKEN} bytes at most"))),
+        }
+    };
+    read().map_err(|bad| bad.fault("subject."))
 }
 
 /// What is asked of whoever it is about.

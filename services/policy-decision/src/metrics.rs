@@ -125,7 +125,7 @@ impl Metrics {
         self.broke_glass.inc();
     }
 
-    /// Counts a question that is no check: `explain`, `who_can`, `what_can`, `simulate` or `shadow`.
+    /// Counts a question that is no check: `explain`, `who_can`, `what_can`, `holder_can`, `simulate` or `shadow`.
     pub(crate) fn asked(&self, question: &'static str) {
         self.asked.get_or_create(&Asked { question }).inc();
     }

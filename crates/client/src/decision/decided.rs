@@ -10,6 +10,12 @@ use legate_wire::policy as wire;
 /// No view of the registry decides that is older, and no answer is believed that may rest on an older one.
 const BOUND: Duration = Duration::from_secs(5);
 
+/// Whether an answer that came `after` so long, from a view of this age, may still be believed.
+pub(super) fn is_fresh(age: Option<&prost_types::Duration>, after: Duration) -> bool {
+    let age = age.and_then(|age| Duration::try_from(*age).ok());
+    age.is_some_and(|age| age.saturating_add(after) <= BOUND)
+}
+
 /// What became of a question.
 #[must_use = "only an ALLOW lets anything happen"]
 #[derive(Clone, Debug)]
@@ -38,10 +44,8 @@ impl Decided {
     /// Reads an answer that came `after` so long to a question about `at_least` this revision.
     pub(super) fn of(answer: wire::EvaluateResponse, at_least: u64, after: Duration) -> Self {
         if answer.decision() == wire::Decision::Allow && answer.denial() == wire::Denial::Unspecified {
-            let age = answer.view_age.and_then(|age| Duration::try_from(age).ok());
-            if answer.revision < at_least || age.is_none_or(|age| age.saturating_add(after) > BOUND) {
-                let text = "the answer rests on an older state than was asked for, or came too late";
-                return Self::Undecided(Undecided::new(Why::Late, "STALE", text));
+            if answer.revision < at_least || !is_fresh(answer.view_age.as_ref(), after) {
+                return Self::Undecided(Undecided::stale());
             }
             return Self::Allowed(Permit(Arc::new(answer)));
         }
@@ -141,6 +145,10 @@ pub struct Undecided {
 impl Undecided {
     pub(super) fn new(why: Why, reason: &str, message: impl Into<String>) -> Self {
         Self { why, reason: reason.to_owned(), message: message.into() }
+    }
+
+    pub(super) fn stale() -> Self {
+        Self::new(Why::Late, "STALE", "the answer rests on an older state than was asked for, or came too late")
     }
 
     pub(super) fn late() -> Self {

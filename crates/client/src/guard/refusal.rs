@@ -11,7 +11,7 @@ const AGAIN: u64 = 1;
 
 /// Why a request does not pass.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     NoToken,
     BadToken(&'static str),
     /// The mapping does not know the request.
@@ -32,12 +32,12 @@ enum Kind {
 }
 
 /// Denials that another token of the same agent might not meet.
-fn is_of_the_token(reason: &str) -> bool {
+pub(crate) fn is_of_the_token(reason: &str) -> bool {
     reason.starts_with("TOKEN_") || matches!(reason, "CREDENTIAL_REVOKED" | "PARENT_TOKEN_FALLEN" | "AUDIENCE_MISMATCH")
 }
 
 impl Refusal {
-    pub(super) fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Self::NoToken => "TOKEN_MISSING",
             Self::BadToken(_) => "TOKEN_MALFORMED",
@@ -57,7 +57,7 @@ impl Refusal {
     }
 
     /// What the caller is told; why a policy denies is for the operators, by the decision's id.
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match self {
             Self::NoToken => "the request has no access token",
             Self::BadToken(why) => why,

@@ -115,7 +115,7 @@ fn to_value(json: serde_json::Value) -> Value {
     Value { kind: Some(kind) }
 }
 
-fn details(answer: &EvaluateResponse) -> Vec<(&'static str, String)> {
+pub(super) fn details(answer: &EvaluateResponse) -> Vec<(&'static str, String)> {
     let all = |reasons: &[Reason]| reasons.iter().map(because).collect::<Vec<_>>().join("\n");
     let reasons = all(&answer.reasons);
     vec![

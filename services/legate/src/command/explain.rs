@@ -125,18 +125,23 @@ pub(super) async fn what_can(desk: Desk, args: WhatCan) -> Result<Exit, Failure>
         at_least_revision: args.at_least_revision,
         if_active: args.if_active,
         with_never: args.with_never,
+        subject: None,
     };
+    let answer = ask_what_can(&desk, request).await?;
+    let rows: Vec<Row> = answer.entitlements.iter().map(can_row).collect();
+    desk.out().rows(&proto::dynamic(&answer), &rows, &what_note(&answer))?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn ask_what_can(desk: &Desk, request: WhatCanRequest) -> Result<WhatCanResponse, Failure> {
     let policy = desk.line(Service::Policy)?;
-    let answer = policy
+    policy
         .ask(request, |c, r| async move {
             let mut request = tonic::Request::new(r);
             request.set_timeout(PATIENCE);
             DecisionServiceClient::new(c).max_decoding_message_size(MAX_MESSAGE).what_can(request).await
         })
-        .await?;
-    let rows: Vec<Row> = answer.entitlements.iter().map(can_row).collect();
-    desk.out().rows(&proto::dynamic(&answer), &rows, &what_note(&answer))?;
-    Ok(Exit::Done)
+        .await
 }
 
 fn what_note(answer: &WhatCanResponse) -> String {

@@ -8,6 +8,7 @@ mod governed;
 mod house;
 mod import;
 mod lives;
+mod mcp;
 mod operators;
 mod outputs;
 mod person;

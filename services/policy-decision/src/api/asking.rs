@@ -14,7 +14,7 @@ use super::{MAX_OBJECTS, answer, invalid};
 use crate::convert::{self, derivation};
 use crate::domain::preview::cells::Cell;
 use crate::domain::preview::outlook::{Holds, On};
-use crate::flow::{Can, Explain, Explained, Found, Replay, Simulate, WhatCan, WhoCan};
+use crate::flow::{Can, Explain, Explained, Found, HolderCan, Replay, Simulate, WhatCan, WhoCan};
 
 /// The longest time of which recorded decisions are tried.
 const LONGEST: Duration = Duration::from_secs(31 * 24 * 3_600);
@@ -99,6 +99,17 @@ fn on(from: &[On]) -> Vec<wire::Reason> {
     from.iter().map(|on| convert::reason(&on.cause)).collect()
 }
 
+/// What the holder of a token is asked about; `None`: an agent is named.
+pub(crate) fn holder_can(from: &mut wire::WhatCanRequest) -> Result<Option<HolderCan>, Fault> {
+    let Some(subject) = from.subject.take() else { return Ok(None) };
+    if !from.agent_id.is_empty() || from.if_active {
+        return Err(invalid("subject", "stands without agent_id and without if_active"));
+    }
+    let (token, shown) = convert::shown(subject)?;
+    let (at_least_revision, with_never) = (from.at_least_revision, from.with_never);
+    Ok(Some(HolderCan { token, shown, at_least_revision, with_never }))
+}
+
 pub(crate) fn what_can(from: &wire::WhatCanRequest) -> Result<WhatCan, Fault> {
     Ok(WhatCan {
         agent: AgentId::parse(&from.agent_id).map_err(|e| invalid("agent_id", e.to_string()))?,
@@ -132,9 +143,9 @@ pub(crate) fn can(from: &Can) -> wire::WhatCanResponse {
     };
     let stopped = from.stopped.as_ref();
     wire::WhatCanResponse {
-        agent_id: from.agent.id.to_string(),
-        namespace: from.agent.label.namespace.to_string(),
-        name: from.agent.label.name.to_string(),
+        agent_id: from.agent.as_ref().map(|agent| agent.id.to_string()).unwrap_or_default(),
+        namespace: from.agent.as_ref().map(|agent| agent.label.namespace.to_string()).unwrap_or_default(),
+        name: from.agent.as_ref().map(|agent| agent.label.name.to_string()).unwrap_or_default(),
         entitlements: from.all.iter().map(entitlement).collect(),
         reason_code: stopped.map_or("", |answer| answer.word()).to_owned(),
         message: stopped.map(crate::flow::record::message).unwrap_or_default(),

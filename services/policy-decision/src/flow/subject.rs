@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, Principal, SpiffeId};
-use legate_token::{Claims, Confirmation, EcVerifier, Expect, Parsed, PublicKey, Signed, TokenError};
+use legate_token::{Claims, Confirmation, EcVerifier, Expect, Parsed, PublicKey, Scope, Signed, TokenError};
 use legate_view::{Agent, Delegation, DelegationGrant, Delegator, Fallen, KeyUse, SigningKey, Snapshot};
 use parking_lot::Mutex;
 
@@ -106,6 +106,25 @@ impl EcVerifier for Verifier {
     }
 }
 
+/// By what a token was shown, on the word of the caller, who saw it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shown {
+    /// SHA-256 of the certificate.
+    pub(crate) presenter: Option<[u8; 32]>,
+    /// RFC 7638 thumbprint of the key of the DPoP proof.
+    pub(crate) presenter_key: Option<[u8; 32]>,
+}
+
+/// Whoever holds a good token, and what it is narrowed to.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) token_id: String,
+    pub(crate) scope: Scope,
+    /// Whether it acts for somebody, or the token names resources: what that leaves hangs on the question.
+    pub(crate) is_narrowed: bool,
+}
+
 /// A subject that is not believed: the denial, and what was known by then.
 pub(crate) type NoSubject = (Box<Answer>, Known);
 
@@ -182,6 +201,26 @@ impl Tokens {
                 Err(no_with(why, text, Known { named, ..known }))
             }
         }
+    }
+
+    /// Whoever holds a token, where it is good for something.
+    pub(crate) fn holder(
+        &self,
+        snapshot: &Snapshot,
+        right: &Right,
+        token: &str,
+        shown: Shown,
+        now: Timestamp,
+    ) -> Result<Holder, NoSubject> {
+        let proof = self.prove(snapshot, token)?;
+        let claims = proof.signed.claims();
+        let (agent, delegation) = stands(snapshot, right, shown, &proof, now).map_err(|(why, text)| no(why, text))?;
+        Ok(Holder {
+            agent,
+            token_id: claims.token_id.clone(),
+            scope: claims.scope.clone(),
+            is_narrowed: delegation.is_some() || !claims.details.is_empty(),
+        })
     }
 
     /// Whose a token is, where its signature holds; whether it is good for anything is not looked at.
@@ -291,24 +330,47 @@ fn on_its_word(
 }
 
 /// Whether whoever shows the token holds what it is bound to, on the word of the caller, who saw it.
-fn is_bound(ask: &Ask, claims: &Claims) -> Result<(), &'static str> {
+fn is_bound(shown: Shown, claims: &Claims) -> Result<(), &'static str> {
     match &claims.confirmation {
         // RFC 8705 section 3.
-        Confirmation::Certificate(x5t) if ask.presenter == Some(*x5t) => Ok(()),
+        Confirmation::Certificate(x5t) if shown.presenter == Some(*x5t) => Ok(()),
         Confirmation::Certificate(_) => Err("the token is bound to another certificate than its presenter's"),
         // RFC 9449 section 7.
-        Confirmation::Key(jkt) if ask.presenter_key == Some(*jkt) => Ok(()),
+        Confirmation::Key(jkt) if shown.presenter_key == Some(*jkt) => Ok(()),
         Confirmation::Key(_) => Err("the token is bound to another key than that of its presenter's DPoP proof"),
         // Whether the policy lets such tokens be given is part of their standing.
         Confirmation::Bearer => Ok(()),
     }
 }
 
-/// Judges what may have changed since the token was signed, or since it was last seen; the agent, and for whom it acts.
+/// Judges what may have changed since the token was signed, or since it was last seen, and whether it is for this question; the agent,
+/// and for whom it acts.
 fn judge(
     snapshot: &Snapshot,
     right: &Right,
     ask: &Ask,
+    proof: &Proof,
+    now: Timestamp,
+) -> Result<(Arc<Agent>, Option<Delegation>), (Why, String)> {
+    let shown = Shown { presenter: ask.presenter, presenter_key: ask.presenter_key };
+    let found = stands(snapshot, right, shown, proof, now)?;
+    let (claims, question) = (proof.signed.claims(), &ask.question);
+    let refuse = |text: &str| Err((Why::TokenScope, text.to_owned()));
+    if !claims.scope.covers(&question.action) {
+        return refuse("the token is narrowed to other actions");
+    }
+    let resource = (&question.resource_type, &question.resource_id);
+    if !claims.details.cover(&question.action, resource, &claims.audience) {
+        return refuse("the token's authorization details are for other actions or resources");
+    }
+    Ok(found)
+}
+
+/// Judges a token whatever it is used for; the agent, and for whom it acts.
+fn stands(
+    snapshot: &Snapshot,
+    right: &Right,
+    shown: Shown,
     proof: &Proof,
     now: Timestamp,
 ) -> Result<(Arc<Agent>, Option<Delegation>), (Why, String)> {
@@ -335,36 +397,27 @@ fn judge(
     if key.not_before.is_some_and(|from| issued < from) || key.not_after.is_some_and(|end| now > end) {
         return refuse(Why::TokenInvalid, "the key of the token does not cover its time");
     }
-    if let Err(why) = is_bound(ask, claims) {
+    if let Err(why) = is_bound(shown, claims) {
         return refuse(Why::TokenBinding, why);
     }
     let unknown = || Err((Why::AgentUnknown, format!("no agent {} is known here", claims.agent)));
     if !right.shows(&claims.namespace) {
         return unknown();
     }
-    let found = match snapshot.token_standing(claims, now) {
-        Ok(standing) => (standing.agent, standing.delegation),
+    match snapshot.token_standing(claims, now) {
+        Ok(standing) => Ok((standing.agent, standing.delegation)),
         // What stops the agent says more than the token's age, and is judged next.
         Err(Fallen::Stopped(id, _)) => match snapshot.agent(&id) {
-            Some(agent) => (Arc::clone(agent), None),
-            None => return unknown(),
+            Some(agent) => Ok((Arc::clone(agent), None)),
+            None => unknown(),
         },
-        Err(Fallen::Unknown(_)) => return unknown(),
+        Err(Fallen::Unknown(_)) => unknown(),
         Err(fallen @ (Fallen::Certificate | Fallen::Credential | Fallen::Revoked | Fallen::Subject(_))) => {
-            return Err((Why::CredentialRevoked, fallen.to_string()));
+            Err((Why::CredentialRevoked, fallen.to_string()))
         }
-        Err(fallen @ Fallen::Unbound) => return Err((Why::TokenBinding, fallen.to_string())),
-        Err(fallen @ Fallen::Outlived) => return Err((Why::TokenOutlived, fallen.to_string())),
-        Err(fallen @ Fallen::Parent(_)) => return Err((Why::ParentTokenFallen, fallen.to_string())),
-        Err(Fallen::Chain(why)) => return Err(behalf::broken(&why)),
-    };
-    if !claims.scope.covers(&ask.question.action) {
-        return refuse(Why::TokenScope, "the token is narrowed to other actions");
+        Err(fallen @ Fallen::Unbound) => Err((Why::TokenBinding, fallen.to_string())),
+        Err(fallen @ Fallen::Outlived) => Err((Why::TokenOutlived, fallen.to_string())),
+        Err(fallen @ Fallen::Parent(_)) => Err((Why::ParentTokenFallen, fallen.to_string())),
+        Err(Fallen::Chain(why)) => Err(behalf::broken(&why)),
     }
-    let question = &ask.question;
-    let resource = (&question.resource_type, &question.resource_id);
-    if !claims.details.cover(&question.action, resource, &claims.audience) {
-        return refuse(Why::TokenScope, "the token's authorization details are for other actions or resources");
-    }
-    Ok(found)
 }

@@ -11,6 +11,7 @@ mod delegation;
 mod explain;
 mod extremes;
 mod groups;
+mod holder;
 mod issuance;
 mod laws;
 mod lineage;

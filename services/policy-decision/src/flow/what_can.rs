@@ -24,7 +24,7 @@ use crate::error::AGENT_UNKNOWN;
 /// Entitlements that are told.
 const TOLD: usize = 2_000;
 /// The longest that is looked.
-const LONGEST: Duration = Duration::from_secs(10);
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -38,7 +38,8 @@ pub(crate) struct WhatCan {
 /// What an agent may do.
 #[derive(Debug)]
 pub(crate) struct Can {
-    pub(crate) agent: Arc<Agent>,
+    /// `None`: a token was shown that is no good.
+    pub(crate) agent: Option<Arc<Agent>>,
     pub(crate) all: Vec<Entitled>,
     /// Why it may do nothing at all.
     pub(crate) stopped: Option<Answer>,
@@ -75,7 +76,7 @@ pub(crate) async fn what_can(desk: &Arc<Desk>, asker: &Asker, ask: WhatCan) -> R
             (Some(_), false) => (Vec::new(), 0),
             _ => look(&working, &seat.reading.snapshot, &seat.right, &agent, now, &ask, seat.until),
         };
-        Can { agent, all, stopped, revision, view_age, now, left_out }
+        Can { agent: Some(agent), all, stopped, revision, view_age, now, left_out }
     });
     let can = made.await.map_err(Fault::broken)?;
     told(desk, asker, event).await?;

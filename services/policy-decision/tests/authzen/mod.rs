@@ -322,3 +322,57 @@ async fn the_door_lets_in_whom_its_table_lists_and_takes_only_what_it_understand
     scene.post(&scene.backend, ONE, &good).await.refused(StatusCode::FORBIDDEN, "CALLER_UNKNOWN");
     scene.running.shutdown().await;
 }
+
+/// What is of another namespace is not there, for whoever asks and by whatever names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_another_namespace_is_in_an_answer() {
+    let scene = Scene::set().await;
+    let stranger = scene.house.stranger();
+    scene.house.until_fresh(&mut scene.house.decisions(&scene.running, &scene.backend)).await;
+    let ask = |subject: &Value| json!({ "subject": subject, "action": read(), "resource": invoice("apollo/1") });
+    let asserted = json!({ "type": "agent", "id": stranger.id });
+    let mut proven = scene.proven();
+    proven["id"] = stranger.id.as_str().into();
+    let theirs = proven.clone();
+    proven["properties"]["token"] = stranger.token.as_str().into();
+    // Its own desk is told, so it is there.
+    assert_eq!(scene.post(&stranger.desk, ONE, &ask(&asserted)).await.good()["decision"], true);
+    let hidden = |told: &Value| {
+        assert!(!told.to_string().contains("sales") && !told.to_string().contains("spy"), "{told}");
+    };
+    let unknown = json!({ "type": "agent", "id": "agt_0000000000000000000000000z" });
+    let never = scene.post(&scene.trusted, ONE, &ask(&unknown)).await;
+    for subject in [&asserted, &proven] {
+        let told = scene.post(&scene.trusted, ONE, &ask(subject)).await.good();
+        assert_eq!((&told["decision"], &told["context"]["reason"]), (&json!(false), &json!("AGENT_UNKNOWN")), "{told}");
+        hidden(&told);
+    }
+    if never.status == StatusCode::OK {
+        assert_eq!(never.json["context"]["reason"], "AGENT_UNKNOWN");
+    }
+    // Our agent's token beside the stranger's id, and our agent asked about from there.
+    let told = scene.post(&scene.trusted, ONE, &ask(&theirs)).await;
+    assert_ne!(told.json["decision"], true, "{told:?}");
+    hidden(&told.json);
+    let told = scene.post(&stranger.desk, ONE, &ask(&scene.asserted())).await.good();
+    assert_eq!((&told["decision"], &told["context"]["reason"]), (&json!(false), &json!("AGENT_UNKNOWN")), "{told}");
+    assert!(!told.to_string().contains("payments"), "{told}");
+
+    let search = json!({ "subject": { "type": "agent" }, "action": read(), "resource": invoice("apollo/1") });
+    let found = scene.post(&scene.trusted, SUBJECTS, &search).await.good();
+    let ids: Vec<&Value> = found["results"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert_eq!(ids, [scene.house.agent_id().as_str()], "{found}");
+    let mut elsewhere = search.clone();
+    elsewhere["subject"]["properties"] = json!({ "namespace": "sales" });
+    let found = scene.post(&scene.trusted, SUBJECTS, &elsewhere).await;
+    assert!(found.status != StatusCode::OK || found.json["results"].as_array().unwrap().is_empty(), "{found:?}");
+    for (path, body) in [
+        (ACTIONS, json!({ "subject": asserted, "resource": invoice("apollo/1") })),
+        (RESOURCES, json!({ "subject": asserted, "action": read(), "resource": { "type": "Invoice" } })),
+    ] {
+        let found = scene.post(&scene.trusted, path, &body).await.good();
+        assert_eq!(found["results"], json!([]), "{found}");
+        hidden(&found);
+    }
+    scene.running.shutdown().await;
+}

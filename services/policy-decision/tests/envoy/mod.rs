@@ -205,6 +205,37 @@ async fn nothing_is_believed_that_is_not_verified_here() {
     scene.running.shutdown().await;
 }
 
+/// An agent of another namespace is nobody here, by its token, by its certificate and by both.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_of_another_namespace_is_nobody() {
+    let scene = Scene::set().await;
+    let stranger = scene.house.stranger();
+    let trusted = scene.house.enforcer("trusted");
+    scene.house.until_fresh(&mut scene.house.decisions(&scene.running, &trusted)).await;
+    let request = |token: Option<&str>| {
+        let mut request = scene.request("GET", "/invoices/apollo/1");
+        request.attributes.as_mut().unwrap().source = Some(Peer { certificate: escaped(&stranger.pem) });
+        let headers = &mut http(&mut request).headers;
+        headers.clear();
+        headers.extend(token.map(|token| ("authorization".to_owned(), format!("Bearer {token}"))));
+        request
+    };
+    for token in [Some(stranger.token_of_certificate.as_str()), None] {
+        // At home it is somebody.
+        assert_eq!(scene.ask(&stranger.desk, request(token)).await.status.unwrap().code, 0);
+        let answer = scene.ask(&trusted, request(token)).await;
+        let told = format!("{answer:?}");
+        assert!(!told.contains("sales") && !told.contains("spy"), "{told}");
+        assert_eq!(denied(&answer, 403), "AGENT_UNKNOWN");
+    }
+    // Our agent, asked about from there; and the stranger's certificate with our agent's token.
+    let ours = scene.ask(&stranger.desk, scene.request("GET", "/invoices/apollo/1")).await;
+    assert_eq!(denied(&ours, 403), "AGENT_UNKNOWN");
+    let mixed = scene.house.token_of_certificate();
+    assert_eq!(denied(&scene.ask(&trusted, request(Some(&mixed))).await, 401), "TOKEN_BINDING");
+    scene.running.shutdown().await;
+}
+
 #[test]
 fn the_fields_are_where_envoy_puts_them() {
     // Tag and length by hand (protobuf.dev, "Encoding"), with the field numbers of Envoy's own files.

@@ -243,6 +243,17 @@ const FEED: &[Rule] =
 const INGEST: &[Rule] =
     &[Rule { method: "/legate.audit.v1.IngestService/AppendEvents", callers: &[Caller::Service("policy-decision")] }];
 
+/// An agent of another namespace, and an enforcement point there.
+pub(crate) struct Stranger {
+    pub(crate) id: String,
+    /// Bound to the certificate of which everything is 7.
+    pub(crate) token: String,
+    /// Bound to `pem`.
+    pub(crate) token_of_certificate: String,
+    pub(crate) pem: String,
+    pub(crate) desk: Identity,
+}
+
 impl House {
     /// Raises registry and collector, and declares the main job.
     pub(crate) async fn build() -> Self {
@@ -318,6 +329,59 @@ impl House {
             (spec.may_assert_subject, spec.may_search) = (true, true);
         }
         self.registry.put(name, point, false)
+    }
+
+    /// Declares an agent of another namespace that may do everything there, and an enforcement point there that may ask everything.
+    pub(crate) fn stranger(&self) -> Stranger {
+        let id = AgentId::from_parts(2, [2; 10]);
+        let of_sales = |name: &str| {
+            let own = metadata(name).unwrap();
+            Some(reg::Metadata { namespace: "sales".into(), id: format!("obj_sales_{name}"), ..own })
+        };
+        let put = |key: &str, object| self.registry.put(&format!("sales-{key}"), object, false);
+        let all = vec![permission("*", "*")];
+        let class = reg::AgentClassSpec { permissions: all.clone(), ceiling: all, ..reg::AgentClassSpec::default() };
+        put(
+            "class",
+            Object::AgentClass(reg::AgentClass { metadata: of_sales("worker"), spec: Some(class), status: None }),
+        );
+        let policy = reg::PolicySpec {
+            cedar: "permit(principal, action, resource);".into(),
+            mode: reg::PolicyMode::Enforce.into(),
+            ..reg::PolicySpec::default()
+        };
+        put("policy", Object::Policy(reg::Policy { metadata: of_sales("all"), spec: Some(policy) }));
+        let mut agent = agent_object(reg::AgentState::Active);
+        if let Object::Agent(agent) = &mut agent {
+            agent.metadata = of_sales("spy").map(|own| reg::Metadata { id: id.to_string(), ..own });
+        }
+        put("agent", agent);
+        let mut point = point_object("desk");
+        if let Object::EnforcementPoint(point) = &mut point {
+            point.metadata = of_sales("desk");
+            let spec = point.spec.get_or_insert_default();
+            (spec.may_assert_subject, spec.may_search) = (true, true);
+        }
+        put("point", point);
+        let sales = Name::parse("sales").unwrap();
+        let pem = certificate(&self.workloads, &SpiffeId::agent(&self.domain, &sales, &id), &self.clock);
+        let trust = Trust::from_pem(self.domain.clone(), self.services.cert_pem(), Some(self.workloads.cert_pem()));
+        let peer = trust.unwrap().shown_to_another(&pem, self.clock.now()).unwrap();
+        let subject = Subject::parse(&format!("spiffe://example.org/ns/sales/agent/{id}")).unwrap();
+        let token = |x5t_s256| {
+            let confirmation = Confirmation::Certificate(x5t_s256);
+            let (namespace, agent, subject) = (sales.clone(), id.clone(), subject.clone());
+            let claims = Claims { namespace, agent, subject, confirmation, ..self.claims() };
+            legate_token::mint(&claims, &self.signer).unwrap()
+        };
+        let desk = SpiffeId::enforcer(&self.domain, &sales, &Name::parse("desk").unwrap());
+        Stranger {
+            id: id.to_string(),
+            token: token([7; 32]),
+            token_of_certificate: token(peer.x5t_s256),
+            pem,
+            desk: identity(&self.workloads, &desk, &self.clock),
+        }
     }
 
     pub(crate) fn suspend(&self) -> u64 {

@@ -68,7 +68,7 @@ fn given(n: u8, who: &str, bits: u8) -> [wire::Declaration; 2] {
 }
 
 /// ada, for whom bot 3 acts, for which bot 2 acts, for which bot 1 acts; each may what its bits say.
-fn scene(bits: [u8; 4], grants: [u8; 3]) -> Vec<wire::Declaration> {
+pub(super) fn scene(bits: [u8; 4], grants: [u8; 3]) -> Vec<wire::Declaration> {
     let mut all = vec![
         namespace(|_| ()),
         agent(2, |_| ()),

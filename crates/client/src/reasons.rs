@@ -1,0 +1,22 @@
+//! The words with which a guard refuses what policy-decision was not asked about.
+
+legate_rpc::reasons! {
+    /// No token came.
+    TOKEN_MISSING, Unauthenticated, "The request has no access token.", "Send the agent's access token as Authorization: Bearer TOKEN.";
+    /// What came is no token.
+    TOKEN_MALFORMED, Unauthenticated, "The authorization of the request came several times, or is not one bearer token of 8 KiB at most.", "Send the agent's access token as Authorization: Bearer TOKEN, once.";
+    /// No mapping knows the request.
+    REQUEST_NOT_MAPPED, PermissionDenied, "The guard's mapping does not say what the request asks for, so nobody may make it.", "Add the method and the path to the guard's routes.";
+    /// No mapping knows the tool.
+    TOOL_NOT_MAPPED, PermissionDenied, "The mapping of the MCP server does not name the tool, so nobody may call it.", "Look at the tool, and add it to the mapping (legate mcp schema).";
+    /// The tool is another than the one that was looked at.
+    TOOL_CHANGED, FailedPrecondition, "The tool's definition is another than the one whose hash is in the mapping, or the server lists the name twice; it is hidden and may not be called.", "See what changed in the tool's texts and arguments; if that is wanted, make the mapping anew (legate mcp schema).";
+    /// The tool was not seen.
+    TOOL_NOT_SEEN, FailedPrecondition, "The guard has not seen the tool's definition yet, so it cannot tell whether it is the one that was mapped.", "Ask for tools/list first; a server hands its own list to its guard when it starts.";
+    /// An argument is not what it may be.
+    TOOL_ARGUMENTS_INVALID, InvalidArgument, "An argument of the tool is missing, is not in the mapping, or is not of the kind, form or size that the mapping gives.", "Call with the arguments that the mapping names, each as it says.";
+    /// The message is none.
+    TOOL_MESSAGE_INVALID, InvalidArgument, "The message is not one request of JSON-RPC 2.0 of 1 MiB at most, has a name twice, or a call of a tool has no id or no name.", "Send one JSON-RPC 2.0 request; batches are not taken.";
+    /// The list of tools is none.
+    TOOL_LIST_INVALID, FailedPrecondition, "The server's list of tools cannot be read, so none of it is shown.", "Mend the MCP server's answer to tools/list.";
+}
