@@ -2,6 +2,7 @@
 
 pub(crate) mod append;
 pub(crate) mod checkpoint;
+pub(crate) mod evidence;
 pub(crate) mod prove;
 pub(crate) mod query;
 pub(crate) mod reads;

@@ -107,10 +107,7 @@ pub(super) fn note(desk: &Desk, call: &Call, mut read: Read, shown: usize) {
     if !desk.reads.is_on {
         return;
     }
-    for value in read.asked.values_mut().filter(|value| value.len() > LONGEST) {
-        let end = (0..=LONGEST).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
-        value.truncate(end);
-    }
+    shorten(&mut read.asked);
     if !desk.reads.is_told(&call.caller, &read, shown, desk.clock.monotonic()) {
         return;
     }
@@ -119,6 +116,14 @@ pub(super) fn note(desk: &Desk, call: &Call, mut read: Read, shown: usize) {
     (event.trace_id, event.span_id) = (call.trace.trace_id.clone(), call.trace.span_id.clone());
     event.details.extend(call.emergency.iter().map(|why| ("emergency".to_owned(), why.clone())));
     desk.log.tell(Own::from_event(kind, event));
+}
+
+/// Long texts of a question are told by their beginnings.
+pub(super) fn shorten(asked: &mut BTreeMap<String, String>) {
+    for value in asked.values_mut().filter(|value| value.len() > LONGEST) {
+        let end = (0..=LONGEST).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
+        value.truncate(end);
+    }
 }
 
 /// Puts on record that somebody was not let read.
@@ -166,7 +171,7 @@ pub(crate) async fn tell_forever(desk: Arc<Desk>) {
 }
 
 /// Puts on record that an operator states an emergency, and reads by it.
-fn broke_glass(desk: &Desk, call: &Call) {
+pub(super) fn broke_glass(desk: &Desk, call: &Call) {
     let (Some(why), Reader::Operator(name)) = (&call.emergency, &call.reader) else { return };
     if desk.auditors.contains(name) {
         return;

@@ -73,14 +73,14 @@ pub(crate) enum NotAppended {
 pub(super) enum Job {
     /// Append events of an emitter.
     Offer { offer: Offer, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
-    /// Append an event of the collector's own.
-    Own(Box<Own>),
+    /// Append an event of the collector's own; whoever waits for its place is told.
+    Own { own: Box<Own>, answer: Option<oneshot::Sender<Result<Appended, NotAppended>>> },
     /// Do what is waiting, then end.
     Close,
 }
 
 /// An offer's answer, good once its group is on disk.
-type Promise = (oneshot::Sender<Result<Appended, NotAppended>>, Result<Appended, NotAppended>, Place);
+type Promise = (oneshot::Sender<Result<Appended, NotAppended>>, Result<Appended, NotAppended>, Option<Place>);
 
 /// What is written at once.
 #[derive(Debug, Default)]
@@ -159,15 +159,22 @@ impl Engine {
                 group.closes = true;
                 self.put_own(Own::new(CLOSED), group)
             }
-            Job::Own(own) if self.state.is_full() => {
-                self.metrics.unrecorded(own.kind());
-                0
+            Job::Own { own, answer } => {
+                let (at, is_full) = (*self.acked.borrow() + group.leaves.len() as u64, self.state.is_full());
+                if is_full {
+                    self.metrics.unrecorded(own.kind());
+                }
+                let bytes = if is_full { 0 } else { self.put_own(*own, group) };
+                if let Some(answer) = answer {
+                    let done = Appended { acked_seq: self.last(group, &self.me), first_leaf: Some(at), appended: 1 };
+                    group.promises.push((answer, if bytes == 0 { Err(NotAppended::Full) } else { Ok(done) }, None));
+                }
+                bytes
             }
-            Job::Own(own) => self.put_own(*own, group),
             Job::Offer { offer, answer, _place } => {
                 let mut bytes = 0;
                 let outcome = self.place(offer, group, &mut bytes);
-                group.promises.push((answer, outcome, _place));
+                group.promises.push((answer, outcome, Some(_place)));
                 bytes
             }
         }

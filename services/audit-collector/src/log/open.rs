@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use legate_clock::Clock;
 use legate_journal::JournalError;
-use legate_merkle::Signer as _;
+use legate_merkle::{SeedSigner, SignError, Signer as _};
 use legate_rpc::Pages;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -53,6 +53,7 @@ struct Inner {
     waiting: Arc<Waiting>,
     acked: watch::Receiver<u64>,
     published: watch::Receiver<Published>,
+    signer: Arc<SeedSigner>,
     verifier_key: String,
     pages: Pages,
     readers: Arc<Semaphore>,
@@ -114,6 +115,7 @@ impl Log {
             waiting: Waiting::new(setup.waiting_bytes),
             acked: acked_seen.clone(),
             published,
+            signer: Arc::clone(&keys.signer),
             verifier_key: keys.signer.verifier().to_string(),
             pages: keys.pages,
             readers: Arc::new(Semaphore::new(READERS)),
@@ -166,12 +168,32 @@ impl Log {
         let queued = if self.why_stopped().is_some() {
             Err(())
         } else {
-            self.0.jobs.try_send(Job::Own(Box::new(own))).map_err(|_| ())
+            self.0.jobs.try_send(Job::Own { own: Box::new(own), answer: None }).map_err(|_| ())
         };
         if queued.is_err() {
             tracing::warn!(kind, "an event of the collector's own cannot be recorded");
             self.0.metrics.unrecorded(kind);
         }
+    }
+
+    /// Appends an event of our own, and tells its place once it is on disk.
+    pub(crate) async fn record(&self, own: Own) -> Result<u64, NotAppended> {
+        if self.why_stopped().is_some() {
+            return Err(NotAppended::Stopped);
+        }
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Own { own: Box::new(own), answer: Some(answer) };
+        self.0.jobs.try_send(job).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => NotAppended::Busy,
+            mpsc::error::TrySendError::Closed(_) => NotAppended::Stopped,
+        })?;
+        let appended = answered.await.unwrap_or(Err(NotAppended::Stopped))?;
+        appended.first_leaf.ok_or(NotAppended::Stopped)
+    }
+
+    /// Signs with the log's key. The message is no note: its own form says what it is.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
+        self.0.signer.sign(message)
     }
 
     /// How many leaves are on disk.
