@@ -5,6 +5,8 @@ mod command;
 pub mod demo;
 pub mod dev;
 mod error;
+mod evidence;
+mod export;
 mod identity;
 mod leaked;
 pub mod manifest;

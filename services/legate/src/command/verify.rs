@@ -1,5 +1,6 @@
 //! `legate verify`: a whole log, offline, by nothing but its public key.
 
+mod file;
 mod https;
 mod story;
 
@@ -65,7 +66,7 @@ trait Source {
 
 struct Directory<'a>(&'a Path);
 
-fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
@@ -162,7 +163,14 @@ fn found(error: WalkError<io::Error>) -> Found {
 }
 
 pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
-    let key = read_key(&args.key)?;
+    if !args.log.contains("://") && Path::new(&args.log).is_file() {
+        return file::verify_file(format, Path::new(&args.log), &args);
+    }
+    if args.entry.is_some() {
+        return Err(Failure::local(&USAGE, "--entry is for a proof of one entry, in a file"));
+    }
+    let missing = || Failure::local(&CONTEXT_MISSING, "nobody said which key signs the log: --key is missing");
+    let key = read_key(args.key.as_deref().ok_or_else(missing)?)?;
     let kept = match &args.checkpoint {
         Some(path) => Some(bounded(path, MAX_NOTE as u64).map_err(|e| Failure::file(path, e))?),
         None => None,
@@ -190,7 +198,7 @@ pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
     } else {
         let dir = Path::new(&args.log);
         if !dir.is_dir() {
-            return Err(Failure::file(dir, "there is no such directory"));
+            return Err(Failure::file(dir, "there is no such directory or file"));
         }
         verify_directory(dir, &key, kept.as_deref())
     };
