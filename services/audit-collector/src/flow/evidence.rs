@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use legate_authority::{Place, Right};
 use legate_rpc::Fault;
 use legate_wire::audit::{AuditEvent, Outcome};
 use tokio::time::timeout_at;
@@ -35,8 +36,8 @@ pub(crate) struct Recorded {
     pub(crate) proved: Inclusion,
 }
 
-/// Puts it on record, and answers with the proof once a checkpoint covers the record. For whoever may read anything at all:
-/// what of it he could read was judged when he asked for it.
+/// Puts it on record, and answers with the proof once a checkpoint covers the record. For whoever may read in the namespace that
+/// is named, or anything at all where none is: what of it he could read was judged when he asked for it.
 #[tracing::instrument(skip_all, fields(events = ask.events))]
 pub(crate) async fn record(desk: &Desk, call: &Call, ask: Ask) -> Result<Recorded, Fault> {
     let judged = rights::ready(desk, call).await?;
@@ -46,7 +47,13 @@ pub(crate) async fn record(desk: &Desk, call: &Call, ask: Ask) -> Result<Recorde
             let judged = judged.clone();
             Box::pin(async move { judged.sees(tx, now).await })
         });
-        reading.await.map_err(of_index)?;
+        let sees = reading.await.map_err(of_index)?;
+        let namespace = &ask.question.namespace;
+        if !namespace.is_empty() && !sees.has(Place::of(namespace)) {
+            let text = format!("{} needs the right READ in {namespace} to take evidence out of it", call.caller);
+            let refusal = Fault::refused(&legate_rpc::OPERATOR_NOT_PERMITTED, text);
+            return Err(refusal.with("right", Right::Read.word()));
+        }
     }
     let covered = desk.log.published().borrow().size;
     if ask.tree_size > covered || ask.events > ask.tree_size {

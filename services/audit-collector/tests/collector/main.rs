@@ -3,6 +3,7 @@
 
 mod abuse;
 mod asking;
+mod evidence;
 mod house;
 mod pace;
 mod roles;

@@ -261,9 +261,12 @@ fn resource(event: &AuditEvent) -> Option<Value> {
     put(&mut out, "type", &of.r#type);
     put(&mut out, "uid", &of.id);
     put(&mut out, "name", if of.id.is_empty() { &of.r#type } else { &of.id });
-    put(&mut out, "region", &of.region);
-    if !of.data_classification.is_empty() {
-        out.insert("labels".to_owned(), json!([format!("data_classification:{}", of.data_classification)]));
+    // Their own places are in the profile of clouds, which wants a cloud.
+    let labels = [("data_classification", &of.data_classification), ("region", &of.region)];
+    let labels: Vec<String> =
+        labels.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| format!("{name}:{text}")).collect();
+    if !labels.is_empty() {
+        out.insert("labels".to_owned(), json!(labels));
     }
     Some(Value::Object(out))
 }

@@ -24,6 +24,50 @@ fn event(kind: &str) -> IndexedEvent {
     IndexedEvent { leaf_index: 5_000_000_000, leaf_hash: vec![0xab; 32], event: Some(event), ..IndexedEvent::default() }
 }
 
+/// What the services tell.
+const KINDS: [&str; 40] = [
+    "access.refused",
+    "agent.created",
+    "agent.credentials_revoked",
+    "agent.expired",
+    "agent.orphaned",
+    "agent.quarantined",
+    "agent.resumed",
+    "agent.retired",
+    "agent.spawned",
+    "agent.suspended",
+    "agent.updated",
+    "alert.raised",
+    "approval.approved",
+    "authority.searched",
+    "change.previewed",
+    "credential.issued",
+    "credential.key_compromised",
+    "credential.leaked",
+    "credential.revoked",
+    "decision.diverged",
+    "decision.explained",
+    "decision.made",
+    "decision.withdrawn",
+    "decisions.simulated",
+    "delegation_grant.revoked",
+    "enrolment.created",
+    "enrolment.refused",
+    "instance.revoked",
+    "issuance.decided",
+    "key.activated",
+    "log.evidence_made",
+    "log.opened",
+    "log.queried",
+    "operator.broke_glass",
+    "operator_binding.stated",
+    "person.offboarded",
+    "policy.updated",
+    "token.exchanged",
+    "token.issued",
+    "token.refused",
+];
+
 fn written(form: ExportAs, of: &IndexedEvent) -> Value {
     let line = row(form, of).unwrap();
     assert!(!line.contains('\n'));
@@ -61,6 +105,49 @@ fn each_type_of_event_is_of_the_class_that_says_what_it_is() {
         assert_eq!(out["time"], 1_800_000_000_123_i64);
         assert_eq!(out["metadata"]["version"], "1.8.0");
     }
+}
+
+/// One event of each kind that the services tell, as tests/evidence/foreign.py holds them against the schema.
+#[test]
+fn what_the_schema_is_held_against_is_what_is_written() {
+    let mut text = String::new();
+    for (kind, outcome) in KINDS.iter().flat_map(|kind| [(kind, Outcome::Success), (kind, Outcome::Denied)]) {
+        let mut one = event(kind);
+        let inner = one.event.as_mut().unwrap();
+        inner.outcome = outcome.into();
+        match outcome {
+            // As much as an event has, and as little.
+            Outcome::Success => {
+                let resource = ("Invoice".into(), "7".into(), "pii".into(), "eu".into());
+                let (r#type, id, data_classification, region) = resource;
+                inner.resource = Some(EventResource { r#type, id, data_classification, region });
+                inner.credential_id = "cred_1".into();
+                inner.reason = "because".into();
+                inner.chain = vec!["spiffe://dev.legate/ns/payments/agent/agt_1".into(), "user:ada@example.com".into()];
+                inner.details = [("scope".to_owned(), "invoice:read invoice:write".to_owned())].into();
+                inner.acting_mode = 2;
+                inner.revision = 7;
+                inner.correlation_id = "task-1".into();
+            }
+            _ => {
+                (inner.actor, inner.agent_id) = (String::new(), String::new());
+                (inner.trace_id, inner.span_id) = (String::new(), String::new());
+                (inner.namespace, inner.reason_code) = (String::new(), "OPERATOR_NOT_PERMITTED".into());
+            }
+        }
+        if kind.starts_with("decision.") {
+            let determining = vec!["policy:payments/no@3".to_owned(), "ceiling:payments/bot@2".to_owned()];
+            let allowed = outcome == Outcome::Success;
+            let decision_id = "dec_1".to_owned();
+            inner.decision = Some(EventDecision { decision_id, allowed, determining, ..EventDecision::default() });
+        }
+        text += &(row(ExportAs::Ocsf, &one).unwrap().replace(env!("CARGO_PKG_VERSION"), "VERSION") + "\n");
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/evidence/ocsf.jsonl");
+    if std::env::var_os("LEGATE_BLESS").is_some() {
+        std::fs::write(file, &text).unwrap();
+    }
+    assert!(std::fs::read_to_string(file).unwrap() == text, "write tests/evidence/ocsf.jsonl anew with LEGATE_BLESS=1");
 }
 
 #[test]
