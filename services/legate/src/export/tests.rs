@@ -136,7 +136,7 @@ fn what_the_schema_is_held_against_is_what_is_written() {
             }
         }
         if kind.starts_with("decision.") {
-            let determining = vec!["policy:payments/no@3".to_owned(), "ceiling:payments/bot@2".to_owned()];
+            let determining = vec!["policy:payments/no@3".to_owned(), "ceiling:payments/invoice-bot@2".to_owned()];
             let allowed = outcome == Outcome::Success;
             let decision_id = "dec_1".to_owned();
             inner.decision = Some(EventDecision { decision_id, allowed, determining, ..EventDecision::default() });

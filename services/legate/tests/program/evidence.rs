@@ -67,7 +67,9 @@ fn exports_and_proofs_are_written_in_the_forms_of_others() {
         let rows = std::fs::read_to_string(&out).unwrap();
         let leaf = |(n, line): (usize, &str)| {
             let row: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert_eq!(row.pointer(index).unwrap().to_string().trim_matches('"'), n.to_string(), "{form}: {line}");
+            // The JSON of protobufs leaves a zero out.
+            let at = row.pointer(index).map_or_else(|| "0".to_owned(), ToString::to_string);
+            assert_eq!(at.trim_matches('"'), n.to_string(), "{form}: {line}");
         };
         rows.lines().enumerate().for_each(leaf);
         assert!(rows.lines().count() > 10, "{form}");
