@@ -51,7 +51,7 @@ def tlog_proof(text, entry):
 
 
 def receipt(bytes_, entry):
-    pem = key.ed25519().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    pem = key.ed25519.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     held = verify_receipt(bytes_, leaf_entry_hex=entry.hex(), log_public_key_pem=pem)
     assert held.ok, held.errors
     assert not verify_receipt(bytes_, leaf_entry_hex=(entry + b"x").hex(), log_public_key_pem=pem).ok

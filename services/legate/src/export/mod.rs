@@ -1,4 +1,4 @@
-//! Events in the forms that others read. Here, and nowhere else, an event of the log becomes a row of an export.
+//! Events in the forms that others read: here, and nowhere else, one becomes a row of an export.
 
 mod cloudevents;
 mod ocsf;

@@ -1,4 +1,4 @@
-//! An event in the schema of OCSF 1.8.0: which class it is of, and what of it has a place there. The rest is in `unmapped`.
+//! An event in the schema of OCSF 1.8.0: which class it is of, and what of it has a place there; the rest is `unmapped`.
 
 use legate_clock::Timestamp;
 use legate_wire::audit::{AuditEvent, IndexedEvent, Outcome};

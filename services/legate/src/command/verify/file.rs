@@ -1,4 +1,4 @@
-//! Evidence in one file: a pack, a C2SP tlog-proof, a COSE receipt. What it is, it says by its first bytes.
+//! Evidence in one file: a pack, a C2SP tlog-proof, a COSE receipt, told apart by their first bytes.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _};
