@@ -53,7 +53,7 @@ use crate::output::{Format, Out};
 use crate::place::{Line, Place, Service};
 use crate::{Exit, Failure};
 
-pub(crate) use verify::verify_directory;
+pub(crate) use verify::{verify_directory, verify_log};
 
 /// What every command has at hand.
 #[derive(Clone, Debug)]

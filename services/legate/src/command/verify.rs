@@ -116,6 +116,12 @@ pub(crate) fn verify_directory(dir: &Path, key: &VerifierKey, kept: Option<&[u8]
     verify(&mut Directory(dir), key, kept)
 }
 
+/// The same, by the key in a file; how many entries it holds.
+pub(crate) fn verify_log(dir: &Path, key: &Path) -> Result<u64, Failure> {
+    let key = read_key(key)?;
+    verify_directory(dir, &key, None).map(|held| held.size).map_err(|found| unverified(found.what))
+}
+
 fn verify(source: &mut dyn Source, key: &VerifierKey, kept: Option<&[u8]>) -> Result<Verified, Found> {
     let note = source.checkpoint().map_err(|e| Found::plain(format!("there is no checkpoint to read: {e}")))?;
     let refused = |what: &str, e: legate_merkle::CheckpointError| Found::plain(format!("{what} is refused: {e}"));
