@@ -140,7 +140,9 @@ impl Book {
         let refused = |e: std::io::Error| Failure::file(&kept, e);
         let text = serde_json::to_string(&self.mark).map_err(|e| refused(e.into()))?;
         let new = kept.with_extension("resume.new");
-        std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &kept)).map_err(refused)
+        let written =
+            File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+        written.and_then(|()| std::fs::rename(&new, &kept)).map_err(refused)
     }
 
     fn sync(&mut self) -> Result<(), Failure> {
