@@ -19,6 +19,7 @@ mod spool;
 mod stored;
 mod streaming;
 mod suspend;
+mod verify;
 
 use std::error::Error;
 use std::time::Duration;
@@ -57,6 +58,8 @@ enum What {
     Peer,
     /// Questions over the audit log, with each of the sizes of --events; not part of all.
     Query,
+    /// How fast a log in a directory is verified offline, with each of the sizes of --events.
+    Verify,
     /// Very many agents: loaded, read, watched, restarted; each of the sizes of --agents.
     Scale,
 }
@@ -81,7 +84,7 @@ struct Args {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     agents: Vec<u32>,
-    /// For query: events in the log, growing, with commas: 1,000 to 10,000,000.
+    /// For query and verify: events in the log, growing, with commas: 1,000 to 10,000,000.
     #[arg(
         long,
         value_delimiter = ',',
@@ -164,6 +167,9 @@ fn main() -> Result<(), Failed> {
         if args.what == What::Peer {
             let (program, templates) = args.cerbos.zip(args.cerbos_templates).ok_or("peer needs --cerbos")?;
             Box::pin(peer::measure(plan, &peer::Peer { program, templates })).await?;
+        }
+        if is(What::Verify) {
+            verify::measure(plan, &args.events)?;
         }
         if args.what == What::Query {
             Box::pin(query::measure(&args.events)).await?;

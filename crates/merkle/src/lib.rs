@@ -1,4 +1,5 @@
-//! The log as arithmetic: RFC 6962 trees and proofs, C2SP tiles, signed notes and checkpoints, offline verification.
+//! The log as arithmetic: RFC 6962 trees and proofs, C2SP tiles, signed notes, checkpoints and proofs in files, COSE
+//! receipts, offline verification.
 //!
 //! Nothing here reads a file or a clock. Node hashes, tiles and bundles come from closures of the caller, so the
 //! collector that writes a log and the auditor that distrusts it use the same lines.
@@ -7,13 +8,16 @@
 extern crate alloc;
 
 mod bundle;
+mod cbor;
 mod checkpoint;
 mod frontier;
 mod hash;
 mod key;
 mod note;
 mod proof;
+mod receipt;
 mod tile;
+mod tlog_proof;
 mod walk;
 
 pub use bundle::{BundleError, MAX_ENTRY, decode_bundle, encode_bundle};
@@ -23,9 +27,12 @@ pub use hash::{Hash, empty_root, leaf_hash, node_hash};
 pub use key::{KeyError, SeedSigner, SignError, Signer, VerifierKey};
 pub use note::{MAX_NOTE, Note, NoteError, NoteSignature};
 pub use proof::{
-    ProofError, RangeError, prove_consistency, prove_inclusion, root_of, verify_consistency, verify_inclusion,
+    ProofError, RangeError, inclusion_root, prove_consistency, prove_inclusion, root_of, verify_consistency,
+    verify_inclusion,
 };
+pub use receipt::{MAX_RECEIPT, Receipt, ReceiptError};
 pub use tile::{
     PathError, TILE_HEIGHT, TILE_WIDTH, TileId, TileKind, decode_tile, encode_tile, new_tiles, node_in_tile,
 };
+pub use tlog_proof::{MAX_TLOG_PROOF, TlogProof, TlogProofError};
 pub use walk::{Walk, WalkError, WalkReport, walk};

@@ -128,6 +128,14 @@ pub fn prove_consistency<E>(
 /// # Errors
 /// [`ProofError`].
 pub fn verify_inclusion(index: u64, size: u64, leaf: &Hash, proof: &[Hash], root: &Hash) -> Result<(), ProofError> {
+    if inclusion_root(index, size, leaf, proof)? == *root { Ok(()) } else { Err(ProofError::Root) }
+}
+
+/// The root that an inclusion proof leads to.
+///
+/// # Errors
+/// [`ProofError`] when it has not the length that it must have.
+pub fn inclusion_root(index: u64, size: u64, leaf: &Hash, proof: &[Hash]) -> Result<Hash, ProofError> {
     if index >= size {
         return Err(ProofError::Range);
     }
@@ -151,7 +159,7 @@ pub fn verify_inclusion(index: u64, size: u64, leaf: &Hash, proof: &[Hash], root
     if last != 0 {
         return Err(ProofError::Length);
     }
-    if hash == *root { Ok(()) } else { Err(ProofError::Root) }
+    Ok(hash)
 }
 
 /// Checks that the tree of `first` leaves with `first_root` is the beginning of the tree of `second` leaves with

@@ -87,6 +87,29 @@ fn consistency_cases() {
     }
 }
 
+/// A subtree that begins where a tree of its size can (draft-ietf-plants-merkle-tree-certs) is a tree of its own leaves.
+#[test]
+fn subtree_inclusion_cases() {
+    let Some(dir) = vectors("rfc6962-merkle/testdata/subtreeinclusion") else { return };
+    let mut files = Vec::new();
+    json_files(&dir, &mut files);
+    assert_eq!(files.len(), 204);
+    for file in files {
+        let case: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let number = |name: &str| case[name].as_u64().unwrap();
+        let (index, start, end) = (number("leafIdx"), number("start"), number("end"));
+        let is_tree = start < end
+            && (end - start).checked_next_power_of_two().is_some_and(|whole| start.is_multiple_of(whole))
+            && index >= start;
+        let hashes = (|| Some((hash(&case["leafHash"])?, proof(&case["proof"])?, hash(&case["root"])?)))();
+        let good = is_tree
+            && hashes.is_some_and(|(leaf, proof, root)| {
+                verify_inclusion(index - start, end - start, &leaf, &proof, &root).is_ok()
+            });
+        assert_eq!(good, !case["wantErr"].as_bool().unwrap(), "{}", file.display());
+    }
+}
+
 #[test]
 fn a_log_that_tessera_wrote() {
     const KEY: &str = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx";

@@ -33,4 +33,5 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.audit.v1.ProofService/GetCheckpoint", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveInclusion", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveConsistency", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.ProofService/RecordEvidence", callers: AUDITORS },
 ];

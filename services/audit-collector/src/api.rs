@@ -13,7 +13,8 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::flow::{
-    Call, Desk, alerts, append, change_alert, checkpoint, completeness, custody, prove, query, reads, tail, usage,
+    Call, Desk, alerts, append, change_alert, checkpoint, completeness, custody, evidence, prove, query, reads, tail,
+    usage,
 };
 
 /// Larger than any request that is taken, so that what is too large is refused with its reason.
@@ -161,8 +162,9 @@ impl ProofService for Api {
         request: Request<wire::ProveInclusionRequest>,
     ) -> Result<Response<wire::ProveInclusionResponse>, Status> {
         let call = call(&request)?;
-        let wire::ProveInclusionRequest { leaf_index, tree_size } = request.into_inner();
-        let proved = Box::pin(prove::inclusion(&self.0, &call, leaf_index, tree_size)).await;
+        let wire::ProveInclusionRequest { leaf_index, tree_size, with_cose_receipt } = request.into_inner();
+        let ask = prove::Ask { leaf_index, tree_size, with_cose_receipt };
+        let proved = Box::pin(prove::inclusion(&self.0, &call, ask)).await;
         let proved = proved.inspect_err(|fault| reads::refused(&self.0, &call, "ProveInclusion", fault))?;
         Ok(Response::new(proved.into()))
     }
@@ -175,6 +177,17 @@ impl ProofService for Api {
         let wire::ProveConsistencyRequest { first_size, second_size } = request.into_inner();
         let proved = prove::consistency(&self.0, first_size, second_size).await?;
         Ok(Response::new(proved.into()))
+    }
+
+    async fn record_evidence(
+        &self,
+        request: Request<wire::RecordEvidenceRequest>,
+    ) -> Result<Response<wire::RecordEvidenceResponse>, Status> {
+        let call = call(&request)?;
+        let ask = request.into_inner().try_into()?;
+        let recorded = Box::pin(evidence::record(&self.0, &call, ask)).await;
+        let recorded = recorded.inspect_err(|fault| reads::refused(&self.0, &call, "RecordEvidence", fault))?;
+        Ok(Response::new(recorded.into()))
     }
 }
 

@@ -13,7 +13,7 @@ use legate_wire::audit as wire;
 use crate::domain::question::{LONGEST, Order, Question, TypeFilter};
 use crate::flow::prove::Proved;
 use crate::flow::query::{Ask, Page};
-use crate::flow::{append, custody, tail, usage};
+use crate::flow::{append, custody, evidence, tail, usage};
 use crate::log::Consistency;
 use crate::personal::Seen;
 use crate::store::usage::{By, Sum};
@@ -132,6 +132,11 @@ impl TryFrom<wire::QueryEventsRequest> for Ask {
             page_size: from.page_size,
             page_token: std::mem::take(&mut from.page_token),
             indexed_at_least: from.indexed_at_least,
+            proof_tree_size: match from.proof_tree_size {
+                0 => 0,
+                size if from.with_proofs => size,
+                _ => return Err(Fault::invalid("proof_tree_size", "is for a question with_proofs")),
+            },
             question: from.try_into()?,
         })
     }
@@ -141,19 +146,53 @@ impl TryFrom<wire::TailEventsRequest> for tail::Ask {
     type Error = Fault;
 
     fn try_from(from: wire::TailEventsRequest) -> Result<Self, Fault> {
-        let query = from.query.unwrap_or_default();
-        for (field, is_set) in [
-            ("query.page_size", query.page_size != 0),
-            ("query.page_token", !query.page_token.is_empty()),
-            ("query.order", query.order != 0),
-            ("query.with_proofs", query.with_proofs),
-            ("query.indexed_at_least", query.indexed_at_least != 0),
-        ] {
-            if is_set {
-                return Err(Fault::invalid(field, "is not set by who follows the log"));
-            }
+        let question = bare(from.query.unwrap_or_default(), "is not set by who follows the log")?;
+        Ok(Self { question, resume_token: from.resume_token })
+    }
+}
+
+/// A question without what only a page of answers has.
+fn bare(query: wire::QueryEventsRequest, why: &str) -> Result<Question, Fault> {
+    for (field, is_set) in [
+        ("query.page_size", query.page_size != 0),
+        ("query.page_token", !query.page_token.is_empty()),
+        ("query.order", query.order != 0),
+        ("query.with_proofs", query.with_proofs),
+        ("query.proof_tree_size", query.proof_tree_size != 0),
+        ("query.indexed_at_least", query.indexed_at_least != 0),
+    ] {
+        if is_set {
+            return Err(Fault::invalid(field, why.to_owned()));
         }
-        Ok(Self { question: query.try_into()?, resume_token: from.resume_token })
+    }
+    query.try_into()
+}
+
+impl TryFrom<wire::RecordEvidenceRequest> for evidence::Ask {
+    type Error = Fault;
+
+    fn try_from(from: wire::RecordEvidenceRequest) -> Result<Self, Fault> {
+        let manifest = from.manifest_sha256.as_slice().try_into();
+        Ok(Self {
+            manifest: manifest.map_err(|_| Fault::invalid("manifest_sha256", "is 32 bytes"))?,
+            question: bare(from.query.unwrap_or_default(), "is not set by who records evidence")?,
+            events: from.events,
+            tree_size: from.tree_size,
+            is_complete: from.is_complete,
+        })
+    }
+}
+
+impl From<evidence::Recorded> for wire::RecordEvidenceResponse {
+    fn from(from: evidence::Recorded) -> Self {
+        let evidence::Recorded { leaf_index, proved } = from;
+        Self {
+            leaf_index,
+            leaf: proved.leaf,
+            proof: hashes(proved.proof),
+            tree_size: proved.size,
+            checkpoint: proved.checkpoint,
+        }
     }
 }
 
@@ -290,7 +329,7 @@ fn hashes(all: Vec<Hash>) -> Vec<Vec<u8>> {
 }
 
 impl From<Proved> for wire::ProveInclusionResponse {
-    fn from(Proved { inclusion: proved, seen }: Proved) -> Self {
+    fn from(Proved { inclusion: proved, seen, receipt }: Proved) -> Self {
         Self {
             leaf: proved.leaf,
             proof: hashes(proved.proof),
@@ -298,6 +337,7 @@ impl From<Proved> for wire::ProveInclusionResponse {
             root_hash: proved.root.to_vec(),
             checkpoint: proved.checkpoint,
             personal: seen.parts,
+            cose_receipt: receipt,
         }
     }
 }

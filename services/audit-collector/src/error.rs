@@ -37,6 +37,8 @@ legate_rpc::reasons! {
     AUDIT_LOG_STOPPED, Unavailable, "A write or sync of the log failed, so nothing more is recorded until a restart.", "Look at the disk and the collector's log, then restart the collector.";
     /// There is no such leaf or size.
     AUDIT_NOT_IN_TREE, OutOfRange, "The leaf or tree size is not covered by the newest checkpoint.", "Ask for a size of at most the newest checkpoint's; a new leaf is covered within a second.";
+    /// No checkpoint covers it yet.
+    AUDIT_CHECKPOINT_BEHIND, Unavailable, "What was recorded is not covered by a signed checkpoint within the deadline.", "Ask again with a longer deadline; operators: see why no checkpoint is published.";
     /// The index has not come so far.
     AUDIT_INDEX_BEHIND, Unavailable, "The index does not hold as many leaves as was asked for within the deadline.", "Ask again; the log itself has them.";
     /// The index cannot be asked.

@@ -27,7 +27,9 @@ use crate::place::Place;
 pub(crate) use alert::{AlertVerb, Report};
 pub(crate) use approval::{ApprovalVerb, Ask as AskApproval, Word as ApprovalWord};
 pub(crate) use asking::{Explain, WhatCan, WhoCan};
-pub(crate) use audit::{AuditVerb, EndedSo, Filter, LogKey, Per, Usage, UsedBy, Verify};
+pub(crate) use audit::{
+    AuditVerb, EndedSo, EventExport, Evidence, ExportAs, Filter, LogKey, Per, Usage, UsedBy, Verify,
+};
 pub(crate) use change::{Apply, Export, Plan, Wanted};
 pub(crate) use checking::Checking;
 pub(crate) use credential::{

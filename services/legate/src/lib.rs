@@ -5,6 +5,8 @@ mod command;
 pub mod demo;
 pub mod dev;
 mod error;
+mod evidence;
+mod export;
 mod identity;
 mod leaked;
 pub mod manifest;
@@ -36,6 +38,14 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     ExitCode::from(exit.code())
+}
+
+/// Verifies the log in a directory offline, by the key in a file; how many entries it holds.
+///
+/// # Errors
+/// [`Failure`] says what is wrong, and where.
+pub fn verify(dir: &std::path::Path, key: &std::path::Path) -> Result<u64, Failure> {
+    command::verify_log(dir, key)
 }
 
 /// Help and version are answers; anything else that clap says is a refusal of the command line.

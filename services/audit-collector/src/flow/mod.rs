@@ -6,6 +6,7 @@ pub(crate) mod change_alert;
 pub(crate) mod checkpoint;
 pub(crate) mod completeness;
 pub(crate) mod custody;
+pub(crate) mod evidence;
 pub(crate) mod prove;
 pub(crate) mod query;
 pub(crate) mod raise;

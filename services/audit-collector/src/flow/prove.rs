@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use legate_merkle::{Receipt, VerifierKey};
 use legate_rpc::Fault;
 
 use super::rights::Judged;
@@ -10,17 +11,26 @@ use crate::error::of_index;
 use crate::log::{Consistency, Inclusion, NotProved};
 use crate::personal::Seen;
 
-/// A leaf that is proved to be in a tree, and what it says.
+/// Which leaf, in which tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) leaf_index: u64,
+    pub(crate) tree_size: u64,
+    pub(crate) with_cose_receipt: bool,
+}
+
+/// A leaf that is proved to be in a tree, and what it says; the receipt is empty where it was not asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Proved {
     pub(crate) inclusion: Inclusion,
     pub(crate) seen: Seen,
+    pub(crate) receipt: Vec<u8>,
 }
 
-/// Proves that the leaf at `index` is in the tree of `size`. It shows the leaf, so it is for whoever may see it, and is
-/// recorded as a read.
+/// Proves that a leaf is in a tree. It shows the leaf, so it is for whoever may see it, and is recorded as a read.
 #[tracing::instrument(skip(desk, call))]
-pub(crate) async fn inclusion(desk: &Desk, call: &Call, index: u64, size: u64) -> Result<Proved, Fault> {
+pub(crate) async fn inclusion(desk: &Desk, call: &Call, ask: Ask) -> Result<Proved, Fault> {
+    let Ask { leaf_index: index, tree_size: size, with_cose_receipt } = ask;
     let judged = rights::ready(desk, call).await?;
     let proving = desk.log.reading(move |log| {
         let proved = log.prove_inclusion(index, size)?;
@@ -40,7 +50,16 @@ pub(crate) async fn inclusion(desk: &Desk, call: &Call, index: u64, size: u64) -
     }
     let asked = BTreeMap::from([("leaf_index".to_owned(), index.to_string())]);
     reads::note(desk, call, reads::Read { kind: "log.proved", namespace, asked, refused: "" }, 1);
-    Ok(Proved { inclusion: proved, seen })
+    let receipt = if with_cose_receipt { receipt(desk, index, &proved)? } else { Vec::new() };
+    Ok(Proved { inclusion: proved, seen, receipt })
+}
+
+/// The proof as a COSE receipt: the log's key signs the root once more, in COSE's own form.
+fn receipt(desk: &Desk, index: u64, proved: &Inclusion) -> Result<Vec<u8>, Fault> {
+    let key = VerifierKey::parse(desk.log.verifier_key()).map_err(Fault::broken)?;
+    let unsigned = Receipt::unsigned(&key, proved.size, index, proved.proof.clone());
+    let signature = desk.log.sign(&unsigned.to_be_signed(&proved.root)).map_err(Fault::broken)?;
+    Ok(unsigned.signed(signature).encode())
 }
 
 /// Proves that the tree of `first` leaves is the beginning of that of `second`. It shows hashes only.

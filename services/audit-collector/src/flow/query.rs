@@ -48,6 +48,8 @@ pub(crate) struct Ask {
     pub(crate) page_size: u32,
     pub(crate) page_token: String,
     pub(crate) indexed_at_least: u64,
+    /// The tree that proofs lead to, and that the answer is of; 0: the newest.
+    pub(crate) proof_tree_size: u64,
 }
 
 /// One page.
@@ -74,7 +76,7 @@ pub(crate) async fn query(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, Fa
         _ => return Err(Fault::invalid("page_size", "1 to 1,000, with proofs 1 to 200; 0 means 100")),
     };
     let parts = ask.question.parts();
-    let order = format!("{:?} {}", ask.order, ask.with_proofs);
+    let order = format!("{:?} {} {}", ask.order, ask.with_proofs, ask.proof_tree_size);
     let asked: Vec<&str> =
         ["events", &call.caller, &order].into_iter().chain(parts.iter().map(|(_, value)| value.as_str())).collect();
     let after = match desk.log.pages().read(&asked, &ask.page_token)? {
@@ -86,13 +88,14 @@ pub(crate) async fn query(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, Fa
 
     // With proofs an event comes twice: decoded, and as the bytes that are proved.
     let bytes = if ask.with_proofs { MOST_BYTES / 2 } else { MOST_BYTES };
-    let place = Place { after, order: ask.order, size: size.into(), bytes };
+    let below = if ask.proof_tree_size == 0 { u64::MAX } else { ask.proof_tree_size };
+    let place = Place { after, order: ask.order, size: size.into(), bytes, below };
     let shown = look(desk, &judged, &ask.question, place).await?;
     let proofs = match ask.with_proofs {
         false => None,
         true => {
             let leaves: Vec<u64> = shown.leaves.iter().map(|seen| seen.at).collect();
-            let proving = desk.log.reading(move |log| log.prove_each(&leaves));
+            let proving = desk.log.reading(move |log| log.prove_each(&leaves, ask.proof_tree_size));
             Some(proving.await.map_err(Fault::broken)??)
         }
     };
@@ -128,6 +131,8 @@ pub(super) struct Place {
     pub(super) size: u64,
     /// An answer has no more, but one event at least.
     pub(super) bytes: usize,
+    /// No leaf from here on.
+    pub(super) below: u64,
 }
 
 /// What a page shows.
@@ -265,6 +270,7 @@ async fn found(
         of_via: agents(tx, &question.via_agent_id, question.descendants).await?,
     };
     let mut within: Range<u64> = stretch::during(tx, question.from, question.to, size).await?;
+    within.end = within.end.min(place.below);
     if let Some(after) = place.after {
         within = place.order.behind(after, within);
     }

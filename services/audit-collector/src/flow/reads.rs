@@ -107,17 +107,23 @@ pub(super) fn note(desk: &Desk, call: &Call, mut read: Read, shown: usize) {
     if !desk.reads.is_on {
         return;
     }
-    for value in read.asked.values_mut().filter(|value| value.len() > LONGEST) {
-        let end = (0..=LONGEST).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
-        value.truncate(end);
-    }
+    shorten(&mut read.asked);
     if !desk.reads.is_told(&call.caller, &read, shown, desk.clock.monotonic()) {
         return;
     }
     let kind = read.kind;
-    // To ask about somebody who was erased, or was never named, does not bring the name into the record.
+    hide(desk, &mut read.asked);
+    let mut event = event(&call.caller, read, shown);
+    (event.trace_id, event.span_id) = (call.trace.trace_id.clone(), call.trace.span_id.clone());
+    event.details.extend(call.emergency.iter().map(|why| ("emergency".to_owned(), why.clone())));
+    desk.log.tell(Own::from_event(kind, event));
+}
+
+/// Puts what stands for persons in the place of names that were asked about: to ask about somebody who was erased, or was never named,
+/// does not bring the name into the record.
+pub(super) fn hide(desk: &Desk, asked: &mut BTreeMap<String, String>) {
     let vault = desk.log.vault();
-    for (field, value) in &mut read.asked {
+    for (field, value) in asked {
         if field == "asked.text" {
             // Whoever looks for a name may write it in any way.
             *value = bare(&vault.alias(value));
@@ -128,15 +134,19 @@ pub(super) fn note(desk: &Desk, call: &Call, mut read: Read, shown: usize) {
             *value = other;
         }
     }
-    let mut event = event(&call.caller, read, shown);
-    (event.trace_id, event.span_id) = (call.trace.trace_id.clone(), call.trace.span_id.clone());
-    event.details.extend(call.emergency.iter().map(|why| ("emergency".to_owned(), why.clone())));
-    desk.log.tell(Own::from_event(kind, event));
 }
 
 /// What stands for a person, in a way that is no name itself.
 pub(super) fn bare(alias: &str) -> String {
     alias.trim_start_matches("user:").to_owned()
+}
+
+/// Long texts of a question are told by their beginnings.
+pub(super) fn shorten(asked: &mut BTreeMap<String, String>) {
+    for value in asked.values_mut().filter(|value| value.len() > LONGEST) {
+        let end = (0..=LONGEST).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
+        value.truncate(end);
+    }
 }
 
 /// Puts on record that somebody was not let read.

@@ -218,7 +218,13 @@ impl Line {
     }
 
     async fn look(&self, size: u64) -> Result<super::query::Shown, Fault> {
-        let place = Place { after: self.at.checked_sub(1), order: Order::OldestFirst, size: size.max(1), bytes: BYTES };
+        let place = Place {
+            after: self.at.checked_sub(1),
+            order: Order::OldestFirst,
+            size: size.max(1),
+            bytes: BYTES,
+            below: u64::MAX,
+        };
         look(&self.desk, &self.judged, &self.question, place).await
     }
 

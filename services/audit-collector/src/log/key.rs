@@ -1,6 +1,7 @@
 //! The log's signing key: made at the first start, kept in a file that only the collector can read.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use aws_lc_rs::{hmac, rand};
 use legate_merkle::{SeedSigner, Signer as _};
@@ -13,7 +14,7 @@ use super::recover::LogError;
 /// What the log's secret makes.
 #[derive(Debug)]
 pub(super) struct Keys {
-    pub(super) signer: SeedSigner,
+    pub(super) signer: Arc<SeedSigner>,
     /// Authenticates page tokens.
     pub(super) pages: Pages,
 }
@@ -45,7 +46,7 @@ pub(super) fn open(dir: &Path, origin: &str, may_make: bool) -> Result<Keys, Log
     // Each use has a key of its own, derived by its name.
     let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &*seed), b"legate audit page token");
     let page_key = derived.as_ref().try_into().map_err(|_| refused("no page key can be derived".to_owned()))?;
-    Ok(Keys { signer, pages: Pages::new(page_key) })
+    Ok(Keys { signer: Arc::new(signer), pages: Pages::new(page_key) })
 }
 
 fn unhex(text: &str) -> Option<Zeroizing<[u8; 32]>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use legate_clock::Clock;
 use legate_journal::JournalError;
-use legate_merkle::Signer as _;
+use legate_merkle::{SeedSigner, SignError, Signer as _};
 use legate_rpc::Pages;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -57,6 +57,7 @@ struct Inner {
     waiting: Arc<Waiting>,
     acked: watch::Receiver<u64>,
     published: watch::Receiver<Published>,
+    signer: Arc<SeedSigner>,
     verifier_key: String,
     pages: Pages,
     readers: Arc<Semaphore>,
@@ -125,6 +126,7 @@ impl Log {
             waiting: Waiting::new(setup.waiting_bytes),
             acked: acked_seen.clone(),
             published,
+            signer: Arc::clone(&keys.signer),
             verifier_key: keys.signer.verifier().to_string(),
             pages: keys.pages,
             readers: Arc::new(Semaphore::new(READERS)),
@@ -223,6 +225,11 @@ impl Log {
     /// Events as they are shown to who may read them: leaves, with the names that are not erased.
     pub(crate) fn seen(&self, leaves: Vec<(u64, Vec<u8>)>) -> Vec<Seen> {
         self.0.vault.seen(leaves)
+    }
+
+    /// Signs with the log's key. The message is no note: its own form says what it is.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
+        self.0.signer.sign(message)
     }
 
     /// How many leaves are on disk.

@@ -121,11 +121,15 @@ impl Log {
         Ok(Inclusion { leaf, proof, size, root, checkpoint: published.note })
     }
 
-    /// Proves that each of these leaves is in the tree of the newest checkpoint, which it gives: one audit path each.
-    pub(crate) fn prove_each(&self, leaves: &[u64]) -> Result<(Vec<Vec<Hash>>, Published), NotProved> {
-        let published = self.published().borrow().clone();
+    /// Proves that each of these leaves is in the tree of a size, which it gives: one audit path each. A tree that is not the
+    /// newest checkpoint's has no note here.
+    pub(crate) fn prove_each(&self, leaves: &[u64], size: u64) -> Result<(Vec<Vec<Hash>>, Published), NotProved> {
+        let mut published = self.published().borrow().clone();
+        let size = within(size, &published)?;
         let mut nodes = Nodes::under(self, &published);
-        let size = published.size;
+        if size != published.size {
+            published = Published { size, root: nodes.root(size)?, note: String::new() };
+        }
         let mut prove = |index: u64| {
             let proof = prove_inclusion(index, size, |l, i| nodes.node(l, i)).map_err(|e| of_range(e, size))?;
             let leaf = nodes.node(0, index)?;

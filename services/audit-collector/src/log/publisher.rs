@@ -40,7 +40,7 @@ pub(super) enum NotPublished {
 pub(super) struct Publisher {
     pub(super) shelf: Arc<Shelf>,
     pub(super) tiler: Tiler,
-    pub(super) signer: SeedSigner,
+    pub(super) signer: Arc<SeedSigner>,
     pub(super) origin: String,
     pub(super) every: Duration,
     pub(super) out: watch::Sender<Published>,
@@ -110,7 +110,7 @@ impl Publisher {
         }
         self.tiler.write_all()?;
         let (size, root) = (self.tiler.size(), self.tiler.root());
-        let note = Checkpoint::new(&self.origin, size, root).sign(&self.signer)?.to_string();
+        let note = Checkpoint::new(&self.origin, size, root).sign(&*self.signer)?.to_string();
         // The tiles first and the checkpoint last: whoever reads it finds what it covers.
         self.shelf.files.write_checkpoint(&note)?;
         self.out.send_replace(Published { size, root, note });

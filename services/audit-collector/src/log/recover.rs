@@ -196,7 +196,7 @@ enum NotBegun {
 /// Signs the log's beginning before there is a segment, so that later a log without a checkpoint is one that lost it.
 fn begin(files: &Files, keys: &Keys, origin: &str) -> Result<Published, NotBegun> {
     let root = legate_merkle::empty_root();
-    let note = Checkpoint::new(origin, 0, root).sign(&keys.signer).map_err(NotBegun::Sign)?.to_string();
+    let note = Checkpoint::new(origin, 0, root).sign(&*keys.signer).map_err(NotBegun::Sign)?.to_string();
     files.write_checkpoint(&note).map_err(NotBegun::Io)?;
     std::fs::File::open(files.dir()).and_then(|dir| dir.sync_all()).map_err(NotBegun::Io)?;
     Ok(Published { size: 0, root, note })

@@ -175,9 +175,18 @@ async fn a_question_that_is_none_is_refused_with_its_field() {
     let size = prover.get_checkpoint(wire::GetCheckpointRequest {}).await.unwrap().into_inner().tree_size;
     let far = size + 1_000;
     for refused in [
-        prover.prove_inclusion(wire::ProveInclusionRequest { leaf_index: far, tree_size: 0 }).await.unwrap_err(),
-        prover.prove_inclusion(wire::ProveInclusionRequest { leaf_index: 5, tree_size: 5 }).await.unwrap_err(),
-        prover.prove_inclusion(wire::ProveInclusionRequest { leaf_index: 0, tree_size: far }).await.unwrap_err(),
+        prover
+            .prove_inclusion(wire::ProveInclusionRequest { leaf_index: far, tree_size: 0, with_cose_receipt: false })
+            .await
+            .unwrap_err(),
+        prover
+            .prove_inclusion(wire::ProveInclusionRequest { leaf_index: 5, tree_size: 5, with_cose_receipt: false })
+            .await
+            .unwrap_err(),
+        prover
+            .prove_inclusion(wire::ProveInclusionRequest { leaf_index: 0, tree_size: far, with_cose_receipt: false })
+            .await
+            .unwrap_err(),
         prover.prove_consistency(wire::ProveConsistencyRequest { first_size: 1, second_size: far }).await.unwrap_err(),
         prover.prove_consistency(wire::ProveConsistencyRequest { first_size: 5, second_size: 4 }).await.unwrap_err(),
     ] {

@@ -195,7 +195,7 @@ async fn a_person_is_erased_and_every_proof_holds() {
     assert_eq!(subjects, [("erased", 3), (GRACE, 3)]);
     let mut prover = house.proof(&running, &house.operator("alice"));
     for leaf_index in &leaves {
-        let ask = wire::ProveInclusionRequest { leaf_index: *leaf_index, tree_size: 0 };
+        let ask = wire::ProveInclusionRequest { leaf_index: *leaf_index, tree_size: 0, with_cose_receipt: false };
         let proved = prover.prove_inclusion(ask).await.unwrap().into_inner();
         let proof: Vec<[u8; 32]> = proved.proof.iter().map(|h| h.as_slice().try_into().unwrap()).collect();
         let signed = house.open_note(&proved.checkpoint);

@@ -5,6 +5,7 @@ mod abuse;
 mod alerts;
 mod asking;
 mod erasing;
+mod evidence;
 mod house;
 mod pace;
 mod roles;

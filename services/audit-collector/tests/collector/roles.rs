@@ -96,12 +96,25 @@ async fn an_operator_reads_what_his_roles_say_from_when_they_are_known_to_when_t
     let mut prover = house.proof(&running, &house.operator("vera"));
     let mut reasons = Vec::new();
     for leaf_index in 1..9 {
-        let ask = wire::ProveInclusionRequest { leaf_index, tree_size: 0 };
+        let ask = wire::ProveInclusionRequest { leaf_index, tree_size: 0, with_cose_receipt: false };
         reasons.push(prover.prove_inclusion(ask).await.map_or_else(|s| Told::from_status(&s).reason, |_| "".into()));
     }
     assert_eq!(reasons.iter().filter(|r| r.is_empty()).count(), 2, "{reasons:?}");
     assert!(reasons.iter().all(|r| r.is_empty() || r == "OPERATOR_NOT_PERMITTED"));
     prover.get_checkpoint(wire::GetCheckpointRequest {}).await.unwrap();
+    let evidence = |namespace: &str| wire::RecordEvidenceRequest {
+        manifest_sha256: vec![7; 32],
+        query: Some(wire::QueryEventsRequest { namespace: namespace.into(), ..wire::QueryEventsRequest::default() }),
+        tree_size: 1,
+        ..wire::RecordEvidenceRequest::default()
+    };
+    for own in ["payments", ""] {
+        prover.record_evidence(evidence(own)).await.unwrap();
+    }
+    for foreign in ["sales", "no-such"] {
+        let told = Told::from_status(&prover.record_evidence(evidence(foreign)).await.unwrap_err());
+        assert_eq!(told.reason, "OPERATOR_NOT_PERMITTED", "{foreign}");
+    }
 
     for nobody in ["late", "gus", "mallory"] {
         let mut line = house.query(&running, &house.operator(nobody));
@@ -110,6 +123,9 @@ async fn an_operator_reads_what_his_roles_say_from_when_they_are_known_to_when_t
         let told = Told::from_status(&line.tail_events(wire::TailEventsRequest::default()).await.unwrap_err());
         assert_eq!(told.reason, "OPERATOR_NOT_PERMITTED", "{nobody}");
         let told = Told::from_status(&line.list_usage(wire::ListUsageRequest::default()).await.unwrap_err());
+        assert_eq!(told.reason, "OPERATOR_NOT_PERMITTED", "{nobody}");
+        let mut line = house.proof(&running, &house.operator(nobody));
+        let told = Told::from_status(&line.record_evidence(evidence("")).await.unwrap_err());
         assert_eq!(told.reason, "OPERATOR_NOT_PERMITTED", "{nobody}");
     }
     // In a stated emergency there is more, and that is on record.

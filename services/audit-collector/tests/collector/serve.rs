@@ -56,7 +56,11 @@ async fn appends_answers_proves_and_leaves_a_log_that_anybody_can_check() {
     let checkpoint = house.open_note(&newest.checkpoint);
     assert_eq!(checkpoint.size, newest.tree_size);
     let one = &seen[7];
-    let ask = wire::ProveInclusionRequest { leaf_index: one.leaf_index, tree_size: newest.tree_size };
+    let ask = wire::ProveInclusionRequest {
+        leaf_index: one.leaf_index,
+        tree_size: newest.tree_size,
+        with_cose_receipt: false,
+    };
     let proved = prover.prove_inclusion(ask).await.unwrap().into_inner();
     assert_eq!(leaf_hash(&proved.leaf).to_vec(), one.leaf_hash);
     assert_eq!(wire::AuditEvent::decode(proved.leaf.as_slice()).unwrap(), one.event.clone().unwrap());
@@ -232,7 +236,10 @@ async fn a_dead_index_holds_up_neither_appends_nor_proofs() {
     while newest < 100 {
         newest = prover.get_checkpoint(wire::GetCheckpointRequest {}).await.unwrap().into_inner().tree_size;
     }
-    prover.prove_inclusion(wire::ProveInclusionRequest { leaf_index: 50, tree_size: 0 }).await.unwrap();
+    prover
+        .prove_inclusion(wire::ProveInclusionRequest { leaf_index: 50, tree_size: 0, with_cose_receipt: false })
+        .await
+        .unwrap();
     let ready = probe(&running, "/readyz").await;
     assert!(ready.contains("ok      log\n") && ready.contains("not ok  index"), "{ready}");
     running.shutdown().await;

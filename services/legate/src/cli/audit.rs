@@ -50,14 +50,10 @@ pub(crate) enum AuditVerb {
     },
     /// Hold every executed action against the agent, the credential and the decision that it needs.
     Report(super::Report),
-    /// Write events as JSON, one a line, newest first.
-    Export {
-        #[command(flatten)]
-        filter: Filter,
-        /// The file to write; left out: standard output.
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
+    /// Write events for other systems, one a line, newest first.
+    Export(EventExport),
+    /// Write events and their proofs into one file, which anybody verifies offline who has the log's public key (legate verify).
+    Evidence(Box<Evidence>),
     /// Print the newest signed checkpoint. Keep it: a log that is cut or rewritten later does not match it.
     Checkpoint {
         #[command(flatten)]
@@ -67,9 +63,64 @@ pub(crate) enum AuditVerb {
     Prove {
         /// The leaf's index, as audit query shows it.
         leaf: u64,
+        /// Write the proof into this file, in the form of C2SP tlog-proof.
+        #[arg(long, value_name = "FILE")]
+        tlog_proof: Option<PathBuf>,
+        /// Write the proof into this file, as a COSE receipt (RFC 9942).
+        #[arg(long, value_name = "FILE")]
+        cose_receipt: Option<PathBuf>,
+        /// Write the entry itself into this file, byte for byte, which the proof is about.
+        #[arg(long, value_name = "FILE")]
+        entry: Option<PathBuf>,
         #[command(flatten)]
         key: LogKey,
     },
+}
+
+/// What is written, and in which form.
+#[derive(Args, Debug)]
+pub(crate) struct EventExport {
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// The form of a line: our own JSON, OCSF 1.8.0, or CloudEvents 1.0.
+    #[arg(long = "format", value_enum, default_value = "jsonl")]
+    pub(crate) form: ExportAs,
+    /// The oldest first.
+    #[arg(long)]
+    pub(crate) oldest_first: bool,
+    /// The file to write; left out: standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on with an export to this file that was cut short, with what was asked then.
+    #[arg(long, requires = "out", conflicts_with_all = ["Filter", "form", "oldest_first"])]
+    pub(crate) resume: bool,
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ExportAs {
+    Jsonl,
+    Ocsf,
+    Cloudevents,
+}
+
+/// What goes into a pack.
+#[derive(Args, Debug)]
+pub(crate) struct Evidence {
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// So many events at most; the pack says when there are more.
+    #[arg(long, default_value_t = 100_000, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) limit: u64,
+    /// A checkpoint that was kept from before: the pack proves that the log continues it. More than one can be given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) key: LogKey,
 }
 
 /// What is counted, and how it is added up.
@@ -215,15 +266,19 @@ pub(crate) enum EndedSo {
 
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
-    /// The log: a directory, or an https:// address that serves its tiles.
-    #[arg(value_name = "DIR|URL")]
+    /// The log, a directory or an https:// address that serves its tiles; or a file: a pack of legate audit evidence, a
+    /// C2SP .tlog-proof, a COSE receipt.
+    #[arg(value_name = "DIR|URL|FILE")]
     pub(crate) log: String,
-    /// The file with the log's verifier key.
+    /// The file with the log's verifier key. For a pack, left out: the pack's own, which says nothing of whose log it is.
     #[arg(long, value_name = "FILE")]
-    pub(crate) key: PathBuf,
+    pub(crate) key: Option<PathBuf>,
     /// A checkpoint that you kept from before: the log has to continue it.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
+    /// For a .tlog-proof or a receipt: the file with the entry that it is about, byte for byte.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) entry: Option<PathBuf>,
     /// For an address: CA certificates that verify the server, in PEM.
     #[arg(long, env = "LEGATE_CA", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,

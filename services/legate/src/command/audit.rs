@@ -1,30 +1,26 @@
 //! `legate audit`: what happened, and the proof of it.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use legate_merkle::{Checkpoint, VerifierKey, leaf_hash, verify_inclusion};
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::query_service_client::QueryServiceClient;
-use legate_wire::audit::{
-    AuditEvent, EventOrder, GetCheckpointRequest, PersonalPart, ProveInclusionRequest, QueryEventsRequest,
-    QueryEventsResponse,
-};
-use prost::Message;
+use legate_wire::audit::{EventOrder, GetCheckpointRequest, IndexedEvent, QueryEventsRequest, QueryEventsResponse};
 
 use super::Desk;
 use super::agent::cut;
 use super::query::question;
 use crate::cli::{AuditVerb, Filter, LogKey};
 use crate::error::{CONTEXT_MISSING, VERIFICATION_FAILED};
-use crate::output::{Format, Out, Row, event_details, event_row};
+use crate::evidence::said;
+use crate::output::{Format, Row, event_row};
 use crate::place::{Line, Service};
 use crate::{Exit, Failure, proto};
 
 /// Events at a time.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 /// Events with their proofs at a time.
-const PROVED_PAGE: u32 = 200;
+pub(super) const PROVED_PAGE: u32 = 200;
 
 pub(super) async fn run(desk: Desk, verb: AuditVerb) -> Result<Exit, Failure> {
     match verb {
@@ -38,9 +34,13 @@ pub(super) async fn run(desk: Desk, verb: AuditVerb) -> Result<Exit, Failure> {
             super::replay::replay(desk, namespace, agent, &since, until.as_deref()).await
         }
         AuditVerb::Report(ask) => super::report::report(desk, ask).await,
-        AuditVerb::Export { filter, out } => export(desk, filter, out).await,
+        AuditVerb::Export(args) => super::audit_export::run(desk, args).await,
         AuditVerb::Checkpoint { key } => checkpoint(desk, key).await,
-        AuditVerb::Prove { leaf, key } => prove(desk, leaf, key).await,
+        AuditVerb::Prove { leaf, tlog_proof, cose_receipt, entry, key } => {
+            let key = verifier_key(&key)?;
+            super::prove::prove(desk, leaf, key, super::prove::Files { tlog_proof, cose_receipt, entry }).await
+        }
+        AuditVerb::Evidence(args) => super::evidence::make(desk, *args).await,
     }
 }
 
@@ -100,71 +100,43 @@ async fn query(
 fn verify_page(key: &VerifierKey, page: &QueryEventsResponse) -> Result<(), Failure> {
     let signed = Checkpoint::open(page.checkpoint.as_bytes(), key, key.name())
         .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
-    for one in &page.events {
+    verify_events(&signed, &page.events)
+}
+
+/// Verifies each event against the tree of one checkpoint.
+pub(super) fn verify_events(signed: &Checkpoint, events: &[IndexedEvent]) -> Result<(), Failure> {
+    for one in events {
         let at = one.leaf_index;
         let proof: Option<Vec<[u8; 32]>> = one.proof.iter().map(|h| h.as_slice().try_into().ok()).collect();
         let proof = proof.ok_or_else(|| unverified(format!("leaf {at}: a hash of the proof has not 32 bytes")))?;
         verify_inclusion(at, signed.size, &leaf_hash(&one.leaf), &proof, &signed.root)
             .map_err(|e| unverified(format!("leaf {at}: {e}")))?;
-        if Some(said(at, &one.leaf, &one.personal)?) != one.event {
+        let event = said(&one.leaf, &one.personal).map_err(|what| unverified(format!("leaf {at}: {what}")))?;
+        if one.event.as_ref() != Some(&event) {
             return Err(unverified(format!("leaf {at} is in the log, and says something else than what was shown")));
         }
     }
     Ok(())
 }
 
-/// What a leaf says with the names that it commits to; each name is verified against its commitment.
-fn said(at: u64, leaf: &[u8], personal: &[PersonalPart]) -> Result<AuditEvent, Failure> {
-    let event =
-        AuditEvent::decode(leaf).map_err(|e| unverified(format!("leaf {at} is in the log and is no event: {e}")))?;
-    legate_personal::check(&event, personal, true).map_err(|e| unverified(format!("leaf {at}, its names: {e}")))?;
-    Ok(legate_personal::shown(event, personal))
-}
-
-async fn export(desk: Desk, filter: Filter, file: Option<PathBuf>) -> Result<Exit, Failure> {
-    let mut request = question(&desk, filter).await?;
-    request.page_size = PAGE;
-    let audit = desk.line(Service::Audit)?;
-    let Some(path) = file else {
-        let mut out = Out::stdout(Format::Jsonl);
-        each_page(&audit, request, |rows| out.items(rows)).await?;
-        return Ok(Exit::Done);
-    };
-    let refused = |e: std::io::Error| Failure::file(&path, e);
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(refused)?;
-    let mut to = std::io::BufWriter::new(file);
-    let mut count = 0;
-    each_page(&audit, request, |rows| {
-        count += rows.len();
-        for row in rows {
-            let line = proto::json(&row.message, false).map_err(|e| refused(e.into()))?;
-            writeln!(to, "{line}").map_err(refused)?;
-        }
-        Ok(())
-    })
-    .await?;
-    to.flush().and_then(|()| to.get_ref().sync_all()).map_err(refused)?;
-    crate::output::say(&format!("{count} events written to {}", path.display()));
-    Ok(Exit::Done)
-}
-
-async fn each_page(
+/// Asks for page after page, as long as whoever takes them wants more.
+pub(super) async fn each_page(
     audit: &Line,
     mut request: QueryEventsRequest,
-    mut take: impl FnMut(&[Row]) -> Result<(), Failure>,
+    mut take: impl FnMut(&QueryEventsResponse) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
     loop {
         let found = page(audit, &request).await?;
-        take(&found.events.iter().map(event_row).collect::<Vec<_>>())?;
+        let goes_on = take(&found)?;
         request.page_token = found.next_page_token;
-        if request.page_token.is_empty() {
+        if request.page_token.is_empty() || !goes_on {
             return Ok(());
         }
     }
 }
 
 /// The log's public key. It has to come from somewhere else than from the log's own service.
-fn verifier_key(key: &LogKey) -> Result<VerifierKey, Failure> {
+pub(super) fn verifier_key(key: &LogKey) -> Result<VerifierKey, Failure> {
     let path = match (&key.file, std::env::var_os("LEGATE_DIR")) {
         (Some(path), _) => path.clone(),
         (None, Some(dir)) => Path::new(&dir).join("log.pub"),
@@ -200,36 +172,5 @@ async fn checkpoint(desk: Desk, key: LogKey) -> Result<Exit, Failure> {
         _ => out.line(answer.checkpoint.trim_end_matches('\n'))?,
     }
     out.flush()?;
-    Ok(Exit::Done)
-}
-
-async fn prove(desk: Desk, leaf_index: u64, key: LogKey) -> Result<Exit, Failure> {
-    let key = verifier_key(&key)?;
-    let audit = desk.line(Service::Audit)?;
-    let request = ProveInclusionRequest { leaf_index, tree_size: 0 };
-    let answer = audit.ask(request, |c, r| async move { ProofServiceClient::new(c).prove_inclusion(r).await }).await?;
-    let signed = Checkpoint::open(answer.checkpoint.as_bytes(), &key, key.name())
-        .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
-    if signed.size != answer.tree_size || signed.root.as_slice() != answer.root_hash.as_slice() {
-        return Err(unverified("the proof is for another tree than the signed checkpoint"));
-    }
-    let proof: Option<Vec<[u8; 32]>> = answer.proof.iter().map(|h| h.as_slice().try_into().ok()).collect();
-    let proof = proof.ok_or_else(|| unverified("a hash of the proof has not 32 bytes"))?;
-    let leaf = leaf_hash(&answer.leaf);
-    verify_inclusion(leaf_index, signed.size, &leaf, &proof, &signed.root)
-        .map_err(|e| unverified(format!("leaf {leaf_index}: {e}")))?;
-    let event = said(leaf_index, &answer.leaf, &answer.personal)?;
-    let row = Row { cells: Vec::new(), name: event.event_id.clone(), message: proto::dynamic(&answer), node: None };
-    let mut details = event_details(&event);
-    details.push((
-        "proved",
-        format!(
-            "leaf {leaf_index} is in the log of size {} signed by {}; {} hashes lead to its root",
-            signed.size,
-            key.name(),
-            proof.len()
-        ),
-    ));
-    desk.out().one(&row.message, &row, &details)?;
     Ok(Exit::Done)
 }

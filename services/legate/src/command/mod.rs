@@ -5,6 +5,7 @@ mod alert;
 mod apply;
 mod approval;
 mod audit;
+mod audit_export;
 mod change;
 mod check;
 mod check_stream;
@@ -13,6 +14,7 @@ mod credential;
 mod custody;
 mod declared;
 mod doctor;
+mod evidence;
 mod explain;
 mod export;
 mod find_leaked;
@@ -31,6 +33,7 @@ mod personal_grant;
 mod plan;
 mod plan_file;
 mod policy;
+mod prove;
 mod query;
 mod replay;
 mod report;
@@ -55,7 +58,7 @@ use crate::output::{Format, Out};
 use crate::place::{Line, Place, Service};
 use crate::{Exit, Failure};
 
-pub(crate) use verify::verify_directory;
+pub(crate) use verify::{verify_directory, verify_log};
 
 /// What every command has at hand.
 #[derive(Clone, Debug)]

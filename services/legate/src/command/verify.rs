@@ -1,5 +1,6 @@
 //! `legate verify`: a whole log, offline, by nothing but its public key.
 
+mod file;
 mod https;
 mod story;
 
@@ -65,7 +66,7 @@ trait Source {
 
 struct Directory<'a>(&'a Path);
 
-fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
@@ -115,6 +116,12 @@ pub(crate) fn verify_directory(dir: &Path, key: &VerifierKey, kept: Option<&[u8]
     verify(&mut Directory(dir), key, kept)
 }
 
+/// The same, by the key in a file; how many entries it holds.
+pub(crate) fn verify_log(dir: &Path, key: &Path) -> Result<u64, Failure> {
+    let key = read_key(key)?;
+    verify_directory(dir, &key, None).map(|held| held.size).map_err(|found| unverified(found.what))
+}
+
 fn verify(source: &mut dyn Source, key: &VerifierKey, kept: Option<&[u8]>) -> Result<Verified, Found> {
     let note = source.checkpoint().map_err(|e| Found::plain(format!("there is no checkpoint to read: {e}")))?;
     let refused = |what: &str, e: legate_merkle::CheckpointError| Found::plain(format!("{what} is refused: {e}"));
@@ -162,7 +169,14 @@ fn found(error: WalkError<io::Error>) -> Found {
 }
 
 pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
-    let key = read_key(&args.key)?;
+    if !args.log.contains("://") && Path::new(&args.log).is_file() {
+        return file::verify_file(format, Path::new(&args.log), &args);
+    }
+    if args.entry.is_some() {
+        return Err(Failure::local(&USAGE, "--entry is for a proof of one entry, in a file"));
+    }
+    let missing = || Failure::local(&CONTEXT_MISSING, "nobody said which key signs the log: --key is missing");
+    let key = read_key(args.key.as_deref().ok_or_else(missing)?)?;
     let kept = match &args.checkpoint {
         Some(path) => Some(bounded(path, MAX_NOTE as u64).map_err(|e| Failure::file(path, e))?),
         None => None,
@@ -190,7 +204,7 @@ pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
     } else {
         let dir = Path::new(&args.log);
         if !dir.is_dir() {
-            return Err(Failure::file(dir, "there is no such directory"));
+            return Err(Failure::file(dir, "there is no such directory or file"));
         }
         verify_directory(dir, &key, kept.as_deref())
     };

@@ -3,6 +3,7 @@
 
 mod change;
 mod dev;
+mod evidence;
 mod exits;
 mod governed;
 mod house;

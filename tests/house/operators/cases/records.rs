@@ -126,7 +126,7 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
     // The first leaf is of no namespace.
     case("/legate.audit.v1.ProofService/ProveInclusion", |ask| {
         Box::pin(async move {
-            let request = audit::ProveInclusionRequest { leaf_index: 0, tree_size: 0 };
+            let request = audit::ProveInclusionRequest { leaf_index: 0, tree_size: 0, with_cose_receipt: false };
             vec![told(Proofs::new(ask.audit.clone()).prove_inclusion(request).await)]
         })
     });
@@ -134,6 +134,19 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
         Box::pin(async move {
             let request = audit::ProveConsistencyRequest { first_size: 1, second_size: 0 };
             vec![told(Proofs::new(ask.audit.clone()).prove_consistency(request).await)]
+        })
+    });
+    case("/legate.audit.v1.ProofService/RecordEvidence", |ask| {
+        Box::pin(async move {
+            let query = audit::QueryEventsRequest { namespace: ask.namespace.clone(), ..Default::default() };
+            let request = audit::RecordEvidenceRequest {
+                manifest_sha256: vec![7; 32],
+                query: Some(query),
+                events: 0,
+                tree_size: 1,
+                is_complete: true,
+            };
+            vec![told(Proofs::new(ask.audit.clone()).record_evidence(request).await).map(|_| "a record".to_owned())]
         })
     });
 }

@@ -1,0 +1,200 @@
+//! `legate audit export`: events in the form that somebody else reads, page by page, and on from where it was cut short.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use legate_wire::audit::{EventOrder, IndexedEvent, QueryEventsRequest};
+use serde::{Deserialize, Serialize};
+
+use super::Desk;
+use super::audit::{PAGE, each_page};
+use super::query::question;
+use crate::cli::{EventExport, ExportAs};
+use crate::error::USAGE;
+use crate::export::row;
+use crate::output::{Format, Out, escape::visible_json};
+use crate::place::Service;
+use crate::{Exit, Failure, proto};
+
+pub(super) async fn run(desk: Desk, args: EventExport) -> Result<Exit, Failure> {
+    let audit = desk.line(Service::Audit)?;
+    let order = if args.oldest_first { EventOrder::OldestFirst } else { EventOrder::Unspecified };
+    let Some(path) = args.out else {
+        let request =
+            QueryEventsRequest { page_size: PAGE, order: order.into(), ..question(&desk, args.filter).await? };
+        let mut out = Out::stdout(Format::Jsonl);
+        each_page(&audit, request, |page| {
+            for event in &page.events {
+                out.line(&visible_json(&row(args.form, event).map_err(std::io::Error::other)?))?;
+            }
+            out.flush()?;
+            Ok(true)
+        })
+        .await?;
+        return Ok(Exit::Done);
+    };
+    let mut book = match args.resume {
+        true => Book::open_again(&path)?,
+        false => {
+            let mut request = question(&desk, args.filter).await?;
+            request.order = order.into();
+            Book::begin(&path, args.form, &request)?
+        }
+    };
+    let request = QueryEventsRequest { page_size: PAGE, ..book.question()? };
+    let written = each_page(&audit, request, |page| {
+        book.write(&page.events)?;
+        book.mark(&page.next_page_token)?;
+        Ok(true)
+    })
+    .await;
+    if let Err(mut failure) = written {
+        failure.next = format!(
+            "{} What was written stays; go on with legate audit export --out {} --resume.",
+            failure.next,
+            path.display()
+        );
+        return Err(failure);
+    }
+    let rows = book.end()?;
+    crate::output::say(&format!("{rows} events written to {}", path.display()));
+    Ok(Exit::Done)
+}
+
+/// How far an export is: what was asked, and how much of its answer is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mark {
+    form: ExportAs,
+    /// A QueryEventsRequest as JSON, with the token of the page that is next.
+    question: serde_json::Value,
+    rows: u64,
+    bytes: u64,
+}
+
+/// An export in a file, and its mark beside it.
+struct Book {
+    path: PathBuf,
+    to: BufWriter<File>,
+    mark: Mark,
+}
+
+fn mark_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".resume");
+    name.into()
+}
+
+impl Book {
+    fn begin(path: &Path, form: ExportAs, request: &QueryEventsRequest) -> Result<Self, Failure> {
+        let refused = |e: std::io::Error| Failure::file(path, e);
+        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(refused)?;
+        let mark = Mark { form, question: json(request)?, rows: 0, bytes: 0 };
+        Ok(Self { path: path.to_owned(), to: BufWriter::new(file), mark })
+    }
+
+    fn open_again(path: &Path) -> Result<Self, Failure> {
+        let kept = mark_path(path);
+        let text = std::fs::read_to_string(&kept).map_err(|e| {
+            let what = format!(
+                "{}: {e}; an export that ended has none, and one that began anew is not gone on with",
+                kept.display()
+            );
+            Failure::local(&USAGE, what)
+        })?;
+        let mark: Mark = serde_json::from_str(&text).map_err(|e| Failure::file(&kept, e))?;
+        let refused = |e: std::io::Error| Failure::file(path, e);
+        let mut file = OpenOptions::new().write(true).open(path).map_err(refused)?;
+        if file.metadata().map_err(refused)?.len() < mark.bytes {
+            return Err(Failure::file(path, "it is shorter than it was when it was cut short"));
+        }
+        // What was written behind the mark is asked for again.
+        file.set_len(mark.bytes).and_then(|()| file.seek(std::io::SeekFrom::End(0))).map_err(refused)?;
+        Ok(Self { path: path.to_owned(), to: BufWriter::new(file), mark })
+    }
+
+    fn question(&self) -> Result<QueryEventsRequest, Failure> {
+        let of = proto::message("legate.audit.v1.QueryEventsRequest");
+        let read = prost_reflect::DynamicMessage::deserialize(of, &self.mark.question);
+        let kept = mark_path(&self.path);
+        let read = read.map_err(|e| Failure::file(&kept, e))?;
+        read.transcode_to().map_err(|e| Failure::file(&kept, e))
+    }
+
+    fn write(&mut self, events: &[IndexedEvent]) -> Result<(), Failure> {
+        for event in events {
+            let line = row(self.mark.form, event).map_err(|e| Failure::file(&self.path, e))?;
+            writeln!(self.to, "{line}").map_err(|e| Failure::file(&self.path, e))?;
+            self.mark.rows += 1;
+            self.mark.bytes += line.len() as u64 + 1;
+        }
+        Ok(())
+    }
+
+    /// Everything so far is on disk, and only then the mark says so.
+    fn mark(&mut self, next: &str) -> Result<(), Failure> {
+        self.sync()?;
+        self.mark.question["pageToken"] = next.into();
+        let kept = mark_path(&self.path);
+        let refused = |e: std::io::Error| Failure::file(&kept, e);
+        let text = serde_json::to_string(&self.mark).map_err(|e| refused(e.into()))?;
+        let new = kept.with_extension("resume.new");
+        let written =
+            File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+        written.and_then(|()| std::fs::rename(&new, &kept)).map_err(refused)
+    }
+
+    fn sync(&mut self) -> Result<(), Failure> {
+        self.to.flush().and_then(|()| self.to.get_ref().sync_data()).map_err(|e| Failure::file(&self.path, e))
+    }
+
+    fn end(mut self) -> Result<u64, Failure> {
+        self.sync()?;
+        let _gone = std::fs::remove_file(mark_path(&self.path));
+        Ok(self.mark.rows)
+    }
+}
+
+fn json(request: &QueryEventsRequest) -> Result<serde_json::Value, Failure> {
+    let text = proto::json(&proto::dynamic(request), false).and_then(|text| serde_json::from_str(&text));
+    Ok(text.map_err(std::io::Error::other)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn event(leaf_index: u64) -> IndexedEvent {
+        IndexedEvent { leaf_index, leaf_hash: vec![7; 32], ..IndexedEvent::default() }
+    }
+
+    #[test]
+    fn an_export_that_was_cut_short_goes_on_where_its_mark_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let asked = QueryEventsRequest { namespace: "payments".into(), ..QueryEventsRequest::default() };
+        let mut book = Book::begin(&path, ExportAs::Cloudevents, &asked).unwrap();
+        assert!(Book::begin(&path, ExportAs::Jsonl, &asked).is_err(), "nothing is overwritten");
+        book.write(&[event(9), event(8)]).unwrap();
+        book.mark("next").unwrap();
+        // Half a page more, and then the power went.
+        book.write(&[event(7)]).unwrap();
+        book.sync().unwrap();
+        std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + "{\"half").unwrap();
+        drop(book);
+
+        let mut book = Book::open_again(&path).unwrap();
+        let request = book.question().unwrap();
+        assert_eq!((request.namespace.as_str(), request.page_token.as_str()), ("payments", "next"));
+        book.write(&[event(7)]).unwrap();
+        book.mark("").unwrap();
+        assert_eq!(book.end().unwrap(), 3);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let leaf = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["leafindex"].to_string();
+        assert_eq!(text.lines().map(leaf).collect::<Vec<_>>(), ["\"9\"", "\"8\"", "\"7\""]);
+        assert_eq!(Book::open_again(&path).err().unwrap().reason, "USAGE", "it ended");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
