@@ -256,7 +256,7 @@ impl Engine {
             let _gone = answer.send(told);
         }
         let ran_full = match written {
-            Ok(()) => self.shelf.journal.on_reserve() && !self.state.is_full(),
+            Ok(()) => (self.shelf.journal.on_reserve() || self.vault.on_reserve()) && !self.state.is_full(),
             Err(NotAppended::Full) => !self.state.is_full(),
             Err(_) => false,
         };
@@ -283,7 +283,7 @@ impl Engine {
         if !personal.is_empty() {
             match self.vault.keep(personal).await {
                 Ok(()) => {}
-                Err(VaultError::Journal(JournalError::Full(_))) => return Err(NotAppended::Full),
+                Err(VaultError::Full | VaultError::Journal(JournalError::Full(_))) => return Err(NotAppended::Full),
                 Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
             }
         }
@@ -355,6 +355,7 @@ impl Engine {
         let place = *self.acked.borrow();
         let mut group = Group::default();
         self.put_own(own, &mut group);
+        // On a full disk it is told at the next start.
         self.write(&mut group).await?;
         if let Err(e) = self.vault.is_told() {
             return Err(self.stop(format!("the names of persons: {e}")));
@@ -372,7 +373,7 @@ impl Engine {
             // Nothing is below 0: this only makes the reserve again.
             shelf.journal.drop_below(0).map_err(std::io::Error::other)?;
             vault.mend_reserve().map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(!shelf.journal.on_reserve())
+            Ok::<_, std::io::Error>(!shelf.journal.on_reserve() && !vault.on_reserve())
         })
         .await;
         match looked {
