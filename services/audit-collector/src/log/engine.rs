@@ -77,12 +77,15 @@ pub(super) enum Job {
     /// Append events of an emitter.
     Offer { offer: Offer, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
     /// Append an event of the collector's own; tell where it went, if anybody wants to know.
-    Own(Box<Own>, Option<oneshot::Sender<Result<u64, NotAppended>>>),
+    Own(Box<Own>, Option<Told>),
     /// Destroy keys of names and append the event that says so, between two groups, so that nothing is sealed meanwhile.
-    End(Box<Ending>, Option<oneshot::Sender<Result<u64, NotAppended>>>),
+    End(Box<Ending>, Option<Told>),
     /// Do what is waiting, then end.
     Close,
 }
+
+/// Where an event of our own went.
+type Told = oneshot::Sender<Result<u64, NotAppended>>;
 
 /// An offer's answer, good once its group is on disk.
 type Promise = (oneshot::Sender<Result<Appended, NotAppended>>, Result<Appended, NotAppended>, Place);
@@ -95,9 +98,9 @@ struct Group {
     personal: Vec<Unsealed>,
     promises: Vec<Promise>,
     /// Who wants to know where an event of our own went.
-    places: Vec<(oneshot::Sender<Result<u64, NotAppended>>, u64)>,
+    places: Vec<(Told, u64)>,
     /// What is to be done as soon as the group is on disk.
-    ending: Option<(Box<Ending>, Option<oneshot::Sender<Result<u64, NotAppended>>>)>,
+    ending: Option<(Box<Ending>, Option<Told>)>,
     /// How far the producers in it will be.
     ahead: HashMap<Producer, u64>,
     closes: bool,
