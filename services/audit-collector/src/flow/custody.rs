@@ -129,7 +129,7 @@ pub(crate) async fn set(desk: &Desk, call: &Call, mut hold: Hold) -> Result<(Hol
     let _alone = desk.custody.lock().await;
     wait_for_index(desk, call, desk.log.size()).await?;
     let db = database(desk)?;
-    let reading = db.read("holds_count", |tx| Box::pin(async move { Ok::<_, NotRead>(hold::count(tx).await?) }));
+    let reading = db.read("holds_count", |tx| Box::pin(async move { hold::count(tx).await }));
     if reading.await.map_err(of_index)? >= MOST {
         return Err(Fault::refused(&AUDIT_HOLDS_TOO_MANY, format!("{MOST} holds are in force")));
     }
@@ -152,7 +152,7 @@ pub(crate) async fn set(desk: &Desk, call: &Call, mut hold: Hold) -> Result<(Hol
 pub(crate) async fn list(desk: &Desk, call: &Call) -> Result<Vec<Hold>, Fault> {
     administers(desk, call).await?;
     let db = database(desk)?;
-    let reading = db.read("holds_list", |tx| Box::pin(async move { Ok::<_, NotRead>(hold::all(tx).await?) }));
+    let reading = db.read("holds_list", |tx| Box::pin(async move { hold::all(tx).await }));
     let rows = reading.await.map_err(of_index)?;
     let reading = desk.log.reading(move |log| {
         let mut leaves = Vec::with_capacity(rows.len());
@@ -192,7 +192,7 @@ pub(crate) async fn release(desk: &Desk, call: &Call, id: String, why: String) -
     let db = database(desk)?;
     let reading = db.read("hold_get", move |tx| {
         let id = asked.clone();
-        Box::pin(async move { Ok::<_, NotRead>(hold::get(tx, &id).await?) })
+        Box::pin(async move { hold::get(tx, &id).await })
     });
     let Some(row) = reading.await.map_err(of_index)? else {
         return Err(Fault::refused(&AUDIT_HOLD_UNKNOWN, format!("no hold {id:?} is in force")));

@@ -77,12 +77,15 @@ pub(super) enum Job {
     /// Append events of an emitter.
     Offer { offer: Offer, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
     /// Append an event of the collector's own; tell where it went, if anybody wants to know.
-    Own(Box<Own>, Option<oneshot::Sender<Result<u64, NotAppended>>>),
+    Own(Box<Own>, Option<Told>),
     /// Destroy keys of names and append the event that says so, between two groups, so that nothing is sealed meanwhile.
-    End(Box<Ending>, Option<oneshot::Sender<Result<u64, NotAppended>>>),
+    End(Box<Ending>, Option<Told>),
     /// Do what is waiting, then end.
     Close,
 }
+
+/// Where an event of our own went.
+type Told = oneshot::Sender<Result<u64, NotAppended>>;
 
 /// An offer's answer, good once its group is on disk.
 type Promise = (oneshot::Sender<Result<Appended, NotAppended>>, Result<Appended, NotAppended>, Place);
@@ -95,9 +98,9 @@ struct Group {
     personal: Vec<Unsealed>,
     promises: Vec<Promise>,
     /// Who wants to know where an event of our own went.
-    places: Vec<(oneshot::Sender<Result<u64, NotAppended>>, u64)>,
+    places: Vec<(Told, u64)>,
     /// What is to be done as soon as the group is on disk.
-    ending: Option<(Box<Ending>, Option<oneshot::Sender<Result<u64, NotAppended>>>)>,
+    ending: Option<(Box<Ending>, Option<Told>)>,
     /// How far the producers in it will be.
     ahead: HashMap<Producer, u64>,
     closes: bool,
@@ -260,7 +263,7 @@ impl Engine {
             let _gone = answer.send(told);
         }
         let ran_full = match written {
-            Ok(()) => self.shelf.journal.on_reserve() && !self.state.is_full(),
+            Ok(()) => (self.shelf.journal.on_reserve() || self.vault.on_reserve()) && !self.state.is_full(),
             Err(NotAppended::Full) => !self.state.is_full(),
             Err(_) => false,
         };
@@ -287,7 +290,7 @@ impl Engine {
         if !personal.is_empty() {
             match self.vault.keep(personal).await {
                 Ok(()) => {}
-                Err(VaultError::Journal(JournalError::Full(_))) => return Err(NotAppended::Full),
+                Err(VaultError::Full | VaultError::Journal(JournalError::Full(_))) => return Err(NotAppended::Full),
                 Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
             }
         }
@@ -359,6 +362,7 @@ impl Engine {
         let place = *self.acked.borrow();
         let mut group = Group::default();
         self.put_own(own, &mut group);
+        // On a full disk it is told at the next start.
         self.write(&mut group).await?;
         if let Err(e) = self.vault.is_told() {
             return Err(self.stop(format!("the names of persons: {e}")));
@@ -376,7 +380,7 @@ impl Engine {
             // Nothing is below 0: this only makes the reserve again.
             shelf.journal.drop_below(0).map_err(std::io::Error::other)?;
             vault.mend_reserve().map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(!shelf.journal.on_reserve())
+            Ok::<_, std::io::Error>(!shelf.journal.on_reserve() && !vault.on_reserve())
         })
         .await;
         match looked {

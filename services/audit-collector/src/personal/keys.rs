@@ -51,6 +51,9 @@ pub(crate) enum VaultError {
     /// The journal of what is sealed.
     #[error("what is sealed: {0}")]
     Journal(#[from] legate_journal::JournalError),
+    /// The disk is full; nothing was sealed.
+    #[error("the disk is full")]
+    Full,
     /// The system gives no randomness.
     #[error("the system gives no randomness")]
     NoRandomness,
@@ -159,8 +162,10 @@ impl Keys {
         if made.is_empty() {
             return Ok(());
         }
-        let write = self.file.write_all_at(&new, place(number(first))).and_then(|()| self.file.sync_data());
-        write.map_err(|why| self.io(why))?;
+        // What was written of it is written over the next time.
+        let write = self.file.write_all_at(&new, place(number(first)));
+        write.map_err(|why| if why.kind() == io::ErrorKind::StorageFull { VaultError::Full } else { self.io(why) })?;
+        self.file.sync_data().map_err(|why| self.io(why))?;
         for of in made {
             self.by.insert(of, number(self.slots.len()));
             self.slots.push(Some(of));

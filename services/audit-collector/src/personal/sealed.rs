@@ -89,6 +89,11 @@ impl Shelf {
         Ok(found)
     }
 
+    /// Whether the disk was full, and the reserve is in use.
+    pub(super) fn on_reserve(&self) -> bool {
+        self.journal.on_reserve()
+    }
+
     /// Makes the reserve again that a full disk used.
     pub(super) fn mend_reserve(&self) -> Result<(), JournalError> {
         self.journal.drop_below(0)

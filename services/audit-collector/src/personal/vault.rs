@@ -285,6 +285,11 @@ impl Vault {
         gone.map_err(|why| VaultError::Io { path, why })
     }
 
+    /// Whether the disk was full, and the reserve is in use.
+    pub(crate) fn on_reserve(&self) -> bool {
+        self.0.shelf.on_reserve()
+    }
+
     /// Makes the reserve again that a full disk used.
     pub(crate) fn mend_reserve(&self) -> Result<(), VaultError> {
         Ok(self.0.shelf.mend_reserve()?)

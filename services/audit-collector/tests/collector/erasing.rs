@@ -268,7 +268,7 @@ async fn what_is_held_is_not_erased_and_names_that_are_not_the_events_are_refuse
         assert_eq!((all[0].reason.as_str(), all[0].actor.ends_with("/operator/root")), ("LIT-7", true));
         assert_eq!(refused(&mut root, erase(ADA, false)).await, "AUDIT_ON_HOLD");
         let preview = root.erase_subject(erase(ADA, true)).await.unwrap().into_inner();
-        assert_eq!(preview.holds, [set.id.clone()]);
+        assert_eq!(preview.holds, std::slice::from_ref(&set.id));
         // Another's names are not held by it.
         assert!(root.erase_subject(erase(GRACE, true)).await.unwrap().into_inner().holds.is_empty());
         let release = wire::ReleaseHoldRequest { id: set.id, reason: "LIT-7 is over".into() };
