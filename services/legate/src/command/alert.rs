@@ -6,12 +6,12 @@ use legate_wire::audit::{
     AcknowledgeAlertRequest, Alert, AuditEvent, ListAlertsRequest, ListAlertsResponse, ProveInclusionRequest,
     ResolveAlertRequest,
 };
-use prost::Message as _;
 
 use super::Desk;
 use super::agent::cut;
 use crate::cli::{AlertVerb, Filter};
 use crate::error::USAGE;
+use crate::evidence::said;
 use crate::output::{Row, brief, moment};
 use crate::place::{Line, Service};
 use crate::{Exit, Failure, proto};
@@ -106,11 +106,11 @@ async fn show(desk: Desk, id: String) -> Result<Exit, Failure> {
     };
     let mut events = Vec::new();
     for leaf_index in alert.leaf_indices.iter().take(SHOWN).copied() {
-        let request = ProveInclusionRequest { leaf_index, tree_size: 0 };
+        let request = ProveInclusionRequest { leaf_index, ..ProveInclusionRequest::default() };
         let shown = audit.ask(request, |c, r| async move { ProofServiceClient::new(c).prove_inclusion(r).await }).await;
         // Of what it rests on some may be another namespace's.
         let text = match shown {
-            Ok(proved) => line(&AuditEvent::decode(proved.leaf.as_slice()).unwrap_or_default()),
+            Ok(proved) => line(&said(&proved.leaf, &proved.personal).unwrap_or_default()),
             Err(_) => "not shown to you".to_owned(),
         };
         events.push(("rests on", format!("leaf {leaf_index}: {text}")));
