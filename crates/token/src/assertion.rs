@@ -1,5 +1,6 @@
 //! Client assertions (RFC 7523 section 2.2): a client proves at the token endpoint that it holds a registered key.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -132,11 +133,11 @@ impl<'a> Assertion<'a> {
     pub fn signed_by_one<K, V: EcVerifier>(
         self,
         keys: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<(K, SignedAssertion), Self> {
+    ) -> Result<(K, SignedAssertion), Box<Self>> {
         let is_by = |key: &V| key.verify(self.jws.input.as_bytes(), &self.jws.signature);
         match keys.into_iter().find(|(_, key)| is_by(key)) {
             Some((key, _)) => Ok((key, SignedAssertion(self.claims))),
-            None => Err(self),
+            None => Err(Box::new(self)),
         }
     }
 }

@@ -186,7 +186,7 @@ async fn by_assertion(
     let known = if may_know { desk.batches.known_keys(agent.as_str()) } else { None };
     let by_known = match &known {
         Some(rows) => parsed.signed_by_one(verifiers(rows, meant.as_ref())),
-        None => Err(parsed),
+        None => Err(Box::new(parsed)),
     };
     let (row, signed, was_shown) = match by_known {
         Ok((row, signed)) => (row.clone(), signed, false),

@@ -94,7 +94,7 @@ async fn each_is_made_as_of_its_own_revision_and_what_was_changed_in_the_log_is_
     assert_eq!(found[2].1, "forbids it", "{found:?}");
     assert_eq!(found[3], (99, "the registry's history has no such revision"));
     assert!(told.differing.iter().all(|d| d.recorded != d.replayed && d.decision_id.starts_with("dec_")));
-    let event = stage.paper.events().into_iter().filter(|e| e.r#type == "decisions.replayed").next_back().unwrap();
+    let event = stage.paper.events().into_iter().rfind(|e| e.r#type == "decisions.replayed").unwrap();
     assert_eq!(event.namespace, "payments");
 
     stage.registry.is_gone.store(true, std::sync::atomic::Ordering::SeqCst);
