@@ -196,7 +196,12 @@ async fn load(suite: &Suite, agents: u32) -> Result<f64, Failed> {
     let began = Instant::now();
     let mut answers = client.bulk_apply(ReceiverStream::new(outgoing)).await?.into_inner();
     let mut created = 0;
+    // When each tenth was there. The first is not compared: what others do about what was loaded has only begun then.
+    let mut tenths = Vec::new();
     while let Some(answer) = answers.message().await? {
+        if created >= (tenths.len() + 1) * agents as usize / 10 {
+            tenths.push(began.elapsed().as_secs_f64());
+        }
         for outcome in answer.outcomes {
             if outcome.action() != wire::BulkAction::Created {
                 return Err(format!("{}: {}", outcome.reason_code, outcome.refusal).into());
@@ -206,6 +211,12 @@ async fn load(suite: &Suite, agents: u32) -> Result<f64, Failed> {
     }
     let took = began.elapsed();
     feeding.await??;
+    if let (&[first, second, ..], &[.., before, last]) = (&*tenths, &*tenths) {
+        let (early, late) = (f64::from(agents) / 10.0 / (second - first), f64::from(agents) / 10.0 / (last - before));
+        println!("  {:<58} {early:>9.0} agents/s", "the second tenth of them");
+        println!("  {:<58} {late:>9.0} agents/s", "the last tenth of them");
+        tell("the last / the second tenth", late / early, None);
+    }
     Ok(count(created) / took.as_secs_f64())
 }
 
