@@ -11,7 +11,7 @@ use legate_wire::audit::{AuditEvent, PersonalPart};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-pub use mark::is_person;
+pub use mark::{is_person, may_name};
 pub use request::request;
 
 /// What stands in an event where a name was erased.

@@ -14,6 +14,12 @@ pub fn is_person(text: &str) -> bool {
     text.strip_prefix(MARK).is_some_and(|name| !name.is_empty() && !name.contains(ends_every_name))
 }
 
+/// Whether an encoded event could name a person: texts stand in it as they are. Of one that could not nothing is decoded.
+#[must_use]
+pub fn may_name(event: &[u8]) -> bool {
+    event.windows(MARK.len()).any(|some| some == MARK.as_bytes())
+}
+
 fn ends_every_name(c: char) -> bool {
     c.is_whitespace() || c.is_control()
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use legate_wire::audit::{AppendEventsRequest, AuditEvent, EventPersonal};
 use prost::Message as _;
 
-use crate::{Split, split};
+use crate::{Split, may_name, split};
 
 /// Events and names in one request, in bytes; the collector takes 4 MiB of each.
 const MOST_BYTES: usize = 3 << 20;
@@ -21,13 +21,11 @@ pub fn request(
     let mut request = AppendEventsRequest { epoch: epoch.to_owned(), first_seq, ..Default::default() };
     let mut size = 0;
     for (at, event) in (0..).zip(events) {
-        let (event, parts) = match AuditEvent::decode(event.clone()) {
-            Ok(whole) => match split(whole, &mut salt) {
-                Split { parts, .. } if parts.is_empty() => (event.clone(), parts),
-                Split { event, parts } => (Bytes::from(event.encode_to_vec()), parts),
-            },
-            // The collector says what is wrong with it.
-            Err(_) => (event.clone(), Vec::new()),
+        // Of one that cannot be decoded the collector says what is wrong with it.
+        let whole = may_name(event).then(|| AuditEvent::decode(event.clone()).ok()).flatten();
+        let (event, parts) = match whole.map(|whole| split(whole, &mut salt)) {
+            Some(Split { event, parts }) if !parts.is_empty() => (Bytes::from(event.encode_to_vec()), parts),
+            _ => (event.clone(), Vec::new()),
         };
         size += event.len() + parts.iter().map(|part| part.encoded_len() + 8).sum::<usize>();
         if at > 0 && size > MOST_BYTES {

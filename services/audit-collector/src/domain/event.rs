@@ -106,8 +106,8 @@ pub(crate) fn check(bytes: &[u8], parts: &[PersonalPart], claim: Claim<'_>, now:
     }
     claim.teller.check(&event).map_err(BadEvent::NotIts)?;
     legate_personal::check(&event, parts, false)?;
-    let may_name = parts.is_empty() && bytes.windows(5).any(|five| five == b"user:");
-    let is_in_the_clear = may_name && legate_personal::is_in_the_clear(&event);
+    let is_in_the_clear =
+        parts.is_empty() && legate_personal::may_name(bytes) && legate_personal::is_in_the_clear(&event);
     Ok(Good { kind: event.r#type, time, is_in_the_clear })
 }
 
