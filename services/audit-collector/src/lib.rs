@@ -65,16 +65,17 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let web_listener = bind_web(&config, identity, &ctx).await?;
     let metrics = metrics::Metrics::default();
     ctx.metrics.register(|registry| metrics.register(registry));
-    let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
-
     let target = Target::of(&config.webhook).map_err(|e| StartError::new("the configuration is refused", e))?;
     let webhook = target.map(|target| Webhook::new(target, &config.dir, Arc::clone(&ctx.clock))).transpose()?;
+    let auditors = config.auditors().map_err(|e| StartError::new("the configuration is refused", e))?;
     let index = Index::new(config.database(), config.origin(), voices(&me)?, ctx.clone());
+    let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
+
     let desk = Arc::new(Desk {
         log: log.clone(),
         index: index.clone(),
         fresh: Freshness::default(),
-        auditors: config.auditors().map_err(|e| StartError::new("the configuration is refused", e))?,
+        auditors,
         clock: Arc::clone(&ctx.clock),
         reads: Reads::new(config.log.record_reads),
         tails: Tails::default(),
@@ -85,9 +86,14 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         stopping: OnceLock::new(),
     });
     let index_watch = IndexWatch::default();
-    let probes = probes(&config, &ctx, &desk, &index_watch).await?;
-    let web = web_listener.map(|listener| web::serve(listener, log.clone(), config.web_entries, &ctx)).transpose()?;
-    let serving = legate_rpc::serve(service(&desk, &ctx), listener).await?;
+    let (serving, web, probes) = match doors(&config, &ctx, &desk, &index_watch, (listener, web_listener)).await {
+        Ok(doors) => doors,
+        Err(error) => {
+            // Or the lock on the log outlives this start, and the next one finds it taken.
+            tasks.close().await;
+            return Err(error);
+        }
+    };
     // Nobody set it before: the desk was made above.
     let _ = desk.stopping.set(serving.stopping());
     let following = tokio::spawn(index.clone().follow(log));
@@ -116,6 +122,20 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
             tasks.close().await;
         })
         .on_stop(end_index(index, following)))
+}
+
+/// What the outside comes in by: probes, the HTTPS port, and the port of the other services.
+async fn doors(
+    config: &Config,
+    ctx: &Context,
+    desk: &Arc<Desk>,
+    index: &IndexWatch,
+    (listener, web_listener): (Listener, Option<Listener>),
+) -> Result<(legate_rpc::Serving, Option<legate_web::Web>, Option<Probes>), StartError> {
+    let probes = probes(config, ctx, desk, index).await?;
+    let log = desk.log.clone();
+    let web = web_listener.map(|listener| web::serve(listener, log, config.web_entries, ctx)).transpose()?;
+    Ok((legate_rpc::serve(service(desk, ctx), listener).await?, web, probes))
 }
 
 /// The index ends by itself once it holds what the last checkpoint covers; one that hangs is left.
