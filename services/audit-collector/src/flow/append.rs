@@ -17,10 +17,10 @@ use crate::log::{Appended, Offer};
 use crate::personal::Unsealed;
 
 /// Events in one request.
-const MOST: usize = 1_024;
+pub(super) const MOST: usize = 1_024;
 
 /// Bytes of events in one request. The smallest bound on what waits holds two of these.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// What an emitter offers.
 #[derive(Clone, Debug)]

@@ -11,21 +11,19 @@ use legate_wire::audit::{AuditEvent, Emitter, PersonalPart};
 use prost::Message as _;
 use tokio::time::timeout_at;
 
+use super::append::{MOST, MOST_BYTES};
 use super::{Call, Desk, Reader};
 use crate::domain::event::{BadEvent, Claim, check};
 use crate::domain::otlp::{EPOCH, Signal, Unfit, identity, made};
 use crate::domain::producers::Producer;
 use crate::domain::teller::Teller;
-use crate::error::{AGAIN, AUDIT_BUSY, AUDIT_NOT_YOURS_TO_TELL, of_index, spent};
+use crate::error::{AGAIN, AUDIT_BUSY, AUDIT_INDEX_BEHIND, AUDIT_NOT_YOURS_TO_TELL, of_index, spent};
 use crate::log::Offer;
 use crate::personal::Unsealed;
-use crate::store::told;
+use crate::store::{head, told};
 
 use line::Line;
 pub(crate) use line::Lines;
-
-/// Acts of one request.
-const MOST: usize = 1_024;
 
 /// What came in one request: each signal, or why it cannot be looked at.
 pub(crate) type Ask = Vec<Result<Signal, Unfit>>;
@@ -44,6 +42,8 @@ pub(crate) struct Told {
 struct Act {
     event: AuditEvent,
     parts: Vec<PersonalPart>,
+    /// The event's, and those of its names.
+    bytes: usize,
 }
 
 /// Records the acts among the signals and answers when they are on disk. Whose they are is the caller's certificate, and nothing
@@ -66,7 +66,8 @@ pub(crate) async fn tell(desk: &Arc<Desk>, call: &Call, ask: Ask) -> Result<Told
     taken.map_err(|wait| spent(&call.caller, wait))?;
     let line = desk.lines.of(&call.caller, desk.log.size(), *desk.index.through().borrow()).ok_or_else(busy)?;
     // One request of a caller after the other: the next has to know what this one appends.
-    let line = timeout_at(call.deadline, line.lock_owned()).await.map_err(|_| busy())?;
+    let until = call.deadline.checked_sub(super::MARGIN).unwrap_or(call.deadline);
+    let line = timeout_at(until, line.lock_owned()).await.map_err(|_| busy())?;
     let new = unknown(desk, call, line, acts).await?;
     let (mut line, acts) = new;
     if acts.is_empty() {
@@ -87,7 +88,7 @@ fn busy() -> Fault {
 fn sorted(desk: &Desk, call: &Call, teller: &Teller, ask: Ask) -> (Vec<Act>, BTreeMap<Unfit, usize>) {
     let mut rejected = BTreeMap::new();
     let mut acts: Vec<Act> = Vec::new();
-    let mut ids = BTreeSet::new();
+    let (mut ids, mut bytes) = (BTreeSet::new(), 0);
     for signal in ask {
         let fit = signal.and_then(|signal| {
             desk.metrics.otlp_dropped(signal.attributes.dropped());
@@ -95,9 +96,12 @@ fn sorted(desk: &Desk, call: &Call, teller: &Teller, ask: Ask) -> (Vec<Act>, BTr
         });
         match fit {
             Ok(act) if ids.contains(&act.event.event_id) => {}
-            Ok(_) if acts.len() >= MOST => *rejected.entry(Unfit::Many).or_default() += 1,
+            Ok(act) if acts.len() >= MOST || bytes + act.bytes > MOST_BYTES => {
+                *rejected.entry(Unfit::Many).or_default() += 1
+            }
             Ok(act) => {
                 ids.insert(act.event.event_id.clone());
+                bytes += act.bytes;
                 acts.push(act);
             }
             Err(unfit) => *rejected.entry(unfit).or_default() += 1,
@@ -112,8 +116,10 @@ fn prepare(event: AuditEvent, call: &Call, teller: &Teller, now: legate_clock::T
     event.event_id = identity(&call.caller, &event).to_string();
     event.emitter = Some(Emitter { spiffe_id: call.caller.clone(), epoch: EPOCH.to_owned(), seq: u64::MAX });
     let claim = Claim { caller: &call.caller, epoch: EPOCH, seq: u64::MAX, teller };
-    match check(&event.encode_to_vec(), &parts, claim, now) {
-        Ok(_) => Ok(Act { event, parts }),
+    let encoded = event.encode_to_vec();
+    let bytes = encoded.len() + parts.iter().map(|part| part.name.len() + 64).sum::<usize>();
+    match check(&encoded, &parts, claim, now) {
+        Ok(_) => Ok(Act { event, parts, bytes }),
         Err(BadEvent::Future(_)) => Err(Unfit::Future),
         Err(BadEvent::Time) => Err(Unfit::Time),
         Err(_) => Err(Unfit::Event),
@@ -132,8 +138,17 @@ async fn unknown(desk: &Desk, call: &Call, mut line: Guard, acts: Vec<Act>) -> R
     }
     let asked: Vec<String> = acts.iter().map(|act| act.event.event_id.clone()).filter(|id| !line.knows(id)).collect();
     let db = super::database(desk)?;
-    let reading = db.read("told_by_otlp", move |tx| Box::pin(async move { told::known(tx, &asked).await }));
-    let known = reading.await.map_err(of_index)?;
+    let reading = db.read("told_by_otlp", move |tx| {
+        Box::pin(async move {
+            let size = head::get(tx).await?.map_or(0, |head| head.size());
+            Ok((told::known(tx, &asked).await?, size))
+        })
+    });
+    let (known, size) = reading.await.map_err(of_index)?;
+    if size < line.needs() {
+        // It is being made again since it was waited for.
+        return Err(Fault::unavailable(&AUDIT_INDEX_BEHIND, "the index is made again", AGAIN));
+    }
     let is_new = |act: &Act| !line.knows(&act.event.event_id) && !known.contains(&act.event.event_id);
     let acts = acts.into_iter().filter(is_new).collect();
     Ok((line, acts))
@@ -148,7 +163,7 @@ async fn append(desk: &Desk, caller: String, line: &mut Line, acts: Vec<Act>) ->
     };
     line.last = None;
     let (mut events, mut personal, mut ids) = (Vec::new(), BTreeMap::new(), Vec::new());
-    for ((position, Act { mut event, parts }), seq) in acts.into_iter().enumerate().zip(last + 1..) {
+    for ((position, Act { mut event, parts, .. }), seq) in acts.into_iter().enumerate().zip(last + 1..) {
         if let Some(emitter) = &mut event.emitter {
             emitter.seq = seq;
         }

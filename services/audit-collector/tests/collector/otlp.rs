@@ -292,6 +292,38 @@ async fn what_is_not_recorded_is_counted_and_says_why() {
     assert_eq!(answer.partial_success.map(|partial| partial.rejected_spans), Some(76));
     assert_eq!(told(&house, &running).await.len(), 1_025);
 
+    // What a resource says is said of each of its spans: a small request that would become a large one.
+    let keys = [
+        "gen_ai.agent.name",
+        "gen_ai.conversation.id",
+        "gen_ai.provider.name",
+        "gen_ai.request.model",
+        "gen_ai.response.model",
+        "gen_ai.tool.call.id",
+        "gen_ai.tool.type",
+        "gen_ai.usage.input_tokens",
+        "gen_ai.usage.output_tokens",
+        "legate.credential.id",
+        "legate.decision.id",
+        "legate.grant.id",
+        "legate.resource.id",
+        "legate.resource.type",
+        "legate.subject",
+        "legate.token.id",
+        "mcp.method.name",
+        "service.name",
+    ];
+    let mut request = traces(
+        (5_000..5_950)
+            .map(|number| Span { attributes: vec![text("gen_ai.operation.name", "chat")], ..tool(&house, number) })
+            .collect(),
+    );
+    let attributes = keys.map(|key| text(key, &"x".repeat(256))).into();
+    request.resource_spans[0].resource = Some(Resource { attributes, ..Resource::default() });
+    assert!(request.encoded_len() < 200 << 10, "{}", request.encoded_len());
+    let answer = agent.export(request).await.unwrap().into_inner().partial_success.unwrap();
+    assert!((1..900).contains(&answer.rejected_spans) && answer.error_message.contains("4 MiB"), "{answer:?}");
+
     // As much as it may at once, and then it is told when to come again. What it may comes back by 200 a second meanwhile.
     let batch = |n: u64| (0..1_024).map(|k| tool(&house, 10_000 * (n + 1) + k)).collect::<Vec<_>>();
     let mut refused = None;

@@ -172,7 +172,9 @@ fn of_class(class: Class, event: &AuditEvent, out: &mut Map<String, Value>) -> V
                 set("action_id", json!(id));
                 set("action", json!(word));
                 let by = decision.determining.iter().map(|one| json!({ "decision": word, "policy": { "uid": one } }));
-                set("authorizations", by.collect());
+                if !decision.determining.is_empty() {
+                    set("authorizations", by.collect());
+                }
                 profiles.push("security_control");
             }
             if !event.trace_id.is_empty() {

@@ -139,8 +139,10 @@ fn what_the_schema_is_held_against_is_what_is_written() {
                 (inner.namespace, inner.reason_code) = (String::new(), "OPERATOR_NOT_PERMITTED".into());
             }
         }
-        if kind.starts_with("decision.") {
-            let determining = vec!["policy:payments/no@3".to_owned(), "ceiling:payments/invoice-bot@2".to_owned()];
+        if kind.starts_with("decision.") || *kind == "action.executed" {
+            // Who executes an action knows which decision it was, and not by what.
+            let by = ["policy:payments/no@3", "ceiling:payments/invoice-bot@2"].map(str::to_owned);
+            let determining = if kind.starts_with("decision.") { by.to_vec() } else { Vec::new() };
             let allowed = outcome == Outcome::Success;
             let decision_id = "dec_1".to_owned();
             inner.decision = Some(EventDecision { decision_id, allowed, determining, ..EventDecision::default() });

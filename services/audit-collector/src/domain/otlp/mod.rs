@@ -82,7 +82,7 @@ pub(crate) enum Unfit {
     #[error("over 128 attributes")]
     Attributes,
     /// More acts than one request takes.
-    #[error("more than 1,024 acts in one request; export smaller batches")]
+    #[error("more than 1,024 acts or 4 MiB of events in one request; export smaller batches")]
     Many,
     /// It does not keep to what an agent or an enforcement point may tell.
     #[error("too large, or not what an agent or an enforcement point may tell")]
