@@ -90,7 +90,7 @@ fn attributes(of: &IndexedEvent, event: &AuditEvent) -> Vec<KeyValue> {
         text("legate.emitter.epoch", emitter.epoch),
         attribute("legate.emitter.seq", whole(emitter.seq)),
     ];
-    let word = |name: &str, before: &str| proto::word(name, before).to_owned();
+    let word = |name: &'static str, before: &'static str| proto::word(name, before).to_owned();
     let is_set = |number: i32, word: String| if number == 0 { String::new() } else { word };
     let texts = [
         ("legate.event.id", event.event_id.clone()),
