@@ -51,10 +51,17 @@ fn tables() -> [(&'static str, &'static [Rule]); 4] {
     ]
 }
 
-/// Every method of our protobufs, and those of health, which every service has.
+/// The methods of OpenTelemetry, whose protobufs are a library's.
+const OPENTELEMETRY: [&str; 2] = [
+    "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+];
+
+/// Every method of our protobufs and of OpenTelemetry's.
 fn methods() -> BTreeMap<String, Method> {
     let all = FileDescriptorSet::decode(legate_wire::DESCRIPTORS).unwrap();
-    let mut methods = BTreeMap::new();
+    let unary = |path: &str| Method { path: path.into(), client_streams: false, server_streams: false };
+    let mut methods: BTreeMap<_, _> = OPENTELEMETRY.map(|path| (path.to_owned(), unary(path))).into();
     for file in all.file.iter().filter(|f| f.package().starts_with("legate.") || f.package().starts_with("envoy.")) {
         for service in &file.service {
             for method in &service.method {

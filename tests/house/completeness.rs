@@ -12,7 +12,7 @@ use crate::asking::{Shown, ask, at_least, question};
 use crate::raised::{AUDIENCE, LONG, Payments, Raised, id_of};
 
 /// What is there is judged 15 s after it came.
-const JUDGED: Duration = Duration::from_secs(60);
+pub(crate) const JUDGED: Duration = Duration::from_secs(60);
 
 async fn reporter(raised: &Raised, payments: &Payments) -> Reporter {
     let backend = payments.backend.clone();

@@ -24,6 +24,7 @@ mod log;
 mod mcp;
 mod oauth;
 mod operators;
+mod otlp;
 mod outside;
 mod people;
 mod postgres;

@@ -24,6 +24,7 @@ pub struct Running {
     serving: Serving,
     probes: Option<Probes>,
     web: Option<Web>,
+    intake: (Option<Serving>, Option<Web>),
     endings: Vec<Ending>,
 }
 
@@ -37,7 +38,7 @@ impl Running {
     /// A service that serves gRPC.
     #[must_use]
     pub fn new(serving: Serving) -> Self {
-        Self { serving, probes: None, web: None, endings: Vec::new() }
+        Self { serving, probes: None, web: None, intake: (None, None), endings: Vec::new() }
     }
 
     /// With a probe port.
@@ -51,6 +52,13 @@ impl Running {
     #[must_use]
     pub fn with_web(mut self, web: Option<Web>) -> Self {
         self.web = web;
+        self
+    }
+
+    /// With ports of their own for what others tell by a protocol of theirs, over gRPC and over HTTPS.
+    #[must_use]
+    pub fn with_intake(mut self, grpc: Option<Serving>, http: Option<Web>) -> Self {
+        self.intake = (grpc, http);
         self
     }
 
@@ -79,6 +87,18 @@ impl Running {
         self.web.as_ref().map(Web::addr)
     }
 
+    /// Where others tell by a protocol of theirs over gRPC, if on a port of its own.
+    #[must_use]
+    pub fn intake_addr(&self) -> Option<SocketAddr> {
+        self.intake.0.as_ref().map(Serving::addr)
+    }
+
+    /// Where they tell over HTTPS, if anywhere.
+    #[must_use]
+    pub fn intake_web_addr(&self) -> Option<SocketAddr> {
+        self.intake.1.as_ref().map(Web::addr)
+    }
+
     /// The server itself.
     #[must_use]
     pub fn serving(&self) -> &Serving {
@@ -87,12 +107,17 @@ impl Running {
 
     /// Takes no more calls, lets those under way finish, then does what is to be done last.
     pub async fn shutdown(self) {
-        let web = async {
-            if let Some(web) = self.web {
+        let lower = |web: Option<Web>| async {
+            if let Some(web) = web {
                 web.shutdown(GRACE).await;
             }
         };
-        tokio::join!(self.serving.shutdown(GRACE), web);
+        let grpc = async {
+            if let Some(serving) = self.intake.0 {
+                serving.shutdown(GRACE).await;
+            }
+        };
+        tokio::join!(self.serving.shutdown(GRACE), grpc, lower(self.web), lower(self.intake.1));
         for ending in self.endings {
             if tokio::time::timeout(LAST, ending).await.is_err() {
                 tracing::warn!("something took longer than 5 s to stop, and is left");

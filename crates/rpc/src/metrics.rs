@@ -1,5 +1,7 @@
 //! What a service counts of its calls, and the registry that `/metrics` prints.
 
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,6 +17,7 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<Call, Counter>,
     durations: Family<Method, Histogram, fn() -> Histogram>,
+    kept: Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -47,12 +50,23 @@ impl Metrics {
         let mut registry = Registry::with_prefix("legate");
         registry.register("rpc_requests", "gRPC calls by service, method and code", requests.clone());
         registry.register_with_unit("rpc_duration", "How long gRPC calls took", Unit::Seconds, durations.clone());
-        Self { registry: Mutex::new(registry), requests, durations }
+        Self { registry: Mutex::new(registry), requests, durations, kept: Mutex::default() }
     }
 
     /// Adds metrics of a service's own; names get the prefix `legate_`.
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
         add(&mut self.registry.lock());
+    }
+
+    /// Metrics that several ports of one process have together: made by whoever asks first, and the same for the others.
+    pub fn kept<T: Clone + Send + Sync + 'static>(&self, make: impl FnOnce(&mut Registry) -> T) -> T {
+        let mut kept = self.kept.lock();
+        if let Some(known) = kept.get(&TypeId::of::<T>()).and_then(|known| known.downcast_ref::<T>()) {
+            return known.clone();
+        }
+        let made = make(&mut self.registry.lock());
+        kept.insert(TypeId::of::<T>(), Box::new(made.clone()));
+        made
     }
 
     /// Everything in OpenMetrics text.

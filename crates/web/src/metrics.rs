@@ -30,7 +30,7 @@ fn histogram() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     requests: Family<Answered, Counter>,
     durations: Family<Asked, Histogram, fn() -> Histogram>,

@@ -36,7 +36,7 @@ pub struct Service {
     pub limits: Limits,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Where requests are counted; one port for each.
+    /// Where requests are counted, of all the ports of a process together.
     pub metrics: Arc<legate_rpc::Metrics>,
 }
 
@@ -56,9 +56,7 @@ pub struct Web {
 pub fn serve(service: Service, listener: Listener) -> io::Result<Web> {
     let addr = listener.local_addr()?;
     let connections = listener.connections();
-    let mut metrics = None;
-    service.metrics.register(|registry| metrics = Some(Metrics::new(registry)));
-    let metrics = metrics.ok_or_else(|| io::Error::other("the metrics were not registered"))?;
+    let metrics = service.metrics.kept(Metrics::new);
     let Service { name, routes, paths, limits, clock, .. } = service;
     let door = Arc::new(Door { name, routes, paths, limits, clock, metrics });
     let stop = CancellationToken::new();

@@ -11,14 +11,25 @@ const EMITTERS: &[Caller] = &[
     Caller::Enforcer,
 ];
 
+/// Who tells by OTLP, which services do not.
+const TELLERS: &[Caller] = &[Caller::Agent, Caller::Enforcer];
+
 const AUDITORS: &[Caller] = &[Caller::Operator];
 /// policy-decision tries a change on what was decided, and compares what was granted with what was used.
 const READERS: &[Caller] = &[Caller::Operator, Caller::Service("policy-decision")];
+
+const TRACES: Rule = Rule { method: "/opentelemetry.proto.collector.trace.v1.TraceService/Export", callers: TELLERS };
+const LOGS: Rule = Rule { method: "/opentelemetry.proto.collector.logs.v1.LogsService/Export", callers: TELLERS };
+
+/// What is served on the ports for OpenTelemetry's clients: rows of the table below, and no others.
+pub(crate) const INTAKE: &[Rule] = &[TRACES, LOGS];
 
 /// Method to callers; everything else is denied. Whoever reads cannot write, and the reverse; erasing and holding ask for ADMINISTER
 /// everywhere.
 pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.audit.v1.IngestService/AppendEvents", callers: EMITTERS },
+    TRACES,
+    LOGS,
     Rule { method: "/legate.audit.v1.QueryService/QueryEvents", callers: READERS },
     Rule { method: "/legate.audit.v1.QueryService/TailEvents", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.QueryService/ListUsage", callers: READERS },

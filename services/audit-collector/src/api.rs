@@ -1,5 +1,7 @@
 //! The gRPC methods: read the request, make the journey, write the answer.
 
+mod otlp;
+
 use std::sync::Arc;
 
 use legate_rpc::Permit;
@@ -9,6 +11,9 @@ use legate_wire::audit::custody_service_server::{CustodyService, CustodyServiceS
 use legate_wire::audit::ingest_service_server::{IngestService, IngestServiceServer};
 use legate_wire::audit::proof_service_server::{ProofService, ProofServiceServer};
 use legate_wire::audit::query_service_server::{QueryService, QueryServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::LogsServiceServer;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
@@ -29,12 +34,22 @@ pub(crate) struct Api(Arc<Desk>);
 
 /// The routes of every service here.
 pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
-    let api = Api(desk);
-    Routes::new(IngestServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_APPEND))
+    let api = Api(Arc::clone(&desk));
+    intake(desk)
+        .add_service(IngestServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_APPEND))
         .add_service(AlertServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(QueryServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(CustodyServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(ProofServiceServer::new(api).max_decoding_message_size(LARGEST_QUESTION))
+}
+
+/// The routes by which OpenTelemetry's clients tell, packed or not. The bound holds for what is unpacked, too.
+pub(crate) fn intake(desk: Arc<Desk>) -> Routes {
+    let api = Api(desk);
+    let gzip = CompressionEncoding::Gzip;
+    let traces = TraceServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_APPEND).accept_compressed(gzip);
+    let logs = LogsServiceServer::new(api).max_decoding_message_size(LARGEST_APPEND).accept_compressed(gzip);
+    Routes::new(traces).add_service(logs)
 }
 
 fn call<T>(request: &Request<T>) -> Result<Call, Status> {

@@ -48,6 +48,9 @@ pub struct Config {
     /// Who receives alerts.
     #[serde(default)]
     pub webhook: WebhookConfig,
+    /// Where OpenTelemetry's clients tell of acts.
+    #[serde(default)]
+    pub otlp: OtlpConfig,
     /// How the log is kept.
     #[serde(default)]
     pub log: LogConfig,
@@ -72,6 +75,17 @@ pub struct WebhookConfig {
     pub ca: Option<PathBuf>,
     /// Networks that are private and in which the receiver may be all the same, as `10.0.0.0/8`.
     pub allow_private: Vec<Network>,
+}
+
+/// Ports of their own for agents and enforcement points that tell by OTLP, over mutual TLS and nothing else. Over gRPC `listen` takes it
+/// as well.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OtlpConfig {
+    /// OTLP over gRPC; absent: nowhere but on `listen`.
+    pub grpc: Option<SocketAddr>,
+    /// OTLP over HTTPS, in protobuf; absent: nowhere.
+    pub http: Option<SocketAddr>,
 }
 
 /// How the log is kept.
@@ -117,6 +131,9 @@ pub enum BadConfig {
     /// Who receives alerts.
     #[error("webhook: {0}")]
     Webhook(String),
+    /// Ports for whom nobody could show a certificate.
+    #[error("otlp: needs tls.workloads_ca, by which agents and enforcement points are known")]
+    Otlp,
     /// The bound on what waits.
     #[error("log.waiting_bytes is 8388608 (8 MiB) to 1073741824 (1 GiB)")]
     Waiting,
@@ -133,6 +150,9 @@ impl Config {
         }
         if !(8 << 20..=1 << 30).contains(&log.waiting_bytes) {
             return Err(BadConfig::Waiting);
+        }
+        if (self.otlp.grpc.is_some() || self.otlp.http.is_some()) && self.tls.workloads_ca.is_none() {
+            return Err(BadConfig::Otlp);
         }
         self.personal.check(&self.dir)?;
         self.auditors().map(drop)

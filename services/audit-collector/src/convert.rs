@@ -1,6 +1,7 @@
 //! Wire messages in and out: decoding may fail, encoding may not.
 
 mod alerts;
+pub(crate) mod otlp;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use legate_merkle::{Hash, leaf_hash};
 use legate_rpc::Fault;
 use legate_wire::audit as wire;
 
+use crate::domain::otlp::EPOCH;
 use crate::domain::question::{LONGEST, Order, Question, TypeFilter};
 use crate::flow::prove::Proved;
 use crate::flow::query::{Ask, Page};
@@ -307,12 +309,20 @@ impl From<usage::Told> for wire::ListUsageResponse {
     }
 }
 
+/// How far an event's origin is proved. Its emitter sent it over mutual TLS, and did not sign it; what an enforcement point passes on by
+/// OTLP is of the agent that it names.
+fn trust(event: &wire::AuditEvent) -> wire::TrustClass {
+    let is_passed_on = event.emitter.as_ref().is_some_and(|emitter| {
+        emitter.epoch == EPOCH && emitter.spiffe_id.contains("/ns/") && emitter.spiffe_id.contains("/enforcer/")
+    });
+    if is_passed_on { wire::TrustClass::Observed } else { wire::TrustClass::Authenticated }
+}
+
 fn event(seen: Seen) -> wire::IndexedEvent {
     wire::IndexedEvent {
         leaf_index: seen.at,
+        trust: trust(&seen.event).into(),
         event: Some(seen.event),
-        // Its emitter sent it over mutual TLS, and did not sign it.
-        trust: wire::TrustClass::Authenticated.into(),
         leaf_hash: leaf_hash(&seen.leaf).to_vec(),
         personal: seen.parts,
         ..wire::IndexedEvent::default()

@@ -6,6 +6,7 @@ use legate_db::TxError;
 use legate_rpc::Fault;
 
 use crate::domain::event::BadEvent;
+use crate::domain::quota::Spent;
 use crate::log::{NotAppended, NotProved};
 
 legate_rpc::reasons! {
@@ -22,7 +23,7 @@ legate_rpc::reasons! {
     /// An event lies in the future.
     AUDIT_TIME_IN_FUTURE, FailedPrecondition, "An event's time is over five minutes ahead of the collector's clock.", "Set the clocks; the emitter offers the event again.";
     /// An agent or an enforcement point tells what is not its own.
-    AUDIT_NOT_YOURS_TO_TELL, PermissionDenied, "An agent or an enforcement point offers an event that is not of what it did, or what was done there.", "Tell events of the type action.executed, in the own namespace; an agent of itself only.";
+    AUDIT_NOT_YOURS_TO_TELL, PermissionDenied, "An agent or an enforcement point offers an event that is not of what it did, or what was done there.", "Tell events of the types action.executed and activity.reported, in the own namespace; an agent of itself only.";
     /// An agent or an enforcement point tells too much.
     AUDIT_QUOTA_SPENT, ResourceExhausted, "The caller offers more events than an agent or an enforcement point may tell: 200 a second, 2,000 at once, and a new epoch every 10 minutes.", "Wait as long as RetryInfo says, then offer them again; keep the epoch over restarts.";
     /// No such alert.
@@ -68,6 +69,11 @@ pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 
 /// How long a caller waits when somebody has to do something first.
 const LATER: Duration = Duration::from_secs(2);
+
+/// The refusal of a caller whose quota is used up.
+pub(crate) fn spent(caller: &str, spent: Spent) -> Fault {
+    Fault::unavailable(&AUDIT_QUOTA_SPENT, format!("{caller} tells more than it may"), spent.wait)
+}
 
 /// The refusal of the event at `position` in a request.
 pub(crate) fn bad_event(position: usize, bad: &BadEvent) -> Fault {

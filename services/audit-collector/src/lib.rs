@@ -14,6 +14,7 @@ mod freshness;
 mod index;
 mod log;
 mod metrics;
+mod otlp;
 mod personal;
 mod schema;
 mod store;
@@ -26,12 +27,13 @@ use std::time::Duration;
 
 use legate_boot::{Checks, Context, Probes, Running, StartError};
 use legate_ids::{Name, SpiffeId, TrustDomain};
-use legate_mtls::{Identity, Listener};
-use legate_rpc::AlwaysGood;
+use legate_mtls::{Identity, Listener, Trust};
+use legate_rpc::{AlwaysGood, Serving};
+use legate_web::Web;
 use tokio::task::JoinHandle;
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, LogConfig, PersonalConfig, RetentionRule, WebhookConfig};
+pub use config::{BadConfig, Config, LogConfig, OtlpConfig, PersonalConfig, RetentionRule, WebhookConfig};
 pub use error::REASONS;
 pub use legate_web::reach::{BadNetwork, Network};
 
@@ -61,8 +63,13 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let me = who_we_are(&identity, &config.tls.domain()?)?;
     // The sockets first: an address that is taken must not leave a log behind that is open.
     let limits = legate_mtls::Limits::default();
-    let listener = Listener::bind(config.listen, identity.clone(), trust, Arc::clone(&ctx.clock), limits).await?;
-    let web_listener = bind_web(&config, identity, &ctx).await?;
+    let listener =
+        Listener::bind(config.listen, identity.clone(), trust.clone(), Arc::clone(&ctx.clock), limits).await?;
+    let listeners = Listeners {
+        main: listener,
+        web: bind_web(&config, identity.clone(), &ctx).await?,
+        intake: bind_intake(&config, identity, trust, &ctx).await?,
+    };
     let metrics = metrics::Metrics::default();
     ctx.metrics.register(|registry| metrics.register(registry));
     let target = Target::of(&config.webhook).map_err(|e| StartError::new("the configuration is refused", e))?;
@@ -80,13 +87,14 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         reads: Reads::new(config.log.record_reads),
         tails: Tails::default(),
         quotas: Default::default(),
+        lines: Default::default(),
         changing: Default::default(),
         metrics: metrics.clone(),
         custody: tokio::sync::Mutex::default(),
         stopping: OnceLock::new(),
     });
     let index_watch = IndexWatch::default();
-    let (serving, web, probes) = match doors(&config, &ctx, &desk, &index_watch, (listener, web_listener)).await {
+    let Doors { serving, web, probes, intake } = match doors(&config, &ctx, &desk, &index_watch, listeners).await {
         Ok(doors) => doors,
         Err(error) => {
             // Or the lock on the log outlives this start, and the next one finds it taken.
@@ -110,6 +118,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     Ok(Running::new(serving)
         .with_probes(probes)
         .with_web(web)
+        .with_intake(intake.0, intake.1)
         .on_stop(async move {
             watching.abort();
             refusing.abort();
@@ -127,18 +136,43 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         .on_stop(free))
 }
 
-/// What the outside comes in by: probes, the HTTPS port, and the port of the other services.
+/// The sockets.
+struct Listeners {
+    main: Listener,
+    web: Option<Listener>,
+    /// Of OTLP: over gRPC, and over HTTPS.
+    intake: (Option<Listener>, Option<Listener>),
+}
+
+/// What the outside comes in by: probes, the HTTPS port, the port of the other services, and those of OTLP.
+struct Doors {
+    serving: Serving,
+    web: Option<Web>,
+    probes: Option<Probes>,
+    intake: (Option<Serving>, Option<Web>),
+}
+
 async fn doors(
     config: &Config,
     ctx: &Context,
     desk: &Arc<Desk>,
     index: &IndexWatch,
-    (listener, web_listener): (Listener, Option<Listener>),
-) -> Result<(legate_rpc::Serving, Option<legate_web::Web>, Option<Probes>), StartError> {
+    listeners: Listeners,
+) -> Result<Doors, StartError> {
     let probes = probes(config, ctx, desk, index).await?;
     let log = desk.log.clone();
-    let web = web_listener.map(|listener| web::serve(listener, log, config.web_entries, ctx)).transpose()?;
-    Ok((legate_rpc::serve(service(desk, ctx), listener).await?, web, probes))
+    let web = listeners.web.map(|listener| web::serve(listener, log, config.web_entries, ctx)).transpose()?;
+    let http = listeners.intake.1.map(|listener| otlp::serve(listener, Arc::clone(desk), ctx)).transpose()?;
+    let grpc = match listeners.intake.0 {
+        None => None,
+        Some(listener) => {
+            let routes = api::intake(Arc::clone(desk));
+            let only = legate_rpc::Service { access: access::INTAKE, routes, ..service(desk, ctx) };
+            Some(legate_rpc::serve(only, listener).await?)
+        }
+    };
+    let serving = legate_rpc::serve(service(desk, ctx), listeners.main).await?;
+    Ok(Doors { serving, web, probes, intake: (grpc, http) })
 }
 
 /// The index ends by itself once it holds what the last checkpoint covers; one that hangs is left.
@@ -224,6 +258,26 @@ async fn bind_web(config: &Config, identity: Identity, ctx: &Context) -> Result<
         None => Ok(None),
         Some(addr) => Ok(Some(Listener::bind_web(addr, identity, None, Arc::clone(&ctx.clock), web::limits()).await?)),
     }
+}
+
+async fn bind_intake(
+    config: &Config,
+    identity: Identity,
+    trust: Trust,
+    ctx: &Context,
+) -> Result<(Option<Listener>, Option<Listener>), StartError> {
+    let limits = legate_mtls::Limits::default();
+    let grpc = match config.otlp.grpc {
+        None => None,
+        Some(addr) => {
+            Some(Listener::bind(addr, identity.clone(), trust.clone(), Arc::clone(&ctx.clock), limits).await?)
+        }
+    };
+    let http = match config.otlp.http {
+        None => None,
+        Some(addr) => Some(Listener::bind_web(addr, identity, Some(trust), Arc::clone(&ctx.clock), limits).await?),
+    };
+    Ok((grpc, http))
 }
 
 async fn probes(

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::domain::otlp::Unfit;
 use crate::log::{Appended, NotAppended};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -43,6 +44,8 @@ pub(crate) struct Metrics {
     syncs: Histogram,
     unrecorded: Family<Kind, Counter>,
     in_the_clear: Counter,
+    unfit: Family<Why, Counter>,
+    otlp_dropped: Counter,
     published: Gauge,
     pub(crate) size: Gauge,
     pub(crate) waiting: Gauge,
@@ -82,6 +85,13 @@ fn nothing_sent() -> Family<Outcome, Counter> {
     sent
 }
 
+/// Every reason from the start.
+fn nothing_unfit() -> Family<Why, Counter> {
+    let unfit = Family::<Why, Counter>::default();
+    Unfit::ALL.into_iter().for_each(|one| drop(unfit.get_or_create(&Why { reason: one.word() })));
+    unfit
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self {
@@ -91,6 +101,8 @@ impl Default for Metrics {
             syncs: Histogram::new(SECONDS),
             unrecorded: Family::default(),
             in_the_clear: Counter::default(),
+            unfit: nothing_unfit(),
+            otlp_dropped: Counter::default(),
             published: Gauge::default(),
             size: Gauge::default(),
             waiting: Gauge::default(),
@@ -131,6 +143,16 @@ impl Metrics {
             "audit_names_in_the_clear",
             "Events that were appended with a person's name in the clear, which cannot be erased",
             self.in_the_clear.clone(),
+        );
+        registry.register(
+            "audit_otlp_unfit",
+            "Spans and log records that came by OTLP and were not recorded, by reason",
+            self.unfit.clone(),
+        );
+        registry.register(
+            "audit_otlp_dropped_attributes",
+            "Attributes of what came by OTLP that were dropped unread: contents, unknown ones, long ones",
+            self.otlp_dropped.clone(),
         );
         registry.register("audit_log_leaves", "Leaves on disk", self.size.clone());
         registry.register(
@@ -199,6 +221,16 @@ impl Metrics {
     /// Counts an event whose name of a person cannot be erased.
     pub(crate) fn in_the_clear(&self) {
         self.in_the_clear.inc();
+    }
+
+    /// Counts signals of OTLP that are not recorded.
+    pub(crate) fn unfit(&self, unfit: Unfit, count: usize) {
+        self.unfit.get_or_create(&Why { reason: unfit.word() }).inc_by(count as u64);
+    }
+
+    /// Counts attributes that are dropped.
+    pub(crate) fn otlp_dropped(&self, count: u64) {
+        self.otlp_dropped.inc_by(count);
     }
 
     /// Counts an answer to a reader.

@@ -9,7 +9,7 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Tables), Box::new(Questions), Box::new(Alerts), Box::new(Holds)]
+        vec![Box::new(Tables), Box::new(Questions), Box::new(Alerts), Box::new(Holds), Box::new(Told)]
     }
 }
 
@@ -181,6 +181,29 @@ CREATE INDEX usage_hour_subject ON usage_hour (subject, hour);
 impl MigrationTrait for Holds {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, HOLDS).await
+    }
+}
+
+struct Told;
+
+impl MigrationName for Told {
+    fn name(&self) -> &str {
+        "audit_0005_told"
+    }
+}
+
+// What came by OTLP, so that it is known when it comes again. No log of an earlier version has any.
+const TOLD: &str = "
+CREATE TABLE told_by_otlp (
+    event_id {TEXT} PRIMARY KEY,
+    leaf BIGINT NOT NULL
+) {BY_KEY};
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Told {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, TOLD).await
     }
 }
 

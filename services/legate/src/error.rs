@@ -29,6 +29,8 @@ legate_rpc::reasons! {
     REGISTRY_BUSY, Aborted, "What has to be looked at as a whole was written again while it was looked at.", "Try again.";
     /// A log does not verify.
     VERIFICATION_FAILED, DataLoss, "The log, a proof or a checkpoint is not what was signed.", "Keep the log and the checkpoint as they are, and find out who changed what; compare with a copy.";
+    /// A receiver does not take events.
+    EXPORT_REFUSED, FailedPrecondition, "The receiver of an export refuses events, or rejects some of them.", "See what it says; what it has taken is not sent again with --resume.";
     /// A service or suite does not start.
     START_REFUSED, FailedPrecondition, "A service does not start.", "Mend what the message names, and start again.";
     /// A suite's directory is somebody else's.

@@ -172,8 +172,9 @@ fn a_domain_knows_no_clock_network_or_disk() {
 
 #[test]
 fn no_file_looks_up() {
-    // The doors: gRPC, OAuth, SCIM, AuthZEN, Envoy.
-    const DOORS: [&str; 5] = ["crate::api", "crate::oauth", "crate::scim", "crate::authzen", "crate::ext_authz"];
+    // The doors: gRPC, OAuth, OpenTelemetry, SCIM, AuthZEN, Envoy.
+    const DOORS: [&str; 6] =
+        ["crate::api", "crate::oauth", "crate::otlp", "crate::scim", "crate::authzen", "crate::ext_authz"];
     let order: [(&str, &[&str]); 4] = [
         ("domain", &["crate::flow", "crate::store", "crate::convert", "crate::log"]),
         ("store", &["crate::flow"]),

@@ -3,6 +3,7 @@
 pub(crate) mod detect;
 pub(crate) mod entry;
 pub(crate) mod event;
+pub(crate) mod otlp;
 pub(crate) mod producers;
 pub(crate) mod question;
 pub(crate) mod quota;

@@ -4,6 +4,7 @@ use legate_ids::{AgentId, InstanceId, Name, Principal};
 use legate_wire::audit::{AuditEvent, Outcome};
 
 use super::detect::fact::EXECUTED;
+use super::otlp::ACTIVITY;
 
 /// The largest event of theirs.
 pub(crate) const LARGEST: usize = 8 * 1_024;
@@ -47,8 +48,8 @@ impl Teller {
         };
         let is_ended = [Outcome::Success, Outcome::Denied, Outcome::Failure].map(i32::from).contains(&event.outcome);
         match () {
-            () if event.r#type != EXECUTED => {
-                Err("agents and enforcement points tell action.executed, and nothing else")
+            () if event.r#type != EXECUTED && event.r#type != ACTIVITY => {
+                Err("agents and enforcement points tell action.executed and activity.reported, and nothing else")
             }
             () if event.namespace != namespace.as_str() => Err("namespace is not the teller's own"),
             () if !is_own => Err("agent_id and instance_id are not the agent's own, or no agent's at all"),
@@ -84,6 +85,8 @@ mod tests {
         };
         assert_eq!(agent.check(&good), Ok(()));
         assert_eq!(enforcer.check(&good), Ok(()));
+        let within = AuditEvent { r#type: ACTIVITY.into(), ..good.clone() };
+        assert_eq!((agent.check(&within), enforcer.check(&within)), (Ok(()), Ok(())));
         let changes: [fn(&mut AuditEvent); 8] = [
             |e| e.r#type = "decision.made".into(),
             |e| e.r#type = "action.executed.twice".into(),

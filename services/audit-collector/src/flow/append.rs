@@ -9,17 +9,18 @@ use prost::Message as _;
 
 use super::{Call, Desk, Reader};
 use crate::domain::event::{Claim, check, is_epoch};
+use crate::domain::otlp;
 use crate::domain::producers::Producer;
 use crate::domain::teller::Teller;
-use crate::error::{AUDIT_QUOTA_SPENT, bad_event};
+use crate::error::{bad_event, spent};
 use crate::log::{Appended, Offer};
 use crate::personal::Unsealed;
 
 /// Events in one request.
-const MOST: usize = 1_024;
+pub(super) const MOST: usize = 1_024;
 
 /// Bytes of events in one request. The smallest bound on what waits holds two of these.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// What an emitter offers.
 #[derive(Clone, Debug)]
@@ -49,11 +50,11 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
         return Err(Fault::broken("a caller was let in who emits nothing"));
     };
     if *teller != Teller::Service {
+        if epoch == otlp::EPOCH {
+            return Err(Fault::invalid("epoch", "otlp is kept for what comes by OTLP; take another name"));
+        }
         let taken = desk.quotas.lock().take(&call.caller, &epoch, (first_seq, events.len()), desk.clock.monotonic());
-        taken.map_err(|spent| {
-            let text = format!("{} tells more than it may", call.caller);
-            Fault::unavailable(&AUDIT_QUOTA_SPENT, text, spent.wait)
-        })?;
+        taken.map_err(|wait| spent(&call.caller, wait))?;
     }
     let now = desk.clock.now();
     let claim = |seq| Claim { caller: &call.caller, epoch: &epoch, seq, teller };

@@ -7,6 +7,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod completeness;
 pub(crate) mod custody;
 pub(crate) mod evidence;
+pub(crate) mod otlp;
 pub(crate) mod prove;
 pub(crate) mod query;
 pub(crate) mod raise;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use legate_clock::Clock;
 use legate_ids::{Name, Principal};
+use legate_mtls::Peer;
 use legate_rpc::{Fault, Permit, TraceContext};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -53,6 +55,8 @@ pub(crate) struct Desk {
     pub(crate) tails: tail::Tails,
     /// What agents and enforcement points told lately.
     pub(crate) quotas: Mutex<Quotas>,
+    /// What came by OTLP lately.
+    pub(crate) lines: otlp::Lines,
     /// Held by who changes an alert.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) metrics: Metrics,
@@ -87,16 +91,22 @@ pub(crate) enum Reader {
 
 impl Call {
     pub(crate) fn of(permit: &Permit) -> Self {
+        let emergency = permit.emergency().map(str::to_owned);
+        Self { emergency, ..Self::of_peer(permit.peer(), permit.trace().clone(), permit.deadline()) }
+    }
+
+    /// The call of whom the access table lets in at another door.
+    pub(crate) fn of_peer(peer: &Peer, trace: TraceContext, deadline: Instant) -> Self {
         Self {
-            caller: permit.peer().id_text().to_owned(),
-            reader: match &permit.peer().principal {
+            caller: peer.id_text().to_owned(),
+            reader: match &peer.principal {
                 Some(Principal::Operator(name)) => Reader::Operator(name.clone()),
                 Some(other) => Teller::of(other).map_or(Reader::Nobody, Reader::Emitter),
                 None => Reader::Nobody,
             },
-            emergency: permit.emergency().map(str::to_owned),
-            trace: permit.trace().clone(),
-            deadline: permit.deadline(),
+            emergency: None,
+            trace,
+            deadline,
         }
     }
 }

@@ -76,6 +76,8 @@ pub(crate) enum NotAppended {
 pub(super) enum Job {
     /// Append events of an emitter.
     Offer { offer: Offer, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
+    /// Tell the last number of a producer.
+    Last(Producer, oneshot::Sender<Result<u64, NotAppended>>),
     /// Append an event of the collector's own; tell where it went, if anybody wants to know.
     Own(Box<Own>, Option<Told>),
     /// Destroy keys of names and append the event that says so, between two groups, so that nothing is sealed meanwhile.
@@ -178,6 +180,11 @@ impl Engine {
             Job::Close => {
                 group.closes = true;
                 self.put_own(Own::new(CLOSED), group)
+            }
+            Job::Last(producer, answer) => {
+                // Who does not wait any more wants nothing.
+                let _gone = answer.send(Ok(self.last(group, &producer)));
+                0
             }
             Job::Own(own, answer) if self.state.is_full() => {
                 self.metrics.unrecorded(own.kind());

@@ -210,6 +210,12 @@ impl Log {
         self.command(Job::Own(Box::new(own), Some(answer)), answered).await
     }
 
+    /// The last number of a producer; 0 for one that is not known. What others append of it meanwhile is not in it.
+    pub(crate) async fn last(&self, producer: Producer) -> Result<u64, NotAppended> {
+        let (answer, answered) = oneshot::channel();
+        self.command(Job::Last(producer, answer), answered).await
+    }
+
     /// Destroys keys of names; the answer is the leaf that says so, when that is on disk.
     pub(crate) async fn end(&self, ending: Ending) -> Result<u64, NotAppended> {
         let (answer, answered) = oneshot::channel();

@@ -7,9 +7,10 @@ use legate_wire::audit::PersonalPart;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 
 use super::detect::{self, Looked};
-use super::{custody, event, hold, link, made_by, roles, stretch, usage};
+use super::{custody, event, hold, link, made_by, roles, stretch, told, usage};
 use crate::domain::detect::fact::{Fact, Services};
 use crate::domain::entry::{self, Count, Gone, Roles, Use};
+use crate::domain::otlp;
 use crate::personal::{Opened, Vault};
 
 /// The rows that some leaves come to.
@@ -21,6 +22,8 @@ pub(crate) struct Batch {
     pub(crate) made: Vec<(String, String)>,
     pub(crate) usage: Vec<usage::Model>,
     pub(crate) roles: Roles,
+    /// What came by OTLP, by its id.
+    pub(crate) told: Vec<(String, u64)>,
     pub(crate) holds: Vec<(String, Option<hold::Model>)>,
     /// What the last leaf says is gone, of those before it. No more leaves than that one are taken together.
     pub(crate) gone: Option<(u64, Gone)>,
@@ -49,6 +52,7 @@ impl Batch {
             made: Vec::new(),
             usage: Vec::new(),
             roles: Roles::default(),
+            told: Vec::new(),
             holds: Vec::new(),
             gone: None,
             facts: Vec::new(),
@@ -69,6 +73,9 @@ impl Batch {
                 *sum = sum.and(count);
             }
             let is_by = |who: &str| event.emitter.as_ref().is_some_and(|emitter| emitter.spiffe_id == who);
+            if event.emitter.as_ref().is_some_and(|emitter| emitter.epoch == otlp::EPOCH) {
+                batch.told.push((event.event_id.clone(), *leaf));
+            }
             if is_by(&voices.me) {
                 let row =
                     |(id, held): (String, Option<entry::Held>)| (id, held.map(|held| hold::Model::of(*leaf, held)));
@@ -100,6 +107,7 @@ impl Batch {
         stretch::add(tx, &self.blocks).await?;
         made_by::add(tx, &self.made).await?;
         usage::add(tx, &self.usage).await?;
+        told::add(tx, &self.told).await?;
         hold::learn(tx, &self.holds).await?;
         match &self.gone {
             None => {}
@@ -125,13 +133,14 @@ fn alias(part: &mut PersonalPart, vault: &Vault) -> String {
 }
 
 /// Every table that leaves are written to.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "indexed_event",
     "event_link",
     "leaf_block",
     "made_by",
     "usage_hour",
     "operator_role",
+    "told_by_otlp",
     "legal_hold",
     "remembered",
     "alert",

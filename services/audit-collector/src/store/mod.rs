@@ -16,4 +16,5 @@ pub(crate) mod remembered;
 pub(crate) mod roles;
 pub(crate) mod search;
 pub(crate) mod stretch;
+pub(crate) mod told;
 pub(crate) mod usage;

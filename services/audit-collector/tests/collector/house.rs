@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use legate_audit_collector::{Config, LogConfig, PersonalConfig, WebhookConfig, start};
+use legate_audit_collector::{Config, LogConfig, OtlpConfig, PersonalConfig, WebhookConfig, start};
 use legate_boot::config::{Telemetry, Tls};
 use legate_boot::{Context, Running, StartError};
 use legate_clock::{Clock, SystemClock};
@@ -106,6 +106,7 @@ impl House {
                 retention: Vec::new(),
             },
             webhook: WebhookConfig::default(),
+            otlp: OtlpConfig::default(),
             tls: Tls {
                 trust_domain: self.domain.to_string(),
                 cert: self.file("tls.pem"),
@@ -160,8 +161,12 @@ impl House {
     }
 
     fn dial(&self, running: &Running, who: &Identity, timeout: Duration) -> Client {
+        self.dial_at(running.addr(), who, timeout)
+    }
+
+    pub(crate) fn dial_at(&self, at: SocketAddr, who: &Identity, timeout: Duration) -> Client {
         legate_rpc::dial(Dial {
-            endpoint: format!("https://{}", running.addr()),
+            endpoint: format!("https://{at}"),
             identity: who.clone(),
             trust: self.trust(),
             expect: Expect::Service("audit-collector"),
@@ -220,15 +225,38 @@ impl House {
 
     /// Asks the HTTPS port: status, headers and body.
     pub(crate) async fn fetch(&self, at: SocketAddr, method: &str, path: &str) -> (u16, http::HeaderMap, Bytes) {
-        let connector = legate_mtls::connector(
-            Identity::anonymous(),
-            self.trust(),
-            Expect::Service("audit-collector"),
-            Arc::clone(&self.clock),
-        );
+        let request = http::Request::builder().method(method).uri(path).body(tonic::body::Body::empty()).unwrap();
+        self.ask(at, &Identity::anonymous(), request).await
+    }
+
+    /// Posts a request of OTLP: status, headers and body.
+    pub(crate) async fn post(
+        &self,
+        at: SocketAddr,
+        who: &Identity,
+        path: &str,
+        headers: &[(http::HeaderName, &str)],
+        body: Vec<u8>,
+    ) -> (u16, http::HeaderMap, Bytes) {
+        let body = tonic::body::Body::new(http_body_util::Full::new(Bytes::from(body)));
+        let mut request = http::Request::builder().method("POST").uri(path).body(body).unwrap();
+        let kind = http::HeaderValue::from_static("application/x-protobuf");
+        request.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        let given = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
+        request.headers_mut().extend(given.collect::<http::HeaderMap>());
+        self.ask(at, who, request).await
+    }
+
+    async fn ask(
+        &self,
+        at: SocketAddr,
+        who: &Identity,
+        request: http::Request<tonic::body::Body>,
+    ) -> (u16, http::HeaderMap, Bytes) {
+        let expect = Expect::Service("audit-collector");
+        let connector = legate_mtls::connector(who.clone(), self.trust(), expect, Arc::clone(&self.clock));
         let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{at}")).unwrap();
         let channel = endpoint.connect_with_connector(connector.unwrap()).await.unwrap();
-        let request = http::Request::builder().method(method).uri(path).body(tonic::body::Body::empty()).unwrap();
         let answer = channel.oneshot(request).await.unwrap();
         let (parts, body) = answer.into_parts();
         (parts.status.as_u16(), parts.headers, body.collect().await.unwrap().to_bytes())

@@ -7,6 +7,7 @@ mod asking;
 mod erasing;
 mod evidence;
 mod house;
+mod otlp;
 mod pace;
 mod roles;
 mod serve;

@@ -82,17 +82,26 @@ pub(crate) enum AuditVerb {
 pub(crate) struct EventExport {
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// The form of a line: our own JSON, OCSF 1.8.0, or CloudEvents 1.0.
+    /// The form of a line: our own JSON, OCSF 1.8.0, CloudEvents 1.0, or OpenTelemetry's logs (OTLP JSON).
     #[arg(long = "format", value_enum, default_value = "jsonl")]
     pub(crate) form: ExportAs,
     /// The oldest first.
     #[arg(long)]
     pub(crate) oldest_first: bool,
     /// The file to write; left out: standard output.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "destination")]
     pub(crate) out: Option<PathBuf>,
-    /// Go on with an export to this file that was cut short, with what was asked then.
-    #[arg(long, requires = "out", conflicts_with_all = ["Filter", "form", "oldest_first"])]
+    /// With --format otlp: send them to a receiver over HTTP, https://HOST:4318, or http:// on this machine.
+    #[arg(long, value_name = "URL", group = "destination", requires = "mark")]
+    pub(crate) to: Option<String>,
+    /// With --to: the file that says how far the receiver is.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    pub(crate) mark: Option<PathBuf>,
+    /// With --to: CA certificates in PEM under which the receiver is believed, beside the public ones.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    pub(crate) to_ca: Option<PathBuf>,
+    /// Go on with an export that was cut short, to this file or receiver, with what was asked then.
+    #[arg(long, requires = "destination", conflicts_with_all = ["Filter", "form", "oldest_first"])]
     pub(crate) resume: bool,
 }
 
@@ -103,6 +112,7 @@ pub(crate) enum ExportAs {
     Jsonl,
     Ocsf,
     Cloudevents,
+    Otlp,
 }
 
 /// What goes into a pack.

@@ -44,7 +44,7 @@ pub(super) async fn run(desk: Desk, verb: AuditVerb) -> Result<Exit, Failure> {
     }
 }
 
-async fn page(audit: &Line, request: &QueryEventsRequest) -> Result<QueryEventsResponse, Failure> {
+pub(super) async fn page(audit: &Line, request: &QueryEventsRequest) -> Result<QueryEventsResponse, Failure> {
     audit.ask(request.clone(), |c, r| async move { QueryServiceClient::new(c).query_events(r).await }).await
 }
 

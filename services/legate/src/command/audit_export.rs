@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Desk;
 use super::audit::{PAGE, each_page};
+use super::audit_send::Receiver;
 use super::query::question;
 use crate::cli::{EventExport, ExportAs};
 use crate::error::USAGE;
@@ -18,8 +19,25 @@ use crate::place::Service;
 use crate::{Exit, Failure, proto};
 
 pub(super) async fn run(desk: Desk, args: EventExport) -> Result<Exit, Failure> {
+    if let Some(to) = &args.to {
+        let Some(mark_at) = args.mark.clone() else {
+            return Err(Failure::local(&USAGE, "--to needs --mark FILE, which says how far the receiver is"));
+        };
+        if !args.resume && args.form != ExportAs::Otlp {
+            return Err(Failure::local(&USAGE, "--to sends by OTLP: give --format otlp"));
+        }
+        let receiver = Receiver::at(to, args.to_ca.as_deref())?;
+        let asked = match args.resume {
+            true => None,
+            false => Some(QueryEventsRequest {
+                order: order(args.oldest_first).into(),
+                ..question(&desk, args.filter).await?
+            }),
+        };
+        return super::audit_send::run(&desk, &receiver, &mark_at, asked).await;
+    }
     let audit = desk.line(Service::Audit)?;
-    let order = if args.oldest_first { EventOrder::OldestFirst } else { EventOrder::Unspecified };
+    let order = order(args.oldest_first);
     let Some(path) = args.out else {
         let request =
             QueryEventsRequest { page_size: PAGE, order: order.into(), ..question(&desk, args.filter).await? };
@@ -62,15 +80,58 @@ pub(super) async fn run(desk: Desk, args: EventExport) -> Result<Exit, Failure> 
     Ok(Exit::Done)
 }
 
+fn order(oldest_first: bool) -> EventOrder {
+    if oldest_first { EventOrder::OldestFirst } else { EventOrder::Unspecified }
+}
+
 /// How far an export is: what was asked, and how much of its answer is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Mark {
+pub(super) struct Mark {
     form: ExportAs,
     /// A QueryEventsRequest as JSON, with the token of the page that is next.
     question: serde_json::Value,
-    rows: u64,
+    pub(super) rows: u64,
     bytes: u64,
+}
+
+impl Mark {
+    /// Nothing is written yet of what was asked.
+    pub(super) fn begin(form: ExportAs, request: &QueryEventsRequest) -> Result<Self, Failure> {
+        Ok(Self { form, question: json(request)?, rows: 0, bytes: 0 })
+    }
+
+    /// The mark of an export that was cut short.
+    pub(super) fn kept(at: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(at).map_err(|e| {
+            let what = format!(
+                "{}: {e}; an export that ended has none, and one that began anew is not gone on with",
+                at.display()
+            );
+            Failure::local(&USAGE, what)
+        })?;
+        serde_json::from_str(&text).map_err(|e| Failure::file(at, e))
+    }
+
+    /// What was asked, from the next page on.
+    pub(super) fn question(&self, at: &Path) -> Result<QueryEventsRequest, Failure> {
+        let of = proto::message("legate.audit.v1.QueryEventsRequest");
+        let read = prost_reflect::DynamicMessage::deserialize(of, &self.question);
+        let read = read.map_err(|e| Failure::file(at, e))?;
+        read.transcode_to().map_err(|e| Failure::file(at, e))
+    }
+
+    /// Everything up to the page of this token is done, on disk.
+    pub(super) fn keep(&mut self, at: &Path, next: &str) -> Result<(), Failure> {
+        self.question["pageToken"] = next.into();
+        let refused = |e: std::io::Error| Failure::file(at, e);
+        let text = serde_json::to_string(self).map_err(|e| refused(e.into()))?;
+        let mut new = at.as_os_str().to_owned();
+        new.push(".new");
+        let written =
+            File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+        written.and_then(|()| std::fs::rename(&new, at)).map_err(refused)
+    }
 }
 
 /// An export in a file, and its mark beside it.
@@ -90,20 +151,12 @@ impl Book {
     fn begin(path: &Path, form: ExportAs, request: &QueryEventsRequest) -> Result<Self, Failure> {
         let refused = |e: std::io::Error| Failure::file(path, e);
         let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(refused)?;
-        let mark = Mark { form, question: json(request)?, rows: 0, bytes: 0 };
+        let mark = Mark::begin(form, request)?;
         Ok(Self { path: path.to_owned(), to: BufWriter::new(file), mark })
     }
 
     fn open_again(path: &Path) -> Result<Self, Failure> {
-        let kept = mark_path(path);
-        let text = std::fs::read_to_string(&kept).map_err(|e| {
-            let what = format!(
-                "{}: {e}; an export that ended has none, and one that began anew is not gone on with",
-                kept.display()
-            );
-            Failure::local(&USAGE, what)
-        })?;
-        let mark: Mark = serde_json::from_str(&text).map_err(|e| Failure::file(&kept, e))?;
+        let mark = Mark::kept(&mark_path(path))?;
         let refused = |e: std::io::Error| Failure::file(path, e);
         let mut file = OpenOptions::new().write(true).open(path).map_err(refused)?;
         if file.metadata().map_err(refused)?.len() < mark.bytes {
@@ -115,11 +168,7 @@ impl Book {
     }
 
     fn question(&self) -> Result<QueryEventsRequest, Failure> {
-        let of = proto::message("legate.audit.v1.QueryEventsRequest");
-        let read = prost_reflect::DynamicMessage::deserialize(of, &self.mark.question);
-        let kept = mark_path(&self.path);
-        let read = read.map_err(|e| Failure::file(&kept, e))?;
-        read.transcode_to().map_err(|e| Failure::file(&kept, e))
+        self.mark.question(&mark_path(&self.path))
     }
 
     fn write(&mut self, events: &[IndexedEvent]) -> Result<(), Failure> {
@@ -135,14 +184,7 @@ impl Book {
     /// Everything so far is on disk, and only then the mark says so.
     fn mark(&mut self, next: &str) -> Result<(), Failure> {
         self.sync()?;
-        self.mark.question["pageToken"] = next.into();
-        let kept = mark_path(&self.path);
-        let refused = |e: std::io::Error| Failure::file(&kept, e);
-        let text = serde_json::to_string(&self.mark).map_err(|e| refused(e.into()))?;
-        let new = kept.with_extension("resume.new");
-        let written =
-            File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-        written.and_then(|()| std::fs::rename(&new, &kept)).map_err(refused)
+        self.mark.keep(&mark_path(&self.path), next)
     }
 
     fn sync(&mut self) -> Result<(), Failure> {

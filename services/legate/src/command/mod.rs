@@ -6,6 +6,7 @@ mod apply;
 mod approval;
 mod audit;
 mod audit_export;
+mod audit_send;
 mod change;
 mod check;
 mod check_stream;

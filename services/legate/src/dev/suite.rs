@@ -258,6 +258,12 @@ impl Suite {
             let web = self.running(service).and_then(Running::web_addr);
             lines.extend(web.map(|web| format!("export {name}='{}'", url(web))));
         }
+        let audit = self.running("audit-collector");
+        let intakes = [
+            ("LEGATE_OTLP", audit.and_then(Running::intake_addr)),
+            ("LEGATE_OTLP_HTTP", audit.and_then(Running::intake_web_addr)),
+        ];
+        lines.extend(intakes.iter().filter_map(|(name, at)| Some(format!("export {name}='{}'", url((*at)?)))));
         let text = lines.join("\n") + "\n";
         Ok(legate_mtls::pki::write_public(&self.layout.root().join("env"), &text)?)
     }
@@ -310,13 +316,15 @@ impl Site<'_> {
     fn audit_collector(&self, ports: Ports) -> String {
         let dir = self.layout.log();
         format!(
-            "listen = \"{}\"\nweb = \"{}\"\nprobes = \"{}\"\ndir = \"{}\"\n\n[personal]\ndir = \"{}\"\nkek = \"{}\"\n\n{}",
+            "listen = \"{}\"\nweb = \"{}\"\nprobes = \"{}\"\ndir = \"{}\"\n\n[personal]\ndir = \"{}\"\nkek = \"{}\"\n\n[otlp]\ngrpc = \"{}\"\nhttp = \"{}\"\n\n{}",
             ports.at(4),
             ports.at(14),
             ports.at(94),
             dir.display(),
             self.layout.names().display(),
             self.layout.names_kek().display(),
+            ports.at(24),
+            ports.at(25),
             self.tls("audit-collector"),
         )
     }

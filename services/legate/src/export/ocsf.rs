@@ -4,7 +4,7 @@ use legate_clock::Timestamp;
 use legate_wire::audit::{AuditEvent, IndexedEvent, Outcome};
 use serde_json::{Map, Value, json};
 
-use super::last;
+use super::{emitter, last, message, who};
 use crate::evidence::hex;
 use crate::proto;
 
@@ -43,7 +43,7 @@ impl Class {
             ("review" | "certification" | "evidence", _) | ("log", "evidence_made") => Self::ComplianceFinding,
             ("access" | "login", _) | ("token" | "enrolment" | "operator", "refused") => Self::Authentication,
             ("token" | "issuance", _) => Self::AuthorizeSession,
-            ("decision" | "decisions" | "log" | "authority" | "change", _) => Self::ApiActivity,
+            ("decision" | "decisions" | "log" | "authority" | "change" | "action" | "activity", _) => Self::ApiActivity,
             _ => Self::EntityManagement,
         }
     }
@@ -172,7 +172,9 @@ fn of_class(class: Class, event: &AuditEvent, out: &mut Map<String, Value>) -> V
                 set("action_id", json!(id));
                 set("action", json!(word));
                 let by = decision.determining.iter().map(|one| json!({ "decision": word, "policy": { "uid": one } }));
-                set("authorizations", by.collect());
+                if !decision.determining.is_empty() {
+                    set("authorizations", by.collect());
+                }
                 profiles.push("security_control");
             }
             if !event.trace_id.is_empty() {
@@ -231,14 +233,6 @@ fn finding(event: &AuditEvent) -> Value {
     json!({ "uid": event.event_id, "title": event.r#type, "desc": message(event) })
 }
 
-fn emitter(event: &AuditEvent) -> &str {
-    event.emitter.as_ref().map_or("", |e| last(&e.spiffe_id))
-}
-
-fn who(event: &AuditEvent) -> &str {
-    if event.actor.is_empty() { emitter(event) } else { last(&event.actor) }
-}
-
 fn person(id: &str) -> Value {
     match id {
         "" => json!({ "name": "unknown", "type_id": 0 }),
@@ -269,13 +263,6 @@ fn resource(event: &AuditEvent) -> Option<Value> {
         out.insert("labels".to_owned(), json!(labels));
     }
     Some(Value::Object(out))
-}
-
-fn message(event: &AuditEvent) -> String {
-    let of = event.resource.clone().unwrap_or_default();
-    let on = if of.r#type.is_empty() { of.id } else { format!("{}:{}", of.r#type, of.id) };
-    let parts = [event.r#type.as_str(), who(event), &event.action, &on, &event.reason_code];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn metadata(of: &IndexedEvent, event: &AuditEvent, profiles: &[&str]) -> Value {

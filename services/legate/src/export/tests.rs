@@ -25,8 +25,10 @@ fn event(kind: &str) -> IndexedEvent {
 }
 
 /// What the services tell.
-const KINDS: [&str; 40] = [
+const KINDS: [&str; 42] = [
     "access.refused",
+    "action.executed",
+    "activity.reported",
     "agent.created",
     "agent.credentials_revoked",
     "agent.expired",
@@ -79,6 +81,8 @@ fn each_type_of_event_is_of_the_class_that_says_what_it_is() {
     for (kind, class, activity) in [
         ("decision.made", 6003, 99),
         ("log.queried", 6003, 2),
+        ("action.executed", 6003, 99),
+        ("activity.reported", 6003, 99),
         ("token.issued", 3003, 1),
         ("token.exchanged", 3003, 1),
         ("token.refused", 3002, 1),
@@ -135,8 +139,10 @@ fn what_the_schema_is_held_against_is_what_is_written() {
                 (inner.namespace, inner.reason_code) = (String::new(), "OPERATOR_NOT_PERMITTED".into());
             }
         }
-        if kind.starts_with("decision.") {
-            let determining = vec!["policy:payments/no@3".to_owned(), "ceiling:payments/invoice-bot@2".to_owned()];
+        if kind.starts_with("decision.") || *kind == "action.executed" {
+            // Who executes an action knows which decision it was, and not by what.
+            let by = ["policy:payments/no@3", "ceiling:payments/invoice-bot@2"].map(str::to_owned);
+            let determining = if kind.starts_with("decision.") { by.to_vec() } else { Vec::new() };
             let allowed = outcome == Outcome::Success;
             let decision_id = "dec_1".to_owned();
             inner.decision = Some(EventDecision { decision_id, allowed, determining, ..EventDecision::default() });
@@ -192,4 +198,59 @@ fn a_cloud_event_has_its_attributes_and_the_whole_event() {
     assert!(names.into_iter().all(|name| name.len() <= 20 && name.bytes().all(|b| b.is_ascii_lowercase())), "{out}");
     let jsonl = written(ExportAs::Jsonl, &event("agent.suspended"));
     assert_eq!(jsonl["leafIndex"], "5000000000");
+}
+
+/// The JSON of OTLP (specification 1.11, "JSON Protobuf Encoding"): ids in hexadecimal digits, 64-bit numbers as texts.
+#[test]
+fn a_log_record_of_opentelemetry_says_everything_and_is_the_same_in_both_encodings() {
+    let mut one = event("decision.made");
+    let inner = one.event.as_mut().unwrap();
+    inner.outcome = Outcome::Denied.into();
+    inner.action = "invoice:read".into();
+    inner.resource = Some(EventResource { r#type: "Invoice".into(), id: "7".into(), ..EventResource::default() });
+    inner.decision = Some(EventDecision { decision_id: "dec_1".into(), ..EventDecision::default() });
+    inner.details = [("scope".to_owned(), "a b".to_owned())].into();
+    inner.revision = 7;
+    let out = written(ExportAs::Otlp, &one);
+    let logs = &out["resourceLogs"][0];
+    let of = |all: &Value, key: &str| {
+        let found = all.as_array().unwrap().iter().find(|one| one["key"] == key).map(|one| one["value"].clone());
+        found.unwrap_or_default()
+    };
+    let text = |text: &str| serde_json::json!({ "stringValue": text });
+    assert_eq!(of(&logs["resource"]["attributes"], "service.name"), text("registry"));
+    let record = &logs["scopeLogs"][0]["logRecords"][0];
+    for (name, value) in [
+        ("timeUnixNano", "1800000000123000000"),
+        ("eventName", "legate.decision.made"),
+        ("severityText", "WARN"),
+        ("traceId", "0af7651916cd43dd8448eb211c80319c"),
+        ("spanId", "b7ad6b7169203331"),
+    ] {
+        assert_eq!(record[name], value, "{name}");
+    }
+    assert_eq!(record["severityNumber"], 13);
+    assert_eq!(record["body"], text("decision.made ada invoice:read Invoice:7"));
+    for (key, value) in [
+        ("legate.leaf.index", serde_json::json!({ "intValue": "5000000000" })),
+        ("legate.leaf.hash", text(&"ab".repeat(32))),
+        ("legate.event.id", text("evt_1")),
+        ("legate.action", text("invoice:read")),
+        ("legate.outcome", text("DENIED")),
+        ("legate.decision.id", text("dec_1")),
+        ("legate.decision.allowed", serde_json::json!({ "boolValue": false })),
+        ("legate.revision", serde_json::json!({ "intValue": "7" })),
+        ("legate.detail.scope", text("a b")),
+    ] {
+        assert_eq!(of(&record["attributes"], key), value, "{key}");
+    }
+    let sent =
+        super::request(std::slice::from_ref(&one)).resource_logs.remove(0).scope_logs.remove(0).log_records.remove(0);
+    assert_eq!(sent.attributes.len(), record["attributes"].as_array().unwrap().len());
+    assert_eq!((sent.trace_id.len(), sent.span_id.len(), sent.time_unix_nano), (16, 8, 1_800_000_000_123_000_000));
+    // What has no ids, or none that are ids, says none.
+    let inner = one.event.as_mut().unwrap();
+    (inner.trace_id, inner.span_id) = ("xyz".into(), String::new());
+    let record = written(ExportAs::Otlp, &one)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0].clone();
+    assert!(record.get("traceId").is_none() && record.get("spanId").is_none(), "{record}");
 }

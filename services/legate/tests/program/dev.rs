@@ -14,7 +14,15 @@ fn dev_writes_what_it_promises_and_shares_its_directory_with_nobody() {
     }
     let mode = |name: &str| std::fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("."), mode("operator.key")), (0o700, 0o600));
-    for name in ["LEGATE_REGISTRY", "LEGATE_ISSUER", "LEGATE_POLICY", "LEGATE_AUDIT", "LEGATE_OAUTH", "LEGATE_LOG"] {
+    for name in [
+        "LEGATE_REGISTRY",
+        "LEGATE_ISSUER",
+        "LEGATE_POLICY",
+        "LEGATE_AUDIT",
+        "LEGATE_OAUTH",
+        "LEGATE_LOG",
+        "LEGATE_OTLP",
+    ] {
         assert!(house.env(name).starts_with("https://127.0.0.1:"), "{name}");
     }
     let second = done(legate().args(["dev", "--port-base", "0", "--dir"]).arg(&dir));

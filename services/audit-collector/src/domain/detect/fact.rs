@@ -3,6 +3,7 @@
 use legate_clock::Timestamp;
 use legate_wire::audit::{AlertStatus, AuditEvent, Outcome};
 
+use crate::domain::otlp::ACTIVITY;
 use crate::domain::question::plain;
 use crate::domain::text::key;
 
@@ -170,7 +171,9 @@ impl Fact {
         let time = event.time.and_then(|t| Timestamp::try_from(t).ok()).unwrap_or_default().micros();
         let what = match teller(&event.r#type) {
             Some(teller) if teller != service => What::Forged(event.r#type.clone()),
-            None if service.is_empty() && event.r#type != EXECUTED => What::Forged(event.r#type.clone()),
+            None if service.is_empty() && !matches!(event.r#type.as_str(), EXECUTED | ACTIVITY) => {
+                What::Forged(event.r#type.clone())
+            }
             _ if service == COLLECTOR => What::Own(own(event)),
             _ => what(leaf, time, event, &emitter.spiffe_id),
         };
@@ -319,6 +322,7 @@ mod tests {
         assert!(matches!(told("token.issued", &service(ISSUER)), What::Issued { .. }));
         assert!(matches!(told("log.opened", &service(COLLECTOR)), What::Own(_)));
         assert!(matches!(told(EXECUTED, enforcer), What::Executed(_)));
+        assert!(matches!(told(ACTIVITY, enforcer), What::Other));
         for (kind, by) in [
             ("decision.made", enforcer.to_owned()),
             ("decision.made", service(REGISTRY)),

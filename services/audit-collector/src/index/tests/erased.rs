@@ -120,6 +120,7 @@ async fn names_that_have_had_their_time_end_but_for_those_that_are_held() {
             metrics: Metrics::default(),
             custody: tokio::sync::Mutex::default(),
             quotas: Default::default(),
+            lines: Default::default(),
             changing: Default::default(),
             stopping: OnceLock::new(),
         };

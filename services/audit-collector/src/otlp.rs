@@ -1,0 +1,254 @@
+//! OpenTelemetry's protocol over HTTP with protobufs, to clients that show a certificate: the same journeys as over gRPC.
+
+use std::io::{self, Read as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use legate_boot::Context;
+use legate_mtls::Listener;
+use legate_rpc::{ACCESS_DENIED, Code, Fault, Refusals, UNAUTHENTICATED};
+use legate_web::{Visitor, Web};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use tonic::Status;
+
+use crate::access::INTAKE;
+use crate::convert::otlp::{self, LARGEST};
+use crate::flow::otlp::{Ask, tell};
+use crate::flow::{Call, Desk};
+
+/// The rows of the access table that speak for the paths, too.
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// What the handlers have.
+#[derive(Clone, Debug)]
+struct Door {
+    desk: Arc<Desk>,
+    refusals: Arc<Refusals>,
+}
+
+/// Serves on a listener that asks for certificates.
+pub(crate) fn serve(listener: Listener, desk: Arc<Desk>, ctx: &Context) -> io::Result<Web> {
+    let door = Door { desk, refusals: Arc::clone(&ctx.refusals) };
+    let service = legate_web::Service {
+        name: crate::NAME,
+        routes: Router::new().route("/v1/traces", post(traces)).route("/v1/logs", post(logs)).with_state(door),
+        paths: &["/v1/traces", "/v1/logs"],
+        limits: legate_web::Limits {
+            body_bytes: LARGEST,
+            // As long as exporters wait by default.
+            request_deadline: Duration::from_secs(10),
+            ..legate_web::Limits::default()
+        },
+        clock: Arc::clone(&ctx.clock),
+        metrics: Arc::clone(&ctx.metrics),
+    };
+    legate_web::serve(service, listener)
+}
+
+async fn traces(State(door): State<Door>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
+    let read = |body: Bytes| otlp::spans(decode(&body)?);
+    match answer(&door, &visitor, TRACES, (&headers, body), read).await {
+        Ok(told) => good(&ExportTraceServiceResponse::from(told)),
+        Err(refused) => refused,
+    }
+}
+
+async fn logs(State(door): State<Door>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
+    let read = |body: Bytes| otlp::logs(decode(&body)?);
+    match answer(&door, &visitor, LOGS, (&headers, body), read).await {
+        Ok(told) => good(&ExportLogsServiceResponse::from(told)),
+        Err(refused) => refused,
+    }
+}
+
+/// Who it is, then what comes, then the journey.
+async fn answer(
+    door: &Door,
+    visitor: &Visitor,
+    method: &'static str,
+    (headers, body): (&HeaderMap, Body),
+    read: impl Fn(Bytes) -> Result<Ask, Fault>,
+) -> Result<crate::flow::otlp::Told, Response> {
+    if let Err(fault) = admit(visitor, method) {
+        door.refusals.note(visitor.peer(), method, &fault);
+        return Err(refuse(fault));
+    }
+    let ask = async {
+        let packed = form(headers)?;
+        // The body is here already, and within its bound.
+        let body = axum::body::to_bytes(body, LARGEST).await;
+        let body = body.map_err(|e| bad(StatusCode::BAD_REQUEST, &e.to_string()))?;
+        let body = if packed { unpacked(&body)? } else { body };
+        read(body).map_err(refuse)
+    };
+    let ask = ask.await?;
+    let call = Call::of_peer(visitor.peer(), visitor.trace().clone(), visitor.deadline());
+    Box::pin(tell(&door.desk, &call, ask)).await.map_err(refuse)
+}
+
+/// The access table speaks here as over gRPC.
+fn admit(visitor: &Visitor, method: &'static str) -> Result<(), Fault> {
+    let peer = visitor.peer();
+    let admitted = INTAKE.iter().any(|rule| rule.method == method && rule.admits(peer));
+    match &peer.spiffe_id {
+        Some(_) if admitted => Ok(()),
+        Some(id) => Err(Fault::refused(&ACCESS_DENIED, format!("{id} may not call {method}"))),
+        None => Err(Fault::refused(&UNAUTHENTICATED, "the caller showed no client certificate")),
+    }
+}
+
+/// Whether the body is packed; a form that is not understood is refused.
+fn form(headers: &HeaderMap) -> Result<bool, Response> {
+    let text =
+        |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+    let kind = text(header::CONTENT_TYPE).unwrap_or_default();
+    if kind.split(';').next().map(str::trim) != Some(PROTOBUF) {
+        return Err(bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type has to be application/x-protobuf"));
+    }
+    match text(header::CONTENT_ENCODING).as_deref() {
+        None | Some("" | "identity") => Ok(false),
+        Some("gzip") => Ok(true),
+        Some(_) => Err(bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding is gzip or nothing")),
+    }
+}
+
+/// Unpacks gzip, up to the bound and no further.
+fn unpacked(body: &[u8]) -> Result<Bytes, Response> {
+    let mut out = Vec::new();
+    let most = LARGEST as u64 + 1;
+    match flate2::read::GzDecoder::new(body).take(most).read_to_end(&mut out) {
+        Err(_) => Err(bad(StatusCode::BAD_REQUEST, "the body is no gzip, or is cut short")),
+        Ok(_) if out.len() > LARGEST => {
+            Err(bad(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 MiB once it is unpacked"))
+        }
+        Ok(_) => Ok(out.into()),
+    }
+}
+
+fn decode<M: Message + Default>(body: &[u8]) -> Result<M, Fault> {
+    M::decode(body).map_err(|_| Fault::invalid("body", "is no OTLP request in protobuf"))
+}
+
+fn headers() -> [(header::HeaderName, HeaderValue); 2] {
+    [
+        (header::CONTENT_TYPE, HeaderValue::from_static(PROTOBUF)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]
+}
+
+fn good(answer: &impl Message) -> Response {
+    (headers(), answer.encode_to_vec()).into_response()
+}
+
+/// A body of which nothing can be said but that it is bad.
+fn bad(code: StatusCode, why: &str) -> Response {
+    let fault = Fault::invalid("body", why);
+    (code, headers(), Status::from(fault).details().to_vec()).into_response()
+}
+
+/// A refusal as OTLP has it: a google.rpc.Status in protobuf, and when to come again where that helps.
+fn refuse(fault: Fault) -> Response {
+    let again = match &fault {
+        Fault::Refused(refusal) | Fault::Unavailable(refusal) => refusal.retry_after,
+        Fault::Broken(_) => None,
+    };
+    tracing::info!(reason = fault.reason(), "refused");
+    let status = Status::from(fault);
+    let code = match status.code() {
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::NotFound => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::ResourceExhausted if again.is_some() => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unavailable | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut answer = (code, headers(), status.details().to_vec()).into_response();
+    if let Some(again) = again {
+        let seconds = again.as_secs() + u64::from(again.subsec_nanos() > 0);
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::error::{AGAIN, AUDIT_BUSY, AUDIT_INDEX_BEHIND};
+
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        to.write_all(bytes).unwrap();
+        to.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked_within_the_bound() {
+        assert_eq!(unpacked(&packed(b"spans")).unwrap(), "spans");
+        assert!(unpacked(&packed(&vec![0; LARGEST])).is_ok());
+        let code = |body: &[u8]| unpacked(body).unwrap_err().status();
+        assert_eq!(code(&packed(&vec![0; LARGEST + 1])), StatusCode::PAYLOAD_TOO_LARGE);
+        // A thousand times smaller than what it would become.
+        assert_eq!(code(&packed(&vec![0; 512 << 20])), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(code(b"no gzip"), StatusCode::BAD_REQUEST);
+        assert_eq!(code(&packed(b"spans")[..12]), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn what_can_be_tried_again_says_when() {
+        for (fault, code, again) in [
+            (Fault::unavailable(&AUDIT_BUSY, "full", AGAIN), StatusCode::TOO_MANY_REQUESTS, Some("1")),
+            (
+                Fault::unavailable(&AUDIT_BUSY, "full", Duration::from_millis(2_001)),
+                StatusCode::TOO_MANY_REQUESTS,
+                Some("3"),
+            ),
+            (Fault::unavailable(&AUDIT_INDEX_BEHIND, "behind", AGAIN), StatusCode::SERVICE_UNAVAILABLE, Some("1")),
+            (Fault::invalid("body", "bad"), StatusCode::BAD_REQUEST, None),
+            (Fault::refused(&ACCESS_DENIED, "no"), StatusCode::FORBIDDEN, None),
+            (Fault::refused(&UNAUTHENTICATED, "who"), StatusCode::UNAUTHORIZED, None),
+            (Fault::broken("bug"), StatusCode::INTERNAL_SERVER_ERROR, None),
+        ] {
+            let text = fault.to_string();
+            let answer = refuse(fault);
+            assert_eq!(answer.status(), code, "{text}");
+            let found = answer.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!(found, again, "{text}");
+            assert_eq!(answer.headers()[header::CONTENT_TYPE], PROTOBUF);
+        }
+    }
+
+    #[test]
+    fn a_form_that_is_not_understood_is_refused() {
+        let of = |all: &[(header::HeaderName, &'static str)]| {
+            let headers = all.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+            form(&headers).map_err(|answer| answer.status().as_u16())
+        };
+        let protobuf = (header::CONTENT_TYPE, PROTOBUF);
+        assert_eq!(of(&[protobuf.clone()]), Ok(false));
+        assert_eq!(of(&[(header::CONTENT_TYPE, "Application/X-Protobuf; charset=x")]), Ok(false));
+        assert_eq!(of(&[protobuf.clone(), (header::CONTENT_ENCODING, "gzip")]), Ok(true));
+        for bad in [
+            vec![],
+            vec![(header::CONTENT_TYPE, "application/json")],
+            vec![protobuf.clone(), (header::CONTENT_ENCODING, "br")],
+            vec![protobuf, (header::CONTENT_ENCODING, "gzip, gzip")],
+        ] {
+            assert_eq!(of(&bad), Err(415), "{bad:?}");
+        }
+    }
+}
