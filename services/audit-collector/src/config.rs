@@ -1,6 +1,7 @@
 //! The configuration file of audit-collector.
 
 mod personal;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use legate_web::reach::Network;
 use serde::Deserialize;
 
 pub use personal::{PersonalConfig, RetentionRule};
+pub use witness::WitnessConfig;
 
 /// What audit-collector is told. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +50,9 @@ pub struct Config {
     /// Who receives alerts.
     #[serde(default)]
     pub webhook: WebhookConfig,
+    /// Who cosigns the log's checkpoints.
+    #[serde(default)]
+    pub witness: WitnessConfig,
     /// How the log is kept.
     #[serde(default)]
     pub log: LogConfig,
@@ -117,6 +122,9 @@ pub enum BadConfig {
     /// Who receives alerts.
     #[error("webhook: {0}")]
     Webhook(String),
+    /// Who cosigns the log's checkpoints.
+    #[error("witness: {0}")]
+    Witness(String),
     /// The bound on what waits.
     #[error("log.waiting_bytes is 8388608 (8 MiB) to 1073741824 (1 GiB)")]
     Waiting,
@@ -135,6 +143,7 @@ impl Config {
             return Err(BadConfig::Waiting);
         }
         self.personal.check(&self.dir)?;
+        self.witness.check()?;
         self.auditors().map(drop)
     }
 

@@ -14,12 +14,14 @@ mod freshness;
 mod index;
 mod log;
 mod metrics;
+mod outward;
 mod personal;
 mod schema;
 mod store;
 mod watchman;
 mod web;
 mod webhook;
+mod witness;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,7 +33,7 @@ use legate_rpc::AlwaysGood;
 use tokio::task::JoinHandle;
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, LogConfig, PersonalConfig, RetentionRule, WebhookConfig};
+pub use config::{BadConfig, Config, LogConfig, PersonalConfig, RetentionRule, WebhookConfig, WitnessConfig};
 pub use error::REASONS;
 pub use legate_web::reach::{BadNetwork, Network};
 
@@ -44,6 +46,7 @@ use crate::log::{Log, LogTasks, Setup};
 use crate::store::batch::Voices;
 use crate::watchman::IndexWatch;
 use crate::webhook::{Target, Webhook};
+use crate::witness::{Chosen, Cosigned};
 
 /// The service's name, as everywhere.
 pub const NAME: &str = "audit-collector";
@@ -65,29 +68,46 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let web_listener = bind_web(&config, identity, &ctx).await?;
     let metrics = metrics::Metrics::default();
     ctx.metrics.register(|registry| metrics.register(registry));
-    let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
-
     let target = Target::of(&config.webhook).map_err(|e| StartError::new("the configuration is refused", e))?;
     let webhook = target.map(|target| Webhook::new(target, &config.dir, Arc::clone(&ctx.clock))).transpose()?;
+    let chosen = Chosen::of(&config.witness, Arc::clone(&ctx.clock));
+    let chosen = chosen.map_err(|e| StartError::new("the configuration is refused", e))?;
+    let auditors = config.auditors().map_err(|e| StartError::new("the configuration is refused", e))?;
     let index = Index::new(config.database(), config.origin(), voices(&me)?, ctx.clone());
+    let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
+    let (cosigned, asking) = match ask_witnesses(chosen, &log, &ctx, &metrics).await {
+        Ok(started) => started,
+        Err(error) => {
+            tasks.close().await;
+            return Err(error);
+        }
+    };
+
     let desk = Arc::new(Desk {
         log: log.clone(),
         index: index.clone(),
         fresh: Freshness::default(),
-        auditors: config.auditors().map_err(|e| StartError::new("the configuration is refused", e))?,
+        auditors,
         clock: Arc::clone(&ctx.clock),
         reads: Reads::new(config.log.record_reads),
         tails: Tails::default(),
         quotas: Default::default(),
         changing: Default::default(),
         metrics: metrics.clone(),
+        cosigned,
         custody: tokio::sync::Mutex::default(),
         stopping: OnceLock::new(),
     });
     let index_watch = IndexWatch::default();
-    let probes = probes(&config, &ctx, &desk, &index_watch).await?;
-    let web = web_listener.map(|listener| web::serve(listener, log.clone(), config.web_entries, &ctx)).transpose()?;
-    let serving = legate_rpc::serve(service(&desk, &ctx), listener).await?;
+    let (serving, web, probes) = match doors(&config, &ctx, &desk, &index_watch, (listener, web_listener)).await {
+        Ok(doors) => doors,
+        Err(error) => {
+            // Or the lock on the log outlives this start, and the next one finds it taken.
+            asking.inspect(JoinHandle::abort);
+            tasks.close().await;
+            return Err(error);
+        }
+    };
     // Nobody set it before: the desk was made above.
     let _ = desk.stopping.set(serving.stopping());
     let following = tokio::spawn(index.clone().follow(log));
@@ -109,13 +129,26 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
             telling.abort();
             retaining.abort();
             raising.abort();
-            if let Some(sending) = sending {
-                sending.abort();
-            }
+            sending.inspect(JoinHandle::abort);
+            asking.inspect(JoinHandle::abort);
             flow::reads::tell_sums(&last_reads, true);
             tasks.close().await;
         })
         .on_stop(end_index(index, following)))
+}
+
+/// What the outside comes in by: probes, the HTTPS port, and the port of the other services.
+async fn doors(
+    config: &Config,
+    ctx: &Context,
+    desk: &Arc<Desk>,
+    index: &IndexWatch,
+    (listener, web_listener): (Listener, Option<Listener>),
+) -> Result<(legate_rpc::Serving, Option<legate_web::Web>, Option<Probes>), StartError> {
+    let probes = probes(config, ctx, desk, index).await?;
+    let shop = web::Shop { log: desk.log.clone(), cosigned: desk.cosigned.clone(), entries: config.web_entries };
+    let web = web_listener.map(|listener| web::serve(listener, shop, ctx)).transpose()?;
+    Ok((legate_rpc::serve(service(desk, ctx), listener).await?, web, probes))
 }
 
 /// The index ends by itself once it holds what the last checkpoint covers; one that hangs is left.
@@ -179,6 +212,20 @@ async fn open_log(
         "the log is good"
     );
     Ok((log, tasks))
+}
+
+/// Has witnesses asked, where the configuration chooses some.
+async fn ask_witnesses(
+    chosen: Option<Chosen>,
+    log: &Log,
+    ctx: &Context,
+    metrics: &metrics::Metrics,
+) -> Result<(Cosigned, Option<JoinHandle<()>>), StartError> {
+    let Some(chosen) = chosen else { return Ok((Cosigned::by_nobody(), None)) };
+    let (log, clock, metrics) = (log.clone(), Arc::clone(&ctx.clock), metrics.clone());
+    let started = witness::start(witness::Setup { chosen, log, clock, metrics }).await;
+    let (cosigned, asking) = started.map_err(|e| StartError::new("the log is refused", e))?;
+    Ok((cosigned, Some(asking)))
 }
 
 fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
