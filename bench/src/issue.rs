@@ -3,6 +3,9 @@
 //! Each service is a process of its own here: its CPU time is what the kernel counts of it, from before the first call until all
 //! that the calls left to be shipped and indexed is done.
 
+mod beside;
+
+use std::path::Path;
 use std::time::Instant;
 
 use aws_lc_rs::hmac;
@@ -14,6 +17,7 @@ use legate_ids::{AgentId, Name, SpiffeId};
 use legate_wire::registry as wire;
 use wire::declaration::Object;
 
+use self::beside::Beside;
 use crate::apart::{Apart, Cpu, free_ports};
 use crate::house::{AUDIENCE, House, NAMESPACE, agent_of, metadata, permission};
 use crate::load::{self, Seen, count};
@@ -95,23 +99,59 @@ impl Row {
         load::median(self.rounds.iter().map(|round| round.seen.rate()).collect())
     }
 
+    fn seen(&self) -> Vec<Seen> {
+        self.rounds.iter().map(|round| round.seen.clone()).collect()
+    }
+
+    /// Milliseconds of credential-issuer's CPU time for one call.
+    fn issuer(&self) -> f64 {
+        pki::SERVICES.iter().position(|service| *service == "credential-issuer").map_or(0.0, |at| self.cost(at))
+    }
+
     fn tell(&self, floor: f64) {
-        let seen: Vec<Seen> = self.rounds.iter().map(|round| round.seen.clone()).collect();
-        load::line(self.what, &seen);
+        load::line(self.what, &self.seen());
         let each =
             |name: &str| pki::SERVICES.iter().position(|service| *service == name).map_or(0.0, |at| self.cost(at));
         println!(
             "    CPU ms a call: credential-issuer {:.3} ({:.1} floors), policy-decision {:.3}, audit-collector {:.3}, registry {:.3}",
-            each("credential-issuer"),
-            each("credential-issuer") * floor / 1_000.0,
+            self.issuer(),
+            self.issuer() * floor / 1_000.0,
             each("policy-decision"),
             each("audit-collector"),
             each("registry"),
         );
         if self.is_token {
             load::tell("    tokens a second", self.rate(), Some(RATE));
-            load::at_most("    CPU ms of credential-issuer for a token", each("credential-issuer"), COST);
+            load::at_most("    CPU ms of credential-issuer for a token", self.issuer(), COST);
         }
+    }
+}
+
+/// The same kind of token of the other issuer, several times.
+#[derive(Default)]
+struct Theirs {
+    seen: Vec<Seen>,
+    cpu: Vec<f64>,
+}
+
+impl Theirs {
+    async fn run(&mut self, beside: &Beside, plan: Plan, clients: &[OauthClient]) -> Result<(), Failed> {
+        let before = beside.cpu()?;
+        let call = |client: OauthClient| async move { client.token().await.map(|_| client) };
+        let seen = load::run(clients.to_vec(), plan.time, call).await?;
+        let spent = beside.cpu()?.saturating_sub(before);
+        self.cpu.push(1_000.0 * spent.as_secs_f64() / count(seen.calls));
+        self.seen.push(seen);
+        Ok(())
+    }
+
+    /// Beside ours.
+    fn tell(&self, by: &str, ours: &Row) {
+        let cpu = load::median(self.cpu.clone());
+        load::line(&format!("oidc-provider over plain HTTP, nothing kept, by {by}"), &self.seen);
+        println!("    CPU ms a call: {cpu:.3}");
+        load::ratio(&format!("    tokens a second / oidc-provider's, by {by}"), &ours.seen(), &self.seen, Some(1.0));
+        load::at_most(&format!("    CPU of a token / oidc-provider's, by {by}"), ours.issuer() / cpu, 1.0);
     }
 }
 
@@ -208,7 +248,7 @@ impl Callers {
 }
 
 /// Measures, and prints.
-pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
+pub(crate) async fn measure(plan: Plan, oidc_provider: Option<&Path>) -> Result<(), Failed> {
     println!(
         "\nissue: {CONNECTIONS} connections, one call in flight on each; the services are processes of their own; every issuance is recorded and synced before it is signed"
     );
@@ -225,6 +265,11 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         return Ok(());
     }
 
+    let beside = match oidc_provider {
+        Some(package) => Some(Beside::raise(package, CONNECTIONS).await?),
+        None => None,
+    };
+    let (mut by_secret, mut by_key) = (Theirs::default(), Theirs::default());
     let mut floors = Vec::new();
     let mut rows = [
         Row::new("client_credentials over HTTPS, by secret", true),
@@ -241,6 +286,10 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         floors.push(tokio::task::spawn_blocking(move || floor(plan)).await??);
         for (row, clients) in [(secret, &callers.secrets), (key, &callers.keys), (certificate, &callers.certificates)] {
             row.run(&apart, plan, clients, |client| async move { client.token().await.map(|_| client) }).await?;
+        }
+        if let Some(beside) = &beside {
+            by_secret.run(beside, plan, &beside.secrets).await?;
+            by_key.run(beside, plan, &beside.keys).await?;
         }
         grpc.run(&apart, plan, &callers.runtimes, |runtime| async move {
             runtime.token(AUDIENCE).await?;
@@ -281,6 +330,10 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     );
     for row in &rows {
         row.tell(floor);
+    }
+    if beside.is_some() {
+        by_secret.tell("secret", &rows[0]);
+        by_key.tell("private_key_jwt", &rows[1]);
     }
     drop(apart);
     house.lower().await;

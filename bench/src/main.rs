@@ -105,6 +105,9 @@ struct Args {
     /// For peer: the directory `hack/loadtest/templates/classic` of its repository.
     #[arg(long, value_name = "DIR", requires = "cerbos")]
     cerbos_templates: Option<std::path::PathBuf>,
+    /// For issue: the directory that the npm package `oidc-provider` is installed in, to be asked beside ours.
+    #[arg(long, value_name = "DIR")]
+    oidc_provider: Option<std::path::PathBuf>,
     /// For issue: instead of how fast, what so many tokens leave on disk: 1,000 to 1,000,000, 20,000 where no number is given.
     #[arg(long, value_name = "TOKENS", num_args = 0..=1, default_missing_value = "20000")]
     #[arg(value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
@@ -147,7 +150,7 @@ fn main() -> Result<(), Failed> {
             Box::pin(append::measure(plan)).await?;
         }
         if is(What::Issue) {
-            Box::pin(issue::measure(plan)).await?;
+            Box::pin(issue::measure(plan, args.oidc_provider.as_deref())).await?;
         }
         if is(What::Engine) {
             Box::pin(engine::measure(plan)).await?;

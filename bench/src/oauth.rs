@@ -1,4 +1,4 @@
-//! OAuth clients that ask over HTTPS, each over a connection of its own.
+//! OAuth clients that ask over HTTPS, or another issuer over plain HTTP, each over a connection of its own.
 
 use std::sync::Arc;
 
@@ -6,11 +6,15 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use http_body_util::BodyExt as _;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use legate_clock::{Clock, SystemClock};
 use legate_mtls::Identity;
 use legate_rpc::Client;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{CreateClientSecretRequest, RegisterClientKeyRequest};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
@@ -28,13 +32,31 @@ pub(crate) enum By {
     Certificate,
 }
 
+/// A connection.
+#[derive(Clone)]
+enum Way {
+    Ours(Client),
+    /// HTTP/1.1 without TLS.
+    Plain(Arc<Mutex<SendRequest<Body>>>),
+}
+
 /// A client and its connection.
 #[derive(Clone)]
 pub(crate) struct OauthClient {
-    http: Client,
+    way: Way,
     id: String,
     by: By,
     issuer: String,
+    token_path: &'static str,
+}
+
+/// A new key to sign assertions with, and its public half as a JWK.
+pub(crate) fn new_key() -> Result<(EcdsaKeyPair, String), Failed> {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+    let point = key.public_key().as_ref();
+    let text = |at: std::ops::Range<usize>| Base64UrlUnpadded::encode_string(point.get(at).unwrap_or_default());
+    let jwk = format!(r#"{{"kty":"EC","crv":"P-256","x":"{}","y":"{}"}}"#, text(1..33), text(33..65));
+    Ok((key, jwk))
 }
 
 impl OauthClient {
@@ -49,10 +71,7 @@ impl OauthClient {
 
     /// A client with a registered key.
     pub(crate) async fn with_key(house: &House, name: &str) -> Result<Self, Failed> {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
-        let point = key.public_key().as_ref();
-        let text = |at: std::ops::Range<usize>| Base64UrlUnpadded::encode_string(point.get(at).unwrap_or_default());
-        let jwk = format!(r#"{{"kty":"EC","crv":"P-256","x":"{}","y":"{}"}}"#, text(1..33), text(33..65));
+        let (key, jwk) = new_key()?;
         let mut admin = CredentialAdminServiceClient::new(house.operator("credential-issuer")?);
         let agent_id = house.agent_id_of(name).await?;
         let request = RegisterClientKeyRequest { agent_id, jwk, reason: "measured".into(), ..Default::default() };
@@ -67,17 +86,48 @@ impl OauthClient {
     }
 
     fn new(house: &House, identity: Identity, id: String, by: By) -> Result<Self, Failed> {
-        Ok(Self { http: house.web().dial(identity)?, id, by, issuer: house.web().endpoint.clone() })
+        let way = Way::Ours(house.web().dial(identity)?);
+        Ok(Self { way, id, by, issuer: house.web().endpoint.clone(), token_path: "/oauth2/token" })
+    }
+
+    /// A client of the other issuer on this port, with a secret.
+    pub(crate) async fn plain_with_secret(port: u16, id: String, secret: &str) -> Result<Self, Failed> {
+        Self::plain(port, id, By::Secret(secret.to_owned())).await
+    }
+
+    /// The same with a key that is registered there.
+    pub(crate) async fn plain_with_key(port: u16, id: String, key: EcdsaKeyPair) -> Result<Self, Failed> {
+        Self::plain(port, id, By::Key(Arc::new(key))).await
+    }
+
+    async fn plain(port: u16, id: String, by: By) -> Result<Self, Failed> {
+        let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
+        tcp.set_nodelay(true)?;
+        let (requests, connection) = http1::handshake(TokioIo::new(tcp)).await?;
+        tokio::spawn(connection);
+        let way = Way::Plain(Arc::new(Mutex::new(requests)));
+        Ok(Self { way, id, by, issuer: format!("http://127.0.0.1:{port}"), token_path: "/token" })
     }
 
     async fn post(&self, path: &str, form: String) -> Result<Vec<u8>, Failed> {
-        let answer = match self.http.clone().oneshot(self.request(path, &form)?).await {
-            Ok(answer) => answer,
-            // A connection that has come of age is ended by the server, and whoever asks just then comes again over another.
-            Err(_) => self.http.clone().oneshot(self.request(path, &form)?).await?,
+        let (parts, body) = match &self.way {
+            Way::Ours(http) => {
+                let answer = match http.clone().oneshot(self.request(path, &form)?).await {
+                    Ok(answer) => answer,
+                    // A connection that has come of age is ended by the server, and whoever asks just then comes again over another.
+                    Err(_) => http.clone().oneshot(self.request(path, &form)?).await?,
+                };
+                let (parts, body) = answer.into_parts();
+                (parts, body.collect().await?.to_bytes())
+            }
+            Way::Plain(requests) => {
+                let mut request = self.request(path, &form)?;
+                let host = self.issuer.trim_start_matches("http://").parse()?;
+                request.headers_mut().insert(http::header::HOST, host);
+                let (parts, body) = requests.lock().await.send_request(request).await?.into_parts();
+                (parts, body.collect().await?.to_bytes())
+            }
         };
-        let (parts, body) = answer.into_parts();
-        let body = body.collect().await?.to_bytes();
         if parts.status != http::StatusCode::OK {
             return Err(format!("{path}: {}: {}", parts.status, String::from_utf8_lossy(&body)).into());
         }
@@ -119,7 +169,7 @@ impl OauthClient {
     /// Client credentials.
     pub(crate) async fn token(&self) -> Result<String, Failed> {
         let resource = AUDIENCE.replace(':', "%3A").replace('/', "%2F");
-        let answer = self.post("/oauth2/token", format!("grant_type=client_credentials&resource={resource}")).await?;
+        let answer = self.post(self.token_path, format!("grant_type=client_credentials&resource={resource}")).await?;
         let answer: serde_json::Value = serde_json::from_slice(&answer)?;
         Ok(answer.get("access_token").and_then(|token| token.as_str()).ok_or("no token in the answer")?.to_owned())
     }

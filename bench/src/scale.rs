@@ -3,6 +3,7 @@
 mod declared;
 mod fill;
 mod raw;
+mod search;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -105,6 +106,7 @@ async fn of_filled(dir: &Path, agents: u32) -> Result<(), Failed> {
     settle(&suite).await?;
     reads(&suite, agents).await?;
     snapshot(&suite, agents).await?;
+    search::measure(&suite, agents).await?;
     suspend(&suite, agents).await?;
     restarts(&mut suite).await?;
     suite.shutdown().await;
@@ -135,6 +137,7 @@ async fn one(agents: u32, postgres: Option<&str>) -> Result<Shown, Failed> {
     let get = reads(&suite, agents).await?;
     let (snapshot, memory) = snapshot(&suite, agents).await?;
     preview(&suite).await?;
+    search::measure(&suite, agents).await?;
     suspend(&suite, agents).await?;
 
     let restart = restarts(&mut suite).await?;

@@ -110,6 +110,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     };
     // Nobody set it before: the desk was made above.
     let _ = desk.stopping.set(serving.stopping());
+    let free = tasks.free();
     let following = tokio::spawn(index.clone().follow(log));
     let refusing = tokio::spawn(flow::refused::record_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let telling = tokio::spawn(flow::reads::tell_forever(Arc::clone(&desk)));
@@ -134,7 +135,9 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
             flow::reads::tell_sums(&last_reads, true);
             tasks.close().await;
         })
-        .on_stop(end_index(index, following)))
+        .on_stop(end_index(index, following))
+        // Or the next start on this directory finds it taken.
+        .on_stop(free))
 }
 
 /// What the outside comes in by: probes, the HTTPS port, and the port of the other services.
@@ -259,19 +262,13 @@ async fn probes(
     let Some(addr) = config.probes else {
         return Ok(None);
     };
-    let (for_log, for_disk, for_index, index) = (Arc::clone(desk), Arc::clone(desk), Arc::clone(desk), index.clone());
+    // They are asked until the very end, and keep nothing open.
+    let desk = Arc::downgrade(desk);
+    let (for_log, for_disk, for_index, index) = (desk.clone(), desk.clone(), desk, index.clone());
+    let found = |found: Option<Result<(), String>>| async move { found.unwrap_or_else(|| Err("stopping".to_owned())) };
     let checks = Checks::new()
-        .with("log", move || {
-            let found = watchman::log_check(&for_log);
-            async move { found }
-        })
-        .with("disk", move || {
-            let found = watchman::disk_check(&for_disk);
-            async move { found }
-        })
-        .with("index", move || {
-            let found = index.check(&for_index);
-            async move { found }
-        });
+        .with("log", move || found(for_log.upgrade().map(|desk| watchman::log_check(&desk))))
+        .with("disk", move || found(for_disk.upgrade().map(|desk| watchman::disk_check(&desk))))
+        .with("index", move || found(for_index.upgrade().map(|desk| index.check(&desk))));
     Ok(Some(Probes::start(addr, Arc::clone(&ctx.metrics), checks).await?))
 }

@@ -62,6 +62,8 @@ struct Inner {
     pages: Pages,
     readers: Arc<Semaphore>,
     metrics: Metrics,
+    /// Goes last, with the locks on the files.
+    _held: watch::Sender<()>,
 }
 
 /// The log's running tasks.
@@ -70,9 +72,16 @@ pub(crate) struct LogTasks {
     jobs: mpsc::Sender<Job>,
     engine: JoinHandle<()>,
     publisher: JoinHandle<()>,
+    held: watch::Receiver<()>,
 }
 
 impl LogTasks {
+    /// Ends once nobody holds the log any more: its directory is free for the next start from then on.
+    pub(crate) fn free(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut held = self.held.clone();
+        async move { while held.changed().await.is_ok() {} }
+    }
+
     /// Appends what waits and a last word, signs a last checkpoint, and ends.
     pub(crate) async fn close(self) {
         // A full queue empties; a log that has ended needs no closing.
@@ -106,6 +115,7 @@ impl Log {
         let (shelf, state) = (Arc::new(shelf), Arc::new(State::default()));
         let (jobs, waiting_jobs) = mpsc::channel(QUEUE);
         let (acked, acked_seen) = watch::channel(found.leaves);
+        let (holding, held) = watch::channel(());
         let (out, published) = watch::channel(published);
         let engine = Engine {
             shelf: Arc::clone(&shelf),
@@ -131,6 +141,7 @@ impl Log {
             pages: keys.pages,
             readers: Arc::new(Semaphore::new(READERS)),
             metrics: setup.metrics.clone(),
+            _held: holding,
         }));
         let publisher = Publisher {
             shelf,
@@ -150,7 +161,7 @@ impl Log {
         }
         let engine = tokio::spawn(engine.run(waiting_jobs));
         let publisher = tokio::spawn(publisher.run(acked_seen));
-        Ok((log, LogTasks { jobs, engine, publisher }, found))
+        Ok((log, LogTasks { jobs, engine, publisher, held }, found))
     }
 
     /// Appends events; the answer comes when they are on disk. When the caller stops waiting, they are appended all the same.

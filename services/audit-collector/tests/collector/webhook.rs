@@ -91,14 +91,18 @@ async fn an_alert_is_sent_signed_until_it_is_taken_and_once_after_that() {
     }
     running.shutdown().await;
 
-    // After a restart there is nothing to send but what is new.
+    // After a restart there is nothing to send but what is new, and what was sent before nobody could note that it was taken.
     let running = house.try_raise(to(&house, &url)).await.unwrap();
     let agents = house.agent();
     let mut ingest = house.ingest(&running, &agents);
     let another = told(&house, &agents, 1, |e| e.action = "invoice:shred".into());
     send(&mut ingest, EPOCH, 1, vec![another]).await.unwrap();
     alerts(&house, &running, &clock, 4).await;
-    let third = next(&mut messages).await;
+    let mut third = next(&mut messages).await;
+    if third.0["webhook-id"] == second.0["webhook-id"] {
+        assert_eq!(third.1, second.1);
+        third = next(&mut messages).await;
+    }
     assert!(third.1.contains("invoice:shred"), "{}", third.1);
     running.shutdown().await;
 }
