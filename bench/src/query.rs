@@ -169,7 +169,7 @@ impl Bench {
         let began = Instant::now();
         for _ in 0..CALLS {
             let start = Instant::now();
-            client.get_checkpoint(wire::GetCheckpointRequest {}).await?;
+            client.get_checkpoint(wire::GetCheckpointRequest::default()).await?;
             times.push(start.elapsed());
         }
         Ok(Seen::new(times, began.elapsed()))

@@ -1,6 +1,6 @@
 """What Legate hands out as evidence, held against libraries that know nothing of Legate. Every check ends the run where it fails.
 
-    foreign.py SCRATCH LOG-DIRECTORY LOG-KEY GOLDEN-OCSF
+    foreign.py SCRATCH LOG-DIRECTORY LOG-KEY GOLDEN-OCSF WITNESS WITNESS
 """
 
 import base64
@@ -19,6 +19,7 @@ from scitt_cose.receipt import verify_receipt
 
 scratch, log, key_file, golden = (pathlib.Path(arg) for arg in sys.argv[1:5])
 key = aics_tlog.parse_vkey(key_file.read_text().strip())
+witnesses = tuple(aics_tlog.parse_vkey(arg) for arg in sys.argv[5:7])
 
 
 def signed(note):
@@ -37,6 +38,20 @@ def whole_log():
     except aics_tlog.TileVerificationError:
         return
     raise AssertionError("aics-tlog believes any root")
+
+
+def cosigned():
+    """The log's newest cosigned checkpoint, and those of a proof and a pack: both witnesses cosigned each of them."""
+    policy = aics_tlog.WitnessPolicy(quorum=2, witnesses=witnesses)
+    proof = (scratch / "cosigned.tlog-proof").read_text().split("\n\n", 1)[1]
+    with tarfile.open(scratch / "cosigned.tar", "r:") as tar:
+        files = {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
+    seal = files["seal.tlog-proof"].decode().split("\n\n", 1)[1]
+    notes = [(log / "checkpoint.cosigned").read_bytes(), (scratch / "cosigned").read_bytes(), proof, files["checkpoint"], seal]
+    for note in notes:
+        found = aics_tlog.verify_checkpoint(aics_tlog.parse_note(note), key, policy=policy, expected_origin=key.name)
+        assert found.ok, found.error
+    print(f"aics-tlog: {len(notes)} checkpoints are cosigned by aics-witness and by legate witness")
 
 
 def tlog_proof(text, entry):
@@ -109,5 +124,7 @@ entry = (scratch / "e.leaf").read_bytes()
 tlog_proof((scratch / "e.tlog-proof").read_text(), entry)
 receipt((scratch / "e.cose").read_bytes(), entry)
 pack(scratch / "pack.tar")
+pack(scratch / "cosigned.tar")
+cosigned()
 ocsf([golden, scratch / "events.ocsf"])
 cloud_events(scratch / "events.cloudevents")

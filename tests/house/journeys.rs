@@ -167,11 +167,11 @@ async fn a_suite_comes_back_on_its_directory_with_everything_in_it() {
     let payments = raised.payments().await;
     let before = raised.agent().await;
     let mut proofs = ProofServiceClient::new(raised.operator("audit-collector"));
-    let told = proofs.get_checkpoint(GetCheckpointRequest {}).await.unwrap().into_inner();
+    let told = proofs.get_checkpoint(GetCheckpointRequest::default()).await.unwrap().into_inner();
     let again = raised.again().await;
     assert_eq!(again.agent().await, before);
     let mut proofs = ProofServiceClient::new(again.operator("audit-collector"));
-    let later = proofs.get_checkpoint(GetCheckpointRequest {}).await.unwrap().into_inner();
+    let later = proofs.get_checkpoint(GetCheckpointRequest::default()).await.unwrap().into_inner();
     assert_eq!(later.verifier_key, told.verifier_key);
     assert!(later.tree_size > told.tree_size);
     // The certificate of before still opens the door, and the token still holds.

@@ -26,7 +26,7 @@ pub(crate) fn checkpoint(dir: &Path) -> Checkpoint {
 pub(crate) fn verify(dir: &Path, kept: Option<&Checkpoint>) -> Result<Log, WalkError<std::io::Error>> {
     let checkpoint = checkpoint(dir);
     let mut events = Vec::new();
-    let task = Walk { checkpoint: &checkpoint, saved: kept };
+    let task = Walk { checkpoint: &checkpoint, saved: kept.as_slice() };
     walk(task, |tile: TileId| {
         let bytes = std::fs::read(dir.join(tile.to_string()))?;
         if tile.kind == TileKind::Entries {

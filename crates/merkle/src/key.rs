@@ -21,8 +21,15 @@ pub enum KeyError {
     #[error("a verifier key is NAME+ID+BASE64: the name, eight hexadecimal digits, the key in base64")]
     Form,
     /// A key of another type.
-    #[error("the key is of a type that is not known; Ed25519 is")]
-    Type,
+    #[error(
+        "the key is of the signature type 0x{found:02x}, and 0x{wanted:02x} is known here (0x01 signs notes, 0x04 cosigns, both Ed25519)"
+    )]
+    Type {
+        /// The type that it has.
+        found: u8,
+        /// The type that it has to have.
+        wanted: u8,
+    },
     /// The id does not belong to the name and key.
     #[error("the key's id does not belong to its name and key")]
     Id,
@@ -34,6 +41,47 @@ pub enum KeyError {
 /// Whether a text may be the name of a key.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c == '+' || c.is_control())
+}
+
+/// The id and the point of a key of a signature type.
+pub(crate) fn named(name: &str, kind: u8, key: &[u8; 32]) -> Result<([u8; 4], VerifyingKey), KeyError> {
+    if !is_name(name) {
+        return Err(KeyError::Name);
+    }
+    let point = VerifyingKey::from_bytes(key).map_err(|_| KeyError::Point)?;
+    if point.is_weak() {
+        return Err(KeyError::Point);
+    }
+    // C2SP signed-note: SHA-256(name || 0x0A || type || public key), the first four bytes.
+    let hash = Sha256::new_with_prefix(name).chain_update([b'\n', kind]).chain_update(key).finalize();
+    let mut id = [0; 4];
+    id.copy_from_slice(&hash[..4]);
+    Ok((id, point))
+}
+
+/// Reads the C2SP text form of a key of this signature type: its name, its id, and its bytes.
+pub(crate) fn read(text: &str, wanted: u8) -> Result<(&str, [u8; 4], [u8; 32]), KeyError> {
+    let (name, rest) = text.split_once('+').ok_or(KeyError::Form)?;
+    let (id, key) = rest.split_once('+').ok_or(KeyError::Form)?;
+    let bytes = Base64::decode_vec(key).map_err(|_| KeyError::Form)?;
+    let (kind, key) = bytes.split_first().ok_or(KeyError::Form)?;
+    if *kind != wanted {
+        return Err(KeyError::Type { found: *kind, wanted });
+    }
+    let key: &[u8; 32] = key.try_into().map_err(|_| KeyError::Form)?;
+    let number = u32::from_str_radix(id, 16).map_err(|_| KeyError::Form)?;
+    // Eight digits, lower case: one text for each key.
+    if format!("{number:08x}") != id {
+        return Err(KeyError::Form);
+    }
+    Ok((name, number.to_be_bytes(), *key))
+}
+
+/// Writes it.
+pub(crate) fn show(f: &mut fmt::Formatter<'_>, name: &str, id: [u8; 4], kind: u8, key: &VerifyingKey) -> fmt::Result {
+    let mut bytes = [kind; 33];
+    bytes[1..].copy_from_slice(key.as_bytes());
+    write!(f, "{name}+{:08x}+{}", u32::from_be_bytes(id), Base64::encode_string(&bytes))
 }
 
 /// A public key with its name.
@@ -50,18 +98,8 @@ impl VerifierKey {
     /// # Errors
     /// [`KeyError`].
     pub fn new(name: &str, key: &[u8; 32]) -> Result<Self, KeyError> {
-        if !is_name(name) {
-            return Err(KeyError::Name);
-        }
-        let point = VerifyingKey::from_bytes(key).map_err(|_| KeyError::Point)?;
-        if point.is_weak() {
-            return Err(KeyError::Point);
-        }
-        // C2SP signed-note: SHA-256(name || 0x0A || type || public key), the first four bytes.
-        let hash = Sha256::new_with_prefix(name).chain_update([b'\n', ED25519]).chain_update(key).finalize();
-        let mut id = [0; 4];
-        id.copy_from_slice(&hash[..4]);
-        Ok(Self { name: name.to_string(), id, key: point })
+        let (id, key) = named(name, ED25519, key)?;
+        Ok(Self { name: name.to_string(), id, key })
     }
 
     /// Reads the C2SP text form, `NAME+ID+BASE64`.
@@ -69,17 +107,9 @@ impl VerifierKey {
     /// # Errors
     /// [`KeyError`].
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let (name, rest) = text.split_once('+').ok_or(KeyError::Form)?;
-        let (id, key) = rest.split_once('+').ok_or(KeyError::Form)?;
-        let mut bytes = [0; 33];
-        let key = Base64::decode(key, &mut bytes).map_err(|_| KeyError::Form)?;
-        let (kind, key) = key.split_first().ok_or(KeyError::Form)?;
-        if *kind != ED25519 {
-            return Err(KeyError::Type);
-        }
-        let key: &[u8; 32] = key.try_into().map_err(|_| KeyError::Form)?;
-        let parsed = Self::new(name, key)?;
-        if format!("{:08x}", u32::from_be_bytes(parsed.id)) != id {
+        let (name, id, key) = read(text, ED25519)?;
+        let parsed = Self::new(name, &key)?;
+        if parsed.id != id {
             return Err(KeyError::Id);
         }
         Ok(parsed)
@@ -97,6 +127,12 @@ impl VerifierKey {
         self.id
     }
 
+    /// The bytes of the public key.
+    #[must_use]
+    pub fn public(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
     /// Whether the signature is this key's over `message`, by the strict rule: keys and nonces of small order,
     /// encodings that are not canonical and cofactored equality are refused.
     #[must_use]
@@ -108,9 +144,7 @@ impl VerifierKey {
 /// The C2SP text form.
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = [ED25519; 33];
-        bytes[1..].copy_from_slice(self.key.as_bytes());
-        write!(f, "{}+{:08x}+{}", self.name, u32::from_be_bytes(self.id), Base64::encode_string(&bytes))
+        show(f, &self.name, self.id, ED25519, &self.key)
     }
 }
 

@@ -41,6 +41,33 @@ pub struct NoteSignature {
     pub signature: Vec<u8>,
 }
 
+impl NoteSignature {
+    /// Reads signature lines, one at least, each with its newline.
+    ///
+    /// # Errors
+    /// [`NoteError::Form`].
+    pub fn parse_lines(lines: &str) -> Result<Vec<Self>, NoteError> {
+        let lines = lines.strip_suffix('\n').ok_or(NoteError::Form("it does not end with a newline"))?;
+        let mut signatures = Vec::new();
+        for line in lines.split('\n') {
+            if signatures.len() == MAX_SIGNATURES {
+                return Err(NoteError::Form("it has over 100 signatures"));
+            }
+            signatures.push(signature(line)?);
+        }
+        Ok(signatures)
+    }
+}
+
+/// The signature line, without its newline.
+impl fmt::Display for NoteSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.id.to_vec();
+        bytes.extend_from_slice(&self.signature);
+        write!(f, "{DASH}{} {}", self.name, Base64::encode_string(&bytes))
+    }
+}
+
 /// A text and signatures, none of them checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -80,15 +107,7 @@ impl Note {
         if !is_text(text) {
             return Err(NoteError::Form("its text has control characters"));
         }
-        let lines = lines.strip_suffix('\n').ok_or(NoteError::Form("it does not end with a newline"))?;
-        let mut signatures = Vec::new();
-        for line in lines.split('\n') {
-            if signatures.len() == MAX_SIGNATURES {
-                return Err(NoteError::Form("it has over 100 signatures"));
-            }
-            signatures.push(signature(line)?);
-        }
-        Ok(Self { text: text.to_string(), signatures })
+        Ok(Self { text: text.to_string(), signatures: NoteSignature::parse_lines(lines)? })
     }
 
     /// The text, with its last newline.
@@ -101,6 +120,20 @@ impl Note {
     #[must_use]
     pub fn signatures(&self) -> &[NoteSignature] {
         &self.signatures
+    }
+
+    /// The same text with those of its signatures that `keep` picks.
+    #[must_use]
+    pub fn only(mut self, keep: impl FnMut(&NoteSignature) -> bool) -> Self {
+        self.signatures.retain(keep);
+        self
+    }
+
+    /// The same text with more signatures below the others.
+    #[must_use]
+    pub fn with(mut self, more: impl IntoIterator<Item = NoteSignature>) -> Self {
+        self.signatures.extend(more);
+        self
     }
 
     /// Checks that `key` signed the text. Signatures by other keys do not matter.
@@ -141,11 +174,6 @@ fn signature(line: &str) -> Result<NoteSignature, NoteError> {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
-        for s in &self.signatures {
-            let mut bytes = s.id.to_vec();
-            bytes.extend_from_slice(&s.signature);
-            writeln!(f, "{DASH}{} {}", s.name, Base64::encode_string(&bytes))?;
-        }
-        Ok(())
+        self.signatures.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }

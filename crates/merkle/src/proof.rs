@@ -189,41 +189,75 @@ pub fn verify_consistency(
     if first == 0 {
         return Err(ProofError::Range);
     }
-    // A complete first tree is itself the first hash of the path, and is left out of the proof.
-    let (start, rest) = if first.is_power_of_two() {
-        (*first_root, proof)
-    } else {
+    consistent((0, first, second), first_root, second_root, proof)
+}
+
+/// Checks that the leaves from `start` to `end`, a subtree with `node`, are those of the tree of `size` leaves with `root`
+/// (draft-ietf-plants-merkle-tree-certs-03 section 4.4).
+///
+/// # Errors
+/// [`ProofError`]; also when there can be no subtree of those leaves.
+pub fn verify_subtree_consistency(
+    (start, end, size): (u64, u64, u64),
+    node: &Hash,
+    root: &Hash,
+    proof: &[Hash],
+) -> Result<(), ProofError> {
+    // A subtree begins where a tree of its size, rounded up to a power of two, can.
+    let whole = end.checked_sub(start).and_then(u64::checked_next_power_of_two).ok_or(ProofError::Range)?;
+    if !start.is_multiple_of(whole) || end > size {
+        return Err(ProofError::Range);
+    }
+    if start == end {
+        // No leaves are among those of every tree, and their root is the empty tree's.
+        return match (proof.is_empty(), *node == empty_root()) {
+            (true, true) => Ok(()),
+            (true, false) => Err(ProofError::Root),
+            (false, _) => Err(ProofError::Length),
+        };
+    }
+    consistent((start, end, size), node, root, proof)
+}
+
+/// The steps of RFC 9162 section 2.1.4.2, which the draft gives for any subtree: `fn`, `sn` and `tn` there are `first`, `last`
+/// and `end` here.
+fn consistent(
+    (start, end, size): (u64, u64, u64),
+    node: &Hash,
+    root: &Hash,
+    mut proof: &[Hash],
+) -> Result<(), ProofError> {
+    let (mut first, mut last, mut end) = (start, end - 1, size - 1);
+    let is_at_the_end = last == end;
+    while first != last && (is_at_the_end || last & 1 == 1) {
+        (first, last, end) = (first >> 1, last >> 1, end >> 1);
+    }
+    // What is complete is itself the first hash of the path, and is left out of the proof.
+    let mut new = *node;
+    if first != last {
         let (start, rest) = proof.split_first().ok_or(ProofError::Length)?;
-        (*start, rest)
-    };
-    if rest.is_empty() {
-        return Err(ProofError::Length);
+        (new, proof) = (*start, rest);
     }
-    let (mut node, mut last) = (first - 1, second - 1);
-    while node & 1 == 1 {
-        node >>= 1;
-        last >>= 1;
-    }
-    let (mut old, mut new) = (start, start);
-    for sibling in rest {
-        if last == 0 {
+    let mut old = new;
+    for sibling in proof {
+        if end == 0 {
             return Err(ProofError::Length);
         }
-        if node & 1 == 1 || node == last {
-            old = node_hash(sibling, &old);
+        if last & 1 == 1 || last == end {
+            if first < last {
+                old = node_hash(sibling, &old);
+            }
             new = node_hash(sibling, &new);
-            while node & 1 == 0 && node != 0 {
-                node >>= 1;
-                last >>= 1;
+            while last & 1 == 0 && last != 0 {
+                (first, last, end) = (first >> 1, last >> 1, end >> 1);
             }
         } else {
             new = node_hash(&new, sibling);
         }
-        node >>= 1;
-        last >>= 1;
+        (first, last, end) = (first >> 1, last >> 1, end >> 1);
     }
-    if last != 0 {
+    if end != 0 {
         return Err(ProofError::Length);
     }
-    if old == *first_root && new == *second_root { Ok(()) } else { Err(ProofError::Root) }
+    if old == *node && new == *root { Ok(()) } else { Err(ProofError::Root) }
 }

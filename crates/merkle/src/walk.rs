@@ -13,8 +13,8 @@ use crate::{
 pub struct Walk<'a> {
     /// The newest checkpoint, its signature checked.
     pub checkpoint: &'a Checkpoint,
-    /// An earlier checkpoint that the auditor kept, its signature checked.
-    pub saved: Option<&'a Checkpoint>,
+    /// Earlier checkpoints: what the auditor kept, what witnesses cosigned. Their signatures are checked.
+    pub saved: &'a [&'a Checkpoint],
 }
 
 /// What was verified.
@@ -24,7 +24,7 @@ pub struct WalkReport {
     pub entries: u64,
     /// The root over them, equal to the checkpoint's.
     pub root: Hash,
-    /// The size of the saved checkpoint that the log continues.
+    /// The size of the largest saved checkpoint; the log continues all of them.
     pub continues: Option<u64>,
 }
 
@@ -107,22 +107,25 @@ pub enum WalkError<E> {
 /// [`WalkError`]: the first thing that is wrong, lowest entry first.
 pub fn walk<E>(task: Walk<'_>, mut read: impl FnMut(TileId) -> Result<Vec<u8>, E>) -> Result<WalkReport, WalkError<E>> {
     let size = task.checkpoint.size;
-    if let Some(saved) = task.saved
-        && saved.size > size
-    {
-        return Err(WalkError::Shorter { size, saved: saved.size });
+    let continues = task.saved.iter().map(|saved| saved.size).max();
+    if let Some(saved) = continues.filter(|saved| *saved > size) {
+        return Err(WalkError::Shorter { size, saved });
     }
     let mut tree = Frontier::new();
-    let mut saved_root = task.saved.filter(|s| s.size == 0).map(|_| tree.root());
+    // Lowest first, so that of two forks the earlier is the one named.
+    let mut forks: Vec<u64> = Vec::new();
+    let mut hold = |tree: &Frontier| {
+        let here = task.saved.iter().filter(|saved| saved.size == tree.size());
+        forks.extend(here.filter(|saved| saved.root != tree.root()).map(|saved| saved.size));
+    };
+    hold(&tree);
     let all = new_tiles(0, size);
     for bundle in all.iter().filter(|t| t.kind == TileKind::Entries) {
         let row = TileId { kind: TileKind::Hashes(0), ..*bundle };
         let hashes = read_tile(row, &mut read)?;
         for hash in entries(*bundle, &hashes, &mut read)? {
             tree.push(hash);
-            if task.saved.is_some_and(|s| s.size == tree.size()) {
-                saved_root = Some(tree.root());
-            }
+            hold(&tree);
         }
     }
     for tile in all.iter().filter(|t| matches!(t.kind, TileKind::Hashes(level) if level > 0)) {
@@ -132,12 +135,10 @@ pub fn walk<E>(task: Walk<'_>, mut read: impl FnMut(TileId) -> Result<Vec<u8>, E
     if root != task.checkpoint.root {
         return Err(WalkError::Root { size });
     }
-    if let Some(saved) = task.saved
-        && saved_root != Some(saved.root)
-    {
-        return Err(WalkError::Fork { saved: saved.size });
+    if let Some(saved) = forks.first() {
+        return Err(WalkError::Fork { saved: *saved });
     }
-    Ok(WalkReport { entries: size, root, continues: task.saved.map(|s| s.size) })
+    Ok(WalkReport { entries: size, root, continues })
 }
 
 /// How many entries one hash of a row stands over.

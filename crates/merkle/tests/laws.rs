@@ -167,7 +167,7 @@ proptest! {
             let from = log.tree.size();
             log.append((from..from + step).map(|i| format!("entry {i}").into_bytes()).collect());
             let report = walk(
-                Walk { checkpoint: &log.checkpoint(), saved: saved.as_ref() },
+                Walk { checkpoint: &log.checkpoint(), saved: &saved.iter().collect::<Vec<_>>() },
                 |tile| log.read(tile),
             );
             prop_assert_eq!(report.unwrap().root, log.tree.root());
@@ -193,7 +193,7 @@ proptest! {
         let bytes = log.files.get_mut(&tile).unwrap();
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
-        let found = walk(Walk { checkpoint: &checkpoint, saved: None }, |t| log.read(t));
+        let found = walk(Walk { checkpoint: &checkpoint, saved: &[] }, |t| log.read(t));
         prop_assert!(found.is_err(), "{tile} byte {at}");
     }
 }
@@ -203,7 +203,7 @@ fn the_first_bad_entry_is_named() {
     let good = Log::of(300);
     let checkpoint = good.checkpoint();
     let bundle = TileId { kind: TileKind::Entries, index: 1, width: 44 };
-    let found = |log: &Log| walk(Walk { checkpoint: &checkpoint, saved: None }, |t| log.read(t)).unwrap_err();
+    let found = |log: &Log| walk(Walk { checkpoint: &checkpoint, saved: &[] }, |t| log.read(t)).unwrap_err();
     let with = |entries: &[Vec<u8>]| {
         let mut log = good.clone();
         log.files.insert(bundle, encode_bundle(entries).unwrap());
@@ -240,15 +240,21 @@ fn the_first_bad_entry_is_named() {
 fn a_log_set_back_or_forked_is_noticed_with_a_saved_checkpoint() {
     let (short, long) = (Log::of(10), Log::of(300));
     let saved = long.checkpoint();
-    let set_back = walk(Walk { checkpoint: &short.checkpoint(), saved: Some(&saved) }, |t| short.read(t));
+    let set_back = walk(Walk { checkpoint: &short.checkpoint(), saved: &[&saved] }, |t| short.read(t));
     assert_eq!(set_back, Err(WalkError::Shorter { size: 10, saved: 300 }));
 
     let mut fork = Log::of(5);
     fork.append((0..300).map(|i| format!("other {i}").into_bytes()).collect());
-    let forked = walk(Walk { checkpoint: &fork.checkpoint(), saved: Some(&saved) }, |t| fork.read(t));
+    let forked = walk(Walk { checkpoint: &fork.checkpoint(), saved: &[&saved] }, |t| fork.read(t));
     assert_eq!(forked, Err(WalkError::Fork { saved: 300 }));
-    let same = walk(Walk { checkpoint: &long.checkpoint(), saved: Some(&short.checkpoint()) }, |t| long.read(t));
+    let same = walk(Walk { checkpoint: &long.checkpoint(), saved: &[&short.checkpoint()] }, |t| long.read(t));
     assert_eq!(same.unwrap().continues, Some(10));
+    // Each of several counts, whatever their order.
+    let (good, bad) = (short.checkpoint(), Checkpoint { root: [9; 32], size: 7, ..short.checkpoint() });
+    for saved in [[&good, &bad], [&bad, &good]] {
+        let several = walk(Walk { checkpoint: &long.checkpoint(), saved: &saved }, |t| long.read(t));
+        assert!(matches!(several, Err(WalkError::Fork { saved: 7 })), "{several:?}");
+    }
 }
 
 #[test]

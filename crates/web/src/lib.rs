@@ -1,4 +1,4 @@
-//! The chassis of every HTTPS port: bounds, deadlines, traces, metrics, and who is at the other end.
+//! The chassis of every HTTPS port, and of those in plaintext on the loopback: bounds, deadlines, traces, metrics, and who is at the other end.
 //!
 //! Clients are ordinary ones, which know no SPIFFE. What a handler learns of its caller is what the TLS handshake proved
 //! ([`Visitor`]); no header is believed about it.
@@ -14,5 +14,5 @@ mod visitor;
 
 pub use form::decode;
 pub use limits::Limits;
-pub use serve::{Service, Web, serve};
+pub use serve::{Service, Web, serve, serve_plain};
 pub use visitor::Visitor;

@@ -14,7 +14,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use legate_clock::Clock;
-use legate_mtls::{Conn, Connections, Listener};
+use legate_mtls::{Connections, Listener, Peer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,12 @@ use tokio_util::sync::CancellationToken;
 use crate::Limits;
 use crate::door::Door;
 use crate::metrics::Metrics;
+
+/// Connections to a plaintext port at most.
+const MOST_PLAIN: usize = 256;
+
+/// After a connection that could not be accepted.
+const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// What makes a port.
 #[derive(Debug)]
@@ -56,12 +64,31 @@ pub struct Web {
 pub fn serve(service: Service, listener: Listener) -> io::Result<Web> {
     let addr = listener.local_addr()?;
     let connections = listener.connections();
-    let metrics = service.metrics.kept(Metrics::new);
-    let Service { name, routes, paths, limits, clock, .. } = service;
-    let door = Arc::new(Door { name, routes, paths, limits, clock, metrics });
-    let stop = CancellationToken::new();
+    let (door, stop) = (door(service), CancellationToken::new());
     let task = tokio::spawn(accept(listener, door, stop.clone()));
     Ok(Web { addr, connections, stop, task })
+}
+
+/// Serves in plaintext on a loopback address, for whoever puts a server of his own in front, until [`Web::shutdown`].
+///
+/// # Errors
+/// When the address is not a loopback address or cannot be bound.
+pub async fn serve_plain(service: Service, addr: SocketAddr) -> io::Result<Web> {
+    if !addr.ip().is_loopback() {
+        let why = format!("plaintext is spoken on a loopback address only, not on {addr}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    let listener = TcpListener::bind(addr).await?;
+    let addr = listener.local_addr()?;
+    let (door, stop) = (door(service), CancellationToken::new());
+    let task = tokio::spawn(accept_plain(listener, door, stop.clone()));
+    Ok(Web { addr, connections: Connections::default(), stop, task })
+}
+
+fn door(service: Service) -> Arc<Door> {
+    let metrics = service.metrics.kept(Metrics::new);
+    let Service { name, routes, paths, limits, clock, .. } = service;
+    Arc::new(Door { name, routes, paths, limits, clock, metrics })
 }
 
 impl Web {
@@ -100,7 +127,10 @@ async fn accept(listener: Listener, door: Arc<Door>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => break,
             conn = incoming.next() => match conn {
-                Some(Ok(conn)) => drop(open.spawn(connection(conn, Arc::clone(&door), stop.clone()))),
+                Some(Ok(conn)) => {
+                    let peer = Arc::clone(conn.peer());
+                    drop(open.spawn(connection(conn, peer, Arc::clone(&door), stop.clone())));
+                }
                 Some(Err(error)) => tracing::info!(%error, "a connection failed"),
                 None => break,
             },
@@ -112,8 +142,35 @@ async fn accept(listener: Listener, door: Arc<Door>, stop: CancellationToken) {
     while open.join_next().await.is_some() {}
 }
 
+async fn accept_plain(listener: TcpListener, door: Arc<Door>, stop: CancellationToken) {
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept(), if open.len() < MOST_PLAIN => match accepted {
+                Ok((tcp, from)) => {
+                    let peer = Arc::new(Peer::anonymous(from));
+                    drop(open.spawn(connection(tcp, peer, Arc::clone(&door), stop.clone())));
+                }
+                Err(error) => {
+                    tracing::info!(%error, "a connection failed");
+                    // When files have run out, the next try would fail at once as well.
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+            },
+            Some(_) = open.join_next() => {}
+        }
+    }
+    // Closes the socket, while requests under way go on.
+    drop(listener);
+    while open.join_next().await.is_some() {}
+}
+
 /// One connection, HTTP/1.1 or HTTP/2, for a bounded time.
-async fn connection(conn: Conn, door: Arc<Door>, stop: CancellationToken) {
+async fn connection<S>(conn: S, peer: Arc<Peer>, door: Arc<Door>, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let limits = door.limits;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -130,7 +187,6 @@ async fn connection(conn: Conn, door: Arc<Door>, stop: CancellationToken) {
         .max_pending_accept_reset_streams(limits.pending_resets)
         .keep_alive_interval(limits.ping_after)
         .keep_alive_timeout(limits.ping_deadline);
-    let peer = Arc::clone(conn.peer());
     let asked = Arc::new(AtomicBool::new(false));
     let has_asked = Arc::clone(&asked);
     let answer = service_fn(move |request: Request<Incoming>| {

@@ -163,8 +163,10 @@ impl ProofService for Api {
         &self,
         request: Request<wire::GetCheckpointRequest>,
     ) -> Result<Response<wire::GetCheckpointResponse>, Status> {
-        call(&request)?;
-        let newest = checkpoint::newest(&self.0);
+        let call = call(&request)?;
+        let wire::GetCheckpointRequest { cosigned, at_least_size } = request.into_inner();
+        let ask = checkpoint::Ask { cosigned, at_least: at_least_size };
+        let newest = checkpoint::newest(&self.0, &call, ask).await?;
         Ok(Response::new(wire::GetCheckpointResponse {
             checkpoint: newest.note,
             tree_size: newest.size,

@@ -1,6 +1,7 @@
 //! The configuration file of audit-collector.
 
 mod personal;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use legate_web::reach::Network;
 use serde::Deserialize;
 
 pub use personal::{PersonalConfig, RetentionRule};
+pub use witness::WitnessConfig;
 
 /// What audit-collector is told. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,6 +53,9 @@ pub struct Config {
     /// Where OpenTelemetry's clients tell of acts.
     #[serde(default)]
     pub otlp: OtlpConfig,
+    /// Who cosigns the log's checkpoints.
+    #[serde(default)]
+    pub witness: WitnessConfig,
     /// How the log is kept.
     #[serde(default)]
     pub log: LogConfig,
@@ -134,6 +139,9 @@ pub enum BadConfig {
     /// Ports for whom nobody could show a certificate.
     #[error("otlp: needs tls.workloads_ca, by which agents and enforcement points are known")]
     Otlp,
+    /// Who cosigns the log's checkpoints.
+    #[error("witness: {0}")]
+    Witness(String),
     /// The bound on what waits.
     #[error("log.waiting_bytes is 8388608 (8 MiB) to 1073741824 (1 GiB)")]
     Waiting,
@@ -155,6 +163,7 @@ impl Config {
             return Err(BadConfig::Otlp);
         }
         self.personal.check(&self.dir)?;
+        self.witness.check()?;
         self.auditors().map(drop)
     }
 

@@ -181,6 +181,7 @@ impl TryFrom<wire::RecordEvidenceRequest> for evidence::Ask {
             events: from.events,
             tree_size: from.tree_size,
             is_complete: from.is_complete,
+            cosigned: from.cosigned,
         })
     }
 }

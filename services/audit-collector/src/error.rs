@@ -40,6 +40,10 @@ legate_rpc::reasons! {
     AUDIT_NOT_IN_TREE, OutOfRange, "The leaf or tree size is not covered by the newest checkpoint.", "Ask for a size of at most the newest checkpoint's; a new leaf is covered within a second.";
     /// No checkpoint covers it yet.
     AUDIT_CHECKPOINT_BEHIND, Unavailable, "What was recorded is not covered by a signed checkpoint within the deadline.", "Ask again with a longer deadline; operators: see why no checkpoint is published.";
+    /// Nobody is asked to cosign.
+    AUDIT_NO_WITNESSES, FailedPrecondition, "A cosigned checkpoint was asked for, and the collector's configuration names no witnesses.", "Ask without cosigned; operators: see witness.policy (docs/witnesses.md).";
+    /// Too few witnesses have cosigned.
+    AUDIT_NOT_COSIGNED, Unavailable, "No checkpoint that covers it has the quorum of witnesses within the deadline.", "Ask again with a longer deadline, or without cosigned; operators: see which witness does not answer (legate_audit_witness_answers_total, and the collector's log).";
     /// The index has not come so far.
     AUDIT_INDEX_BEHIND, Unavailable, "The index does not hold as many leaves as was asked for within the deadline.", "Ask again; the log itself has them.";
     /// The index cannot be asked.

@@ -8,6 +8,7 @@ mod api;
 mod config;
 mod convert;
 mod domain;
+mod doors;
 mod error;
 mod flow;
 mod freshness;
@@ -15,28 +16,29 @@ mod index;
 mod log;
 mod metrics;
 mod otlp;
+mod outward;
 mod personal;
 mod schema;
 mod store;
 mod watchman;
 mod web;
 mod webhook;
+mod witness;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use legate_boot::{Checks, Context, Probes, Running, StartError};
+use legate_boot::{Context, Running, StartError};
 use legate_ids::{Name, SpiffeId, TrustDomain};
-use legate_mtls::{Identity, Listener, Trust};
-use legate_rpc::{AlwaysGood, Serving};
-use legate_web::Web;
+use legate_mtls::Identity;
 use tokio::task::JoinHandle;
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, LogConfig, OtlpConfig, PersonalConfig, RetentionRule, WebhookConfig};
+pub use config::{BadConfig, Config, LogConfig, OtlpConfig, PersonalConfig, RetentionRule, WebhookConfig, WitnessConfig};
 pub use error::REASONS;
 pub use legate_web::reach::{BadNetwork, Network};
 
+use crate::doors::{Doors, Sockets};
 use crate::flow::Desk;
 use crate::flow::reads::Reads;
 use crate::flow::tail::Tails;
@@ -46,6 +48,7 @@ use crate::log::{Log, LogTasks, Setup};
 use crate::store::batch::Voices;
 use crate::watchman::IndexWatch;
 use crate::webhook::{Target, Webhook};
+use crate::witness::{Chosen, Cosigned};
 
 /// The service's name, as everywhere.
 pub const NAME: &str = "audit-collector";
@@ -62,21 +65,23 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let (identity, trust) = config.tls.open()?;
     let me = who_we_are(&identity, &config.tls.domain()?)?;
     // The sockets first: an address that is taken must not leave a log behind that is open.
-    let limits = legate_mtls::Limits::default();
-    let listener =
-        Listener::bind(config.listen, identity.clone(), trust.clone(), Arc::clone(&ctx.clock), limits).await?;
-    let listeners = Listeners {
-        main: listener,
-        web: bind_web(&config, identity.clone(), &ctx).await?,
-        intake: bind_intake(&config, identity, trust, &ctx).await?,
-    };
+    let sockets = Sockets::bind(&config, identity, trust, &ctx).await?;
     let metrics = metrics::Metrics::default();
     ctx.metrics.register(|registry| metrics.register(registry));
     let target = Target::of(&config.webhook).map_err(|e| StartError::new("the configuration is refused", e))?;
     let webhook = target.map(|target| Webhook::new(target, &config.dir, Arc::clone(&ctx.clock))).transpose()?;
+    let chosen = Chosen::of(&config.witness, Arc::clone(&ctx.clock));
+    let chosen = chosen.map_err(|e| StartError::new("the configuration is refused", e))?;
     let auditors = config.auditors().map_err(|e| StartError::new("the configuration is refused", e))?;
     let index = Index::new(config.database(), config.origin(), voices(&me)?, ctx.clone());
     let (log, tasks) = open_log(&config, &ctx, &me, &metrics).await?;
+    let (cosigned, asking) = match ask_witnesses(chosen, &log, &ctx, &metrics).await {
+        Ok(started) => started,
+        Err(error) => {
+            tasks.close().await;
+            return Err(error);
+        }
+    };
 
     let desk = Arc::new(Desk {
         log: log.clone(),
@@ -90,14 +95,16 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         lines: Default::default(),
         changing: Default::default(),
         metrics: metrics.clone(),
+        cosigned,
         custody: tokio::sync::Mutex::default(),
         stopping: OnceLock::new(),
     });
     let index_watch = IndexWatch::default();
-    let Doors { serving, web, probes, intake } = match doors(&config, &ctx, &desk, &index_watch, listeners).await {
+    let Doors { serving, web, probes, intake } = match sockets.serve(&config, &ctx, &desk, &index_watch).await {
         Ok(doors) => doors,
         Err(error) => {
             // Or the lock on the log outlives this start, and the next one finds it taken.
+            asking.inspect(JoinHandle::abort);
             tasks.close().await;
             return Err(error);
         }
@@ -125,54 +132,14 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
             telling.abort();
             retaining.abort();
             raising.abort();
-            if let Some(sending) = sending {
-                sending.abort();
-            }
+            sending.inspect(JoinHandle::abort);
+            asking.inspect(JoinHandle::abort);
             flow::reads::tell_sums(&last_reads, true);
             tasks.close().await;
         })
         .on_stop(end_index(index, following))
         // Or the next start on this directory finds it taken.
         .on_stop(free))
-}
-
-/// The sockets.
-struct Listeners {
-    main: Listener,
-    web: Option<Listener>,
-    /// Of OTLP: over gRPC, and over HTTPS.
-    intake: (Option<Listener>, Option<Listener>),
-}
-
-/// What the outside comes in by: probes, the HTTPS port, the port of the other services, and those of OTLP.
-struct Doors {
-    serving: Serving,
-    web: Option<Web>,
-    probes: Option<Probes>,
-    intake: (Option<Serving>, Option<Web>),
-}
-
-async fn doors(
-    config: &Config,
-    ctx: &Context,
-    desk: &Arc<Desk>,
-    index: &IndexWatch,
-    listeners: Listeners,
-) -> Result<Doors, StartError> {
-    let probes = probes(config, ctx, desk, index).await?;
-    let log = desk.log.clone();
-    let web = listeners.web.map(|listener| web::serve(listener, log, config.web_entries, ctx)).transpose()?;
-    let http = listeners.intake.1.map(|listener| otlp::serve(listener, Arc::clone(desk), ctx)).transpose()?;
-    let grpc = match listeners.intake.0 {
-        None => None,
-        Some(listener) => {
-            let routes = api::intake(Arc::clone(desk));
-            let only = legate_rpc::Service { access: access::INTAKE, routes, ..service(desk, ctx) };
-            Some(legate_rpc::serve(only, listener).await?)
-        }
-    };
-    let serving = legate_rpc::serve(service(desk, ctx), listeners.main).await?;
-    Ok(Doors { serving, web, probes, intake: (grpc, http) })
 }
 
 /// The index ends by itself once it holds what the last checkpoint covers; one that hangs is left.
@@ -238,64 +205,16 @@ async fn open_log(
     Ok((log, tasks))
 }
 
-fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
-    legate_rpc::Service {
-        name: NAME,
-        access: ACCESS,
-        routes: api::routes(Arc::clone(desk)),
-        // The standing of callers is their certificate's. What an agent tells that is stopped is to be known all the more.
-        standing: Arc::new(AlwaysGood),
-        clock: Arc::clone(&ctx.clock),
-        limits: legate_rpc::Limits::default(),
-        metrics: Arc::clone(&ctx.metrics),
-        refusals: Arc::clone(&ctx.refusals),
-        descriptors: ctx.descriptors,
-    }
-}
-
-async fn bind_web(config: &Config, identity: Identity, ctx: &Context) -> Result<Option<Listener>, StartError> {
-    match config.web {
-        None => Ok(None),
-        Some(addr) => Ok(Some(Listener::bind_web(addr, identity, None, Arc::clone(&ctx.clock), web::limits()).await?)),
-    }
-}
-
-async fn bind_intake(
-    config: &Config,
-    identity: Identity,
-    trust: Trust,
+/// Has witnesses asked, where the configuration chooses some.
+async fn ask_witnesses(
+    chosen: Option<Chosen>,
+    log: &Log,
     ctx: &Context,
-) -> Result<(Option<Listener>, Option<Listener>), StartError> {
-    let limits = legate_mtls::Limits::default();
-    let grpc = match config.otlp.grpc {
-        None => None,
-        Some(addr) => {
-            Some(Listener::bind(addr, identity.clone(), trust.clone(), Arc::clone(&ctx.clock), limits).await?)
-        }
-    };
-    let http = match config.otlp.http {
-        None => None,
-        Some(addr) => Some(Listener::bind_web(addr, identity, Some(trust), Arc::clone(&ctx.clock), limits).await?),
-    };
-    Ok((grpc, http))
-}
-
-async fn probes(
-    config: &Config,
-    ctx: &Context,
-    desk: &Arc<Desk>,
-    index: &IndexWatch,
-) -> Result<Option<Probes>, StartError> {
-    let Some(addr) = config.probes else {
-        return Ok(None);
-    };
-    // They are asked until the very end, and keep nothing open.
-    let desk = Arc::downgrade(desk);
-    let (for_log, for_disk, for_index, index) = (desk.clone(), desk.clone(), desk, index.clone());
-    let found = |found: Option<Result<(), String>>| async move { found.unwrap_or_else(|| Err("stopping".to_owned())) };
-    let checks = Checks::new()
-        .with("log", move || found(for_log.upgrade().map(|desk| watchman::log_check(&desk))))
-        .with("disk", move || found(for_disk.upgrade().map(|desk| watchman::disk_check(&desk))))
-        .with("index", move || found(for_index.upgrade().map(|desk| index.check(&desk))));
-    Ok(Some(Probes::start(addr, Arc::clone(&ctx.metrics), checks).await?))
+    metrics: &metrics::Metrics,
+) -> Result<(Cosigned, Option<JoinHandle<()>>), StartError> {
+    let Some(chosen) = chosen else { return Ok((Cosigned::by_nobody(), None)) };
+    let (log, clock, metrics) = (log.clone(), Arc::clone(&ctx.clock), metrics.clone());
+    let started = witness::start(witness::Setup { chosen, log, clock, metrics }).await;
+    let (cosigned, asking) = started.map_err(|e| StartError::new("the log is refused", e))?;
+    Ok((cosigned, Some(asking)))
 }

@@ -25,6 +25,12 @@ struct Outcome {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Answer {
+    witness: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Kind {
     kind: String,
 }
@@ -61,6 +67,10 @@ pub(crate) struct Metrics {
     shown: Counter,
     alerts: Family<Kind, Counter>,
     webhook: Family<Outcome, Counter>,
+    pub(crate) cosigned: Gauge,
+    pub(crate) cosigned_age: Gauge<f64, AtomicU64>,
+    pub(crate) quorum_missing: Gauge<f64, AtomicU64>,
+    witnesses: Family<Answer, Counter>,
 }
 
 /// The word of a type of alerts.
@@ -118,6 +128,10 @@ impl Default for Metrics {
             shown: Counter::default(),
             alerts: no_alerts(),
             webhook: nothing_sent(),
+            cosigned: Gauge::default(),
+            cosigned_age: Gauge::default(),
+            quorum_missing: Gauge::default(),
+            witnesses: Family::default(),
         }
     }
 }
@@ -191,6 +205,28 @@ impl Metrics {
             "Alerts that were sent to the receiver of the configuration, by outcome of each try",
             self.webhook.clone(),
         );
+        registry.register(
+            "audit_cosigned_leaves",
+            "Leaves that the newest checkpoint covers that the witnesses' quorum cosigned",
+            self.cosigned.clone(),
+        );
+        registry.register_with_unit(
+            "audit_cosigned_age",
+            "How long ago the witnesses' quorum cosigned; -1: never",
+            Unit::Seconds,
+            self.cosigned_age.clone(),
+        );
+        registry.register_with_unit(
+            "audit_quorum_missing",
+            "For how long too few witnesses have cosigned; 0 also where nobody is asked",
+            Unit::Seconds,
+            self.quorum_missing.clone(),
+        );
+        registry.register(
+            "audit_witness_answers",
+            "Answers of witnesses, by witness and outcome: cosigned, failed, refused, disagrees",
+            self.witnesses.clone(),
+        );
         registry.register("audit_shown", "Events and counts that readers were shown", self.shown.clone());
     }
 
@@ -247,6 +283,11 @@ impl Metrics {
     /// Counts a try to send an alert out.
     pub(crate) fn webhook(&self, outcome: &'static str) {
         self.webhook.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts how a witness answered.
+    pub(crate) fn witness(&self, witness: &str, outcome: &'static str) {
+        self.witnesses.get_or_create(&Answer { witness: witness.to_owned(), outcome }).inc();
     }
 
     /// Notes a checkpoint.

@@ -92,5 +92,9 @@ fn gauges(desk: &Desk, index: &IndexWatch, metrics: &Metrics) {
     desk.fresh.look(now, size, through);
     let covered = desk.fresh.covered().borrow().filter(|_| *desk.index.knows_roles().borrow());
     metrics.roles_age.set(covered.map_or(-1.0, |at| now.saturating_sub(at).as_secs_f64()));
+    let cosigned = desk.cosigned.newest().map_or(0, |newest| newest.size);
+    metrics.cosigned.set(count(cosigned));
+    metrics.cosigned_age.set(desk.cosigned.age(desk.clock.now()).unwrap_or(-1.0));
+    metrics.quorum_missing.set(desk.cosigned.missing_for(now).as_secs_f64());
     metrics.tails.set(i64::try_from(desk.tails.count()).unwrap_or(i64::MAX));
 }

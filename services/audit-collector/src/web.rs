@@ -13,6 +13,7 @@ use legate_mtls::{Limits, Listener};
 use legate_web::Web;
 
 use crate::log::{Log, read_tile};
+use crate::witness::{Cosigned, FILE};
 
 /// Readers of the log are few; strangers must not take the files that the log needs.
 pub(crate) fn limits() -> Limits {
@@ -25,19 +26,22 @@ const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-cache");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// What is served: of which log, and whether the entries themselves.
+/// What is served.
 #[derive(Clone, Debug)]
-struct Shop {
-    log: Log,
-    entries: bool,
+pub(crate) struct Shop {
+    pub(crate) log: Log,
+    /// What witnesses have cosigned of it.
+    pub(crate) cosigned: Cosigned,
+    /// The events too, and not their hashes alone.
+    pub(crate) entries: bool,
 }
 
-/// Serves the log on a listener; `entries`: the events too, and not their hashes alone.
-pub(crate) fn serve(listener: Listener, log: Log, entries: bool, ctx: &Context) -> io::Result<Web> {
+/// Serves a log on a listener.
+pub(crate) fn serve(listener: Listener, shop: Shop, ctx: &Context) -> io::Result<Web> {
     let service = legate_web::Service {
         name: crate::NAME,
-        routes: Router::new().fallback(answer).with_state(Shop { log, entries }),
-        paths: &["/checkpoint"],
+        routes: Router::new().fallback(answer).with_state(shop),
+        paths: &["/checkpoint", "/checkpoint.cosigned"],
         // Nobody who reads sends anything.
         limits: legate_web::Limits { body_bytes: 1024, ..legate_web::Limits::default() },
         clock: Arc::clone(&ctx.clock),
@@ -46,7 +50,7 @@ pub(crate) fn serve(listener: Listener, log: Log, entries: bool, ctx: &Context) 
     legate_web::serve(service, listener)
 }
 
-async fn answer(State(Shop { log, entries }): State<Shop>, method: Method, uri: Uri) -> Response {
+async fn answer(State(Shop { log, cosigned, entries }): State<Shop>, method: Method, uri: Uri) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response();
     }
@@ -57,9 +61,15 @@ async fn answer(State(Shop { log, entries }): State<Shop>, method: Method, uri: 
         return nothing();
     };
     let published = log.published().borrow().clone();
-    if path == "checkpoint" {
+    // The newest one, which nobody waits for; and the newest that has the witnesses' quorum.
+    let note = match path {
+        "checkpoint" => Some(cosigned.of(published.clone()).note),
+        FILE => cosigned.newest().map(|newest| newest.note),
+        _ => None,
+    };
+    if let Some(note) = note {
         let headers = [(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, NOT_KEPT)];
-        return (headers, published.note).into_response();
+        return (headers, note).into_response();
     }
     let Some(tile) = TileId::parse(path).ok().filter(|tile| is_within(*tile, published.size)) else {
         return nothing();

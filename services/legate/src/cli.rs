@@ -15,6 +15,7 @@ mod person;
 mod policy;
 mod registry;
 mod search;
+mod witness;
 
 use std::path::PathBuf;
 
@@ -44,6 +45,7 @@ pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use policy::{PolicyDiff, PolicyTests, PolicyVerb, Promote, Rewrite, Rollback};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
+pub(crate) use witness::WitnessVerb;
 
 /// Identity, authority and record for AI agents.
 ///
@@ -143,6 +145,11 @@ pub(crate) enum Command {
     Alert(Noun<AlertVerb>),
     /// Verify a whole log offline: needs only its public key. Exit code 6 when something is wrong.
     Verify(Verify),
+    /// A witness of one's own: it cosigns checkpoints of logs, so that these cannot show two histories.
+    Witness {
+        #[command(subcommand)]
+        verb: WitnessVerb,
+    },
     /// Log in as an operator with a token of an identity provider that credential-issuer knows: a pipeline's, or your own.
     Login(Login),
     /// Say who your certificate says you are, and which roles you have.
@@ -197,6 +204,9 @@ pub(crate) struct Dev {
     /// Serve agents by SCIM too (draft-wzdk-scim-agent-resource-00), on the first port + 11; docs/scim.md.
     #[arg(long)]
     pub(crate) scim: bool,
+    /// Have checkpoints of the log cosigned by the witnesses of this policy (C2SP tlog-policy); docs/witnesses.md.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness_policy: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -337,6 +347,10 @@ mod tests {
             "legate mcp check -f m.yaml --tool t --args {} --agent n/a",
             "legate mcp list -f m.yaml --agent a --from l.json",
             "legate verify DIR --key log.pub",
+            "legate verify DIR --witness-policy policy",
+            "legate witness key --name w.example/1 --dir d",
+            "legate witness serve --dir d --log a+b+c@o --log d --listen 127.0.0.1:0",
+            "legate audit evidence --out p --cosigned",
             "legate login --token-file -",
             "legate login --token-env ID_TOKEN --issuer https://a:1",
             "legate credential enrol --identity-token-file f --namespace n --out d",

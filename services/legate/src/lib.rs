@@ -13,6 +13,7 @@ pub mod manifest;
 mod output;
 mod place;
 mod proto;
+mod witness;
 pub mod yaml;
 
 pub use error::{Exit, Failure, REASONS};

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use legate_authority::{Place, Right};
 use legate_rpc::Fault;
 use legate_wire::audit::{AuditEvent, Outcome};
-use tokio::time::timeout_at;
 
 use super::query::said;
 use super::rights::Judged;
-use super::{Call, Desk, MARGIN, database, reads, rights};
+use super::{Call, Desk, checkpoint, database, reads, rights};
 use crate::domain::question::Question;
-use crate::error::{AGAIN, AUDIT_CHECKPOINT_BEHIND, AUDIT_NOT_IN_TREE, of_index};
+use crate::error::{AUDIT_NOT_IN_TREE, of_index};
 use crate::log::{Inclusion, Own};
 
 /// The type of the record.
@@ -27,6 +26,8 @@ pub(crate) struct Ask {
     /// The tree that the proofs lead to.
     pub(crate) tree_size: u64,
     pub(crate) is_complete: bool,
+    /// The proof of the record has to lead to a tree that the witnesses' quorum cosigned.
+    pub(crate) cosigned: bool,
 }
 
 /// The record, and its proof.
@@ -63,20 +64,17 @@ pub(crate) async fn record(desk: &Desk, call: &Call, ask: Ask) -> Result<Recorde
         );
         return Err(Fault::refused(&AUDIT_NOT_IN_TREE, text).with("checkpoint_size", covered.to_string()));
     }
+    checkpoint::can_be(desk, ask.cosigned)?;
     reads::broke_glass(desk, call);
     let leaf_index = desk.log.record(Own::from_event(KIND, event(desk, call, &ask))).await?;
 
-    let until = call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline);
-    let mut published = desk.log.published();
-    let covering = async { published.wait_for(|newest| newest.size > leaf_index).await.is_ok() };
-    if !timeout_at(until, covering).await.unwrap_or(false) {
-        let text = format!("the evidence is on record as leaf {leaf_index}, and no checkpoint covers it yet");
-        return Err(
-            Fault::unavailable(&AUDIT_CHECKPOINT_BEHIND, text, AGAIN).with("leaf_index", leaf_index.to_string())
-        );
-    }
-    let proving = desk.log.reading(move |log| log.prove_inclusion(leaf_index, 0));
-    let proved = proving.await.map_err(Fault::broken)??;
+    let covering = checkpoint::covering(desk, call, ask.cosigned, leaf_index + 1).await;
+    let covering = covering.map_err(|fault| fault.with("leaf_index", leaf_index.to_string()))?;
+    let size = covering.size;
+    let proving = desk.log.reading(move |log| log.prove_inclusion(leaf_index, size));
+    let mut proved = proving.await.map_err(Fault::broken)??;
+    // Of that tree, and not of the newest.
+    proved.checkpoint = covering.note;
     desk.metrics.read(KIND, usize::try_from(ask.events).unwrap_or(usize::MAX));
     Ok(Recorded { leaf_index, proved })
 }

@@ -38,6 +38,7 @@ use crate::freshness::Freshness;
 use crate::index::Index;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::witness::Cosigned;
 
 /// Kept back of the deadline, so that the refusal is ours and says how far the index is.
 const MARGIN: Duration = Duration::from_millis(10);
@@ -60,6 +61,8 @@ pub(crate) struct Desk {
     /// Held by who changes an alert.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) metrics: Metrics,
+    /// What the witnesses' quorum has cosigned.
+    pub(crate) cosigned: Cosigned,
     /// Who erases, holds or ends what has had its time is alone.
     pub(crate) custody: tokio::sync::Mutex<()>,
     /// Set as soon as the service serves.

@@ -48,6 +48,10 @@ pub(crate) async fn inclusion(desk: &Desk, call: &Call, ask: Ask) -> Result<Prov
         });
         rights::demand(call, &reading.await.map_err(of_index)?, &namespace)?;
     }
+    let proved = match desk.cosigned.newest() {
+        Some(cosigned) if cosigned.size == proved.size => Inclusion { checkpoint: cosigned.note, ..proved },
+        _ => proved,
+    };
     let asked = BTreeMap::from([("leaf_index".to_owned(), index.to_string())]);
     reads::note(desk, call, reads::Read { kind: "log.proved", namespace, asked, refused: "" }, 1);
     let receipt = if with_cose_receipt { receipt(desk, index, &proved)? } else { Vec::new() };

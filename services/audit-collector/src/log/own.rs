@@ -44,13 +44,13 @@ impl Own {
         &self.kind
     }
 
-    pub(super) fn failed(mut self, reason: &str) -> Self {
+    pub(crate) fn failed(mut self, reason: &str) -> Self {
         self.event.outcome = Outcome::Failure.into();
         self.event.reason_code = reason.to_owned();
         self
     }
 
-    pub(super) fn with(mut self, key: &str, value: impl ToString) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.event.details.insert(key.to_owned(), value.to_string());
         self
     }

@@ -1,7 +1,6 @@
 //! Who receives alerts, and the secret that they are signed with.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 
 use aws_lc_rs::hmac;
 use base64ct::{Base64, Encoding as _};
@@ -9,13 +8,12 @@ use legate_web::reach::Network;
 use zeroize::Zeroizing;
 
 use crate::config::{BadConfig, WebhookConfig};
+use crate::outward::Address;
 
 /// The receiver.
 #[derive(Debug)]
 pub(crate) struct Target {
-    pub(super) url: http::Uri,
-    /// Over TLS; else in plaintext, to this machine.
-    pub(super) is_tls: bool,
+    pub(super) address: Address,
     pub(super) ca: Option<PathBuf>,
     pub(super) allowed: Vec<Network>,
     key: hmac::Key,
@@ -26,17 +24,10 @@ impl Target {
     pub(crate) fn of(config: &WebhookConfig) -> Result<Option<Self>, BadConfig> {
         let refused = |why: String| BadConfig::Webhook(why);
         let Some(url) = &config.url else { return Ok(None) };
-        let url = http::Uri::from_str(url).map_err(|e| refused(format!("url: {e}")))?;
-        let authority = url.authority().filter(|authority| !authority.as_str().contains('@'));
-        let host = authority.map(|authority| authority.host()).filter(|host| !host.is_empty());
-        let is_tls = match (url.scheme_str(), host) {
-            (Some("https"), Some(_)) => true,
-            (Some("http"), Some("127.0.0.1" | "[::1]" | "localhost")) => false,
-            _ => return Err(refused("url: https://HOST/..., without a user; http to this machine alone".into())),
-        };
+        let address = Address::parse(url).map_err(refused)?;
         let secret = config.secret_file.as_ref().ok_or_else(|| refused("secret_file is missing".into()))?;
         let key = read_secret(secret).map_err(refused)?;
-        Ok(Some(Self { url, is_tls, ca: config.ca.clone(), allowed: config.allow_private.clone(), key }))
+        Ok(Some(Self { address, ca: config.ca.clone(), allowed: config.allow_private.clone(), key }))
     }
 
     /// The signature of a message (Standard Webhooks 1.0.0: HMAC-SHA-256 over id, timestamp and body).

@@ -172,7 +172,7 @@ async fn a_question_that_is_none_is_refused_with_its_field() {
     assert!(told.metadata["indexed_through"].parse::<u64>().unwrap() >= 30);
 
     let mut prover = house.proof(&running, &house.operator("alice"));
-    let size = prover.get_checkpoint(wire::GetCheckpointRequest {}).await.unwrap().into_inner().tree_size;
+    let size = prover.get_checkpoint(wire::GetCheckpointRequest::default()).await.unwrap().into_inner().tree_size;
     let far = size + 1_000;
     for refused in [
         prover
@@ -192,6 +192,13 @@ async fn a_question_that_is_none_is_refused_with_its_field() {
     ] {
         let told = Told::from_status(&refused);
         assert_eq!((told.code, told.reason.as_str()), (Code::OutOfRange, "AUDIT_NOT_IN_TREE"));
+    }
+    let mut hurried = house.hurried_proof(&running, &house.operator("alice"));
+    for (cosigned, at_least_size, reason) in
+        [(false, far, "AUDIT_CHECKPOINT_BEHIND"), (true, 0, "AUDIT_NO_WITNESSES"), (true, far, "AUDIT_NO_WITNESSES")]
+    {
+        let ask = wire::GetCheckpointRequest { cosigned, at_least_size };
+        assert_eq!(Told::from_status(&hurried.get_checkpoint(ask).await.unwrap_err()).reason, reason);
     }
     let none = wire::ProveConsistencyRequest { first_size: 0, second_size: 0 };
     let told = Told::from_status(&prover.prove_consistency(none).await.unwrap_err());

@@ -36,7 +36,7 @@ async fn pages_that_are_asked_for_while_the_log_grows_are_of_one_tree() {
     let alice = house.operator("alice");
     let (mut query, mut proof) = (house.query(&running, &alice), house.proof(&running, &alice));
     let newest = loop {
-        let newest = proof.get_checkpoint(wire::GetCheckpointRequest {}).await.unwrap().into_inner();
+        let newest = proof.get_checkpoint(wire::GetCheckpointRequest::default()).await.unwrap().into_inner();
         if newest.tree_size > 100 {
             break newest;
         }
@@ -92,6 +92,7 @@ async fn that_evidence_was_made_is_on_record_and_proved() {
         events: 7,
         tree_size: 1,
         is_complete: true,
+        cosigned: false,
     };
     let too_many = proof.record_evidence(ask.clone()).await.unwrap_err();
     assert_eq!(Told::from_status(&too_many).reason, "AUDIT_NOT_IN_TREE", "more events than leaves");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use legate_audit_collector::{Config, LogConfig, OtlpConfig, PersonalConfig, WebhookConfig, start};
+use legate_audit_collector::{Config, LogConfig, OtlpConfig, PersonalConfig, WebhookConfig, WitnessConfig, start};
 use legate_boot::config::{Telemetry, Tls};
 use legate_boot::{Context, Running, StartError};
 use legate_clock::{Clock, SystemClock};
@@ -107,6 +107,7 @@ impl House {
             },
             webhook: WebhookConfig::default(),
             otlp: OtlpConfig::default(),
+            witness: WitnessConfig::default(),
             tls: Tls {
                 trust_domain: self.domain.to_string(),
                 cert: self.file("tls.pem"),
@@ -196,6 +197,10 @@ impl House {
         AlertServiceClient::new(self.dial(running, who, Duration::from_secs(20)))
     }
 
+    pub(crate) fn hurried_proof(&self, running: &Running, who: &Identity) -> ProofServiceClient<Client> {
+        ProofServiceClient::new(self.dial(running, who, Duration::from_millis(300)))
+    }
+
     pub(crate) fn proof(&self, running: &Running, who: &Identity) -> ProofServiceClient<Client> {
         ProofServiceClient::new(self.dial(running, who, Duration::from_secs(20)))
     }
@@ -275,7 +280,9 @@ impl House {
     pub(crate) fn audit(&self, saved: Option<&Checkpoint>) -> Result<WalkReport, WalkError<std::io::Error>> {
         let dir = self.log_dir();
         let checkpoint = self.open_note(&std::fs::read_to_string(dir.join("checkpoint")).unwrap());
-        walk(Walk { checkpoint: &checkpoint, saved }, |tile: TileId| std::fs::read(dir.join(tile.to_string())))
+        walk(Walk { checkpoint: &checkpoint, saved: saved.as_slice() }, |tile: TileId| {
+            std::fs::read(dir.join(tile.to_string()))
+        })
     }
 }
 

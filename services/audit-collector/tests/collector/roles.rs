@@ -101,7 +101,7 @@ async fn an_operator_reads_what_his_roles_say_from_when_they_are_known_to_when_t
     }
     assert_eq!(reasons.iter().filter(|r| r.is_empty()).count(), 2, "{reasons:?}");
     assert!(reasons.iter().all(|r| r.is_empty() || r == "OPERATOR_NOT_PERMITTED"));
-    prover.get_checkpoint(wire::GetCheckpointRequest {}).await.unwrap();
+    prover.get_checkpoint(wire::GetCheckpointRequest::default()).await.unwrap();
     let evidence = |namespace: &str| wire::RecordEvidenceRequest {
         manifest_sha256: vec![7; 32],
         query: Some(wire::QueryEventsRequest { namespace: namespace.into(), ..wire::QueryEventsRequest::default() }),

@@ -51,7 +51,7 @@ async fn appends_answers_proves_and_leaves_a_log_that_anybody_can_check() {
     assert_eq!(seqs, wanted);
     assert!(seen.iter().all(|e| e.trust() == wire::TrustClass::Authenticated));
 
-    let newest = prover.get_checkpoint(wire::GetCheckpointRequest {}).await.unwrap().into_inner();
+    let newest = prover.get_checkpoint(wire::GetCheckpointRequest::default()).await.unwrap().into_inner();
     assert_eq!(newest.verifier_key, house.verifier_key().to_string());
     let checkpoint = house.open_note(&newest.checkpoint);
     assert_eq!(checkpoint.size, newest.tree_size);
@@ -234,7 +234,7 @@ async fn a_dead_index_holds_up_neither_appends_nor_proofs() {
     let mut prover = house.proof(&running, &house.operator("alice"));
     let mut newest = 0;
     while newest < 100 {
-        newest = prover.get_checkpoint(wire::GetCheckpointRequest {}).await.unwrap().into_inner().tree_size;
+        newest = prover.get_checkpoint(wire::GetCheckpointRequest::default()).await.unwrap().into_inner().tree_size;
     }
     prover
         .prove_inclusion(wire::ProveInclusionRequest { leaf_index: 50, tree_size: 0, with_cose_receipt: false })

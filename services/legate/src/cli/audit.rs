@@ -56,6 +56,9 @@ pub(crate) enum AuditVerb {
     Evidence(Box<Evidence>),
     /// Print the newest signed checkpoint. Keep it: a log that is cut or rewritten later does not match it.
     Checkpoint {
+        /// The newest that the witnesses' quorum cosigned, with their signatures; it is older than the newest of all.
+        #[arg(long)]
+        cosigned: bool,
         #[command(flatten)]
         key: LogKey,
     },
@@ -63,6 +66,9 @@ pub(crate) enum AuditVerb {
     Prove {
         /// The leaf's index, as audit query shows it.
         leaf: u64,
+        /// Prove it in a tree that the witnesses' quorum cosigned, and wait for one.
+        #[arg(long)]
+        cosigned: bool,
         /// Write the proof into this file, in the form of C2SP tlog-proof.
         #[arg(long, value_name = "FILE")]
         tlog_proof: Option<PathBuf>,
@@ -129,6 +135,10 @@ pub(crate) struct Evidence {
     /// A checkpoint that was kept from before: the pack proves that the log continues it. More than one can be given.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Vec<PathBuf>,
+    /// Of a tree that the witnesses' quorum cosigned; the record of the pack too. It holds what a policy of witnesses asks for
+    /// (legate verify --witness-policy).
+    #[arg(long)]
+    pub(crate) cosigned: bool,
     #[command(flatten)]
     pub(crate) key: LogKey,
 }
@@ -286,6 +296,10 @@ pub(crate) struct Verify {
     /// A checkpoint that you kept from before: the log has to continue it.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
+    /// The policy of witnesses (C2SP tlog-policy): its quorum has to have cosigned what is verified. Where it names one log, --key
+    /// can be left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness_policy: Option<PathBuf>,
     /// For a .tlog-proof or a receipt: the file with the entry that it is about, byte for byte.
     #[arg(long, value_name = "FILE")]
     pub(crate) entry: Option<PathBuf>,

@@ -5,7 +5,9 @@ use std::path::Path;
 use legate_merkle::{Checkpoint, VerifierKey, leaf_hash, verify_inclusion};
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::query_service_client::QueryServiceClient;
-use legate_wire::audit::{EventOrder, GetCheckpointRequest, IndexedEvent, QueryEventsRequest, QueryEventsResponse};
+use legate_wire::audit::{
+    EventOrder, GetCheckpointRequest, GetCheckpointResponse, IndexedEvent, QueryEventsRequest, QueryEventsResponse,
+};
 
 use super::Desk;
 use super::agent::cut;
@@ -35,10 +37,11 @@ pub(super) async fn run(desk: Desk, verb: AuditVerb) -> Result<Exit, Failure> {
         }
         AuditVerb::Report(ask) => super::report::report(desk, ask).await,
         AuditVerb::Export(args) => super::audit_export::run(desk, args).await,
-        AuditVerb::Checkpoint { key } => checkpoint(desk, key).await,
-        AuditVerb::Prove { leaf, tlog_proof, cose_receipt, entry, key } => {
+        AuditVerb::Checkpoint { cosigned, key } => checkpoint(desk, cosigned, key).await,
+        AuditVerb::Prove { leaf, cosigned, tlog_proof, cose_receipt, entry, key } => {
             let key = verifier_key(&key)?;
-            super::prove::prove(desk, leaf, key, super::prove::Files { tlog_proof, cose_receipt, entry }).await
+            let files = super::prove::Files { tlog_proof, cose_receipt, entry };
+            super::prove::prove(desk, leaf, cosigned, key, files).await
         }
         AuditVerb::Evidence(args) => super::evidence::make(desk, *args).await,
     }
@@ -157,14 +160,24 @@ pub(super) fn unverified(what: impl Into<String>) -> Failure {
     Failure::local(&VERIFICATION_FAILED, what)
 }
 
-async fn checkpoint(desk: Desk, key: LogKey) -> Result<Exit, Failure> {
+/// The newest checkpoint that covers so many leaves, as it was signed, and what it says.
+pub(super) async fn newest(
+    audit: &Line,
+    key: &VerifierKey,
+    cosigned: bool,
+    at_least_size: u64,
+) -> Result<(GetCheckpointResponse, Checkpoint), Failure> {
+    let request = GetCheckpointRequest { cosigned, at_least_size };
+    let answer = audit.ask(request, |c, r| async move { ProofServiceClient::new(c).get_checkpoint(r).await }).await?;
+    let signed = Checkpoint::open(answer.checkpoint.as_bytes(), key, key.name())
+        .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
+    Ok((answer, signed))
+}
+
+async fn checkpoint(desk: Desk, cosigned: bool, key: LogKey) -> Result<Exit, Failure> {
     let key = verifier_key(&key)?;
     let audit = desk.line(Service::Audit)?;
-    let answer = audit
-        .ask(GetCheckpointRequest {}, |c, r| async move { ProofServiceClient::new(c).get_checkpoint(r).await })
-        .await?;
-    Checkpoint::open(answer.checkpoint.as_bytes(), &key, key.name())
-        .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
+    let (answer, _) = newest(&audit, &key, cosigned, 0).await?;
     let mut out = desk.out();
     match out.format {
         Format::Json | Format::Jsonl => out.json(&proto::dynamic(&answer), desk.format == Format::Json)?,

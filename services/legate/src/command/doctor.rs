@@ -189,7 +189,7 @@ async fn roles(desk: &Desk) -> Result<String, Failure> {
 async fn checkpoint(desk: &Desk) -> Result<String, Failure> {
     let audit = desk.line(Service::Audit)?;
     let answer = audit
-        .ask(GetCheckpointRequest {}, |c, r| async move { ProofServiceClient::new(c).get_checkpoint(r).await })
+        .ask(GetCheckpointRequest::default(), |c, r| async move { ProofServiceClient::new(c).get_checkpoint(r).await })
         .await?;
     let Some(dir) = std::env::var_os("LEGATE_DIR") else {
         return Ok(format!("size {}; set LEGATE_DIR to have its signature checked by log.pub there", answer.tree_size));

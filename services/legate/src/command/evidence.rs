@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use legate_merkle::{Checkpoint, Hash, MAX_NOTE, TlogProof, VerifierKey, verify_consistency};
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::{
-    EventOrder, GetCheckpointRequest, IndexedEvent, ProveConsistencyRequest, QueryEventsRequest, RecordEvidenceRequest,
+    EventOrder, IndexedEvent, ProveConsistencyRequest, QueryEventsRequest, RecordEvidenceRequest,
 };
 use sha2::{Digest as _, Sha256};
 
 use super::Desk;
-use super::audit::{PROVED_PAGE, each_page, unverified, verifier_key, verify_events};
+use super::audit::{PROVED_PAGE, each_page, newest, unverified, verifier_key, verify_events};
 use super::query::question;
 use super::verify::bounded;
 use crate::cli::Evidence;
@@ -32,11 +32,7 @@ pub(super) async fn make(desk: Desk, args: Evidence) -> Result<Exit, Failure> {
     let asked = question(&desk, args.filter).await?;
     let asked_by = desk.place.operator()?.spiffe_id().map(|id| id.to_string()).unwrap_or_default();
     let audit = desk.line(Service::Audit)?;
-    let newest = audit
-        .ask(GetCheckpointRequest {}, |c, r| async move { ProofServiceClient::new(c).get_checkpoint(r).await })
-        .await?;
-    let signed = Checkpoint::open(newest.checkpoint.as_bytes(), &key, key.name())
-        .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
+    let (newest, signed) = newest(&audit, &key, args.cosigned, 0).await?;
     let tree = (signed.size, signed.root);
 
     let mut files = vec![
@@ -75,7 +71,11 @@ pub(super) async fn make(desk: Desk, args: Evidence) -> Result<Exit, Failure> {
         files: listed,
     };
     let manifest = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other)? + "\n";
-    let (seal, seal_index) = seal(&audit, &key, asked, &manifest, (events, is_complete), tree).await?;
+    let manifest_sha256 = Sha256::digest(&manifest).to_vec();
+    let query = Some(asked);
+    let cosigned = args.cosigned;
+    let record = RecordEvidenceRequest { manifest_sha256, query, events, tree_size: tree.0, is_complete, cosigned };
+    let (seal, seal_index) = seal(&audit, &key, record, tree).await?;
     files.insert(1, (MANIFEST.into(), manifest.into_bytes()));
     body.pack(out, files, seal)?;
     let all = if is_complete {
@@ -154,13 +154,9 @@ async fn take_events(
 async fn seal(
     audit: &Line,
     key: &VerifierKey,
-    asked: QueryEventsRequest,
-    manifest: &str,
-    (events, is_complete): (u64, bool),
+    request: RecordEvidenceRequest,
     tree: Tree,
 ) -> Result<(Vec<(String, Vec<u8>)>, u64), Failure> {
-    let manifest_sha256 = Sha256::digest(manifest).to_vec();
-    let request = RecordEvidenceRequest { manifest_sha256, query: Some(asked), events, tree_size: tree.0, is_complete };
     let answer = audit.ask(request, |c, r| async move { ProofServiceClient::new(c).record_evidence(r).await }).await?;
     let hashes: Option<Vec<Hash>> = answer.proof.iter().map(|h| h.as_slice().try_into().ok()).collect();
     let hashes = hashes.ok_or_else(|| unverified("a hash of the proof has not 32 bytes"))?;

@@ -47,6 +47,7 @@ mod token;
 mod usage;
 mod verify;
 mod whoami;
+mod witness;
 
 use legate_mtls::Identity;
 use legate_wire::registry::AgentRef;
@@ -133,7 +134,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
             Ok(if held { Exit::Done } else { Exit::Usage })
         }),
         Command::Dev(args) => wait(async move {
-            Box::pin(crate::dev::dev(&args.dir, args.port_base, &args.operator, args.scim)).await?;
+            Box::pin(crate::dev::dev(args)).await?;
             Ok(Exit::Done)
         }),
         Command::Serve(args) => {
@@ -206,6 +207,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Alert(noun) => wait(alert::run(desk(noun.place)?, noun.verb)),
         Command::Verify(args) => wait(verify::run(format, args)),
+        Command::Witness { verb } => wait(witness::run(format, verb)),
         Command::Login(args) => {
             let desk = desk(args.place.clone())?;
             wait(login::run(desk, args))

@@ -8,7 +8,7 @@ use legate_wire::audit::ProveInclusionRequest;
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 
 use super::Desk;
-use super::audit::unverified;
+use super::audit::{newest, unverified};
 use crate::evidence::said;
 use crate::output::{Row, event_details};
 use crate::place::Service;
@@ -21,10 +21,23 @@ pub(super) struct Files {
     pub(super) entry: Option<PathBuf>,
 }
 
-pub(super) async fn prove(desk: Desk, leaf_index: u64, key: VerifierKey, files: Files) -> Result<Exit, Failure> {
+pub(super) async fn prove(
+    desk: Desk,
+    leaf_index: u64,
+    cosigned: bool,
+    key: VerifierKey,
+    files: Files,
+) -> Result<Exit, Failure> {
     let audit = desk.line(Service::Audit)?;
-    let request = ProveInclusionRequest { leaf_index, tree_size: 0, with_cose_receipt: files.cose_receipt.is_some() };
-    let answer = audit.ask(request, |c, r| async move { ProofServiceClient::new(c).prove_inclusion(r).await }).await?;
+    // A cosigned tree is older than the newest one, whose checkpoint comes with the proof.
+    let tree = if cosigned { Some(newest(&audit, &key, true, leaf_index.saturating_add(1)).await?.0) } else { None };
+    let tree_size = tree.as_ref().map_or(0, |tree| tree.tree_size);
+    let request = ProveInclusionRequest { leaf_index, tree_size, with_cose_receipt: files.cose_receipt.is_some() };
+    let mut answer =
+        audit.ask(request, |c, r| async move { ProofServiceClient::new(c).prove_inclusion(r).await }).await?;
+    if let Some(tree) = tree {
+        answer.checkpoint = tree.checkpoint;
+    }
     let signed = Checkpoint::open(answer.checkpoint.as_bytes(), &key, key.name())
         .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
     if signed.size != answer.tree_size || signed.root.as_slice() != answer.root_hash.as_slice() {

@@ -2,6 +2,7 @@
 
 mod file;
 mod https;
+mod quorum;
 mod story;
 
 use std::fs::File;
@@ -9,7 +10,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use base64ct::{Base64, Encoding};
-use legate_merkle::{Checkpoint, MAX_NOTE, TileId, TileKind, VerifierKey, Walk, WalkError, walk};
+use legate_merkle::{Checkpoint, Cosigned, MAX_NOTE, Policy, TileId, TileKind, VerifierKey, Walk, WalkError, walk};
 use legate_wire::audit::AuditEvent;
 use prost::Message;
 use serde_json::json;
@@ -26,6 +27,9 @@ use story::Story;
 /// No tile and no bundle of 256 entries is longer.
 const MOST_BYTES: u64 = 256 * (65_535 + 2);
 
+/// Where the newest checkpoint is that has the witnesses' quorum.
+const COSIGNED: &str = "checkpoint.cosigned";
+
 /// A log that holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Verified {
@@ -37,6 +41,8 @@ pub(crate) struct Verified {
     pub(crate) root: String,
     /// The size of the kept checkpoint that it continues.
     pub(crate) continues: Option<u64>,
+    /// The size of the newest tree that the witnesses' quorum cosigned, and who they are.
+    pub(crate) cosigned: Option<(u64, Cosigned)>,
     /// What its events tell.
     pub(crate) story: Story,
 }
@@ -60,7 +66,10 @@ impl Found {
 
 /// Where a log is read from.
 trait Source {
+    /// The newest checkpoint.
     fn checkpoint(&mut self) -> io::Result<Vec<u8>>;
+    /// The newest that has the witnesses' quorum.
+    fn cosigned(&mut self) -> io::Result<Vec<u8>>;
     fn tile(&mut self, tile: TileId) -> io::Result<Vec<u8>>;
 }
 
@@ -78,6 +87,10 @@ pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 impl Source for Directory<'_> {
     fn checkpoint(&mut self) -> io::Result<Vec<u8>> {
         bounded(&self.0.join("checkpoint"), MAX_NOTE as u64)
+    }
+
+    fn cosigned(&mut self) -> io::Result<Vec<u8>> {
+        bounded(&self.0.join(COSIGNED), MAX_NOTE as u64)
     }
 
     fn tile(&mut self, tile: TileId) -> io::Result<Vec<u8>> {
@@ -113,7 +126,7 @@ fn end_of(full: &[u8], tile: TileId) -> usize {
 
 /// Verifies the log in a directory.
 pub(crate) fn verify_directory(dir: &Path, key: &VerifierKey, kept: Option<&[u8]>) -> Result<Verified, Found> {
-    verify(&mut Directory(dir), key, kept)
+    verify(&mut Directory(dir), key, kept, None)
 }
 
 /// The same, by the key in a file; how many entries it holds.
@@ -122,14 +135,21 @@ pub(crate) fn verify_log(dir: &Path, key: &Path) -> Result<u64, Failure> {
     verify_directory(dir, &key, None).map(|held| held.size).map_err(|found| unverified(found.what))
 }
 
-fn verify(source: &mut dyn Source, key: &VerifierKey, kept: Option<&[u8]>) -> Result<Verified, Found> {
+fn verify(
+    source: &mut dyn Source,
+    key: &VerifierKey,
+    kept: Option<&[u8]>,
+    policy: Option<&Policy>,
+) -> Result<Verified, Found> {
     let note = source.checkpoint().map_err(|e| Found::plain(format!("there is no checkpoint to read: {e}")))?;
     let refused = |what: &str, e: legate_merkle::CheckpointError| Found::plain(format!("{what} is refused: {e}"));
     let signed = Checkpoint::open(&note, key, key.name()).map_err(|e| refused("the log's checkpoint", e))?;
     let saved = kept.map(|note| Checkpoint::open(note, key, key.name())).transpose();
     let saved = saved.map_err(|e| refused("the checkpoint that you kept", e))?;
+    let cosigned = policy.map(|policy| cosigned(source, key, policy, &note)).transpose()?;
     let mut story = Story::default();
-    let task = Walk { checkpoint: &signed, saved: saved.as_ref() };
+    let earlier: Vec<&Checkpoint> = saved.iter().chain(cosigned.iter().map(|(tree, _)| tree)).collect();
+    let task = Walk { checkpoint: &signed, saved: &earlier };
     let report = walk(task, |tile| {
         let bytes = read(source, tile)?;
         if tile.kind == TileKind::Entries {
@@ -143,9 +163,35 @@ fn verify(source: &mut dyn Source, key: &VerifierKey, kept: Option<&[u8]>) -> Re
         log: key.name().to_owned(),
         size: report.entries,
         root: Base64::encode_string(&report.root),
-        continues: report.continues,
+        continues: saved.map(|saved| saved.size),
+        cosigned: cosigned.map(|(tree, by)| (tree.size, by)),
         story,
     })
+}
+
+/// The newest tree that the witnesses' quorum cosigned: that of the log's checkpoint, or an earlier one that is kept beside it.
+fn cosigned(
+    source: &mut dyn Source,
+    key: &VerifierKey,
+    policy: &Policy,
+    newest: &[u8],
+) -> Result<(Checkpoint, Cosigned), Found> {
+    let open = |note: &[u8]| {
+        let tree = Checkpoint::open(note, key, key.name()).map_err(|e| e.to_string())?;
+        let by = policy.check_bytes(note).map_err(|e| e.to_string())?;
+        Ok::<_, String>((tree, by))
+    };
+    let why = match open(newest) {
+        Ok(found) => return Ok(found),
+        Err(why) => why,
+    };
+    match source.cosigned() {
+        Ok(note) => open(&note).map_err(|why| Found::plain(format!("{COSIGNED} is refused: {why}"))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(Found::plain(format!("the log's checkpoint: {why}; and there is no {COSIGNED} beside it")))
+        }
+        Err(e) => Err(Found::plain(format!("{COSIGNED} cannot be read: {e}"))),
+    }
 }
 
 /// What a walk found, with the entry and the event that stands there.
@@ -175,8 +221,8 @@ pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
     if args.entry.is_some() {
         return Err(Failure::local(&USAGE, "--entry is for a proof of one entry, in a file"));
     }
-    let missing = || Failure::local(&CONTEXT_MISSING, "nobody said which key signs the log: --key is missing");
-    let key = read_key(args.key.as_deref().ok_or_else(missing)?)?;
+    let policy = quorum::policy(&args)?;
+    let key = quorum::needed(args.key.as_deref(), policy.as_ref())?;
     let kept = match &args.checkpoint {
         Some(path) => Some(bounded(path, MAX_NOTE as u64).map_err(|e| Failure::file(path, e))?),
         None => None,
@@ -188,7 +234,7 @@ pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
         })?;
         let mut web = Web::new(&args.log, &domain, &ca)?;
         let work = move || {
-            let result = verify(&mut web, &key, kept.as_deref());
+            let result = verify(&mut web, &key, kept.as_deref(), policy.as_ref());
             (result, web.failure())
         };
         let (result, failure) =
@@ -206,7 +252,7 @@ pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
         if !dir.is_dir() {
             return Err(Failure::file(dir, "there is no such directory or file"));
         }
-        verify_directory(dir, &key, kept.as_deref())
+        verify(&mut Directory(dir), &key, kept.as_deref(), policy.as_ref())
     };
     tell(format, &result)?;
     match result {
@@ -231,6 +277,8 @@ fn tell(format: Format, result: &Result<Verified, Found>) -> Result<(), Failure>
             "size": v.size,
             "root": v.root,
             "continues": v.continues,
+            "cosignedSize": v.cosigned.as_ref().map(|(size, _)| size),
+            "cosignedBy": v.cosigned.as_ref().map(|(_, by)| quorum::value(by)),
             "firstTime": v.story.first.map(|t| t.to_string()),
             "lastTime": v.story.last.map(|t| t.to_string()),
             "emitters": v.story.emitters(),
@@ -263,7 +311,18 @@ fn details(v: &Verified) -> Vec<(&'static str, String)> {
             "continues",
             v.continues.map(|size| format!("the checkpoint of size {size} that you kept")).unwrap_or_default(),
         ),
+        ("cosigned", v.cosigned.as_ref().map(|found| cosigned_in_words(found, v.size)).unwrap_or_default()),
     ]
+}
+
+fn cosigned_in_words((size, by): &(u64, Cosigned), all: u64) -> String {
+    let what = match all.saturating_sub(*size) {
+        0 => "all of it, by the policy's quorum".to_owned(),
+        rest => {
+            format!("the first {size} entries, by the policy's quorum; the last {rest} are signed by the log alone")
+        }
+    };
+    format!("{what}\n{}", quorum::lines(by)).trim_end().to_owned()
 }
 
 #[cfg(test)]

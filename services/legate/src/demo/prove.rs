@@ -63,7 +63,7 @@ pub(super) async fn tell(stage: &mut Stage, agent: &Agent, last: &str) -> Result
     stage.tell.check(of_trace == events.len(), "each event names its trace", &told, std::time::Duration::ZERO);
 
     let mut proofs = ProofServiceClient::new(stage.audit.clone());
-    let (kept, took) = timed(proofs.get_checkpoint(GetCheckpointRequest {})).await;
+    let (kept, took) = timed(proofs.get_checkpoint(GetCheckpointRequest::default())).await;
     let kept = kept.map_err(|s| broken(refusal(&s)))?.into_inner();
     stage.tell.step("an auditor keeps the signed checkpoint", &format!("{} entries", kept.tree_size), took);
     Box::pin(attack(stage, &events, kept.checkpoint.as_bytes())).await

@@ -14,17 +14,19 @@ use legate_boot::config::Telemetry;
 use legate_boot::{StartError, init_telemetry, run, wait_for_signal};
 
 use crate::Failure;
+use crate::cli::Dev;
 use crate::error::DEV_OVERRIDDEN;
 
 /// Raises a suite on the loopback, prints `ready`, and keeps it up until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When the directory is somebody else's, the environment would change the suite, or it does not start.
-pub async fn dev(dir: &Path, port_base: u16, operator: &str, scim: bool) -> Result<(), Failure> {
+pub(crate) async fn dev(args: Dev) -> Result<(), Failure> {
     refuse_overrides()?;
-    let directory = Directory::claim(dir)?;
+    let directory = Directory::claim(&args.dir)?;
     let guard = init_telemetry(&Telemetry { log: log_level(), ..Telemetry::default() }, "legate")?;
-    let options = Options { port_base, operator: operator.to_owned(), scim, ..Options::in_dir(directory.path()) };
+    let Dev { port_base, operator, scim, witness_policy, .. } = args;
+    let options = Options { port_base, operator, scim, witness_policy, ..Options::in_dir(directory.path()) };
     let suite = Box::pin(Suite::start(&options)).await?;
     let mut out = std::io::stdout().lock();
     // Whoever started us may have closed the pipe; the suite runs all the same.

@@ -35,6 +35,8 @@ pub struct Options {
     pub registry_database: Option<String>,
     /// Whether the registry serves SCIM, a draft, too.
     pub scim: bool,
+    /// The policy of the witnesses that cosign the log's checkpoints; left out: nobody does.
+    pub witness_policy: Option<PathBuf>,
     /// More of credential-issuer's configuration, in TOML: `[federation]`, `[operators]`.
     pub federation: String,
 }
@@ -51,6 +53,7 @@ impl Options {
             administrators: Vec::new(),
             registry_database: None,
             scim: false,
+            witness_policy: None,
             federation: String::new(),
         }
     }
@@ -85,12 +88,14 @@ impl Suite {
     pub async fn start(options: &Options) -> Result<Self, StartError> {
         let domain = TrustDomain::parse(&options.trust_domain).map_err(|e| StartError::new("the trust domain", e))?;
         let operator = Name::parse(&options.operator).map_err(|e| StartError::new("the operator's name", e))?;
-        let layout = Layout::new(&absolute(&options.dir)?);
+        let layout = Layout::new(&absolute("--dir", &options.dir)?);
         pki::lay_out(&layout, &domain, &operator, SystemClock::new().now())?;
         let ports = Ports { base: options.port_base };
         let site = Site { layout: &layout, domain: &domain, database: options.registry_database.as_deref() };
 
-        let audit = site.write("audit-collector", &site.audit_collector(ports))?;
+        let witnesses = options.witness_policy.as_deref().map(|path| absolute("--witness-policy", path)).transpose()?;
+        let audit = site.audit_collector(ports) + &witnesses.map(|path| site.witnesses(&path)).unwrap_or_default();
+        let audit = site.write("audit-collector", &audit)?;
         let audit = Box::pin(legate_audit_collector::start(load(&audit)?, context())).await?;
         let audit_at = url(audit.addr());
 
@@ -278,12 +283,12 @@ fn url(addr: SocketAddr) -> String {
     format!("https://{addr}")
 }
 
-fn absolute(dir: &Path) -> Result<PathBuf, StartError> {
+fn absolute(flag: &str, dir: &Path) -> Result<PathBuf, StartError> {
     let text = dir.to_str().filter(|t| !t.contains(['\'', '"', '\\', '\n']));
     if text.is_none() {
-        return Err(StartError::new("--dir", "the path has to be UTF-8 without quotes, backslashes or line breaks"));
+        return Err(StartError::new(flag, "the path has to be UTF-8 without quotes, backslashes or line breaks"));
     }
-    std::path::absolute(dir).map_err(|e| StartError::new("--dir", e))
+    std::path::absolute(dir).map_err(|e| StartError::new(flag, e))
 }
 
 /// Writes the services' configuration files.
@@ -327,6 +332,10 @@ impl Site<'_> {
             ports.at(25),
             self.tls("audit-collector"),
         )
+    }
+
+    fn witnesses(&self, policy: &Path) -> String {
+        format!("\n[witness]\npolicy = \"{}\"\nevery_s = 1\n", policy.display())
     }
 
     fn registry(&self, ports: Ports, audit: &str, administrators: &[String]) -> String {

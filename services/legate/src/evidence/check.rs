@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 
 use legate_clock::Timestamp;
-use legate_merkle::{Checkpoint, TlogProof, VerifierKey, leaf_hash, verify_consistency, verify_inclusion};
+use legate_merkle::{
+    Checkpoint, Cosigned, Policy, TlogProof, VerifierKey, leaf_hash, verify_consistency, verify_inclusion,
+};
 use legate_wire::audit::{AuditEvent, IndexedEvent};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -57,6 +59,8 @@ pub(crate) struct Checked {
     pub(crate) seal_index: u64,
     /// The size of the kept checkpoint that the tree continues.
     pub(crate) continues: Option<u64>,
+    /// The witnesses that cosigned that tree, where a policy asked for them.
+    pub(crate) cosigned: Option<Cosigned>,
     /// Whether the key is the pack's own, and so proves nothing about whose log it is.
     pub(crate) is_own_key: bool,
 }
@@ -97,11 +101,13 @@ impl Opened {
     }
 }
 
-/// Verifies a pack, by a key given by hand or else by its own, and that its tree continues a checkpoint that was kept.
+/// Verifies a pack, by a key given by hand or else by its own; that its tree continues a checkpoint that was kept; and that both its
+/// tree and that of its record have the quorum of a policy.
 pub(crate) fn check<R: Read + Seek>(
     from: &mut R,
     given: Option<&VerifierKey>,
     kept: Option<&[u8]>,
+    policy: Option<&Policy>,
 ) -> Result<Checked, BadPack> {
     let pack = open(&mut *from)?;
     let own = std::str::from_utf8(pack.file(KEY)?).map_err(|e| bad(KEY, e.to_string()))?;
@@ -121,6 +127,11 @@ pub(crate) fn check<R: Read + Seek>(
     if signed.size != manifest.tree_size {
         return Err(bad(CHECKPOINT, format!("its size is {}, and the manifest's {}", signed.size, manifest.tree_size)));
     }
+    let asked = |place: &'static str, note: &[u8]| {
+        policy.map(|policy| policy.check_bytes(note).map_err(|e| bad(place, e.to_string()))).transpose()
+    };
+    let cosigned = asked(CHECKPOINT, note)?;
+    asked(SEAL_PROOF, seal.note.as_bytes())?;
     consistent(&pack, SEAL_CONTINUES, &signed, &seal.checkpoint)?;
     let continues = kept.map(|kept| continued(&pack, &own, kept, &signed)).transpose()?;
     let (offset, size) = pack.events.ok_or_else(|| bad(EVENTS, "it is not in the pack"))?;
@@ -136,6 +147,7 @@ pub(crate) fn check<R: Read + Seek>(
         seal: seal.event,
         seal_index: seal.index,
         continues,
+        cosigned,
         is_own_key: given.is_none(),
     })
 }
@@ -145,6 +157,8 @@ struct Seal {
     event: AuditEvent,
     index: u64,
     checkpoint: Checkpoint,
+    /// The checkpoint as it was signed.
+    note: String,
 }
 
 fn read_seal(pack: &Opened, key: &VerifierKey) -> Result<Seal, BadPack> {
@@ -162,7 +176,7 @@ fn read_seal(pack: &Opened, key: &VerifierKey) -> Result<Seal, BadPack> {
     if proof.extra.is_some() {
         return Err(bad(SEAL_PROOF, "it says more than a proof, which nobody vouches for"));
     }
-    Ok(Seal { event, index: proof.index, checkpoint })
+    Ok(Seal { event, index: proof.index, checkpoint, note: proof.checkpoint })
 }
 
 /// The manifest, where it is the one on record and says the same as the record.

@@ -98,12 +98,14 @@ pub(crate) fn readme(log: &str) -> String {
         manifest.json   what was asked, by whom, how much was found, and the SHA-256 of each file\n\
         events.jsonl    one event a line: its place, the log's own bytes of it (leaf, base64), the way from their hash to the\n\
         \x20               root of the tree (proof, base64), and the same event spelled out for reading\n\
-        checkpoint      name, size and root of the tree, signed by the log's key (C2SP tlog-checkpoint)\n\
+        checkpoint      name, size and root of the tree, signed by the log's key (C2SP tlog-checkpoint), and by witnesses where the\n\
+        \x20               pack was made so (C2SP tlog-cosignature)\n\
         log.pub         that key, as whoever made this pack had it\n\
         continues-N     the way from the tree of N leaves, of which somebody had kept the checkpoint, to this tree\n\
         seal.*          the log's own record that this pack was made, with its proof: it names the hash of manifest.json\n\
         \n\
         To verify:      legate verify THIS-FILE --key LOG-KEY-FILE [--checkpoint A-CHECKPOINT-THAT-YOU-KEPT]\n\
+        \x20               [--witness-policy YOUR-POLICY]     the witnesses that you believe have to have cosigned both trees\n\
         \n\
         Take the key from somewhere else than from this pack: from the operator's publication, or from a contract. Nothing\n\
         is asked of any service.\n\
@@ -117,7 +119,7 @@ pub(crate) fn readme(log: &str) -> String {
         and this pack is the one whose making the log recorded.\n\
         What it does not prove: that an event is true, which is its emitter's word; that nothing else in the log answers the\n\
         question, which is the word of the index and of the rights of whoever asked; that the log shows the same to\n\
-        everybody, for which you compare checkpoints with others, or keep one.\n"
+        everybody, for which you compare checkpoints with others, keep one, or ask for the signatures of witnesses.\n"
     )
 }
 

@@ -4,8 +4,8 @@
 use std::io::Cursor;
 
 use legate_merkle::{
-    Checkpoint, Hash, SeedSigner, Signer as _, TlogProof, leaf_hash, node_hash, prove_consistency, prove_inclusion,
-    root_of,
+    Checkpoint, Cosigner, Hash, Note, Policy, SeedSigner, Signer as _, TlogProof, leaf_hash, node_hash,
+    prove_consistency, prove_inclusion, root_of,
 };
 use legate_wire::audit::{AuditEvent, Emitter, IndexedEvent};
 use prost::Message as _;
@@ -73,6 +73,8 @@ struct Parts {
     manifest: Manifest,
     files: Vec<(String, Vec<u8>)>,
     seal: AuditEvent,
+    /// What is done to the checkpoint of the seal's tree.
+    cosign_seal: Box<dyn Fn(String) -> String>,
 }
 
 /// A pack of these leaves of a log of 20, whose auditor had kept the checkpoint of 6.
@@ -111,7 +113,7 @@ fn parts(leaves: &[u64]) -> Parts {
         ..AuditEvent::default()
     };
     log.0.push(event(20).encode_to_vec());
-    Parts { log, manifest, files, seal }
+    Parts { log, manifest, files, seal, cosign_seal: Box::new(|note| note) }
 }
 
 impl Parts {
@@ -134,7 +136,12 @@ impl Parts {
         self.log.0.push(self.seal.encode_to_vec());
         let size = self.log.0.len() as u64;
         let hashes = prove_inclusion(size - 1, size, |l, i| self.log.node(l, i)).unwrap();
-        let proof = TlogProof { extra: None, index: size - 1, hashes, checkpoint: self.log.checkpoint(size) };
+        let proof = TlogProof {
+            extra: None,
+            index: size - 1,
+            hashes,
+            checkpoint: (self.cosign_seal)(self.log.checkpoint(size)),
+        };
         let continued = prove_consistency(20, size, |l, i| self.log.node(l, i)).unwrap();
         let manifest = self.manifest_text().into_bytes();
         self.files.insert(1, (MANIFEST.into(), manifest));
@@ -151,7 +158,7 @@ impl Parts {
 }
 
 fn verified(pack: &[u8]) -> Result<Checked, BadPack> {
-    check(&mut Cursor::new(pack), Some(signer().verifier()), None)
+    check(&mut Cursor::new(pack), Some(signer().verifier()), None, None)
 }
 
 #[test]
@@ -161,7 +168,7 @@ fn a_pack_holds_and_says_what_is_in_it() {
     assert_eq!((held.signed.size, held.manifest.events, held.leaves), (20, 3, Some((3, 17))));
     assert_eq!((held.seal.actor.as_str(), held.seal_index, held.is_own_key), (ADA, 21, false));
     assert_eq!(held.times.unwrap().0.to_string(), "2027-01-15T08:00:03Z");
-    assert!(check(&mut Cursor::new(&pack), None, None).unwrap().is_own_key);
+    assert!(check(&mut Cursor::new(&pack), None, None, None).unwrap().is_own_key);
     assert_eq!(verified(&parts(&[]).pack()).unwrap().leaves, None);
 }
 
@@ -250,7 +257,7 @@ fn whoever_makes_a_pack_cannot_say_more_than_the_log() {
 fn a_kept_checkpoint_is_continued_or_it_is_said_why_not() {
     let Parts { log, .. } = parts(&[3]);
     let pack = parts(&[3]).pack();
-    let with = |note: &str| check(&mut Cursor::new(&pack), Some(signer().verifier()), Some(note.as_bytes()));
+    let with = |note: &str| check(&mut Cursor::new(&pack), Some(signer().verifier()), Some(note.as_bytes()), None);
     assert_eq!(with(&log.checkpoint(6)).unwrap().continues, Some(6));
     assert_eq!(with(&log.checkpoint(20)).unwrap().continues, Some(20));
     assert!(with(&log.checkpoint(7)).unwrap_err().what.contains("no proof between the two"));
@@ -260,8 +267,59 @@ fn a_kept_checkpoint_is_continued_or_it_is_said_why_not() {
     assert!(with(&other.checkpoint(6)).unwrap_err().what.contains("does not continue"));
     assert!(with(&other.checkpoint(20)).unwrap_err().what.contains("another log was signed"));
     let stranger = SeedSigner::new(ORIGIN, &[8; 32]).unwrap();
-    let refused = check(&mut Cursor::new(&pack), Some(stranger.verifier()), None).unwrap_err();
+    let refused = check(&mut Cursor::new(&pack), Some(stranger.verifier()), None, None).unwrap_err();
     assert!(refused.place == KEY && refused.what.contains("another"), "{refused}");
+}
+
+/// A pack whose two checkpoints have these witnesses under them.
+fn cosigned_pack(tree: &[u8], seal: &[u8]) -> Vec<u8> {
+    let under = |note: String, who: &[u8]| {
+        let note = Note::parse(note.as_bytes()).unwrap();
+        let lines: Vec<_> = who.iter().map(|n| witness(*n).cosign(note.text(), 1_800_000_000)).collect();
+        note.with(lines).to_string()
+    };
+    let mut parts = parts(&[3, 17]);
+    parts.files[2].1 = under(parts.log.checkpoint(20), tree).into_bytes();
+    parts.manifest.files[2] = Listed::of(CHECKPOINT, &parts.files[2].1);
+    parts.cosign_seal = Box::new({
+        let seal = seal.to_vec();
+        move |note| under(note, &seal)
+    });
+    parts.pack()
+}
+
+fn witness(n: u8) -> Cosigner {
+    Cosigner::new(&format!("witness.example/w{n}"), &[n; 32]).unwrap()
+}
+
+#[test]
+fn a_policy_of_witnesses_is_met_by_both_trees_or_it_is_said_by_which_it_is_not() {
+    let line = |n: u8| format!("witness w{n} {}\n", witness(n).verifier());
+    let policy = format!("{}{}{}group g 2 w1 w2 w3\nquorum g\n", line(1), line(2), line(3));
+    let policy = Policy::parse(policy.as_bytes()).unwrap();
+    let with = |pack: &[u8]| check(&mut Cursor::new(pack), Some(signer().verifier()), None, Some(&policy));
+    let good = cosigned_pack(&[1, 3], &[2, 3, 9]);
+    let by = with(&good).unwrap().cosigned.unwrap().by;
+    assert_eq!(by, [("witness.example/w1".into(), 1_800_000_000), ("witness.example/w3".into(), 1_800_000_000)]);
+    // Whoever asks for nobody is told of nobody.
+    assert_eq!(verified(&good).unwrap().cosigned, None);
+    let place = |pack: &[u8]| with(pack).unwrap_err();
+    assert_eq!(place(&parts(&[3]).pack()).place, CHECKPOINT);
+    assert_eq!(place(&cosigned_pack(&[1], &[1, 2])).place, CHECKPOINT);
+    assert_eq!(place(&cosigned_pack(&[1, 2], &[3])).place, SEAL_PROOF);
+    let refused = place(&cosigned_pack(&[1, 2], &[]));
+    assert!(refused.place == SEAL_PROOF && refused.what.contains("quorum g"), "{refused}");
+
+    // The tree of another cosigned checkpoint of the same log, put in its place.
+    let log = parts(&[3]).log;
+    let note = Note::parse(log.checkpoint(19).as_bytes()).unwrap();
+    let lines = [1, 2].map(|n| witness(n).cosign(note.text(), 1_800_000_000));
+    let other = note.with(lines).to_string();
+    let mut cut = parts(&[3, 17]);
+    cut.files[2].1 = other.into_bytes();
+    cut.manifest.files[2] = Listed::of(CHECKPOINT, &cut.files[2].1);
+    let refused = with(&cut.pack()).unwrap_err();
+    assert!(refused.place == CHECKPOINT && refused.what.contains("its size is 19"), "{refused}");
 }
 
 #[test]

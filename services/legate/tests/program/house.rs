@@ -75,8 +75,14 @@ pub(crate) struct House {
 impl House {
     /// Raises a suite in `dir` on free ports, and waits until it says `ready`.
     pub(crate) fn raise(dir: &Path) -> Self {
-        let mut child =
-            legate().args(["dev", "--port-base", "0", "--dir"]).arg(dir).stdout(Stdio::piped()).spawn().unwrap();
+        Self::raise_with(dir, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn raise_with(dir: &Path, more: &[&str]) -> Self {
+        let mut command = legate();
+        command.args(["dev", "--port-base", "0", "--dir"]).arg(dir).args(more);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         // Ends also when the child ends without a word.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -20,3 +20,4 @@ mod readme;
 mod restart;
 mod rewrapped;
 mod sdk;
+mod witness;

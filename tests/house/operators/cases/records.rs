@@ -120,7 +120,7 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
     case("/legate.audit.v1.ProofService/GetCheckpoint", |ask| {
         Box::pin(async move {
             let _nothing_of_it = &ask.namespace;
-            vec![told(Proofs::new(ask.audit.clone()).get_checkpoint(audit::GetCheckpointRequest {}).await)]
+            vec![told(Proofs::new(ask.audit.clone()).get_checkpoint(audit::GetCheckpointRequest::default()).await)]
         })
     });
     // The first leaf is of no namespace.
@@ -145,6 +145,7 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
                 events: 0,
                 tree_size: 1,
                 is_complete: true,
+                cosigned: false,
             };
             vec![told(Proofs::new(ask.audit.clone()).record_evidence(request).await).map(|_| "a record".to_owned())]
         })

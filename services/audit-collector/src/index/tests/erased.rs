@@ -118,6 +118,7 @@ async fn names_that_have_had_their_time_end_but_for_those_that_are_held() {
             reads: Reads::new(false),
             tails: Tails::default(),
             metrics: Metrics::default(),
+            cosigned: crate::witness::Cosigned::by_nobody(),
             custody: tokio::sync::Mutex::default(),
             quotas: Default::default(),
             lines: Default::default(),

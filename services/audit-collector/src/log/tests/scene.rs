@@ -152,5 +152,5 @@ pub(crate) fn checkpoint(dir: &Path) -> Checkpoint {
 /// What somebody finds who has the directory, the public key and perhaps an earlier checkpoint.
 pub(crate) fn audit(dir: &Path, saved: Option<&Checkpoint>) -> Result<WalkReport, WalkError<std::io::Error>> {
     let checkpoint = checkpoint(dir);
-    walk(Walk { checkpoint: &checkpoint, saved }, |tile: TileId| read_tile(dir, tile))
+    walk(Walk { checkpoint: &checkpoint, saved: saved.as_slice() }, |tile: TileId| read_tile(dir, tile))
 }

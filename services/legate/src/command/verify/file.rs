@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _};
 use std::path::Path;
 
-use legate_merkle::{MAX_ENTRY, MAX_NOTE, MAX_RECEIPT, MAX_TLOG_PROOF, Receipt, TlogProof, VerifierKey};
+use legate_merkle::{MAX_ENTRY, MAX_NOTE, MAX_RECEIPT, MAX_TLOG_PROOF, Policy, Receipt, TlogProof, VerifierKey};
 use legate_wire::audit::AuditEvent;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use super::super::audit::{read_key, unverified};
-use super::bounded;
+use super::super::audit::unverified;
+use super::{bounded, quorum};
 use crate::cli::Verify;
 use crate::error::{CONTEXT_MISSING, USAGE};
 use crate::evidence::{BadPack, Checked, archive, check};
@@ -23,12 +23,13 @@ pub(super) fn verify_file(format: Format, path: &Path, args: &Verify) -> Result<
     let mut file = File::open(path).map_err(refused)?;
     let mut first = Vec::new();
     (&mut file).take(512).read_to_end(&mut first).and_then(|_| file.rewind()).map_err(refused)?;
+    let policy = quorum::policy(args)?;
     if archive::is_one(&first) {
-        let key = args.key.as_deref().map(read_key).transpose()?;
+        let key = quorum::key(args.key.as_deref(), policy.as_ref())?;
         let kept =
             args.checkpoint.as_deref().map(|kept| bounded(kept, MAX_NOTE as u64).map_err(|e| Failure::file(kept, e)));
         let kept = kept.transpose()?;
-        let checked = check(&mut BufReader::new(file), key.as_ref(), kept.as_deref());
+        let checked = check(&mut BufReader::new(file), key.as_ref(), kept.as_deref(), policy.as_ref());
         tell(format, &pack(&checked), checked.as_ref().ok().map(details))?;
         return match checked {
             Ok(_) => Ok(Exit::Done),
@@ -41,33 +42,42 @@ pub(super) fn verify_file(format: Format, path: &Path, args: &Verify) -> Result<
         let what = "it is neither a log's directory nor a pack, a .tlog-proof or a COSE receipt";
         return Err(Failure::file(path, what));
     }
-    let key = needed(args.key.as_deref(), "which key signs the log", "--key")?;
-    let key = read_key(key)?;
-    let entry = needed(args.entry.as_deref(), "which entry this is the proof of", "--entry")?;
+    let key = quorum::needed(args.key.as_deref(), policy.as_ref())?;
+    let missing =
+        || Failure::local(&CONTEXT_MISSING, "nobody said which entry this is the proof of: --entry is missing");
+    let entry = args.entry.as_deref().ok_or_else(missing)?;
     let entry = bounded(entry, MAX_ENTRY as u64).map_err(|e| Failure::file(entry, e))?;
     if args.checkpoint.is_some() {
         let what = "a proof of one entry tells nothing of other trees: --checkpoint is for a log or a pack";
         return Err(Failure::local(&USAGE, what));
     }
+    if policy.is_some() && !is_proof {
+        let what = "a COSE receipt carries no cosignatures: --witness-policy is for a log, a pack or a .tlog-proof";
+        return Err(Failure::local(&USAGE, what));
+    }
     let most = if is_proof { MAX_TLOG_PROOF } else { MAX_RECEIPT };
     let bytes = bounded(path, most as u64).map_err(refused)?;
-    let proved = if is_proof { by_file(&bytes, &entry, &key) } else { by_receipt(&bytes, &entry, &key) };
+    let proved =
+        if is_proof { by_file(&bytes, &entry, &key, policy.as_ref()) } else { by_receipt(&bytes, &entry, &key) };
     let (value, details) = proved.map_err(|what| unverified(format!("{}: {what}", path.display())))?;
     tell(format, &value, Some(details))?;
     Ok(Exit::Done)
 }
 
-fn needed<'a>(path: Option<&'a Path>, what: &str, flag: &str) -> Result<&'a Path, Failure> {
-    path.ok_or_else(|| Failure::local(&CONTEXT_MISSING, format!("nobody said {what}: {flag} is missing")))
-}
-
 type Told = (Value, Vec<(&'static str, String)>);
 
-fn by_file(bytes: &[u8], entry: &[u8], key: &VerifierKey) -> Result<Told, String> {
+fn by_file(bytes: &[u8], entry: &[u8], key: &VerifierKey, policy: Option<&Policy>) -> Result<Told, String> {
     let proof = TlogProof::parse(bytes).map_err(|e| e.to_string())?;
     let signed = proof.verify(entry, key).map_err(|e| e.to_string())?;
+    let cosigned = policy.map(|policy| policy.check_bytes(proof.checkpoint.as_bytes())).transpose();
+    let cosigned = cosigned.map_err(|e| e.to_string())?;
     let extra = proof.extra.is_some().then(|| "it carries extra data, which nobody vouches for".to_owned());
-    Ok(entry_of("C2SP tlog-proof", entry, key, proof.index, signed.size, extra))
+    let (mut value, mut details) = entry_of("C2SP tlog-proof", entry, key, proof.index, signed.size, extra);
+    if let Some(found) = cosigned {
+        value["cosignedBy"] = quorum::value(&found);
+        details.insert(2, ("cosigned", quorum::lines(&found)));
+    }
+    Ok((value, details))
 }
 
 fn by_receipt(bytes: &[u8], entry: &[u8], key: &VerifierKey) -> Result<Told, String> {
@@ -119,6 +129,7 @@ fn pack(checked: &Result<Checked, BadPack>) -> Value {
             "recordedAsLeaf": c.seal_index,
             "keyIsThePacksOwn": c.is_own_key,
             "continues": c.continues,
+            "cosignedBy": c.cosigned.as_ref().map(quorum::value),
             "firstTime": c.times.map(|t| t.0.to_string()),
             "lastTime": c.times.map(|t| t.1.to_string()),
         }),
@@ -143,6 +154,11 @@ fn details(c: &Checked) -> Vec<(&'static str, String)> {
     } else {
         "a part of what answered"
     };
+    let not_proved = if c.cosigned.is_some() {
+        "that what the events say is true; that nothing else in the log answers the question"
+    } else {
+        "that what the events say is true; that nothing else in the log answers the question; and without a checkpoint that you kept, that the log shows everybody the same tree"
+    };
     vec![
         ("log", c.manifest.log.clone()),
         ("verified", format!("{} events{leaves}, each in the tree of {size} leaves, byte for byte", c.manifest.events)),
@@ -151,10 +167,11 @@ fn details(c: &Checked) -> Vec<(&'static str, String)> {
         ("asked", if asked.is_empty() { "everything".to_owned() } else { asked }),
         ("asked by", format!("{}, {when}, on record as leaf {} ({})", c.seal.actor, c.seal_index, c.seal.event_id)),
         ("answer", complete.to_owned()),
-        ("continues", c.continues.map(|size| format!("the checkpoint of size {size} that you kept")).unwrap_or_default()),
         (
-            "not proved",
-            "that what the events say is true; that nothing else in the log answers the question; and without a checkpoint that you kept, that the log shows everybody the same tree".to_owned(),
+            "continues",
+            c.continues.map(|size| format!("the checkpoint of size {size} that you kept")).unwrap_or_default(),
         ),
+        ("cosigned", c.cosigned.as_ref().map(quorum::lines).unwrap_or_default()),
+        ("not proved", not_proved.to_owned()),
     ]
 }

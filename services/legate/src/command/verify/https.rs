@@ -13,7 +13,7 @@ use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tower::{Service, ServiceExt};
 
-use super::{MOST_BYTES, Source};
+use super::{COSIGNED, MOST_BYTES, Source};
 use crate::Failure;
 use crate::error::{CONTEXT_MISSING, FILE_REFUSED, USAGE};
 
@@ -96,6 +96,10 @@ fn whole(error: tonic::transport::Error) -> String {
 impl Source for Web {
     fn checkpoint(&mut self) -> io::Result<Vec<u8>> {
         self.get("checkpoint", MAX_NOTE as u64)
+    }
+
+    fn cosigned(&mut self) -> io::Result<Vec<u8>> {
+        self.get(COSIGNED, MAX_NOTE as u64)
     }
 
     fn tile(&mut self, tile: TileId) -> io::Result<Vec<u8>> {

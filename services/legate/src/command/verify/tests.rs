@@ -1,7 +1,9 @@
 //! Logs that hold and logs that do not, made here entry by entry.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use legate_merkle::{Hash, SeedSigner, Signer as _, encode_bundle, encode_tile, leaf_hash, new_tiles, node_hash};
+use legate_merkle::{
+    Cosigner, Hash, Note, SeedSigner, Signer as _, encode_bundle, encode_tile, leaf_hash, new_tiles, node_hash,
+};
 use legate_wire::audit::Emitter;
 
 use super::*;
@@ -140,4 +142,48 @@ fn another_key_and_a_changed_checkpoint_are_refused() {
     assert!(check(dir.path(), None).unwrap_err().what.contains("refused"));
     std::fs::remove_file(path).unwrap();
     assert!(check(dir.path(), None).unwrap_err().what.contains("no checkpoint"));
+}
+
+/// A note with the cosignatures of these witnesses under it.
+fn cosigned_by(note: &[u8], who: &[u8]) -> String {
+    let note = Note::parse(note).unwrap();
+    let lines: Vec<_> = who.iter().map(|n| witness(*n).cosign(note.text(), 1_800_000_000)).collect();
+    note.with(lines).to_string()
+}
+
+fn witness(n: u8) -> Cosigner {
+    Cosigner::new(&format!("witness.example/w{n}"), &[n; 32]).unwrap()
+}
+
+#[test]
+fn a_policy_is_met_by_the_newest_checkpoint_or_by_one_that_the_log_continues() {
+    let dir = tempfile::tempdir().unwrap();
+    let earlier = write(dir.path(), &log(5));
+    let newest = write(dir.path(), &log(12));
+    let keys = [1, 2].map(|n| witness(n).verifier().to_string());
+    let policy = format!("witness a {}\nwitness b {}\ngroup g all a b\nquorum g\n", keys[0], keys[1]);
+    let policy = Policy::parse(policy.as_bytes()).unwrap();
+    let ask = || verify(&mut Directory(dir.path()), signer().verifier(), None, Some(&policy));
+    let refused = || ask().unwrap_err().what;
+    let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    assert!(refused().contains("no witness that the policy names") && refused().contains("no checkpoint.cosigned"));
+    put(COSIGNED, &cosigned_by(&earlier, &[1]));
+    assert!(refused().contains("only witness.example/w1 cosigned"));
+    put(COSIGNED, &cosigned_by(&earlier, &[1, 2]));
+    let (size, by) = ask().unwrap().cosigned.unwrap();
+    assert_eq!((size, by.by.len()), (5, 2));
+    assert!(check(dir.path(), None).unwrap().cosigned.is_none(), "whoever asks for nobody is told of nobody");
+    // The witnesses saw another history of five entries, and a longer one than there is.
+    let other = tempfile::tempdir().unwrap();
+    let forked = write(other.path(), &(0..5).map(|n| event(n + 90, n + 1)).collect::<Vec<_>>());
+    put(COSIGNED, &cosigned_by(&forked, &[1, 2]));
+    assert!(refused().contains("rewritten or forked"));
+    let longer = write(other.path(), &log(20));
+    put(COSIGNED, &cosigned_by(&longer, &[1, 2]));
+    assert!(refused().contains("tail was cut"));
+    // With them under the newest one there is nothing else to look for.
+    put(COSIGNED, "damaged");
+    assert!(refused().contains("checkpoint.cosigned is refused"));
+    put("checkpoint", &cosigned_by(&newest, &[1, 2]));
+    assert_eq!(ask().unwrap().cosigned.unwrap().0, 12);
 }
