@@ -34,7 +34,9 @@ use legate_mtls::Identity;
 use tokio::task::JoinHandle;
 
 pub use access::ACCESS;
-pub use config::{BadConfig, Config, LogConfig, OtlpConfig, PersonalConfig, RetentionRule, WebhookConfig, WitnessConfig};
+pub use config::{
+    BadConfig, Config, LogConfig, OtlpConfig, PersonalConfig, RetentionRule, WebhookConfig, WitnessConfig,
+};
 pub use error::REASONS;
 pub use legate_web::reach::{BadNetwork, Network};
 
