@@ -94,8 +94,9 @@ impl Receiver {
                 Said::Refused(why) => return Err(Failure::local(&EXPORT_REFUSED, format!("{}: {why}", self.url))),
                 Said::Later(why, _) if tried >= TRIES => return Err(self.unreachable(&why)),
                 Said::Later(why, asked) => {
-                    tracing::info!(why, tried, "the receiver did not take it; it is sent again");
-                    tokio::time::sleep(asked.unwrap_or(wait).min(LONGEST_WAIT)).await;
+                    let pause = asked.unwrap_or(wait).min(LONGEST_WAIT);
+                    crate::output::say(&format!("{}: {why}; it is sent again in {} s", self.url, pause.as_secs()));
+                    tokio::time::sleep(pause).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
@@ -205,7 +206,11 @@ pub(super) async fn run(
                 "it is there already; go on from it with --resume, or take another name",
             ));
         }
-        Some(asked) => Mark::begin(ExportAs::Otlp, &asked)?,
+        Some(asked) => {
+            let mut mark = Mark::begin(ExportAs::Otlp, &asked)?;
+            mark.keep(mark_at, "")?;
+            mark
+        }
     };
     let mut ask = QueryEventsRequest { page_size: PAGE, ..mark.question(mark_at)? };
     let (mut rejected, mut words) = (0, String::new());
