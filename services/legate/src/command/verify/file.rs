@@ -75,7 +75,10 @@ fn by_file(bytes: &[u8], entry: &[u8], key: &VerifierKey, policy: Option<&Policy
     let (mut value, mut details) = entry_of("C2SP tlog-proof", entry, key, proof.index, signed.size, extra);
     if let Some(found) = cosigned {
         value["cosignedBy"] = quorum::value(&found);
-        details.insert(2, ("cosigned", quorum::lines(&found)));
+        // They saw one tree, so that is no longer among what is not proved.
+        details.retain(|(what, _)| *what != "not proved");
+        details.push(("cosigned", quorum::lines(&found)));
+        details.push(("not proved", "that what the entry says is true".to_owned()));
     }
     Ok((value, details))
 }
