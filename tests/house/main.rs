@@ -37,6 +37,7 @@ mod secrets;
 mod shutdown;
 mod spawning;
 mod standing;
+mod stopping;
 mod streaming;
 mod succession;
 mod tidy;
