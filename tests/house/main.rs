@@ -38,6 +38,7 @@ mod secrets;
 mod shutdown;
 mod spawning;
 mod standing;
+mod stopping;
 mod streaming;
 mod succession;
 mod tidy;

@@ -50,6 +50,8 @@ pub(crate) struct Processes {
     log: &'static str,
     /// Where the registry keeps what is declared, when not in a file.
     database: Option<String>,
+    /// One more of a service, beside the one that is there.
+    beside: Option<Child>,
 }
 
 fn place(service: &str) -> usize {
@@ -82,7 +84,8 @@ impl Processes {
         let domain = TrustDomain::parse(DOMAIN).unwrap();
         pki::lay_out(&layout, &domain, &Name::parse("dev").unwrap(), SystemClock::new().now()).unwrap();
         let ports = [port(), port(), port(), port()];
-        let mut all = Self { dir, layout, ports, web: port(), children: [const { None }; 4], log, database };
+        let mut all =
+            Self { dir, layout, ports, web: port(), children: [const { None }; 4], log, database, beside: None };
         for service in pki::SERVICES {
             all.configure(service);
             all.spawn(service);
@@ -165,23 +168,53 @@ impl Processes {
 
     /// Starts a service that does not run.
     pub(crate) fn spawn(&mut self, service: &str) {
+        self.children[place(service)] = Some(self.child(service, &self.config(service)));
+    }
+
+    fn child(&self, service: &str, config: &Path) -> Child {
         let log = File::options().create(true).append(true).open(self.log_file(service)).unwrap();
-        let child = Command::new(std::env::current_exe().unwrap())
+        Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "processes::a_process_serves", "--nocapture", "--test-threads=1"])
-            .env(SERVE, format!("{service} {}", self.config(service).display()))
+            .env(SERVE, format!("{service} {}", config.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .unwrap();
-        self.children[place(service)] = Some(child);
+            .unwrap()
+    }
+
+    /// Starts one more policy-decision, with a port and a spool of its own, and waits until it serves.
+    pub(crate) async fn spawn_beside(&mut self, service: &'static str) -> Remote {
+        let (dir, port) = (self.layout.service(service), port());
+        let spool = dir.join("spool");
+        let own = format!("127.0.0.1:{}", self.ports[place(service)]);
+        let text = std::fs::read_to_string(self.config(service)).unwrap();
+        let text = text.replacen(&own, &format!("127.0.0.1:{port}"), 1);
+        let text = text.replace(&format!("{spool:?}"), &format!("{:?}", dir.join("spool-beside")));
+        let config = dir.join("beside.toml");
+        std::fs::write(&config, text).unwrap();
+        self.beside = Some(self.child(service, &config));
+        let remote = Remote { endpoint: format!("https://127.0.0.1:{port}"), ..self.remote(service) };
+        let files = self.layout.operator();
+        let operator = remote.dial(Identity::from_files(&files.cert, &files.key).unwrap()).unwrap();
+        self.wait_for_health(service, operator).await;
+        remote
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal_beside(&self, name: &str) {
+        signal(self.beside.as_ref().unwrap(), name);
     }
 
     /// Asks a service for its health until it serves.
     pub(crate) async fn wait_until_serving(&self, service: &'static str) {
+        self.wait_for_health(service, self.operator(service)).await;
+    }
+
+    async fn wait_for_health(&self, service: &str, client: Client) {
         use tonic_health::pb::HealthCheckRequest;
         use tonic_health::pb::health_check_response::ServingStatus;
-        let mut health = tonic_health::pb::health_client::HealthClient::new(self.operator(service));
+        let mut health = tonic_health::pb::health_client::HealthClient::new(client);
         let begin = Instant::now();
         loop {
             let answer = health.check(HealthCheckRequest::default()).await;
@@ -200,9 +233,7 @@ impl Processes {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, service: &str, name: &str) {
-        let child = self.children[place(service)].as_ref().unwrap();
-        let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        signal(self.children[place(service)].as_ref().unwrap(), name);
     }
 
     /// Waits for the end of a service; how it ended.
@@ -295,6 +326,11 @@ impl Processes {
     }
 }
 
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
 /// The text between the first and the last line of a PEM text, without line breaks' neighbours: its longest line.
 fn body(pem: &str) -> String {
     pem.lines().filter(|line| !line.starts_with("--")).max_by_key(|line| line.len()).unwrap().to_owned()
@@ -302,7 +338,7 @@ fn body(pem: &str) -> String {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        for child in self.children.iter_mut().flatten() {
+        for child in self.children.iter_mut().chain([&mut self.beside]).flatten() {
             let _gone = child.kill();
             let _gone = child.wait();
         }

@@ -23,6 +23,7 @@ use crate::record::{
     NamespaceRules, Policy, PolicyMode, PolicyTest, Revocation, Revoked, Role, RoleBinding, SigningKey, Standing,
 };
 use crate::selector::Selector;
+use crate::stop_orders::Named;
 
 /// Why an object cannot be read.
 pub(crate) type Why = String;
@@ -425,6 +426,30 @@ fn issued(metadata: Option<&wire::Metadata>, from: &wire::CutOff) -> Result<Revo
     };
     let at = moment(from.authorization_cutoff)?.ok_or("the cut-off has no moment")?;
     Ok(Revoked::Issued(level, at))
+}
+
+/// Whom a stop order names, and how they stand by it.
+pub(crate) fn stop_order(from: &wire::StopOrder) -> Result<(Named, Option<Standing>), Why> {
+    use wire::stop_order_spec::Level;
+    let metadata = from.metadata.as_ref().ok_or("metadata is missing")?;
+    let name = |name: &str| Name::parse(name).map_err(text);
+    let of_namespace = || name(&metadata.namespace);
+    let level = from.spec.as_ref().and_then(|spec| spec.level.as_ref()).ok_or("the order names nobody")?;
+    let named = match level {
+        Level::Everywhere(_) => Named::Everywhere,
+        Level::AgentId(id) => Named::Agent(AgentId::parse(id).map_err(text)?),
+        Level::AgentClass(class) => Named::Class(of_namespace()?, name(class)?),
+        Level::WholeNamespace(_) => Named::Namespace(of_namespace()?),
+        Level::Owner(owner) if metadata.namespace.is_empty() => Named::Owner(None, owner.clone()),
+        Level::Owner(owner) => Named::Owner(Some(of_namespace()?), owner.clone()),
+        Level::Group(stopped) => {
+            let (namespace, update_time) = (metadata.namespace.clone(), stopped.update_time);
+            let of = wire::Metadata { name: stopped.name.clone(), namespace, update_time, ..wire::Metadata::default() };
+            let as_it_was = group(&wire::Group { metadata: Some(of), spec: stopped.spec.clone() })?;
+            Named::Group(name(&metadata.name)?, Box::new(as_it_was))
+        }
+    };
+    Ok((named, standing(from.status.as_ref())?))
 }
 
 pub(crate) fn operator_binding(from: &wire::OperatorBinding) -> Result<Binding, Why> {

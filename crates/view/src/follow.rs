@@ -35,6 +35,8 @@ pub struct Options {
     pub retry_from: Duration,
     /// The longest wait before a new try.
     pub retry_max: Duration,
+    /// What the watcher calls itself towards the registry, for people.
+    pub replica: String,
 }
 
 impl Options {
@@ -48,6 +50,8 @@ impl Options {
             silent_after: Duration::from_secs(5),
             retry_from: Duration::from_millis(100),
             retry_max: Duration::from_secs(2),
+            // Another one with every start: whoever looks for it knows whether it is still the same process.
+            replica: format!("{:016x}", rand::random::<u64>()),
         }
     }
 }
@@ -111,14 +115,15 @@ impl Pings {
         }
     }
 
-    fn send(&mut self, sent: Duration, floor: u64) -> WatchRequest {
+    /// `says`: by which revision whoever asks is answered from now on; 0 where that is not to be said.
+    fn send(&mut self, sent: Duration, floor: u64, says: u64) -> WatchRequest {
         self.next += 1;
         if self.open.len() == OPEN_PINGS {
             self.open.pop_front();
         }
         let nonce = self.next;
         self.open.push_back(Ping { nonce, sent, floor });
-        WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.next })) }
+        WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.next, revision: says })) }
     }
 
     /// The ping of `nonce`; it and all before it are closed.
@@ -187,7 +192,8 @@ impl Session {
         let (from_revision, history) =
             if self.resync { (0, Vec::new()) } else { (held, seen.snapshot.history().to_vec()) };
         let (asks, outgoing) = mpsc::channel(8);
-        let start = WatchRequest { ask: Some(Ask::Start(WatchStart { from_revision, history })) };
+        let replica = self.options.replica.clone();
+        let start = WatchRequest { ask: Some(Ask::Start(WatchStart { from_revision, history, replica })) };
         // The channel is empty and open.
         let _ = asks.try_send(start);
         let silent = self.options.silent_after;
@@ -200,15 +206,21 @@ impl Session {
         let mut ping_time = tokio::time::interval(self.options.ping_every);
         ping_time.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_word = self.options.clock.monotonic();
+        let mut taken = self.shared.taken_away.subscribe();
         loop {
             tokio::select! {
+                // Whoever stopped somebody waits to hear that it is known here.
+                Ok(()) = taken.changed() => {
+                    let (now, held) = (self.options.clock.monotonic(), self.held());
+                    let _ = asks.try_send(pings.send(now, held, self.says(building.as_ref())));
+                }
                 _ = ping_time.tick() => {
                     let now = self.options.clock.monotonic();
                     if now.saturating_sub(last_word) > silent {
                         return Err(Ended::Silent(silent));
                     }
                     // The time is taken before the ping goes out; one that cannot go out is never answered.
-                    let _ = asks.try_send(pings.send(now, self.held()));
+                    let _ = asks.try_send(pings.send(now, self.held(), self.says(building.as_ref())));
                 }
                 word = news.next() => {
                     let word: WatchResponse = word
@@ -231,6 +243,11 @@ impl Session {
 
     fn held(&self) -> u64 {
         self.shared.seen.load().snapshot.revision()
+    }
+
+    /// By which revision every answer is from now on. While a whole view is in the making, what is held may be another registry's.
+    fn says(&self, building: Option<&Building>) -> u64 {
+        if building.is_some() || self.resync { 0 } else { self.held() }
     }
 
     fn put_whole(&mut self, whole: Snapshot) {

@@ -166,11 +166,11 @@ impl Snapshot {
             Kind::DelegationGrant => Object::DelegationGrant(wire::DelegationGrant { metadata, spec: None }),
             Kind::PolicyTest => Object::PolicyTest(wire::PolicyTest { metadata, spec: None }),
             Kind::OperatorBinding => Object::OperatorBinding(wire::OperatorBinding { metadata, spec: None }),
-            Kind::SigningKey | Kind::Revocation | Kind::Approval | Kind::Unspecified => {
+            Kind::SigningKey | Kind::Revocation | Kind::Approval | Kind::StopOrder | Kind::Unspecified => {
                 return Err(Unreadable {
                     kind: "an object of a kind that is not taken away like this",
                     name: format!("{}/{}", name.namespace, name.name),
-                    why: "signing keys and revocations come from credential-issuer, approvals from agents".into(),
+                    why: "signing keys and revocations come from credential-issuer, approvals from agents, stops from `legate stop`".into(),
                 });
             }
         };
@@ -203,7 +203,7 @@ fn state(of: crate::AgentState) -> wire::AgentState {
 fn parts(of: &mut Declaration) -> Option<(Kind, &mut Metadata)> {
     let object = of.object.as_mut()?;
     let kind = object.kind();
-    let is_declared = !matches!(kind, Kind::SigningKey | Kind::Revocation | Kind::Approval);
+    let is_declared = !matches!(kind, Kind::SigningKey | Kind::Revocation | Kind::Approval | Kind::StopOrder);
     is_declared.then(|| (kind, object.metadata_mut().get_or_insert_default()))
 }
 

@@ -39,6 +39,7 @@ mod set;
 mod shards;
 mod snapshot;
 mod standing;
+mod stop_orders;
 mod take_in;
 mod token;
 

@@ -1,4 +1,4 @@
-//! Whether an agent works now, and since when: its own state and end, those of its class and namespace, and their cut-offs.
+//! Whether an agent works now, and since when: its own state and end, those of its class and namespace, stop orders, and their cut-offs.
 
 use legate_clock::Timestamp;
 
@@ -17,6 +17,8 @@ pub enum Stop {
     Namespace,
     /// Its class is suspended.
     Class,
+    /// A stop order that stands names it.
+    Order,
     /// Whoever made it, or is further above it, does not work or is not known.
     Ancestor,
 }
@@ -34,6 +36,8 @@ pub struct Life {
     pub namespace_cutoff: Option<Timestamp>,
     /// The latest cut-off of its owners.
     pub owners_cutoff: Option<Timestamp>,
+    /// The latest cut-off of stop orders that name it.
+    pub orders_cutoff: Option<Timestamp>,
     /// The latest cut-off of whoever is above it.
     pub ancestors_cutoff: Option<Timestamp>,
     /// Its own lifecycle version and those of whoever is above it, added up. It rises with each step in one of these
@@ -48,7 +52,7 @@ impl Life {
     #[must_use]
     pub fn cutoff(&self) -> Option<Timestamp> {
         let declared = self.own_cutoff.max(self.class_cutoff).max(self.namespace_cutoff);
-        declared.max(self.owners_cutoff).max(self.ancestors_cutoff)
+        declared.max(self.owners_cutoff).max(self.orders_cutoff).max(self.ancestors_cutoff)
     }
 }
 
@@ -77,11 +81,13 @@ impl Snapshot {
         let place = key(namespace, agent.class.as_str());
         let (class, class_cutoff) = (self.standing(&place), self.revocations.cutoff(&place));
         let (namespace, namespace_cutoff) = (self.standing(namespace), self.revocations.cutoff(namespace));
+        let order = self.order_on(agent);
         // The agent's own state first: what is retired does not come back with its class.
         let stop = match agent.state {
             AgentState::Active if agent.expires.is_some_and(|end| end <= now) => Some(Stop::Expired),
             AgentState::Active if namespace.suspended => Some(Stop::Namespace),
             AgentState::Active if class.suspended => Some(Stop::Class),
+            AgentState::Active if order.suspended => Some(Stop::Order),
             AgentState::Active => None,
             state => Some(Stop::State(state)),
         };
@@ -91,6 +97,7 @@ impl Snapshot {
             class_cutoff: class.cutoff.max(class_cutoff),
             namespace_cutoff: namespace.cutoff.max(namespace_cutoff),
             owners_cutoff: self.revocations.cutoff_of_owners(agent),
+            orders_cutoff: order.cutoff,
             ancestors_cutoff: None,
             lifecycle_version: agent.lifecycle_version,
             ends: agent.expires,

@@ -21,6 +21,7 @@ use crate::record::{
 };
 use crate::revocations::Revocations;
 use crate::shards::Shards;
+use crate::stop_orders::StopOrders;
 
 mod every;
 mod otherwise;
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub(crate) revocations: Revocations,
     /// Classes (`NAMESPACE/NAME`) and namespaces (`NAME`) that are or were suspended.
     pub(crate) standings: Shards<Standing>,
+    /// Orders that stop agents, or did.
+    pub(crate) stop_orders: StopOrders,
     pub(crate) operators: Operators,
 }
 
@@ -113,6 +116,7 @@ impl Default for Snapshot {
             keys: Shards::new(),
             revocations: Revocations::new(),
             standings: Shards::new(),
+            stop_orders: StopOrders::default(),
             operators: Operators::default(),
         }
     }

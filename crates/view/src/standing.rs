@@ -27,8 +27,8 @@ pub static CALLER_UNKNOWN: Reason = Reason {
 pub static CALLER_NOT_ACTIVE: Reason = Reason {
     name: "CALLER_NOT_ACTIVE",
     code: Code::PermissionDenied,
-    meaning: "The calling agent is not ACTIVE, its time has run out, or its class or namespace is suspended.",
-    cure: "See its state (legate agent get, legate class get, legate namespace get); resume what is stopped, then enrol its runtime again.",
+    meaning: "The calling agent is not ACTIVE, its time has run out, its class or namespace is suspended, or a stop order names it.",
+    cure: "See its state (legate agent get, legate class get, legate namespace get, legate stops); resume what is stopped, then enrol its runtime again.",
 };
 
 /// The certificate is of an earlier life of the agent.
@@ -167,6 +167,9 @@ impl Snapshot {
                     Some(Stop::Class) => {
                         let text = format!("the class {namespace}/{} of {id} is suspended", agent.class);
                         return Err(Fault::refused(&CALLER_NOT_ACTIVE, text));
+                    }
+                    Some(Stop::Order) => {
+                        return Err(Fault::refused(&CALLER_NOT_ACTIVE, format!("a stop order names the agent {id}")));
                     }
                     Some(Stop::Ancestor) => {
                         let text = format!("an agent that made {id}, or is further above it, is not ACTIVE");

@@ -124,6 +124,7 @@ impl Snapshot {
                 self.approvals.apply(&key, o, revoked);
                 Ok(Effect::default())
             }
+            Some(Object::StopOrder(o)) => self.apply_stop_order(o, revoked),
             Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
             // Nothing here rests on these.
             Some(Object::AttestationPolicy(_)) => Ok(Effect::default()),
@@ -258,6 +259,15 @@ impl Snapshot {
         self.revocations.apply(&revocation, forgotten);
         // A connection is judged by its certificate, a token whenever it is shown.
         Ok(Effect { takes_away: !forgotten && !matches!(revocation.what, Revoked::Token(_)) })
+    }
+
+    /// An order that cannot be read could stop somebody.
+    fn apply_stop_order(&mut self, o: &legate_wire::registry::StopOrder, revoked: bool) -> Result<Effect, Unreadable> {
+        let unreadable = |why| Unreadable { kind: "StopOrder", name: name_of(o.metadata.as_ref()), why };
+        let (named, standing) = convert::stop_order(o).map_err(unreadable)?;
+        let standing = standing.filter(|_| !revoked);
+        self.stop_orders.apply(named, standing);
+        Ok(Effect { takes_away: standing.is_some() })
     }
 
     pub(crate) fn index_binding(&mut self, before: Option<Arc<RoleBinding>>, after: Option<Arc<RoleBinding>>) {

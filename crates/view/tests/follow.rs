@@ -85,10 +85,14 @@ struct Scene {
 }
 
 fn scene() -> Scene {
+    scene_pinging(Duration::from_millis(2))
+}
+
+fn scene_pinging(ping_every: Duration) -> Scene {
     let (opened, streams) = mpsc::unbounded_channel();
     let clock = TestClock::at(Timestamp::from_secs(1_000));
     let mut options = Options::new(clock.clone());
-    options.ping_every = Duration::from_millis(2);
+    options.ping_every = ping_every;
     options.retry_from = Duration::from_millis(1);
     options.retry_max = Duration::from_millis(2);
     Scene { view: View::follow(Played(opened), options), streams, clock }
@@ -491,4 +495,43 @@ async fn a_stream_that_does_not_open_is_tried_again() {
     drop(view);
     let ended = async { while opens.recv().await.is_some() {} };
     tokio::time::timeout(PATIENCE, ended).await.expect("the follower ends with its last handle");
+}
+
+/// By which revision the next ping says that is answered.
+async fn says(stream: &mut Stream) -> u64 {
+    match tokio::time::timeout(PATIENCE, stream.asks.recv()).await.unwrap().unwrap().ask {
+        Some(Ask::Ping(ping)) => ping.revision,
+        other => panic!("{other:?} is not a ping"),
+    }
+}
+
+#[tokio::test]
+async fn a_ping_says_by_what_is_answered_and_comes_at_once_when_something_was_taken_away() {
+    let mut scene = scene_pinging(Duration::from_secs(3_600));
+    let mut stream = scene.stream().await;
+    assert_eq!(says(&mut stream).await, 0, "nothing is held yet");
+    stream.snapshot(3, vec![agent(1, wire::AgentState::Active)]);
+    assert_eq!(says(&mut stream).await, 3, "whoever is missing may have been taken away");
+    stream.changes(4, vec![(agent(2, wire::AgentState::Active), false)]);
+    stream.changes(5, vec![(agent(1, wire::AgentState::Suspended), false)]);
+    assert_eq!(says(&mut stream).await, 5);
+    assert_eq!(scene.view.current().revision(), 5, "it is in place before it is said");
+}
+
+#[tokio::test]
+async fn while_a_whole_view_is_in_the_making_a_ping_says_nothing() {
+    let mut scene = scene();
+    let mut stream = scene.stream().await;
+    stream.snapshot(3, vec![agent(1, wire::AgentState::Active)]);
+    scene.holds(3).await;
+    let part = |first, last| {
+        let part = wire::SnapshotPart { revision: 7, first, last, ..wire::SnapshotPart::default() };
+        Told::Snapshot(part.with_objects(&[agent(1, wire::AgentState::Active)]))
+    };
+    stream.tell(part(true, false));
+    while says(&mut stream).await != 0 {}
+    assert_eq!(says(&mut stream).await, 0);
+    stream.tell(part(false, true));
+    scene.holds(7).await;
+    while says(&mut stream).await != 7 {}
 }

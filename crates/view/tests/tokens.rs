@@ -201,6 +201,7 @@ proptest! {
     #[test]
     fn a_token_stands_where_everything_does_that_it_rests_on(
         levels in prop::collection::vec(level(), 1..=4), namespace in cutoff(), namespace_stopped in seldom(),
+        (order, order_stands) in (cutoff(), seldom()),
     ) {
         let status = wire::StandingStatus {
             suspended: namespace_stopped,
@@ -209,13 +210,23 @@ proptest! {
         };
         let spec = Some(wire::NamespaceSpec::default());
         let mut all = vec![Object::Namespace(wire::Namespace { metadata: meta("", "pay"), spec, status: Some(status) })];
+        let status = wire::StandingStatus {
+            suspended: order_stands,
+            authorization_cutoff: order.and_then(|seconds| at(ISSUED + seconds)),
+            ..wire::StandingStatus::default()
+        };
+        let spec = wire::StopOrderSpec { level: Some(wire::stop_order_spec::Level::WholeNamespace(true)) };
+        let metadata = meta("pay", "namespace");
+        all.push(Object::StopOrder(wire::StopOrder { metadata, spec: Some(spec), status: Some(status) }));
         for (n, level) in levels.iter().enumerate() {
             all.extend(level.objects(u8::try_from(n).unwrap() + 1));
         }
         let all: Vec<_> = all.into_iter().map(|object| wire::Declaration { object: Some(object) }).collect();
         let standing = Snapshot::of(&all).unwrap().token_standing(&claims(&levels), Timestamp::from_secs(NOW));
-        let holds = !namespace_stopped
-            && namespace.is_none_or(|seconds| seconds < 0)
+        let spared = |cutoff: Option<i64>| cutoff.is_none_or(|seconds| seconds < 0);
+        let holds = !(namespace_stopped || order_stands)
+            && spared(namespace)
+            && spared(order)
             && levels.iter().enumerate().all(|(n, level)| level.holds(n > 0));
         prop_assert_eq!(standing.is_ok(), holds, "{:?}", standing.err());
     }

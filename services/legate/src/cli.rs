@@ -15,6 +15,7 @@ mod person;
 mod policy;
 mod registry;
 mod search;
+mod stop;
 mod witness;
 
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use policy::{PolicyDiff, PolicyTests, PolicyVerb, Promote, Rewrite, Rollback};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
+pub(crate) use stop::{Containment, Resume, Stop, Stops, Whom};
 pub(crate) use witness::WitnessVerb;
 
 /// Identity, authority and record for AI agents.
@@ -122,6 +124,16 @@ pub(crate) enum Command {
     Credential(Noun<CredentialVerb>),
     /// Running copies of agents: who enrolled, and an end to one of them.
     Instance(Noun<InstanceVerb>),
+    /// Stop agents, one of them or all: says whom it touches, stops them by one write, and waits until every service has heard of it.
+    /// Exit code 0: nobody acts by what came before, 3: somebody still can.
+    Stop(Stop),
+    /// Take a stop back. Each agent is as it was before; runtimes enrol again.
+    Resume(Resume),
+    /// List the stops that stand.
+    Stops(Stops),
+    /// Say which services answer by a revision of the registry, and until when the others can act by what they hold. Exit code 0:
+    /// nobody acts by what came before, 3: somebody still can.
+    Containment(Containment),
     /// Access tokens.
     Token(Noun<TokenVerb>),
     /// The keys and CAs that credential-issuer signs with.
@@ -384,11 +396,29 @@ mod tests {
             "legate plan -f a.yaml --simulate 24h",
             "legate grant get n/g",
             "legate grant tree --namespace n",
+            "legate stop --agent n/a --reason x",
+            "legate stop --class n/c --dry-run",
+            "legate stop --group n/g --reason x --yes --wait 2s",
+            "legate stop --owner user:a --reason x",
+            "legate stop --owner user:a --namespace n --reason x",
+            "legate stop --namespace n --reason x",
+            "legate stop --all --reason x --break-glass INC-1",
+            "legate resume --all --reason x",
+            "legate stops --namespace n --with-resumed",
+            "legate containment --revision 12 --wait 1s",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         for line in [
             "legate agent suspend n/a",
+            "legate stop --reason x",
+            "legate stop --all",
+            "legate stop --all --namespace n --reason x",
+            "legate stop --agent n/a --class n/c --reason x",
+            "legate stop --class n/c --namespace n --reason x",
+            "legate stop --all --reason x --dry-run --yes",
+            "legate resume --reason x",
+            "legate resume --class n/c",
             "legate class suspend n/c",
             "legate agent hand-over n/a --owner user:a --reason x",
             "legate agent spawn b --identity d --purpose x --ttl 10m --allow invoice:read",

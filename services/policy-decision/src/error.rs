@@ -31,6 +31,8 @@ legate_rpc::reasons! {
     CLASS_SUSPENDED, PermissionDenied, "The agent's class is suspended, and every agent of it with it.", "Resume it (legate class resume) and let the runtimes enrol again.";
     /// The agent's namespace is suspended.
     NAMESPACE_SUSPENDED, PermissionDenied, "The agent's namespace is suspended, and every agent in it with it.", "Resume it (legate namespace resume) and let the runtimes enrol again.";
+    /// A stop order names the agent.
+    AGENT_STOPPED, PermissionDenied, "A stop order that stands names the agent, or its class, a group that it is in, its owner, its namespace, or everybody.", "See which and why (legate stops); take it back (legate resume) and let the runtimes enrol again.";
     /// Whoever made the agent does not work.
     PARENT_STOPPED, PermissionDenied, "The agent was made by an agent that is not ACTIVE, or is further below one that is not.", "Resume the agent above it (legate agent get), or hand this one over (legate agent hand-over).";
     /// The agent is quarantined.

@@ -21,6 +21,7 @@ use wire::personal_grant_service_server::PersonalGrantServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
 use wire::revocation_service_server::RevocationServiceServer;
 use wire::spawn_service_server::SpawnServiceServer;
+use wire::stop_service_server::StopServiceServer;
 
 use crate::domain::check;
 use crate::domain::standing::Turn;
@@ -34,6 +35,7 @@ mod operators;
 mod personal;
 mod revoking;
 mod spawning;
+mod stopping;
 
 /// A thousand objects fit.
 const LARGEST_REQUEST: usize = 8 << 20;
@@ -68,6 +70,11 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_encoding_message_size(LARGEST_ANSWER),
     )
     .add_service(RevocationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
+    .add_service(
+        StopServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_ASK)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
     .add_service(BulkServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(
         HistoryServiceServer::new(api.clone())
@@ -313,10 +320,10 @@ impl FeedService for Api {
         &self,
         request: Request<tonic::Streaming<wire::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        Permit::of(&request)?;
+        let peer = Permit::of(&request)?.shared_peer();
         let (out, news) = tokio::sync::mpsc::channel(watch::WAITING);
         // It ends with the stream: the watcher leaves, is stuck, or the service stops.
-        tokio::spawn(watch::serve(Arc::clone(&self.0), request.into_inner(), out));
+        tokio::spawn(watch::serve(Arc::clone(&self.0), peer, request.into_inner(), out));
         Ok(Response::new(news.into()))
     }
 }

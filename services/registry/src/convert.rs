@@ -12,7 +12,7 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Departure, FieldChange, Kind, OperatorBinding, RevocationSpec};
 
 use crate::domain::kind::{Key, kind_name};
-use crate::domain::{approval, lifecycle, standing};
+use crate::domain::{approval, lifecycle, standing, stop};
 use crate::flow::By;
 
 /// The longest text in an event, in bytes.
@@ -137,6 +137,14 @@ pub(crate) fn object_event(
                 }
             }
             event.agent_id = spec.agent_id;
+        }
+        Some(Object::StopOrder(order)) => {
+            let (whom, agent) = stop::told(order);
+            details.insert("stopped".to_owned(), cut(whom));
+            details.insert("where".to_owned(), Place::of(&key.namespace).to_string());
+            let cutoff = standing::cutoff_of(declaration);
+            details.extend(cutoff.map(|at| ("authorization_cutoff".to_owned(), at.to_string())));
+            event.agent_id = agent;
         }
         Some(Object::OperatorBinding(binding)) => details.extend(given_by(binding)),
         Some(Object::Revocation(revocation)) => {

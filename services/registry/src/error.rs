@@ -39,7 +39,7 @@ legate_rpc::reasons! {
     /// No such departure.
     DEPARTURE_NOT_FOUND, NotFound, "No departure of this person from this namespace, or from all of them, stands.", "See who left, and from where (legate person list).";
     /// The class or namespace stands so already.
-    STANDING_WRONG, FailedPrecondition, "The class or namespace is suspended already, or is to be resumed and is not suspended.", "See its status (legate class get, legate namespace get).";
+    STANDING_WRONG, FailedPrecondition, "The class or namespace is suspended already, or is to be resumed and is not suspended; or no stop order that stands names them so.", "See its status (legate class get, legate namespace get, legate stops).";
     /// An agent does not leave a suspended class.
     LEAVES_SUSPENDED_CLASS, FailedPrecondition, "The agent is of a suspended class, and would escape from it into another one.", "Resume the class first (legate class resume), or leave the agent in it.";
     /// Agents make no agents there.
@@ -115,7 +115,7 @@ legate_rpc::reasons! {
     /// A stream of many objects ended early.
     BULK_BROKEN_OFF, Unavailable, "A stream of many objects ended before its `end`: where it is all or nothing, nothing is written, else what was answered.", "Send all of it again, with the same request_id where there was one.";
     /// This kind is not for operators.
-    KIND_NOT_APPLICABLE, InvalidArgument, "Objects of this kind are not written in this way.", "Signing keys and revocations come from credential-issuer; agents are retired (legate agent retire), not revoked; approvals are asked for by agents (legate approval).";
+    KIND_NOT_APPLICABLE, InvalidArgument, "Objects of this kind are not written in this way.", "Signing keys and revocations come from credential-issuer; agents are retired (legate agent retire), not revoked; approvals are asked for by agents (legate approval); stop orders are legate stop and legate resume.";
 }
 
 /// How long a caller waits before it tries again.

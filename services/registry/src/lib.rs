@@ -64,6 +64,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         pages,
         tail: Tail::at(revision),
         metrics: metrics::Metrics::default(),
+        followers: flow::followers::Followers::new(ctx.clock.as_ref()),
         keeps,
         operators: Known::default(),
         pace: parking_lot::Mutex::default(),

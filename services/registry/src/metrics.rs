@@ -46,6 +46,7 @@ pub(crate) struct Metrics {
     watchers: Gauge,
     refused: Family<Refused, Counter>,
     broke_glass: Counter,
+    stops: Gauge,
     oldest: Gauge,
     compacted: Counter,
     bulk: Family<Bulk, Counter>,
@@ -64,6 +65,7 @@ impl Default for Metrics {
             watchers: Gauge::default(),
             refused: Family::default(),
             broke_glass: Counter::default(),
+            stops: Gauge::default(),
             oldest: Gauge::default(),
             compacted: Counter::default(),
             bulk: Family::default(),
@@ -85,6 +87,8 @@ impl Metrics {
         let told = "Calls of operators who stated an emergency and were let act as administrators";
         registry.register("operator_broke_glass", told, self.broke_glass.clone());
         registry.register("registry_refused", "Writes that were refused, by reason", self.refused.clone());
+        let stops = "Stop orders that stand, as of the last count";
+        registry.register("registry_stop_orders", stops, self.stops.clone());
         let oldest = "The oldest revision as of which anything can be read";
         registry.register("registry_oldest_revision", oldest, self.oldest.clone());
         let compacted = "Versions of objects that are forgotten, since they are older than the history that is kept";
@@ -105,6 +109,11 @@ impl Metrics {
         }
         let wait = "How long they had waited for that";
         registry.register_with_unit("registry_approval_wait", wait, Unit::Seconds, self.approval_wait.clone());
+    }
+
+    /// So many stop orders stand.
+    pub(crate) fn stops(&self, count: usize) {
+        self.stops.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// So many approvals are pending or hold.

@@ -113,6 +113,7 @@ macro_rules! call {
 
 mod decisions;
 mod records;
+mod stops;
 
 type Declarations = wire::declaration_service_client::DeclarationServiceClient<Client>;
 type Agents = wire::agent_service_client::AgentServiceClient<Client>;
@@ -578,5 +579,6 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
     );
     decisions::add(&mut case);
     records::add(&mut case);
+    stops::add(&mut case);
     cases
 }

@@ -26,6 +26,20 @@ pub(crate) fn level(named: Option<wire::preview_revocation_request::Level>) -> R
         Some(Named::WholeNamespace(false)) => {
             return Err(Fault::invalid("whole_namespace", "is true, or another level is given"));
         }
+        Some(Named::Agent(name)) => {
+            let is_id = legate_ids::AgentId::parse(&name).is_ok();
+            if !is_id {
+                Name::parse(&name).map_err(|e| Fault::invalid("agent", e.to_string()))?;
+            }
+            Some(Level::Agent(name))
+        }
+        Some(Named::Group(name)) => {
+            Some(Level::Group(Name::parse(&name).map_err(|e| Fault::invalid("group", e.to_string()))?))
+        }
+        Some(Named::Everywhere(true)) => Some(Level::Everywhere),
+        Some(Named::Everywhere(false)) => {
+            return Err(Fault::invalid("everywhere", "is true, or another level is given"));
+        }
         Some(Named::Owner(name)) => Some(Level::Owner(whose("owner", &name, &["user:", "group:"])?)),
         Some(Named::Subject(name)) => Some(Level::Subject(whose("subject", &name, &["user:"])?)),
     })
@@ -33,12 +47,17 @@ pub(crate) fn level(named: Option<wire::preview_revocation_request::Level>) -> R
 
 /// What an order would touch.
 pub(crate) fn touched(of: Touched) -> wire::PreviewRevocationResponse {
-    let count = |(kind, count)| wire::CredentialCount { r#type: credential_type(kind).into(), count };
+    let count = |(kind, (count, latest)): (i32, (u64, legate_clock::Timestamp))| wire::CredentialCount {
+        r#type: credential_type(kind).into(),
+        count,
+        latest_expire_time: Some(latest.into()),
+    };
     wire::PreviewRevocationResponse {
         agents: of.agents,
         credentials: of.credentials.into_iter().map(count).collect(),
         grants: of.grants,
         partial: of.is_partial,
         revision: of.revision,
+        longest_token_ttl: of.token_ttl.and_then(|ttl| prost_types::Duration::try_from(ttl).ok()),
     }
 }

@@ -10,6 +10,7 @@ pub(crate) enum Of {
     Class,
     Agent,
     Owner,
+    StopOrder,
     Parent,
     EnforcementPoint,
     Credential,
@@ -18,12 +19,13 @@ pub(crate) enum Of {
 }
 
 impl Of {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Issuer,
         Self::Namespace,
         Self::Class,
         Self::Agent,
         Self::Owner,
+        Self::StopOrder,
         Self::Parent,
         Self::EnforcementPoint,
         Self::Credential,

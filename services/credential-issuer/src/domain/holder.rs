@@ -103,6 +103,8 @@ pub(crate) enum NoHolder {
     ParentStopped(AgentId),
     #[error("the namespace {0} is suspended; none of its agents can obtain or use anything")]
     NamespaceSuspended(Name),
+    #[error("a stop order that stands names the agent {0}; it can obtain or use nothing")]
+    Stopped(AgentId),
     #[error("{0} is neither an agent nor an enforcement point")]
     NotAWorkload(SpiffeId),
 }
@@ -126,6 +128,14 @@ impl Named {
             Principal::Operator(_) | Principal::Service(_) => Err(NoHolder::NotAWorkload(id.clone())),
         }
     }
+}
+
+/// The longest that an access token of the agent lives, by its class and credential policy; of two limits the narrower holds.
+pub(crate) fn token_ttl(snapshot: &Snapshot, agent: &Agent) -> Duration {
+    let class = snapshot.class(agent.label.namespace.as_str(), agent.class.as_str());
+    let policy = snapshot.credential_policy_of(agent).ok().flatten();
+    let limits = class.and_then(|c| c.max_token_ttl).into_iter().chain(policy.and_then(|p| p.max_token_ttl));
+    limits.min().unwrap_or(USUAL_TOKEN).min(LONGEST_TOKEN)
 }
 
 /// Finds the one who is named and says whether it may hold anything at `now`.
@@ -168,6 +178,7 @@ pub(crate) fn find(
                 Some(Stop::State(state)) => return Err(NoHolder::NotActive(id.clone(), state)),
                 Some(Stop::Expired) => return Err(NoHolder::Expired(id.clone())),
                 Some(Stop::Namespace) => return Err(NoHolder::NamespaceSuspended(namespace)),
+                Some(Stop::Order) => return Err(NoHolder::Stopped(id.clone())),
                 Some(Stop::Ancestor) => return Err(NoHolder::ParentStopped(id.clone())),
                 Some(Stop::Class) => return Err(NoHolder::ClassSuspended(namespace, agent.class.clone())),
             }
@@ -177,8 +188,6 @@ pub(crate) fn find(
             let narrower = |a: Option<Duration>, b: Option<Duration>| a.into_iter().chain(b).min();
             let of_class = class.and_then(|c| c.max_certificate_ttl);
             let certificate_ttl = narrower(of_class, policy.and_then(|p| p.max_certificate_ttl));
-            let of_class = class.and_then(|c| c.max_token_ttl);
-            let token_ttl = narrower(of_class, policy.and_then(|p| p.max_token_ttl));
             Ok(Holder {
                 spiffe_id: match &instance {
                     Some(copy) => SpiffeId::instance(domain, &namespace, id, copy),
@@ -193,10 +202,11 @@ pub(crate) fn find(
                     .with(Of::Class, life.class_cutoff)
                     .with(Of::Namespace, life.namespace_cutoff)
                     .with(Of::Owner, life.owners_cutoff)
+                    .with(Of::StopOrder, life.orders_cutoff)
                     .with(Of::Parent, life.ancestors_cutoff),
                 ends: life.ends,
                 certificate_ttl: certificate_ttl.unwrap_or(USUAL_CERTIFICATE).min(LONGEST_CERTIFICATE),
-                token_ttl: token_ttl.unwrap_or(USUAL_TOKEN).min(LONGEST_TOKEN),
+                token_ttl: token_ttl(snapshot, agent),
                 max_instances: policy.and_then(|p| p.max_instances).unwrap_or(USUAL_INSTANCES),
                 means: Means::of(policy),
             })

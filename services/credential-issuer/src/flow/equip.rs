@@ -47,10 +47,12 @@ pub(super) fn agent<'a>(
         // A resumption cuts off whatever was made during the suspension.
         Some(Stop::Namespace) => return Err(NoHolder::NamespaceSuspended(namespace.clone()).into()),
         Some(Stop::Class) => return Err(NoHolder::ClassSuspended(namespace.clone(), agent.class.clone()).into()),
+        Some(Stop::Order) => return Err(NoHolder::Stopped(id.clone()).into()),
         Some(Stop::Ancestor) => return Err(NoHolder::ParentStopped(id.clone()).into()),
         Some(Stop::State(_) | Stop::Expired) | None => {}
     }
-    if !legate_view::after_cutoff(now, life.class_cutoff.max(life.namespace_cutoff).max(life.owners_cutoff)) {
+    let of_many = life.class_cutoff.max(life.namespace_cutoff).max(life.owners_cutoff).max(life.orders_cutoff);
+    if !legate_view::after_cutoff(now, of_many) {
         return Err(BadPlan::TooSoon.into());
     }
     Ok(agent)

@@ -315,11 +315,12 @@ pub(crate) async fn newest(tx: &Tx, holders: Vec<String>, now: Timestamp) -> TxR
 }
 
 /// How many of each kind these agents hold that were not taken back and have not ended.
-pub(crate) async fn count(tx: &Tx, agents: Vec<String>, now: Timestamp) -> TxResult<Vec<(i32, i64)>, Fault> {
+pub(crate) async fn count(tx: &Tx, agents: Vec<String>, now: Timestamp) -> TxResult<Vec<(i32, i64, i64)>, Fault> {
     let find = Entity::find()
         .select_only()
         .column(Column::Kind)
         .column_as(Column::Id.count(), "count")
+        .column_as(Column::NotAfter.max(), "latest")
         .filter(Column::AgentId.is_in(agents))
         .filter(Column::State.ne(REVOKED))
         .filter(Column::NotAfter.gt(now.micros()))

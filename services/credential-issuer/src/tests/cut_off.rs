@@ -115,14 +115,26 @@ async fn a_preview_counts_what_an_order_would_touch_and_touches_nothing() {
             preview_revocation::preview(&scene.desk, &scene.operator(), Whom { namespace, level }).await.unwrap()
         };
         let of_all = BTreeMap::from([(CERTIFICATE, 2), (SECRET, 1)]);
+        let counts = |seen: &preview_revocation::Touched| {
+            seen.credentials.iter().map(|(kind, (count, _))| (*kind, *count)).collect::<BTreeMap<_, _>>()
+        };
         for level in
             [whom::Level::All, whom::Level::Class(Name::parse("bots").unwrap()), whom::Level::Owner(OWNER.into())]
         {
             let seen = preview(Some(NAMESPACE), level).await;
-            assert_eq!((seen.agents, &seen.credentials, seen.grants, seen.is_partial), (2, &of_all, 0, false));
+            assert_eq!((seen.agents, counts(&seen), seen.grants, seen.is_partial), (2, of_all.clone(), 0, false));
+            // The last certificate is one of this moment, and lives for the usual hour.
+            let (_, latest) = seen.credentials[&CERTIFICATE];
+            assert_eq!(latest, scene.clock.now().plus(Duration::from_secs(3_600)));
+            assert_eq!(seen.token_ttl, Some(Duration::from_secs(300)));
         }
+        let seen = preview(None, whom::Level::Everywhere).await;
+        assert_eq!((seen.agents, counts(&seen)), (2, of_all.clone()));
+        let seen = preview(Some(NAMESPACE), whom::Level::Agent(agent_id(2).to_string())).await;
+        assert_eq!((seen.agents, counts(&seen)), (1, BTreeMap::from([(CERTIFICATE, 2)])));
+        assert_eq!(preview(Some(NAMESPACE), whom::Level::Group(Name::parse("none").unwrap())).await.agents, 0);
         let seen = preview(None, whom::Level::Owner(OWNER.into())).await;
-        assert_eq!((seen.agents, seen.credentials), (2, of_all));
+        assert_eq!((seen.agents, counts(&seen)), (2, of_all));
         let seen = preview(Some(NAMESPACE), whom::Level::Subject("user:grace".into())).await;
         assert_eq!((seen.agents, seen.credentials.len(), seen.grants), (1, 0, 1));
         for level in [whom::Level::Owner("user:eve".into()), whom::Level::Class(Name::parse("others").unwrap())] {

@@ -42,6 +42,8 @@ mod revoke_issued;
 mod search;
 mod spawning;
 mod standing;
+mod stop;
+mod stop_touches;
 mod tail;
 mod token;
 mod usage;
@@ -177,6 +179,22 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Person(noun) => wait(person::run(desk(noun.place)?, noun.verb)),
         Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),
         Command::Instance(noun) => wait(instance::run(desk(noun.place)?, noun.verb)),
+        Command::Stop(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(stop::stop(desk, args))
+        }
+        Command::Resume(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(stop::resume(desk, args))
+        }
+        Command::Stops(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(stop::list(desk, args))
+        }
+        Command::Containment(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(stop::containment(desk, args))
+        }
         Command::Token(noun) => wait(token::run(desk(noun.place)?, noun.verb)),
         Command::Key(noun) => wait(key::run(desk(noun.place)?, noun.verb)),
         Command::Check(Checking::One(args)) => {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_wire::registry::{
-    Agent, AgentState, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus, declaration::Object,
+    Agent, AgentState, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus, StopOrderSpec,
+    declaration::Object, stop_order_spec::Level,
 };
 
 use super::Row;
@@ -171,9 +172,26 @@ fn parts(declaration: &Declaration) -> (Metadata, String) {
         Some(Object::Approval(o)) => {
             (&o.metadata, o.spec.as_ref().map(|s| format!("{} asks: {}", s.agent, s.purpose)).unwrap_or_default())
         }
+        Some(Object::StopOrder(o)) => (&o.metadata, o.spec.as_ref().map(stopped).unwrap_or_default()),
         None => (&None, String::new()),
     };
     (metadata.clone().unwrap_or_default(), about)
+}
+
+/// Whom a stop order names.
+pub(crate) fn stopped(spec: &StopOrderSpec) -> String {
+    match &spec.level {
+        Some(Level::AgentId(id)) => format!("the agent {id} and whoever it made"),
+        Some(Level::AgentClass(name)) => format!("every agent of the class {name}"),
+        Some(Level::Group(group)) => {
+            let when = moment(group.update_time.as_ref());
+            format!("every agent of the group {} as it was written {when}", group.name)
+        }
+        Some(Level::Owner(owner)) => format!("every agent of the owner {owner}"),
+        Some(Level::WholeNamespace(_)) => "every agent of the namespace".to_owned(),
+        Some(Level::Everywhere(_)) => "every agent".to_owned(),
+        None => String::new(),
+    }
 }
 
 fn either(one: &str, other: &str) -> String {
@@ -222,6 +240,7 @@ fn status(declaration: &Declaration) -> Option<&StandingStatus> {
     match &declaration.object {
         Some(Object::Namespace(o)) => o.status.as_ref(),
         Some(Object::AgentClass(o)) => o.status.as_ref(),
+        Some(Object::StopOrder(o)) => o.status.as_ref(),
         _ => None,
     }
 }

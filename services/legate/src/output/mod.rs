@@ -25,7 +25,7 @@ use escape::{visible, visible_json};
 pub(crate) use change::{access_rows, change_lines, change_rows, preview_lines, test_lines};
 pub(crate) use decision::{because, verdict, view_age};
 pub(crate) use declared::{
-    agent_details, agent_row, declared_row, is_suspended, moment, object_details, orphaned, span, standing,
+    agent_details, agent_row, declared_row, is_suspended, moment, object_details, orphaned, span, standing, stopped,
 };
 pub(crate) use event::{brief, event_details, event_row};
 pub(crate) use explain::{Ink, can_row, explain_lines, holder_row};

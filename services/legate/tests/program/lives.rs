@@ -7,7 +7,7 @@ use legate_clock::{Clock, SystemClock};
 use legate_ids::SpiffeId;
 use legate_mtls::pki::{Ca, Leaf, write_private, write_public};
 
-use crate::house::{AGENT, Ended, House, MANIFEST, done};
+use crate::house::{AGENT, Ended, House, MANIFEST, done, eventually};
 
 /// Gives an operator a role in a namespace.
 pub(crate) fn appoint(house: &House, name: &str, namespace: &str, role: &str) {
@@ -207,4 +207,57 @@ fn a_class_and_a_namespace_are_stopped_and_go_on() {
         assert_eq!(house.run(&asked).with(0), "ALLOWED\n");
     }
     house.run(&["role", "suspend", "payments/invoice-reader", "--reason", "x"]).with(1);
+}
+
+#[test]
+fn a_stop_says_whom_it_touches_and_waits_until_all_have_heard() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let bot = home.path().join("bot");
+    house.enrol(&bot);
+    let issue = ["token", "issue", "--identity", bot.to_str().unwrap(), "--audience", "https://invoices.example.com"];
+    house.run(&issue).with(0);
+    let check = ["check", "--agent", AGENT, "--action", "invoice:read", "--resource", "Invoice:apollo/1", "-o", "name"];
+    assert_eq!(house.run(&check).with(0), "ALLOWED\n");
+    let class = ["--class", "payments/invoice-worker"];
+
+    let dry = [&["stop", "--dry-run", "-o", "table"], &class[..]].concat();
+    // The decision is on record at once, and counted when the index has it.
+    eventually("the decision is counted", || house.run(&dry).with(0).contains("1 within a day"));
+    let seen = house.run(&dry).with(0);
+    for line in ["1, of which 1 work now", "1 ACTIVE", "payments/invoice-bot", "1 X509_SVID"] {
+        assert!(seen.contains(line), "{line}: {seen}");
+    }
+    // Nobody is at a terminal to confirm it.
+    let unasked = house.run(&[&["stop", "--reason", "x"], &class[..]].concat());
+    assert!(unasked.err.contains("would stop") && unasked.err.contains("nothing is stopped yet"), "{}", unasked.err);
+    unasked.with(1);
+    assert_eq!(house.run(&check).with(0), "ALLOWED\n");
+    house.run(&["stop", "--class", "payments/none", "--reason", "x", "--yes"]).refused(1, "OBJECT_NOT_FOUND");
+    house.run(&["resume", "--all", "--reason", "x"]).refused(4, "STANDING_WRONG");
+
+    let told = house.run(&[&["stop", "--reason", "exfiltrates", "--yes", "-o", "json"], &class[..]].concat()).json();
+    assert_eq!(told["containment"]["contained"], true, "{told}");
+    let followers = told["containment"]["followers"].as_array().unwrap();
+    assert!(followers.len() == 2 && followers.iter().all(|one| one["state"] == "FOLLOWER_STATE_CONFIRMED"), "{told}");
+    assert_eq!(told["touches"]["credentials"]["longestTokenTtl"], "300s", "{told}");
+    assert_eq!(house.run(&check).with(3), "AGENT_STOPPED\n");
+    house.run(&issue).refused(3, "CALLER_NOT_ACTIVE");
+    let listed = house.run(&["stops", "-o", "table"]).with(0);
+    assert!(listed.contains("invoice-worker") && listed.contains("exfiltrates"), "{listed}");
+    let reached = house.run(&["containment", "-o", "table"]).with(0);
+    assert!(reached.contains("CONFIRMED") && reached.contains("CONTAINED"), "{reached}");
+    // An agent that was suspended before is so still when the stop is taken back.
+    house.run(&["agent", "suspend", AGENT, "--reason", "as well"]).with(0);
+    house.run(&[&["resume", "--reason", "explained"], &class[..]].concat()).with(0);
+    assert_eq!(house.run(&["stops", "-o", "name"]).with(0), "");
+    assert_eq!(house.run(&check).with(3), "AGENT_SUSPENDED\n");
+    house.run(&["agent", "resume", AGENT, "--reason", "explained"]).with(0);
+    let told = house.run(&["stop", "--all", "--reason", "a drill", "--yes", "-o", "table"]).with(0);
+    for line in ["CONFIRMED", "CONTAINED", "outlasts", "certificates of theirs until", "they live 5 min"] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    house.run(&["resume", "--all", "--reason", "the drill is over"]).with(0);
+    assert_eq!(house.run(&check).with(0), "ALLOWED\n");
 }

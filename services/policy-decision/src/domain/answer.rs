@@ -57,6 +57,8 @@ whys! {
     ClassSuspended, Forbidden, "CLASS_SUSPENDED";
     /// The agent's namespace is suspended.
     NamespaceSuspended, Forbidden, "NAMESPACE_SUSPENDED";
+    /// A stop order names the agent.
+    AgentStopped, Forbidden, "AGENT_STOPPED";
     /// Whoever made the agent, or is further above it, does not work.
     ParentStopped, Forbidden, "PARENT_STOPPED";
     /// The agent is quarantined.

@@ -253,8 +253,10 @@ fn of_state(case: &Case<'_>, agent: &Agent, all: &mut Vec<Proposal>) {
                 let otherwise = Otherwise::NamespaceWorks(namespace);
                 all.push(Proposal::registry(Want::Start, Reach::Namespace, text, otherwise));
             }
-            // A retired agent does not come back.
-            Stop::State(AgentState::Retired | AgentState::Active | AgentState::Unknown) | Stop::Ancestor => {}
+            // A retired agent does not come back, and that somebody was stopped is not the smallest thing to change.
+            Stop::State(AgentState::Retired | AgentState::Active | AgentState::Unknown)
+            | Stop::Ancestor
+            | Stop::Order => {}
         }
     };
     let stop = |one: &Agent| case.snapshot.life_of(one, case.now).stop;

@@ -135,6 +135,7 @@ fn is_of_standing(word: &str) -> bool {
         Why::AgentSuspended,
         Why::ClassSuspended,
         Why::NamespaceSuspended,
+        Why::AgentStopped,
         Why::ParentStopped,
         Why::AgentQuarantined,
         Why::AgentExpired,

@@ -139,6 +139,9 @@ async fn gather(archive: &Arc<dyn Archive>, right: &Right, whom: &Whom, as_of: A
     for kind in KINDS {
         list(archive, kind, &namespace, revision, &mut found.objects).await?;
     }
+    // Some name everybody, or an owner wherever his agents are.
+    let orders = (Kind::StopOrder, "", "");
+    list_where(archive, orders, revision, |_| true, &mut found.objects).await?;
     let mut before = 0;
     if whom.is_on_behalf {
         list(archive, Kind::DelegationGrant, &namespace, revision, &mut found.objects).await?;

@@ -53,6 +53,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::PolicyTest => "PolicyTest",
         Kind::OperatorBinding => "OperatorBinding",
         Kind::Approval => "Approval",
+        Kind::StopOrder => "StopOrder",
     }
 }
 
@@ -64,13 +65,13 @@ pub(crate) fn key_of(declaration: &wire::Declaration) -> Option<Key> {
 
 /// The objects that have to be in force for this one to mean anything, each with the path of the field that names it.
 ///
-/// Signing keys belong to no namespace, and an operator binding may. A revocation needs nothing: it has to take hold
-/// whatever else there is.
+/// Signing keys belong to no namespace, and an operator binding may. A revocation and a stop order need nothing: they have to
+/// take hold whatever else there is.
 pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> {
     let (Some(object), Some(own)) = (&declaration.object, key_of(declaration)) else {
         return Vec::new();
     };
-    if matches!(own.kind, Kind::Namespace | Kind::SigningKey | Kind::Revocation) {
+    if matches!(own.kind, Kind::Namespace | Kind::SigningKey | Kind::Revocation | Kind::StopOrder) {
         return Vec::new();
     }
     let mut needed = Needed { namespace: &own.namespace, found: Vec::new() };
@@ -164,7 +165,7 @@ mod tests {
             assert_eq!(declaration.metadata_mut().cloned(), Some(found));
             seen.push(kind as i32);
         }
-        assert_eq!(seen, (1..=17).chain([30]).collect::<Vec<_>>());
+        assert_eq!(seen, (1..=17).chain([30, 31]).collect::<Vec<_>>());
         assert_eq!(wire::Declaration::default().kind(), None);
         assert_eq!(key_of(&wire::Declaration::default()), None);
     }
@@ -184,7 +185,7 @@ mod tests {
         let namespace = "metadata.namespace Namespace payments";
         for declaration in samples::one_of_each() {
             let expected: &[&str] = match declaration.kind().unwrap_or_default() {
-                Kind::Namespace | Kind::SigningKey | Kind::Revocation => &[],
+                Kind::Namespace | Kind::SigningKey | Kind::Revocation | Kind::StopOrder => &[],
                 Kind::Agent => &[namespace, "spec.agent_class AgentClass payments/clerk"],
                 Kind::RoleBinding => &[
                     namespace,

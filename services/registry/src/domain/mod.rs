@@ -3,6 +3,7 @@
 pub(crate) mod approval;
 pub(crate) mod attestation;
 pub(crate) mod check;
+pub(crate) mod containment;
 pub(crate) mod cut_off;
 pub(crate) mod delegation;
 pub(crate) mod diff;
@@ -18,6 +19,7 @@ mod principal;
 pub(crate) mod problem;
 mod reflect;
 pub(crate) mod standing;
+pub(crate) mod stop;
 pub(crate) mod subject;
 pub(crate) mod succession;
 pub(crate) mod terms;

@@ -17,6 +17,7 @@ pub(super) const OUTPUT_ONLY: &[(&str, &[&str])] = &[
     ("legate.registry.v1.AgentClass", &["status"]),
     ("legate.registry.v1.EnforcementPoint", &["spiffe_id"]),
     ("legate.registry.v1.Approval", &["status"]),
+    ("legate.registry.v1.StopOrder", &["status"]),
 ];
 
 /// Fields that say which object it is.
@@ -103,6 +104,7 @@ mod tests {
             "operator_binding",
             "permission",
             "policy_test",
+            "stop",
             "trust",
         ];
         for file in files {

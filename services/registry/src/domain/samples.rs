@@ -365,12 +365,21 @@ pub(crate) fn approval() -> wire::Approval {
     wire::Approval { metadata, spec: Some(spec), status: Some(status) }
 }
 
+pub(crate) fn stop_order() -> wire::StopOrder {
+    let of = wire::StoppedGroup { name: "clerks".into(), spec: group().spec, update_time: at(1_700_000_000) };
+    wire::StopOrder {
+        metadata: metadata("payments", "group-0123456789abcdef0123456789abcdef"),
+        spec: Some(wire::StopOrderSpec { level: Some(wire::stop_order_spec::Level::Group(of)) }),
+        status: None,
+    }
+}
+
 pub(crate) fn declared(object: Object) -> wire::Declaration {
     wire::Declaration { object: Some(object) }
 }
 
 /// How many kinds there are.
-pub(crate) const KINDS: usize = 18;
+pub(crate) const KINDS: usize = 19;
 
 /// One of each kind, in the order of `Kind`; all but signing keys, revocations and approvals pass the check.
 pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
@@ -410,6 +419,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         Object::PolicyTest(policy_test()),
         Object::OperatorBinding(operator_binding()),
         Object::Approval(approval()),
+        Object::StopOrder(stop_order()),
     ]
     .map(declared)
     .to_vec()

@@ -1,4 +1,4 @@
-//! How a class or a namespace stands: suspended, everything below it is stopped; and the cut-off that a resumption leaves.
+//! How a class, a namespace or a stop order stands: suspended, everything below it is stopped; and the cut-off that a resumption leaves.
 
 use std::fmt;
 use std::time::Duration;
@@ -38,6 +38,7 @@ pub(crate) fn status_of(declaration: &wire::Declaration) -> Option<&Option<Stand
     match declaration.object.as_ref()? {
         Object::Namespace(o) => Some(&o.status),
         Object::AgentClass(o) => Some(&o.status),
+        Object::StopOrder(o) => Some(&o.status),
         _ => None,
     }
 }
@@ -47,6 +48,7 @@ pub(crate) fn status_mut(declaration: &mut wire::Declaration) -> Option<&mut Opt
     match declaration.object.as_mut()? {
         Object::Namespace(o) => Some(&mut o.status),
         Object::AgentClass(o) => Some(&mut o.status),
+        Object::StopOrder(o) => Some(&mut o.status),
         _ => None,
     }
 }

@@ -13,6 +13,7 @@ use legate_wire::audit::AuditEvent;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::followers::Followers;
 use super::mandate::{Known, mandate};
 use super::{By, Call, Tail};
 use crate::convert;
@@ -33,6 +34,8 @@ pub(crate) struct Desk {
     pub(crate) pages: Pages,
     pub(crate) tail: Tail,
     pub(crate) metrics: Metrics,
+    /// Who follows, and by which revision each answers.
+    pub(crate) followers: Followers,
     /// For how long what was is kept; none: for ever.
     pub(crate) keeps: Option<Duration>,
     /// What operators may do.

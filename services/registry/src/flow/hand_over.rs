@@ -13,7 +13,7 @@ use legate_wire::registry::{Agent, Declaration, HandOverAgentRequest, HandOverAg
 use super::succession::persons_of;
 use super::transition::{self, Which};
 use super::write::Writing;
-use super::{Call, Desk, lineage, revoke_issued};
+use super::{Call, Desk, lineage, revoke_issued, stop_orders};
 use crate::domain::lineage::MOST_BELOW;
 use crate::domain::problem::Problem;
 use crate::domain::{check, cut_off, diff, kind, lifecycle, standing, succession};
@@ -69,6 +69,12 @@ async fn take_over(
     // Of what was issued to it, that lives on and dies which would have: nothing comes back, and nothing is cut.
     status.lifecycle_version = life.lifecycle_version;
     status.authorization_cutoff = standing::later(status.authorization_cutoff, life.ancestors_cutoff);
+    // What a stop of whoever made it stopped stays so: nobody said that this one goes on.
+    let named =
+        seen.agent(&id).map(|agent| seen.ancestors_of(agent).flatten().any(|above| seen.order_on(above).suspended));
+    if named == Some(true) {
+        stop_orders::stay_stopped(&mut agent, writing, "whoever made it is stopped")?;
+    }
     let spec = agent.spec.get_or_insert_default();
     spec.parent.clear();
     spec.owners.clone_from(&ask.owners);
@@ -95,6 +101,7 @@ async fn take_over(
 async fn see(writing: &Writing<'_>, id: &str) -> TxResult<Snapshot, Fault> {
     let lineage = lineage::lineage_of(writing.tx, id).await?;
     let mut objects = revoke_issued::in_force(writing.tx, lineage.iter().flat_map(cut_off::concerning)).await?;
+    objects.extend(Box::pin(stop_orders::concerning(writing.tx, &lineage)).await?);
     for agent in lineage {
         let declaration = Declaration { object: Some(Object::Agent(agent)) };
         for (_, key) in kind::references(&declaration) {

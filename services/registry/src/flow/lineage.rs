@@ -11,7 +11,7 @@ use legate_view::{CALLER_NOT_ACTIVE, CALLER_UNKNOWN, Snapshot, after_cutoff};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentClassSpec, Approval, Declaration, Kind, NamespaceSpec};
 
-use super::revoke_issued;
+use super::{revoke_issued, stop_orders};
 use crate::domain::kind::Key;
 use crate::domain::{cut_off, lineage};
 use crate::store::{broken, object, reference, refuse};
@@ -135,6 +135,7 @@ async fn gather(tx: &Tx, id: &AgentId, of: &str, certificate: Option<&Key>) -> T
     }
     let cut_off = lineage.iter().flat_map(cut_off::concerning);
     objects.extend(revoke_issued::in_force(tx, cut_off).await?);
+    objects.extend(Box::pin(stop_orders::concerning(tx, &lineage)).await?);
     if let Some(top) = lineage.last() {
         objects.extend(given_to(tx, top).await?);
     }

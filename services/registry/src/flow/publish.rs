@@ -24,7 +24,12 @@ fn under(field: &str, problems: Vec<Problem>) -> Result<(), Fault> {
 
 /// What is base64url is no name; its hash is.
 pub(super) fn hash(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect()
+    hash_of(text.as_bytes())
+}
+
+/// The same of bytes.
+pub(super) fn hash_of(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes).as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Puts a public key into the stream. A repetition changes nothing, and what comes late gives nothing back: a key ends earlier,

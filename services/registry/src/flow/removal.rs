@@ -61,9 +61,9 @@ pub(super) fn read(removals: Vec<ObjectName>, wanted: &[Wanted]) -> Result<Vec<K
                 continue;
             }
         };
-        if matches!(key.kind, Kind::SigningKey | Kind::Revocation | Kind::Approval) {
+        if matches!(key.kind, Kind::SigningKey | Kind::Revocation | Kind::Approval | Kind::StopOrder) {
             let why =
-                "signing keys and revocations are taken back by credential-issuer, approvals by `legate approval`"
+                "signing keys and revocations are taken back by credential-issuer, approvals by `legate approval`, stops by `legate resume`"
                     .to_owned();
             problems.push(Problem { path, why, reason: &KIND_NOT_APPLICABLE });
         } else if let Some(first) = seen.insert(key.clone(), path.clone()) {

@@ -47,7 +47,7 @@ pub(crate) async fn revoke(
     key: Key,
     etag: String,
 ) -> Result<RevokeDeclarationResponse, Fault> {
-    if matches!(key.kind, Kind::Agent | Kind::SigningKey | Kind::Revocation | Kind::Approval) {
+    if matches!(key.kind, Kind::Agent | Kind::SigningKey | Kind::Revocation | Kind::Approval | Kind::StopOrder) {
         let text = format!("{} objects are not revoked in this way", kind::kind_name(key.kind));
         return Err(Fault::refused(&KIND_NOT_APPLICABLE, text));
     }

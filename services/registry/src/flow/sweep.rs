@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
+use legate_db::TxResult;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
-use legate_wire::registry::Declaration;
 use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Declaration, Kind};
 
 use super::decide_approval::{self, End};
 use super::transition::{self, Step};
 use super::{Call, Desk, succession};
 use crate::domain::lifecycle::Transition;
+use crate::domain::standing;
 use crate::error::of_tx;
 use crate::store::{approval, object, request};
 
@@ -22,6 +24,8 @@ use crate::store::{approval, object, request};
 const LOOK: Duration = Duration::from_millis(500);
 /// Objects in one transaction.
 const AT_ONCE: u64 = 200;
+/// Stop orders that are counted.
+const COUNTED: u64 = 10_000;
 /// Every so many looks, old requests are forgotten and agents are counted.
 const HOUSEKEEPING: u64 = 20;
 
@@ -139,6 +143,9 @@ async fn tidy(desk: &Arc<Desk>) -> Result<(), Fault> {
     let orphans = desk.db.read("orphans", |tx| Box::pin(object::orphans(tx))).await.map_err(of_tx)?;
     let open = desk.db.read("open_approvals", |tx| Box::pin(approval::census(tx))).await.map_err(of_tx)?;
     desk.metrics.approvals_open(open);
+    let orders = desk.db.read("stop_orders", |tx| Box::pin(object::in_force(tx, Kind::StopOrder, COUNTED))).await;
+    let orders = orders.map_err(of_tx)?.iter().map(|row| row.declaration()).collect::<TxResult<Vec<_>, Fault>>();
+    desk.metrics.stops(orders.map_err(of_tx)?.iter().filter(|order| standing::is_suspended(order)).count());
     let oldest = orphans.1.map(|at| now.since(Timestamp::from_micros(at)));
     desk.metrics.orphans(orphans.0, oldest.unwrap_or_default());
     Ok(())

@@ -28,7 +28,7 @@ pub(crate) async fn update(
     let key = kind::key_of(&wanted).ok_or_else(|| Fault::invalid("declaration", "holds no object with a name"))?;
     // Before it is looked for or repeated to anybody.
     let key = super::revoke::key(key.kind.into(), &key.namespace, &key.name)?;
-    if matches!(key.kind, Kind::SigningKey | Kind::Revocation | Kind::Approval) {
+    if matches!(key.kind, Kind::SigningKey | Kind::Revocation | Kind::Approval | Kind::StopOrder) {
         let text = "signing keys and revocations come from credential-issuer, approvals from agents and approvers";
         return Err(Fault::refused(&KIND_NOT_APPLICABLE, text));
     }

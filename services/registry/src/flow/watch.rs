@@ -5,6 +5,7 @@ mod pieces;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legate_mtls::Peer;
 use legate_rpc::{Fault, OVERLOADED};
 use legate_wire::registry::watch_request::Ask;
 use legate_wire::registry::watch_response::News;
@@ -16,6 +17,7 @@ use tonic::{Status, Streaming};
 use pieces::{Page, Pages, Piece};
 
 use super::Desk;
+use super::followers::Caller;
 use super::tail::Later;
 use crate::error::{FEED_STOPPING, of_tx};
 use crate::store::change::{self, Since};
@@ -51,16 +53,16 @@ impl From<Fault> for End {
 }
 
 /// Serves one watcher until it leaves, is stuck, breaks the rules, or the service stops.
-pub(crate) async fn serve(desk: Arc<Desk>, mut asks: Streaming<WatchRequest>, out: Out) {
+pub(crate) async fn serve(desk: Arc<Desk>, peer: Arc<Peer>, mut asks: Streaming<WatchRequest>, out: Out) {
     desk.metrics.watchers(1);
-    if let Err(End::Told(fault)) = follow(&desk, &mut asks, &out).await {
+    if let Err(End::Told(fault)) = follow(&desk, &peer, &mut asks, &out).await {
         tracing::info!(reason = fault.reason(), "a watcher's stream ends");
         drop(tokio::time::timeout(STUCK, out.send(Err(fault.into()))).await);
     }
     desk.metrics.watchers(-1);
 }
 
-async fn follow(desk: &Desk, asks: &mut Streaming<WatchRequest>, out: &Out) -> Result<(), End> {
+async fn follow(desk: &Desk, peer: &Peer, asks: &mut Streaming<WatchRequest>, out: &Out) -> Result<(), End> {
     let stopping = desk.stopping.get().cloned().unwrap_or_default();
     let first = tokio::time::timeout(FIRST_WORD, asks.message()).await;
     let from = match first {
@@ -69,7 +71,9 @@ async fn follow(desk: &Desk, asks: &mut Streaming<WatchRequest>, out: &Out) -> R
         Ok(Ok(Some(_))) | Err(_) => return Err(Fault::invalid("ask", "the first message is `start`").into()),
     };
     let mut news = desk.tail.watch();
-    let mut line = Line { desk, out, sent: from.from_revision };
+    let caller = Caller::of(peer, &from.replica)?;
+    desk.followers.heard(&caller, None, &*desk.clock);
+    let mut line = Line { desk, out, sent: from.from_revision, shared_from: from.from_revision };
     line.begin(&from.history).await?;
     loop {
         tokio::select! {
@@ -86,6 +90,7 @@ async fn follow(desk: &Desk, asks: &mut Streaming<WatchRequest>, out: &Out) -> R
             }
             ask = asks.message() => match ask {
                 Ok(Some(WatchRequest { ask: Some(Ask::Ping(ping)) })) => {
+                    desk.followers.heard(&caller, line.is_ours(ping.revision), &*desk.clock);
                     // What was committed before the ping came is sent before its answer.
                     desk.tail.refresh(&desk.db).await?;
                     line.catch_up().await?;
@@ -104,9 +109,17 @@ struct Line<'a> {
     desk: &'a Desk,
     out: &'a Out,
     sent: u64,
+    /// From this revision on what the watcher can hold came from here: before, it may have lived through other changes.
+    shared_from: u64,
 }
 
 impl Line<'_> {
+    /// The revision that the watcher says it holds, where that can only be this registry's: one that was restored from a copy gives
+    /// numbers again that a watcher may hold from before.
+    fn is_ours(&self, revision: u64) -> Option<u64> {
+        (revision > 0 && (self.shared_from..=self.sent).contains(&revision)).then_some(revision)
+    }
+
     async fn say(&self, news: News) -> Result<(), End> {
         let said = WatchResponse { news: Some(news) };
         // So that what waits for a slow watcher is bounded in bytes too.
@@ -212,7 +225,7 @@ impl Line<'_> {
             return Ok(false);
         }
         self.say(piece.last(history.unwrap_or_default())).await?;
-        self.sent = revision;
+        (self.sent, self.shared_from) = (revision, revision);
         Ok(true)
     }
 }

@@ -19,7 +19,7 @@ use prost::Message;
 
 use super::Desk;
 use super::mandate::{self, Operator, mandate};
-use super::revoke_issued;
+use super::{revoke_issued, stop_orders};
 use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
@@ -364,8 +364,10 @@ impl Writing<'_> {
         self.numbered
     }
 
-    /// What a cut-off of its class or of an owner killed stays dead when an agent leaves that class, or that owner it.
+    /// What a cut-off of its class or of an owner killed stays dead when an agent leaves that class, or that owner it; and who
+    /// leaves whom a stop order names stays stopped.
     async fn take_along(&self, declaration: &mut Declaration, before: Option<&Declaration>) -> TxResult<(), Fault> {
+        Box::pin(stop_orders::take_along(self, declaration, before)).await?;
         let left = cut_off::left(before, declaration);
         if left.is_empty() {
             return Ok(());

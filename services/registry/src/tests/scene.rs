@@ -21,6 +21,7 @@ use prost::Message as _;
 
 use crate::domain::lifecycle::Transition;
 use crate::domain::operators::Operators;
+use crate::flow::followers::Followers;
 use crate::flow::mandate::{Known, Operator};
 use crate::flow::transition::{self, Ask, Step};
 use crate::flow::{By, Call, Desk, Tail, apply, read};
@@ -76,6 +77,7 @@ impl Scene {
         let domain = TrustDomain::parse("example.org").unwrap();
         let own = SpiffeId::service(&domain, &Name::parse("registry").unwrap());
         let desk = Desk {
+            followers: Followers::new(&*clock),
             clock: clock.clone(),
             outbox: Outbox::new(own.clone(), clock.clone(), 1_000_000),
             db,

@@ -131,14 +131,16 @@ pub(super) struct Follower {
 }
 
 fn start(from_revision: u64, history: &[u8]) -> WatchRequest {
-    WatchRequest { ask: Some(Ask::Start(WatchStart { from_revision, history: history.to_vec() })) }
+    WatchRequest {
+        ask: Some(Ask::Start(WatchStart { from_revision, history: history.to_vec(), ..WatchStart::default() })),
+    }
 }
 
 fn id(object: &wire::Declaration) -> String {
     object.metadata().unwrap().id.clone()
 }
 
-async fn open(
+pub(super) async fn open(
     client: &mut FeedServiceClient<Client>,
     first: WatchRequest,
 ) -> (mpsc::Sender<WatchRequest>, Streaming<WatchResponse>) {
@@ -202,8 +204,13 @@ impl Follower {
 
     /// Pings, and takes everything in until the pong.
     pub(super) async fn catch_up(&mut self) -> u64 {
+        self.catch_up_saying(0).await
+    }
+
+    /// The same, and says by which revision it answers.
+    pub(super) async fn catch_up_saying(&mut self, revision: u64) -> u64 {
         self.nonce += 1;
-        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.nonce })) };
+        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.nonce, revision })) };
         self.asks.send(ping).await.unwrap();
         loop {
             if let Some(pong) = self.take().await {
@@ -215,7 +222,7 @@ impl Follower {
     }
 }
 
-async fn apply(operator: &Client, declarations: Vec<wire::Declaration>) -> u64 {
+pub(super) async fn apply(operator: &Client, declarations: Vec<wire::Declaration>) -> u64 {
     let request = wire::ApplyDeclarationsRequest { declarations, ..Default::default() };
     let mut service = DeclarationServiceClient::new(operator.clone());
     service.apply_declarations(request).await.unwrap().into_inner().revision
@@ -266,7 +273,7 @@ async fn a_stream_that_breaks_the_rules_is_refused_and_one_that_stands_ends_with
         let house = House::new();
         let running = house.raise(&fixture.url).await;
         let mut client = house.follower(&running);
-        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: 1 })) };
+        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: 1, ..WatchPing::default() })) };
         let (_asks, mut news) = open(&mut client, ping).await;
         let refused = news.message().await.unwrap_err();
         assert_eq!(Told::from_status(&refused).reason, "INVALID_ARGUMENT");

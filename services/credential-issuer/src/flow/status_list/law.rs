@@ -50,9 +50,11 @@ struct World {
     revoked_here: bool,
     revoked_there: bool,
     class_suspended: bool,
+    /// By an order that names everybody.
+    stopped: bool,
     expires: Option<i64>,
-    /// Of the agent, its class, everything of its namespace, its owner.
-    cutoffs: [Option<i64>; 4],
+    /// Of the agent, its class, everything of its namespace, its owner, a stop order.
+    cutoffs: [Option<i64>; 5],
 }
 
 fn world() -> impl Strategy<Value = World> {
@@ -60,12 +62,21 @@ fn world() -> impl Strategy<Value = World> {
     (
         (prop::sample::select(vec![CERTIFICATE, SECRET, KEY]), 0i64..1_000_000, 0i64..3_000_000, 0i64..1_000_000_000),
         prop::sample::select(vec![Active, Active, Active, Active, Suspended, Quarantined, Retired, Expired]),
-        (prop::bool::weighted(0.95), prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.1)),
+        (
+            (prop::bool::weighted(0.95), prop::bool::weighted(0.1)),
+            (prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.05)),
+        ),
         prop::option::weighted(0.2, 0i64..900_000_000),
-        [cut(), cut(), cut(), cut()],
+        [cut(), cut(), cut(), cut(), cut()],
     )
         .prop_map(
-            |((kind, part, issued, later), state, (is_known, here, there, class_suspended), expires, cutoffs)| {
+            |(
+                (kind, part, issued, later),
+                state,
+                ((is_known, here), (there, class_suspended, stopped)),
+                expires,
+                cutoffs,
+            )| {
                 World {
                     kind,
                     part,
@@ -77,6 +88,7 @@ fn world() -> impl Strategy<Value = World> {
                     revoked_here: here,
                     revoked_there: there,
                     class_suspended,
+                    stopped,
                     expires,
                     cutoffs,
                 }
@@ -142,6 +154,18 @@ impl World {
                     spec: Some(wire::RevocationSpec { cut_off, ..Default::default() }),
                 }));
             }
+        }
+        if self.stopped || self.cutoffs[4].is_some() {
+            let metadata = wire::Metadata { name: "everywhere".into(), ..wire::Metadata::default() };
+            objects.push(Object::StopOrder(wire::StopOrder {
+                metadata: Some(metadata),
+                spec: Some(wire::StopOrderSpec { level: Some(wire::stop_order_spec::Level::Everywhere(true)) }),
+                status: Some(wire::StandingStatus {
+                    suspended: self.stopped,
+                    authorization_cutoff: self.cut(4),
+                    ..Default::default()
+                }),
+            }));
         }
         if self.revoked_there {
             objects.push(Object::Revocation(wire::Revocation {
@@ -236,7 +260,8 @@ proptest! {
     fn a_credential_of_the_second_of_a_cut_off_is_good_when_that_is_no_news(part in 1i64..1_000_000, before in 1i64..1_000_000) {
         let world = World {
             kind: SECRET, part, issued: 0, now: 0, state: Active, is_known: true, revoked_here: false, revoked_there: false,
-            class_suspended: false, expires: None, cutoffs: [Some(-before.min(part)), None, None, None],
+            class_suspended: false, stopped: false, expires: None,
+            cutoffs: [Some(-before.min(part)), None, None, None, None],
         };
         let snapshot = world.snapshot();
         prop_assert!(is_taken_back(&snapshot, &world.row(), world.at(0)));

@@ -44,6 +44,7 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             | Kind::SigningKey
             | Kind::Revocation
             | Kind::Approval
+            | Kind::StopOrder
             | Kind::Unspecified => {}
             Kind::DelegationGrant => touched.grants = true,
             Kind::Namespace | Kind::Policy | Kind::Group | Kind::Boundary => touched.everybody = true,

@@ -77,9 +77,15 @@ async fn what_is_above_an_agent_stops_it_and_kills_what_was_issued() {
         let authorization_cutoff = Some(prost_types::Timestamp { seconds: cutoff, nanos: 0 });
         Some(wire::StandingStatus { suspended, authorization_cutoff, ..wire::StandingStatus::default() })
     };
+    let order = |status| {
+        let metadata = Some(wire::Metadata { name: "everywhere".into(), ..wire::Metadata::default() });
+        let spec = wire::StopOrderSpec { level: Some(wire::stop_order_spec::Level::Everywhere(true)) };
+        declared(Object::StopOrder(wire::StopOrder { metadata, spec: Some(spec), status }))
+    };
     for (word, of) in [
         ("CLASS_SUSPENDED", &class as &dyn Fn(Option<wire::StandingStatus>) -> wire::Declaration),
         ("NAMESPACE_SUSPENDED", &namespace),
+        ("AGENT_STOPPED", &order),
     ] {
         let now = legate_clock::Clock::now(&*stage.clock).secs();
         let old = stage.good();

@@ -24,6 +24,7 @@ mod publication;
 mod revoke_issued;
 mod role;
 mod selector;
+mod stop;
 mod trusted_issuer;
 mod uri;
 
@@ -39,6 +40,7 @@ pub(crate) use approval::check_approval;
 pub(crate) use departure::{check_departed, check_departure};
 pub(crate) use publication::{check_revocation, check_signing_key};
 pub(crate) use revoke_issued::check_revoke_issued;
+pub(crate) use stop::check_stop_scope;
 
 /// What is wrong with an object that an operator declares.
 pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
@@ -55,6 +57,10 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         let why = "is an Approval, which an agent asks for and an approver decides";
         return vec![Problem::of(&KIND_NOT_APPLICABLE, "object", why)];
     }
+    if matches!(object, Object::StopOrder(_)) {
+        let why = "is a StopOrder, which `legate stop` writes and `legate resume` takes back";
+        return vec![Problem::of(&KIND_NOT_APPLICABLE, "object", why)];
+    }
     metadata::check(declaration.metadata(), kind, &mut findings);
     match object {
         // Everything in its spec may be left out, so the spec may be too.
@@ -65,7 +71,7 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         Object::RoleBinding(o) => findings.present("spec", o.spec.as_ref(), binding::check),
         Object::Policy(o) => findings.present("spec", o.spec.as_ref(), policy::check),
         Object::EnforcementPoint(o) => findings.present("spec", o.spec.as_ref(), enforcement_point::check),
-        Object::SigningKey(_) | Object::Revocation(_) | Object::Approval(_) => {}
+        Object::SigningKey(_) | Object::Revocation(_) | Object::Approval(_) | Object::StopOrder(_) => {}
         Object::Group(o) => findings.present("spec", o.spec.as_ref(), group::check),
         Object::Boundary(o) => findings.present("spec", o.spec.as_ref(), boundary::check),
         Object::CredentialPolicy(o) => findings.present("spec", o.spec.as_ref(), credential_policy::check),
@@ -105,6 +111,7 @@ pub(crate) fn strip_output_only(declaration: &mut wire::Declaration) {
         Some(Object::AgentClass(class)) => class.status = None,
         Some(Object::EnforcementPoint(point)) => point.spiffe_id.clear(),
         Some(Object::Approval(approval)) => approval.status = None,
+        Some(Object::StopOrder(order)) => order.status = None,
         _ => {}
     }
 }

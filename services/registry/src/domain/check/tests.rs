@@ -55,7 +55,10 @@ fn point(change: impl FnOnce(&mut EnforcementPointSpec)) -> Object {
 
 /// Whether it comes from credential-issuer or from agents.
 fn is_published(sample: &wire::Declaration) -> bool {
-    matches!(sample.object, Some(Object::SigningKey(_) | Object::Revocation(_) | Object::Approval(_)))
+    matches!(
+        sample.object,
+        Some(Object::SigningKey(_) | Object::Revocation(_) | Object::Approval(_) | Object::StopOrder(_))
+    )
 }
 
 #[test]
