@@ -19,5 +19,6 @@ mod policies;
 mod readme;
 mod restart;
 mod rewrapped;
+mod schema;
 mod sdk;
 mod witness;

@@ -36,6 +36,7 @@ pub(crate) mod spawned;
 mod stage;
 mod stage_attestation;
 mod stage_grant;
+mod stage_policy;
 pub(crate) mod standing;
 pub(crate) mod stop;
 mod stop_orders;
