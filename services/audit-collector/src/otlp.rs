@@ -22,7 +22,7 @@ use tonic::Status;
 
 use crate::access::INTAKE;
 use crate::convert::otlp::{self, LARGEST};
-use crate::flow::otlp::{Ask, tell};
+use crate::flow::otlp::{Ask, Told, tell};
 use crate::flow::{Call, Desk};
 
 /// The rows of the access table that speak for the paths, too.
@@ -61,7 +61,7 @@ async fn traces(State(door): State<Door>, visitor: Visitor, headers: HeaderMap, 
     let read = |body: Bytes| otlp::spans(decode(&body)?);
     match answer(&door, &visitor, TRACES, (&headers, body), read).await {
         Ok(told) => good(&ExportTraceServiceResponse::from(told)),
-        Err(refused) => refused,
+        Err(no) => no.answer(),
     }
 }
 
@@ -69,7 +69,7 @@ async fn logs(State(door): State<Door>, visitor: Visitor, headers: HeaderMap, bo
     let read = |body: Bytes| otlp::logs(decode(&body)?);
     match answer(&door, &visitor, LOGS, (&headers, body), read).await {
         Ok(told) => good(&ExportLogsServiceResponse::from(told)),
-        Err(refused) => refused,
+        Err(no) => no.answer(),
     }
 }
 
@@ -80,10 +80,10 @@ async fn answer(
     method: &'static str,
     (headers, body): (&HeaderMap, Body),
     read: impl Fn(Bytes) -> Result<Ask, Fault>,
-) -> Result<crate::flow::otlp::Told, Response> {
+) -> Result<Told, No> {
     if let Err(fault) = admit(visitor, method) {
         door.refusals.note(visitor.peer(), method, &fault);
-        return Err(refuse(fault));
+        return Err(fault.into());
     }
     let ask = async {
         let packed = form(headers)?;
@@ -91,11 +91,11 @@ async fn answer(
         let body = axum::body::to_bytes(body, LARGEST).await;
         let body = body.map_err(|e| bad(StatusCode::BAD_REQUEST, &e.to_string()))?;
         let body = if packed { unpacked(&body)? } else { body };
-        read(body).map_err(refuse)
+        Ok::<_, No>(read(body)?)
     };
     let ask = ask.await?;
     let call = Call::of_peer(visitor.peer(), visitor.trace().clone(), visitor.deadline());
-    Box::pin(tell(&door.desk, &call, ask)).await.map_err(refuse)
+    Ok(Box::pin(tell(&door.desk, &call, ask)).await?)
 }
 
 /// The access table speaks here as over gRPC.
@@ -110,7 +110,7 @@ fn admit(visitor: &Visitor, method: &'static str) -> Result<(), Fault> {
 }
 
 /// Whether the body is packed; a form that is not understood is refused.
-fn form(headers: &HeaderMap) -> Result<bool, Response> {
+fn form(headers: &HeaderMap) -> Result<bool, No> {
     let text =
         |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
     let kind = text(header::CONTENT_TYPE).unwrap_or_default();
@@ -125,7 +125,7 @@ fn form(headers: &HeaderMap) -> Result<bool, Response> {
 }
 
 /// Unpacks gzip, up to the bound and no further.
-fn unpacked(body: &[u8]) -> Result<Bytes, Response> {
+fn unpacked(body: &[u8]) -> Result<Bytes, No> {
     let mut out = Vec::new();
     let most = LARGEST as u64 + 1;
     match flate2::read::GzDecoder::new(body).take(most).read_to_end(&mut out) {
@@ -152,34 +152,50 @@ fn good(answer: &impl Message) -> Response {
     (headers(), answer.encode_to_vec()).into_response()
 }
 
-/// A body of which nothing can be said but that it is bad.
-fn bad(code: StatusCode, why: &str) -> Response {
-    let fault = Fault::invalid("body", why);
-    (code, headers(), Status::from(fault).details().to_vec()).into_response()
+/// A refusal, and the status that HTTP has for it where that is another than the reason's.
+#[derive(Debug)]
+struct No {
+    code: Option<StatusCode>,
+    fault: Fault,
 }
 
-/// A refusal as OTLP has it: a google.rpc.Status in protobuf, and when to come again where that helps.
-fn refuse(fault: Fault) -> Response {
-    let again = match &fault {
-        Fault::Refused(refusal) | Fault::Unavailable(refusal) => refusal.retry_after,
-        Fault::Broken(_) => None,
-    };
-    tracing::info!(reason = fault.reason(), "refused");
-    let status = Status::from(fault);
-    let code = match status.code() {
-        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::NotFound => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::PermissionDenied => StatusCode::FORBIDDEN,
-        Code::ResourceExhausted if again.is_some() => StatusCode::TOO_MANY_REQUESTS,
-        Code::Unavailable | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let mut answer = (code, headers(), status.details().to_vec()).into_response();
-    if let Some(again) = again {
-        let seconds = again.as_secs() + u64::from(again.subsec_nanos() > 0);
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+impl From<Fault> for No {
+    fn from(fault: Fault) -> Self {
+        Self { code: None, fault }
     }
-    answer
+}
+
+/// A body of which nothing can be said but that it is bad.
+fn bad(code: StatusCode, why: &str) -> No {
+    No { code: Some(code), fault: Fault::invalid("body", why) }
+}
+
+impl No {
+    /// As OTLP has it: a google.rpc.Status in protobuf, and when to come again where that helps.
+    fn answer(self) -> Response {
+        let again = match &self.fault {
+            Fault::Refused(refusal) | Fault::Unavailable(refusal) => refusal.retry_after,
+            Fault::Broken(_) => None,
+        };
+        tracing::info!(reason = self.fault.reason(), "refused");
+        let status = Status::from(self.fault);
+        let code = self.code.unwrap_or(match status.code() {
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::NotFound => {
+                StatusCode::BAD_REQUEST
+            }
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::ResourceExhausted if again.is_some() => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unavailable | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        });
+        let mut answer = (code, headers(), status.details().to_vec()).into_response();
+        if let Some(again) = again {
+            let seconds = again.as_secs() + u64::from(again.subsec_nanos() > 0);
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        answer
+    }
 }
 
 #[cfg(test)]
@@ -200,7 +216,7 @@ mod tests {
     fn what_is_packed_is_unpacked_within_the_bound() {
         assert_eq!(unpacked(&packed(b"spans")).unwrap(), "spans");
         assert!(unpacked(&packed(&vec![0; LARGEST])).is_ok());
-        let code = |body: &[u8]| unpacked(body).unwrap_err().status();
+        let code = |body: &[u8]| unpacked(body).unwrap_err().answer().status();
         assert_eq!(code(&packed(&vec![0; LARGEST + 1])), StatusCode::PAYLOAD_TOO_LARGE);
         // A thousand times smaller than what it would become.
         assert_eq!(code(&packed(&vec![0; 512 << 20])), StatusCode::PAYLOAD_TOO_LARGE);
@@ -224,7 +240,7 @@ mod tests {
             (Fault::broken("bug"), StatusCode::INTERNAL_SERVER_ERROR, None),
         ] {
             let text = fault.to_string();
-            let answer = refuse(fault);
+            let answer = No::from(fault).answer();
             assert_eq!(answer.status(), code, "{text}");
             let found = answer.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
             assert_eq!(found, again, "{text}");
@@ -236,7 +252,7 @@ mod tests {
     fn a_form_that_is_not_understood_is_refused() {
         let of = |all: &[(header::HeaderName, &'static str)]| {
             let headers = all.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
-            form(&headers).map_err(|answer| answer.status().as_u16())
+            form(&headers).map_err(|no| no.answer().status().as_u16())
         };
         let protobuf = (header::CONTENT_TYPE, PROTOBUF);
         assert_eq!(of(&[protobuf.clone()]), Ok(false));

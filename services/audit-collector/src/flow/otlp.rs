@@ -68,8 +68,7 @@ pub(crate) async fn tell(desk: &Arc<Desk>, call: &Call, ask: Ask) -> Result<Told
     // One request of a caller after the other: the next has to know what this one appends.
     let until = call.deadline.checked_sub(super::MARGIN).unwrap_or(call.deadline);
     let line = timeout_at(until, line.lock_owned()).await.map_err(|_| busy())?;
-    let new = unknown(desk, call, line, acts).await?;
-    let (mut line, acts) = new;
+    let (mut line, acts) = unknown(desk, call, line, acts).await?;
     if acts.is_empty() {
         return Ok(Told { recorded, rejected });
     }

@@ -98,6 +98,7 @@ fn to_traces(house: &House, running: &Running, who: &Identity) -> TraceServiceCl
     TraceServiceClient::new(house.dial_at(running.intake_addr().unwrap(), who, Duration::from_secs(20)))
 }
 
+#[allow(clippy::result_large_err, reason = "a test tells a refusal whole, and seldom")]
 async fn export(to: &mut TraceServiceClient<Client>, spans: Vec<Span>) -> Result<ExportTraceServiceResponse, Told> {
     let answer = to.export(traces(spans)).await;
     answer.map(tonic::Response::into_inner).map_err(|status| Told::from_status(&status))

@@ -34,7 +34,7 @@ pub(super) async fn run(desk: Desk, args: EventExport) -> Result<Exit, Failure> 
                 ..question(&desk, args.filter).await?
             }),
         };
-        return super::audit_send::run(&desk, &receiver, &mark_at, asked).await;
+        return Box::pin(super::audit_send::run(&desk, &receiver, &mark_at, asked)).await;
     }
     let audit = desk.line(Service::Audit)?;
     let order = order(args.oldest_first);
