@@ -1,5 +1,7 @@
 //! A mapping that was read and makes sense: which question a call of a tool is.
 
+mod stated;
+
 use std::collections::BTreeMap;
 
 use legate_ids::{Action, ActionPattern, Name, ResourceType};

@@ -35,6 +35,8 @@ pub struct Snapshot {
     history: Vec<u8>,
     /// By name.
     pub(crate) namespaces: Shards<NamespaceRules>,
+    /// What namespaces declare of what callers state, by name; those that declare something.
+    pub(crate) policy_schemas: Shards<Arc<str>>,
     pub(crate) agents: Agents,
     /// What agents share, of this snapshot and of those that it came from.
     pub(crate) shared: Arc<Interner>,
@@ -94,6 +96,7 @@ impl Default for Snapshot {
             revision: 0,
             history: Vec::new(),
             namespaces: Shards::new(),
+            policy_schemas: Shards::new(),
             agents: Agents::new(),
             shared: Arc::new(Interner::new()),
             classes: Shards::new(),
@@ -235,6 +238,12 @@ impl Snapshot {
     #[must_use]
     pub fn rules_of(&self, namespace: &str) -> NamespaceRules {
         self.namespaces.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// What the namespace declares of what callers state, as it was written; `None`: nothing. The same `Arc` is the same text.
+    #[must_use]
+    pub fn policy_schema(&self, namespace: &str) -> Option<&Arc<str>> {
+        self.policy_schemas.get(namespace)
     }
 
     /// The bindings that name the person, or a group of people that it was proved to be a member of; each once.

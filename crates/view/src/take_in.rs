@@ -66,8 +66,13 @@ impl Snapshot {
                 let name = o.metadata.as_ref().map_or("", |m| m.name.as_str());
                 if revoked {
                     self.namespaces.remove(name);
+                    self.policy_schemas.remove(name);
                 } else {
                     self.namespaces.insert(name, convert::namespace_rules(o));
+                    match o.spec.as_ref().map_or("", |spec| spec.policy_schema.as_str()) {
+                        "" => self.policy_schemas.remove(name),
+                        schema => self.policy_schemas.insert(name, Arc::from(schema)),
+                    };
                 }
                 self.apply_standing("Namespace", name, o.status.as_ref(), revoked)
             }

@@ -41,7 +41,9 @@ pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use key::{KeyVerb, Purpose, Rewrap};
 pub(crate) use mcp::{McpCheck, McpList, McpSchema, McpVerb};
 pub(crate) use person::{Offboard, Owner, PersonVerb};
-pub(crate) use policy::{PolicyDiff, PolicyTests, PolicyVerb, Promote, Rewrite, Rollback};
+pub(crate) use policy::{
+    PolicyAnalyze, PolicyDiff, PolicySchema, PolicyTests, PolicyValidate, PolicyVerb, Promote, Rewrite, Rollback,
+};
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 

@@ -25,6 +25,16 @@ legate_rpc::reasons! {
     PLAN_FILE_INVALID, InvalidArgument, "A plan file cannot be read, or was changed since legate plan wrote it.", "Plan again, and apply that plan unchanged.";
     /// A policy test fails.
     POLICY_TEST_FAILED, FailedPrecondition, "A question of a policy test is answered in another way than it has to be.", "See which question fails (legate plan, legate policy test), and mend the policy or the test.";
+    /// A policy does not fit.
+    POLICY_INVALID, InvalidArgument, "A Cedar policy does not parse, or does not fit the schema of what there is.", "Mend the policy at the place that is named; legate policy schema NAMESPACE prints what there is.";
+    /// A schema cannot be used.
+    POLICY_SCHEMA_INVALID, InvalidArgument, "The policySchema of a namespace does not parse, or declares what no question could be.", "Mend it as is said; docs/policies.md shows what can be declared.";
+    /// Nobody can be asked for a proof.
+    ANALYSIS_UNAVAILABLE, FailedPrecondition, "The solver does not start, or this legate was built without the feature analyze.", "Install cvc5 (Debian: apt install cvc5), or say where it is (--solver, LEGATE_CVC5); build legate with --features analyze.";
+    /// Policies are not such that anything can be proved.
+    NOT_PROVABLE, FailedPrecondition, "A policy looks at what callers state, and the namespace declares nothing of that; or it may fail where an agent has no such attribute.", "Declare policySchema of the namespace (docs/policies.md), and guard what may be absent with `has`.";
+    /// Something was not found out.
+    ANALYSIS_INCOMPLETE, Aborted, "Of some actions and types the solver did not find out in its time what differs, or nothing can be proved.", "Look at the lines that say why; give it more time (--each, --timeout), or compare fewer policies.";
     /// The registry does not stand still.
     REGISTRY_BUSY, Aborted, "What has to be looked at as a whole was written again while it was looked at.", "Try again.";
     /// A log does not verify.

@@ -11,7 +11,6 @@ use prost_types::value::Kind;
 
 use crate::domain::answer::{Cause, CauseKind, Denial};
 use crate::domain::behalf::ON_BEHALF_OF;
-use crate::domain::entities::is_reserved;
 use crate::domain::question::{Question, Record, Stated, Value};
 use crate::error::QUESTION_INVALID;
 use crate::flow::Shown;
@@ -166,7 +165,7 @@ fn question(
 ) -> Result<Question, Bad> {
     let resource = resource.ok_or_else(|| Bad("resource", "is required".into()))?;
     let resource_type = ResourceType::parse(&resource.r#type).map_err(|e| Bad("resource.type", e.to_string()))?;
-    if is_reserved(resource_type.as_str()) {
+    if legate_cedar::is_reserved(resource_type.as_str()) {
         let why = format!("{resource_type} is a type of Legate's own and cannot be a resource's");
         return Err(Bad("resource.type", why));
     }

@@ -20,7 +20,7 @@ legate_rpc::reasons! {
     /// Nobody to decide about.
     SUBJECT_MISSING, Unauthenticated, "Envoy asked about a request that came without a bearer token and without a client certificate.", "Send the agent's access token (Authorization: Bearer), or have Envoy demand client certificates and pass them (include_peer_certificate).";
     /// It could be read in two ways.
-    HTTP_REQUEST_INVALID, InvalidArgument, "A request that Envoy asked about has a path, an authorization header or a client certificate that cannot be believed or could be read in two ways.", "See the log of policy-decision for what is wrong with it; send the header once, and the path without dots, doubled or escaped slashes, and semicolons.";
+    HTTP_REQUEST_INVALID, InvalidArgument, "A request that Envoy asked about has a path, a parameter, a header or a client certificate that cannot be believed or could be read in two ways, or lacks what its route takes from it.", "See the log of policy-decision for what is wrong with it; send headers and parameters once, and the path without dots, doubled or escaped slashes, and semicolons.";
     /// There is more than can be listed.
     SEARCH_UNBOUNDED, FailedPrecondition, "What is searched is given by a pattern (apollo/*, invoice:*), and Legate keeps no list of resources or actions to say all that the pattern stands for.", "Ask about single resources and actions (AuthZEN evaluations), or take what is named one by one alone: page.properties.partial = true.";
     /// A policy forbids.
@@ -99,6 +99,8 @@ legate_rpc::reasons! {
     APPROVAL_REQUIRED, PermissionDenied, "It is granted and permitted, and a policy of the agent's namespace holds it back until a person approves it.", "Let the agent ask for what the reasons say (ApprovalRequestService.RequestApproval, legate approval request, or CIBA; docs/approvals.md), and ask again once it is approved.";
     /// No policy permits.
     NO_POLICY_PERMITS, PermissionDenied, "It is granted, and no Cedar policy of the agent's namespace permits it.", "Write a policy that permits it; without policies nothing is permitted.";
+    /// The namespace declares otherwise what callers state.
+    OUTSIDE_SCHEMA, PermissionDenied, "It is granted and permitted, and the action, the type of the resource, its attributes or the context are not what the policy_schema of the agent's namespace declares.", "State what is declared (legate policy schema NAMESPACE), or declare what is stated.";
     /// The view is too old.
     STALE, Unavailable, "The view of the registry is older than allowed.", "Try again; if it stays, look at the connection from policy-decision to the registry.";
     /// The revision has not come.

@@ -71,7 +71,11 @@ legate_rpc::reasons! {
     /// One more is too many.
     TOO_MANY_APPROVALS, ResourceExhausted, "The agent has 8 requests that are pending, or 32 that are pending or approved; or 32 were made in its lineage within a minute.", "Cancel what is no longer needed (legate approval cancel), or wait until somebody decides.";
     /// A policy cannot be used.
-    POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, or uses what a decision cannot provide.", "Mend the policy at the place that is named.";
+    POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, uses what a decision cannot provide, or does not fit the schema of what there is.", "Mend the policy at the place that is named; legate policy schema NAMESPACE prints what there is.";
+    /// A schema of a namespace cannot be used.
+    POLICY_SCHEMA_INVALID, InvalidArgument, "The policy_schema of the namespace does not parse, or declares what no question could be.", "Mend it as is said; docs/policies.md shows what can be declared.";
+    /// Policies in force do not fit.
+    POLICY_SCHEMA_UNMET, FailedPrecondition, "A policy in force in the namespace does not fit the policy_schema that is to be declared.", "Mend or take back the policy first, mend it in the same apply, or declare what it uses.";
     /// A grant passes on more than it was given.
     GRANT_EXCEEDS_PARENT, FailedPrecondition, "A delegation grant would give more than the grant that it passes on a part of.", "Narrow what is named: its delegator, permissions, audiences, window or depth; where the earlier grant is narrowed, change or take back those after it first or in the same apply.";
     /// An agent delegates more than it has.

@@ -8,6 +8,12 @@ use clap::{Args, Subcommand};
 pub(crate) enum McpVerb {
     /// Make a mapping of the tools that a server lists, in YAML: each with an action of its own, and with the hash of its definition.
     Schema(McpSchema),
+    /// Print what calls of the tools of a mapping state, as a Cedar schema: for policySchema of the namespace.
+    PolicySchema {
+        /// The mapping.
+        #[arg(short, long = "file", value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Say what a call of a tool would ask for, and ask it. Exit code 0: allow, 3: deny.
     Check(McpCheck),
     /// Say which tools an agent sees, and whether it may call them whatever the arguments are.

@@ -21,6 +21,12 @@ pub(crate) enum PolicyVerb {
         /// NAMESPACE/NAME of one policy, or the name of a namespace for all of its policies.
         name: String,
     },
+    /// Print what policies can speak of, as a Cedar schema: what Legate gives, and what a namespace declares of what callers state.
+    Schema(PolicySchema),
+    /// Say which policies do not fit what there is. Exit code 1 when one does not.
+    Validate(PolicyValidate),
+    /// Prove, over every request that could be made, what one set of policies permits and another does not; asks the solver cvc5.
+    Analyze(PolicyAnalyze),
     /// Let a policy in LOG_ONLY decide (ENFORCE), once it was said what that changes and the policy tests pass.
     Promote(Promote),
 }
@@ -50,6 +56,53 @@ pub(crate) struct PolicyDiff {
     /// Compare the texts alone; policy-decision is not asked.
     #[arg(long)]
     pub(crate) text_only: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PolicySchema {
+    /// The namespace; left out: what Legate gives alone, or that of the manifests.
+    pub(crate) namespace: Option<String>,
+    /// Manifests with the namespace and its policies, in place of those in force.
+    #[arg(short, long = "file", num_args = 1.., value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PolicyValidate {
+    /// The namespaces whose policies in force are looked at; left out: all, or those of the manifests.
+    #[arg(value_name = "NAMESPACE", conflicts_with = "files")]
+    pub(crate) namespaces: Vec<String>,
+    /// Manifests, in place of what is in force; no service is asked.
+    #[arg(short, long = "file", num_args = 1.., value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PolicyAnalyze {
+    /// The policies as they were: a directory or file of manifests, or active for those in force.
+    #[arg(long, value_name = "DIR|active")]
+    pub(crate) from: PathBuf,
+    /// The policies as they would be, in the same ways.
+    #[arg(long, value_name = "DIR|active")]
+    pub(crate) to: PathBuf,
+    /// Take the policies of --to beside those of --from, in place of those of the same names; left out: they are all that there would be.
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// Only this namespace; left out: every one that either side has policies of.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// The solver, cvc5.
+    #[arg(long, value_name = "PROGRAM", env = "LEGATE_CVC5", default_value = "cvc5")]
+    pub(crate) solver: PathBuf,
+    /// The longest that the solver may take for one question, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) each: u64,
+    /// The longest that it may take for all, in seconds; what is not found out by then is told as unknown.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) timeout: u64,
+    /// Exit with 2 when something is permitted on one side alone.
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
 }
 
 #[derive(Args, Debug)]

@@ -2,7 +2,7 @@
 
 mod schema;
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use legate_client::tools::{ToolMapping, reach, stated};
@@ -26,6 +26,7 @@ use crate::{Exit, Failure, proto};
 pub(super) async fn run(desk: Desk, verb: McpVerb) -> Result<Exit, Failure> {
     match verb {
         McpVerb::Schema(args) => schema::run(&args),
+        McpVerb::PolicySchema { file } => policy_schema(&file),
         McpVerb::Check(args) => try_call(desk, args).await,
         McpVerb::List(args) => list(desk, args).await,
     }
@@ -49,6 +50,17 @@ fn read(path: &Path, most: usize) -> Result<String, Failure> {
 fn mapping(path: &Path) -> Result<ToolMapping, Failure> {
     let text = read(path, LONGEST_FILE)?;
     ToolMapping::parse(&text).map_err(|e| Failure::local(&MAPPING_INVALID, format!("{}: {e}", path.display())))
+}
+
+/// Prints what calls state; it fits a namespace as it is, or is told why not.
+fn policy_schema(file: &Path) -> Result<Exit, Failure> {
+    let invalid = |e: &dyn std::fmt::Display| Failure::local(&MAPPING_INVALID, format!("{}: {e}", file.display()));
+    let text = mapping(file)?.stated().map_err(|e| invalid(&e))?;
+    legate_cedar::Declared::parse(&text).map_err(|e| invalid(&e))?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(Exit::Done)
 }
 
 /// The tools that a server lists.

@@ -1,11 +1,15 @@
-//! `legate policy`: what is declared, its tests, two texts compared, and the way back.
+//! `legate policy`: what is declared, its tests, two texts compared, what is proved of them, and the way back.
 
+mod analyze;
 mod diff;
 mod rewrite;
 mod rollback;
+mod schema;
 mod shadow;
 mod tests;
+mod validate;
 mod version;
+mod written;
 
 use legate_wire::registry::Kind;
 
@@ -19,6 +23,9 @@ pub(super) async fn run(desk: Desk, verb: PolicyVerb) -> Result<Exit, Failure> {
         PolicyVerb::Test(args) => tests::run(desk, args).await,
         PolicyVerb::Diff(args) => diff::run(desk, args).await,
         PolicyVerb::Rollback(args) => Box::pin(rollback::run(desk, args)).await,
+        PolicyVerb::Schema(args) => schema::run(desk, args).await,
+        PolicyVerb::Validate(args) => validate::run(desk, args).await,
+        PolicyVerb::Analyze(args) => Box::pin(analyze::run(desk, args)).await,
         PolicyVerb::Shadow { name } => shadow::run(desk, &name).await,
         PolicyVerb::Promote(args) => Box::pin(rollback::promote(desk, args)).await,
     }

@@ -19,4 +19,5 @@ mod policies;
 mod readme;
 mod restart;
 mod rewrapped;
+mod schema;
 mod sdk;

@@ -125,6 +125,8 @@ whys! {
     ApprovalRequired, NotPermitted, "APPROVAL_REQUIRED";
     /// It is given, and no Cedar policy permits it.
     NoPolicyPermits, NotPermitted, "NO_POLICY_PERMITS";
+    /// It is given and permitted, and the namespace declares that it is asked in another way.
+    OutsideSchema, NotPermitted, "OUTSIDE_SCHEMA";
     /// The view of the registry is too old.
     Stale, Undecided, "STALE";
     /// The wanted revision did not come in time.

@@ -13,6 +13,7 @@ use legate_view::{Agent, Approval, CeilingOf, Snapshot, Source};
 use super::answer::{Answer, Cause, CauseKind, Why};
 use super::approval;
 use super::boundary;
+use super::conform::Kept;
 use super::entities::{self, Asked, Principal, Unsayable, Words};
 use super::memory::Memory;
 use super::policies::{Compiled, PolicyAnswer, PolicyOutcome};
@@ -24,6 +25,9 @@ use super::standing;
 /// Agents that are kept in Cedar's words.
 const KEPT: usize = 16_384;
 
+/// Schemas of namespaces that are kept.
+const SCHEMAS: usize = 1_024;
+
 /// What does not change from question to question.
 #[derive(Debug)]
 pub(crate) struct Bench {
@@ -31,6 +35,8 @@ pub(crate) struct Bench {
     authorizer: Authorizer,
     /// Agents in Cedar's words; each is compared with what is known of the agent now before it serves again.
     principals: Memory<AgentId, Principal>,
+    /// What namespaces declare of what callers state, read once.
+    schemas: Memory<Name, Kept>,
     way: Way,
 }
 
@@ -50,7 +56,13 @@ impl Bench {
 
     /// One that asks policies this way.
     pub(crate) fn going(way: Way) -> Self {
-        Self { words: Words::new(), authorizer: Authorizer::new(), principals: Memory::new(KEPT), way }
+        Self {
+            words: Words::new(),
+            authorizer: Authorizer::new(),
+            principals: Memory::new(KEPT),
+            schemas: Memory::new(SCHEMAS),
+            way,
+        }
     }
 
     /// The agent in Cedar's words; `groups` are those that policies name.
@@ -159,6 +171,20 @@ impl Bench {
             .ancestors_of(agent)
             .flatten()
             .try_fold(of(agent)?, |said, above| Ok(said.below(of(above)?, &above.label, inherits)))
+    }
+
+    /// Why `question` is not one that the namespace declares, where it declares any.
+    pub(crate) fn misfit(&self, snapshot: &Snapshot, namespace: &Name, question: &Question) -> Option<Cause> {
+        let text = snapshot.policy_schema(namespace.as_str())?;
+        let kept = match self.schemas.get(namespace).filter(|kept| kept.is_of(text)) {
+            Some(kept) => kept,
+            None => {
+                let kept = Arc::new(Kept::of(text));
+                self.schemas.insert(namespace.clone(), Arc::clone(&kept));
+                kept
+            }
+        };
+        kept.misfit(question).map(|why| Cause::plain(CauseKind::PolicyError, why))
     }
 
     /// How policies are asked.

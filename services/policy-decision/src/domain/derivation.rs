@@ -364,7 +364,19 @@ fn policies(case: &Case<'_>, agent: &Agent) -> Step {
     };
     let counted = answer.causes.iter().map(|cause| policy(case.snapshot, agent, cause, false));
     let noted = answer.log_only.iter().map(|cause| policy(case.snapshot, agent, cause, true));
-    let steps: Vec<Step> = counted.chain(noted).take(TOLD).collect();
+    let mut steps: Vec<Step> = counted.chain(noted).take(TOLD).collect();
+    let misfit = match answer.denied {
+        None => case.bench.misfit(case.snapshot, &agent.label.namespace, case.question),
+        Some(_) => None,
+    };
+    if let Some(cause) = misfit {
+        let cuts = Outcome::Cuts(Why::OutsideSchema);
+        steps.push(Step::new(Look::PolicyError, cuts, cause.text));
+        return Step {
+            steps,
+            ..Step::new(Look::Policies, cuts, "the namespace declares that it is asked in another way")
+        };
+    }
     let (outcome, text) = match answer.denied {
         None => (Outcome::Passes, "the policies permit it"),
         Some(why @ Why::ForbiddenByPolicy) => (Outcome::Cuts(why), "a policy forbids it"),

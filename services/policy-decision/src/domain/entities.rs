@@ -7,6 +7,8 @@
 //! | `action` | `Action::"invoice:read"` |
 //! | `resource` | `TYPE::"ID"`, with the attributes that the caller states |
 //! | `context` | what the caller gives |
+//!
+//! The same as a Cedar schema is `legate_cedar::world`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,15 +20,6 @@ use legate_view::{Agent, Text};
 use super::memory::Memory;
 use super::question::{Question, Record, Value};
 use super::scope::Who;
-
-/// Types that are ours in Cedar; a resource of such a type could speak for the principal.
-const RESERVED: [&str; 5] = ["Agent", "AgentClass", "Role", "Group", "Action"];
-
-/// Whether a resource may not be of this type.
-pub(crate) fn is_reserved(resource_type: &str) -> bool {
-    // Cedar takes any type whose last part is `Action` for an action.
-    RESERVED.contains(&resource_type) || resource_type.ends_with("::Action")
-}
 
 /// Types of resources whose Cedar names are remembered.
 const TYPES: usize = 1_024;
@@ -115,7 +108,7 @@ fn expression(value: &Value) -> Result<RestrictedExpression, Unsayable> {
     })
 }
 
-fn pairs(fields: &Record) -> Result<Vec<(String, RestrictedExpression)>, Unsayable> {
+pub(super) fn pairs(fields: &Record) -> Result<Vec<(String, RestrictedExpression)>, Unsayable> {
     fields.iter().map(|(name, value)| Ok((name.clone(), expression(value)?))).collect()
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod approval;
 pub(crate) mod authority;
 pub(crate) mod behalf;
 pub(crate) mod boundary;
+pub(crate) mod conform;
 pub(crate) mod derivation;
 pub(crate) mod entities;
 pub(crate) mod entitled;

@@ -374,6 +374,11 @@ pub(super) fn judge_by(
             (answer, known.audience) = (allowed, Some(audience.to_owned()));
         }
     }
+    if answer.denied.is_none()
+        && let Some(cause) = bench.misfit(snapshot, &agent.label.namespace, question)
+    {
+        answer = Answer::deny(Why::OutsideSchema, cause);
+    }
     shadow::told(&mut answer, delegated.is_some());
     say(answer, known)
 }

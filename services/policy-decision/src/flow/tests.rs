@@ -18,6 +18,7 @@ mod lineage;
 mod policies;
 mod preview;
 mod replay;
+mod schema;
 mod search;
 mod self_check;
 mod shadow;

@@ -307,5 +307,12 @@ fn may_depend(why: Why) -> bool {
     let of_boundary =
         matches!(why, Why::BoundaryRegion | Why::BoundaryData | Why::BoundaryPurpose | Why::BoundaryHours);
     of_boundary
-        || matches!(why, Why::NoPolicyPermits | Why::ForbiddenByPolicy | Why::ApprovalRequired | Why::PolicyError)
+        || matches!(
+            why,
+            Why::NoPolicyPermits
+                | Why::ForbiddenByPolicy
+                | Why::ApprovalRequired
+                | Why::PolicyError
+                | Why::OutsideSchema
+        )
 }

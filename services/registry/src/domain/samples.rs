@@ -369,6 +369,10 @@ pub(crate) fn declared(object: Object) -> wire::Declaration {
     wire::Declaration { object: Some(object) }
 }
 
+/// What callers state in the sample namespace.
+const POLICY_SCHEMA: &str = "entity Invoice { amount: Long, sealed?: Bool };\n\
+    action \"invoice:read\" appliesTo { principal: [Agent], resource: [Invoice], context: { mfa?: Bool } };";
+
 /// How many kinds there are.
 pub(crate) const KINDS: usize = 18;
 
@@ -385,6 +389,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         max_delegation_depth: 3,
         personal_authority: wire::PersonalAuthority::Granted.into(),
         max_approval_duration: seconds(7_200),
+        policy_schema: POLICY_SCHEMA.into(),
     };
     let role = wire::RoleSpec { description: "Reads.".into(), permissions: vec![permission("invoice:read")] };
     let key_name = KID.to_lowercase();

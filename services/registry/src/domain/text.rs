@@ -1,5 +1,6 @@
 //! What a text may hold, whoever is to read it: nothing that a reader cannot see or that changes what he sees.
 
+use legate_cedar::place;
 use legate_ids::is_deceptive;
 
 /// How long most texts may be, in bytes.
@@ -30,14 +31,6 @@ pub(super) fn hidden(text: &str, spared: impl Fn(char) -> bool) -> Option<String
         u32::from(c),
         place(text, at)
     ))
-}
-
-/// Line and column of a byte, counted from 1; in a text of one line the column alone.
-pub(super) fn place(text: &str, at: usize) -> String {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
-    if text.contains('\n') { format!("at line {line}, column {column}") } else { format!("at column {column}") }
 }
 
 /// A text as it may be repeated in a message: quoted, escaped, cut.
@@ -80,10 +73,6 @@ mod tests {
     fn the_place_is_told() {
         let why = fault_in("ä\nb\u{202e}", TEXT, Lines::Many);
         assert!(why.as_ref().is_some_and(|w| w.starts_with("holds U+202E at line 2, column 2;")), "{why:?}");
-        assert_eq!(place("abc", 2), "at column 3");
-        // Not on a character's edge, or past the end: still no panic.
-        assert_eq!(place("ä", 1), "at column 2");
-        assert_eq!(place("a", 9), "at column 2");
     }
 
     #[test]

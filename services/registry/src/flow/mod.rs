@@ -35,6 +35,7 @@ pub(crate) mod spawned;
 mod stage;
 mod stage_attestation;
 mod stage_grant;
+mod stage_policy;
 pub(crate) mod standing;
 mod succession;
 pub(crate) mod sweep;

@@ -15,6 +15,7 @@ use legate_wire::registry::{
 
 use super::stage_attestation::{self, Attested};
 use super::stage_grant::{self, Chains};
+use super::stage_policy::{self, InForce};
 use super::write::{Put, Writing};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
@@ -215,6 +216,8 @@ pub(super) struct Known {
     chains: Chains,
     /// Attestation policies beside those of the list.
     attested: Attested,
+    /// Policies of namespaces whose schema is among those of the list.
+    policies: InForce,
     /// Whoever has left of those whom the list names.
     departed: Departed,
 }
@@ -240,9 +243,10 @@ impl Known {
         let parents = parents.map(|row| (row.id, row.namespace)).collect();
         let chains = Chains::of(tx, list, &objects).await?;
         let attested = Attested::of(tx, list, &objects).await?;
+        let policies = InForce::of(tx, list, &objects).await?;
         let persons = list.iter().flat_map(|w| succession::named(&w.declaration)).map(|(_, who)| who);
         let departed = departure::of(tx, persons.collect()).await?;
-        Ok(Self { objects, left, parents, chains, attested, departed })
+        Ok(Self { objects, left, parents, chains, attested, policies, departed })
     }
 }
 
@@ -324,6 +328,7 @@ pub(super) fn hold(
     }
     problems.extend(stage_grant::check(&staged, &given, &known.chains));
     problems.extend(stage_attestation::check(&staged, &given, &known.attested));
+    problems.extend(stage_policy::check(&staged, &given, &known.objects, &known.policies));
     (staged, problems)
 }
 

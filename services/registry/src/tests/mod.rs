@@ -12,6 +12,7 @@ mod delegating;
 mod delegation;
 mod departures;
 mod faults;
+mod fitting;
 mod governed;
 mod many;
 mod operators;

@@ -4,7 +4,7 @@ use legate_ids::ResourceType;
 use legate_wire::registry::EnforcementPointSpec;
 
 use super::findings::{Findings, LIST};
-use super::policy::is_reserved;
+
 use super::{selector, uri};
 use crate::domain::text::{Lines, quoted};
 
@@ -16,7 +16,7 @@ pub(super) fn check(spec: &EnforcementPointSpec, findings: &mut Findings) {
     findings.texts("spec.resource_types", &spec.resource_types, LIST, |findings, path, value| {
         if let Err(e) = ResourceType::parse(value) {
             findings.add(path, format!("{} is refused: {e}", quoted(value)));
-        } else if is_reserved(value) {
+        } else if legate_cedar::is_reserved(value) {
             findings
                 .add(path, format!("{value} is a word of Legate's own in policies, and no resource is of that type"));
         }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use legate_authority::MAX_DEPTH;
+use legate_cedar::Declared;
 use legate_wire::registry::{NamespaceSpec, PersonalAuthority};
 
 use super::findings::{Findings, LIST};
 use crate::domain::approval::{LONGEST, SHORTEST};
 use crate::domain::lineage::{DEEPEST, MOST_CHILDREN};
 use crate::domain::succession::LONGEST_GRACE;
-use crate::domain::text::Lines;
+use crate::domain::text::{Lines, hidden};
+use crate::error::POLICY_SCHEMA_INVALID;
 
 pub(super) fn check(spec: &NamespaceSpec, findings: &mut Findings) {
     findings.text("spec.display_name", &spec.display_name, Lines::One);
@@ -34,4 +36,10 @@ pub(super) fn check(spec: &NamespaceSpec, findings: &mut Findings) {
         false,
         "PERSONAL_AUTHORITY_BOUND or PERSONAL_AUTHORITY_GRANTED",
     );
+    if !spec.policy_schema.is_empty() {
+        let why = hidden(&spec.policy_schema, |c| matches!(c, '\n' | '\r' | '\t'));
+        if let Some(why) = why.or_else(|| Declared::parse(&spec.policy_schema).err().map(|e| e.to_string())) {
+            findings.add_for(&POLICY_SCHEMA_INVALID, "spec.policy_schema", why);
+        }
+    }
 }

@@ -1,33 +1,23 @@
 //! What may be declared of a policy: Cedar text that policy-decision can use.
 //!
 //! One policy that cannot be used leaves its whole namespace undecidable, so what policy-decision would refuse is refused
-//! here, before it is in force. Refused as well is what could never match: a forbid that nobody notices is dead.
+//! here, before it is in force. Refused as well is what could never match: a forbid that nobody notices is dead. Whether it fits the
+//! schema of what there is depends on its namespace, and is seen where it is held against that (`flow/stage_policy.rs`).
 
-use cedar_policy::ffi::DetailedError;
-use cedar_policy::{ActionConstraint, EntityTypeName, EntityUid, PolicySet, PrincipalConstraint, ResourceConstraint};
+use cedar_policy::{ActionConstraint, EntityTypeName, EntityUid, PrincipalConstraint, ResourceConstraint};
+use legate_cedar::is_reserved;
 use legate_ids::{Action, ResourceType};
 use legate_wire::registry::{PolicyMode, PolicySpec};
 
 use super::findings::Findings;
 use crate::domain::approval;
-use crate::domain::text::{Lines, hidden, place};
+use crate::domain::text::{Lines, hidden};
 use crate::error::POLICY_INVALID;
-
-mod extent;
 
 /// The longest text of a policy, in bytes.
 const LONGEST: usize = 64 * 1024;
 /// Where the text stands.
 const FIELD: &str = "spec.cedar";
-
-/// Types that are ours in Cedar; a resource of such a type could speak for the principal.
-const RESERVED: [&str; 5] = ["Agent", "AgentClass", "Role", "Group", "Action"];
-
-/// Whether no resource may be of this type.
-pub(super) fn is_reserved(resource_type: &str) -> bool {
-    // Cedar takes any type whose last part is `Action` for an action.
-    RESERVED.contains(&resource_type) || resource_type.ends_with("::Action")
-}
 
 pub(super) fn check(spec: &PolicySpec, findings: &mut Findings) {
     findings.text("spec.description", &spec.description, Lines::Many);
@@ -45,8 +35,7 @@ fn check_text(cedar: &str) -> Result<(), String> {
     if let Some(why) = hidden(cedar, |c| matches!(c, '\n' | '\r' | '\t')) {
         return Err(format!("{why}; in a string write it as \\u{{...}}"));
     }
-    extent::check(cedar)?;
-    let set: PolicySet = cedar.parse().map_err(|e| told(cedar, &e))?;
+    let set = legate_cedar::parse(cedar)?;
     if set.templates().next().is_some() {
         return Err("holds a template; write a policy without ?principal and ?resource".into());
     }
@@ -60,18 +49,6 @@ fn check_text(cedar: &str) -> Result<(), String> {
         approval::annotation(policy).map_err(|why| format!("has {why}"))?;
     }
     Ok(())
-}
-
-/// What the parser says, with the place where it says so.
-fn told(cedar: &str, errors: &cedar_policy::ParseErrors) -> String {
-    let error = DetailedError::from(errors);
-    let place = error.source_locations.first().map(|label| format!(" {}", place(cedar, label.loc.start)));
-    let expected = error.source_locations.iter().find_map(|label| label.label.as_deref());
-    let mut text = format!("does not parse{}: {}", place.unwrap_or_default(), error.message);
-    for more in [expected, error.help.as_deref()].into_iter().flatten() {
-        text += &format!("; {more}");
-    }
-    text
 }
 
 /// Whether a policy's scope could fit any question: every principal is an Agent, in an AgentClass, in Roles and in

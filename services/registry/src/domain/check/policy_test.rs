@@ -7,7 +7,6 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
 use super::findings::Findings;
-use super::policy::is_reserved;
 use crate::domain::text::{Lines, hidden, quoted};
 
 /// The most questions of one test.
@@ -31,10 +30,9 @@ pub(super) fn check(spec: &PolicyTestSpec, findings: &mut Findings) {
 
 fn check_case(path: &str, case: &PolicyTestCase, findings: &mut Findings) {
     findings.name(&format!("{path}.agent"), &case.agent);
-    let resource_type = ResourceType::parse(&case.resource_type)
-        .err()
-        .map(|e| e.to_string())
-        .or_else(|| is_reserved(&case.resource_type).then(|| "it is a word of Legate's own in policies".to_owned()));
+    let resource_type = ResourceType::parse(&case.resource_type).err().map(|e| e.to_string()).or_else(|| {
+        legate_cedar::is_reserved(&case.resource_type).then(|| "it is a word of Legate's own in policies".to_owned())
+    });
     for (field, value, fault) in [
         ("action", &case.action, Action::parse(&case.action).err().map(|e| e.to_string())),
         ("resource_type", &case.resource_type, resource_type),

@@ -2,9 +2,9 @@
 //!
 //! Cedar's parser calls itself for every bracket and every `if` (tens of KiB of stack each in a debug build), and what it
 //! makes is evaluated and freed by functions that call themselves for every operator. A text of 64 KiB could so end the
-//! process that reads it, here or in policy-decision. The text is therefore measured before anything parses it.
+//! process that reads it. The text is therefore measured before anything parses it.
 
-use crate::domain::text::place;
+use crate::read::place;
 
 /// Brackets that are open and `if`s of the same policy, together.
 const DEEPEST: usize = 20;
@@ -12,7 +12,7 @@ const DEEPEST: usize = 20;
 const OPERATORS: usize = 1000;
 
 /// Measures a text.
-pub(super) fn check(cedar: &str) -> Result<(), String> {
+pub(crate) fn check(cedar: &str) -> Result<(), String> {
     let (mut open, mut ifs, mut operators) = (0usize, 0usize, 0usize);
     let mut rest = cedar.bytes().enumerate().peekable();
     let mut before = b' ';

@@ -1,0 +1,99 @@
+//! Whether a question is one that a namespace declares: its action, the type of its resource, its attributes and the context.
+//!
+//! Policies of such a namespace were validated against that schema, and whatever a solver proves of them holds of questions that fit
+//! it. What does not fit is allowed nothing.
+
+use std::sync::Arc;
+
+use legate_cedar::{Declared, Fields, Type};
+
+use super::behalf::ON_BEHALF_OF;
+use super::question::{Question, Record, Value};
+
+/// A schema that was read, and the text that it is of.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    of: Arc<str>,
+    declared: Result<Declared, String>,
+}
+
+impl Kept {
+    pub(crate) fn of(text: &Arc<str>) -> Self {
+        Self { of: Arc::clone(text), declared: Declared::parse(text).map_err(|e| e.to_string()) }
+    }
+
+    /// Whether it is of this text, not only of one that reads the same.
+    pub(crate) fn is_of(&self, text: &Arc<str>) -> bool {
+        Arc::ptr_eq(&self.of, text)
+    }
+
+    /// Why the question does not fit. Values are not told: they may be anybody's.
+    pub(crate) fn misfit(&self, question: &Question) -> Option<String> {
+        match &self.declared {
+            Ok(declared) => misfit(declared, question),
+            Err(why) => Some(format!("the policy_schema of the namespace cannot be used: {why}")),
+        }
+    }
+}
+
+fn misfit(declared: &Declared, question: &Question) -> Option<String> {
+    let (action, kind) = (question.action.as_str(), question.resource_type.as_str());
+    let Some(applies) = declared.action(action) else {
+        return Some(format!("the namespace declares no action {action}"));
+    };
+    let (true, Some(attributes)) = (applies.resources.contains(kind), declared.resource(kind)) else {
+        return Some(format!("the namespace declares {action} for other types than {kind}"));
+    };
+    let stated = &question.attributes.0;
+    record(attributes, stated, "resource", None).or_else(|| {
+        // Legate gives it, whether or not it is declared that policies look at it.
+        let given = (!applies.context.contains_key(ON_BEHALF_OF)).then_some(ON_BEHALF_OF);
+        record(&applies.context, &question.context, "context", given)
+    })
+}
+
+/// The first value that is not as it is declared; `spared` may be there in any case.
+fn record(declared: &Fields, stated: &Record, place: &str, spared: Option<&str>) -> Option<String> {
+    for (name, value) in stated {
+        let Some(field) = declared.get(name) else {
+            if spared == Some(name) {
+                continue;
+            }
+            return Some(format!("{place}.{} is not declared", shown(name)));
+        };
+        let place = format!("{place}.{}", shown(name));
+        if let Some(why) = one(&field.kind, value, &place) {
+            return Some(why);
+        }
+    }
+    let missing = declared.iter().find(|(name, field)| field.required && !stated.contains_key(*name));
+    missing.map(|(name, _)| format!("{place}.{} is missing", shown(name)))
+}
+
+fn one(declared: &Type, value: &Value, place: &str) -> Option<String> {
+    let other = |what: &str| Some(format!("{place} is not {what}, as is declared"));
+    match (declared, value) {
+        (Type::Bool, Value::Bool(_)) | (Type::Long, Value::Long(_)) | (Type::String, Value::Text(_)) => None,
+        (Type::Set(kind), Value::Set(all)) => all.iter().find_map(|value| one(kind, value, &format!("{place}[]"))),
+        (Type::Record(fields), Value::Record(all)) => record(fields, all, place, None),
+        (Type::Bool, _) => other("true or false"),
+        (Type::Long, _) => other("a whole number"),
+        (Type::String, _) => other("a text"),
+        (Type::Set(_), _) => other("a list"),
+        (Type::Record(_), _) => other("an object"),
+    }
+}
+
+/// A name that a caller gave, as it may be told.
+fn shown(name: &str) -> String {
+    const MOST: usize = 64;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    if name.len() <= MOST && name.bytes().all(plain) {
+        name.to_owned()
+    } else {
+        "(a name that is not plain)".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;
