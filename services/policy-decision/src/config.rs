@@ -1,5 +1,6 @@
 //! The configuration file of policy-decision.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -78,8 +79,15 @@ pub struct RouteConfig {
     pub action: String,
     /// The resource's type, such as `Ledger`.
     pub resource_type: String,
-    /// The resource's id, with names of the path's parts in it, such as `{id}`.
+    /// The resource's id, with what is taken from the request in it: `{id}` of the path, `{query.id}` or `{header.x-id}`.
     pub resource_id: String,
+    /// What is stated of the resource: texts, or `{id}`, `{query.region}`, `{header.x-region}`; `:long` or `:bool` behind it for other
+    /// kinds, `?` at the end for what may be absent.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// The context, in the same way.
+    #[serde(default)]
+    pub context: BTreeMap<String, String>,
 }
 
 /// The most rows.
@@ -108,6 +116,8 @@ impl ExtAuthzConfig {
                 action: &row.action,
                 resource_type: &row.resource_type,
                 resource_id: &row.resource_id,
+                attributes: &row.attributes,
+                context: &row.context,
             };
             Route::read(&wanted).map_err(|e| BadConfig::Route(n, e.to_string()))
         };

@@ -19,7 +19,6 @@ use tonic::{Request, Response, Status};
 
 use crate::convert::{Ask, Subject};
 use crate::domain::answer::{Denial, Why};
-use crate::domain::question::{Question, Record, Stated};
 use crate::domain::route::{self, Path, Route};
 use crate::error::{HTTP_REQUEST_INVALID, ROUTE_UNKNOWN, SUBJECT_MISSING};
 use crate::flow::{self, Asker, Desk, Spoken};
@@ -67,8 +66,10 @@ impl Envoy {
         let http = http.ok_or_else(|| Fault::refused(&HTTP_REQUEST_INVALID, "there is no HTTP request in it"))?;
         let path = Path::read(&http.path).map_err(|e| Fault::refused(&HTTP_REQUEST_INVALID, e.to_string()))?;
         let unknown = || Fault::refused(&ROUTE_UNKNOWN, "no route of the configuration is for this method and path");
-        let (action, resource_type, resource_id) =
-            route::find(&self.routes, &http.method, &path).ok_or_else(unknown)?;
+        let headers: Vec<(&str, &[u8])> = headers(http).collect();
+        let stated = route::Stated { target: &http.path, headers: &headers };
+        let unclear = |e: route::Unclear| Fault::refused(&HTTP_REQUEST_INVALID, e.to_string());
+        let question = route::find(&self.routes, &http.method, &path, &stated).map_err(unclear)?.ok_or_else(unknown)?;
         let shown = attributes.and_then(|all| all.source.as_ref()).map_or("", |source| source.certificate.as_str());
         let peer = if shown.is_empty() { None } else { Some(self.peer(shown)?) };
         let subject = match (bearer(http)?, &peer) {
@@ -84,13 +85,7 @@ impl Envoy {
             presenter: peer.as_ref().map(|(peer, _)| peer.x5t_s256),
             presenter_key: None,
             on_behalf_of: None,
-            question: Question {
-                action,
-                resource_type,
-                resource_id,
-                attributes: Stated::default(),
-                context: Record::new(),
-            },
+            question,
             at_least_revision: 0,
             max_staleness: None,
             correlation_id: http
@@ -166,15 +161,19 @@ impl Envoy {
     }
 }
 
+/// The headers of a request, in whichever way Envoy tells them.
+fn headers(http: &wire::attribute_context::HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
+    let mapped = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let raw = http.header_map.iter().flat_map(|map| &map.headers);
+    mapped.chain(raw.map(|one| {
+        (one.key.as_str(), if one.value.is_empty() { one.raw_value.as_slice() } else { one.value.as_bytes() })
+    }))
+}
+
 /// The bearer token of a request. A header that came twice is joined by Envoy with a comma, which no token has.
 fn bearer(http: &wire::attribute_context::HttpRequest) -> Result<Option<String>, Fault> {
     let bad = |why: &str| Err(Fault::refused(&HTTP_REQUEST_INVALID, format!("the header authorization: {why}")));
-    let mapped = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let raw = http.header_map.iter().flat_map(|map| &map.headers);
-    let raw = raw.map(|one| {
-        (one.key.as_str(), if one.value.is_empty() { one.raw_value.as_slice() } else { one.value.as_bytes() })
-    });
-    let mut all = mapped.chain(raw).filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    let mut all = headers(http).filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
     let Some((_, value)) = all.next() else { return Ok(None) };
     if all.next().is_some() {
         return bad("came several times");

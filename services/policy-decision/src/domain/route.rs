@@ -1,8 +1,14 @@
 //! Which action on which resource an HTTP request is: a table of templates, read in order, and nothing by default.
 
+mod stated;
+
 use std::collections::BTreeMap;
 
 use legate_ids::{Action, ResourceId, ResourceType};
+
+use self::stated::{From, Source};
+use super::question::{Question, Record, Stated as Attributes};
+pub(crate) use stated::{Stated, Unclear};
 
 /// A route that cannot be read: which key, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,11 +95,11 @@ enum Part {
     Rest(String),
 }
 
-/// A text with names of a path's parts in it.
+/// A text with what is taken from the request in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    Name(String),
+    Taken(From),
 }
 
 /// A row of the table.
@@ -105,6 +111,8 @@ pub(crate) struct Route {
     action: Action,
     resource_type: ResourceType,
     resource_id: Vec<Piece>,
+    attributes: Vec<(String, Source)>,
+    context: Vec<(String, Source)>,
 }
 
 /// A row as it is configured.
@@ -115,6 +123,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) action: &'a str,
     pub(crate) resource_type: &'a str,
     pub(crate) resource_id: &'a str,
+    pub(crate) attributes: &'a BTreeMap<String, String>,
+    pub(crate) context: &'a BTreeMap<String, String>,
 }
 
 impl Route {
@@ -126,14 +136,23 @@ impl Route {
         }
         let path = parts(wanted.path)?;
         let resource_id = pieces(wanted.resource_id)?;
+        let attributes = sources("attributes", wanted.attributes)?;
+        let context = sources("context", wanted.context)?;
         let is_given = |name: &String| {
             path.iter().any(|part| matches!(part, Part::One(known) | Part::Rest(known) if known == name))
         };
-        for piece in &resource_id {
-            if let Piece::Name(name) = piece
+        let pieces = resource_id.iter().filter_map(|piece| match piece {
+            Piece::Taken(from) => Some(("resource_id", from)),
+            Piece::Text(_) => None,
+        });
+        let values = [("attributes", &attributes), ("context", &context)];
+        let values =
+            values.into_iter().flat_map(|(key, all)| all.iter().filter_map(move |(_, s)| Some((key, s.from()?))));
+        for (key, from) in pieces.chain(values) {
+            if let From::Path(name) = from
                 && !is_given(name)
             {
-                return Err(bad("resource_id", format!("{{{name}}} is no part of the path")));
+                return Err(bad(key, format!("{{{name}}} is no part of the path")));
             }
         }
         Ok(Self {
@@ -143,11 +162,13 @@ impl Route {
             resource_type: ResourceType::parse(wanted.resource_type)
                 .map_err(|e| bad("resource_type", e.to_string()))?,
             resource_id,
+            attributes,
+            context,
         })
     }
 
-    /// What a request is by this row; `None`: it is not in it.
-    fn find(&self, method: &str, path: &Path) -> Option<(Action, ResourceType, ResourceId)> {
+    /// The parts of the path that have names, where a request is in this row.
+    fn names(&self, method: &str, path: &Path) -> Option<BTreeMap<&str, String>> {
         if !self.methods.is_empty() && !self.methods.iter().any(|one| one == method) {
             return None;
         }
@@ -167,21 +188,78 @@ impl Route {
             }
             rest = others;
         }
-        if !rest.is_empty() {
-            return None;
+        rest.is_empty().then_some(names)
+    }
+
+    /// The question that a request is by this row; `None`: its resource can have no such id.
+    fn question(&self, names: &BTreeMap<&str, String>, stated: &Stated<'_>) -> Result<Option<Question>, Unclear> {
+        let taken = |from: &From| match from {
+            From::Path(name) => Ok(names.get(name.as_str()).cloned()),
+            From::Query(name) => stated.parameter(name),
+            From::Header(name) => stated.header(name),
+        };
+        let mut id = String::new();
+        for piece in &self.resource_id {
+            match piece {
+                Piece::Text(text) => id += text,
+                Piece::Taken(from) => {
+                    let text = taken(from)?.ok_or_else(|| from.unclear("is missing"))?;
+                    // One value cannot be read as two parts of an id.
+                    if !matches!(from, From::Path(_)) && (text.is_empty() || text.contains('/')) {
+                        return Err(from.unclear("is empty, or has a slash"));
+                    }
+                    id += &text;
+                }
+            }
         }
-        let texts = self.resource_id.iter().map(|piece| match piece {
-            Piece::Text(text) => Some(text.as_str()),
-            Piece::Name(name) => names.get(name.as_str()).map(String::as_str),
-        });
-        let id = ResourceId::parse(&texts.collect::<Option<String>>()?).ok()?;
-        Some((self.action.clone(), self.resource_type.clone(), id))
+        let Ok(resource_id) = ResourceId::parse(&id) else { return Ok(None) };
+        let values = |all: &[(String, Source)]| -> Result<Record, Unclear> {
+            let mut record = Record::new();
+            for (name, source) in all {
+                record.extend(source.value(taken)?.map(|value| (name.clone(), value)));
+            }
+            Ok(record)
+        };
+        Ok(Some(Question {
+            action: self.action.clone(),
+            resource_type: self.resource_type.clone(),
+            resource_id,
+            attributes: Attributes(values(&self.attributes)?),
+            context: values(&self.context)?,
+        }))
     }
 }
 
-/// What a request is by the first row that it is in; `None`: by none, which is a denial.
-pub(crate) fn find(routes: &[Route], method: &str, path: &Path) -> Option<(Action, ResourceType, ResourceId)> {
-    routes.iter().find_map(|route| route.find(method, path))
+/// The question that a request is by the first row that it is in; `None`: by none, which is a denial.
+///
+/// # Errors
+/// When what the row takes from the request is missing, or could be read in two ways. No later row is tried: it might ask for less.
+pub(crate) fn find(
+    routes: &[Route],
+    method: &str,
+    path: &Path,
+    stated: &Stated<'_>,
+) -> Result<Option<Question>, Unclear> {
+    for route in routes {
+        let Some(names) = route.names(method, path) else { continue };
+        if let Some(question) = route.question(&names, stated)? {
+            return Ok(Some(question));
+        }
+    }
+    Ok(None)
+}
+
+/// Attributes or a context of a row.
+fn sources(key: &'static str, from: &BTreeMap<String, String>) -> Result<Vec<(String, Source)>, BadRoute> {
+    const MOST: usize = 64;
+    if from.len() > MOST {
+        return Err(bad(key, format!("are {MOST} at most")));
+    }
+    let read = |(name, text): (&String, &String)| match is_name(name) && name != super::behalf::ON_BEHALF_OF {
+        true => Ok((name.clone(), Source::parse(key, name, text)?)),
+        false => Err(bad(key, format!("{name:?}: names are letters, digits and _, and on_behalf_of is Legate's own"))),
+    };
+    from.iter().map(read).collect()
 }
 
 fn is_name(text: &str) -> bool {
@@ -217,11 +295,11 @@ fn pieces(text: &str) -> Result<Vec<Piece>, BadRoute> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         let (name, after) = after.split_once('}').ok_or_else(|| bad("resource_id", "a brace is not closed"))?;
-        if !is_name(name) {
-            return Err(bad("resource_id", format!("{{{name}}}: names are letters, digits and _")));
-        }
+        let from = From::parse(name).ok_or_else(|| {
+            bad("resource_id", format!("{{{name}}}: is a name of the path's, query.NAME or header.name-in-lower-case"))
+        })?;
         pieces.extend((!before.is_empty()).then(|| Piece::Text(before.to_owned())));
-        pieces.push(Piece::Name(name.to_owned()));
+        pieces.push(Piece::Taken(from));
         rest = after;
     }
     pieces.extend((!rest.is_empty()).then(|| Piece::Text(rest.to_owned())));
@@ -232,113 +310,4 @@ fn pieces(text: &str) -> Result<Vec<Piece>, BadRoute> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
-    use proptest::prelude::*;
-
-    fn route(methods: &[&str], path: &str, id: &str) -> Result<Route, BadRoute> {
-        let methods: Vec<String> = methods.iter().map(|m| (*m).to_owned()).collect();
-        Route::read(&Wanted {
-            methods: &methods,
-            path,
-            action: "ledger:read",
-            resource_type: "Ledger",
-            resource_id: id,
-        })
-    }
-
-    fn id(routes: &[Route], method: &str, target: &str) -> Option<String> {
-        find(routes, method, &Path::read(target).ok()?).map(|(_, _, id)| id.to_string())
-    }
-
-    #[test]
-    fn the_first_row_that_fits_says_what_it_is() {
-        let routes = [
-            route(&["GET", "HEAD"], "/ledger/{id}", "{id}").unwrap(),
-            route(&[], "/p/{project}/i/{rest*}", "{project}/{rest}").unwrap(),
-            route(&[], "/ledger/", "all").unwrap(),
-        ];
-        for (method, target, wanted) in [
-            ("GET", "/ledger/7?x=/../y", Some("7")),
-            ("GET", "/%6cedger/a%20b", Some("a b")),
-            ("POST", "/ledger/7", None),
-            ("GET", "/ledger/7/", None),
-            ("GET", "/ledger/7/8", None),
-            ("GET", "/ledger/", Some("all")),
-            ("PUT", "/p/apollo/i/1/2", Some("apollo/1/2")),
-            ("PUT", "/p/apollo/i/", None),
-            ("PUT", "/p/apollo/i/1/", None),
-            ("GET", "/Ledger/7", None),
-            ("get", "/ledger/7", None),
-            ("GET", "/", None),
-            ("GET", "/ledger/a*", None),
-        ] {
-            assert_eq!(id(&routes, method, target).as_deref(), wanted, "{method} {target}");
-        }
-    }
-
-    #[test]
-    fn a_path_that_could_be_two_is_refused() {
-        for bad in [
-            "",
-            "ledger/7",
-            "*",
-            "http://x/ledger/7",
-            "//ledger/7",
-            "/ledger//7",
-            "/ledger/../x",
-            "/ledger/./7",
-            "/ledger/%2e%2e/x",
-            "/ledger/.%2E/x",
-            "/ledger/%2E",
-            "/ledger/a%2fb",
-            "/ledger/a%5Cb",
-            "/ledger/a\\b",
-            "/ledger/%00",
-            "/ledger/a%0a",
-            "/ledger/%",
-            "/ledger/%g1",
-            "/ledger/%c3%28",
-            "/ledger/a;b",
-            "/ledger/a%3bb",
-            "/ledger/%252e%252e/x",
-            "/ledger/a b",
-            "/ledger/ä",
-            "/ledger/a\u{0}",
-            "/ledger/a%3fb",
-            "/ledger/a%23",
-        ] {
-            assert!(Path::read(bad).is_err(), "{bad:?}: {:?}", Path::read(bad));
-        }
-    }
-
-    #[test]
-    fn a_row_that_says_nothing_clear_is_refused() {
-        for (path, id, key) in [
-            ("ledger", "x", "path"),
-            ("/a/{id", "x", "path"),
-            ("/a/x{id}", "{id}", "path"),
-            ("/a/{id}/{id}", "{id}", "path"),
-            ("/a/{rest*}/b", "{rest}", "path"),
-            ("/a/{}", "x", "path"),
-            ("/a/{id}", "{other}", "resource_id"),
-            ("/a/{id}", "", "resource_id"),
-            ("/a/{id}", "{id", "resource_id"),
-            ("/a/{id}", "*", "resource_id"),
-        ] {
-            assert_eq!(route(&[], path, id).unwrap_err().key, key, "{path} {id}");
-        }
-        assert_eq!(route(&["get"], "/a", "x").unwrap_err().key, "methods");
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_captured_has_nothing_in_it_that_parts_a_path(target in "/ledger/[ -~]{0,24}") {
-            let routes = [route(&[], "/ledger/{id}", "{id}").unwrap()];
-            if let Some(id) = id(&routes, "GET", &target) {
-                prop_assert!(!id.contains(['/', '\\', ';', '%', '?', '#', '*']) && id != "." && id != "..");
-            }
-        }
-    }
-}
+mod tests;

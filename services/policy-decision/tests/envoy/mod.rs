@@ -25,6 +25,8 @@ fn routes() -> ExtAuthzConfig {
         action: action.into(),
         resource_type: "Invoice".into(),
         resource_id: id.into(),
+        attributes: Default::default(),
+        context: Default::default(),
     };
     let routes = vec![
         row(&["GET"], "/invoices/{project}/{id}", "invoice:read", "{project}/{id}"),
@@ -236,6 +238,40 @@ async fn an_agent_of_another_namespace_is_nobody() {
     scene.running.shutdown().await;
 }
 
+/// A parameter and a header are attributes and context where a row says so, and nothing where they could be read in two ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_states_beside_its_path_is_judged() {
+    let house = House::build().await;
+    let mut config = house.config();
+    config.ext_authz = routes();
+    let row = &mut config.ext_authz.routes[0];
+    row.attributes.insert("sealed".into(), "{query.sealed:bool?}".into());
+    row.context.insert("region".into(), "{header.x-region?}".into());
+    let running = house.raise_with(config).await;
+    let envoy = house.enforcer("invoices");
+    house.until_fresh(&mut house.decisions(&running, &envoy)).await;
+    let scene = Scene { house, running };
+    let ask = async |query: &str, region: Option<&str>| {
+        let mut request = scene.request("GET", &format!("/invoices/apollo/1{query}"));
+        http(&mut request).headers.extend(region.map(|region| ("x-region".to_owned(), region.to_owned())));
+        scene.ask(&envoy, request).await
+    };
+    for query in ["", "?sealed=false", "?other=1"] {
+        assert_eq!(ask(query, Some("eu")).await.status.unwrap().code, 0, "{query}");
+    }
+    for (query, region) in [
+        ("?sealed=false&sealed=true", None),
+        ("?sealed=false&Sealed=true", None),
+        ("?%73ealed=false", None),
+        ("?sealed=no", None),
+        ("", Some("eu,us")),
+        ("", Some("e\u{1b}u")),
+    ] {
+        assert_eq!(denied(&ask(query, region).await, 403), "HTTP_REQUEST_INVALID", "{query} {region:?}");
+    }
+    scene.running.shutdown().await;
+}
+
 #[test]
 fn the_fields_are_where_envoy_puts_them() {
     // Tag and length by hand (protobuf.dev, "Encoding"), with the field numbers of Envoy's own files.
@@ -281,6 +317,8 @@ async fn a_table_that_is_not_clear_is_refused_by_its_row() {
         (|row| row.action = "not an action".into(), "ext_authz.routes[1].action"),
         (|row| row.resource_id = "{other}".into(), "ext_authz.routes[1].resource_id"),
         (|row| row.methods = vec!["get".into()], "ext_authz.routes[1].methods"),
+        (|row| drop(row.attributes.insert("a".into(), "{header.cookie}".into())), "ext_authz.routes[1].attributes"),
+        (|row| drop(row.context.insert("a".into(), "{other}".into())), "ext_authz.routes[1].context"),
     ] {
         let mut config = house.config();
         config.ext_authz = routes();

@@ -1,0 +1,269 @@
+//! Rows and requests: what is in which row, and everything that could be read in two ways.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+use crate::domain::question::Value;
+use proptest::prelude::*;
+
+fn route(methods: &[&str], path: &str, id: &str) -> Result<Route, BadRoute> {
+    stating(methods, path, id, &[], &[])
+}
+
+fn stating(
+    methods: &[&str],
+    path: &str,
+    id: &str,
+    attributes: &[(&str, &str)],
+    context: &[(&str, &str)],
+) -> Result<Route, BadRoute> {
+    let methods: Vec<String> = methods.iter().map(|m| (*m).to_owned()).collect();
+    let map = |all: &[(&str, &str)]| all.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    Route::read(&Wanted {
+        methods: &methods,
+        path,
+        action: "ledger:read",
+        resource_type: "Ledger",
+        resource_id: id,
+        attributes: &map(attributes),
+        context: &map(context),
+    })
+}
+
+fn ask(routes: &[Route], target: &str, headers: &[(&str, &[u8])]) -> Result<Option<Question>, Unclear> {
+    find(routes, "GET", &Path::read(target).unwrap(), &Stated { target, headers })
+}
+
+fn id(routes: &[Route], method: &str, target: &str) -> Option<String> {
+    let found = find(routes, method, &Path::read(target).ok()?, &Stated { target, headers: &[] });
+    found.unwrap().map(|question| question.resource_id.to_string())
+}
+
+#[test]
+fn the_first_row_that_fits_says_what_it_is() {
+    let routes = [
+        route(&["GET", "HEAD"], "/ledger/{id}", "{id}").unwrap(),
+        route(&[], "/p/{project}/i/{rest*}", "{project}/{rest}").unwrap(),
+        route(&[], "/ledger/", "all").unwrap(),
+    ];
+    for (method, target, wanted) in [
+        ("GET", "/ledger/7?x=/../y", Some("7")),
+        ("GET", "/%6cedger/a%20b", Some("a b")),
+        ("POST", "/ledger/7", None),
+        ("GET", "/ledger/7/", None),
+        ("GET", "/ledger/7/8", None),
+        ("GET", "/ledger/", Some("all")),
+        ("PUT", "/p/apollo/i/1/2", Some("apollo/1/2")),
+        ("PUT", "/p/apollo/i/", None),
+        ("PUT", "/p/apollo/i/1/", None),
+        ("GET", "/Ledger/7", None),
+        ("get", "/ledger/7", None),
+        ("GET", "/", None),
+        ("GET", "/ledger/a*", None),
+    ] {
+        assert_eq!(id(&routes, method, target).as_deref(), wanted, "{method} {target}");
+    }
+}
+
+#[test]
+fn a_path_that_could_be_two_is_refused() {
+    for bad in [
+        "",
+        "ledger/7",
+        "*",
+        "http://x/ledger/7",
+        "//ledger/7",
+        "/ledger//7",
+        "/ledger/../x",
+        "/ledger/./7",
+        "/ledger/%2e%2e/x",
+        "/ledger/.%2E/x",
+        "/ledger/%2E",
+        "/ledger/a%2fb",
+        "/ledger/a%5Cb",
+        "/ledger/a\\b",
+        "/ledger/%00",
+        "/ledger/a%0a",
+        "/ledger/%",
+        "/ledger/%g1",
+        "/ledger/%c3%28",
+        "/ledger/a;b",
+        "/ledger/a%3bb",
+        "/ledger/%252e%252e/x",
+        "/ledger/a b",
+        "/ledger/ä",
+        "/ledger/a\u{0}",
+        "/ledger/a%3fb",
+        "/ledger/a%23",
+    ] {
+        assert!(Path::read(bad).is_err(), "{bad:?}: {:?}", Path::read(bad));
+    }
+}
+
+#[test]
+fn a_row_that_says_nothing_clear_is_refused() {
+    for (path, id, key) in [
+        ("ledger", "x", "path"),
+        ("/a/{id", "x", "path"),
+        ("/a/x{id}", "{id}", "path"),
+        ("/a/{id}/{id}", "{id}", "path"),
+        ("/a/{rest*}/b", "{rest}", "path"),
+        ("/a/{}", "x", "path"),
+        ("/a/{id}", "{other}", "resource_id"),
+        ("/a/{id}", "", "resource_id"),
+        ("/a/{id}", "{id", "resource_id"),
+        ("/a/{id}", "*", "resource_id"),
+    ] {
+        assert_eq!(route(&[], path, id).unwrap_err().key, key, "{path} {id}");
+    }
+    assert_eq!(route(&["get"], "/a", "x").unwrap_err().key, "methods");
+}
+
+proptest! {
+    #[test]
+    fn what_is_captured_has_nothing_in_it_that_parts_a_path(target in "/ledger/[ -~]{0,24}") {
+        let routes = [route(&[], "/ledger/{id}", "{id}").unwrap()];
+        if let Some(id) = id(&routes, "GET", &target) {
+            prop_assert!(!id.contains(['/', '\\', ';', '%', '?', '#', '*']) && id != "." && id != "..");
+        }
+    }
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+#[test]
+fn parameters_and_headers_become_what_is_stated() {
+    let routes = [stating(
+        &[],
+        "/p/{project}",
+        "{project}/{query.id}",
+        &[("region", "{header.x-region}"), ("kind", "paper"), ("project", "{project}")],
+        &[("limit", "{query.limit:long?}"), ("dry", "{query.dry:bool?}"), ("why", "{query.why:text?}")],
+    )
+    .unwrap()];
+    let headers: [(&str, &[u8]); 2] = [("X-Region", b"eu west"), ("x-other", b"a, b")];
+    let question = ask(&routes, "/p/apollo?id=a%20b&limit=-7&dry=true&x=1", &headers).unwrap().unwrap();
+    assert_eq!(question.resource_id.as_str(), "apollo/a b");
+    let attributes = [("kind", text("paper")), ("project", text("apollo")), ("region", text("eu west"))];
+    assert_eq!(question.attributes.0, attributes.map(|(name, value)| (name.to_owned(), value)).into());
+    let context = [("dry", Value::Bool(true)), ("limit", Value::Long(-7))];
+    assert_eq!(question.context, context.map(|(name, value)| (name.to_owned(), value)).into());
+    let bare = ask(&routes, "/p/apollo?id=1", &headers).unwrap().unwrap();
+    assert!(bare.context.is_empty());
+}
+
+/// What another server could read otherwise is denied, and no later row, which asks for less, lets it through.
+#[test]
+fn what_could_be_read_in_two_ways_is_refused() {
+    let routes = [
+        stating(
+            &[],
+            "/p",
+            "{query.id}",
+            &[("region", "{header.x-region}")],
+            &[("n", "{query.n:long?}"), ("b", "{query.b:bool?}")],
+        )
+        .unwrap(),
+        route(&[], "/p", "everything").unwrap(),
+    ];
+    let good: (&str, &[u8]) = ("x-region", b"eu");
+    assert!(ask(&routes, "/p?id=1", &[good]).unwrap().is_some());
+    for (target, why) in [
+        ("/p", "the parameter id is missing"),
+        ("/p?", "the parameter id is missing"),
+        ("/p?other=1", "the parameter id is missing"),
+        ("/p?id=", "the parameter id is empty, or has a slash"),
+        ("/p?id", "the parameter id comes in another spelling"),
+        ("/p?id=1&id=2", "the parameter id comes several times"),
+        ("/p?id=1&id=1", "the parameter id comes several times"),
+        ("/p?id=1&ID=2", "the parameter id comes in another spelling"),
+        ("/p?id=1&%69d=2", "the parameter id comes in another spelling"),
+        ("/p?%69d=1", "the parameter id comes in another spelling"),
+        ("/p?id[]=1", "the parameter id comes in another spelling"),
+        ("/p?id=1&id%5B%5D=2", "the parameter id comes in another spelling"),
+        ("/p?id=1&id.x=2", "the parameter id comes in another spelling"),
+        ("/p?id=1&+id=2", "the parameter id comes in another spelling"),
+        ("/p?id=1;id=2", "the query has a semicolon"),
+        ("/p?id=1#?id=2", "the query has a fragment"),
+        ("/p?id=a+b", "the parameter id has a plus"),
+        ("/p?id=a/b", "the parameter id could be read in two ways"),
+        ("/p?id=a%2fb", "the parameter id could be read in two ways"),
+        ("/p?id=a%252fb", "the parameter id could be read in two ways"),
+        ("/p?id=%00", "the parameter id could be read in two ways"),
+        ("/p?id=%", "the parameter id could be read in two ways"),
+        ("/p?id=%c3%28", "the parameter id could be read in two ways"),
+        ("/p?%zz=1&id=1", "the query has the name of a parameter"),
+        ("/p?id=1&n=07", "the parameter n is no whole number"),
+        ("/p?id=1&n=+7", "the parameter n has a plus"),
+        ("/p?id=1&n=7.0", "the parameter n is no whole number"),
+        ("/p?id=1&n=9223372036854775808", "the parameter n is no whole number"),
+        ("/p?id=1&b=1", "the parameter b is neither true nor false"),
+        ("/p?id=1&b=True", "the parameter b is neither true nor false"),
+    ] {
+        let told = ask(&routes, target, &[good]).unwrap_err().to_string();
+        assert!(told.starts_with(why), "{target}: {told}");
+    }
+    let long = format!("/p?id={}", "x".repeat(1_025));
+    assert!(ask(&routes, &long, &[good]).is_err());
+    let many = format!("/p?{}id=1", "a=1&".repeat(256));
+    assert!(ask(&routes, &many, &[good]).is_err());
+    let twice: [(&str, &[u8]); 2] = [good, ("X-REGION", b"us")];
+    let spelled: [(&str, &[u8]); 2] = [good, ("x_region", b"us")];
+    let cases: [(&[(&str, &[u8])], &str); 8] = [
+        (&[], "is missing"),
+        (&twice, "comes several times"),
+        (&spelled, "comes several times"),
+        (&[("x_region", b"eu")], "comes in another spelling"),
+        (&[("x-region", b"eu,us")], "comes several times"),
+        (&[("x-region", b" eu")], "is no printable ASCII"),
+        (&[("x-region", b"e\tu")], "is no printable ASCII"),
+        (&[("x-region", b"\xff")], "is no printable ASCII"),
+    ];
+    for (headers, why) in cases {
+        let told = ask(&routes, "/p?id=1", headers).unwrap_err().to_string();
+        assert!(told.starts_with(&format!("the header x-region {why}")), "{headers:?}: {told}");
+    }
+}
+
+#[test]
+fn a_row_that_states_what_nobody_may_say_is_refused() {
+    for text in [
+        "{query.}",
+        "{query.a b}",
+        "{header.X-Region}",
+        "{header.authorization}",
+        "{header.cookie}",
+        "{header.x-forwarded-client-cert}",
+        "{header.:path}",
+        "{body.x}",
+        "{other}",
+        "{id?}",
+        "{query.a:float}",
+        "a{query.b}",
+        "{query.a",
+    ] {
+        for (attributes, context, key) in
+            [(&[("a", text)][..], &[][..], "attributes"), (&[][..], &[("a", text)][..], "context")]
+        {
+            assert_eq!(stating(&[], "/a/{id}", "{id}", attributes, context).unwrap_err().key, key, "{text}");
+        }
+    }
+    for name in ["", "a b", "on_behalf_of"] {
+        assert_eq!(stating(&[], "/a", "x", &[], &[(name, "x")]).unwrap_err().key, "context", "{name}");
+    }
+    assert_eq!(route(&[], "/a", "{header.cookie}").unwrap_err().key, "resource_id");
+}
+
+proptest! {
+    #[test]
+    fn a_parameter_has_one_value_or_none(query in "[a-cI-Lid=&%+;.0-9\\[\\]/]{0,40}") {
+        let routes = [route(&[], "/p", "{query.id}").unwrap()];
+        let target = format!("/p?{query}");
+        if let Ok(Some(question)) = ask(&routes, &target, &[]) {
+            let named = |pair: &&str| pair.split('=').next().is_some_and(|name| name.eq_ignore_ascii_case("id"));
+            prop_assert_eq!(query.split('&').filter(named).count(), 1, "{}", query);
+            prop_assert!(!question.resource_id.as_str().contains(['/', '%', ';', '+']), "{}", query);
+        }
+    }
+}
