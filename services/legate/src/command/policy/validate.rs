@@ -18,9 +18,9 @@ use crate::{Exit, Failure};
 #[derive(Clone, Debug)]
 pub(super) struct Unfit {
     /// `NAMESPACE/NAME`.
-    name: String,
+    pub(super) name: String,
     /// What, each with its place.
-    why: Vec<String>,
+    pub(super) why: Vec<String>,
 }
 
 pub(super) async fn run(desk: Desk, args: PolicyValidate) -> Result<Exit, Failure> {
@@ -54,13 +54,6 @@ pub(super) fn of(namespace: &str, policies: &[(&str, &str)], declared: Option<&D
             why: found.iter().map(|one: &Finding| one.told(text)).collect(),
         })
         .collect()
-}
-
-impl Unfit {
-    /// The first thing that is wrong with it.
-    pub(super) fn first(&self) -> String {
-        format!("{}: {}", self.name, self.why.first().map_or("", String::as_str))
-    }
 }
 
 fn tell(desk: &Desk, count: usize, unfit: &[Unfit]) -> Result<(), Failure> {

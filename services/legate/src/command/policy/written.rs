@@ -1,7 +1,7 @@
 //! The policies of namespaces and what these declare of what callers state: as they are in force, or as manifests say.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use legate_cedar::Declared;
 use legate_wire::registry::declaration::Object;
@@ -12,9 +12,6 @@ use super::super::{Desk, change};
 use crate::Failure;
 use crate::error::{POLICY_SCHEMA_INVALID, USAGE};
 use crate::place::{Line, Service};
-
-/// The word for what is in force.
-const ACTIVE: &str = "active";
 
 /// What is written of one namespace.
 #[derive(Clone, Debug, Default)]
@@ -48,10 +45,6 @@ pub(super) enum From {
 }
 
 impl From {
-    pub(super) fn parse(path: &Path) -> Self {
-        if path == Path::new(ACTIVE) { Self::Active } else { Self::Files(vec![path.to_owned()]) }
-    }
-
     /// Reads it. Of what is in force only `namespaces` are read; none given: all.
     pub(super) async fn read(&self, desk: &Desk, namespaces: &[String]) -> Result<All, Failure> {
         match self {

@@ -1,6 +1,7 @@
 //! Two sets of policies, read, laid side by side namespace by namespace, and given to the solver.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use legate_cedar::analyze::{Comparison, Example, NotAnalyzed, Relation, Row, Solver, compare};
@@ -31,8 +32,13 @@ struct Found {
     rows: Vec<Row>,
 }
 
+/// What `active` stands for, or manifests.
+fn named(path: PathBuf) -> From {
+    if path == Path::new("active") { From::Active } else { From::Files(vec![path]) }
+}
+
 pub(in super::super) async fn run(desk: Desk, args: PolicyAnalyze) -> Result<Exit, Failure> {
-    let (from, to) = (From::parse(&args.from), From::parse(&args.to));
+    let (from, to) = (named(args.from), named(args.to));
     if from == to {
         return Err(Failure::local(&USAGE, "--from and --to are the same"));
     }
@@ -139,11 +145,11 @@ fn set(namespace: &str, written: &Written) -> Result<(PolicySet, usize), Failure
 fn fits(namespace: &str, written: &Written, declared: &Declared, is_declared: bool) -> Result<(), Failure> {
     let decide = written.policies.iter().filter(|(_, spec)| spec.mode() == PolicyMode::Enforce);
     let texts: Vec<(&str, &str)> = decide.map(|(name, spec)| (name.as_str(), spec.cedar.as_str())).collect();
-    match validate::of(namespace, &texts, Some(declared)).first() {
-        None => Ok(()),
-        Some(unfit) if is_declared => Err(Failure::local(&POLICY_INVALID, unfit.first())),
-        Some(unfit) => Err(Failure::local(&NOT_PROVABLE, unfit.first())),
-    }
+    let unfit = validate::of(namespace, &texts, Some(declared));
+    let Some(unfit) = unfit.first() else { return Ok(()) };
+    let reason = if is_declared { &POLICY_INVALID } else { &NOT_PROVABLE };
+    let why = unfit.why.first().map_or("", String::as_str);
+    Err(Failure::local(reason, format!("{}: {why}", unfit.name)))
 }
 
 fn word(relation: Relation) -> &'static str {
