@@ -524,6 +524,8 @@ async fn while_a_whole_view_is_in_the_making_a_ping_says_nothing() {
     let mut stream = scene.stream().await;
     stream.snapshot(3, vec![agent(1, wire::AgentState::Active)]);
     scene.holds(3).await;
+    // What was said before that view was in place is over.
+    while says(&mut stream).await != 3 {}
     let part = |first, last| {
         let part = wire::SnapshotPart { revision: 7, first, last, ..wire::SnapshotPart::default() };
         Told::Snapshot(part.with_objects(&[agent(1, wire::AgentState::Active)]))

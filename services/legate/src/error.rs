@@ -26,9 +26,9 @@ legate_rpc::reasons! {
     /// A policy test fails.
     POLICY_TEST_FAILED, FailedPrecondition, "A question of a policy test is answered in another way than it has to be.", "See which question fails (legate plan, legate policy test), and mend the policy or the test.";
     /// A policy does not fit.
-    POLICY_INVALID, InvalidArgument, "A Cedar policy does not parse, or does not fit the schema of what there is.", "Mend the policy at the place that is named; legate policy schema NAMESPACE prints what there is.";
+    POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, uses what a decision cannot provide, or does not fit the schema of what there is.", "Mend the policy at the place that is named; legate policy schema NAMESPACE prints what there is.";
     /// A schema cannot be used.
-    POLICY_SCHEMA_INVALID, InvalidArgument, "The policySchema of a namespace does not parse, or declares what no question could be.", "Mend it as is said; docs/policies.md shows what can be declared.";
+    POLICY_SCHEMA_INVALID, InvalidArgument, "The policy_schema of the namespace does not parse, or declares what no question could be.", "Mend it as is said; docs/policies.md shows what can be declared.";
     /// Nobody can be asked for a proof.
     ANALYSIS_UNAVAILABLE, FailedPrecondition, "The solver does not start, or this legate was built without the feature analyze.", "Install cvc5 (Debian: apt install cvc5), or say where it is (--solver, LEGATE_CVC5); build legate with --features analyze.";
     /// Policies are not such that anything can be proved.

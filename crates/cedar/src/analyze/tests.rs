@@ -1,4 +1,4 @@
-//! What the solver proves: by a real one. Without it these tests fail, so that nobody takes them for passed.
+//! What the solver proves, by a real one: without it these tests fail, so that nobody takes them for passed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::LazyLock;
