@@ -243,7 +243,10 @@ proptest! {
         let keys = ["gen_ai.operation.name", "legate.action", "gen_ai.agent.id", "legate.agent.id", "legate.subject",
             "legate.resource.id", "gen_ai.tool.name", "user.id", "error.type"];
         let mut signal = span(&[("gen_ai.operation.name", "chat")]);
-        values.iter().for_each(|(at, text)| signal.attributes.put(*at.get(&keys), Some(Scalar::Text(text.clone()))));
+        for (at, text) in &values {
+            let key: &&str = at.get(&keys);
+            signal.attributes.put(key, Some(Scalar::Text(text.clone())));
+        }
         (signal.trace_id, signal.span_id) = ids;
         (signal.start, signal.end) = times;
         signal.kind = if is_log { Kind::Log } else { Kind::Span };

@@ -208,9 +208,10 @@ fn what_could_be_read_in_two_ways_is_refused() {
     assert!(ask(&routes, &long, &[good]).is_err());
     let many = format!("/p?{}id=1", "a=1&".repeat(256));
     assert!(ask(&routes, &many, &[good]).is_err());
-    let twice: [(&str, &[u8]); 2] = [good, ("X-REGION", b"us")];
-    let spelled: [(&str, &[u8]); 2] = [good, ("x_region", b"us")];
-    let cases: [(&[(&str, &[u8])], &str); 8] = [
+    type Header<'a> = (&'a str, &'a [u8]);
+    let twice: [Header<'_>; 2] = [good, ("X-REGION", b"us")];
+    let spelled: [Header<'_>; 2] = [good, ("x_region", b"us")];
+    let cases: [(&[Header<'_>], &str); 8] = [
         (&[], "is missing"),
         (&twice, "comes several times"),
         (&spelled, "comes several times"),
