@@ -1,4 +1,4 @@
-//! Who may do something, and what somebody may do, asked where there are so many agents.
+//! Who may do something, asked where there are so many agents.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn who(action: &str, namespace: String, page_size: u32) -> wire::WhoCanRequest {
     }
 }
 
-/// Measures both, and prints.
+/// Measures, and prints.
 pub(super) async fn measure(suite: &Suite, agents: u32) -> Result<(), Failed> {
     let mut client = DecisionServiceClient::new(suite.dial("policy-decision")?).max_decoding_message_size(16 << 20);
     let (one, all) = (declared::namespace(3), String::new());

@@ -2,13 +2,18 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// PostgreSQL takes no NUL, and neither database an index entry without bound; the hash keeps long texts apart.
 pub(crate) fn key(text: &str) -> String {
     const LONGEST: usize = 256;
     if text.len() <= LONGEST && !text.contains('\0') {
         return text.to_owned();
     }
-    let hash: String = digest(&SHA256, text.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let hash = hex(digest(&SHA256, text.as_bytes()).as_ref());
     let beginning: String = text.chars().take(32).filter(|c| *c != '\0').collect();
     format!("{beginning}\u{2026}{hash}")
 }

@@ -3,6 +3,8 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use legate_wire::audit::{AlertSeverity, AlertStatus, AlertType};
 
+use crate::domain::text::hex;
+
 /// What a rule found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
@@ -56,10 +58,6 @@ const PREFIX: &str = "alert_";
 pub(crate) fn is_id(text: &str) -> bool {
     let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     text.strip_prefix(PREFIX).is_some_and(|rest| rest.len() == 32 && rest.bytes().all(digit))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Finding {

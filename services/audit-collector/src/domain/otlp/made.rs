@@ -7,6 +7,7 @@ use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, O
 use super::{ACTIVITY, Kind, Signal, Unfit};
 use crate::domain::detect::fact::EXECUTED;
 use crate::domain::teller::Teller;
+use crate::domain::text::hex;
 
 /// A log record that tells of the same operation as the span that it is in.
 pub(super) const OF_SPAN: &str = "log of span";
@@ -71,10 +72,6 @@ pub(crate) fn made(signal: &Signal, teller: &Teller) -> Result<AuditEvent, Unfit
 fn is_word(text: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'/' | b'-');
     (1..=64).contains(&text.len()) && text.bytes().all(is_part)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Trace and span as text. A log record may have none.
