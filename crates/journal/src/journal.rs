@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::segment::{Segment, sync_directory};
+use crate::segment::{Segment, Stretch, sync_directory};
 use crate::writer::{Append, SYNC_EVERY, Writer};
 use crate::{Durability, JournalError};
 
@@ -267,20 +267,21 @@ impl Journal {
         let until = self.next_index();
         let mut out = Vec::new();
         let from = from.max(self.first_index());
-        // Marks are copied out so that reading does not hold up the writer.
-        let segments: Vec<Segment> = {
+        // Where they are is copied out, so that reading does not hold up the writer.
+        let stretches: Vec<Stretch> = {
             let all = self.shared.segments.read();
             let at = all.partition_point(|s| s.first + s.count <= from);
-            all[at..].iter().take(2).cloned().collect()
+            all[at..].iter().take(2).filter_map(|s| s.stretch(from.max(s.first), until, most)).collect()
         };
-        for segment in segments {
+        for stretch in stretches {
             // A segment that was read only in part is not followed by the next.
-            let follows = out.last().is_none_or(|(index, _)| index + 1 == segment.first);
-            if out.len() >= most || segment.first >= until || !follows {
+            let follows = out.last().is_none_or(|(index, _)| index + 1 == stretch.from);
+            if out.len() >= most || !follows {
                 break;
             }
-            segment.read(from.max(segment.first), until, most, most_bytes, &mut out)?;
+            stretch.read(most_bytes, &mut out)?;
         }
+        out.truncate(most);
         Ok(out)
     }
 

@@ -11,8 +11,8 @@ use crate::frame::{self, Found, HEAD};
 const MAGIC: &[u8; 8] = b"LGTJRNL1";
 /// Magic and first index.
 pub(crate) const START: u64 = 16;
-/// Every so many records an offset is kept, so that reading need not begin at the start.
-const STRIDE: u64 = 64;
+/// Every so many records an offset is kept, so that reading need not begin at the start: half a byte of memory for a record.
+const STRIDE: u64 = 16;
 
 /// A segment and where its records are.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Segment {
     pub(crate) end: u64,
     /// The size that the file was made with: up to there the disk cannot be full.
     pub(crate) room: u64,
-    /// The offset of every 64th record.
+    /// The offset of every 16th record.
     marks: Vec<u64>,
 }
 
@@ -161,37 +161,49 @@ impl Segment {
         work().map_err(|e| JournalError::io(&self.path, &e))
     }
 
-    /// Reads records from `from` on, until `most` records or about `most_bytes`; stops before `until`.
-    pub(crate) fn read(
-        &self,
-        from: u64,
-        until: u64,
-        most: usize,
-        most_bytes: usize,
-        out: &mut Vec<(u64, Vec<u8>)>,
-    ) -> Result<(), JournalError> {
-        let skipped = (from - self.first) / STRIDE;
-        let mark = usize::try_from(skipped).ok().and_then(|m| self.marks.get(m));
-        let Some(&at) = mark else {
-            return Ok(());
-        };
+    /// Where the records from `from` on are, `most` of them and none from `until` on; `None`: there is none.
+    pub(crate) fn stretch(&self, from: u64, until: u64, most: usize) -> Option<Stretch> {
+        let until = until.min(self.first + self.count).min(from.saturating_add(most as u64));
+        let skipped = from.checked_sub(self.first)? / STRIDE;
+        let mark = |n: u64| usize::try_from(n).ok().and_then(|n| self.marks.get(n)).copied();
+        let at = mark(skipped).filter(|_| from < until)?;
+        let behind = mark((until - self.first).div_ceil(STRIDE)).unwrap_or(self.end);
+        let index = self.first + skipped * STRIDE;
+        Some(Stretch { path: self.path.clone(), index, at, behind, from, until })
+    }
+}
+
+/// Where some records of a segment are: what it takes to read them, so that a reader holds up no writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Stretch {
+    path: PathBuf,
+    /// The record at `at`, the last before `from` whose offset is kept.
+    index: u64,
+    at: u64,
+    /// No record before `until` reaches beyond this offset.
+    behind: u64,
+    pub(crate) from: u64,
+    until: u64,
+}
+
+impl Stretch {
+    /// Reads the records in order, about `most_bytes` of them.
+    pub(crate) fn read(&self, most_bytes: usize, out: &mut Vec<(u64, Vec<u8>)>) -> Result<(), JournalError> {
         let file = File::open(&self.path).map_err(|e| JournalError::io(&self.path, &e))?;
-        let mut index = self.first + skipped * STRIDE;
-        let until = until.min(self.first + self.count);
-        let (mut at, mut taken) = (at, 0);
+        let (mut index, mut at, mut taken) = (self.index, self.at, 0);
         let mut chunk = Vec::new();
-        while index < until && out.len() < most && taken < most_bytes {
+        while index < self.until && taken < most_bytes {
             // As much as a batch is likely to need, at least one whole record.
             let want = most_bytes.clamp(64 << 10, 4 << 20) + (1 << 17);
-            let want = want.min(usize::try_from(self.end - at).unwrap_or(usize::MAX));
+            let want = want.min(usize::try_from(self.behind - at).unwrap_or(usize::MAX));
             chunk.resize(want, 0);
             file.read_exact_at(&mut chunk, at).map_err(|e| JournalError::io(&self.path, &e))?;
             let mut used = 0;
-            while index < until && out.len() < most && taken < most_bytes {
+            while index < self.until && taken < most_bytes {
                 match frame::read(&chunk[used..], index) {
                     Found::Record(payload) => {
                         used += HEAD + payload.len();
-                        if index >= from {
+                        if index >= self.from {
                             taken += payload.len();
                             out.push((index, payload.to_vec()));
                         }

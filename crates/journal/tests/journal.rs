@@ -177,6 +177,29 @@ async fn what_lies_behind_a_lost_record_never_comes_back() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
+    /// Wherever reading begins and however little is wanted, what comes is what was written there, in order, and something does.
+    #[test]
+    fn what_is_read_anywhere_is_what_was_written_there(
+        count in 1u64..300,
+        places in prop::collection::vec((any::<prop::sample::Index>(), 1usize..70, 1usize..4_000), 1..20),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let (journal, _) = Journal::open(dir.path(), small()).unwrap();
+            fill(&journal, 0..count).await;
+            for (from, most, bytes) in places {
+                let from = from.index(usize::try_from(count).unwrap()) as u64;
+                let read = journal.read(from, most, bytes).unwrap();
+                assert!(!read.is_empty() && read.len() <= most);
+                assert!((from..).zip(&read).all(|(i, (at, written))| *at == i && *written == payload(i)));
+                let before_last: usize = read[..read.len() - 1].iter().map(|(_, written)| written.len()).sum();
+                assert!(before_last < 2 * bytes + 110, "of each of two segments so much and the record that goes beyond");
+            }
+            assert!(journal.read(count, 5, 100).unwrap().is_empty());
+        });
+    }
+
     /// Any cut of the last segment leaves exactly the records before it, and the journal goes on from there.
     #[test]
     fn a_torn_tail_is_cut_to_the_last_whole_record(count in 1u64..60, cut in any::<prop::sample::Index>()) {
