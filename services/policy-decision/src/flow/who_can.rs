@@ -227,25 +227,38 @@ fn page(
             return Err(Fault::refused(&QUESTION_INVALID, format!("namespace: {why}")).field("namespace", why));
         }
     }
-    let order = |agent: &&Arc<Agent>| (agent.label.namespace.clone(), agent.label.name.clone());
-    // Only so many are decided about; the rest need no order.
-    if agents.len() > DECIDED {
-        agents.select_nth_unstable_by_key(DECIDED, order);
-        agents.truncate(DECIDED + 1);
-    }
-    agents.sort_by_cached_key(order);
     let mut books = HashMap::new();
     let (mut holders, mut last) = (Vec::new(), None);
-    for (decided, agent) in agents.iter().enumerate() {
+    let mut ordered = 0;
+    for decided in 0..agents.len() {
         // One at least, so that every page goes on.
         if holders.len() >= size || decided >= DECIDED || (decided > 0 && Instant::now() >= until) {
             return Ok((holders, last, decided));
         }
+        if decided == ordered {
+            ordered += put_in_order(&mut agents[ordered..], ordered.max(size));
+        }
+        let agent = agents[decided];
         holders.extend(decide(desk, snapshot, right, ask, agent, now, &mut books)?);
         last = Some(place(agent));
     }
     let decided = agents.len();
     Ok((holders, None, decided))
+}
+
+/// Puts the first `count` of them at the beginning, in order, and says how many these are. Most pages end long before the last of
+/// all who could be meant, and to put those in order would take longer than the page.
+fn put_in_order(agents: &mut [&Arc<Agent>], count: usize) -> usize {
+    let by_place = |a: &&Arc<Agent>, b: &&Arc<Agent>| {
+        let (a, b) = (&a.label, &b.label);
+        (a.namespace.as_str(), a.name.as_str()).cmp(&(b.namespace.as_str(), b.name.as_str()))
+    };
+    let count = count.min(agents.len());
+    if count < agents.len() {
+        agents.select_nth_unstable_by(count, by_place);
+    }
+    agents[..count].sort_unstable_by(by_place);
+    count
 }
 
 fn decide(
