@@ -1,12 +1,13 @@
 //! The main job, end to end, on a raised suite: register, enrol, decide, stop, prove.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use legate_client::enrol;
 use legate_rpc::Told;
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::query_service_client::QueryServiceClient;
-use legate_wire::audit::{ActingMode, GetCheckpointRequest, Outcome, QueryEventsRequest};
+use legate_wire::audit::{ActingMode, AuditEvent, GetCheckpointRequest, Outcome, QueryEventsRequest};
 use legate_wire::credential::create_enrolment_token_request::Holder;
 use legate_wire::policy::Denial;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
@@ -102,6 +103,48 @@ async fn an_agent_is_registered_certified_asked_about_stopped_and_proved() {
     let dir = raised.suite.layout().log();
     raised.suite.shutdown().await;
     proves(&dir, &first.decision_id);
+}
+
+/// Tokens that are asked for at once are asked about together, and each stays a matter of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_many_tokens_at_once_is_decided_and_recorded_within_its_own_call() {
+    const TOKENS: usize = 64;
+    let raised = Raised::new().await;
+    let payments = raised.payments().await;
+    let runtime = &payments.runtime;
+    // From here on it is known how far policy-decision is.
+    runtime.token(AUDIENCE).await.unwrap();
+    let nowhere = "https://nowhere.example.com";
+    let asked = (0..TOKENS).map(|n| runtime.token(if n % 8 == 3 { nowhere } else { AUDIENCE }));
+    let answers = futures_util::future::join_all(asked).await;
+    for (n, answer) in answers.iter().enumerate() {
+        match answer {
+            Ok(_) => assert_ne!(n % 8, 3),
+            Err(refused) => assert_eq!((n % 8, refused.reason()), (3, "INVALID_TARGET"), "{refused}"),
+        }
+    }
+
+    let issued = 1 + TOKENS - TOKENS / 8;
+    let mut queries = QueryServiceClient::new(raised.operator("audit-collector"));
+    let begin = Instant::now();
+    let mut of_type = async |kind: &str| loop {
+        let ask = QueryEventsRequest { r#type: kind.to_owned(), page_size: 1_000, ..Default::default() };
+        let events = queries.query_events(ask).await.unwrap().into_inner().events;
+        let events: Vec<_> = events.into_iter().map(|e| e.event.unwrap_or_default()).collect();
+        if events.len() >= issued {
+            break events;
+        }
+        assert!(begin.elapsed() < LONG, "{} of {issued} {kind} are on record", events.len());
+    };
+    let by_decision = |events: Vec<AuditEvent>| -> BTreeMap<String, String> {
+        events.into_iter().map(|e| (e.decision.unwrap_or_default().decision_id, e.trace_id)).collect()
+    };
+    let decided = by_decision(of_type("issuance.decided").await);
+    let tokens = by_decision(of_type("token.issued").await);
+    assert_eq!(decided, tokens, "a decision is recorded within the trace of the token that it is about");
+    assert_eq!(tokens.len(), issued, "each rests on a decision of its own");
+    assert_eq!(tokens.values().collect::<BTreeSet<_>>().len(), issued, "each call is a trace of its own");
+    raised.suite.shutdown().await;
 }
 
 /// The types of the events about an agent, once the last is there.

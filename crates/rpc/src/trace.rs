@@ -30,6 +30,12 @@ impl TraceContext {
         if own.trace_id.is_empty() { SERVED.try_with(Self::clone).unwrap_or_default() } else { own }
     }
 
+    /// The trace that a `traceparent` names; `None`: it names none.
+    #[must_use]
+    pub fn named(traceparent: &str) -> Option<Self> {
+        parse(traceparent).map(|span| Self::from_span(&span))
+    }
+
     /// A new trace that nobody samples.
     pub(crate) fn new() -> Self {
         // Neither may be zero (W3C Trace Context, "trace-id", "parent-id").

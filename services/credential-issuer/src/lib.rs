@@ -21,6 +21,7 @@ mod oauth;
 mod outside;
 mod schema;
 mod store;
+mod together;
 mod watchman;
 
 use std::collections::BTreeMap;
@@ -151,7 +152,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
         issuer,
         keys,
         pepper,
-        authorizer: Arc::new(PolicyDecision(party.dial(&config.policy_decision, "policy-decision")?)),
+        authorizer: Arc::new(PolicyDecision::new(party.dial(&config.policy_decision, "policy-decision")?)),
         relay: Arc::new(Registry(registry.clone())),
         publisher: Arc::new(Registry(registry.clone())),
         grants: Arc::new(Registry(registry)),

@@ -1,11 +1,15 @@
 //! The two services below that this one calls: policy-decision is asked, the registry is told.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use legate_rpc::Client;
+use legate_rpc::{Client, TraceContext};
 use legate_wire::policy::issuance_service_client::IssuanceServiceClient;
-use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
+use legate_wire::policy::{
+    AuthorizeIssuanceBatchRequest, AuthorizeIssuanceRequest, AuthorizeIssuanceResponse, IssuanceQuestion,
+};
 use legate_wire::registry::approval_relay_service_client::ApprovalRelayServiceClient;
 use legate_wire::registry::personal_grant_service_client::PersonalGrantServiceClient;
 use legate_wire::registry::publication_service_client::PublicationServiceClient;
@@ -14,7 +18,9 @@ use legate_wire::registry::{
     ListPersonalGrantsResponse, MakePersonalGrantRequest, MakePersonalGrantResponse, PublishRevocationRequest,
     PublishSigningKeyRequest, RelayApprovalRequest,
 };
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+
+use crate::together::Together;
 
 /// Who says what a token may carry.
 #[tonic::async_trait]
@@ -68,9 +74,20 @@ pub(crate) trait Relay: Send + Sync + Debug {
     async fn state(&self, ask: GetRelayedApprovalRequest, patience: Duration) -> Result<(Approval, u64), Status>;
 }
 
-/// policy-decision, dialled.
-#[derive(Clone)]
-pub(crate) struct PolicyDecision(pub(crate) Client);
+/// policy-decision, dialled. What is asked while a question is on its way goes with the next one.
+pub(crate) struct PolicyDecision {
+    client: Client,
+    /// The newest revision of the registry that it has answered at.
+    known: Arc<AtomicU64>,
+    together: Together<Asked, Result<AuthorizeIssuanceResponse, Status>>,
+}
+
+/// A question, and how long its answer is waited for.
+#[derive(Debug)]
+struct Asked {
+    question: IssuanceQuestion,
+    patience: Duration,
+}
 
 /// The registry, dialled.
 #[derive(Clone)]
@@ -88,6 +105,15 @@ impl Debug for Registry {
     }
 }
 
+impl PolicyDecision {
+    pub(crate) fn new(client: Client) -> Self {
+        let known = Arc::new(AtomicU64::new(0));
+        let (asking, seen) = (client.clone(), Arc::clone(&known));
+        let together = Together::start(move |asked| ask_together(asking.clone(), Arc::clone(&seen), asked));
+        Self { client, known, together }
+    }
+}
+
 #[tonic::async_trait]
 impl Authorizer for PolicyDecision {
     async fn authorize(
@@ -95,10 +121,60 @@ impl Authorizer for PolicyDecision {
         ask: AuthorizeIssuanceRequest,
         patience: Duration,
     ) -> Result<AuthorizeIssuanceResponse, Status> {
-        let mut request = Request::new(ask);
-        request.set_timeout(patience);
-        let mut client = IssuanceServiceClient::new(self.0.clone());
-        Ok(client.authorize_issuance(request).await?.into_inner())
+        let is_known = ask.at_least_revision <= self.known.load(Ordering::Relaxed);
+        let traceparent = TraceContext::current().traceparent;
+        let asked = Asked { question: IssuanceQuestion { ask: Some(ask), traceparent }, patience };
+        if is_known {
+            self.together.ask(asked).await.map_err(|why| Status::unavailable(why.to_string()))?
+        } else {
+            // It may have to wait until policy-decision has heard of that revision, and nobody waits with it.
+            ask_alone(self.client.clone(), &self.known, asked).await
+        }
+    }
+}
+
+async fn ask_alone(client: Client, known: &AtomicU64, asked: Asked) -> Result<AuthorizeIssuanceResponse, Status> {
+    let IssuanceQuestion { ask, traceparent } = asked.question;
+    let mut request = within(ask.unwrap_or_default(), asked.patience);
+    if !traceparent.is_empty()
+        && let Ok(trace) = traceparent.parse()
+    {
+        request.metadata_mut().insert("traceparent", trace);
+    }
+    let answer = IssuanceServiceClient::new(client).authorize_issuance(request).await?.into_inner();
+    known.fetch_max(answer.revision, Ordering::Relaxed);
+    Ok(answer)
+}
+
+async fn ask_together(
+    client: Client,
+    known: Arc<AtomicU64>,
+    mut asked: Vec<Asked>,
+) -> Vec<Result<AuthorizeIssuanceResponse, Status>> {
+    if asked.len() == 1
+        && let Some(one) = asked.pop()
+    {
+        return vec![ask_alone(client, &known, one).await];
+    }
+    let patience = asked.iter().map(|one| one.patience).max().unwrap_or_default();
+    let questions: Vec<_> = asked.iter().map(|one| one.question.clone()).collect();
+    let request = within(AuthorizeIssuanceBatchRequest { questions }, patience);
+    match IssuanceServiceClient::new(client.clone()).authorize_issuance_batch(request).await {
+        Ok(answer) => {
+            let answers = answer.into_inner().answers;
+            if answers.len() != asked.len() {
+                let why = "policy-decision answered another number of questions than it was asked";
+                return asked.iter().map(|_| Err(Status::internal(why))).collect();
+            }
+            known.fetch_max(answers.iter().map(|one| one.revision).max().unwrap_or_default(), Ordering::Relaxed);
+            answers.into_iter().map(Ok).collect()
+        }
+        // One of them is no question, which is no reason to refuse the others.
+        Err(status) if status.code() == Code::InvalidArgument => {
+            let alone = asked.into_iter().map(|one| ask_alone(client.clone(), &known, one));
+            futures_util::future::join_all(alone).await
+        }
+        Err(status) => asked.iter().map(|_| Err(status.clone())).collect(),
     }
 }
 

@@ -25,6 +25,10 @@ pub const ACCESS: &[Rule] = &[
         method: "/legate.policy.v1.IssuanceService/AuthorizeIssuance",
         callers: &[Caller::Service("credential-issuer")],
     },
+    Rule {
+        method: "/legate.policy.v1.IssuanceService/AuthorizeIssuanceBatch",
+        callers: &[Caller::Service("credential-issuer")],
+    },
 ];
 
 /// The same for the paths of AuthZEN, over HTTPS; what an enforcement point may ask there its declaration says, as over gRPC.

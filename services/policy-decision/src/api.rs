@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use legate_ids::{Action, AgentId};
-use legate_rpc::{Fault, Permit};
+use legate_rpc::{Fault, Permit, TraceContext};
 use legate_token::{MAX_GROUPS, Subject, group_of_people};
 use legate_wire::policy as wire;
 use legate_wire::policy::decision_service_server::DecisionService;
@@ -132,6 +132,27 @@ impl IssuanceService for Api {
         let ask = issuance(request.into_inner())?;
         let leave = flow::authorize_issuance(&self.0, &asker, &ask).await;
         Ok(Response::new(agreement(&leave)))
+    }
+
+    async fn authorize_issuance_batch(
+        &self,
+        request: Request<wire::AuthorizeIssuanceBatchRequest>,
+    ) -> Result<Response<wire::AuthorizeIssuanceBatchResponse>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let questions = request.into_inner().questions;
+        if !(1..=MAX_BATCH).contains(&questions.len()) {
+            return Err(invalid("questions", "1 to 256").into());
+        }
+        let one = |question: wire::IssuanceQuestion| {
+            let asker = match TraceContext::named(&question.traceparent) {
+                Some(trace) => asker.within(trace),
+                None => asker.clone(),
+            };
+            Ok((asker, issuance(question.ask.unwrap_or_default())?))
+        };
+        let asks = questions.into_iter().map(one).collect::<Result<Vec<_>, Fault>>()?;
+        let leaves = flow::authorize_issuances(&self.0, &asks).await;
+        Ok(Response::new(wire::AuthorizeIssuanceBatchResponse { answers: leaves.iter().map(agreement).collect() }))
     }
 }
 

@@ -4,40 +4,63 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use legate_db::{Db, Tx, TxResult};
+use legate_db::{Db, Tx, TxError, TxResult};
 use legate_outbox::Outbox;
 use legate_rpc::Fault;
 use parking_lot::Mutex;
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, DbErr};
 
 use super::once::Once;
 use super::recorded::Register;
-use super::together::{Together, failed};
 use super::{client, credential, once, status_list};
 use crate::domain::status_list::PLACES;
 use crate::error::flow;
+use crate::together::{NotAnswered, Together};
 
 /// Secrets of which it is known whose they are, and clients whose keys are known; when there are more, all are looked up again.
 const KNOWN: usize = 4_096;
 /// Assertions of which it is known that they were shown here; when there are more, all are looked up again.
 const SEEN: usize = 65_536;
 
+/// What waits for the database.
+pub(super) type Grouped<Q, A> = Together<Q, TxResult<A, Fault>>;
+
+impl From<NotAnswered> for TxError<Fault> {
+    fn from(why: NotAnswered) -> Self {
+        match why {
+            NotAnswered::TooMany => Self::Unavailable(DbErr::Custom("too many wait for the database".to_owned())),
+            NotAnswered::Broken => Self::Broken(DbErr::Custom(why.to_string())),
+        }
+    }
+}
+
+/// The same failure for each of a group: the one transaction of all of them was not committed, or nobody knows.
+pub(super) fn failed<A>(e: &TxError<Fault>, count: usize) -> Vec<TxResult<A, Fault>> {
+    let again = || match e {
+        TxError::Unavailable(e) => TxError::Unavailable(e.clone()),
+        TxError::Broken(e) => TxError::Broken(e.clone()),
+        // Whoever works for a group tells refusals one by one.
+        TxError::Flow(fault) => TxError::Broken(DbErr::Custom(fault.to_string())),
+    };
+    (0..count).map(|_| Err(again())).collect()
+}
+
 /// The batches of one database.
 #[derive(Debug)]
 pub(crate) struct Batches {
     /// Tokens.
     pub(crate) register: Register,
-    shown: Together<Once, bool>,
-    certificates: Together<[u8; 32], Option<credential::Model>>,
-    secrets: Together<Vec<Vec<u8>>, Option<credential::Model>>,
+    shown: Grouped<Once, bool>,
+    certificates: Grouped<[u8; 32], Option<credential::Model>>,
+    secrets: Grouped<Vec<Vec<u8>>, Option<credential::Model>>,
     /// Whose a secret is, by its HMAC: the rows as they were found.
     known: Mutex<HashMap<Vec<u8>, credential::Model>>,
-    keys: Together<KeysOf, Keys>,
+    keys: Grouped<KeysOf, Keys>,
     /// The keys of clients that worked when they were looked up, by client.
     known_keys: Mutex<HashMap<String, Arc<[credential::Model]>>>,
     /// What was shown here: who shows it again is looked up.
     seen: Mutex<HashSet<[u8; 32]>>,
-    places: Together<PlaceOf, Option<i64>>,
+    places: Grouped<PlaceOf, Option<i64>>,
 }
 
 /// A client whose keys are looked for, and what it shows beside.
@@ -90,17 +113,17 @@ impl Batches {
 
     /// Notes that something was shown: of all who show it, on whatever replica, one gets `true`.
     pub(crate) async fn show_once(&self, once: Once) -> TxResult<bool, Fault> {
-        self.shown.ask(once).await
+        self.shown.ask(once).await?
     }
 
     /// The credential of a certificate, by SHA-256 of its DER.
     pub(crate) async fn certificate(&self, x5t_s256: [u8; 32]) -> TxResult<Option<credential::Model>, Fault> {
-        self.certificates.ask(x5t_s256).await
+        self.certificates.ask(x5t_s256).await?
     }
 
     /// The secret of one of the HMACs, whether or not it still works.
     pub(crate) async fn secret(&self, macs: Vec<Vec<u8>>) -> TxResult<Option<credential::Model>, Fault> {
-        let found = self.secrets.ask(macs.clone()).await?;
+        let found = self.secrets.ask(macs.clone()).await??;
         let mut known = self.known.lock();
         match &found {
             Some(row) if row.state == credential::ISSUED => {
@@ -129,13 +152,13 @@ impl Batches {
 
     /// The place of a credential in the status lists, where there is such a credential.
     pub(crate) async fn place(&self, of: PlaceOf) -> TxResult<Option<i64>, Fault> {
-        self.places.ask(of).await
+        self.places.ask(of).await?
     }
 
     /// The keys by which a client may have signed what it shows.
     pub(crate) async fn keys(&self, of: KeysOf) -> TxResult<Keys, Fault> {
         let client = of.agent_id.clone();
-        let found = self.keys.ask(of).await?;
+        let found = self.keys.ask(of).await??;
         let working: Arc<[_]> = found.rows.iter().filter(|row| row.state == credential::ISSUED).cloned().collect();
         let mut known = self.known_keys.lock();
         if working.is_empty() {

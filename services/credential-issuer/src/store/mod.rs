@@ -13,7 +13,6 @@ pub(crate) mod recorded;
 pub(crate) mod revoked_token;
 pub(crate) mod signing_key;
 pub(crate) mod status_list;
-mod together;
 pub(crate) mod used_token;
 
 pub(crate) use batches::{Batches, Keys, KeysOf, PlaceOf};

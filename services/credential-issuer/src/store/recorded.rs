@@ -12,7 +12,7 @@ use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
 use super::once::{self, Once};
-use super::together::{self, Together};
+use super::batches::{Grouped, failed};
 use super::{credential, revoked_token, signing_key, used_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::token::TokenPlan;
@@ -88,7 +88,7 @@ impl RecordedToken {
 
 /// Where tokens are recorded before they are signed: those that wait together in one transaction.
 #[derive(Debug)]
-pub(crate) struct Register(Together<Entry, ()>);
+pub(crate) struct Register(Grouped<Entry, ()>);
 
 /// A token as it is recorded.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ struct Entry {
 impl Register {
     /// A register of this database.
     pub(crate) fn new(db: Db, outbox: Outbox) -> Self {
-        Self(Together::start(move |entries| enter(db.clone(), outbox.clone(), Arc::new(entries))))
+        Self(Grouped::start(move |entries| enter(db.clone(), outbox.clone(), Arc::new(entries))))
     }
 
     /// Checks the credentials that the token rests on, and writes the audit event; both are on disk when this returns.
@@ -111,7 +111,7 @@ impl Register {
         plan: TokenPlan,
         event: AuditEvent,
     ) -> TxResult<RecordedToken, Fault> {
-        self.0.ask(Entry { rests: Rests::of(proof, &plan), event }).await.map(|()| RecordedToken(plan))
+        self.0.ask(Entry { rests: Rests::of(proof, &plan), event }).await?.map(|()| RecordedToken(plan))
     }
 }
 
@@ -131,7 +131,7 @@ async fn enter(db: Db, outbox: Outbox, entries: Arc<Vec<Entry>>) -> Vec<TxResult
             outcomes
         }
         Err(TxError::Flow(fault)) => vec![Err(flow(fault))],
-        Err(e) => together::failed(&e, count),
+        Err(e) => failed(&e, count),
     }
 }
 

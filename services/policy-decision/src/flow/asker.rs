@@ -76,6 +76,11 @@ impl Asker {
         }
     }
 
+    /// The same caller with a question that belongs to another trace than its call does.
+    pub(crate) fn within(&self, trace: TraceContext) -> Self {
+        Self { trace_id: trace.trace_id, span_id: trace.span_id, ..self.clone() }
+    }
+
     /// How long something may be waited for, `most` at most.
     pub(crate) fn patience(&self, most: Duration) -> Duration {
         let left = self.deadline.saturating_duration_since(Instant::now());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use legate_clock::Timestamp;
 use legate_ids::{Action, AgentId, DecisionId};
 use legate_token::Subject;
@@ -96,6 +97,11 @@ pub(crate) async fn authorize_issuance(desk: &Desk, asker: &Asker, ask: &Issuanc
     desk.metrics.decided(answer.denied, answer.word());
     let message = record::message(&answer);
     Leave { id, answer, message, actions, revision: snapshot.revision(), ends }
+}
+
+/// Says so of several tokens, of each for itself and within the trace that it belongs to. In order.
+pub(crate) async fn authorize_issuances(desk: &Desk, asks: &[(Asker, Issuance)]) -> Vec<Leave> {
+    join_all(asks.iter().map(|(asker, ask)| authorize_issuance(desk, asker, ask))).await
 }
 
 /// What is agreed to.

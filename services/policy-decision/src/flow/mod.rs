@@ -26,7 +26,7 @@ mod who_can;
 pub(crate) use asker::Asker;
 #[cfg(test)]
 pub(crate) use asker::Kind;
-pub(crate) use authorize_issuance::{Chain, Issuance, Leave, authorize_issuance};
+pub(crate) use authorize_issuance::{Chain, Issuance, Leave, authorize_issuance, authorize_issuances};
 pub(crate) use evaluate::{Desk, Spoken, evaluate};
 pub(crate) use evaluate_stream::{Answers, evaluate_stream};
 pub(crate) use explain::{Explain, Explained, explain};

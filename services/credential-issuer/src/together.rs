@@ -1,13 +1,10 @@
-//! What waits for the database goes into it together: while one group is on its way, the next one gathers.
+//! What waits for the same goes there together, to the database or to policy-decision: while one group is on its way, the next one gathers.
 //!
 //! Nobody is held back so that a group becomes larger, and whoever stopped waiting is left out.
 
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
-use legate_db::{TxError, TxResult};
-use legate_rpc::Fault;
-use sea_orm::DbErr;
 use tokio::sync::{mpsc, oneshot};
 
 /// The most that go together.
@@ -16,7 +13,18 @@ const GROUP: usize = 128;
 /// Who may wait; the next is told that it is not possible now.
 const WAITING: usize = 4_096;
 
-type Waiting<Q, A> = (Q, oneshot::Sender<TxResult<A, Fault>>);
+type Waiting<Q, A> = (Q, oneshot::Sender<A>);
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAnswered {
+    /// Too many wait already; nothing was done.
+    #[error("too many wait already")]
+    TooMany,
+    /// The group broke; what was done is not known.
+    #[error("a group was not answered")]
+    Broken,
+}
 
 /// The way into a group.
 #[derive(Debug)]
@@ -28,7 +36,7 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
     /// `work` answers a group in its order. It goes on until this is dropped and nobody waits.
     pub(crate) fn start<F>(work: impl Fn(Vec<Q>) -> F + Send + 'static) -> Self
     where
-        F: Future<Output = Vec<TxResult<A, Fault>>> + Send,
+        F: Future<Output = Vec<A>> + Send,
     {
         let (queue, mut waiting) = mpsc::channel::<Waiting<Q, A>>(WAITING);
         tokio::spawn(async move {
@@ -52,24 +60,12 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
     /// Goes with the next group.
     ///
     /// # Errors
-    /// As the work says; `Unavailable` where too many wait already.
-    pub(crate) async fn ask(&self, what: Q) -> TxResult<A, Fault> {
+    /// Where there is no answer.
+    pub(crate) async fn ask(&self, what: Q) -> Result<A, NotAnswered> {
         let (done, answer) = oneshot::channel();
-        let full = |_| TxError::Unavailable(DbErr::Custom("too many wait for the database".to_owned()));
-        self.queue.try_send((what, done)).map_err(full)?;
-        answer.await.unwrap_or_else(|_| Err(TxError::Broken(DbErr::Custom("a group was not answered".to_owned()))))
+        self.queue.try_send((what, done)).map_err(|_| NotAnswered::TooMany)?;
+        answer.await.map_err(|_| NotAnswered::Broken)
     }
-}
-
-/// The same failure for each of a group: the one transaction of all of them was not committed, or nobody knows.
-pub(crate) fn failed<A>(e: &TxError<Fault>, count: usize) -> Vec<TxResult<A, Fault>> {
-    let again = || match e {
-        TxError::Unavailable(e) => TxError::Unavailable(e.clone()),
-        TxError::Broken(e) => TxError::Broken(e.clone()),
-        // Whoever works for a group tells refusals one by one.
-        TxError::Flow(fault) => TxError::Broken(DbErr::Custom(fault.to_string())),
-    };
-    (0..count).map(|_| Err(again())).collect()
 }
 
 #[cfg(test)]
@@ -101,14 +97,14 @@ mod tests {
                 async move {
                     gate.acquire().await.unwrap().forget();
                     assert!(!asked.contains(&13), "planted");
-                    asked.into_iter().map(Ok).collect()
+                    asked
                 }
             });
             Self { together, begun, go }
         }
 
         /// Asks, and is left waiting.
-        async fn waits(&self, what: u32) -> Pin<Box<dyn Future<Output = TxResult<u32, Fault>> + '_>> {
+        async fn waits(&self, what: u32) -> Pin<Box<dyn Future<Output = Result<u32, NotAnswered>> + '_>> {
             let mut asking = Box::pin(self.together.ask(what));
             assert!(tokio::time::timeout(Duration::ZERO, &mut asking).await.is_err());
             asking
@@ -134,7 +130,7 @@ mod tests {
         let stage = Stage::new();
         let broken = stage.waits(13).await;
         stage.go.add_permits(2);
-        assert!(matches!(broken.await, Err(TxError::Broken(_))));
+        assert_eq!(broken.await, Err(NotAnswered::Broken));
         assert_eq!(stage.together.ask(5).await.unwrap(), 5);
     }
 
@@ -148,7 +144,7 @@ mod tests {
         for _ in 0..WAITING {
             all.push(stage.waits(1).await);
         }
-        assert!(matches!(stage.together.ask(2).await, Err(TxError::Unavailable(_))));
+        assert_eq!(stage.together.ask(2).await, Err(NotAnswered::TooMany));
         drop((first, all));
     }
 }
