@@ -13,7 +13,8 @@ const { default: Provider } = await import(pathToFileURL(require.resolve('oidc-p
 const { clients, audience } = JSON.parse(await text(process.stdin));
 
 // Its issuer holds the port, so the port comes first.
-const server = createServer();
+// The connections wait their turn for as long as a round takes, and are not closed meanwhile.
+const server = createServer({ keepAliveTimeout: 0, headersTimeout: 0, requestTimeout: 0 });
 server.listen(0, '127.0.0.1');
 await once(server, 'listening');
 const { port } = server.address();
