@@ -22,8 +22,8 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
     AgentRef, ApplyDeclarationsRequest, AttestationPolicy, AttestationPolicySpec, AttestationSelector,
-    AttestationSelectorType, CredentialMethod, CredentialPolicy, CredentialPolicySpec, Declaration, Metadata, ObjectName,
-    RiskTier, SuspendAgentRequest,
+    AttestationSelectorType, CredentialMethod, CredentialPolicy, CredentialPolicySpec, Declaration, Metadata,
+    ObjectName, RiskTier, SuspendAgentRequest,
 };
 use serde_json::Value;
 use tonic::Streaming;
@@ -59,9 +59,10 @@ fn declared(nodes: &[&str]) -> Vec<Declaration> {
     };
     let policy = CredentialPolicy { metadata: metadata("payments", "attested"), spec: Some(methods) };
     let believes = AttestationPolicy { metadata: metadata("payments", "bot-on-vm"), spec: Some(spec) };
-    all.extend([Object::CredentialPolicy(policy), Object::AttestationPolicy(believes)].map(|object| Declaration {
-        object: Some(object),
-    }));
+    all.extend(
+        [Object::CredentialPolicy(policy), Object::AttestationPolicy(believes)]
+            .map(|object| Declaration { object: Some(object) }),
+    );
     all
 }
 
@@ -142,7 +143,8 @@ async fn an_agent_without_a_secret_is_known_by_what_its_node_attests() {
     let holder = format!("{}/instance/{}", entitled.spiffe_id, credential.instance_id);
     assert_eq!((&credential.spiffe_id, issued.lifecycle_version), (&holder, entitled.lifecycle_version));
     let bot = raised.dial("credential-issuer", identity(&key, &issued));
-    let bundle = KeyServiceClient::new(bot.clone()).get_trust_bundle(GetTrustBundleRequest {}).await.unwrap().into_inner();
+    let bundle =
+        KeyServiceClient::new(bot.clone()).get_trust_bundle(GetTrustBundleRequest {}).await.unwrap().into_inner();
     assert_eq!(Some(&bundle.workload_roots), state.bundle.as_ref().map(|bundle| &bundle.x509_authorities));
     let refused = Workloads::new(bot.clone()).watch_node(WatchNodeRequest {}).await.unwrap_err();
     assert_eq!(Told::from_status(&refused).reason, "ACCESS_DENIED");
@@ -167,7 +169,8 @@ async fn an_agent_without_a_secret_is_known_by_what_its_node_attests() {
     let of = |word: &str| -> Vec<Value> {
         spiffe["keys"].as_array().unwrap().iter().filter(|key| key["use"] == word).cloned().collect()
     };
-    let x5c: Vec<Vec<u8>> = of("x509-svid").iter().map(|key| Base64::decode_vec(key["x5c"][0].as_str().unwrap()).unwrap()).collect();
+    let x5c: Vec<Vec<u8>> =
+        of("x509-svid").iter().map(|key| Base64::decode_vec(key["x5c"][0].as_str().unwrap()).unwrap()).collect();
     assert_eq!(x5c, bundle.workload_roots);
     assert!(of("jwt-svid").iter().any(|key| key["kid"] == header["kid"]) && of("x509-svid")[0].get("kid").is_none());
     assert!(spiffe["spiffe_sequence"].as_u64().unwrap() >= 3 && spiffe["spiffe_refresh_hint"] == 300, "{spiffe}");
@@ -252,11 +255,13 @@ async fn a_node_vouches_where_it_is_believed_and_for_nothing_more() {
     // A JWT-SVID is no access token, at any door that takes one.
     let svid = jwt_svid(&mut own, &instance).await.unwrap();
     let bot = raised.dial("credential-issuer", identity(&key, &issued));
-    let introspected = TokenServiceClient::new(bot).introspect(IntrospectRequest { token: svid.clone() }).await.unwrap();
+    let introspected =
+        TokenServiceClient::new(bot).introspect(IntrospectRequest { token: svid.clone() }).await.unwrap();
     assert!(!introspected.into_inner().active);
     let point = legate_wire::credential::EnforcementPointRef { namespace: "payments".into(), name: "invoices".into() };
     let backend = raised.enrolment_token(Holder::EnforcementPoint(point)).await;
-    let backend = legate_client::enrol(&raised.remote("credential-issuer"), &backend).await.unwrap().identity().unwrap();
+    let backend =
+        legate_client::enrol(&raised.remote("credential-issuer"), &backend).await.unwrap().identity().unwrap();
     let backend = raised.dial("policy-decision", backend);
     let shown = Shown { token: svid, presenter: identity(&key, &issued).x5t_s256().unwrap() };
     assert_eq!(word(&ask(&backend, question(&shown, "invoice:read", "apollo/1001")).await), "TOKEN_INVALID");
@@ -270,7 +275,10 @@ async fn a_node_vouches_where_it_is_believed_and_for_nothing_more() {
     let mut instances = InstanceServiceClient::new(raised.operator("credential-issuer"));
     let ask = ListInstancesRequest { node: "payments/vm-1".into(), ..ListInstancesRequest::default() };
     let found = instances.list_instances(ask).await.unwrap().into_inner().instances;
-    assert_eq!((found.len(), found[0].node.as_str(), found[0].attestation_policy.as_str()), (1, "payments/vm-1", "payments/bot-on-vm"));
+    assert_eq!(
+        (found.len(), found[0].node.as_str(), found[0].attestation_policy.as_str()),
+        (1, "payments/vm-1", "payments/bot-on-vm")
+    );
 
     // Named, a foreign node is believed, and a node that is named cannot go; taken back with the policy it is nobody.
     apply(&raised, declared(&["vm-1", "platform/vm-1"]), vec![]).await.unwrap();
@@ -325,7 +333,10 @@ async fn a_node_enrols_once_by_its_token() {
     let request = |key: &RuntimeKey| EnrolRequest { token: made.token.clone(), csr: key.request().unwrap() };
     let (first, second) = (RuntimeKey::generate().unwrap(), RuntimeKey::generate().unwrap());
     let enrolled = service.enrol(request(&first)).await.unwrap().into_inner().credential.unwrap();
-    assert_eq!((enrolled.spiffe_id, enrolled.agent_id, enrolled.instance_id), (made.spiffe_id.clone(), String::new(), String::new()));
+    assert_eq!(
+        (enrolled.spiffe_id, enrolled.agent_id, enrolled.instance_id),
+        (made.spiffe_id.clone(), String::new(), String::new())
+    );
     let refused = service.enrol(request(&second)).await.unwrap_err();
     assert_eq!(Told::from_status(&refused).reason, "ENROLMENT_TOKEN_SPENT");
     raised.suite.shutdown().await;

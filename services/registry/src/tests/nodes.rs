@@ -153,7 +153,11 @@ async fn one_process_of_a_node_is_one_agent() {
         // The same user of another machine is somebody else.
         scene.apply(vec![believes("two", "other", &["vm-2", "platform/vm-1"])]).await.unwrap();
         for (what, nodes) in [("any", &[][..]), ("the same", &["vm-1"]), ("the same, in full", &["payments/vm-1"])] {
-            assert_eq!(why(scene.apply(vec![believes("two", "other", nodes)]).await), "ATTESTATION_AMBIGUOUS", "{what}");
+            assert_eq!(
+                why(scene.apply(vec![believes("two", "other", nodes)]).await),
+                "ATTESTATION_AMBIGUOUS",
+                "{what}"
+            );
         }
         assert_eq!(why(scene.apply(vec![believes("one", "invoice-bot", &[])]).await), "ATTESTATION_AMBIGUOUS");
         // What changes places in one apply is held against what it will be.

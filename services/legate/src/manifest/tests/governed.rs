@@ -2,8 +2,9 @@
 
 use legate_wire::registry::{
     AttestationPolicy, AttestationPolicySpec, AttestationSelector, Boundary, BoundarySpec, ClaimRule, CredentialPolicy,
-    CredentialPolicySpec, DelegationGrant, DelegationGrantSpec, Group, GroupSpec, Hours, Node, NodeSpec, OperatorBinding,
-    OperatorBindingSpec, PolicyTest, PolicyTestCase, PolicyTestSpec, TrustedIssuer, TrustedIssuerSpec, claim_rule,
+    CredentialPolicySpec, DelegationGrant, DelegationGrantSpec, Group, GroupSpec, Hours, Node, NodeSpec,
+    OperatorBinding, OperatorBindingSpec, PolicyTest, PolicyTestCase, PolicyTestSpec, TrustedIssuer, TrustedIssuerSpec,
+    claim_rule,
 };
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
@@ -116,12 +117,11 @@ fn record() -> impl Strategy<Value = Option<Struct>> {
 }
 
 fn rule() -> impl Strategy<Value = ClaimRule> {
-    let stands_for =
-        prop_oneof![
-            text().prop_map(claim_rule::StandsFor::Agent),
-            text().prop_map(claim_rule::StandsFor::UserClaim),
-            text().prop_map(claim_rule::StandsFor::Node),
-        ];
+    let stands_for = prop_oneof![
+        text().prop_map(claim_rule::StandsFor::Agent),
+        text().prop_map(claim_rule::StandsFor::UserClaim),
+        text().prop_map(claim_rule::StandsFor::Node),
+    ];
     let rule = (attributes(), prop::option::of(stands_for), "[a-z]{0,3}");
     rule.prop_map(|(claims, stands_for, groups_claim)| ClaimRule { claims, stands_for, groups_claim })
 }
