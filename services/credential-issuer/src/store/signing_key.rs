@@ -170,6 +170,15 @@ pub(crate) async fn current_of(tx: &Tx, purpose: KeyUse) -> TxResult<Vec<Model>,
     Ok(all)
 }
 
+/// Counts what happened to the keys that verify workloads: those that ever were, and those of them that are over. It rises by one with
+/// each that comes and with each that goes, and by nothing else.
+pub(crate) async fn sequence(tx: &Tx) -> TxResult<u64, Fault> {
+    let of = [number(KeyUse::JwtSvids), number(KeyUse::WorkloadsCa)];
+    let over = [number_of(State::Retired), number_of(State::Revoked)];
+    let all = Entity::find().filter(Column::Purpose.is_in(of));
+    Ok(all.clone().count(tx).await? + all.filter(Column::State.is_in(over)).count(tx).await?)
+}
+
 /// Every CA certificate of a use that is believed no more.
 pub(crate) async fn past_certificates(tx: &Tx, purpose: KeyUse) -> TxResult<Vec<Vec<u8>>, Fault> {
     let over = [number_of(State::Retired), number_of(State::Revoked)];
