@@ -30,3 +30,4 @@ mod stop;
 mod stream;
 mod succession;
 mod sweep;
+mod usage;
