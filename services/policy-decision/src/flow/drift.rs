@@ -23,6 +23,7 @@ use crate::domain::drift::{Examined, Finding, Kind, Known, NotProposed, Proposal
 use crate::error::{AGENT_UNKNOWN, DRIFT_NOTHING_LEFT, DRIFT_TOO_MUCH};
 
 pub(crate) use count::count_forever;
+pub(crate) use gather::known;
 
 /// For how long something has to be silent to be unused, where nobody says otherwise: a quarter.
 pub(crate) const USUAL: Duration = Duration::from_secs(90 * 86_400);

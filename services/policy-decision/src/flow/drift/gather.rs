@@ -98,7 +98,8 @@ fn at(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
     time.and_then(|time| Timestamp::try_from(time).ok())
 }
 
-fn known(usage: &AgentUsage) -> Known {
+/// What the registry tells of one agent.
+pub(crate) fn known(usage: &AgentUsage) -> Known {
     Known {
         used: usage
             .permissions
