@@ -41,7 +41,8 @@ fn organisation(agents: u32, written: Timestamp) -> Vec<wire::Declaration> {
         ceiling: ["class:*", "role:*"].map(|all| permission(all.to_owned())).to_vec(),
         ..wire::AgentClassSpec::default()
     };
-    let class = wire::AgentClass { metadata: meta("worker".into(), "obj_0".into(), written), spec: Some(class), status: None };
+    let class =
+        wire::AgentClass { metadata: meta("worker".into(), "obj_0".into(), written), spec: Some(class), status: None };
     let mut all = vec![declared(Object::AgentClass(class))];
     for n in 0..ROLES {
         let permissions = (0..PERMISSIONS).map(|p| permission(format!("role:{n}:{p}"))).collect();
@@ -109,7 +110,12 @@ pub(crate) fn measure() -> Result<(), Failed> {
         times.sort();
         let median = times[ROUNDS / 2];
         let each = median.as_secs_f64() * 1e6 / f64::from(size);
-        println!("  {:>7} agents {:>9.1} ms   {each:>6.2} us an agent   ({} findings)", found.0, median.as_secs_f64() * 1e3, found.1);
+        println!(
+            "  {:>7} agents {:>9.1} ms   {each:>6.2} us an agent   ({} findings)",
+            found.0,
+            median.as_secs_f64() * 1e3,
+            found.1
+        );
     }
     Ok(())
 }

@@ -194,7 +194,9 @@ async fn without_the_collector_what_was_heard_stands_and_nobody_else_hears_it() 
     act(&raised, &id, 2, declared).await;
     let before = heard(&raised, &id, 2).await;
     let feed = ReadUsageRequest::default();
-    for who in [raised.suite.operator().unwrap(), raised.service("policy-decision"), raised.service("credential-issuer")] {
+    for who in
+        [raised.suite.operator().unwrap(), raised.service("policy-decision"), raised.service("credential-issuer")]
+    {
         let mut client = UsageFeedServiceClient::new(raised.dial("audit-collector", who));
         let refused = client.read_usage(feed.clone()).await.unwrap_err();
         assert_eq!(Told::from_status(&refused).reason, "ACCESS_DENIED");

@@ -82,7 +82,8 @@ impl Metrics {
         for would in ["allow", "deny"] {
             drop(self.shadowed.get_or_create(&Shadowed { policy: "other".to_owned(), would }));
         }
-        let told = "Findings of permission drift of all agents, by type, as of the last hourly look; -1: not looked at yet";
+        let told =
+            "Findings of permission drift of all agents, by type, as of the last hourly look; -1: not looked at yet";
         registry.register("drift_findings", told, self.drift.clone());
         for kind in Kind::ALL {
             self.drift.get_or_create(&Drifted { r#type: kind.word() }).set(-1);

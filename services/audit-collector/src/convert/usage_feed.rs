@@ -33,16 +33,17 @@ impl From<Way> for wire::UsageWay {
 impl From<Heard> for wire::ReadUsageResponse {
     fn from(heard: Heard) -> Self {
         let Digest { used, agents, grants, emitters, losses } = heard.digest;
-        let permission = |(of, tally): (crate::domain::digest::Used, crate::domain::digest::Tally)| wire::UsedPermission {
-            agent_id: of.agent_id,
-            action: of.action,
-            resource_type: of.resource_type,
-            way: wire::UsageWay::from(of.way).into(),
-            count: tally.count,
-            first_time: Some(tally.first.into()),
-            last_time: Some(tally.last.into()),
-            days: tally.days(),
-        };
+        let permission =
+            |(of, tally): (crate::domain::digest::Used, crate::domain::digest::Tally)| wire::UsedPermission {
+                agent_id: of.agent_id,
+                action: of.action,
+                resource_type: of.resource_type,
+                way: wire::UsageWay::from(of.way).into(),
+                count: tally.count,
+                first_time: Some(tally.first.into()),
+                last_time: Some(tally.last.into()),
+                days: tally.days(),
+            };
         Self {
             origin: heard.origin,
             through: heard.through,

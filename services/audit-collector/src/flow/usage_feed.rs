@@ -52,16 +52,16 @@ pub(crate) async fn read(desk: &Desk, call: &Call, ask: Ask) -> Result<Heard, Fa
     let mut published = desk.log.published();
     let until = (Instant::now() + WAIT).min(call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline));
     let stopping = desk.stopping.get().cloned().unwrap_or_default();
+    let news = async { drop(published.wait_for(|now| now.size > ask.after).await) };
     // Where nothing comes, that is the answer.
     tokio::select! {
         () = stopping.cancelled() => {}
-        _ = timeout_at(until, published.wait_for(|now| now.size > ask.after)) => {}
+        _ = timeout_at(until, news) => {}
     }
     // What is covered is noted before the time, so that nothing that the log held then is left out of "everything".
     let (end, at) = (desk.log.published().borrow().size, desk.clock.now());
     let services = Services::beside(desk.index.registry());
-    let asked = ask.clone();
-    let reading = desk.log.reading(move |log| stretch(log, &asked, end, &services));
+    let reading = desk.log.reading(move |log| stretch(log, &ask, end, &services));
     let Some(Stretch { through, root, digest, first }) = reading.await.map_err(Fault::broken)?? else {
         let text = "the log does not begin with the leaves that the reader heard";
         return Err(Fault::refused(&AUDIT_NOT_THIS_LOG, text).with("log_size", end.to_string()));

@@ -173,7 +173,9 @@ impl Suite {
             "audit-collector" => Box::pin(legate_audit_collector::start(load(&config)?, context(&self.clock))).await?,
             "registry" => Box::pin(legate_registry::start(load(&config)?, context(&self.clock))).await?,
             "policy-decision" => Box::pin(legate_policy_decision::start(load(&config)?, context(&self.clock))).await?,
-            "credential-issuer" => Box::pin(legate_credential_issuer::start(load(&config)?, context(&self.clock))).await?,
+            "credential-issuer" => {
+                Box::pin(legate_credential_issuer::start(load(&config)?, context(&self.clock))).await?
+            }
             _ => return Err(StartError::new("no such service", service)),
         };
         self.running.insert(service, running);

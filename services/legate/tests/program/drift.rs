@@ -63,7 +63,8 @@ fn from_finding_to_plan_and_the_finding_is_gone() {
     let run = |line: &[&str]| done(&mut command(&dir, line));
     run(&["apply", "-f", MANIFEST, &payer, "--reason", "a start"]).with(0);
     run(&check).with(0);
-    eventually(|| (uses(run(&["agent", "usage", AGENT, "-o", "json"]).json()).as_deref() == Some("1")).then_some(()));
+    let heard = |told: serde_json::Value, count: &str| uses(told).as_deref() == Some(count);
+    eventually("one use is heard", || heard(run(&["agent", "usage", AGENT, "-o", "json"]).json(), "1"));
     // Of whom nothing was heard that may be all there is.
     let ended = run(&["agent", "list", "--dormant", "90d", "-o", "name"]);
     assert!(ended.err.contains("does not reach back"), "{}", ended.err);
@@ -71,12 +72,13 @@ fn from_finding_to_plan_and_the_finding_is_gone() {
 
     let house = House::raise(&dir);
     house.run(&check).with(0);
-    eventually(|| (uses(house.run(&["agent", "usage", AGENT, "-o", "json"]).json()).as_deref() == Some("2")).then_some(()));
+    eventually("both are heard", || heard(house.run(&["agent", "usage", AGENT, "-o", "json"]).json(), "2"));
     let table = house.run(&["agent", "usage", AGENT, "-o", "table"]).with(0);
     assert!(table.contains("invoice:read") && table.contains("evidence from"), "{table}");
     let drift = |more: &[&str]| house.run(&[&["drift", "--unused-after", "7d"], more].concat());
     let found = drift(&["--namespace", "payments", "-o", "json"]).json();
-    let all: Vec<&str> = found["findings"].as_array().unwrap().iter().map(|one| one["type"].as_str().unwrap()).collect();
+    let all: Vec<&str> =
+        found["findings"].as_array().unwrap().iter().map(|one| one["type"].as_str().unwrap()).collect();
     assert_eq!(all, ["DRIFT_TYPE_UNUSED"], "{found}");
     let table = drift(&["--agent", AGENT, "--finding", "unused", "-o", "wide"]).with(0);
     assert!(table.contains("invoice:pay on Invoice:*") && table.contains("no gaps are known"), "{table}");
@@ -95,7 +97,7 @@ fn from_finding_to_plan_and_the_finding_is_gone() {
     let plan = house.run(&["plan", "-f", &smaller, "-o", "table"]).with(0);
     assert!(plan.contains("will change") && plan.contains("invoice:pay"), "{plan}");
     house.run(&["apply", "-f", &smaller, "--reason", "it never pays"]).with(0);
-    eventually(|| drift(&["--finding", "unused", "-o", "name"]).with(0).is_empty().then_some(()));
+    eventually("it is gone", || drift(&["--finding", "unused", "-o", "name"]).with(0).is_empty());
     house.run(&check).with(0);
     let again = file("again.yaml");
     let told = drift(&["--agent", AGENT, "--propose", "-f", &again, "-o", "table"]).with(0);

@@ -14,8 +14,8 @@ use super::{Api, invalid};
 use crate::convert;
 use crate::domain::drift::{Finding, Kind, Severity};
 use crate::domain::preview::cells::Cell;
-use crate::flow::drift::{self, Drift, Drifted, Propose, Proposed, USUAL, Which};
 use crate::flow::Asker;
+use crate::flow::drift::{self, Drift, Drifted, Propose, Proposed, USUAL, Which};
 
 const DAY: u64 = 86_400;
 

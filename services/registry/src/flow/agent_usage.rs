@@ -146,7 +146,11 @@ async fn window(look: &Look<'_>) -> TxResult<UsageWindow, Fault> {
         to_time: moment(to),
         gaps: gaps
             .into_iter()
-            .map(|row| UsageGap { from_time: moment(Some(row.from_time)), to_time: moment(Some(row.to_time)), cause: row.cause })
+            .map(|row| UsageGap {
+                from_time: moment(Some(row.from_time)),
+                to_time: moment(Some(row.to_time)),
+                cause: row.cause,
+            })
             .collect(),
         heard_through: unsigned(head.through),
         log_origin: head.origin,

@@ -276,7 +276,14 @@ pub(crate) async fn begin_anew(desk: &Desk, place: &Place, why: &'static str) ->
             usage::clear(tx).await?;
             let gap = gap::Model { emitter: String::new(), to_time, from_time, cause: why.to_owned() };
             gap::add(tx, vec![gap]).await?;
-            let new = head::Model { id: head.id, origin: String::new(), through: 0, root: None, from_time: None, to_time: None };
+            let new = head::Model {
+                id: head.id,
+                origin: String::new(),
+                through: 0,
+                root: None,
+                from_time: None,
+                to_time: None,
+            };
             head::put(tx, new).await
         })
     });

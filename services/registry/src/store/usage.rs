@@ -9,7 +9,7 @@ pub(crate) mod permission;
 use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::sea_query::Expr;
 
 use super::object;
 
@@ -21,7 +21,7 @@ pub(crate) async fn clear(tx: &Tx) -> TxResult<(), Fault> {
     gap::emitter::Entity::delete_many().exec(tx).await?;
     object::Entity::update_many()
         .col_expr(object::Column::UsedAt, Expr::value(Option::<i64>::None))
-        .filter(object::Column::UsedAt.into_expr().is_not_null())
+        .filter(object::Column::UsedAt.is_not_null())
         .exec(tx)
         .await?;
     Ok(())

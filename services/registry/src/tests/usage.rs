@@ -5,7 +5,9 @@ use std::time::Duration;
 use legate_clock::Timestamp;
 use legate_db::Fault as Injected;
 use legate_db::testing::on_each;
-use legate_wire::audit::{HeardEmitter, LostRecords, ReadUsageResponse, UsageWay, UsedAgent, UsedGrant, UsedPermission};
+use legate_wire::audit::{
+    HeardEmitter, LostRecords, ReadUsageResponse, UsageWay, UsedAgent, UsedGrant, UsedPermission,
+};
 use legate_wire::registry::{
     AgentUsage, AsOf, Kind, ListAgentUsageRequest, ListAgentUsageResponse, PermissionUsageWay, as_of::At,
 };
@@ -164,7 +166,8 @@ async fn strangers_take_no_room_and_one_agent_takes_no_more_than_its_own() {
         let stranger = legate_ids::AgentId::from_parts(1, [9; 10]).to_string();
         let many = (0..ROWS + 50).map(|n| used(&id, &format!("a:{n:05}"), 1, NOW));
         let mut heard = stretch(10, many.chain([used(&stranger, "a:b", 1, NOW)]).collect());
-        heard.grants = vec![UsedGrant { grant_id: "obj_nobodys".into(), count: 1, first_time: at(NOW), last_time: at(NOW) }];
+        heard.grants =
+            vec![UsedGrant { grant_id: "obj_nobodys".into(), count: 1, first_time: at(NOW), last_time: at(NOW) }];
         scene.hear(heard).await;
         let told = scene.usage(OPERATOR, &[&id, &stranger], &["obj_nobodys"]).await;
         assert_eq!((told.agents.len(), told.grants.len()), (1, 0));
@@ -262,7 +265,10 @@ fn ways_have_the_same_numbers_in_both() {
         (UsageWay::Through, PermissionUsageWay::Through),
     ] {
         assert_eq!(one as i32, other as i32);
-        assert_eq!(one.as_str_name().strip_prefix("USAGE_WAY_"), other.as_str_name().strip_prefix("PERMISSION_USAGE_WAY_"));
+        assert_eq!(
+            one.as_str_name().strip_prefix("USAGE_WAY_"),
+            other.as_str_name().strip_prefix("PERMISSION_USAGE_WAY_")
+        );
     }
 }
 

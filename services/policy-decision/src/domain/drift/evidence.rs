@@ -131,7 +131,8 @@ mod tests {
         let gap = Evidence::new(Some(at(0)), Some(at(100)), [(at(40), at(60)), (at(50), at(51))]);
         assert_eq!(gap.covered(at(0)), days(80));
         assert_eq!(judge(&never, at(-50), days(90), &gap), Silence::Unknown);
-        for nothing in [Evidence::default(), Evidence::new(Some(at(0)), None, []), Evidence::new(None, Some(at(9)), [])] {
+        for nothing in [Evidence::default(), Evidence::new(Some(at(0)), None, []), Evidence::new(None, Some(at(9)), [])]
+        {
             assert_eq!(judge(&never, at(-50), days(7), &nothing), Silence::Unknown);
         }
     }
@@ -144,7 +145,10 @@ mod tests {
         assert_eq!(monthly(339), Silence::Used);
         assert_eq!(monthly(338), Silence::Long { since: at(338), threshold: days(62) });
         // What is used every day is missed after the minimum.
-        assert_eq!(judge(&uses(386, 1), at(0), days(14), &whole), Silence::Long { since: at(386), threshold: days(14) });
+        assert_eq!(
+            judge(&uses(386, 1), at(0), days(14), &whole),
+            Silence::Long { since: at(386), threshold: days(14) }
+        );
         // Given anew since, it had no time to be used.
         assert_eq!(judge(&uses(10, 0), at(395), days(14), &whole), Silence::Unknown);
     }

@@ -24,7 +24,8 @@ pub(super) fn findings(agent: &Agent, known: &Known) -> Option<Finding> {
     };
     let name = &agent.label.name;
     if let Some(since) = known.orphaned {
-        let text = format!("nobody who is here is accountable for {name} since {since}: every sponsor that it names has left");
+        let text =
+            format!("nobody who is here is accountable for {name} since {since}: every sponsor that it names has left");
         return Some(finding(Kind::Orphaned, Severity::High, Some(since), text));
     }
     if known.departed.is_empty() {

@@ -57,8 +57,7 @@ pub(crate) fn propose(
     }
     // What something else gives that is used stays, whoever else gives it.
     let is_lost = |left: &BTreeSet<Cell>| left.iter().any(|cell| !keep.iter().any(|kept| kept.covers(cell)));
-    let lose: Vec<Finding> =
-        unused.into_iter().filter(|(left, _)| is_lost(left)).map(|(_, finding)| finding).collect();
+    let lose: Vec<Finding> = unused.into_iter().filter(|(left, _)| is_lost(left)).map(|(_, finding)| finding).collect();
     if lose.is_empty() {
         return Ok(Proposal::default());
     }

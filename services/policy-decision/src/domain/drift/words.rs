@@ -31,7 +31,9 @@ fn silent(uses: &Uses, since: Timestamp, threshold: Duration) -> String {
         interval => format!(" (it was used up to {interval} days apart)"),
     };
     match uses.last {
-        Some(last) => format!("last used {last}, which is over {threshold} days before the end of the evidence{by_rhythm}"),
+        Some(last) => {
+            format!("last used {last}, which is over {threshold} days before the end of the evidence{by_rhythm}")
+        }
         None => format!("not used since {since}, as far as the evidence reaches: over {threshold} days"),
     }
 }

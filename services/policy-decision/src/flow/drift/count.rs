@@ -63,8 +63,7 @@ async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault> {
             (namespace.to_owned(), name.to_owned(), id.to_owned())
         });
         let gathered = gather(desk, &snapshot, &agents, Instant::now() + STEP_LASTS).await?;
-        let looking =
-            tokio::task::spawn_blocking(move || look(&snapshot, agents, &gathered, USUAL, now, &|| false));
+        let looking = tokio::task::spawn_blocking(move || look(&snapshot, agents, &gathered, USUAL, now, &|| false));
         let looked = looking.await.map_err(Fault::broken)?;
         for finding in looked.found.iter().flat_map(|one| &one.findings) {
             *counts.entry(finding.kind).or_default() += 1;

@@ -45,11 +45,13 @@ pub(super) async fn gather(
             }
         }
     }
-    let within = |all: &Vec<&Arc<Agent>>| all.len() <= BELOW;
-    let ids: BTreeSet<&AgentId> = below
-        .iter()
-        .flat_map(|(id, all)| std::iter::once(*id).chain(all.iter().filter(|_| within(all)).map(|one| &one.id)))
-        .collect();
+    let mut ids: BTreeSet<&AgentId> = BTreeSet::new();
+    for (id, all) in &below {
+        ids.insert(*id);
+        if all.len() <= BELOW {
+            ids.extend(all.iter().map(|one| &one.id));
+        }
+    }
     let ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
     let grants: Vec<String> = agents
         .iter()
@@ -73,9 +75,12 @@ pub(super) async fn gather(
             Fault::unavailable(&USAGE_UNAVAILABLE, text, AGAIN)
         })?;
         usage.extend(answer.agents.into_iter().map(|one| (one.agent_id.clone(), one)));
-        gathered.grants.extend(answer.grants.into_iter().map(|one| {
-            (one.grant_id, Uses { count: one.count, last: at(one.last_time), interval_days: 0 })
-        }));
+        gathered.grants.extend(
+            answer
+                .grants
+                .into_iter()
+                .map(|one| (one.grant_id, Uses { count: one.count, last: at(one.last_time), interval_days: 0 })),
+        );
         if n == 0 {
             gathered.window = answer.window.unwrap_or_default();
         }

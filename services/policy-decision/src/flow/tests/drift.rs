@@ -68,14 +68,14 @@ fn lines(drifted: &Drifted) -> Vec<String> {
 #[tokio::test]
 async fn what_is_unused_is_found_with_its_evidence_and_put_on_record() {
     let stage = Stage::set_with(aged).await;
-    *stage.registry.usage.lock() =
-        wire::ListAgentUsageResponse { agents: vec![used(1, "invoice:read", 2)], window: Some(window(100)), ..Default::default() };
+    *stage.registry.usage.lock() = wire::ListAgentUsageResponse {
+        agents: vec![used(1, "invoice:read", 2)],
+        window: Some(window(100)),
+        ..Default::default()
+    };
     let told = drift(&stage.desk, &operator(), ask(Which::All)).await.unwrap();
     // The role's ledger:write is above the ceiling of the class.
-    assert_eq!(
-        lines(&told),
-        ["invoice-bot-1 UNUSED invoice:list", "invoice-bot-1 EXCEEDS_CLASS ledger:write"]
-    );
+    assert_eq!(lines(&told), ["invoice-bot-1 UNUSED invoice:list", "invoice-bot-1 EXCEEDS_CLASS ledger:write"]);
     let finding = &told.found[0].findings[0];
     assert!(finding.text.contains("invoice:list on Invoice:*"), "{}", finding.text);
     assert_eq!(finding.objects[0].name, "payments/invoice-worker");
@@ -138,8 +138,11 @@ async fn what_an_agent_below_uses_is_needed_by_its_maker() {
 async fn a_ceiling_is_proposed_of_what_was_used() {
     let stage = Stage::set_with(aged).await;
     let propose = |unused_after| Propose { agent: agent_id(1), unused_after, at_least_revision: 0 };
-    *stage.registry.usage.lock() =
-        wire::ListAgentUsageResponse { agents: vec![used(1, "invoice:read", 2)], window: Some(window(100)), ..Default::default() };
+    *stage.registry.usage.lock() = wire::ListAgentUsageResponse {
+        agents: vec![used(1, "invoice:read", 2)],
+        window: Some(window(100)),
+        ..Default::default()
+    };
     let told = propose_ceiling(&stage.desk, &operator(), propose(USUAL)).await.unwrap();
     let kept: Vec<_> = told.proposal.keep.iter().map(|cell| (cell.action.as_str(), cell.id.as_str())).collect();
     assert_eq!(kept, [("invoice:read", "apollo/*")]);
