@@ -103,8 +103,9 @@ pub(crate) async fn take(desk: &Desk, place: &Place, answer: ReadUsageResponse) 
     let (now, time) = (desk.clock.now(), at(answer.time));
     let is_quiet = answer.permissions.is_empty() && answer.agents.is_empty() && answer.grants.is_empty();
     let is_quiet = is_quiet && answer.losses.is_empty() && place.through > 0 && answer.is_newest;
-    desk.heard.note(answer.is_newest.then_some(time).flatten());
+    let everything = time.filter(|_| answer.is_newest);
     if is_quiet && desk.heard.is_fresh(now, QUIET) {
+        desk.heard.note(everything);
         return Ok(false);
     }
     let (place, answer) = (Arc::new(place.clone()), Arc::new(answer));
@@ -114,6 +115,7 @@ pub(crate) async fn take(desk: &Desk, place: &Place, answer: ReadUsageResponse) 
     });
     let added = adding.await.map_err(of_tx)?;
     if added {
+        desk.heard.note(everything);
         desk.heard.written(now);
     }
     Ok(added)
