@@ -18,11 +18,11 @@ CREATE TABLE usage_head (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     origin {TEXT} NOT NULL,
     through BIGINT NOT NULL,
-    root {BYTES} NOT NULL,
+    root {BYTES},
     from_time BIGINT,
     to_time BIGINT
 );
-INSERT INTO usage_head (id, origin, through, root) VALUES (1, '', 0, '');
+INSERT INTO usage_head (id, origin, through) VALUES (1, '', 0);
 CREATE TABLE usage_gap (
     emitter {TEXT} NOT NULL,
     to_time BIGINT NOT NULL,

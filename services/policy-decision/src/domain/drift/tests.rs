@@ -237,7 +237,9 @@ impl Organisation {
             Planted::Obtains => {
                 known.used.clear();
                 known.last = Some(ago(1));
-                ACTIONS.into_iter().for_each(|action| drop(plant(Kind::Unused, action)));
+                for action in ACTIONS {
+                    plant(Kind::Unused, action);
+                }
             }
             Planted::Orphaned => {
                 known.orphaned = Some(ago(30));
