@@ -1,5 +1,6 @@
-//! Permission drift: what an agent was given, less what it used, with the evidence for it. Typed findings, and how bad each is by
-//! rule; nothing here knows the time but what it is told.
+//! Permission drift: what an agent was given, less what it used, with the evidence for it.
+//!
+//! Findings have a type, and how bad each is, is a rule. Nothing here knows the time but what it is told.
 
 pub(crate) mod evidence;
 pub(crate) mod granted;

@@ -53,7 +53,11 @@ fn declared(object: Object) -> wire::Declaration {
 
 fn class(name: &str, permissions: Vec<wire::Permission>, ceiling: Vec<wire::Permission>) -> wire::Declaration {
     let spec = wire::AgentClassSpec { permissions, ceiling, ..wire::AgentClassSpec::default() };
-    declared(Object::AgentClass(wire::AgentClass { metadata: meta(name, "obj_class", 700), spec: Some(spec), status: None }))
+    declared(Object::AgentClass(wire::AgentClass {
+        metadata: meta(name, "obj_class", 700),
+        spec: Some(spec),
+        status: None,
+    }))
 }
 
 fn role(name: &str, permissions: Vec<wire::Permission>) -> wire::Declaration {
@@ -62,7 +66,8 @@ fn role(name: &str, permissions: Vec<wire::Permission>) -> wire::Declaration {
 }
 
 fn binding(name: &str, role: &str, agent: &str, written: i64) -> wire::Declaration {
-    let spec = wire::RoleBindingSpec { role: role.into(), agents: vec![agent.into()], ..wire::RoleBindingSpec::default() };
+    let spec =
+        wire::RoleBindingSpec { role: role.into(), agents: vec![agent.into()], ..wire::RoleBindingSpec::default() };
     let metadata = meta(name, &format!("obj_{name}"), written);
     declared(Object::RoleBinding(wire::RoleBinding { metadata, spec: Some(spec) }))
 }
@@ -323,10 +328,8 @@ fn severity_is_by_rule() {
     let any = |action: &str| vec![permission(action, "Invoice", "*", None)];
     let all = |tier: wire::RiskTier, id: &str| {
         let given = vec![permission("invoice:read", "Invoice", id, None)];
-        let objects = [
-            class("worker", given, any("*")),
-            agent(1, |agent| agent.spec.as_mut().unwrap().risk_tier = tier.into()),
-        ];
+        let objects =
+            [class("worker", given, any("*")), agent(1, |agent| agent.spec.as_mut().unwrap().risk_tier = tier.into())];
         let snapshot = Snapshot::of(&objects).unwrap();
         let evidence = evidence_of(HEARD);
         let terms = Terms { evidence: &evidence, minimum: MINIMUM, now: ago(0) };
@@ -355,7 +358,8 @@ fn an_agent_with_too_many_below_it_or_too_much_used_is_not_judged() {
     assert_eq!(of(&Known::default()).findings[0].kind, Kind::DormantAgent);
     let open = of(&Known { is_open: true, ..Known::default() });
     assert!(open.findings.is_empty() && open.not_judged == 1);
-    let rest = Used { action: REST.into(), kind: REST.into(), uses: Uses { count: 1, last: Some(ago(1)), interval_days: 0 } };
+    let rest =
+        Used { action: REST.into(), kind: REST.into(), uses: Uses { count: 1, last: Some(ago(1)), interval_days: 0 } };
     assert!(of(&Known { used: vec![rest], ..Known::default() }).findings.is_empty());
     // Stopped until lately, it could use nothing.
     let resumed = of(&Known { state_since: Some(ago(3)), ..Known::default() });
