@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use legate::dev::{Options, Suite};
+use legate::dev::{Directory, Options, Suite};
 use legate_clock::{Clock, SystemClock, Timestamp};
 
 use crate::house::{AGENT, House, MANIFEST, done, eventually, legate};
@@ -58,6 +58,8 @@ fn from_finding_to_plan_and_the_finding_is_gone() {
     let uses = |told: serde_json::Value| told["agents"][0]["permissions"][0]["count"].as_str().map(str::to_owned);
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    // So that legate dev knows it for its own.
+    drop(Directory::claim(&dir).unwrap());
     let options = Options { clock: Arc::new(Earlier(SystemClock::new())), ..Options::in_dir(&dir) };
     let suite = runtime.block_on(Box::pin(Suite::start(&options))).unwrap();
     let run = |line: &[&str]| done(&mut command(&dir, line));
@@ -69,8 +71,6 @@ fn from_finding_to_plan_and_the_finding_is_gone() {
     let ended = run(&["agent", "list", "--dormant", "90d", "-o", "name"]);
     assert!(ended.err.contains("does not reach back"), "{}", ended.err);
     runtime.block_on(suite.shutdown());
-    // As legate dev marks what it made.
-    std::fs::write(dir.join(".legate-dev"), "").unwrap();
 
     let house = House::raise(&dir);
     house.run(&check).with(0);
