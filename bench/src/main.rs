@@ -4,6 +4,7 @@
 mod apart;
 mod append;
 mod changes;
+mod drift;
 mod engine;
 mod evaluate;
 mod floor;
@@ -40,6 +41,8 @@ enum What {
     All,
     /// The decision in process: our index of policies against Cedar's own authorizer, chains, a changed policy, explanations.
     Engine,
+    /// How long drift takes to compute, in process, for 1,000, 10,000 and 100,000 agents; not part of all.
+    Drift,
     /// Decisions a second over mutual TLS, against a handler that answers a constant.
     Evaluate,
     /// Of these the checks over streams alone, beside single ones.
@@ -173,6 +176,9 @@ fn main() -> Result<(), Failed> {
         }
         if is(What::Verify) {
             verify::measure(plan, &args.events)?;
+        }
+        if args.what == What::Drift {
+            drift::measure()?;
         }
         if args.what == What::Query {
             Box::pin(query::measure(&args.events)).await?;

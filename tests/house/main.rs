@@ -11,6 +11,7 @@ mod bulk;
 mod completeness;
 mod delegation;
 mod deploy;
+mod drift;
 mod explaining;
 mod faults;
 mod federation;

@@ -33,6 +33,8 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.audit.v1.QueryService/QueryEvents", callers: READERS },
     Rule { method: "/legate.audit.v1.QueryService/TailEvents", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.QueryService/ListUsage", callers: READERS },
+    // What agents used, for whoever keeps what they were given.
+    Rule { method: "/legate.audit.v1.UsageFeedService/ReadUsage", callers: &[Caller::Service("registry")] },
     Rule { method: "/legate.audit.v1.CustodyService/EraseSubject", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.CustodyService/CreateHold", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.CustodyService/ListHolds", callers: AUDITORS },

@@ -11,6 +11,7 @@ use legate_wire::audit::custody_service_server::{CustodyService, CustodyServiceS
 use legate_wire::audit::ingest_service_server::{IngestService, IngestServiceServer};
 use legate_wire::audit::proof_service_server::{ProofService, ProofServiceServer};
 use legate_wire::audit::query_service_server::{QueryService, QueryServiceServer};
+use legate_wire::audit::usage_feed_service_server::{UsageFeedService, UsageFeedServiceServer};
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::LogsServiceServer;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
 use tonic::codec::CompressionEncoding;
@@ -19,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use crate::flow::{
     Call, Desk, alerts, append, change_alert, checkpoint, completeness, custody, evidence, prove, query, reads, tail,
-    usage,
+    usage, usage_feed,
 };
 
 /// Larger than any request that is taken, so that what is too large is refused with its reason.
@@ -39,6 +40,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
         .add_service(IngestServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_APPEND))
         .add_service(AlertServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(QueryServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
+        .add_service(UsageFeedServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(CustodyServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(ProofServiceServer::new(api).max_decoding_message_size(LARGEST_QUESTION))
 }
@@ -107,6 +109,18 @@ impl QueryService for Api {
         let told = Box::pin(usage::usage(&self.0, &call, ask)).await;
         let told = told.inspect_err(|fault| reads::refused(&self.0, &call, "ListUsage", fault))?;
         Ok(Response::new(told.into()))
+    }
+}
+
+#[tonic::async_trait]
+impl UsageFeedService for Api {
+    async fn read_usage(
+        &self,
+        request: Request<wire::ReadUsageRequest>,
+    ) -> Result<Response<wire::ReadUsageResponse>, Status> {
+        let call = call(&request)?;
+        let heard = usage_feed::read(&self.0, &call, request.into_inner().try_into()?).await?;
+        Ok(Response::new(heard.into()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod alerts;
 pub(crate) mod otlp;
+mod usage_feed;
 
 use std::collections::BTreeMap;
 

@@ -38,6 +38,8 @@ legate_rpc::reasons! {
     AUDIT_LOG_STOPPED, Unavailable, "A write or sync of the log failed, so nothing more is recorded until a restart.", "Look at the disk and the collector's log, then restart the collector.";
     /// There is no such leaf or size.
     AUDIT_NOT_IN_TREE, OutOfRange, "The leaf or tree size is not covered by the newest checkpoint.", "Ask for a size of at most the newest checkpoint's; a new leaf is covered within a second.";
+    /// Another log than was heard.
+    AUDIT_NOT_THIS_LOG, FailedPrecondition, "The log does not begin with the leaves that the reader heard before: it was put back to an earlier copy, or is another one.", "Read it from the beginning; the registry does so by itself, and says since when it hears it.";
     /// No checkpoint covers it yet.
     AUDIT_CHECKPOINT_BEHIND, Unavailable, "What was recorded is not covered by a signed checkpoint within the deadline.", "Ask again with a longer deadline; operators: see why no checkpoint is published.";
     /// Nobody is asked to cosign.

@@ -88,6 +88,16 @@ impl Index {
         &self.0.voices.me
     }
 
+    /// The SPIFFE ID of the registry beside it.
+    pub(crate) fn registry(&self) -> &str {
+        &self.0.voices.registry
+    }
+
+    /// The log's name.
+    pub(crate) fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
     /// The database, while it answers.
     pub(crate) fn db(&self) -> Option<Db> {
         self.0.db.lock().clone()

@@ -8,6 +8,7 @@ mod change;
 mod checking;
 mod credential;
 mod custody;
+mod drift;
 mod grant;
 mod key;
 mod mcp;
@@ -39,6 +40,7 @@ pub(crate) use credential::{
     InstanceVerb, Issued, Rotation, TokenVerb,
 };
 pub(crate) use custody::{HoldSet, HoldVerb, SubjectVerb};
+pub(crate) use drift::{Drift, Finding as DriftKind};
 pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use key::{KeyVerb, Purpose, Rewrap};
 pub(crate) use mcp::{McpCheck, McpList, McpSchema, McpVerb};
@@ -151,6 +153,8 @@ pub(crate) enum Command {
     WhoCan(WhoCan),
     /// Say what an agent may do by itself, and what that depends on.
     WhatCan(WhatCan),
+    /// Say what agents were given and do not need, by what they used; and write a manifest that gives less.
+    Drift(Drift),
     /// Persons whose names are erased from the audit log.
     Subject(Noun<SubjectVerb>),
     /// Legal holds: what of the audit log may not be erased.

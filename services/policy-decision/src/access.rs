@@ -18,6 +18,8 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.policy.v1.DecisionService/Simulate", callers: &[Caller::Operator] },
     Rule { method: "/legate.policy.v1.DecisionService/Replay", callers: &[Caller::Operator] },
     Rule { method: "/legate.policy.v1.PreviewService/PreviewChange", callers: &[Caller::Operator] },
+    Rule { method: "/legate.policy.v1.DriftService/ListDrift", callers: &[Caller::Operator] },
+    Rule { method: "/legate.policy.v1.DriftService/ProposeCeiling", callers: &[Caller::Operator] },
     // Envoy is an enforcement point; the agents are those who come to it.
     Rule { method: "/envoy.service.auth.v3.Authorization/Check", callers: &[Caller::Enforcer] },
     Rule { method: "/legate.policy.v1.PreviewService/GetShadow", callers: &[Caller::Operator] },

@@ -17,6 +17,7 @@ use crate::error::QUESTION_INVALID;
 use crate::flow::{self, Asker, Base, Chain, Desk, Issuance, Leave, Preview, Spoken};
 
 pub(crate) mod asking;
+mod drift;
 
 /// The most questions in one batch.
 const MAX_BATCH: usize = 256;

@@ -1,5 +1,7 @@
 //! The decision by itself, with no server round it and no clock: what a benchmark measures.
 
+pub mod drift;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -127,6 +127,12 @@ legate_rpc::reasons! {
     REVISION_COMPACTED, OutOfRange, "The revision or time lies further back than this registry keeps its history (retention.history_days).", "Ask as of the oldest revision that is named or later; what was written before is in the audit log (legate audit query).";
     /// What was decided cannot be read.
     RECORDS_UNAVAILABLE, Unavailable, "What was decided could not be read from audit-collector, or not in time.", "Try again; if it stays, look at the connection from policy-decision to audit-collector.";
+    /// What was used cannot be read.
+    USAGE_UNAVAILABLE, Unavailable, "What agents used could not be read from the registry, or not in time.", "Try again; if it stays, look at the connection from policy-decision to the registry.";
+    /// Everything is unused.
+    DRIFT_NOTHING_LEFT, FailedPrecondition, "Nothing that the agent was given was used, so a smaller grant would be none; a ceiling without entries cuts nothing.", "Suspend or retire the agent (legate agent suspend), or take its bindings back.";
+    /// It is too much for one ceiling.
+    DRIFT_TOO_MUCH, FailedPrecondition, "What the agent would keep takes more entries than a ceiling may have (256), or it has more permissions than are looked at.", "Give it less by fewer, wider roles first; then ask again.";
     /// The key is not known.
     TOKEN_KEY_UNKNOWN, Unavailable, "The token names a key that is not known here.", "Try again with at_least_revision; if it stays, the token is not of this credential-issuer.";
 }

@@ -34,6 +34,7 @@ use legate_view::{OnStale, View, ViewHandle, ViewStanding};
 use legate_web::Web;
 use legate_wire::envoy::authorization_server::AuthorizationServer;
 use legate_wire::policy::decision_service_server::DecisionServiceServer;
+use legate_wire::policy::drift_service_server::DriftServiceServer;
 use legate_wire::policy::issuance_service_server::IssuanceServiceServer;
 use legate_wire::policy::preview_service_server::PreviewServiceServer;
 
@@ -58,6 +59,9 @@ const MAX_MESSAGE: usize = 4 << 20;
 
 /// The largest change that is previewed, and what is told of it: a thousand objects fit.
 const MAX_CHANGE: usize = 8 << 20;
+
+/// Two hundred findings of each of a thousand agents fit.
+const MAX_DRIFT: usize = 256 << 20;
 
 /// The largest request of Envoy.
 const MAX_CHECK: usize = 1 << 20;
@@ -127,6 +131,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     }
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let comparing = tokio::spawn(flow::self_check::forever(Arc::clone(&desk), samples));
+    let counting = tokio::spawn(flow::drift::count_forever(Arc::clone(&desk)));
     let refusing = tokio::spawn(flow::record::refusals_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let probes = probes(&config, &ctx, &desk).await?;
 
@@ -141,7 +146,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         desk.spool.close().await;
         shipper.stop(LAST_SHIPMENT).await;
         cutting.shutdown().await;
-        for task in [compiling, watching] {
+        for task in [compiling, watching, counting] {
             task.abort();
         }
     }))
@@ -196,13 +201,20 @@ fn service(desk: &Arc<Desk>, envoy: ext_authz::Envoy, standing: &ViewStanding, c
     let previews = PreviewServiceServer::new(api.clone())
         .max_decoding_message_size(MAX_CHANGE)
         .max_encoding_message_size(MAX_CHANGE);
+    let drift = DriftServiceServer::new(api.clone())
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_DRIFT);
     // Whole headers of a request, its body never.
     let envoy = AuthorizationServer::new(envoy).max_decoding_message_size(MAX_CHECK);
     let issuance = IssuanceServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE);
     legate_rpc::Service {
         name: NAME,
         access: ACCESS,
-        routes: tonic::service::Routes::new(decisions).add_service(issuance).add_service(previews).add_service(envoy),
+        routes: tonic::service::Routes::new(decisions)
+            .add_service(issuance)
+            .add_service(previews)
+            .add_service(drift)
+            .add_service(envoy),
         standing: Arc::new(standing.clone()),
         clock: Arc::clone(&ctx.clock),
         limits: legate_rpc::Limits::default(),

@@ -5,9 +5,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use crate::domain::answer::Why;
+use crate::domain::drift::Kind;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Decision {
@@ -28,6 +30,11 @@ struct Compared {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Unasked {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Drifted {
+    r#type: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -55,6 +62,7 @@ pub(crate) struct Metrics {
     self_checks: Family<Compared, Counter>,
     unasked: Family<Unasked, Counter>,
     shadowed: Family<Shadowed, Counter>,
+    drift: Family<Drifted, Gauge>,
 }
 
 impl Metrics {
@@ -73,6 +81,12 @@ impl Metrics {
         registry.register("policy_log_only_flips", told, self.shadowed.clone());
         for would in ["allow", "deny"] {
             drop(self.shadowed.get_or_create(&Shadowed { policy: "other".to_owned(), would }));
+        }
+        let told =
+            "Findings of permission drift of all agents, by type, as of the last hourly look; -1: not looked at yet";
+        registry.register("drift_findings", told, self.drift.clone());
+        for kind in Kind::ALL {
+            self.drift.get_or_create(&Drifted { r#type: kind.word() }).set(-1);
         }
         registry.register("evaluate_streams", "Streams of questions that are open", self.streams.clone());
         let told = "Questions under way on streams";
@@ -125,7 +139,7 @@ impl Metrics {
         self.broke_glass.inc();
     }
 
-    /// Counts a question that is no check: `explain`, `who_can`, `what_can`, `holder_can`, `simulate` or `shadow`.
+    /// Counts a question that is no check: `explain`, `who_can`, `what_can`, `holder_can`, `simulate`, `shadow`, `drift` or `propose_ceiling`.
     pub(crate) fn asked(&self, question: &'static str) {
         self.asked.get_or_create(&Asked { question }).inc();
     }
@@ -155,6 +169,14 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn flips(&self, policy: &str, would: &'static str) -> u64 {
         self.shadowed.get_or_create(&Shadowed { policy: policy.to_owned(), would }).get()
+    }
+
+    /// So many findings of each type there are.
+    pub(crate) fn drifted(&self, counts: &BTreeMap<Kind, u64>) {
+        for (kind, count) in counts {
+            let gauge = self.drift.get_or_create(&Drifted { r#type: kind.word() });
+            gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts an answer.

@@ -22,6 +22,7 @@ use wire::publication_service_server::{PublicationService, PublicationServiceSer
 use wire::revocation_service_server::RevocationServiceServer;
 use wire::spawn_service_server::SpawnServiceServer;
 use wire::stop_service_server::StopServiceServer;
+use wire::usage_service_server::UsageServiceServer;
 
 use crate::domain::check;
 use crate::domain::standing::Turn;
@@ -36,6 +37,7 @@ mod personal;
 mod revoking;
 mod spawning;
 mod stopping;
+mod usage;
 
 /// A thousand objects fit.
 const LARGEST_REQUEST: usize = 8 << 20;
@@ -66,6 +68,11 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     .add_service(OperatorServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
     .add_service(
         DepartureServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_REQUEST)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
+    .add_service(
+        UsageServiceServer::new(api.clone())
             .max_decoding_message_size(LARGEST_REQUEST)
             .max_encoding_message_size(LARGEST_ANSWER),
     )

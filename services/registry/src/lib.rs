@@ -51,7 +51,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     flow::administrators::check(&config.administrators)?;
     let party = Party::open(&config.tls, NAME, &ctx)?;
     let db = open_database(&config.database, &ctx).await?;
-    let collector = Collector::new(party.dial(&config.audit_collector, "audit-collector")?);
+    let log = party.dial(&config.audit_collector, "audit-collector")?;
+    let collector = Collector::new(log.clone());
     let shipper = ship(&db, collector, &ctx);
     let (revision, pages) = head_of(&db).await?;
 
@@ -64,6 +65,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         pages,
         tail: Tail::at(revision),
         metrics: metrics::Metrics::default(),
+        heard: Default::default(),
         followers: flow::followers::Followers::new(ctx.clock.as_ref()),
         keeps,
         operators: Known::default(),
@@ -101,13 +103,14 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let following = tokio::spawn(flow::follow_forever(Arc::clone(&desk)));
     let sweeping = tokio::spawn(flow::sweep::sweep_forever(Arc::clone(&desk)));
     let compacting = tokio::spawn(flow::compact::compact_forever(Arc::clone(&desk)));
+    let hearing = tokio::spawn(flow::hear::hear_forever(Arc::clone(&desk), log));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
     let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
     let refusing = tokio::spawn(refusing);
     let probes = probes(&config, &ctx, &desk).await?;
 
     Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
-        for task in [following, sweeping, compacting, refusing] {
+        for task in [following, sweeping, compacting, hearing, refusing] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;

@@ -55,6 +55,7 @@ pub(crate) struct Metrics {
     approvals_open: Gauge,
     approvals: Family<Outcome, Counter>,
     approval_wait: Histogram,
+    usage_age: Gauge,
 }
 
 impl Default for Metrics {
@@ -74,6 +75,7 @@ impl Default for Metrics {
             approvals_open: Gauge::default(),
             approvals: Family::default(),
             approval_wait: Histogram::new(WAITS),
+            usage_age: Gauge::default(),
         }
     }
 }
@@ -109,6 +111,9 @@ impl Metrics {
         }
         let wait = "How long they had waited for that";
         registry.register_with_unit("registry_approval_wait", wait, Unit::Seconds, self.approval_wait.clone());
+        let heard = "How long ago everything that the audit log held was heard; -1: not since the start";
+        registry.register_with_unit("registry_usage_age", heard, Unit::Seconds, self.usage_age.clone());
+        self.usage_age.set(-1);
     }
 
     /// So many stop orders stand.
@@ -125,6 +130,11 @@ impl Metrics {
     pub(crate) fn approval(&self, outcome: &'static str, waited: Duration) {
         self.approvals.get_or_create(&Outcome { outcome }).inc();
         self.approval_wait.observe(waited.as_secs_f64());
+    }
+
+    /// Everything that the audit log held so long ago was heard.
+    pub(crate) fn usage_age(&self, age: Option<Duration>) {
+        self.usage_age.set(age.and_then(|age| i64::try_from(age.as_secs()).ok()).unwrap_or(-1));
     }
 
     pub(crate) fn revision(&self, revision: u64) {

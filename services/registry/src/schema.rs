@@ -6,6 +6,7 @@ mod people;
 mod retention;
 mod revoked_certificates;
 mod search;
+mod usage;
 
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(Retention),
             Box::new(facts::Facts),
             Box::new(OfPeople),
+            Box::new(usage::Usage),
         ]
     }
 }

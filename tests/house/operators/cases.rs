@@ -128,6 +128,8 @@ type KeyAdmins = credential::key_admin_service_client::KeyAdminServiceClient<Cli
 type Keys = credential::key_service_client::KeyServiceClient<Client>;
 type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
 type Previews = policy::preview_service_client::PreviewServiceClient<Client>;
+type Drifts = policy::drift_service_client::DriftServiceClient<Client>;
+type Usages = wire::usage_service_client::UsageServiceClient<Client>;
 
 /// Declares an agent as one of many, all or nothing.
 async fn bulk(ask: &Ask) -> Outcome {
@@ -287,6 +289,12 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             outcomes
         })
     });
+    case(
+        "/legate.registry.v1.UsageService/ListAgentUsage",
+        call!(registry, Usages, list_agent_usage, |ask| {
+            wire::ListAgentUsageRequest { agent_ids: vec![ask.agent_id.clone()], grant_ids: Vec::new() }
+        }),
+    );
     let steps: [(&str, Case); 11] = [
         ("ApproveAgent", step!(ApproveAgentRequest, approve_agent)),
         ("ActivateAgent", step!(ActivateAgentRequest, activate_agent)),

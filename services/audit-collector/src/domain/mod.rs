@@ -1,6 +1,7 @@
 //! What an event must be and whose turn it is: no clock, no network, no disk.
 
 pub(crate) mod detect;
+pub(crate) mod digest;
 pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod otlp;

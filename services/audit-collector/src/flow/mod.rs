@@ -18,6 +18,7 @@ pub(crate) mod rights;
 pub(crate) mod tail;
 pub(crate) mod tick;
 pub(crate) mod usage;
+pub(crate) mod usage_feed;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};

@@ -32,6 +32,11 @@ pub(crate) enum AgentVerb {
         #[command(flatten)]
         limit: Limit,
     },
+    /// Tell what an agent used and how often, as the audit log told it, and how far that reaches back.
+    Usage {
+        /// NAMESPACE/NAME, or the id agt_...
+        agent: String,
+    },
     /// Tell every write of an agent: who made it, why, and what it changed.
     History(History),
     /// List its running copies, newest first.

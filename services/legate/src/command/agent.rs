@@ -10,7 +10,7 @@ use legate_wire::registry::{
 };
 use prost::{Message, Name};
 
-use super::{Desk, agent_ref, history, instance, owner, search, spawning};
+use super::{Desk, agent_ref, agent_usage, history, instance, owner, search, spawning};
 use crate::cli::{AgentVerb, InstanceList, State, When};
 use crate::output::{Row, agent_details, agent_row, is_suspended, standing};
 use crate::place::{Line, Service, request_id};
@@ -38,6 +38,7 @@ macro_rules! step {
 pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
     match verb {
         AgentVerb::Get { agent, when } => get(desk, &agent, &when).await,
+        AgentVerb::Usage { agent } => agent_usage::run(desk, &agent).await,
         AgentVerb::History(ask) => history::history(desk, Kind::Agent, ask).await,
         AgentVerb::Instances { agent, state, limit } => {
             let ask = InstanceList { agent: Some(agent), namespace: None, node: None, state, limit };
@@ -72,6 +73,9 @@ pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
                 as_of: search::as_of(&search.when)?,
                 order_by: search.order_by,
             };
+            if let Some(silent) = &which.dormant {
+                agent_usage::warn_of_silence(&desk, search::span("--dormant", silent)?).await?;
+            }
             list(desk, request, limit.limit).await
         }
         other => take(desk, other).await,

@@ -250,6 +250,7 @@ impl Change {
 /// Adds a page to what is known; equal flips are one.
 fn add(whole: &mut SimulateResponse, page: SimulateResponse) {
     whole.decisions += page.decisions;
+    whole.allowed += page.allowed;
     whole.to_deny += page.to_deny;
     whole.to_allow += page.to_allow;
     whole.unsure += page.unsure;

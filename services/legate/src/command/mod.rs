@@ -1,6 +1,7 @@
 //! One file for each noun: what it asks, and how it tells the answer.
 
 mod agent;
+mod agent_usage;
 mod alert;
 mod apply;
 mod approval;
@@ -15,6 +16,7 @@ mod credential;
 mod custody;
 mod declared;
 mod doctor;
+mod drift;
 mod evidence;
 mod explain;
 mod export;
@@ -214,6 +216,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::WhatCan(args) => {
             let desk = desk(args.place.clone())?;
             wait(explain::what_can(desk, args))
+        }
+        Command::Drift(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(drift::run(desk, args))
         }
         Command::Subject(noun) => wait(custody::subject(desk(noun.place)?, noun.verb)),
         Command::Hold(noun) => {

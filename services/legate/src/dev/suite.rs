@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use legate_boot::config::load;
@@ -39,6 +40,8 @@ pub struct Options {
     pub witness_policy: Option<PathBuf>,
     /// More of credential-issuer's configuration, in TOML: `[federation]`, `[operators]`.
     pub federation: String,
+    /// Time, for the services and for what they are laid out with.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Options {
@@ -55,6 +58,7 @@ impl Options {
             scim: false,
             witness_policy: None,
             federation: String::new(),
+            clock: SystemClock::shared(),
         }
     }
 }
@@ -65,6 +69,7 @@ pub struct Suite {
     layout: Layout,
     domain: TrustDomain,
     running: BTreeMap<&'static str, Running>,
+    clock: Arc<dyn Clock>,
 }
 
 /// Which port each service has, counted from the base.
@@ -89,34 +94,34 @@ impl Suite {
         let domain = TrustDomain::parse(&options.trust_domain).map_err(|e| StartError::new("the trust domain", e))?;
         let operator = Name::parse(&options.operator).map_err(|e| StartError::new("the operator's name", e))?;
         let layout = Layout::new(&absolute("--dir", &options.dir)?);
-        pki::lay_out(&layout, &domain, &operator, SystemClock::new().now())?;
+        pki::lay_out(&layout, &domain, &operator, options.clock.now())?;
         let ports = Ports { base: options.port_base };
         let site = Site { layout: &layout, domain: &domain, database: options.registry_database.as_deref() };
 
         let witnesses = options.witness_policy.as_deref().map(|path| absolute("--witness-policy", path)).transpose()?;
         let audit = site.audit_collector(ports) + &witnesses.map(|path| site.witnesses(&path)).unwrap_or_default();
         let audit = site.write("audit-collector", &audit)?;
-        let audit = Box::pin(legate_audit_collector::start(load(&audit)?, context())).await?;
+        let audit = Box::pin(legate_audit_collector::start(load(&audit)?, context(&options.clock))).await?;
         let audit_at = url(audit.addr());
 
         let administrators = std::iter::once(operator.to_string()).chain(options.administrators.iter().cloned());
         let registry = site.registry(ports, &audit_at, &administrators.collect::<Vec<_>>());
         let registry = if options.scim { registry + &site.scim(ports) } else { registry };
         let registry = site.write("registry", &registry)?;
-        let registry = Box::pin(legate_registry::start(load(&registry)?, context())).await?;
+        let registry = Box::pin(legate_registry::start(load(&registry)?, context(&options.clock))).await?;
         let registry_at = url(registry.addr());
 
         let policy = site.write("policy-decision", &site.policy_decision(ports, &registry_at, &audit_at))?;
-        let policy = Box::pin(legate_policy_decision::start(load(&policy)?, context())).await?;
+        let policy = Box::pin(legate_policy_decision::start(load(&policy)?, context(&options.clock))).await?;
         let policy_at = url(policy.addr());
 
         let issuer = site.credential_issuer(ports, &registry_at, &policy_at, &audit_at) + "\n" + &options.federation;
         let issuer = site.write("credential-issuer", &issuer)?;
-        let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, context())).await?;
+        let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, context(&options.clock))).await?;
 
         // In the order of `pki::SERVICES`.
         let running = pki::SERVICES.into_iter().zip([audit, registry, policy, issuer]).collect();
-        let suite = Self { layout, domain, running };
+        let suite = Self { layout, domain, running, clock: Arc::clone(&options.clock) };
         for service in pki::SERVICES {
             suite.wait_until_serving(service).await?;
         }
@@ -165,10 +170,12 @@ impl Suite {
     pub async fn raise(&mut self, service: &'static str) -> Result<(), StartError> {
         let config = self.layout.service(service).join("config.toml");
         let running = match service {
-            "audit-collector" => Box::pin(legate_audit_collector::start(load(&config)?, context())).await?,
-            "registry" => Box::pin(legate_registry::start(load(&config)?, context())).await?,
-            "policy-decision" => Box::pin(legate_policy_decision::start(load(&config)?, context())).await?,
-            "credential-issuer" => Box::pin(legate_credential_issuer::start(load(&config)?, context())).await?,
+            "audit-collector" => Box::pin(legate_audit_collector::start(load(&config)?, context(&self.clock))).await?,
+            "registry" => Box::pin(legate_registry::start(load(&config)?, context(&self.clock))).await?,
+            "policy-decision" => Box::pin(legate_policy_decision::start(load(&config)?, context(&self.clock))).await?,
+            "credential-issuer" => {
+                Box::pin(legate_credential_issuer::start(load(&config)?, context(&self.clock))).await?
+            }
             _ => return Err(StartError::new("no such service", service)),
         };
         self.running.insert(service, running);
@@ -275,8 +282,8 @@ impl Suite {
 }
 
 /// What every service of a suite is given: a suite is for development, so its services tell their methods.
-fn context() -> Context {
-    Context::new().with_reflection(legate_wire::DESCRIPTORS)
+fn context(clock: &Arc<dyn Clock>) -> Context {
+    Context { clock: Arc::clone(clock), ..Context::new() }.with_reflection(legate_wire::DESCRIPTORS)
 }
 
 fn url(addr: SocketAddr) -> String {

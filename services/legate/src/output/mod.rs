@@ -32,7 +32,7 @@ pub(crate) use explain::{Ink, can_row, explain_lines, holder_row};
 pub(crate) use history::{history_row, write_history};
 pub(crate) use markdown::markdown;
 pub(crate) use replay::replay_lines;
-pub(crate) use simulation::simulation_lines;
+pub(crate) use simulation::{grouped, simulation_lines};
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

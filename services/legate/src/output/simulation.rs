@@ -9,7 +9,7 @@ use super::escape::visible;
 const TOLD: usize = 10;
 
 /// `41,233`.
-pub(super) fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (n, digit) in digits.chars().enumerate() {

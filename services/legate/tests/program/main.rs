@@ -3,6 +3,7 @@
 
 mod change;
 mod dev;
+mod drift;
 mod evidence;
 mod exits;
 mod governed;

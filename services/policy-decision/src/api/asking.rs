@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(31 * 24 * 3_600);
 const LONGEST_REPLAY: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// Stands for everything that was asked.
-fn said(message: &impl Message) -> String {
+pub(super) fn said(message: &impl Message) -> String {
     let hash = digest::digest(&digest::SHA256, &message.encode_to_vec());
     hash.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }

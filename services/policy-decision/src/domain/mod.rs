@@ -7,6 +7,7 @@ pub(crate) mod behalf;
 pub(crate) mod boundary;
 pub(crate) mod conform;
 pub(crate) mod derivation;
+pub(crate) mod drift;
 pub(crate) mod entities;
 pub(crate) mod entitled;
 pub(crate) mod literals;

@@ -4,6 +4,7 @@
 mod asker;
 mod asking;
 mod authorize_issuance;
+pub(crate) mod drift;
 mod evaluate;
 mod evaluate_stream;
 mod explain;

@@ -170,6 +170,8 @@ fn make(
     };
     let after = before.suppose(&ask.wanted, &ask.gone, now).map_err(unreadable)?;
     let mut answer = wire::SimulateResponse { decisions: events.len() as u64, ..Default::default() };
+    answer.allowed =
+        events.iter().filter(|event| event.decision.as_ref().is_some_and(|made| made.allowed)).count() as u64;
     let mut many: BTreeMap<Recorded, Many> = BTreeMap::new();
     for event in events {
         let Some(recorded) = recorded::read(&event, domain) else {

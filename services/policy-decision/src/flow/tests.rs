@@ -8,6 +8,7 @@ mod based;
 mod boundaries;
 mod caller;
 mod delegation;
+mod drift;
 mod explain;
 mod extremes;
 mod groups;

@@ -1,4 +1,4 @@
-//! The registry's past and who wrote it, read by calls to it: for explanations alone, never on the path of a check.
+//! The registry's past and who wrote it, and what it heard that agents used, read by calls to it: for explanations and drift alone, never on the path of a check.
 
 use std::fmt;
 
@@ -7,6 +7,7 @@ use legate_wire::registry as wire;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::history_service_client::HistoryServiceClient;
+use legate_wire::registry::usage_service_client::UsageServiceClient;
 use tonic::Status;
 
 /// A page of objects has up to 16 MiB of them.
@@ -19,6 +20,7 @@ pub(crate) trait Archive: Send + Sync + fmt::Debug + 'static {
     async fn object(&self, ask: wire::GetDeclarationRequest) -> Result<wire::GetDeclarationResponse, Status>;
     async fn objects(&self, ask: wire::ListDeclarationsRequest) -> Result<wire::ListDeclarationsResponse, Status>;
     async fn history(&self, ask: wire::ListHistoryRequest) -> Result<wire::ListHistoryResponse, Status>;
+    async fn usage(&self, ask: wire::ListAgentUsageRequest) -> Result<wire::ListAgentUsageResponse, Status>;
 }
 
 /// The registry that the client dials.
@@ -40,6 +42,11 @@ impl Archive for Client {
     async fn history(&self, ask: wire::ListHistoryRequest) -> Result<wire::ListHistoryResponse, Status> {
         let mut client = HistoryServiceClient::new(self.clone()).max_decoding_message_size(MAX_MESSAGE);
         Ok(client.list_history(ask).await?.into_inner())
+    }
+
+    async fn usage(&self, ask: wire::ListAgentUsageRequest) -> Result<wire::ListAgentUsageResponse, Status> {
+        let mut client = UsageServiceClient::new(self.clone()).max_decoding_message_size(MAX_MESSAGE);
+        Ok(client.list_agent_usage(ask).await?.into_inner())
     }
 }
 

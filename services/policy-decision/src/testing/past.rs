@@ -24,6 +24,8 @@ static REVISION_UNKNOWN: Reason =
 pub(crate) struct TestRegistry {
     written: Mutex<BTreeMap<u64, Vec<(wire::Declaration, bool)>>>,
     pub(crate) is_gone: std::sync::atomic::AtomicBool,
+    /// What it heard that agents used.
+    pub(crate) usage: Mutex<wire::ListAgentUsageResponse>,
 }
 
 type Key = (wire::Kind, String, String);
@@ -110,6 +112,16 @@ impl Archive for TestRegistry {
         let approved = wire::HistoryAction::Approved;
         let entries = vec![entry(9, approved, "later"), entry(1, approved, "grace"), entry(1, approved, "before")];
         Ok(wire::ListHistoryResponse { entries, ..Default::default() })
+    }
+
+    async fn usage(&self, ask: wire::ListAgentUsageRequest) -> Result<wire::ListAgentUsageResponse, Status> {
+        if self.is_gone.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(Status::unavailable("the registry is gone"));
+        }
+        let mut told = self.usage.lock().clone();
+        told.agents.retain(|one| ask.agent_ids.contains(&one.agent_id));
+        told.grants.retain(|one| ask.grant_ids.contains(&one.grant_id));
+        Ok(told)
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) mod subject;
 pub(crate) mod succession;
 pub(crate) mod terms;
 mod text;
+pub(crate) mod usage;
 
 #[cfg(test)]
 mod samples;

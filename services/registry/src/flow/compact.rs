@@ -17,6 +17,7 @@ use super::{Desk, transition};
 use crate::convert;
 use crate::error::of_tx;
 use crate::store::change::{self, Written};
+use crate::store::usage::grant;
 use crate::store::{declarer, head, object, revision, signed, unsigned};
 
 /// Writes that are looked at in one transaction; each has no more than these and one before it to forget.
@@ -96,6 +97,7 @@ async fn sweep_some(tx: &Tx, after: change::Place, oldest: i64) -> TxResult<(cha
         let is_forgotten = write.revoked && write.place.0 < oldest;
         if is_forgotten {
             object::forget(tx, &write.object_id).await?;
+            grant::forget(tx, &write.object_id).await?;
         } else if !write.revoked {
             let declarers = transition::declarers(tx, &write.object_id, write.place.0).await?;
             declarer::add(tx, &write.object_id, declarers).await?;

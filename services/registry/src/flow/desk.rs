@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::followers::Followers;
+use super::heard::Heard;
 use super::mandate::{Known, mandate};
 use super::{By, Call, Tail};
 use crate::convert;
@@ -34,6 +35,8 @@ pub(crate) struct Desk {
     pub(crate) pages: Pages,
     pub(crate) tail: Tail,
     pub(crate) metrics: Metrics,
+    /// Up to when it heard the audit log.
+    pub(crate) heard: Heard,
     /// Who follows, and by which revision each answers.
     pub(crate) followers: Followers,
     /// For how long what was is kept; none: for ever.

@@ -2,6 +2,7 @@
 
 pub(crate) mod administrators;
 pub(crate) mod adopt;
+pub(crate) mod agent_usage;
 pub(crate) mod amend;
 pub(crate) mod apply;
 pub(crate) mod approvals;
@@ -14,6 +15,8 @@ pub(crate) mod departures;
 mod desk;
 pub(crate) mod followers;
 pub(crate) mod hand_over;
+pub(crate) mod hear;
+pub(crate) mod heard;
 pub(crate) mod history;
 mod leave;
 mod lineage;

@@ -14,6 +14,7 @@ pub(crate) mod request;
 pub(crate) mod revision;
 pub(crate) mod search;
 pub(crate) mod term;
+pub(crate) mod usage;
 pub(crate) mod way;
 
 pub(crate) use legate_db::rows::pieces;

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult, rows};
 use legate_filter::{Field, Subject as _};
 use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind};
 use prost::Message as _;
 use sea_orm::entity::prelude::*;
@@ -100,9 +102,18 @@ impl Model {
     pub(crate) fn declaration(&self) -> TxResult<Declaration, Fault> {
         Declaration::decode(self.body.as_slice()).map_err(broken)
     }
+
+    /// The object as it is shown: with what is known of it and not declared, which is never written back.
+    pub(crate) fn shown(&self) -> TxResult<Declaration, Fault> {
+        let mut shown = self.declaration()?;
+        if let (Some(at), Some(Object::Agent(agent))) = (self.used_at, &mut shown.object) {
+            agent.status.get_or_insert_default().last_used_time = Some(Timestamp::from_micros(at).into());
+        }
+        Ok(shown)
+    }
 }
 
-/// Writes objects as they are now; none of them twice.
+/// Writes objects as they are now; none of them twice. When an agent was last used is told elsewhere, and stays.
 pub(crate) async fn put(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
     let changing = [
         Column::HoldsName,
@@ -113,7 +124,6 @@ pub(crate) async fn put(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
         Column::Body,
         Column::UpdatedAt,
         Column::ExpiresAt,
-        Column::UsedAt,
         Column::OrphanedAt,
     ];
     let known = OnConflict::column(Column::Id).update_columns(changing).to_owned();

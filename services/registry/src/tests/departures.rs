@@ -15,7 +15,7 @@ use crate::schema::Migrator;
 
 const BOB: &str = "spiffe://example.org/legate/operator/bob";
 
-fn appointed(name: &str, namespace: &str, operators: &[&str]) -> Declaration {
+pub(super) fn appointed(name: &str, namespace: &str, operators: &[&str]) -> Declaration {
     let metadata = Metadata { name: name.into(), namespace: namespace.into(), ..Metadata::default() };
     let operators = operators.iter().map(|name| (*name).to_owned()).collect();
     let spec = OperatorBindingSpec { operators, role: OperatorRole::Admin.into(), ..OperatorBindingSpec::default() };

@@ -31,3 +31,4 @@ mod stop;
 mod stream;
 mod succession;
 mod sweep;
+mod usage;

@@ -86,6 +86,7 @@ impl Scene {
             pages: legate_rpc::Pages::new(&[7; 32]),
             tail: Tail::at(0),
             metrics: Metrics::default(),
+            heard: Default::default(),
             keeps,
             operators: Known::from_the_start(administrators()),
             pace: parking_lot::Mutex::default(),

@@ -5,7 +5,7 @@ use legate_wire::policy;
 use policy::evaluate_stream_response::Outcome as Said;
 use prost::Message as _;
 
-use super::{Ask, Case, Decisions, Outcome, Previews, question, told};
+use super::{Ask, Case, Decisions, Drifts, Outcome, Previews, question, told};
 
 /// One question over a stream; an error of its own stands for that of a call.
 async fn streamed(ask: &Ask) -> Outcome {
@@ -67,6 +67,20 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
             from_time: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
             to_time: Some(prost_types::Timestamp { seconds: 1_700_086_400, nanos: 0 }),
             ..policy::ReplayRequest::default()
+        }),
+    );
+    case(
+        "/legate.policy.v1.DriftService/ListDrift",
+        call!(policy, Drifts, list_drift, |ask| policy::ListDriftRequest {
+            namespace: ask.namespace.clone(),
+            ..policy::ListDriftRequest::default()
+        }),
+    );
+    case(
+        "/legate.policy.v1.DriftService/ProposeCeiling",
+        call!(policy, Drifts, propose_ceiling, |ask| policy::ProposeCeilingRequest {
+            agent_id: ask.agent_id.clone(),
+            ..policy::ProposeCeilingRequest::default()
         }),
     );
     case(

@@ -17,9 +17,9 @@ const OTHER_TYPE: &str = "AnyOther";
 /// Questions that one permission is split into; there are more where policies name very many actions or resources.
 const SPLIT: usize = 64;
 /// Parts of one permission that are looked at below all ceilings.
-pub(super) const LEFT: usize = 1_024;
+pub(crate) const LEFT: usize = 1_024;
 /// Permissions of one agent, and questions in all, that are looked at.
-const MOST: usize = 4_096;
+pub(crate) const MOST: usize = 4_096;
 /// Parts of a permission that are told where a ceiling cuts it.
 const TOLD: usize = 16;
 
@@ -34,7 +34,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    pub(super) fn of(permission: &Permission) -> Self {
+    pub(crate) fn of(permission: &Permission) -> Self {
         let selector = permission.resource();
         Self {
             action: permission.action().to_string(),
@@ -45,7 +45,7 @@ impl Cell {
     }
 
     /// What is in both; `None`: nothing.
-    pub(super) fn meet(&self, selector: &ResourceSelector) -> Option<Self> {
+    pub(crate) fn meet(&self, selector: &ResourceSelector) -> Option<Self> {
         let mut attributes = self.attributes.clone();
         for (name, value) in selector.attributes() {
             if attributes.insert(name.clone(), value.clone()).is_some_and(|own| own != *value) {
@@ -61,7 +61,7 @@ impl Cell {
     }
 
     /// What is below an entry of a ceiling.
-    fn below(&self, entry: &Permission) -> Option<Self> {
+    pub(crate) fn below(&self, entry: &Permission) -> Option<Self> {
         let action = narrower(&self.action, entry.action().as_ref())?;
         Some(Self { action, ..self.meet(entry.resource())? })
     }
@@ -88,6 +88,11 @@ impl Cell {
             && narrower(&self.kind, &other.kind).as_ref() == Some(&other.kind)
             && narrower(&self.id, &other.id).as_ref() == Some(&other.id)
             && self.attributes.iter().all(|(name, value)| other.attributes.get(name) == Some(value))
+    }
+
+    /// Whether it may speak of this action on some resource of this type.
+    pub(crate) fn is_about(&self, action: &str, kind: &str) -> bool {
+        narrower(&self.action, action).as_deref() == Some(action) && narrower(&self.kind, kind).as_deref() == Some(kind)
     }
 
     /// Whether it stands for more than one question's action and resource.

@@ -1,0 +1,141 @@
+//! Findings as they are told: how bad, by rule, and in a sentence.
+
+use std::time::Duration;
+
+use legate_clock::Timestamp;
+use legate_view::{Agent, DelegationGrant};
+
+use super::evidence::Uses;
+use super::granted::Granted;
+use super::{Finding, Kind, Known, Severity};
+use crate::domain::answer::{Cause, CauseKind};
+use crate::domain::preview::cells::Cell;
+
+fn is_risky(agent: &Agent) -> bool {
+    matches!(agent.nature.risk_tier, "high" | "critical")
+}
+
+fn days(of: Duration) -> u64 {
+    of.as_secs() / 86_400
+}
+
+fn told(cell: &Cell) -> String {
+    let attributes = if cell.attributes.is_empty() { "" } else { ", by attributes" };
+    format!("{} on {}:{}{attributes}", cell.action, cell.kind, cell.id)
+}
+
+fn silent(uses: &Uses, since: Timestamp, threshold: Duration) -> String {
+    let threshold = days(threshold);
+    let by_rhythm = match uses.interval_days {
+        0 | 1 => String::new(),
+        interval => format!(" (it was used up to {interval} days apart)"),
+    };
+    match uses.last {
+        Some(last) => {
+            format!("last used {last}, which is over {threshold} days before the end of the evidence{by_rhythm}")
+        }
+        None => format!("not used since {since}, as far as the evidence reaches: over {threshold} days"),
+    }
+}
+
+/// A permission that was not used.
+pub(super) fn unused(agent: &Agent, one: &Granted, uses: Uses, since: Timestamp, threshold: Duration) -> Finding {
+    let severity = match (is_risky(agent), one.cell.is_pattern()) {
+        (true, true) => Severity::High,
+        (true, false) | (false, true) => Severity::Medium,
+        (false, false) => Severity::Low,
+    };
+    Finding {
+        kind: Kind::Unused,
+        severity,
+        cell: Some(one.cell.clone()),
+        objects: one.sources.clone(),
+        uses,
+        since: Some(since),
+        threshold: Some(threshold),
+        text: format!("{} may do {}: {}", agent.label.name, told(&one.cell), silent(&uses, since, threshold)),
+    }
+}
+
+/// An agent that does nothing.
+pub(super) fn dormant(agent: &Agent, known: &Known, since: Timestamp, threshold: Duration) -> Finding {
+    let uses = known.used.iter().fold(Uses::default(), |all, used| all.and(used.uses));
+    let uses = Uses { last: uses.last.max(known.last), ..uses };
+    Finding {
+        kind: Kind::DormantAgent,
+        severity: if is_risky(agent) { Severity::High } else { Severity::Medium },
+        cell: None,
+        objects: Vec::new(),
+        uses,
+        since: Some(since),
+        threshold: Some(threshold),
+        text: format!(
+            "{} is ACTIVE and obtained and used nothing: {}",
+            agent.label.name,
+            silent(&uses, since, threshold)
+        ),
+    }
+}
+
+/// A permission above a ceiling.
+pub(super) fn exceeds(agent: &Agent, one: &Granted, ceilings: Vec<Cause>) -> Finding {
+    Finding {
+        kind: Kind::ExceedsClass,
+        severity: Severity::Low,
+        cell: Some(one.cell.clone()),
+        objects: one.sources.iter().cloned().chain(ceilings).collect(),
+        uses: Uses::default(),
+        since: one.since,
+        threshold: None,
+        text: format!(
+            "{} is given {}, which is above a ceiling: it has no effect until that is raised",
+            agent.label.name,
+            told(&one.cell)
+        ),
+    }
+}
+
+/// A permission that boundaries cut.
+pub(super) fn conflict(agent: &Agent, one: &Granted, cuts: Vec<Cause>) -> Finding {
+    Finding {
+        kind: Kind::BoundaryConflict,
+        severity: Severity::Low,
+        cell: Some(one.cell.clone()),
+        objects: one.sources.iter().cloned().chain(cuts).collect(),
+        uses: Uses::default(),
+        since: one.since,
+        threshold: None,
+        text: format!(
+            "{} is given {}, which a boundary cuts whatever is stated: it has no effect until that is moved",
+            agent.label.name,
+            told(&one.cell)
+        ),
+    }
+}
+
+/// A grant by which nothing is done.
+pub(super) fn dormant_grant(
+    agent: &Agent,
+    grant: &DelegationGrant,
+    uses: Uses,
+    since: Timestamp,
+    threshold: Duration,
+) -> Finding {
+    let text = format!("lets {} act for {}", agent.label.name, grant.delegator);
+    Finding {
+        kind: Kind::DormantGrant,
+        severity: if is_risky(agent) { Severity::High } else { Severity::Medium },
+        cell: None,
+        objects: vec![Cause::of(CauseKind::Grant, &grant.label, text)],
+        uses,
+        since: Some(since),
+        threshold: Some(threshold),
+        text: format!(
+            "the delegation grant {} lets {} act for {}: {}",
+            grant.label.name,
+            agent.label.name,
+            grant.delegator,
+            silent(&uses, since, threshold)
+        ),
+    }
+}

@@ -1,0 +1,76 @@
+//! Findings are counted by type for the metrics, every hour, by the same look as is answered with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_authority::Reach;
+use legate_rpc::Fault;
+use tokio::time::Instant;
+
+use super::gather::gather;
+use super::{Drift, Place, USUAL, Which, key, look, page};
+use crate::domain::drift::Kind;
+use crate::flow::asker::Right;
+use crate::flow::evaluate::Desk;
+
+/// How often everything is looked at for the metrics, and how soon after the start, or after a failure.
+const ROUND: Duration = Duration::from_secs(3_600);
+const SOON: Duration = Duration::from_secs(60);
+/// Agents of one step of a round.
+const STEP: usize = 500;
+/// The longest that a step takes.
+const STEP_LASTS: Duration = Duration::from_secs(30);
+
+/// Counts findings by type for the metrics, for as long as the process lives.
+pub(crate) async fn count_forever(desk: Arc<Desk>) {
+    let mut pause = SOON;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = match count(&desk).await {
+            Ok(counts) => {
+                desk.metrics.drifted(&counts);
+                ROUND
+            }
+            Err(fault) => {
+                tracing::debug!(%fault, "drift is not counted; it is tried again");
+                SOON
+            }
+        };
+    }
+}
+
+/// How many findings there are of each type.
+async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault> {
+    let mut counts: BTreeMap<Kind, u64> = Kind::ALL.into_iter().map(|kind| (kind, 0)).collect();
+    let right = Right::Operator(Reach::Everywhere);
+    let ask = Drift {
+        which: Which::All,
+        kinds: Vec::new(),
+        unused_after: USUAL,
+        page_size: STEP,
+        page_token: String::new(),
+        at_least_revision: 0,
+        said: String::new(),
+    };
+    let mut after: Option<Place> = None;
+    loop {
+        // Each step is of the view as it is then: nothing old is held on to for as long as a round takes.
+        let (snapshot, now) = (desk.view.current(), desk.clock.now());
+        let (agents, is_more) = page(&snapshot, &right, &ask, after.as_ref())?;
+        let last = agents.last().map(|last| {
+            let (namespace, name, id) = key(last);
+            (namespace.to_owned(), name.to_owned(), id.to_owned())
+        });
+        let gathered = gather(desk, &snapshot, &agents, Instant::now() + STEP_LASTS).await?;
+        let looking = tokio::task::spawn_blocking(move || look(&snapshot, agents, &gathered, USUAL, now, &|| false));
+        let looked = looking.await.map_err(Fault::broken)?;
+        for finding in looked.found.iter().flat_map(|one| &one.findings) {
+            *counts.entry(finding.kind).or_default() += 1;
+        }
+        if !is_more {
+            return Ok(counts);
+        }
+        after = last;
+    }
+}

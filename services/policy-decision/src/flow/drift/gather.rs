@@ -1,0 +1,129 @@
+//! What the registry heard of some agents, those below them, and the grants to them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use legate_clock::Timestamp;
+use legate_ids::AgentId;
+use legate_rpc::Fault;
+use legate_view::{Agent, Snapshot};
+use legate_wire::registry::{AgentUsage, ListAgentUsageRequest, UsageWindow};
+use tokio::time::{Instant, timeout_at};
+
+use crate::domain::drift::evidence::{Evidence, Uses};
+use crate::domain::drift::{Known, Used};
+use crate::error::USAGE_UNAVAILABLE;
+use crate::flow::asking::AGAIN;
+use crate::flow::evaluate::Desk;
+
+/// Ids of one question to the registry.
+const AT_ONCE: usize = 1_000;
+/// Agents below one that are looked at; of more, nobody says what they use.
+const BELOW: usize = 200;
+
+/// What is known of some agents beside what is declared.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) known: HashMap<AgentId, Known>,
+    pub(super) grants: BTreeMap<String, Uses>,
+    pub(super) evidence: Evidence,
+    pub(super) window: UsageWindow,
+}
+
+/// Asks the registry what these agents used, those below them, and the grants to them.
+pub(super) async fn gather(
+    desk: &Desk,
+    snapshot: &Snapshot,
+    agents: &[Arc<Agent>],
+    until: Instant,
+) -> Result<Gathered, Fault> {
+    let mut below: HashMap<&AgentId, Vec<&Arc<Agent>>> = agents.iter().map(|agent| (&agent.id, Vec::new())).collect();
+    for agent in snapshot.agents().filter(|agent| !agent.ancestors.is_empty()) {
+        for ancestor in &agent.ancestors {
+            if let Some(all) = below.get_mut(ancestor).filter(|all| all.len() <= BELOW) {
+                all.push(agent);
+            }
+        }
+    }
+    let mut ids: BTreeSet<&AgentId> = BTreeSet::new();
+    for (id, all) in &below {
+        ids.insert(*id);
+        if all.len() <= BELOW {
+            ids.extend(all.iter().map(|one| &one.id));
+        }
+    }
+    let ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
+    let grants: Vec<String> = agents
+        .iter()
+        .flat_map(|agent| snapshot.delegation_grants_to(agent))
+        .map(|grant| grant.label.id.to_string())
+        .collect();
+    let mut gathered = Gathered::default();
+    let mut usage: HashMap<String, AgentUsage> = HashMap::new();
+    let asks = ids.chunks(AT_ONCE).map(|some| (some.to_vec(), Vec::new()));
+    let mut asks: Vec<_> = asks.chain(grants.chunks(AT_ONCE).map(|some| (Vec::new(), some.to_vec()))).collect();
+    if asks.is_empty() {
+        // The evidence is told all the same.
+        asks.push(Default::default());
+    }
+    for (n, (agent_ids, grant_ids)) in asks.into_iter().enumerate() {
+        let ask = ListAgentUsageRequest { agent_ids, grant_ids };
+        let answered = timeout_at(until, desk.archive.usage(ask)).await;
+        let late = || Fault::unavailable(&USAGE_UNAVAILABLE, "the registry did not tell in time what was used", AGAIN);
+        let answer = answered.map_err(|_| late())?.map_err(|status| {
+            let text = format!("the registry did not tell what was used: {}", status.message());
+            Fault::unavailable(&USAGE_UNAVAILABLE, text, AGAIN)
+        })?;
+        usage.extend(answer.agents.into_iter().map(|one| (one.agent_id.clone(), one)));
+        gathered.grants.extend(
+            answer
+                .grants
+                .into_iter()
+                .map(|one| (one.grant_id, Uses { count: one.count, last: at(one.last_time), interval_days: 0 })),
+        );
+        if n == 0 {
+            gathered.window = answer.window.unwrap_or_default();
+        }
+    }
+    gathered.evidence = evidence(&gathered.window);
+    for agent in agents {
+        let all = below.remove(&agent.id).unwrap_or_default();
+        let mut known = usage.get(agent.id.as_str()).map(known).unwrap_or_default();
+        known.is_open = all.len() > BELOW;
+        for one in all.iter().filter(|_| !known.is_open) {
+            let its = usage.get(one.id.as_str()).map(self::known).unwrap_or_default();
+            known.used.extend(its.used);
+        }
+        gathered.known.insert(agent.id.clone(), known);
+    }
+    Ok(gathered)
+}
+
+fn at(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
+    time.and_then(|time| Timestamp::try_from(time).ok())
+}
+
+/// What the registry tells of one agent.
+pub(crate) fn known(usage: &AgentUsage) -> Known {
+    Known {
+        used: usage
+            .permissions
+            .iter()
+            .map(|one| Used {
+                action: one.action.clone(),
+                kind: one.resource_type.clone(),
+                uses: Uses { count: one.count, last: at(one.last_time), interval_days: one.longest_interval_days },
+            })
+            .collect(),
+        last: at(usage.last_used_time),
+        is_open: false,
+        state_since: at(usage.state_time),
+        orphaned: at(usage.orphaned_time),
+        departed: usage.departed_sponsors.clone(),
+    }
+}
+
+fn evidence(window: &UsageWindow) -> Evidence {
+    let gaps = window.gaps.iter().filter_map(|gap| at(gap.from_time).zip(at(gap.to_time)));
+    Evidence::new(at(window.from_time), at(window.to_time), gaps)
+}

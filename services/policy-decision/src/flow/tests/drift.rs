@@ -1,0 +1,180 @@
+//! Drift as it is asked for: by whom, page by page, with its evidence, and what is refused.
+
+use std::time::Duration;
+
+use legate_wire::registry as wire;
+use legate_wire::registry::declaration::Object;
+
+use crate::domain::drift::Kind;
+use crate::flow::drift::{Drift, Drifted, Propose, USUAL, Which, drift, propose_ceiling};
+use crate::testing::*;
+
+const DAY: i64 = 86_400;
+
+fn at(days_ago: i64) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds: NOW - days_ago * DAY, nanos: 0 })
+}
+
+fn ask(which: Which) -> Drift {
+    Drift {
+        which,
+        kinds: Vec::new(),
+        unused_after: USUAL,
+        page_size: 500,
+        page_token: String::new(),
+        at_least_revision: 0,
+        said: "this".into(),
+    }
+}
+
+fn window(days: i64) -> wire::UsageWindow {
+    wire::UsageWindow { from_time: at(days), to_time: at(0), heard_through: 7, ..wire::UsageWindow::default() }
+}
+
+fn used(n: u8, action: &str, days_ago: i64) -> wire::AgentUsage {
+    wire::AgentUsage {
+        agent_id: agent_id(n).to_string(),
+        last_used_time: at(days_ago),
+        permissions: vec![wire::PermissionUsage {
+            action: action.into(),
+            resource_type: "Invoice".into(),
+            count: 4,
+            last_time: at(days_ago),
+            ..wire::PermissionUsage::default()
+        }],
+        ..wire::AgentUsage::default()
+    }
+}
+
+/// Everything was written long ago.
+fn aged(mut all: Vec<wire::Declaration>) -> Vec<wire::Declaration> {
+    for object in &mut all {
+        if let Some(metadata) = object.metadata_mut() {
+            (metadata.create_time, metadata.update_time) = (at(700), at(700));
+        }
+    }
+    all
+}
+
+fn lines(drifted: &Drifted) -> Vec<String> {
+    let each = drifted.found.iter().flat_map(|one| one.findings.iter().map(move |found| (&one.agent, found)));
+    each.map(|(agent, found)| {
+        let action = found.cell.as_ref().map_or("", |cell| cell.action.as_str());
+        format!("{} {} {action}", agent.label.name, found.kind.word())
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn what_is_unused_is_found_with_its_evidence_and_put_on_record() {
+    let stage = Stage::set_with(aged).await;
+    *stage.registry.usage.lock() = wire::ListAgentUsageResponse {
+        agents: vec![used(1, "invoice:read", 2)],
+        window: Some(window(100)),
+        ..Default::default()
+    };
+    let told = drift(&stage.desk, &operator(), ask(Which::All)).await.unwrap();
+    // The role's ledger:write is above the ceiling of the class.
+    assert_eq!(lines(&told), ["invoice-bot-1 UNUSED invoice:list", "invoice-bot-1 EXCEEDS_CLASS ledger:write"]);
+    let finding = &told.found[0].findings[0];
+    assert!(finding.text.contains("invoice:list on Invoice:*"), "{}", finding.text);
+    assert_eq!(finding.objects[0].name, "payments/invoice-worker");
+    assert_eq!((told.agents, told.not_judged, told.left_out), (1, 0, 0));
+    assert_eq!(told.window, window(100));
+    let event = stage.paper.events().pop().unwrap();
+    assert_eq!((event.r#type.as_str(), event.details["question"].as_str()), ("authority.searched", "drift"));
+    // Some types, one agent, and what silence does not prove.
+    let some = Drift { kinds: vec![Kind::Unused], which: Which::Agent(agent_id(1)), ..ask(Which::All) };
+    assert_eq!(lines(&drift(&stage.desk, &operator(), some).await.unwrap()).len(), 1);
+    stage.registry.usage.lock().window = Some(window(30));
+    let told = drift(&stage.desk, &operator(), ask(Which::All)).await.unwrap();
+    assert_eq!((lines(&told).len(), told.not_judged), (1, 1));
+    stage.registry.usage.lock().window = None;
+    let told = drift(&stage.desk, &operator(), ask(Which::All)).await.unwrap();
+    assert!(lines(&told).len() == 1 && told.not_judged > 0);
+}
+
+#[tokio::test]
+async fn pages_are_in_order_and_each_agent_is_on_one() {
+    let stage = Stage::set_with(|mut all| {
+        all.extend((2..7).map(|n| agent(n, |_| ())));
+        aged(all)
+    })
+    .await;
+    stage.registry.usage.lock().window = Some(window(100));
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = Drift { page_size: 2, page_token: token, ..ask(Which::All) };
+        let told = drift(&stage.desk, &operator(), page).await.unwrap();
+        assert!(told.agents <= 2);
+        seen.extend(told.found.iter().map(|one| one.agent.label.name.to_string()));
+        token = told.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..7).map(|n| format!("invoice-bot-{n}")).collect::<Vec<_>>());
+    let edited = Drift { page_token: "00.00".into(), ..ask(Which::All) };
+    assert_eq!(drift(&stage.desk, &operator(), edited).await.unwrap_err().reason(), "PAGE_TOKEN_INVALID");
+}
+
+#[tokio::test]
+async fn what_an_agent_below_uses_is_needed_by_its_maker() {
+    let stage = Stage::set_with(|mut all| {
+        all.push(agent(2, |agent| {
+            agent.status.as_mut().unwrap().ancestors = vec![agent_id(1).to_string()];
+        }));
+        aged(all)
+    })
+    .await;
+    let agents = vec![used(1, "invoice:read", 2), used(2, "invoice:list", 3)];
+    *stage.registry.usage.lock() =
+        wire::ListAgentUsageResponse { agents, window: Some(window(100)), ..Default::default() };
+    let told = drift(&stage.desk, &operator(), ask(Which::Agent(agent_id(1)))).await.unwrap();
+    assert_eq!(lines(&told), ["invoice-bot-1 EXCEEDS_CLASS ledger:write"]);
+}
+
+#[tokio::test]
+async fn a_ceiling_is_proposed_of_what_was_used() {
+    let stage = Stage::set_with(aged).await;
+    let propose = |unused_after| Propose { agent: agent_id(1), unused_after, at_least_revision: 0 };
+    *stage.registry.usage.lock() = wire::ListAgentUsageResponse {
+        agents: vec![used(1, "invoice:read", 2)],
+        window: Some(window(100)),
+        ..Default::default()
+    };
+    let told = propose_ceiling(&stage.desk, &operator(), propose(USUAL)).await.unwrap();
+    let kept: Vec<_> = told.proposal.keep.iter().map(|cell| (cell.action.as_str(), cell.id.as_str())).collect();
+    assert_eq!(kept, [("invoice:read", "apollo/*")]);
+    assert_eq!(told.proposal.lose.len(), 1);
+    // For as long as the evidence does not reach, everything is kept.
+    let told = propose_ceiling(&stage.desk, &operator(), propose(Duration::from_secs(200 * 86_400))).await.unwrap();
+    assert!(told.proposal.lose.is_empty() && told.proposal.keep.is_empty());
+    stage.registry.usage.lock().agents.clear();
+    let refused = propose_ceiling(&stage.desk, &operator(), propose(USUAL)).await.unwrap_err();
+    assert_eq!(refused.reason(), "DRIFT_NOTHING_LEFT");
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_nothing() {
+    let stage = Stage::set_with(|mut all| {
+        let mut foreign = agent(9, |_| ());
+        if let Some(Object::Agent(agent)) = &mut foreign.object {
+            agent.metadata.as_mut().unwrap().namespace = "sales".into();
+        }
+        all.push(foreign);
+        aged(all)
+    })
+    .await;
+    stage.registry.usage.lock().window = Some(window(100));
+    let told = drift(&stage.desk, &operator(), ask(Which::All)).await.unwrap();
+    assert_eq!(told.agents, 1, "alice has a role in payments only");
+    let refused = async |which| drift(&stage.desk, &operator(), ask(which)).await.unwrap_err().reason();
+    let sales = legate_ids::Name::parse("sales").unwrap();
+    assert_eq!(refused(Which::Namespace(sales)).await, "OPERATOR_NOT_PERMITTED");
+    assert_eq!(refused(Which::Agent(agent_id(9))).await, "AGENT_UNKNOWN");
+    let foreign = Propose { agent: agent_id(9), unused_after: USUAL, at_least_revision: 0 };
+    assert_eq!(propose_ceiling(&stage.desk, &operator(), foreign).await.unwrap_err().reason(), "AGENT_UNKNOWN");
+    stage.registry.is_gone.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(refused(Which::All).await, "USAGE_UNAVAILABLE");
+}

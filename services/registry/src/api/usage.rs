@@ -1,0 +1,20 @@
+//! The gRPC methods of what agents used.
+
+use legate_rpc::Permit;
+use legate_wire::registry as wire;
+use tonic::{Request, Response, Status};
+use wire::usage_service_server::UsageService;
+
+use super::Api;
+use crate::flow::{By, agent_usage};
+
+#[tonic::async_trait]
+impl UsageService for Api {
+    async fn list_agent_usage(
+        &self,
+        request: Request<wire::ListAgentUsageRequest>,
+    ) -> Result<Response<wire::ListAgentUsageResponse>, Status> {
+        let by = By::of(&Permit::of(&request)?, "");
+        Ok(Response::new(Box::pin(agent_usage::list(&self.0, &by, request.into_inner())).await?))
+    }
+}

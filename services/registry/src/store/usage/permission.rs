@@ -1,0 +1,61 @@
+//! How often, and on which days, an agent was allowed an action on a type of resource.
+
+use legate_db::{Tx, TxResult, rows};
+use legate_rpc::Fault;
+use sea_orm::QueryOrder as _;
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::OnConflict;
+
+use crate::domain::usage::Days;
+use crate::store::pieces;
+
+/// One action of one agent.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "used_permission")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) agent_id: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) action: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) resource_type: String,
+    /// As `PermissionUsageWay` numbers it.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) way: i32,
+    pub(crate) count: i64,
+    pub(crate) first_time: i64,
+    pub(crate) last_time: i64,
+    pub(crate) newest_day: i64,
+    #[sea_orm(column_type = "Blob")]
+    pub(crate) days: Vec<u8>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// The days on which it was used.
+    pub(crate) fn days(&self) -> Days {
+        Days::of_bytes(self.newest_day, &self.days)
+    }
+}
+
+/// Everything that these agents used, in the order of agents and actions.
+pub(crate) async fn of(tx: &Tx, ids: Vec<String>) -> TxResult<Vec<Model>, Fault> {
+    let mut found = Vec::new();
+    for some in pieces(ids) {
+        let find = Entity::find().filter(rows::among(tx, Column::AgentId, some));
+        let find = find.order_by_asc(Column::AgentId).order_by_asc(Column::Action).order_by_asc(Column::ResourceType);
+        found.extend(find.order_by_asc(Column::Way).all(tx).await?);
+    }
+    Ok(found)
+}
+
+/// Writes them.
+pub(crate) async fn put(tx: &Tx, used: Vec<Model>) -> TxResult<(), Fault> {
+    let key = [Column::AgentId, Column::Action, Column::ResourceType, Column::Way];
+    let changing = [Column::Count, Column::FirstTime, Column::LastTime, Column::NewestDay, Column::Days];
+    let known = OnConflict::columns(key).update_columns(changing).to_owned();
+    Ok(rows::insert::<Entity>(tx, used, Some(&known)).await?)
+}
