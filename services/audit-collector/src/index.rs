@@ -88,6 +88,11 @@ impl Index {
         &self.0.voices.me
     }
 
+    /// The SPIFFE ID of the registry.
+    pub(crate) fn registry(&self) -> &str {
+        &self.0.voices.registry
+    }
+
     /// The database, while it answers.
     pub(crate) fn db(&self) -> Option<Db> {
         self.0.db.lock().clone()

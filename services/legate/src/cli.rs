@@ -10,6 +10,7 @@ mod credential;
 mod custody;
 mod grant;
 mod key;
+mod lifecycle;
 mod mcp;
 mod person;
 mod policy;
@@ -41,12 +42,15 @@ pub(crate) use credential::{
 pub(crate) use custody::{HoldSet, HoldVerb, SubjectVerb};
 pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use key::{KeyVerb, Purpose, Rewrap};
+pub(crate) use lifecycle::{LifecyclePreview, LifecycleVerb};
 pub(crate) use mcp::{McpCheck, McpList, McpSchema, McpVerb};
 pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use policy::{
     PolicyAnalyze, PolicyDiff, PolicySchema, PolicyTests, PolicyValidate, PolicyVerb, Promote, Rewrite, Rollback,
 };
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
+#[cfg(test)]
+pub(crate) use registry::Limit;
 pub(crate) use search::{History, OfAgents, Search, When};
 pub(crate) use stop::{Containment, Resume, Stop, Stops, Whom};
 pub(crate) use witness::WitnessVerb;
@@ -114,6 +118,8 @@ pub(crate) enum Command {
     Grant(Noun<GrantVerb>),
     /// Policy tests: questions with the answers that they must have.
     PolicyTest(Noun<DeclaredVerb>),
+    /// Lifecycle policies: when agents have to be confirmed, when they are stopped and retired, and what alerts do.
+    LifecyclePolicy(Noun<LifecycleVerb>),
     /// Tools of MCP servers: mapped to actions, tried, and shown as an agent sees them.
     Mcp(Noun<McpVerb>),
     /// Operator bindings: which operators may do what, and where.

@@ -34,6 +34,8 @@ legate_rpc::reasons! {
     AGENT_STATE_WRONG, FailedPrecondition, "The agent's state does not allow this step.", "See its state (legate agent get) and the steps that lead from it.";
     /// Nobody who is here is accountable for the agent.
     AGENT_ORPHANED, FailedPrecondition, "Every sponsor that the agent names has left, so it cannot be ACTIVE.", "Name a sponsor who is here (legate agent owner AGENT --add-sponsor user:NAME), then take the step again.";
+    /// There are too many lifecycle policies.
+    LIFECYCLE_POLICIES_FULL, FailedPrecondition, "There would be more than 64 lifecycle policies in the namespace; each is asked about every agent there.", "Put rules into one policy, or take back one that is no longer needed (legate lifecycle-policy list).";
     /// Somebody is named who left.
     PERSON_DEPARTED, FailedPrecondition, "A person or an operator is named who left the namespace, or all of them.", "Name somebody who is here; where the departure was a mistake, have an administrator take it back (legate person list, legate person withdraw).";
     /// No such departure.

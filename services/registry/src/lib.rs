@@ -51,8 +51,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     flow::administrators::check(&config.administrators)?;
     let party = Party::open(&config.tls, NAME, &ctx)?;
     let db = open_database(&config.database, &ctx).await?;
-    let collector = Collector::new(party.dial(&config.audit_collector, "audit-collector")?);
-    let shipper = ship(&db, collector, &ctx);
+    let below = party.dial(&config.audit_collector, "audit-collector")?;
+    let shipper = ship(&db, Collector::new(below.clone()), &ctx);
     let (revision, pages) = head_of(&db).await?;
 
     let desk = Arc::new(Desk {
@@ -100,6 +100,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let _ = desk.stopping.set(serving.stopping());
     let following = tokio::spawn(flow::follow_forever(Arc::clone(&desk)));
     let sweeping = tokio::spawn(flow::sweep::sweep_forever(Arc::clone(&desk)));
+    let heeding = tokio::spawn(flow::alert_feed::follow_forever(Arc::clone(&desk), below));
     let compacting = tokio::spawn(flow::compact::compact_forever(Arc::clone(&desk)));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
     let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
@@ -107,7 +108,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let probes = probes(&config, &ctx, &desk).await?;
 
     Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
-        for task in [following, sweeping, compacting, refusing] {
+        for task in [following, sweeping, heeding, compacting, refusing] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;

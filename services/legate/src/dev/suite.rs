@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use legate_boot::config::load;
@@ -39,6 +40,8 @@ pub struct Options {
     pub witness_policy: Option<PathBuf>,
     /// More of credential-issuer's configuration, in TOML: `[federation]`, `[operators]`.
     pub federation: String,
+    /// By which clock everything goes; left out: the machine's.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl Options {
@@ -55,6 +58,7 @@ impl Options {
             scim: false,
             witness_policy: None,
             federation: String::new(),
+            clock: None,
         }
     }
 }
@@ -65,6 +69,7 @@ pub struct Suite {
     layout: Layout,
     domain: TrustDomain,
     running: BTreeMap<&'static str, Running>,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 /// Which port each service has, counted from the base.
@@ -96,27 +101,27 @@ impl Suite {
         let witnesses = options.witness_policy.as_deref().map(|path| absolute("--witness-policy", path)).transpose()?;
         let audit = site.audit_collector(ports) + &witnesses.map(|path| site.witnesses(&path)).unwrap_or_default();
         let audit = site.write("audit-collector", &audit)?;
-        let audit = Box::pin(legate_audit_collector::start(load(&audit)?, context())).await?;
+        let audit = Box::pin(legate_audit_collector::start(load(&audit)?, context(options.clock.as_ref()))).await?;
         let audit_at = url(audit.addr());
 
         let administrators = std::iter::once(operator.to_string()).chain(options.administrators.iter().cloned());
         let registry = site.registry(ports, &audit_at, &administrators.collect::<Vec<_>>());
         let registry = if options.scim { registry + &site.scim(ports) } else { registry };
         let registry = site.write("registry", &registry)?;
-        let registry = Box::pin(legate_registry::start(load(&registry)?, context())).await?;
+        let registry = Box::pin(legate_registry::start(load(&registry)?, context(options.clock.as_ref()))).await?;
         let registry_at = url(registry.addr());
 
         let policy = site.write("policy-decision", &site.policy_decision(ports, &registry_at, &audit_at))?;
-        let policy = Box::pin(legate_policy_decision::start(load(&policy)?, context())).await?;
+        let policy = Box::pin(legate_policy_decision::start(load(&policy)?, context(options.clock.as_ref()))).await?;
         let policy_at = url(policy.addr());
 
         let issuer = site.credential_issuer(ports, &registry_at, &policy_at, &audit_at) + "\n" + &options.federation;
         let issuer = site.write("credential-issuer", &issuer)?;
-        let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, context())).await?;
+        let issuer = Box::pin(legate_credential_issuer::start(load(&issuer)?, context(options.clock.as_ref()))).await?;
 
         // In the order of `pki::SERVICES`.
         let running = pki::SERVICES.into_iter().zip([audit, registry, policy, issuer]).collect();
-        let suite = Self { layout, domain, running };
+        let suite = Self { layout, domain, running, clock: options.clock.clone() };
         for service in pki::SERVICES {
             suite.wait_until_serving(service).await?;
         }
@@ -165,10 +170,10 @@ impl Suite {
     pub async fn raise(&mut self, service: &'static str) -> Result<(), StartError> {
         let config = self.layout.service(service).join("config.toml");
         let running = match service {
-            "audit-collector" => Box::pin(legate_audit_collector::start(load(&config)?, context())).await?,
-            "registry" => Box::pin(legate_registry::start(load(&config)?, context())).await?,
-            "policy-decision" => Box::pin(legate_policy_decision::start(load(&config)?, context())).await?,
-            "credential-issuer" => Box::pin(legate_credential_issuer::start(load(&config)?, context())).await?,
+            "audit-collector" => Box::pin(legate_audit_collector::start(load(&config)?, context(self.clock.as_ref()))).await?,
+            "registry" => Box::pin(legate_registry::start(load(&config)?, context(self.clock.as_ref()))).await?,
+            "policy-decision" => Box::pin(legate_policy_decision::start(load(&config)?, context(self.clock.as_ref()))).await?,
+            "credential-issuer" => Box::pin(legate_credential_issuer::start(load(&config)?, context(self.clock.as_ref()))).await?,
             _ => return Err(StartError::new("no such service", service)),
         };
         self.running.insert(service, running);
@@ -275,8 +280,12 @@ impl Suite {
 }
 
 /// What every service of a suite is given: a suite is for development, so its services tell their methods.
-fn context() -> Context {
-    Context::new().with_reflection(legate_wire::DESCRIPTORS)
+fn context(clock: Option<&Arc<dyn Clock>>) -> Context {
+    let context = Context::new().with_reflection(legate_wire::DESCRIPTORS);
+    match clock {
+        Some(clock) => Context { clock: Arc::clone(clock), ..context },
+        None => context,
+    }
 }
 
 fn url(addr: SocketAddr) -> String {

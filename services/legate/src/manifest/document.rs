@@ -17,7 +17,7 @@ use crate::proto;
 pub(super) const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 
 /// The kinds that operators declare.
-pub(super) const KINDS: [&str; 15] = [
+pub(super) const KINDS: [&str; 16] = [
     "Namespace",
     "AgentClass",
     "Agent",
@@ -31,6 +31,7 @@ pub(super) const KINDS: [&str; 15] = [
     "AttestationPolicy",
     "DelegationGrant",
     "PolicyTest",
+    "LifecyclePolicy",
     "OperatorBinding",
     "EnforcementPoint",
 ];

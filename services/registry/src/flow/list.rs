@@ -6,7 +6,7 @@ use std::sync::Arc;
 use legate_authority::Reach;
 use legate_clock::Timestamp;
 use legate_db::TxResult;
-use legate_filter::{Filter, Scope};
+use legate_filter::{Field, Filter, Scope};
 use legate_ids::Name;
 use legate_rpc::Fault;
 use legate_wire::registry::{AgentState, AsOf, Declaration, Kind};
@@ -197,6 +197,9 @@ fn which(ask: &List) -> Result<Which, Fault> {
     if ask.as_of.is_some() && (by != OrderedBy::Name || descending) {
         return Err(Fault::invalid("order_by", "what was is listed by name only"));
     }
+    if ask.as_of.is_some() && filter.as_ref().is_some_and(|filter| filter.asks_about(&Field::LifecycleDueTime)) {
+        return Err(Fault::invalid("filter", "lifecycle_due_time is known of agents as they are only"));
+    }
     let states = ask.states.clone();
     let (kind, namespace) = (ask.kind, ask.namespace.clone());
     // What the caller may see, and how much there is, is known once it is looked.
@@ -222,7 +225,7 @@ async fn present(look: &Look<'_>, which: &Which, part: Part) -> TxResult<Read, F
         page.is_end = (rows.len() as u64) < limit;
         for row in rows {
             let place = which.place(&row);
-            let declaration = row.declaration()?;
+            let declaration = row.told()?;
             let fits = which.filter.as_ref().is_none_or(|filter| filter.holds(&Seen::of(&declaration)));
             page.take(place.clone(), fits.then_some(declaration), row.body.len());
             after = Some(place);

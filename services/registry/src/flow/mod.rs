@@ -2,9 +2,11 @@
 
 pub(crate) mod administrators;
 pub(crate) mod adopt;
+pub(crate) mod alert_feed;
 pub(crate) mod amend;
 pub(crate) mod apply;
 pub(crate) mod approvals;
+pub(crate) mod attest;
 pub(crate) mod bulk;
 pub(crate) mod compact;
 pub(crate) mod create_agent;
@@ -16,6 +18,8 @@ pub(crate) mod followers;
 pub(crate) mod hand_over;
 pub(crate) mod history;
 mod leave;
+mod lifecycle;
+pub(crate) mod lifecycle_preview;
 mod lineage;
 pub(crate) mod list;
 pub(crate) mod mandate;
@@ -25,6 +29,7 @@ pub(crate) mod own_roles;
 mod past;
 pub(crate) mod personal_grant;
 pub(crate) mod plan;
+mod policed;
 pub(crate) mod publish;
 pub(crate) mod read;
 mod removal;

@@ -296,6 +296,11 @@ impl Which {
 
 /// The agent that is meant; one that the caller may not see is not there.
 pub(super) async fn find(tx: &legate_db::Tx, which: &Which, mandate: &Mandate) -> TxResult<Declaration, Fault> {
+    find_row(tx, which, mandate).await?.declaration()
+}
+
+/// The same as it rests.
+pub(super) async fn find_row(tx: &legate_db::Tx, which: &Which, mandate: &Mandate) -> TxResult<object::Model, Fault> {
     let row = match which {
         Which::Id(id) => object::by_id(tx, id.as_str()).await?,
         Which::Named(key) => object::by_key(tx, key).await?,
@@ -305,8 +310,7 @@ pub(super) async fn find(tx: &legate_db::Tx, which: &Which, mandate: &Mandate) -
         Which::Named(key) => key.to_string(),
     };
     let row = row.filter(|row| mandate.may(Right::Read, Place::of(&row.namespace)));
-    let row = row.ok_or_else(|| refuse(not_found(&named)))?;
-    row.declaration()
+    row.ok_or_else(|| refuse(not_found(&named)))
 }
 
 /// The id is nobody's, or not of anybody the caller may see.

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult, rows};
 use legate_filter::{Field, Subject as _};
 use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind};
 use prost::Message as _;
 use sea_orm::entity::prelude::*;
@@ -45,6 +47,12 @@ pub(crate) struct Model {
     pub(crate) orphaned_at: Option<i64>,
     /// Objects are numbered as they are made; see [`super::term`].
     pub(crate) number: i64,
+    /// When the sweep looks what lifecycle policies say of an agent.
+    pub(crate) look_at: Option<i64>,
+    /// When one that is carried out does something to it, as of the last look.
+    pub(crate) due_at: Option<i64>,
+    /// By when it has to be confirmed.
+    pub(crate) attest_at: Option<i64>,
 }
 
 /// The times that objects are searched and ordered by, in Unix microseconds.
@@ -100,6 +108,23 @@ impl Model {
     pub(crate) fn declaration(&self) -> TxResult<Declaration, Fault> {
         Declaration::decode(self.body.as_slice()).map_err(broken)
     }
+
+    /// The object as it is told to those who ask: with what lies beside its bytes. It is never written so.
+    pub(crate) fn told(&self) -> TxResult<Declaration, Fault> {
+        let mut declaration = self.declaration()?;
+        if let Some(Object::Agent(agent)) = &mut declaration.object {
+            let status = agent.status.get_or_insert_default();
+            let at = |micros: i64| prost_types::Timestamp::from(Timestamp::from_micros(micros));
+            status.next_attestation_time = self.attest_at.map(at);
+            status.lifecycle_due_time = self.due_at.map(at);
+        }
+        Ok(declaration)
+    }
+
+    /// When an agent last obtained or used anything, as far as is known.
+    pub(crate) fn last_used(&self) -> Option<Timestamp> {
+        self.used_at.map(Timestamp::from_micros)
+    }
 }
 
 /// Writes objects as they are now; none of them twice.
@@ -115,6 +140,9 @@ pub(crate) async fn put(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
         Column::ExpiresAt,
         Column::UsedAt,
         Column::OrphanedAt,
+        Column::LookAt,
+        Column::DueAt,
+        Column::AttestAt,
     ];
     let known = OnConflict::column(Column::Id).update_columns(changing).to_owned();
     Ok(rows::insert::<Entity>(tx, rows, Some(&known)).await?)

@@ -15,6 +15,7 @@ mod findings;
 mod grant;
 mod group;
 mod jwks;
+mod lifecycle_policy;
 mod metadata;
 mod namespace;
 mod operator_binding;
@@ -83,6 +84,7 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         }
         Object::PolicyTest(o) => findings.present("spec", o.spec.as_ref(), policy_test::check),
         Object::OperatorBinding(o) => findings.present("spec", o.spec.as_ref(), operator_binding::check),
+        Object::LifecyclePolicy(o) => findings.present("spec", o.spec.as_ref(), lifecycle_policy::check),
     }
     findings.into()
 }
@@ -112,6 +114,7 @@ pub(crate) fn strip_output_only(declaration: &mut wire::Declaration) {
         Some(Object::EnforcementPoint(point)) => point.spiffe_id.clear(),
         Some(Object::Approval(approval)) => approval.status = None,
         Some(Object::StopOrder(order)) => order.status = None,
+        Some(Object::LifecyclePolicy(policy)) => policy.status = None,
         _ => {}
     }
 }
