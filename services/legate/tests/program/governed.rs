@@ -4,7 +4,7 @@ use crate::house::House;
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/examples/governed.yaml");
 /// Each noun with how many of its objects there are then; one operator binding is there from the start.
-const NOUNS: [(&str, usize); 15] = [
+const NOUNS: [(&str, usize); 16] = [
     ("namespace", 1),
     ("class", 1),
     ("agent", 2),
@@ -18,6 +18,7 @@ const NOUNS: [(&str, usize); 15] = [
     ("attestation", 1),
     ("grant", 2),
     ("policy-test", 1),
+    ("lifecycle-policy", 1),
     ("operator", 3),
     ("enforcement-point", 1),
 ];
@@ -54,6 +55,7 @@ fn every_noun_lists_shows_and_takes_back() {
         ("grant", "treasury/reader-to-writer"),
         ("grant", "treasury/ada-to-reader"),
         ("policy-test", "treasury/closed-stays-closed"),
+        ("lifecycle-policy", "treasury/housekeeping"),
         ("attestation", "treasury/ledger-reader-on-its-node"),
         ("issuer", "treasury/cluster"),
         ("binding", "treasury/clerks-read"),

@@ -225,7 +225,7 @@ async fn present(look: &Look<'_>, which: &Which, part: Part) -> TxResult<Read, F
         page.is_end = (rows.len() as u64) < limit;
         for row in rows {
             let place = which.place(&row);
-            let declaration = row.told()?;
+            let declaration = row.shown()?;
             let fits = which.filter.as_ref().is_none_or(|filter| filter.holds(&Seen::of(&declaration)));
             page.take(place.clone(), fits.then_some(declaration), row.body.len());
             after = Some(place);

@@ -27,7 +27,7 @@ pub(crate) async fn agent(
     let read = desk.look("get_agent", by, move |look| {
         Box::pin(async move {
             let (found, revision) = match as_of {
-                None => (transition::find_row(look.tx, &which, &look.mandate).await?.told()?, look.revision),
+                None => (transition::row(look.tx, &which, &look.mandate).await?.shown()?, look.revision),
                 Some(as_of) => {
                     let revision = past::revision(&look, as_of).await?;
                     (past::agent(&look, &which, revision).await?, revision)
@@ -60,7 +60,7 @@ pub(crate) async fn object(
             let row = object::by_key(look.tx, &key).await?;
             let row = row.filter(|_| look.mandate.may(Right::Read, operators::place(&key)));
             let row = row.ok_or_else(|| refuse(not_found(&key)))?;
-            Ok((row.told()?, look.revision))
+            Ok((row.shown()?, look.revision))
         })
     });
     read.await

@@ -296,11 +296,11 @@ impl Which {
 
 /// The agent that is meant; one that the caller may not see is not there.
 pub(super) async fn find(tx: &legate_db::Tx, which: &Which, mandate: &Mandate) -> TxResult<Declaration, Fault> {
-    find_row(tx, which, mandate).await?.declaration()
+    row(tx, which, mandate).await?.declaration()
 }
 
-/// The same as it rests.
-pub(super) async fn find_row(tx: &legate_db::Tx, which: &Which, mandate: &Mandate) -> TxResult<object::Model, Fault> {
+/// The agent's row, where the caller may see it.
+pub(super) async fn row(tx: &legate_db::Tx, which: &Which, mandate: &Mandate) -> TxResult<object::Model, Fault> {
     let row = match which {
         Which::Id(id) => object::by_id(tx, id.as_str()).await?,
         Which::Named(key) => object::by_key(tx, key).await?,

@@ -109,16 +109,18 @@ impl Model {
         Declaration::decode(self.body.as_slice()).map_err(broken)
     }
 
-    /// The object as it is told to those who ask: with what lies beside its bytes. It is never written so.
-    pub(crate) fn told(&self) -> TxResult<Declaration, Fault> {
-        let mut declaration = self.declaration()?;
-        if let Some(Object::Agent(agent)) = &mut declaration.object {
+    /// The object as it is shown: with what is known of it and not declared, which is never written back.
+    pub(crate) fn shown(&self) -> TxResult<Declaration, Fault> {
+        let mut shown = self.declaration()?;
+        if let Some(Object::Agent(agent)) = &mut shown.object
+            && (self.due_at.is_some() || self.attest_at.is_some())
+        {
             let status = agent.status.get_or_insert_default();
             let at = |micros: i64| prost_types::Timestamp::from(Timestamp::from_micros(micros));
             status.next_attestation_time = self.attest_at.map(at);
             status.lifecycle_due_time = self.due_at.map(at);
         }
-        Ok(declaration)
+        Ok(shown)
     }
 
     /// When an agent last obtained or used anything, as far as is known.
