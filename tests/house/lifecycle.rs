@@ -212,11 +212,15 @@ async fn an_alert_stops_the_agent_once_also_over_a_restart() {
     resume(&registry, "invoice-bot").await;
     // The registry follows the alerts again, as the collector's own record says.
     recorded(&raised, "log.alerts_watched", 2).await;
-    let revision = declare(&registry, "another", LifecyclePolicySpec {
-        mode: LifecycleMode::Report.into(),
-        expire_after: span(DAY),
-        ..LifecyclePolicySpec::default()
-    });
+    let revision = declare(
+        &registry,
+        "another",
+        LifecyclePolicySpec {
+            mode: LifecycleMode::Report.into(),
+            expire_after: span(DAY),
+            ..LifecyclePolicySpec::default()
+        },
+    );
     raised.wait_for_record(revision.await.unwrap()).await;
     assert_eq!(recorded(&raised, "agent.suspended", 1).await.len(), 1);
     assert_eq!(agent(&registry, "invoice-bot").await.status.unwrap().state(), AgentState::Active);

@@ -19,8 +19,8 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::flow::{
-    Call, Desk, alert_feed, alerts, append, change_alert, checkpoint, completeness, custody, evidence, prove, query, reads,
-    tail, usage,
+    Call, Desk, alert_feed, alerts, append, change_alert, checkpoint, completeness, custody, evidence, prove, query,
+    reads, tail, usage,
 };
 
 /// Larger than any request that is taken, so that what is too large is refused with its reason.

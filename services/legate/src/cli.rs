@@ -48,9 +48,9 @@ pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use policy::{
     PolicyAnalyze, PolicyDiff, PolicySchema, PolicyTests, PolicyValidate, PolicyVerb, Promote, Rewrite, Rollback,
 };
-pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 #[cfg(test)]
 pub(crate) use registry::Limit;
+pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 pub(crate) use stop::{Containment, Resume, Stop, Stops, Whom};
 pub(crate) use witness::WitnessVerb;

@@ -142,7 +142,7 @@ impl Metrics {
         for action in ["SUSPEND", "EXPIRE", "QUARANTINE", "RETIRE"] {
             drop(self.lifecycle_done.get_or_create(&Acted { action }));
         }
-        for outcome in ["DONE", "STOPPED_ALREADY", "REPORTED", "CAPPED"] {
+        for outcome in ["DONE", "STOPPED_ALREADY", "REPORTED", "CAPPED", "FAILED"] {
             drop(self.lifecycle_alerts.get_or_create(&Outcome { outcome }));
         }
     }

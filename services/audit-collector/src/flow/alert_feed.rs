@@ -89,8 +89,7 @@ async fn follow(desk: &Arc<Desk>, from: u64, out: &Out) -> Option<Fault> {
             _ = round.tick() => {}
         }
         loop {
-            let voices: Vec<(String, &'static [&'static str])> =
-                vec![(desk.index.me().to_owned(), &["alert.raised"])];
+            let voices: Vec<(String, &'static [&'static str])> = vec![(desk.index.me().to_owned(), &["alert.raised"])];
             let found = told(desk, "alerts_to_watch", voices, at, AT_ONCE).await;
             let Some(found) = found else { break };
             let is_more = found.events.len() as u64 == AT_ONCE;

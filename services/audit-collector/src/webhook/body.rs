@@ -20,7 +20,9 @@ fn notice(leaf: u64, event: &AuditEvent) -> Bytes {
         "text": event.reason,
         "leaf_index": leaf,
     });
-    for name in ["policy", "rule", "action", "due_time", "act_time", "alert_id", "alert_type", "capped_by", "max_agents"] {
+    for name in
+        ["policy", "rule", "action", "due_time", "act_time", "alert_id", "alert_type", "capped_by", "max_agents"]
+    {
         if let Some(text) = event.details.get(name) {
             data[name] = text.trim_start_matches("ALERT_TYPE_").into();
         }

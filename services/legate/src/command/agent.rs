@@ -4,9 +4,9 @@ use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
     ActivateAgentRequest, AdoptAgentRequest, Agent, AgentState, ApproveAgentRequest, AsOf, AttestAgentRequest,
-    GetAgentRequest, GetDeclarationRequest, HandOverAgentRequest, Kind, ListAgentsRequest, ListAgentsResponse, QuarantineAgentRequest,
-    RejectAgentRequest, ReleaseAgentRequest, ResumeAgentRequest, RetireAgentRequest, RevokeAgentCredentialsRequest,
-    SuspendAgentRequest,
+    GetAgentRequest, GetDeclarationRequest, HandOverAgentRequest, Kind, ListAgentsRequest, ListAgentsResponse,
+    QuarantineAgentRequest, RejectAgentRequest, ReleaseAgentRequest, ResumeAgentRequest, RetireAgentRequest,
+    RevokeAgentCredentialsRequest, SuspendAgentRequest,
 };
 use prost::{Message, Name};
 

@@ -49,7 +49,10 @@ fn whose(ask: &LifecyclePreview) -> Result<(String, Whose), Failure> {
             Ok((namespace, Whose::Policy(policy)))
         }
         (found, _) => {
-            let text = format!("the files hold {} lifecycle policies; give one", policies.len() + usize::from(found.is_some()));
+            let text = format!(
+                "the files hold {} lifecycle policies; give one",
+                policies.len() + usize::from(found.is_some())
+            );
             Err(Failure::local(&USAGE, text))
         }
     }
@@ -79,7 +82,10 @@ async fn preview(desk: Desk, ask: LifecyclePreview) -> Result<Exit, Failure> {
     };
     loop {
         let page = registry
-            .ask(request.clone(), |c, r| async move { LifecycleServiceClient::new(c).preview_lifecycle_policy(r).await })
+            .ask(
+                request.clone(),
+                |c, r| async move { LifecycleServiceClient::new(c).preview_lifecycle_policy(r).await },
+            )
             .await?;
         whole.impacts.extend(page.impacts);
         whole.looked_at += page.looked_at;

@@ -170,10 +170,16 @@ impl Suite {
     pub async fn raise(&mut self, service: &'static str) -> Result<(), StartError> {
         let config = self.layout.service(service).join("config.toml");
         let running = match service {
-            "audit-collector" => Box::pin(legate_audit_collector::start(load(&config)?, context(self.clock.as_ref()))).await?,
+            "audit-collector" => {
+                Box::pin(legate_audit_collector::start(load(&config)?, context(self.clock.as_ref()))).await?
+            }
             "registry" => Box::pin(legate_registry::start(load(&config)?, context(self.clock.as_ref()))).await?,
-            "policy-decision" => Box::pin(legate_policy_decision::start(load(&config)?, context(self.clock.as_ref()))).await?,
-            "credential-issuer" => Box::pin(legate_credential_issuer::start(load(&config)?, context(self.clock.as_ref()))).await?,
+            "policy-decision" => {
+                Box::pin(legate_policy_decision::start(load(&config)?, context(self.clock.as_ref()))).await?
+            }
+            "credential-issuer" => {
+                Box::pin(legate_credential_issuer::start(load(&config)?, context(self.clock.as_ref()))).await?
+            }
             _ => return Err(StartError::new("no such service", service)),
         };
         self.running.insert(service, running);

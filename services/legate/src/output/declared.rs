@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_wire::registry::{
-    Agent, AgentState, AgentStatus, Declaration, GroupSpec, LifecyclePolicySpec, Metadata, OperatorBindingSpec, StandingStatus,
-    StopOrderSpec, declaration::Object, stop_order_spec::Level,
+    Agent, AgentState, AgentStatus, Declaration, GroupSpec, LifecyclePolicySpec, Metadata, OperatorBindingSpec,
+    StandingStatus, StopOrderSpec, declaration::Object, stop_order_spec::Level,
 };
 
 use super::Row;

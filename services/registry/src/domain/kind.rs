@@ -6,8 +6,8 @@ use legate_wire::registry as wire;
 use wire::claim_rule::StandsFor;
 use wire::declaration::Object;
 use wire::{
-    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, LifecyclePolicy, PolicyTest,
-    RoleBinding, TrustedIssuer,
+    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, LifecyclePolicy,
+    PolicyTest, RoleBinding, TrustedIssuer,
 };
 
 /// How an object is found: kind, namespace (empty for what belongs to none) and name.

@@ -15,7 +15,7 @@ use legate_wire::audit::alert_feed_service_client::AlertFeedServiceClient;
 use legate_wire::audit::{RaisedAlert, WatchRaisedAlertsRequest};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, Declaration, LifecycleAction};
-use tonic::{Request, Status};
+use tonic::Request;
 
 use super::lifecycle::policies;
 use super::transition::{self, Step};
@@ -43,44 +43,50 @@ pub(crate) async fn follow_forever(desk: Arc<Desk>, collector: Client) {
         let mut heard = false;
         let ended = follow(&desk, &collector, &mut heard).await;
         wait = if heard { WAITS.0 } else { (wait * 2).min(WAITS.1) };
-        tracing::warn!(why = %ended, "the alerts of audit-collector are not followed; it is tried again");
+        tracing::warn!(why = ended, "the alerts of audit-collector are not followed; it is tried again");
         tokio::time::sleep(wait).await;
     }
 }
 
 /// Ends when the stream does; why.
-async fn follow(desk: &Arc<Desk>, collector: &Client, heard: &mut bool) -> Status {
+async fn follow(desk: &Arc<Desk>, collector: &Client, heard: &mut bool) -> String {
     let from = match desk.db.read("alert_feed", |tx| Box::pin(alert_feed::next_leaf(tx))).await.map_err(of_tx) {
         Ok(from) => from,
-        Err(fault) => return fault.into(),
+        Err(fault) => return fault.to_string(),
     };
     let mut client = AlertFeedServiceClient::new(collector.clone()).max_decoding_message_size(LARGEST);
     let opened = client.watch_raised_alerts(Request::new(WatchRaisedAlertsRequest { from_leaf: from }));
     let mut news = match tokio::time::timeout(SILENT, opened).await {
         Ok(Ok(answer)) => answer.into_inner(),
-        Ok(Err(status)) => return status,
-        Err(_) => return Status::unavailable("the collector does not answer"),
+        Ok(Err(status)) => return status.to_string(),
+        Err(_) => return "the collector does not answer".to_owned(),
     };
     loop {
         let told = match tokio::time::timeout(SILENT, news.message()).await {
             Ok(Ok(Some(told))) => told,
-            Ok(Ok(None)) => return Status::unavailable("the collector ended the stream"),
-            Ok(Err(status)) => return status,
-            Err(_) => return Status::unavailable("the collector is silent"),
+            Ok(Ok(None)) => return "the collector ended the stream".to_owned(),
+            Ok(Err(status)) => return status.to_string(),
+            Err(_) => return "the collector is silent".to_owned(),
         };
         *heard = true;
         if told.set_back
             && let Err(fault) = set_back(desk, told.through_leaf).await
         {
-            return fault.into();
+            return fault.to_string();
         }
         for alert in &told.alerts {
-            if let Err(fault) = heed(desk, alert).await {
-                return fault.into();
+            match heed(desk, alert).await {
+                Ok(_) => {}
+                Err(fault @ Fault::Unavailable(_)) => return fault.to_string(),
+                // A defect must not keep every later alert from being heeded.
+                Err(fault) => {
+                    tracing::error!(%fault, alert = alert.alert_id, "what a lifecycle policy says about an alert cannot be done");
+                    desk.metrics.lifecycle_alert("FAILED");
+                }
             }
         }
         if let Err(fault) = went_on(desk, told.through_leaf).await {
-            return fault.into();
+            return fault.to_string();
         }
         desk.metrics.alerts_heard(told.through_leaf);
     }
@@ -88,7 +94,8 @@ async fn follow(desk: &Arc<Desk>, collector: &Client, heard: &mut bool) -> Statu
 
 /// Everything before this leaf was dealt with.
 async fn went_on(desk: &Arc<Desk>, leaf: u64) -> Result<(), Fault> {
-    let is_new = desk.db.read("alert_feed", move |tx| Box::pin(async move { Ok(alert_feed::next_leaf(tx).await? < leaf) }));
+    let is_new =
+        desk.db.read("alert_feed", move |tx| Box::pin(async move { Ok(alert_feed::next_leaf(tx).await? < leaf) }));
     if !is_new.await.map_err(of_tx)? {
         return Ok(());
     }

@@ -42,11 +42,7 @@ pub(super) async fn policies(tx: &Tx, namespace: &str) -> TxResult<Policies, Fau
 }
 
 /// These policies of a namespace, with the groups that they name.
-pub(super) async fn with_groups(
-    tx: &Tx,
-    namespace: &str,
-    policies: Vec<LifecyclePolicy>,
-) -> TxResult<Policies, Fault> {
+pub(super) async fn with_groups(tx: &Tx, namespace: &str, policies: Vec<LifecyclePolicy>) -> TxResult<Policies, Fault> {
     let named = policies.iter().filter_map(|policy| policy.spec.as_ref()).flat_map(|spec| &spec.groups);
     let keys: BTreeSet<Key> = named.map(|name| Key::new(Kind::Group, namespace, name)).collect();
     let mut groups: Vec<Group> = Vec::new();

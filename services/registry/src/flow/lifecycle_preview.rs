@@ -199,8 +199,7 @@ impl Place {
     }
 
     fn parse(text: &str) -> Result<Self, Fault> {
-        let (name, id) =
-            text.split_once(' ').ok_or_else(|| Fault::broken("an authentic page token names no place"))?;
+        let (name, id) = text.split_once(' ').ok_or_else(|| Fault::broken("an authentic page token names no place"))?;
         Ok(Self { name: name.to_owned(), id: id.to_owned() })
     }
 }

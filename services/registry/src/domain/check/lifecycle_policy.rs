@@ -45,7 +45,8 @@ pub(super) fn check(spec: &LifecyclePolicySpec, findings: &mut Findings) {
     if spec.unattested != 0 {
         stops("spec.unattested", spec.unattested, findings);
         if spec.attest_every.is_none() {
-            findings.add("spec.unattested", "says what becomes of agents that were not confirmed; give attest_every too");
+            findings
+                .add("spec.unattested", "says what becomes of agents that were not confirmed; give attest_every too");
         }
     }
     if let Some(rule) = &spec.on_alert {

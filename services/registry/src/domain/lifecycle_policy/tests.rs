@@ -245,7 +245,10 @@ fn an_alert_is_answered_by_type_severity_and_time() {
     assert!(answers("ACTION_DESPITE_DENIAL", 2, at(1)).is_empty());
     assert!(answers("DENIAL_BURST", 4, at(1)).is_empty());
     assert!(answers("ACTION_DESPITE_DENIAL", 4, at(-1)).is_empty(), "it was raised before the policy was there");
-    assert_eq!([severity(""), severity("LOW"), severity("CRITICAL"), severity("low")], [Some(0), Some(1), Some(4), None]);
+    assert_eq!(
+        [severity(""), severity("LOW"), severity("CRITICAL"), severity("low")],
+        [Some(0), Some(1), Some(4), None]
+    );
 }
 
 #[test]
@@ -253,7 +256,8 @@ fn reasons_are_sentences() {
     let one = policy("tidy", |spec| spec.suspend_when_dormant_for = days(1));
     let due = dues(&[one], &agent(AgentState::Active), None).remove(0);
     assert_eq!(due.reason("payments"), "lifecycle policy payments/tidy: it was not used for 1 day");
-    let spans = [(90, "90 seconds"), (60, "1 minute"), (5_400, "90 minutes"), (129_600, "36 hours"), (864_000, "10 days")];
+    let spans =
+        [(90, "90 seconds"), (60, "1 minute"), (5_400, "90 minutes"), (129_600, "36 hours"), (864_000, "10 days")];
     for (secs, said) in spans {
         assert_eq!(words(Duration::from_secs(secs)), said);
     }

@@ -446,8 +446,14 @@ fn what_a_lifecycle_policy_may_say() {
     }
     refused(lifecycle_policy(|spec| spec.expire_after = span(3_599, 0)), &["spec.expire_after"]);
     refused(lifecycle_policy(|spec| spec.expire_after = span(3_654 * day, 0)), &["spec.expire_after"]);
-    refused(lifecycle_policy(|spec| spec.retire_after_suspended_for = span(3_600, 0)), &["spec.retire_after_suspended_for"]);
-    refused(lifecycle_policy(|spec| spec.suspend_when_orphaned_for = span(91 * day, 0)), &["spec.suspend_when_orphaned_for"]);
+    refused(
+        lifecycle_policy(|spec| spec.retire_after_suspended_for = span(3_600, 0)),
+        &["spec.retire_after_suspended_for"],
+    );
+    refused(
+        lifecycle_policy(|spec| spec.suspend_when_orphaned_for = span(91 * day, 0)),
+        &["spec.suspend_when_orphaned_for"],
+    );
     refused(lifecycle_policy(|spec| spec.grace = span(91 * day, 0)), &["spec.grace"]);
     refused(lifecycle_policy(|spec| spec.notify_before = span(91 * day, 0)), &["spec.notify_before"]);
     for (action, fits) in [(1, true), (2, false), (3, true), (4, false), (9, false)] {
