@@ -145,6 +145,7 @@ async fn what_nobody_confirms_is_stopped_and_at_last_retired() {
 async fn only_who_is_not_its_own_judge_confirms_an_agent() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
+        scene.appoint(&["ada", "grace"]).await.unwrap();
         scene.apply(payments()).await.unwrap();
         let refused = async |actor: &str, name: &str| reason(&attested(&scene, actor, name).await.unwrap_err());
         assert_eq!(refused(OPERATOR, "invoice-bot").await, "SELF_APPROVAL", "ada declared it");
@@ -312,6 +313,7 @@ async fn who_has_no_role_in_the_namespace_sees_nothing_of_it() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
         let bob = "spiffe://example.org/legate/operator/bob";
+        scene.appoint(&["ada"]).await.unwrap();
         scene.apply(payments()).await.unwrap();
         scene.apply(vec![namespace("sales"), given("bobs", "sales", &["bob"], OperatorRole::Admin)]).await.unwrap();
         scene.apply(vec![lifecycle("tidy", |spec| spec.expire_after = days(1))]).await.unwrap();
