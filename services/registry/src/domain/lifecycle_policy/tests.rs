@@ -1,3 +1,4 @@
+//! What lifecycle policies make of an agent: rule by rule, together, and as laws.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
