@@ -21,6 +21,7 @@ mod instances;
 mod invariants;
 mod journeys;
 mod keys;
+mod lifecycle;
 mod log;
 mod mcp;
 mod oauth;

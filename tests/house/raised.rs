@@ -68,6 +68,16 @@ impl Raised {
         Self { suite, dir }
     }
 
+    /// A new suite that goes by this clock, with these administrators beside its operator.
+    pub(crate) async fn by_clock(clock: std::sync::Arc<dyn Clock>, administrators: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let administrators = administrators.iter().map(|name| (*name).to_owned()).collect();
+        let dir_of = dir.path().join("suite");
+        let options = Options { clock: Some(clock), administrators, ..Options::in_dir(&dir_of) };
+        let suite = Box::pin(Suite::start(&options)).await.unwrap();
+        Self { suite, dir }
+    }
+
     /// The same directory, raised anew.
     pub(crate) async fn again(self) -> Self {
         self.suite.shutdown().await;

@@ -34,6 +34,7 @@ pub enum Field {
     ExpireTime,
     LastUsedTime,
     OrphanedTime,
+    LifecycleDueTime,
     /// The label of this key.
     Label(String),
     /// A field of an audit event.
@@ -111,6 +112,7 @@ const NAMED: &[(&str, Field)] = &[
     ("expire_time", Field::ExpireTime),
     ("last_used_time", Field::LastUsedTime),
     ("orphaned_time", Field::OrphanedTime),
+    ("lifecycle_due_time", Field::LifecycleDueTime),
 ];
 
 impl Field {
@@ -138,9 +140,12 @@ impl Field {
             Self::State => choice(STATES, false),
             Self::Origin => choice(ORIGINS, false),
             Self::SanctionedStatus => choice(SANCTIONS, false),
-            Self::CreateTime | Self::UpdateTime | Self::ExpireTime | Self::LastUsedTime | Self::OrphanedTime => {
-                Form::Time
-            }
+            Self::CreateTime
+            | Self::UpdateTime
+            | Self::ExpireTime
+            | Self::LastUsedTime
+            | Self::OrphanedTime
+            | Self::LifecycleDueTime => Form::Time,
             Self::Name
             | Self::DisplayName
             | Self::AgentClass
@@ -172,8 +177,8 @@ impl Scope {
     #[must_use]
     pub fn allows(self, field: &Field) -> bool {
         use Field::{
-            CreateTime, ExpireTime, Label, LastUsedTime, Name, Origin, OrphanedTime, SanctionedStatus, State,
-            UpdateTime,
+            CreateTime, ExpireTime, Label, LastUsedTime, LifecycleDueTime, Name, Origin, OrphanedTime,
+            SanctionedStatus, State, UpdateTime,
         };
         match self {
             Self::Events => matches!(field, Field::Event(_)),
@@ -182,7 +187,7 @@ impl Scope {
             Self::Selector => {
                 let kept =
                     matches!(field, Name | State | Origin | SanctionedStatus | CreateTime | UpdateTime | LastUsedTime);
-                !kept && !matches!(field, ExpireTime | OrphanedTime)
+                !kept && !matches!(field, ExpireTime | OrphanedTime | LifecycleDueTime)
             }
             Self::Objects => matches!(field, Name | Label(_) | CreateTime | UpdateTime),
         }

@@ -167,6 +167,7 @@ impl Snapshot {
             Kind::AttestationPolicy => Object::AttestationPolicy(wire::AttestationPolicy { metadata, spec: None }),
             Kind::DelegationGrant => Object::DelegationGrant(wire::DelegationGrant { metadata, spec: None }),
             Kind::PolicyTest => Object::PolicyTest(wire::PolicyTest { metadata, spec: None }),
+            Kind::LifecyclePolicy => Object::LifecyclePolicy(wire::LifecyclePolicy { metadata, ..Default::default() }),
             Kind::OperatorBinding => Object::OperatorBinding(wire::OperatorBinding { metadata, spec: None }),
             Kind::SigningKey | Kind::Revocation | Kind::Approval | Kind::StopOrder | Kind::Unspecified => {
                 return Err(Unreadable {

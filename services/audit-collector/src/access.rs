@@ -18,6 +18,9 @@ const AUDITORS: &[Caller] = &[Caller::Operator];
 /// policy-decision tries a change on what was decided, and compares what was granted with what was used.
 const READERS: &[Caller] = &[Caller::Operator, Caller::Service("policy-decision")];
 
+/// Lifecycle policies act on alerts.
+const REGISTRY: &[Caller] = &[Caller::Service("registry")];
+
 const TRACES: Rule = Rule { method: "/opentelemetry.proto.collector.trace.v1.TraceService/Export", callers: TELLERS };
 const LOGS: Rule = Rule { method: "/opentelemetry.proto.collector.logs.v1.LogsService/Export", callers: TELLERS };
 
@@ -43,6 +46,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.audit.v1.AlertService/AcknowledgeAlert", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.AlertService/ResolveAlert", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.AlertService/ReportCompleteness", callers: AUDITORS },
+    Rule { method: "/legate.audit.v1.AlertFeedService/WatchRaisedAlerts", callers: REGISTRY },
     Rule { method: "/legate.audit.v1.ProofService/GetCheckpoint", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveInclusion", callers: AUDITORS },
     Rule { method: "/legate.audit.v1.ProofService/ProveConsistency", callers: AUDITORS },

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use legate_rpc::Permit;
 use legate_wire::audit as wire;
+use legate_wire::audit::alert_feed_service_server::{AlertFeedService, AlertFeedServiceServer};
 use legate_wire::audit::alert_service_server::{AlertService, AlertServiceServer};
 use legate_wire::audit::custody_service_server::{CustodyService, CustodyServiceServer};
 use legate_wire::audit::ingest_service_server::{IngestService, IngestServiceServer};
@@ -19,8 +20,8 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::flow::{
-    Call, Desk, alerts, append, change_alert, checkpoint, completeness, custody, evidence, prove, query, reads, tail,
-    usage, usage_feed,
+    Call, Desk, alert_feed, alerts, append, change_alert, checkpoint, completeness, custody, evidence, prove, query,
+    reads, tail, usage, usage_feed,
 };
 
 /// Larger than any request that is taken, so that what is too large is refused with its reason.
@@ -39,6 +40,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     intake(desk)
         .add_service(IngestServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_APPEND))
         .add_service(AlertServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
+        .add_service(AlertFeedServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(QueryServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(UsageFeedServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(CustodyServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
@@ -168,6 +170,22 @@ impl AlertService for Api {
         let report = Box::pin(completeness::report(&self.0, &call, ask)).await;
         let report = report.inspect_err(|fault| reads::refused(&self.0, &call, "ReportCompleteness", fault))?;
         Ok(Response::new(report.into()))
+    }
+}
+
+#[tonic::async_trait]
+impl AlertFeedService for Api {
+    type WatchRaisedAlertsStream =
+        tokio_stream::wrappers::ReceiverStream<Result<wire::WatchRaisedAlertsResponse, Status>>;
+
+    async fn watch_raised_alerts(
+        &self,
+        request: Request<wire::WatchRaisedAlertsRequest>,
+    ) -> Result<Response<Self::WatchRaisedAlertsStream>, Status> {
+        let call = call(&request)?;
+        let news = alert_feed::watch(&self.0, &call, request.into_inner());
+        let news = news.inspect_err(|fault| reads::refused(&self.0, &call, "WatchRaisedAlerts", fault))?;
+        Ok(Response::new(news.into()))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Alerts go out to one receiver, signed: each at least once, in the log's order, until it is taken.
+//! Alerts, and what lifecycle policies say beforehand, go out to one receiver, signed: each at least once, in the log's order, until it
+//! is taken.
 //!
 //! The log is the queue: a file says up to which leaf everything was taken, so that nothing is lost when the collector or the
 //! receiver is away, and nothing goes out again when the index is made again.
@@ -7,7 +8,6 @@ mod body;
 mod post;
 mod target;
 
-use std::convert::Infallible;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,9 @@ use std::time::Duration;
 
 use legate_clock::Clock;
 use legate_wire::audit::AuditEvent;
-use prost::Message as _;
 
 use crate::flow::Desk;
-use crate::store::event;
+use crate::flow::told::told;
 use post::{NotTaken, Poster};
 pub(crate) use target::Target;
 
@@ -119,29 +118,16 @@ impl Webhook {
     }
 }
 
-/// What the collector told of alerts from a leaf on, as far as the index holds it.
+/// What becomes of alerts, as the collector tells it.
+const ALERTS: &[&str] = &["alert.raised", "alert.acknowledged", "alert.resolved"];
+
+/// What lifecycle policies will do to agents, would have done, and did not do because of a cap, as the registry tells it.
+const NOTICES: &[&str] = &["agent.lifecycle_due", "agent.lifecycle_reported", "agent.lifecycle_capped"];
+
+/// What there is to be told from a leaf on, as far as the index holds it.
 async fn next(desk: &Desk, from: u64) -> Vec<(u64, AuditEvent)> {
-    let Some(db) = desk.index.db() else { return Vec::new() };
-    let me = desk.index.me().to_owned();
-    let reading = db.read("alerts_to_send", move |tx| {
-        Box::pin(async move { event::of_alerts::<Infallible>(tx, &me, from, AT_ONCE).await })
-    });
-    let leaves = match reading.await {
-        Ok(leaves) => leaves,
-        Err(error) => {
-            tracing::warn!(%error, "alerts to be sent cannot be looked up");
-            return Vec::new();
-        }
-    };
-    let reading = desk.log.reading(move |log| {
-        let read = |leaf: u64| log.read(leaf, leaf + 1, 1 << 20).ok()?.into_iter().next();
-        let events = leaves.into_iter().map_while(|leaf| {
-            let (_, bytes) = read(leaf)?;
-            Some((leaf, AuditEvent::decode(bytes.as_slice()).ok()?))
-        });
-        events.collect()
-    });
-    reading.await.unwrap_or_default()
+    let voices = vec![(desk.index.me().to_owned(), ALERTS), (desk.index.registry().to_owned(), NOTICES)];
+    told(desk, "alerts_to_send", voices, from, AT_ONCE).await.map(|told| told.events).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod custody;
 mod drift;
 mod grant;
 mod key;
+mod lifecycle;
 mod mcp;
 mod person;
 mod policy;
@@ -43,11 +44,14 @@ pub(crate) use custody::{HoldSet, HoldVerb, SubjectVerb};
 pub(crate) use drift::{Drift, Finding as DriftKind};
 pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use key::{KeyVerb, Purpose, Rewrap};
+pub(crate) use lifecycle::{LifecyclePreview, LifecycleVerb};
 pub(crate) use mcp::{McpCheck, McpList, McpSchema, McpVerb};
 pub(crate) use person::{Offboard, Owner, PersonVerb};
 pub(crate) use policy::{
     PolicyAnalyze, PolicyDiff, PolicySchema, PolicyTests, PolicyValidate, PolicyVerb, Promote, Rewrite, Rollback,
 };
+#[cfg(test)]
+pub(crate) use registry::Limit;
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 pub(crate) use stop::{Containment, Resume, Stop, Stops, Whom};
@@ -118,6 +122,8 @@ pub(crate) enum Command {
     Grant(Noun<GrantVerb>),
     /// Policy tests: questions with the answers that they must have.
     PolicyTest(Noun<DeclaredVerb>),
+    /// Lifecycle policies: when agents have to be confirmed, when they are stopped and retired, and what alerts do.
+    LifecyclePolicy(Noun<LifecycleVerb>),
     /// Tools of MCP servers: mapped to actions, tried, and shown as an agent sees them.
     Mcp(Noun<McpVerb>),
     /// Operator bindings: which operators may do what, and where.

@@ -43,6 +43,8 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.HistoryService/ListHistory", callers: READERS },
     Rule { method: "/legate.registry.v1.HistoryService/GetHistoryHorizon", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/HandOverAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.AgentService/AttestAgent", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.LifecycleService/PreviewLifecyclePolicy", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DepartureService/OffboardPerson", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DepartureService/ListDepartures", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DepartureService/WithdrawDeparture", callers: OPERATORS },

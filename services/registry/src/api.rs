@@ -16,6 +16,7 @@ use wire::delegation_service_server::DelegationServiceServer;
 use wire::departure_service_server::DepartureServiceServer;
 use wire::feed_service_server::{FeedService, FeedServiceServer};
 use wire::history_service_server::{HistoryService, HistoryServiceServer};
+use wire::lifecycle_service_server::LifecycleServiceServer;
 use wire::operator_service_server::OperatorServiceServer;
 use wire::personal_grant_service_server::PersonalGrantServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
@@ -32,6 +33,7 @@ mod agents;
 mod approvals;
 mod delegating;
 mod departures;
+mod lifecycle;
 mod operators;
 mod personal;
 mod revoking;
@@ -74,6 +76,11 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     .add_service(
         UsageServiceServer::new(api.clone())
             .max_decoding_message_size(LARGEST_REQUEST)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
+    .add_service(
+        LifecycleServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_SPAWN)
             .max_encoding_message_size(LARGEST_ANSWER),
     )
     .add_service(RevocationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))

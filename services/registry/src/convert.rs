@@ -9,9 +9,12 @@ use legate_rpc::{Fault, TraceContext};
 use legate_wire::audit::{AuditEvent, EventResource, Outcome};
 use legate_wire::registry::cut_off::Level;
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Declaration, Departure, FieldChange, Kind, OperatorBinding, RevocationSpec};
+use legate_wire::registry::{
+    Agent, Declaration, Departure, FieldChange, Kind, LifecycleAction, OperatorBinding, RevocationSpec,
+};
 
 use crate::domain::kind::{Key, kind_name};
+use crate::domain::lifecycle_policy::Due;
 use crate::domain::{approval, lifecycle, standing, stop};
 use crate::flow::By;
 
@@ -213,6 +216,47 @@ pub(crate) fn person_event(by: &By, verb: &str, departure: &Departure, now: Time
         [("successor", departure.successor.clone()), ("grace", grace), ("operators", departure.operators.join(" "))];
     let said = said.into_iter().filter(|(_, text)| !text.is_empty());
     event.details = said.map(|(name, text)| (name.to_owned(), text)).collect();
+    event
+}
+
+/// A lifecycle policy does something to an agent later, or would have done it now.
+pub(crate) fn lifecycle_event(by: &By, verb: &str, agent: &Agent, due: &Due, now: Timestamp) -> AuditEvent {
+    let metadata = agent.metadata.clone().unwrap_or_default();
+    let reason = due.reason(&metadata.namespace);
+    let told = [
+        ("policy", due.policy.clone()),
+        ("policy_id", due.policy_id.clone()),
+        ("rule", due.rule.as_str_name().trim_start_matches("LIFECYCLE_RULE_").to_owned()),
+        ("action", action_word(due.action).to_owned()),
+        ("due_time", due.due_at.to_string()),
+        ("act_time", due.act_at.to_string()),
+    ];
+    AuditEvent { reason: cut(reason), ..about(by, verb, agent, &told, now) }
+}
+
+/// What became of an alert by lifecycle policies, where it is not that an agent was stopped.
+pub(crate) fn alert_event(by: &By, verb: &str, agent: &Agent, told: &[(&str, String)], now: Timestamp) -> AuditEvent {
+    about(by, verb, agent, told, now)
+}
+
+/// The word for what a lifecycle policy does.
+pub(crate) fn action_word(action: LifecycleAction) -> &'static str {
+    action.as_str_name().trim_start_matches("LIFECYCLE_ACTION_")
+}
+
+/// What is told of an agent that stays as it is.
+fn about(by: &By, verb: &str, agent: &Agent, told: &[(&str, String)], now: Timestamp) -> AuditEvent {
+    let metadata = agent.metadata.clone().unwrap_or_default();
+    let mut event = event(by, format!("agent.{verb}"), Outcome::Success, now);
+    event.agent_id = metadata.id;
+    event.resource = Some(EventResource {
+        r#type: kind_name(Kind::Agent).to_owned(),
+        id: metadata.name,
+        ..EventResource::default()
+    });
+    event.namespace = metadata.namespace;
+    let told = told.iter().filter(|(_, text)| !text.is_empty());
+    event.details = told.map(|(name, text)| ((*name).to_owned(), cut(text.clone()))).collect();
     event
 }
 

@@ -34,6 +34,8 @@ legate_rpc::reasons! {
     AGENT_STATE_WRONG, FailedPrecondition, "The agent's state does not allow this step.", "See its state (legate agent get) and the steps that lead from it.";
     /// Nobody who is here is accountable for the agent.
     AGENT_ORPHANED, FailedPrecondition, "Every sponsor that the agent names has left, so it cannot be ACTIVE.", "Name a sponsor who is here (legate agent owner AGENT --add-sponsor user:NAME), then take the step again.";
+    /// There are too many lifecycle policies.
+    LIFECYCLE_POLICIES_FULL, FailedPrecondition, "There would be more than 64 lifecycle policies in the namespace; each is asked about every agent there.", "Put rules into one policy, or take back one that is no longer needed (legate lifecycle-policy list).";
     /// Somebody is named who left.
     PERSON_DEPARTED, FailedPrecondition, "A person or an operator is named who left the namespace, or all of them.", "Name somebody who is here; where the departure was a mistake, have an administrator take it back (legate person list, legate person withdraw).";
     /// No such departure.
@@ -59,7 +61,7 @@ legate_rpc::reasons! {
     /// The name is another's agent's.
     MADE_BY_AN_AGENT, FailedPrecondition, "The name is that of an agent that an agent made, and the declaration does not say that this one is meant: whoever runs it would get what is bound to the name.", "Choose another name, or end that agent first (legate agent retire); where it is meant, give the id of its maker as spec.parent, or hand it over (legate agent hand-over).";
     /// Nobody approves what he declared.
-    SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve it, nor what it asks for.", "Let another operator approve it.";
+    SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve or confirm it, nor approve what it asks for.", "Let another operator do it.";
     /// Nothing asks for an approval.
     APPROVAL_NOT_NEEDED, FailedPrecondition, "No policy in force in the namespace holds the action back until it is approved, so an approval would change nothing.", "Ask for what a decision answered APPROVAL_REQUIRED to; see the policies with @approval (legate policy list, docs/approvals.md).";
     /// No such approval.

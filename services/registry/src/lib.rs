@@ -102,6 +102,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let _ = desk.stopping.set(serving.stopping());
     let following = tokio::spawn(flow::follow_forever(Arc::clone(&desk)));
     let sweeping = tokio::spawn(flow::sweep::sweep_forever(Arc::clone(&desk)));
+    let heeding = tokio::spawn(flow::alert_feed::follow_forever(Arc::clone(&desk), log.clone()));
     let compacting = tokio::spawn(flow::compact::compact_forever(Arc::clone(&desk)));
     let hearing = tokio::spawn(flow::hear::hear_forever(Arc::clone(&desk), log));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
@@ -110,7 +111,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let probes = probes(&config, &ctx, &desk).await?;
 
     Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
-        for task in [following, sweeping, compacting, hearing, refusing] {
+        for task in [following, sweeping, heeding, compacting, hearing, refusing] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;

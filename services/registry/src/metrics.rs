@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use legate_wire::registry::{AgentState, BulkAction};
+use legate_wire::registry::{AgentState, BulkAction, LifecycleAction};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -25,6 +25,11 @@ struct Refused {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Acted {
+    action: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,6 +61,11 @@ pub(crate) struct Metrics {
     approvals: Family<Outcome, Counter>,
     approval_wait: Histogram,
     usage_age: Gauge,
+    lifecycle_due: Gauge,
+    lifecycle_done: Family<Acted, Counter>,
+    lifecycle_told: Counter,
+    lifecycle_alerts: Family<Outcome, Counter>,
+    alerts_heard: Gauge,
 }
 
 impl Default for Metrics {
@@ -76,6 +86,11 @@ impl Default for Metrics {
             approvals: Family::default(),
             approval_wait: Histogram::new(WAITS),
             usage_age: Gauge::default(),
+            lifecycle_due: Gauge::default(),
+            lifecycle_done: Family::default(),
+            lifecycle_told: Counter::default(),
+            lifecycle_alerts: Family::default(),
+            alerts_heard: Gauge::default(),
         }
     }
 }
@@ -114,6 +129,27 @@ impl Metrics {
         let heard = "How long ago everything that the audit log held was heard; -1: not since the start";
         registry.register_with_unit("registry_usage_age", heard, Unit::Seconds, self.usage_age.clone());
         self.usage_age.set(-1);
+        self.register_lifecycle(registry);
+    }
+
+    fn register_lifecycle(&self, registry: &mut Registry) {
+        let due = "Agents to which lifecycle policies do something within a week, as of the last count";
+        registry.register("registry_lifecycle_due", due, self.lifecycle_due.clone());
+        let done = "Agents to which lifecycle policies did something, by what";
+        registry.register("registry_lifecycle_acts", done, self.lifecycle_done.clone());
+        let told = "Notices of what lifecycle policies will do, or would have done";
+        registry.register("registry_lifecycle_notices", told, self.lifecycle_told.clone());
+        let alerts = "Alerts that lifecycle policies are about, by what became of them";
+        registry.register("registry_lifecycle_alerts", alerts, self.lifecycle_alerts.clone());
+        let heard = "The leaf of the audit log up to which alerts were dealt with";
+        registry.register("registry_alerts_heard_leaf", heard, self.alerts_heard.clone());
+        // They are told from the start, at nought.
+        for action in ["SUSPEND", "EXPIRE", "QUARANTINE", "RETIRE"] {
+            drop(self.lifecycle_done.get_or_create(&Acted { action }));
+        }
+        for outcome in ["DONE", "STOPPED_ALREADY", "REPORTED", "CAPPED", "FAILED"] {
+            drop(self.lifecycle_alerts.get_or_create(&Outcome { outcome }));
+        }
     }
 
     /// So many stop orders stand.
@@ -153,6 +189,32 @@ impl Metrics {
     pub(crate) fn orphans(&self, count: i64, oldest: Duration) {
         self.orphaned.set(count);
         self.orphaned_oldest.set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// So many agents lifecycle policies do something to within a week.
+    pub(crate) fn lifecycle_due(&self, count: u64) {
+        self.lifecycle_due.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Lifecycle policies did this to so many agents.
+    pub(crate) fn lifecycle_done(&self, action: LifecycleAction, count: u64) {
+        let action = action.as_str_name().trim_start_matches("LIFECYCLE_ACTION_");
+        self.lifecycle_done.get_or_create(&Acted { action }).inc_by(count);
+    }
+
+    /// So many things were told beforehand, or in place of being done.
+    pub(crate) fn lifecycle_told(&self, count: u64) {
+        self.lifecycle_told.inc_by(count);
+    }
+
+    /// An alert that a lifecycle policy is about was dealt with.
+    pub(crate) fn lifecycle_alert(&self, outcome: &'static str) {
+        self.lifecycle_alerts.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Alerts were dealt with up to this leaf.
+    pub(crate) fn alerts_heard(&self, leaf: u64) {
+        self.alerts_heard.set(i64::try_from(leaf).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn watchers(&self, by: i64) {

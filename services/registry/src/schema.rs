@@ -2,6 +2,7 @@
 
 mod departures;
 mod facts;
+mod lifecycle;
 mod people;
 mod retention;
 mod revoked_certificates;
@@ -12,6 +13,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
 
 use departures::Departures;
+use lifecycle::Lifecycle;
 use people::OfPeople;
 use retention::Retention;
 use revoked_certificates::RevokedCertificates;
@@ -34,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(facts::Facts),
             Box::new(OfPeople),
             Box::new(usage::Usage),
+            Box::new(Lifecycle),
         ]
     }
 }

@@ -117,6 +117,7 @@ mod stops;
 
 type Declarations = wire::declaration_service_client::DeclarationServiceClient<Client>;
 type Agents = wire::agent_service_client::AgentServiceClient<Client>;
+type Lifecycles = wire::lifecycle_service_client::LifecycleServiceClient<Client>;
 type Operators = wire::operator_service_client::OperatorServiceClient<Client>;
 type Departures = wire::departure_service_client::DepartureServiceClient<Client>;
 type Approvals = wire::approval_service_client::ApprovalServiceClient<Client>;
@@ -295,7 +296,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             wire::ListAgentUsageRequest { agent_ids: vec![ask.agent_id.clone()], grant_ids: Vec::new() }
         }),
     );
-    let steps: [(&str, Case); 11] = [
+    let steps: [(&str, Case); 12] = [
         ("ApproveAgent", step!(ApproveAgentRequest, approve_agent)),
         ("ActivateAgent", step!(ActivateAgentRequest, activate_agent)),
         ("SuspendAgent", step!(SuspendAgentRequest, suspend_agent)),
@@ -307,6 +308,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         ("AdoptAgent", step!(AdoptAgentRequest, adopt_agent)),
         ("RejectAgent", step!(RejectAgentRequest, reject_agent)),
         ("HandOverAgent", step!(HandOverAgentRequest, hand_over_agent)),
+        ("AttestAgent", step!(AttestAgentRequest, attest_agent)),
     ];
     for (name, step) in steps {
         case(Box::leak(format!("/legate.registry.v1.AgentService/{name}").into_boxed_str()), step);
@@ -364,6 +366,14 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
         call!(registry, Approvals, revoke_approval, |ask| wire::RevokeApprovalRequest {
             approval_id: ask.approval_id.clone(),
             reason: "a test".into(),
+            ..Default::default()
+        }),
+    );
+    case(
+        "/legate.registry.v1.LifecycleService/PreviewLifecyclePolicy",
+        call!(registry, Lifecycles, preview_lifecycle_policy, |ask| wire::PreviewLifecyclePolicyRequest {
+            namespace: ask.namespace.clone(),
+            whose: Some(wire::preview_lifecycle_policy_request::Whose::All(true)),
             ..Default::default()
         }),
     );

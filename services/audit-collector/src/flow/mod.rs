@@ -1,5 +1,6 @@
 //! The journeys: one file each.
 
+pub(crate) mod alert_feed;
 pub(crate) mod alerts;
 pub(crate) mod append;
 pub(crate) mod change_alert;
@@ -17,6 +18,7 @@ pub(crate) mod retain;
 pub(crate) mod rights;
 pub(crate) mod tail;
 pub(crate) mod tick;
+pub(crate) mod told;
 pub(crate) mod usage;
 pub(crate) mod usage_feed;
 

@@ -59,13 +59,13 @@ pub(crate) struct Tails(Arc<Mutex<BTreeMap<String, usize>>>);
 
 /// A place among those who follow, given back when it is dropped.
 #[derive(Debug)]
-struct Seat {
+pub(super) struct Seat {
     tails: Tails,
     caller: String,
 }
 
 impl Tails {
-    fn enter(&self, caller: &str) -> Option<Seat> {
+    pub(super) fn enter(&self, caller: &str) -> Option<Seat> {
         let mut all = self.0.lock();
         let its = all.get(caller).copied().unwrap_or(0);
         if its >= MOST_OF_ONE || all.values().sum::<usize>() >= MOST {

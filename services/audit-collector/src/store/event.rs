@@ -4,7 +4,7 @@ use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_wire::audit::AuditEvent;
 use sea_orm::entity::prelude::*;
-use sea_orm::{IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 
 use crate::domain::question::plain;
 pub(crate) use crate::domain::text::key;
@@ -87,13 +87,23 @@ pub(crate) async fn insert<E>(tx: &Tx, rows: &[Model]) -> TxResult<(), E> {
     Ok(())
 }
 
-/// Where, from a leaf on, the collector `me` tells of alerts.
-pub(crate) async fn of_alerts<E>(tx: &Tx, me: &str, from: u64, most: u64) -> TxResult<Vec<u64>, E> {
+/// Types of events, as far as this emitter tells them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Voice<'a> {
+    pub(crate) emitter: &'a str,
+    pub(crate) types: &'a [&'a str],
+}
+
+/// Where, from a leaf on, these tell of something.
+pub(crate) async fn told<E>(tx: &Tx, voices: &[Voice<'_>], from: u64, most: u64) -> TxResult<Vec<u64>, E> {
+    let any = voices.iter().fold(Condition::any(), |any, voice| {
+        let its = Column::Type.is_in(voice.types.iter().copied());
+        any.add(Condition::all().add(its).add(Column::Emitter.eq(voice.emitter)))
+    });
     let rows = Entity::find()
         .select_only()
         .column(Column::Leaf)
-        .filter(Column::Type.is_in(["alert.raised", "alert.acknowledged", "alert.resolved"]))
-        .filter(Column::Emitter.eq(me))
+        .filter(any)
         .filter(Column::Leaf.gte(signed(from)))
         .order_by_asc(Column::Leaf)
         .limit(most);

@@ -108,6 +108,47 @@ async fn an_alert_is_sent_signed_until_it_is_taken_and_once_after_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_lifecycle_policies_say_beforehand_is_sent_as_the_registry_tells_it_and_as_nobody_else_does() {
+    let (house, _) = turned();
+    let (url, mut messages) = receiver(Vec::new()).await;
+    let running = house.try_raise(to(&house, &url)).await.unwrap();
+    declare(&house, &running).await;
+    let notice = |who: &legate_mtls::Identity, seq: u64| {
+        told(&house, who, seq, |e| {
+            e.r#type = "agent.lifecycle_due".into();
+            e.reason = format!("lifecycle policy payments/tidy: told by {seq}");
+            e.resource.as_mut().unwrap().id = "invoice-bot".into();
+            let details = [("policy", "tidy"), ("action", "SUSPEND"), ("rule", "UNATTESTED"), ("other", "x")];
+            e.details = details.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+        })
+    };
+    // Another service says so first, which counts for nothing.
+    let issuer = house.service("credential-issuer");
+    send(&mut house.ingest(&running, &issuer), EPOCH, 1, vec![notice(&issuer, 1)]).await.unwrap();
+    let registry = house.service("registry");
+    send(&mut house.ingest(&running, &registry), EPOCH, 6, vec![notice(&registry, 6)]).await.unwrap();
+    let message = loop {
+        let message = next(&mut messages).await;
+        is_signed(&message);
+        // That the other one told it is an alert.
+        if !message.1.contains("FORGED_EVENT") {
+            break message;
+        }
+    };
+    for part in [
+        "\"type\":\"agent.lifecycle_due\"",
+        "\"agent\":\"invoice-bot\"",
+        "\"policy\":\"tidy\"",
+        "\"action\":\"SUSPEND\"",
+        "told by 6",
+    ] {
+        assert!(message.1.contains(part), "{part}: {}", message.1);
+    }
+    assert!(!message.1.contains("other"), "{}", message.1);
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_is_none_keeps_the_collector_from_starting() {
     let (house, _) = turned();
     for url in ["http://alerts.example.org/", "https://user@alerts.example.org/", "alerts"] {

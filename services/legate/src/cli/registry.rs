@@ -53,6 +53,8 @@ pub(crate) enum AgentVerb {
     Approve(Step),
     /// Switch an approved agent on.
     Activate(Step),
+    /// Confirm that an agent is still to be here, as lifecycle policies ask again and again.
+    Attest(Step),
     /// Stop an agent at once; nothing that it holds ever works again.
     Suspend(Step),
     /// Let a suspended or expired agent work again; it needs new credentials.

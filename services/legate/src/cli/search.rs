@@ -44,6 +44,9 @@ pub(crate) struct OfAgents {
     /// Only active ones that end by themselves within so long, such as 7d.
     #[arg(long, value_name = "DURATION")]
     pub(crate) expiring: Option<String>,
+    /// Only those to which a lifecycle policy does something within so long, such as 14d.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) due: Option<String>,
     /// Only those that nobody who is here is accountable for: every sponsor has left.
     #[arg(long)]
     pub(crate) orphaned: bool,

@@ -3,10 +3,10 @@
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
-    ActivateAgentRequest, AdoptAgentRequest, Agent, AgentState, ApproveAgentRequest, AsOf, GetAgentRequest,
-    GetDeclarationRequest, HandOverAgentRequest, Kind, ListAgentsRequest, ListAgentsResponse, QuarantineAgentRequest,
-    RejectAgentRequest, ReleaseAgentRequest, ResumeAgentRequest, RetireAgentRequest, RevokeAgentCredentialsRequest,
-    SuspendAgentRequest,
+    ActivateAgentRequest, AdoptAgentRequest, Agent, AgentState, ApproveAgentRequest, AsOf, AttestAgentRequest,
+    GetAgentRequest, GetDeclarationRequest, HandOverAgentRequest, Kind, ListAgentsRequest, ListAgentsResponse,
+    QuarantineAgentRequest, RejectAgentRequest, ReleaseAgentRequest, ResumeAgentRequest, RetireAgentRequest,
+    RevokeAgentCredentialsRequest, SuspendAgentRequest,
 };
 use prost::{Message, Name};
 
@@ -86,6 +86,7 @@ async fn take(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
     match verb {
         AgentVerb::Approve(s) => step!(desk, s, ApproveAgentRequest, approve_agent),
         AgentVerb::Activate(s) => step!(desk, s, ActivateAgentRequest, activate_agent),
+        AgentVerb::Attest(s) => step!(desk, s, AttestAgentRequest, attest_agent),
         AgentVerb::Suspend(s) => step!(desk, s, SuspendAgentRequest, suspend_agent),
         AgentVerb::Resume(s) => step!(desk, s, ResumeAgentRequest, resume_agent),
         AgentVerb::Quarantine(s) => step!(desk, s, QuarantineAgentRequest, quarantine_agent),

@@ -28,6 +28,7 @@ mod history;
 mod import;
 mod instance;
 mod key;
+mod lifecycle;
 mod login;
 mod mcp;
 mod owner;
@@ -176,6 +177,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Attestation(noun) => wait(declared::run(desk(noun.place)?, Kind::AttestationPolicy, noun.verb)),
         Command::Grant(noun) => wait(grant::run(desk(noun.place)?, noun.verb)),
         Command::PolicyTest(noun) => wait(declared::run(desk(noun.place)?, Kind::PolicyTest, noun.verb)),
+        Command::LifecyclePolicy(noun) => wait(lifecycle::run(desk(noun.place)?, noun.verb)),
         Command::Mcp(noun) => wait(mcp::run(desk(noun.place)?, noun.verb)),
         Command::Operator(noun) => wait(declared::run(desk(noun.place)?, Kind::OperatorBinding, noun.verb)),
         Command::Approval(noun) => wait(approval::run(desk(noun.place)?, noun.verb)),

@@ -52,6 +52,10 @@ fn filter_at(search: &Search, agents: &OfAgents, now: Timestamp) -> Result<Strin
         let until = now.plus(span("--expiring", text)?);
         parts.push(Node::All(vec![active(), moment(Field::ExpireTime, Order::Less, until)]).to_string());
     }
+    if let Some(text) = &agents.due {
+        let until = now.plus(span("--due", text)?);
+        parts.push(moment(Field::LifecycleDueTime, Order::Less, until).to_string());
+    }
     if agents.orphaned {
         parts.push(term(Field::OrphanedTime, Test::Present).to_string());
     }
@@ -120,6 +124,8 @@ mod tests {
             format!("state = active AND last_used_time < {since} OR (NOT last_used_time:* AND create_time < {since})")
         );
         let agents = OfAgents { expiring: Some("7d".into()), ..OfAgents::default() };
+        let due = OfAgents { due: Some("7d".into()), ..OfAgents::default() };
+        assert_eq!(told(search("", &[]), due), "lifecycle_due_time < \"2027-01-22T08:00:00Z\"");
         let orphaned = OfAgents { orphaned: true, ..OfAgents::default() };
         assert_eq!(told(search("", &[]), orphaned), "orphaned_time:*");
         let expected = "state = active AND expire_time < \"2027-01-22T08:00:00Z\"";

@@ -152,9 +152,16 @@ async fn held(desk: &Desk, scope: &StopScope) -> Result<PreviewRevocationRespons
 
 /// How many of these agents were let do something within a day.
 async fn acted(desk: &Desk, scope: &StopScope, radius: &BlastRadius) -> Result<(usize, bool), Failure> {
+    let (used, is_cut) = acted_within_a_day(desk, &scope.namespace).await?;
+    let count = radius.agent_ids.iter().collect::<BTreeSet<_>>().into_iter().filter(|id| used.contains(*id)).count();
+    Ok((count, is_cut || !radius.is_exact))
+}
+
+/// The agents of a namespace (empty: of all) that were let do something within a day; and whether there may be more.
+pub(super) async fn acted_within_a_day(desk: &Desk, namespace: &str) -> Result<(BTreeSet<String>, bool), Failure> {
     let now = SystemClock::new().now();
     let request = ListUsageRequest {
-        namespace: scope.namespace.clone(),
+        namespace: namespace.to_owned(),
         outcome: legate_wire::audit::Outcome::Success.into(),
         from_time: Some(now.minus(DAY).into()),
         group_by: vec![UsageField::Agent.into()],
@@ -163,9 +170,7 @@ async fn acted(desk: &Desk, scope: &StopScope, radius: &BlastRadius) -> Result<(
     };
     let audit = desk.line(Service::Audit)?;
     let used = audit.ask(request, |c, r| async move { QueryServiceClient::new(c).list_usage(r).await }).await?;
-    let theirs: BTreeSet<&str> = radius.agent_ids.iter().map(String::as_str).collect();
-    let count = used.usage.iter().filter(|one| theirs.contains(one.agent_id.as_str())).count();
-    Ok((count, used.is_cut || !radius.is_exact))
+    Ok((used.usage.into_iter().map(|one| one.agent_id).collect(), used.is_cut))
 }
 
 /// Whom a scope names, for people.

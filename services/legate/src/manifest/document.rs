@@ -31,6 +31,7 @@ pub(super) const KINDS: [&str; 16] = [
     "AttestationPolicy",
     "DelegationGrant",
     "PolicyTest",
+    "LifecyclePolicy",
     "OperatorBinding",
     "EnforcementPoint",
     "Node",

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_wire::registry::{
-    Agent, AgentState, AttestationPolicySpec, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus,
-    StopOrderSpec, declaration::Object, stop_order_spec::Level,
+    Agent, AgentState, AgentStatus, AttestationPolicySpec, Declaration, GroupSpec, LifecyclePolicySpec, Metadata,
+    OperatorBindingSpec, StandingStatus, StopOrderSpec, declaration::Object, stop_order_spec::Level,
 };
 
 use super::Row;
@@ -44,6 +44,7 @@ pub(crate) fn agent_row(agent: &Agent) -> Row {
             ("SPONSORS", false, spec.sponsors.join(", ")),
             ("ID", true, metadata.id.clone()),
             ("ORPHANED", true, moment(status.orphaned_time.as_ref())),
+            ("DUE", true, moment(status.lifecycle_due_time.as_ref())),
             ("SINCE", true, moment(status.state_time.as_ref())),
             ("REASON", true, status.state_reason),
             ("PURPOSE", true, spec.purpose),
@@ -92,8 +93,19 @@ pub(crate) fn agent_details(agent: &Agent) -> Vec<(&'static str, String)> {
         ("lifecycle", format!("version {}", status.lifecycle_version)),
         ("cut off", moment(status.authorization_cutoff.as_ref())),
         ("last used", moment(status.last_used_time.as_ref())),
+        ("confirmed", confirmed(&status)),
+        ("to be confirmed", moment(status.next_attestation_time.as_ref())),
+        ("lifecycle due", moment(status.lifecycle_due_time.as_ref())),
         ("written", written(&metadata)),
     ]
+}
+
+/// Who confirmed last that an agent is still to be here, and when.
+fn confirmed(status: &AgentStatus) -> String {
+    match status.last_attestation_time.as_ref() {
+        Some(at) => format!("{} by {}", moment(Some(at)), status.last_attestation_actor),
+        None => String::new(),
+    }
 }
 
 /// That nobody who is here is accountable for an agent, in a sentence; empty where somebody is.
@@ -168,6 +180,7 @@ fn parts(declaration: &Declaration) -> (Metadata, String) {
             let about = o.spec.as_ref().map(|s| format!("{} to {}", role(s), s.operators.join(", ")));
             (&o.metadata, about.unwrap_or_default())
         }
+        Some(Object::LifecyclePolicy(o)) => (&o.metadata, o.spec.as_ref().map(lifecycle_about).unwrap_or_default()),
         Some(Object::Approval(o)) => {
             (&o.metadata, o.spec.as_ref().map(|s| format!("{} asks: {}", s.agent, s.purpose)).unwrap_or_default())
         }
@@ -191,6 +204,21 @@ pub(crate) fn stopped(spec: &StopOrderSpec) -> String {
         Some(Level::Everywhere(_)) => "every agent".to_owned(),
         None => String::new(),
     }
+}
+
+/// What a lifecycle policy does, rule by rule.
+fn lifecycle_about(spec: &LifecyclePolicySpec) -> String {
+    let length = |of: Option<prost_types::Duration>| of.and_then(|of| Duration::try_from(of).ok()).map(span);
+    let rules = [
+        ("attest every", length(spec.attest_every)),
+        ("expire after", length(spec.expire_after)),
+        ("suspend when dormant for", length(spec.suspend_when_dormant_for)),
+        ("suspend when orphaned for", length(spec.suspend_when_orphaned_for)),
+        ("retire after suspended for", length(spec.retire_after_suspended_for)),
+        ("on alert, at most", spec.on_alert.as_ref().map(|rule| rule.max_agents.to_string())),
+    ];
+    let rules: Vec<String> = rules.into_iter().filter_map(|(what, of)| of.map(|of| format!("{what} {of}"))).collect();
+    format!("{} {}", proto::word(spec.mode().as_str_name(), "LIFECYCLE_MODE_"), rules.join(", "))
 }
 
 fn either(one: &str, other: &str) -> String {

@@ -19,6 +19,7 @@ const NOUNS: [(&str, usize); 16] = [
     ("attestation", 1),
     ("grant", 2),
     ("policy-test", 1),
+    ("lifecycle-policy", 1),
     ("operator", 3),
     ("enforcement-point", 1),
 ];
@@ -56,6 +57,7 @@ fn every_noun_lists_shows_and_takes_back() {
         ("grant", "treasury/reader-to-writer"),
         ("grant", "treasury/ada-to-reader"),
         ("policy-test", "treasury/closed-stays-closed"),
+        ("lifecycle-policy", "treasury/housekeeping"),
         ("attestation", "treasury/ledger-reader-on-its-node"),
         ("node", "treasury/ledger-vm"),
         ("issuer", "treasury/cluster"),

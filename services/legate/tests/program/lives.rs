@@ -120,6 +120,38 @@ fn agents_are_listed_by_what_they_are() {
     );
 }
 
+#[test]
+fn a_lifecycle_policy_is_previewed_declared_and_answered_by_confirming() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let file = home.path().join("tidy.yaml");
+    write(
+        &file,
+        "apiVersion: legate/v1\nkind: LifecyclePolicy\nmetadata: {name: tidy, namespace: payments}\n\
+         spec: {mode: ENFORCE, attestEvery: 30d, grace: 5d}\n",
+    );
+    let file = file.to_str().unwrap();
+    let preview = |flags: &[&str]| house.run(&[&["lifecycle-policy", "preview"], flags].concat());
+    let told = preview(&["-f", file, "--within", "60d", "-o", "json"]).json();
+    assert_eq!(told["impacts"][0]["agent"], "invoice-bot");
+    assert_eq!(told["impacts"][0]["action"], "LIFECYCLE_ACTION_SUSPEND");
+    let table = preview(&["-f", file, "--within", "60d", "-o", "table"]).with(0);
+    assert!(table.contains("would suspend 1 agent, 0 of which acted in the last day; until "), "{table}");
+    let none = preview(&["-f", file, "-o", "table"]).with(0);
+    assert!(none.contains("nothing would be done; until "), "{none}");
+    preview(&["payments/tidy"]).refused(1, "OBJECT_NOT_FOUND");
+    preview(&["-f", file, "--as-of", "soon"]).refused(1, "USAGE");
+
+    let list = |flags: &[&str]| house.run(&[&["agent", "list", "-o", "name"], flags].concat()).with(0);
+    assert_eq!(list(&["--due", "60d"]), "");
+    house.run(&["apply", "-f", file, "--reason", "tidy"]).with(0);
+    house.run(&["lifecycle-policy", "list", "-o", "table"]).with(0);
+    assert_eq!(preview(&["payments/tidy", "--within", "60d", "-o", "name"]).with(0), format!("{AGENT}\n"));
+    house.run(&["agent", "attest", AGENT, "--reason", "needed"]).refused(3, "SELF_APPROVAL");
+    house.run(&["agent", "list", "--due", "soon"]).refused(1, "USAGE");
+}
+
 fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }

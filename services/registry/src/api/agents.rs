@@ -8,7 +8,7 @@ use wire::agent_service_server::AgentService;
 use super::{Api, call};
 use crate::domain::lifecycle::Transition;
 use crate::flow::transition::{Ask, Step};
-use crate::flow::{By, adopt, create_agent, hand_over, list, read, transition};
+use crate::flow::{By, adopt, attest, create_agent, hand_over, list, read, transition};
 
 /// Takes one step: every request and answer of these methods has the same fields, in types of their own.
 macro_rules! step {
@@ -158,6 +158,17 @@ impl AgentService for Api {
         let ask = request.into_inner();
         let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
         let journey = hand_over::hand_over(&self.0, call.clone(), ask);
+        Box::pin(self.noted(&call, &permit, journey)).await
+    }
+
+    async fn attest_agent(
+        &self,
+        request: Request<wire::AttestAgentRequest>,
+    ) -> Result<Response<wire::AttestAgentResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let call = call(&permit, &ask, &ask.request_id, &ask.reason)?;
+        let journey = attest::attest(&self.0, call.clone(), Ask { agent: ask.agent, etag: ask.etag });
         Box::pin(self.noted(&call, &permit, journey)).await
     }
 }

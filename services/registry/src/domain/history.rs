@@ -25,6 +25,7 @@ pub(crate) fn action(before: Option<&wire::Declaration>, after: &wire::Declarati
     };
     match (old.state(), new.state()) {
         (from, to) if from == to && old.lifecycle_version != new.lifecycle_version => HistoryAction::CredentialsRevoked,
+        (from, to) if from == to && old.last_attestation_time != new.last_attestation_time => HistoryAction::Attested,
         (from, to) if from == to => HistoryAction::Updated,
         (_, AgentState::Staged) => HistoryAction::Approved,
         (AgentState::Staged, AgentState::Active) => HistoryAction::Activated,
@@ -97,6 +98,9 @@ mod tests {
             metadata.version = 3;
         }
         assert_eq!(action(None, &later, false), HistoryAction::Compacted);
+        agent.status.get_or_insert_default().last_attestation_time = samples::at(5);
+        let attested = samples::declared(Object::Agent(agent.clone()));
+        assert_eq!(action(Some(&before), &attested, false), HistoryAction::Attested);
         agent.status.get_or_insert_default().lifecycle_version = 2;
         let after = samples::declared(Object::Agent(agent));
         assert_eq!(action(Some(&before), &after, false), HistoryAction::CredentialsRevoked);

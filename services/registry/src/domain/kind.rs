@@ -6,8 +6,8 @@ use legate_wire::registry as wire;
 use wire::claim_rule::StandsFor;
 use wire::declaration::Object;
 use wire::{
-    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, PolicyTest, RoleBinding,
-    TrustedIssuer,
+    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, LifecyclePolicy,
+    PolicyTest, RoleBinding, TrustedIssuer,
 };
 
 /// How an object is found: kind, namespace (empty for what belongs to none) and name.
@@ -55,6 +55,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Node => "Node",
         Kind::Approval => "Approval",
         Kind::StopOrder => "StopOrder",
+        Kind::LifecyclePolicy => "LifecyclePolicy",
     }
 }
 
@@ -128,6 +129,10 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
                 needed.one(&format!("spec.cases[{n}].agent"), Kind::Agent, &case.agent);
             }
         }
+        Object::LifecyclePolicy(LifecyclePolicy { spec: Some(spec), .. }) => {
+            needed.all("spec.groups", Kind::Group, &spec.groups);
+            needed.all("spec.agent_classes", Kind::AgentClass, &spec.agent_classes);
+        }
         Object::Approval(Approval { spec: Some(spec), .. }) => needed.one("spec.agent", Kind::Agent, &spec.agent),
         _ => {}
     }
@@ -197,7 +202,7 @@ mod tests {
             assert_eq!(declaration.metadata_mut().cloned(), Some(found));
             seen.push(kind as i32);
         }
-        assert_eq!(seen, (1..=18).chain([30, 31]).collect::<Vec<_>>());
+        assert_eq!(seen, (1..=18).chain([20, 30, 31]).collect::<Vec<_>>());
         assert_eq!(wire::Declaration::default().kind(), None);
         assert_eq!(key_of(&wire::Declaration::default()), None);
     }
@@ -259,6 +264,11 @@ mod tests {
                     "spec.parent DelegationGrant payments/ada-lets-bot",
                 ],
                 Kind::PolicyTest => &[namespace, "spec.cases[0].agent Agent payments/invoice-bot"],
+                Kind::LifecyclePolicy => &[
+                    namespace,
+                    "spec.groups[0] Group payments/clerks",
+                    "spec.agent_classes[0] AgentClass payments/clerk",
+                ],
                 Kind::Approval => &[namespace, "spec.agent Agent payments/invoice-bot"],
                 _ => &[namespace],
             };

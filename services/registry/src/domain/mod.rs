@@ -11,6 +11,7 @@ pub(crate) mod history;
 pub(crate) mod kind;
 pub(crate) mod leave;
 pub(crate) mod lifecycle;
+pub(crate) mod lifecycle_policy;
 pub(crate) mod lineage;
 pub(crate) mod mask;
 pub(crate) mod operators;

@@ -19,6 +19,7 @@ pub(super) const OUTPUT_ONLY: &[(&str, &[&str])] = &[
     ("legate.registry.v1.Node", &["spiffe_id"]),
     ("legate.registry.v1.Approval", &["status"]),
     ("legate.registry.v1.StopOrder", &["status"]),
+    ("legate.registry.v1.LifecyclePolicy", &["status"]),
 ];
 
 /// Fields that say which object it is.
@@ -101,6 +102,7 @@ mod tests {
             "declaration",
             "delegation",
             "group",
+            "lifecycle",
             "metadata",
             "operator_binding",
             "permission",

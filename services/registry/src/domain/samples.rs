@@ -322,6 +322,36 @@ pub(crate) fn policy_test() -> wire::PolicyTest {
     }
 }
 
+pub(crate) fn lifecycle_policy() -> wire::LifecyclePolicy {
+    let days = |days: i64| seconds(days * 86_400);
+    wire::LifecyclePolicy {
+        metadata: metadata("payments", "housekeeping"),
+        spec: Some(wire::LifecyclePolicySpec {
+            description: "What nobody needs ends.".into(),
+            selector: "environment = prod".into(),
+            groups: vec!["clerks".into()],
+            agent_classes: vec!["clerk".into()],
+            mode: wire::LifecycleMode::Enforce.into(),
+            attest_every: days(90),
+            unattested: wire::LifecycleAction::Suspend.into(),
+            expire_after: days(365),
+            suspend_when_dormant_for: days(60),
+            suspend_when_orphaned_for: days(3),
+            retire_after_suspended_for: days(180),
+            on_alert: Some(wire::AlertRule {
+                alert_types: vec!["ACTION_DESPITE_DENIAL".into(), "CREDENTIAL_SHARED".into()],
+                min_severity: "HIGH".into(),
+                action: wire::LifecycleAction::Quarantine.into(),
+                max_agents: 3,
+                per: seconds(3_600),
+            }),
+            grace: days(7),
+            notify_before: days(3),
+        }),
+        status: None,
+    }
+}
+
 pub(crate) fn operator_binding() -> wire::OperatorBinding {
     wire::OperatorBinding {
         metadata: metadata("payments", "payments-editors"),
@@ -434,6 +464,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         Object::PolicyTest(policy_test()),
         Object::OperatorBinding(operator_binding()),
         Object::Node(node()),
+        Object::LifecyclePolicy(lifecycle_policy()),
         Object::Approval(approval()),
         Object::StopOrder(stop_order()),
     ]

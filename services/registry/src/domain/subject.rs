@@ -74,10 +74,16 @@ impl Subject for Seen<'_> {
             Field::ExpireTime => self.spec.and_then(|spec| spec.expire_time),
             Field::LastUsedTime => self.status.and_then(|status| status.last_used_time),
             Field::OrphanedTime => self.status.and_then(|status| status.orphaned_time),
+            Field::LifecycleDueTime => self.status.and_then(|status| status.lifecycle_due_time),
             _ => None,
         };
         at.and_then(|at| Timestamp::try_from(at).ok()).map(Timestamp::micros)
     }
+}
+
+/// When an agent last obtained or used anything, as far as its record says.
+pub(crate) fn last_used(agent: &wire::Declaration) -> Option<Timestamp> {
+    Seen::of(agent).moment(&Field::LastUsedTime).map(Timestamp::from_micros)
 }
 
 #[cfg(test)]
@@ -120,6 +126,7 @@ mod tests {
             sanctioned_status: wire::SanctionedStatus::Unsanctioned.into(),
             last_used_time: samples::at(1_700_000_000),
             orphaned_time: samples::at(1_710_000_000),
+            lifecycle_due_time: samples::at(1_720_000_000),
             ..Default::default()
         });
         let metadata = agent.metadata.as_mut().unwrap();
@@ -133,9 +140,9 @@ mod tests {
             AND labels.team = payments AND origin = imported AND sanctioned_status = unsanctioned AND external_id = CMDB-1
             AND create_time = 2020-09-13T12:26:40Z AND update_time = 2022-04-15T05:20:00Z
             AND expire_time = 2033-05-18T03:33:20Z AND last_used_time = 2023-11-14T22:13:20Z
-            AND orphaned_time = 2024-03-09T16:00:00Z"#;
+            AND orphaned_time = 2024-03-09T16:00:00Z AND lifecycle_due_time = 2024-07-03T09:46:40Z"#;
         let filter = Filter::parse(all, Scope::Agents).unwrap();
-        assert_eq!(filter.terms().count(), 25);
+        assert_eq!(filter.terms().count(), 26);
         for term in filter.terms() {
             let alone = Filter::parse(&term.to_string(), Scope::Agents).unwrap();
             assert!(alone.holds(&seen), "{term}");

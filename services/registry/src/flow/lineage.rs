@@ -71,6 +71,11 @@ impl Standing {
         Ok(agent)
     }
 
+    /// Whether the caller, or what is above it, is stopped.
+    fn is_stopped(&self, now: Timestamp) -> Result<bool, Fault> {
+        Ok(self.seen.life_of(self.seen_caller()?, now).stop.is_some())
+    }
+
     /// Whether the caller asked for it in the life that it has now, and after every cut-off: what was asked with credentials
     /// that were taken back is nobody's any more.
     pub(super) fn asked_in_this_life(&self, approval: &Approval, now: Timestamp) -> bool {
@@ -96,11 +101,16 @@ pub(super) async fn standing_of(tx: &Tx, id: &AgentId, now: Timestamp) -> TxResu
     let unknown = || refuse(Fault::refused(&CALLER_UNKNOWN, format!("there is no agent {id}")));
     let namespace = agent(tx, id.as_str()).await?.and_then(|agent| agent.metadata).ok_or_else(unknown)?.namespace;
     let standing = gather(tx, id, &namespace, None).await?;
-    if standing.seen.life_of(standing.seen_caller().map_err(refuse)?, now).stop.is_some() {
+    if standing.is_stopped(now).map_err(refuse)? {
         let text = format!("the agent {id} is not ACTIVE, or what is above it is stopped");
         return Err(refuse(Fault::refused(&CALLER_NOT_ACTIVE, text)));
     }
     Ok(standing)
+}
+
+/// Whether an agent of a namespace is stopped: by itself, by what is above it, or by a stop order.
+pub(super) async fn is_stopped(tx: &Tx, id: &AgentId, namespace: &str, now: Timestamp) -> TxResult<bool, Fault> {
+    gather(tx, id, namespace, None).await?.is_stopped(now).map_err(refuse)
 }
 
 /// The agent, everything above it, and what was given to them.

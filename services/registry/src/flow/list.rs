@@ -6,7 +6,7 @@ use std::sync::Arc;
 use legate_authority::Reach;
 use legate_clock::Timestamp;
 use legate_db::TxResult;
-use legate_filter::{Filter, Scope};
+use legate_filter::{Field, Filter, Scope};
 use legate_ids::Name;
 use legate_rpc::Fault;
 use legate_wire::registry::{AgentState, AsOf, Declaration, Kind};
@@ -196,6 +196,9 @@ fn which(ask: &List) -> Result<Which, Fault> {
     };
     if ask.as_of.is_some() && (by != OrderedBy::Name || descending) {
         return Err(Fault::invalid("order_by", "what was is listed by name only"));
+    }
+    if ask.as_of.is_some() && filter.as_ref().is_some_and(|filter| filter.asks_about(&Field::LifecycleDueTime)) {
+        return Err(Fault::invalid("filter", "lifecycle_due_time is known of agents as they are only"));
     }
     let states = ask.states.clone();
     let (kind, namespace) = (ask.kind, ask.namespace.clone());

@@ -20,7 +20,7 @@ use super::write::{Put, Writing};
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
 use crate::domain::succession::{self, Departed};
-use crate::domain::{check, diff, lifecycle, operators, standing};
+use crate::domain::{check, diff, lifecycle, lifecycle_policy, operators, standing};
 use crate::error::{
     AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, MADE_BY_AN_AGENT, OBJECT_REPEATED, PERSON_DEPARTED, REFERENCE_MISSING,
 };
@@ -327,6 +327,12 @@ pub(super) fn hold(
             }
         } else if let Some(status) = standing::status_mut(&mut wanted) {
             *status = current.as_ref().and_then(standing::status_of).cloned().flatten();
+        } else if let Some(Object::LifecyclePolicy(policy)) = &mut wanted.object {
+            let current = match current.as_ref().and_then(|c| c.object.as_ref()) {
+                Some(Object::LifecyclePolicy(current)) => Some(current),
+                _ => None,
+            };
+            policy.status = Some(lifecycle_policy::effective(policy, current, now));
         } else if let (Some(Object::EnforcementPoint(new)), Some(Object::EnforcementPoint(old))) =
             (&mut wanted.object, current.as_ref().and_then(|c| c.object.as_ref()))
         {

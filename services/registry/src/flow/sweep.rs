@@ -1,5 +1,5 @@
-//! What time does: agents whose time is over expire, those that nobody is accountable for are suspended, what those who left
-//! answered for passes on, and revocations, keys and requests that are past their use are forgotten.
+//! What time does: agents whose time is over expire, those that nobody is accountable for are suspended, lifecycle policies are
+//! carried out, what those who left answered for passes on, and revocations, keys and requests that are past their use are forgotten.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use legate_wire::registry::{Declaration, Kind};
 
 use super::decide_approval::{self, End};
 use super::transition::{self, Step};
-use super::{Call, Desk, succession};
+use super::{Call, Desk, alert_feed, lifecycle, succession};
 use crate::domain::lifecycle::Transition;
 use crate::domain::standing;
 use crate::error::of_tx;
-use crate::store::{approval, object, request};
+use crate::store::{self, approval, object, request};
 
 /// How often the sweep looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -28,6 +28,8 @@ const AT_ONCE: u64 = 200;
 const COUNTED: u64 = 10_000;
 /// Every so many looks, old requests are forgotten and agents are counted.
 const HOUSEKEEPING: u64 = 20;
+/// So far ahead it is counted what lifecycle policies do.
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// Sweeps for as long as the process lives.
 pub(crate) async fn sweep_forever(desk: Arc<Desk>) {
@@ -50,11 +52,14 @@ pub(crate) async fn sweep(desk: &Arc<Desk>) -> Result<usize, Fault> {
     loop {
         // In turns: somebody who answered for very many agents keeps none from ending, nor the reverse.
         let passed = succession::settle_some(desk).await;
+        let planned = lifecycle::replan_some(desk).await;
+        let looked = lifecycle::look_some(desk).await;
         let ended = end_some(desk).await?;
-        match passed? {
-            None if ended == 0 => return Ok(swept),
-            passed => swept += ended + usize::try_from(passed.unwrap_or(0)).unwrap_or(0),
+        let (passed, planned, looked) = (passed?, planned?, looked?);
+        if passed.is_none() && planned.is_none() && looked.at == 0 && ended == 0 {
+            return Ok(swept);
         }
+        swept += ended + looked.done + usize::try_from(passed.unwrap_or(0)).unwrap_or(0);
     }
 }
 
@@ -148,5 +153,9 @@ async fn tidy(desk: &Arc<Desk>) -> Result<(), Fault> {
     desk.metrics.stops(orders.map_err(of_tx)?.iter().filter(|order| standing::is_suspended(order)).count());
     let oldest = orphans.1.map(|at| now.since(Timestamp::from_micros(at)));
     desk.metrics.orphans(orphans.0, oldest.unwrap_or_default());
+    let week = now.plus(WEEK).micros();
+    let due = desk.db.read("lifecycle_due_soon", move |tx| Box::pin(store::lifecycle::due_until(tx, week)));
+    desk.metrics.lifecycle_due(due.await.map_err(of_tx)?);
+    alert_feed::forget(desk, now).await?;
     Ok(())
 }

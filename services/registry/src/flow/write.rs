@@ -19,10 +19,12 @@ use prost::Message;
 
 use super::Desk;
 use super::mandate::{self, Operator, mandate};
+use super::policed::Policed;
 use super::{revoke_issued, stop_orders};
 use crate::convert;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
+use crate::domain::lifecycle_policy::Plan;
 use crate::domain::terms::facts;
 use crate::domain::{approval, cut_off, lineage, operators, standing};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
@@ -140,6 +142,8 @@ pub(crate) struct Writing<'t> {
     events: Vec<AuditEvent>,
     /// An operator binding is among what was written.
     operators: bool,
+    /// What of it concerns lifecycle policies.
+    policed: Policed,
 }
 
 /// An object that is to be written.
@@ -194,6 +198,7 @@ impl Desk {
                     numbered: head.numbered,
                     events: convert::broke_glass(by, now).into_iter().collect(),
                     operators: false,
+                    policed: Policed::default(),
                 };
                 let answer = body(&mut writing).await?;
                 writing.finish(standard).await?;
@@ -321,7 +326,8 @@ impl Writing<'_> {
                 // The name can be another one's later, in which nobody has left.
                 Box::pin(departure::end_in(self.tx, &key.name, self.now, &self.by.actor)).await?;
             }
-            let mut row = row(&declaration, &key, revoked, self.revision());
+            let plan = Box::pin(self.policed.note(self.tx, &key, &declaration, before, revoked, self.now)).await?;
+            let mut row = row(&declaration, &key, revoked, self.revision(), plan);
             row.number = match before {
                 Some(_) => *numbers.get(&row.id).ok_or_else(|| broken("what changes is not there"))?,
                 None => self.next_number(),
@@ -356,6 +362,7 @@ impl Writing<'_> {
         // On the heap: every write would carry its size.
         Box::pin(found.write(self.tx)).await?;
         object::put(self.tx, rows).await?;
+        Box::pin(self.policed.settle(self.tx)).await?;
         Ok(written)
     }
 
@@ -493,7 +500,7 @@ fn holds_name(state: AgentState, revoked: bool) -> bool {
 }
 
 /// All of an object's row but its number.
-fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> object::Model {
+fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64, plan: Plan) -> object::Model {
     let state = state_of(declaration);
     let mut ends = None;
     match &declaration.object {
@@ -537,6 +544,9 @@ fn row(declaration: &Declaration, key: &Key, revoked: bool, revision: u64) -> ob
         used_at: times.used,
         orphaned_at: times.orphaned,
         number: 0,
+        look_at: plan.look_at.map(Timestamp::micros),
+        due_at: plan.due_at.map(Timestamp::micros),
+        attest_at: plan.attest_at.map(Timestamp::micros),
     }
 }
 

@@ -116,6 +116,7 @@ fn column(term: &Term) -> Option<Condition> {
         Field::ExpireTime => (Column::ExpiresAt, true),
         Field::LastUsedTime => (Column::UsedAt, true),
         Field::OrphanedTime => (Column::OrphanedAt, true),
+        Field::LifecycleDueTime => (Column::DueAt, true),
         _ => return None,
     };
     let mut all = Condition::all();
@@ -194,7 +195,13 @@ pub(crate) fn drive(node: &Node, which: &Which, in_force: bool) -> Option<Select
         Node::Term(Term { field: Field::CreateTime | Field::UpdateTime, test: Test::Present }) => None,
         Node::Term(
             term @ Term {
-                field: Field::ExpireTime | Field::CreateTime | Field::UpdateTime | Field::OrphanedTime, ..
+                field:
+                    Field::ExpireTime
+                    | Field::CreateTime
+                    | Field::UpdateTime
+                    | Field::OrphanedTime
+                    | Field::LifecycleDueTime,
+                ..
             },
         )
         | Node::Term(term @ Term { field: Field::State, test: Test::Word(..) }) => {

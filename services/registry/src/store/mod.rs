@@ -1,5 +1,6 @@
 //! What rests in the database, a file for each table.
 
+pub(crate) mod alert_feed;
 pub(crate) mod approval;
 pub(crate) mod change;
 pub(crate) mod condition;
@@ -7,6 +8,7 @@ pub(crate) mod declarer;
 pub(crate) mod departure;
 pub(crate) mod found;
 pub(crate) mod head;
+pub(crate) mod lifecycle;
 pub(crate) mod listed;
 pub(crate) mod object;
 pub(crate) mod reference;

@@ -47,6 +47,12 @@ pub(crate) struct Model {
     pub(crate) orphaned_at: Option<i64>,
     /// Objects are numbered as they are made; see [`super::term`].
     pub(crate) number: i64,
+    /// When the sweep looks what lifecycle policies say of an agent.
+    pub(crate) look_at: Option<i64>,
+    /// When one that is carried out does something to it, as of the last look.
+    pub(crate) due_at: Option<i64>,
+    /// By when it has to be confirmed.
+    pub(crate) attest_at: Option<i64>,
 }
 
 /// The times that objects are searched and ordered by, in Unix microseconds.
@@ -106,10 +112,22 @@ impl Model {
     /// The object as it is shown: with what is known of it and not declared, which is never written back.
     pub(crate) fn shown(&self) -> TxResult<Declaration, Fault> {
         let mut shown = self.declaration()?;
-        if let (Some(at), Some(Object::Agent(agent))) = (self.used_at, &mut shown.object) {
-            agent.status.get_or_insert_default().last_used_time = Some(Timestamp::from_micros(at).into());
+        let is_known = self.used_at.is_some() || self.due_at.is_some() || self.attest_at.is_some();
+        if let Some(Object::Agent(agent)) = &mut shown.object
+            && is_known
+        {
+            let status = agent.status.get_or_insert_default();
+            let at = |micros: i64| prost_types::Timestamp::from(Timestamp::from_micros(micros));
+            status.last_used_time = self.used_at.map(at);
+            status.next_attestation_time = self.attest_at.map(at);
+            status.lifecycle_due_time = self.due_at.map(at);
         }
         Ok(shown)
+    }
+
+    /// When an agent last obtained or used anything, as far as is known.
+    pub(crate) fn last_used(&self) -> Option<Timestamp> {
+        self.used_at.map(Timestamp::from_micros)
     }
 }
 
@@ -125,6 +143,9 @@ pub(crate) async fn put(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
         Column::UpdatedAt,
         Column::ExpiresAt,
         Column::OrphanedAt,
+        Column::LookAt,
+        Column::DueAt,
+        Column::AttestAt,
     ];
     let known = OnConflict::column(Column::Id).update_columns(changing).to_owned();
     Ok(rows::insert::<Entity>(tx, rows, Some(&known)).await?)

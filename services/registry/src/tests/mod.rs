@@ -3,6 +3,7 @@
 #![allow(clippy::large_futures, reason = "a test has the stack to itself")]
 
 mod agents;
+mod alert_feed;
 mod amend;
 mod apply;
 mod approvals;
@@ -15,6 +16,7 @@ mod faults;
 mod fitting;
 mod followers;
 mod governed;
+mod lifecycle;
 mod many;
 mod nodes;
 mod operators;

@@ -34,7 +34,7 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             Kind::AgentClass => drop(touched.classes.insert(name)),
             Kind::Role => drop(touched.roles.insert(name)),
             Kind::RoleBinding => drop(touched.bindings.insert(name)),
-            // Who asks, who believes whom, and what is tested are nobody's authority.
+            // Who asks, who believes whom, what is tested and what time does are nobody's authority.
             Kind::EnforcementPoint
             | Kind::Node
             | Kind::PolicyTest
@@ -42,6 +42,7 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             | Kind::TrustedIssuer
             | Kind::AttestationPolicy
             | Kind::OperatorBinding
+            | Kind::LifecyclePolicy
             | Kind::SigningKey
             | Kind::Revocation
             | Kind::Approval

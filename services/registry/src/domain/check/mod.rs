@@ -15,6 +15,7 @@ mod findings;
 mod grant;
 mod group;
 mod jwks;
+mod lifecycle_policy;
 mod metadata;
 mod namespace;
 mod node;
@@ -88,6 +89,7 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         Object::PolicyTest(o) => findings.present("spec", o.spec.as_ref(), policy_test::check),
         Object::OperatorBinding(o) => findings.present("spec", o.spec.as_ref(), operator_binding::check),
         Object::Node(o) => findings.present("spec", o.spec.as_ref(), node::check),
+        Object::LifecyclePolicy(o) => findings.present("spec", o.spec.as_ref(), lifecycle_policy::check),
     }
     findings.into()
 }
@@ -118,6 +120,7 @@ pub(crate) fn strip_output_only(declaration: &mut wire::Declaration) {
         Some(Object::Node(node)) => node.spiffe_id.clear(),
         Some(Object::Approval(approval)) => approval.status = None,
         Some(Object::StopOrder(order)) => order.status = None,
+        Some(Object::LifecyclePolicy(policy)) => policy.status = None,
         _ => {}
     }
 }

@@ -106,6 +106,7 @@ async fn the_few_are_looked_up_by_an_index() {
             ("state = suspended", "INDEX object_by_state"),
             ("expire_time < 2026-01-01T00:00:00Z", "INDEX object_by_expiry"),
             ("orphaned_time:*", "INDEX object_orphaned"),
+            ("lifecycle_due_time < 2026-01-01T00:00:00Z", "INDEX object_due"),
         ] {
             let which = which(filter, OrderedBy::Created, "");
             let mut search = search(&fixture, &which);

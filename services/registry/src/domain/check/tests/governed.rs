@@ -26,6 +26,7 @@ with!(node, Node, NodeSpec);
 with!(grant, DelegationGrant, DelegationGrantSpec);
 with!(policy_test, PolicyTest, PolicyTestSpec);
 with!(operator_binding, OperatorBinding, OperatorBindingSpec);
+with!(lifecycle_policy, LifecyclePolicy, LifecyclePolicySpec);
 
 /// What deceives whoever reads it.
 const HOSTILE: [&str; 5] = ["\u{0}", "a\u{202e}b", "a\u{200b}", "\u{1b}[2J", "a\r"];
@@ -435,4 +436,75 @@ fn operator_bindings() {
     };
     taken(within(""));
     refused(within("A b"), &["metadata.namespace"]);
+}
+
+#[test]
+fn what_a_lifecycle_policy_may_say() {
+    let rule = |change: fn(&mut wire::AlertRule)| lifecycle_policy(|spec| change(spec.on_alert.as_mut().unwrap()));
+    taken(lifecycle_policy(|_| {}));
+    taken(lifecycle_policy(|spec| {
+        *spec = wire::LifecyclePolicySpec {
+            mode: wire::LifecycleMode::Report.into(),
+            suspend_when_orphaned_for: span(0, 0),
+            grace: span(0, 0),
+            notify_before: span(0, 0),
+            ..Default::default()
+        };
+    }));
+    taken(rule(|rule| (rule.min_severity, rule.max_agents) = (String::new(), 1_000)));
+    let nothing = wire::LifecyclePolicySpec { mode: wire::LifecycleMode::Enforce.into(), ..Default::default() };
+    refused(lifecycle_policy(|spec| *spec = nothing), &["spec"]);
+    refused(lifecycle_policy(|spec| spec.mode = 0), &["spec.mode"]);
+    refused(lifecycle_policy(|spec| spec.mode = 9), &["spec.mode"]);
+    refused(lifecycle_policy(|spec| spec.selector = "name = a".into()), &["spec.selector"]);
+    refused(lifecycle_policy(|spec| spec.groups = names(65)), &["spec.groups"]);
+    refused(lifecycle_policy(|spec| spec.agent_classes = vec!["A".into()]), &["spec.agent_classes[0]"]);
+    for hostile in HOSTILE {
+        refused(lifecycle_policy(|spec| spec.description = hostile.into()), &["spec.description"]);
+        refused(lifecycle_policy(|spec| spec.selector = hostile.into()), &["spec.selector"]);
+    }
+    // What is shorter, longer or less than nothing.
+    let day = 86_400;
+    for (seconds, nanos) in [(day - 1, 0), (2 * 366 * day, 0), (-day, 0), (i64::MAX, 0), (day, -1), (0, 0)] {
+        refused(lifecycle_policy(|spec| spec.attest_every = span(seconds, nanos)), &["spec.attest_every"]);
+        let dormant = lifecycle_policy(|spec| spec.suspend_when_dormant_for = span(seconds, nanos));
+        refused(dormant, &["spec.suspend_when_dormant_for"]);
+    }
+    refused(lifecycle_policy(|spec| spec.expire_after = span(3_599, 0)), &["spec.expire_after"]);
+    refused(lifecycle_policy(|spec| spec.expire_after = span(3_654 * day, 0)), &["spec.expire_after"]);
+    refused(
+        lifecycle_policy(|spec| spec.retire_after_suspended_for = span(3_600, 0)),
+        &["spec.retire_after_suspended_for"],
+    );
+    refused(
+        lifecycle_policy(|spec| spec.suspend_when_orphaned_for = span(91 * day, 0)),
+        &["spec.suspend_when_orphaned_for"],
+    );
+    refused(lifecycle_policy(|spec| spec.grace = span(91 * day, 0)), &["spec.grace"]);
+    refused(lifecycle_policy(|spec| spec.notify_before = span(91 * day, 0)), &["spec.notify_before"]);
+    for (action, fits) in [(1, true), (2, false), (3, true), (4, false), (9, false)] {
+        let unattested = lifecycle_policy(|spec| spec.unattested = action);
+        let alert = lifecycle_policy(|spec| spec.on_alert.as_mut().unwrap().action = action);
+        if fits {
+            taken(unattested);
+            taken(alert);
+        } else {
+            refused(unattested, &["spec.unattested"]);
+            refused(alert, &["spec.on_alert.action"]);
+        }
+    }
+    refused(lifecycle_policy(|spec| spec.attest_every = None), &["spec.unattested"]);
+    refused(rule(|rule| rule.alert_types.clear()), &["spec.on_alert.alert_types"]);
+    for word in ["", "UNSPECIFIED", "action_despite_denial", "ALERT_TYPE_DENIAL_BURST", "NOTHING"] {
+        let policy = lifecycle_policy(|spec| spec.on_alert.as_mut().unwrap().alert_types = vec![word.into()]);
+        refused(policy, &["spec.on_alert.alert_types[0]"]);
+    }
+    refused(rule(|rule| rule.alert_types = vec!["DENIAL_BURST".into(); 2]), &["spec.on_alert.alert_types[1]"]);
+    refused(rule(|rule| rule.min_severity = "high".into()), &["spec.on_alert.min_severity"]);
+    refused(rule(|rule| rule.action = 0), &["spec.on_alert.action"]);
+    refused(rule(|rule| rule.max_agents = 0), &["spec.on_alert.max_agents"]);
+    refused(rule(|rule| rule.max_agents = 1_001), &["spec.on_alert.max_agents"]);
+    refused(rule(|rule| rule.per = None), &["spec.on_alert.per"]);
+    refused(rule(|rule| rule.per = span(59, 0)), &["spec.on_alert.per"]);
+    refused(rule(|rule| rule.per = span(31 * 86_400, 0)), &["spec.on_alert.per"]);
 }

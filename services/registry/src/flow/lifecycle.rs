@@ -1,0 +1,265 @@
+//! What time does by lifecycle policies: agents that nobody confirmed or used are stopped, those that were stopped for long are
+//! retired, and people are told beforehand.
+//!
+//! Beside every agent rests when it has to be looked at next, so that a sweep looks at those alone. Where a policy or a group changes, the
+//! agents of the namespace are reckoned anew, some in each transaction, and that goes on where the last commit was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_clock::Timestamp;
+use legate_db::{Tx, TxResult};
+use legate_outbox::Standard;
+use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{Agent, Declaration, Group, Kind, LifecycleAction, LifecyclePolicy};
+
+use super::transition::{self, Step};
+use super::write::Writing;
+use super::{Call, Desk};
+use crate::convert;
+use crate::domain::kind::Key;
+use crate::domain::lifecycle_policy::{self, Due, MOST, Policies};
+use crate::error::of_tx;
+use crate::store::lifecycle::Model as Told;
+use crate::store::{lifecycle, object};
+
+/// Agents in one transaction.
+const AT_ONCE: u64 = 200;
+/// What cannot be done to an agent is tried again after so long, and holds up nobody else meanwhile.
+const AGAIN: Duration = Duration::from_secs(600);
+
+/// The lifecycle policies of a namespace, with the groups that they name.
+pub(super) async fn policies(tx: &Tx, namespace: &str) -> TxResult<Policies, Fault> {
+    let mut policies = Vec::new();
+    for row in object::in_namespace(tx, Kind::LifecyclePolicy, namespace, MOST as u64).await? {
+        if let Some(Object::LifecyclePolicy(policy)) = row.declaration()?.object {
+            policies.push(policy);
+        }
+    }
+    with_groups(tx, namespace, policies).await
+}
+
+/// These policies of a namespace, with the groups that they name.
+pub(super) async fn with_groups(tx: &Tx, namespace: &str, policies: Vec<LifecyclePolicy>) -> TxResult<Policies, Fault> {
+    let named = policies.iter().filter_map(|policy| policy.spec.as_ref()).flat_map(|spec| &spec.groups);
+    let keys: BTreeSet<Key> = named.map(|name| Key::new(Kind::Group, namespace, name)).collect();
+    let mut groups: Vec<Group> = Vec::new();
+    if !keys.is_empty() {
+        for row in object::by_keys(tx, keys).await?.into_values() {
+            if let Some(Object::Group(group)) = row.declaration()?.object {
+                groups.push(group);
+            }
+        }
+    }
+    Ok(Policies::of(&policies, &groups))
+}
+
+/// The policies of the namespaces that were asked about, read once each.
+#[derive(Debug, Default)]
+struct Known(BTreeMap<String, Policies>);
+
+impl Known {
+    /// Everything that becomes of the agent of a row.
+    async fn dues(&mut self, tx: &Tx, row: &object::Model, agent: &Declaration) -> TxResult<Vec<Due>, Fault> {
+        if !self.0.contains_key(&row.namespace) {
+            self.0.insert(row.namespace.clone(), policies(tx, &row.namespace).await?);
+        }
+        let policies = self.0.get(&row.namespace).filter(|policies| !policies.is_empty());
+        Ok(policies.map(|policies| policies.dues(agent, row.last_used())).unwrap_or_default())
+    }
+}
+
+/// What is to be done to an agent now, where something is.
+fn now_due(dues: &[Due], now: Timestamp) -> Option<&Due> {
+    dues.iter().find(|due| !due.report).filter(|due| due.act_at <= now)
+}
+
+/// Reckons some agents of a namespace anew whose policies changed; how many. `None`: there are no more.
+pub(super) async fn replan_some(desk: &Arc<Desk>) -> Result<Option<u64>, Fault> {
+    let next = desk.db.read("lifecycle_to_replan", |tx| Box::pin(lifecycle::next(tx)));
+    if next.await.map_err(of_tx)?.is_none() {
+        return Ok(None);
+    }
+    let call = Call::own(desk, "a lifecycle policy changed");
+    let planned = desk.write("lifecycle_replan", Standard::Ordinary, call, |writing| {
+        Box::pin(async move {
+            let Some(at) = lifecycle::next(writing.tx).await? else { return Ok(0) };
+            let after = [at.namespace.as_str(), &at.at_name, &at.at_object];
+            let rows = object::after(writing.tx, Kind::Agent, &at.namespace, after, AT_ONCE).await?;
+            let mut known = Known::default();
+            for row in &rows {
+                let dues = known.dues(writing.tx, row, &row.declaration()?).await?;
+                // What was told before is seen when it is looked at.
+                let plan = lifecycle_policy::plan(&dues, writing.now, |_, _| false);
+                lifecycle::set_plan(writing.tx, &row.id, plan).await?;
+            }
+            let is_last = (rows.len() as u64) < AT_ONCE;
+            let behind = rows.last().filter(|_| !is_last).map(|row| (row.name.clone(), row.id.clone()));
+            lifecycle::went_on(writing.tx, &at.namespace, behind).await?;
+            Ok(rows.len() as u64)
+        })
+    });
+    planned.await.map(Some)
+}
+
+/// Of how many agents it was looked what is due, and to how many something was done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Looked {
+    pub(super) at: usize,
+    pub(super) done: usize,
+}
+
+/// Agents to which the same is done for the same reason.
+type Acts = BTreeMap<(String, i32), Vec<String>>;
+
+/// Looks at some agents whose time has come, and does what is due.
+pub(super) async fn look_some(desk: &Arc<Desk>) -> Result<Looked, Fault> {
+    let now = desk.clock.now();
+    let read = desk.db.read("lifecycle_due", move |tx| {
+        Box::pin(async move {
+            let (mut acts, mut rest, mut known) = (Acts::new(), Vec::new(), Known::default());
+            for row in lifecycle::to_look_at(tx, now.micros(), AT_ONCE).await? {
+                let dues = known.dues(tx, &row, &row.declaration()?).await?;
+                match now_due(&dues, now) {
+                    Some(due) => {
+                        let key = (due.reason(&row.namespace), due.action as i32);
+                        acts.entry(key).or_default().push(row.id);
+                    }
+                    None => rest.push(row.id),
+                }
+            }
+            Ok((acts, rest))
+        })
+    });
+    let (acts, rest) = read.await.map_err(of_tx)?;
+    let mut looked = Looked { at: rest.len(), done: 0 };
+    for ((reason, action), ids) in acts {
+        let action = LifecycleAction::try_from(action).unwrap_or_default();
+        looked.at += ids.len();
+        let done = act(desk, &reason, &ids).await?;
+        desk.metrics.lifecycle_done(action, done);
+        looked.done += usize::try_from(done).unwrap_or(0);
+    }
+    if !rest.is_empty() {
+        note(desk, rest).await?;
+    }
+    Ok(looked)
+}
+
+/// Does what is due for this reason. Where it cannot be done to all, it is tried with each, and with whom it cannot be done, later.
+async fn act(desk: &Arc<Desk>, reason: &str, ids: &[String]) -> Result<u64, Fault> {
+    let failed = match act_together(desk, reason, ids.to_vec()).await {
+        Err(fault @ (Fault::Refused(_) | Fault::Broken(_))) => fault,
+        done => return done,
+    };
+    if let [id] = ids {
+        tracing::error!(fault = %failed, agent = id, reason, "what a lifecycle policy says cannot be done; it is tried again");
+        postpone(desk, id).await?;
+        return Ok(0);
+    }
+    let mut done = 0;
+    for id in ids {
+        done += Box::pin(act(desk, reason, std::slice::from_ref(id))).await?;
+    }
+    Ok(done)
+}
+
+async fn act_together(desk: &Arc<Desk>, reason: &str, ids: Vec<String>) -> Result<u64, Fault> {
+    let (call, ids) = (Call::own(desk, reason), Arc::new(ids));
+    desk.write("lifecycle_act", Standard::Stopping, call, move |writing| {
+        let ids = Arc::clone(&ids);
+        Box::pin(async move {
+            let (mut done, mut known) = (0, Known::default());
+            for id in ids.iter() {
+                let Some(row) = object::by_id(writing.tx, id).await? else { continue };
+                let current = row.declaration()?;
+                // Somebody may have used, confirmed or stopped it, or changed the policy, since it was seen.
+                let dues = known.dues(writing.tx, &row, &current).await?;
+                let due = now_due(&dues, writing.now).filter(|due| due.reason(&row.namespace) == writing.by.reason);
+                let Some(step) = due.and_then(Due::transition) else { continue };
+                Box::pin(transition::take(writing, current, Step::Transition(step))).await?;
+                done += 1;
+            }
+            Ok(done)
+        })
+    })
+    .await
+}
+
+async fn postpone(desk: &Arc<Desk>, id: &str) -> Result<(), Fault> {
+    let id = id.to_owned();
+    desk.write("lifecycle_postpone", Standard::Ordinary, Call::own(desk, "tried again later"), move |writing| {
+        let id = id.clone();
+        Box::pin(async move { look_later(writing, &id).await })
+    })
+    .await
+}
+
+async fn look_later(writing: &Writing<'_>, id: &str) -> TxResult<(), Fault> {
+    let Some(row) = object::by_id(writing.tx, id).await? else { return Ok(()) };
+    let at = |micros: i64| Timestamp::from_micros(micros);
+    let plan = lifecycle_policy::Plan {
+        look_at: Some(writing.now.plus(AGAIN)),
+        due_at: row.due_at.map(at),
+        attest_at: row.attest_at.map(at),
+    };
+    lifecycle::set_plan(writing.tx, id, plan).await
+}
+
+/// Tells what will be done, and what would have been, each once; and sets when the agents are looked at next.
+async fn note(desk: &Arc<Desk>, ids: Vec<String>) -> Result<(), Fault> {
+    let (call, ids) = (Call::own(desk, "lifecycle policies"), Arc::new(ids));
+    let noted: u64 = desk
+        .write("lifecycle_note", Standard::Ordinary, call, move |writing| {
+            let ids = Arc::clone(&ids);
+            Box::pin(async move {
+                let mut told = lifecycle::told(writing.tx, ids.iter().cloned().collect()).await?;
+                let (mut known, mut new) = (Known::default(), Vec::new());
+                for id in ids.iter() {
+                    let Some(row) = object::by_id(writing.tx, id).await? else { continue };
+                    let current = row.declaration()?;
+                    let dues = known.dues(writing.tx, &row, &current).await?;
+                    if now_due(&dues, writing.now).is_some() {
+                        // It became due meanwhile, and is done the next time.
+                        continue;
+                    }
+                    if let Some(Object::Agent(agent)) = &current.object {
+                        tell(writing, agent, &dues, &mut told, &mut new);
+                    }
+                    let was_told = |due: &Due, beforehand| told.contains(&Told::of(id, due, beforehand));
+                    let plan = lifecycle_policy::plan(&dues, writing.now, was_told);
+                    if plan.look_at.is_some_and(|at| at <= writing.now) {
+                        tracing::error!(agent = id, "an agent was looked at, and would be looked at again at once");
+                        look_later(writing, id).await?;
+                        continue;
+                    }
+                    lifecycle::set_plan(writing.tx, id, plan).await?;
+                }
+                let count = new.len() as u64;
+                lifecycle::remember(writing.tx, new).await?;
+                Ok(count)
+            })
+        })
+        .await?;
+    desk.metrics.lifecycle_told(noted);
+    Ok(())
+}
+
+/// Records what is to be told of an agent and was not.
+fn tell(writing: &mut Writing<'_>, agent: &Agent, dues: &[Due], told: &mut BTreeSet<Told>, new: &mut Vec<Told>) {
+    let id = agent.metadata.as_ref().map(|m| m.id.clone()).unwrap_or_default();
+    let now = writing.now;
+    for due in dues {
+        let (verb, one) = match due.notify_at {
+            _ if due.report && due.act_at <= now => ("lifecycle_reported", Told::of(&id, due, false)),
+            Some(at) if at <= now => ("lifecycle_due", Told::of(&id, due, true)),
+            _ => continue,
+        };
+        if told.insert(one.clone()) {
+            writing.record(convert::lifecycle_event(writing.by, verb, agent, due, now));
+            new.push(one);
+        }
+    }
+}
