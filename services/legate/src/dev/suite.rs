@@ -17,6 +17,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::pki::{self, Layout};
+use super::workload;
+use crate::node::Helper;
 
 /// How to raise a suite.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct Options {
     pub scim: bool,
     /// The policy of the witnesses that cosign the log's checkpoints; left out: nobody does.
     pub witness_policy: Option<PathBuf>,
+    /// Whether this machine is a node of the suite, with a socket for its processes.
+    pub workload: bool,
     /// More of credential-issuer's configuration, in TOML: `[federation]`, `[operators]`.
     pub federation: String,
 }
@@ -54,6 +58,7 @@ impl Options {
             registry_database: None,
             scim: false,
             witness_policy: None,
+            workload: false,
             federation: String::new(),
         }
     }
@@ -65,6 +70,7 @@ pub struct Suite {
     layout: Layout,
     domain: TrustDomain,
     running: BTreeMap<&'static str, Running>,
+    helper: Option<Helper>,
 }
 
 /// Which port each service has, counted from the base.
@@ -116,11 +122,15 @@ impl Suite {
 
         // In the order of `pki::SERVICES`.
         let running = pki::SERVICES.into_iter().zip([audit, registry, policy, issuer]).collect();
-        let suite = Self { layout, domain, running };
+        let mut suite = Self { layout, domain, running, helper: None };
         for service in pki::SERVICES {
             suite.wait_until_serving(service).await?;
         }
         suite.publish_log_key()?;
+        if options.workload {
+            let (remote, services) = (suite.remote("credential-issuer")?, (suite.dial("registry")?, suite.dial("credential-issuer")?));
+            suite.helper = Box::pin(workload::raise(&suite.layout, &suite.domain, remote, services)).await?;
+        }
         suite.write_env()?;
         Ok(suite)
     }
@@ -145,6 +155,9 @@ impl Suite {
 
     /// Lowers the services, each before those it calls.
     pub async fn shutdown(mut self) {
+        if let Some(helper) = self.helper.take() {
+            helper.shutdown().await;
+        }
         for service in pki::SERVICES.into_iter().rev() {
             self.lower(service).await;
         }
@@ -191,6 +204,12 @@ impl Suite {
     #[must_use]
     pub fn running(&self, service: &str) -> Option<&Running> {
         self.running.get(service)
+    }
+
+    /// The node helper, where there is one.
+    #[must_use]
+    pub fn helper(&self) -> Option<&Helper> {
+        self.helper.as_ref()
     }
 
     /// Whom a client of the suite believes: the services' CA.
@@ -269,6 +288,7 @@ impl Suite {
             ("LEGATE_OTLP_HTTP", audit.and_then(Running::intake_web_addr)),
         ];
         lines.extend(intakes.iter().filter_map(|(name, at)| Some(format!("export {name}='{}'", url((*at)?)))));
+        lines.extend(self.helper.as_ref().map(|helper| format!("export SPIFFE_ENDPOINT_SOCKET='{}'", helper.endpoint())));
         let text = lines.join("\n") + "\n";
         Ok(legate_mtls::pki::write_public(&self.layout.root().join("env"), &text)?)
     }

@@ -1,0 +1,10 @@
+//! The unix socket: its place on disk, its accept loop, its connections.
+
+mod accept;
+mod bind;
+mod conn;
+
+pub(crate) use accept::{Incoming, accept};
+pub(crate) use bind::Bound;
+pub use bind::SocketRefused;
+pub(crate) use conn::Caller;
