@@ -41,6 +41,13 @@ pub enum Principal {
         /// Its name there.
         name: Name,
     },
+    /// A machine that vouches for the processes that run on it: `/ns/NAMESPACE/node/NAME`.
+    Node {
+        /// The namespace that the node belongs to.
+        namespace: Name,
+        /// Its name there.
+        name: Name,
+    },
 }
 
 /// Why a text is not a SPIFFE ID, or not one of ours.
@@ -61,7 +68,7 @@ pub enum BadSpiffeId {
     )]
     Path,
     /// A good SPIFFE ID whose path is none of Legate's.
-    #[error("the SPIFFE ID names no operator, service, agent or enforcement point")]
+    #[error("the SPIFFE ID names no operator, service, agent, enforcement point or node")]
     NotOurs,
 }
 
@@ -151,6 +158,12 @@ impl SpiffeId {
         Self::of(domain, &format!("/ns/{namespace}/enforcer/{name}"))
     }
 
+    /// The id of a node.
+    #[must_use]
+    pub fn node(domain: &TrustDomain, namespace: &Name, name: &Name) -> Self {
+        Self::of(domain, &format!("/ns/{namespace}/node/{name}"))
+    }
+
     /// The whole id.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -220,14 +233,17 @@ impl Principal {
             [Some("ns"), Some(ns), Some("enforcer"), Some(who), None, None] => {
                 Ok(Self::Enforcer { namespace: name(ns)?, name: name(who)? })
             }
+            [Some("ns"), Some(ns), Some("node"), Some(who), None, None] => {
+                Ok(Self::Node { namespace: name(ns)?, name: name(who)? })
+            }
             _ => Err(BadSpiffeId::NotOurs),
         }
     }
 
-    /// Whether it is an agent or an enforcement point, certified by the workloads' CA and by no other.
+    /// Whether it is an agent, an enforcement point or a node, certified by the workloads' CA and by no other.
     #[must_use]
     pub fn is_workload(&self) -> bool {
-        matches!(self, Self::Agent { .. } | Self::Enforcer { .. })
+        matches!(self, Self::Agent { .. } | Self::Enforcer { .. } | Self::Node { .. })
     }
 }
 
@@ -283,6 +299,7 @@ mod tests {
             SpiffeId::agent(&td, &ns, &id),
             SpiffeId::instance(&td, &ns, &id, &copy),
             SpiffeId::enforcer(&td, &ns, &Name::parse("invoices").unwrap()),
+            SpiffeId::node(&td, &ns, &Name::parse("vm-7").unwrap()),
         ] {
             let read = SpiffeId::parse(made.as_str()).unwrap();
             assert_eq!(read, made);
@@ -302,6 +319,12 @@ mod tests {
             "/ns/payments",
             "/ns/payments/agent/bob",
             "/ns/P/enforcer/x",
+            "/ns/P/node/x",
+            "/ns/payments/node",
+            "/ns/payments/node/x/y",
+            "/ns/payments/node/x/instance/inst_01h455vb4pex5vsknk084sn02q",
+            "/ns/payments/nodes/x",
+            "/node/x",
             "/x/y",
         ] {
             let read = SpiffeId::parse(&format!("spiffe://example.org{foreign}")).unwrap();
@@ -315,6 +338,29 @@ mod tests {
             if let Ok(id) = SpiffeId::parse(&text) {
                 prop_assert_eq!(id.to_string(), text.clone());
                 prop_assert_eq!(format!("spiffe://{}{}", id.trust_domain(), id.path()), text);
+            }
+        }
+
+        /// Of what one segment more or less, or another word, makes of a node's id, nothing names a node but what is spelled as one.
+        #[test]
+        fn a_node_is_named_in_one_way(
+            ns in "[a-z][a-z0-9-]{0,8}", word in "(node|enforcer|agent|Node|nodes)", name in "[a-zA-Z0-9._-]{1,9}", more in "(/[a-z]{1,3})?",
+        ) {
+            let text = format!("spiffe://example.org/ns/{ns}/{word}/{name}{more}");
+            let Ok(id) = SpiffeId::parse(&text) else { return Ok(()) };
+            let parts = (Name::parse(&ns), Name::parse(&name));
+            let expected = match parts {
+                (Ok(namespace), Ok(name)) if word == "node" && more.is_empty() => Some((namespace, name)),
+                _ => None,
+            };
+            let found = match Principal::of(&id) {
+                Ok(Principal::Node { namespace, name }) => Some((namespace, name)),
+                _ => None,
+            };
+            prop_assert_eq!(&found, &expected);
+            if let Some((namespace, name)) = found {
+                prop_assert!(Principal::of(&id).unwrap().is_workload());
+                prop_assert_eq!(SpiffeId::node(&TrustDomain::parse("example.org").unwrap(), &namespace, &name), id);
             }
         }
     }

@@ -16,6 +16,8 @@ pub enum Caller {
     Agent,
     /// An enforcement point.
     Enforcer,
+    /// A node.
+    Node,
     /// Anybody at all, without a certificate too.
     Anonymous,
 }
@@ -37,7 +39,8 @@ impl Rule {
             (Caller::Anonymous, _)
             | (Caller::Operator, Some(Principal::Operator(_)))
             | (Caller::Agent, Some(Principal::Agent { .. }))
-            | (Caller::Enforcer, Some(Principal::Enforcer { .. })) => true,
+            | (Caller::Enforcer, Some(Principal::Enforcer { .. }))
+            | (Caller::Node, Some(Principal::Node { .. })) => true,
             (Caller::Service(wanted), Some(Principal::Service(name))) => name.as_str() == *wanted,
             _ => false,
         })
@@ -57,6 +60,7 @@ const CERTIFIED: &[Caller] = &[
     Caller::Service("audit-collector"),
     Caller::Agent,
     Caller::Enforcer,
+    Caller::Node,
 ];
 
 /// Whoever has a certificate may ask for a service's health.

@@ -223,7 +223,7 @@ impl Claims {
     }
 }
 
-fn printable(claim: &'static str, text: &str, most: usize) -> Result<(), BadClaims> {
+pub(crate) fn printable(claim: &'static str, text: &str, most: usize) -> Result<(), BadClaims> {
     let good = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     let why = "is empty, too long, or has characters that are not printable ASCII";
     good.then_some(()).ok_or(BadClaims { claim, why })

@@ -39,7 +39,7 @@ pub use foreign::{
     ForeignVerifier, MAX_FOREIGN_LIFETIME, MAX_FOREIGN_TOKEN, MAX_KEYS_TEXT,
 };
 pub use key::{KeyId, PublicKey, jwk_set};
-pub use mint::{Unsigned, mint};
+pub use mint::{SvidToSign, Unsigned, mint};
 pub use signature::{EcSigner, EcVerifier, P256Signer, P256Verifier, SigningFailed};
 pub use svid_verify::{BadKeys, BadSvid, ReceivedSvid, SvidKeys, VerifiedSvid};
 pub use verify::{Expect, Parsed, Signed, Verified};

@@ -12,6 +12,7 @@ use legate_wire::registry as wire;
 
 use crate::agent::{Agent, AgentLabel, AgentState, Names, People};
 use crate::approvals::{Approval, Held};
+use crate::attestation::{AttestationPolicy, Attested, Node};
 use crate::boundaries::Boundary;
 use crate::declared::Declared;
 use crate::groups::Group;
@@ -175,6 +176,7 @@ pub(crate) fn trusted_issuer(from: &wire::TrustedIssuer) -> Result<TrustedIssuer
         let stands_for = match &rule.stands_for {
             Some(Said::Agent(name)) => Some(StandsFor::Agent(Name::parse(name).map_err(text)?)),
             Some(Said::UserClaim(claim)) => Some(StandsFor::User(claim.clone())),
+            Some(Said::Node(name)) => Some(StandsFor::Node(Name::parse(name).map_err(text)?)),
             None => None,
         };
         let groups_claim = (!rule.groups_claim.is_empty()).then(|| rule.groups_claim.clone());
@@ -376,6 +378,33 @@ pub(crate) fn enforcement_point(from: &wire::EnforcementPoint) -> Result<Enforce
             .iter()
             .map(|a| ActionPattern::parse(a).map_err(text))
             .collect::<Result<_, _>>()?,
+    })
+}
+
+pub(crate) fn node(from: &wire::Node) -> Result<Node, Why> {
+    Ok(Node { label: label(from.metadata.as_ref())? })
+}
+
+/// Of what has to be attested nothing may be left out: the whole policy cannot be read then.
+pub(crate) fn attestation_policy(from: &wire::AttestationPolicy) -> Result<AttestationPolicy, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let label = label(from.metadata.as_ref())?;
+    let selector = |one: &wire::AttestationSelector| match wire::AttestationSelectorType::try_from(one.r#type) {
+        Ok(wire::AttestationSelectorType::Unspecified) | Err(_) => Err("a type of selector is not known here".to_owned()),
+        Ok(of) => Ok(Attested { of, value: one.value.as_str().into() }),
+    };
+    let node = |named: &String| {
+        let (namespace, name) = match named.split_once('/') {
+            Some((namespace, name)) => (Name::parse(namespace).map_err(text)?, name),
+            None => (label.namespace.clone(), named.as_str()),
+        };
+        Ok::<_, Why>((namespace, Name::parse(name).map_err(text)?))
+    };
+    Ok(AttestationPolicy {
+        agent: Name::parse(&spec.agent).map_err(text)?,
+        selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
+        nodes: spec.nodes.iter().map(node).collect::<Result<_, _>>()?,
+        label,
     })
 }
 

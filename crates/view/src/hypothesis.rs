@@ -129,6 +129,7 @@ impl Snapshot {
                 self.policies(namespace)?.by_name.get(&name).map(|o| &o.label)
             }
             Kind::EnforcementPoint => self.enforcement_point(namespace, name).map(|o| &o.label),
+            Kind::Node => self.node(namespace, name).map(|o| &o.label),
             Kind::Group => self.group(namespace, &Name::parse(name).ok()?).map(|o| &o.label),
             Kind::Boundary => self.boundary(namespace, &Name::parse(name).ok()?).map(|o| &o.label),
             Kind::DelegationGrant => self.delegation_grant_named(namespace, name).map(|o| &o.label),
@@ -158,6 +159,7 @@ impl Snapshot {
             Kind::EnforcementPoint => {
                 Object::EnforcementPoint(wire::EnforcementPoint { metadata, spec: None, spiffe_id: String::new() })
             }
+            Kind::Node => Object::Node(wire::Node { metadata, spec: None, spiffe_id: String::new() }),
             Kind::Group => Object::Group(wire::Group { metadata, spec: None }),
             Kind::Boundary => Object::Boundary(wire::Boundary { metadata, spec: None }),
             Kind::CredentialPolicy => Object::CredentialPolicy(wire::CredentialPolicy { metadata, spec: None }),
@@ -214,6 +216,10 @@ fn readable(object: &Declaration) -> Result<(), Unreadable> {
         Some(Object::AgentClass(o)) => ("AgentClass", &o.metadata, convert::class(o).map(drop)),
         Some(Object::Role(o)) => ("Role", &o.metadata, convert::role(o).map(drop)),
         Some(Object::EnforcementPoint(o)) => ("EnforcementPoint", &o.metadata, convert::enforcement_point(o).map(drop)),
+        Some(Object::Node(o)) => ("Node", &o.metadata, convert::node(o).map(drop)),
+        Some(Object::AttestationPolicy(o)) => {
+            ("AttestationPolicy", &o.metadata, convert::attestation_policy(o).map(drop))
+        }
         Some(Object::Group(o)) => ("Group", &o.metadata, convert::group(o).map(drop)),
         Some(Object::Boundary(o)) => ("Boundary", &o.metadata, convert::boundary(o).map(drop)),
         Some(Object::CredentialPolicy(o)) => ("CredentialPolicy", &o.metadata, convert::credential_policy(o).map(drop)),

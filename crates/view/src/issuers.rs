@@ -58,6 +58,8 @@ pub enum StandsFor {
     Agent(Name),
     /// The person whom this claim names.
     User(String),
+    /// The node of the namespace that had the name when the issuer was last written.
+    Node(Name),
 }
 
 /// All trusted issuers by namespace and name.

@@ -15,6 +15,7 @@ compile_error!("bug_stale_allow is a planted bug, for tests only");
 mod agent;
 mod agents;
 mod approvals;
+mod attestation;
 mod bindings;
 mod boundaries;
 mod convert;
@@ -45,6 +46,7 @@ mod token;
 
 pub use agent::{Agent, AgentLabel, AgentState, Labels, Names, Nature, People, Text, Texts};
 pub use approvals::{Approval, Held};
+pub use attestation::{AttestationPolicy, Attested, Node};
 pub use boundaries::Boundary;
 pub use delegation::{Audience, Broken, Delegation, Delegator, Hop, Person};
 pub use feed::{Feed, News};

@@ -9,6 +9,7 @@ use legate_wire::registry::Declaration;
 use crate::agent::Agent;
 use crate::agents::Agents;
 use crate::approvals::Approvals;
+use crate::attestation::{AttestationPolicies, Node};
 use crate::boundaries::Boundaries;
 use crate::delegation::{Grants, Person};
 use crate::groups::{Group, Groups};
@@ -56,6 +57,8 @@ pub struct Snapshot {
     pub(crate) policies: Shards<Arc<NamespacePolicies>>,
     pub(crate) policy_tests: Shards<Arc<PolicyTest>>,
     pub(crate) enforcement_points: Shards<Arc<EnforcementPoint>>,
+    pub(crate) nodes: Shards<Arc<Node>>,
+    pub(crate) attestation: AttestationPolicies,
     pub(crate) keys: Shards<Arc<SigningKey>>,
     pub(crate) revocations: Revocations,
     /// Classes (`NAMESPACE/NAME`) and namespaces (`NAME`) that are or were suspended.
@@ -116,6 +119,8 @@ impl Default for Snapshot {
             policies: Shards::new(),
             policy_tests: Shards::new(),
             enforcement_points: Shards::new(),
+            nodes: Shards::new(),
+            attestation: AttestationPolicies::new(),
             keys: Shards::new(),
             revocations: Revocations::new(),
             standings: Shards::new(),

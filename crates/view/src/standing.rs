@@ -19,7 +19,7 @@ pub const REASONS: &[&Reason] =
 pub static CALLER_UNKNOWN: Reason = Reason {
     name: "CALLER_UNKNOWN",
     code: Code::PermissionDenied,
-    meaning: "The caller's certificate names an agent or enforcement point that the registry does not know.",
+    meaning: "The caller's certificate names an agent, enforcement point or node that the registry does not know.",
     cure: "Declare it in its namespace, then call again with a certificate of it.",
 };
 
@@ -147,6 +147,17 @@ impl Snapshot {
                 })?;
                 // Taken back and declared anew it is another one; a certificate's time has whole seconds only.
                 if peer.not_before.plus(CERTIFICATE_BACKDATE).secs() < point.label.created.secs() {
+                    let text = format!("the certificate is of an earlier {namespace}/{name}");
+                    return Err(Fault::refused(&CALLER_CUT_OFF, text));
+                }
+                Ok(())
+            }
+            Some(Principal::Node { namespace, name }) => {
+                let node = self.node(namespace.as_str(), name.as_str()).ok_or_else(|| {
+                    Fault::refused(&CALLER_UNKNOWN, format!("no node {namespace}/{name} is declared"))
+                })?;
+                // As of enforcement points.
+                if peer.not_before.plus(CERTIFICATE_BACKDATE).secs() < node.label.created.secs() {
                     let text = format!("the certificate is of an earlier {namespace}/{name}");
                     return Err(Fault::refused(&CALLER_CUT_OFF, text));
                 }
@@ -344,5 +355,24 @@ mod tests {
         assert_eq!(word(&snapshot, &enforcer("invoices", NOW)), "good");
         assert_eq!(word(&snapshot, &enforcer("invoices", NOW - 1)), "CALLER_CUT_OFF");
         assert_eq!(word(&snapshot, &enforcer("ledger", NOW)), "CALLER_UNKNOWN");
+    }
+
+    #[test]
+    fn a_node_declared_anew_is_another_one() {
+        let node = Object::Node(wire::Node {
+            metadata: meta("vm-1", "obj_1"),
+            spec: Some(wire::NodeSpec::default()),
+            spiffe_id: String::new(),
+        });
+        let mut snapshot = snapshot(vec![node.clone()]);
+        let of = |who: &str, issued| peer(Principal::Node { namespace: name("pay"), name: name(who) }, issued);
+        assert_eq!(word(&snapshot, &of("vm-1", NOW)), "good");
+        assert_eq!(word(&snapshot, &of("vm-1", NOW - 1)), "CALLER_CUT_OFF");
+        assert_eq!(word(&snapshot, &of("vm-2", NOW)), "CALLER_UNKNOWN");
+        // An enforcement point of the name is nobody's node.
+        let point = peer(Principal::Enforcer { namespace: name("pay"), name: name("vm-1") }, NOW);
+        assert_eq!(word(&snapshot, &point), "CALLER_UNKNOWN");
+        assert!(snapshot.apply(&wire::Declaration { object: Some(node) }, true).unwrap().takes_away);
+        assert_eq!(word(&snapshot, &of("vm-1", NOW)), "CALLER_UNKNOWN");
     }
 }

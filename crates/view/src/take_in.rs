@@ -131,8 +131,13 @@ impl Snapshot {
             }
             Some(Object::StopOrder(o)) => self.apply_stop_order(o, revoked),
             Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
-            // Nothing here rests on these.
-            Some(Object::AttestationPolicy(_)) => Ok(Effect::default()),
+            Some(Object::AttestationPolicy(o)) => self.apply_attestation_policy(o, revoked),
+            Some(Object::Node(o)) => {
+                let key = place("Node", o.metadata.as_ref())?;
+                self.nodes.set(&key, revoked, "Node", || convert::node(o));
+                let takes_away = self.nodes.get(&key).is_none();
+                Ok(Effect { takes_away })
+            }
             Some(Object::OperatorBinding(o)) => {
                 self.apply_operator_binding(o, revoked);
                 Ok(Effect::default())

@@ -35,7 +35,7 @@ macro_rules! kinds {
 
 kinds! {
     Namespace, AgentClass, Agent, Role, RoleBinding, Policy, EnforcementPoint, SigningKey, Revocation, Group, Boundary,
-    CredentialPolicy, TrustedIssuer, AttestationPolicy, DelegationGrant, PolicyTest, OperatorBinding, Approval,
+    CredentialPolicy, TrustedIssuer, AttestationPolicy, DelegationGrant, PolicyTest, OperatorBinding, Node, Approval,
     StopOrder,
 }
 

@@ -4,11 +4,14 @@ use legate_rpc::{Caller, Rule};
 
 /// Operators.
 const OPERATORS: &[Caller] = &[Caller::Operator];
+/// Nodes.
+const NODES: &[Caller] = &[Caller::Node];
 /// Everybody who has a certificate of ours.
 const CERTIFIED: &[Caller] = &[
     Caller::Operator,
     Caller::Agent,
     Caller::Enforcer,
+    Caller::Node,
     Caller::Service("registry"),
     Caller::Service("policy-decision"),
     Caller::Service("audit-collector"),
@@ -28,7 +31,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.credential.v1.PersonalGrantService/RevokeGrant", callers: &[Caller::Anonymous] },
     Rule {
         method: "/legate.credential.v1.AgentCredentialService/RenewCertificate",
-        callers: &[Caller::Agent, Caller::Enforcer],
+        callers: &[Caller::Agent, Caller::Enforcer, Caller::Node],
     },
     Rule { method: "/legate.credential.v1.AgentCredentialService/IssueToken", callers: &[Caller::Agent] },
     Rule { method: "/legate.credential.v1.AgentCredentialService/ExchangeToken", callers: &[Caller::Agent] },
@@ -46,6 +49,11 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.credential.v1.CredentialAdminService/PreviewRevocation", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/FindLeaked", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.CredentialAdminService/ListCredentialHealth", callers: OPERATORS },
+    // A node, of what attestation policies name that believe it; see flow/attest.rs.
+    Rule { method: "/legate.credential.v1.WorkloadService/WatchNode", callers: NODES },
+    Rule { method: "/legate.credential.v1.WorkloadService/IssueX509Svid", callers: NODES },
+    Rule { method: "/legate.credential.v1.WorkloadService/IssueJwtSvid", callers: NODES },
+    Rule { method: "/legate.credential.v1.WorkloadService/EndInstance", callers: NODES },
     Rule { method: "/legate.credential.v1.InstanceService/ListInstances", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.InstanceService/GetInstance", callers: OPERATORS },
     Rule { method: "/legate.credential.v1.InstanceService/RevokeInstance", callers: OPERATORS },

@@ -14,10 +14,12 @@ use legate_wire::credential::key_service_server::{KeyService, KeyServiceServer};
 use legate_wire::credential::operator_login_service_server::{OperatorLoginService, OperatorLoginServiceServer};
 use legate_wire::credential::personal_grant_service_server::{PersonalGrantService, PersonalGrantServiceServer};
 use legate_wire::credential::token_service_server::{TokenService, TokenServiceServer};
+use legate_wire::credential::workload_service_server::WorkloadServiceServer;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 mod keys;
+mod workload;
 
 use crate::convert;
 use crate::domain::keyring::KeyUse;
@@ -48,6 +50,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
         .add_service(AgentCredentialServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(CredentialAdminServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(TokenServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(WorkloadServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(InstanceServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(OperatorLoginServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
         .add_service(
@@ -327,9 +330,10 @@ impl InstanceService for Api {
         request: Request<wire::ListInstancesRequest>,
     ) -> Result<Response<wire::ListInstancesResponse>, Status> {
         let call = call(&request)?;
-        let wire::ListInstancesRequest { agent_id, namespace, states, page_size, page_token } = request.into_inner();
+        let wire::ListInstancesRequest { agent_id, namespace, states, page_size, page_token, node } =
+            request.into_inner();
         let states = convert::states(&states)?;
-        let ask = instances::Ask { agent_id, namespace, states, page_size, page_token };
+        let ask = instances::Ask { agent_id, namespace, node, states, page_size, page_token };
         let listed = self.0.for_operator(&call, instances::list(&self.0, &call, ask));
         let (found, next_page_token) = Box::pin(listed).await?;
         let instances = found.into_iter().map(convert::instance).collect();

@@ -8,6 +8,7 @@ mod leaked;
 mod oauth;
 mod personal;
 mod whom;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,10 +28,13 @@ use tokio::time::Instant;
 pub(crate) use enrolment::{enrolment_created, enrolment_repeated, identity_enrolment_repeated, with_evidence};
 pub(crate) use exchange::{delegation, exchange, introspection, scopes, token_exchanged};
 pub(crate) use health::{health, page_of_health};
-pub(crate) use keys::{By, KeyChange, key, key_changed, key_publication, key_purpose, kid, one_key_purpose};
+pub(crate) use keys::{
+    By, KeyChange, key, key_changed, key_publication, key_purpose, kid, one_key_purpose, svid_issuer,
+};
 pub(crate) use leaked::{enrolment_revoked, leaked, leaked_found, told_of_leaked};
 pub(crate) use personal::{personal_grants, proven_person};
 pub(crate) use whom::{level, touched};
+pub(crate) use workload::{Told, attest, jwt_svid, jwt_svid_issued, spoken, svid_issued, svid_repeated};
 
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Named;
@@ -84,7 +88,11 @@ pub(crate) fn holder(holder: Option<wire::create_enrolment_token_request::Holder
                 name: name("enforcement_point.name", &point.name)?,
             })
         }
-        None => Err(Fault::invalid("holder", "set agent_id or enforcement_point")),
+        Some(Holder::Node(node)) => {
+            let name = |field, text: &str| Name::parse(text).map_err(|e| Fault::invalid(field, e.to_string()));
+            Ok(Named::Node { namespace: name("node.namespace", &node.namespace)?, name: name("node.name", &node.name)? })
+        }
+        None => Err(Fault::invalid("holder", "set agent_id, enforcement_point or node")),
     }
 }
 
@@ -220,6 +228,7 @@ pub(crate) fn instance((row, state): (instance::Model, State)) -> wire::Instance
     let method = match row.method {
         instance::BY_TOKEN => CredentialMethod::EnrolmentToken,
         instance::BY_ISSUER => CredentialMethod::TrustedIssuer,
+        instance::BY_ATTESTATION => CredentialMethod::Attestation,
         _ => CredentialMethod::Unspecified,
     };
     wire::Instance {
@@ -230,6 +239,8 @@ pub(crate) fn instance((row, state): (instance::Model, State)) -> wire::Instance
         state: state.into(),
         method: method.into(),
         proof: row.proof,
+        node: row.node,
+        attestation_policy: row.attestation_policy,
         start_time: micros(row.started_at),
         renew_time: micros(row.renewed_at),
         end_time: micros(row.ends_at),

@@ -21,7 +21,7 @@ legate_rpc::reasons! {
     /// The database does not answer.
     DATABASE_UNAVAILABLE, Unavailable, "The service's database is busy or not reached; the call may or may not have had its effect.", "Try again; operators: see the database and legate doctor.";
     /// The holder may have nothing now.
-    HOLDER_NOT_ACTIVE, FailedPrecondition, "The agent is not ACTIVE, its class or namespace is suspended, or the agent or enforcement point is not declared; it can obtain nothing.", "See its state (legate agent get, legate class get, legate namespace get); resume or declare it first.";
+    HOLDER_NOT_ACTIVE, FailedPrecondition, "The agent is not ACTIVE, its class or namespace is suspended, or the agent, enforcement point or node is not declared; it can obtain nothing.", "See its state (legate agent get, legate class get, legate namespace get); resume or declare it first.";
     /// An agent asks for somebody who is not its own.
     NOT_ITS_MAKER, NotFound, "The calling agent made no agent of this id that is not retired.", "See the agents that it made (legate agent spawned); for another agent an operator has to ask.";
     /// The token was never one.
@@ -32,8 +32,18 @@ legate_rpc::reasons! {
     ENROLMENT_TOKEN_EXPIRED, PermissionDenied, "The enrolment token has expired, or was made before its agent, or the agent's class or namespace, was last stopped.", "Have an operator make a new one (legate credential create).";
     /// There are enough copies of it.
     INSTANCES_FULL, ResourceExhausted, "As many instances of the agent hold certificates as its credential policy allows; 100 where it does not say.", "Revoke instances that are not needed (legate agent instances, legate instance revoke), wait until one ends, or raise maxInstances of the credential policy. The token was not spent.";
+    /// The node is not believed.
+    NODE_NOT_BELIEVED, PermissionDenied, "No attestation policy of that name believes the calling node, or the caller is no node.", "See which policies name it (legate attestation list); without nodes a policy believes those of its own namespace. Write it anew where a node was declared again under its old name.";
+    /// Something is missing.
+    ATTESTATION_INSUFFICIENT, PermissionDenied, "The node did not attest of the process all that the attestation policy asks for.", "Run the process as the policy says (its user, its executable, its unit), or compare the policy's selectors with what the node sees.";
+    /// The request's name is taken.
+    SVID_REQUEST_REUSED, AlreadyExists, "The node used the request_id within the last minutes, for another request or longer ago than an answer is repeated.", "Choose a new request_id for each new request.";
+    /// The node renews it.
+    RENEWED_BY_NODE, FailedPrecondition, "The caller is an instance that a node attests, and its node renews what it holds.", "Take the newest SVID from the node (SPIFFE Workload API) in place of renewing the certificate.";
+    /// The service stops.
+    NODE_STREAM_STOPPING, Unavailable, "credential-issuer is stopping, and the stream of news for a node ends with it.", "Open the stream again: to another replica, or to this one when it is back.";
     /// No such instance.
-    INSTANCE_NOT_FOUND, NotFound, "No running copy of an agent has this id.", "Check the id (legate agent instances).";
+    INSTANCE_NOT_FOUND, NotFound, "No running copy of an agent has this id, or the calling node did not attest it.", "Check the id (legate agent instances).";
     /// The credential policy does not list that way.
     CREDENTIAL_METHOD_REFUSED, PermissionDenied, "The credential policy of the agent's class does not list the way in which the runtime proves itself, or shall.", "Let the runtime prove itself in a way that the policy lists, or add the way that the message names to the policy's methods (CREDENTIAL_METHOD_...). A class without a policy has enrolment tokens only.";
     /// The client is nobody, or not who it says.

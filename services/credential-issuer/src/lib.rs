@@ -163,6 +163,8 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
         metrics: metrics::Metrics::default(),
         news: Notify::new(),
         key_is_known: watch::Sender::new(false),
+        places: flow::watch_node::Places::default(),
+        stopping: OnceLock::new(),
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 
@@ -177,8 +179,9 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
     for connections in connections.clone() {
         cutting.spawn(standing.clone().cut_connections(connections));
     }
-    // Nobody set it before: the desk was made above.
+    // Nobody set them before: the desk was made above.
     let _ = desk.connections.set(connections);
+    let _ = desk.stopping.set(serving.stopping());
     let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));

@@ -59,6 +59,7 @@ pub(crate) struct Metrics {
     lists_made: Counter,
     list_bytes: Gauge,
     list_age: Gauge,
+    node_streams: Gauge,
 }
 
 impl Metrics {
@@ -104,6 +105,8 @@ impl Metrics {
         registry.register("issuer_status_list_bytes", told, self.list_bytes.clone());
         let told = "How old the status list was that was served last";
         registry.register("issuer_status_list_age_seconds", told, self.list_age.clone());
+        let told = "Streams of news that nodes read";
+        registry.register("issuer_node_streams", told, self.node_streams.clone());
         registry.register(
             "issuer_published",
             "Keys and revocations that the registry confirmed",
@@ -180,6 +183,11 @@ impl Metrics {
 
     pub(crate) fn list_served(&self, age: std::time::Duration) {
         self.list_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// A stream of a node begins (1) or ends (-1).
+    pub(crate) fn node_streams(&self, by: i64) {
+        self.node_streams.inc_by(by);
     }
 
     pub(crate) fn broke_glass(&self) {

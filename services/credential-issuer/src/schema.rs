@@ -1,7 +1,8 @@
 //! The tables: signing keys, enrolment tokens, credentials, running copies, whose keys are whose, what was shown once, revocations that
-//! the registry has not confirmed, tokens of issuers outside that were used.
+//! the registry has not confirmed, tokens of issuers outside that were used, what nodes asked for.
 
 mod backchannel;
+mod nodes;
 mod status_list;
 
 use sea_orm::DbErr;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(backchannel::Backchannel),
             Box::new(SigningKeys),
             Box::new(status_list::StatusLists),
+            Box::new(nodes::Nodes),
         ]
     }
 }

@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Namespace(Noun<StandingVerb>),
     /// Enforcement points: backends, gateways and tool servers that ask.
     EnforcementPoint(Noun<DeclaredVerb>),
+    /// Nodes: machines that vouch for the processes that run on them.
+    Node(Noun<DeclaredVerb>),
     /// Groups: agents by list, or by what they are.
     Group(Noun<DeclaredVerb>),
     /// Boundaries: compliance limits that cut what agents may do, whatever they were granted.
@@ -124,7 +126,7 @@ pub(crate) enum Command {
     Approval(Noun<ApprovalVerb>),
     /// Persons who leave, and what becomes of the agents that they answer for.
     Person(Noun<PersonVerb>),
-    /// What agents and enforcement points hold.
+    /// What agents, enforcement points and nodes hold.
     Credential(Noun<CredentialVerb>),
     /// Running copies of agents: who enrolled, and an end to one of them.
     Instance(Noun<InstanceVerb>),

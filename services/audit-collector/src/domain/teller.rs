@@ -32,7 +32,7 @@ impl Teller {
                 Some(Self::Agent { namespace: namespace.clone(), id: id.clone(), instance: instance.clone() })
             }
             Principal::Enforcer { namespace, .. } => Some(Self::Enforcer { namespace: namespace.clone() }),
-            Principal::Operator(_) => None,
+            Principal::Operator(_) | Principal::Node { .. } => None,
         }
     }
 

@@ -58,7 +58,7 @@ pub(crate) fn identity_enrolment_repeated(
 ) -> AuditEvent {
     let agent_id = match named {
         Some(Named::Agent(id)) => id.to_string(),
-        Some(Named::EnforcementPoint { .. }) | None => String::new(),
+        Some(Named::EnforcementPoint { .. } | Named::Node { .. }) | None => String::new(),
     };
     let event = AuditEvent {
         namespace: evidence.namespace.clone(),

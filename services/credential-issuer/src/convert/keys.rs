@@ -147,17 +147,22 @@ pub(crate) fn key(row: Model, pace: Pace, place: Option<KeyPlace>) -> Result<wir
     })
 }
 
+/// The `iss` of JWT-SVIDs, where that of access tokens is this.
+pub(crate) fn svid_issuer(issuer: &str) -> String {
+    format!("{}/workload", issuer.trim_end_matches('/'))
+}
+
 /// What the registry is told of a key of tokens; `None` of a CA.
 pub(crate) fn key_publication(row: &Model, issuer: &str) -> Result<Option<PublishSigningKeyRequest>, Fault> {
-    let r#use = match row.purpose()? {
-        KeyUse::AccessTokens => SigningKeyUse::AccessToken,
-        KeyUse::JwtSvids => SigningKeyUse::JwtSvid,
+    let (r#use, issuer) = match row.purpose()? {
+        KeyUse::AccessTokens => (SigningKeyUse::AccessToken, issuer.to_owned()),
+        KeyUse::JwtSvids => (SigningKeyUse::JwtSvid, svid_issuer(issuer)),
         KeyUse::WorkloadsCa | KeyUse::OperatorsCa => return Ok(None),
     };
     let is_revoked = row.state == signing_key::number_of(State::Revoked);
     let spec = SigningKeySpec {
         kid: row.kid.clone(),
-        issuer: issuer.to_owned(),
+        issuer,
         jwk: row.public()?.to_jwk(),
         r#use: r#use.into(),
         not_before: None,

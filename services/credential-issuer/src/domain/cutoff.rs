@@ -13,13 +13,14 @@ pub(crate) enum Of {
     StopOrder,
     Parent,
     EnforcementPoint,
+    Node,
     Credential,
     Grant,
     Subject,
 }
 
 impl Of {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Issuer,
         Self::Namespace,
         Self::Class,
@@ -28,6 +29,7 @@ impl Of {
         Self::StopOrder,
         Self::Parent,
         Self::EnforcementPoint,
+        Self::Node,
         Self::Credential,
         Self::Grant,
         Self::Subject,

@@ -18,6 +18,8 @@ pub(crate) enum StandsFor {
     Agent(AgentId),
     /// A person.
     Person(Person),
+    /// A node of this namespace and name.
+    Node(Name, Name),
 }
 
 /// A person whom a token proves.
@@ -53,6 +55,8 @@ pub(crate) enum Nobody {
     Retired,
     #[error("the agent that the rule names is not there")]
     NoAgent,
+    #[error("the node that the rule names is not there")]
+    NoNode,
     #[error("the claim that should name the person is not there, or is no name: 1 to 256 bytes without white space")]
     NoPerson,
     #[error(
@@ -113,6 +117,13 @@ pub(crate) fn stands_for(
             // An agent made later under a name that became free inherits nothing.
             let agent = agent.filter(|agent| agent.label.created <= trusted.label.updated).ok_or(Nobody::NoAgent)?;
             Ok(StandsFor::Agent(agent.id.clone()))
+        }
+        Said::Node(name) => {
+            let namespace = &trusted.label.namespace;
+            let node = snapshot.node(namespace.as_str(), name.as_str());
+            // So does a node.
+            node.filter(|node| node.label.created <= trusted.label.updated).ok_or(Nobody::NoNode)?;
+            Ok(StandsFor::Node(namespace.clone(), name.clone()))
         }
         Said::User(claim) => {
             if is_unverified(claim, token) {

@@ -1,11 +1,11 @@
-//! Who may hold a credential now: an ACTIVE agent or a declared enforcement point, as the registry was last seen.
+//! Who may hold a credential now: an ACTIVE agent, a declared enforcement point or node, as the registry was last seen.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, InstanceId, Name, Principal, SpiffeId, TrustDomain};
-use legate_view::{Agent, AgentState, CredentialMethod, CredentialPolicy, Snapshot, Stop};
+use legate_view::{Agent, AgentState, CredentialMethod, CredentialPolicy, Label, Snapshot, Stop};
 
 use super::cutoff::{Cutoffs, Of};
 use super::instance::USUAL_INSTANCES;
@@ -30,6 +30,7 @@ const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(crate) enum Named {
     Agent(AgentId),
     EnforcementPoint { namespace: Name, name: Name },
+    Node { namespace: Name, name: Name },
 }
 
 /// Somebody who may hold credentials at this moment, and within which bounds.
@@ -39,7 +40,7 @@ pub(crate) struct Holder {
     pub(crate) namespace: Name,
     pub(crate) agent: Option<AgentId>,
     pub(crate) instance: Option<InstanceId>,
-    /// 0 for enforcement points, which have no lifecycle.
+    /// 0 for enforcement points and nodes, which have no lifecycle.
     pub(crate) lifecycle_version: u64,
     pub(crate) cutoffs: Cutoffs,
     /// When the agent, or one above it, ends by itself.
@@ -78,6 +79,12 @@ impl Means {
         }
     }
 
+    /// Of a node: what lets it enrol is made for it by name, whether that is a token of ours or the rule of a trusted issuer.
+    fn of_node() -> Self {
+        let methods = BTreeSet::from([CredentialMethod::EnrolmentToken, CredentialMethod::TrustedIssuer]);
+        Self { methods, ..Self::of(None) }
+    }
+
     /// Whether a runtime may prove itself in this way.
     pub(crate) fn list(&self, method: CredentialMethod) -> bool {
         self.methods.contains(&method)
@@ -91,6 +98,8 @@ pub(crate) enum NoHolder {
     NoAgent(AgentId),
     #[error("the registry knows no enforcement point {0}/{1}")]
     NoEnforcementPoint(Name, Name),
+    #[error("the registry knows no node {0}/{1}")]
+    NoNode(Name, Name),
     #[error("the agent {0} is {1:?}; only an ACTIVE agent can obtain or use anything")]
     NotActive(AgentId, AgentState),
     #[error("the time of the agent {0} has run out")]
@@ -105,7 +114,7 @@ pub(crate) enum NoHolder {
     NamespaceSuspended(Name),
     #[error("a stop order that stands names the agent {0}; it can obtain or use nothing")]
     Stopped(AgentId),
-    #[error("{0} is neither an agent nor an enforcement point")]
+    #[error("{0} is no agent, enforcement point or node")]
     NotAWorkload(SpiffeId),
 }
 
@@ -124,6 +133,9 @@ impl Named {
             Principal::Enforcer { namespace, name } => {
                 let (namespace, name) = (namespace.clone(), name.clone());
                 Ok((Self::EnforcementPoint { namespace, name }, None))
+            }
+            Principal::Node { namespace, name } => {
+                Ok((Self::Node { namespace: namespace.clone(), name: name.clone() }, None))
             }
             Principal::Operator(_) | Principal::Service(_) => Err(NoHolder::NotAWorkload(id.clone())),
         }
@@ -151,22 +163,15 @@ pub(crate) fn find(
             let point = snapshot
                 .enforcement_point(namespace.as_str(), name.as_str())
                 .ok_or_else(|| NoHolder::NoEnforcementPoint(namespace.clone(), name.clone()))?;
-            // Taken back and declared anew it is another one. Certificates count in seconds, so that of its own first
-            // second is its own.
-            let before = Timestamp::from_secs(point.label.created.secs()).minus(Duration::from_micros(1));
-            Ok(Holder {
-                spiffe_id: SpiffeId::enforcer(domain, namespace, name),
-                namespace: namespace.clone(),
-                agent: None,
-                instance: None,
-                lifecycle_version: 0,
-                cutoffs: Cutoffs::default().with(Of::EnforcementPoint, Some(before)),
-                ends: None,
-                certificate_ttl: USUAL_CERTIFICATE,
-                token_ttl: Duration::ZERO,
-                max_instances: 0,
-                means: Means::of(None),
-            })
+            let spiffe_id = SpiffeId::enforcer(domain, namespace, name);
+            Ok(without_life(spiffe_id, &point.label, Of::EnforcementPoint, Means::of(None)))
+        }
+        Named::Node { namespace, name } => {
+            let node = snapshot
+                .node(namespace.as_str(), name.as_str())
+                .ok_or_else(|| NoHolder::NoNode(namespace.clone(), name.clone()))?;
+            let spiffe_id = SpiffeId::node(domain, namespace, name);
+            Ok(without_life(spiffe_id, &node.label, Of::Node, Means::of_node()))
         }
         Named::Agent(id) => {
             let agent = snapshot.agent(id).ok_or_else(|| NoHolder::NoAgent(id.clone()))?;
@@ -211,6 +216,25 @@ pub(crate) fn find(
                 means: Means::of(policy),
             })
         }
+    }
+}
+
+/// An enforcement point or a node: it is there, or it is not.
+fn without_life(spiffe_id: SpiffeId, label: &Label, of: Of, means: Means) -> Holder {
+    // Taken back and declared anew it is another one. Certificates count in seconds, so that of its own first second is its own.
+    let before = Timestamp::from_secs(label.created.secs()).minus(Duration::from_micros(1));
+    Holder {
+        spiffe_id,
+        namespace: label.namespace.clone(),
+        agent: None,
+        instance: None,
+        lifecycle_version: 0,
+        cutoffs: Cutoffs::default().with(of, Some(before)),
+        ends: None,
+        certificate_ttl: USUAL_CERTIFICATE,
+        token_ttl: Duration::ZERO,
+        max_instances: 0,
+        means,
     }
 }
 

@@ -12,13 +12,27 @@ pub(crate) enum Proof {
     EnrolmentToken(String),
     /// By a token of an issuer outside, of this hash.
     IdentityToken(String),
+    /// By what a node attested of its process.
+    Attestation(Attestation),
+}
+
+/// By whose word, and by which policy, a process is its agent's; each as `NAMESPACE/NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attestation {
+    /// The node that attested it.
+    pub(crate) node: String,
+    /// Since when that node is there: one of the name that was there before is another.
+    pub(crate) node_since: Timestamp,
+    /// The attestation policy.
+    pub(crate) policy: String,
 }
 
 impl Proof {
     /// What stands for it in the record.
-    pub(crate) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> String {
         match self {
-            Self::EnrolmentToken(id) | Self::IdentityToken(id) => id,
+            Self::EnrolmentToken(id) | Self::IdentityToken(id) => id.clone(),
+            Self::Attestation(Attestation { node, policy, .. }) => format!("{node} by {policy}"),
         }
     }
 }

@@ -11,5 +11,6 @@ pub(crate) mod keyring;
 pub(crate) mod login;
 pub(crate) mod secret;
 pub(crate) mod status_list;
+pub(crate) mod svid;
 pub(crate) mod token;
 pub(crate) mod whom;

@@ -30,7 +30,7 @@ pub(crate) struct Created {
     pub(crate) spiffe_id: String,
 }
 
-/// Makes an enrolment token for an agent that is not retired, or for a declared enforcement point.
+/// Makes an enrolment token for an agent that is not retired, or for a declared enforcement point or node.
 #[tracing::instrument(skip_all)]
 pub(crate) async fn create_enrolment(
     desk: &Desk,
@@ -47,9 +47,10 @@ pub(crate) async fn create_enrolment(
     let now = desk.clock.now();
     let secret = Secret::new(SecretKind::Enrolment, Zeroizing::new(Desk::random()?));
     let (pepper, mac) = desk.pepper.newest(&secret);
-    let (agent_id, enforcer) = match &named {
-        Named::Agent(id) => (id.to_string(), String::new()),
-        Named::EnforcementPoint { name, .. } => (String::new(), name.to_string()),
+    let (agent_id, enforcer, node) = match &named {
+        Named::Agent(id) => (id.to_string(), String::new(), String::new()),
+        Named::EnforcementPoint { name, .. } => (String::new(), name.to_string(), String::new()),
+        Named::Node { name, .. } => (String::new(), String::new(), name.to_string()),
     };
     let row = enrolment::Model {
         id: EnrolmentId::from_parts(Desk::millis(now), Desk::random()?).to_string(),
@@ -59,6 +60,7 @@ pub(crate) async fn create_enrolment(
         namespace,
         agent_id,
         enforcer,
+        node,
         created_by: call.peer.id_text().to_owned(),
         created_at: now.micros(),
         expires_at: now.plus(ttl).micros(),
@@ -98,8 +100,10 @@ async fn who(desk: &Desk, call: &Call, named: &Named) -> Result<(String, String)
                 let namespace = &agent.label.namespace;
                 Ok((SpiffeId::agent(&desk.domain, namespace, id).to_string(), namespace.to_string()))
             }
-            Named::EnforcementPoint { .. } if matches!(call.peer.principal, Some(Principal::Agent { .. })) => {
-                Err(equip::not_its_own("an agent lets no enforcement point enrol"))
+            Named::EnforcementPoint { .. } | Named::Node { .. }
+                if matches!(call.peer.principal, Some(Principal::Agent { .. })) =>
+            {
+                Err(equip::not_its_own("an agent lets no enforcement point and no node enrol"))
             }
             Named::EnforcementPoint { namespace, name } => {
                 let mandate = snapshot.mandate(&call.peer, call.emergency.as_deref(), desk.clock.now())?;
@@ -109,6 +113,14 @@ async fn who(desk: &Desk, call: &Call, named: &Named) -> Result<(String, String)
                     .ok_or_else(|| NoHolder::NoEnforcementPoint(namespace.clone(), name.clone()))?;
                 let spiffe_id = SpiffeId::enforcer(&desk.domain, namespace, name);
                 Ok((spiffe_id.to_string(), namespace.to_string()))
+            }
+            Named::Node { namespace, name } => {
+                let mandate = snapshot.mandate(&call.peer, call.emergency.as_deref(), desk.clock.now())?;
+                mandate.demand(Right::Issue, Place::In(namespace.as_str()))?;
+                snapshot
+                    .node(namespace.as_str(), name.as_str())
+                    .ok_or_else(|| NoHolder::NoNode(namespace.clone(), name.clone()))?;
+                Ok((SpiffeId::node(&desk.domain, namespace, name).to_string(), namespace.to_string()))
             }
         })
         .await?;

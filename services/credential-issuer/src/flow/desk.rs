@@ -14,11 +14,13 @@ use legate_view::{Reading, Snapshot, ViewHandle};
 use legate_wire::audit::AuditEvent;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::keyring::{Keyring, unavailable};
 use super::login::Logins;
 use super::status_list::Lists;
-use crate::convert::Call;
+use super::watch_node::Places;
+use crate::convert::{self, Call};
 use crate::domain::certificate::{self, CertificatePlan, Chance};
 use crate::domain::csr;
 use crate::domain::holder::{self, Holder, Named};
@@ -61,6 +63,10 @@ pub(crate) struct Desk {
     pub(crate) news: Notify,
     /// Whether the registry has confirmed the key that signs tokens.
     pub(crate) key_is_known: watch::Sender<bool>,
+    /// The streams of news for nodes.
+    pub(crate) places: Places,
+    /// Set once the server listens; cancelled when it stops.
+    pub(crate) stopping: OnceLock<CancellationToken>,
 }
 
 /// How long a refusal waits for the view to catch up with what the caller may have written just before.
@@ -74,6 +80,11 @@ impl Desk {
     /// A look at the registry that is fresh enough to issue by.
     pub(crate) fn fresh(&self) -> Result<Reading, Fault> {
         self.view.fresh(self.view.bound()).map_err(|stale| Fault::unavailable(&VIEW_STALE, stale.to_string(), AGAIN))
+    }
+
+    /// The `iss` of JWT-SVIDs: an issuer of its own below ours, with keys of its own, so that nobody takes one kind for the other.
+    pub(crate) fn svid_issuer(&self) -> String {
+        convert::svid_issuer(&self.issuer)
     }
 
     /// Looks something up. A refusal counts only by a view that is certain of everything up to the call's arrival:

@@ -83,7 +83,7 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
     let (holder, revision) = desk.holder_past_cutoff(&named, copy.as_ref()).await?;
     holder.means.demand(CredentialMethod::EnrolmentToken)?;
     if !holder.cutoffs.spare(Timestamp::from_micros(row.created_at)) {
-        let why = "the enrolment token was made before the agent was last stopped, or for an earlier enforcement point of the name";
+        let why = "the enrolment token was made before the agent was last stopped, or for an earlier enforcement point or node of the name";
         return Err(Fault::refused(&ENROLMENT_TOKEN_EXPIRED, why));
     }
     let owner = holder.spiffe_id.without_instance();
@@ -120,7 +120,7 @@ async fn spend(desk: &Desk, call: &Call, row: &enrolment::Model, csr: &[u8]) -> 
 pub(super) fn new_copy(desk: &Desk, named: &Named) -> Result<Option<InstanceId>, Fault> {
     match named {
         Named::Agent(_) => Ok(Some(InstanceId::from_parts(Desk::millis(desk.clock.now()), Desk::random()?))),
-        Named::EnforcementPoint { .. } => Ok(None),
+        Named::EnforcementPoint { .. } | Named::Node { .. } => Ok(None),
     }
 }
 
@@ -181,12 +181,10 @@ fn spent() -> Fault {
 }
 
 fn named(row: &enrolment::Model) -> Result<Named, Fault> {
-    if row.agent_id.is_empty() {
-        Ok(Named::EnforcementPoint {
-            namespace: Name::parse(&row.namespace).map_err(Fault::broken)?,
-            name: Name::parse(&row.enforcer).map_err(Fault::broken)?,
-        })
-    } else {
-        AgentId::parse(&row.agent_id).map(Named::Agent).map_err(Fault::broken)
+    let name = |text: &str| Name::parse(text).map_err(Fault::broken);
+    match (row.agent_id.as_str(), row.node.as_str()) {
+        ("", "") => Ok(Named::EnforcementPoint { namespace: name(&row.namespace)?, name: name(&row.enforcer)? }),
+        ("", node) => Ok(Named::Node { namespace: name(&row.namespace)?, name: name(node)? }),
+        (agent, _) => AgentId::parse(agent).map(Named::Agent).map_err(Fault::broken),
     }
 }

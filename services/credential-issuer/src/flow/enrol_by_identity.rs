@@ -1,4 +1,4 @@
-//! A stranger becomes an agent by the word of an issuer outside: its token and a proved key for a certificate.
+//! A stranger becomes an agent or a node by the word of an issuer outside: its token and a proved key for a certificate.
 
 use legate_ids::Name;
 use legate_rpc::Fault;
@@ -18,7 +18,7 @@ use crate::store::instance::{self, Room};
 use crate::store::recorded::{Draft, committed, record};
 use crate::store::{key, used_token};
 
-/// Trades a token of a trusted issuer and a certificate request for a certificate of the agent for which the token stands.
+/// Trades a token of a trusted issuer and a certificate request for a certificate of the agent or node for which the token stands.
 #[tracing::instrument(skip_all, fields(legate.namespace = %namespace))]
 pub(crate) async fn enrol(
     desk: &Desk,
@@ -41,23 +41,24 @@ pub(crate) async fn enrol(
         Err(fault) => {
             // Where the agent cannot be found any more there is nobody to name.
             let about = desk.holder(&named, None).await.ok().map(|(holder, _)| holder);
-            let about = about.as_ref().and_then(about_agent);
+            let about = about.as_ref().map(about_agent);
             desk.note_refusal(call, "identity_enrolment", about, fault).await;
         }
     }
     result
 }
 
-fn about_agent(holder: &Holder) -> Option<(&legate_ids::SpiffeId, &Name, &str)> {
-    Some((&holder.spiffe_id, &holder.namespace, holder.agent.as_ref()?.as_str()))
+fn about_agent(holder: &Holder) -> (&legate_ids::SpiffeId, &Name, &str) {
+    (&holder.spiffe_id, &holder.namespace, holder.agent.as_ref().map_or("", |agent| agent.as_str()))
 }
 
 async fn who(desk: &Desk, namespace: &str, token: &str) -> Result<(Named, Evidence, u64), Fault> {
     let (Proven { stands_for, evidence, .. }, revision) = foreign::prove(desk, namespace, token).await?;
     match stands_for {
         StandsFor::Agent(id) => Ok((Named::Agent(id), evidence, revision)),
+        StandsFor::Node(namespace, name) => Ok((Named::Node { namespace, name }, evidence, revision)),
         StandsFor::Person(_) => {
-            Err(Fault::refused(&IDENTITY_TOKEN_UNMATCHED, "the token stands for a person, and only agents enrol"))
+            Err(Fault::refused(&IDENTITY_TOKEN_UNMATCHED, "the token stands for a person, and only agents and nodes enrol"))
         }
     }
 }

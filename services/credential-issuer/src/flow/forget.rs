@@ -1,5 +1,5 @@
 //! What nobody could show any more is forgotten: names of assertions and proofs, tokens that would have ended by now,
-//! requests by CIBA that are over, and tokens of issuers outside that were used.
+//! requests by CIBA that are over, tokens of issuers outside that were used, and requests of nodes that were answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use legate_rpc::Fault;
 
 use super::Desk;
+use super::attest::AGAIN_UNTIL;
 use crate::error::of_tx;
-use crate::store::{backchannel, once, revoked_token, used_token};
+use crate::store::{backchannel, node_request, once, revoked_token, used_token};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(60);
@@ -33,6 +34,7 @@ pub(crate) async fn forget(desk: &Desk) -> Result<(), Fault> {
             revoked_token::forget(tx, now).await?;
             backchannel::forget(tx, now).await?;
             used_token::forget(tx, now.minus(LONG_AFTER)).await?;
+            node_request::forget(tx, now.minus(AGAIN_UNTIL)).await?;
             Ok(())
         })
     });

@@ -23,6 +23,8 @@ const AT_ONCE: usize = 500;
 pub(crate) struct Ask {
     pub(crate) agent_id: String,
     pub(crate) namespace: String,
+    /// That this node attested, `NAMESPACE/NAME`; empty: of all.
+    pub(crate) node: String,
     /// None: in any.
     pub(crate) states: Vec<State>,
     pub(crate) page_size: u32,
@@ -38,10 +40,16 @@ pub(crate) async fn list(desk: &Desk, call: &Call, ask: Ask) -> Result<(Vec<(ins
     if !ask.namespace.is_empty() {
         Name::parse(&ask.namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
     }
+    if !ask.node.is_empty() {
+        let parts = ask.node.split_once('/').map(|(namespace, name)| (Name::parse(namespace), Name::parse(name)));
+        if !matches!(parts, Some((Ok(_), Ok(_)))) {
+            return Err(Fault::invalid("node", "is NAMESPACE/NAME"));
+        }
+    }
     let size = list::page_size(ask.page_size)?;
     let sees = desk.mandate(call).await?.sees();
     let states = format!("{:?}", ask.states);
-    let question = ["instances", call.peer.id_text(), &ask.agent_id, &ask.namespace, &states];
+    let question = ["instances", call.peer.id_text(), &ask.agent_id, &ask.namespace, &states, &ask.node];
     let mut before = desk.pepper.pages().read(&question, &ask.page_token)?;
     // Most of them have ended, and are looked at only where somebody asks for such.
     let all_hold =
@@ -49,6 +57,7 @@ pub(crate) async fn list(desk: &Desk, call: &Call, ask: Ask) -> Result<(Vec<(ins
     let which = instance::Which {
         agent_id: ask.agent_id.clone(),
         namespace: ask.namespace.clone(),
+        node: ask.node.clone(),
         sees,
         not_ended_at: all_hold.then(|| desk.clock.now()),
     };

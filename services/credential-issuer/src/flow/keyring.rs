@@ -52,6 +52,8 @@ pub(crate) struct Keyring {
 struct Held {
     keys: Vec<One>,
     authorities: BTreeMap<KeyUse, Arc<Authority>>,
+    /// Counts what happened to the keys that verify workloads, as of the same look.
+    sequence: u64,
 }
 
 /// One key.
@@ -139,6 +141,16 @@ impl Keyring {
         of_use.map(|one| one.public).collect()
     }
 
+    /// The same of workloads: the certificates of their CA, the keys of JWT-SVIDs, and a number that rises whenever one of these comes or
+    /// goes; all as of one look.
+    pub(crate) fn bundle(&self) -> Result<(Arc<Authority>, Vec<PublicKey>, u64), Fault> {
+        let held = self.held();
+        let authority = held.authorities.get(&KeyUse::WorkloadsCa).cloned();
+        let authority = authority.ok_or_else(|| unavailable("there is no CA of workloads yet"))?;
+        let of_use = held.keys.iter().filter(|one| one.purpose == KeyUse::JwtSvids && one.state.is_published());
+        Ok((authority, of_use.map(|one| one.public).collect(), held.sequence))
+    }
+
     /// Whether what a key of that use signed is believed.
     pub(crate) fn believes(&self, purpose: KeyUse, kid: &str) -> bool {
         let held = self.held();
@@ -176,7 +188,10 @@ impl Keyring {
     /// Reads the keys again, writes the CA files, and destroys what signs no more.
     pub(crate) async fn load(&self) -> Result<(), NoKeys> {
         let _alone = self.reading.lock().await;
-        let rows = self.db.read("signing_keys", |tx| Box::pin(signing_key::current(tx))).await.map_err(of_tx)?;
+        let read = self.db.read("signing_keys", |tx| {
+            Box::pin(async move { Ok((signing_key::current(tx).await?, signing_key::sequence(tx).await?)) })
+        });
+        let (rows, sequence) = read.await.map_err(of_tx)?;
         let before = self.held();
         let known: HashMap<&str, &One> = before.keys.iter().map(|one| (one.row.kid.as_str(), one)).collect();
         let mut keys = Vec::new();
@@ -206,7 +221,7 @@ impl Keyring {
         for purpose in self.uses.keys().copied().filter(|purpose| purpose.is_ca()) {
             authorities.extend(authority(&keys, purpose).map(|one| (purpose, Arc::new(one))));
         }
-        let held = Arc::new(Held { keys, authorities });
+        let held = Arc::new(Held { keys, authorities, sequence });
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&held);
         self.write_bundles(&held).await?;
         for (purpose, kid) in over {

@@ -1,12 +1,14 @@
 //! The journeys, a file each, and the desk at which they are made.
 
 pub(crate) mod assertion;
+pub(crate) mod attest;
 pub(crate) mod authenticate;
 pub(crate) mod backchannel;
 pub(crate) mod create_client;
 pub(crate) mod create_enrolment;
 mod desk;
 pub(crate) mod dpop;
+pub(crate) mod end_instance;
 pub(crate) mod enrol;
 pub(crate) mod enrol_by_identity;
 mod equip;
@@ -16,6 +18,7 @@ pub(crate) mod foreign;
 pub(crate) mod forget;
 pub(crate) mod health;
 pub(crate) mod instances;
+pub(crate) mod issue_jwt_svid;
 pub(crate) mod issue_token;
 pub(crate) mod keyring;
 pub(crate) mod keys;
@@ -31,6 +34,7 @@ pub(crate) mod revoke;
 pub(crate) mod revoke_instance;
 pub(crate) mod revoke_token;
 pub(crate) mod status_list;
+pub(crate) mod watch_node;
 
 pub(crate) use crate::convert::Call;
 pub(crate) use desk::Desk;

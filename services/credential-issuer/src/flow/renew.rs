@@ -41,7 +41,7 @@ pub(super) fn about<'a>(
 ) -> Option<(&'a SpiffeId, &'a legate_ids::Name, &'a str)> {
     match principal {
         Principal::Agent { namespace, id: agent, .. } => Some((id, namespace, agent.as_str())),
-        Principal::Enforcer { namespace, .. } => Some((id, namespace, "")),
+        Principal::Enforcer { namespace, .. } | Principal::Node { namespace, .. } => Some((id, namespace, "")),
         Principal::Operator(_) | Principal::Service(_) => None,
     }
 }

@@ -13,7 +13,7 @@ use super::status_list::Lists;
 use super::{Call, Desk};
 use crate::convert;
 use crate::error::{AGAIN, CREDENTIAL_NOT_FOUND, REVOCATION_PENDING, flow, of_tx};
-use crate::store::{credential, key, pending};
+use crate::store::{credential, instance, key, pending};
 
 /// Takes a credential back; the row, and the registry's revision that carries the revocation. To repeat it is harmless.
 /// Where its key is compromised, everything else that is certified for the key goes with it.
@@ -84,7 +84,16 @@ pub(super) struct Order {
     pub(super) reason: RevocationReason,
     pub(super) comment: String,
     pub(super) now: Timestamp,
-    pub(super) mandate: Mandate,
+    pub(super) by: By,
+}
+
+/// By which right.
+#[derive(Clone)]
+pub(super) enum By {
+    /// An operator's.
+    Mandate(Mandate),
+    /// That of a node, over the instances that it attested: as `NAMESPACE/NAME`, there since that moment.
+    Node(String, Timestamp),
 }
 
 impl Order {
@@ -95,14 +104,34 @@ impl Order {
         reason: RevocationReason,
         comment: String,
     ) -> Result<Self, Fault> {
-        let mandate = desk.mandate(call).await?;
-        Ok(Self { call: call.clone(), reason, comment, now: desk.clock.now(), mandate })
+        let by = By::Mandate(desk.mandate(call).await?);
+        Ok(Self { call: call.clone(), reason, comment, now: desk.clock.now(), by })
     }
 
-    /// What is of a namespace that the caller may not see is not there.
-    pub(super) fn sees(&self, namespace: &str) -> bool {
-        self.mandate.may(Right::Read, Place::In(namespace))
+    /// Whether it may take back a credential of that namespace, not as part of an instance; `None`: to the caller it is not there.
+    fn admits(&self, namespace: &str) -> Result<Option<()>, Fault> {
+        match &self.by {
+            By::Mandate(mandate) => stops(mandate, namespace),
+            By::Node(..) => Ok(None),
+        }
     }
+
+    /// Whether it may take back the instance; `None`: to the caller it is not there.
+    pub(super) fn admits_instance(&self, row: &instance::Model) -> Result<Option<()>, Fault> {
+        match &self.by {
+            By::Mandate(mandate) => stops(mandate, &row.namespace),
+            By::Node(node, since) => Ok(row.is_attested_by(node, *since).then_some(())),
+        }
+    }
+}
+
+/// What is of a namespace that the caller may not see is not there.
+fn stops(mandate: &Mandate, namespace: &str) -> Result<Option<()>, Fault> {
+    if !mandate.may(Right::Read, Place::In(namespace)) {
+        return Ok(None);
+    }
+    mandate.demand(Right::Stop, Place::In(namespace))?;
+    Ok(Some(()))
 }
 
 async fn record(
@@ -119,9 +148,8 @@ async fn record(
             let (outbox, order, id) = (outbox.clone(), order.clone(), id.clone());
             Box::pin(async move {
                 let not_found = || flow(Fault::refused(&CREDENTIAL_NOT_FOUND, format!("no credential {id}")));
-                let row = credential::by_id(tx, &id).await?;
-                let row = row.filter(|row| order.sees(&row.namespace)).ok_or_else(not_found)?;
-                order.mandate.demand(Right::Stop, Place::In(&row.namespace)).map_err(flow)?;
+                let row = credential::by_id(tx, &id).await?.ok_or_else(not_found)?;
+                order.admits(&row.namespace).map_err(flow)?.ok_or_else(not_found)?;
                 let is_news = order.reason == RevocationReason::KeyCompromise
                     && key::mark_compromised(tx, &row.key_sha256).await?;
                 let mut others = Vec::new();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use legate_authority::{Place, Right};
 use legate_ids::InstanceId;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
@@ -36,9 +35,27 @@ pub(crate) async fn revoke_instance(
     reason: RevocationReason,
     comment: String,
 ) -> Result<((instance::Model, State), u64), Fault> {
-    let Taken { row, credentials, requests } = record(desk, call, &id, reason, comment).await?;
+    let order = Order::given(desk, call, reason, comment).await?;
+    let (row, revision) = take(desk, order, &id).await?;
+    let mut judged = instances::judged(desk, vec![row]).await?;
+    let judged = judged.pop().ok_or_else(|| Fault::broken("an instance was taken back and is not there"))?;
+    Ok((judged, revision.unwrap_or_else(|| desk.view.current().revision())))
+}
+
+/// Takes it back by an order; as it is then, and the registry's revision that carries the last of the revocations, where there was
+/// something to revoke.
+pub(super) async fn take(
+    desk: &Desk,
+    order: Order,
+    id: &InstanceId,
+) -> Result<(instance::Model, Option<u64>), Fault> {
+    let call = order.call.clone();
+    let Taken { row, credentials, requests } = record(desk, order, id).await?;
     desk.lists.iter().for_each(Lists::forget);
     credentials.iter().for_each(|one| cut_connections(desk, one));
+    if credentials.is_empty() {
+        return Ok((row, None));
+    }
     let mut revision = desk.view.read().snapshot.revision();
     let telling = async {
         for (credential, request) in requests {
@@ -48,8 +65,8 @@ pub(crate) async fn revoke_instance(
         }
         Ok::<u64, String>(revision)
     };
-    let why = match tokio::time::timeout(desk.patience(call), telling).await {
-        Ok(Ok(revision)) => return Ok((instances::judged(desk, vec![row]).await?.remove(0), revision)),
+    let why = match tokio::time::timeout(desk.patience(&call), telling).await {
+        Ok(Ok(revision)) => return Ok((row, Some(revision))),
         Ok(Err(why)) => why,
         Err(_) => "no answer in time".to_owned(),
     };
@@ -59,22 +76,14 @@ pub(crate) async fn revoke_instance(
     Err(Fault::unavailable(&REVOCATION_PENDING, text, AGAIN))
 }
 
-async fn record(
-    desk: &Desk,
-    call: &Call,
-    id: &InstanceId,
-    reason: RevocationReason,
-    comment: String,
-) -> Result<Taken, Fault> {
-    let order = Order::given(desk, call, reason, comment).await?;
+async fn record(desk: &Desk, order: Order, id: &InstanceId) -> Result<Taken, Fault> {
     let (outbox, id) = (desk.outbox.clone(), id.to_string());
     let taken = desk.db.tx("revoke_instance", move |tx| {
         let (outbox, order, id) = (outbox.clone(), order.clone(), id.clone());
         Box::pin(async move {
             let not_found = || flow(Fault::refused(&INSTANCE_NOT_FOUND, format!("no instance {id}")));
-            let row = instance::by_id(tx, &id).await?;
-            let row = row.filter(|row| order.sees(&row.namespace)).ok_or_else(not_found)?;
-            order.mandate.demand(Right::Stop, Place::In(&row.namespace)).map_err(flow)?;
+            let row = instance::by_id(tx, &id).await?.ok_or_else(not_found)?;
+            order.admits_instance(&row).map_err(flow)?.ok_or_else(not_found)?;
             let mut events: Vec<AuditEvent> = convert::broke_glass(&order.call, order.now).into_iter().collect();
             // From here on nobody renews it, so its credentials are all that there will be.
             if instance::mark_revoked(tx, &id, order.reason.into(), order.now).await? {

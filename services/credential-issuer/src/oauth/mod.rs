@@ -2,6 +2,7 @@
 //!
 //! RFC 6749 client credentials, 8693 token exchange, 7523 and 8705 client authentication, 8707 resource, 9068 tokens, 9449
 //! DPoP, 7662 introspection, 7009 revocation, 8414 metadata; OpenID CIBA in poll mode. A client is an agent; its `client_id` is the agent's id.
+//! Beside it what verifies workloads (`/workload`).
 
 mod answer;
 mod asker;
@@ -14,6 +15,7 @@ mod metadata;
 mod revoke;
 mod status;
 mod token;
+mod workload;
 
 use std::io;
 use std::sync::Arc;
@@ -37,6 +39,9 @@ const STATUS: &str = "/oauth2/status/{LIST}";
 const JWKS: &str = "/oauth2/jwks";
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
+const WORKLOAD_OPENID: &str = "/workload/.well-known/openid-configuration";
+const WORKLOAD_JWKS: &str = "/workload/jwks";
+const WORKLOAD_BUNDLE: &str = "/workload/bundle";
 
 /// The grants that are served.
 const GRANTS: &[&str] = &[token::CLIENT_CREDENTIALS, exchange::TOKEN_EXCHANGE, token::JWT_BEARER, backchannel::CIBA];
@@ -72,11 +77,26 @@ pub(crate) fn serve(listener: Listener, desk: &Arc<Desk>, standing: ViewStanding
         .route(JWKS, get(metadata::jwks))
         .route(METADATA, get(metadata::metadata))
         .route(OPENID, get(metadata::metadata))
+        .route(WORKLOAD_OPENID, get(workload::metadata))
+        .route(WORKLOAD_JWKS, get(workload::jwks))
+        .route(WORKLOAD_BUNDLE, get(workload::bundle))
         .with_state(facade);
     let service = legate_web::Service {
         name: crate::NAME,
         routes,
-        paths: &[TOKEN, BACKCHANNEL, INTROSPECT, REVOKE, STATUS, JWKS, METADATA, OPENID],
+        paths: &[
+            TOKEN,
+            BACKCHANNEL,
+            INTROSPECT,
+            REVOKE,
+            STATUS,
+            JWKS,
+            METADATA,
+            OPENID,
+            WORKLOAD_OPENID,
+            WORKLOAD_JWKS,
+            WORKLOAD_BUNDLE,
+        ],
         limits: legate_web::Limits::default(),
         clock: Arc::clone(&ctx.clock),
         metrics: Arc::clone(&ctx.metrics),

@@ -39,7 +39,7 @@ pub(crate) struct Model {
     pub(crate) spiffe_id: String,
     /// Empty for an operator.
     pub(crate) namespace: String,
-    /// Empty for an enforcement point and for an operator.
+    /// Empty for an enforcement point, a node and an operator.
     pub(crate) agent_id: String,
     /// The certificate's; of others their id, which is unique as well.
     pub(crate) serial: String,
@@ -62,7 +62,7 @@ pub(crate) struct Model {
     pub(crate) issued_at: i64,
     pub(crate) revoked_at: Option<i64>,
     pub(crate) revocation_reason: Option<i32>,
-    /// Empty for an enforcement point.
+    /// Empty for an enforcement point and a node.
     pub(crate) instance_id: String,
     pub(crate) kind: i32,
     /// Of a client key.

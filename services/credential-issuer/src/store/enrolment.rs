@@ -17,10 +17,12 @@ pub(crate) struct Model {
     pub(crate) pepper: i32,
     pub(crate) spiffe_id: String,
     pub(crate) namespace: String,
-    /// Empty for an enforcement point.
+    /// Empty for an enforcement point and for a node.
     pub(crate) agent_id: String,
-    /// Empty for an agent.
+    /// Empty for an agent and for a node.
     pub(crate) enforcer: String,
+    /// Empty for an agent and for an enforcement point.
+    pub(crate) node: String,
     pub(crate) created_by: String,
     pub(crate) created_at: i64,
     pub(crate) expires_at: i64,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use legate_authority::Reach;
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
-use legate_ids::Name;
+use legate_ids::{InstanceId, Name};
 use legate_rpc::Fault;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
@@ -14,13 +14,15 @@ use sea_orm::{Condition, QueryOrder as _, QuerySelect as _};
 
 use super::credential;
 use crate::domain::certificate::CertificatePlan;
-use crate::domain::instance::Proof;
-use crate::error::{CREDENTIAL_NOT_GOOD, INSTANCES_FULL, flow};
+use crate::domain::instance::{Attestation, Proof};
+use crate::error::{CREDENTIAL_NOT_GOOD, INSTANCE_NOT_FOUND, INSTANCES_FULL, RENEWED_BY_NODE, flow};
 
 /// By an enrolment token.
 pub(crate) const BY_TOKEN: i32 = 1;
 /// By a token of an issuer outside.
 pub(crate) const BY_ISSUER: i32 = 2;
+/// By what a node attested of its process.
+pub(crate) const BY_ATTESTATION: i32 = 3;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -44,11 +46,24 @@ pub(crate) struct Model {
     pub(crate) lifecycle_version: i64,
     pub(crate) revoked_at: Option<i64>,
     pub(crate) revocation_reason: Option<i32>,
+    /// The node that attested it, as `NAMESPACE/NAME`; empty: none did.
+    pub(crate) node: String,
+    /// The attestation policy by which it did, as `NAMESPACE/NAME`.
+    pub(crate) attestation_policy: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub(crate) enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// Whether the node that is there since that moment attested it, and not another that had the name before.
+    pub(crate) fn is_attested_by(&self, node: &str, since: Timestamp) -> bool {
+        // It began in a whole second.
+        let began = Timestamp::from_micros(self.started_at).secs();
+        self.method == BY_ATTESTATION && self.node == node && began >= since.secs()
+    }
+}
 
 /// How many instances each agent ever had; the row is the lock under which its live ones are counted.
 mod copies {
@@ -98,6 +113,10 @@ pub(crate) async fn start(tx: &Tx, plan: &CertificatePlan, proof: &Proof, room: 
         let full = Fault::refused(&INSTANCES_FULL, text).with("max_instances", room.most.to_string());
         return Err(flow(full));
     }
+    let (node, attestation_policy) = match proof {
+        Proof::Attestation(by) => (by.node.clone(), by.policy.clone()),
+        Proof::EnrolmentToken(_) | Proof::IdentityToken(_) => (String::new(), String::new()),
+    };
     let row = Model {
         id: id.to_string(),
         namespace: plan.namespace.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -106,22 +125,78 @@ pub(crate) async fn start(tx: &Tx, plan: &CertificatePlan, proof: &Proof, room: 
         method: match proof {
             Proof::EnrolmentToken(_) => BY_TOKEN,
             Proof::IdentityToken(_) => BY_ISSUER,
+            Proof::Attestation(_) => BY_ATTESTATION,
         },
-        proof: proof.text().to_owned(),
+        proof: proof.text(),
         started_at: plan.issued.micros(),
         renewed_at: plan.issued.micros(),
         ends_at: plan.not_after.micros(),
         lifecycle_version,
         revoked_at: None,
         revocation_reason: None,
+        node,
+        attestation_policy,
     };
     Entity::insert(ActiveModel::from(row).reset_all()).exec_without_returning(tx).await?;
     Ok(())
 }
 
-/// Lets the instance of a plan live as long as what is planned, where it was not revoked; before anything else of it is locked.
+/// Lets the instance of a plan live as long as what is planned, where it was not revoked; before anything else of it is locked. By its
+/// own certificate, which is not enough where a node has to attest it each time.
 pub(crate) async fn renew(tx: &Tx, plan: &CertificatePlan) -> TxResult<(), Fault> {
     let Some(id) = &plan.instance else { return Ok(()) };
+    let row = by_id(tx, id.as_str()).await?;
+    if row.is_some_and(|row| row.method == BY_ATTESTATION) {
+        let why = format!("a node attests the instance {id}, and renews what it holds");
+        return Err(flow(Fault::refused(&RENEWED_BY_NODE, why)));
+    }
+    if prolong(tx, plan, id).await? {
+        return Ok(());
+    }
+    Err(flow(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("the instance {id} was revoked"))))
+}
+
+/// The same by the word of the node that attested it, by the same policy; the credential that is renewed, locked.
+pub(crate) async fn renew_attested(
+    tx: &Tx,
+    plan: &CertificatePlan,
+    by: &Attestation,
+    room: Room,
+) -> TxResult<String, Fault> {
+    let (Some(id), Some(agent)) = (&plan.instance, &plan.agent) else {
+        return Err(flow(Fault::broken("a renewal by a node that names no instance")));
+    };
+    let is_its = |row: &Model| {
+        row.is_attested_by(&by.node, by.node_since)
+            && row.attestation_policy == by.policy
+            && row.agent_id == agent.as_str()
+    };
+    let row = by_id(tx, id.as_str()).await?.filter(is_its);
+    let row = row.ok_or_else(|| flow(Fault::refused(&INSTANCE_NOT_FOUND, format!("no instance {id} of this node"))))?;
+    let over = |why: &str| {
+        let text = format!("the instance {id} {why}; ask for a new one, without instance_id");
+        flow(Fault::refused(&CREDENTIAL_NOT_GOOD, text))
+    };
+    let is_of_this_life = u64::try_from(row.lifecycle_version) == Ok(plan.lifecycle_version)
+        && legate_view::after_cutoff(Timestamp::from_micros(row.renewed_at), room.cutoff);
+    if !is_of_this_life {
+        return Err(over("is of an earlier life of its agent"));
+    }
+    if !prolong(tx, plan, id).await? {
+        return Err(over("was revoked"));
+    }
+    // Locked, so that a renewal never slips past a revocation that is committed first.
+    let works = |row: &credential::Model| row.state != credential::REVOKED;
+    let newest = credential::of_instance(tx, id.as_str(), room.now).await?.into_iter().rfind(works);
+    let newest = match newest {
+        Some(row) => credential::lock_by_id(tx, &row.id).await?.filter(works),
+        None => None,
+    };
+    newest.map(|row| row.id).ok_or_else(|| over("has no certificate that works"))
+}
+
+/// Lets it live as long as what is planned; `false` when it was revoked.
+async fn prolong(tx: &Tx, plan: &CertificatePlan, id: &InstanceId) -> TxResult<bool, Fault> {
     let lifecycle_version = i64::try_from(plan.lifecycle_version).map_err(|e| flow(Fault::broken(e)))?;
     let ends = plan.not_after.micros();
     let latest = Expr::case(Column::EndsAt.gt(ends), Expr::col(Column::EndsAt)).finally(Expr::val(ends));
@@ -133,10 +208,7 @@ pub(crate) async fn renew(tx: &Tx, plan: &CertificatePlan) -> TxResult<(), Fault
         .filter(Column::RevokedAt.is_null())
         .exec(tx)
         .await?;
-    if renewed.rows_affected == 1 {
-        return Ok(());
-    }
-    Err(flow(Fault::refused(&CREDENTIAL_NOT_GOOD, format!("the instance {id} was revoked"))))
+    Ok(renewed.rows_affected == 1)
 }
 
 /// Takes it back; `false` when it was taken back before. Nobody renews it until the transaction ends.
@@ -163,6 +235,8 @@ pub(crate) struct Which {
     pub(crate) agent_id: String,
     /// Of this namespace; empty: of all.
     pub(crate) namespace: String,
+    /// That this node attested, `NAMESPACE/NAME`; empty: of all.
+    pub(crate) node: String,
     /// Only of the namespaces that the caller may see.
     pub(crate) sees: Reach,
     /// Only those that were not revoked as a whole, and whose last certificate has not ended at this moment.
@@ -178,6 +252,9 @@ pub(crate) async fn page(tx: &Tx, which: &Which, before: Option<&str>, limit: u6
     if !which.namespace.is_empty() {
         find = find.filter(Column::Namespace.eq(&which.namespace));
     }
+    if !which.node.is_empty() {
+        find = find.filter(Column::Node.eq(&which.node));
+    }
     if let Reach::In(names) = &which.sees {
         find = find.filter(Column::Namespace.is_in(names.iter().map(Name::as_str)));
     }
@@ -187,6 +264,12 @@ pub(crate) async fn page(tx: &Tx, which: &Which, before: Option<&str>, limit: u6
     if let Some(before) = before {
         find = find.filter(Column::Id.lt(before));
     }
+    Ok(find.order_by_desc(Column::Id).limit(limit).all(tx).await?)
+}
+
+/// Those that a node attested and whose last certificate has not ended, newest first.
+pub(crate) async fn of_node(tx: &Tx, node: &str, now: Timestamp, limit: u64) -> TxResult<Vec<Model>, Fault> {
+    let find = Entity::find().filter(Column::Node.eq(node)).filter(Column::EndsAt.gt(now.micros()));
     Ok(find.order_by_desc(Column::Id).limit(limit).all(tx).await?)
 }
 

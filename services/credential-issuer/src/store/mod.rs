@@ -7,6 +7,7 @@ pub(crate) mod credential;
 pub(crate) mod enrolment;
 pub(crate) mod instance;
 pub(crate) mod key;
+pub(crate) mod node_request;
 pub(crate) mod once;
 pub(crate) mod pending;
 pub(crate) mod recorded;

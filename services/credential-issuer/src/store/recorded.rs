@@ -13,8 +13,9 @@ use legate_wire::audit::AuditEvent;
 
 use super::once::{self, Once};
 use super::together::{self, Together};
-use super::{credential, revoked_token, signing_key, used_token};
+use super::{credential, instance, revoked_token, signing_key, used_token};
 use crate::domain::certificate::CertificatePlan;
+use crate::domain::svid::SvidPlan;
 use crate::domain::token::TokenPlan;
 use crate::error::{
     AGAIN, CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, SIGNING_UNAVAILABLE, SUBJECT_TOKEN_FALLEN, assertion_used, flow,
@@ -84,6 +85,45 @@ impl RecordedToken {
     pub(crate) fn into_plan(self) -> TokenPlan {
         self.0
     }
+}
+
+/// A JWT-SVID whose audit event is on disk; there is no row for one.
+#[derive(Debug)]
+pub(crate) struct RecordedSvid(SvidPlan);
+
+impl RecordedSvid {
+    /// What may be signed now.
+    pub(crate) fn into_plan(self) -> SvidPlan {
+        self.0
+    }
+}
+
+/// Checks the instance and the key that a JWT-SVID rests on, and writes the audit event; both are on disk when this returns.
+pub(crate) async fn record_svid(
+    db: &Db,
+    outbox: &Outbox,
+    plan: SvidPlan,
+    instance: String,
+    event: AuditEvent,
+) -> TxResult<RecordedSvid, Fault> {
+    let (outbox, kid) = (outbox.clone(), plan.unsigned.kid().to_string());
+    let done = db.tx("issue_jwt_svid", move |tx| {
+        let (outbox, kid, instance, event) = (outbox.clone(), kid.clone(), instance.clone(), event.clone());
+        Box::pin(async move {
+            // Whoever takes a key back afterwards finds what it signed on record.
+            if !signing_key::that_sign(tx, HashSet::from([kid.clone()])).await?.contains(&kid) {
+                let why = "the key that was to sign was taken back a moment ago";
+                return Err(flow(Fault::unavailable(&SIGNING_UNAVAILABLE, why, AGAIN)));
+            }
+            if instance::by_id(tx, &instance).await?.is_none_or(|row| row.revoked_at.is_some()) {
+                let why = format!("the instance {instance} was revoked");
+                return Err(flow(Fault::refused(&CREDENTIAL_NOT_GOOD, why)));
+            }
+            outbox.record(tx, Standard::Ordinary, event).await?;
+            Ok(())
+        })
+    });
+    done.await.map(|()| RecordedSvid(plan))
 }
 
 /// Where tokens are recorded before they are signed: those that wait together in one transaction.

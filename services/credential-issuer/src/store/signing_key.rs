@@ -9,7 +9,7 @@ use legate_token::{KeyId, PublicKey};
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
-use sea_orm::{Condition, QueryOrder as _, QuerySelect as _};
+use sea_orm::{Condition, PaginatorTrait as _, QueryOrder as _, QuerySelect as _};
 
 use crate::domain::keyring::{KeyUse, Life, State};
 use crate::error::{KEY_NOT_FOUND, flow};
@@ -168,6 +168,15 @@ pub(crate) async fn current_of(tx: &Tx, purpose: KeyUse) -> TxResult<Vec<Model>,
     let mut all = current(tx).await?;
     all.retain(|row| row.purpose == number(purpose));
     Ok(all)
+}
+
+/// Counts what happened to the keys that verify workloads: those that ever were, and those of them that are over. It rises by one with
+/// each that comes and with each that goes, and by nothing else.
+pub(crate) async fn sequence(tx: &Tx) -> TxResult<u64, Fault> {
+    let of = [number(KeyUse::JwtSvids), number(KeyUse::WorkloadsCa)];
+    let over = [number_of(State::Retired), number_of(State::Revoked)];
+    let all = Entity::find().filter(Column::Purpose.is_in(of));
+    Ok(all.clone().count(tx).await? + all.filter(Column::State.is_in(over)).count(tx).await?)
 }
 
 /// Every CA certificate of a use that is believed no more.

@@ -18,10 +18,13 @@ use crate::store::credential;
 
 const LOST: &str = "DATABASE_UNAVAILABLE";
 /// Transactions that write and that a journey waits for, each with its two faults below.
-const NAMED: [&str; 21] = [
+const NAMED: [&str; 23] = [
     "create_enrolment",
     "enrol",
     "enrol_by_identity",
+    // Those of nodes have their faults in workload.rs.
+    "issue_jwt_svid",
+    "issue_svid",
     "issue_token",
     // Those of keys have their faults in keys.rs.
     "key_destroyed",
@@ -43,14 +46,16 @@ const NAMED: [&str; 21] = [
     "turn_keys",
 ];
 /// Transactions that only read.
-const READS: [&str; 15] = [
+const READS: [&str; 17] = [
     "credentials_of_instances",
     "enrolled_credential",
     "find_certificate",
     "find_enrolment",
+    "find_instance",
     "find_key",
     "find_used_token",
     "get_instance",
+    "instances_of_node",
     "keys_of_use",
     "list_credentials",
     "list_instances",
@@ -352,6 +357,7 @@ async fn every_transaction_is_named_here() {
         scene.events().await;
         let ask = crate::flow::list::Ask::default();
         crate::flow::list::list(&scene.desk, &scene.operator(), ask).await.unwrap();
+        super::workload::through_all(&scene).await;
         super::keys::through_all(&scene).await;
         let seen: BTreeSet<&str> = scene.desk.db.faults().names().into_iter().collect();
         let known: BTreeSet<&str> = NAMED.into_iter().chain(READS).collect();

@@ -35,3 +35,5 @@ mod status_list;
 mod storage;
 mod together;
 mod tokens;
+mod watching;
+mod workload;

@@ -160,6 +160,12 @@ pub(super) fn room_for(max_instances: u32) -> Object {
     strict(wire::CredentialPolicySpec { max_instances, ..wire::CredentialPolicySpec::default() })
 }
 
+/// The same by attestation.
+pub(super) fn few_attested(max_instances: u32) -> Object {
+    let methods = vec![wire::CredentialMethod::Attestation.into()];
+    strict(wire::CredentialPolicySpec { max_instances, methods, ..wire::CredentialPolicySpec::default() })
+}
+
 fn strict(spec: wire::CredentialPolicySpec) -> Object {
     Object::CredentialPolicy(wire::CredentialPolicy {
         metadata: metadata("strict", "obj_3", NAMESPACE),
@@ -223,6 +229,27 @@ pub(super) fn enforcement_point(name: &str, namespace: &str, audience: &str) -> 
     })
 }
 
+/// A node that was declared at that moment.
+pub(super) fn node(namespace: &str, name: &str, created: Timestamp) -> Object {
+    let mut metadata = metadata(name, &format!("obj_{namespace}_{name}"), namespace);
+    metadata.as_mut().unwrap().create_time = Some(created.into());
+    Object::Node(wire::Node { metadata, spec: Some(wire::NodeSpec::default()), spiffe_id: String::new() })
+}
+
+/// Makes processes of a user `bot-N`, where one of the nodes attests them.
+pub(super) fn attestation(name: &str, n: u8, uid: &str, nodes: &[&str], updated: Timestamp) -> Object {
+    let mut metadata = metadata(name, &format!("obj_8{n}"), NAMESPACE);
+    metadata.as_mut().unwrap().update_time = Some(updated.into());
+    let r#type = wire::AttestationSelectorType::UnixUid.into();
+    let spec = wire::AttestationPolicySpec {
+        agent: format!("bot-{n}"),
+        selectors: vec![wire::AttestationSelector { r#type, value: uid.into() }],
+        nodes: nodes.iter().map(ToString::to_string).collect(),
+        ..wire::AttestationPolicySpec::default()
+    };
+    Object::AttestationPolicy(wire::AttestationPolicy { metadata, spec: Some(spec) })
+}
+
 /// A key that signs access tokens.
 pub(super) fn signing_key(key: &legate_token::PublicKey, issuer: &str) -> Object {
     Object::SigningKey(wire::SigningKey {
@@ -240,6 +267,19 @@ pub(super) fn signing_key(key: &legate_token::PublicKey, issuer: &str) -> Object
 /// A key as the issuer publishes it.
 pub(super) fn published_key(spec: wire::SigningKeySpec) -> Object {
     Object::SigningKey(wire::SigningKey { metadata: metadata("key-2", "obj_6", ""), spec: Some(spec) })
+}
+
+/// A certificate that was taken back.
+pub(super) fn revoked(row: &crate::store::credential::Model) -> Object {
+    Object::Revocation(wire::Revocation {
+        metadata: metadata(&row.id.replace('_', "-"), "obj_9", &row.namespace),
+        spec: Some(wire::RevocationSpec {
+            credential_id: row.id.clone(),
+            spiffe_id: row.spiffe_id.clone(),
+            x5t_s256: row.x5t_s256.clone().unwrap(),
+            ..wire::RevocationSpec::default()
+        }),
+    })
 }
 
 /// Gives one operator a role.

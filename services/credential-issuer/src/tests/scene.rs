@@ -362,6 +362,8 @@ impl Scene {
             metrics: Metrics::default(),
             news: Notify::new(),
             key_is_known: watch::Sender::new(false),
+            places: crate::flow::watch_node::Places::default(),
+            stopping: OnceLock::new(),
         };
         let scene = Self { desk: Arc::new(desk), clock, registry, says, heard, approvers, ca, tokens, dir };
         scene.settle().await;

@@ -18,6 +18,9 @@ pub(crate) enum CredentialVerb {
         /// The same for an enforcement point, NAMESPACE/NAME.
         #[arg(long, group = "holder", value_name = "POINT")]
         enforcement_point: Option<String>,
+        /// The same for a node, NAMESPACE/NAME.
+        #[arg(long, group = "holder", value_name = "NODE")]
+        node: Option<String>,
         /// What to make. Secrets and keys are for OAuth clients, and for agents only.
         #[arg(long = "type", value_enum, default_value = "enrolment", value_name = "TYPE")]
         kind: CredentialKind,
@@ -31,7 +34,7 @@ pub(crate) enum CredentialVerb {
         #[arg(long, value_name = "TEXT")]
         reason: String,
         /// Ask as an agent, for one that it made (--agent agt_...): the directory that enrol wrote. Left out: as the operator.
-        #[arg(long, value_name = "DIR", conflicts_with = "enforcement_point")]
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["enforcement_point", "node"])]
         identity: Option<PathBuf>,
     },
     /// Replace an agent's client secret, or client key. The old one ends after the overlap of the credential policy, or at
@@ -184,10 +187,15 @@ pub(crate) enum InstanceVerb {
     },
     /// List instances, newest first.
     List(InstanceList),
-    /// Take back everything that one copy of an agent holds; its other copies work on.
+    /// Take back everything that one copy of an agent holds, or all copies that a node attested; other copies work on.
+    #[command(group = clap::ArgGroup::new("which").required(true))]
     Revoke {
         /// Its id, inst_...
-        instance: String,
+        #[arg(group = "which")]
+        instance: Option<String>,
+        /// Every copy that this node attested and that holds something, NAMESPACE/NAME.
+        #[arg(long, group = "which", value_name = "NODE")]
+        node: Option<String>,
         /// Why, for the record.
         #[arg(long, value_name = "TEXT")]
         reason: String,
@@ -205,6 +213,9 @@ pub(crate) struct InstanceList {
     /// Only those of this namespace.
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
+    /// Only those that this node attested, NAMESPACE/NAME.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
     /// Only those in these states; left out: in any.
     #[arg(long, value_enum, value_name = "STATE")]
     pub(crate) state: Vec<InstanceStanding>,

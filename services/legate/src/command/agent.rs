@@ -40,7 +40,7 @@ pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
         AgentVerb::Get { agent, when } => get(desk, &agent, &when).await,
         AgentVerb::History(ask) => history::history(desk, Kind::Agent, ask).await,
         AgentVerb::Instances { agent, state, limit } => {
-            let ask = InstanceList { agent: Some(agent), namespace: None, state, limit };
+            let ask = InstanceList { agent: Some(agent), namespace: None, node: None, state, limit };
             instance::list(desk, ask).await
         }
         AgentVerb::HandOver { agent, owner, sponsor, reason, etag } => {

@@ -11,7 +11,7 @@ use legate_wire::credential::agent_credential_service_client::AgentCredentialSer
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{
     CreateEnrolmentTokenRequest, Credential, EnforcementPointRef, EnrolRequest, EnrolWithIdentityTokenRequest,
-    ListCredentialsRequest, ListCredentialsResponse, RenewCertificateRequest, RevokeCredentialRequest,
+    ListCredentialsRequest, ListCredentialsResponse, NodeRef, RenewCertificateRequest, RevokeCredentialRequest,
     create_enrolment_token_request::Holder,
 };
 use legate_wire::registry::RevocationReason;
@@ -27,7 +27,7 @@ use crate::{Exit, Failure, proto};
 
 pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failure> {
     match verb {
-        CredentialVerb::Create { agent, enforcement_point, kind, key, ttl, reason, identity } => {
+        CredentialVerb::Create { agent, enforcement_point, node, kind, key, ttl, reason, identity } => {
             let issuer = match &identity {
                 Some(dir) => desk.line_as(Service::Issuer, identity::open(dir)?)?,
                 None => desk.line(Service::Issuer)?,
@@ -40,12 +40,13 @@ pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failur
             };
             if let Some(kind) = kind {
                 let agent = agent.ok_or_else(|| {
-                    Failure::local(&USAGE, "secrets and keys are for agents: give --agent; a backend enrols")
+                    Failure::local(&USAGE, "secrets and keys are for agents: give --agent; a backend or a node enrols")
                 })?;
                 let wish = client::Wish { agent, key, ttl, replace: false, reason };
                 return client::give(desk, issuer, kind, wish).await;
             }
-            create(desk, issuer, agent, enforcement_point, ttl, reason).await
+            let whom = Whom { agent, enforcement_point, node };
+            create(desk, issuer, whom, ttl, reason).await
         }
         CredentialVerb::Rotate { agent, kind, key, ttl, reason } => {
             let issuer = desk.line(Service::Issuer)?;
@@ -69,18 +70,28 @@ pub(super) async fn run(desk: Desk, verb: CredentialVerb) -> Result<Exit, Failur
     }
 }
 
+/// Whose runtime may enrol; one is given.
+struct Whom {
+    agent: Option<String>,
+    enforcement_point: Option<String>,
+    node: Option<String>,
+}
+
 async fn create(
     desk: Desk,
     issuer: Line,
-    agent: Option<String>,
-    point: Option<String>,
+    whom: Whom,
     ttl: Option<prost_types::Duration>,
     reason: String,
 ) -> Result<Exit, Failure> {
-    let holder = match (agent, point) {
-        (Some(agent), _) => Holder::AgentId(desk.agent_id(&agent).await?),
-        (None, point) => {
-            let (namespace, name) = named(&point.unwrap_or_default())?;
+    let holder = match whom {
+        Whom { agent: Some(agent), .. } => Holder::AgentId(desk.agent_id(&agent).await?),
+        Whom { node: Some(node), .. } => {
+            let (namespace, name) = named(&node)?;
+            Holder::Node(NodeRef { namespace, name })
+        }
+        Whom { enforcement_point, .. } => {
+            let (namespace, name) = named(&enforcement_point.unwrap_or_default())?;
             Holder::EnforcementPoint(EnforcementPointRef { namespace, name })
         }
     };

@@ -3,14 +3,15 @@
 use legate_wire::credential::instance_service_client::InstanceServiceClient;
 use legate_wire::credential::{
     GetInstanceRequest, Instance, InstanceState, ListInstancesRequest, ListInstancesResponse, RevokeInstanceRequest,
+    RevokeInstanceResponse,
 };
 
-use super::Desk;
 use super::agent::{PAGE, cut, note};
 use super::credential::in_rfc_5280;
-use crate::cli::{InstanceList, InstanceStanding, InstanceVerb};
+use super::{Desk, named};
+use crate::cli::{Cause, InstanceList, InstanceStanding, InstanceVerb};
 use crate::output::{Row, moment};
-use crate::place::Service;
+use crate::place::{Line, Service};
 use crate::{Exit, Failure, proto};
 
 pub(super) async fn run(desk: Desk, verb: InstanceVerb) -> Result<Exit, Failure> {
@@ -25,12 +26,11 @@ pub(super) async fn run(desk: Desk, verb: InstanceVerb) -> Result<Exit, Failure>
             desk.out().one(&proto::dynamic(&answer), &row(&instance), &details(&instance))?;
             Ok(Exit::Done)
         }
-        InstanceVerb::Revoke { instance, reason, cause } => {
-            let reason_code = in_rfc_5280(cause).into();
-            let request = RevokeInstanceRequest { instance_id: instance, reason: reason_code, comment: reason };
-            let answer = issuer
-                .ask(request, |c, r| async move { InstanceServiceClient::new(c).revoke_instance(r).await })
-                .await?;
+        InstanceVerb::Revoke { instance: None, node, reason, cause } => {
+            revoke_of_node(desk, node.unwrap_or_default(), reason, cause).await
+        }
+        InstanceVerb::Revoke { instance: Some(instance), reason, cause, .. } => {
+            let answer = revoke(&issuer, instance, reason, cause).await?;
             let instance = answer.instance.clone().unwrap_or_default();
             let mut details = details(&instance);
             let text = format!("{}; every check at it or later refuses what the instance holds", answer.revision);
@@ -41,21 +41,32 @@ pub(super) async fn run(desk: Desk, verb: InstanceVerb) -> Result<Exit, Failure>
     }
 }
 
-/// Lists instances, newest first.
-pub(super) async fn list(desk: Desk, ask: InstanceList) -> Result<Exit, Failure> {
-    let agent_id = match &ask.agent {
-        Some(agent) => desk.agent_id(agent).await?,
-        None => String::new(),
-    };
-    let limit = ask.limit.limit;
-    let mut request = ListInstancesRequest {
-        agent_id,
-        namespace: ask.namespace.unwrap_or_default(),
-        states: ask.state.into_iter().map(|state| self::state(state).into()).collect(),
-        page_size: PAGE,
-        page_token: String::new(),
-    };
+async fn revoke(issuer: &Line, instance: String, reason: String, cause: Cause) -> Result<RevokeInstanceResponse, Failure> {
+    let request = RevokeInstanceRequest { instance_id: instance, reason: in_rfc_5280(cause).into(), comment: reason };
+    issuer.ask(request, |c, r| async move { InstanceServiceClient::new(c).revoke_instance(r).await }).await
+}
+
+/// Takes back, one by one, every instance that a node attested and that holds something.
+async fn revoke_of_node(desk: Desk, node: String, reason: String, cause: Cause) -> Result<Exit, Failure> {
+    named(&node)?;
     let issuer = desk.line(Service::Issuer)?;
+    let states = vec![InstanceState::Live.into()];
+    let request = ListInstancesRequest { node, states, page_size: PAGE, ..ListInstancesRequest::default() };
+    let mut whole = ListInstancesResponse::default();
+    // All of them are found before the first is taken back: a page goes by what there is when it is read.
+    let found = pages(&issuer, request, 0).await?;
+    for instance in found.instances {
+        let answer = revoke(&issuer, instance.id, reason.clone(), cause).await?;
+        whole.instances.extend(answer.instance);
+    }
+    let rows: Vec<Row> = whole.instances.iter().map(row).collect();
+    let note = format!("{} revoked", note(rows.len(), "instance", false, 0));
+    desk.out().rows(&proto::dynamic(&whole), &rows, &note)?;
+    Ok(Exit::Done)
+}
+
+/// The pages of a list in one, up to a limit; 0: all of them.
+async fn pages(issuer: &Line, mut request: ListInstancesRequest, limit: usize) -> Result<ListInstancesResponse, Failure> {
     let mut whole = ListInstancesResponse::default();
     loop {
         let page = issuer
@@ -65,9 +76,31 @@ pub(super) async fn list(desk: Desk, ask: InstanceList) -> Result<Exit, Failure>
         whole.next_page_token = page.next_page_token.clone();
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() || (limit > 0 && whole.instances.len() >= limit) {
-            break;
+            return Ok(whole);
         }
     }
+}
+
+/// Lists instances, newest first.
+pub(super) async fn list(desk: Desk, ask: InstanceList) -> Result<Exit, Failure> {
+    if let Some(node) = &ask.node {
+        named(node)?;
+    }
+    let agent_id = match &ask.agent {
+        Some(agent) => desk.agent_id(agent).await?,
+        None => String::new(),
+    };
+    let limit = ask.limit.limit;
+    let request = ListInstancesRequest {
+        agent_id,
+        namespace: ask.namespace.unwrap_or_default(),
+        node: ask.node.unwrap_or_default(),
+        states: ask.state.into_iter().map(|state| self::state(state).into()).collect(),
+        page_size: PAGE,
+        page_token: String::new(),
+    };
+    let issuer = desk.line(Service::Issuer)?;
+    let mut whole = pages(&issuer, request, limit).await?;
     let more = cut(&mut whole.instances, limit) || !whole.next_page_token.is_empty();
     let rows: Vec<Row> = whole.instances.iter().map(row).collect();
     let note = note(rows.len(), "instance", more, 0);
@@ -100,6 +133,7 @@ fn row(instance: &Instance) -> Row {
             ("UNTIL", false, moment(instance.end_time.as_ref())),
             ("PROVED BY", true, format!("{} {}", method(instance), instance.proof)),
             ("NAMESPACE", true, instance.namespace.clone()),
+            ("NODE", true, instance.node.clone()),
             ("REVOKED", true, moment(instance.revoke_time.as_ref())),
         ],
         name: instance.id.clone(),

@@ -167,6 +167,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Policy(noun) => wait(policy::run(desk(noun.place)?, noun.verb)),
         Command::Namespace(noun) => wait(standing::run(desk(noun.place)?, Kind::Namespace, noun.verb)),
         Command::EnforcementPoint(noun) => wait(declared::run(desk(noun.place)?, Kind::EnforcementPoint, noun.verb)),
+        Command::Node(noun) => wait(declared::run(desk(noun.place)?, Kind::Node, noun.verb)),
         Command::Group(noun) => wait(declared::run(desk(noun.place)?, Kind::Group, noun.verb)),
         Command::Boundary(noun) => wait(declared::run(desk(noun.place)?, Kind::Boundary, noun.verb)),
         Command::CredentialPolicy(noun) => wait(declared::run(desk(noun.place)?, Kind::CredentialPolicy, noun.verb)),

@@ -25,7 +25,7 @@ fn event(kind: &str) -> IndexedEvent {
 }
 
 /// What the services tell.
-const KINDS: [&str; 42] = [
+const KINDS: [&str; 44] = [
     "access.refused",
     "action.executed",
     "activity.reported",
@@ -65,6 +65,8 @@ const KINDS: [&str; 42] = [
     "operator_binding.stated",
     "person.offboarded",
     "policy.updated",
+    "svid.issued",
+    "svid.refused",
     "token.exchanged",
     "token.issued",
     "token.refused",
@@ -86,6 +88,8 @@ fn each_type_of_event_is_of_the_class_that_says_what_it_is() {
         ("token.issued", 3003, 1),
         ("token.exchanged", 3003, 1),
         ("token.refused", 3002, 1),
+        ("svid.issued", 3003, 1),
+        ("svid.refused", 3002, 1),
         ("access.refused", 3002, 1),
         ("agent.created", 3004, 1),
         ("agent.suspended", 3004, 12),

@@ -17,7 +17,7 @@ use crate::proto;
 pub(super) const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 
 /// The kinds that operators declare.
-pub(super) const KINDS: [&str; 15] = [
+pub(super) const KINDS: [&str; 16] = [
     "Namespace",
     "AgentClass",
     "Agent",
@@ -33,6 +33,7 @@ pub(super) const KINDS: [&str; 15] = [
     "PolicyTest",
     "OperatorBinding",
     "EnforcementPoint",
+    "Node",
 ];
 
 /// What the first reading tells: the kind; `None` for an empty document.

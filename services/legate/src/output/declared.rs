@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_wire::registry::{
-    Agent, AgentState, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus, StopOrderSpec,
+    Agent, AgentState, AttestationPolicySpec, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus, StopOrderSpec,
     declaration::Object, stop_order_spec::Level,
 };
 
@@ -143,6 +143,7 @@ fn parts(declaration: &Declaration) -> (Metadata, String) {
             &o.metadata,
             o.spec.as_ref().map(|s| format!("asks about {}", s.resource_types.join(", "))).unwrap_or_default(),
         ),
+        Some(Object::Node(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.description.clone()).unwrap_or_default()),
         Some(Object::SigningKey(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.issuer.clone()).unwrap_or_default()),
         Some(Object::Revocation(o)) => {
             (&o.metadata, o.spec.as_ref().map(|s| s.credential_id.clone()).unwrap_or_default())
@@ -154,7 +155,7 @@ fn parts(declaration: &Declaration) -> (Metadata, String) {
         }
         Some(Object::TrustedIssuer(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.issuer.clone()).unwrap_or_default()),
         Some(Object::AttestationPolicy(o)) => {
-            (&o.metadata, o.spec.as_ref().map(|s| format!("attests {}", s.agent)).unwrap_or_default())
+            (&o.metadata, o.spec.as_ref().map(attestation_about).unwrap_or_default())
         }
         Some(Object::DelegationGrant(o)) => {
             let about = o.spec.as_ref().map(|s| format!("{} acts for {}: {}", s.delegate, s.delegator, s.purpose));
@@ -208,6 +209,11 @@ fn binding_about(spec: &legate_wire::registry::RoleBindingSpec) -> String {
     let groups = groups.chain(spec.users.iter().cloned());
     let holders: Vec<String> = spec.agents.iter().cloned().chain(groups).collect();
     format!("{} to {}", spec.role, holders.join(", "))
+}
+
+fn attestation_about(spec: &AttestationPolicySpec) -> String {
+    let by = if spec.nodes.is_empty() { "any node of the namespace".to_owned() } else { spec.nodes.join(", ") };
+    format!("attests {} by {by}", spec.agent)
 }
 
 fn group_about(spec: &GroupSpec) -> String {

@@ -52,6 +52,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::DelegationGrant => "DelegationGrant",
         Kind::PolicyTest => "PolicyTest",
         Kind::OperatorBinding => "OperatorBinding",
+        Kind::Node => "Node",
         Kind::Approval => "Approval",
         Kind::StopOrder => "StopOrder",
     }
@@ -99,8 +100,10 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
         }
         Object::TrustedIssuer(TrustedIssuer { spec: Some(spec), .. }) => {
             for (n, rule) in spec.rules.iter().enumerate() {
-                if let Some(StandsFor::Agent(name)) = &rule.stands_for {
-                    needed.one(&format!("spec.rules[{n}].agent"), Kind::Agent, name);
+                match &rule.stands_for {
+                    Some(StandsFor::Agent(name)) => needed.one(&format!("spec.rules[{n}].agent"), Kind::Agent, name),
+                    Some(StandsFor::Node(name)) => needed.one(&format!("spec.rules[{n}].node"), Kind::Node, name),
+                    Some(StandsFor::UserClaim(_)) | None => {}
                 }
             }
             if let Some(of) = &spec.personal_delegation {
@@ -109,6 +112,9 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
         }
         Object::AttestationPolicy(AttestationPolicy { spec: Some(spec), .. }) => {
             needed.one("spec.agent", Kind::Agent, &spec.agent);
+            for (n, name) in spec.nodes.iter().enumerate().filter_map(|(n, named)| Some((n, here(named, &own.namespace)?))) {
+                needed.one(&format!("spec.nodes[{n}]"), Kind::Node, name);
+            }
         }
         Object::DelegationGrant(DelegationGrant { spec: Some(spec), .. }) => {
             needed.one("spec.delegator", Kind::Agent, spec.delegator.strip_prefix("agent:").unwrap_or_default());
@@ -124,6 +130,29 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
         _ => {}
     }
     needed.found
+}
+
+/// The name of a node, where it is one of this namespace: written alone, or after its namespace.
+fn here<'a>(named: &'a str, namespace: &str) -> Option<&'a str> {
+    match named.split_once('/') {
+        Some((of, name)) => (of == namespace).then_some(name),
+        None => Some(named),
+    }
+}
+
+/// The objects of other namespaces that this one names, each with the path of the field that does. They have to be there when it is
+/// written, and whoever writes it has to see them; they can be taken back all the same, since nobody stops what others do in their
+/// own namespace by naming it.
+pub(crate) fn elsewhere(declaration: &wire::Declaration) -> Vec<(String, Key)> {
+    let Some(Object::AttestationPolicy(AttestationPolicy { metadata: Some(own), spec: Some(spec) })) = &declaration.object
+    else {
+        return Vec::new();
+    };
+    let foreign = |(n, named): (usize, &String)| {
+        let (of, name) = named.split_once('/')?;
+        (of != own.namespace).then(|| (format!("spec.nodes[{n}]"), Key::new(Kind::Node, of, name)))
+    };
+    spec.nodes.iter().enumerate().filter_map(foreign).collect()
 }
 
 /// What an object of a namespace needs.
@@ -165,7 +194,7 @@ mod tests {
             assert_eq!(declaration.metadata_mut().cloned(), Some(found));
             seen.push(kind as i32);
         }
-        assert_eq!(seen, (1..=17).chain([30, 31]).collect::<Vec<_>>());
+        assert_eq!(seen, (1..=18).chain([30, 31]).collect::<Vec<_>>());
         assert_eq!(wire::Declaration::default().kind(), None);
         assert_eq!(key_of(&wire::Declaration::default()), None);
     }
@@ -214,9 +243,14 @@ mod tests {
                 Kind::TrustedIssuer => &[
                     namespace,
                     "spec.rules[0].agent Agent payments/invoice-bot",
+                    "spec.rules[2].node Node payments/vm-7",
                     "spec.personal_delegation.agent_classes[0] AgentClass payments/clerk",
                 ],
-                Kind::AttestationPolicy => &[namespace, "spec.agent Agent payments/invoice-bot"],
+                Kind::AttestationPolicy => &[
+                    namespace,
+                    "spec.agent Agent payments/invoice-bot",
+                    "spec.nodes[0] Node payments/vm-7",
+                ],
                 Kind::DelegationGrant => &[
                     namespace,
                     "spec.delegator Agent payments/invoice-bot",
@@ -229,6 +263,8 @@ mod tests {
             };
             assert_eq!(said(&declaration), expected);
         }
+        let foreign = elsewhere(&samples::declared(Object::AttestationPolicy(samples::attestation_policy())));
+        assert_eq!(foreign, [("spec.nodes[1]".to_owned(), Key::new(Kind::Node, "platform", "vm-1"))]);
         // For all namespaces, so it stands in none.
         let mut everywhere = samples::operator_binding();
         everywhere.metadata.get_or_insert_default().namespace.clear();

@@ -16,6 +16,7 @@ pub(super) const OUTPUT_ONLY: &[(&str, &[&str])] = &[
     ("legate.registry.v1.Namespace", &["status"]),
     ("legate.registry.v1.AgentClass", &["status"]),
     ("legate.registry.v1.EnforcementPoint", &["spiffe_id"]),
+    ("legate.registry.v1.Node", &["spiffe_id"]),
     ("legate.registry.v1.Approval", &["status"]),
     ("legate.registry.v1.StopOrder", &["status"]),
 ];

@@ -230,6 +230,7 @@ pub(crate) fn trusted_issuer() -> wire::TrustedIssuer {
                     StandsFor::Agent("invoice-bot".into()),
                 ),
                 rule(&[("iss-kind", "people")], StandsFor::UserClaim("email".into())),
+                rule(&[("iss-kind", "machines")], StandsFor::Node("vm-7".into())),
             ],
             personal_delegation: Some(wire::PersonalDelegation {
                 audiences: vec!["legate-grants".into()],
@@ -260,6 +261,7 @@ pub(crate) fn attestation_policy() -> wire::AttestationPolicy {
                 selector(wire::AttestationSelectorType::UnixUid, "1000"),
                 selector(wire::AttestationSelectorType::UnixPath, "/usr/bin/invoice-bot"),
             ],
+            nodes: vec!["vm-7".into(), "platform/vm-1".into()],
         }),
     }
 }
@@ -332,6 +334,14 @@ pub(crate) fn operator_binding() -> wire::OperatorBinding {
     }
 }
 
+pub(crate) fn node() -> wire::Node {
+    let spec = wire::NodeSpec {
+        description: "The machine in the corner.".into(),
+        owners: vec!["user:ada".into(), "group:platform".into()],
+    };
+    wire::Node { metadata: metadata("payments", "vm-7"), spec: Some(spec), spiffe_id: String::new() }
+}
+
 pub(crate) fn approval() -> wire::Approval {
     let spec = wire::ApprovalSpec {
         agent: "invoice-bot".into(),
@@ -383,7 +393,7 @@ const POLICY_SCHEMA: &str = "entity Invoice { amount: Long, sealed?: Bool };\n\
     action \"invoice:read\" appliesTo { principal: [Agent], resource: [Invoice], context: { mfa?: Bool } };";
 
 /// How many kinds there are.
-pub(crate) const KINDS: usize = 19;
+pub(crate) const KINDS: usize = 20;
 
 /// One of each kind, in the order of `Kind`; all but signing keys, revocations and approvals pass the check.
 pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
@@ -423,6 +433,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         Object::DelegationGrant(grant()),
         Object::PolicyTest(policy_test()),
         Object::OperatorBinding(operator_binding()),
+        Object::Node(node()),
         Object::Approval(approval()),
         Object::StopOrder(stop_order()),
     ]

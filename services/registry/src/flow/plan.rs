@@ -8,6 +8,7 @@ use legate_wire::registry::{Declaration, DeclarationChange, ObjectName, PlanDecl
 
 use super::removal::{self, Leaving};
 use super::{By, Desk, stage};
+use crate::domain::kind::{self, Key};
 use crate::domain::operators;
 use crate::store::refuse;
 
@@ -25,7 +26,8 @@ pub(crate) async fn plan(
     let now = desk.clock.now();
     let read = desk.look("plan", by, move |look| {
         Box::pin(async move {
-            for key in list.iter().map(|one| &one.key).chain(&going) {
+            let named: Vec<Key> = list.iter().flat_map(|one| kind::elsewhere(&one.declaration)).map(|(_, to)| to).collect();
+            for key in list.iter().map(|one| &one.key).chain(&going).chain(&named) {
                 look.mandate.demand(Right::Read, operators::place(key)).map_err(refuse)?;
             }
             let staged = stage::stage(look.tx, &list, now, &look.by.actor, "").await?;

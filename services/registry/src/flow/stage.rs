@@ -156,9 +156,18 @@ pub(crate) fn read(declarations: Vec<Declaration>) -> Result<Vec<Wanted>, Fault>
     Ok(list)
 }
 
-/// Refuses a write of objects that the caller may not write, before anything of the registry shows.
+/// Refuses a write of objects that the caller may not write, or that name others which it may not see, before anything of the
+/// registry shows.
 pub(super) fn demand(writing: &mut Writing<'_>, list: &[Wanted]) -> Result<(), Fault> {
-    list.iter().try_for_each(|one| writing.demand(operators::to_write(one.key.kind), operators::place(&one.key)))
+    list.iter().try_for_each(|one| {
+        writing.demand(operators::to_write(one.key.kind), operators::place(&one.key))?;
+        demand_elsewhere(writing, &one.declaration)
+    })
+}
+
+/// Whether something is there in another namespace is for those to hear who may read there.
+pub(super) fn demand_elsewhere(writing: &mut Writing<'_>, declaration: &Declaration) -> Result<(), Fault> {
+    kind::elsewhere(declaration).iter().try_for_each(|(_, to)| writing.demand(Right::Read, operators::place(to)))
 }
 
 /// Refuses changes that take more than to write the object: nobody makes a namespace who has no say outside of it, and
@@ -231,6 +240,7 @@ impl Known {
     pub(super) async fn of(tx: &Tx, list: &[&Wanted]) -> TxResult<Self, Fault> {
         let mut keys: BTreeSet<Key> = list.iter().map(|wanted| wanted.key.clone()).collect();
         keys.extend(list.iter().flat_map(|w| kind::references(&w.declaration)).map(|(_, to)| to));
+        keys.extend(list.iter().flat_map(|w| kind::elsewhere(&w.declaration)).map(|(_, to)| to));
         let objects = in_force(tx, keys).await?;
         let leave = |w: &&Wanted| match &w.declaration.object {
             Some(Object::Agent(agent)) => left_class(objects.get(&w.key), agent, &w.key.namespace),
@@ -262,7 +272,7 @@ pub(super) fn hold(
     let mut templates: BTreeMap<Key, Template> = BTreeMap::new();
     let mut staged = Vec::with_capacity(list.len());
     for (i, Wanted { key, declaration }) in list.iter().enumerate() {
-        for (path, to) in kind::references(declaration) {
+        for (path, to) in kind::references(declaration).into_iter().chain(kind::elsewhere(declaration)) {
             if given.contains_key(&to) || known.objects.contains_key(&to) {
                 continue;
             }
@@ -318,6 +328,10 @@ pub(super) fn hold(
         } else if let Some(status) = standing::status_mut(&mut wanted) {
             *status = current.as_ref().and_then(standing::status_of).cloned().flatten();
         } else if let (Some(Object::EnforcementPoint(new)), Some(Object::EnforcementPoint(old))) =
+            (&mut wanted.object, current.as_ref().and_then(|c| c.object.as_ref()))
+        {
+            new.spiffe_id.clone_from(&old.spiffe_id);
+        } else if let (Some(Object::Node(new)), Some(Object::Node(old))) =
             (&mut wanted.object, current.as_ref().and_then(|c| c.object.as_ref()))
         {
             new.spiffe_id.clone_from(&old.spiffe_id);

@@ -66,6 +66,7 @@ pub(super) async fn changed(
     let problems = check::check(&merged);
     stage::refusal(under("declaration", problems)).map_err(refuse)?;
     check::strip_output_only(&mut merged);
+    stage::demand_elsewhere(writing, &merged).map_err(refuse)?;
     // Set to nothing on purpose, which an apply takes for "as it was".
     let ends = expiry(&merged);
     let list = [Wanted { key: key.clone(), declaration: merged }];

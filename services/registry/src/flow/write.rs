@@ -429,6 +429,11 @@ impl Writing<'_> {
                 let (namespace, name) = (namespace.map_err(Fault::broken)?, name.map_err(Fault::broken)?);
                 point.spiffe_id = SpiffeId::enforcer(domain, &namespace, &name).to_string();
             }
+            Some(Object::Node(node)) => {
+                let (namespace, name) = (Name::parse(&namespace), Name::parse(&name));
+                let (namespace, name) = (namespace.map_err(Fault::broken)?, name.map_err(Fault::broken)?);
+                node.spiffe_id = SpiffeId::node(domain, &namespace, &name).to_string();
+            }
             _ => {}
         }
         Ok(())

@@ -152,6 +152,7 @@ fn teller(kind: &str) -> Option<&'static str> {
         | "token.exchanged"
         | "token.revoked"
         | "instance.revoked"
+        | "svid.issued"
         | "client.created"
         | "client.retired_used" => Some(ISSUER),
         "decision.made" | "decision.withdrawn" => Some(DECISION),
@@ -221,7 +222,7 @@ fn what(leaf: u64, time: i64, event: &AuditEvent, emitter: &str) -> What {
         "client.created" if is_done => {
             What::Issued { names: names(&[&event.credential_id]), instance, until: until("expires"), is_lasting: true }
         }
-        "token.issued" | "token.exchanged" if is_done => {
+        "token.issued" | "token.exchanged" | "svid.issued" if is_done => {
             What::Issued { names: names(&[&resource.id]), instance, until: until("expires"), is_lasting: false }
         }
         "credential.revoked" if is_done => {
@@ -320,6 +321,7 @@ mod tests {
         assert!(matches!(told("agent.created", &service(REGISTRY)), What::Agent { .. }));
         assert!(matches!(told("decision.made", &service(DECISION)), What::Decided(_)));
         assert!(matches!(told("token.issued", &service(ISSUER)), What::Issued { .. }));
+        assert!(matches!(told("svid.issued", &service(ISSUER)), What::Issued { is_lasting: false, .. }));
         assert!(matches!(told("log.opened", &service(COLLECTOR)), What::Own(_)));
         assert!(matches!(told(EXECUTED, enforcer), What::Executed(_)));
         assert!(matches!(told(ACTIVITY, enforcer), What::Other));
@@ -330,6 +332,7 @@ mod tests {
             ("log.opened", service(REGISTRY)),
             ("alert.resolved", service(ISSUER)),
             ("token.issued", service(DECISION)),
+            ("svid.issued", service(DECISION)),
             ("access.refused", enforcer.to_owned()),
             ("decision.made", "spiffe://example.org/legate/operator/ada".to_owned()),
             ("decision.made", "spiffe://other.org/legate/policy-decision".to_owned()),

@@ -36,6 +36,7 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             Kind::RoleBinding => drop(touched.bindings.insert(name)),
             // Who asks, who believes whom, and what is tested are nobody's authority.
             Kind::EnforcementPoint
+            | Kind::Node
             | Kind::PolicyTest
             | Kind::CredentialPolicy
             | Kind::TrustedIssuer

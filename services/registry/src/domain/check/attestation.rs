@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use legate_ids::Name;
 use legate_wire::registry::{AttestationPolicySpec, AttestationSelector, AttestationSelectorType as Type};
 
-use super::findings::Findings;
+use super::findings::{Findings, LIST};
 use crate::domain::text::{Lines, quoted};
 
 /// The most selectors of one policy.
@@ -12,7 +13,7 @@ const SELECTORS: usize = 16;
 /// The longest value of a selector, in bytes.
 const VALUE: usize = 512;
 
-pub(super) fn check(spec: &AttestationPolicySpec, findings: &mut Findings) {
+pub(super) fn check(namespace: &str, spec: &AttestationPolicySpec, findings: &mut Findings) {
     findings.text("spec.description", &spec.description, Lines::Many);
     findings.name("spec.agent", &spec.agent);
     if spec.selectors.is_empty() {
@@ -26,6 +27,23 @@ pub(super) fn check(spec: &AttestationPolicySpec, findings: &mut Findings) {
             if !seen.insert((selector.r#type, &selector.value)) {
                 findings.add(path, "is given twice");
             }
+        }
+    }
+    check_nodes(namespace, &spec.nodes, findings);
+}
+
+fn check_nodes(namespace: &str, nodes: &[String], findings: &mut Findings) {
+    if !findings.at_most("spec.nodes", nodes.len(), LIST) {
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (n, named) in nodes.iter().enumerate() {
+        let path = format!("spec.nodes[{n}]");
+        let (of, name) = named.split_once('/').unwrap_or((namespace, named));
+        if named.contains('/') && Name::parse(of).is_err() || Name::parse(name).is_err() {
+            findings.add(path, format!("{} is refused; give NAME, or NAMESPACE/NAME of another namespace's node", quoted(named)));
+        } else if !seen.insert((of, name)) {
+            findings.add(path, format!("{} is given twice", quoted(named)));
         }
     }
 }

@@ -17,6 +17,7 @@ mod group;
 mod jwks;
 mod metadata;
 mod namespace;
+mod node;
 mod operator_binding;
 mod policy;
 mod policy_test;
@@ -76,13 +77,17 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         Object::Boundary(o) => findings.present("spec", o.spec.as_ref(), boundary::check),
         Object::CredentialPolicy(o) => findings.present("spec", o.spec.as_ref(), credential_policy::check),
         Object::TrustedIssuer(o) => findings.present("spec", o.spec.as_ref(), trusted_issuer::check),
-        Object::AttestationPolicy(o) => findings.present("spec", o.spec.as_ref(), attestation::check),
+        Object::AttestationPolicy(o) => {
+            let namespace = o.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
+            findings.present("spec", o.spec.as_ref(), |spec, findings| attestation::check(namespace, spec, findings));
+        }
         Object::DelegationGrant(o) => {
             let name = o.metadata.as_ref().map(|m| m.name.as_str()).unwrap_or_default();
             findings.present("spec", o.spec.as_ref(), |spec, findings| grant::check(name, spec, findings));
         }
         Object::PolicyTest(o) => findings.present("spec", o.spec.as_ref(), policy_test::check),
         Object::OperatorBinding(o) => findings.present("spec", o.spec.as_ref(), operator_binding::check),
+        Object::Node(o) => findings.present("spec", o.spec.as_ref(), node::check),
     }
     findings.into()
 }
@@ -110,6 +115,7 @@ pub(crate) fn strip_output_only(declaration: &mut wire::Declaration) {
         Some(Object::Namespace(namespace)) => namespace.status = None,
         Some(Object::AgentClass(class)) => class.status = None,
         Some(Object::EnforcementPoint(point)) => point.spiffe_id.clear(),
+        Some(Object::Node(node)) => node.spiffe_id.clear(),
         Some(Object::Approval(approval)) => approval.status = None,
         Some(Object::StopOrder(order)) => order.status = None,
         _ => {}

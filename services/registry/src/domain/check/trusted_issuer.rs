@@ -138,12 +138,13 @@ fn check_rule(path: &str, rule: &ClaimRule, findings: &mut Findings) {
     }
     match &rule.stands_for {
         Some(StandsFor::Agent(name)) => findings.name(&format!("{path}.agent"), name),
+        Some(StandsFor::Node(name)) => findings.name(&format!("{path}.node"), name),
         Some(StandsFor::UserClaim(claim)) => {
             if let Some(why) = claim_fault_in(claim) {
                 findings.add(format!("{path}.user_claim"), why);
             }
         }
-        None => findings.add(format!("{path}.agent"), "is missing; say for which agent or user_claim the token stands"),
+        None => findings.add(format!("{path}.agent"), "is missing; say for which agent, user_claim or node the token stands"),
     }
     if !rule.groups_claim.is_empty() {
         let place = format!("{path}.groups_claim");

@@ -22,6 +22,7 @@ with!(boundary, Boundary, BoundarySpec);
 with!(credential_policy, CredentialPolicy, CredentialPolicySpec);
 with!(trusted_issuer, TrustedIssuer, TrustedIssuerSpec);
 with!(attestation_policy, AttestationPolicy, AttestationPolicySpec);
+with!(node, Node, NodeSpec);
 with!(grant, DelegationGrant, DelegationGrantSpec);
 with!(policy_test, PolicyTest, PolicyTestSpec);
 with!(operator_binding, OperatorBinding, OperatorBindingSpec);
@@ -214,8 +215,8 @@ fn rules_of_trusted_issuers() {
     refused(rule(|rule| rule.stands_for = Some(StandsFor::UserClaim(" ".into()))), &["spec.rules[0].user_claim"]);
     refused(rule(|rule| rule.stands_for = Some(StandsFor::UserClaim(String::new()))), &["spec.rules[0].user_claim"]);
     // The first rule would match every token, so no later one ever does.
-    refused(rule(|rule| rule.claims.clear()), &["spec.rules[0].claims", "spec.rules[1].claims"]);
-    refused(trusted_issuer(|spec| spec.rules.push(spec.rules[0].clone())), &["spec.rules[2].claims"]);
+    refused(rule(|rule| rule.claims.clear()), &["spec.rules[0].claims", "spec.rules[1].claims", "spec.rules[2].claims"]);
+    refused(trusted_issuer(|spec| spec.rules.push(spec.rules[0].clone())), &["spec.rules[3].claims"]);
     taken(trusted_issuer(|spec| spec.rules.reverse()));
     let claims = |claim: &str, value: &str| {
         let claims = [(claim.to_owned(), value.to_owned())].into();
@@ -269,6 +270,28 @@ fn what_people_may_delegate() {
     taken(groups(1, "realm/groups"));
     refused(groups(0, "groups"), &["spec.rules[0].groups_claim"]);
     refused(groups(1, "/groups"), &["spec.rules[1].groups_claim"]);
+}
+
+#[test]
+fn nodes() {
+    taken(node(|spec| *spec = wire::NodeSpec::default()));
+    refused(node(|spec| spec.description = "\u{202e}".into()), &["spec.description"]);
+    refused(node(|spec| spec.owners = vec!["ada".into()]), &["spec.owners[0]"]);
+    refused(node(|spec| spec.owners = vec!["user:ada".into(); 2]), &["spec.owners[1]"]);
+    refused(node(|spec| spec.owners = (0..65).map(|n| format!("user:{n}")).collect()), &["spec.owners"]);
+}
+
+#[test]
+fn believed_nodes_are_named_once_and_in_one_way() {
+    let with = |nodes: &[&str]| attestation_policy(|spec| spec.nodes = nodes.iter().map(ToString::to_string).collect());
+    taken(with(&[]));
+    taken(with(&["vm-7", "vm-8", "platform/vm-7"]));
+    for bad in ["", "A", "a/b/c", "/a", "a/", "platform/A", "*", "platform/*", "a b", "spiffe://x/ns/a/node/b"] {
+        refused(with(&[bad]), &["spec.nodes[0]"]);
+    }
+    refused(with(&["vm-7", "vm-7"]), &["spec.nodes[1]"]);
+    refused(with(&["vm-7", "payments/vm-7"]), &["spec.nodes[1]"]);
+    refused(attestation_policy(|spec| spec.nodes = (0..65).map(|n| format!("n{n}")).collect()), &["spec.nodes"]);
 }
 
 #[test]

@@ -1,0 +1,217 @@
+//! A node is told whom it may vouch for and what verifies others: at once, and again whenever that changes, with a heartbeat between.
+
+mod places;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use legate_clock::Timestamp;
+use legate_ids::SpiffeId;
+use legate_rpc::{Fault, OVERLOADED, UNAUTHENTICATED};
+use legate_view::{Node, Snapshot};
+use legate_wire::credential as wire;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::{Call, Desk, attest, instances};
+use crate::convert;
+use crate::domain::holder::{self, Named};
+use crate::domain::instance::State;
+use crate::error::{NODE_STREAM_STOPPING, of_tx};
+use crate::store::instance;
+
+pub(crate) use places::Places;
+
+/// How often something is said, whether or not there is news.
+const BEAT: Duration = Duration::from_millis(500);
+/// News that come faster than this are told together.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// How often instances are looked at where nothing says that one of them fell.
+const LOOK: Duration = Duration::from_secs(5);
+/// A node that takes nothing for so long is given up.
+const STUCK: Duration = Duration::from_secs(10);
+/// Messages that wait for one node.
+const WAITING: usize = 4;
+/// The most policies that one node is told of: a message has to stay within what clients take.
+const MOST_POLICIES: usize = 1_000;
+/// The most instances of one node that are looked at, newest first.
+const MOST_INSTANCES: u64 = 10_000;
+/// So many of them are judged at once.
+const AT_ONCE: usize = 500;
+
+/// What the node reads.
+pub(crate) type News = Pin<Box<dyn Stream<Item = Result<wire::WatchNodeResponse, Status>> + Send>>;
+type Out = mpsc::Sender<Result<wire::WatchNodeResponse, Status>>;
+
+/// Why a stream ends.
+enum End {
+    /// The node is gone.
+    Gone,
+    /// The node is told why.
+    Told(Fault),
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        Self::Told(fault)
+    }
+}
+
+/// Tells the calling node until it leaves, is stuck or stopped, or the service stops.
+///
+/// # Errors
+/// When it, or all of them, have too many streams.
+pub(crate) fn watch(desk: &Arc<Desk>, call: Call) -> Result<News, Fault> {
+    let place = desk.places.open(call.peer.id_text())?;
+    let (out, mut said) = mpsc::channel(WAITING);
+    let desk = Arc::clone(desk);
+    tokio::spawn(async move {
+        desk.metrics.node_streams(1);
+        if let Err(End::Told(fault)) = follow(&desk, &call, &out).await {
+            tracing::info!(reason = fault.reason(), node = call.peer.id_text(), "the stream of a node ends");
+            drop(tokio::time::timeout(STUCK, out.send(Err(fault.into()))).await);
+        }
+        desk.metrics.node_streams(-1);
+        drop(place);
+    });
+    Ok(Box::pin(stream::poll_fn(move |cx| said.poll_recv(cx))))
+}
+
+async fn follow(desk: &Desk, call: &Call, out: &Out) -> Result<(), End> {
+    let stopping = desk.stopping.get().cloned().unwrap_or_default();
+    let (mut news, mut taken) = (desk.view.changed(), desk.view.taken_away());
+    let mut fallen: Option<Fallen> = None;
+    let mut said: Option<(wire::NodeState, Instant)> = None;
+    loop {
+        let reading = desk.fresh()?;
+        let now = desk.clock.now();
+        // The connection ends by a timer, which does not see the machine's clock being put right.
+        if call.peer.not_after <= now {
+            let text = format!("the node's certificate expired at {}", call.peer.not_after);
+            return Err(Fault::refused(&UNAUTHENTICATED, text).into());
+        }
+        let node = Arc::clone(attest::node(call, &reading.snapshot, now)?);
+        let is_due = fallen.as_ref().is_none_or(|fallen| fallen.seen.elapsed() >= LOOK);
+        if taken.has_changed().unwrap_or(false) || is_due {
+            taken.mark_unchanged();
+            fallen = Some(look(desk, &node, fallen).await?);
+        }
+        let ended = fallen.as_ref().map(|fallen| fallen.instances.clone()).unwrap_or_default();
+        let state = wire::NodeState {
+            entitlements: entitlements(desk, &reading.snapshot, &node, now),
+            bundle: Some(bundle(desk)?),
+            ended_instances: ended,
+        };
+        let is_news = said.as_ref().is_none_or(|(before, _)| *before != state);
+        if is_news || said.as_ref().is_none_or(|(_, at)| at.elapsed() >= BEAT) {
+            let age = reading.age().unwrap_or_default();
+            let told = wire::WatchNodeResponse {
+                revision: reading.snapshot.revision(),
+                as_of_time: Some(now.minus(age).into()),
+                state: is_news.then(|| state.clone()),
+            };
+            say(out, told).await?;
+            said = Some((state, Instant::now()));
+        }
+        tokio::select! {
+            () = stopping.cancelled() => {
+                let text = "credential-issuer is stopping";
+                return Err(Fault::unavailable(&NODE_STREAM_STOPPING, text, BEAT).into());
+            }
+            () = out.closed() => return Err(End::Gone),
+            changed = news.changed() => {
+                if changed.is_err() {
+                    return Err(End::Gone);
+                }
+                tokio::time::sleep(TOGETHER).await;
+            }
+            () = tokio::time::sleep(BEAT) => {}
+        }
+    }
+}
+
+async fn say(out: &Out, told: wire::WatchNodeResponse) -> Result<(), End> {
+    match tokio::time::timeout(STUCK, out.send(Ok(told))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Gone),
+        Err(_) => {
+            let text = "the node took nothing for 10 s";
+            Err(Fault::unavailable(&OVERLOADED, text, Duration::from_secs(1)).into())
+        }
+    }
+}
+
+/// The policies that believe the node, and how the agents stand.
+fn entitlements(desk: &Desk, snapshot: &Snapshot, node: &Node, now: Timestamp) -> Vec<wire::Entitlement> {
+    let mut all: Vec<wire::Entitlement> = Vec::new();
+    for policy in snapshot.policies_that_believe(node) {
+        let Some(agent) = snapshot.attested_agent(policy) else { continue };
+        if all.len() == MOST_POLICIES {
+            let node = attest::named(node);
+            tracing::warn!(node, MOST_POLICIES, "more attestation policies believe a node than it is told of");
+            break;
+        }
+        let named = Named::Agent(agent.id.clone());
+        let holder = holder::find(snapshot, &desk.domain, &named, None, now);
+        all.push(wire::Entitlement::from(convert::Told {
+            policy,
+            agent,
+            spiffe_id: SpiffeId::agent(&desk.domain, &agent.label.namespace, &agent.id).to_string(),
+            is_usable: holder.is_ok_and(|holder| attest::is_usable(&holder)),
+            lifecycle_version: snapshot.life_of(agent, now).lifecycle_version,
+        }));
+    }
+    all
+}
+
+/// What verifies workloads.
+fn bundle(desk: &Desk) -> Result<wire::TrustBundle, Fault> {
+    let (authority, keys, _) = desk.keys.bundle()?;
+    Ok(wire::TrustBundle {
+        trust_domain: desk.domain.to_string(),
+        x509_authorities: authority.roots(),
+        tainted_authorities: authority.tainted_roots(),
+        jwt_authorities: legate_token::jwk_set(&keys),
+    })
+}
+
+/// Instances that fell before their last certificate ends, as last seen.
+struct Fallen {
+    instances: Vec<String>,
+    seen: Instant,
+}
+
+/// Looks at the instances that the node attested. Where the database does not answer, what was seen before counts: what else there is
+/// to tell does not wait for it.
+async fn look(desk: &Desk, node: &Node, before: Option<Fallen>) -> Result<Fallen, Fault> {
+    match fallen(desk, node).await {
+        Ok(instances) => Ok(Fallen { instances, seen: Instant::now() }),
+        Err(fault) => {
+            tracing::warn!(%fault, "the instances of a node cannot be looked at; it is tried again");
+            before.map(|before| Fallen { seen: Instant::now(), ..before }).ok_or(fault)
+        }
+    }
+}
+
+async fn fallen(desk: &Desk, node: &Node) -> Result<Vec<String>, Fault> {
+    let (named, since, now) = (attest::named(node), node.label.created, desk.clock.now());
+    let read = desk.db.read("instances_of_node", move |tx| {
+        let named = named.clone();
+        Box::pin(async move { instance::of_node(tx, &named, now, MOST_INSTANCES).await })
+    });
+    let mut rows = read.await.map_err(of_tx)?;
+    let key = attest::named(node);
+    rows.retain(|row| row.is_attested_by(&key, since));
+    let mut all = Vec::new();
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(AT_ONCE));
+        let judged = instances::judged(desk, rows).await?.into_iter();
+        all.extend(judged.filter(|(_, state)| matches!(state, State::CutOff | State::Revoked)).map(|(row, _)| row.id));
+        rows = rest;
+    }
+    all.sort_unstable();
+    Ok(all)
+}
