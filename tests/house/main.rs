@@ -43,3 +43,4 @@ mod streaming;
 mod succession;
 mod tidy;
 mod tried;
+mod workload;

@@ -65,6 +65,14 @@ impl Raised {
         Self { suite, dir }
     }
 
+    /// A new suite of which this machine is a node.
+    pub(crate) async fn with_node() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { workload: true, ..Options::in_dir(&dir.path().join("suite")) };
+        let suite = Box::pin(Suite::start(&options)).await.unwrap();
+        Self { suite, dir }
+    }
+
     /// The same directory, raised anew.
     pub(crate) async fn again(self) -> Self {
         self.suite.shutdown().await;

@@ -86,11 +86,12 @@ pub(crate) async fn caller<T>(request: &Request<T>, keeper: &Keeper) -> Result<E
     keeper.of(&peer?).await
 }
 
+/// As credential-issuer has it.
 fn audience(text: &str) -> Result<(), Fault> {
-    if AUDIENCE.contains(&text.len()) && !text.chars().any(legate_ids::is_deceptive) {
+    if AUDIENCE.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
         return Ok(());
     }
-    Err(Fault::invalid("audience", "1 to 512 bytes without control characters"))
+    Err(Fault::invalid("audience", "1 to 512 printable ASCII characters"))
 }
 
 fn audiences(all: &[String]) -> Result<Vec<String>, Fault> {
