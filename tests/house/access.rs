@@ -27,7 +27,7 @@ struct Method {
 }
 
 /// Those whom the tables know, as columns.
-const KNOWN: [(&str, Caller); 8] = [
+const KNOWN: [(&str, Caller); 9] = [
     ("operator", Caller::Operator),
     ("registry", Caller::Service("registry")),
     ("credential-issuer", Caller::Service("credential-issuer")),
@@ -35,6 +35,7 @@ const KNOWN: [(&str, Caller); 8] = [
     ("audit-collector", Caller::Service("audit-collector")),
     ("agent", Caller::Agent),
     ("enforcer", Caller::Enforcer),
+    ("node", Caller::Node),
     ("nobody", Caller::Anonymous),
 ];
 
@@ -217,6 +218,7 @@ async fn a_raised_suite_admits_whom_the_golden_matrix_admits() {
         ("operator", raised.suite.operator().unwrap()),
         ("agent", payments.enrolled.identity().unwrap()),
         ("enforcer", payments.backend.clone()),
+        ("node", raised.node("payments", "vm-1").await),
         ("nobody", Identity::anonymous()),
     ];
     callers.extend(KNOWN.iter().filter_map(|(name, caller)| match caller {

@@ -90,7 +90,7 @@ impl<'a> Clients<'a> {
         Answer { status: parts.status, headers: parts.headers, json }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         let request = Request::get(path).body(Body::empty()).unwrap();
         self.send(Identity::anonymous(), request).await
     }

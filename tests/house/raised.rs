@@ -14,10 +14,13 @@ use legate_wire::audit::QueryEventsRequest;
 use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::credential::create_enrolment_token_request::Holder;
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
-use legate_wire::credential::{CreateEnrolmentTokenRequest, EnforcementPointRef};
+use legate_wire::credential::{CreateEnrolmentTokenRequest, EnforcementPointRef, NodeRef};
 use legate_wire::registry::agent_service_client::AgentServiceClient;
+use legate_wire::registry::declaration::Object;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
-use legate_wire::registry::{Agent, AgentRef, ApplyDeclarationsRequest, GetAgentRequest};
+use legate_wire::registry::{
+    Agent, AgentRef, ApplyDeclarationsRequest, Declaration, GetAgentRequest, Metadata, Node, NodeSpec,
+};
 
 /// The audience of the example's backend.
 pub(crate) const AUDIENCE: &str = "https://invoices.example.com";
@@ -124,6 +127,18 @@ impl Raised {
         let token = self.enrolment_token(Holder::EnforcementPoint(point)).await;
         let backend = enrol(&self.remote("credential-issuer"), &token).await.unwrap().identity().unwrap();
         Payments { agent, enrolled, runtime, backend }
+    }
+
+    /// A node of a namespace, declared and enrolled.
+    pub(crate) async fn node(&self, namespace: &str, name: &str) -> Identity {
+        let metadata = Metadata { namespace: namespace.into(), name: name.into(), ..Metadata::default() };
+        let node = Node { metadata: Some(metadata), spec: Some(NodeSpec::default()), spiffe_id: String::new() };
+        let declarations = vec![Declaration { object: Some(Object::Node(node)) }];
+        let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
+        DeclarationServiceClient::new(self.operator("registry")).apply_declarations(request).await.unwrap();
+        let holder = NodeRef { namespace: namespace.into(), name: name.into() };
+        let token = self.enrolment_token(Holder::Node(holder)).await;
+        enrol(&self.remote("credential-issuer"), &token).await.unwrap().identity().unwrap()
     }
 
     /// Applies the example's manifest; the revision.

@@ -1,311 +1,343 @@
-//! Processes of this machine obtain their identities from its node helper, on a raised suite: who gets what, and when it is taken away.
+//! Agents without secrets: a node enrols, vouches for a process, and the process is its agent, over real mutual TLS, until somebody stops it.
 
-mod scene;
-
-use std::time::Duration;
-
-use legate_client::{IdentitySource, Runtime};
-use legate_clock::{Clock as _, SystemClock, TestClock};
-use legate_rpc::{Code, Told};
+use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
+use legate_client::{RuntimeKey, chain_pem};
+use legate_mtls::Identity;
+use legate_rpc::{Client, Told};
+use legate_token::{EcVerifier as _, P256Verifier, PublicKey};
+use legate_wire::credential::create_enrolment_token_request::Holder;
+use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
+use legate_wire::credential::enrolment_service_client::EnrolmentServiceClient;
 use legate_wire::credential::instance_service_client::InstanceServiceClient;
-use legate_wire::credential::{InstanceState, RevokeInstanceRequest};
-use legate_wire::registry::RevocationReason;
-use legate_wire::sds::secret::Type as Secret;
-use legate_wire::sds::secret_discovery_service_client::SecretDiscoveryServiceClient;
-use legate_wire::sds::{DiscoveryRequest, data_source::Specifier};
-use legate_wire::spiffe::{
-    JwtBundlesRequest, JwtsvidRequest, ValidateJwtsvidRequest, X509BundlesRequest, X509svidRequest,
+use legate_wire::credential::key_service_client::KeyServiceClient;
+use legate_wire::credential::token_service_client::TokenServiceClient;
+use legate_wire::credential::workload_service_client::WorkloadServiceClient;
+use legate_wire::credential::{
+    CreateEnrolmentTokenRequest, EndInstanceRequest, EnrolRequest, GetTrustBundleRequest, IntrospectRequest,
+    IssueJwtSvidRequest, IssueX509SvidRequest, IssueX509SvidResponse, ListInstancesRequest, NodeRef, NodeState,
+    WatchNodeRequest, WatchNodeResponse,
 };
-use prost::Message as _;
-use tonic::{Request, Status};
+use legate_wire::registry::agent_service_client::AgentServiceClient;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
+use legate_wire::registry::{
+    AgentRef, ApplyDeclarationsRequest, AttestationPolicy, AttestationPolicySpec, AttestationSelector,
+    AttestationSelectorType, CredentialMethod, CredentialPolicy, CredentialPolicySpec, Declaration, Metadata,
+    ObjectName, RiskTier, SuspendAgentRequest,
+};
+use serde_json::Value;
+use tonic::Streaming;
 
-use crate::raised::{AUDIENCE, LONG, Raised};
-use scene::{Api, Fleet, Watched, channel, marked};
+use crate::asking::{Shown, ask, question, word};
+use crate::log::Log;
+use crate::oauth::Clients;
+use crate::raised::{LONG, Raised, id_of};
 
-/// The code and the reason with which a call ends; a stream's first message counts as an answer.
-fn word(status: &Status) -> (Code, String) {
-    let told = Told::from_status(status);
-    (told.code, told.reason)
+fn metadata(namespace: &str, name: &str) -> Option<Metadata> {
+    Some(Metadata { namespace: namespace.into(), name: name.into(), ..Metadata::default() })
 }
 
-/// Each of the five calls with this metadata, to its first answer.
-async fn five(api: &mut Api, metadata: &[&'static str]) -> Vec<Option<(Code, String)>> {
-    fn with<T>(message: T, metadata: &[&'static str]) -> Request<T> {
-        let mut request = Request::new(message);
-        for value in metadata {
-            request.metadata_mut().append("workload.spiffe.io", value.parse().unwrap());
+/// The example, whose class lists attestation, and the policy that makes processes of the user 1700 its agent.
+fn declared(nodes: &[&str]) -> Vec<Declaration> {
+    let path = crate::blessed::root().join("deploy/examples/invoice.yaml");
+    let documents = legate::manifest::load(&[path]).unwrap_or_else(|e| panic!("{e}"));
+    let mut all: Vec<Declaration> = documents.into_iter().map(|document| document.declaration).collect();
+    for declaration in &mut all {
+        match &mut declaration.object {
+            Some(Object::AgentClass(class)) => class.spec.as_mut().unwrap().credential_policy = "attested".into(),
+            Some(Object::Agent(agent)) => agent.spec.as_mut().unwrap().risk_tier = RiskTier::Critical.into(),
+            _ => {}
         }
-        request
     }
-    macro_rules! first {
-        ($call:expr) => {
-            match $call.await {
-                Err(status) => Some(word(&status)),
-                Ok(answer) => answer.into_inner().message().await.err().map(|status| word(&status)),
+    let methods = [CredentialMethod::EnrolmentToken, CredentialMethod::Attestation].map(Into::into).to_vec();
+    let methods = CredentialPolicySpec { methods, ..CredentialPolicySpec::default() };
+    let spec = AttestationPolicySpec {
+        agent: "invoice-bot".into(),
+        selectors: selectors("1700")[..1].to_vec(),
+        nodes: nodes.iter().map(ToString::to_string).collect(),
+        ..AttestationPolicySpec::default()
+    };
+    let policy = CredentialPolicy { metadata: metadata("payments", "attested"), spec: Some(methods) };
+    let believes = AttestationPolicy { metadata: metadata("payments", "bot-on-vm"), spec: Some(spec) };
+    all.extend(
+        [Object::CredentialPolicy(policy), Object::AttestationPolicy(believes)]
+            .map(|object| Declaration { object: Some(object) }),
+    );
+    all
+}
+
+fn selectors(uid: &str) -> Vec<AttestationSelector> {
+    let of = |of: AttestationSelectorType, value: &str| AttestationSelector { r#type: of.into(), value: value.into() };
+    vec![of(AttestationSelectorType::UnixUid, uid), of(AttestationSelectorType::UnixPath, "/usr/bin/invoice-bot")]
+}
+
+#[allow(clippy::result_large_err, reason = "a test tells a refusal whole, and seldom")]
+async fn apply(raised: &Raised, declarations: Vec<Declaration>, removals: Vec<ObjectName>) -> Result<u64, Told> {
+    let request = ApplyDeclarationsRequest { declarations, removals, reason: "a test".into(), ..Default::default() };
+    let applied = DeclarationServiceClient::new(raised.operator("registry")).apply_declarations(request).await;
+    applied.map(|answer| answer.into_inner().revision).map_err(|status| Told::from_status(&status))
+}
+
+fn process(key: &RuntimeKey, request_id: &str) -> IssueX509SvidRequest {
+    IssueX509SvidRequest {
+        namespace: "payments".into(),
+        policy: "bot-on-vm".into(),
+        selectors: selectors("1700"),
+        csr: key.request().unwrap(),
+        instance_id: String::new(),
+        request_id: request_id.into(),
+    }
+}
+
+fn identity(key: &RuntimeKey, issued: &IssueX509SvidResponse) -> Identity {
+    Identity::from_pem(&chain_pem(&issued.certificate_chain), &key.to_pem()).unwrap()
+}
+
+type Workloads = WorkloadServiceClient<Client>;
+
+#[allow(clippy::result_large_err, reason = "a test tells a refusal whole, and seldom")]
+async fn issue(node: &mut Workloads, request: IssueX509SvidRequest) -> Result<IssueX509SvidResponse, Told> {
+    let answer = node.issue_x509_svid(request).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| Told::from_status(&status))
+}
+
+/// Reads a stream until a state of which something is so.
+async fn until(news: &mut Streaming<WatchNodeResponse>, is_so: impl Fn(&NodeState) -> bool) -> NodeState {
+    let look = async {
+        loop {
+            let told = news.message().await.unwrap().unwrap();
+            if let Some(state) = told.state.filter(|state| is_so(state)) {
+                return state;
             }
-        };
-    }
-    let audience = vec![AUDIENCE.to_owned()];
-    let jwt = JwtsvidRequest { audience, spiffe_id: String::new() };
-    let shown = ValidateJwtsvidRequest { audience: AUDIENCE.into(), svid: "a.b.c".into() };
-    vec![
-        first!(api.fetch_x509svid(with(X509svidRequest {}, metadata))),
-        first!(api.fetch_x509_bundles(with(X509BundlesRequest {}, metadata))),
-        api.fetch_jwtsvid(with(jwt, metadata)).await.err().map(|status| word(&status)),
-        first!(api.fetch_jwt_bundles(with(JwtBundlesRequest {}, metadata))),
-        api.validate_jwtsvid(with(shown, metadata)).await.err().map(|status| word(&status)),
-    ]
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_call_needs_the_header_and_a_policy() {
-    let raised = Raised::with_node().await;
-    let endpoint = raised.suite.helper().unwrap().endpoint();
-    let mut api = scene::api(&endpoint);
-    for metadata in [&[][..], &["True"], &["1"], &["true", "true"]] {
-        for answer in five(&mut api, metadata).await {
-            let (code, reason) = answer.unwrap();
-            assert_eq!((code, &*reason), (Code::InvalidArgument, "WORKLOAD_HEADER_MISSING"), "{metadata:?}");
         }
-    }
-    for answer in five(&mut api, &["true"]).await {
-        let (code, reason) = answer.unwrap();
-        assert_eq!((code, &*reason), (Code::PermissionDenied, "WORKLOAD_NOT_ENTITLED"));
-    }
-    let fleet = Fleet::declared(&raised, "LOW").await;
-    let mut first = fleet.watched().await;
-    first.holds().await;
-    let answers = five(&mut api, &["true"]).await;
-    let invalid = Some((Code::InvalidArgument, "SVID_INVALID".to_owned()));
-    assert_eq!(answers, [None, None, None, None, invalid]);
-    // A method that the standard has and we have not.
-    let mut client = tonic::client::Grpc::new(channel(&endpoint));
-    client.ready().await.unwrap();
-    let codec = tonic_prost::ProstCodec::<X509svidRequest, X509svidRequest>::default();
-    let path = http::uri::PathAndQuery::from_static("/SpiffeWorkloadAPI/FetchWITSVID");
-    let unknown = client.unary(marked(X509svidRequest {}), path, codec).await.unwrap_err();
-    assert_eq!(unknown.code(), Code::Unimplemented);
-    raised.suite.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_process_proves_itself_by_what_it_is_and_does_its_work() {
-    let raised = Raised::with_node().await;
-    let fleet = Fleet::declared(&raised, "LOW").await;
-    let source = IdentitySource::at(&fleet.endpoint, LONG).await.unwrap();
-    let id = source.identity().spiffe_id().unwrap();
-    assert!(id.as_str().starts_with(&format!("{}/instance/inst_", fleet.spiffe_id)), "{id}");
-    // Over its certificate it gets an access token; the certificate itself is renewed by its node alone.
-    let runtime = Runtime::new(&raised.remote("credential-issuer"), source.identity().clone()).unwrap();
-    let token = runtime.token(scene::AUDIENCE).await.unwrap();
-    assert!(!token.access_token.is_empty());
-    assert!(runtime.renew().await.unwrap_err().is_refusal());
-    // JWT-SVIDs: the same until half of their life, good for their audience alone.
-    let jwt = source.jwt(AUDIENCE).await.unwrap();
-    assert_eq!(*jwt, *source.jwt(AUDIENCE).await.unwrap());
-    let mut api = scene::api(&fleet.endpoint);
-    let ask = |audience: &str| ValidateJwtsvidRequest { audience: audience.into(), svid: jwt.to_string() };
-    let told = api.validate_jwtsvid(marked(ask(AUDIENCE))).await.unwrap().into_inner();
-    assert_eq!(told.spiffe_id, id.as_str());
-    assert!(told.claims.unwrap().fields.contains_key("exp"));
-    let other = api.validate_jwtsvid(marked(ask("https://elsewhere.example.com"))).await.unwrap_err();
-    assert_eq!(word(&other), (Code::InvalidArgument, "SVID_INVALID".into()));
-    // An access token is no JWT-SVID.
-    let access = ValidateJwtsvidRequest { audience: scene::AUDIENCE.into(), svid: token.access_token };
-    assert_eq!(api.validate_jwtsvid(marked(access)).await.unwrap_err().code(), Code::InvalidArgument);
-    // The same process is given the same bytes.
-    let (mut one, mut two) = (fleet.watched().await, fleet.watched().await);
-    assert_eq!(one.holds().await, two.holds().await);
-    // Another that is the same program is another instance, which ends with it.
-    let child = fleet.child().await;
-    let (_, instance) = child.svid.rsplit_once('/').unwrap();
-    assert!(!id.as_str().ends_with(instance));
-    assert_eq!(scene::instance(&raised, instance).await.state(), InstanceState::Live);
-    drop(child.process);
-    scene::until(async || scene::instance(&raised, instance).await.state() == InstanceState::Revoked).await;
-    raised.suite.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn envoy_takes_the_same_from_the_same_socket() {
-    let raised = Raised::with_node().await;
-    let fleet = Fleet::declared(&raised, "LOW").await;
-    let mut sds = SecretDiscoveryServiceClient::new(channel(&fleet.endpoint));
-    let (asks, asked) = tokio::sync::mpsc::channel(4);
-    let ask = |names: &[&str]| DiscoveryRequest {
-        resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
-        ..DiscoveryRequest::default()
     };
-    asks.send(ask(&["default", "ROOTCA", "nothing"])).await.unwrap();
-    let mut watched = fleet.watched().await;
-    watched.holds().await;
-    let stream = tokio_stream::wrappers::ReceiverStream::new(asked);
-    let mut answers = sds.stream_secrets(stream).await.unwrap().into_inner();
-    let secrets = |answer: legate_wire::sds::DiscoveryResponse| -> Vec<(String, String)> {
-        let read = |any: &prost_types::Any| {
-            let secret = legate_wire::sds::Secret::decode(any.value.as_slice()).unwrap();
-            let source = match secret.r#type.unwrap() {
-                Secret::TlsCertificate(cert) => cert.certificate_chain.unwrap(),
-                Secret::ValidationContext(context) => context.trusted_ca.unwrap(),
-            };
-            let Some(Specifier::InlineBytes(bytes)) = source.specifier else { panic!("nothing in it") };
-            (secret.name, String::from_utf8(bytes).unwrap())
-        };
-        answer.resources.iter().map(read).collect()
+    tokio::time::timeout(LONG, look).await.unwrap()
+}
+
+async fn jwt_svid(node: &mut Workloads, instance: &str) -> Result<String, tonic::Status> {
+    let ask = IssueJwtSvidRequest {
+        instance_id: instance.into(),
+        selectors: selectors("1700"),
+        audiences: vec!["https://llm.example".into()],
+        ttl: None,
     };
-    let first = secrets(answers.message().await.unwrap().unwrap());
-    assert_eq!(first.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["default", "ROOTCA"]);
-    let roots = std::fs::read_to_string(raised.suite.layout().workloads_ca()).unwrap();
-    assert_eq!(first[1].1.replace(['\r', '\n'], ""), roots.replace(['\r', '\n'], ""));
-    // By its own name, and that of the trust domain; an answer that was taken brings no other.
-    let named = [watched.spiffe_id.clone(), "spiffe://dev.legate".to_owned()];
-    asks.send(ask(&[&named[0], &named[1]])).await.unwrap();
-    let second = secrets(answers.message().await.unwrap().unwrap());
-    assert_eq!(second.iter().map(|(_, pem)| pem).collect::<Vec<_>>(), [&first[0].1, &first[1].1]);
-    // Replaced, it is told anew.
-    raised.suite.helper().unwrap().serving().rotate();
-    let third = secrets(answers.message().await.unwrap().unwrap());
-    assert_ne!(third[0].1, first[0].1);
-    let wrong = DiscoveryRequest { type_url: "type.googleapis.com/x".into(), ..ask(&[]) };
-    assert_eq!(sds.fetch_secrets(wrong).await.unwrap_err().code(), Code::InvalidArgument);
-    assert_eq!(secrets(sds.fetch_secrets(ask(&[])).await.unwrap().into_inner()).len(), 2);
-    fleet.suspend(&raised).await;
-    assert_eq!(answers.message().await.unwrap_err().code(), Code::PermissionDenied);
-    raised.suite.shutdown().await;
+    node.issue_jwt_svid(ask).await.map(|answer| answer.into_inner().svid)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_not_be_any_more_is_taken_away() {
-    let raised = Raised::with_node().await;
-    let fleet = Fleet::declared(&raised, "LOW").await;
-    let mut source = IdentitySource::at(&fleet.endpoint, LONG).await.unwrap();
-    let mut watched = fleet.watched().await;
-    let first = watched.holds().await;
-    fleet.suspend(&raised).await;
-    assert_eq!(watched.ends().await, (Code::PermissionDenied, "WORKLOAD_NOT_ENTITLED".into()));
-    source.changed().await;
-    assert_eq!(source.identity().spiffe_id(), None, "it is let go of");
-    assert_eq!(fleet.watched().await.ends().await.0, Code::PermissionDenied);
-    // Active again it is another instance: what was cut off stays so.
-    fleet.resume(&raised).await;
-    let second = fleet.held_at_last().await;
-    assert_ne!(second, first);
-    source.changed().await;
-    assert_ne!(source.identity().spiffe_id(), None);
-
-    // An instance that was revoked is not replaced for the same process, and is for another.
-    let mut watched = fleet.watched().await;
-    watched.holds().await;
-    let (_, instance) = watched.spiffe_id.rsplit_once('/').unwrap();
-    let request = RevokeInstanceRequest {
-        instance_id: instance.to_owned(),
-        reason: RevocationReason::KeyCompromise.into(),
-        comment: "a test".into(),
-    };
-    InstanceServiceClient::new(raised.operator("credential-issuer")).revoke_instance(request).await.unwrap();
-    assert_eq!(watched.ends().await.0, Code::PermissionDenied);
-    assert_eq!(fleet.watched().await.ends().await.0, Code::PermissionDenied);
-    let child = fleet.child().await;
-    assert_ne!(child.svid, watched.spiffe_id);
-    drop(child);
-
-    // A policy that is taken back entitles nobody.
-    let child = fleet.child().await;
-    fleet.withdraw_policy(&raised).await;
-    let (_, instance) = child.svid.rsplit_once('/').unwrap();
-    scene::until(async || scene::instance(&raised, instance).await.state() != InstanceState::Live).await;
-    raised.suite.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn svids_are_replaced_at_half_of_their_life_and_overlap() {
+async fn an_agent_without_a_secret_is_known_by_what_its_node_attests() {
     let raised = Raised::new().await;
-    let fleet = Fleet::declared_with_nodes(&raised, "LOW").await;
-    let clock = TestClock::at(SystemClock::new().now());
-    let helper = fleet.helper(&raised, clock.clone()).await;
-    let fleet = Fleet { endpoint: helper.endpoint(), ..fleet };
-    let mut watched = fleet.watched().await;
-    let first = watched.holds().await;
-    let name = watched.spiffe_id.clone();
-    clock.advance(Duration::from_secs(20 * 60));
-    assert_eq!(fleet.watched().await.holds().await, first, "before half of its life the same bytes");
-    clock.advance(Duration::from_secs(12 * 60));
-    // Whoever asks is given what there is, and everybody what follows.
-    let _asks = fleet.watched().await.holds().await;
-    let second = watched.holds().await;
-    assert_ne!(second, first);
-    assert_eq!(watched.spiffe_id, name, "it is the same instance");
-    // The first is good on: both work at credential-issuer.
-    for identity in [&first, &second] {
-        let runtime = Runtime::new(&raised.remote("credential-issuer"), identity.identity()).unwrap();
-        runtime.token(scene::AUDIENCE).await.unwrap();
-    }
-    helper.shutdown().await;
-    assert_eq!(watched.ends().await.0, Code::Ok, "what is held is good on");
+    apply(&raised, declared(&[]), vec![]).await.unwrap();
+    let agent = id_of(&raised.agent().await);
+    let mut node = Workloads::new(raised.dial("credential-issuer", raised.node("payments", "vm-1").await));
+    let mut news = node.watch_node(WatchNodeRequest {}).await.unwrap().into_inner();
+    let state = until(&mut news, |state| state.entitlements.iter().any(|one| one.is_usable)).await;
+    let entitled = &state.entitlements[0];
+    assert_eq!((entitled.agent_id.as_str(), entitled.policy.as_str()), (agent.as_str(), "bot-on-vm"));
+    assert_eq!(entitled.serve_unheard.as_ref().map(|span| span.seconds), Some(15));
+
+    // The process becomes an instance; its certificate opens what an agent's opens, and nothing else.
+    let key = RuntimeKey::generate().unwrap();
+    let issued = issue(&mut node, process(&key, "first")).await.unwrap();
+    let credential = issued.credential.clone().unwrap();
+    let holder = format!("{}/instance/{}", entitled.spiffe_id, credential.instance_id);
+    assert_eq!((&credential.spiffe_id, issued.lifecycle_version), (&holder, entitled.lifecycle_version));
+    let bot = raised.dial("credential-issuer", identity(&key, &issued));
+    let bundle =
+        KeyServiceClient::new(bot.clone()).get_trust_bundle(GetTrustBundleRequest {}).await.unwrap().into_inner();
+    assert_eq!(Some(&bundle.workload_roots), state.bundle.as_ref().map(|bundle| &bundle.x509_authorities));
+    let refused = Workloads::new(bot.clone()).watch_node(WatchNodeRequest {}).await.unwrap_err();
+    assert_eq!(Told::from_status(&refused).reason, "ACCESS_DENIED");
+
+    // Who it is, said to somebody outside, verifies by what anybody can fetch.
+    let clients = Clients { raised: &raised };
+    let told = clients.get("/workload/.well-known/openid-configuration").await.json;
+    assert_eq!(told["issuer"], format!("{}/workload", clients.url()));
+    let keys = clients.get(told["jwks_uri"].as_str().unwrap().strip_prefix(&clients.url()).unwrap()).await.json;
+    let svid = jwt_svid(&mut node, &credential.instance_id).await.unwrap();
+    let parts: Vec<&str> = svid.split('.').collect();
+    let read = |part: &str| serde_json::from_slice::<Value>(&Base64UrlUnpadded::decode_vec(part).unwrap()).unwrap();
+    let (header, claims) = (read(parts[0]), read(parts[1]));
+    let jwk = keys["keys"].as_array().unwrap().iter().find(|jwk| jwk["kid"] == header["kid"]).unwrap();
+    let mut signature = [0; 64];
+    Base64UrlUnpadded::decode(parts[2], &mut signature).unwrap();
+    let public = PublicKey::from_jwk(&jwk.to_string()).unwrap();
+    assert!(P256Verifier::new(&public).verify(svid.rsplit_once('.').unwrap().0.as_bytes(), &signature));
+    assert_eq!((&claims["iss"], &claims["sub"]), (&told["issuer"], &Value::from(holder.clone())));
+    // The SPIFFE bundle has the same keys, and the CA by which the certificate verifies.
+    let spiffe = clients.get("/workload/bundle").await.json;
+    let of = |word: &str| -> Vec<Value> {
+        spiffe["keys"].as_array().unwrap().iter().filter(|key| key["use"] == word).cloned().collect()
+    };
+    let x5c: Vec<Vec<u8>> =
+        of("x509-svid").iter().map(|key| Base64::decode_vec(key["x5c"][0].as_str().unwrap()).unwrap()).collect();
+    assert_eq!(x5c, bundle.workload_roots);
+    assert!(of("jwt-svid").iter().any(|key| key["kid"] == header["kid"]) && of("x509-svid")[0].get("kid").is_none());
+    assert!(spiffe["spiffe_sequence"].as_u64().unwrap() >= 3 && spiffe["spiffe_refresh_hint"] == 300, "{spiffe}");
+    // For access tokens there are other keys.
+    let others = clients.get("/oauth2/jwks").await.json;
+    assert!(others["keys"].as_array().unwrap().iter().all(|jwk| jwk["kid"] != header["kid"]));
+
+    // It is stopped: the node hears of it, nothing more is issued, and what it holds opens nothing.
+    let which = Some(AgentRef { id: agent.clone(), ..AgentRef::default() });
+    let suspend = SuspendAgentRequest { agent: which, reason: "odd".into(), ..Default::default() };
+    AgentServiceClient::new(raised.operator("registry")).suspend_agent(suspend).await.unwrap();
+    until(&mut news, |state| state.entitlements.iter().all(|one| !one.is_usable)).await;
+    let refused = issue(&mut node, process(&RuntimeKey::generate().unwrap(), "second")).await.unwrap_err();
+    assert_eq!(refused.reason, "HOLDER_NOT_ACTIVE");
+    jwt_svid(&mut node, &credential.instance_id).await.unwrap_err();
+    let again = raised.dial("credential-issuer", identity(&key, &issued));
+    let refused = KeyServiceClient::new(again).get_trust_bundle(GetTrustBundleRequest {}).await.unwrap_err();
+    assert_eq!(Told::from_status(&refused).reason, "CALLER_NOT_ACTIVE");
+
+    let dir = raised.suite.layout().log();
     raised.suite.shutdown().await;
+    let log = Log::read(&dir);
+    assert!(log.has_issuance(&credential.id));
+    let recorded = log.of_type("credential.issued").find(|event| event.credential_id == credential.id).unwrap();
+    assert_eq!(recorded.details["attested"], r#"["UNIX_UID:1700","UNIX_PATH:/usr/bin/invoice-bot"]"#);
+    assert_eq!(log.of_type("svid.issued").count(), 1);
+    assert!(log.of_type("svid.refused").any(|event| event.reason_code == "HOLDER_NOT_ACTIVE"));
+    let text = format!("{:?}", log.events);
+    assert!(!text.contains(parts[2]) && !text.contains(&svid), "a JWT-SVID is in the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_credential_issuer_what_there_is_goes_on() {
-    let mut raised = Raised::new().await;
-    let fleet = Fleet::declared_with_nodes(&raised, "HIGH").await;
-    let clock = TestClock::at(SystemClock::new().now());
-    let helper = fleet.helper(&raised, clock.clone()).await;
-    let fleet = Fleet { endpoint: helper.endpoint(), ..fleet };
-    let mut watched = fleet.watched().await;
-    let held = watched.holds().await;
-    assert_eq!(helper.serving().standing().issuer(), Ok(()));
-    raised.suite.lower("credential-issuer").await;
-    // A second stream of the same process is given the same, by a helper that nobody tells anything.
-    assert_eq!(fleet.watched().await.holds().await, held);
-    let child = fleet.refused_child().await;
-    assert!(child.contains("Unavailable"), "{child}");
-    clock.advance(Duration::from_secs(11));
-    let told = helper.serving().standing().issuer().unwrap_err();
-    assert!(told.contains("served until they end"), "{told}");
-    assert_eq!(fleet.watched().await.holds().await, held);
-    // Of a high risk: no longer than was said, though the certificate is good.
-    clock.advance(Duration::from_secs(300));
-    assert_eq!(fleet.watched().await.ends().await, (Code::Unavailable, "WORKLOAD_UNHEARD".into()));
-    assert_eq!(watched.ends().await, (Code::Unavailable, "WORKLOAD_UNHEARD".into()));
-    helper.shutdown().await;
-    raised.suite.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_was_taken_back_serves_nobody() {
+async fn a_node_vouches_where_it_is_believed_and_for_nothing_more() {
     let raised = Raised::new().await;
-    let fleet = Fleet::declared_with_nodes(&raised, "LOW").await;
-    let helper = fleet.helper(&raised, SystemClock::shared()).await;
-    let fleet = Fleet { endpoint: helper.endpoint(), ..fleet };
-    let mut watched = fleet.watched().await;
-    watched.holds().await;
-    fleet.take_node_back(&raised).await;
-    let (code, reason) = watched.ends().await;
-    assert_eq!(code, Code::PermissionDenied, "{reason}");
-    scene::until(async || fleet.watched().await.ends().await.1 == "NODE_REFUSED").await;
-    helper.shutdown().await;
+    // Who is named has to be there.
+    let missing = apply(&raised, declared(&["vm-1"]), vec![]).await.unwrap_err();
+    assert_eq!(missing.reason, "REFERENCE_MISSING");
+    apply(&raised, declared(&[]), vec![]).await.unwrap();
+    let platform = legate_wire::registry::Namespace { metadata: metadata("", "platform"), ..Default::default() };
+    apply(&raised, vec![Declaration { object: Some(Object::Namespace(platform)) }], vec![]).await.unwrap();
+    let dial = |identity| Workloads::new(raised.dial("credential-issuer", identity));
+    let mut own = dial(raised.node("payments", "vm-1").await);
+    let mut other = dial(raised.node("payments", "vm-2").await);
+    let mut foreign = dial(raised.node("platform", "vm-1").await);
+    let key = RuntimeKey::generate().unwrap();
+    let issued = issue(&mut own, process(&key, "a")).await.unwrap();
+    let instance = issued.credential.clone().unwrap().instance_id;
+
+    // What is tried, and by whom.
+    let new = || RuntimeKey::generate().unwrap();
+    let renewal = |id: &str| IssueX509SvidRequest { instance_id: instance.clone(), ..process(&new(), id) };
+    let with = |change: &dyn Fn(&mut IssueX509SvidRequest)| {
+        let mut request = process(&new(), "tried");
+        change(&mut request);
+        request
+    };
+    let mut bad = new().request().unwrap();
+    *bad.last_mut().unwrap() ^= 1;
+    let rows = [
+        ("a policy of its own naming", with(&|r| r.policy = "other".into()), "NODE_NOT_BELIEVED"),
+        ("another namespace's policy", with(&|r| r.namespace = "platform".into()), "NODE_NOT_BELIEVED"),
+        ("a selector missing", with(&|r| drop(r.selectors.remove(0))), "ATTESTATION_INSUFFICIENT"),
+        ("another user", with(&|r| r.selectors[0].value = "0".into()), "ATTESTATION_INSUFFICIENT"),
+        ("a request whose key nobody proves", with(&|r| r.csr.clone_from(&bad)), "CSR_REFUSED"),
+        ("no request", with(&|r| r.csr.clear()), "CSR_REFUSED"),
+        ("the id of a request with another key", process(&new(), "a"), "SVID_REQUEST_REUSED"),
+        ("an instance that never was", with(&|r| r.instance_id = instance.replace('1', "2")), "INSTANCE_NOT_FOUND"),
+    ];
+    for (what, request, expected) in rows {
+        assert_eq!(issue(&mut own, request).await.unwrap_err().reason, expected, "{what}");
+    }
+    assert_eq!(issue(&mut foreign, process(&new(), "x")).await.unwrap_err().reason, "NODE_NOT_BELIEVED");
+    assert_eq!(issue(&mut other, renewal("y")).await.unwrap_err().reason, "INSTANCE_NOT_FOUND");
+    let end = |id: &str| EndInstanceRequest { instance_id: id.into() };
+    let refused = Told::from_status(&other.end_instance(end(&instance)).await.unwrap_err());
+    assert_eq!(refused.reason, "INSTANCE_NOT_FOUND");
+    jwt_svid(&mut other, &instance).await.unwrap_err();
+    let mut told = foreign.watch_node(WatchNodeRequest {}).await.unwrap().into_inner();
+    let nothing = until(&mut told, |_| true).await;
+    assert!(nothing.entitlements.is_empty(), "a node hears of those alone that believe it");
+
+    // A JWT-SVID is no access token, at any door that takes one.
+    let svid = jwt_svid(&mut own, &instance).await.unwrap();
+    let bot = raised.dial("credential-issuer", identity(&key, &issued));
+    let introspected =
+        TokenServiceClient::new(bot).introspect(IntrospectRequest { token: svid.clone() }).await.unwrap();
+    assert!(!introspected.into_inner().active);
+    let point = legate_wire::credential::EnforcementPointRef { namespace: "payments".into(), name: "invoices".into() };
+    let backend = raised.enrolment_token(Holder::EnforcementPoint(point)).await;
+    let backend =
+        legate_client::enrol(&raised.remote("credential-issuer"), &backend).await.unwrap().identity().unwrap();
+    let backend = raised.dial("policy-decision", backend);
+    let shown = Shown { token: svid, presenter: identity(&key, &issued).x5t_s256().unwrap() };
+    assert_eq!(word(&ask(&backend, question(&shown, "invoice:read", "apollo/1001")).await), "TOKEN_INVALID");
+
+    // Its node renews it, and ends it; then nothing of it is left.
+    let renewed = issue(&mut own, renewal("b")).await.unwrap().credential.unwrap();
+    assert_eq!(renewed.instance_id, instance);
+    let ended = own.end_instance(end(&instance)).await.unwrap().into_inner();
+    assert!(ended.revision > 0);
+    assert_eq!(issue(&mut own, renewal("c")).await.unwrap_err().reason, "CREDENTIAL_NOT_GOOD");
+    let mut instances = InstanceServiceClient::new(raised.operator("credential-issuer"));
+    let ask = ListInstancesRequest { node: "payments/vm-1".into(), ..ListInstancesRequest::default() };
+    let found = instances.list_instances(ask).await.unwrap().into_inner().instances;
+    assert_eq!(
+        (found.len(), found[0].node.as_str(), found[0].attestation_policy.as_str()),
+        (1, "payments/vm-1", "payments/bot-on-vm")
+    );
+
+    // Named, a foreign node is believed, and a node that is named cannot go; taken back with the policy it is nobody.
+    apply(&raised, declared(&["vm-1", "platform/vm-1"]), vec![]).await.unwrap();
+    until(&mut told, |state| state.entitlements.len() == 1).await;
+    issue(&mut foreign, process(&new(), "d")).await.unwrap();
+    assert_eq!(issue(&mut other, process(&new(), "e")).await.unwrap_err().reason, "NODE_NOT_BELIEVED");
+    let gone = |kind: legate_wire::registry::Kind, namespace: &str, name: &str| ObjectName {
+        kind: kind.into(),
+        namespace: namespace.into(),
+        name: name.into(),
+    };
+    let node = gone(legate_wire::registry::Kind::Node, "payments", "vm-1");
+    assert_eq!(apply(&raised, vec![], vec![node.clone()]).await.unwrap_err().reason, "OBJECT_IN_USE");
+    let policy = gone(legate_wire::registry::Kind::AttestationPolicy, "payments", "bot-on-vm");
+    let foreign_node = gone(legate_wire::registry::Kind::Node, "platform", "vm-1");
+    apply(&raised, vec![], vec![foreign_node]).await.unwrap();
+    apply(&raised, vec![], vec![node, policy]).await.unwrap();
+    let cut = async { while told.message().await.is_ok_and(|told| told.is_some()) {} };
+    tokio::time::timeout(LONG, cut).await.unwrap();
+    let refused = Told::from_status(&dial_status(&mut own).await);
+    assert_eq!(refused.reason, "CALLER_UNKNOWN");
     raised.suite.shutdown().await;
+}
+
+/// What a node meets that asks for news.
+async fn dial_status(node: &mut Workloads) -> tonic::Status {
+    // The connection was cut; a new one is judged by itself.
+    let begin = std::time::Instant::now();
+    loop {
+        let refused = node.watch_node(WatchNodeRequest {}).await.unwrap_err();
+        if !Told::from_status(&refused).reason.is_empty() {
+            return refused;
+        }
+        assert!(begin.elapsed() < LONG, "{refused}");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_connection_is_closed_and_a_second_helper_refused() {
-    let raised = Raised::with_node().await;
-    let fleet = Fleet::declared(&raised, "LOW").await;
-    let path = fleet.endpoint.strip_prefix("unix://").unwrap();
-    let mut silent = tokio::net::UnixStream::connect(path).await.unwrap();
-    let mut said = Vec::new();
-    let read = tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut said);
-    // The settings of HTTP/2, and then the end.
-    tokio::time::timeout(LONG, read).await.expect("it is held open").ok();
-    let mut watched: Watched = fleet.watched().await;
-    watched.holds().await;
+async fn a_node_enrols_once_by_its_token() {
+    let raised = Raised::new().await;
+    raised.apply().await;
+    raised.node("payments", "vm-1").await;
+    let mut admin = CredentialAdminServiceClient::new(raised.operator("credential-issuer"));
+    let holder = |name: &str| Some(Holder::Node(NodeRef { namespace: "payments".into(), name: name.into() }));
+    let ask = |name: &str| CreateEnrolmentTokenRequest { holder: holder(name), ttl: None, reason: "a test".into() };
+    let refused = admin.create_enrolment_token(ask("vm-9")).await.unwrap_err();
+    assert_eq!(Told::from_status(&refused).reason, "HOLDER_NOT_ACTIVE");
+    let made = admin.create_enrolment_token(ask("vm-1")).await.unwrap().into_inner();
+    assert_eq!(made.spiffe_id, format!("spiffe://{}/ns/payments/node/vm-1", raised.suite.domain()));
+    let mut service = EnrolmentServiceClient::new(raised.dial("credential-issuer", Identity::anonymous()));
+    let request = |key: &RuntimeKey| EnrolRequest { token: made.token.clone(), csr: key.request().unwrap() };
+    let (first, second) = (RuntimeKey::generate().unwrap(), RuntimeKey::generate().unwrap());
+    let enrolled = service.enrol(request(&first)).await.unwrap().into_inner().credential.unwrap();
+    assert_eq!(
+        (enrolled.spiffe_id, enrolled.agent_id, enrolled.instance_id),
+        (made.spiffe_id.clone(), String::new(), String::new())
+    );
+    let refused = service.enrol(request(&second)).await.unwrap_err();
+    assert_eq!(Told::from_status(&refused).reason, "ENROLMENT_TOKEN_SPENT");
     raised.suite.shutdown().await;
-    assert!(!std::path::Path::new(path).exists(), "the socket is taken away");
-}
-
-/// Not a test of its own: what a child process of these tests does.
-#[tokio::test]
-async fn a_process_asks() {
-    scene::asks().await;
 }

@@ -187,10 +187,7 @@ mod tests {
         let text = String::from_utf8(unsigned(&svid()).unwrap().input().to_vec()).unwrap();
         let (header, payload) = text.split_once('.').unwrap();
         let read = |part: &str| String::from_utf8(Base64UrlUnpadded::decode_vec(part).unwrap()).unwrap();
-        assert_eq!(
-            read(header),
-            r#"{"alg":"ES256","typ":"JWT","kid":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}"#
-        );
+        assert_eq!(read(header), r#"{"alg":"ES256","typ":"JWT","kid":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}"#);
         assert_eq!(
             read(payload),
             r#"{"iss":"https://issuer.example/workload","sub":"spiffe://example.org/ns/pay/agent/agt_01h455vb4pex5vsknk084sn02q","aud":["https://llm.example"],"iat":1900000000,"exp":1900000300,"jti":"0123456789abcdef"}"#

@@ -173,7 +173,13 @@ mod tests {
     fn meta(namespace: &str, name: &str, created: i64, updated: i64) -> Option<wire::Metadata> {
         let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
         let (namespace, name) = (namespace.into(), name.into());
-        Some(wire::Metadata { namespace, name, create_time: at(created), update_time: at(updated), ..Default::default() })
+        Some(wire::Metadata {
+            namespace,
+            name,
+            create_time: at(created),
+            update_time: at(updated),
+            ..Default::default()
+        })
     }
 
     fn node(namespace: &str, name: &str, created: i64) -> Object {
@@ -218,7 +224,11 @@ mod tests {
             take(&mut snapshot, object, false);
         }
         assert_eq!(believing(&snapshot, "pay", "vm-1"), ["pay/any", "pay/both"]);
-        assert_eq!(believing(&snapshot, "ops", "vm-1"), ["pay/both"], "who administers a node elsewhere vouches for nobody here");
+        assert_eq!(
+            believing(&snapshot, "ops", "vm-1"),
+            ["pay/both"],
+            "who administers a node elsewhere vouches for nobody here"
+        );
         // Declared anew it is another node, and no policy that names it was written since.
         take(&mut snapshot, node("ops", "vm-1", 5), true);
         assert!(snapshot.node("ops", "vm-1").is_none());

@@ -390,7 +390,9 @@ pub(crate) fn attestation_policy(from: &wire::AttestationPolicy) -> Result<Attes
     let spec = from.spec.as_ref().ok_or("spec is missing")?;
     let label = label(from.metadata.as_ref())?;
     let selector = |one: &wire::AttestationSelector| match wire::AttestationSelectorType::try_from(one.r#type) {
-        Ok(wire::AttestationSelectorType::Unspecified) | Err(_) => Err("a type of selector is not known here".to_owned()),
+        Ok(wire::AttestationSelectorType::Unspecified) | Err(_) => {
+            Err("a type of selector is not known here".to_owned())
+        }
         Ok(of) => Ok(Attested { of, value: one.value.as_str().into() }),
     };
     let node = |named: &String| {

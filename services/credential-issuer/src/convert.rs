@@ -90,7 +90,10 @@ pub(crate) fn holder(holder: Option<wire::create_enrolment_token_request::Holder
         }
         Some(Holder::Node(node)) => {
             let name = |field, text: &str| Name::parse(text).map_err(|e| Fault::invalid(field, e.to_string()));
-            Ok(Named::Node { namespace: name("node.namespace", &node.namespace)?, name: name("node.name", &node.name)? })
+            Ok(Named::Node {
+                namespace: name("node.namespace", &node.namespace)?,
+                name: name("node.name", &node.name)?,
+            })
         }
         None => Err(Fault::invalid("holder", "set agent_id, enforcement_point or node")),
     }

@@ -88,9 +88,8 @@ fn attested(selectors: &[AttestationSelector]) -> Result<BTreeSet<Attested>, Fau
 /// An instance for which a JWT-SVID is asked.
 pub(crate) fn jwt_svid(ask: wire::IssueJwtSvidRequest) -> Result<issue_jwt_svid::Ask, Fault> {
     let why = "1 to 8, each once, of 1 to 512 printable ASCII characters";
-    let fits = |text: &String| {
-        (1..=LONGEST_AUDIENCE).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
-    };
+    let fits =
+        |text: &String| (1..=LONGEST_AUDIENCE).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     let each_once = ask.audiences.iter().collect::<BTreeSet<_>>().len() == ask.audiences.len();
     if !(1..=MOST_AUDIENCES).contains(&ask.audiences.len()) || !ask.audiences.iter().all(fits) || !each_once {
         return Err(Fault::invalid("audiences", why));

@@ -36,12 +36,7 @@ pub(crate) struct SvidBase {
 }
 
 /// Plans a JWT-SVID of the instance.
-pub(crate) fn plan(
-    holder: &Holder,
-    wish: &SvidWish,
-    now: Timestamp,
-    base: SvidBase,
-) -> Result<SvidPlan, BadToken> {
+pub(crate) fn plan(holder: &Holder, wish: &SvidWish, now: Timestamp, base: SvidBase) -> Result<SvidPlan, BadToken> {
     let issued = Timestamp::from_secs(now.secs());
     if !holder.cutoffs.spare(issued) {
         return Err(BadToken::TooSoon);

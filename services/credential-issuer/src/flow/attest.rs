@@ -16,7 +16,8 @@ use crate::convert;
 use crate::domain::holder::{Holder, Named, NoHolder};
 use crate::domain::instance::{Attestation, Proof};
 use crate::error::{
-    ATTESTATION_INSUFFICIENT, CREDENTIAL_NOT_GOOD, HOLDER_NOT_ACTIVE, NODE_NOT_BELIEVED, SVID_REQUEST_REUSED, flow, of_tx,
+    ATTESTATION_INSUFFICIENT, CREDENTIAL_NOT_GOOD, HOLDER_NOT_ACTIVE, NODE_NOT_BELIEVED, SVID_REQUEST_REUSED, flow,
+    of_tx,
 };
 use crate::store::credential::{self, sha256};
 use crate::store::instance::{self, Room};
@@ -86,17 +87,14 @@ pub(super) fn believed(
         return Err(Fault::refused(&ATTESTATION_INSUFFICIENT, text));
     }
     let agent = snapshot.attested_agent(found).ok_or_else(|| {
-        let text = format!("there is no agent {namespace}/{}, or it came after {namespace}/{policy} was written", found.agent);
+        let text =
+            format!("there is no agent {namespace}/{}, or it came after {namespace}/{policy} was written", found.agent);
         Fault::refused(&HOLDER_NOT_ACTIVE, text)
     })?;
     Ok(Believed {
         policy: Arc::clone(found),
         agent: agent.id.clone(),
-        by: Attestation {
-            node: named(node),
-            node_since: node.label.created,
-            policy: format!("{namespace}/{policy}"),
-        },
+        by: Attestation { node: named(node), node_since: node.label.created, policy: format!("{namespace}/{policy}") },
     })
 }
 
@@ -124,7 +122,8 @@ pub(super) fn about<'a>(
 /// Issues a certificate to a process that the calling node attested.
 #[tracing::instrument(skip_all, fields(legate.policy = %ask.policy))]
 pub(crate) async fn issue(desk: &Desk, call: &Call, ask: Ask) -> Result<credential::Model, Fault> {
-    let found = desk.look(|snapshot| believed(desk, call, snapshot, (&ask.namespace, &ask.policy), &ask.attested)).await;
+    let found =
+        desk.look(|snapshot| believed(desk, call, snapshot, (&ask.namespace, &ask.policy), &ask.attested)).await;
     let found = match found {
         Ok(found) => found,
         Err(fault) => {

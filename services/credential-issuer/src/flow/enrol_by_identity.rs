@@ -57,9 +57,10 @@ async fn who(desk: &Desk, namespace: &str, token: &str) -> Result<(Named, Eviden
     match stands_for {
         StandsFor::Agent(id) => Ok((Named::Agent(id), evidence, revision)),
         StandsFor::Node(namespace, name) => Ok((Named::Node { namespace, name }, evidence, revision)),
-        StandsFor::Person(_) => {
-            Err(Fault::refused(&IDENTITY_TOKEN_UNMATCHED, "the token stands for a person, and only agents and nodes enrol"))
-        }
+        StandsFor::Person(_) => Err(Fault::refused(
+            &IDENTITY_TOKEN_UNMATCHED,
+            "the token stands for a person, and only agents and nodes enrol",
+        )),
     }
 }
 

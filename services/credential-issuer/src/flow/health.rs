@@ -161,9 +161,7 @@ fn is_dead(snapshot: &Snapshot, row: &credential::Model, now: Timestamp) -> bool
             Some(Principal::Enforcer { namespace, name }) => {
                 snapshot.enforcement_point(namespace.as_str(), name.as_str()).is_none()
             }
-            Some(Principal::Node { namespace, name }) => {
-                snapshot.node(namespace.as_str(), name.as_str()).is_none()
-            }
+            Some(Principal::Node { namespace, name }) => snapshot.node(namespace.as_str(), name.as_str()).is_none(),
             _ => false,
         };
     };

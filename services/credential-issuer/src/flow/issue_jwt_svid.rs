@@ -70,9 +70,8 @@ async fn find(desk: &Desk, call: &Call, ask: &Ask) -> Result<(instance::Model, (
     let (namespace, policy) = row.attestation_policy.split_once('/').unwrap_or_default();
     let name = |text: &str| Name::parse(text).map_err(Fault::broken);
     let place = (name(namespace)?, name(policy)?);
-    let found = desk
-        .look(|snapshot| attest::believed(desk, call, snapshot, (&place.0, &place.1), &ask.attested))
-        .await?;
+    let found =
+        desk.look(|snapshot| attest::believed(desk, call, snapshot, (&place.0, &place.1), &ask.attested)).await?;
     if found.0.agent.as_str() != row.agent_id {
         let text = format!("the attestation policy {} is for another agent now", row.attestation_policy);
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, text));

@@ -44,11 +44,7 @@ pub(crate) async fn revoke_instance(
 
 /// Takes it back by an order; as it is then, and the registry's revision that carries the last of the revocations, where there was
 /// something to revoke.
-pub(super) async fn take(
-    desk: &Desk,
-    order: Order,
-    id: &InstanceId,
-) -> Result<(instance::Model, Option<u64>), Fault> {
+pub(super) async fn take(desk: &Desk, order: Order, id: &InstanceId) -> Result<(instance::Model, Option<u64>), Fault> {
     let call = order.call.clone();
     let Taken { row, credentials, requests } = record(desk, order, id).await?;
     desk.lists.iter().for_each(Lists::forget);

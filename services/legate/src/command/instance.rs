@@ -41,7 +41,12 @@ pub(super) async fn run(desk: Desk, verb: InstanceVerb) -> Result<Exit, Failure>
     }
 }
 
-async fn revoke(issuer: &Line, instance: String, reason: String, cause: Cause) -> Result<RevokeInstanceResponse, Failure> {
+async fn revoke(
+    issuer: &Line,
+    instance: String,
+    reason: String,
+    cause: Cause,
+) -> Result<RevokeInstanceResponse, Failure> {
     let request = RevokeInstanceRequest { instance_id: instance, reason: in_rfc_5280(cause).into(), comment: reason };
     issuer.ask(request, |c, r| async move { InstanceServiceClient::new(c).revoke_instance(r).await }).await
 }
@@ -66,7 +71,11 @@ async fn revoke_of_node(desk: Desk, node: String, reason: String, cause: Cause) 
 }
 
 /// The pages of a list in one, up to a limit; 0: all of them.
-async fn pages(issuer: &Line, mut request: ListInstancesRequest, limit: usize) -> Result<ListInstancesResponse, Failure> {
+async fn pages(
+    issuer: &Line,
+    mut request: ListInstancesRequest,
+    limit: usize,
+) -> Result<ListInstancesResponse, Failure> {
     let mut whole = ListInstancesResponse::default();
     loop {
         let page = issuer

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_wire::registry::{
-    Agent, AgentState, AttestationPolicySpec, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus, StopOrderSpec,
-    declaration::Object, stop_order_spec::Level,
+    Agent, AgentState, AttestationPolicySpec, Declaration, GroupSpec, Metadata, OperatorBindingSpec, StandingStatus,
+    StopOrderSpec, declaration::Object, stop_order_spec::Level,
 };
 
 use super::Row;
@@ -154,9 +154,7 @@ fn parts(declaration: &Declaration) -> (Metadata, String) {
             (&o.metadata, o.spec.as_ref().map(|s| s.description.clone()).unwrap_or_default())
         }
         Some(Object::TrustedIssuer(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.issuer.clone()).unwrap_or_default()),
-        Some(Object::AttestationPolicy(o)) => {
-            (&o.metadata, o.spec.as_ref().map(attestation_about).unwrap_or_default())
-        }
+        Some(Object::AttestationPolicy(o)) => (&o.metadata, o.spec.as_ref().map(attestation_about).unwrap_or_default()),
         Some(Object::DelegationGrant(o)) => {
             let about = o.spec.as_ref().map(|s| format!("{} acts for {}: {}", s.delegate, s.delegator, s.purpose));
             (&o.metadata, about.unwrap_or_default())

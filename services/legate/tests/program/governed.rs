@@ -4,7 +4,7 @@ use crate::house::House;
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/examples/governed.yaml");
 /// Each noun with how many of its objects there are then; one operator binding is there from the start.
-const NOUNS: [(&str, usize); 15] = [
+const NOUNS: [(&str, usize); 16] = [
     ("namespace", 1),
     ("class", 1),
     ("agent", 2),
@@ -15,6 +15,7 @@ const NOUNS: [(&str, usize); 15] = [
     ("boundary", 2),
     ("credential-policy", 1),
     ("issuer", 1),
+    ("node", 1),
     ("attestation", 1),
     ("grant", 2),
     ("policy-test", 1),
@@ -49,12 +50,14 @@ fn every_noun_lists_shows_and_takes_back() {
     let take_back = |noun: &str, name: &str| house.run(&[noun, "revoke", name, "--reason", "over"]);
     take_back("grant", "treasury/ada-to-reader").refused(4, "OBJECT_IN_USE");
     take_back("group", "treasury/clerks").refused(4, "OBJECT_IN_USE");
+    take_back("node", "treasury/ledger-vm").refused(4, "OBJECT_IN_USE");
     take_back("group", "clerks").refused(1, "USAGE");
     for (noun, name) in [
         ("grant", "treasury/reader-to-writer"),
         ("grant", "treasury/ada-to-reader"),
         ("policy-test", "treasury/closed-stays-closed"),
         ("attestation", "treasury/ledger-reader-on-its-node"),
+        ("node", "treasury/ledger-vm"),
         ("issuer", "treasury/cluster"),
         ("binding", "treasury/clerks-read"),
         ("boundary", "treasury/european-data"),

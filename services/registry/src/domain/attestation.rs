@@ -95,8 +95,12 @@ mod tests {
         let nodes = prop::collection::btree_set("(own|other)/[mn]", 0..3);
         let one = ("[ab]", prop::collection::btree_set((1..3, "[xyz]"), 1..4), nodes);
         prop::collection::vec(one, 0..8).prop_map(|all| {
-            let policy = |(n, (agent, selectors, nodes))| {
-                Policy { name: format!("p{n}"), agent, selectors, nodes, namespace: "own".to_owned() }
+            let policy = |(n, (agent, selectors, nodes))| Policy {
+                name: format!("p{n}"),
+                agent,
+                selectors,
+                nodes,
+                namespace: "own".to_owned(),
             };
             all.into_iter().enumerate().map(policy).collect()
         })

@@ -112,7 +112,9 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
         }
         Object::AttestationPolicy(AttestationPolicy { spec: Some(spec), .. }) => {
             needed.one("spec.agent", Kind::Agent, &spec.agent);
-            for (n, name) in spec.nodes.iter().enumerate().filter_map(|(n, named)| Some((n, here(named, &own.namespace)?))) {
+            for (n, name) in
+                spec.nodes.iter().enumerate().filter_map(|(n, named)| Some((n, here(named, &own.namespace)?)))
+            {
                 needed.one(&format!("spec.nodes[{n}]"), Kind::Node, name);
             }
         }
@@ -144,7 +146,8 @@ fn here<'a>(named: &'a str, namespace: &str) -> Option<&'a str> {
 /// written, and whoever writes it has to see them; they can be taken back all the same, since nobody stops what others do in their
 /// own namespace by naming it.
 pub(crate) fn elsewhere(declaration: &wire::Declaration) -> Vec<(String, Key)> {
-    let Some(Object::AttestationPolicy(AttestationPolicy { metadata: Some(own), spec: Some(spec) })) = &declaration.object
+    let Some(Object::AttestationPolicy(AttestationPolicy { metadata: Some(own), spec: Some(spec) })) =
+        &declaration.object
     else {
         return Vec::new();
     };
@@ -246,11 +249,9 @@ mod tests {
                     "spec.rules[2].node Node payments/vm-7",
                     "spec.personal_delegation.agent_classes[0] AgentClass payments/clerk",
                 ],
-                Kind::AttestationPolicy => &[
-                    namespace,
-                    "spec.agent Agent payments/invoice-bot",
-                    "spec.nodes[0] Node payments/vm-7",
-                ],
+                Kind::AttestationPolicy => {
+                    &[namespace, "spec.agent Agent payments/invoice-bot", "spec.nodes[0] Node payments/vm-7"]
+                }
                 Kind::DelegationGrant => &[
                     namespace,
                     "spec.delegator Agent payments/invoice-bot",

@@ -26,7 +26,8 @@ pub(crate) async fn plan(
     let now = desk.clock.now();
     let read = desk.look("plan", by, move |look| {
         Box::pin(async move {
-            let named: Vec<Key> = list.iter().flat_map(|one| kind::elsewhere(&one.declaration)).map(|(_, to)| to).collect();
+            let named: Vec<Key> =
+                list.iter().flat_map(|one| kind::elsewhere(&one.declaration)).map(|(_, to)| to).collect();
             for key in list.iter().map(|one| &one.key).chain(&going).chain(&named) {
                 look.mandate.demand(Right::Read, operators::place(key)).map_err(refuse)?;
             }

@@ -16,6 +16,7 @@ mod fitting;
 mod followers;
 mod governed;
 mod many;
+mod nodes;
 mod operators;
 mod past;
 mod personal;

@@ -2,8 +2,9 @@
 
 use legate_wire::registry::{
     AttestationPolicy, AttestationPolicySpec, AttestationSelector, Boundary, BoundarySpec, ClaimRule, CredentialPolicy,
-    CredentialPolicySpec, DelegationGrant, DelegationGrantSpec, Group, GroupSpec, Hours, OperatorBinding,
-    OperatorBindingSpec, PolicyTest, PolicyTestCase, PolicyTestSpec, TrustedIssuer, TrustedIssuerSpec, claim_rule,
+    CredentialPolicySpec, DelegationGrant, DelegationGrantSpec, Group, GroupSpec, Hours, Node, NodeSpec,
+    OperatorBinding, OperatorBindingSpec, PolicyTest, PolicyTestCase, PolicyTestSpec, TrustedIssuer, TrustedIssuerSpec,
+    claim_rule,
 };
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
@@ -116,8 +117,11 @@ fn record() -> impl Strategy<Value = Option<Struct>> {
 }
 
 fn rule() -> impl Strategy<Value = ClaimRule> {
-    let stands_for =
-        prop_oneof![text().prop_map(claim_rule::StandsFor::Agent), text().prop_map(claim_rule::StandsFor::UserClaim),];
+    let stands_for = prop_oneof![
+        text().prop_map(claim_rule::StandsFor::Agent),
+        text().prop_map(claim_rule::StandsFor::UserClaim),
+        text().prop_map(claim_rule::StandsFor::Node),
+    ];
     let rule = (attributes(), prop::option::of(stands_for), "[a-z]{0,3}");
     rule.prop_map(|(claims, stands_for, groups_claim)| ClaimRule { claims, stands_for, groups_claim })
 }
@@ -148,13 +152,18 @@ fn governed() -> impl Strategy<Value = declaration::Object> {
             let spec = TrustedIssuerSpec { jwks, rules, ..Default::default() };
             declaration::Object::TrustedIssuer(TrustedIssuer { metadata: Some(m), spec: Some(spec) })
         }),
-        (metadata(true), prop::collection::vec((1_i32..9, text()), 0..3)).prop_map(|(m, selectors)| {
+        (metadata(true), prop::collection::vec((1_i32..9, text()), 0..3), list()).prop_map(|(m, selectors, nodes)| {
             let selector = |(r#type, value)| AttestationSelector { r#type, value };
             let spec = AttestationPolicySpec {
                 selectors: selectors.into_iter().map(selector).collect(),
+                nodes,
                 ..Default::default()
             };
             declaration::Object::AttestationPolicy(AttestationPolicy { metadata: Some(m), spec: Some(spec) })
+        }),
+        (metadata(true), text(), list()).prop_map(|(m, description, owners)| {
+            let spec = NodeSpec { description, owners };
+            declaration::Object::Node(Node { metadata: Some(m), spec: Some(spec), spiffe_id: String::new() })
         }),
         (metadata(true), prop::collection::vec(permission(), 0..3), any::<u32>(), moment()).prop_map(
             |(m, permissions, max_depth, not_after)| {

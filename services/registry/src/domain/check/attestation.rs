@@ -41,7 +41,10 @@ fn check_nodes(namespace: &str, nodes: &[String], findings: &mut Findings) {
         let path = format!("spec.nodes[{n}]");
         let (of, name) = named.split_once('/').unwrap_or((namespace, named));
         if named.contains('/') && Name::parse(of).is_err() || Name::parse(name).is_err() {
-            findings.add(path, format!("{} is refused; give NAME, or NAMESPACE/NAME of another namespace's node", quoted(named)));
+            findings.add(
+                path,
+                format!("{} is refused; give NAME, or NAMESPACE/NAME of another namespace's node", quoted(named)),
+            );
         } else if !seen.insert((of, name)) {
             findings.add(path, format!("{} is given twice", quoted(named)));
         }

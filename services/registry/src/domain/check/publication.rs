@@ -57,9 +57,7 @@ pub(crate) fn check_revocation(spec: &RevocationSpec) -> Vec<Problem> {
     }
     let holder = SpiffeId::parse(&spec.spiffe_id).and_then(|id| Principal::of(&id));
     match holder {
-        Ok(
-            Principal::Agent { .. } | Principal::Enforcer { .. } | Principal::Node { .. } | Principal::Operator(_),
-        ) => {}
+        Ok(Principal::Agent { .. } | Principal::Enforcer { .. } | Principal::Node { .. } | Principal::Operator(_)) => {}
         Ok(Principal::Service(_)) => {
             let why = format!("{} is a service, whose certificates are none of the issuer's", quoted(&spec.spiffe_id));
             findings.add("spiffe_id", why);

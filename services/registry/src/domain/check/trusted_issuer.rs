@@ -144,7 +144,8 @@ fn check_rule(path: &str, rule: &ClaimRule, findings: &mut Findings) {
                 findings.add(format!("{path}.user_claim"), why);
             }
         }
-        None => findings.add(format!("{path}.agent"), "is missing; say for which agent, user_claim or node the token stands"),
+        None => findings
+            .add(format!("{path}.agent"), "is missing; say for which agent, user_claim or node the token stands"),
     }
     if !rule.groups_claim.is_empty() {
         let place = format!("{path}.groups_claim");

@@ -215,7 +215,10 @@ fn rules_of_trusted_issuers() {
     refused(rule(|rule| rule.stands_for = Some(StandsFor::UserClaim(" ".into()))), &["spec.rules[0].user_claim"]);
     refused(rule(|rule| rule.stands_for = Some(StandsFor::UserClaim(String::new()))), &["spec.rules[0].user_claim"]);
     // The first rule would match every token, so no later one ever does.
-    refused(rule(|rule| rule.claims.clear()), &["spec.rules[0].claims", "spec.rules[1].claims", "spec.rules[2].claims"]);
+    refused(
+        rule(|rule| rule.claims.clear()),
+        &["spec.rules[0].claims", "spec.rules[1].claims", "spec.rules[2].claims"],
+    );
     refused(trusted_issuer(|spec| spec.rules.push(spec.rules[0].clone())), &["spec.rules[3].claims"]);
     taken(trusted_issuer(|spec| spec.rules.reverse()));
     let claims = |claim: &str, value: &str| {

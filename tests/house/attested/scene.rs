@@ -228,7 +228,7 @@ impl Fleet {
 
     async fn spawned(&self) -> (Child, String) {
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "workload::a_process_asks", "--nocapture"])
+            .args(["--exact", "attested::a_process_asks", "--nocapture"])
             .env(ASKS, &self.endpoint)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
