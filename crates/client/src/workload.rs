@@ -69,13 +69,14 @@ impl IdentitySource {
         let path = socket(endpoint).ok_or(ClientError::Setting("the endpoint is not unix:///PATH"))?;
         let api = SpiffeWorkloadApiClient::new(channel(path)).max_decoding_message_size(LARGEST);
         let identity = Identity::anonymous();
-        let (told, mut came) = watch::channel(Came::default());
+        let (told, came) = watch::channel(Came::default());
         let (failed, mut failure) = watch::channel(None);
         let task = tokio::spawn(follow(api.clone(), identity.clone(), told, failed)).abort_handle();
-        let source = Self { identity, api, came: came.clone(), task };
-        match tokio::time::timeout(patience, came.wait_for(|came| came.is_held)).await {
-            Ok(Ok(_)) => Ok(source),
-            _ => {
+        let mut source = Self { identity, api, came, task };
+        let is_held = tokio::time::timeout(patience, source.came.wait_for(|came| came.is_held)).await.is_ok_and(|held| held.is_ok());
+        match is_held {
+            true => Ok(source),
+            false => {
                 let last: Option<Status> = failure.borrow_and_update().clone();
                 Err(last.map_or(ClientError::Setting("there was no SVID in time"), ClientError::from))
             }

@@ -14,6 +14,7 @@ use legate_wire::spiffe::{
 use tonic::{Request, Response, Status};
 
 use crate::Meter;
+use crate::attest::Peer;
 use crate::claims::claims;
 use crate::error::{SVID_INVALID, WORKLOAD_HEADER_MISSING};
 use crate::keeper::{Entitled, Held, Keeper};
@@ -47,7 +48,7 @@ impl Api {
             let what = "the call does not carry the metadata workload.spiffe.io: true";
             return Err(Fault::refused(&WORKLOAD_HEADER_MISSING, what));
         }
-        caller(request, &self.keeper).await
+        self.keeper.of(&caller(request)?).await
     }
 
     /// Counts the call, and makes of a refusal what is told.
@@ -78,12 +79,12 @@ impl Api {
     }
 }
 
-/// Who calls, and what it has.
-pub(crate) async fn caller<T>(request: &Request<T>, keeper: &Keeper) -> Result<Entitled, Fault> {
-    let Some(Caller(peer)) = request.extensions().get::<Caller>().cloned() else {
-        return Err(Fault::broken("a call came over no connection"));
-    };
-    keeper.of(&peer?).await
+/// Who calls.
+pub(crate) fn caller<T>(request: &Request<T>) -> Result<Arc<Peer>, Fault> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller(peer)) => Ok(peer.clone()?),
+        None => Err(Fault::broken("a call came over no connection")),
+    }
 }
 
 /// As credential-issuer has it.
@@ -164,7 +165,7 @@ impl SpiffeWorkloadApi for Api {
                 svid: token.svid.to_string(),
                 hint,
             });
-            Ok(JwtsvidResponse { svids: svids.collect() })
+            Ok::<_, Fault>(JwtsvidResponse { svids: svids.collect() })
         };
         let answer = work.await;
         self.told("FetchJWTSVID", answer)
@@ -184,12 +185,11 @@ impl SpiffeWorkloadApi for Api {
         &self,
         request: Request<ValidateJwtsvidRequest>,
     ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
-        let work = async {
-            let entitled = self.enter(&request).await?;
+        let entered = self.enter(&request).await;
+        let answer = entered.and_then(|entitled| {
             audience(&request.get_ref().audience)?;
             self.verified(&entitled, request.get_ref())
-        };
-        let answer = work.await;
+        });
         self.told("ValidateJWTSVID", answer)
     }
 }

@@ -9,7 +9,6 @@ use legate_ids::TrustDomain;
 use legate_rpc::{Client, Code, Told};
 use legate_wire::credential::workload_service_client::WorkloadServiceClient;
 use legate_wire::credential::{WatchNodeRequest, WatchNodeResponse};
-use rand::RngExt as _;
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -134,7 +133,7 @@ impl Follower {
             }
             self.meter.stream_ended();
             // Drawn with jitter: a thousand nodes lost one issuer at the same moment.
-            tokio::time::sleep(wait.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+            tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
             wait = (wait * 2).min(WAITS.1);
         }
     }

@@ -202,10 +202,11 @@ impl SecretDiscoveryService for Sds {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        let entitled = match caller(&request, &self.keeper).await {
-            Ok(entitled) => entitled,
-            Err(fault) => return Err(self.refused("StreamSecrets", fault)),
+        let entered = match caller(&request) {
+            Ok(peer) => self.keeper.of(&peer).await,
+            Err(fault) => Err(fault),
         };
+        let entitled = entered.map_err(|fault| self.refused("StreamSecrets", fault))?;
         self.meter.called("StreamSecrets", "");
         let (to, stream) = mpsc::channel(1);
         let subscription = Subscription {
@@ -222,12 +223,15 @@ impl SecretDiscoveryService for Sds {
     }
 
     async fn fetch_secrets(&self, request: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
-        let work = async {
-            let entitled = caller(&request, &self.keeper).await?;
+        let entered = match caller(&request) {
+            Ok(peer) => self.keeper.of(&peer).await,
+            Err(fault) => Err(fault),
+        };
+        let answer = entered.and_then(|entitled| {
             check(request.get_ref())?;
             Ok(response(&entitled.held, &request.get_ref().resource_names, 1))
-        };
-        match work.await {
+        });
+        match answer {
             Ok(answer) => {
                 self.meter.called("FetchSecrets", "");
                 Ok(Response::new(answer))

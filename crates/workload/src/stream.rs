@@ -25,9 +25,11 @@ pub(crate) fn answers<T: Send + 'static>(
 ) -> Answers<T> {
     let (to, stream) = mpsc::channel(1);
     let open = meter.stream();
+    // Not the way to the actor: whoever only listens does not keep it.
+    let mut state = entitled.workload.subscribe();
+    drop(entitled);
     tokio::spawn(async move {
         let _open = open;
-        let mut state = entitled.workload.subscribe();
         let mut said: Option<Arc<Held>> = None;
         loop {
             let now = state.borrow_and_update().clone();

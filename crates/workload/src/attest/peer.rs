@@ -50,7 +50,7 @@ impl Peer {
         if (seen.uid, seen.gid) != (uid, gid) {
             return Err(Unseen::Changed);
         }
-        let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(|_| Unseen::NotSeen)?;
+        let pidfd = AsyncFd::register_with_interest(pidfd, Interest::READABLE).map_err(|_| Unseen::NotSeen)?;
         Ok(Self { pidfd, pid, uid, gid, first: seen.key })
     }
 

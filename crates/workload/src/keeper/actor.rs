@@ -21,6 +21,9 @@ use crate::knowledge::{Entitlement, Knowledge, PolicyName};
 /// No wait is longer, so that a clock that was set is noticed.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// Nor shorter, whatever is due.
+const SHORTEST: Duration = Duration::from_millis(10);
+
 /// What became of a request.
 type Answer = (PolicyName, Result<Svid, Failed>);
 
@@ -133,7 +136,9 @@ impl Actor {
                     self.issuing.push(Box::pin(asking));
                 }
             }
-            if let Some(failure) = holding.failure.as_ref().filter(|_| !holding.in_flight && by.is_usable) {
+            // What is not wanted now is tried when somebody asks.
+            let is_tried = by.is_usable && !holding.in_flight && !holding.is_taken_back && (holding.svid.is_none() || is_used);
+            if let Some(failure) = holding.failure.as_ref().filter(|_| is_tried) {
                 wait = wait.min(failure.retry_at.saturating_duration_since(Instant::now()));
             }
             let Some(svid) = &holding.svid else {
@@ -164,7 +169,7 @@ impl Actor {
             // What was held is dead, and what follows is not there yet: whoever listens hears of it now. Calls go on waiting.
             self.state.send_replace(State::Without(Arc::new(without)));
         }
-        wait
+        wait.max(SHORTEST)
     }
 
     /// Says it to whoever listens, where it is new, and to whoever asked.

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Meter;
-use crate::attest::{Attestor, Peer, ProcessKey};
+use crate::attest::{Attested, Attestor, Peer, ProcessKey};
 use crate::follow::{Ear, News};
 use crate::issuer::Issuer;
 use crate::knowledge::in_words;
@@ -108,26 +108,29 @@ impl Keeper {
     pub(crate) async fn of(&self, peer: &Arc<Peer>) -> Result<Entitled, Fault> {
         let attested = self.0.attestor.attest(peer).await?;
         tracing::debug!(pid = attested.key.pid, attested = in_words(&attested.selectors), "attested");
-        let work = async {
-            self.wait_for_news().await;
-            // An actor may end while it is asked; the next one is new.
-            for _ in 0..3 {
-                let Some(workload) = self.workload(peer, attested.key, &attested.selectors)? else {
-                    return Err(Without::NotEntitled.into());
-                };
-                let (reply, answer) = oneshot::channel();
-                let ask = Ask { selectors: Arc::clone(&attested.selectors), reply };
-                if workload.asks.send(ask).await.is_ok()
-                    && let Ok(state) = answer.await
-                {
-                    let held = state.held()?;
-                    return Ok(Entitled { workload, held, selectors: attested.selectors });
-                }
+        match tokio::time::timeout(PATIENCE, self.find(peer, attested)).await {
+            Ok(found) => found,
+            Err(_) => Err(Without::NotReady("nothing was known within 12 s".into()).into()),
+        }
+    }
+
+    async fn find(&self, peer: &Arc<Peer>, attested: Attested) -> Result<Entitled, Fault> {
+        self.wait_for_news().await;
+        // An actor may end while it is asked; the next one is new.
+        for _ in 0..3 {
+            let Some(workload) = self.workload(peer, attested.key, &attested.selectors)? else {
+                return Err(Without::NotEntitled.into());
+            };
+            let (reply, answer) = oneshot::channel();
+            let ask = Ask { selectors: Arc::clone(&attested.selectors), reply };
+            if workload.asks.send(ask).await.is_ok()
+                && let Ok(state) = answer.await
+            {
+                let held = state.held()?;
+                return Ok(Entitled { workload, held, selectors: attested.selectors });
             }
-            Err(Without::NotReady("the process's SVIDs are being taken down".into()).into())
-        };
-        let late = |_| Err(Without::NotReady("nothing was known within 12 s".into()).into());
-        tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(late)
+        }
+        Err(Without::NotReady("the process's SVIDs are being taken down".into()).into())
     }
 
     async fn wait_for_news(&self) {

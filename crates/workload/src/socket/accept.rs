@@ -21,7 +21,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const OTHER_FILES: u64 = 128;
 
 /// What comes in.
-pub(crate) type Incoming = ReceiverStream<io::Result<Conn>>;
+pub(super) type Incoming = ReceiverStream<io::Result<Conn>>;
 
 /// How many connections each user has.
 type Book = Arc<Mutex<HashMap<u32, usize>>>;

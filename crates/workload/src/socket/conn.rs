@@ -1,6 +1,5 @@
 //! One accepted connection of a process.
 
-use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;

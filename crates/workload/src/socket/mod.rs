@@ -4,7 +4,7 @@ mod accept;
 mod bind;
 mod conn;
 
-pub(crate) use accept::{Incoming, accept};
+pub(crate) use accept::accept;
 pub(crate) use bind::Bound;
 pub use bind::SocketRefused;
 pub(crate) use conn::Caller;
