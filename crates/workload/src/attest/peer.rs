@@ -50,8 +50,7 @@ impl Peer {
         if (seen.uid, seen.gid) != (uid, gid) {
             return Err(Unseen::Changed);
         }
-        let pidfd = AsyncFd::register_with_interest(pidfd, Interest::READABLE).map_err(|_| Unseen::NotSeen)?;
-        Ok(Self { pidfd, pid, uid, gid, first: seen.key })
+        Ok(Self { pidfd: watched(pidfd)?, pid, uid, gid, first: seen.key })
     }
 
     /// As whom it connected.
@@ -93,6 +92,14 @@ impl Peer {
             }
         }
     }
+}
+
+#[allow(
+    deprecated,
+    reason = "what was put in its place is unsafe to call, for file descriptors of which nobody knows whose they are; an OwnedFd is its own"
+)]
+fn watched(pidfd: OwnedFd) -> Result<AsyncFd<OwnedFd>, Unseen> {
+    AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(|_| Unseen::NotSeen)
 }
 
 /// A pidfd is readable once its process has ended.
