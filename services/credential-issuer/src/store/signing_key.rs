@@ -9,7 +9,7 @@ use legate_token::{KeyId, PublicKey};
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
-use sea_orm::{Condition, PaginatorTrait as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{Condition, QueryOrder as _, QuerySelect as _};
 
 use crate::domain::keyring::{KeyUse, Life, State};
 use crate::error::{KEY_NOT_FOUND, flow};
