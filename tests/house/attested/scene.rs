@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use legate::node::{Helper, Wanted};
 use legate_clock::Clock;
 use legate_mtls::Identity;
-use legate_rpc::{Code, Told};
+use legate_rpc::Code;
 use legate_wire::credential::create_enrolment_token_request::Holder;
 use legate_wire::credential::instance_service_client::InstanceServiceClient;
 use legate_wire::credential::{GetInstanceRequest, Instance, NodeRef};
@@ -86,7 +86,7 @@ pub(super) struct Fleet {
     pub(super) endpoint: String,
     /// The agent's, without instance.
     pub(super) spiffe_id: String,
-    dir: tempfile::TempDir,
+    pub(super) dir: tempfile::TempDir,
 }
 
 /// A stream of X.509-SVIDs.
