@@ -31,8 +31,10 @@ const MOST: u32 = 1_000;
 /// Nothing here takes longer.
 const LONG: Duration = Duration::from_secs(120);
 
-const FLEET: &str = r#"
-{apiVersion: legate/v1, kind: Namespace, metadata: {name: fleet}, spec: {owners: ["group:platform"]}}
+const FLEET: &str = r#"apiVersion: legate/v1
+kind: Namespace
+metadata: {name: fleet}
+spec: {owners: ["group:platform"]}
 ---
 apiVersion: legate/v1
 kind: CredentialPolicy
@@ -54,7 +56,10 @@ spec:
   owners: ["user:ada@example.com"]
   sponsors: ["user:grace@example.com"]
 ---
-{apiVersion: legate/v1, kind: Node, metadata: {name: vm, namespace: fleet}, spec: {description: A machine.}}
+apiVersion: legate/v1
+kind: Node
+metadata: {name: vm, namespace: fleet}
+spec: {description: A machine.}
 ---
 apiVersion: legate/v1
 kind: AttestationPolicy
@@ -66,12 +71,14 @@ spec: {agent: planner, selectors: [{type: UNIX_UID, value: "UID"}, {type: UNIX_P
 pub(crate) fn be() -> Option<Result<(), Failed>> {
     let task = std::env::var(BE).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Some(runtime.map_err(Into::into).and_then(|runtime| match task.split_once(' ') {
-        Some((dir, issuer)) => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()?
-            .block_on(Box::pin(help(dir.as_ref(), issuer))),
-        None => runtime.block_on(ask(&task)),
+    Some(runtime.map_err(Into::into).and_then(|runtime| {
+        match task.split_once(' ') {
+            Some((dir, issuer)) => tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()?
+                .block_on(Box::pin(help(dir.as_ref(), issuer))),
+            None => runtime.block_on(ask(&task)),
+        }
     }))
 }
 
@@ -177,7 +184,9 @@ fn told(what: &str, times: Vec<Duration>, took: Duration) {
 async fn declare(suite: &Suite, dir: &std::path::Path) -> Result<(), Failed> {
     let uid = std::fs::metadata("/proc/self")?.uid();
     let exe = std::env::current_exe()?.canonicalize()?;
-    let text = FLEET.replace("UID\"", &format!("{uid}\"")).replace("PROGRAM", exe.to_str().ok_or("the program's path is no text")?);
+    let text = FLEET
+        .replace("UID\"", &format!("{uid}\""))
+        .replace("PROGRAM", exe.to_str().ok_or("the program's path is no text")?);
     let file = dir.join("fleet.yaml");
     std::fs::write(&file, text)?;
     let documents = legate::manifest::load(&[file]).map_err(|e| e.to_string())?;
@@ -195,7 +204,8 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     let suite = Box::pin(Suite::start(&Options::in_dir(&dir.path().join("suite")))).await?;
     declare(&suite, dir.path()).await?;
     let node = NodeRef { namespace: "fleet".into(), name: "vm".into() };
-    let request = CreateEnrolmentTokenRequest { holder: Some(Holder::Node(node)), ttl: None, reason: "measured".into() };
+    let request =
+        CreateEnrolmentTokenRequest { holder: Some(Holder::Node(node)), ttl: None, reason: "measured".into() };
     let mut admin = CredentialAdminServiceClient::new(suite.dial("credential-issuer")?);
     std::fs::write(dir.path().join("token"), admin.create_enrolment_token(request).await?.into_inner().token)?;
     let task = format!("{} {}", dir.path().display(), suite.remote("credential-issuer")?.endpoint);

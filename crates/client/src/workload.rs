@@ -57,7 +57,8 @@ impl IdentitySource {
     /// # Errors
     /// When the variable names no unix socket, or there was no SVID until then: the last refusal.
     pub async fn from_env(patience: Duration) -> Result<Self, ClientError> {
-        let endpoint = std::env::var(VARIABLE).map_err(|_| ClientError::Setting("SPIFFE_ENDPOINT_SOCKET is not set"))?;
+        let endpoint =
+            std::env::var(VARIABLE).map_err(|_| ClientError::Setting("SPIFFE_ENDPOINT_SOCKET is not set"))?;
         Self::at(&endpoint, patience).await
     }
 
@@ -73,7 +74,9 @@ impl IdentitySource {
         let (failed, mut failure) = watch::channel(None);
         let task = tokio::spawn(follow(api.clone(), identity.clone(), told, failed)).abort_handle();
         let mut source = Self { identity, api, came, task };
-        let is_held = tokio::time::timeout(patience, source.came.wait_for(|came| came.is_held)).await.is_ok_and(|held| held.is_ok());
+        let is_held = tokio::time::timeout(patience, source.came.wait_for(|came| came.is_held))
+            .await
+            .is_ok_and(|held| held.is_ok());
         match is_held {
             true => Ok(source),
             false => {

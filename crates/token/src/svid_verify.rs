@@ -100,7 +100,8 @@ fn usable(key: &Value) -> Option<(String, PublicKey)> {
         Some(Value::Text(text)) => Some(text.as_str()),
         _ => None,
     };
-    let absent_or = |name: &str, these: &[&str]| !members.contains_key(name) || text(name).is_some_and(|t| these.contains(&t));
+    let absent_or =
+        |name: &str, these: &[&str]| !members.contains_key(name) || text(name).is_some_and(|t| these.contains(&t));
     // A private key that everybody can read signs for everybody.
     if members.contains_key("d") || !absent_or("use", &["sig", "jwt-svid"]) || !absent_or("alg", &["ES256"]) {
         return None;

@@ -66,7 +66,11 @@ impl Api {
         }
     }
 
-    fn verified(&self, entitled: &Entitled, request: &ValidateJwtsvidRequest) -> Result<ValidateJwtsvidResponse, Fault> {
+    fn verified(
+        &self,
+        entitled: &Entitled,
+        request: &ValidateJwtsvidRequest,
+    ) -> Result<ValidateJwtsvidResponse, Fault> {
         let bundle = &entitled.held.bundle;
         let now = u64::try_from(self.clock.now().secs()).unwrap_or(0);
         let bad = |why: &dyn std::fmt::Display| Fault::refused(&SVID_INVALID, why.to_string());

@@ -15,7 +15,8 @@ pub(crate) fn claims(json: &[u8]) -> Option<Struct> {
 }
 
 fn object(members: serde_json::Map<String, serde_json::Value>, left: usize) -> Option<Struct> {
-    let fields: Option<_> = members.into_iter().map(|(name, value)| Some((name, read(value, left.checked_sub(1)?)?))).collect();
+    let fields: Option<_> =
+        members.into_iter().map(|(name, value)| Some((name, read(value, left.checked_sub(1)?)?))).collect();
     Some(Struct { fields: fields? })
 }
 

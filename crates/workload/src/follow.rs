@@ -120,7 +120,11 @@ impl Follower {
             }
             match refusal(&ended) {
                 Some(told) => {
-                    tracing::error!(reason = told.reason, why = told.message, "credential-issuer does not serve this node");
+                    tracing::error!(
+                        reason = told.reason,
+                        why = told.message,
+                        "credential-issuer does not serve this node"
+                    );
                     self.told.send_if_modified(|news| {
                         let is_new = !matches!(news, News::Refused(known) if **known == told);
                         if is_new {

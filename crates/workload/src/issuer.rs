@@ -46,7 +46,11 @@ impl From<Status> for NotIssued {
                 | Code::Internal
                 | Code::Unknown
         );
-        if passes { Self::Unreached(format!("{} {}", told.reason, told.message)) } else { Self::Refused(Box::new(told)) }
+        if passes {
+            Self::Unreached(format!("{} {}", told.reason, told.message))
+        } else {
+            Self::Refused(Box::new(told))
+        }
     }
 }
 
@@ -163,7 +167,8 @@ impl Issuer {
     ) -> Result<Svid, String> {
         let chain = answer.certificate_chain;
         // That the certificate is of our key is checked here, too.
-        let shown = Identity::from_pem(&legate_client::chain_pem(&chain), &wish.key.to_pem()).map_err(|e| e.to_string())?;
+        let shown =
+            Identity::from_pem(&legate_client::chain_pem(&chain), &wish.key.to_pem()).map_err(|e| e.to_string())?;
         let spiffe_id = shown.spiffe_id().ok_or("the certificate names nobody")?;
         if spiffe_id.without_instance() != entitlement.spiffe_id {
             return Err(format!("the certificate names {spiffe_id}"));
@@ -214,7 +219,8 @@ impl Issuer {
         if answer.spiffe_id != svid.spiffe_id.as_str() {
             return Err(bad("the JWT-SVID is somebody else's"));
         }
-        let expires = answer.expire_time.and_then(|at| Timestamp::try_from(at).ok()).ok_or_else(|| bad("it never ends"))?;
+        let expires =
+            answer.expire_time.and_then(|at| Timestamp::try_from(at).ok()).ok_or_else(|| bad("it never ends"))?;
         Ok(Token { svid: token, expires })
     }
 

@@ -179,7 +179,13 @@ fn read_bundle(told: wire::TrustBundle, ours: &TrustDomain) -> Result<Bundle, Ba
         domain: ours.clone(),
         x509_pem: told.x509_authorities.iter().map(pem).collect(),
         x509: told.x509_authorities.concat(),
-        tainted: told.tainted_authorities.iter().filter_map(|der| Signer::of_authority(der)).flatten().flatten().collect(),
+        tainted: told
+            .tainted_authorities
+            .iter()
+            .filter_map(|der| Signer::of_authority(der))
+            .flatten()
+            .flatten()
+            .collect(),
         jwt_keys: SvidKeys::parse(&told.jwt_authorities).map_err(bad)?,
         jwt: told.jwt_authorities,
     })

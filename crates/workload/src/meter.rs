@@ -66,7 +66,11 @@ impl Meter {
         };
         this.unheard.set(-1);
         metrics.register(|r| {
-            r.register("workload_calls", "Calls of processes by method and refusal; empty: answered", this.calls.clone());
+            r.register(
+                "workload_calls",
+                "Calls of processes by method and refusal; empty: answered",
+                this.calls.clone(),
+            );
             r.register("workload_issued", "SVIDs asked of credential-issuer, by kind and outcome", this.issued.clone());
             let what = "How long credential-issuer took to issue an SVID";
             r.register_with_unit("workload_issuing", what, Unit::Seconds, this.issuing.clone());

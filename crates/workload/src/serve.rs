@@ -198,7 +198,9 @@ impl Standing {
             (News::Nothing, _) | (_, None) => Err("nothing was heard yet".into()),
             (News::Known(_), Some(unheard)) if unheard > UNHEARD => {
                 let seconds = unheard.as_secs();
-                Err(format!("not heard for {seconds} s; SVIDs that were issued are served until they end, new ones are not"))
+                Err(format!(
+                    "not heard for {seconds} s; SVIDs that were issued are served until they end, new ones are not"
+                ))
             }
             (News::Known(_), Some(_)) => Ok(()),
         }

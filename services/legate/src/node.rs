@@ -178,18 +178,22 @@ impl Helper {
         let unknown = |e: NoIdentity| match e {
             NoIdentity::Client(e) => Failure::client("credential-issuer", &endpoint, e),
             NoIdentity::File(path, e) => Failure::file(&path, e),
-            e @ (NoIdentity::Nothing(_) | NoIdentity::NotANode(_)) => Failure::local(&NODE_IDENTITY_MISSING, e.to_string()),
+            e @ (NoIdentity::Nothing(_) | NoIdentity::NotANode(_)) => {
+                Failure::local(&NODE_IDENTITY_MISSING, e.to_string())
+            }
             NoIdentity::Tls(e) => Failure::local(&crate::error::FILE_REFUSED, e.to_string()),
         };
         let node = Node::open(&state, issuer, proof, Arc::clone(&clock)).await.map_err(unknown)?;
         if let Some(id) = node.identity().spiffe_id().filter(|id| id.trust_domain() != domain.as_str()) {
-            return Err(Failure::local(&NODE_IDENTITY_MISSING, format!("{id} is of another trust domain than {domain}")));
+            return Err(Failure::local(
+                &NODE_IDENTITY_MISSING,
+                format!("{id} is of another trust domain than {domain}"),
+            ));
         }
         let client = node.dial().map_err(|e| Failure::client("credential-issuer", &endpoint, e))?;
         let metrics = Arc::new(Metrics::new());
         let settings = Settings { socket, mode, limits, domain, clock, metrics: Arc::clone(&metrics) };
-        let serving =
-            start(settings, node, client).map_err(|e| Failure::local(&SOCKET_REFUSED, e.to_string()))?;
+        let serving = start(settings, node, client).map_err(|e| Failure::local(&SOCKET_REFUSED, e.to_string()))?;
         let probes = match probes {
             None => None,
             Some(at) => {

@@ -17,7 +17,8 @@ use legate_wire::credential::{GetInstanceRequest, Instance, NodeRef};
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
-    AgentRef, ApplyDeclarationsRequest, GetAgentRequest, Kind, ResumeAgentRequest, RevokeDeclarationRequest, SuspendAgentRequest,
+    AgentRef, ApplyDeclarationsRequest, GetAgentRequest, Kind, ResumeAgentRequest, RevokeDeclarationRequest,
+    SuspendAgentRequest,
 };
 use legate_wire::spiffe::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use legate_wire::spiffe::{X509svidRequest, X509svidResponse};
@@ -36,8 +37,10 @@ pub(super) const AUDIENCE: &str = "https://plans.example.com";
 pub(super) type Api = SpiffeWorkloadApiClient<Channel>;
 
 /// What is declared. NODES, RISK, UID and PROGRAM stand for what differs.
-const FLEET: &str = r#"
-{apiVersion: legate/v1, kind: Namespace, metadata: {name: fleet}, spec: {owners: ["group:platform"]}}
+const FLEET: &str = r#"apiVersion: legate/v1
+kind: Namespace
+metadata: {name: fleet}
+spec: {owners: ["group:platform"]}
 ---
 apiVersion: legate/v1
 kind: CredentialPolicy
@@ -65,7 +68,10 @@ kind: EnforcementPoint
 metadata: {name: plans, namespace: fleet}
 spec: {resourceTypes: [Plan], audiences: ["https://plans.example.com"]}
 ---
-{apiVersion: legate/v1, kind: Node, metadata: {name: vm, namespace: fleet}, spec: {description: A machine.}}
+apiVersion: legate/v1
+kind: Node
+metadata: {name: vm, namespace: fleet}
+spec: {description: A machine.}
 ---
 apiVersion: legate/v1
 kind: AttestationPolicy

@@ -86,7 +86,10 @@ fn the_node_helpers_unit_lets_it_see_and_nothing_more() {
     for blind in ["ProtectProc=", "ProcSubset=", "PrivateUsers=", "PrivatePIDs=", "ProtectHome=", "PrivateTmp="] {
         assert!(!unit.lines().any(|line| line.starts_with(blind)), "{blind} blinds the helper");
     }
-    assert!(config.contains("\nsocket = \"/run/legate/workload.sock\"\n") && config.contains("\nstate = \"/var/lib/legate-workload\"\n"));
+    assert!(
+        config.contains("\nsocket = \"/run/legate/workload.sock\"\n")
+            && config.contains("\nstate = \"/var/lib/legate-workload\"\n")
+    );
     assert!(read("deploy/systemd/legate.sysusers").contains("\nu legate-workload "), "no user for the helper");
 }
 

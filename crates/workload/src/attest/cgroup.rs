@@ -34,7 +34,8 @@ impl<'a> Place<'a> {
                 break;
             }
             // Slices, and the groups that run times make without systemd: `docker`, `kubepods`, `burstable`, `pod...`.
-            let is_above = part.ends_with(".slice") || ["docker", "kubepods", "burstable", "besteffort"].contains(&part);
+            let is_above =
+                part.ends_with(".slice") || ["docker", "kubepods", "burstable", "besteffort"].contains(&part);
             if !is_above && !part.starts_with("pod") {
                 break;
             }
@@ -80,11 +81,17 @@ mod tests {
                 None,
             ),
             (&*format!("/system.slice/docker-{id}.scope"), text(&format!("docker-{id}.scope")), text(&id)),
-            (&*format!("/system.slice/docker-{id}.scope/agent.service"), text(&format!("docker-{id}.scope")), text(&id)),
+            (
+                &*format!("/system.slice/docker-{id}.scope/agent.service"),
+                text(&format!("docker-{id}.scope")),
+                text(&id),
+            ),
             (&*format!("/docker/{id}"), None, text(&id)),
             (&*format!("/kubepods/burstable/{pod}/{id}"), None, text(&id)),
             (
-                &*format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{pod}.slice/cri-containerd-{id}.scope"),
+                &*format!(
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{pod}.slice/cri-containerd-{id}.scope"
+                ),
                 text(&format!("cri-containerd-{id}.scope")),
                 text(&id),
             ),

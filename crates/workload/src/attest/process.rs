@@ -95,7 +95,10 @@ mod tests {
     fn a_name_cannot_shift_the_fields() {
         let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         assert_eq!(start_of(&format!("7 (sh) {fields}")), Some(4711));
-        assert_eq!(start_of(&format!("7 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 1 (b) {fields}")), Some(4711));
+        assert_eq!(
+            start_of(&format!("7 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 1 (b) {fields}")),
+            Some(4711)
+        );
         for bad in ["", "7 (sh", "7 (sh) S 1 2", "7 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x"] {
             assert_eq!(start_of(bad), None, "{bad}");
         }

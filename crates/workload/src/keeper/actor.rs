@@ -132,12 +132,20 @@ impl Actor {
                     holding.in_flight = true;
                     let instance = holding.svid.as_ref().filter(|_| act == Act::Renew).map(|s| s.instance_id.clone());
                     let wish = holding.wish.take();
-                    let asking = obtain(Arc::clone(&self.inner), Arc::clone(&self.peer), self.key, Arc::clone(by), instance, wish);
+                    let asking = obtain(
+                        Arc::clone(&self.inner),
+                        Arc::clone(&self.peer),
+                        self.key,
+                        Arc::clone(by),
+                        instance,
+                        wish,
+                    );
                     self.issuing.push(Box::pin(asking));
                 }
             }
             // What is not wanted now is tried when somebody asks.
-            let is_tried = by.is_usable && !holding.in_flight && !holding.is_taken_back && (holding.svid.is_none() || is_used);
+            let is_tried =
+                by.is_usable && !holding.in_flight && !holding.is_taken_back && (holding.svid.is_none() || is_used);
             if let Some(failure) = holding.failure.as_ref().filter(|_| is_tried) {
                 wait = wait.min(failure.retry_at.saturating_duration_since(Instant::now()));
             }
@@ -145,12 +153,18 @@ impl Actor {
                 if by.is_usable && holding.in_flight {
                     is_settled = false;
                     without = Without::NotReady("the process's SVID is being obtained".into());
-                } else if let Some(failure) = holding.failure.as_ref().filter(|_| by.is_usable && !holding.is_taken_back) {
+                } else if let Some(failure) =
+                    holding.failure.as_ref().filter(|_| by.is_usable && !holding.is_taken_back)
+                {
                     without = Without::of(failure.why.clone());
                 }
                 continue;
             };
-            wait = wait.min(svid.not_after.since(now)).min(if is_used { svid.rotate_at.since(now).max(Duration::from_millis(200)) } else { LOOK });
+            wait = wait.min(svid.not_after.since(now)).min(if is_used {
+                svid.rotate_at.since(now).max(Duration::from_millis(200))
+            } else {
+                LOOK
+            });
             match by.serve_unheard {
                 Some(most) if unheard.is_none_or(|unheard| unheard > most) => without = Without::Unheard,
                 Some(most) => {
@@ -218,7 +232,12 @@ impl Actor {
             }
             Err(Failed::Unseen(unseen)) => return Err(unseen),
             Err(Failed::NotIssued(why, wish)) => {
-                tracing::warn!(pid = self.key.pid, policy = format!("{}/{}", policy.0, policy.1), ?why, "no X.509-SVID");
+                tracing::warn!(
+                    pid = self.key.pid,
+                    policy = format!("{}/{}", policy.0, policy.1),
+                    ?why,
+                    "no X.509-SVID"
+                );
                 holding.wish = wish;
                 holding.failed(why, revision);
             }

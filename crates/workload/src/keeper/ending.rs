@@ -41,7 +41,8 @@ impl Ender {
             let turns = Arc::new(Semaphore::new(AT_ONCE));
             while let Some(one) = ended.recv().await {
                 let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-                let (issuer, clock, count, told) = (issuer.clone(), Arc::clone(&clock), Arc::clone(&count), told.clone());
+                let (issuer, clock, count, told) =
+                    (issuer.clone(), Arc::clone(&clock), Arc::clone(&count), told.clone());
                 tokio::spawn(async move {
                     tell(&issuer, clock.as_ref(), &one).await;
                     told.ends_waiting(count.fetch_sub(1, Ordering::Relaxed) - 1);

@@ -77,9 +77,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 impl From<Without> for Fault {
     fn from(without: Without) -> Self {
         match without {
-            Without::NotEntitled => {
-                Self::refused(&WORKLOAD_NOT_ENTITLED, "no attestation policy is about this process, or its agent is stopped")
-            }
+            Without::NotEntitled => Self::refused(
+                &WORKLOAD_NOT_ENTITLED,
+                "no attestation policy is about this process, or its agent is stopped",
+            ),
             // Of what credential-issuer says, the word: a process need not learn what the policies of its node are.
             Without::Refused(told) => Self::refused(
                 &WORKLOAD_NOT_ENTITLED,

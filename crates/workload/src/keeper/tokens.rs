@@ -85,7 +85,9 @@ impl Tokens {
     fn place(&self, now: Timestamp, of: Of) -> Place {
         let mut all = self.0.lock();
         if all.len() >= MOST && !all.contains_key(&of) {
-            let is_used = |place: &Place| place.try_lock().map_or(true, |kept| kept.as_ref().is_some_and(|k| now < k.token.expires));
+            let is_used = |place: &Place| {
+                place.try_lock().map_or(true, |kept| kept.as_ref().is_some_and(|k| now < k.token.expires))
+            };
             all.retain(|_, place| is_used(place));
             while all.len() >= MOST {
                 let Some(any) = all.keys().next().cloned() else { break };

@@ -128,7 +128,8 @@ impl Suite {
         }
         suite.publish_log_key()?;
         if options.workload {
-            let (remote, services) = (suite.remote("credential-issuer")?, (suite.dial("registry")?, suite.dial("credential-issuer")?));
+            let (remote, services) =
+                (suite.remote("credential-issuer")?, (suite.dial("registry")?, suite.dial("credential-issuer")?));
             suite.helper = Box::pin(workload::raise(&suite.layout, &suite.domain, remote, services)).await?;
         }
         suite.write_env()?;
@@ -288,7 +289,9 @@ impl Suite {
             ("LEGATE_OTLP_HTTP", audit.and_then(Running::intake_web_addr)),
         ];
         lines.extend(intakes.iter().filter_map(|(name, at)| Some(format!("export {name}='{}'", url((*at)?)))));
-        lines.extend(self.helper.as_ref().map(|helper| format!("export SPIFFE_ENDPOINT_SOCKET='{}'", helper.endpoint())));
+        lines.extend(
+            self.helper.as_ref().map(|helper| format!("export SPIFFE_ENDPOINT_SOCKET='{}'", helper.endpoint())),
+        );
         let text = lines.join("\n") + "\n";
         Ok(legate_mtls::pki::write_public(&self.layout.root().join("env"), &text)?)
     }
