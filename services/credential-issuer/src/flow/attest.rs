@@ -206,6 +206,7 @@ impl Journey {
     async fn record(&self, tx: &Tx) -> TxResult<credential::Model, Fault> {
         let Self { ask, found, draft, room, .. } = self;
         let plan = &draft.plan;
+        credential::demand_good(tx, &self.call.peer.x5t_s256, self.call.peer.id_text()).await?;
         let asked = node_request::Model {
             node: found.by.node.clone(),
             request_id: ask.request_id.clone(),

@@ -1,6 +1,7 @@
 //! A process that a node attested gets a JWT-SVID: who it is, said to others that take such tokens.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use legate_clock::Timestamp;
 use legate_ids::{InstanceId, Name, SpiffeId};
@@ -123,7 +124,8 @@ async fn attempt(
         e => e.into(),
     })?;
     let event = convert::jwt_svid_issued(call, (&holder, &plan), (found, &ask.attested), revision.max(*seen), now);
-    let recorded = record_svid(&desk.db, &desk.outbox, plan, ask.instance.to_string(), event).await.map_err(of_tx)?;
+    let (instance, by) = (ask.instance.to_string(), Arc::clone(&call.peer));
+    let recorded = record_svid(&desk.db, &desk.outbox, plan, instance, by, event).await.map_err(of_tx)?;
     // A suspension that came in between is seen here.
     desk.still(&holder, &named)?;
     attest::still(desk, call, found, &ask.attested)?;

@@ -14,7 +14,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::recorded::Draft;
 use crate::domain::token::hex;
-use crate::error::CREDENTIAL_NOT_GOOD;
+use crate::error::{CREDENTIAL_NOT_GOOD, flow};
 
 /// Recorded, and perhaps signed and never delivered.
 pub(crate) const RECORDED: i32 = 1;
@@ -103,7 +103,7 @@ pub(super) async fn insert(tx: &Tx, draft: &Draft) -> TxResult<Model, Fault> {
         x5t_s256: None,
         not_before: plan.not_before.micros(),
         not_after: plan.not_after.micros(),
-        lifecycle_version: i64::try_from(plan.lifecycle_version).map_err(|e| crate::error::flow(Fault::broken(e)))?,
+        lifecycle_version: i64::try_from(plan.lifecycle_version).map_err(|e| flow(Fault::broken(e)))?,
         origin: draft.origin.clone(),
         state: RECORDED,
         issued_at: plan.issued.micros(),
@@ -143,6 +143,15 @@ pub(crate) async fn by_certificates(
 pub(crate) async fn lock_by_certificate(tx: &Tx, x5t_s256: &[u8; 32]) -> TxResult<Option<Model>, Fault> {
     let find = Entity::find().filter(Column::X5tS256.eq(x5t_s256.to_vec()));
     Ok(find.lock_exclusive().one(tx).await?)
+}
+
+/// Refuses a call by a certificate that was taken back here, also where the news has not come back from the registry yet. Nobody takes it
+/// back until the transaction ends; others may show it beside.
+pub(crate) async fn demand_good(tx: &Tx, x5t_s256: &[u8; 32], spiffe_id: &str) -> TxResult<(), Fault> {
+    let find = Entity::find().filter(Column::X5tS256.eq(x5t_s256.to_vec()));
+    let row = find.lock_shared().one(tx).await?;
+    // What is asked for by this is asked for by those alone that have no lifecycle.
+    good(row, spiffe_id, 0).map(drop).map_err(flow)
 }
 
 /// A credential, by id.

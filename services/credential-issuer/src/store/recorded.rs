@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use legate_clock::Timestamp;
 use legate_db::{Db, Tx, TxError, TxResult};
+use legate_mtls::Peer;
 use legate_outbox::{Outbox, Standard};
 use legate_rpc::Fault;
 use legate_token::Parent;
@@ -98,18 +99,22 @@ impl RecordedSvid {
     }
 }
 
-/// Checks the instance and the key that a JWT-SVID rests on, and writes the audit event; both are on disk when this returns.
+/// Checks the node that asks, and the instance and the key that a JWT-SVID rests on, and writes the audit event, which is on disk when this
+/// returns.
 pub(crate) async fn record_svid(
     db: &Db,
     outbox: &Outbox,
     plan: SvidPlan,
     instance: String,
+    by: Arc<Peer>,
     event: AuditEvent,
 ) -> TxResult<RecordedSvid, Fault> {
     let (outbox, kid) = (outbox.clone(), plan.unsigned.kid().to_string());
     let done = db.tx("issue_jwt_svid", move |tx| {
         let (outbox, kid, instance, event) = (outbox.clone(), kid.clone(), instance.clone(), event.clone());
+        let by = Arc::clone(&by);
         Box::pin(async move {
+            credential::demand_good(tx, &by.x5t_s256, by.id_text()).await?;
             // Whoever takes a key back afterwards finds what it signed on record.
             if !signing_key::that_sign(tx, HashSet::from([kid.clone()])).await?.contains(&kid) {
                 let why = "the key that was to sign was taken back a moment ago";

@@ -230,3 +230,37 @@ async fn an_assertion_makes_one_access_token_that_does_not_outlive_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_token_of_its_cloud_makes_a_machine_the_node_that_the_rule_names() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let node = |created| super::registry::node(NAMESPACE, "vm-1", created);
+        scene.declare(node(Timestamp::from_secs(0))).await;
+        let stands_for = |name: &str| Some(legate_wire::registry::claim_rule::StandsFor::Node(name.into()));
+        let rules =
+            vec![rule(&[("sub", "machine-1")], stands_for("vm-1")), rule(&[("sub", "machine-2")], stands_for("vm-9"))];
+        declare(&scene, issuer("cloud", &[&key(1)], rules)).await;
+        let shown = |machine: &str, jti: &str| {
+            let mut claims = with("sub", machine);
+            claims["jti"] = jti.into();
+            token(&key(1), &claims)
+        };
+        let first = shown("machine-1", "1");
+        let row = enrol(&scene, &first, &request(&new_key())).await.unwrap();
+        assert_eq!(
+            (row.spiffe_id.as_str(), row.instance_id.as_str()),
+            ("spiffe://example.org/ns/payments/node/vm-1", "")
+        );
+        assert_eq!(reason(enrol(&scene, &first, &request(&new_key())).await), "IDENTITY_TOKEN_SPENT");
+        let nobody = shown("machine-2", "2");
+        assert_eq!(reason(enrol(&scene, &nobody, &request(&new_key())).await), "IDENTITY_TOKEN_UNMATCHED");
+        // A node that is declared later, under the name that became free, is not the one that the rule means.
+        scene.take_back(node(Timestamp::from_secs(0))).await;
+        scene.pass(Duration::from_secs(2)).await;
+        scene.declare(node(scene.clock.now())).await;
+        let late = shown("machine-1", "3");
+        assert_eq!(reason(enrol(&scene, &late, &request(&new_key())).await), "IDENTITY_TOKEN_UNMATCHED");
+    })
+    .await;
+}

@@ -420,6 +420,11 @@ async fn a_node_that_is_gone_vouches_for_nothing_and_its_successor_has_none_of_i
         ready(&scene).await;
         let call = scene.holder(&node(&scene, NAMESPACE, "vm-1").await);
         let row = issue(&scene, &call, &process(1, "a")).await.unwrap();
+        // Its certificate is revoked, and the registry has told nobody yet.
+        let vm = node(&scene, NAMESPACE, "vm-1").await;
+        scene.revoke(&vm.id, RevocationReason::KeyCompromise).await.unwrap();
+        assert_eq!(reason(issue(&scene, &scene.holder(&vm), &process(1, "x")).await), "CREDENTIAL_NOT_GOOD");
+        assert_eq!(reason(jwt(&scene, &scene.holder(&vm), &row.instance_id, 1).await), "CREDENTIAL_NOT_GOOD");
         scene.take_back(registry::node(NAMESPACE, "vm-1", started())).await;
         assert_eq!(reason(issue(&scene, &call, &process(1, "b")).await), "CALLER_UNKNOWN");
         assert_eq!(reason(jwt(&scene, &call, &row.instance_id, 1).await), "CALLER_UNKNOWN");
