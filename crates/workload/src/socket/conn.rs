@@ -12,14 +12,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::accept::Seat;
+use super::spelling::{PREFACE, Speller};
 use crate::attest::{Peer, Unseen};
 
-/// HTTP/2 begins with so many bytes (RFC 9113 section 3.4).
-const PREFACE: usize = 24;
 /// Whoever has not sent them after so long is no client.
 const PREFACE_DEADLINE: Duration = Duration::from_secs(3);
 /// Whoever does not take what was written for so long is dropped.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// So much is read at once.
+const ROOM: usize = 4_096;
 
 /// Who is at the other end, or why nobody knows: then every call is refused with that.
 #[derive(Clone, Debug)]
@@ -30,6 +32,9 @@ pub(crate) struct Caller(pub(crate) Result<Arc<Peer>, Unseen>);
 pub(crate) struct Conn {
     stream: UnixStream,
     caller: Caller,
+    speller: Speller,
+    /// What came and was not read yet, and from where on.
+    spelt: (Vec<u8>, usize),
     /// Bytes of the preface that are still to come.
     preface_left: usize,
     deadline: Pin<Box<Sleep>>,
@@ -43,6 +48,8 @@ impl Conn {
         Self {
             stream,
             caller,
+            speller: Speller::new(),
+            spelt: (Vec::new(), 0),
             preface_left: PREFACE,
             deadline: Box::pin(tokio::time::sleep(PREFACE_DEADLINE)),
             writing: false,
@@ -75,16 +82,33 @@ impl tonic::transport::server::Connected for Conn {
 
 impl AsyncRead for Conn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.preface_left > 0 {
-            self.preface_left = self.preface_left.saturating_sub(buf.filled().len() - before);
-            if read.is_pending() && self.deadline.as_mut().poll(cx).is_ready() {
-                let why = "no HTTP/2 preface within 3 s";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+        let this = &mut *self;
+        loop {
+            let (spelt, from) = (&mut this.spelt.0, &mut this.spelt.1);
+            if *from < spelt.len() {
+                let now = (spelt.len() - *from).min(buf.remaining());
+                buf.put_slice(&spelt[*from..*from + now]);
+                *from += now;
+                return Poll::Ready(Ok(()));
+            }
+            spelt.clear();
+            *from = 0;
+            let mut room = [0; ROOM];
+            let mut came = ReadBuf::new(&mut room);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut came) {
+                Poll::Ready(Ok(())) if came.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {
+                    this.preface_left = this.preface_left.saturating_sub(came.filled().len());
+                    this.speller.feed(came.filled(), spelt);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if this.preface_left > 0 && this.deadline.as_mut().poll(cx).is_ready() => {
+                    let why = "no HTTP/2 preface within 3 s";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+                }
+                Poll::Pending => return Poll::Pending,
             }
         }
-        read
     }
 }
 

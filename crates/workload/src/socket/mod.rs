@@ -3,6 +3,7 @@
 mod accept;
 mod bind;
 mod conn;
+mod spelling;
 
 pub(crate) use accept::accept;
 pub(crate) use bind::Bound;
