@@ -21,6 +21,7 @@ mod stored;
 mod streaming;
 mod suspend;
 mod verify;
+mod workload;
 
 use std::error::Error;
 use std::time::Duration;
@@ -61,6 +62,8 @@ enum What {
     Peer,
     /// Questions over the audit log, with each of the sizes of --events; not part of all.
     Query,
+    /// Processes on a node's socket: the first SVID, a rotation and a suspension of all, at most 1,000.
+    Workload,
     /// How fast a log in a directory is verified offline, with each of the sizes of --events.
     Verify,
     /// Very many agents: loaded, read, watched, restarted; each of the sizes of --agents.
@@ -132,7 +135,7 @@ struct Plan {
 }
 
 fn main() -> Result<(), Failed> {
-    if let Some(served) = apart::serve() {
+    if let Some(served) = apart::serve().or_else(workload::be) {
         return served;
     }
     let args = Args::parse();
@@ -169,6 +172,9 @@ fn main() -> Result<(), Failed> {
         }
         if is(What::Suspend) {
             Box::pin(suspend::measure(plan)).await?;
+        }
+        if is(What::Workload) {
+            Box::pin(workload::measure(plan)).await?;
         }
         if args.what == What::Peer {
             let (program, templates) = args.cerbos.zip(args.cerbos_templates).ok_or("peer needs --cerbos")?;

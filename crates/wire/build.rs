@@ -4,10 +4,15 @@ use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// Messages that carry a token, or a person's name that has to stay where it can be erased.
-const SECRET: [&str; 18] = [
+const SECRET: [&str; 24] = [
+    ".JWTSVID",
+    ".ValidateJWTSVIDRequest",
+    ".X509SVID",
     ".envoy.service.auth.v3.AttributeContext.HttpRequest",
     ".envoy.service.auth.v3.AttributeContext.Peer",
     ".envoy.service.auth.v3.HeaderValue",
+    ".envoy.service.secret.v3.DataSource",
+    ".envoy.service.secret.v3.DiscoveryResponse",
     ".legate.audit.v1.PersonalPart",
     ".legate.credential.v1.CreateClientSecretResponse",
     ".legate.credential.v1.CreateEnrolmentTokenResponse",
@@ -18,6 +23,7 @@ const SECRET: [&str; 18] = [
     ".legate.credential.v1.ExchangeTokenResponse",
     ".legate.credential.v1.FindLeakedRequest",
     ".legate.credential.v1.IntrospectRequest",
+    ".legate.credential.v1.IssueJwtSvidResponse",
     ".legate.credential.v1.IssueTokenResponse",
     ".legate.credential.v1.ListGrantsRequest",
     ".legate.credential.v1.LoginRequest",

@@ -63,7 +63,11 @@ fn methods() -> BTreeMap<String, Method> {
     let all = FileDescriptorSet::decode(legate_wire::DESCRIPTORS).unwrap();
     let unary = |path: &str| Method { path: path.into(), client_streams: false, server_streams: false };
     let mut methods: BTreeMap<_, _> = OPENTELEMETRY.map(|path| (path.to_owned(), unary(path))).into();
-    for file in all.file.iter().filter(|f| f.package().starts_with("legate.") || f.package().starts_with("envoy.")) {
+    // Those of a node's socket admit whom the kernel says (docs/workload-api.md); they are of no service.
+    let of_services = |package: &str| {
+        package.starts_with("legate.") || package.starts_with("envoy.") && package != "envoy.service.secret.v3"
+    };
+    for file in all.file.iter().filter(|f| of_services(f.package())) {
         for service in &file.service {
             for method in &service.method {
                 let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());

@@ -5,6 +5,7 @@ mod abuse;
 mod access;
 mod approvals;
 mod asking;
+mod attested;
 mod backends;
 mod blessed;
 mod bulk;

@@ -73,7 +73,15 @@ impl Raised {
         let dir = tempfile::tempdir().unwrap();
         let administrators = administrators.iter().map(|name| (*name).to_owned()).collect();
         let dir_of = dir.path().join("suite");
-        let options = Options { clock: Some(clock), administrators, ..Options::in_dir(&dir_of) };
+        let options = Options { clock, administrators, ..Options::in_dir(&dir_of) };
+        let suite = Box::pin(Suite::start(&options)).await.unwrap();
+        Self { suite, dir }
+    }
+
+    /// A new suite of which this machine is a node.
+    pub(crate) async fn with_node() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { workload: true, ..Options::in_dir(&dir.path().join("suite")) };
         let suite = Box::pin(Suite::start(&options)).await.unwrap();
         Self { suite, dir }
     }

@@ -85,6 +85,11 @@ fn parts() -> Vec<Part> {
             reasons: named_once(legate_client::REASONS),
         },
         Part {
+            title: "legate workload",
+            about: "What the node helper refuses a process on its socket.",
+            reasons: named_once(legate_workload::REASONS),
+        },
+        Part {
             title: "legate",
             about: "What the program for people refuses by itself; nothing was sent, or it is not the service's answer.",
             reasons: named_once(legate::REASONS),
@@ -125,6 +130,7 @@ fn a_reason_means_the_same_wherever_it_is_given() {
         legate_policy_decision::REASONS,
         legate_audit_collector::REASONS,
         legate_client::REASONS,
+        legate_workload::REASONS,
         legate::REASONS,
     ];
     for reason in all.concat() {

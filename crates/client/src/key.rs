@@ -4,7 +4,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use p256::pkcs8::DecodePrivateKey as _;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::CertificateDer;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::ClientError;
 
@@ -38,6 +38,12 @@ impl RuntimeKey {
     #[must_use]
     pub fn to_pem(&self) -> Zeroizing<String> {
         Zeroizing::new(self.0.serialize_pem())
+    }
+
+    /// The key as PKCS #8 DER, for whoever it was made for.
+    #[must_use]
+    pub fn to_der(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.0.serialize_der())
     }
 
     /// The key as a private JWK (RFC 7517), to be kept in a file of mode 0600: what OAuth libraries sign client assertions
@@ -77,6 +83,13 @@ impl RuntimeKey {
         params.distinguished_name = DistinguishedName::new();
         let request = params.serialize_request(&self.0).map_err(ClientError::key)?;
         Ok(request.der().to_vec())
+    }
+}
+
+/// Leaves nothing of the key in memory that was ours.
+impl Drop for RuntimeKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -9,6 +9,7 @@ pub mod reporter;
 mod runtime;
 mod tokens;
 pub mod tools;
+mod workload;
 
 pub use decision::{Builder, Decided, Decision, Denied, NotAllowed, Permit, Question, Undecided, Why};
 pub use error::ClientError;
@@ -16,6 +17,7 @@ pub use key::{RuntimeKey, chain_pem};
 pub use reasons::REASONS;
 pub use runtime::{Enrolled, LoggedIn, Runtime, enrol, enrol_with_identity_token, login};
 pub use tokens::TokenSource;
+pub use workload::IdentitySource;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -74,6 +74,33 @@ impl Identity {
         Ok(())
     }
 
+    /// Takes an X.509-SVID as the SPIFFE Workload API gives it: certificates in DER one after the other, leaf first, and the key as PKCS #8
+    /// in DER. New handshakes use it, open connections stay.
+    ///
+    /// # Errors
+    /// When the bytes are broken or the key is not the certificate's; then the old certificate stays.
+    pub fn replace_svid(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
+        use x509_parser::prelude::FromDer;
+        let (mut left, mut all) = (chain, Vec::new());
+        while !left.is_empty() {
+            let (rest, _) = x509_parser::certificate::X509Certificate::from_der(left)
+                .map_err(|_| TlsError::Pem("the SVID's chain is not certificates one after the other".into()))?;
+            all.push(CertificateDer::from(left[..left.len() - rest.len()].to_vec()));
+            left = rest;
+        }
+        if all.is_empty() {
+            return Err(TlsError::Pem("no certificate in the SVID".into()));
+        }
+        let key = PrivateKeyDer::Pkcs8(rustls_pki_types::PrivatePkcs8KeyDer::from(key.to_vec()));
+        self.0.current.store(Some(Arc::new(CertifiedKey::from_der(all, key, &crate::provider())?)));
+        Ok(())
+    }
+
+    /// Lets go of certificate and key: new handshakes show nobody, open connections stay.
+    pub fn forget(&self) {
+        self.0.current.store(None);
+    }
+
     /// Reads the files again when they have changed; whether they had.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::MAX_LEEWAY;
-use value::{Value, object};
+pub(crate) use value::{Value, object};
 
 pub use keys::{ForeignKey, ForeignKeys, MAX_KEYS_TEXT};
 

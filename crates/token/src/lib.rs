@@ -24,6 +24,7 @@ mod jws;
 mod key;
 mod mint;
 mod signature;
+mod svid_verify;
 mod verify;
 
 pub use assertion::{Assertion, MAX_ASSERTION_LIFETIME, ProvenClient};
@@ -40,6 +41,7 @@ pub use foreign::{
 pub use key::{KeyId, PublicKey, jwk_set};
 pub use mint::{SvidToSign, Unsigned, mint};
 pub use signature::{EcSigner, EcVerifier, P256Signer, P256Verifier, SigningFailed};
+pub use svid_verify::{BadKeys, BadSvid, ReceivedSvid, SvidKeys, VerifiedSvid};
 pub use verify::{Expect, Parsed, Signed, Verified};
 
 /// The longest token, in bytes: what an HTTP header line takes at most servers.

@@ -11,6 +11,7 @@
 mod declared;
 mod passed_on;
 mod redacted;
+mod redacted_svids;
 
 /// Every message and service as a `google.protobuf.FileDescriptorSet`, for reflection and JSON.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -50,6 +51,16 @@ mod google {
 /// What of Envoy's own API is served; proto/envoy says whose it is.
 pub mod envoy {
     tonic::include_proto!("envoy.service.auth.v3");
+}
+
+/// How Envoy takes its secrets from a node's socket.
+pub mod sds {
+    tonic::include_proto!("envoy.service.secret.v3");
+}
+
+/// SPIFFE's Workload API, which has no package.
+pub mod spiffe {
+    tonic::include_proto!("_");
 }
 
 pub use google::rpc;

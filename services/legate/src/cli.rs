@@ -19,6 +19,7 @@ mod registry;
 mod search;
 mod stop;
 mod witness;
+mod workload;
 
 use std::path::PathBuf;
 
@@ -56,6 +57,7 @@ pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
 pub(crate) use search::{History, OfAgents, Search, When};
 pub(crate) use stop::{Containment, Resume, Stop, Stops, Whom};
 pub(crate) use witness::WitnessVerb;
+pub(crate) use workload::Workload;
 
 /// Identity, authority and record for AI agents.
 ///
@@ -171,6 +173,9 @@ pub(crate) enum Command {
     Alert(Noun<AlertVerb>),
     /// Verify a whole log offline: needs only its public key. Exit code 6 when something is wrong.
     Verify(Verify),
+    /// A node helper: processes of this machine obtain their identities on a unix socket (SPIFFE Workload API, Envoy SDS), by being what
+    /// they are; docs/workload-api.md.
+    Workload(Box<Workload>),
     /// A witness of one's own: it cosigns checkpoints of logs, so that these cannot show two histories.
     Witness {
         #[command(subcommand)]

@@ -45,6 +45,10 @@ legate_rpc::reasons! {
     START_REFUSED, FailedPrecondition, "A service does not start.", "Mend what the message names, and start again.";
     /// A suite's directory is somebody else's.
     DIRECTORY_NOT_OURS, FailedPrecondition, "The directory is not empty and was not made by legate dev, or another legate dev uses it.", "Give an empty directory, or one that legate dev made, to one legate dev at a time.";
+    /// The node helper's socket cannot be served.
+    SOCKET_REFUSED, FailedPrecondition, "The path of the node helper's socket cannot be used: others could put a socket there, something else lies there, or somebody serves it.", "Give a path in a directory that belongs to root or to the helper's user and that nobody else may write to.";
+    /// The node has no identity.
+    NODE_IDENTITY_MISSING, FailedPrecondition, "The node helper has no certificate of a node that is good now, and nothing to obtain one by.", "Give it a one-time token (legate credential create --node NAMESPACE/NAME), or an identity token of an issuer that the node's namespace trusts.";
     /// A development suite would be reachable or would use other data.
     DEV_OVERRIDDEN, FailedPrecondition, "The environment overrides configuration (LEGATE_CONFIG_...), and a development suite listens on the loopback and keeps its data in its directory, always.", "Unset the variables that are named, or use legate serve.";
     /// The demo's story did not hold.
@@ -257,6 +261,7 @@ mod tests {
             legate_policy_decision::REASONS,
             legate_audit_collector::REASONS,
             legate_client::REASONS,
+            legate_workload::REASONS,
             REASONS,
         ];
         let mut named = 0;

@@ -10,6 +10,7 @@ mod export;
 mod identity;
 mod leaked;
 pub mod manifest;
+pub mod node;
 mod output;
 mod place;
 mod proto;

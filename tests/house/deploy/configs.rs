@@ -7,6 +7,11 @@ use serde::de::DeserializeOwned;
 use super::SERVICES;
 use crate::blessed::read;
 
+/// The services, and the node helper.
+fn samples() -> impl Iterator<Item = &'static str> {
+    SERVICES.into_iter().chain(["workload"])
+}
+
 fn sample(service: &str) -> String {
     read(&format!("deploy/config/{service}.toml"))
 }
@@ -25,6 +30,7 @@ fn load(service: &str, text: &str) -> Result<String, String> {
         "credential-issuer" => one::<legate_credential_issuer::Config>(text),
         "policy-decision" => one::<legate_policy_decision::Config>(text),
         "audit-collector" => one::<legate_audit_collector::Config>(text),
+        "workload" => one::<legate::node::Config>(text),
         other => panic!("no service is called {other}"),
     }
 }
@@ -46,7 +52,7 @@ fn uncomment(text: &str, mark: &str) -> String {
 
 #[test]
 fn samples_are_read_and_their_defaults_are_true() {
-    for service in SERVICES {
+    for service in samples() {
         let text = sample(service);
         let plain = load(service, &text).unwrap_or_else(|e| panic!("{service}: {e}"));
         let spelt_out = uncomment(&text, "#");
@@ -76,7 +82,7 @@ fn keys(service: &str, section: &str) -> Vec<String> {
 
 #[test]
 fn samples_hold_every_key_and_unknown_ones_are_refused() {
-    for service in SERVICES {
+    for service in samples() {
         let text = sample(service);
         let top = keys(service, "");
         assert!(top.len() >= 5, "{service}: {top:?}");
@@ -100,7 +106,7 @@ fn samples_hold_every_key_and_unknown_ones_are_refused() {
 
 #[test]
 fn every_key_of_a_sample_is_explained() {
-    for service in SERVICES {
+    for service in samples() {
         let text = sample(service);
         let lines: Vec<&str> = text.lines().collect();
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains(" = ")) {

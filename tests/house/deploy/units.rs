@@ -65,6 +65,35 @@ fn the_unit_runs_each_service_locked_in() {
 }
 
 #[test]
+fn the_node_helpers_unit_lets_it_see_and_nothing_more() {
+    let unit = read("deploy/systemd/legate-workload.service");
+    let config = read("deploy/config/workload.toml");
+    let has = |line: &str| unit.lines().any(|l| l == line);
+    for line in [
+        "ExecStart=/usr/bin/legate workload --config /etc/legate/workload.toml",
+        "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH",
+        "AmbientCapabilities=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "LimitCORE=0",
+        "User=legate-workload",
+        "RuntimeDirectory=legate",
+        "StateDirectory=legate-workload",
+    ] {
+        assert!(has(line), "the unit lacks {line}");
+    }
+    // With these it would not see the processes, or not their programs.
+    for blind in ["ProtectProc=", "ProcSubset=", "PrivateUsers=", "PrivatePIDs=", "ProtectHome=", "PrivateTmp="] {
+        assert!(!unit.lines().any(|line| line.starts_with(blind)), "{blind} blinds the helper");
+    }
+    assert!(
+        config.contains("\nsocket = \"/run/legate/workload.sock\"\n")
+            && config.contains("\nstate = \"/var/lib/legate-workload\"\n")
+    );
+    assert!(read("deploy/systemd/legate.sysusers").contains("\nu legate-workload "), "no user for the helper");
+}
+
+#[test]
 fn compose_starts_every_service_with_its_sample() {
     let compose = yaml("deploy/docker/compose.yaml");
     for service in SERVICES {

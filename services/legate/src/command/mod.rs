@@ -53,6 +53,7 @@ mod usage;
 mod verify;
 mod whoami;
 mod witness;
+mod workload;
 
 use legate_mtls::Identity;
 use legate_wire::registry::AgentRef;
@@ -234,6 +235,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Alert(noun) => wait(alert::run(desk(noun.place)?, noun.verb)),
         Command::Verify(args) => wait(verify::run(format, args)),
+        Command::Workload(args) => wait(workload::run(*args)),
         Command::Witness { verb } => wait(witness::run(format, verb)),
         Command::Login(args) => {
             let desk = desk(args.place.clone())?;

@@ -3,6 +3,7 @@
 mod directory;
 pub mod pki;
 mod suite;
+mod workload;
 
 pub use directory::Directory;
 pub use suite::{Options, Suite};
@@ -26,7 +27,8 @@ pub(crate) async fn dev(args: Dev) -> Result<(), Failure> {
     let directory = Directory::claim(&args.dir)?;
     let guard = init_telemetry(&Telemetry { log: log_level(), ..Telemetry::default() }, "legate")?;
     let Dev { port_base, operator, scim, witness_policy, .. } = args;
-    let options = Options { port_base, operator, scim, witness_policy, ..Options::in_dir(directory.path()) };
+    let given = Options { port_base, operator, scim, witness_policy, ..Options::in_dir(directory.path()) };
+    let options = Options { workload: true, ..given };
     let suite = Box::pin(Suite::start(&options)).await?;
     let mut out = std::io::stdout().lock();
     // Whoever started us may have closed the pipe; the suite runs all the same.

@@ -18,6 +18,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::pki::{self, Layout};
+use super::workload;
+use crate::node::Helper;
 
 /// How to raise a suite.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Options {
     pub scim: bool,
     /// The policy of the witnesses that cosign the log's checkpoints; left out: nobody does.
     pub witness_policy: Option<PathBuf>,
+    /// Whether this machine is a node of the suite, with a socket for its processes.
+    pub workload: bool,
     /// More of credential-issuer's configuration, in TOML: `[federation]`, `[operators]`.
     pub federation: String,
     /// Time, for the services and for what they are laid out with.
@@ -57,6 +61,7 @@ impl Options {
             registry_database: None,
             scim: false,
             witness_policy: None,
+            workload: false,
             federation: String::new(),
             clock: SystemClock::shared(),
         }
@@ -70,6 +75,7 @@ pub struct Suite {
     domain: TrustDomain,
     running: BTreeMap<&'static str, Running>,
     clock: Arc<dyn Clock>,
+    helper: Option<Helper>,
 }
 
 /// Which port each service has, counted from the base.
@@ -121,11 +127,16 @@ impl Suite {
 
         // In the order of `pki::SERVICES`.
         let running = pki::SERVICES.into_iter().zip([audit, registry, policy, issuer]).collect();
-        let suite = Self { layout, domain, running, clock: Arc::clone(&options.clock) };
+        let mut suite = Self { layout, domain, running, clock: Arc::clone(&options.clock), helper: None };
         for service in pki::SERVICES {
             suite.wait_until_serving(service).await?;
         }
         suite.publish_log_key()?;
+        if options.workload {
+            let (remote, services) =
+                (suite.remote("credential-issuer")?, (suite.dial("registry")?, suite.dial("credential-issuer")?));
+            suite.helper = Box::pin(workload::raise(&suite.layout, &suite.domain, remote, services)).await?;
+        }
         suite.write_env()?;
         Ok(suite)
     }
@@ -150,6 +161,9 @@ impl Suite {
 
     /// Lowers the services, each before those it calls.
     pub async fn shutdown(mut self) {
+        if let Some(helper) = self.helper.take() {
+            helper.shutdown().await;
+        }
         for service in pki::SERVICES.into_iter().rev() {
             self.lower(service).await;
         }
@@ -198,6 +212,12 @@ impl Suite {
     #[must_use]
     pub fn running(&self, service: &str) -> Option<&Running> {
         self.running.get(service)
+    }
+
+    /// The node helper, where there is one.
+    #[must_use]
+    pub fn helper(&self) -> Option<&Helper> {
+        self.helper.as_ref()
     }
 
     /// Whom a client of the suite believes: the services' CA.
@@ -276,6 +296,9 @@ impl Suite {
             ("LEGATE_OTLP_HTTP", audit.and_then(Running::intake_web_addr)),
         ];
         lines.extend(intakes.iter().filter_map(|(name, at)| Some(format!("export {name}='{}'", url((*at)?)))));
+        lines.extend(
+            self.helper.as_ref().map(|helper| format!("export SPIFFE_ENDPOINT_SOCKET='{}'", helper.endpoint())),
+        );
         let text = lines.join("\n") + "\n";
         Ok(legate_mtls::pki::write_public(&self.layout.root().join("env"), &text)?)
     }

@@ -1,0 +1,92 @@
+//! `Debug` for messages that carry SVIDs and their keys: everything but these.
+
+use std::fmt;
+
+use crate::{credential, sds, spiffe};
+
+const HIDDEN: &str = "(hidden)";
+
+impl fmt::Debug for credential::IssueJwtSvidResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssueJwtSvidResponse")
+            .field("svid", &HIDDEN)
+            .field("spiffe_id", &self.spiffe_id)
+            .field("expire_time", &self.expire_time)
+            .finish()
+    }
+}
+
+impl fmt::Debug for spiffe::X509svid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("X509SVID")
+            .field("spiffe_id", &self.spiffe_id)
+            .field("x509_svid", &self.x509_svid.len())
+            .field("x509_svid_key", &HIDDEN)
+            .field("bundle", &self.bundle.len())
+            .field("hint", &self.hint)
+            .finish()
+    }
+}
+
+impl fmt::Debug for spiffe::Jwtsvid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JWTSVID").field("spiffe_id", &self.spiffe_id).field("svid", &HIDDEN).finish()
+    }
+}
+
+impl fmt::Debug for spiffe::ValidateJwtsvidRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValidateJWTSVIDRequest").field("audience", &self.audience).field("svid", &HIDDEN).finish()
+    }
+}
+
+/// A private key, perhaps.
+impl fmt::Debug for sds::DataSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataSource(hidden)")
+    }
+}
+
+impl fmt::Debug for sds::data_source::Specifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Specifier(hidden)")
+    }
+}
+
+/// Its resources hold private keys.
+impl fmt::Debug for sds::DiscoveryResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiscoveryResponse")
+            .field("version_info", &self.version_info)
+            .field("resources", &self.resources.len())
+            .field("type_url", &self.type_url)
+            .field("nonce", &self.nonce)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_svid_and_no_key_is_printed() {
+        const CANARY: &str = "canary-secret";
+        let svid = spiffe::X509svid { x509_svid_key: CANARY.into(), ..spiffe::X509svid::default() };
+        let token = spiffe::Jwtsvid { svid: CANARY.into(), ..spiffe::Jwtsvid::default() };
+        let source = sds::DataSource { specifier: Some(sds::data_source::Specifier::InlineBytes(CANARY.into())) };
+        let (x509, jwt) = (vec![svid], vec![token]);
+        let printed = [
+            format!("{:?}", credential::IssueJwtSvidResponse { svid: CANARY.into(), ..Default::default() }),
+            format!("{:?}", spiffe::X509svidResponse { svids: x509, ..Default::default() }),
+            format!("{:?}", spiffe::JwtsvidResponse { svids: jwt }),
+            format!("{:?}", spiffe::ValidateJwtsvidRequest { svid: CANARY.into(), ..Default::default() }),
+            format!("{:?}", sds::TlsCertificate { private_key: Some(source), certificate_chain: None }),
+        ];
+        for text in printed {
+            assert!(text.contains("hidden"), "{text}");
+            // As text, and as a list of bytes.
+            assert!(!text.contains("canary") && !text.contains("99, 97, 110"), "{text}");
+        }
+    }
+}

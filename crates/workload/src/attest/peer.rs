@@ -1,0 +1,110 @@
+//! The process that made a connection: SO_PEERCRED says who, SO_PEERPIDFD holds on to it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::Unseen;
+use super::process::{ProcessKey, Seen, see};
+
+/// A process that connected. As long as this lives, the kernel says whether the process does.
+#[derive(Debug)]
+pub struct Peer {
+    pidfd: AsyncFd<OwnedFd>,
+    pid: i32,
+    uid: u32,
+    gid: u32,
+    /// What it was when the connection was taken.
+    first: ProcessKey,
+}
+
+impl Peer {
+    /// The process that made a connection. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Unseen`] when it has ended, or cannot be seen.
+    pub fn of(socket: impl AsFd) -> Result<Self, Unseen> {
+        let credentials = getsockopt(&socket, sockopt::PeerCredentials).map_err(|_| Unseen::NotSeen)?;
+        let pid = credentials.pid();
+        // 0: the process is one of a namespace that is not below ours.
+        if pid <= 0 {
+            return Err(Unseen::NotSeen);
+        }
+        // ESRCH and EINVAL: it was reaped before we asked.
+        let pidfd = getsockopt(&socket, sockopt::PeerPidfd).map_err(|error| match error {
+            nix::Error::ENOPROTOOPT => Unseen::NotSeen,
+            _ => Unseen::Gone,
+        })?;
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        if has_ended(pidfd.as_fd()) {
+            return Err(Unseen::Gone);
+        }
+        let seen = see(pid)?;
+        if has_ended(pidfd.as_fd()) {
+            return Err(Unseen::Gone);
+        }
+        if (seen.uid, seen.gid) != (uid, gid) {
+            return Err(Unseen::Changed);
+        }
+        Ok(Self { pidfd: watched(pidfd)?, pid, uid, gid, first: seen.key })
+    }
+
+    /// As whom it connected.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Its number here, for logs.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn lives(&self) -> Result<(), Unseen> {
+        if has_ended(self.pidfd.get_ref().as_fd()) { Err(Unseen::Gone) } else { Ok(()) }
+    }
+
+    /// Reads what `/proc` says of it now.
+    pub(super) fn look(&self) -> Result<Seen, Unseen> {
+        self.lives()?;
+        let seen = see(self.pid)?;
+        self.lives()?;
+        // An exec, or another user: whoever speaks now is not who connected.
+        if seen.key != self.first || (seen.uid, seen.gid) != (self.uid, self.gid) {
+            return Err(Unseen::Changed);
+        }
+        Ok(seen)
+    }
+
+    /// Returns when it has ended.
+    pub async fn ended(&self) {
+        while !has_ended(self.pidfd.get_ref().as_fd()) {
+            match self.pidfd.readable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                // Without events we look from time to time.
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+}
+
+#[allow(
+    deprecated,
+    reason = "what was put in its place is unsafe to call, for file descriptors of which nobody knows whose they are; an OwnedFd is its own"
+)]
+fn watched(pidfd: OwnedFd) -> Result<AsyncFd<OwnedFd>, Unseen> {
+    AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(|_| Unseen::NotSeen)
+}
+
+/// A pidfd is readable once its process has ended.
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    // Whoever cannot be asked about is taken for gone.
+    !poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready == 0)
+}

@@ -1,0 +1,22 @@
+//! The words with which the node helper refuses a process.
+
+legate_rpc::reasons! {
+    /// The metadata is not there.
+    WORKLOAD_HEADER_MISSING, InvalidArgument, "The call does not carry the metadata workload.spiffe.io: true, once and exactly so.", "Call through a library for the SPIFFE Workload API; every one sends it.";
+    /// Nobody believes the node about such a process.
+    WORKLOAD_NOT_ENTITLED, PermissionDenied, "No attestation policy that believes this node asks for what the process is, or its agent may obtain nothing now.", "Compare what the node attests (its log says it at the level debug) with the policy's selectors and nodes, and look at the agent's state.";
+    /// The process ended.
+    PROCESS_GONE, PermissionDenied, "The process that made the connection has ended, so nobody knows who uses it now.", "Connect from the process that needs the identity, and keep the connection to itself.";
+    /// The process is another program now.
+    PROCESS_CHANGED, PermissionDenied, "The process runs another program, or as another user, than when it made the connection.", "Connect anew.";
+    /// The kernel does not say who it is.
+    PROCESS_NOT_SEEN, PermissionDenied, "The node helper cannot see the process: it runs in a PID namespace that is not below the helper's, or the kernel is older than Linux 6.5.", "Run the helper in the PID namespace of the host.";
+    /// Nothing is known yet.
+    WORKLOAD_NOT_READY, Unavailable, "The node helper has heard nothing from credential-issuer yet, or an SVID is still being obtained.", "Try again; see the helper's /readyz and log when it lasts.";
+    /// Nothing was heard for too long.
+    WORKLOAD_UNHEARD, Unavailable, "The agent's risk tier is HIGH or CRITICAL, and the node helper has not heard for longer than is allowed whether it still may anything.", "Bring credential-issuer back within reach of the node.";
+    /// The node is not believed any more.
+    NODE_REFUSED, PermissionDenied, "credential-issuer does not serve this node: it was taken back or revoked, or is no node.", "Look at the node (legate node get), and enrol it again.";
+    /// A JWT-SVID is not good.
+    SVID_INVALID, InvalidArgument, "The JWT-SVID is not one of this trust domain that is good now for the audience.", "Let its sender obtain a new one for that audience.";
+}

@@ -1,0 +1,99 @@
+//! JWT-SVIDs of one process: each is obtained once, and shown again until half of its life is over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use legate_clock::{Clock, Timestamp};
+use legate_wire::registry::AttestationSelector;
+use parking_lot::Mutex;
+use zeroize::Zeroizing;
+
+use crate::issuer::{Issuer, NotIssued, Svid, Token};
+
+/// When more are kept, those that have ended are forgotten, and then whichever nobody is just using.
+const MOST: usize = 64;
+
+/// Whose, and for whom.
+type Of = (String, Vec<String>);
+
+/// A token, and from when on it is replaced.
+#[derive(Clone)]
+struct Kept {
+    token: Token,
+    rotate_at: Timestamp,
+}
+
+type Place = Arc<tokio::sync::Mutex<Option<Kept>>>;
+
+/// The tokens.
+#[derive(Default)]
+pub(super) struct Tokens(Mutex<HashMap<Of, Place>>);
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens(hidden)")
+    }
+}
+
+/// A token that is handed out.
+pub(crate) struct Shown {
+    pub(crate) spiffe_id: String,
+    pub(crate) svid: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shown").field("spiffe_id", &self.spiffe_id).finish_non_exhaustive()
+    }
+}
+
+impl Tokens {
+    /// The token of an instance for audiences. Where credential-issuer cannot be reached, one that has not ended is shown all the same.
+    pub(super) async fn get(
+        &self,
+        issuer: &Issuer,
+        clock: &Arc<dyn Clock>,
+        svid: &Svid,
+        selectors: &[AttestationSelector],
+        audiences: &[String],
+    ) -> Result<Shown, NotIssued> {
+        let place = self.place(clock.now(), (svid.instance_id.clone(), audiences.to_vec()));
+        // Those who come at once for one token share one request.
+        let mut kept = place.lock().await;
+        let show = |token: &Token| Shown { spiffe_id: svid.spiffe_id.to_string(), svid: token.svid.clone() };
+        if let Some(kept) = kept.as_ref().filter(|kept| clock.now() < kept.rotate_at) {
+            return Ok(show(&kept.token));
+        }
+        match issuer.jwt(svid, selectors, audiences).await {
+            Ok(token) => {
+                let now = clock.now();
+                let shown = show(&token);
+                *kept = Some(Kept { rotate_at: now.plus(token.expires.since(now) / 2), token });
+                Ok(shown)
+            }
+            Err(why @ NotIssued::Unreached(_)) => {
+                let left = kept.as_ref().filter(|kept| clock.now() < kept.token.expires);
+                left.map(|kept| show(&kept.token)).ok_or(why)
+            }
+            Err(why) => {
+                *kept = None;
+                Err(why)
+            }
+        }
+    }
+
+    fn place(&self, now: Timestamp, of: Of) -> Place {
+        let mut all = self.0.lock();
+        if all.len() >= MOST && !all.contains_key(&of) {
+            let is_used = |place: &Place| {
+                place.try_lock().map_or(true, |kept| kept.as_ref().is_some_and(|k| now < k.token.expires))
+            };
+            all.retain(|_, place| is_used(place));
+            while all.len() >= MOST {
+                let Some(any) = all.keys().next().cloned() else { break };
+                all.remove(&any);
+            }
+        }
+        Arc::clone(all.entry(of).or_default())
+    }
+}

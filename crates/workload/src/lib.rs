@@ -1,0 +1,27 @@
+//! The node's half of the SPIFFE Workload API: who is at the other end of a unix socket, and what it is given.
+//!
+//! A process proves itself by being what it is; the kernel says what that is ([`Attestor`]), credential-issuer told this node which
+//! attestation policies believe it, and issues what they entitle to. Keys of processes are made here, and are in memory and nowhere
+//! else.
+
+mod api;
+mod attest;
+mod claims;
+mod error;
+mod follow;
+mod issuer;
+mod keeper;
+mod knowledge;
+mod meter;
+mod node;
+mod sds;
+mod serve;
+mod socket;
+mod stream;
+
+pub use attest::{Attested, Attestor, Peer, ProcessKey, Unseen};
+pub use error::REASONS;
+pub use meter::Meter;
+pub use node::{NoIdentity, Node, Proof};
+pub use serve::{Limits, Serving, Settings, Standing, start};
+pub use socket::SocketRefused;

@@ -1,0 +1,208 @@
+//! Raises the socket and lowers it again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legate_clock::Clock;
+use legate_ids::TrustDomain;
+use legate_mtls::Identity;
+use legate_rpc::Metrics;
+use legate_wire::sds::secret_discovery_service_server::SecretDiscoveryServiceServer;
+use legate_wire::spiffe::spiffe_workload_api_server::SpiffeWorkloadApiServer;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Api;
+use crate::follow::{Ear, Follower, News};
+use crate::issuer::Issuer;
+use crate::keeper::{Keeper, Parts};
+use crate::sds::Sds;
+use crate::socket::{Bound, accept};
+use crate::{Meter, Node, SocketRefused};
+
+/// Bounds of the socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections at most; fewer where the process may open few files.
+    pub connections: usize,
+    /// Of these, connections of one user.
+    pub connections_of_one_user: usize,
+    /// Streams open on one connection.
+    pub streams: u32,
+    /// Processes that have SVIDs at one time.
+    pub processes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 8_192, connections_of_one_user: 2_048, streams: 32, processes: 8_192 }
+    }
+}
+
+/// Where the socket is, and its bounds.
+#[derive(Debug)]
+pub struct Settings {
+    /// Its path, absolute.
+    pub socket: PathBuf,
+    /// Its mode: who may connect. Whoever does is attested.
+    pub mode: u32,
+    /// Bounds.
+    pub limits: Limits,
+    /// The trust domain of the node.
+    pub domain: TrustDomain,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The most bytes of one request.
+const REQUEST: usize = 64 << 10;
+/// The most bytes of its headers.
+const HEADERS: u32 = 16 << 10;
+/// Resets by the peer that wait to be seen (CVE-2023-44487).
+const RESETS: usize = 20;
+/// A silent process is pinged after the first, and given up after the second.
+const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// Calls under way may take so long to finish when the helper stops.
+const GRACE: Duration = Duration::from_secs(1);
+/// Nothing was heard for longer than this: what was issued is served, and that is told.
+const UNHEARD: Duration = Duration::from_secs(10);
+/// How often what is told of the connection to credential-issuer is brought up to date.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A socket that is served.
+#[derive(Debug)]
+pub struct Serving {
+    socket: PathBuf,
+    standing: Standing,
+    meter: Meter,
+    rotations: watch::Sender<u64>,
+    stop: CancellationToken,
+    server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+    /// They end with us.
+    _tasks: JoinSet<()>,
+}
+
+/// How the helper stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    ear: Ear,
+    identity: Identity,
+    clock: Arc<dyn Clock>,
+}
+
+/// Serves the Workload API, and Envoy's, as the node. Needs a tokio runtime.
+///
+/// # Errors
+/// [`SocketRefused`] when the socket cannot be put where it should be.
+pub fn start(settings: Settings, node: Node, client: legate_rpc::Client) -> Result<Serving, SocketRefused> {
+    let Settings { socket, mode, limits, domain, clock, metrics } = settings;
+    let meter = Meter::new(&metrics);
+    let bound = Bound::bind(&socket, mode)?;
+    let stop = CancellationToken::new();
+    let (rotations, turns) = watch::channel(0);
+    let mut tasks = JoinSet::new();
+    let (follower, ear) = Follower::new(client.clone(), domain, Arc::clone(&clock), meter.clone());
+    let standing = Standing { ear: ear.clone(), identity: node.identity().clone(), clock: Arc::clone(&clock) };
+    tasks.spawn(follower.run());
+    tasks.spawn(node.keep_fresh(client.clone(), meter.clone()));
+    let (told, counted) = (ear.clone(), meter.clone());
+    tasks.spawn(async move {
+        loop {
+            counted.unheard(told.unheard());
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    let keeper = Keeper::new(Parts {
+        issuer: Issuer::new(client, Arc::clone(&clock), meter.clone()),
+        ear,
+        clock: Arc::clone(&clock),
+        meter: meter.clone(),
+        rotations: turns,
+        stop: stop.clone(),
+        most: limits.processes,
+    });
+    let (listener, held) = bound.into_parts();
+    let api = SpiffeWorkloadApiServer::new(Api::new(keeper.clone(), clock, meter.clone()));
+    let sds = SecretDiscoveryServiceServer::new(Sds::new(keeper, meter.clone()));
+    let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(limits.streams)
+        .http2_max_header_list_size(HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(RESETS))
+        .http2_keepalive_interval(Some(PING.0))
+        .http2_keepalive_timeout(Some(PING.1))
+        .add_service(api.max_decoding_message_size(REQUEST))
+        .add_service(sds.max_decoding_message_size(REQUEST))
+        .serve_with_incoming_shutdown(accept(listener, held, limits, meter.clone()), stop.clone().cancelled_owned());
+    let server = tokio::spawn(server);
+    Ok(Serving { socket, standing, meter, rotations, stop, server, _tasks: tasks })
+}
+
+impl Serving {
+    /// Where it is, as libraries for the Workload API take it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// How the helper stands.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// Replaces every SVID that somebody listens to, now.
+    pub fn rotate(&self) {
+        self.rotations.send_modify(|turn| *turn += 1);
+    }
+
+    /// Takes no more calls and ends those under way. What processes hold is good on.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(GRACE, &mut self.server).await.is_err() {
+            self.server.abort();
+            let _aborted = self.server.await;
+        }
+    }
+}
+
+impl Standing {
+    /// Whether the node's own certificate is good.
+    ///
+    /// # Errors
+    /// The words for what is wrong.
+    pub fn identity(&self) -> Result<(), String> {
+        match self.identity.not_after() {
+            Some(end) if end > self.clock.now() => Ok(()),
+            Some(end) => Err(format!("the node's own certificate ended at {end}; it has to be enrolled again")),
+            None => Err("the node has no certificate".into()),
+        }
+    }
+
+    /// Whether credential-issuer serves the node, and was heard a moment ago.
+    ///
+    /// # Errors
+    /// The words for what is wrong.
+    pub fn issuer(&self) -> Result<(), String> {
+        match (self.ear.news(), self.ear.unheard()) {
+            (News::Refused(told), _) => Err(format!("credential-issuer does not serve this node: {}", told.reason)),
+            (News::Nothing, _) | (_, None) => Err("nothing was heard yet".into()),
+            (News::Known(_), Some(unheard)) if unheard > UNHEARD => {
+                let seconds = unheard.as_secs();
+                Err(format!(
+                    "not heard for {seconds} s; SVIDs that were issued are served until they end, new ones are not"
+                ))
+            }
+            (News::Known(_), Some(_)) => Ok(()),
+        }
+    }
+}

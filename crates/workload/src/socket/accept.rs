@@ -1,0 +1,135 @@
+//! The accept loop: so many connections at most, and so many of one user.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::bind::Held;
+use super::conn::{Caller, Conn};
+use crate::attest::Peer;
+use crate::{Limits, Meter};
+
+/// When the process has no file left, accepting again at once would only burn the processor.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// Files that are kept for the rest of the process; and each connection holds two: itself and a pidfd.
+const OTHER_FILES: u64 = 128;
+
+/// What comes in.
+pub(super) type Incoming = ReceiverStream<io::Result<Conn>>;
+
+/// How many connections each user has.
+type Book = Arc<Mutex<HashMap<u32, usize>>>;
+
+/// A place among those of one user, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    uid: u32,
+    book: Book,
+}
+
+impl Seat {
+    fn take(book: &Book, uid: u32, most: usize) -> Option<Self> {
+        let mut open = book.lock();
+        let has = open.entry(uid).or_default();
+        if *has >= most {
+            return None;
+        }
+        *has += 1;
+        drop(open);
+        Some(Self { uid, book: Arc::clone(book) })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut open = self.book.lock();
+        match open.get_mut(&self.uid) {
+            Some(has) if *has > 1 => *has -= 1,
+            _ => drop(open.remove(&self.uid)),
+        }
+    }
+}
+
+/// Accepts from now on. Dropping the stream closes the socket and takes it away.
+pub(crate) fn accept(listener: UnixListener, held: Held, limits: Limits, meter: Meter) -> Incoming {
+    let (ready, incoming) = mpsc::channel(64);
+    tokio::spawn(accept_loop(listener, held, limits, meter, ready));
+    ReceiverStream::new(incoming)
+}
+
+async fn accept_loop(
+    listener: UnixListener,
+    _held: Held,
+    limits: Limits,
+    meter: Meter,
+    ready: mpsc::Sender<io::Result<Conn>>,
+) {
+    let places = Arc::new(Semaphore::new(within_files(limits.connections)));
+    let book = Book::default();
+    loop {
+        // A place first: with none left, connections wait in the kernel's queue.
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = ready.closed() => return,
+        };
+        let Ok(place) = place else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = ready.closed() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+                continue;
+            }
+        };
+        let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { continue };
+        let Some(seat) = Seat::take(&book, uid, limits.connections_of_one_user) else {
+            meter.turned_away();
+            tracing::warn!(uid, "too many connections of one user");
+            continue;
+        };
+        let caller = Caller(Peer::of(&stream).map(Arc::new));
+        let conn = Conn::new(stream, caller, (place, seat));
+        if ready.send(Ok(conn)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Connections at most, so that files stay for the rest of the process.
+fn within_files(connections: usize) -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX);
+    connections.min(most).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn one_user_has_so_many_and_gives_them_back() {
+        let book = Book::default();
+        let first = Seat::take(&book, 1, 2).unwrap();
+        let _second = Seat::take(&book, 1, 2).unwrap();
+        assert!(Seat::take(&book, 1, 2).is_none());
+        let _other = Seat::take(&book, 2, 2).unwrap();
+        drop(first);
+        assert_eq!(book.lock().get(&1), Some(&1));
+        drop(Seat::take(&book, 1, 2).unwrap());
+        drop((_second, _other));
+        assert!(book.lock().is_empty());
+    }
+}

@@ -1,0 +1,11 @@
+//! The unix socket: its place on disk, its accept loop, its connections.
+
+mod accept;
+mod bind;
+mod conn;
+mod spelling;
+
+pub(crate) use accept::accept;
+pub(crate) use bind::Bound;
+pub use bind::SocketRefused;
+pub(crate) use conn::Caller;
