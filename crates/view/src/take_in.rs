@@ -132,7 +132,7 @@ impl Snapshot {
             Some(Object::StopOrder(o)) => self.apply_stop_order(o, revoked),
             Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
             // Nothing here rests on these.
-            Some(Object::AttestationPolicy(_)) => Ok(Effect::default()),
+            Some(Object::AttestationPolicy(_) | Object::ReviewCampaign(_)) => Ok(Effect::default()),
             Some(Object::OperatorBinding(o)) => {
                 self.apply_operator_binding(o, revoked);
                 Ok(Effect::default())

@@ -35,8 +35,8 @@ macro_rules! kinds {
 
 kinds! {
     Namespace, AgentClass, Agent, Role, RoleBinding, Policy, EnforcementPoint, SigningKey, Revocation, Group, Boundary,
-    CredentialPolicy, TrustedIssuer, AttestationPolicy, DelegationGrant, PolicyTest, OperatorBinding, Approval,
-    StopOrder,
+    CredentialPolicy, TrustedIssuer, AttestationPolicy, DelegationGrant, PolicyTest, OperatorBinding,
+    ReviewCampaign, Approval, StopOrder,
 }
 
 impl Declaration {

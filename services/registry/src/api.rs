@@ -19,6 +19,7 @@ use wire::history_service_server::{HistoryService, HistoryServiceServer};
 use wire::operator_service_server::OperatorServiceServer;
 use wire::personal_grant_service_server::PersonalGrantServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
+use wire::review_service_server::ReviewServiceServer;
 use wire::revocation_service_server::RevocationServiceServer;
 use wire::spawn_service_server::SpawnServiceServer;
 use wire::stop_service_server::StopServiceServer;
@@ -33,6 +34,7 @@ mod delegating;
 mod departures;
 mod operators;
 mod personal;
+mod reviews;
 mod revoking;
 mod spawning;
 mod stopping;
@@ -92,6 +94,11 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     .add_service(
         ApprovalServiceServer::new(api.clone())
             .max_decoding_message_size(LARGEST_ASK)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
+    .add_service(
+        ReviewServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_REQUEST)
             .max_encoding_message_size(LARGEST_ANSWER),
     )
     .add_service(ApprovalRelayServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))

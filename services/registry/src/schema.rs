@@ -4,6 +4,7 @@ mod departures;
 mod facts;
 mod people;
 mod retention;
+mod reviews;
 mod revoked_certificates;
 mod search;
 
@@ -13,6 +14,7 @@ use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaMana
 use departures::Departures;
 use people::OfPeople;
 use retention::Retention;
+use reviews::Reviews;
 use revoked_certificates::RevokedCertificates;
 
 /// The migrations of this service's database.
@@ -32,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(Retention),
             Box::new(facts::Facts),
             Box::new(OfPeople),
+            Box::new(Reviews),
         ]
     }
 }

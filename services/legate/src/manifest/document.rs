@@ -17,7 +17,7 @@ use crate::proto;
 pub(super) const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 
 /// The kinds that operators declare.
-pub(super) const KINDS: [&str; 15] = [
+pub(super) const KINDS: [&str; 16] = [
     "Namespace",
     "AgentClass",
     "Agent",
@@ -32,6 +32,7 @@ pub(super) const KINDS: [&str; 15] = [
     "DelegationGrant",
     "PolicyTest",
     "OperatorBinding",
+    "ReviewCampaign",
     "EnforcementPoint",
 ];
 

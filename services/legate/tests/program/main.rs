@@ -18,6 +18,7 @@ mod pipelines;
 mod policies;
 mod readme;
 mod restart;
+mod reviews;
 mod rewrapped;
 mod schema;
 mod sdk;

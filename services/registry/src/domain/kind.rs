@@ -6,8 +6,8 @@ use legate_wire::registry as wire;
 use wire::claim_rule::StandsFor;
 use wire::declaration::Object;
 use wire::{
-    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, PolicyTest, RoleBinding,
-    TrustedIssuer,
+    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, PolicyTest, ReviewCampaign,
+    RoleBinding, TrustedIssuer,
 };
 
 /// How an object is found: kind, namespace (empty for what belongs to none) and name.
@@ -52,6 +52,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::DelegationGrant => "DelegationGrant",
         Kind::PolicyTest => "PolicyTest",
         Kind::OperatorBinding => "OperatorBinding",
+        Kind::ReviewCampaign => "ReviewCampaign",
         Kind::Approval => "Approval",
         Kind::StopOrder => "StopOrder",
     }
@@ -90,6 +91,7 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
             needed.one("spec.role", Kind::Role, &spec.role);
             needed.all("spec.agents", Kind::Agent, &spec.agents);
             needed.all("spec.groups", Kind::Group, &spec.groups);
+            needed.all("spec.except_agents", Kind::Agent, &spec.except_agents);
         }
         Object::Group(Group { spec: Some(spec), .. }) => needed.all("spec.agents", Kind::Agent, &spec.agents),
         Object::Boundary(Boundary { spec: Some(spec), .. }) => {
@@ -119,6 +121,10 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
             for (n, case) in spec.cases.iter().enumerate() {
                 needed.one(&format!("spec.cases[{n}].agent"), Kind::Agent, &case.agent);
             }
+        }
+        Object::ReviewCampaign(ReviewCampaign { spec: Some(spec), .. }) => {
+            needed.all("spec.groups", Kind::Group, &spec.groups);
+            needed.all("spec.agent_classes", Kind::AgentClass, &spec.agent_classes);
         }
         Object::Approval(Approval { spec: Some(spec), .. }) => needed.one("spec.agent", Kind::Agent, &spec.agent),
         _ => {}
@@ -165,7 +171,7 @@ mod tests {
             assert_eq!(declaration.metadata_mut().cloned(), Some(found));
             seen.push(kind as i32);
         }
-        assert_eq!(seen, (1..=17).chain([30, 31]).collect::<Vec<_>>());
+        assert_eq!(seen, (1..=17).chain([21, 30, 31]).collect::<Vec<_>>());
         assert_eq!(wire::Declaration::default().kind(), None);
         assert_eq!(key_of(&wire::Declaration::default()), None);
     }
@@ -193,6 +199,7 @@ mod tests {
                     "spec.agents[0] Agent payments/invoice-bot",
                     "spec.agents[1] Agent payments/ledger-bot",
                     "spec.groups[0] Group payments/clerks",
+                    "spec.except_agents[0] Agent payments/report-bot",
                 ],
                 Kind::AgentClass => &[
                     namespace,
@@ -224,6 +231,11 @@ mod tests {
                     "spec.parent DelegationGrant payments/ada-lets-bot",
                 ],
                 Kind::PolicyTest => &[namespace, "spec.cases[0].agent Agent payments/invoice-bot"],
+                Kind::ReviewCampaign => &[
+                    namespace,
+                    "spec.groups[0] Group payments/clerks",
+                    "spec.agent_classes[0] AgentClass payments/clerk",
+                ],
                 Kind::Approval => &[namespace, "spec.agent Agent payments/invoice-bot"],
                 _ => &[namespace],
             };

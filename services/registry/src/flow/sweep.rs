@@ -1,5 +1,5 @@
 //! What time does: agents whose time is over expire, those that nobody is accountable for are suspended, what those who left
-//! answered for passes on, and revocations, keys and requests that are past their use are forgotten.
+//! answered for passes on, reviews go on, and revocations, keys and requests that are past their use are forgotten.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use legate_wire::registry::{Declaration, Kind};
 
 use super::decide_approval::{self, End};
 use super::transition::{self, Step};
-use super::{Call, Desk, succession};
+use super::{Call, Desk, review, succession};
 use crate::domain::lifecycle::Transition;
 use crate::domain::standing;
 use crate::error::of_tx;
-use crate::store::{approval, object, request};
+use crate::store::{approval, object, request, review_item};
 
 /// How often the sweep looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -44,16 +44,21 @@ pub(crate) async fn sweep_forever(desk: Arc<Desk>) {
     }
 }
 
-/// Ends everything whose time is over, and passes on what those who left answer for; how many objects.
+/// Ends everything whose time is over, passes on what those who left answer for, and goes on with reviews; how many objects
+/// and steps.
 pub(crate) async fn sweep(desk: &Arc<Desk>) -> Result<usize, Fault> {
     let mut swept = 0;
     loop {
         // In turns: somebody who answered for very many agents keeps none from ending, nor the reverse.
         let passed = succession::settle_some(desk).await;
+        let reviewed = review::go_on(desk).await;
         let ended = end_some(desk).await?;
-        match passed? {
-            None if ended == 0 => return Ok(swept),
-            passed => swept += ended + usize::try_from(passed.unwrap_or(0)).unwrap_or(0),
+        match (passed?, reviewed?) {
+            (None, None) if ended == 0 => return Ok(swept),
+            (passed, reviewed) => {
+                let others = passed.unwrap_or(0) + reviewed.unwrap_or(0);
+                swept += ended + usize::try_from(others).unwrap_or(0);
+            }
         }
     }
 }
@@ -143,6 +148,10 @@ async fn tidy(desk: &Arc<Desk>) -> Result<(), Fault> {
     let orphans = desk.db.read("orphans", |tx| Box::pin(object::orphans(tx))).await.map_err(of_tx)?;
     let open = desk.db.read("open_approvals", |tx| Box::pin(approval::census(tx))).await.map_err(of_tx)?;
     desk.metrics.approvals_open(open);
+    let micros = now.micros();
+    let (pending, overdue) =
+        desk.db.read("open_reviews", move |tx| Box::pin(review_item::census(tx, micros))).await.map_err(of_tx)?;
+    desk.metrics.review_items(pending, overdue);
     let orders = desk.db.read("stop_orders", |tx| Box::pin(object::in_force(tx, Kind::StopOrder, COUNTED))).await;
     let orders = orders.map_err(of_tx)?.iter().map(|row| row.declaration()).collect::<TxResult<Vec<_>, Fault>>();
     desk.metrics.stops(orders.map_err(of_tx)?.iter().filter(|order| standing::is_suspended(order)).count());

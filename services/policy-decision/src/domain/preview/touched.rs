@@ -41,6 +41,7 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             | Kind::TrustedIssuer
             | Kind::AttestationPolicy
             | Kind::OperatorBinding
+            | Kind::ReviewCampaign
             | Kind::SigningKey
             | Kind::Revocation
             | Kind::Approval

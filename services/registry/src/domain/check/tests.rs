@@ -110,6 +110,7 @@ fn nothing_and_what_is_not_for_operators() {
         (Object::DelegationGrant(wire::DelegationGrant::default()), &["metadata", "spec"]),
         (Object::PolicyTest(wire::PolicyTest::default()), &["metadata", "spec"]),
         (Object::OperatorBinding(wire::OperatorBinding::default()), &["metadata", "spec"]),
+        (Object::ReviewCampaign(wire::ReviewCampaign::default()), &["metadata", "spec"]),
     ] {
         refused(object, expected);
     }
