@@ -484,7 +484,6 @@ mod tests {
             "legate review decide rvw_1 rvi_1 --all-unused --decision revoke --reason x",
             "legate review decide rvw_1 --own --decision revoke --reason x --dry-run --yes",
             "legate review close rvw_1",
-            "legate review show rvw_1 --unused --without-evidence",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -122,7 +122,7 @@ pub(crate) struct Evidence {
     #[arg(long, value_name = "TIME", default_value = "90d")]
     pub(crate) since: String,
     /// Do not ask audit-collector how things were used.
-    #[arg(long, conflicts_with = "unused")]
+    #[arg(long)]
     pub(crate) without_evidence: bool,
 }
 

@@ -128,6 +128,9 @@ async fn items(
         which.granted.as_ref().is_none_or(|name| *name == item.granted)
             && which.thing.is_none_or(|thing| thing.reviewed() == item.reviewed())
     });
+    if which.unused && evidence.without_evidence {
+        return Err(Failure::local(&USAGE, "what is unused is known by how things were used; leave --without-evidence out"));
+    }
     if !evidence.without_evidence {
         let since = super::query::moment("--since", &evidence.since, SystemClock::new().now())?;
         evidence::fill(desk, &mut found, since, which.unused).await?;

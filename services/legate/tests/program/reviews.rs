@@ -51,7 +51,7 @@ fn a_review_is_asked_decided_closed_and_verified() {
     // A decision is in the log a step after it was made.
     let show = |flags: &[&str]| house.run(&[&["review", "show", review], flags].concat());
     let wide = ["-o", "wide"];
-    eventually("a use is counted", || show(&wide).with(0).contains("1 times, last "));
+    eventually("a use is counted", || show(&wide).with(0).contains("1 use, last "));
     let told = show(&wide).with(0);
     assert!(told.contains("never since ") && told.contains("first time"), "{told}");
     assert!(told.contains("legate what-can --agent payments/invoice-bot"), "{told}");
@@ -91,7 +91,7 @@ fn a_review_is_asked_decided_closed_and_verified() {
     house.run(&["review", "export", review, "--out", file]).with(0);
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].is_string()));
-    house.run(&["review", "export", review, "--out", file]).refused(1, "FILE");
+    house.run(&["review", "export", review, "--out", file]).refused(1, "FILE_REFUSED");
     // What differs since is found out, and has a number of its own.
     house.run(&["apply", "-f", manifest.to_str().unwrap(), "--reason", "back again"]).with(0);
     let differs = house.run(&["review", "verify", review, "-o", "table"]);

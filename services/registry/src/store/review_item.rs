@@ -237,11 +237,10 @@ pub(crate) async fn is_decided_by_another(tx: &Tx, review_id: &str, actor: &str)
     }
 }
 
-/// What was decided about these things in rounds before one, as (agent, thing): the latest of each that came to its end.
+/// What was decided about things of these agents in rounds that came to their end, as (agent, thing): the latest of each.
 pub(crate) async fn earlier(
     tx: &Tx,
     agents: Vec<String>,
-    before: &str,
 ) -> TxResult<BTreeMap<(String, String), ReviewItem>, Fault> {
     let mut found: BTreeMap<(String, String), ReviewItem> = BTreeMap::new();
     for some in pieces(agents) {
@@ -249,7 +248,6 @@ pub(crate) async fn earlier(
             .join(JoinType::InnerJoin, Relation::Review.def())
             .filter(rows::among(tx, Column::AgentId, some))
             .filter(review::Column::State.eq(ReviewState::Closed as i32))
-            .filter(Column::ReviewId.lt(before))
             .order_by_asc(Column::ReviewId);
         for row in find.all(tx).await? {
             found.insert((row.agent_id.clone(), row.granted_id.clone()), row.item()?);

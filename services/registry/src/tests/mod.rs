@@ -21,6 +21,7 @@ mod past;
 mod personal;
 mod publish;
 mod removal;
+mod reviewed;
 mod reviews;
 mod revoke_issued;
 mod scene;

@@ -37,9 +37,10 @@ pub(super) async fn fill(desk: &Desk, items: &mut [ReviewItem], since: Timestamp
     }
 }
 
-/// Whether nothing was used by an item, as far as that is known.
+/// Whether an item gives something and nothing of that was used, as far as that is known. A class that gives nothing itself says
+/// nothing about whether the agent works.
 pub(super) fn is_unused(item: &ReviewItem) -> bool {
-    item.evidence.as_ref().is_some_and(|evidence| evidence.uses == 0)
+    !item.permissions.is_empty() && item.evidence.as_ref().is_some_and(|evidence| evidence.uses == 0)
 }
 
 /// What each agent was allowed, by action, type and subject; of one with more than fits nothing.

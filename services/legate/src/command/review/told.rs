@@ -115,7 +115,10 @@ fn used(evidence: Option<&ReviewEvidence>) -> String {
     match evidence {
         None => "not known".to_owned(),
         Some(of) if of.uses == 0 => format!("never since {}", moment(of.from_time.as_ref())),
-        Some(of) => format!("{} times, last {}", of.uses, moment(of.last_use_time.as_ref())),
+        Some(of) => {
+            let plural = if of.uses == 1 { "" } else { "s" };
+            format!("{} use{plural}, last {}", of.uses, moment(of.last_use_time.as_ref()))
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn check(spec: &ReviewCampaignSpec, findings: &mut Findings) {
     let rules = "REVIEWER_RULE_SPONSORS, REVIEWER_RULE_OWNERS or REVIEWER_RULE_NAMED";
     findings.choice::<ReviewerRule>("spec.reviewers", spec.reviewers, true, rules);
     let is_named = spec.reviewers() == ReviewerRule::Named;
-    if is_named == spec.named_reviewers.is_empty() {
+    if spec.reviewers() != ReviewerRule::Unspecified && is_named == spec.named_reviewers.is_empty() {
         let why = if is_named { "is empty; give 1 to 64" } else { "is given, and spec.reviewers is not NAMED" };
         findings.add("spec.named_reviewers", why);
     }

@@ -43,7 +43,7 @@ pub(super) async fn some(writing: &mut Writing<'_>, mut row: Model) -> TxResult<
     for agent in known.in_scope(&spec)? {
         items.extend(known.items(writing, &body, &spec, agent).await?);
     }
-    with_earlier(writing.tx, &mut items, &row.id).await?;
+    with_earlier(writing.tx, &mut items).await?;
     let mut made = Vec::with_capacity(items.len());
     for item in items {
         row.made += 1;
@@ -63,9 +63,9 @@ pub(super) async fn some(writing: &mut Writing<'_>, mut row: Model) -> TxResult<
 }
 
 /// What was decided about the same things before.
-async fn with_earlier(tx: &Tx, items: &mut [ReviewItem], review: &str) -> TxResult<(), Fault> {
+async fn with_earlier(tx: &Tx, items: &mut [ReviewItem]) -> TxResult<(), Fault> {
     let agents: BTreeSet<String> = items.iter().map(|item| item.agent_id.clone()).collect();
-    let earlier = review_item::earlier(tx, agents.into_iter().collect(), review).await?;
+    let earlier = review_item::earlier(tx, agents.into_iter().collect()).await?;
     for item in items {
         let found = earlier.get(&(item.agent_id.clone(), item.granted_id.clone()));
         item.earlier = found.filter(|found| found.reviewed == item.reviewed).map(|found| EarlierDecision {

@@ -108,7 +108,7 @@ pub(crate) async fn items(
     let size = page_size(ask.page_size)?;
     let words = decisions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let own = if ask.own_only { "own" } else { "" };
-    let question = ["review-items", by.actor.as_str(), id.as_str(), &words, &ask.agent_id, own];
+    let question = ["review-items", by.actor.as_str(), &ask.review_id, &words, &ask.agent_id, own];
     let after = desk.pages.read(&question, &ask.page_token)?;
     let after = after.and_then(|place| place.parse::<i64>().ok()).unwrap_or_default();
     let which = review_item::Which { review_id: id.to_string(), decisions, agent_id: ask.agent_id.clone() };
