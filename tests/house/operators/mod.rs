@@ -90,6 +90,7 @@ fn binding(namespace: &str, name: &str, operator: &str, role: wire::OperatorRole
 fn campaign(word: &str) -> wire::ReviewCampaignSpec {
     wire::ReviewCampaignSpec {
         description: format!("{word} reviews"),
+        reviews: vec![wire::ReviewedThing::RoleBinding.into(), wire::ReviewedThing::AgentClass.into()],
         reviewers: wire::ReviewerRule::Named.into(),
         named_reviewers: vec![format!("operator:{word}-reviewer")],
         due: Some(prost_types::Duration { seconds: 86_400, nanos: 0 }),

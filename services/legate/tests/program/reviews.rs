@@ -66,7 +66,10 @@ fn a_review_is_asked_decided_closed_and_verified() {
     let would = as_second(&[unused.as_slice(), &["--dry-run", "-o", "table"]].concat()).with(0);
     assert!(would.contains("never-used") && would.contains("REVOKE"), "{would}");
     let silent = [unused.as_slice(), &["--reason", "unused"]].concat();
-    as_second(&silent).refused(1, "USAGE");
+    // Nobody is asked at a terminal, so it is shown and left.
+    let shown = as_second(&silent);
+    assert!(shown.code == Some(1) && shown.err.contains("error: USAGE: nothing is decided yet"), "{shown:?}");
+    assert!(shown.err.contains("never-used") && shown.err.contains("never since "), "{shown:?}");
     as_second(&[silent.as_slice(), &["--yes"]].concat()).with(0);
     let rest = ["review", "decide", review, "--pending", "--decision", "certify", "--reason", "=1+1", "--yes"];
     as_second(&rest).with(0);

@@ -1,4 +1,6 @@
-//! The items of rounds, in the order of agents' names. What a column says counts, whatever the body says.
+//! The items of rounds, in the order of agents' names.
+//!
+//! What a column says counts, whatever the body says.
 
 use std::collections::{BTreeMap, BTreeSet};
 

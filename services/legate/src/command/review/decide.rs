@@ -1,11 +1,11 @@
 //! `legate review decide`: items that are named, or many at once after they were shown.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _};
 
-use legate_wire::registry::review_service_client::ReviewServiceClient;
-use legate_wire::registry::{
-    DecideReviewItemsRequest, DecideReviewItemsResponse, ItemDecision, Review, ReviewItem,
-};
+use legate_wire::registry as wire;
+use wire::review_service_client::ReviewServiceClient;
+use wire::{DecideReviewItemsRequest, DecideReviewItemsResponse, ItemDecision, Review, ReviewItem};
 
 use super::told;
 use crate::cli::{ReviewDecide, ReviewWhich};
@@ -32,6 +32,9 @@ pub(super) async fn run(desk: Desk, args: ReviewDecide) -> Result<Exit, Failure>
         keep: args.keep.clone(),
         reassign_to: args.to.clone(),
     };
+    // How they were used is this program's to tell, also of what they would be.
+    let seen: BTreeMap<String, Option<wire::ReviewEvidence>> =
+        chosen.iter().map(|item| (item.id.clone(), item.evidence.clone())).collect();
     let decisions: Vec<ItemDecision> = if is_bulk {
         // Who decides has seen each as it was shown.
         chosen.into_iter().map(|item| decision(item.id, item.etag)).collect()
@@ -43,7 +46,10 @@ pub(super) async fn run(desk: Desk, args: ReviewDecide) -> Result<Exit, Failure>
         return tell(&desk, DecideReviewItemsResponse::default());
     }
     if is_bulk || args.dry_run {
-        let preview = ask(&registry, &args, &decisions, true).await?;
+        let mut preview = ask(&registry, &args, &decisions, true).await?;
+        for item in &mut preview.items {
+            item.evidence = seen.get(&item.id).cloned().flatten();
+        }
         if args.dry_run {
             return tell(&desk, preview);
         }
@@ -70,8 +76,8 @@ async fn chosen(desk: &Desk, registry: &Line, args: &ReviewDecide) -> Result<Vec
         ReviewWhich { own: true, ..of.clone() }
     };
     let mut evidence = args.evidence.clone();
-    // How things were used is asked for where it matters alone.
-    evidence.without_evidence = !which.unused;
+    // Whoever is asked at the terminal sees how things were used.
+    evidence.without_evidence |= !which.unused && args.yes;
     let (items, _) = super::items(desk, registry, &args.review, &which, &evidence).await?;
     Ok(items)
 }

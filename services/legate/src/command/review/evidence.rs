@@ -1,4 +1,4 @@
-//! How what is reviewed was used, by the counts of audit-collector. This is the one place that fills `evidence` of an item.
+//! How what is reviewed was used, by the counts of audit-collector: the one place that fills `evidence` of an item.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -21,7 +21,7 @@ use crate::cli::{ReviewEvidence, ReviewWhich};
 use crate::command::Desk;
 use crate::command::explain::ask_what_can;
 use crate::output::{Row, say};
-use crate::place::{Line, Service, request_id};
+use crate::place::{Line, request_id};
 use crate::{Exit, Failure, manifest, proto};
 
 /// Items of one request.

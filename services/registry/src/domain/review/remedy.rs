@@ -32,8 +32,10 @@ pub(crate) enum Done {
 /// What becomes of a binding.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Remedy {
-    /// What is to be written: the binding without those who lose it, and for each that keeps a part a role and a binding.
-    pub(crate) wanted: Vec<Declaration>,
+    /// The binding without those who lose it; none where it is as it was, or over.
+    pub(crate) narrowed: Option<Declaration>,
+    /// A role and a binding for each that keeps a part.
+    pub(crate) parts: Vec<Declaration>,
     /// Nobody is left whom the binding names.
     pub(crate) is_over: bool,
     /// What comes of each item, in their order.
@@ -45,7 +47,6 @@ pub(crate) struct Remedy {
 pub(crate) fn of_binding(binding: &RoleBinding, role: &Role, cuts: &[Cut<'_>]) -> Remedy {
     let mut remedy = Remedy::default();
     let mut spec = binding.spec.clone().unwrap_or_default();
-    let mut parts = Vec::new();
     let before = spec.clone();
     for cut in cuts {
         let agent = &cut.item.agent;
@@ -72,7 +73,7 @@ pub(crate) fn of_binding(binding: &RoleBinding, role: &Role, cuts: &[Cut<'_>]) -
         }
         let name = name_of(&cut.item.id);
         let told = format!("{told}, which keeps {} of it by the binding {name}", count(kept.len()));
-        parts.extend(part(&name, &before, binding, cut.item, kept));
+        remedy.parts.extend(part(&name, &before, binding, cut.item, kept));
         remedy.done.push(Done::Changed(told, name));
     }
     if spec == before {
@@ -81,9 +82,8 @@ pub(crate) fn of_binding(binding: &RoleBinding, role: &Role, cuts: &[Cut<'_>]) -
     remedy.is_over = spec.agents.is_empty() && spec.groups.is_empty() && spec.users.is_empty();
     if !remedy.is_over {
         let changed = RoleBinding { metadata: binding.metadata.clone(), spec: Some(spec) };
-        remedy.wanted.push(Declaration { object: Some(Object::RoleBinding(changed)) });
+        remedy.narrowed = Some(Declaration { object: Some(Object::RoleBinding(changed)) });
     }
-    remedy.wanted.extend(parts);
     remedy
 }
 

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use legate_ids::Name;
 use legate_wire::registry::{AgentSpec, ReviewCampaignSpec, ReviewerOperators, ReviewerRule};
 
+/// The most who are asked about one item.
+const MOST: usize = 256;
+
 /// The operators, by name, by whom somebody decides: an operator himself; a person or a group by those that the campaign names, and
 /// a person of whom it names none by the operator of the same name.
 pub(crate) fn operators_of(who: &str, people: &[ReviewerOperators]) -> Vec<String> {
@@ -55,7 +58,7 @@ pub(crate) fn reviewers(spec: &ReviewCampaignSpec, agent: &AgentSpec, barred: &B
     };
     let asked = &all_of(asked, &spec.people) - barred;
     let asked = if asked.is_empty() { &escalation(spec) - barred } else { asked };
-    asked.into_iter().map(|name| format!("operator:{name}")).collect()
+    asked.into_iter().take(MOST).map(|name| format!("operator:{name}")).collect()
 }
 
 /// The operators to whom a round is escalated, by name.

@@ -189,13 +189,13 @@ proptest! {
             .collect();
         let remedy = of_binding(&binding, &role, &cuts);
         prop_assert!(remedy.done.iter().all(|done| matches!(done, Done::Changed(..))), "{:?}", remedy.done);
-        let is_written = remedy.is_over || remedy.wanted.iter().any(|one| one.metadata().unwrap().name == "b");
+        let is_written = remedy.is_over || remedy.narrowed.is_some();
         prop_assert_eq!(is_written, !cuts.is_empty());
         if is_written {
             all.pop();
         }
         // What is new was written after the agents.
-        all.extend(remedy.wanted.into_iter().map(|mut one| {
+        all.extend(remedy.narrowed.into_iter().chain(remedy.parts).map(|mut one| {
             let metadata = one.metadata_mut().unwrap();
             metadata.id = format!("obj_{}", metadata.name);
             metadata.update_time = at(99);
@@ -235,13 +235,13 @@ fn what_is_gone_asks_for_nothing_and_what_does_not_fit_is_told() {
     };
     let revoked = item(ReviewDecision::Revoke, "");
     let gone = of_binding(&of(&["a"], 0), &role, &[Cut { item: &revoked, is_there: false, is_in_group: false }]);
-    assert!(gone.wanted.is_empty() && matches!(gone.done[..], [Done::NotNeeded(_)]));
+    assert!(gone.narrowed.is_none() && matches!(gone.done[..], [Done::NotNeeded(_)]));
     let elsewhere = of_binding(&of(&["b"], 0), &role, &[Cut { item: &revoked, is_there: true, is_in_group: false }]);
-    assert!(elsewhere.wanted.is_empty() && matches!(elsewhere.done[..], [Done::NotNeeded(_)]));
+    assert!(elsewhere.narrowed.is_none() && matches!(elsewhere.done[..], [Done::NotNeeded(_)]));
     let full = of_binding(&of(&[], 1_024), &role, &[Cut { item: &revoked, is_there: true, is_in_group: true }]);
-    assert!(full.wanted.is_empty() && matches!(full.done[..], [Done::Failed(_)]));
+    assert!(full.narrowed.is_none() && matches!(full.done[..], [Done::Failed(_)]));
     // What the role no longer gives does not come back by a review.
     let reduced = item(ReviewDecision::Reduce, "a:y");
     let cut = of_binding(&of(&["a"], 0), &role, &[Cut { item: &reduced, is_there: true, is_in_group: false }]);
-    assert_eq!((cut.wanted.len(), &cut.done[..]), (1, &[Done::Changed("the binding no longer names the agent".into(), String::new())][..]));
+    assert_eq!((cut.parts.len(), &cut.done[..]), (0, &[Done::Changed("the binding no longer names the agent".into(), String::new())][..]));
 }

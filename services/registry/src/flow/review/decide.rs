@@ -1,4 +1,4 @@
-//! Reviewers decide about items: all that were asked for, or none. Nobody decides about what he gave himself.
+//! Reviewers decide about items, all that were asked for or none, and nobody about what he gave himself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The items of a round are made, of some agents at a time: each as it stands then, and who may decide about it.
+//! The items of a round are made, of some agents at a time: each as it stands then, with who may decide about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,6 @@
-//! What was decided is written: the items about one thing at a time, by the way that an apply takes, each with its audit event. What
-//! is written once is marked in the same transaction, so whoever dies in between goes on after it.
+//! What was decided is written: the items about one thing at a time, as an apply writes, each with its audit event.
+//!
+//! What is written is marked in the same transaction, so whoever dies in between goes on after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,7 @@ use legate_wire::registry::{
 
 use crate::convert;
 use crate::domain::delegation::Grant;
+use crate::domain::diff;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
 use crate::domain::review::{self as domain, Cut, Done, Remedy};
@@ -110,7 +112,10 @@ async fn change(writing: &mut Writing<'_>, items: &[ReviewItem]) -> TxResult<Vec
     match first.reviewed() {
         ReviewedThing::RoleBinding => {
             let Some((current, remedy)) = binding(writing.tx, items).await? else { return Ok(gone(items)) };
-            declare(writing, remedy.wanted).await?;
+            declare(writing, remedy.parts).await?;
+            if let Some(narrowed) = remedy.narrowed {
+                narrow(writing, &current, narrowed).await?;
+            }
             if remedy.is_over {
                 writing.take_back(current, "revoked").await?;
             }
@@ -138,7 +143,15 @@ fn gone(items: &[ReviewItem]) -> Vec<Done> {
     items.iter().map(|_| Done::NotNeeded("it is no longer in force".to_owned())).collect()
 }
 
-/// Writes objects as an apply does: read, held against what is there, put.
+/// Writes an object that gives less than it did. What it names beside that, such as a person who has just left, is no reason to
+/// refuse it: whoever was to lose something would keep it.
+async fn narrow(writing: &mut Writing<'_>, before: &Declaration, after: Declaration) -> TxResult<(), Fault> {
+    let fields = diff::diff(Some(before), &after);
+    writing.put(after, Some(before), "updated", &fields).await?;
+    Ok(())
+}
+
+/// Writes new objects as an apply does: read, held against what is there, put.
 async fn declare(writing: &mut Writing<'_>, wanted: Vec<Declaration>) -> TxResult<(), Fault> {
     if wanted.is_empty() {
         return Ok(());
@@ -225,7 +238,7 @@ async fn grant(writing: &mut Writing<'_>, items: &[ReviewItem]) -> TxResult<Vec<
                 Box::pin(leave::take_back(writing, one)).await?;
             }
         }
-        declare(writing, vec![Declaration { object: Some(Object::DelegationGrant(narrowed)) }]).await?;
+        narrow(writing, &current, Declaration { object: Some(Object::DelegationGrant(narrowed)) }).await?;
         let more = if count == 0 { String::new() } else { format!(", and {count} that went beyond it are taken back") };
         done.push(Done::Changed(format!("the grant is narrowed{more}"), String::new()));
     }
@@ -310,21 +323,20 @@ impl Preview {
                 if remedy.is_over {
                     self.changes.push(removed(&current));
                 }
-                self.staged(tx, remedy.wanted, now, actor).await?;
+                self.changes.extend(remedy.narrowed.map(|narrowed| changed(&current, &narrowed)));
+                self.staged(tx, remedy.parts, now, actor).await?;
             }
             ReviewedThing::DelegationGrant => {
                 for item in items {
                     let Some(current) = in_force(tx, &item.granted_id).await? else { continue };
                     let Some(Object::DelegationGrant(of)) = &current.object else { continue };
-                    let (gone, wanted) = match domain::narrowed(of, item) {
-                        None => (vec![current], Vec::new()),
-                        Some(of) => {
-                            let gone = beyond(tx, &current, &of).await?;
-                            (gone, vec![Declaration { object: Some(Object::DelegationGrant(of)) }])
-                        }
+                    let Some(of) = domain::narrowed(of, item) else {
+                        self.changes.push(removed(&current));
+                        continue;
                     };
-                    self.changes.extend(gone.iter().map(removed));
-                    self.staged(tx, wanted, now, actor).await?;
+                    self.changes.extend(beyond(tx, &current, &of).await?.iter().map(removed));
+                    let narrowed = Declaration { object: Some(Object::DelegationGrant(of)) };
+                    self.changes.push(changed(&current, &narrowed));
                 }
             }
             ReviewedThing::AgentClass => {
@@ -351,6 +363,12 @@ impl Preview {
         }
         Ok(())
     }
+}
+
+/// What changes, as a plan tells it.
+fn changed(before: &Declaration, after: &Declaration) -> DeclarationChange {
+    let fields = diff::diff(Some(before), after);
+    DeclarationChange { action: ChangeAction::Updated.into(), fields, ..removed(before) }
 }
 
 /// What is taken back, as a plan tells it.
