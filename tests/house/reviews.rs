@@ -212,8 +212,13 @@ fn reason<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, tonic::Status>)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_round_every_agent_may_do_what_was_decided() {
+    for seed in [7, 42, 1_815] {
+        a_round(Chance(seed)).await;
+    }
+}
+
+async fn a_round(mut chance: Chance) {
     let raised = Raised::new().await;
-    let mut chance = Chance(7);
     let declared = apply(raised.operator("registry"), organisation(&mut chance, 86_400, 86_400)).await;
     let ids = agents(raised.operator("registry")).await;
     let before = authority(raised.operator("policy-decision"), &ids, declared).await;

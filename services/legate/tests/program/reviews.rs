@@ -60,6 +60,8 @@ fn a_review_is_asked_decided_closed_and_verified() {
     let unused = ["review", "decide", review, "--all-unused", "--decision", "revoke"];
     house.run(&["review", "decide", review, "rvi_1", "--decision", "certify", "--reason", "x"])
         .refused(1, "INVALID_ARGUMENT");
+    let hostile = ["review", "start", "payments/yearly", "--reason", "a\u{1b}[2Jb"];
+    house.run(&hostile).refused(1, "INVALID_ARGUMENT");
     // Who is not asked has nothing to decide about.
     let none = house.run(&[unused.as_slice(), &["--dry-run", "-o", "name"]].concat()).with(0);
     assert_eq!(none, "");

@@ -47,9 +47,7 @@ pub(super) async fn run(desk: Desk, args: ReviewDecide) -> Result<Exit, Failure>
     }
     if is_bulk || args.dry_run {
         let mut preview = ask(&registry, &args, &decisions, true).await?;
-        for item in &mut preview.items {
-            item.evidence = seen.get(&item.id).cloned().flatten();
-        }
+        with(&mut preview.items, &seen);
         if args.dry_run {
             return tell(&desk, preview);
         }
@@ -57,8 +55,16 @@ pub(super) async fn run(desk: Desk, args: ReviewDecide) -> Result<Exit, Failure>
             confirm(&preview.items)?;
         }
     }
-    let done = ask(&registry, &args, &decisions, false).await?;
+    let mut done = ask(&registry, &args, &decisions, false).await?;
+    with(&mut done.items, &seen);
     tell(&desk, done)
+}
+
+/// Puts how they were used to items that the registry tells, which does not know it.
+fn with(items: &mut [ReviewItem], seen: &BTreeMap<String, Option<wire::ReviewEvidence>>) {
+    for item in items {
+        item.evidence = seen.get(&item.id).cloned().flatten();
+    }
 }
 
 /// The items that the flags mean.
@@ -108,7 +114,11 @@ async fn ask(
 }
 
 fn tell(desk: &Desk, answer: DecideReviewItemsResponse) -> Result<Exit, Failure> {
-    let rows: Vec<Row> = answer.items.iter().map(told::item_row).collect();
+    let mut rows: Vec<Row> = answer.items.iter().map(told::item_row).collect();
+    if answer.items.iter().all(|item| item.evidence.is_none()) {
+        // Nobody asked how they were used.
+        rows.iter_mut().for_each(|row| row.cells.retain(|cell| cell.0 != "USED"));
+    }
     let note = answer.review.as_ref().map(left).unwrap_or_default();
     desk.out().rows(&proto::dynamic(&answer), &rows, &note)?;
     Ok(Exit::Done)

@@ -1,8 +1,7 @@
 //! Rounds and items as people read them.
 
 use legate_wire::registry::{
-    CloseReviewResponse, Remediation, RemediationState, Review, ReviewDecision, ReviewEvidence, ReviewItem,
-    ReviewedThing,
+    CloseReviewResponse, Remediation, RemediationState, Review, ReviewDecision, ReviewItem, ReviewedThing,
 };
 
 use crate::manifest;
@@ -16,8 +15,8 @@ const BAR: u64 = 10;
 fn progress(review: &Review) -> String {
     let of = review.progress.unwrap_or_default();
     let done = of.items.saturating_sub(of.pending);
-    // Full when everything is decided, and not before.
-    let filled = if of.items == 0 { BAR } else { done.saturating_mul(BAR) / of.items };
+    // Full when everything is decided, and not before; empty where there is nothing, or nothing yet.
+    let filled = done.saturating_mul(BAR).checked_div(of.items).unwrap_or_default();
     let bar: String = (0..BAR).map(|n| if n < filled { '#' } else { '-' }).collect();
     let late = if review.is_overdue { " OVERDUE" } else { "" };
     format!("[{bar}] {done}/{}{late}", of.items)
@@ -111,8 +110,10 @@ fn permissions(item: &ReviewItem) -> String {
     item.permissions.iter().map(manifest::permission_text).collect::<Vec<_>>().join(", ")
 }
 
-fn used(evidence: Option<&ReviewEvidence>) -> String {
-    match evidence {
+fn used(item: &ReviewItem) -> String {
+    match &item.evidence {
+        // What gives nothing itself, as a class may, is not used.
+        _ if item.permissions.is_empty() => String::new(),
         None => "not known".to_owned(),
         Some(of) if of.uses == 0 => format!("never since {}", moment(of.from_time.as_ref())),
         Some(of) => {
@@ -176,7 +177,7 @@ pub(super) fn item_row(item: &ReviewItem) -> Row {
             ("AGENT", false, item.agent.clone()),
             ("HAS", false, format!("{}{changed}", what(item))),
             ("GIVEN BY", false, format!("{} {}", item.granted_by, moment(item.grant_time.as_ref()))),
-            ("USED", false, used(item.evidence.as_ref())),
+            ("USED", false, used(item)),
             ("BEFORE", false, earlier(item)),
             ("DECISION", false, decided(item)),
             ("GIVES", true, permissions(item)),
