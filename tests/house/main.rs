@@ -34,6 +34,7 @@ mod postgres;
 mod processes;
 mod raised;
 mod reasons;
+mod reviews;
 mod revoking;
 mod scim;
 mod search;

@@ -14,7 +14,8 @@ pub use name::{BadName, Name};
 pub use resource::{BadResource, IdPattern, ResourceId, ResourceType, is_deceptive};
 pub use spiffe::{BadSpiffeId, Principal, SpiffeId, TrustDomain};
 pub use typeid::{
-    AgentId, ApprovalId, BadTypeId, CredentialId, DecisionId, EnrolmentId, EventId, InstanceId, ObjectId,
+    AgentId, ApprovalId, BadTypeId, CredentialId, DecisionId, EnrolmentId, EventId, InstanceId, ObjectId, ReviewId,
+    ReviewItemId,
 };
 
 /// Gives a text newtype the traits every identifier has: `Display`, `AsRef<str>`, `FromStr`, `as_str`. With `as_str` of its

@@ -129,6 +129,14 @@ type_id!(
     ApprovalId, "apr"
 );
 type_id!(
+    /// A round of a review campaign.
+    ReviewId, "rvw"
+);
+type_id!(
+    /// One question of such a round.
+    ReviewItemId, "rvi"
+);
+type_id!(
     /// Any declared object that is not an agent: a role, a policy, a binding.
     ObjectId, "obj"
 );

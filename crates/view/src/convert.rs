@@ -340,6 +340,7 @@ pub(crate) fn binding(from: &wire::RoleBinding) -> Result<RoleBinding, Why> {
         role: Name::parse(&spec.role).map_err(text)?,
         agents: names(&spec.agents)?,
         groups: names(&spec.groups)?,
+        except: names(&spec.except_agents)?,
         users: spec.users.clone(),
         narrowing: (!narrowing.is_empty()).then_some(narrowing),
         window: Window::new(micros(spec.not_before)?, micros(spec.not_after)?).map_err(text)?,

@@ -169,6 +169,7 @@ impl Snapshot {
             Kind::PolicyTest => Object::PolicyTest(wire::PolicyTest { metadata, spec: None }),
             Kind::LifecyclePolicy => Object::LifecyclePolicy(wire::LifecyclePolicy { metadata, ..Default::default() }),
             Kind::OperatorBinding => Object::OperatorBinding(wire::OperatorBinding { metadata, spec: None }),
+            Kind::ReviewCampaign => Object::ReviewCampaign(wire::ReviewCampaign { metadata, spec: None }),
             Kind::SigningKey | Kind::Revocation | Kind::Approval | Kind::StopOrder | Kind::Unspecified => {
                 return Err(Unreadable {
                     kind: "an object of a kind that is not taken away like this",

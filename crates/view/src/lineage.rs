@@ -357,6 +357,26 @@ mod tests {
     }
 
     #[test]
+    fn a_binding_gives_nothing_to_whom_it_excepts_of_its_groups() {
+        let alone = |status: &mut wire::AgentStatus| status.ancestors.clear();
+        let mut objects = vec![namespace(true), class(0, 15), agent(0, None, |_| ()), agent(1, None, alone)];
+        let all = wire::GroupSpec { selector: "agent_class = bots".into(), ..wire::GroupSpec::default() };
+        objects.push(Object::Group(wire::Group { metadata: meta("all", "obj_5"), spec: Some(all) }));
+        let [role, mut binding] = bound(0, 2);
+        if let Object::RoleBinding(binding) = &mut binding {
+            let spec = binding.spec.as_mut().unwrap();
+            (spec.agents, spec.groups) = (Vec::new(), vec!["all".into()]);
+            spec.except_agents = vec!["bot-1".into()];
+        }
+        objects.extend([role, binding]);
+        let snapshot = snapshot(objects);
+        assert_eq!((may(&snapshot, 0), may(&snapshot, 1)), (2, 0));
+        let one = snapshot.agent(&id(1)).unwrap();
+        assert!(snapshot.is_in_group(one, &Name::parse("all").unwrap()), "it stays in the group");
+        assert_eq!(snapshot.bindings_of(one).count(), 0, "and does not hold the role");
+    }
+
+    #[test]
     fn a_role_of_whoever_is_above_is_held_by_all_below() {
         // A policy may forbid something to it.
         let mut objects = vec![namespace(true), class(15, 15), agent(0, None, |_| ()), agent(1, None, |_| ())];

@@ -134,6 +134,8 @@ pub struct RoleBinding {
     pub agents: Vec<Name>,
     /// The groups whose agents it speaks of too, in the same namespace.
     pub groups: Vec<Name>,
+    /// Agents of these groups that it gives nothing, in the same namespace.
+    pub except: Vec<Name>,
     /// The people who hold the role where an agent acts for them, as `user:NAME` or `group:NAME`.
     pub users: Vec<String>,
     /// Where given, the role holds only for resources that one of these matches.

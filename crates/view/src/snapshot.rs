@@ -220,7 +220,7 @@ impl Snapshot {
 
     /// The bindings that speak of the agent itself, each once, and through which group where they do not name it. A binding that
     /// names agents speaks of those that existed when it was last written: an agent made later under a name that became
-    /// free inherits nothing. Of groups it speaks as they are now.
+    /// free inherits nothing. Of groups it speaks as they are now, and never of an agent that it excepts.
     pub(crate) fn bindings_alone<'a>(
         &'a self,
         agent: &'a Agent,
@@ -236,7 +236,8 @@ impl Snapshot {
             .filter(|binding| agent.label.created <= binding.label.updated);
         let mut seen: Vec<&Name> = Vec::new();
         let through = self.groups.bindings_of(agent).filter(move |(binding, _)| {
-            let is_new = !named(binding) && !seen.contains(&&binding.label.name);
+            let is_excepted = binding.except.contains(&agent.label.name);
+            let is_new = !is_excepted && !named(binding) && !seen.contains(&&binding.label.name);
             seen.extend(is_new.then_some(&binding.label.name));
             is_new
         });

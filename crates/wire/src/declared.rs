@@ -35,8 +35,8 @@ macro_rules! kinds {
 
 kinds! {
     Namespace, AgentClass, Agent, Role, RoleBinding, Policy, EnforcementPoint, SigningKey, Revocation, Group, Boundary,
-    CredentialPolicy, TrustedIssuer, AttestationPolicy, DelegationGrant, PolicyTest, OperatorBinding,
-    LifecyclePolicy, Node, Approval, StopOrder,
+    CredentialPolicy, TrustedIssuer, AttestationPolicy, DelegationGrant, PolicyTest, OperatorBinding, Node,
+    LifecyclePolicy, ReviewCampaign, Approval, StopOrder,
 }
 
 impl Declaration {

@@ -16,6 +16,7 @@ mod mcp;
 mod person;
 mod policy;
 mod registry;
+mod review;
 mod search;
 mod stop;
 mod witness;
@@ -54,6 +55,9 @@ pub(crate) use policy::{
 #[cfg(test)]
 pub(crate) use registry::Limit;
 pub(crate) use registry::{AgentVerb, DeclaredVerb, StandingVerb, State, Turn};
+pub(crate) use review::{
+    Decide as ReviewDecide, Evidence as ReviewEvidence, ReviewVerb, Shape as ReviewShape, Which as ReviewWhich,
+};
 pub(crate) use search::{History, OfAgents, Search, When};
 pub(crate) use stop::{Containment, Resume, Stop, Stops, Whom};
 pub(crate) use witness::WitnessVerb;
@@ -132,6 +136,8 @@ pub(crate) enum Command {
     Operator(Noun<DeclaredVerb>),
     /// What agents ask a person to approve, and what became of it.
     Approval(Noun<ApprovalVerb>),
+    /// Access reviews: whether agents should keep what they have, decided by people, written and verified.
+    Review(Box<Noun<ReviewVerb>>),
     /// Persons who leave, and what becomes of the agents that they answer for.
     Person(Noun<PersonVerb>),
     /// What agents, enforcement points and nodes hold.
@@ -425,8 +431,22 @@ mod tests {
             "legate resume --all --reason x",
             "legate stops --namespace n --with-resumed",
             "legate containment --revision 12 --wait 1s",
+            "legate review campaign get n/c",
+            "legate review start n/c --reason x",
+            "legate review list --open --namespace n",
+            "legate review show rvw_1 --pending --own --unused --since 30d --limit 3",
+            "legate review decide rvw_1 rvi_1 rvi_2 --decision certify --reason x",
+            "legate review decide rvw_1 rvi_1 --decision reduce --keep a:b#on#T:* --reason x --etag 1",
+            "legate review decide rvw_1 --all-unused --decision revoke --dry-run",
+            "legate review decide rvw_1 --agent n/a --thing class --decision reassign --to user:a --yes --reason x",
+            "legate review close rvw_1 --dry-run",
+            "legate review close rvw_1 --reason x --wait 5s",
+            "legate review verify rvw_1",
+            "legate review export rvw_1 --as csv --out f",
         ] {
-            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+            // A permission holds spaces.
+            let words: Vec<String> = line.split(' ').map(|word| word.replace('#', " ")).collect();
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
         }
         for line in [
             "legate agent suspend n/a",
@@ -475,6 +495,12 @@ mod tests {
             "legate apply --reason x",
             "legate apply --plan plan.json -f dir --reason x",
             "legate apply --plan plan.json --prune --selector a=b --reason x",
+            "legate review start n/c",
+            "legate review decide rvw_1 rvi_1 --reason x",
+            "legate review decide rvw_1 rvi_1 --decision certify",
+            "legate review decide rvw_1 rvi_1 --all-unused --decision revoke --reason x",
+            "legate review decide rvw_1 --own --decision revoke --reason x --dry-run --yes",
+            "legate review close rvw_1",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

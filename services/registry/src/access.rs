@@ -48,6 +48,13 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.DepartureService/OffboardPerson", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DepartureService/ListDepartures", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.DepartureService/WithdrawDeparture", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.ReviewService/StartReview", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.ReviewService/ListReviews", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.ReviewService/GetReview", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.ReviewService/ListReviewItems", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.ReviewService/DecideReviewItems", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.ReviewService/CloseReview", callers: OPERATORS },
+    Rule { method: "/legate.registry.v1.ReviewService/RecordReviewVerification", callers: OPERATORS },
     // An agent whose standing is read within the call: see flow/lineage.rs.
     Rule { method: "/legate.registry.v1.SpawnService/SpawnAgent", callers: AGENTS },
     Rule { method: "/legate.registry.v1.SpawnService/ListSpawnedAgents", callers: AGENTS },

@@ -20,6 +20,7 @@ use wire::lifecycle_service_server::LifecycleServiceServer;
 use wire::operator_service_server::OperatorServiceServer;
 use wire::personal_grant_service_server::PersonalGrantServiceServer;
 use wire::publication_service_server::{PublicationService, PublicationServiceServer};
+use wire::review_service_server::ReviewServiceServer;
 use wire::revocation_service_server::RevocationServiceServer;
 use wire::spawn_service_server::SpawnServiceServer;
 use wire::stop_service_server::StopServiceServer;
@@ -36,6 +37,7 @@ mod departures;
 mod lifecycle;
 mod operators;
 mod personal;
+mod reviews;
 mod revoking;
 mod spawning;
 mod stopping;
@@ -106,6 +108,11 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
     .add_service(
         ApprovalServiceServer::new(api.clone())
             .max_decoding_message_size(LARGEST_ASK)
+            .max_encoding_message_size(LARGEST_ANSWER),
+    )
+    .add_service(
+        ReviewServiceServer::new(api.clone())
+            .max_decoding_message_size(LARGEST_REQUEST)
             .max_encoding_message_size(LARGEST_ANSWER),
     )
     .add_service(ApprovalRelayServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))

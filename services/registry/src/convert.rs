@@ -10,12 +10,13 @@ use legate_wire::audit::{AuditEvent, EventResource, Outcome};
 use legate_wire::registry::cut_off::Level;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    Agent, Declaration, Departure, FieldChange, Kind, LifecycleAction, OperatorBinding, RevocationSpec,
+    Agent, Declaration, Departure, FieldChange, Kind, LifecycleAction, OperatorBinding, Review, ReviewItem,
+    RevocationSpec,
 };
 
 use crate::domain::kind::{Key, kind_name};
 use crate::domain::lifecycle_policy::Due;
-use crate::domain::{approval, lifecycle, standing, stop};
+use crate::domain::{approval, lifecycle, review, standing, stop};
 use crate::flow::By;
 
 /// The longest text in an event, in bytes.
@@ -257,6 +258,52 @@ fn about(by: &By, verb: &str, agent: &Agent, told: &[(&str, String)], now: Times
     event.namespace = metadata.namespace;
     let told = told.iter().filter(|(_, text)| !text.is_empty());
     event.details = told.map(|(name, text)| ((*name).to_owned(), cut(text.clone()))).collect();
+    event
+}
+
+/// A round of a review campaign took a step.
+pub(crate) fn review_event(by: &By, verb: &str, of: &Review, said: Vec<(&str, String)>, now: Timestamp) -> AuditEvent {
+    let mut event = event(by, format!("review.{verb}"), Outcome::Success, now);
+    event.namespace.clone_from(&of.namespace);
+    let (r#type, id) = ("Review".to_owned(), of.id.clone());
+    event.resource = Some(EventResource { r#type, id, ..EventResource::default() });
+    let known = [("campaign", of.campaign.clone()), ("round", of.number.to_string())];
+    let said = known.into_iter().chain(said).filter(|(_, text)| !text.is_empty());
+    event.details = said.map(|(name, text)| (name.to_owned(), cut(text))).collect();
+    event
+}
+
+/// Something was decided about an item of a review, or came of that.
+pub(crate) fn review_item_event(by: &By, verb: &str, of: &Review, item: &ReviewItem, now: Timestamp) -> AuditEvent {
+    let mut event = event(by, format!("review_item.{verb}"), Outcome::Success, now);
+    event.namespace.clone_from(&of.namespace);
+    event.agent_id.clone_from(&item.agent_id);
+    let (r#type, id) = ("ReviewItem".to_owned(), item.id.clone());
+    event.resource = Some(EventResource { r#type, id, ..EventResource::default() });
+    let keep = item.keep.iter().map(|one| {
+        let of = one.resource.clone().unwrap_or_default();
+        format!("{} on {}:{}", one.action, of.r#type, if of.id.is_empty() { "*" } else { &of.id })
+    });
+    let came = item.remediation.clone().unwrap_or_default();
+    let state = came.state().as_str_name().trim_start_matches("REMEDIATION_STATE_").to_owned();
+    let said = [
+        ("review", of.id.clone()),
+        ("campaign", of.campaign.clone()),
+        ("agent", item.agent.clone()),
+        ("reviewed", review::thing(item.reviewed()).to_owned()),
+        ("granted", item.granted.clone()),
+        ("granted_id", item.granted_id.clone()),
+        ("group", item.group.clone()),
+        ("decision", review::word(item.decision()).to_owned()),
+        ("keep", keep.collect::<Vec<_>>().join(", ")),
+        ("decided_by", item.decided_by.clone()),
+        ("reviewers", item.reviewers.join(" ")),
+        ("remediation", if item.remediation.is_some() { state } else { String::new() }),
+        ("told", came.told),
+        ("reduced_to", came.reduced_to),
+    ];
+    let said = said.into_iter().filter(|(_, text)| !text.is_empty());
+    event.details = said.map(|(name, text)| (name.to_owned(), cut(text))).collect();
     event
 }
 

@@ -72,6 +72,24 @@ legate_rpc::reasons! {
     APPROVAL_OUTDATED, FailedPrecondition, "Since the agent asked, it was stopped or changed its life, or a policy that holds back what it asks for was changed or taken back.", "Deny the request, and let the agent ask again: then it names the policies as they are now.";
     /// One more is too many.
     TOO_MANY_APPROVALS, ResourceExhausted, "The agent has 8 requests that are pending, or 32 that are pending or approved; or 32 were made in its lineage within a minute.", "Cancel what is no longer needed (legate approval cancel), or wait until somebody decides.";
+    /// No such round.
+    REVIEW_NOT_FOUND, NotFound, "There is no review of this id.", "Check the id (legate review list).";
+    /// No such item.
+    REVIEW_ITEM_NOT_FOUND, NotFound, "The review has no item of this id.", "See its items (legate review show).";
+    /// One at a time.
+    REVIEW_UNDER_WAY, FailedPrecondition, "A round of the campaign is under way, and there is one at a time.", "Decide and close that one first (legate review list).";
+    /// It is in another state.
+    REVIEW_NOT_OPEN, FailedPrecondition, "The review is in another state than the step takes: its items are still being made, or it is closed, or what was decided is not written yet.", "See its state (legate review show); what was decided in a closed one is changed by declaring it, or in the next round.";
+    /// Something is not decided.
+    REVIEW_UNDECIDED, FailedPrecondition, "The review has items about which nobody has decided, and its grace is not over.", "Decide about them (legate review show --pending), or wait: what nobody decides about is revoked at the end of the grace.";
+    /// Somebody else has to look.
+    SOLE_REVIEWER, PermissionDenied, "Whoever closes the review decided about every item of it alone, and its grace is not over.", "Let another approver close it, or wait until it closes by itself.";
+    /// Somebody else is asked.
+    NOT_ITS_REVIEWER, PermissionDenied, "The caller is not among those who are asked about the item.", "Let one of its reviewers decide, or have it reassigned (legate review decide --decision reassign).";
+    /// Nobody reviews himself.
+    SELF_REVIEW, PermissionDenied, "Whoever gave an agent what is reviewed does not decide about it, nor an owner of the agent where others are asked.", "Let another reviewer decide, or have an administrator reassign the item to one.";
+    /// That cannot be decided about it.
+    REVIEW_DECISION_UNFIT, InvalidArgument, "The decision does not fit the item: what is to stay is no part of it, a class cannot be reduced, or nobody decides for whom it is to be reassigned to.", "Decide as the message says (legate review show).";
     /// A policy cannot be used.
     POLICY_INVALID, InvalidArgument, "The Cedar policy does not parse, is a template, uses what a decision cannot provide, or does not fit the schema of what there is.", "Mend the policy at the place that is named; legate policy schema NAMESPACE prints what there is.";
     /// A schema of a namespace cannot be used.

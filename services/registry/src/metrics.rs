@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use legate_wire::registry::{AgentState, BulkAction, LifecycleAction};
+use legate_wire::registry::{AgentState, BulkAction, LifecycleAction, RemediationState, ReviewDecision};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::domain::lifecycle::state_name;
+use crate::domain::review;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
@@ -37,8 +38,16 @@ struct Bulk {
     action: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decided {
+    decision: &'static str,
+}
+
 /// What becomes of a request.
 const OUTCOMES: [&str; 5] = ["APPROVED", "DENIED", "EXPIRED", "CANCELLED", "REVOKED"];
+
+/// What comes of a decision that changes something.
+const REMEDIATED: [&str; 3] = ["APPLIED", "NOT_NEEDED", "FAILED"];
 
 /// Seconds that a request waits: from an approver who looks at it to a day.
 const WAITS: [f64; 9] = [5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
@@ -66,6 +75,10 @@ pub(crate) struct Metrics {
     lifecycle_told: Counter,
     lifecycle_alerts: Family<Outcome, Counter>,
     alerts_heard: Gauge,
+    review_items_pending: Gauge,
+    review_items_overdue: Gauge,
+    reviews_decided: Family<Decided, Counter>,
+    reviews_remediated: Family<Outcome, Counter>,
 }
 
 impl Default for Metrics {
@@ -91,6 +104,10 @@ impl Default for Metrics {
             lifecycle_told: Counter::default(),
             lifecycle_alerts: Family::default(),
             alerts_heard: Gauge::default(),
+            review_items_pending: Gauge::default(),
+            review_items_overdue: Gauge::default(),
+            reviews_decided: Family::default(),
+            reviews_remediated: Family::default(),
         }
     }
 }
@@ -130,6 +147,7 @@ impl Metrics {
         registry.register_with_unit("registry_usage_age", heard, Unit::Seconds, self.usage_age.clone());
         self.usage_age.set(-1);
         self.register_lifecycle(registry);
+        self.register_reviews(registry);
     }
 
     fn register_lifecycle(&self, registry: &mut Registry) {
@@ -150,6 +168,49 @@ impl Metrics {
         for outcome in ["DONE", "STOPPED_ALREADY", "REPORTED", "CAPPED", "FAILED"] {
             drop(self.lifecycle_alerts.get_or_create(&Outcome { outcome }));
         }
+    }
+
+    fn register_reviews(&self, registry: &mut Registry) {
+        let pending = "Items of open reviews about which nobody has decided, as of the last count";
+        registry.register("registry_review_items_pending", pending, self.review_items_pending.clone());
+        let overdue = "Those of them whose review was due, as of the last count";
+        registry.register("registry_review_items_overdue", overdue, self.review_items_overdue.clone());
+        let decided = "Decisions of reviewers, by what they decided";
+        registry.register("registry_review_decisions", decided, self.reviews_decided.clone());
+        let remediated = "Items of closed reviews that were to change something, by what came of them";
+        registry.register("registry_review_remediations", remediated, self.reviews_remediated.clone());
+        for decision in [
+            ReviewDecision::Certify,
+            ReviewDecision::Reduce,
+            ReviewDecision::Revoke,
+            ReviewDecision::Reassign,
+        ] {
+            drop(self.reviews_decided.get_or_create(&Decided { decision: review::word(decision) }));
+        }
+        for outcome in REMEDIATED {
+            drop(self.reviews_remediated.get_or_create(&Outcome { outcome }));
+        }
+    }
+
+    /// About so many items of reviews nobody has decided, and so many of them are overdue.
+    pub(crate) fn review_items(&self, pending: i64, overdue: i64) {
+        self.review_items_pending.set(pending);
+        self.review_items_overdue.set(overdue);
+    }
+
+    /// A reviewer decided about an item.
+    pub(crate) fn review_decided(&self, decision: ReviewDecision) {
+        self.reviews_decided.get_or_create(&Decided { decision: review::word(decision) }).inc();
+    }
+
+    /// What was decided about an item was written, or could not be.
+    pub(crate) fn review_remediated(&self, state: RemediationState) {
+        let outcome = match state {
+            RemediationState::Applied => REMEDIATED[0],
+            RemediationState::NotNeeded => REMEDIATED[1],
+            RemediationState::Failed | RemediationState::Unspecified => REMEDIATED[2],
+        };
+        self.reviews_remediated.get_or_create(&Outcome { outcome }).inc();
     }
 
     /// So many stop orders stand.

@@ -5,6 +5,7 @@ mod facts;
 mod lifecycle;
 mod people;
 mod retention;
+mod reviews;
 mod revoked_certificates;
 mod search;
 mod usage;
@@ -16,6 +17,7 @@ use departures::Departures;
 use lifecycle::Lifecycle;
 use people::OfPeople;
 use retention::Retention;
+use reviews::Reviews;
 use revoked_certificates::RevokedCertificates;
 
 /// The migrations of this service's database.
@@ -37,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(OfPeople),
             Box::new(usage::Usage),
             Box::new(Lifecycle),
+            Box::new(Reviews),
         ]
     }
 }

@@ -31,6 +31,9 @@ pub(super) struct Ask {
     pub(super) enrolment: String,
     /// What the agent asked for and nobody decided yet.
     pub(super) approval_id: String,
+    /// An open round of a review campaign, and an item of it.
+    pub(super) review_id: String,
+    pub(super) review_item_id: String,
 }
 
 /// What an answer held, or how the call was refused.
@@ -113,6 +116,7 @@ macro_rules! call {
 
 mod decisions;
 mod records;
+mod reviews;
 mod stops;
 
 type Declarations = wire::declaration_service_client::DeclarationServiceClient<Client>;
@@ -598,5 +602,6 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
     decisions::add(&mut case);
     records::add(&mut case);
     stops::add(&mut case);
+    reviews::add(&mut case);
     cases
 }

@@ -86,6 +86,18 @@ fn binding(namespace: &str, name: &str, operator: &str, role: wire::OperatorRole
     })
 }
 
+/// A review campaign of which nobody is asked who is an operator here.
+fn campaign(word: &str) -> wire::ReviewCampaignSpec {
+    wire::ReviewCampaignSpec {
+        description: format!("{word} reviews"),
+        reviews: vec![wire::ReviewedThing::RoleBinding.into(), wire::ReviewedThing::AgentClass.into()],
+        reviewers: wire::ReviewerRule::Named.into(),
+        named_reviewers: vec![format!("operator:{word}-reviewer")],
+        due: Some(prost_types::Duration { seconds: 86_400, nanos: 0 }),
+        ..wire::ReviewCampaignSpec::default()
+    }
+}
+
 /// A whole namespace; `word` stands in every name and text of it.
 fn namespace(word: &str) -> Vec<Object> {
     let agent = wire::AgentSpec {
@@ -137,6 +149,7 @@ fn namespace(word: &str) -> Vec<Object> {
             spiffe_id: String::new(),
         }),
         binding(word, &format!("{word}-team"), &format!("{word}-operator"), wire::OperatorRole::Admin),
+        Object::ReviewCampaign(wire::ReviewCampaign { metadata: name("campaign"), spec: Some(campaign(word)) }),
     ]
 }
 
@@ -146,8 +159,33 @@ impl World {
         world.apply([namespace("alpha"), namespace(CANARY)].concat()).await;
         for word in ["alpha", CANARY] {
             world.leaves(word).await;
+            world.reviews(word).await;
         }
         world
+    }
+
+    /// A round of the campaign of a namespace, whose items are made; one of them.
+    async fn reviews(&self, word: &str) -> wire::ReviewItem {
+        let mut reviews = wire::review_service_client::ReviewServiceClient::new(self.raised.operator("registry"));
+        let ask = wire::ListReviewsRequest { namespace: word.into(), ..wire::ListReviewsRequest::default() };
+        let known = reviews.list_reviews(ask).await.unwrap().into_inner().reviews.pop();
+        let review = match known {
+            Some(known) => known,
+            None => {
+                let (namespace, campaign) = (word.to_owned(), format!("{word}-campaign"));
+                let reason = format!("{word} reasons");
+                let ask = wire::StartReviewRequest { namespace, campaign, reason, ..Default::default() };
+                reviews.start_review(ask).await.unwrap().into_inner().review.unwrap()
+            }
+        };
+        let ask = wire::ListReviewItemsRequest { review_id: review.id, ..wire::ListReviewItemsRequest::default() };
+        loop {
+            let items = reviews.list_review_items(ask.clone()).await.unwrap().into_inner().items;
+            if let Some(item) = items.into_iter().next() {
+                return item;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Somebody leaves a namespace.
@@ -219,6 +257,7 @@ impl World {
         let line = self.raised.dial("registry", enrolled.identity().unwrap());
         let mut requests = wire::approval_request_service_client::ApprovalRequestServiceClient::new(line);
         let asked = requests.request_approval(asked).await.unwrap().into_inner();
+        let item = self.reviews(word).await;
         let [registry, issuer, policy, audit] = lines(&self.raised, operator);
         Ask {
             registry,
@@ -234,6 +273,8 @@ impl World {
             instance_id: enrolled.credential.instance_id,
             enrolment: token,
             approval_id: asked.approval.unwrap().metadata.unwrap().id,
+            review_id: item.review_id,
+            review_item_id: item.id,
         }
     }
 
@@ -241,7 +282,7 @@ impl World {
     async fn all_of(&self, word: &str) -> String {
         let mut service = DeclarationServiceClient::new(self.raised.operator("registry"));
         let mut all = String::new();
-        for kind in (1..=17).chain([wire::Kind::Approval.into()]) {
+        for kind in (1..=17).chain([wire::Kind::ReviewCampaign.into(), wire::Kind::Approval.into()]) {
             let request = wire::ListDeclarationsRequest { kind, namespace: word.into(), ..Default::default() };
             let answer = service.list_declarations(request).await.unwrap().into_inner();
             writeln!(all, "{:?}", answer.declarations).unwrap();
@@ -259,6 +300,8 @@ impl World {
         // How far it has come is the sweep's.
         departures.iter_mut().for_each(|departure| departure.settle_time = None);
         writeln!(all, "{departures:?}").unwrap();
+        let item = self.reviews(word).await;
+        writeln!(all, "{item:?}").unwrap();
         all
     }
 }
@@ -274,6 +317,8 @@ fn said(outcome: &Outcome, ask: &Ask) -> String {
         &ask.credential_id,
         &ask.instance_id,
         &ask.approval_id,
+        &ask.review_id,
+        &ask.review_item_id,
         &ask.agent,
         &ask.class,
         &ask.role,
@@ -301,6 +346,8 @@ async fn whoever_has_rights_elsewhere_sees_nothing_and_changes_nothing() {
         instance_id: legate_ids::InstanceId::from_parts(1, [1; 10]).to_string(),
         enrolment: format!("lgt_enr_{}", "0".repeat(72)),
         approval_id: legate_ids::ApprovalId::from_parts(1, [1; 10]).to_string(),
+        review_id: legate_ids::ReviewId::from_parts(1, [1; 10]).to_string(),
+        review_item_id: legate_ids::ReviewItemId::from_parts(1, [1; 10]).to_string(),
         ..ask.clone()
     };
     let other_ids: Vec<String> = everything.split('"').filter(|t| t.starts_with("obj_")).map(str::to_owned).collect();
@@ -351,6 +398,7 @@ fn cell(outcomes: &[Outcome], ask: &Ask) -> &'static str {
         "CREDENTIAL_NOT_FOUND",
         "INSTANCE_NOT_FOUND",
         "APPROVAL_NOT_FOUND",
+        "REVIEW_NOT_FOUND",
         "AGENT_UNKNOWN",
         "AUDIT_ALERT_NOT_FOUND",
     ];
@@ -382,6 +430,8 @@ fn is_empty(text: &str) -> bool {
         "departures: []",
         "instances: []",
         "approvals: []",
+        "reviews: []",
+        "items: []",
         "events: []",
     ];
     nothing.iter().any(|none| text.contains(none))

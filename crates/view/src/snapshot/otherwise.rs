@@ -148,6 +148,7 @@ mod tests {
             role: role.label.name.clone(),
             agents: vec![was.agent(&id).unwrap().label.name.clone()],
             groups: Vec::new(),
+            except: Vec::new(),
             users: Vec::new(),
             narrowing: None,
             window: legate_authority::Window::ALWAYS,

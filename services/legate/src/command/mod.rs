@@ -41,6 +41,7 @@ mod prove;
 mod query;
 mod replay;
 mod report;
+mod review;
 mod revoke_issued;
 mod search;
 mod spawning;
@@ -182,6 +183,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Mcp(noun) => wait(mcp::run(desk(noun.place)?, noun.verb)),
         Command::Operator(noun) => wait(declared::run(desk(noun.place)?, Kind::OperatorBinding, noun.verb)),
         Command::Approval(noun) => wait(approval::run(desk(noun.place)?, noun.verb)),
+        Command::Review(noun) => {
+            let noun = *noun;
+            wait(review::run(desk(noun.place)?, noun.verb))
+        }
         Command::Person(noun) => wait(person::run(desk(noun.place)?, noun.verb)),
         Command::Credential(noun) => wait(credential::run(desk(noun.place)?, noun.verb)),
         Command::Instance(noun) => wait(instance::run(desk(noun.place)?, noun.verb)),

@@ -33,6 +33,7 @@ pub(super) const KINDS: [&str; 16] = [
     "PolicyTest",
     "LifecyclePolicy",
     "OperatorBinding",
+    "ReviewCampaign",
     "EnforcementPoint",
     "Node",
 ];

@@ -181,6 +181,9 @@ fn parts(declaration: &Declaration) -> (Metadata, String) {
             (&o.metadata, about.unwrap_or_default())
         }
         Some(Object::LifecyclePolicy(o)) => (&o.metadata, o.spec.as_ref().map(lifecycle_about).unwrap_or_default()),
+        Some(Object::ReviewCampaign(o)) => {
+            (&o.metadata, o.spec.as_ref().map(|s| s.description.clone()).unwrap_or_default())
+        }
         Some(Object::Approval(o)) => {
             (&o.metadata, o.spec.as_ref().map(|s| format!("{} asks: {}", s.agent, s.purpose)).unwrap_or_default())
         }
@@ -234,7 +237,12 @@ fn binding_about(spec: &legate_wire::registry::RoleBindingSpec) -> String {
     let groups = spec.groups.iter().map(|name| format!("group {name}"));
     let groups = groups.chain(spec.users.iter().cloned());
     let holders: Vec<String> = spec.agents.iter().cloned().chain(groups).collect();
-    format!("{} to {}", spec.role, holders.join(", "))
+    let except = if spec.except_agents.is_empty() {
+        String::new()
+    } else {
+        format!(" except {}", spec.except_agents.join(", "))
+    };
+    format!("{} to {}{except}", spec.role, holders.join(", "))
 }
 
 fn attestation_about(spec: &AttestationPolicySpec) -> String {

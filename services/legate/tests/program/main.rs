@@ -19,6 +19,7 @@ mod pipelines;
 mod policies;
 mod readme;
 mod restart;
+mod reviews;
 mod rewrapped;
 mod schema;
 mod sdk;

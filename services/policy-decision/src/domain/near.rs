@@ -333,6 +333,7 @@ fn binding_of(role: &Label, now: Timestamp) -> RoleBinding {
         role: role.name.clone(),
         agents: Vec::new(),
         groups: Vec::new(),
+        except: Vec::new(),
         users: Vec::new(),
         narrowing: None,
         window: Window::ALWAYS,

@@ -7,7 +7,7 @@ use wire::claim_rule::StandsFor;
 use wire::declaration::Object;
 use wire::{
     Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, LifecyclePolicy,
-    PolicyTest, RoleBinding, TrustedIssuer,
+    PolicyTest, ReviewCampaign, RoleBinding, TrustedIssuer,
 };
 
 /// How an object is found: kind, namespace (empty for what belongs to none) and name.
@@ -53,6 +53,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::PolicyTest => "PolicyTest",
         Kind::OperatorBinding => "OperatorBinding",
         Kind::Node => "Node",
+        Kind::ReviewCampaign => "ReviewCampaign",
         Kind::Approval => "Approval",
         Kind::StopOrder => "StopOrder",
         Kind::LifecyclePolicy => "LifecyclePolicy",
@@ -92,6 +93,7 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
             needed.one("spec.role", Kind::Role, &spec.role);
             needed.all("spec.agents", Kind::Agent, &spec.agents);
             needed.all("spec.groups", Kind::Group, &spec.groups);
+            needed.all("spec.except_agents", Kind::Agent, &spec.except_agents);
         }
         Object::Group(Group { spec: Some(spec), .. }) => needed.all("spec.agents", Kind::Agent, &spec.agents),
         Object::Boundary(Boundary { spec: Some(spec), .. }) => {
@@ -130,6 +132,10 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
             }
         }
         Object::LifecyclePolicy(LifecyclePolicy { spec: Some(spec), .. }) => {
+            needed.all("spec.groups", Kind::Group, &spec.groups);
+            needed.all("spec.agent_classes", Kind::AgentClass, &spec.agent_classes);
+        }
+        Object::ReviewCampaign(ReviewCampaign { spec: Some(spec), .. }) => {
             needed.all("spec.groups", Kind::Group, &spec.groups);
             needed.all("spec.agent_classes", Kind::AgentClass, &spec.agent_classes);
         }
@@ -202,7 +208,7 @@ mod tests {
             assert_eq!(declaration.metadata_mut().cloned(), Some(found));
             seen.push(kind as i32);
         }
-        assert_eq!(seen, (1..=18).chain([20, 30, 31]).collect::<Vec<_>>());
+        assert_eq!(seen, (1..=18).chain([20, 21, 30, 31]).collect::<Vec<_>>());
         assert_eq!(wire::Declaration::default().kind(), None);
         assert_eq!(key_of(&wire::Declaration::default()), None);
     }
@@ -230,6 +236,7 @@ mod tests {
                     "spec.agents[0] Agent payments/invoice-bot",
                     "spec.agents[1] Agent payments/ledger-bot",
                     "spec.groups[0] Group payments/clerks",
+                    "spec.except_agents[0] Agent payments/report-bot",
                 ],
                 Kind::AgentClass => &[
                     namespace,
@@ -265,6 +272,11 @@ mod tests {
                 ],
                 Kind::PolicyTest => &[namespace, "spec.cases[0].agent Agent payments/invoice-bot"],
                 Kind::LifecyclePolicy => &[
+                    namespace,
+                    "spec.groups[0] Group payments/clerks",
+                    "spec.agent_classes[0] AgentClass payments/clerk",
+                ],
+                Kind::ReviewCampaign => &[
                     namespace,
                     "spec.groups[0] Group payments/clerks",
                     "spec.agent_classes[0] AgentClass payments/clerk",

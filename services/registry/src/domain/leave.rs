@@ -23,8 +23,14 @@ pub(crate) fn without(declaration: &mut wire::Declaration, agent: &str) -> Left 
     match &mut declaration.object {
         Some(Object::RoleBinding(wire::RoleBinding { spec: Some(spec), .. })) => {
             let left = list(&mut spec.agents, agent);
+            // Whoever gets the name later is not excepted for another's sake.
+            let was_excepted = list(&mut spec.except_agents, agent) != Left::All;
             let has_others = !spec.groups.is_empty() || !spec.users.is_empty();
-            if left == Left::Nothing && has_others { Left::Some } else { left }
+            match left {
+                Left::Nothing if has_others => Left::Some,
+                Left::All if was_excepted => Left::Some,
+                left => left,
+            }
         }
         Some(Object::Group(wire::Group { spec: Some(spec), .. })) => {
             let left = list(&mut spec.agents, agent);

@@ -19,6 +19,7 @@ pub(crate) mod personal;
 mod principal;
 pub(crate) mod problem;
 mod reflect;
+pub(crate) mod review;
 pub(crate) mod standing;
 pub(crate) mod stop;
 pub(crate) mod subject;

@@ -85,10 +85,10 @@ pub(crate) fn place(key: &Key) -> Place<'_> {
     }
 }
 
-/// The right that writing an object of this kind takes.
+/// The right that writing an object of this kind takes. Whoever gives roles to agents does not say who looks at that.
 pub(crate) fn to_write(kind: Kind) -> Right {
     match kind {
-        Kind::Namespace | Kind::OperatorBinding => Right::Administer,
+        Kind::Namespace | Kind::OperatorBinding | Kind::ReviewCampaign => Right::Administer,
         _ => Right::Write,
     }
 }

@@ -107,6 +107,7 @@ mod tests {
             "operator_binding",
             "permission",
             "policy_test",
+            "review",
             "stop",
             "trust",
         ];

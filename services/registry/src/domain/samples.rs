@@ -20,7 +20,7 @@ pub(crate) fn at(seconds: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds, nanos: 0 })
 }
 
-fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+pub(crate) fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }
 
@@ -34,7 +34,7 @@ fn metadata(namespace: &str, name: &str) -> Option<wire::Metadata> {
     })
 }
 
-fn permission(action: &str) -> wire::Permission {
+pub(crate) fn permission(action: &str) -> wire::Permission {
     wire::Permission { action: action.into(), resource: Some(selector()) }
 }
 
@@ -103,6 +103,7 @@ pub(crate) fn binding() -> wire::RoleBinding {
             not_after: at(2_000),
             groups: vec!["clerks".into()],
             users: vec!["user:ada@example.com".into()],
+            except_agents: vec!["report-bot".into()],
         }),
     }
 }
@@ -372,6 +373,32 @@ pub(crate) fn node() -> wire::Node {
     wire::Node { metadata: metadata("payments", "vm-7"), spec: Some(spec), spiffe_id: String::new() }
 }
 
+pub(crate) fn review_campaign() -> wire::ReviewCampaign {
+    let of = |who: &str, operators: &[&str]| wire::ReviewerOperators {
+        who: who.into(),
+        operators: operators.iter().map(ToString::to_string).collect(),
+    };
+    wire::ReviewCampaign {
+        metadata: metadata("payments", "quarterly"),
+        spec: Some(wire::ReviewCampaignSpec {
+            description: "Should they keep it?".into(),
+            selector: "environment = prod".into(),
+            groups: vec!["clerks".into()],
+            agent_classes: vec!["clerk".into()],
+            reviews: vec![wire::ReviewedThing::RoleBinding.into(), wire::ReviewedThing::DelegationGrant.into()],
+            reviewers: wire::ReviewerRule::Named.into(),
+            named_reviewers: vec!["user:grace@example.com".into(), "operator:joan".into()],
+            escalation: vec!["group:audit".into()],
+            people: vec![of("user:grace@example.com", &["grace"]), of("group:audit", &["ada", "hedy"])],
+            start_time: at(1_000),
+            every_days: 90,
+            due: seconds(1_209_600),
+            grace: seconds(604_800),
+            on_silence: wire::OnSilence::Escalate.into(),
+        }),
+    }
+}
+
 pub(crate) fn approval() -> wire::Approval {
     let spec = wire::ApprovalSpec {
         agent: "invoice-bot".into(),
@@ -465,6 +492,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         Object::OperatorBinding(operator_binding()),
         Object::Node(node()),
         Object::LifecyclePolicy(lifecycle_policy()),
+        Object::ReviewCampaign(review_campaign()),
         Object::Approval(approval()),
         Object::StopOrder(stop_order()),
     ]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use legate_clock::Clock;
 use legate_db::{Db, Tx, TxResult};
-use legate_ids::{AgentId, ApprovalId, ObjectId, SpiffeId, TrustDomain};
+use legate_ids::{AgentId, ApprovalId, EventId, ObjectId, ReviewId, ReviewItemId, SpiffeId, TrustDomain};
 use legate_outbox::{Outbox, Standard};
 use legate_rpc::{Fault, Mandate, Pages, is_for_want_of_a_role};
 use legate_wire::audit::AuditEvent;
@@ -147,6 +147,21 @@ impl Desk {
     /// A new id of an approval.
     pub(crate) fn approval_id(&self) -> Result<ApprovalId, Fault> {
         Ok(ApprovalId::from_parts(self.millis(), chance()?))
+    }
+
+    /// A new id of a round of a review campaign.
+    pub(crate) fn review_id(&self) -> Result<ReviewId, Fault> {
+        Ok(ReviewId::from_parts(self.millis(), chance()?))
+    }
+
+    /// A new id of an item of such a round.
+    pub(crate) fn review_item_id(&self) -> Result<ReviewItemId, Fault> {
+        Ok(ReviewItemId::from_parts(self.millis(), chance()?))
+    }
+
+    /// A new id of an audit event, where something else has to name it.
+    pub(crate) fn event_id(&self) -> Result<EventId, Fault> {
+        Ok(EventId::from_parts(self.millis(), chance()?))
     }
 
     /// A new id of anything else.

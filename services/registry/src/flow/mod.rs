@@ -37,6 +37,7 @@ pub(crate) mod publish;
 pub(crate) mod read;
 mod removal;
 pub(crate) mod request_approval;
+pub(crate) mod review;
 pub(crate) mod revoke;
 pub(crate) mod revoke_issued;
 pub(crate) mod spawn;

@@ -1,5 +1,5 @@
 //! What time does: agents whose time is over expire, those that nobody is accountable for are suspended, lifecycle policies are
-//! carried out, what those who left answered for passes on, and revocations, keys and requests that are past their use are forgotten.
+//! carried out, what those who left answered for passes on, reviews go on, and revocations, keys and requests that are past their use are forgotten.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use legate_wire::registry::{Declaration, Kind};
 
 use super::decide_approval::{self, End};
 use super::transition::{self, Step};
-use super::{Call, Desk, alert_feed, lifecycle, succession};
+use super::{Call, Desk, alert_feed, lifecycle, review, succession};
 use crate::domain::lifecycle::Transition;
 use crate::domain::standing;
 use crate::error::of_tx;
-use crate::store::{self, approval, object, request};
+use crate::store::{self, approval, object, request, review_item};
 
 /// How often the sweep looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -46,7 +46,8 @@ pub(crate) async fn sweep_forever(desk: Arc<Desk>) {
     }
 }
 
-/// Ends everything whose time is over, and passes on what those who left answer for; how many objects.
+/// Ends everything whose time is over, passes on what those who left answer for, and goes on with reviews; how many objects
+/// and steps.
 pub(crate) async fn sweep(desk: &Arc<Desk>) -> Result<usize, Fault> {
     let mut swept = 0;
     loop {
@@ -54,12 +55,13 @@ pub(crate) async fn sweep(desk: &Arc<Desk>) -> Result<usize, Fault> {
         let passed = succession::settle_some(desk).await;
         let planned = lifecycle::replan_some(desk).await;
         let looked = lifecycle::look_some(desk).await;
+        let reviewed = review::go_on(desk).await;
         let ended = end_some(desk).await?;
-        let (passed, planned, looked) = (passed?, planned?, looked?);
-        if passed.is_none() && planned.is_none() && looked.at == 0 && ended == 0 {
+        let (passed, planned, looked, reviewed) = (passed?, planned?, looked?, reviewed?);
+        if passed.is_none() && planned.is_none() && reviewed.is_none() && looked.at == 0 && ended == 0 {
             return Ok(swept);
         }
-        swept += ended + looked.done + usize::try_from(passed.unwrap_or(0)).unwrap_or(0);
+        swept += ended + looked.done + usize::try_from(passed.unwrap_or(0) + reviewed.unwrap_or(0)).unwrap_or(0);
     }
 }
 
@@ -148,6 +150,10 @@ async fn tidy(desk: &Arc<Desk>) -> Result<(), Fault> {
     let orphans = desk.db.read("orphans", |tx| Box::pin(object::orphans(tx))).await.map_err(of_tx)?;
     let open = desk.db.read("open_approvals", |tx| Box::pin(approval::census(tx))).await.map_err(of_tx)?;
     desk.metrics.approvals_open(open);
+    let micros = now.micros();
+    let (pending, overdue) =
+        desk.db.read("open_reviews", move |tx| Box::pin(review_item::census(tx, micros))).await.map_err(of_tx)?;
+    desk.metrics.review_items(pending, overdue);
     let orders = desk.db.read("stop_orders", |tx| Box::pin(object::in_force(tx, Kind::StopOrder, COUNTED))).await;
     let orders = orders.map_err(of_tx)?.iter().map(|row| row.declaration()).collect::<TxResult<Vec<_>, Fault>>();
     desk.metrics.stops(orders.map_err(of_tx)?.iter().filter(|order| standing::is_suspended(order)).count());

@@ -239,7 +239,7 @@ fn refuse_one_of(whose: &BTreeSet<String>, actor: &str, whom: &str) -> TxResult<
 }
 
 /// Everybody whose work an agent is, in the versions that are kept and in those that are not.
-async fn hands(tx: &legate_db::Tx, id: &str) -> TxResult<BTreeSet<String>, Fault> {
+pub(super) async fn hands(tx: &legate_db::Tx, id: &str) -> TxResult<BTreeSet<String>, Fault> {
     let mut all = declarers(tx, id, i64::MAX).await?;
     all.append(&mut declarer::of(tx, id).await?);
     Ok(all)

@@ -30,7 +30,9 @@ use crate::domain::{approval, cut_off, lineage, operators, standing};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::found::Found;
 use crate::store::revision::History;
-use crate::store::{broken, change, departure, head, object, reference, refuse, request, signed, unsigned};
+use crate::store::{
+    broken, change, departure, head, object, reference, refuse, request, review, signed, unsigned,
+};
 
 /// A revocation is forgotten so long after its credential ended by itself: clocks differ.
 const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -325,6 +327,7 @@ impl Writing<'_> {
             if revoked && key.kind == Kind::Namespace {
                 // The name can be another one's later, in which nobody has left.
                 Box::pin(departure::end_in(self.tx, &key.name, self.now, &self.by.actor)).await?;
+                Box::pin(review::forget_in(self.tx, &key.name)).await?;
             }
             let plan = Box::pin(self.policed.note(self.tx, &key, &declaration, before, revoked, self.now)).await?;
             let mut row = row(&declaration, &key, revoked, self.revision(), plan);

@@ -13,6 +13,8 @@ pub(crate) mod listed;
 pub(crate) mod object;
 pub(crate) mod reference;
 pub(crate) mod request;
+pub(crate) mod review;
+pub(crate) mod review_item;
 pub(crate) mod revision;
 pub(crate) mod search;
 pub(crate) mod term;

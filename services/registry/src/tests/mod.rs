@@ -24,6 +24,8 @@ mod past;
 mod personal;
 mod publish;
 mod removal;
+mod reviewed;
+mod reviews;
 mod revoke_issued;
 mod scene;
 mod search;

@@ -43,6 +43,7 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             | Kind::AttestationPolicy
             | Kind::OperatorBinding
             | Kind::LifecyclePolicy
+            | Kind::ReviewCampaign
             | Kind::SigningKey
             | Kind::Revocation
             | Kind::Approval

@@ -7,6 +7,8 @@ use super::selector;
 
 /// The most agents of one binding, and the most people.
 const AGENTS: usize = 256;
+/// The most agents of its groups that one binding excepts.
+pub(crate) const EXCEPTED: usize = 1_024;
 
 pub(super) fn check(spec: &RoleBindingSpec, findings: &mut Findings) {
     findings.name("spec.role", &spec.role);
@@ -20,6 +22,15 @@ pub(super) fn check(spec: &RoleBindingSpec, findings: &mut Findings) {
     }
     findings.texts("spec.agents", &spec.agents, AGENTS, Findings::name);
     findings.texts("spec.groups", &spec.groups, LIST, Findings::name);
+    findings.texts("spec.except_agents", &spec.except_agents, EXCEPTED, |findings, path, agent| {
+        findings.name(path, agent);
+        if spec.agents.iter().any(|named| named == agent) {
+            findings.add(path, "is named by spec.agents too; give it in one of them");
+        }
+    });
+    if spec.groups.is_empty() && !spec.except_agents.is_empty() {
+        findings.add("spec.except_agents", "is given, and there are no spec.groups to except anybody of");
+    }
     findings.texts("spec.users", &spec.users, AGENTS, |findings, path, user| {
         findings.principal(path, user);
     });

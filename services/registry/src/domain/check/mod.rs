@@ -23,6 +23,7 @@ mod operator_binding;
 mod policy;
 mod policy_test;
 mod publication;
+mod review;
 mod revoke_issued;
 mod role;
 mod selector;
@@ -39,7 +40,9 @@ use super::problem::Problem;
 use crate::error::KIND_NOT_APPLICABLE;
 
 pub(crate) use approval::check_approval;
+pub(crate) use binding::EXCEPTED;
 pub(crate) use departure::{check_departed, check_departure};
+pub(crate) use review::{check_item_decisions, check_verified_items};
 pub(crate) use publication::{check_revocation, check_signing_key};
 pub(crate) use revoke_issued::check_revoke_issued;
 pub(crate) use stop::check_stop_scope;
@@ -90,6 +93,7 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         Object::OperatorBinding(o) => findings.present("spec", o.spec.as_ref(), operator_binding::check),
         Object::Node(o) => findings.present("spec", o.spec.as_ref(), node::check),
         Object::LifecyclePolicy(o) => findings.present("spec", o.spec.as_ref(), lifecycle_policy::check),
+        Object::ReviewCampaign(o) => findings.present("spec", o.spec.as_ref(), review::check),
     }
     findings.into()
 }

@@ -111,6 +111,7 @@ fn nothing_and_what_is_not_for_operators() {
         (Object::PolicyTest(wire::PolicyTest::default()), &["metadata", "spec"]),
         (Object::OperatorBinding(wire::OperatorBinding::default()), &["metadata", "spec"]),
         (Object::Node(wire::Node::default()), &["metadata", "spec"]),
+        (Object::ReviewCampaign(wire::ReviewCampaign::default()), &["metadata", "spec"]),
     ] {
         refused(object, expected);
     }
@@ -284,11 +285,14 @@ fn lengths_of_time() {
 #[test]
 fn bindings() {
     refused(binding(|spec| spec.role = "Invoice Reader".into()), &["spec.role"]);
-    refused(binding(|spec| (spec.agents, spec.groups, spec.users) = Default::default()), &["spec.agents"]);
+    let none = |spec: &mut wire::RoleBindingSpec| {
+        (spec.agents, spec.groups, spec.users, spec.except_agents) = Default::default();
+    };
+    refused(binding(none), &["spec.agents"]);
     for alone in [
-        binding(|spec| (spec.agents, spec.groups) = Default::default()),
+        binding(|spec| (spec.agents, spec.groups, spec.except_agents) = Default::default()),
         binding(|spec| (spec.agents, spec.users) = Default::default()),
-        binding(|spec| (spec.groups, spec.users) = Default::default()),
+        binding(|spec| (spec.groups, spec.users, spec.except_agents) = Default::default()),
     ] {
         assert_eq!(check(&samples::declared(alone)), []);
     }

@@ -27,6 +27,8 @@ with!(grant, DelegationGrant, DelegationGrantSpec);
 with!(policy_test, PolicyTest, PolicyTestSpec);
 with!(operator_binding, OperatorBinding, OperatorBindingSpec);
 with!(lifecycle_policy, LifecyclePolicy, LifecyclePolicySpec);
+with!(review_campaign, ReviewCampaign, ReviewCampaignSpec);
+with!(binding, RoleBinding, RoleBindingSpec);
 
 /// What deceives whoever reads it.
 const HOSTILE: [&str; 5] = ["\u{0}", "a\u{202e}b", "a\u{200b}", "\u{1b}[2J", "a\r"];
@@ -507,4 +509,50 @@ fn what_a_lifecycle_policy_may_say() {
     refused(rule(|rule| rule.per = None), &["spec.on_alert.per"]);
     refused(rule(|rule| rule.per = span(59, 0)), &["spec.on_alert.per"]);
     refused(rule(|rule| rule.per = span(31 * 86_400, 0)), &["spec.on_alert.per"]);
+}
+
+#[test]
+fn review_campaigns() {
+    taken(Object::ReviewCampaign(samples::review_campaign()));
+    taken(review_campaign(|spec| {
+        let (reviewers, due) = (wire::ReviewerRule::Sponsors.into(), span(60, 0));
+        *spec = wire::ReviewCampaignSpec { reviewers, due, ..Default::default() };
+    }));
+    let r = |path: &str, change: &dyn Fn(&mut wire::ReviewCampaignSpec)| refused(review_campaign(|s| change(s)), &[path]);
+    r("spec.selector", &|spec| spec.selector = "state = active".into());
+    r("spec.selector", &|spec| spec.selector = "x".repeat(2_049));
+    r("spec.groups", &|spec| spec.groups = names(65));
+    r("spec.agent_classes[0]", &|spec| spec.agent_classes = vec!["A".into()]);
+    r("spec.reviews[1]", &|spec| spec.reviews = vec![1, 1]);
+    r("spec.reviews[0]", &|spec| spec.reviews = vec![9]);
+    r("spec.reviewers", &|spec| spec.reviewers = 0);
+    r("spec.named_reviewers", &|spec| spec.named_reviewers.clear());
+    r("spec.named_reviewers", &|spec| spec.reviewers = wire::ReviewerRule::Owners.into());
+    for hostile in HOSTILE {
+        r("spec.named_reviewers[0]", &|spec| spec.named_reviewers = vec![format!("user:{hostile}")]);
+        r("spec.description", &|spec| spec.description = hostile.into());
+    }
+    r("spec.named_reviewers[0]", &|spec| spec.named_reviewers = vec!["operator:No Name".into()]);
+    r("spec.escalation[0]", &|spec| spec.escalation = vec!["agent:a".into()]);
+    r("spec.escalation", &|spec| spec.escalation.clear());
+    r("spec.people[1].who", &|spec| spec.people[1].who = "user:grace@example.com".into());
+    r("spec.people[0].who", &|spec| spec.people[0].who = "operator:ada".into());
+    r("spec.people[0].operators", &|spec| spec.people[0].operators.clear());
+    r("spec.people[0].operators[1]", &|spec| spec.people[0].operators = vec!["a".into(), "a".into()]);
+    r("spec.every_days", &|spec| spec.every_days = 3_661);
+    r("spec.every_days", &|spec| spec.every_days = 1);
+    r("spec.due", &|spec| spec.due = None);
+    r("spec.due", &|spec| spec.due = span(0, 1));
+    r("spec.due", &|spec| spec.due = span(90 * 86_400, 1));
+    r("spec.grace", &|spec| spec.grace = span(-1, 0));
+    r("spec.on_silence", &|spec| spec.on_silence = 3);
+}
+
+#[test]
+fn a_binding_excepts_agents_of_its_groups_alone() {
+    taken(binding(|spec| spec.except_agents = names(1_024)));
+    refused(binding(|spec| spec.except_agents = names(1_025)), &["spec.except_agents"]);
+    refused(binding(|spec| spec.except_agents = vec!["invoice-bot".into()]), &["spec.except_agents[0]"]);
+    refused(binding(|spec| spec.except_agents = vec!["A".into()]), &["spec.except_agents[0]"]);
+    refused(binding(|spec| spec.groups.clear()), &["spec.except_agents"]);
 }

@@ -1,0 +1,261 @@
+//! Reviewers decide about items, all that were asked for or none, and nobody about what he gave himself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use legate_authority::{Place, Right};
+use legate_clock::Timestamp;
+use legate_db::{Tx, TxResult};
+use legate_ids::Name;
+use legate_outbox::Standard;
+use legate_rpc::{Fault, Mandate};
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{
+    AgentSpec, DecideReviewItemsRequest, DecideReviewItemsResponse, Declaration, ItemDecision, Kind, Review,
+    ReviewCampaignSpec, ReviewDecision, ReviewItem, ReviewState, ReviewedThing,
+};
+
+use super::{check_etag, find, item_id, item_not_found, not_in_state, review_id, seen};
+use crate::convert;
+use crate::domain::kind::Key;
+use crate::domain::{check, review as domain};
+use crate::error::{NOT_ITS_REVIEWER, REVIEW_DECISION_UNFIT, SELF_REVIEW};
+use crate::flow::{By, Call, Desk, transition};
+use crate::store::review::Model;
+use crate::store::{object, refuse, review_item};
+
+/// Items of one request.
+const MOST: usize = 500;
+
+/// Decides, or says what would come of it.
+#[tracing::instrument(skip_all, fields(legate.items = ask.decisions.len()))]
+pub(crate) async fn decide(
+    desk: &Arc<Desk>,
+    call: Call,
+    ask: DecideReviewItemsRequest,
+) -> Result<DecideReviewItemsResponse, Fault> {
+    let id = review_id(&ask.review_id)?;
+    crate::flow::refusal(check::check_reason(&call.by.reason, !ask.validate_only))?;
+    crate::flow::refusal(check::check_item_decisions(&ask.decisions, MOST))?;
+    for (n, one) in ask.decisions.iter().enumerate() {
+        item_id(format!("decisions[{n}].item_id"), &one.item_id)?;
+    }
+    if ask.validate_only {
+        let now = desk.clock.now();
+        return desk
+            .look("decide_review_items", &call.by, move |look| {
+                Box::pin(async move {
+                    let round = find(look.tx, &look.mandate, &id).await?;
+                    look.mandate.demand(Right::Approve, Place::of(&round.namespace)).map_err(refuse)?;
+                    let judge = Judge { tx: look.tx, mandate: &look.mandate, by: look.by, now };
+                    let decided = judge.all(&round, &ask.decisions).await?;
+                    let items = decided.into_iter().map(|(_, item)| item).collect();
+                    let review = Some(seen::one(look.tx, &round, now).await?);
+                    Ok(DecideReviewItemsResponse { items, review, revision: look.revision })
+                })
+            })
+            .await;
+    }
+    let ask = Arc::new((id, ask));
+    desk.write("decide_review_items", Standard::Ordinary, call, move |writing| {
+        let ask = Arc::clone(&ask);
+        Box::pin(async move {
+            let (id, ask) = &*ask;
+            let round = find(writing.tx, &writing.mandate, id).await?;
+            writing.demand(Right::Approve, Place::of(&round.namespace)).map_err(refuse)?;
+            let review = round.review()?;
+            let judge = Judge { tx: writing.tx, mandate: &writing.mandate, by: writing.by, now: writing.now };
+            let decided = judge.all(&round, &ask.decisions).await?;
+            let (mut rows, mut items) = (Vec::new(), Vec::new());
+            for ((mut row, mut item), asked) in decided.into_iter().zip(&ask.decisions) {
+                row.take(&item);
+                item.etag = row.etag();
+                let verb = if asked.decision() == ReviewDecision::Reassign { "reassigned" } else { "decided" };
+                writing.record(convert::review_item_event(writing.by, verb, &review, &item, writing.now));
+                writing.desk.metrics.review_decided(asked.decision());
+                rows.push(row);
+                items.push(item);
+            }
+            review_item::update(writing.tx, rows).await?;
+            let review = Some(seen::one(writing.tx, &round, writing.now).await?);
+            Ok(DecideReviewItemsResponse { items, review, revision: writing.revision() })
+        })
+    })
+    .await
+}
+
+/// What is looked at to judge a decision, within one transaction.
+struct Judge<'t> {
+    tx: &'t Tx,
+    mandate: &'t Mandate,
+    by: &'t By,
+    now: Timestamp,
+}
+
+/// What an item is about, as it is now.
+#[derive(Default)]
+struct Now {
+    agent: AgentSpec,
+    /// Whoever wrote what the agent has.
+    writers: BTreeSet<String>,
+}
+
+impl Judge<'_> {
+    /// Each item as it was and as it would be.
+    async fn all(
+        &self,
+        round: &Model,
+        asked: &[ItemDecision],
+    ) -> TxResult<Vec<(review_item::Model, ReviewItem)>, Fault> {
+        if round.state() != ReviewState::Open {
+            return Err(refuse(not_in_state(round, "OPEN")));
+        }
+        let review = round.review()?;
+        let ids = asked.iter().map(|one| one.item_id.clone()).collect();
+        let mut rows = review_item::by_ids(self.tx, &round.id, ids).await?;
+        let mut found = Vec::with_capacity(asked.len());
+        for one in asked {
+            let row = rows.remove(&one.item_id).ok_or_else(|| refuse(item_not_found(round, &one.item_id)))?;
+            let item = row.item()?;
+            check_etag(&format!("the item {}", item.id), &row.etag(), &one.etag).map_err(refuse)?;
+            found.push((row, item, one));
+        }
+        let mut known = self.known(found.iter().map(|(_, item, _)| item)).await?;
+        let mut decided = Vec::with_capacity(found.len());
+        for (row, item, asked) in found {
+            let now = known.remove(&item.id).unwrap_or_default();
+            let item = self.one(&review, item, asked, &now).map_err(refuse)?;
+            decided.push((row, item));
+        }
+        Ok(decided)
+    }
+
+    /// What the items are about, read at once however many they are.
+    async fn known<'i>(&self, items: impl Iterator<Item = &'i ReviewItem>) -> TxResult<BTreeMap<String, Now>, Fault> {
+        let items: Vec<&ReviewItem> = items.collect();
+        let ids = items.iter().flat_map(|item| [item.agent_id.clone(), item.granted_id.clone()]).collect();
+        let mut by_id = BTreeMap::new();
+        for row in object::by_ids(self.tx, ids).await? {
+            by_id.insert(row.id.clone(), row.declaration()?);
+        }
+        let groups = items.iter().filter(|item| !item.group.is_empty());
+        let groups = groups.map(|item| Key::new(Kind::Group, &item.namespace, &item.group)).collect();
+        let groups = object::by_keys(self.tx, groups).await?;
+        let mut known = BTreeMap::new();
+        for item in items {
+            // What is no longer kept was written by whom the item names.
+            let mut writers = BTreeSet::from([item.granted_by.clone()]);
+            if item.reviewed() == ReviewedThing::AgentClass {
+                writers = transition::hands(self.tx, &item.agent_id).await?;
+            } else if let Some(granted) = by_id.get(&item.granted_id) {
+                writers.extend(writers_of(granted));
+            }
+            if let Some(row) = groups.get(&Key::new(Kind::Group, &item.namespace, &item.group)) {
+                writers.extend(row.declaration()?.metadata().map(|m| m.updated_by.clone()));
+            }
+            let agent = match by_id.get(&item.agent_id).and_then(|agent| agent.object.as_ref()) {
+                Some(Object::Agent(agent)) => agent.spec.clone().unwrap_or_default(),
+                _ => AgentSpec::default(),
+            };
+            known.insert(item.id.clone(), Now { agent, writers });
+        }
+        Ok(known)
+    }
+
+    /// The item as it would be.
+    fn one(&self, review: &Review, mut item: ReviewItem, asked: &ItemDecision, now: &Now) -> Result<ReviewItem, Fault> {
+        let spec = review.spec.clone().unwrap_or_default();
+        let barred = domain::barred(&spec, &now.agent, now.writers.iter().map(String::as_str));
+        let decision = asked.decision();
+        self.check_reviewer(review, &spec, &item, decision, &barred)?;
+        let unfit = |why: String| Fault::refused(&REVIEW_DECISION_UNFIT, format!("the item {}: {why}", item.id));
+        match decision {
+            ReviewDecision::Reassign => {
+                let to: BTreeSet<String> =
+                    domain::operators_of(&asked.reassign_to, &spec.people).into_iter().collect();
+                if to.is_empty() {
+                    let why = format!("nobody decides for {}; name an operator, or one in people", asked.reassign_to);
+                    return Err(unfit(why));
+                }
+                let may = &to - &barred;
+                if may.is_empty() {
+                    let text = format!(
+                        "{} gave what the item {} is about, or owns the agent; name somebody else",
+                        asked.reassign_to, item.id
+                    );
+                    return Err(Fault::refused(&SELF_REVIEW, text));
+                }
+                item.reviewers = may.into_iter().map(|name| format!("operator:{name}")).collect();
+                item.decision = ReviewDecision::Unspecified.into();
+                (item.keep, item.decided_by, item.decide_time) = (Vec::new(), String::new(), None);
+                item.decide_reason.clone_from(&self.by.reason);
+                return Ok(item);
+            }
+            ReviewDecision::Reduce if item.reviewed() == ReviewedThing::AgentClass => {
+                let why = "a class is kept or revoked; what an agent is to have of it is its ceiling".to_owned();
+                return Err(unfit(why));
+            }
+            ReviewDecision::Reduce => {
+                if let Some(why) = domain::why_no_part(&asked.keep, &item.permissions) {
+                    return Err(unfit(format!("keep {why}")));
+                }
+            }
+            ReviewDecision::Certify | ReviewDecision::Revoke | ReviewDecision::Unspecified => {}
+        }
+        item.decision = decision.into();
+        item.keep.clone_from(&asked.keep);
+        item.decided_by.clone_from(&self.by.actor);
+        item.decide_time = Some(self.now.into());
+        item.decide_reason.clone_from(&self.by.reason);
+        Ok(item)
+    }
+
+    /// Whether the caller may decide about it: he is asked, or it was escalated to him, or he decided before; or he is an
+    /// administrator who has somebody else decide. And in no case did he give it, nor own the agent where others are asked.
+    fn check_reviewer(
+        &self,
+        review: &Review,
+        spec: &ReviewCampaignSpec,
+        item: &ReviewItem,
+        decision: ReviewDecision,
+        barred: &BTreeSet<String>,
+    ) -> Result<(), Fault> {
+        let own = own_name(self.by).map(Name::as_str).unwrap_or_default();
+        let administers = self.mandate.may(Right::Administer, Place::of(&item.namespace));
+        if decision == ReviewDecision::Reassign && administers {
+            return Ok(());
+        }
+        if barred.contains(own) {
+            let text = format!("{} gave what the item {} is about, or owns its agent", self.by.actor, item.id);
+            return Err(Fault::refused(&SELF_REVIEW, text));
+        }
+        if may_decide(review, spec, item, own) || item.decided_by == self.by.actor {
+            return Ok(());
+        }
+        let text = format!("{} is no reviewer of the item {}", self.by.actor, item.id);
+        let fault = Fault::refused(&NOT_ITS_REVIEWER, text);
+        Err(fault.with("reviewers", item.reviewers.join(" ")))
+    }
+}
+
+/// Whether an operator is asked about an item, or it was escalated to him.
+pub(super) fn may_decide(review: &Review, spec: &ReviewCampaignSpec, item: &ReviewItem, operator: &str) -> bool {
+    let is_asked = |one: &String| one.strip_prefix("operator:") == Some(operator);
+    let is_escalated = review.escalate_time.is_some() && item.decision() == ReviewDecision::Unspecified;
+    item.reviewers.iter().any(is_asked) || (is_escalated && domain::escalation(spec).contains(operator))
+}
+
+/// Who wrote an object first and last, and for whom a grant lets an agent act.
+fn writers_of(declaration: &Declaration) -> Vec<String> {
+    let mut all: Vec<String> =
+        declaration.metadata().into_iter().flat_map(|m| [m.created_by.clone(), m.updated_by.clone()]).collect();
+    if let Some(Object::DelegationGrant(grant)) = &declaration.object {
+        all.extend(grant.spec.as_ref().map(|spec| spec.delegator.clone()));
+    }
+    all
+}
+
+/// The name of an operator who calls.
+pub(super) fn own_name(by: &By) -> Option<&Name> {
+    by.operator.as_ref().map(|operator| &operator.name)
+}
