@@ -17,7 +17,7 @@ use crate::proto;
 pub(super) const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 
 /// The kinds that operators declare.
-pub(super) const KINDS: [&str; 16] = [
+pub(super) const KINDS: [&str; 18] = [
     "Namespace",
     "AgentClass",
     "Agent",
