@@ -298,21 +298,20 @@ async fn a_node_vouches_where_it_is_believed_and_for_nothing_more() {
     apply(&raised, vec![], vec![node, policy]).await.unwrap();
     let cut = async { while told.message().await.is_ok_and(|told| told.is_some()) {} };
     tokio::time::timeout(LONG, cut).await.unwrap();
-    let refused = Told::from_status(&dial_status(&mut own).await);
-    assert_eq!(refused.reason, "CALLER_UNKNOWN");
+    assert_eq!(refusal(&mut own, process(&new(), "f")).await.reason, "CALLER_UNKNOWN");
     raised.suite.shutdown().await;
 }
 
-/// What a node meets that asks for news.
-async fn dial_status(node: &mut Workloads) -> tonic::Status {
-    // The connection was cut; a new one is judged by itself.
+/// How a node is refused whose connections are being cut.
+async fn refusal(node: &mut Workloads, request: IssueX509SvidRequest) -> Told {
     let begin = std::time::Instant::now();
     loop {
-        let refused = node.watch_node(WatchNodeRequest {}).await.unwrap_err();
-        if !Told::from_status(&refused).reason.is_empty() {
+        let refused = issue(node, request.clone()).await.unwrap_err();
+        if !refused.reason.is_empty() {
             return refused;
         }
-        assert!(begin.elapsed() < LONG, "{refused}");
+        // The connection was cut in the midst of it; a new one is judged by itself.
+        assert!(begin.elapsed() < LONG, "{refused:?}");
         tokio::task::yield_now().await;
     }
 }
