@@ -104,7 +104,7 @@ impl Node {
         };
         let id = identity.spiffe_id();
         // `/ns/NAMESPACE/node/NAME`; what else there may be is for credential-issuer to judge.
-        if !id.as_ref().is_some_and(|id| id.path().split('/').nth(3) == Some("node")) {
+        if id.as_ref().is_none_or(|id| id.path().split('/').nth(3) != Some("node")) {
             return Err(NoIdentity::NotANode(id.map_or_else(|| "nobody".to_owned(), |id| id.to_string())));
         }
         Ok(Self { identity, file, issuer, proof, clock })

@@ -30,7 +30,7 @@ type Answer = (PolicyName, Result<Svid, Failed>);
 /// Why it gave nothing; and the request, where it may be repeated.
 enum Failed {
     Unseen(Unseen),
-    NotIssued(NotIssued, Option<Wish>),
+    NotIssued(NotIssued, Option<Box<Wish>>),
 }
 
 /// The actor.
@@ -238,7 +238,7 @@ impl Actor {
                     ?why,
                     "no X.509-SVID"
                 );
-                holding.wish = wish;
+                holding.wish = wish.map(|wish| *wish);
                 holding.failed(why, revision);
             }
         }
@@ -294,6 +294,6 @@ async fn obtain(
     match inner.issuer.x509(&wish, by).await {
         Ok(svid) => (policy, Ok(svid)),
         Err(why @ NotIssued::Refused(_)) => (policy, Err(Failed::NotIssued(why, None))),
-        Err(why) => (policy, Err(Failed::NotIssued(why, Some(wish)))),
+        Err(why) => (policy, Err(Failed::NotIssued(why, Some(Box::new(wish))))),
     }
 }

@@ -25,6 +25,9 @@ fn dev_writes_what_it_promises_and_shares_its_directory_with_nobody() {
     ] {
         assert!(house.env(name).starts_with("https://127.0.0.1:"), "{name}");
     }
+    let socket = house.env("SPIFFE_ENDPOINT_SOCKET").strip_prefix("unix://").unwrap();
+    assert_eq!(std::path::Path::new(socket), dir.join("workload.sock").as_path());
+    std::os::unix::net::UnixStream::connect(socket).unwrap();
     let second = done(legate().args(["dev", "--port-base", "0", "--dir"]).arg(&dir));
     assert_eq!(second.out, "");
     second.refused(1, "DIRECTORY_NOT_OURS");
