@@ -59,7 +59,7 @@ pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
                 .await?;
             tell(&desk, &answer, answer.agent.as_ref(), answer.revision)
         }
-        AgentVerb::Owner(ask) => owner::run(desk, ask).await,
+        AgentVerb::Owner(ask) => Box::pin(owner::run(desk, ask)).await,
         AgentVerb::Spawn { .. } | AgentVerb::Spawned { .. } | AgentVerb::EndSpawned { .. } => {
             spawning::run(desk, verb).await
         }

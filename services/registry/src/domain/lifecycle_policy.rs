@@ -390,7 +390,7 @@ pub(crate) fn effective(
     };
     match current {
         Some(current) if rules(current) == rules(wanted) && current.status.is_some() => {
-            current.status.clone().unwrap_or_default()
+            current.status.unwrap_or_default()
         }
         _ => wire::LifecyclePolicyStatus { effective_time: Some(now.into()) },
     }

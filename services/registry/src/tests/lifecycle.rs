@@ -433,3 +433,43 @@ async fn a_namespace_has_so_many_policies_and_no_more() {
     })
     .await;
 }
+
+/// Days pass, people confirm, resume and forget, by chance that is the same each time: the agent is stopped exactly when nobody confirmed or
+/// resumed it for ten days and the grace of two.
+#[tokio::test]
+async fn it_is_stopped_exactly_when_its_time_is_over() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        let policy = lifecycle("tidy", |spec| {
+            spec.attest_every = days(10);
+            spec.grace = days(2);
+        });
+        scene.apply(vec![policy]).await.unwrap();
+        let (mut chance, mut today, mut since, mut is_active) = (7u64, 0u64, 0u64, true);
+        for step in 0..120 {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            match chance >> 60 {
+                0..=8 => {
+                    let passed = 1 + (chance >> 40) % 5;
+                    scene.clock.advance(DAY * u32::try_from(passed).unwrap());
+                    today += passed;
+                }
+                9..=11 => {
+                    attested(&scene, OTHER, "invoice-bot").await.unwrap();
+                    since = today;
+                }
+                _ if !is_active => {
+                    scene.step(OTHER, "invoice-bot", RESUME).await.unwrap();
+                    (since, is_active) = (today, true);
+                }
+                _ => {}
+            }
+            let is_over = is_active && today >= since + 12;
+            is_active &= !is_over;
+            assert_eq!(swept(&scene).await, usize::from(is_over), "step {step}, day {today}, since {since}");
+            assert_eq!(state(&scene, "invoice-bot").await == AgentState::Active, is_active, "step {step}");
+        }
+    })
+    .await;
+}

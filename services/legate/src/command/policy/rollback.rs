@@ -19,7 +19,8 @@ pub(super) async fn run(desk: Desk, args: Rollback) -> Result<Exit, Failure> {
     };
     let version = meta(&then).version;
     let label = format!("{namespace}/{name}@{version}");
-    rewrite(&desk, &registry, &now, (then.spec, &label), &format!("what version {version} said"), args.how).await
+    let said = format!("what version {version} said");
+    Box::pin(rewrite(&desk, &registry, &now, (then.spec, &label), &said, args.how)).await
 }
 
 pub(super) async fn promote(desk: Desk, args: Promote) -> Result<Exit, Failure> {
@@ -28,5 +29,5 @@ pub(super) async fn promote(desk: Desk, args: Promote) -> Result<Exit, Failure> 
     let now = at(&registry, &namespace, &name, None).await?;
     let spec = PolicySpec { mode: PolicyMode::Enforce.into(), ..now.spec.clone().unwrap_or_default() };
     let label = format!("{namespace}/{name} promoted");
-    rewrite(&desk, &registry, &now, (Some(spec), &label), "what decides (ENFORCE)", args.how).await
+    Box::pin(rewrite(&desk, &registry, &now, (Some(spec), &label), "what decides (ENFORCE)", args.how)).await
 }
