@@ -43,7 +43,7 @@ pub(crate) async fn count_forever(desk: Arc<Desk>) {
 }
 
 /// How many findings there are of each type.
-async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault> {
+pub(crate) async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault> {
     let mut counts: BTreeMap<Kind, u64> = Kind::ALL.into_iter().map(|kind| (kind, 0)).collect();
     let right = Right::Operator(Reach::Everywhere);
     let ask = Drift {
