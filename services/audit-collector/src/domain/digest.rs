@@ -111,11 +111,11 @@ impl Digest {
                     self.losses.push(Loss { spiffe_id: emitter.to_owned(), after, before: time });
                 }
             }
-            (Some(ISSUER), "credential.issued" | "token.issued" | "token.exchanged") if is_done(event) => {
-                if event.agent_id.starts_with("agt_") {
-                    let of = self.agents.entry(key(&event.agent_id)).or_default();
-                    of.obtained = of.obtained.max(Some(time));
-                }
+            (Some(ISSUER), "credential.issued" | "token.issued" | "token.exchanged")
+                if is_done(event) && event.agent_id.starts_with("agt_") =>
+            {
+                let of = self.agents.entry(key(&event.agent_id)).or_default();
+                of.obtained = of.obtained.max(Some(time));
             }
             _ => {}
         }

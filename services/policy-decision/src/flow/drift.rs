@@ -22,6 +22,8 @@ use super::record;
 use crate::domain::drift::{Examined, Finding, Kind, Known, NotProposed, Proposal, TOLD, Terms, examine, propose};
 use crate::error::{AGENT_UNKNOWN, DRIFT_NOTHING_LEFT, DRIFT_TOO_MUCH};
 
+#[cfg(test)]
+pub(crate) use count::count;
 pub(crate) use count::count_forever;
 pub(crate) use gather::known;
 

@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use super::gather::gather;
 use super::{Drift, Place, USUAL, Which, key, look, page};
 use crate::domain::drift::Kind;
+use crate::error::{STALE, USAGE_UNAVAILABLE};
 use crate::flow::asker::Right;
+use crate::flow::asking::AGAIN;
 use crate::flow::evaluate::Desk;
 
 /// How often everything is looked at for the metrics, and how soon after the start, or after a failure.
@@ -41,7 +43,7 @@ pub(crate) async fn count_forever(desk: Arc<Desk>) {
 }
 
 /// How many findings there are of each type.
-async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault> {
+pub(crate) async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault> {
     let mut counts: BTreeMap<Kind, u64> = Kind::ALL.into_iter().map(|kind| (kind, 0)).collect();
     let right = Right::Operator(Reach::Everywhere);
     let ask = Drift {
@@ -56,13 +58,18 @@ async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault> {
     let mut after: Option<Place> = None;
     loop {
         // Each step is of the view as it is then: nothing old is held on to for as long as a round takes.
-        let (snapshot, now) = (desk.view.current(), desk.clock.now());
+        let (reading, now) = (desk.view.read(), desk.clock.now());
+        reading.fresh(desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
+        let snapshot = reading.snapshot.clone();
         let (agents, is_more) = page(&snapshot, &right, &ask, after.as_ref())?;
         let last = agents.last().map(|last| {
             let (namespace, name, id) = key(last);
             (namespace.to_owned(), name.to_owned(), id.to_owned())
         });
         let gathered = gather(desk, &snapshot, &agents, Instant::now() + STEP_LASTS).await?;
+        if gathered.evidence.to().is_none() {
+            return Err(Fault::unavailable(&USAGE_UNAVAILABLE, "the audit log was not heard yet", AGAIN));
+        }
         let looking = tokio::task::spawn_blocking(move || look(&snapshot, agents, &gathered, USUAL, now, &|| false));
         let looked = looking.await.map_err(Fault::broken)?;
         for finding in looked.found.iter().flat_map(|one| &one.findings) {

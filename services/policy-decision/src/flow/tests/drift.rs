@@ -6,7 +6,7 @@ use legate_wire::registry as wire;
 use legate_wire::registry::declaration::Object;
 
 use crate::domain::drift::Kind;
-use crate::flow::drift::{Drift, Drifted, Propose, USUAL, Which, drift, propose_ceiling};
+use crate::flow::drift::{Drift, Drifted, Propose, USUAL, Which, count, drift, propose_ceiling};
 use crate::testing::*;
 
 const DAY: i64 = 86_400;
@@ -153,6 +153,21 @@ async fn a_ceiling_is_proposed_of_what_was_used() {
     stage.registry.usage.lock().agents.clear();
     let refused = propose_ceiling(&stage.desk, &operator(), propose(USUAL)).await.unwrap_err();
     assert_eq!(refused.reason(), "DRIFT_NOTHING_LEFT");
+}
+
+#[tokio::test]
+async fn findings_are_counted_once_something_was_heard() {
+    let stage = Stage::set_with(aged).await;
+    assert_eq!(count(&stage.desk).await.unwrap_err().reason(), "USAGE_UNAVAILABLE");
+    *stage.registry.usage.lock() = wire::ListAgentUsageResponse {
+        agents: vec![used(1, "invoice:read", 2)],
+        window: Some(window(100)),
+        ..Default::default()
+    };
+    let counts = count(&stage.desk).await.unwrap();
+    let some: Vec<_> = counts.iter().filter(|(_, count)| **count > 0).map(|(kind, count)| (*kind, *count)).collect();
+    assert_eq!(some, [(Kind::Unused, 1), (Kind::ExceedsClass, 1)]);
+    assert_eq!(counts.len(), Kind::ALL.len());
 }
 
 #[tokio::test]
