@@ -259,7 +259,8 @@ async fn a_round(mut chance: Chance) {
     assert_eq!(reason(reviews.decide_review_items(ask.clone()).await), "SELF_REVIEW");
     as_paula.decide_review_items(ask.clone()).await.unwrap();
     assert_eq!(reason(as_paula.decide_review_items(ask).await), "ETAG_MISMATCH");
-    let close = wire::CloseReviewRequest { review_id: review.id.clone(), reason: "decided".into(), ..Default::default() };
+    let close =
+        wire::CloseReviewRequest { review_id: review.id.clone(), reason: "decided".into(), ..Default::default() };
     assert_eq!(reason(as_paula.close_review(close.clone()).await), "SOLE_REVIEWER");
     reviews.close_review(close).await.unwrap();
     let review = once(&mut reviews, &review.id, ReviewState::Closed).await;
@@ -277,7 +278,8 @@ async fn a_round(mut chance: Chance) {
     let mut records = QueryServiceClient::new(raised.operator("audit-collector"));
     let ask = QueryEventsRequest { r#type: "review_item.remediated".into(), page_size: 1_000, ..Default::default() };
     let events = records.query_events(ask).await.unwrap().into_inner().events;
-    let told: BTreeSet<String> = events.into_iter().filter_map(|event| event.event).map(|event| event.event_id).collect();
+    let told: BTreeSet<String> =
+        events.into_iter().filter_map(|event| event.event).map(|event| event.event_id).collect();
     for item in written.iter().filter(|item| item.decision() != ReviewDecision::Certify) {
         assert!(told.contains(&item.remediation.as_ref().unwrap().event_id), "{item:?}");
     }

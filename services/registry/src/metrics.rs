@@ -179,12 +179,9 @@ impl Metrics {
         registry.register("registry_review_decisions", decided, self.reviews_decided.clone());
         let remediated = "Items of closed reviews that were to change something, by what came of them";
         registry.register("registry_review_remediations", remediated, self.reviews_remediated.clone());
-        for decision in [
-            ReviewDecision::Certify,
-            ReviewDecision::Reduce,
-            ReviewDecision::Revoke,
-            ReviewDecision::Reassign,
-        ] {
+        for decision in
+            [ReviewDecision::Certify, ReviewDecision::Reduce, ReviewDecision::Revoke, ReviewDecision::Reassign]
+        {
             drop(self.reviews_decided.get_or_create(&Decided { decision: review::word(decision) }));
         }
         for outcome in REMEDIATED {

@@ -47,7 +47,9 @@ pub(super) async fn run(desk: Desk, verb: ReviewVerb) -> Result<Exit, Failure> {
             let ask = ListReviewsRequest { namespace, campaign, open_only: open, page_size: PAGE, page_token };
             list(desk, ask, limit.limit).await
         }
-        ReviewVerb::Show { review, which, evidence, limit } => show(desk, &review, &which, &evidence, limit.limit).await,
+        ReviewVerb::Show { review, which, evidence, limit } => {
+            show(desk, &review, &which, &evidence, limit.limit).await
+        }
         ReviewVerb::Decide(args) => decide::run(desk, *args).await,
         ReviewVerb::Close { review, dry_run: true, etag, .. } => preview(desk, review, etag).await,
         ReviewVerb::Close { review, reason, etag, wait, .. } => {
@@ -59,7 +61,9 @@ pub(super) async fn run(desk: Desk, verb: ReviewVerb) -> Result<Exit, Failure> {
             let review = get(&registry, &review).await?;
             verify::run(&desk, &registry, review, None).await
         }
-        ReviewVerb::Export { review, shape, out, evidence } => export(desk, &review, shape, out.as_deref(), &evidence).await,
+        ReviewVerb::Export { review, shape, out, evidence } => {
+            export(desk, &review, shape, out.as_deref(), &evidence).await
+        }
     }
 }
 
@@ -67,9 +71,8 @@ async fn list(desk: Desk, mut ask: ListReviewsRequest, limit: usize) -> Result<E
     let registry = desk.line(Service::Registry)?;
     let mut whole = ListReviewsResponse::default();
     loop {
-        let page = registry
-            .ask(ask.clone(), |c, r| async move { ReviewServiceClient::new(c).list_reviews(r).await })
-            .await?;
+        let page =
+            registry.ask(ask.clone(), |c, r| async move { ReviewServiceClient::new(c).list_reviews(r).await }).await?;
         whole.reviews.extend(page.reviews);
         (whole.next_page_token, whole.revision) = (page.next_page_token.clone(), page.revision);
         ask.page_token = page.next_page_token;
@@ -129,7 +132,10 @@ async fn items(
             && which.thing.is_none_or(|thing| thing.reviewed() == item.reviewed())
     });
     if which.unused && evidence.without_evidence {
-        return Err(Failure::local(&USAGE, "what is unused is known by how things were used; leave --without-evidence out"));
+        return Err(Failure::local(
+            &USAGE,
+            "what is unused is known by how things were used; leave --without-evidence out",
+        ));
     }
     if !evidence.without_evidence {
         let since = super::query::moment("--since", &evidence.since, SystemClock::new().now())?;

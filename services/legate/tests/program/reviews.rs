@@ -58,7 +58,8 @@ fn a_review_is_asked_decided_closed_and_verified() {
     assert!(told.contains("operator:second"), "{told}");
 
     let unused = ["review", "decide", review, "--all-unused", "--decision", "revoke"];
-    house.run(&["review", "decide", review, "rvi_1", "--decision", "certify", "--reason", "x"])
+    house
+        .run(&["review", "decide", review, "rvi_1", "--decision", "certify", "--reason", "x"])
         .refused(1, "INVALID_ARGUMENT");
     let hostile = ["review", "start", "payments/yearly", "--reason", "a\u{1b}[2Jb"];
     house.run(&hostile).refused(1, "INVALID_ARGUMENT");

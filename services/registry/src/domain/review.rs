@@ -1,7 +1,7 @@
 //! Access reviews as arithmetic: when a round starts, who may decide, and what a decision changes.
 
-mod reviewers;
 mod remedy;
+mod reviewers;
 
 use std::time::Duration;
 

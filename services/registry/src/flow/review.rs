@@ -15,8 +15,8 @@ use legate_ids::{ReviewId, ReviewItemId};
 use legate_rpc::{Fault, Mandate};
 
 use crate::error::{ETAG_MISMATCH, REVIEW_ITEM_NOT_FOUND, REVIEW_NOT_FOUND, REVIEW_NOT_OPEN};
-use crate::store::review::{self, Model};
 use crate::store::refuse;
+use crate::store::review::{self, Model};
 
 pub(crate) use close::close;
 pub(crate) use decide::decide;
@@ -51,7 +51,8 @@ fn check_etag(what: &str, now: &str, read: &str) -> Result<(), Fault> {
     if read.is_empty() || read == now {
         return Ok(());
     }
-    Err(Fault::refused(&ETAG_MISMATCH, format!("the etag of {what} is {now} now, and {read} was read")).with("etag", now))
+    Err(Fault::refused(&ETAG_MISMATCH, format!("the etag of {what} is {now} now, and {read} was read"))
+        .with("etag", now))
 }
 
 /// A round that is not in the state that a step needs.

@@ -30,9 +30,7 @@ use crate::domain::{approval, cut_off, lineage, operators, standing};
 use crate::error::{ETAG_MISMATCH, LAST_ADMINISTRATOR, OPERATOR_BINDINGS_FULL, REQUEST_ID_REUSED, of_tx};
 use crate::store::found::Found;
 use crate::store::revision::History;
-use crate::store::{
-    broken, change, departure, head, object, reference, refuse, request, review, signed, unsigned,
-};
+use crate::store::{broken, change, departure, head, object, reference, refuse, request, review, signed, unsigned};
 
 /// A revocation is forgotten so long after its credential ended by itself: clocks differ.
 const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3_600);

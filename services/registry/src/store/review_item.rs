@@ -240,10 +240,7 @@ pub(crate) async fn is_decided_by_another(tx: &Tx, review_id: &str, actor: &str)
 }
 
 /// What was decided about things of these agents in rounds that came to their end, as (agent, thing): the latest of each.
-pub(crate) async fn earlier(
-    tx: &Tx,
-    agents: Vec<String>,
-) -> TxResult<BTreeMap<(String, String), ReviewItem>, Fault> {
+pub(crate) async fn earlier(tx: &Tx, agents: Vec<String>) -> TxResult<BTreeMap<(String, String), ReviewItem>, Fault> {
     let mut found: BTreeMap<(String, String), ReviewItem> = BTreeMap::new();
     for some in pieces(agents) {
         let find = Entity::find()

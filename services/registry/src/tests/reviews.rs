@@ -7,12 +7,11 @@ use legate_db::testing::on_each;
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    AgentState, CloseReviewRequest, CloseReviewResponse, Declaration, DecideReviewItemsRequest,
-    DecideReviewItemsResponse, DelegationGrant, DelegationGrantSpec, Group, GroupSpec, ItemDecision, Kind,
-    ListReviewItemsRequest, ListReviewsRequest, Metadata, ObjectName, OnSilence, OperatorBinding, OperatorBindingSpec,
-    OperatorRole, RemediationState, Review, ReviewCampaign, ReviewCampaignSpec,
-    ReviewDecision, ReviewItem, ReviewState, ReviewedThing, ReviewerOperators, ReviewerRule, RoleBinding,
-    RoleBindingSpec, StartReviewRequest,
+    AgentState, CloseReviewRequest, CloseReviewResponse, DecideReviewItemsRequest, DecideReviewItemsResponse,
+    Declaration, DelegationGrant, DelegationGrantSpec, Group, GroupSpec, ItemDecision, Kind, ListReviewItemsRequest,
+    ListReviewsRequest, Metadata, ObjectName, OnSilence, OperatorBinding, OperatorBindingSpec, OperatorRole,
+    RemediationState, Review, ReviewCampaign, ReviewCampaignSpec, ReviewDecision, ReviewItem, ReviewState,
+    ReviewedThing, ReviewerOperators, ReviewerRule, RoleBinding, RoleBindingSpec, StartReviewRequest,
 };
 
 use super::faults::BOTH;
@@ -317,7 +316,10 @@ async fn one_of_a_group_loses_it_and_one_keeps_a_part() {
             role.spec.as_mut().unwrap().permissions.push(permission("invoice:pay"));
         }
         all.extend([agent("ledger-bot", "worker"), agent("night-bot", "worker"), wide]);
-        all.extend([group("clerks", &["invoice-bot", "ledger-bot", "night-bot"]), to_group("of-clerks", "clerk", "clerks")]);
+        all.extend([
+            group("clerks", &["invoice-bot", "ledger-bot", "night-bot"]),
+            to_group("of-clerks", "clerk", "clerks"),
+        ]);
         all.push(campaign(ReviewCampaignSpec { reviews: vec![ReviewedThing::RoleBinding.into()], ..campaign_spec() }));
         scene.apply(all).await.unwrap();
         let review = scene.opened().await;
@@ -400,7 +402,11 @@ async fn whoever_dies_in_between_goes_on_and_does_nothing_twice() {
         all.push(campaign(ReviewCampaignSpec { reviews: vec![ReviewedThing::RoleBinding.into()], ..campaign_spec() }));
         scene.apply(all).await.unwrap();
         for (round, fault) in BOTH.into_iter().enumerate() {
-            scene.apply(vec![binding("bot-reads", "reader", &["invoice-bot"]), binding("more", "reader", &["ledger-bot"])])
+            scene
+                .apply(vec![
+                    binding("bot-reads", "reader", &["invoice-bot"]),
+                    binding("more", "reader", &["ledger-bot"]),
+                ])
                 .await
                 .unwrap();
             scene.start_review(JOAN).await.unwrap();

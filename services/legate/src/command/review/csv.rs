@@ -12,7 +12,8 @@ pub(super) fn line<T: AsRef<str>>(cells: &[T]) -> String {
 fn quoted(text: &str) -> String {
     let text = visible(text);
     // Spaces before it keep no program from calculating.
-    let is_formula = text.trim_start().starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
+    let is_formula =
+        text.trim_start().starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
     let guard = if is_formula { "'" } else { "" };
     format!("\"{guard}{}\"", text.replace('"', "\"\""))
 }

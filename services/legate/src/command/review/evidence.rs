@@ -157,7 +157,10 @@ mod tests {
         };
         let told = of(&item, &rows, since);
         assert_eq!((told.uses, told.last_use_time.unwrap().seconds), (3, 20));
-        assert_eq!((told.used_actions, told.unused_actions), (vec!["invoice:read".into()], vec!["invoice:list".into()]));
+        assert_eq!(
+            (told.used_actions, told.unused_actions),
+            (vec!["invoice:read".into()], vec!["invoice:list".into()])
+        );
         item.reviewed = ReviewedThing::DelegationGrant.into();
         assert_eq!(of(&item, &rows, since).uses, 5);
         item.permissions = vec![permission("ledger:* on Ledger:*").unwrap()];

@@ -55,13 +55,8 @@ pub(super) fn review_details(review: &Review) -> Vec<(&'static str, String)> {
     let by = |at: Option<&prost_types::Timestamp>, who: &str, why: &str| {
         at.map(|at| format!("{} by {who}: {why}", moment(Some(at)))).unwrap_or_default()
     };
-    let decided = format!(
-        "{}: {} to keep, {} to reduce, {} to revoke",
-        progress(review),
-        of.certified,
-        of.reduced,
-        of.revoked
-    );
+    let decided =
+        format!("{}: {} to keep, {} to reduce, {} to revoke", progress(review), of.certified, of.reduced, of.revoked);
     let came = match (review.close_time, of.remediated, of.failed) {
         (None, ..) => String::new(),
         (_, done, 0) => format!("{done} changed"),
@@ -162,7 +157,10 @@ fn explain(item: &ReviewItem) -> String {
     match (item.reviewed(), one) {
         (ReviewedThing::DelegationGrant, Some(one)) => {
             let of = one.resource.as_ref().map(|of| of.r#type.as_str()).unwrap_or_default();
-            format!("legate explain --agent {agent} --action {} --resource {of}:ID --on-behalf-of {}", one.action, item.role)
+            format!(
+                "legate explain --agent {agent} --action {} --resource {of}:ID --on-behalf-of {}",
+                one.action, item.role
+            )
         }
         _ => format!("legate what-can --agent {agent}"),
     }
@@ -197,9 +195,29 @@ pub(super) fn item_row(item: &ReviewItem) -> Row {
 
 /// The heads of an export for spreadsheets.
 pub(super) const HEADS: [&str; 23] = [
-    "item", "review", "namespace", "agent", "agent_id", "thing", "granted", "group", "role_or_delegator", "permissions",
-    "given_time", "given_by", "given_reason", "uses", "last_use", "earlier", "reviewers", "decision", "decided_by",
-    "decide_time", "decide_reason", "came_of_it", "verified",
+    "item",
+    "review",
+    "namespace",
+    "agent",
+    "agent_id",
+    "thing",
+    "granted",
+    "group",
+    "role_or_delegator",
+    "permissions",
+    "given_time",
+    "given_by",
+    "given_reason",
+    "uses",
+    "last_use",
+    "earlier",
+    "reviewers",
+    "decision",
+    "decided_by",
+    "decide_time",
+    "decide_reason",
+    "came_of_it",
+    "verified",
 ];
 
 /// An item as cells under these heads.

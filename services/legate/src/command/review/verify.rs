@@ -60,12 +60,7 @@ async fn what_can(desk: &Desk, agent: &str, at_least_revision: u64) -> Result<Wh
 }
 
 /// Looks, records what was found, and tells it.
-pub(super) async fn run(
-    desk: &Desk,
-    registry: &Line,
-    review: Review,
-    before: Option<Before>,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(desk: &Desk, registry: &Line, review: Review, before: Option<Before>) -> Result<Exit, Failure> {
     let mut by_agent: BTreeMap<String, Vec<ReviewItem>> = BTreeMap::new();
     for item in items(desk, registry, &review.id).await? {
         by_agent.entry(item.agent_id.clone()).or_default().push(item);

@@ -42,8 +42,8 @@ use crate::error::KIND_NOT_APPLICABLE;
 pub(crate) use approval::check_approval;
 pub(crate) use binding::EXCEPTED;
 pub(crate) use departure::{check_departed, check_departure};
-pub(crate) use review::{check_item_decisions, check_verified_items};
 pub(crate) use publication::{check_revocation, check_signing_key};
+pub(crate) use review::{check_item_decisions, check_verified_items};
 pub(crate) use revoke_issued::check_revoke_issued;
 pub(crate) use stop::check_stop_scope;
 

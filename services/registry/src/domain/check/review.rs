@@ -56,12 +56,7 @@ pub(super) fn check(spec: &ReviewCampaignSpec, findings: &mut Findings) {
     findings.span("spec.due", spec.due, SHORTEST..=LONGEST, "1 second to 90 days");
     findings.span("spec.grace", spec.grace, Duration::ZERO..=LONGEST, "0 to 90 days");
     rounds_apart(spec, findings);
-    findings.choice::<OnSilence>(
-        "spec.on_silence",
-        spec.on_silence,
-        false,
-        "ON_SILENCE_REVOKE or ON_SILENCE_ESCALATE",
-    );
+    findings.choice::<OnSilence>("spec.on_silence", spec.on_silence, false, "ON_SILENCE_REVOKE or ON_SILENCE_ESCALATE");
     if spec.on_silence() == OnSilence::Escalate && spec.escalation.is_empty() {
         findings.add("spec.escalation", "is empty, and spec.on_silence escalates to it; give 1 to 64");
     }
@@ -112,7 +107,8 @@ pub(crate) fn check_item_decisions(asked: &[ItemDecision], most: usize) -> Vec<P
     each_once("decisions", &ids, most, &mut findings);
     for (n, one) in asked.iter().enumerate().take(most) {
         let path = format!("decisions[{n}]");
-        let words = "REVIEW_DECISION_CERTIFY, REVIEW_DECISION_REDUCE, REVIEW_DECISION_REVOKE or REVIEW_DECISION_REASSIGN";
+        let words =
+            "REVIEW_DECISION_CERTIFY, REVIEW_DECISION_REDUCE, REVIEW_DECISION_REVOKE or REVIEW_DECISION_REASSIGN";
         findings.choice::<ReviewDecision>(&format!("{path}.decision"), one.decision, true, words);
         if one.decision() == ReviewDecision::Reduce {
             permissions(&format!("{path}.keep"), &one.keep, &mut findings, is_pattern);

@@ -97,7 +97,8 @@ fn kept(item: &ReviewItem, role: &Role) -> Vec<Permission> {
         return Vec::new();
     }
     let given: Vec<_> = role.spec.iter().flat_map(|spec| &spec.permissions).filter_map(permission).collect();
-    let is_given = |one: &&Permission| permission(one).is_some_and(|one| given.iter().any(|given| given.includes(&one)));
+    let is_given =
+        |one: &&Permission| permission(one).is_some_and(|one| given.iter().any(|given| given.includes(&one)));
     item.keep.iter().filter(is_given).cloned().collect()
 }
 
@@ -147,7 +148,8 @@ pub(crate) fn narrowed(grant: &DelegationGrant, item: &ReviewItem) -> Option<Del
     let mut grant = grant.clone();
     let spec = grant.spec.as_mut()?;
     let given: Vec<_> = spec.permissions.iter().filter_map(permission).collect();
-    let is_given = |one: &&Permission| permission(one).is_some_and(|one| given.iter().any(|given| given.includes(&one)));
+    let is_given =
+        |one: &&Permission| permission(one).is_some_and(|one| given.iter().any(|given| given.includes(&one)));
     spec.permissions = item.keep.iter().filter(is_given).cloned().collect();
     (!spec.permissions.is_empty()).then_some(grant)
 }

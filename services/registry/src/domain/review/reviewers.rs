@@ -41,9 +41,8 @@ pub(crate) fn barred<'w>(
         }
     }
     let owners = all_of(&agent.owners, &spec.people);
-    if spec.reviewers() != ReviewerRule::Owners {
-        all.extend(owners);
-    } else if owners.len() == 1 && all_of(&agent.sponsors, &spec.people) == owners {
+    let is_alone = owners.len() == 1 && all_of(&agent.sponsors, &spec.people) == owners;
+    if spec.reviewers() != ReviewerRule::Owners || is_alone {
         all.extend(owners);
     }
     all

@@ -71,8 +71,10 @@ fn nobody_decides_about_what_he_gave_nor_an_owner_about_his_agent() {
     assert_eq!(said(&owners, &agent(&["user:ada"], &["user:grace@x"]), &[]), "operator:ada");
     assert_eq!(said(&owners, &agent(&["user:ada"], &["user:ada"]), &[]), "", "nobody else would look");
     assert_eq!(said(&owners, &agent(&["user:ada", "user:bo"], &["user:ada"]), &[]), "operator:ada operator:bo");
-    let named =
-        ReviewCampaignSpec { named_reviewers: vec!["operator:ada".into(), "user:grace@x".into()], ..campaign(ReviewerRule::Named) };
+    let named = ReviewCampaignSpec {
+        named_reviewers: vec!["operator:ada".into(), "user:grace@x".into()],
+        ..campaign(ReviewerRule::Named)
+    };
     assert_eq!(said(&named, &usual, &[]), "operator:grace", "an owner who is named is one all the same");
     // Who is called like an operator and something else is not that operator.
     assert_eq!(operators_of("user:ada@evil.example", &[]), Vec::<String>::new());
@@ -215,7 +217,10 @@ proptest! {
 
 #[test]
 fn what_is_gone_asks_for_nothing_and_what_does_not_fit_is_told() {
-    let role = wire::Role { metadata: metadata("r"), spec: Some(wire::RoleSpec { permissions: vec![permission("a:x")], ..Default::default() }) };
+    let role = wire::Role {
+        metadata: metadata("r"),
+        spec: Some(wire::RoleSpec { permissions: vec![permission("a:x")], ..Default::default() }),
+    };
     let of = |agents: &[&str], except: usize| RoleBinding {
         metadata: metadata("b"),
         spec: Some(wire::RoleBindingSpec {
@@ -243,5 +248,8 @@ fn what_is_gone_asks_for_nothing_and_what_does_not_fit_is_told() {
     // What the role no longer gives does not come back by a review.
     let reduced = item(ReviewDecision::Reduce, "a:y");
     let cut = of_binding(&of(&["a"], 0), &role, &[Cut { item: &reduced, is_there: true, is_in_group: false }]);
-    assert_eq!((cut.parts.len(), &cut.done[..]), (0, &[Done::Changed("the binding no longer names the agent".into(), String::new())][..]));
+    assert_eq!(
+        (cut.parts.len(), &cut.done[..]),
+        (0, &[Done::Changed("the binding no longer names the agent".into(), String::new())][..])
+    );
 }

@@ -70,7 +70,8 @@ async fn check_early(writing: &Writing<'_>, round: &Model) -> TxResult<(), Fault
     let progress = progress(writing, &round.id).await?;
     let at = Timestamp::from_micros(round.closes_at);
     if progress.pending > 0 {
-        let text = format!("nobody has decided about {} items, and the round closes by itself at {at}", progress.pending);
+        let text =
+            format!("nobody has decided about {} items, and the round closes by itself at {at}", progress.pending);
         return Err(refuse(Fault::refused(&REVIEW_UNDECIDED, text).with("pending", progress.pending.to_string())));
     }
     let actor = &writing.by.actor;

@@ -171,8 +171,7 @@ impl Judge<'_> {
         let unfit = |why: String| Fault::refused(&REVIEW_DECISION_UNFIT, format!("the item {}: {why}", item.id));
         match decision {
             ReviewDecision::Reassign => {
-                let to: BTreeSet<String> =
-                    domain::operators_of(&asked.reassign_to, &spec.people).into_iter().collect();
+                let to: BTreeSet<String> = domain::operators_of(&asked.reassign_to, &spec.people).into_iter().collect();
                 if to.is_empty() {
                     let why = format!("nobody decides for {}; name an operator, or one in people", asked.reassign_to);
                     return Err(unfit(why));

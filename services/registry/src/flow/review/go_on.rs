@@ -17,8 +17,8 @@ use crate::domain::review as domain;
 use crate::error::of_tx;
 use crate::flow::write::Writing;
 use crate::flow::{Call, Desk};
-use crate::store::review::{self, Model};
 use crate::store::object;
+use crate::store::review::{self, Model};
 
 /// Campaigns and rounds that are looked at in one transaction.
 const AT_ONCE: u64 = 200;
@@ -171,8 +171,7 @@ async fn due(desk: &Arc<Desk>, now: Timestamp) -> Result<Vec<Due>, Fault> {
         let some = desk.db.read("campaigns_due", move |tx| {
             let [namespace, name] = place.clone();
             Box::pin(async move {
-                let rows =
-                    object::after(tx, Kind::ReviewCampaign, "", [&namespace, &name, AFTER_IDS], AT_ONCE).await?;
+                let rows = object::after(tx, Kind::ReviewCampaign, "", [&namespace, &name, AFTER_IDS], AT_ONCE).await?;
                 let last = rows.last().map(|row| [row.namespace.clone(), row.name.clone()]);
                 let mut found = Vec::new();
                 for row in rows {

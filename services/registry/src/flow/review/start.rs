@@ -8,9 +8,7 @@ use legate_db::TxResult;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{
-    Declaration, Kind, Review, ReviewState, StartReviewRequest, StartReviewResponse,
-};
+use legate_wire::registry::{Declaration, Kind, Review, ReviewState, StartReviewRequest, StartReviewResponse};
 
 use crate::convert;
 use crate::domain::{check, review as domain};
@@ -23,11 +21,7 @@ use crate::store::{broken, object, refuse, unsigned};
 
 /// Starts one now. Its items are made by the sweep, some at a time.
 #[tracing::instrument(skip_all)]
-pub(crate) async fn start(
-    desk: &Arc<Desk>,
-    call: Call,
-    ask: StartReviewRequest,
-) -> Result<StartReviewResponse, Fault> {
+pub(crate) async fn start(desk: &Arc<Desk>, call: Call, ask: StartReviewRequest) -> Result<StartReviewResponse, Fault> {
     crate::flow::refusal(check::check_reason(&call.by.reason, true))?;
     let key = Arc::new(revoke::key(Kind::ReviewCampaign.into(), &ask.namespace, &ask.campaign)?);
     desk.write("start_review", Standard::Ordinary, call, move |writing| {

@@ -518,7 +518,8 @@ fn review_campaigns() {
         let (reviewers, due) = (wire::ReviewerRule::Sponsors.into(), span(60, 0));
         *spec = wire::ReviewCampaignSpec { reviewers, due, ..Default::default() };
     }));
-    let r = |path: &str, change: &dyn Fn(&mut wire::ReviewCampaignSpec)| refused(review_campaign(|s| change(s)), &[path]);
+    let r =
+        |path: &str, change: &dyn Fn(&mut wire::ReviewCampaignSpec)| refused(review_campaign(|s| change(s)), &[path]);
     r("spec.selector", &|spec| spec.selector = "state = active".into());
     r("spec.selector", &|spec| spec.selector = "x".repeat(2_049));
     r("spec.groups", &|spec| spec.groups = names(65));
