@@ -273,11 +273,8 @@ impl Organisation {
                     ..wire::DelegationGrantSpec::default()
                 };
                 let metadata = meta(&format!("grant-{n}"), &grant, 600);
-                self.objects.push(declared(Object::DelegationGrant(wire::DelegationGrant {
-                    metadata,
-                    spec: Some(spec),
-                    ..wire::DelegationGrant::default()
-                })));
+                self.objects
+                    .push(declared(Object::DelegationGrant(wire::DelegationGrant { metadata, spec: Some(spec) })));
                 if planted == Planted::UsedGrant {
                     self.grants.insert(grant, Uses { count: 1, last: Some(ago(3)), interval_days: 0 });
                 } else {
