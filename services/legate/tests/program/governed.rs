@@ -4,7 +4,7 @@ use crate::house::House;
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/examples/governed.yaml");
 /// Each noun with how many of its objects there are then; one operator binding is there from the start.
-const NOUNS: [(&str, usize); 16] = [
+const NOUNS: [(&str, usize); 17] = [
     ("namespace", 1),
     ("class", 1),
     ("agent", 2),

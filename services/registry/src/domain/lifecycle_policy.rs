@@ -44,6 +44,32 @@ pub(crate) struct Due {
     span: Duration,
 }
 
+/// What is known of the use of agents: silence is silence only where the audit log was heard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Heard {
+    /// From when on all uses are known, as far as is known; absent: none is.
+    pub(crate) since: Option<Timestamp>,
+    /// Up to when; absent: none is.
+    pub(crate) to: Option<Timestamp>,
+}
+
+impl Heard {
+    /// From when on it is known that the agent was not used; `last`: when it is known to have been.
+    pub(crate) fn silent_since(&self, last: Option<Timestamp>) -> Option<Timestamp> {
+        last.max(self.since)
+    }
+
+    /// Has wait what rests on a silence that nobody heard to its end.
+    pub(crate) fn hold_back(&self, dues: &mut [Due], now: Timestamp) {
+        let is_unheard = |due: &Due| self.to.is_none_or(|to| to < due.due_at);
+        let dormant = dues.iter_mut().filter(|due| due.rule == LifecycleRule::Dormant && due.act_at <= now);
+        for due in dormant.filter(|due| is_unheard(due)) {
+            (due.act_at, due.notify_at) = (now.plus(LOOK), None);
+        }
+        dues.sort_by(|a, b| a.order().cmp(&b.order()));
+    }
+}
+
 impl Due {
     /// What comes first: at the same moment, the action that takes more, then the policy whose name comes first.
     fn order(&self) -> (Timestamp, Reverse<i32>, &str, i32) {

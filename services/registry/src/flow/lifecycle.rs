@@ -20,10 +20,10 @@ use super::write::Writing;
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::kind::Key;
-use crate::domain::lifecycle_policy::{self, Due, MOST, Policies};
+use crate::domain::lifecycle_policy::{self, Due, Heard, MOST, Policies};
 use crate::error::of_tx;
 use crate::store::lifecycle::Model as Told;
-use crate::store::{lifecycle, object};
+use crate::store::{lifecycle, object, usage};
 
 /// Agents in one transaction.
 const AT_ONCE: u64 = 200;
@@ -56,18 +56,39 @@ pub(super) async fn with_groups(tx: &Tx, namespace: &str, policies: Vec<Lifecycl
     Ok(Policies::of(&policies, &groups))
 }
 
-/// The policies of the namespaces that were asked about, read once each.
-#[derive(Debug, Default)]
-struct Known(BTreeMap<String, Policies>);
+/// From when to when the audit log was heard; `to`: up to when this process heard it, which may be later than is written down.
+pub(super) async fn heard(tx: &Tx, to: Option<Timestamp>) -> TxResult<Heard, Fault> {
+    let head = usage::head::read(tx).await?;
+    // Of a time of which records may be missing nobody knows who was silent in it.
+    let gap = usage::gap::newest(tx, 1).await?.pop().map(|gap| gap.to_time);
+    let at = |micros: Option<i64>| micros.map(Timestamp::from_micros);
+    Ok(Heard { since: at(head.from_time.max(gap)), to: at(head.to_time).map(|written| to.map_or(written, |to| to.max(written))) })
+}
+
+/// What is known beside the agents: the policies of the namespaces that were asked about, read once each, and who was heard.
+#[derive(Debug)]
+struct Known {
+    policies: BTreeMap<String, Policies>,
+    heard: Heard,
+    now: Timestamp,
+}
 
 impl Known {
+    async fn begin(tx: &Tx, to: Option<Timestamp>, now: Timestamp) -> TxResult<Self, Fault> {
+        Ok(Self { policies: BTreeMap::new(), heard: heard(tx, to).await?, now })
+    }
+
     /// Everything that becomes of the agent of a row.
     async fn dues(&mut self, tx: &Tx, row: &object::Model, agent: &Declaration) -> TxResult<Vec<Due>, Fault> {
-        if !self.0.contains_key(&row.namespace) {
-            self.0.insert(row.namespace.clone(), policies(tx, &row.namespace).await?);
+        if !self.policies.contains_key(&row.namespace) {
+            self.policies.insert(row.namespace.clone(), policies(tx, &row.namespace).await?);
         }
-        let policies = self.0.get(&row.namespace).filter(|policies| !policies.is_empty());
-        Ok(policies.map(|policies| policies.dues(agent, row.last_used())).unwrap_or_default())
+        let Some(policies) = self.policies.get(&row.namespace).filter(|policies| !policies.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let mut dues = policies.dues(agent, self.heard.silent_since(row.last_used()));
+        self.heard.hold_back(&mut dues, self.now);
+        Ok(dues)
     }
 }
 
@@ -82,13 +103,13 @@ pub(super) async fn replan_some(desk: &Arc<Desk>) -> Result<Option<u64>, Fault> 
     if next.await.map_err(of_tx)?.is_none() {
         return Ok(None);
     }
-    let call = Call::own(desk, "a lifecycle policy changed");
-    let planned = desk.write("lifecycle_replan", Standard::Ordinary, call, |writing| {
+    let (call, to) = (Call::own(desk, "a lifecycle policy changed"), desk.heard.to());
+    let planned = desk.write("lifecycle_replan", Standard::Ordinary, call, move |writing| {
         Box::pin(async move {
             let Some(at) = lifecycle::next(writing.tx).await? else { return Ok(0) };
             let after = [at.namespace.as_str(), &at.at_name, &at.at_object];
             let rows = object::after(writing.tx, Kind::Agent, &at.namespace, after, AT_ONCE).await?;
-            let mut known = Known::default();
+            let mut known = Known::begin(writing.tx, to, writing.now).await?;
             for row in &rows {
                 let dues = known.dues(writing.tx, row, &row.declaration()?).await?;
                 // What was told before is seen when it is looked at.
@@ -116,10 +137,11 @@ type Acts = BTreeMap<(String, i32), Vec<String>>;
 
 /// Looks at some agents whose time has come, and does what is due.
 pub(super) async fn look_some(desk: &Arc<Desk>) -> Result<Looked, Fault> {
-    let now = desk.clock.now();
+    let (now, to) = (desk.clock.now(), desk.heard.to());
     let read = desk.db.read("lifecycle_due", move |tx| {
         Box::pin(async move {
-            let (mut acts, mut rest, mut known) = (Acts::new(), Vec::new(), Known::default());
+            let (mut acts, mut rest) = (Acts::new(), Vec::new());
+            let mut known = Known::begin(tx, to, now).await?;
             for row in lifecycle::to_look_at(tx, now.micros(), AT_ONCE).await? {
                 let dues = known.dues(tx, &row, &row.declaration()?).await?;
                 match now_due(&dues, now) {
@@ -167,11 +189,11 @@ async fn act(desk: &Arc<Desk>, reason: &str, ids: &[String]) -> Result<u64, Faul
 }
 
 async fn act_together(desk: &Arc<Desk>, reason: &str, ids: Vec<String>) -> Result<u64, Fault> {
-    let (call, ids) = (Call::own(desk, reason), Arc::new(ids));
+    let (call, ids, to) = (Call::own(desk, reason), Arc::new(ids), desk.heard.to());
     desk.write("lifecycle_act", Standard::Stopping, call, move |writing| {
         let ids = Arc::clone(&ids);
         Box::pin(async move {
-            let (mut done, mut known) = (0, Known::default());
+            let (mut done, mut known) = (0, Known::begin(writing.tx, to, writing.now).await?);
             for id in ids.iter() {
                 let Some(row) = object::by_id(writing.tx, id).await? else { continue };
                 let current = row.declaration()?;
@@ -210,13 +232,13 @@ async fn look_later(writing: &Writing<'_>, id: &str) -> TxResult<(), Fault> {
 
 /// Tells what will be done, and what would have been, each once; and sets when the agents are looked at next.
 async fn note(desk: &Arc<Desk>, ids: Vec<String>) -> Result<(), Fault> {
-    let (call, ids) = (Call::own(desk, "lifecycle policies"), Arc::new(ids));
+    let (call, ids, to) = (Call::own(desk, "lifecycle policies"), Arc::new(ids), desk.heard.to());
     let noted: u64 = desk
         .write("lifecycle_note", Standard::Ordinary, call, move |writing| {
             let ids = Arc::clone(&ids);
             Box::pin(async move {
                 let mut told = lifecycle::told(writing.tx, ids.iter().cloned().collect()).await?;
-                let (mut known, mut new) = (Known::default(), Vec::new());
+                let (mut known, mut new) = (Known::begin(writing.tx, to, writing.now).await?, Vec::new());
                 for id in ids.iter() {
                     let Some(row) = object::by_id(writing.tx, id).await? else { continue };
                     let current = row.declaration()?;

@@ -16,13 +16,13 @@ use legate_wire::registry::{
 use prost::Message as _;
 
 use super::desk::Look;
-use super::lifecycle::with_groups;
+use super::lifecycle::{heard, with_groups};
 use super::list::page_size;
 use super::update::not_found;
 use super::{By, Desk};
 use crate::domain::check;
 use crate::domain::kind::Key;
-use crate::domain::lifecycle_policy::{self, Due, MOST, Policies};
+use crate::domain::lifecycle_policy::{self, Due, Heard, MOST, Policies};
 use crate::store::{object, refuse};
 
 /// Agents that are looked at for one page.
@@ -122,6 +122,7 @@ struct Asked {
     /// The policies whose doing is told.
     told: Policies,
     until: Timestamp,
+    heard: Heard,
     now: Timestamp,
 }
 
@@ -167,6 +168,7 @@ impl Asked {
             policies: with_groups(look.tx, namespace, all).await?,
             only,
             until: until.unwrap_or_else(|| now.plus(ahead)),
+            heard: heard(look.tx, look.desk.heard.to()).await?,
             now,
         })
     }
@@ -230,7 +232,9 @@ async fn look_at(
             let agent = row.declaration()?;
             answer.concerned += u64::from(asked.told.concern(&agent));
             let used = row.last_used();
-            let first = asked.first(asked.policies.dues(&agent, used));
+            let mut dues = asked.policies.dues(&agent, asked.heard.silent_since(used));
+            asked.heard.hold_back(&mut dues, asked.now);
+            let first = asked.first(dues);
             answer.impacts.extend(first.map(|due| impact(&row, used, due, asked.now)));
             at = Place { name: row.name, id: row.id };
         }

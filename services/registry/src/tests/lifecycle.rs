@@ -17,7 +17,7 @@ use crate::domain::kind::Key;
 use crate::domain::lifecycle::Transition;
 use crate::flow::list::{self, List};
 use crate::flow::transition::{Ask, Step};
-use crate::flow::{attest, lifecycle_preview, revoke, sweep};
+use crate::flow::{attest, hear, lifecycle_preview, revoke, sweep};
 use crate::schema::Migrator;
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
@@ -44,8 +44,52 @@ fn group(name: &str, selector: &str) -> Declaration {
     of(Object::Group(Group { metadata: metadata(name), spec: Some(spec) }))
 }
 
+/// What the sweep does once the audit log was heard to its end.
 async fn swept(scene: &Scene) -> usize {
+    heard(scene).await;
     sweep::sweep(&scene.desk).await.unwrap()
+}
+
+/// The audit log is heard up to now, in which nobody used anything.
+async fn heard(scene: &Scene) {
+    let place = hear::place(&scene.desk).await.unwrap();
+    let now = prost_types::Timestamp::from(scene.desk.clock.now());
+    let stretch = legate_wire::audit::ReadUsageResponse {
+        origin: "example.org/audit-log".into(),
+        through: u64::try_from(now.seconds).unwrap(),
+        root: vec![1; 32],
+        is_newest: true,
+        time: Some(now),
+        first_time: Some(prost_types::Timestamp { seconds: NOW - 1_000, nanos: 0 }),
+        ..Default::default()
+    };
+    hear::take(&scene.desk, &place, stretch).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_is_suspended_for_a_silence_that_was_not_heard() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        scene.apply(vec![lifecycle("tidy", |spec| spec.suspend_when_dormant_for = days(30))]).await.unwrap();
+        let unheard = async || (sweep::sweep(&scene.desk).await.unwrap(), state(&scene, "invoice-bot").await);
+        // Nothing was ever heard.
+        scene.clock.advance(40 * DAY);
+        assert_eq!(unheard().await, (0, AgentState::Active));
+        // Heard for a part of it: audit-collector was away since.
+        assert_eq!(swept(&scene).await, 0, "it is looked at again a day later");
+        let resumed = Step::Transition(Transition::Suspend);
+        scene.step(OTHER, "invoice-bot", resumed).await.unwrap();
+        scene.step(OPERATOR, "invoice-bot", RESUME).await.unwrap();
+        scene.clock.advance(31 * DAY);
+        assert_eq!(unheard().await, (0, AgentState::Active));
+        let shown = preview(&scene, OPERATOR, Whose::Name("tidy".into()), Some(NOW + 90 * 86_400)).await.unwrap();
+        assert_eq!(shown.len(), 1, "it is foretold all the same");
+        // It comes back, and tells that nobody was.
+        scene.clock.advance(DAY);
+        assert_eq!((swept(&scene).await, state(&scene, "invoice-bot").await), (1, AgentState::Suspended));
+    })
+    .await;
 }
 
 async fn attested(scene: &Scene, actor: &str, name: &str) -> Result<AttestAgentResponse, Fault> {
