@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use legate_rpc::{Client, TraceContext};
+use legate_rpc::{Client, Fault, TraceContext};
 use legate_wire::policy::issuance_service_client::IssuanceServiceClient;
 use legate_wire::policy::{
     AuthorizeIssuanceBatchRequest, AuthorizeIssuanceRequest, AuthorizeIssuanceResponse, IssuanceQuestion,
@@ -20,6 +20,7 @@ use legate_wire::registry::{
 };
 use tonic::{Code, Request, Status};
 
+use crate::error::{AGAIN, ISSUANCE_UNDECIDED};
 use crate::together::Together;
 
 /// Who says what a token may carry.
@@ -125,12 +126,16 @@ impl Authorizer for PolicyDecision {
         let traceparent = TraceContext::current().traceparent;
         let asked = Asked { question: IssuanceQuestion { ask: Some(ask), traceparent }, patience };
         if is_known {
-            self.together.ask(asked).await.map_err(|why| Status::unavailable(why.to_string()))?
+            self.together.ask(asked).await.map_err(|why| undecided(why.to_string()))?
         } else {
             // It may have to wait until policy-decision has heard of that revision, and nobody waits with it.
             ask_alone(self.client.clone(), &self.known, asked).await
         }
     }
+}
+
+fn undecided(why: impl Into<String>) -> Status {
+    Fault::unavailable(&ISSUANCE_UNDECIDED, why.into(), AGAIN).into()
 }
 
 async fn ask_alone(client: Client, known: &AtomicU64, asked: Asked) -> Result<AuthorizeIssuanceResponse, Status> {
@@ -164,7 +169,7 @@ async fn ask_together(
             let answers = answer.into_inner().answers;
             if answers.len() != asked.len() {
                 let why = "policy-decision answered another number of questions than it was asked";
-                return asked.iter().map(|_| Err(Status::internal(why))).collect();
+                return asked.iter().map(|_| Err(undecided(why))).collect();
             }
             known.fetch_max(answers.iter().map(|one| one.revision).max().unwrap_or_default(), Ordering::Relaxed);
             answers.into_iter().map(Ok).collect()

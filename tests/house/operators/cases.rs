@@ -115,6 +115,7 @@ macro_rules! call {
 }
 
 mod decisions;
+mod keys;
 mod records;
 mod reviews;
 mod stops;
@@ -129,8 +130,6 @@ type Histories = wire::history_service_client::HistoryServiceClient<Client>;
 type Admin = credential::credential_admin_service_client::CredentialAdminServiceClient<Client>;
 type Revocations = wire::revocation_service_client::RevocationServiceClient<Client>;
 type Instances = credential::instance_service_client::InstanceServiceClient<Client>;
-type KeyAdmins = credential::key_admin_service_client::KeyAdminServiceClient<Client>;
-type Keys = credential::key_service_client::KeyServiceClient<Client>;
 type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
 type Previews = policy::preview_service_client::PreviewServiceClient<Client>;
 type Drifts = policy::drift_service_client::DriftServiceClient<Client>;
@@ -548,60 +547,10 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             comment: "a test".into(),
         }),
     );
-    case(
-        "/legate.credential.v1.KeyAdminService/ListKeys",
-        call!(issuer, KeyAdmins, list_keys, |ask| {
-            let _nothing_of_it = &ask.namespace;
-            credential::ListKeysRequest::default()
-        }),
-    );
-    case(
-        "/legate.credential.v1.KeyAdminService/PrepareKey",
-        call!(issuer, KeyAdmins, prepare_key, |ask| {
-            let _nothing_of_it = &ask.namespace;
-            let purpose = credential::KeyPurpose::JwtSvid.into();
-            credential::PrepareKeyRequest { purpose, reason: "a test".into() }
-        }),
-    );
-    case(
-        "/legate.credential.v1.KeyAdminService/RotateKey",
-        call!(issuer, KeyAdmins, rotate_key, |ask| {
-            let _nothing_of_it = &ask.namespace;
-            let purpose = credential::KeyPurpose::JwtSvid.into();
-            credential::RotateKeyRequest { purpose, reason: "a test".into(), ..Default::default() }
-        }),
-    );
-    case(
-        "/legate.credential.v1.KeyAdminService/TaintKey",
-        call!(issuer, KeyAdmins, taint_key, |ask| {
-            let _nothing_of_it = &ask.namespace;
-            credential::TaintKeyRequest { kid: "nobodys".into(), reason: "a test".into() }
-        }),
-    );
-    case(
-        "/legate.credential.v1.KeyAdminService/RetireKey",
-        call!(issuer, KeyAdmins, retire_key, |ask| {
-            let _nothing_of_it = &ask.namespace;
-            credential::RetireKeyRequest { kid: "nobodys".into(), reason: "a test".into(), ..Default::default() }
-        }),
-    );
-    case(
-        "/legate.credential.v1.KeyService/GetJwks",
-        call!(issuer, Keys, get_jwks, |ask| {
-            let _nothing_of_it = &ask.namespace;
-            credential::GetJwksRequest {}
-        }),
-    );
-    case(
-        "/legate.credential.v1.KeyService/GetTrustBundle",
-        call!(issuer, Keys, get_trust_bundle, |ask| {
-            let _nothing_of_it = &ask.namespace;
-            credential::GetTrustBundleRequest {}
-        }),
-    );
     decisions::add(&mut case);
     records::add(&mut case);
     stops::add(&mut case);
     reviews::add(&mut case);
+    keys::add(&mut case);
     cases
 }

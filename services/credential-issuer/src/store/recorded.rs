@@ -12,8 +12,8 @@ use legate_rpc::Fault;
 use legate_token::Parent;
 use legate_wire::audit::AuditEvent;
 
-use super::once::{self, Once};
 use super::batches::{Grouped, failed};
+use super::once::{self, Once};
 use super::{credential, instance, revoked_token, signing_key, used_token};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::svid::SvidPlan;

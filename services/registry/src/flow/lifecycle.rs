@@ -62,7 +62,10 @@ pub(super) async fn heard(tx: &Tx, to: Option<Timestamp>) -> TxResult<Heard, Fau
     // Of a time of which records may be missing nobody knows who was silent in it.
     let gap = usage::gap::newest(tx, 1).await?.pop().map(|gap| gap.to_time);
     let at = |micros: Option<i64>| micros.map(Timestamp::from_micros);
-    Ok(Heard { since: at(head.from_time.max(gap)), to: at(head.to_time).map(|written| to.map_or(written, |to| to.max(written))) })
+    Ok(Heard {
+        since: at(head.from_time.max(gap)),
+        to: at(head.to_time).map(|written| to.map_or(written, |to| to.max(written))),
+    })
 }
 
 /// What is known beside the agents: the policies of the namespaces that were asked about, read once each, and who was heard.
