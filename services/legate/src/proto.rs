@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn every_request_belongs_to_one_call() {
-        for service in pool().services() {
+        // What other projects define is no call of this program.
+        for service in pool().services().filter(|service| service.full_name().starts_with("legate.")) {
             for method in service.methods() {
                 assert_eq!(call_of(&method.input()).unwrap(), format!("{}/{}", service.full_name(), method.name()));
             }

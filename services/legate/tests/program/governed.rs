@@ -3,9 +3,10 @@
 use crate::house::House;
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/examples/governed.yaml");
-/// Each noun with how many of its objects there are then; one operator binding is there from the start.
+/// Each noun with how many of its objects there are then; one operator binding, and a namespace with this machine as its node, are
+/// there from the start.
 const NOUNS: [(&str, usize); 17] = [
-    ("namespace", 1),
+    ("namespace", 2),
     ("class", 1),
     ("agent", 2),
     ("group", 1),
@@ -15,7 +16,7 @@ const NOUNS: [(&str, usize); 17] = [
     ("boundary", 2),
     ("credential-policy", 1),
     ("issuer", 1),
-    ("node", 1),
+    ("node", 2),
     ("attestation", 1),
     ("grant", 2),
     ("policy-test", 1),
