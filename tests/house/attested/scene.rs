@@ -163,10 +163,13 @@ pub(super) async fn instance(raised: &Raised, id: &str) -> Instance {
 }
 
 impl Fleet {
-    /// Declares it, for the node of the suite.
+    /// Declares it, for the node of the suite, and has this process be one of it.
     pub(super) async fn declared(raised: &Raised, risk: &str) -> Self {
         let endpoint = raised.suite.helper().unwrap().endpoint();
-        Self::with(raised, risk, r#"["dev/machine"]"#, endpoint).await
+        let fleet = Self::with(raised, risk, r#"["dev/machine"]"#, endpoint).await;
+        // The helper runs already, and has to hear of it first.
+        fleet.held_at_last().await;
+        fleet
     }
 
     /// The same for the node `fleet/vm`, which has no helper yet.
