@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,15 +16,28 @@ use super::trouble::Trouble;
 const MOST_WAITING: usize = 256;
 /// How long the module may take to begin.
 const BEGINNING: Duration = Duration::from_secs(30);
+/// How long is waited for the threads to leave the module once nobody asks any more.
+const LEAVING: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce(&mut Line) + Send>;
 
 /// Threads of their own, so that one that hangs in the module keeps neither the runtime nor the end of the process.
 #[derive(Debug)]
 pub(super) struct Pool {
-    queue: SyncSender<Job>,
+    /// `None` once nobody asks any more.
+    queue: Option<SyncSender<Job>>,
+    /// Nothing comes of it; it is closed when the last thread has ended.
+    ended: Mutex<Receiver<()>>,
     standing: Arc<Standing>,
     patience: Duration,
+}
+
+impl Drop for Pool {
+    /// A process that ends while a thread is in the module can fall: most modules are taken down by then. One that hangs keeps nobody.
+    fn drop(&mut self) {
+        self.queue = None;
+        let _ = self.ended.get_mut().recv_timeout(LEAVING);
+    }
 }
 
 /// Whether the module does its work, by what it did last.
@@ -64,11 +77,12 @@ impl Pool {
         let site = Arc::new(site);
         let (queue, jobs) = sync_channel::<Job>(MOST_WAITING);
         let jobs = Arc::new(Mutex::new(jobs));
+        let (here, ended) = channel();
         for n in 0..sessions {
-            let (jobs, line) = (Arc::clone(&jobs), Line::new(Arc::clone(&site)));
-            std::thread::Builder::new().name(format!("pkcs11-{n}")).spawn(move || serve(&jobs, line))?;
+            let (jobs, line, here) = (Arc::clone(&jobs), Line::new(Arc::clone(&site)), here.clone());
+            std::thread::Builder::new().name(format!("pkcs11-{n}")).spawn(move || serve(&jobs, line, here))?;
         }
-        Ok(Self { queue, standing: Arc::default(), patience })
+        Ok(Self { queue: Some(queue), ended: Mutex::new(ended), standing: Arc::default(), patience })
     }
 
     /// Why the module is not asked; `None`: it is.
@@ -121,7 +135,7 @@ impl Pool {
             let _ = answer.send(done);
         });
         let before = self.standing.back.load(Ordering::SeqCst);
-        self.queue.try_send(job).map_err(|_| Trouble::Busy)?;
+        self.queue.as_ref().ok_or(Trouble::Busy)?.try_send(job).map_err(|_| Trouble::Busy)?;
         match tokio::time::timeout(patience, answered).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(Trouble::Wrong("a call into the module was cut off".into())),
@@ -139,14 +153,17 @@ impl Pool {
     }
 }
 
-fn serve(jobs: &Mutex<Receiver<Job>>, mut line: Line) {
+fn serve(jobs: &Mutex<Receiver<Job>>, mut line: Line, here: Sender<()>) {
     loop {
         // One thread waits for the next job; the others wait for that one to have it.
         let job = jobs.lock().recv();
         // Nobody can ask any more.
-        let Ok(job) = job else { return };
+        let Ok(job) = job else { break };
         if catch_unwind(AssertUnwindSafe(|| job(&mut line))).is_err() {
             line.hang_up();
         }
     }
+    // With the last line the module ends; only then is nobody here.
+    drop(line);
+    drop(here);
 }
