@@ -10,11 +10,11 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind};
 use prost::Message as _;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
-use sea_orm::{JoinType, QueryOrder as _, QuerySelect as _};
+use sea_orm::sea_query::{ArrayType, Expr, ExprTrait as _, Func, IntoCondition as _, OnConflict, Query, Value};
+use sea_orm::{Condition, DbBackend, FromQueryResult as _, Iterable as _, JoinType, QueryOrder as _, QuerySelect as _};
 
 use super::search::{Place, Which};
-use super::{broken, condition, listed, pieces, signed};
+use super::{broken, condition, listed, pieces, signed, way};
 use crate::domain::kind::Key;
 use crate::domain::subject::Seen;
 
@@ -169,17 +169,38 @@ pub(crate) async fn by_keys(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<K
     let mut found = BTreeMap::new();
     for ((kind, namespace), names) in names {
         for some in pieces(names) {
-            let find = listed()
-                .filter(listed::Column::Kind.eq(kind))
-                .filter(listed::Column::Namespace.eq(&namespace))
-                .filter(rows::among(tx, listed::Column::Name, some));
-            for row in find.all(tx).await? {
+            for row in held(tx, kind, &namespace, some).await? {
                 let kind = Kind::try_from(row.kind).map_err(broken)?;
                 found.insert(Key::new(kind, &row.namespace, &row.name), row);
             }
         }
     }
     Ok(found)
+}
+
+/// Those that hold these names of one kind and namespace. PostgreSQL looks each of them up: where it knows nothing of the table it
+/// would rather read the whole namespace.
+async fn held(tx: &Tx, kind: i32, namespace: &str, names: Vec<String>) -> TxResult<Vec<Model>, Fault> {
+    let within = Condition::all().add(listed::Column::Kind.eq(kind)).add(listed::Column::Namespace.eq(namespace));
+    let backend = tx.get_database_backend();
+    if backend != DbBackend::Postgres {
+        let find = listed().filter(within).filter(rows::among(tx, listed::Column::Name, names));
+        return Ok(find.all(tx).await?);
+    }
+    let names = Value::Array(ArrayType::String, Some(Box::new(names.into_iter().map(Value::from).collect())));
+    let mut wanted = Query::select();
+    wanted.expr_as(Func::cust("UNNEST").arg(names), "name");
+    let mut select = Query::select();
+    select.from_subquery(wanted, "wanted");
+    let own = within.add(listed::Column::Name.into_expr().equals(("wanted", "name")));
+    way::look_up(&mut select, listed::Entity, own, backend);
+    let own = Column::Number.into_expr().equals((listed::Entity, listed::Column::Number));
+    way::look_up(&mut select, Entity, own.into_condition(), backend);
+    for column in Column::iter() {
+        select.expr(column.into_expr());
+    }
+    let found = tx.query_all(&select).await?;
+    Ok(found.iter().map(|row| Model::from_query_result(row, "")).collect::<Result<_, _>>()?)
 }
 
 /// The numbers of objects, by their ids.
