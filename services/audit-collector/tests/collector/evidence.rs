@@ -80,6 +80,9 @@ async fn that_evidence_was_made_is_on_record_and_proved() {
     let mut registry = house.ingest(&running, &house.service("registry"));
     house.append(&mut registry, 1, 20).await.unwrap();
     let mut proof = house.proof(&running, &house.operator("alice"));
+    // What was asked is of a tree that is published.
+    let published = wire::GetCheckpointRequest { at_least_size: 1, ..wire::GetCheckpointRequest::default() };
+    proof.get_checkpoint(published).await.unwrap();
     let asked = wire::QueryEventsRequest {
         agent_id: "agt_1".into(),
         text: "x".repeat(128),
