@@ -235,16 +235,14 @@ impl PersonalGrants for Registry {
 #[tonic::async_trait]
 impl Relay for Registry {
     async fn ask(&self, ask: RelayApprovalRequest, patience: Duration) -> Result<Approval, Status> {
-        let mut request = Request::new(ask);
-        request.set_timeout(patience);
-        let answer = ApprovalRelayServiceClient::new(self.0.clone()).relay_approval(request).await?.into_inner();
+        let mut relay = ApprovalRelayServiceClient::new(self.0.clone());
+        let answer = relay.relay_approval(within(ask, patience)).await?.into_inner();
         Ok(answer.approval.unwrap_or_default())
     }
 
     async fn state(&self, ask: GetRelayedApprovalRequest, patience: Duration) -> Result<(Approval, u64), Status> {
-        let mut request = Request::new(ask);
-        request.set_timeout(patience);
-        let answer = ApprovalRelayServiceClient::new(self.0.clone()).get_relayed_approval(request).await?.into_inner();
+        let mut relay = ApprovalRelayServiceClient::new(self.0.clone());
+        let answer = relay.get_relayed_approval(within(ask, patience)).await?.into_inner();
         Ok((answer.approval.unwrap_or_default(), answer.revision))
     }
 }

@@ -14,6 +14,7 @@ use legate_wire::registry::{
 };
 
 use super::desk::Look;
+use super::heard::beyond;
 use super::{By, Desk};
 use crate::store::object::Model;
 use crate::store::usage::{agent, gap, grant, head, permission};
@@ -139,8 +140,7 @@ fn of_grant(row: grant::Model) -> GrantUsage {
 async fn window(look: &Look<'_>) -> TxResult<UsageWindow, Fault> {
     let head = head::read(look.tx).await?;
     let gaps = gap::newest(look.tx, GAPS).await?;
-    // Of a log in which nothing happens, this process heard later than is written down; never of one that it heard anew.
-    let to = head.to_time.max(head.to_time.and(look.desk.heard.to().map(Timestamp::micros)));
+    let to = beyond(look.desk.heard.to(), head.to_time).map(Timestamp::micros);
     Ok(UsageWindow {
         from_time: moment(head.from_time),
         to_time: moment(to),

@@ -44,3 +44,10 @@ impl Heard {
         *self.0.lock() = Last::default();
     }
 }
+
+/// Up to when everything was heard, by what this process heard and what is `written` down. Of a log in which nothing happens it heard
+/// later than that; never of one that it heard anew.
+pub(crate) fn beyond(to: Option<Timestamp>, written: Option<i64>) -> Option<Timestamp> {
+    let written = written.map(Timestamp::from_micros);
+    written.max(written.and(to))
+}

@@ -15,6 +15,7 @@ use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, Declaration, Group, Kind, LifecycleAction, LifecyclePolicy};
 
+use super::heard::beyond;
 use super::transition::{self, Step};
 use super::write::Writing;
 use super::{Call, Desk};
@@ -61,11 +62,7 @@ pub(super) async fn heard(tx: &Tx, to: Option<Timestamp>) -> TxResult<Heard, Fau
     let head = usage::head::read(tx).await?;
     // Of a time of which records may be missing nobody knows who was silent in it.
     let gap = usage::gap::newest(tx, 1).await?.pop().map(|gap| gap.to_time);
-    let at = |micros: Option<i64>| micros.map(Timestamp::from_micros);
-    Ok(Heard {
-        since: at(head.from_time.max(gap)),
-        to: at(head.to_time).map(|written| to.map_or(written, |to| to.max(written))),
-    })
+    Ok(Heard { since: head.from_time.max(gap).map(Timestamp::from_micros), to: beyond(to, head.to_time) })
 }
 
 /// What is known beside the agents: the policies of the namespaces that were asked about, read once each, and who was heard.
