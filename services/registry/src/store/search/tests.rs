@@ -205,6 +205,54 @@ async fn a_search_needs_no_statistics() {
     .await;
 }
 
+/// What no index leads to is read as it lies where few fit, and walked to where many do; both find the same.
+#[tokio::test]
+async fn the_few_of_a_negation_are_found_without_a_walk() {
+    on_each::<Migrator>(async |fixture| {
+        if !fixture.is_postgres() {
+            return;
+        }
+        fill(&fixture, 2_000).await;
+        for (filter, fit, are_few) in [
+            ("NOT environment = prod", 0, true),
+            ("environment = prod AND NOT labels.cost-centre = \"v*\"", 0, true),
+            ("framework = langgraph AND NOT labels.region = v2", 0, false),
+            ("NOT labels.tier = v1", 0, false),
+        ] {
+            for by in [OrderedBy::Name, OrderedBy::Created] {
+                let which = Which { numbered: 2_000, ..which(filter, by, "") };
+                let walk = search(&fixture, &which);
+                let select = walk.select(walk.sources()[0], None, 101);
+                let read = fixture.db.read("test", |tx| {
+                    let which = which.clone();
+                    let select = select.clone();
+                    Box::pin(async move {
+                        let search = Search::plan(tx, &which).await?;
+                        let lies = matches!(search.drive, Drive::Few(_));
+                        let found = search.page(tx, None, 101).await?;
+                        let walked = tx.query_all(&select).await?;
+                        let id = |row: &QueryResult| row.try_get::<String>("", "id");
+                        let walked = walked.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+                        Ok((
+                            lies,
+                            search.count(tx).await?,
+                            found.into_iter().map(|row| row.id).collect::<Vec<_>>(),
+                            walked,
+                        ))
+                    })
+                });
+                let (lies, count, found, walked) = read.await.map_err(of_tx).unwrap();
+                assert_eq!(found, walked, "{filter} {by:?}");
+                // By time, what an index leads to is looked up sooner.
+                assert!(lies == are_few || by != OrderedBy::Name, "{filter} {by:?}");
+                let counts = |count| if are_few { count == fit } else { count > 200 };
+                assert!(count.is_some_and(counts), "{filter} {by:?}: {count:?}");
+            }
+        }
+    })
+    .await;
+}
+
 /// Prints how long lists of 100,000 agents take on PostgreSQL, before and after statistics are gathered: of five the
 /// median and the longest, planned, counted and read each time.
 #[tokio::test]
