@@ -101,9 +101,10 @@ struct Args {
     /// For scale: the registry on this PostgreSQL, in databases of its own; left out: SQLite.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
-    /// For scale, one size, SQLite: all but the first 2,000 agents are written beneath the registry instead of being loaded, and
-    /// stay in this directory for the next run.
-    #[arg(long, value_name = "DIR", conflicts_with = "postgres")]
+    /// For scale, one size: what is there stays in this directory for the next run. On SQLite all but the first 2,000 agents are
+    /// written beneath the registry instead of being loaded; with --postgres that URL is their database, and they are loaded
+    /// where it has none.
+    #[arg(long, value_name = "DIR")]
     filled: Option<std::path::PathBuf>,
     /// For peer: the program `cerbos`.
     #[arg(long, value_name = "PROGRAM", requires = "cerbos_templates")]
