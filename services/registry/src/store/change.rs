@@ -5,7 +5,7 @@ use legate_rpc::Fault;
 use legate_wire::registry::{Change, Declaration, RevisionChanges};
 use prost::Message as _;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _, Query, UnionType};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SelectStatement, UnionType};
 use sea_orm::{Order, QueryOrder as _, QuerySelect as _};
 
 use super::{broken, head, listed, object, revision, signed, unsigned};
@@ -160,6 +160,12 @@ pub(crate) async fn at(tx: &Tx, object_id: &str, (revision, place): Place) -> Tx
 /// What held a name at `revision`, as it was then. A name has one holder at a time, so whoever of them all was written last
 /// is the one, or there was none: the last write of a holder is the one that gives the name up.
 pub(crate) async fn holder(tx: &Tx, key: &Key, revision: u64) -> TxResult<Option<Declaration>, Fault> {
+    let last = last_of_any(holders(key), revision).one(tx).await?;
+    last.filter(|row| !row.revoked).map(|row| row.declaration()).transpose()
+}
+
+/// Whatever held a name ever.
+pub(super) fn holders(key: &Key) -> SelectStatement {
     let holder = Query::select()
         .column(listed::Column::ObjectId)
         .from(listed::Entity)
@@ -167,7 +173,7 @@ pub(crate) async fn holder(tx: &Tx, key: &Key, revision: u64) -> TxResult<Option
         .and_where(listed::Column::Namespace.eq(&key.namespace))
         .and_where(listed::Column::Name.eq(&key.name))
         .take();
-    let holders = Query::select()
+    Query::select()
         .column(object::Column::Id)
         .from(object::Entity)
         .and_where(object::Column::Kind.eq(key.kind as i32))
@@ -175,15 +181,28 @@ pub(crate) async fn holder(tx: &Tx, key: &Key, revision: u64) -> TxResult<Option
         .and_where(object::Column::Name.eq(&key.name))
         .and_where(object::Column::HoldsName.into_expr().not())
         .union(UnionType::All, holder)
-        .take();
-    let last = Entity::find()
-        .filter(Column::ObjectId.in_subquery(holders))
+        .take()
+}
+
+/// The last write of any of several objects up to a revision. What is reckoned is in no index, so that no database takes the order
+/// of all changes for the shorter way.
+pub(super) fn last_of_any(objects: SelectStatement, revision: u64) -> Select<Entity> {
+    Entity::find()
+        .filter(Column::ObjectId.in_subquery(objects))
+        .filter(Column::Revision.lte(signed(revision)))
+        .order_by_desc(Column::Revision.into_expr().add(0))
+        .order_by_desc(Column::Place)
+        .limit(1)
+}
+
+/// The last write of an object up to a revision.
+pub(super) fn last_of(object_id: &str, revision: u64) -> Select<Entity> {
+    Entity::find()
+        .filter(Column::ObjectId.eq(object_id))
         .filter(Column::Revision.lte(signed(revision)))
         .order_by_desc(Column::Revision)
         .order_by_desc(Column::Place)
-        .one(tx)
-        .await?;
-    last.filter(|row| !row.revoked).map(|row| row.declaration()).transpose()
+        .limit(1)
 }
 
 /// An object as it was at `revision`; `None` when it was not in force then.
@@ -194,12 +213,6 @@ pub(crate) async fn as_of(tx: &Tx, object_id: &str, revision: u64) -> TxResult<O
 
 /// The same as the bytes of its `Declaration`.
 pub(crate) async fn body_as_of(tx: &Tx, object_id: &str, revision: u64) -> TxResult<Option<Vec<u8>>, Fault> {
-    let last = Entity::find()
-        .filter(Column::ObjectId.eq(object_id))
-        .filter(Column::Revision.lte(signed(revision)))
-        .order_by_desc(Column::Revision)
-        .order_by_desc(Column::Place)
-        .one(tx)
-        .await?;
+    let last = last_of(object_id, revision).one(tx).await?;
     Ok(last.filter(|row| !row.revoked).map(|row| row.body))
 }

@@ -1,11 +1,13 @@
 //! The statements of lists: what they find, and which way a database goes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use super::*;
+use crate::domain::kind::Key;
 use crate::error::of_tx;
 use crate::schema::Migrator;
+use crate::store::change;
 use legate_db::testing::{Fixture, on_each};
 use legate_filter::Scope;
-use sea_orm::{DbBackend, Statement};
+use sea_orm::{DbBackend, QueryTrait as _, Statement};
 use std::time::Instant;
 
 fn which(filter: &str, by: OrderedBy, namespace: &str) -> Which {
@@ -23,10 +25,16 @@ fn which(filter: &str, by: OrderedBy, namespace: &str) -> Which {
 
 /// How the database answers; nobody has gathered statistics of it.
 async fn plan(fixture: &Fixture, select: SelectStatement) -> String {
+    explained(fixture, select, true).await
+}
+
+async fn explained(fixture: &Fixture, select: SelectStatement, is_by_index: bool) -> String {
     let is_postgres = fixture.is_postgres();
     let read = fixture.db.read("test", move |tx| {
         Box::pin(async move {
-            way::by_index(tx).await?;
+            if is_by_index {
+                way::by_index(tx).await?;
+            }
             let built = tx.get_database_backend().build(&select);
             let explain = if is_postgres { "EXPLAIN" } else { "EXPLAIN QUERY PLAN" };
             let ask = Statement { sql: format!("{explain} {}", built.sql), ..built };
@@ -200,6 +208,32 @@ async fn a_search_needs_no_statistics() {
                 let bad = bad.into_iter().find(|bad| plan.contains(bad));
                 assert!(bad.is_none(), "{filter} {namespace} {by:?}: {bad:?} in\n{plan}");
             }
+        }
+    })
+    .await;
+}
+
+/// Of the past of one object the database reads that object's changes alone.
+#[tokio::test]
+async fn the_past_needs_no_statistics() {
+    on_each::<Migrator>(async |fixture| {
+        if !fixture.is_postgres() {
+            return;
+        }
+        let filled = fixture.db.tx("test", |tx| {
+            Box::pin(async move {
+                let sql = "INSERT INTO change (revision, place, object_id, revoked, body) SELECT n, 0, 'agt_' || n % 5000, \
+                    FALSE, convert_to(repeat(md5(n::text), 10), 'UTF8') FROM generate_series(1, 50000) AS n";
+                Ok(tx.execute_unprepared(sql).await.map(drop)?)
+            })
+        });
+        filled.await.map_err(of_tx).unwrap();
+        let key = Key::new(Kind::Agent, "payments", "invoice-bot");
+        let one = change::last_of("agt_7", 40_000).into_query();
+        let any = change::last_of_any(change::holders(&key), 40_000).into_query();
+        for select in [one, any] {
+            let told = explained(&fixture, select, false).await;
+            assert!(told.contains("change_in_order") && !told.contains("change_pkey"), "{told}");
         }
     })
     .await;
