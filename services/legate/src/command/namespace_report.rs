@@ -22,12 +22,14 @@ use crate::{Exit, Failure};
 use measure::Found;
 
 /// What holds for every report.
-const NOTES: [&str; 4] = [
+const NOTES: [&str; 5] = [
     "This is evidence and no judgement. It does not say that a requirement applies, that it is met, or how much of it is: that is for people \
      who know what this file cannot know. What a requirement asks for is said in our words; the text that counts is its source's.",
     "What is counted is what the services of whoever made this file told him, by his rights. Of each kind of event the first and the last are in \
      events.jsonl beside this file, with the proof that they stood in the log (legate verify); the events between them are counted by the index.",
     "Missing means that nothing of the kind is on record here. There may be such evidence elsewhere.",
+    "Events that belong to no namespace, such as the erasure of a person or a stop of everybody, are not counted here, and those that are refused \
+     are recorded without one.",
     "A number with 'at least' was not counted to its end.",
 ];
 

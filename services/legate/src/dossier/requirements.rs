@@ -158,7 +158,6 @@ evidence! {
     ATTESTED: "attested", "confirmations that an agent is still to be here", Measured::Events(&["agent.attested"]);
     READ: "log-read", "reads of the log, and evidence taken out of it",
         Measured::Events(&["log.queried", "log.usage_read", "log.evidence_made", "log.proved", "log.tailed"]);
-    TURNED_AWAY: "turned-away", "writes and reads that were refused", Measured::Events(&["write.refused", "read.refused", "log.read_refused"]);
     ERASED: "erased", "persons whose names were erased, and legal holds", Measured::Events(&["subject.erased", "hold.set", "hold.released"]);
     PEOPLE_LEFT: "people-left", "persons who left, and what passed on", Measured::Events(&["person.*", "agent.passed_on", "agent.orphaned"]);
 }
@@ -209,7 +208,7 @@ requirements! {
     SOC2 "CC6.4": "Physical access to facilities.", [], "All of it: Legate knows of no facilities.";
     SOC2 "CC6.5": "Protections end only once data and software cannot be recovered from assets.", [],
         "All of it: Legate knows of no devices and media.";
-    SOC2 "CC6.6": "Measures against threats from outside the boundary of the system.", [ISSUERS, DENIED, TURNED_AWAY, ALERTS],
+    SOC2 "CC6.6": "Measures against threats from outside the boundary of the system.", [ISSUERS, DENIED, ALERTS],
         "Networks and perimeters, and attempts that reached no service of Legate.";
     SOC2 "CC6.7": "Transmission, movement and removal of information is restricted.", [REGIONS, CLASSIFICATIONS, GRANTS],
         "What left a backend by other ways than a decided act.";

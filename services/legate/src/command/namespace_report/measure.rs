@@ -214,7 +214,7 @@ async fn drift(policy: &Line, namespace: &str) -> Result<Found, Failure> {
 }
 
 async fn leaves(fixed: &Fixed, namespace: &str) -> Result<Found, Failure> {
-    let mut found = Found::of(fixed.signed.size, false, Told::ByTheLog);
+    let mut found = Found::of(fixed.signed.size, false, Told::Now);
     if fixed.signed.size == 0 {
         return Ok(found);
     }
@@ -232,7 +232,7 @@ async fn leaves(fixed: &Fixed, namespace: &str) -> Result<Found, Failure> {
     let time =
         |event: &Option<IndexedEvent>| output::moment(event.as_ref().and_then(|one| one.event.as_ref()?.time.as_ref()));
     found.note = format!(
-        "of the whole log; the events of this namespace reach from {} to {}",
+        "of the whole log as it is now; the events of this namespace reach from {} to {}",
         time(&found.first),
         time(&found.last)
     );
