@@ -153,7 +153,7 @@ evidence! {
     APPROVED: "approvals", "acts that a person was asked to approve", Measured::Events(&["approval.*"]);
     ISSUED: "credentials-issued", "credentials issued", Measured::Events(&["credential.issued"]);
     REVOKED: "credentials-revoked", "credentials taken back", Measured::Events(&["credential.revoked", "agent.credentials_revoked"]);
-    ACTED: "acts", "acts that agents were told of to have done", Measured::Events(&["action.executed", "activity.reported"]);
+    ACTED: "acts", "acts that agents are told to have done", Measured::Events(&["action.executed", "activity.reported"]);
     ALERTS: "alerts", "alerts of the rules over the log", Measured::Events(&["alert.*"]);
     ATTESTED: "attested", "confirmations that an agent is still to be here", Measured::Events(&["agent.attested"]);
     READ: "log-read", "reads of the log, and evidence taken out of it",
