@@ -12,6 +12,7 @@ mod bulk;
 mod completeness;
 mod delegation;
 mod deploy;
+mod dossier;
 mod drift;
 mod explaining;
 mod faults;

@@ -175,6 +175,12 @@ impl TryFrom<wire::RecordEvidenceRequest> for evidence::Ask {
     type Error = Fault;
 
     fn try_from(from: wire::RecordEvidenceRequest) -> Result<Self, Fault> {
+        let kind = match wire::PackKind::try_from(from.kind) {
+            Ok(wire::PackKind::Unspecified) => "",
+            Ok(wire::PackKind::Dossier) => "dossier",
+            Ok(wire::PackKind::Report) => "report",
+            Err(_) => return Err(Fault::invalid("kind", "is not one of the kinds there are")),
+        };
         let manifest = from.manifest_sha256.as_slice().try_into();
         Ok(Self {
             manifest: manifest.map_err(|_| Fault::invalid("manifest_sha256", "is 32 bytes"))?,
@@ -183,6 +189,7 @@ impl TryFrom<wire::RecordEvidenceRequest> for evidence::Ask {
             tree_size: from.tree_size,
             is_complete: from.is_complete,
             cosigned: from.cosigned,
+            kind,
         })
     }
 }

@@ -8,6 +8,7 @@ mod change;
 mod checking;
 mod credential;
 mod custody;
+mod dossier;
 mod drift;
 mod grant;
 mod key;
@@ -43,6 +44,7 @@ pub(crate) use credential::{
     InstanceVerb, Issued, Rotation, TokenVerb,
 };
 pub(crate) use custody::{HoldSet, HoldVerb, SubjectVerb};
+pub(crate) use dossier::{Dossier, Made as MadeSo, NamespaceReport};
 pub(crate) use drift::{Drift, Finding as DriftKind};
 pub(crate) use grant::{GrantVerb, PersonalToken, PersonalVerb, PersonalWish};
 pub(crate) use key::{KeyVerb, Purpose, Rewrap};
@@ -169,6 +171,11 @@ pub(crate) enum Command {
     WhatCan(WhatCan),
     /// Say what agents were given and do not need, by what they used; and write a manifest that gives less.
     Drift(Drift),
+    /// Write what there is to say about an agent as of a moment, with the events that made it so, into one file: HTML for people, JSON
+    /// for machines, proofs; anybody verifies it offline who has the log's public key (legate verify).
+    Dossier(Box<Dossier>),
+    /// Write what there is to show of a namespace as of a moment, held against what laws and standards ask for, into one such file.
+    Report(Box<NamespaceReport>),
     /// Persons whose names are erased from the audit log.
     Subject(Noun<SubjectVerb>),
     /// Legal holds: what of the audit log may not be erased.
@@ -417,7 +424,10 @@ mod tests {
             "legate explain --agent n/a --action x --resource T:1 --as-of 12",
             "legate explain --agent n/a --action x --resource T:1 --as-of 7d --at-time 8d -o wide",
             "legate who-can --action x --resource T:1 --on-behalf-of user:ada --namespace n",
-            "legate what-can --agent n/a --if-active --with-never",
+            "legate what-can --agent n/a --if-active --with-never --as-of 12",
+            "legate dossier --agent n/a -f out.tar",
+            "legate dossier --agent agt_1 --as-of 12 -f out.tar --cosigned --log-key log.pub",
+            "legate report --namespace n --as-of 2026-11-24T08:00:00Z -f out.tar",
             "legate plan -f a.yaml --simulate 24h",
             "legate grant get n/g",
             "legate grant tree --namespace n",
@@ -449,6 +459,9 @@ mod tests {
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
         }
         for line in [
+            "legate dossier --agent n/a",
+            "legate dossier --namespace n -f out.tar",
+            "legate report -f out.tar",
             "legate agent suspend n/a",
             "legate stop --reason x",
             "legate stop --all",

@@ -4,6 +4,7 @@ mod cli;
 mod command;
 pub mod demo;
 pub mod dev;
+mod dossier;
 mod error;
 mod evidence;
 mod export;

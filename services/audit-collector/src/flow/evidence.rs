@@ -28,6 +28,8 @@ pub(crate) struct Ask {
     pub(crate) is_complete: bool,
     /// The proof of the record has to lead to a tree that the witnesses' quorum cosigned.
     pub(crate) cosigned: bool,
+    /// `dossier` or `report`; empty: the events that answer the question.
+    pub(crate) kind: &'static str,
 }
 
 /// The record, and its proof.
@@ -91,6 +93,9 @@ fn event(desk: &Desk, call: &Call, ask: &Ask) -> AuditEvent {
         ("tree_size".to_owned(), ask.tree_size.to_string()),
         ("is_complete".to_owned(), ask.is_complete.to_string()),
     ]));
+    if !ask.kind.is_empty() {
+        details.insert("kind".to_owned(), ask.kind.to_owned());
+    }
     details.extend(call.emergency.iter().map(|why| ("emergency".to_owned(), why.clone())));
     AuditEvent {
         actor: call.caller.clone(),

@@ -96,6 +96,7 @@ async fn that_evidence_was_made_is_on_record_and_proved() {
         tree_size: 1,
         is_complete: true,
         cosigned: false,
+        kind: wire::PackKind::Dossier.into(),
     };
     let too_many = proof.record_evidence(ask.clone()).await.unwrap_err();
     assert_eq!(Told::from_status(&too_many).reason, "AUDIT_NOT_IN_TREE", "more events than leaves");
@@ -117,6 +118,7 @@ async fn that_evidence_was_made_is_on_record_and_proved() {
         ("tree_size", "1"),
         ("is_complete", "true"),
         ("asked.agent_id", "agt_1"),
+        ("kind", "dossier"),
     ] {
         assert_eq!(event.details[name], value, "{name}");
     }

@@ -59,6 +59,8 @@ pub(crate) struct WhatCan {
     /// Tell as well what it was granted and may never do.
     #[arg(long)]
     pub(crate) with_never: bool,
+    #[command(flatten)]
+    pub(crate) when: When,
     /// Look at this revision of the registry or a later one.
     #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
     pub(crate) at_least_revision: u64,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use legate_merkle::{Checkpoint, Hash, MAX_NOTE, TlogProof, VerifierKey, verify_consistency};
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::{
-    EventOrder, IndexedEvent, ProveConsistencyRequest, QueryEventsRequest, RecordEvidenceRequest,
+    EventOrder, IndexedEvent, PackKind, ProveConsistencyRequest, QueryEventsRequest, RecordEvidenceRequest,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -16,15 +16,16 @@ use super::audit::{PROVED_PAGE, each_page, newest, unverified, verifier_key, ver
 use super::query::question;
 use super::verify::bounded;
 use crate::cli::Evidence;
+use crate::dossier::{About, Form};
 use crate::evidence::{
-    CHECKPOINT, CONTINUES, EVENTS, FORMAT, KEY, Listed, MANIFEST, Manifest, README, SEAL_CONTINUES, SEAL_LEAF,
-    SEAL_PROOF, archive, continues, hex, readme,
+    CHECKPOINT, CONTINUES, EVENTS, FORMAT, KEY, Listed, MADE_WITH, MANIFEST, Manifest, README, SEAL_CONTINUES,
+    SEAL_LEAF, SEAL_PROOF, archive, continues, hex, readme,
 };
 use crate::place::{Line, Service};
 use crate::{Exit, Failure, proto};
 
 /// A tree by its size and root.
-type Tree = (u64, Hash);
+pub(super) type Tree = (u64, Hash);
 
 pub(super) async fn make(desk: Desk, args: Evidence) -> Result<Exit, Failure> {
     let key = verifier_key(&args.key)?;
@@ -36,7 +37,7 @@ pub(super) async fn make(desk: Desk, args: Evidence) -> Result<Exit, Failure> {
     let tree = (signed.size, signed.root);
 
     let mut files = vec![
-        (README.to_owned(), readme(key.name()).into_bytes()),
+        (README.to_owned(), readme(key.name(), None).into_bytes()),
         (KEY.to_owned(), format!("{key}\n").into_bytes()),
         (CHECKPOINT.to_owned(), newest.checkpoint.into_bytes()),
     ];
@@ -52,32 +53,8 @@ pub(super) async fn make(desk: Desk, args: Evidence) -> Result<Exit, Failure> {
     let mut body = Body::create(&args.out)?;
     let (limit, out) = (args.limit, &args.out);
     let is_complete = take_events(&audit, &asked, &signed, limit, &mut body).await?;
-    let events = body.count;
-    let listed_events = body.finish()?;
-
-    let mut listed: Vec<Listed> = files.iter().map(|(name, bytes)| Listed::of(name, bytes)).collect();
-    listed.insert(3, listed_events);
-    let json = proto::json(&proto::dynamic(&asked), false).and_then(|text| serde_json::from_str(&text));
-    let manifest = Manifest {
-        format: FORMAT.into(),
-        made_with: concat!("legate ", env!("CARGO_PKG_VERSION")).into(),
-        asked_by,
-        asked: json.map_err(std::io::Error::other)?,
-        log: key.name().into(),
-        tree_size: tree.0,
-        indexed_through: tree.0,
-        events,
-        is_complete,
-        files: listed,
-    };
-    let manifest = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other)? + "\n";
-    let manifest_sha256 = Sha256::digest(&manifest).to_vec();
-    let query = Some(asked);
-    let cosigned = args.cosigned;
-    let record = RecordEvidenceRequest { manifest_sha256, query, events, tree_size: tree.0, is_complete, cosigned };
-    let (seal, seal_index) = seal(&audit, &key, record, tree).await?;
-    files.insert(1, (MANIFEST.into(), manifest.into_bytes()));
-    body.pack(out, files, seal)?;
+    let draft = Draft { body, files, asked, asked_by, is_complete, cosigned: args.cosigned, about: None };
+    let (events, seal_index) = put_together(&audit, &key, tree, out, draft).await?;
     let all = if is_complete {
         "everything that answers and that you may see"
     } else {
@@ -90,6 +67,68 @@ pub(super) async fn make(desk: Desk, args: Evidence) -> Result<Exit, Failure> {
     );
     desk.out().line(&crate::output::escape::visible(&text))?;
     Ok(Exit::Done)
+}
+
+/// A pack before the log has recorded it.
+pub(super) struct Draft {
+    /// The events.
+    pub(super) body: Body,
+    /// README, key, checkpoint, and what comes behind the events.
+    pub(super) files: Vec<(String, Vec<u8>)>,
+    pub(super) asked: QueryEventsRequest,
+    pub(super) asked_by: String,
+    pub(super) is_complete: bool,
+    pub(super) cosigned: bool,
+    /// The dossier or the report in it.
+    pub(super) about: Option<(Form, About)>,
+}
+
+/// Has the log record a pack of its tree and writes it; how many events it holds, and which leaf the record is.
+pub(super) async fn put_together(
+    audit: &Line,
+    key: &VerifierKey,
+    tree: Tree,
+    out: &Path,
+    draft: Draft,
+) -> Result<(u64, u64), Failure> {
+    let Draft { mut body, mut files, asked, asked_by, is_complete, cosigned, about } = draft;
+    let events = body.count;
+    let listed_events = body.finish()?;
+    let mut listed: Vec<Listed> = files.iter().map(|(name, bytes)| Listed::of(name, bytes)).collect();
+    listed.insert(3, listed_events);
+    let json = proto::json(&proto::dynamic(&asked), false).and_then(|text| serde_json::from_str(&text));
+    let kind = match about.as_ref().map(|(form, _)| form) {
+        None => PackKind::Unspecified,
+        Some(Form::Dossier) => PackKind::Dossier,
+        Some(Form::Report) => PackKind::Report,
+    };
+    let manifest = Manifest {
+        format: about.as_ref().map_or(FORMAT, |(form, _)| form.format()).into(),
+        made_with: MADE_WITH.into(),
+        about: about.map(|(_, about)| about),
+        asked_by,
+        asked: json.map_err(std::io::Error::other)?,
+        log: key.name().into(),
+        tree_size: tree.0,
+        indexed_through: tree.0,
+        events,
+        is_complete,
+        files: listed,
+    };
+    let manifest = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::other)? + "\n";
+    let record = RecordEvidenceRequest {
+        manifest_sha256: Sha256::digest(&manifest).to_vec(),
+        query: Some(asked),
+        events,
+        tree_size: tree.0,
+        is_complete,
+        cosigned,
+        kind: kind.into(),
+    };
+    let (seal, seal_index) = seal(audit, key, record, tree).await?;
+    files.insert(1, (MANIFEST.into(), manifest.into_bytes()));
+    body.pack(out, files, seal)?;
+    Ok((events, seal_index))
 }
 
 /// A checkpoint that an auditor kept.
@@ -175,14 +214,14 @@ async fn seal(
 }
 
 /// The events on their way into the pack: a file beside it, so that memory holds a page and no more.
-struct Body {
+pub(super) struct Body {
     path: PathBuf,
     file: BufWriter<File>,
     count: u64,
 }
 
 impl Body {
-    fn create(out: &Path) -> Result<Self, Failure> {
+    pub(super) fn create(out: &Path) -> Result<Self, Failure> {
         if out.exists() {
             return Err(Failure::file(out, "it is there already; nothing is overwritten"));
         }
@@ -194,7 +233,7 @@ impl Body {
         Ok(Self { path, file, count: 0 })
     }
 
-    fn write(&mut self, event: &IndexedEvent) -> Result<(), Failure> {
+    pub(super) fn write(&mut self, event: &IndexedEvent) -> Result<(), Failure> {
         let line = proto::json(&proto::dynamic(event), false).map_err(std::io::Error::other);
         let written = line.and_then(|line| writeln!(self.file, "{line}"));
         self.count += 1;

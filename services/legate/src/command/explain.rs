@@ -7,8 +7,8 @@ use legate_wire::policy::decision_service_client::DecisionServiceClient;
 use legate_wire::policy::{
     Decision, ExplainRequest, ExplainResponse, WhatCanRequest, WhatCanResponse, WhoCanRequest, WhoCanResponse,
 };
-use legate_wire::registry::GetAgentRequest;
 use legate_wire::registry::agent_service_client::AgentServiceClient;
+use legate_wire::registry::{AsOf, GetAgentRequest};
 
 use super::check::{object, question, resource};
 use super::{Desk, agent_ref, query, search};
@@ -32,17 +32,7 @@ pub(super) async fn run(desk: Desk, args: Explain) -> Result<Exit, Failure> {
     };
     let mut asked = args.question;
     if let (Some(_), Some(agent)) = (as_of, &asked.agent) {
-        // Whoever held the name then.
-        let mut wanted = agent_ref(agent)?;
-        if wanted.id.is_empty() {
-            let request = GetAgentRequest { agent: Some(wanted.clone()), as_of };
-            let registry = desk.line(Service::Registry)?;
-            let found = registry
-                .ask(request, |client, r| async move { AgentServiceClient::new(client).get_agent(r).await })
-                .await?;
-            wanted.id = found.agent.and_then(|agent| agent.metadata).map(|m| m.id).unwrap_or_default();
-        }
-        asked.agent = Some(wanted.id);
+        asked.agent = Some(agent_then(&desk, agent, as_of).await?);
     }
     let request = ExplainRequest { question: Some(question(&desk, &asked).await?), as_of, at_time };
     let policy = match &asked.identity {
@@ -59,6 +49,19 @@ pub(super) async fn run(desk: Desk, args: Explain) -> Result<Exit, Failure> {
     tell(&desk, &answer)?;
     let decided = answer.answer.unwrap_or_default();
     Ok(if decided.decision() == Decision::Allow { Exit::Done } else { Exit::Denied })
+}
+
+/// The id of whoever held the name then.
+async fn agent_then(desk: &Desk, agent: &str, as_of: Option<AsOf>) -> Result<String, Failure> {
+    let wanted = agent_ref(agent)?;
+    if as_of.is_none() || !wanted.id.is_empty() {
+        return desk.agent_id(agent).await;
+    }
+    let request = GetAgentRequest { agent: Some(wanted), as_of };
+    let registry = desk.line(Service::Registry)?;
+    let found =
+        registry.ask(request, |client, r| async move { AgentServiceClient::new(client).get_agent(r).await }).await?;
+    Ok(found.agent.and_then(|agent| agent.metadata).map(|m| m.id).unwrap_or_default())
 }
 
 fn tell(desk: &Desk, answer: &ExplainResponse) -> Result<(), Failure> {
@@ -120,12 +123,14 @@ pub(super) async fn who_can(desk: Desk, args: WhoCan) -> Result<Exit, Failure> {
 }
 
 pub(super) async fn what_can(desk: Desk, args: WhatCan) -> Result<Exit, Failure> {
+    let as_of = search::as_of(&args.when)?;
     let request = WhatCanRequest {
-        agent_id: desk.agent_id(&args.agent).await?,
+        agent_id: agent_then(&desk, &args.agent, as_of).await?,
+        as_of,
         at_least_revision: args.at_least_revision,
         if_active: args.if_active,
         with_never: args.with_never,
-        subject: None,
+        ..WhatCanRequest::default()
     };
     let answer = ask_what_can(&desk, request).await?;
     let rows: Vec<Row> = answer.entitlements.iter().map(can_row).collect();
@@ -147,7 +152,8 @@ pub(super) async fn ask_what_can(desk: &Desk, request: WhatCanRequest) -> Result
 fn what_note(answer: &WhatCanResponse) -> String {
     let mut said = vec![format!("{}/{} at revision {}", answer.namespace, answer.name, answer.revision)];
     if !answer.reason_code.is_empty() {
-        said.push(format!("it does not work now: {} ({})", answer.message, answer.reason_code));
+        let then = if answer.view_age.is_some() { "it does not work now" } else { "it did not work then" };
+        said.push(format!("{then}: {} ({})", answer.message, answer.reason_code));
     }
     if answer.left_out > 0 {
         said.push(format!("this is not all: {} more", answer.left_out));

@@ -16,6 +16,7 @@ mod credential;
 mod custody;
 mod declared;
 mod doctor;
+mod dossier;
 mod drift;
 mod evidence;
 mod explain;
@@ -31,6 +32,7 @@ mod key;
 mod lifecycle;
 mod login;
 mod mcp;
+mod namespace_report;
 mod owner;
 mod person;
 mod personal_grant;
@@ -228,6 +230,14 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Drift(args) => {
             let desk = desk(args.place.clone())?;
             wait(drift::run(desk, args))
+        }
+        Command::Dossier(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(dossier::run(desk, *args))
+        }
+        Command::Report(args) => {
+            let desk = desk(args.place.clone())?;
+            wait(namespace_report::run(desk, *args))
         }
         Command::Subject(noun) => wait(custody::subject(desk(noun.place)?, noun.verb)),
         Command::Hold(noun) => {

@@ -1,6 +1,6 @@
 //! Verifies a pack offline: first the seal, then the manifest by the seal, every file by the manifest, every event by the tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 
 use legate_clock::Timestamp;
@@ -13,10 +13,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::archive::{Archive, BadArchive};
 use super::*;
+use crate::dossier::{self, Document};
 use crate::proto;
-
-/// A file of a pack that is not the events.
-const SMALL: u64 = 1 << 20;
 
 /// A line of events: a leaf has 60 KiB, and is there in base64 and spelled out.
 const LONGEST_LINE: usize = 2 << 20;
@@ -49,6 +47,8 @@ impl From<BadArchive> for BadPack {
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
     pub(crate) manifest: Manifest,
+    /// The dossier or the report in it.
+    pub(crate) document: Option<Document>,
     /// The checkpoint of its tree.
     pub(crate) signed: Checkpoint,
     /// The first and last leaf, and time.
@@ -85,8 +85,9 @@ fn open<R: Read>(from: R) -> Result<Opened, BadPack> {
             archive.body(size, |_| ())?;
             continue;
         }
-        if size > SMALL {
-            return Err(bad(name, "it is over 1 MiB"));
+        let most = most_bytes(&name);
+        if size > most {
+            return Err(bad(name, format!("it is over {} MiB", most >> 20)));
         }
         let mut bytes = Vec::new();
         archive.body(size, |piece| bytes.extend(piece))?;
@@ -136,11 +137,17 @@ pub(crate) fn check<R: Read + Seek>(
     let continues = kept.map(|kept| continued(&pack, &own, kept, &signed)).transpose()?;
     let (offset, size) = pack.events.ok_or_else(|| bad(EVENTS, "it is not in the pack"))?;
     from.seek(SeekFrom::Start(offset)).map_err(|e| bad(EVENTS, e.to_string()))?;
+    let document = read_document(&pack, &manifest)?;
     let mut events = Events::new(&signed);
+    events.wanted = document.as_ref().map(Document::cited).unwrap_or_default();
     events.read(from.take(size), &manifest)?;
-    let Events { leaves, times, .. } = events;
+    let Events { leaves, times, found, .. } = events;
+    if let Some(document) = &document {
+        dossier::cites(document, &found).map_err(|(place, what)| bad(place, what))?;
+    }
     Ok(Checked {
         manifest,
+        document,
         signed,
         leaves,
         times,
@@ -150,6 +157,19 @@ pub(crate) fn check<R: Read + Seek>(
         cosigned,
         is_own_key: given.is_none(),
     })
+}
+
+/// The dossier or the report, where the pack is one.
+fn read_document(pack: &Opened, manifest: &Manifest) -> Result<Option<Document>, BadPack> {
+    let (form, about) = match (manifest.form(), &manifest.about) {
+        (None, None) => return Ok(None),
+        (Some(form), Some(about)) => (form, about),
+        _ => return Err(bad(MANIFEST, "its form and what it is about do not fit each other")),
+    };
+    let (page, json) = form.files();
+    let files = (pack.file(page)?, pack.file(json)?);
+    let document = dossier::read(form, about, files, &manifest.made_with, MADE_WITH);
+    document.map(Some).map_err(|(place, what)| bad(place, what))
 }
 
 /// The log's record of the pack, proved.
@@ -187,10 +207,15 @@ fn read_manifest(pack: &Opened, seal: &AuditEvent) -> Result<Manifest, BadPack> 
         return Err(bad(MANIFEST, format!("it is not the one whose making is on record ({})", seal.event_id)));
     }
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(|e| bad(MANIFEST, e.to_string()))?;
-    if manifest.format != FORMAT {
-        return Err(bad(MANIFEST, format!("its form is {:?}, and this program reads {FORMAT}", manifest.format)));
+    let form = manifest.form();
+    if manifest.format != FORMAT && form.is_none() {
+        let [dossier, report] = [Form::Dossier, Form::Report].map(Form::format);
+        let what =
+            format!("its form is {:?}, and this program reads {FORMAT}, {dossier} and {report}", manifest.format);
+        return Err(bad(MANIFEST, what));
     }
     for (name, said, recorded) in [
+        ("format", form.map(|form| form.word().to_owned()).unwrap_or_default(), told("kind")),
         ("askedBy", manifest.asked_by.clone(), seal.actor.as_str()),
         ("events", manifest.events.to_string(), told("events")),
         ("treeSize", manifest.tree_size.to_string(), told("tree_size")),
@@ -270,11 +295,14 @@ struct Events<'a> {
     times: Option<(Timestamp, Timestamp)>,
     /// The first line that this program would have written otherwise.
     odd: Option<(u64, u64)>,
+    /// Leaves whose events are looked at afterwards, and those that are there: id and type.
+    wanted: BTreeSet<u64>,
+    found: dossier::Events,
 }
 
 impl<'a> Events<'a> {
     fn new(signed: &'a Checkpoint) -> Self {
-        Self { signed, leaves: None, times: None, odd: None }
+        Self { signed, leaves: None, times: None, odd: None, wanted: BTreeSet::new(), found: BTreeMap::new() }
     }
 
     fn read(&mut self, mut from: impl Read, manifest: &Manifest) -> Result<(), BadPack> {
@@ -343,6 +371,9 @@ impl<'a> Events<'a> {
         }
         if let Some(time) = event.time.and_then(|t| Timestamp::try_from(t).ok()) {
             self.times = Some(self.times.map_or((time, time), |(from, to)| (from.min(time), to.max(time))));
+        }
+        if self.wanted.contains(&at) {
+            self.found.insert(at, (event.event_id, event.r#type));
         }
         self.leaves = Some((first, at));
         Ok(())

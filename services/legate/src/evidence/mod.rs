@@ -14,11 +14,16 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::dossier::{About, Form, LARGEST};
+
 pub(crate) use check::{BadPack, Checked, check};
 pub(crate) use said::said;
 
 /// The form of a pack.
 pub(crate) const FORMAT: &str = "legate-evidence/1";
+
+/// What this program calls itself.
+pub(crate) const MADE_WITH: &str = concat!("legate ", env!("CARGO_PKG_VERSION"));
 
 /// The files of a pack, in their order.
 pub(crate) const README: &str = "README.txt";
@@ -39,10 +44,13 @@ pub(crate) const SEALED: &str = "log.evidence_made";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Manifest {
-    /// `legate-evidence/1`.
+    /// `legate-evidence/1`, or that of a dossier or a report.
     pub(crate) format: String,
     /// The program that made it.
     pub(crate) made_with: String,
+    /// What the dossier or report in it is about; absent: it holds events alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) about: Option<About>,
     /// The SPIFFE ID of whoever asked.
     pub(crate) asked_by: String,
     /// What was asked: a legate.audit.v1.QueryEventsRequest as JSON.
@@ -55,7 +63,8 @@ pub(crate) struct Manifest {
     pub(crate) indexed_through: u64,
     /// How many events are in the pack.
     pub(crate) events: u64,
-    /// Whether that is everything that answers in that tree and that whoever asked may see.
+    /// Whether that is everything that answers in that tree and that whoever asked may see; of a dossier or a report, whether
+    /// nothing of it was cut or withheld.
     pub(crate) is_complete: bool,
     /// Every file but this one and the seal.
     pub(crate) files: Vec<Listed>,
@@ -69,6 +78,19 @@ pub(crate) struct Listed {
     pub(crate) size: u64,
     /// In lower-case hexadecimal.
     pub(crate) sha256: String,
+}
+
+impl Manifest {
+    /// The document that the pack holds beside its events.
+    pub(crate) fn form(&self) -> Option<Form> {
+        Form::of_format(&self.format)
+    }
+}
+
+/// The most that a file of a pack has which is not the events.
+pub(crate) fn most_bytes(name: &str) -> u64 {
+    let is_document = [Form::Dossier, Form::Report].iter().any(|form| [form.files().0, form.files().1].contains(&name));
+    if is_document { 2 * LARGEST as u64 } else { 1 << 20 }
 }
 
 impl Listed {
@@ -91,10 +113,23 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// What the pack says to whoever opens it.
-pub(crate) fn readme(log: &str) -> String {
+pub(crate) fn readme(log: &str, form: Option<Form>) -> String {
+    let document = form.map(|form| {
+        let ((page, json), word) = (form.files(), form.word());
+        format!(
+            "{page}   the {word} for people: open it in a browser; it runs nothing and fetches nothing\n\
+            {json}   the same for machines; each entry names the leaves that made it so, which are in events.jsonl\n\
+            \n\
+            What the {word} says is the word of the services of whoever made it, as he was let read them. What is proved of it\n\
+            are the events that it cites. Each section says as of when it is told, and what was cut or not given.\n\
+            \n"
+        )
+    });
+    let document = document.unwrap_or_default();
     format!(
         "Evidence from the audit log {log}\n\
         \n\
+        {document}\
         manifest.json   what was asked, by whom, how much was found, and the SHA-256 of each file\n\
         events.jsonl    one event a line: its place, the log's own bytes of it (leaf, base64), the way from their hash to the\n\
         \x20               root of the tree (proof, base64), and the same event spelled out for reading\n\

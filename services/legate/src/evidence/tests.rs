@@ -1,6 +1,8 @@
 //! Packs that hold and packs that do not, made here entry by entry.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod documents;
+
 use std::io::Cursor;
 
 use legate_merkle::{
@@ -83,7 +85,7 @@ fn parts(leaves: &[u64]) -> Parts {
     let events: String = leaves.iter().map(|leaf| log.line(*leaf, 20)).collect();
     let kept = prove_consistency(6, 20, |l, i| log.node(l, i)).unwrap();
     let files: Vec<(String, Vec<u8>)> = vec![
-        (README.into(), readme(ORIGIN).into_bytes()),
+        (README.into(), readme(ORIGIN, None).into_bytes()),
         (KEY.into(), format!("{}\n", signer().verifier()).into_bytes()),
         (CHECKPOINT.into(), log.checkpoint(20).into_bytes()),
         (EVENTS.into(), events.into_bytes()),
@@ -92,6 +94,7 @@ fn parts(leaves: &[u64]) -> Parts {
     let manifest = Manifest {
         format: FORMAT.into(),
         made_with: "a test".into(),
+        about: None,
         asked_by: ADA.into(),
         asked: serde_json::json!({ "type": "agent.*" }),
         log: ORIGIN.into(),

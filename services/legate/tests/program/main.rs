@@ -3,6 +3,7 @@
 
 mod change;
 mod dev;
+mod dossier;
 mod drift;
 mod evidence;
 mod exits;

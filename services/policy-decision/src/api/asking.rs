@@ -34,11 +34,15 @@ pub(crate) fn explain(from: wire::ExplainRequest) -> Result<Explain, Fault> {
     if from.as_of.is_some() && ask.at_least_revision > 0 {
         return Err(invalid("question.at_least_revision", "is not for the past; leave it out, or as_of"));
     }
-    if from.as_of.is_none() && from.at_time.is_some() {
+    Ok(Explain { ask, as_of: from.as_of, at: past_moment(from.as_of.is_some(), from.at_time)? })
+}
+
+/// By which moment the past is judged.
+fn past_moment(is_past: bool, at: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Fault> {
+    if !is_past && at.is_some() {
         return Err(invalid("at_time", "is for the past only; give as_of, or leave it out"));
     }
-    let at = from.at_time.map(Timestamp::try_from).transpose().map_err(|e| invalid("at_time", e.to_string()))?;
-    Ok(Explain { ask, as_of: from.as_of, at })
+    at.map(Timestamp::try_from).transpose().map_err(|e| invalid("at_time", e.to_string()))
 }
 
 pub(crate) fn explained(from: &Explained) -> wire::ExplainResponse {
@@ -102,8 +106,11 @@ fn on(from: &[On]) -> Vec<wire::Reason> {
 /// What the holder of a token is asked about; `None`: an agent is named.
 pub(crate) fn holder_can(from: &mut wire::WhatCanRequest) -> Result<Option<HolderCan>, Fault> {
     let Some(subject) = from.subject.take() else { return Ok(None) };
-    if !from.agent_id.is_empty() || from.if_active {
-        return Err(invalid("subject", "stands without agent_id and without if_active"));
+    if !from.agent_id.is_empty() || from.if_active || from.as_of.is_some() {
+        return Err(invalid(
+            "subject",
+            "stands without agent_id, if_active and as_of: what a token is good for, only the present knows",
+        ));
     }
     let (token, shown) = convert::shown(subject)?;
     let (at_least_revision, with_never) = (from.at_least_revision, from.with_never);
@@ -111,11 +118,16 @@ pub(crate) fn holder_can(from: &mut wire::WhatCanRequest) -> Result<Option<Holde
 }
 
 pub(crate) fn what_can(from: &wire::WhatCanRequest) -> Result<WhatCan, Fault> {
+    if from.as_of.is_some() && from.at_least_revision > 0 {
+        return Err(invalid("at_least_revision", "is not for the past; leave it out, or as_of"));
+    }
     Ok(WhatCan {
         agent: AgentId::parse(&from.agent_id).map_err(|e| invalid("agent_id", e.to_string()))?,
         at_least_revision: from.at_least_revision,
         if_active: from.if_active,
         with_never: from.with_never,
+        as_of: from.as_of,
+        at: past_moment(from.as_of.is_some(), from.at_time)?,
     })
 }
 

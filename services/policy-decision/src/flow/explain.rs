@@ -156,7 +156,8 @@ async fn bygone(desk: &Desk, asker: &Asker, explain: &Explain, as_of: AsOf) -> R
         let why = "the past is asked about an agent's id; what a token is good for, only the present knows";
         return Err(Fault::refused(&QUESTION_INVALID, why).field("question.subject", why));
     };
-    let whom = Whom { agents: [id.clone()].into(), is_on_behalf: explain.ask.on_behalf_of.is_some() };
+    let whom =
+        Whom { agents: [id.clone()].into(), is_on_behalf: explain.ask.on_behalf_of.is_some(), with_points: false };
     let past = past::read(&desk.archive, &right, &whom, as_of, patience).await?;
     let now = explain.at.unwrap_or(past.made);
     let ground = Ground { snapshot: Arc::new(past.snapshot), policies: past.policies, declared: past.declared, now };

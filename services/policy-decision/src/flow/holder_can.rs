@@ -70,8 +70,8 @@ pub(crate) async fn holder_can(desk: &Arc<Desk>, asker: &Asker, ask: HolderCan) 
                 let stopped = standing::judge(snapshot, agent, now);
                 let (mut all, mut left_out) = (Vec::new(), 0);
                 if stopped.is_none() {
-                    let (agent, with_never) = (agent.id.clone(), ask.with_never);
-                    let how = WhatCan { agent, at_least_revision: 0, if_active: false, with_never };
+                    let with_never = ask.with_never;
+                    let how = WhatCan { with_never, ..WhatCan::about(holder.agent.id.clone()) };
                     (all, left_out) = look(&working, snapshot, &seat.right, &holder.agent, now, &how, seat.until);
                 }
                 let all = all.into_iter().flat_map(|one| narrowed(one, &holder)).collect();

@@ -51,6 +51,8 @@ pub(super) struct Whom {
     pub(super) agents: BTreeSet<AgentId>,
     /// Whether one of them acts for another.
     pub(super) is_on_behalf: bool,
+    /// Whether the resource types that enforcement points ask about count, as where patterns are told apart.
+    pub(super) with_points: bool,
 }
 
 /// Reads what decisions about these agents rest on.
@@ -138,6 +140,9 @@ async fn gather(archive: &Arc<dyn Archive>, right: &Right, whom: &Whom, as_of: A
     }
     for kind in KINDS {
         list(archive, kind, &namespace, revision, &mut found.objects).await?;
+    }
+    if whom.with_points {
+        list(archive, Kind::EnforcementPoint, &namespace, revision, &mut found.objects).await?;
     }
     // Some name everybody, or an owner wherever his agents are.
     let orders = (Kind::StopOrder, "", "");

@@ -125,7 +125,7 @@ fn may(right: &Right, namespace: &Name) -> Result<(), Fault> {
 /// Whose state the records rest on.
 fn whom(events: &[Placed]) -> Whom {
     let agents: BTreeSet<AgentId> = events.iter().filter_map(|(_, e)| AgentId::parse(&e.agent_id).ok()).collect();
-    Whom { agents, is_on_behalf: events.iter().any(|(_, event)| !event.chain.is_empty()) }
+    Whom { agents, is_on_behalf: events.iter().any(|(_, event)| !event.chain.is_empty()), with_points: false }
 }
 
 /// Makes each decision of one revision once more; `past` is `None` where the history has no such revision.

@@ -182,7 +182,7 @@ fn find(
     if standing::judge(snapshot, agent, now).is_some() {
         return Ok((names, patterns));
     }
-    let all = WhatCan { agent: agent.id.clone(), at_least_revision: 0, if_active: false, with_never: false };
+    let all = WhatCan::about(agent.id.clone());
     let (all, left_out) = look(desk, snapshot, right, agent, now, &all, until);
     let mut candidates = BTreeSet::new();
     for one in all.iter().filter(|one| one.from.is_none()) {

@@ -1,4 +1,5 @@
-//! What an agent may do by itself: every permission that it has, held against its ceiling, its boundaries and the policies.
+//! What an agent may do by itself, or might as of the past: every permission that it has, held against its ceiling, its boundaries and
+//! the policies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +8,17 @@ use legate_clock::Timestamp;
 use legate_ids::AgentId;
 use legate_rpc::Fault;
 use legate_view::{Agent, Snapshot};
+use legate_wire::registry::AsOf;
 use tokio::time::Instant;
 
 use super::asker::{Asker, Right};
-use super::asking::{known, seat, told};
-use super::evaluate::Desk;
+use super::asking::{Seat, known, seat, told};
+use super::evaluate::{Desk, Policies};
+use super::past::{self, Whom};
 use super::record;
 use crate::domain::answer::Answer;
 use crate::domain::entitled::{Entitled, entitlements};
+use crate::domain::policies::Compiled;
 use crate::domain::preview::cells::Named;
 use crate::domain::preview::compare::{Book, Side};
 use crate::domain::preview::outlook::Holds;
@@ -25,6 +29,8 @@ use crate::error::AGENT_UNKNOWN;
 const TOLD: usize = 2_000;
 /// The longest that is looked.
 pub(super) const LONGEST: Duration = Duration::from_secs(10);
+/// Kept back of the caller's patience for what comes behind the reading of the past.
+const LOOKING: Duration = Duration::from_secs(1);
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -33,6 +39,16 @@ pub(crate) struct WhatCan {
     pub(crate) at_least_revision: u64,
     pub(crate) if_active: bool,
     pub(crate) with_never: bool,
+    pub(crate) as_of: Option<AsOf>,
+    /// By which moment it is judged, as of the past.
+    pub(crate) at: Option<Timestamp>,
+}
+
+impl WhatCan {
+    /// What an agent may do now.
+    pub(crate) fn about(agent: AgentId) -> Self {
+        Self { agent, at_least_revision: 0, if_active: false, with_never: false, as_of: None, at: None }
+    }
 }
 
 /// What an agent may do.
@@ -56,25 +72,34 @@ pub(crate) struct Can {
 #[tracing::instrument(skip_all)]
 pub(crate) async fn what_can(desk: &Arc<Desk>, asker: &Asker, ask: WhatCan) -> Result<Can, Fault> {
     let seat = seat(desk, asker, ask.at_least_revision, LONGEST, Right::may_search).await?;
+    let ground = ground(desk, asker, &seat, &ask).await?;
     let shown = |agent: &&Arc<Agent>| seat.right.shows(&agent.label.namespace);
-    let agent = seat.reading.snapshot.agent(&ask.agent).filter(shown).cloned();
+    let agent = ground.snapshot.agent(&ask.agent).filter(shown).cloned();
     let agent = agent.ok_or_else(|| Fault::refused(&AGENT_UNKNOWN, format!("no agent {} is known here", ask.agent)))?;
-    let (revision, view_age, now) = (seat.reading.snapshot.revision(), seat.reading.age(), seat.now);
-    let event = record::searched(
+    let (revision, view_age, now) = (ground.snapshot.revision(), ground.view_age, ground.now);
+    let mut event = record::searched(
         asker,
         agent.label.namespace.as_str(),
         revision,
         desk.clock.now(),
         [("question", "what_can".to_owned()), ("agent_id", agent.id.to_string())],
     );
+    if ask.as_of.is_some() {
+        event.details.insert("as_of_revision".to_owned(), revision.to_string());
+        event.details.insert("judged_at".to_owned(), now.to_string());
+    }
     let working = Arc::clone(desk);
     let made = tokio::task::spawn_blocking(move || {
         // The turn ends with the work, also where the caller has left.
         let _turn = seat.turn;
-        let stopped = standing::judge(&seat.reading.snapshot, &agent, now);
+        let snapshot = &ground.snapshot;
+        let stopped = standing::judge(snapshot, &agent, now);
         let (all, left_out) = match (&stopped, ask.if_active) {
             (Some(_), false) => (Vec::new(), 0),
-            _ => look(&working, &seat.reading.snapshot, &seat.right, &agent, now, &ask, seat.until),
+            _ => {
+                let compiled = ground.compiled.as_deref();
+                look_by(&working, compiled, snapshot, &seat.right, &agent, now, &ask, seat.until)
+            }
         };
         Can { agent: Some(agent), all, stopped, revision, view_age, now, left_out }
     });
@@ -82,6 +107,32 @@ pub(crate) async fn what_can(desk: &Arc<Desk>, asker: &Asker, ask: WhatCan) -> R
     told(desk, asker, event).await?;
     desk.metrics.asked("what_can");
     Ok(can)
+}
+
+/// What is looked at: the view, or what the registry keeps of its past.
+struct Ground {
+    snapshot: Arc<Snapshot>,
+    /// To spare parsing the policies again.
+    compiled: Option<Arc<Compiled>>,
+    view_age: Option<Duration>,
+    now: Timestamp,
+}
+
+async fn ground(desk: &Desk, asker: &Asker, seat: &Seat, ask: &WhatCan) -> Result<Ground, Fault> {
+    let Some(as_of) = ask.as_of else {
+        let snapshot = Arc::clone(&seat.reading.snapshot);
+        let namespace = snapshot.agent(&ask.agent).map(|agent| agent.label.namespace.to_string());
+        let compiled = namespace.and_then(|namespace| known(desk, &snapshot, &namespace));
+        return Ok(Ground { snapshot, compiled, view_age: seat.reading.age(), now: seat.now });
+    };
+    let whom = Whom { agents: [ask.agent.clone()].into(), is_on_behalf: false, with_points: true };
+    let patience = asker.patience(LONGEST).saturating_sub(LOOKING);
+    let past = past::read(&desk.archive, &seat.right, &whom, as_of, patience).await?;
+    let compiled = match past.policies {
+        Policies::Ready(compiled) => Some(compiled),
+        _ => None,
+    };
+    Ok(Ground { snapshot: Arc::new(past.snapshot), compiled, view_age: None, now: ask.at.unwrap_or(past.made) })
 }
 
 pub(super) fn look(
@@ -93,9 +144,23 @@ pub(super) fn look(
     ask: &WhatCan,
     until: Instant,
 ) -> (Vec<Entitled>, u32) {
+    let compiled = known(desk, snapshot, agent.label.namespace.as_str());
+    look_by(desk, compiled.as_deref(), snapshot, right, agent, now, ask, until)
+}
+
+#[allow(clippy::too_many_arguments, reason = "what is looked at, by whom and until when; each is named once")]
+fn look_by(
+    desk: &Desk,
+    compiled: Option<&Compiled>,
+    snapshot: &Snapshot,
+    right: &Right,
+    agent: &Agent,
+    now: Timestamp,
+    ask: &WhatCan,
+    until: Instant,
+) -> (Vec<Entitled>, u32) {
     let namespace = agent.label.namespace.as_str();
-    let compiled = known(desk, snapshot, namespace);
-    let mut side = Side { snapshot, book: Book::open(snapshot, namespace, compiled.as_deref()) };
+    let mut side = Side { snapshot, book: Book::open(snapshot, namespace, compiled) };
     let mut named = Named::default();
     if let Some(Ok(compiled)) = side.book.compiled() {
         named.add(compiled);

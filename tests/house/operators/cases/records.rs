@@ -146,6 +146,7 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
                 tree_size: 1,
                 is_complete: true,
                 cosigned: false,
+                ..Default::default()
             };
             vec![told(Proofs::new(ask.audit.clone()).record_evidence(request).await).map(|_| "a record".to_owned())]
         })

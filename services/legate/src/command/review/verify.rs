@@ -55,7 +55,7 @@ async fn items(desk: &Desk, registry: &Line, review: &str) -> Result<Vec<ReviewI
 /// As if it were ACTIVE, so that a suspension hides nothing.
 async fn what_can(desk: &Desk, agent: &str, at_least_revision: u64) -> Result<WhatCanResponse, Failure> {
     let agent_id = agent.to_owned();
-    let ask = WhatCanRequest { agent_id, at_least_revision, if_active: true, with_never: false, subject: None };
+    let ask = WhatCanRequest { agent_id, at_least_revision, if_active: true, ..WhatCanRequest::default() };
     ask_what_can(desk, ask).await
 }
 

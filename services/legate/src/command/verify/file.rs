@@ -13,7 +13,7 @@ use super::super::audit::unverified;
 use super::{bounded, quorum};
 use crate::cli::Verify;
 use crate::error::{CONTEXT_MISSING, USAGE};
-use crate::evidence::{BadPack, Checked, archive, check};
+use crate::evidence::{BadPack, Checked, MADE_WITH, archive, check};
 use crate::output::{Format, Out, escape::visible_json};
 use crate::{Exit, Failure};
 
@@ -124,6 +124,8 @@ fn pack(checked: &Result<Checked, BadPack>) -> Value {
         Ok(c) => json!({
             "verified": true,
             "form": c.manifest.format,
+            "about": c.document.as_ref().map(|document| &document.about),
+            "asOf": c.document.as_ref().map(|document| &document.as_of),
             "log": c.manifest.log,
             "size": c.signed.size,
             "events": c.manifest.events,
@@ -152,18 +154,35 @@ fn details(c: &Checked) -> Vec<(&'static str, String)> {
     } else {
         "the key that you gave signed the tree, and the tree in which the making of this pack is on record"
     };
-    let complete = if c.manifest.is_complete {
-        "by the word of whoever made it, everything that answered and that he was let see"
-    } else {
-        "a part of what answered"
+    let complete = match (c.document.is_some(), c.manifest.is_complete) {
+        (false, true) => "by the word of whoever made it, everything that answered and that he was let see",
+        (false, false) => "a part of what answered",
+        (true, true) => "by the word of whoever made it, nothing was cut or withheld",
+        (true, false) => "not whole: it says what was cut, and what whoever made it was not given",
     };
-    let not_proved = if c.cosigned.is_some() {
+    let not_proved = if c.document.is_some() {
+        "what the document says beyond the events that it cites: that is the word of the services as whoever made it was told; and that what \
+         events say is true"
+    } else if c.cosigned.is_some() {
         "that what the events say is true; that nothing else in the log answers the question"
     } else {
         "that what the events say is true; that nothing else in the log answers the question; and without a checkpoint that you kept, that the log shows everybody the same tree"
     };
+    let document = c.document.as_ref().map(|document| {
+        let is_ours = c.manifest.made_with == MADE_WITH;
+        let same = if is_ours { "the page tells what the JSON tells, and " } else { "" };
+        let (moment, now) = (&document.as_of, if document.as_of.is_now { ", the present of whoever asked" } else { "" });
+        format!(
+            "the {} of {}, as of {} (revision {}{now}): {same}every event that it cites is among those that are verified",
+            document.form.word(),
+            document.about.name(),
+            moment.time,
+            moment.revision
+        )
+    });
     vec![
         ("log", c.manifest.log.clone()),
+        ("document", document.unwrap_or_default()),
         ("verified", format!("{} events{leaves}, each in the tree of {size} leaves, byte for byte", c.manifest.events)),
         ("key", whose.to_owned()),
         ("times", c.times.map(|(first, last)| format!("{first} to {last}")).unwrap_or_default()),

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use legate_wire::policy::SimulateResponse;
 use legate_wire::registry as wire;
-use legate_wire::registry::PolicyMode;
+use legate_wire::registry::as_of::At;
 use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{AsOf, PolicyMode};
 use proptest::prelude::*;
 
 use crate::convert::{Ask, OnBehalfOf};
@@ -18,7 +19,7 @@ use crate::flow::{Asker, Can, Found, Simulate, WhatCan, WhoCan, simulate, what_c
 use crate::testing::*;
 
 async fn can(stage: &Stage, asker: &Asker, change: impl FnOnce(&mut WhatCan)) -> Result<Can, legate_rpc::Fault> {
-    let mut ask = WhatCan { agent: agent_id(1), at_least_revision: 0, if_active: false, with_never: false };
+    let mut ask = WhatCan::about(agent_id(1));
     change(&mut ask);
     what_can(&stage.desk, asker, ask).await
 }
@@ -67,6 +68,37 @@ async fn what_an_agent_can_is_told_with_what_it_hangs_on_and_what_is_not_in_it()
     assert_eq!(lines(&told), ["invoice:list Invoice:* but apollo/7", "invoice:read Invoice:apollo/* but apollo/7"]);
     let never = can(&stage, &operator(), |ask| ask.with_never = true).await.unwrap();
     assert!(lines(&never).contains(&"invoice:list Invoice:apollo/7 never".to_owned()), "{:?}", lines(&never));
+}
+
+#[tokio::test]
+async fn what_an_agent_could_do_is_told_of_the_past_as_of_the_present() {
+    let mut stage = Stage::set().await;
+    let as_of = |at: At| move |ask: &mut WhatCan| ask.as_of = Some(AsOf { at: Some(at) });
+    let was = lines(&can(&stage, &operator(), |_| ()).await.unwrap());
+    stage.change(vec![(binding(|_| ()), true)]).await;
+    stage.change(vec![(policy("never", PolicyMode::Enforce, "forbid(principal, action, resource);"), false)]).await;
+    for revision in [1, 3] {
+        let told = can(&stage, &operator(), as_of(At::Revision(revision))).await.unwrap();
+        assert_eq!((told.revision, told.view_age), (revision, None));
+        assert_eq!(told.now.secs(), NOW - 1_000 + i64::try_from(revision).unwrap());
+        let expected =
+            if revision == 1 { was.clone() } else { lines(&can(&stage, &operator(), |_| ()).await.unwrap()) };
+        assert_eq!(lines(&told), expected, "{revision}");
+    }
+    let event = stage.paper.events().into_iter().find(|e| e.details.contains_key("as_of_revision")).unwrap();
+    assert_eq!((event.r#type.as_str(), event.details["as_of_revision"].as_str()), ("authority.searched", "1"));
+    // By another moment than the revision's own.
+    let later = legate_clock::Timestamp::from_secs(NOW);
+    let by_then = |ask: &mut WhatCan| (ask.as_of, ask.at) = (Some(AsOf { at: Some(At::Revision(1)) }), Some(later));
+    assert_eq!(can(&stage, &operator(), by_then).await.unwrap().now, later);
+    let word = async |stage: &Stage, asker: &Asker, at: At| can(stage, asker, as_of(at)).await.unwrap_err().reason();
+    assert_eq!(word(&stage, &operator(), At::Revision(9)).await, "REVISION_UNKNOWN");
+    stage.registry.is_gone.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(word(&stage, &operator(), At::Revision(1)).await, "PAST_UNAVAILABLE");
+    stage.registry.is_gone.store(false, std::sync::atomic::Ordering::SeqCst);
+    stage.change(vec![(operators("team", "payments", "alice", wire::OperatorRole::Viewer), true)]).await;
+    stage.change(vec![(operators("sales", "sales", "alice", wire::OperatorRole::Admin), false)]).await;
+    assert_eq!(word(&stage, &operator(), At::Revision(1)).await, "AGENT_UNKNOWN", "nor of the past");
 }
 
 #[tokio::test]
