@@ -12,7 +12,7 @@ use super::clients::ALL;
 use super::registry::{self, NAMESPACE, OWNER};
 use super::scene::*;
 use crate::convert;
-use crate::domain::health::Health;
+use crate::domain::health::{Health, Stale};
 use crate::flow::health::{Ask, Page, count, health};
 use crate::schema::Migrator;
 use crate::store::credential::{CERTIFICATE, SECRET};
@@ -21,6 +21,10 @@ fn ask(change: impl FnOnce(&mut Request)) -> Ask {
     let mut request = Request::default();
     change(&mut request);
     convert::health(request).unwrap()
+}
+
+fn other_agent() -> String {
+    legate_ids::AgentId::from_parts(9, [9; 10]).to_string()
 }
 
 impl Scene {
@@ -43,7 +47,12 @@ async fn a_certificate_comes_due_and_its_successor_takes_its_place() {
         for (minutes, expected) in [(0, Health::Ok), (39, Health::Ok), (2, Health::Due), (10, Health::Overdue)] {
             scene.pass(Duration::from_secs(60 * minutes)).await;
             assert_eq!(scene.states().await[&row.id], expected, "{minutes}");
+            let stale = scene.health(ask(|ask| ask.stale_only = true)).await.judged;
+            assert_eq!(stale.len(), usize::from(expected != Health::Ok), "{minutes}");
         }
+        let own = |id: String| move |ask: &mut Request| (ask.agent_id, ask.stale_only) = (id.clone(), true);
+        assert_eq!(scene.health(ask(own(row.agent_id.clone()))).await.judged[0].stale.unwrap().0, Stale::PastRotation);
+        assert!(scene.health(ask(own(other_agent()))).await.judged.is_empty());
         let next = scene.renew(&row, &request(&key)).await.unwrap();
         let states = scene.states().await;
         assert_eq!((states[&row.id], states[&next.id]), (Health::Ok, Health::Ok));
@@ -115,7 +124,7 @@ async fn pages_and_filters_leave_nobody_out_and_count_everybody_once() {
         }
         scene.secret(1, false).await.unwrap();
         let whole = BTreeMap::from([((Health::Ok, CERTIFICATE), 5), ((Health::Ok, SECRET), 1)]);
-        assert_eq!(count(&scene.desk).await.unwrap(), whole);
+        assert_eq!(count(&scene.desk).await.unwrap().0, whole);
         for size in [1, 2, 4, 100] {
             let (mut counts, mut ids, mut token) = (BTreeMap::new(), Vec::new(), String::new());
             loop {
@@ -156,12 +165,15 @@ async fn pages_and_filters_leave_nobody_out_and_count_everybody_once() {
             assert_eq!(page.judged.len(), expected, "{namespace} {owner}");
         }
         // What is asked for amiss.
-        let changes: [fn(&mut Request); 5] = [
+        let changes: [fn(&mut Request); 8] = [
             |ask| ask.agent_class = "bots".into(),
             |ask| (ask.namespace, ask.agent_class, ask.owner) = ("a".into(), "b".into(), OWNER.into()),
             |ask| ask.owner = "eve".into(),
             |ask| ask.states = vec![0],
             |ask| ask.states = vec![7],
+            |ask| ask.agent_id = "agent-1".into(),
+            |ask| (ask.agent_id, ask.owner) = (other_agent(), OWNER.into()),
+            |ask| ask.unused_after = Some(prost_types::Duration { seconds: 86_400, nanos: 0 }),
         ];
         for change in changes {
             let mut request = Request::default();

@@ -82,7 +82,7 @@ fn tell(desk: &Desk, args: &Plan, told: &Told<'_>) -> Result<(), Failure> {
     if args.markdown {
         out.line(&markdown(planned, preview))?;
         ends.iter().try_for_each(|end| {
-            out.line(&format!("- lifecycle policy `{}` {}", visible(&end.policy), visible(&end.text)))
+            out.line(&format!("- lifecycle policy `{}`: {}", visible(&end.policy), visible(&end.text)))
         })?;
         return out.flush();
     }
@@ -94,7 +94,7 @@ fn tell(desk: &Desk, args: &Plan, told: &Told<'_>) -> Result<(), Failure> {
                 preview_lines(preview).iter().try_for_each(|line| out.line(line))?;
             }
             ends.iter().try_for_each(|end| {
-                out.line(&format!("Lifecycle policy {} {}.", visible(&end.policy), visible(&end.text)))
+                out.line(&format!("Lifecycle policy {}: {}.", visible(&end.policy), visible(&end.text)))
             })?;
             if let Some(simulation) = simulation {
                 let window = args.simulate.as_deref().unwrap_or_default();
