@@ -27,6 +27,7 @@ mod log;
 mod mcp;
 mod oauth;
 mod operators;
+mod organisation;
 mod otlp;
 mod outside;
 mod people;

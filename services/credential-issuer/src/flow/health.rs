@@ -158,11 +158,12 @@ async fn judge(
         let judged = health::judge(&facts, now);
         let due = facts.ends.minus(health::window(&facts));
         let last = row.last_used_at.map(Timestamp::from_micros);
-        // What a certificate is used for is not noted.
-        let used = (row.kind != credential::CERTIFICATE).then_some(health::Use { last, minimum: unused_after });
+        let used = health::Use { last, minimum: unused_after };
         let name = agent.map(|agent| agent.label.name.clone());
         let judged = judged.map(|health| {
-            let stale = health::stale(&facts, health, used, now);
+            // A certificate lives for a day at most, and ends by itself.
+            let is_kept = row.kind != credential::CERTIFICATE;
+            let stale = is_kept.then(|| health::stale(&facts, health, used, now)).flatten();
             Judged { row, health, due, is_succeeded, stale, agent: name }
         });
         (place, judged)
