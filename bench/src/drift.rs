@@ -125,7 +125,10 @@ pub(crate) fn measure(sizes: &[u32]) -> Result<(), Failed> {
         }
         if let Some((fewer, took)) = before {
             let (times, agents) = (median.as_secs_f64() / took, f64::from(size) / f64::from(fewer));
-            println!("          {times:.2} times as long for {agents:.0} times the agents: {:.2} an agent", times / agents);
+            println!(
+                "          {times:.2} times as long for {agents:.0} times the agents: {:.2} an agent",
+                times / agents
+            );
         }
         before = Some((size, median.as_secs_f64()));
     }

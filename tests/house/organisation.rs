@@ -129,7 +129,8 @@ async fn long_ago(organisation: &Organisation, dir: &tempfile::TempDir) {
         match planted {
             Planted::Approved | Planted::BeyondApproval => {
                 let reason = "looked at".to_owned();
-                let ask = wire::ApproveAgentRequest { agent: agent.clone(), reason: reason.clone(), ..Default::default() };
+                let ask =
+                    wire::ApproveAgentRequest { agent: agent.clone(), reason: reason.clone(), ..Default::default() };
                 done(paula.approve_agent(ask).await);
                 done(paula.activate_agent(wire::ActivateAgentRequest { agent, reason, ..Default::default() }).await);
             }
@@ -257,7 +258,8 @@ async fn authority(askers: [Client; 2], ids: &BTreeMap<String, String>, revision
     let all: Vec<(String, String)> = ids.iter().map(|(name, id)| (name.clone(), id.clone())).collect();
     let half = all.len() / 2;
     let [first, second] = askers;
-    let (mut found, others) = tokio::join!(ask_all(first, &all[..half], revision), ask_all(second, &all[half..], revision));
+    let (mut found, others) =
+        tokio::join!(ask_all(first, &all[..half], revision), ask_all(second, &all[half..], revision));
     found.extend(others);
     found
 }
@@ -446,7 +448,8 @@ async fn what_is_planted_in_an_organisation_is_found_and_a_campaign_over_it_ends
         done(as_paula.decide_review_items(slow(ask)).await);
     }
     told(&mut begun, "everything is decided");
-    let close = wire::CloseReviewRequest { review_id: review.id.clone(), reason: "decided".into(), ..Default::default() };
+    let close =
+        wire::CloseReviewRequest { review_id: review.id.clone(), reason: "decided".into(), ..Default::default() };
     done(reviews.close_review(slow(close)).await);
     let review = once(&mut reviews, &review.id, ReviewState::Closed).await;
     let progress = review.progress.unwrap();

@@ -141,7 +141,9 @@ mod tests {
     #[test]
     fn what_works_and_is_due_or_unused_is_stale() {
         let used = |last: Option<i64>| Use { last: last.map(at), minimum: Duration::from_secs(600) };
-        let of = |now: i64, used: Use| stale(&facts(), judge(&facts(), at(now)).unwrap_or(Health::RetiredInUse), used, at(now));
+        let of = |now: i64, used: Use| {
+            stale(&facts(), judge(&facts(), at(now)).unwrap_or(Health::RetiredInUse), used, at(now))
+        };
         // It lives 1,200 s, of which the last 400 are the time to rotate it.
         assert_eq!(of(599, used(None)), None);
         assert_eq!(of(600, used(None)), Some((Stale::Unused, at(0))));

@@ -68,7 +68,11 @@ fn asked(kind: DriftKind) -> DriftType {
 }
 
 /// Findings of policy-decision, page by page; so many at least where there are as many, 0: all.
-pub(super) async fn all(desk: &Desk, mut request: ListDriftRequest, limit: usize) -> Result<ListDriftResponse, Failure> {
+pub(super) async fn all(
+    desk: &Desk,
+    mut request: ListDriftRequest,
+    limit: usize,
+) -> Result<ListDriftResponse, Failure> {
     let policy = desk.line(Service::Policy)?;
     let mut whole = ListDriftResponse::default();
     loop {

@@ -87,9 +87,7 @@ async fn baselines(tx: &Tx, agents: Vec<String>) -> TxResult<Vec<AgentBaseline>,
         }
     }
     let told = all.into_iter().filter(|(_, (_, things))| !things.is_empty());
-    Ok(told
-        .map(|(agent_id, (_, things))| AgentBaseline { agent_id, things: things.into_values().collect() })
-        .collect())
+    Ok(told.map(|(agent_id, (_, things))| AgentBaseline { agent_id, things: things.into_values().collect() }).collect())
 }
 
 /// What of an item was approved.

@@ -130,7 +130,8 @@ async fn patched(registry: &Line, agent: &str, changes: &[ProposedChange]) -> Re
 }
 
 fn apply(declaration: &mut Declaration, change: &ProposedChange, agent: &str) {
-    let drop = |from: &mut Vec<Permission>| from.retain(|one| !change.permissions.iter().any(|gone| is_same(one, gone)));
+    let drop =
+        |from: &mut Vec<Permission>| from.retain(|one| !change.permissions.iter().any(|gone| is_same(one, gone)));
     match &mut declaration.object {
         Some(Object::Role(role)) => drop(&mut role.spec.get_or_insert_default().permissions),
         Some(Object::AgentClass(class)) => drop(&mut class.spec.get_or_insert_default().permissions),

@@ -1,7 +1,9 @@
 //! Credentials that work and have no business to, as findings of drift: credential-issuer knows them.
 
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
-use legate_wire::credential::{CredentialHealth, CredentialType, ListCredentialHealthRequest, RotationState, Staleness};
+use legate_wire::credential::{
+    CredentialHealth, CredentialType, ListCredentialHealthRequest, RotationState, Staleness,
+};
 use legate_wire::policy::{DriftFinding, DriftSeverity, DriftType};
 
 use crate::command::Desk;
@@ -43,7 +45,9 @@ pub(super) async fn findings(desk: &Desk, ask: Ask) -> Result<Vec<DriftFinding>,
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
             // In the order of the other findings.
-            found.sort_by(|a: &DriftFinding, b| (&a.namespace, &a.name, &a.credential_id).cmp(&(&b.namespace, &b.name, &b.credential_id)));
+            found.sort_by(|a: &DriftFinding, b| {
+                (&a.namespace, &a.name, &a.credential_id).cmp(&(&b.namespace, &b.name, &b.credential_id))
+            });
             return Ok(found);
         }
     }

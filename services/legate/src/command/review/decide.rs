@@ -33,8 +33,7 @@ pub(super) async fn run(desk: Desk, args: ReviewDecide) -> Result<Exit, Failure>
         reassign_to: args.to.clone(),
     };
     // What is found about them is this program's to tell, also of what they would be.
-    let seen: BTreeMap<String, Vec<String>> =
-        chosen.iter().map(|item| (item.id.clone(), item.drift.clone())).collect();
+    let seen: BTreeMap<String, Vec<String>> = chosen.iter().map(|item| (item.id.clone(), item.drift.clone())).collect();
     let decisions: Vec<ItemDecision> = if is_bulk {
         // Who decides has seen each as it was shown.
         chosen.into_iter().map(|item| decision(item.id, item.etag)).collect()

@@ -66,7 +66,8 @@ pub(super) fn findings(snapshot: &Snapshot, agent: &Agent, hands: &BTreeMap<Stri
         return Vec::new();
     }
     let found = objects(snapshot, agent).into_iter();
-    found.filter_map(|(what, cause)| Some((what, hands.get(&cause.id)?, cause)))
+    found
+        .filter_map(|(what, cause)| Some((what, hands.get(&cause.id)?, cause)))
         .map(|(what, hand, cause)| words::by_hand(agent, what, cause, hand))
         .collect()
 }

@@ -59,7 +59,8 @@ pub(crate) fn patch(snapshot: &Snapshot, agent: &Agent, lose: &[Finding]) -> Pat
     }
     let lost: BTreeSet<&Cell> = lose.iter().filter_map(|finding| finding.cell.as_ref()).collect();
     for grant in snapshot.grants_of(agent) {
-        let idle: Vec<Cell> = grant.permissions.iter().filter(|one| is_lost(&grant, one, &lost)).map(Cell::of).collect();
+        let idle: Vec<Cell> =
+            grant.permissions.iter().filter(|one| is_lost(&grant, one, &lost)).map(Cell::of).collect();
         if grant.permissions.iter().any(|one| is_lost_in_part(&grant, one, &lost)) {
             patch.why_not.push(format!("{} gives a part of it that is used", told(&grant.source)));
             continue;
@@ -70,10 +71,12 @@ pub(crate) fn patch(snapshot: &Snapshot, agent: &Agent, lose: &[Finding]) -> Pat
         let is_whole = idle.len() == grant.permissions.len();
         match &grant.source {
             Source::Class(class) => patch.take(of_class(snapshot, agent, class, idle)),
-            Source::Binding(binding, _, group) if is_whole => match of_binding(snapshot, agent, binding, group.is_some()) {
-                Ok(changes) => patch.changes.extend(changes),
-                Err(why) => patch.why_not.push(why),
-            },
+            Source::Binding(binding, _, group) if is_whole => {
+                match of_binding(snapshot, agent, binding, group.is_some()) {
+                    Ok(changes) => patch.changes.extend(changes),
+                    Err(why) => patch.why_not.push(why),
+                }
+            }
             Source::Binding(binding, role, _) => patch.take(of_role(snapshot, agent, binding, role, idle)),
         }
     }
@@ -139,13 +142,7 @@ fn of_class(snapshot: &Snapshot, agent: &Agent, class: &AgentClass, idle: Vec<Ce
         return Err(format!("the class {} is that of {others} other agents too", class.label.name));
     }
     let text = "no other agent is of this class".to_owned();
-    Ok(Change {
-        act: Act::DropPermissions,
-        of: Changed::Class,
-        label: class.label.clone(),
-        permissions: idle,
-        text,
-    })
+    Ok(Change { act: Act::DropPermissions, of: Changed::Class, label: class.label.clone(), permissions: idle, text })
 }
 
 fn is_alone(agent: &Agent, binding: &RoleBinding) -> bool {
@@ -162,7 +159,8 @@ fn of_role(
     if !is_alone(agent, binding) {
         return Err(format!("the binding {} gives the role {} to others too", binding.label.name, role.label.name));
     }
-    let other = snapshot.bindings_of_role(role).find(|other| !is_alone(agent, other) || other.label.id != binding.label.id);
+    let other =
+        snapshot.bindings_of_role(role).find(|other| !is_alone(agent, other) || other.label.id != binding.label.id);
     if let Some(other) = other {
         return Err(format!("the role {} is given by the binding {} too", role.label.name, other.label.name));
     }

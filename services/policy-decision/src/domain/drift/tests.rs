@@ -51,7 +51,11 @@ pub(super) fn declared(object: Object) -> wire::Declaration {
     wire::Declaration { object: Some(object) }
 }
 
-pub(super) fn class(name: &str, permissions: Vec<wire::Permission>, ceiling: Vec<wire::Permission>) -> wire::Declaration {
+pub(super) fn class(
+    name: &str,
+    permissions: Vec<wire::Permission>,
+    ceiling: Vec<wire::Permission>,
+) -> wire::Declaration {
     let spec = wire::AgentClassSpec { permissions, ceiling, ..wire::AgentClassSpec::default() };
     declared(Object::AgentClass(wire::AgentClass {
         metadata: meta(name, "obj_class", 700),

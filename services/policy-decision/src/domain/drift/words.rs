@@ -5,10 +5,10 @@ use std::time::Duration;
 use legate_clock::Timestamp;
 use legate_view::{Agent, DelegationGrant};
 
+use super::baseline::Approval;
 use super::evidence::Uses;
 use super::granted::Granted;
 use super::hand::Hand;
-use super::baseline::Approval;
 use super::{Finding, Kind, Known, Proof, Severity};
 use crate::domain::answer::{Cause, CauseKind};
 use crate::domain::preview::cells::Cell;

@@ -125,7 +125,8 @@ async fn held_against(
     for (agent_ids, object_ids) in asks {
         let ask = ListAgentBaselinesRequest { agent_ids, object_ids };
         let answered = timeout_at(until, desk.archive.baselines(ask)).await;
-        let late = || Fault::unavailable(&USAGE_UNAVAILABLE, "the registry did not tell in time what was approved", AGAIN);
+        let late =
+            || Fault::unavailable(&USAGE_UNAVAILABLE, "the registry did not tell in time what was approved", AGAIN);
         let answer = answered.map_err(|_| late())?.map_err(|status| {
             let text = format!("the registry did not tell what was approved: {}", status.message());
             Fault::unavailable(&USAGE_UNAVAILABLE, text, AGAIN)
@@ -155,7 +156,9 @@ pub(crate) fn baseline(things: &[ApprovedThing]) -> Baseline {
         });
         let cells: Vec<Cell> = match thing.resources.is_empty() {
             true => whole.collect(),
-            false => whole.flat_map(|cell| selectors.iter().filter_map(move |one| cell.meet(one)).collect::<Vec<_>>()).collect(),
+            false => whole
+                .flat_map(|cell| selectors.iter().filter_map(move |one| cell.meet(one)).collect::<Vec<_>>())
+                .collect(),
         };
         let approval =
             Approval { time: at(thing.time), by: thing.approved_by.clone(), review: thing.review_id.clone() };

@@ -114,8 +114,7 @@ fn gives(permission: &Permission, used: &Used) -> bool {
     }
     let action = Action::parse(&used.action).ok();
     let pattern = ActionPattern::parse(&permission.action).ok();
-    (kind == "*" || kind == used.kind)
-        && action.zip(pattern).is_some_and(|(action, pattern)| pattern.covers(&action))
+    (kind == "*" || kind == used.kind) && action.zip(pattern).is_some_and(|(action, pattern)| pattern.covers(&action))
 }
 
 #[cfg(test)]
@@ -158,7 +157,10 @@ mod tests {
         let busy = told(&item, &[used("invoice:read", &[390, 395])], &whole, 0);
         assert!(!busy.is_unused);
         assert_eq!((busy.uses, busy.days), (2, 2));
-        assert_eq!((busy.used_actions, busy.unused_actions), (vec!["invoice:read".into()], vec!["invoice:list".into()]));
+        assert_eq!(
+            (busy.used_actions, busy.unused_actions),
+            (vec!["invoice:read".into()], vec!["invoice:list".into()])
+        );
         // Given lately, heard for too short, or with a gap.
         assert!(!told(&item, &[], &whole, 311).is_unused && told(&item, &[], &whole, 310).is_unused);
         assert!(!told(&item, &[], &heard(311, 400, &[]), 0).is_unused);

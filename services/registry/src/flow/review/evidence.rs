@@ -59,8 +59,7 @@ impl Known {
             gaps: gaps.collect(),
         };
         let agents: BTreeSet<String> = items.iter().map(|item| item.agent_id.clone()).collect();
-        let keys: BTreeSet<Key> =
-            items.iter().map(|item| lineage::below(&item.namespace, &item.agent_id)).collect();
+        let keys: BTreeSet<Key> = items.iter().map(|item| lineage::below(&item.namespace, &item.agent_id)).collect();
         let made = reference::of_all(tx, keys, BELOW + 1).await?;
         let is_open = made.len() as u64 > BELOW;
         let mut below: BTreeMap<String, Vec<String>> = BTreeMap::new();

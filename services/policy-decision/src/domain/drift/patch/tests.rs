@@ -9,7 +9,7 @@ use legate_wire::registry::declaration::Object;
 use proptest::prelude::*;
 
 use super::super::evidence::Uses;
-use super::super::tests::{ago, agent, binding, class, declared, evidence_of, id, meta, permission, question, role};
+use super::super::tests::{agent, ago, binding, class, declared, evidence_of, id, meta, permission, question, role};
 use super::super::{Known, Terms, Used, propose};
 use super::*;
 use crate::domain::authority::Bench;
@@ -75,9 +75,9 @@ fn may(objects: &[wire::Declaration], actions: &[&str]) -> BTreeMap<usize, Vec<S
     let (snapshot, bench) = (Snapshot::of(objects).unwrap(), Bench::new());
     let one = |n: usize| {
         let agent = snapshot.agent(&id(n)).unwrap();
-        let allowed = actions.iter().filter(|action| {
-            bench.granted(&snapshot, agent, &question(action, "T", "1"), ago(0)).denied.is_none()
-        });
+        let allowed = actions
+            .iter()
+            .filter(|action| bench.granted(&snapshot, agent, &question(action, "T", "1"), ago(0)).denied.is_none());
         (n, allowed.map(|action| (*action).to_owned()).collect())
     };
     (1..=2).map(one).collect()
