@@ -165,8 +165,11 @@ async fn what_was_written_by_hand_is_told_and_what_a_step_or_a_review_wrote_is_n
         // A step of the pipeline's own operator ends nothing.
         scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Resume)).await.unwrap();
         let told = scene.baselines(OPERATOR, &[], &ids).await;
-        let role = told.objects.iter().find(|one| one.name == "reader").unwrap();
-        assert_eq!((role.kind(), role.reason.as_str(), role.namespace.as_str()), (Kind::Role, "because", "payments"));
+        let reader = told.objects.iter().find(|one| one.name == "reader").unwrap();
+        assert_eq!(
+            (reader.kind(), reader.reason.as_str(), reader.namespace.as_str()),
+            (Kind::Role, "because", "payments")
+        );
         // The pipeline writes it anew.
         scene.apply(vec![role_of_code(), agent("invoice-bot", "worker")]).await.unwrap();
         assert!(scene.hands(&ids).await.is_empty());

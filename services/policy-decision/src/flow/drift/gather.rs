@@ -1,6 +1,6 @@
 //! What the registry knows of some agents, those below them, and what they have: how it was used, approved and written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use legate_authority::{Permission, ResourceSelector};

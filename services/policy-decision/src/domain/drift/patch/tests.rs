@@ -16,7 +16,7 @@ use crate::domain::authority::Bench;
 
 const DAY: u64 = 86_400;
 
-fn any(action: &str) -> wire::Permission {
+fn whole(action: &str) -> wire::Permission {
     permission(action, "T", "*", None)
 }
 
@@ -102,7 +102,7 @@ fn both() -> wire::Declaration {
 
 fn house(second_class: &str) -> Vec<wire::Declaration> {
     vec![
-        class("worker", vec![any("c:x"), any("c:y")], vec![any("*")]),
+        class("worker", vec![whole("c:x"), whole("c:y")], vec![whole("*")]),
         class_of_others(),
         agent(1, |_| ()),
         agent(2, |agent| agent.spec.as_mut().unwrap().agent_class = second_class.into()),
@@ -110,7 +110,7 @@ fn house(second_class: &str) -> Vec<wire::Declaration> {
 }
 
 fn class_of_others() -> wire::Declaration {
-    let mut other = class("other", vec![any("c:x")], vec![any("*")]);
+    let mut other = class("other", vec![whole("c:x")], vec![whole("*")]);
     let metadata = other.metadata_mut().unwrap();
     metadata.id = "obj_other".into();
     other
@@ -125,13 +125,13 @@ fn what_concerns_the_agent_alone_is_changed_where_it_is_given() {
     let used = vec![(1, "c:x".to_owned()), (1, "r:x".to_owned())];
     let mut objects = house("other");
     objects.extend([
-        role("mine", vec![any("r:x"), any("r:y")]),
+        role("mine", vec![whole("r:x"), whole("r:y")]),
         binding("mine-1", "mine", "a-1", 600),
-        role("idle", vec![any("i:x")]),
+        role("idle", vec![whole("i:x")]),
         binding("idle-1", "idle", "a-1", 600),
-        role("ours", vec![any("o:x")]),
+        role("ours", vec![whole("o:x")]),
         named("ours-1", "ours", &["a-1", "a-2"], &[]),
-        role("all", vec![any("g:x")]),
+        role("all", vec![whole("g:x")]),
         named("all-1", "all", &[], &["both"]),
         both(),
     ]);
@@ -164,11 +164,11 @@ fn what_concerns_others_too_is_left_to_a_ceiling_and_it_is_said_why() {
     };
     let shared_class = of(vec![], "worker");
     assert!(shared_class.changes.is_empty() && shared_class.why_not[0].contains("1 other agents"), "{shared_class:?}");
-    let two = vec![role("mine", vec![any("r:x"), any("r:y")]), named("mine-1", "mine", &["a-1", "a-2"], &[])];
+    let two = vec![role("mine", vec![whole("r:x"), whole("r:y")]), named("mine-1", "mine", &["a-1", "a-2"], &[])];
     let shared_binding = of(two, "other");
     assert!(shared_binding.why_not[0].contains("to others too"), "{shared_binding:?}");
     let twice = vec![
-        role("mine", vec![any("r:x"), any("r:y")]),
+        role("mine", vec![whole("r:x"), whole("r:y")]),
         binding("mine-1", "mine", "a-1", 600),
         binding("mine-2", "mine", "a-2", 600),
     ];
@@ -189,7 +189,7 @@ proptest! {
         let mut objects = house(if is_alone { "other" } else { "worker" });
         objects.push(both());
         for (n, actions) in roles.iter().enumerate() {
-            objects.push(role(&format!("r-{n}"), actions.iter().map(|a| any(ACTIONS[*a])).collect()));
+            objects.push(role(&format!("r-{n}"), actions.iter().map(|a| whole(ACTIONS[*a])).collect()));
         }
         for (n, (role, first, second, by_group)) in bound.iter().enumerate() {
             let names: Vec<&str> = [(*first, "a-1"), (*second, "a-2")].into_iter().filter(|(is, _)| *is).map(|(_, n)| n).collect();
