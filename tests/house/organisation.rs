@@ -167,7 +167,7 @@ async fn tell(raised: &Raised, organisation: &Organisation, ids: &BTreeMap<Strin
     let mut log = IngestServiceClient::new(raised.dial("audit-collector", raised.service("policy-decision")));
     let (mut seq, mut size) = (1, 0);
     for some in organisation.acts.chunks(EVENTS) {
-        let events = some.iter().zip(seq..).map(|(act, seq)| event(seq, act).encode_to_vec()).collect();
+        let events = some.iter().zip(seq..).map(|(act, seq)| event(seq, act).encode_to_vec().into()).collect();
         let request = AppendEventsRequest { epoch: "played".into(), first_seq: seq, events, personal: Vec::new() };
         let told = done(log.append_events(slow(request)).await);
         seq += some.len() as u64;

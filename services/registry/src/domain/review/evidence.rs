@@ -85,7 +85,7 @@ pub(crate) fn evidence(
             on.extend(one.days.each().filter(|day| *day >= first_day));
             if one.last >= from {
                 used.insert(one.action.clone());
-                given.iter().for_each(|permission| drop(idle.remove(permission.action.as_str())));
+                idle.retain(|action| !given.iter().any(|permission| permission.action == *action));
             }
         }
         told.used_actions = used.into_iter().collect();
