@@ -299,6 +299,13 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             wire::ListAgentUsageRequest { agent_ids: vec![ask.agent_id.clone()], grant_ids: Vec::new() }
         }),
     );
+    case(
+        "/legate.registry.v1.UsageService/ListAgentBaselines",
+        call!(registry, Usages, list_agent_baselines, |ask| {
+            let id = ask.agent_id.clone();
+            wire::ListAgentBaselinesRequest { agent_ids: vec![id.clone()], object_ids: vec![id] }
+        }),
+    );
     let steps: [(&str, Case); 12] = [
         ("ApproveAgent", step!(ApproveAgentRequest, approve_agent)),
         ("ActivateAgent", step!(ActivateAgentRequest, activate_agent)),

@@ -4,6 +4,7 @@
 mod change;
 mod dev;
 mod drift;
+mod earlier;
 mod evidence;
 mod exits;
 mod governed;
