@@ -27,6 +27,13 @@ metadata: {name: invoice-bot-lists, namespace: payments}
 spec: {role: invoice-lister, agents: [invoice-bot]}
 ";
 
+const LIFE: &str = "
+apiVersion: legate/v1
+kind: LifecyclePolicy
+metadata: {name: tidy, namespace: payments}
+spec: {mode: ENFORCE, attestEvery: 10d}
+";
+
 #[test]
 fn from_finding_to_plan_and_the_finding_is_gone() {
     let home = tempfile::tempdir().unwrap();
@@ -91,4 +98,12 @@ fn from_finding_to_plan_and_the_finding_is_gone() {
     let again = file("again.yaml");
     let told = drift(&["--agent", AGENT, "--propose", "-f", &again, "-o", "table"]).with(0);
     assert!(told.contains("nothing to take away") && !Path::new(&again).exists(), "{told}");
+
+    // A plan says what a lifecycle policy would do to whom: the agent is active for twenty days, and nobody confirmed it.
+    let life = file("life.yaml");
+    std::fs::write(&life, LIFE).unwrap();
+    let plan = house.run(&["plan", "-f", &life, "-o", "table"]).with(0);
+    assert!(plan.contains("Lifecycle policy payments/tidy: would suspend 1 agent, 1"), "{plan}");
+    let plan = house.run(&["plan", "-f", &life, "-o", "json"]).json();
+    assert_eq!(plan["lifecycle"][0]["impact"]["impacts"][0]["agent"], "invoice-bot", "{plan}");
 }
