@@ -117,8 +117,10 @@ async fn by_hand(look: &Look<'_>, rows: Vec<Model>) -> TxResult<Vec<WrittenByHan
     for row in rows {
         let Some(code) = pipelines.get(&row.namespace) else { continue };
         let declaration = row.declaration()?;
-        // Nearly always a pipeline wrote it last, and no history is read.
-        if declaration.metadata().is_some_and(|metadata| code.contains(&metadata.updated_by)) {
+        // Nearly always a pipeline wrote it last, and no history is read. Of what has a life of its own that may have been a step in it.
+        let has_steps = [Kind::Agent as i32, Kind::AgentClass as i32].contains(&row.kind);
+        let is_declared = |metadata: &Metadata| !has_steps || metadata.version == 1;
+        if declaration.metadata().is_some_and(|of| code.contains(&of.updated_by) && is_declared(of)) {
             continue;
         }
         let written = last_write(look.tx, &row.id, &own).await?;

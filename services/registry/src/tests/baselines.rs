@@ -165,6 +165,7 @@ async fn what_was_written_by_hand_is_told_and_what_a_step_or_a_review_wrote_is_n
         // A step of the pipeline's own operator ends nothing.
         scene.step(OPERATOR, "invoice-bot", Step::Transition(Transition::Resume)).await.unwrap();
         let told = scene.baselines(OPERATOR, &[], &ids).await;
+        assert_eq!(told.objects.len(), 2, "{told:?}");
         let reader = told.objects.iter().find(|one| one.name == "reader").unwrap();
         assert_eq!(
             (reader.kind(), reader.reason.as_str(), reader.namespace.as_str()),
