@@ -4,6 +4,7 @@
 mod planted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -357,8 +358,10 @@ fn decisions(items: &[ReviewItem], chance: &mut Chance) -> Vec<wire::ItemDecisio
     items.iter().map(|item| one(item, chance)).collect()
 }
 
+/// Tells whoever waits how long a step took.
 fn told(begun: &mut Instant, what: &str) {
-    println!("{:>6.1} s  {what}", begun.elapsed().as_secs_f64());
+    let line = format!("{:>6.1} s  {what}\n", begun.elapsed().as_secs_f64());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
     *begun = Instant::now();
 }
 
