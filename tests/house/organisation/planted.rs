@@ -252,7 +252,7 @@ impl Organisation {
         let mut actions = actions_of(team);
         let seldom = actions.last().cloned().unwrap_or_default();
         actions.push("own:look".to_owned());
-        let mut plant = |kind, what: &str| drop(self.findings.insert((name.clone(), kind, what.to_owned())));
+        let mut plant = |kind, what: &str| self.findings.extend([(name.clone(), kind, what.to_owned())]);
         let mut extra = Vec::new();
         match planted {
             Planted::Nothing | Planted::Approved | Planted::UsedGrant | Planted::NewSecret | Planted::Young => {}
@@ -325,7 +325,7 @@ impl Organisation {
         }
         self.declared.push(Object::Agent(wire::Agent { metadata, spec: Some(spec), status: None }));
         let number = name.trim_start_matches("agent-");
-        let mut idle = |thing: String| drop(self.unused.insert((name.to_owned(), thing)));
+        let mut idle = |thing: String| self.unused.extend([(name.to_owned(), thing)]);
         match planted {
             Planted::AboveCeiling => {
                 self.given.push(binding(&format!("root-{number}"), "root", &[name], &[]));
