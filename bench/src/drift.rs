@@ -10,8 +10,6 @@ use wire::declaration::Object;
 
 use crate::Failed;
 
-/// Numbers of agents.
-const SIZES: [u32; 3] = [1_000, 10_000, 100_000];
 /// How often each is computed.
 const ROUNDS: usize = 3;
 /// Roles, each with so many permissions; an agent has two, and four permissions of its class.
@@ -79,8 +77,13 @@ fn organisation(agents: u32, written: Timestamp) -> Vec<wire::Declaration> {
     all
 }
 
-/// Measures, and prints.
-pub(crate) fn measure() -> Result<(), Failed> {
+/// Measures each of these sizes, of one that and ten times as many, and prints how much longer each takes than the one before, held against
+/// how many more agents it has.
+pub(crate) fn measure(sizes: &[u32]) -> Result<(), Failed> {
+    let sizes = match sizes {
+        [one] => vec![*one, one.saturating_mul(10)],
+        several => several.to_vec(),
+    };
     let now = SystemClock::new().now();
     println!("\ndrift: in process, one thread; 14 permissions and 8 rows of use an agent, 120 days of evidence");
     let used = |n: u32| wire::PermissionUsage {
@@ -97,7 +100,8 @@ pub(crate) fn measure() -> Result<(), Failed> {
         permissions: (0..8).map(used).collect(),
         ..wire::AgentUsage::default()
     };
-    for size in SIZES {
+    let mut before: Option<(u32, f64)> = None;
+    for size in sizes {
         let objects = organisation(size, now.minus(DAY * 400));
         let organisation = Organisation::new(&objects, DAY * 120, now)?;
         let mut times = Vec::new();
@@ -116,6 +120,17 @@ pub(crate) fn measure() -> Result<(), Failed> {
             median.as_secs_f64() * 1e3,
             found.1
         );
+        if found.0 != size as usize {
+            return Err(format!("{} of {size} agents were looked at", found.0).into());
+        }
+        if let Some((fewer, took)) = before {
+            let (times, agents) = (median.as_secs_f64() / took, f64::from(size) / f64::from(fewer));
+            println!(
+                "          {times:.2} times as long for {agents:.0} times the agents: {:.2} an agent",
+                times / agents
+            );
+        }
+        before = Some((size, median.as_secs_f64()));
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ mod log;
 mod mcp;
 mod oauth;
 mod operators;
+mod organisation;
 mod otlp;
 mod outside;
 mod people;

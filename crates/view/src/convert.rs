@@ -273,6 +273,7 @@ pub(crate) fn namespace_rules(from: &wire::Namespace) -> NamespaceRules {
             declared => declared.min(MAX_DEPTH),
         },
         people_by_grant: spec.personal_authority() == wire::PersonalAuthority::Granted,
+        has_pipelines: !spec.pipelines.is_empty(),
     }
 }
 

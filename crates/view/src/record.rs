@@ -153,12 +153,14 @@ pub struct NamespaceRules {
     pub max_delegation_depth: u32,
     /// Whether a delegation grant alone bounds a person's authority; else it is what bindings give the person.
     pub people_by_grant: bool,
+    /// Whether pipelines write what is declared in it.
+    pub has_pipelines: bool,
 }
 
 /// Of a namespace that is not known nothing is inherited, and nobody acts for anybody.
 impl Default for NamespaceRules {
     fn default() -> Self {
-        Self { own_grant_only: true, max_delegation_depth: 0, people_by_grant: false }
+        Self { own_grant_only: true, max_delegation_depth: 0, people_by_grant: false, has_pipelines: false }
     }
 }
 

@@ -6,8 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::domain::health::Health;
-use crate::flow::health::Counts;
+use crate::domain::health::{Health, Stale};
+use crate::flow::health::{Counts, StaleCounts};
 use crate::store::credential::{CERTIFICATE, KEY, SECRET};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,6 +24,12 @@ struct Refused {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Rotation {
     state: &'static str,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Staleness {
+    why: &'static str,
     kind: &'static str,
 }
 
@@ -51,6 +57,7 @@ pub(crate) struct Metrics {
     personal: Family<Kind, Counter>,
     leaked: Family<Kind, Counter>,
     rotation: Family<Rotation, Gauge>,
+    stale: Family<Staleness, Gauge>,
     keys: Family<KeysOf, Gauge>,
     key_age: Family<KeyOf, Gauge>,
     key_rotation: Family<KeyOf, Gauge>,
@@ -82,6 +89,8 @@ impl Metrics {
         registry.register("issuer_leaked", told, self.leaked.clone());
         let told = "Credentials by how they are rotated and by type, as of the last count";
         registry.register("issuer_credentials", told, self.rotation.clone());
+        let told = "Credentials that work and are past their rotation or unused for 90 days, by why and type, as of the last count";
+        registry.register("issuer_stale_credentials", told, self.stale.clone());
         registry.register(
             "issuer_pending_revocations",
             "Revocations that the registry has not confirmed",
@@ -137,6 +146,17 @@ impl Metrics {
                 let count = counts.get(&(state, kind)).copied().unwrap_or(0);
                 let labels = Rotation { state: state.word(), kind: word };
                 self.rotation.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    /// Likewise.
+    pub(crate) fn stale(&self, counts: &StaleCounts) {
+        for why in Stale::ALL {
+            for (kind, word) in [(CERTIFICATE, "certificate"), (SECRET, "client_secret"), (KEY, "client_key")] {
+                let count = counts.get(&(why, kind)).copied().unwrap_or(0);
+                let labels = Staleness { why: why.word(), kind: word };
+                self.stale.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
     }

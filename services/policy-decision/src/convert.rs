@@ -291,6 +291,7 @@ pub(crate) fn reason(from: &Cause) -> wire::Reason {
         CauseKind::Token => wire::ReasonKind::Token,
         CauseKind::View => wire::ReasonKind::View,
         CauseKind::Audit => wire::ReasonKind::Audit,
+        CauseKind::Object => wire::ReasonKind::Object,
     };
     wire::Reason {
         kind: kind.into(),

@@ -24,6 +24,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.AgentService/GetAgent", callers: READERS },
     Rule { method: "/legate.registry.v1.AgentService/ListAgents", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.UsageService/ListAgentUsage", callers: READERS },
+    Rule { method: "/legate.registry.v1.UsageService/ListAgentBaselines", callers: READERS },
     Rule { method: "/legate.registry.v1.AgentService/ApproveAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/ActivateAgent", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.AgentService/SuspendAgent", callers: OPERATORS },

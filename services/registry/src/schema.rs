@@ -1,5 +1,6 @@
 //! The tables: the head, the objects as they are, every change and revision there was, who names whom, and requests that may be repeated.
 
+mod approved;
 mod departures;
 mod facts;
 mod lifecycle;
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(usage::Usage),
             Box::new(Lifecycle),
             Box::new(Reviews),
+            Box::new(approved::Approved),
             Box::new(ChangesInOrder),
         ]
     }

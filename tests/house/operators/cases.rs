@@ -299,6 +299,15 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
             wire::ListAgentUsageRequest { agent_ids: vec![ask.agent_id.clone()], grant_ids: Vec::new() }
         }),
     );
+    case("/legate.registry.v1.UsageService/ListAgentBaselines", |ask| {
+        Box::pin(async move {
+            let object_ids = vec![ask.agent_id.clone()];
+            let request = wire::ListAgentBaselinesRequest { agent_ids: Vec::new(), object_ids };
+            let answer = Usages::new(ask.registry.clone()).list_agent_baselines(request).await;
+            // Nobody approved anything of the agent; that it was written by hand is there to be seen.
+            vec![told(answer.map(|answer| answer.map(|answer| format!("declarations: {:?}", answer.objects))))]
+        })
+    });
     let steps: [(&str, Case); 12] = [
         ("ApproveAgent", step!(ApproveAgentRequest, approve_agent)),
         ("ActivateAgent", step!(ActivateAgentRequest, activate_agent)),

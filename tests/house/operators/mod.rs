@@ -135,9 +135,11 @@ fn namespace(word: &str) -> Vec<Object> {
         ..wire::EnforcementPointSpec::default()
     };
     let own = wire::Metadata { name: word.into(), ..wire::Metadata::default() };
+    // So that whatever is declared here is known to be written by hand.
+    let by_others = wire::NamespaceSpec { pipelines: vec!["nobody".into()], ..wire::NamespaceSpec::default() };
     let name = |what: &str| metadata(word, &format!("{word}-{what}"));
     vec![
-        Object::Namespace(wire::Namespace { metadata: Some(own), ..Default::default() }),
+        Object::Namespace(wire::Namespace { metadata: Some(own), spec: Some(by_others), status: None }),
         Object::AgentClass(wire::AgentClass { metadata: name("class"), spec: Some(class), ..Default::default() }),
         Object::Agent(wire::Agent { metadata: name("agent"), spec: Some(agent), status: None }),
         Object::Role(wire::Role { metadata: name("role"), spec: Some(role) }),

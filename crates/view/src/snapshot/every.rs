@@ -13,6 +13,14 @@ impl Snapshot {
         self.roles.values().filter(move |role| role.label.namespace.as_str() == namespace)
     }
 
+    /// Every binding that gives a role, in no order.
+    pub fn bindings_of_role<'a>(&'a self, role: &'a Role) -> impl Iterator<Item = &'a Arc<RoleBinding>> {
+        let is_its = |binding: &&Arc<RoleBinding>| {
+            binding.role == role.label.name && binding.label.namespace == role.label.namespace
+        };
+        self.bindings.values().filter(is_its)
+    }
+
     /// Every class that has a permission for what is asked, in no order.
     pub fn classes_with<'a, 'r>(
         &'a self,

@@ -83,10 +83,75 @@ pub(crate) fn judge(facts: &Facts, now: Timestamp) -> Option<Health> {
     })
 }
 
+/// Why a credential that works is stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Stale {
+    /// It is past its time of rotation.
+    PastRotation,
+    /// No token was obtained by it for long.
+    Unused,
+    Both,
+}
+
+impl Stale {
+    pub(crate) const ALL: [Self; 3] = [Self::PastRotation, Self::Unused, Self::Both];
+
+    /// As metrics call it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::PastRotation => "PAST_ROTATION",
+            Self::Unused => "UNUSED",
+            Self::Both => "BOTH",
+        }
+    }
+}
+
+/// How it was used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Use {
+    /// `None`: never.
+    pub(crate) last: Option<Timestamp>,
+    /// For how long it has to be silent.
+    pub(crate) minimum: Duration,
+}
+
+/// Whether one that is judged so has no business to work any more, and since when.
+pub(crate) fn stale(facts: &Facts, health: Health, used: Use, now: Timestamp) -> Option<(Stale, Timestamp)> {
+    let due = match health {
+        Health::Due | Health::Overdue | Health::Expiring => Some(facts.ends.minus(window(facts))),
+        Health::Ok => None,
+        // It works no longer.
+        Health::ExpiredInUse | Health::RetiredInUse => return None,
+    };
+    let since = used.last.map_or(facts.issued, |last| last.max(facts.issued));
+    let silent = (now >= since && now.since(since) >= used.minimum).then_some(since);
+    match (due, silent) {
+        (Some(due), Some(silent)) => Some((Stale::Both, due.min(silent))),
+        (Some(due), None) => Some((Stale::PastRotation, due)),
+        (None, Some(silent)) => Some((Stale::Unused, silent)),
+        (None, None) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_works_and_is_due_or_unused_is_stale() {
+        let used = |last: Option<i64>| Use { last: last.map(at), minimum: Duration::from_secs(600) };
+        let of = |now: i64, used: Use| {
+            stale(&facts(), judge(&facts(), at(now)).unwrap_or(Health::RetiredInUse), used, at(now))
+        };
+        // It lives 1,200 s, of which the last 400 are the time to rotate it.
+        assert_eq!(of(599, used(None)), None);
+        assert_eq!(of(600, used(None)), Some((Stale::Unused, at(0))));
+        assert_eq!(of(799, used(Some(200))), None);
+        assert_eq!(of(800, used(Some(700))), Some((Stale::PastRotation, at(800))));
+        assert_eq!(of(900, used(Some(200))), Some((Stale::Both, at(200))));
+        assert_eq!(of(1_200, used(None)), None, "it works no longer");
+    }
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_secs(seconds)

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use legate_clock::Timestamp;
-use legate_ids::{AgentId, Principal, SpiffeId};
+use legate_ids::{AgentId, Name, Principal, SpiffeId};
 use legate_rpc::Fault;
 use legate_view::{Snapshot, after_cutoff};
 
 use super::{Call, Desk, list};
-use crate::domain::health::{self, Facts, Health, REMEMBERED};
+use crate::domain::health::{self, Facts, Health, REMEMBERED, Stale};
 use crate::domain::whom::Whom;
 use crate::error::{AGAIN, of_tx};
 use crate::store::credential::{self, Seen};
@@ -29,6 +29,9 @@ pub(crate) struct Ask {
     pub(crate) whom: Option<Whom>,
     /// None: in any.
     pub(crate) states: Vec<Health>,
+    /// For how long a credential has to be unused to be stale.
+    pub(crate) unused_after: Duration,
+    pub(crate) stale_only: bool,
     pub(crate) page_size: u32,
     pub(crate) page_token: String,
 }
@@ -41,10 +44,17 @@ pub(crate) struct Judged {
     /// From when on it counts as due.
     pub(crate) due: Timestamp,
     pub(crate) is_succeeded: bool,
+    /// Why it is stale, and since when.
+    pub(crate) stale: Option<(Stale, Timestamp)>,
+    /// The name of the agent that holds it.
+    pub(crate) agent: Option<Name>,
 }
 
 /// How many credentials of a type are how.
 pub(crate) type Counts = BTreeMap<(Health, i32), u64>;
+
+/// For how long a credential has to be unused to be stale, where nobody says otherwise: a quarter.
+pub(crate) const USUAL: Duration = Duration::from_secs(90 * 86_400);
 
 /// One page.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +71,7 @@ pub(crate) struct Page {
 pub(crate) async fn health(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, Fault> {
     let size = list::page_size(ask.page_size)?;
     let sees = desk.mandate(call).await?.sees();
-    let question = format!("{:?} {:?}", ask.whom, ask.states);
+    let question = format!("{:?} {:?} {:?} {}", ask.whom, ask.states, ask.unused_after, ask.stale_only);
     let question = ["health", call.peer.id_text(), &question];
     let mut place = read_place(desk, &question, &ask.page_token)?;
     let snapshot = desk.fresh()?.snapshot;
@@ -71,7 +81,7 @@ pub(crate) async fn health(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, F
     'pages: loop {
         let rows = some(desk, &which, place.clone()).await?;
         let is_last = (rows.len() as u64) < AT_ONCE;
-        for (row, judged) in judge(desk, &snapshot, rows).await? {
+        for (row, judged) in judge(desk, &snapshot, rows, ask.unused_after).await? {
             if page.judged.len() == size || looked_at == LOOKED_AT {
                 break 'pages;
             }
@@ -79,7 +89,8 @@ pub(crate) async fn health(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, F
             place = Some((row.0, row.1));
             let Some(judged) = judged.filter(|judged| concerns(&ask, &snapshot, &judged.row)) else { continue };
             *page.counts.entry((judged.health, judged.row.kind)).or_default() += 1;
-            let is_asked_for = ask.states.is_empty() || ask.states.contains(&judged.health);
+            let is_asked_for = (ask.states.is_empty() || ask.states.contains(&judged.health))
+                && (!ask.stale_only || judged.stale.is_some());
             page.judged.extend(is_asked_for.then_some(judged));
         }
         if is_last {
@@ -121,6 +132,7 @@ async fn judge(
     desk: &Desk,
     snapshot: &Snapshot,
     rows: Vec<credential::Model>,
+    unused_after: Duration,
 ) -> Result<Vec<((i64, String), Option<Judged>)>, Fault> {
     let now = desk.clock.now();
     let ids: Vec<String> = rows.iter().map(|row| row.spiffe_id.clone()).collect();
@@ -145,7 +157,16 @@ async fn judge(
         };
         let judged = health::judge(&facts, now);
         let due = facts.ends.minus(health::window(&facts));
-        (place, judged.map(|health| Judged { row, health, due, is_succeeded }))
+        let last = row.last_used_at.map(Timestamp::from_micros);
+        let used = health::Use { last, minimum: unused_after };
+        let name = agent.map(|agent| agent.label.name.clone());
+        let judged = judged.map(|health| {
+            // A certificate lives for a day at most, and ends by itself.
+            let is_kept = row.kind != credential::CERTIFICATE;
+            let stale = is_kept.then(|| health::stale(&facts, health, used, now)).flatten();
+            Judged { row, health, due, is_succeeded, stale, agent: name }
+        });
+        (place, judged)
     });
     Ok(judged.collect())
 }
@@ -182,7 +203,10 @@ pub(crate) async fn count_forever(desk: Arc<Desk>) {
     loop {
         let began = Instant::now();
         match count(&desk).await {
-            Ok(counts) => desk.metrics.health(&counts),
+            Ok((counts, stale)) => {
+                desk.metrics.health(&counts);
+                desk.metrics.stale(&stale);
+            }
             Err(fault) => {
                 tracing::debug!(%fault, "the credentials could not be counted; it is tried again");
                 tokio::time::sleep(AGAIN).await;
@@ -194,19 +218,25 @@ pub(crate) async fn count_forever(desk: Arc<Desk>) {
     }
 }
 
-/// How many credentials there are of each type, and how they are.
-pub(crate) async fn count(desk: &Desk) -> Result<Counts, Fault> {
+/// How many credentials of a type are stale.
+pub(crate) type StaleCounts = BTreeMap<(Stale, i32), u64>;
+
+/// How many credentials there are of each type, how they are, and how many are stale.
+pub(crate) async fn count(desk: &Desk) -> Result<(Counts, StaleCounts), Fault> {
     let which =
         Seen { namespace: None, sees: legate_authority::Reach::Everywhere, since: desk.clock.now().minus(REMEMBERED) };
-    let (mut counts, mut place) = (Counts::new(), None);
+    let (mut counts, mut stale, mut place) = (Counts::new(), StaleCounts::new(), None);
     loop {
         let rows = some(desk, &which, place).await?;
-        let Some(last) = rows.last() else { return Ok(counts) };
+        let Some(last) = rows.last() else { return Ok((counts, stale)) };
         place = Some((last.not_after, last.id.clone()));
         let snapshot = desk.fresh()?.snapshot;
-        for (_, judged) in judge(desk, &snapshot, rows).await? {
+        for (_, judged) in judge(desk, &snapshot, rows, USUAL).await? {
             if let Some(judged) = judged {
                 *counts.entry((judged.health, judged.row.kind)).or_default() += 1;
+                if let Some((why, _)) = judged.stale {
+                    *stale.entry((why, judged.row.kind)).or_default() += 1;
+                }
             }
         }
     }

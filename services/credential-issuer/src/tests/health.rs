@@ -12,7 +12,7 @@ use super::clients::ALL;
 use super::registry::{self, NAMESPACE, OWNER};
 use super::scene::*;
 use crate::convert;
-use crate::domain::health::Health;
+use crate::domain::health::{Health, Stale};
 use crate::flow::health::{Ask, Page, count, health};
 use crate::schema::Migrator;
 use crate::store::credential::{CERTIFICATE, SECRET};
@@ -21,6 +21,10 @@ fn ask(change: impl FnOnce(&mut Request)) -> Ask {
     let mut request = Request::default();
     change(&mut request);
     convert::health(request).unwrap()
+}
+
+fn other_agent() -> String {
+    legate_ids::AgentId::from_parts(9, [9; 10]).to_string()
 }
 
 impl Scene {
@@ -43,6 +47,8 @@ async fn a_certificate_comes_due_and_its_successor_takes_its_place() {
         for (minutes, expected) in [(0, Health::Ok), (39, Health::Ok), (2, Health::Due), (10, Health::Overdue)] {
             scene.pass(Duration::from_secs(60 * minutes)).await;
             assert_eq!(scene.states().await[&row.id], expected, "{minutes}");
+            let stale = scene.health(ask(|ask| ask.stale_only = true)).await.judged;
+            assert!(stale.is_empty(), "a certificate ends by itself");
         }
         let next = scene.renew(&row, &request(&key)).await.unwrap();
         let states = scene.states().await;
@@ -93,7 +99,18 @@ async fn uses_are_noted_seldom_and_what_is_dead_is_told_while_it_is_shown() {
         assert!(scene.states().await.is_empty(), "for a week");
 
         let (third, made) = scene.secret(2, false).await.unwrap();
-        scene.pass(Duration::from_secs(86_400)).await;
+        let stale = async |id: String| {
+            let own = |ask: &mut Request| (ask.agent_id, ask.stale_only) = (id, true);
+            scene.health(ask(own)).await.judged.into_iter().filter_map(|one| one.stale).map(|(why, _)| why).collect()
+        };
+        let of_third = async || -> Vec<Stale> { stale(made.row.agent_id.clone()).await };
+        assert_eq!(of_third().await, []);
+        scene.pass(Duration::from_secs(80_000)).await;
+        assert_eq!(of_third().await, [Stale::PastRotation]);
+        let others: Vec<Stale> = stale(other_agent()).await;
+        assert_eq!(others, []);
+        scene.pass(Duration::from_secs(6_400)).await;
+        assert_eq!(of_third().await, []);
         assert_eq!(reason(scene.show_secret(2, &third).await), "CLIENT_REFUSED");
         assert_eq!(scene.states().await[&made.row.id], Health::ExpiredInUse);
         scene.pass(Duration::from_secs(30 * 24 * 3_600)).await;
@@ -115,7 +132,7 @@ async fn pages_and_filters_leave_nobody_out_and_count_everybody_once() {
         }
         scene.secret(1, false).await.unwrap();
         let whole = BTreeMap::from([((Health::Ok, CERTIFICATE), 5), ((Health::Ok, SECRET), 1)]);
-        assert_eq!(count(&scene.desk).await.unwrap(), whole);
+        assert_eq!(count(&scene.desk).await.unwrap().0, whole);
         for size in [1, 2, 4, 100] {
             let (mut counts, mut ids, mut token) = (BTreeMap::new(), Vec::new(), String::new());
             loop {
@@ -156,12 +173,15 @@ async fn pages_and_filters_leave_nobody_out_and_count_everybody_once() {
             assert_eq!(page.judged.len(), expected, "{namespace} {owner}");
         }
         // What is asked for amiss.
-        let changes: [fn(&mut Request); 5] = [
+        let changes: [fn(&mut Request); 8] = [
             |ask| ask.agent_class = "bots".into(),
             |ask| (ask.namespace, ask.agent_class, ask.owner) = ("a".into(), "b".into(), OWNER.into()),
             |ask| ask.owner = "eve".into(),
             |ask| ask.states = vec![0],
             |ask| ask.states = vec![7],
+            |ask| ask.agent_id = "agent-1".into(),
+            |ask| (ask.agent_id, ask.owner) = (other_agent(), OWNER.into()),
+            |ask| ask.unused_after = Some(prost_types::Duration { seconds: 86_400, nanos: 0 }),
         ];
         for change in changes {
             let mut request = Request::default();

@@ -24,13 +24,19 @@ pub(crate) struct Drift {
     /// For how long something has to be silent to be unused, 7d to 400d.
     #[arg(long, value_name = "DURATION", default_value = "90d")]
     pub(crate) unused_after: String,
-    /// Write what the agent would keep if what is unused were taken from it, as a manifest for legate plan -f, and try it on what was
-    /// decided.
+    /// Write a smaller grant as manifests for legate plan -f, and try it on what was decided: what is unused is taken out of bindings, roles
+    /// and a class as far as they concern the agent alone; where they do not, the agent gets a ceiling of its own.
     #[arg(long, requires = "agent", requires = "file")]
     pub(crate) propose: bool,
-    /// The new file to write the manifest to.
+    /// With --propose: a ceiling in any case.
+    #[arg(long, requires = "propose")]
+    pub(crate) ceiling: bool,
+    /// The new file to write the manifests to.
     #[arg(short, long, value_name = "FILE", requires = "propose")]
     pub(crate) file: Option<PathBuf>,
+    /// With --propose: a new file for the whole plan, with the bindings that are taken back, for legate apply --plan.
+    #[arg(long, value_name = "FILE", requires = "propose")]
+    pub(crate) out: Option<PathBuf>,
     /// Decisions of how long the proposal is tried on, 31d at most.
     #[arg(long, value_name = "DURATION", default_value = "31d", requires = "propose")]
     pub(crate) simulate: String,
@@ -55,4 +61,11 @@ pub(crate) enum Finding {
     SponsorGone,
     /// A delegation grant by which nothing was done for long enough.
     DormantGrant,
+    /// A permission beyond what people last approved of the agent.
+    ExceedsApproval,
+    /// The agent, or what it has, was last written by somebody who is no pipeline of its namespace.
+    #[value(name = "granted-outside-code")]
+    OutsideCode,
+    /// A credential that works and is past its rotation, or was not used for long enough.
+    StaleCredential,
 }

@@ -110,18 +110,18 @@ pub(crate) struct Which {
     /// Only about things of this kind.
     #[arg(long, value_enum, value_name = "KIND")]
     pub(crate) thing: Option<Thing>,
-    /// Only those by which nothing was used since --since, as far as audit-collector counted.
+    /// Only those by which nothing was used since --since, where the record of use reaches as far.
     #[arg(long)]
     pub(crate) unused: bool,
 }
 
-/// What of audit-collector is looked at.
+/// How far back is looked for uses.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Evidence {
-    /// Since when uses are counted: how long ago, such as 90d, or a moment.
+    /// Since when something has to be silent to be unused: 7d to 400d, or a moment so long ago.
     #[arg(long, value_name = "TIME", default_value = "90d")]
     pub(crate) since: String,
-    /// Do not ask audit-collector how things were used.
+    /// Leave out how things were used, and what policy-decision finds about them.
     #[arg(long)]
     pub(crate) without_evidence: bool,
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(desk: Desk, ask: CredentialHealth) -> Result<Exit, Failu
         owner: ask.owner,
         states,
         page_size: PAGE,
-        page_token: String::new(),
+        ..ListCredentialHealthRequest::default()
     };
     let issuer = desk.line(Service::Issuer)?;
     let mut whole = ListCredentialHealthResponse::default();
@@ -100,6 +100,7 @@ fn row(of: &Health) -> Row {
             ("UNTIL", false, moment(credential.not_after.as_ref())),
             ("LAST USED", false, moment(of.last_used_time.as_ref())),
             ("DUE", true, moment(of.due_time.as_ref())),
+            ("STALE", true, proto::word(of.staleness().as_str_name(), "STALENESS_").replace("UNSPECIFIED", "")),
             ("SHOWN DEAD", true, moment(of.misused_time.as_ref())),
             ("SUCCEEDED", true, succeeded.to_owned()),
         ],

@@ -70,13 +70,27 @@ fn until(ask: &LifecyclePreview, now: Timestamp) -> Result<Option<Timestamp>, Fa
 
 async fn preview(desk: Desk, ask: LifecyclePreview) -> Result<Exit, Failure> {
     let (namespace, whose) = whose(&ask)?;
-    let until_time = until(&ask, SystemClock::new().now())?.map(Into::into);
+    let until_time = until(&ask, SystemClock::new().now())?;
+    let (mut whole, summary) = impact(&desk, &namespace, whose, until_time).await?;
+    cut(&mut whole.impacts, ask.limit.limit);
+    let rows: Vec<Row> = whole.impacts.iter().map(|impact| row(&namespace, impact)).collect();
+    desk.out().rows(&proto::dynamic(&whole), &rows, &summary)?;
+    Ok(Exit::Done)
+}
+
+/// What lifecycle policies would do to whom, whole, and that in a sentence.
+pub(super) async fn impact(
+    desk: &Desk,
+    namespace: &str,
+    whose: Whose,
+    until: Option<Timestamp>,
+) -> Result<(PreviewLifecyclePolicyResponse, String), Failure> {
     let registry = desk.line(Service::Registry)?;
     let mut whole = PreviewLifecyclePolicyResponse::default();
     let mut request = PreviewLifecyclePolicyRequest {
-        namespace: namespace.clone(),
+        namespace: namespace.to_owned(),
         whose: Some(whose),
-        until_time,
+        until_time: until.map(Into::into),
         page_size: PAGE,
         page_token: String::new(),
     };
@@ -97,17 +111,14 @@ async fn preview(desk: Desk, ask: LifecyclePreview) -> Result<Exit, Failure> {
         }
     }
     // What the record of decisions knows counts too; that it does not answer keeps nobody from seeing the rest.
-    let acted = acted_within_a_day(&desk, &namespace).await;
+    let acted = acted_within_a_day(desk, namespace).await;
     if let Ok((ids, _)) = &acted {
         for impact in &mut whole.impacts {
             impact.used_in_last_day |= ids.contains(&impact.agent_id);
         }
     }
     let summary = summary(&whole, acted.as_ref().map(|(_, is_cut)| *is_cut).map_err(ToString::to_string));
-    cut(&mut whole.impacts, ask.limit.limit);
-    let rows: Vec<Row> = whole.impacts.iter().map(|impact| row(&namespace, impact)).collect();
-    desk.out().rows(&proto::dynamic(&whole), &rows, &summary)?;
-    Ok(Exit::Done)
+    Ok((whole, summary))
 }
 
 /// `would suspend 12 agents, 3 of which acted in the last day, and retire 1; of 40 agents, 30 are concerned, until ...`.

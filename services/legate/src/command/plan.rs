@@ -1,13 +1,16 @@
-//! `legate plan`: what an apply would change, what agents would gain and lose, and how the policy tests would end.
+//! `legate plan`: what an apply would change, what agents would gain and lose, which of them would end, and how the policy tests would.
 
 use legate_wire::policy::{PreviewChangeResponse, SimulateResponse};
-use legate_wire::registry::ChangeAction;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::preview_lifecycle_policy_request::Whose;
+use legate_wire::registry::{ChangeAction, PreviewLifecyclePolicyResponse};
 
 use super::Desk;
 use super::change::{self, Change};
-use super::{plan_file, search};
+use super::{lifecycle, plan_file, search};
 use crate::cli::Plan;
 use crate::error::USAGE;
+use crate::output::escape::visible;
 use crate::output::{Format, change_lines, change_rows, markdown, preview_lines, simulation_lines};
 use crate::yaml::Node;
 use crate::{Exit, Failure};
@@ -25,10 +28,12 @@ pub(super) async fn run(desk: Desk, args: Plan) -> Result<Exit, Failure> {
         Some(text) => Some(change.simulate(&desk, search::span("--simulate", text)?).await?),
         None => None,
     };
+    let ends = if args.objects_only { Vec::new() } else { ends(&desk, &change).await };
     if let Some(file) = &args.out {
         plan_file::keep(file, &change)?;
     }
-    tell(&desk, &args, &change, preview.as_ref(), simulation.as_ref())?;
+    let told = Told { change: &change, preview: preview.as_ref(), simulation: simulation.as_ref(), ends: &ends };
+    tell(&desk, &args, &told)?;
     if let Some(preview) = &preview {
         change::passed(&preview.tests)?;
     }
@@ -36,17 +41,49 @@ pub(super) async fn run(desk: Desk, args: Plan) -> Result<Exit, Failure> {
     Ok(if differs && args.detailed_exitcode { Exit::Changes } else { Exit::Done })
 }
 
-fn tell(
-    desk: &Desk,
-    args: &Plan,
-    change: &Change,
-    preview: Option<&PreviewChangeResponse>,
-    simulation: Option<&SimulateResponse>,
-) -> Result<(), Failure> {
+/// What a lifecycle policy that is new or changes would do to whom.
+struct End {
+    policy: String,
+    /// In a sentence.
+    text: String,
+    impact: Option<PreviewLifecyclePolicyResponse>,
+}
+
+/// What the lifecycle policies among the changes would do, by agents as they are declared now. That it cannot be told keeps nobody from seeing the rest.
+async fn ends(desk: &Desk, change: &Change) -> Vec<End> {
+    let mut ends = Vec::new();
+    for (declaration, planned) in change.declarations.iter().zip(&change.planned.changes) {
+        let Some(Object::LifecyclePolicy(policy)) = &declaration.object else { continue };
+        if planned.action() == ChangeAction::Unchanged {
+            continue;
+        }
+        let asked = lifecycle::impact(desk, &planned.namespace, Whose::Policy(policy.clone()), None).await;
+        let (text, impact) = match asked {
+            Ok((impact, text)) => (text, Some(impact)),
+            Err(failure) => (format!("what it would do is not known: {failure}"), None),
+        };
+        ends.push(End { policy: format!("{}/{}", planned.namespace, planned.name), text, impact });
+    }
+    ends
+}
+
+/// What is told.
+struct Told<'a> {
+    change: &'a Change,
+    preview: Option<&'a PreviewChangeResponse>,
+    simulation: Option<&'a SimulateResponse>,
+    ends: &'a [End],
+}
+
+fn tell(desk: &Desk, args: &Plan, told: &Told<'_>) -> Result<(), Failure> {
+    let Told { change, preview, simulation, ends } = *told;
     let planned = &change.planned;
     let mut out = desk.out();
     if args.markdown {
         out.line(&markdown(planned, preview))?;
+        ends.iter().try_for_each(|end| {
+            out.line(&format!("- lifecycle policy `{}`: {}", visible(&end.policy), visible(&end.text)))
+        })?;
         return out.flush();
     }
     match out.format {
@@ -56,6 +93,9 @@ fn tell(
             if let Some(preview) = preview {
                 preview_lines(preview).iter().try_for_each(|line| out.line(line))?;
             }
+            ends.iter().try_for_each(|end| {
+                out.line(&format!("Lifecycle policy {}: {}.", visible(&end.policy), visible(&end.text)))
+            })?;
             if let Some(simulation) = simulation {
                 let window = args.simulate.as_deref().unwrap_or_default();
                 simulation_lines(simulation, window).iter().try_for_each(|line| out.line(line))?;
@@ -70,6 +110,13 @@ fn tell(
             let mut whole = change::value(planned)?;
             if let (Some(map), Some(preview)) = (whole.as_object_mut(), preview) {
                 map.insert("preview".into(), change::value(preview)?);
+            }
+            if let (Some(map), false) = (whole.as_object_mut(), ends.is_empty()) {
+                let told = ends.iter().map(|end| {
+                    let impact = end.impact.as_ref().map(change::value).transpose()?;
+                    Ok(serde_json::json!({ "policy": end.policy, "text": end.text, "impact": impact }))
+                });
+                map.insert("lifecycle".into(), told.collect::<Result<Vec<_>, Failure>>()?.into());
             }
             if let (Some(map), Some(simulation)) = (whole.as_object_mut(), simulation) {
                 map.insert("simulation".into(), change::value(simulation)?);

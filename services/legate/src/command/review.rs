@@ -10,7 +10,6 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use legate_clock::{Clock as _, SystemClock};
 use legate_wire::registry::review_service_client::ReviewServiceClient;
 use legate_wire::registry::{
     CloseReviewRequest, CloseReviewResponse, GetReviewRequest, Kind, ListReviewItemsRequest, ListReviewItemsResponse,
@@ -94,7 +93,7 @@ async fn get(registry: &Line, id: &str) -> Result<Review, Failure> {
     Ok(answer.review.unwrap_or_default())
 }
 
-/// The items of a round that are meant, with how they were used where that is asked for.
+/// The items of a round that are meant, with how they were used and what is found about them where that is asked for.
 async fn items(
     desk: &Desk,
     registry: &Line,
@@ -114,6 +113,7 @@ async fn items(
         own_only: which.own,
         page_size: PAGE,
         page_token: String::new(),
+        evidence_days: evidence::days(evidence)?,
     };
     let (mut found, mut revision) = (Vec::new(), 0);
     loop {
@@ -137,12 +137,13 @@ async fn items(
             "what is unused is known by how things were used; leave --without-evidence out",
         ));
     }
-    if !evidence.without_evidence {
-        let since = super::query::moment("--since", &evidence.since, SystemClock::new().now())?;
-        evidence::fill(desk, &mut found, since, which.unused).await?;
-    }
     if which.unused {
         found.retain(evidence::is_unused);
+    }
+    if evidence.without_evidence {
+        found.iter_mut().for_each(|item| item.evidence = None);
+    } else if found.iter().any(|item| item.evidence.is_some() && item.remediation.is_none()) {
+        evidence::with_drift(desk, &mut found, ask.evidence_days).await;
     }
     Ok((found, revision))
 }

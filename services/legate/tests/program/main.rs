@@ -5,6 +5,7 @@ mod change;
 mod dev;
 mod dossier;
 mod drift;
+mod earlier;
 mod evidence;
 mod exits;
 mod governed;

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use crate::house::{AGENT, House, done, eventually};
+use crate::earlier::earlier;
+use crate::house::{AGENT, House, MANIFEST, done, eventually};
 use crate::lives::{appoint, operator};
 
 const CAMPAIGN: &str = "\
@@ -25,11 +26,15 @@ spec: {role: idle, agents: [invoice-bot]}
 #[test]
 fn a_review_is_asked_decided_closed_and_verified() {
     let home = tempfile::tempdir().unwrap();
-    let house = House::raise(&home.path().join("dev"));
-    house.declare();
+    let dir = home.path().join("dev");
     let manifest = home.path().join("campaign.yaml");
     std::fs::write(&manifest, CAMPAIGN).unwrap();
-    house.run(&["apply", "-f", manifest.to_str().unwrap(), "--reason", "=HYPERLINK(\"x\")"]).with(0);
+    // Silence says something only of what was there for long enough.
+    earlier(&dir, 100, |run| {
+        run(&["apply", "-f", MANIFEST, "--reason", "a start"]).with(0);
+        run(&["apply", "-f", manifest.to_str().unwrap(), "--reason", "=HYPERLINK(\"x\")"]).with(0);
+    });
+    let house = House::raise(&dir);
     let (cert, key) = operator(&house, "second");
     appoint(&house, "second", "payments", "APPROVER");
     let as_second = |line: &[&str]| {
@@ -56,6 +61,10 @@ fn a_review_is_asked_decided_closed_and_verified() {
     assert!(told.contains("never since ") && told.contains("first time"), "{told}");
     assert!(told.contains("legate what-can --agent payments/invoice-bot"), "{told}");
     assert!(told.contains("operator:second"), "{told}");
+    let items: serde_json::Value = show(&["--granted", "never-used", "-o", "json"]).json();
+    let item = &items["items"][0];
+    assert_eq!(item["evidence"]["isUnused"], true, "{item}");
+    assert!(item["drift"][0].as_str().unwrap().contains("invoice:list on Invoice:*"), "{item}");
 
     let unused = ["review", "decide", review, "--all-unused", "--decision", "revoke"];
     house

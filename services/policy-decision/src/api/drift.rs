@@ -12,7 +12,8 @@ use tonic::{Request, Response, Status};
 use super::asking::said;
 use super::{Api, invalid};
 use crate::convert;
-use crate::domain::drift::{Finding, Kind, Severity};
+use crate::domain::drift::patch::{Act, Change, Changed};
+use crate::domain::drift::{Finding, Kind, Proof, Severity};
 use crate::domain::preview::cells::Cell;
 use crate::flow::Asker;
 use crate::flow::drift::{self, Drift, Drifted, Propose, Proposed, USUAL, Which};
@@ -86,6 +87,10 @@ fn asked(mut from: wire::ListDriftRequest) -> Result<Drift, Fault> {
 }
 
 fn kind(number: i32) -> Result<Kind, Fault> {
+    if number == i32::from(wire::DriftType::StaleCredential) {
+        let text = "STALE_CREDENTIAL is told by credential-issuer: CredentialAdminService.ListCredentialHealth, or legate drift";
+        return Err(invalid("types", text));
+    }
     let known = Kind::ALL.into_iter().find(|kind| i32::from(told(*kind)) == number);
     known.ok_or_else(|| invalid("types", "names what is not one of the types there are"))
 }
@@ -99,6 +104,8 @@ fn told(kind: Kind) -> wire::DriftType {
         Kind::Orphaned => wire::DriftType::Orphaned,
         Kind::SponsorGone => wire::DriftType::SponsorGone,
         Kind::DormantGrant => wire::DriftType::DormantGrant,
+        Kind::ExceedsApproval => wire::DriftType::ExceedsApproval,
+        Kind::OutsideCode => wire::DriftType::GrantedOutsideCode,
     }
 }
 
@@ -125,6 +132,24 @@ fn finding(agent: &legate_view::Agent, from: &Finding) -> wire::DriftFinding {
         since_time: from.since.map(Into::into),
         threshold: from.threshold.and_then(|d| d.try_into().ok()),
         text: from.text.clone(),
+        credential_id: String::new(),
+        approval: match &from.proof {
+            Proof::Approval(of) => Some(wire::ApprovalEvidence {
+                time: of.time.map(Into::into),
+                approved_by: of.by.clone(),
+                review_id: of.review.clone(),
+            }),
+            Proof::Hand(_) | Proof::None => None,
+        },
+        written: match &from.proof {
+            Proof::Hand(of) => Some(wire::HandEvidence {
+                revision: of.revision,
+                time: of.time.map(Into::into),
+                actor: of.actor.clone(),
+                reason: of.reason.clone(),
+            }),
+            Proof::Approval(_) | Proof::None => None,
+        },
     }
 }
 
@@ -148,5 +173,30 @@ fn proposal(from: &Proposed) -> wire::ProposeCeilingResponse {
         lose: from.proposal.lose.iter().map(|lost| finding(&from.agent, lost)).collect(),
         window: Some(from.window.clone()),
         revision: from.revision,
+        changes: from.patch.changes.iter().map(change).collect(),
+        why_ceiling: from.patch.why_not.clone(),
+    }
+}
+
+fn change(from: &Change) -> wire::ProposedChange {
+    let action = match from.act {
+        Act::DropPermissions => wire::ProposedAction::DropPermissions,
+        Act::DropAgent => wire::ProposedAction::DropAgent,
+        Act::ExceptAgent => wire::ProposedAction::ExceptAgent,
+        Act::TakeBack => wire::ProposedAction::TakeBack,
+    };
+    let kind = match from.of {
+        Changed::Class => declared::Kind::AgentClass,
+        Changed::Role => declared::Kind::Role,
+        Changed::Binding => declared::Kind::RoleBinding,
+    };
+    wire::ProposedChange {
+        action: action.into(),
+        kind: kind.into(),
+        namespace: from.label.namespace.to_string(),
+        name: from.label.name.to_string(),
+        version: from.label.version,
+        permissions: from.permissions.iter().map(permission).collect(),
+        text: from.text.clone(),
     }
 }

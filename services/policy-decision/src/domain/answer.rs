@@ -165,6 +165,8 @@ pub(crate) enum CauseKind {
     Token,
     View,
     Audit,
+    /// A declared object that is none of these.
+    Object,
 }
 
 /// One thing that made a decision, or cut it.
@@ -217,6 +219,7 @@ impl Cause {
             CauseKind::Delegator => "delegator",
             CauseKind::Token => "token",
             CauseKind::View => "view",
+            CauseKind::Object => "object",
             CauseKind::Audit => "audit",
         };
         if self.name.is_empty() {

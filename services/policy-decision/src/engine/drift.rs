@@ -1,6 +1,5 @@
 //! Drift by itself, with no server round it: what a benchmark measures.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
@@ -8,7 +7,7 @@ use legate_view::Snapshot;
 use legate_wire::registry::{AgentUsage, Declaration};
 
 use crate::domain::drift::evidence::Evidence;
-use crate::domain::drift::{Known, Terms, examine};
+use crate::domain::drift::{Known, Shared, Terms, examine};
 use crate::flow::drift::known;
 
 /// What is declared, and from when to when it was heard what was used.
@@ -35,13 +34,13 @@ impl Organisation {
     /// Looks at every agent, each of which used this; how many there are, and how many findings.
     #[must_use]
     pub fn examine(&self, usage: &AgentUsage, minimum: Duration, now: Timestamp) -> (usize, usize) {
-        let (terms, grants) = (Terms { evidence: &self.evidence, minimum, now }, BTreeMap::new());
+        let (terms, shared) = (Terms { evidence: &self.evidence, minimum, now }, Shared::default());
         let (mut agents, mut findings) = (0, 0);
         for agent in self.snapshot.agents() {
             // Read anew for each, as it comes from the registry.
             let known: Known = known(usage);
             agents += 1;
-            findings += examine(&self.snapshot, agent, &known, &grants, &terms).findings.len();
+            findings += examine(&self.snapshot, agent, &known, &shared, &terms).findings.len();
         }
         (agents, findings)
     }

@@ -19,6 +19,7 @@ use super::asker::{Asker, Right};
 use super::asking::{seat, told};
 use super::evaluate::Desk;
 use super::record;
+use crate::domain::drift::patch::{Patch, patch};
 use crate::domain::drift::{Examined, Finding, Kind, Known, NotProposed, Proposal, TOLD, Terms, examine, propose};
 use crate::error::{AGENT_UNKNOWN, DRIFT_NOTHING_LEFT, DRIFT_TOO_MUCH};
 
@@ -88,6 +89,7 @@ pub(crate) struct Propose {
 pub(crate) struct Proposed {
     pub(crate) agent: Arc<Agent>,
     pub(crate) proposal: Proposal,
+    pub(crate) patch: Patch,
     pub(crate) window: UsageWindow,
     pub(crate) revision: u64,
 }
@@ -185,9 +187,11 @@ pub(crate) async fn propose_ceiling(desk: &Arc<Desk>, asker: &Asker, ask: Propos
         let _turn = turn;
         let known = gathered.known.get(&of.id).cloned().unwrap_or_default();
         let terms = Terms { evidence: &gathered.evidence, minimum: ask.unused_after, now };
-        (propose(&snapshot, &of, &known, &terms), gathered.window)
+        let proposal = propose(&snapshot, &of, &known, &terms);
+        let lost = proposal.as_ref().map(|proposal| patch(&snapshot, &of, &proposal.lose)).unwrap_or_default();
+        (proposal, lost, gathered.window)
     });
-    let (proposal, window) = proposing.await.map_err(Fault::broken)?;
+    let (proposal, patch, window) = proposing.await.map_err(Fault::broken)?;
     told(desk, asker, event).await?;
     desk.metrics.asked("propose_ceiling");
     let proposal = proposal.map_err(|why| match why {
@@ -200,7 +204,7 @@ pub(crate) async fn propose_ceiling(desk: &Arc<Desk>, asker: &Asker, ask: Propos
             Fault::refused(&DRIFT_TOO_MUCH, text)
         }
     })?;
-    Ok(Proposed { agent, proposal, window, revision })
+    Ok(Proposed { agent, proposal, patch, window, revision })
 }
 
 fn shown(snapshot: &Snapshot, right: &Right, id: &AgentId) -> Result<Arc<Agent>, Fault> {
@@ -268,7 +272,7 @@ fn look(
             break;
         }
         let known = gathered.known.get(&agent.id).unwrap_or(&none);
-        let Examined { findings, not_judged } = examine(snapshot, &agent, known, &gathered.grants, &terms);
+        let Examined { findings, not_judged } = examine(snapshot, &agent, known, &gathered.shared, &terms);
         looked.agents += 1;
         looked.not_judged = looked.not_judged.saturating_add(not_judged);
         looked.last = Some(Arc::clone(&agent));

@@ -21,6 +21,8 @@ pub(crate) trait Archive: Send + Sync + fmt::Debug + 'static {
     async fn objects(&self, ask: wire::ListDeclarationsRequest) -> Result<wire::ListDeclarationsResponse, Status>;
     async fn history(&self, ask: wire::ListHistoryRequest) -> Result<wire::ListHistoryResponse, Status>;
     async fn usage(&self, ask: wire::ListAgentUsageRequest) -> Result<wire::ListAgentUsageResponse, Status>;
+    async fn baselines(&self, ask: wire::ListAgentBaselinesRequest)
+    -> Result<wire::ListAgentBaselinesResponse, Status>;
 }
 
 /// The registry that the client dials.
@@ -47,6 +49,14 @@ impl Archive for Client {
     async fn usage(&self, ask: wire::ListAgentUsageRequest) -> Result<wire::ListAgentUsageResponse, Status> {
         let mut client = UsageServiceClient::new(self.clone()).max_decoding_message_size(MAX_MESSAGE);
         Ok(client.list_agent_usage(ask).await?.into_inner())
+    }
+
+    async fn baselines(
+        &self,
+        ask: wire::ListAgentBaselinesRequest,
+    ) -> Result<wire::ListAgentBaselinesResponse, Status> {
+        let mut client = UsageServiceClient::new(self.clone()).max_decoding_message_size(MAX_MESSAGE);
+        Ok(client.list_agent_baselines(ask).await?.into_inner())
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct TestRegistry {
     pub(crate) is_gone: std::sync::atomic::AtomicBool,
     /// What it heard that agents used.
     pub(crate) usage: Mutex<wire::ListAgentUsageResponse>,
+    /// What was approved, and what was written by hand.
+    pub(crate) baselines: Mutex<wire::ListAgentBaselinesResponse>,
 }
 
 type Key = (wire::Kind, String, String);
@@ -121,6 +123,16 @@ impl Archive for TestRegistry {
         let mut told = self.usage.lock().clone();
         told.agents.retain(|one| ask.agent_ids.contains(&one.agent_id));
         told.grants.retain(|one| ask.grant_ids.contains(&one.grant_id));
+        Ok(told)
+    }
+
+    async fn baselines(
+        &self,
+        ask: wire::ListAgentBaselinesRequest,
+    ) -> Result<wire::ListAgentBaselinesResponse, Status> {
+        let mut told = self.baselines.lock().clone();
+        told.agents.retain(|one| ask.agent_ids.contains(&one.agent_id));
+        told.objects.retain(|one| ask.object_ids.contains(&one.object_id));
         Ok(told)
     }
 }

@@ -1,4 +1,4 @@
-//! The gRPC methods of what agents used.
+//! The gRPC methods of what agents used, and what that is held against.
 
 use legate_rpc::Permit;
 use legate_wire::registry as wire;
@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 use wire::usage_service_server::UsageService;
 
 use super::Api;
-use crate::flow::{By, agent_usage};
+use crate::flow::{By, agent_usage, baseline};
 
 #[tonic::async_trait]
 impl UsageService for Api {
@@ -16,5 +16,13 @@ impl UsageService for Api {
     ) -> Result<Response<wire::ListAgentUsageResponse>, Status> {
         let by = By::of(&Permit::of(&request)?, "");
         Ok(Response::new(Box::pin(agent_usage::list(&self.0, &by, request.into_inner())).await?))
+    }
+
+    async fn list_agent_baselines(
+        &self,
+        request: Request<wire::ListAgentBaselinesRequest>,
+    ) -> Result<Response<wire::ListAgentBaselinesResponse>, Status> {
+        let by = By::of(&Permit::of(&request)?, "");
+        Ok(Response::new(Box::pin(baseline::list(&self.0, &by, request.into_inner())).await?))
     }
 }

@@ -1,5 +1,6 @@
 //! Access reviews as arithmetic: when a round starts, who may decide, and what a decision changes.
 
+pub(crate) mod evidence;
 mod remedy;
 mod reviewers;
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_wire::registry::{
-    OnSilence, Permission, Review, ReviewCampaignSpec, ReviewDecision, ReviewState, ReviewedThing,
+    OnSilence, Permission, Review, ReviewCampaignSpec, ReviewDecision, ReviewItem, ReviewState, ReviewedThing,
 };
 
 use super::delegation::permission;
@@ -84,6 +85,20 @@ pub(crate) fn thing(reviewed: ReviewedThing) -> &'static str {
         ReviewedThing::RoleBinding => "RoleBinding",
         ReviewedThing::AgentClass => "AgentClass",
         ReviewedThing::DelegationGrant => "DelegationGrant",
+    }
+}
+
+/// How to see why the agent has it.
+pub(crate) fn explain(item: &ReviewItem) -> String {
+    let agent = format!("{}/{}", item.namespace, item.agent);
+    let one = item.permissions.iter().find(|one| !one.action.contains('*'));
+    match (item.reviewed(), one) {
+        (ReviewedThing::DelegationGrant, Some(one)) => {
+            let of = one.resource.as_ref().map(|of| of.r#type.as_str()).unwrap_or_default();
+            let action = &one.action;
+            format!("legate explain --agent {agent} --action {action} --resource {of}:ID --on-behalf-of {}", item.role)
+        }
+        _ => format!("legate what-can --agent {agent}"),
     }
 }
 

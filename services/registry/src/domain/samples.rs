@@ -466,6 +466,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         personal_authority: wire::PersonalAuthority::Granted.into(),
         max_approval_duration: seconds(7_200),
         policy_schema: POLICY_SCHEMA.into(),
+        pipelines: vec!["payments-ci".into()],
     };
     let role = wire::RoleSpec { description: "Reads.".into(), permissions: vec![permission("invoice:read")] };
     let key_name = KID.to_lowercase();

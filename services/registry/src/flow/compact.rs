@@ -18,7 +18,7 @@ use crate::convert;
 use crate::error::of_tx;
 use crate::store::change::{self, Written};
 use crate::store::usage::grant;
-use crate::store::{declarer, head, object, revision, signed, unsigned};
+use crate::store::{approved, declarer, head, object, revision, signed, unsigned};
 
 /// Writes that are looked at in one transaction; each has no more than these and one before it to forget.
 const AT_ONCE: u64 = 200;
@@ -98,6 +98,7 @@ async fn sweep_some(tx: &Tx, after: change::Place, oldest: i64) -> TxResult<(cha
         if is_forgotten {
             object::forget(tx, &write.object_id).await?;
             grant::forget(tx, &write.object_id).await?;
+            approved::forget(tx, &write.object_id).await?;
         } else if !write.revoked {
             let declarers = transition::declarers(tx, &write.object_id, write.place.0).await?;
             declarer::add(tx, &write.object_id, declarers).await?;

@@ -8,6 +8,7 @@ pub(crate) mod amend;
 pub(crate) mod apply;
 pub(crate) mod approvals;
 pub(crate) mod attest;
+pub(crate) mod baseline;
 pub(crate) mod bulk;
 pub(crate) mod compact;
 pub(crate) mod create_agent;

@@ -2,6 +2,7 @@
 
 mod close;
 mod decide;
+mod evidence;
 mod freeze;
 mod go_on;
 mod seen;
@@ -20,6 +21,7 @@ use crate::store::review::{self, Model};
 
 pub(crate) use close::close;
 pub(crate) use decide::decide;
+pub(in crate::flow) use freeze::things;
 pub(crate) use go_on::go_on;
 pub(crate) use seen::{get, items, list};
 pub(crate) use start::start;

@@ -21,7 +21,7 @@ use crate::domain::lifecycle::{self, BadTransition, Obstacle, Transition};
 use crate::domain::lineage::MOST_BELOW;
 use crate::domain::operators;
 use crate::error::{AGENT_NOT_FOUND, AGENT_ORPHANED, AGENT_STATE_WRONG, SELF_APPROVAL};
-use crate::store::{broken, change, declarer, object, refuse};
+use crate::store::{approved, broken, change, declarer, object, refuse};
 
 /// What is done to an agent.
 #[derive(Clone, Copy, Debug)]
@@ -176,12 +176,26 @@ async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step)
     if matches!(step, Step::Transition(Transition::Retire) | Step::Reject) {
         Box::pin(super::leave::everything(writing, &current)).await?;
     }
+    if matches!(step, Step::Transition(Transition::Approve)) {
+        approve_what_it_has(writing, &current).await?;
+    }
     let wanted = Declaration { object: Some(Object::Agent(agent)) };
     let written = writing.put(wanted, Some(&current), step.verb(), &[]).await?;
     match written.object {
         Some(Object::Agent(agent)) => Ok(agent),
         _ => Err(broken("an agent was written and is none")),
     }
+}
+
+/// What an agent has when it is approved is approved with it: more than that is drift.
+async fn approve_what_it_has(writing: &Writing<'_>, current: &Declaration) -> TxResult<(), Fault> {
+    let id = current.metadata().map(|m| m.id.clone()).unwrap_or_default();
+    let mut things = Box::pin(super::review::things(writing.tx, current)).await?;
+    for thing in &mut things {
+        thing.time = Some(writing.now.into());
+        thing.approved_by.clone_from(&writing.by.actor);
+    }
+    approved::replace(writing.tx, &id, &things, writing.now).await
 }
 
 /// A step that the agent's state does not allow.

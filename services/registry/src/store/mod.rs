@@ -2,6 +2,7 @@
 
 pub(crate) mod alert_feed;
 pub(crate) mod approval;
+pub(crate) mod approved;
 pub(crate) mod change;
 pub(crate) mod condition;
 pub(crate) mod declarer;

@@ -7,6 +7,7 @@ mod alert_feed;
 mod amend;
 mod apply;
 mod approvals;
+mod baselines;
 mod bulk;
 mod compact;
 mod delegating;

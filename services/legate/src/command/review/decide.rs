@@ -32,9 +32,8 @@ pub(super) async fn run(desk: Desk, args: ReviewDecide) -> Result<Exit, Failure>
         keep: args.keep.clone(),
         reassign_to: args.to.clone(),
     };
-    // How they were used is this program's to tell, also of what they would be.
-    let seen: BTreeMap<String, Option<wire::ReviewEvidence>> =
-        chosen.iter().map(|item| (item.id.clone(), item.evidence.clone())).collect();
+    // What is found about them is this program's to tell, also of what they would be.
+    let seen: BTreeMap<String, Vec<String>> = chosen.iter().map(|item| (item.id.clone(), item.drift.clone())).collect();
     let decisions: Vec<ItemDecision> = if is_bulk {
         // Who decides has seen each as it was shown.
         chosen.into_iter().map(|item| decision(item.id, item.etag)).collect()
@@ -60,10 +59,10 @@ pub(super) async fn run(desk: Desk, args: ReviewDecide) -> Result<Exit, Failure>
     tell(&desk, done)
 }
 
-/// Puts how they were used to items that the registry tells, which does not know it.
-fn with(items: &mut [ReviewItem], seen: &BTreeMap<String, Option<wire::ReviewEvidence>>) {
+/// Puts what is found about them to items that the registry tells, which does not know it.
+fn with(items: &mut [ReviewItem], seen: &BTreeMap<String, Vec<String>>) {
     for item in items {
-        item.evidence = seen.get(&item.id).cloned().flatten();
+        item.drift = seen.get(&item.id).cloned().unwrap_or_default();
     }
 }
 
@@ -114,11 +113,7 @@ async fn ask(
 }
 
 fn tell(desk: &Desk, answer: DecideReviewItemsResponse) -> Result<Exit, Failure> {
-    let mut rows: Vec<Row> = answer.items.iter().map(told::item_row).collect();
-    if answer.items.iter().all(|item| item.evidence.is_none()) {
-        // Nobody asked how they were used.
-        rows.iter_mut().for_each(|row| row.cells.retain(|cell| cell.0 != "USED"));
-    }
+    let rows: Vec<Row> = answer.items.iter().map(told::item_row).collect();
     let note = answer.review.as_ref().map(left).unwrap_or_default();
     desk.out().rows(&proto::dynamic(&answer), &rows, &note)?;
     Ok(Exit::Done)

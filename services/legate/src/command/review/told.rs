@@ -113,7 +113,8 @@ fn used(item: &ReviewItem) -> String {
         Some(of) if of.uses == 0 => format!("never since {}", moment(of.from_time.as_ref())),
         Some(of) => {
             let plural = if of.uses == 1 { "" } else { "s" };
-            format!("{} use{plural}, last {}", of.uses, moment(of.last_use_time.as_ref()))
+            let unused = if of.is_unused { ": UNUSED" } else { "" };
+            format!("{} use{plural}, last {}{unused}", of.uses, moment(of.last_use_time.as_ref()))
         }
     }
 }
@@ -150,22 +151,6 @@ fn verified(item: &ReviewItem) -> String {
     }
 }
 
-/// The command that says more.
-fn explain(item: &ReviewItem) -> String {
-    let agent = format!("{}/{}", item.namespace, item.agent);
-    let one = item.permissions.iter().find(|one| !one.action.contains('*'));
-    match (item.reviewed(), one) {
-        (ReviewedThing::DelegationGrant, Some(one)) => {
-            let of = one.resource.as_ref().map(|of| of.r#type.as_str()).unwrap_or_default();
-            format!(
-                "legate explain --agent {agent} --action {} --resource {of}:ID --on-behalf-of {}",
-                one.action, item.role
-            )
-        }
-        _ => format!("legate what-can --agent {agent}"),
-    }
-}
-
 /// An item in a list.
 pub(super) fn item_row(item: &ReviewItem) -> Row {
     let changed = if item.has_changed { " (changed since)" } else { "" };
@@ -184,7 +169,8 @@ pub(super) fn item_row(item: &ReviewItem) -> Row {
             ("DECIDED BY", true, item.decided_by.clone()),
             ("CAME OF IT", true, came(item)),
             ("VERIFIED", true, verified(item)),
-            ("EXPLAIN", true, explain(item)),
+            ("DRIFT", true, item.drift.join("; ")),
+            ("EXPLAIN", true, item.explain.clone()),
             ("ETAG", true, item.etag.clone()),
         ],
         name: item.id.clone(),
@@ -194,7 +180,7 @@ pub(super) fn item_row(item: &ReviewItem) -> Row {
 }
 
 /// The heads of an export for spreadsheets.
-pub(super) const HEADS: [&str; 23] = [
+pub(super) const HEADS: [&str; 26] = [
     "item",
     "review",
     "namespace",
@@ -210,6 +196,9 @@ pub(super) const HEADS: [&str; 23] = [
     "given_reason",
     "uses",
     "last_use",
+    "unused",
+    "drift",
+    "explain",
     "earlier",
     "reviewers",
     "decision",
@@ -221,7 +210,7 @@ pub(super) const HEADS: [&str; 23] = [
 ];
 
 /// An item as cells under these heads.
-pub(super) fn cells(item: &ReviewItem) -> [String; 23] {
+pub(super) fn cells(item: &ReviewItem) -> [String; 26] {
     let evidence = item.evidence.as_ref();
     [
         item.id.clone(),
@@ -239,6 +228,9 @@ pub(super) fn cells(item: &ReviewItem) -> [String; 23] {
         item.grant_reason.clone(),
         evidence.map(|of| of.uses.to_string()).unwrap_or_default(),
         evidence.map(|of| moment(of.last_use_time.as_ref())).unwrap_or_default(),
+        evidence.map(|of| of.is_unused.to_string()).unwrap_or_default(),
+        item.drift.join("; "),
+        item.explain.clone(),
         earlier(item),
         item.reviewers.join(" "),
         decided(item),

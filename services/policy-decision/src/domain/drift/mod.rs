@@ -2,8 +2,11 @@
 //!
 //! Findings have a type, and how bad each is, is a rule. Nothing here knows the time but what it is told.
 
+pub(crate) mod baseline;
 pub(crate) mod evidence;
 pub(crate) mod granted;
+pub(crate) mod hand;
+pub(crate) mod patch;
 mod people;
 mod proposal;
 mod words;
@@ -14,8 +17,10 @@ use std::time::Duration;
 use legate_clock::Timestamp;
 use legate_view::{Agent, Snapshot};
 
+use self::baseline::{Approval, Baseline};
 use self::evidence::{Evidence, Silence, Uses, judge};
 use self::granted::{Granted, granted};
+use self::hand::Hand;
 use super::answer::{Cause, CauseKind};
 use super::preview::cells::Cell;
 use super::preview::limits::{Limits, limits};
@@ -36,11 +41,13 @@ pub(crate) enum Kind {
     Orphaned,
     SponsorGone,
     DormantGrant,
+    ExceedsApproval,
+    OutsideCode,
 }
 
 impl Kind {
     /// Every one.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Unused,
         Self::DormantAgent,
         Self::ExceedsClass,
@@ -48,6 +55,8 @@ impl Kind {
         Self::Orphaned,
         Self::SponsorGone,
         Self::DormantGrant,
+        Self::ExceedsApproval,
+        Self::OutsideCode,
     ];
 
     /// As metrics name it.
@@ -60,6 +69,8 @@ impl Kind {
             Self::Orphaned => "ORPHANED",
             Self::SponsorGone => "SPONSOR_GONE",
             Self::DormantGrant => "DORMANT_GRANT",
+            Self::ExceedsApproval => "EXCEEDS_APPROVAL",
+            Self::OutsideCode => "GRANTED_OUTSIDE_CODE",
         }
     }
 }
@@ -84,6 +95,16 @@ pub(crate) struct Finding {
     pub(crate) since: Option<Timestamp>,
     pub(crate) threshold: Option<Duration>,
     pub(crate) text: String,
+    pub(crate) proof: Proof,
+}
+
+/// What a finding rests on beside use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Proof {
+    #[default]
+    None,
+    Approval(Approval),
+    Hand(Hand),
 }
 
 /// An action on a type of resource that was used.
@@ -110,6 +131,17 @@ pub(crate) struct Known {
     pub(crate) state_since: Option<Timestamp>,
     pub(crate) orphaned: Option<Timestamp>,
     pub(crate) departed: Vec<String>,
+    /// What people approved of it.
+    pub(crate) baseline: Baseline,
+}
+
+/// What is known of things that several agents may have, by their ids.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared {
+    /// How each delegation grant was used.
+    pub(crate) grants: BTreeMap<String, Uses>,
+    /// What was last written by hand.
+    pub(crate) hands: BTreeMap<String, Hand>,
 }
 
 impl Known {
@@ -137,12 +169,12 @@ pub(crate) struct Examined {
     pub(crate) not_judged: u32,
 }
 
-/// Looks at one agent. `grants` says how each delegation grant was used, by its id.
+/// Looks at one agent.
 pub(crate) fn examine(
     snapshot: &Snapshot,
     agent: &Agent,
     known: &Known,
-    grants: &BTreeMap<String, Uses>,
+    shared: &Shared,
     terms: &Terms<'_>,
 ) -> Examined {
     let mut examined = Examined::default();
@@ -154,6 +186,7 @@ pub(crate) fn examine(
     if standing::judge(snapshot, agent, terms.now).is_some() {
         return examined;
     }
+    examined.findings.extend(hand::findings(snapshot, agent, &shared.hands));
     let at_work = at_work(snapshot, agent, known, terms.now);
     let all = granted(snapshot, agent, terms.now);
     examined.not_judged += u32::from(all.is_partial);
@@ -178,6 +211,11 @@ pub(crate) fn examine(
         if let Some(cuts) = conflict(snapshot, agent, one, terms.now) {
             examined.findings.push(words::conflict(agent, one, cuts));
         }
+        if !snapshot.inherits(agent)
+            && let Some(approval) = known.baseline.beyond(one)
+        {
+            examined.findings.push(words::beyond(agent, one, approval.clone()));
+        }
         // Of an agent that does nothing at all, nothing is used.
         if is_dormant {
             continue;
@@ -194,7 +232,7 @@ pub(crate) fn examine(
         if !grant.window.holds_at(terms.now.micros()) {
             continue;
         }
-        let uses = grants.get(&*grant.label.id).copied().unwrap_or_default();
+        let uses = shared.grants.get(&*grant.label.id).copied().unwrap_or_default();
         let begins = grant.window.not_before().map_or(grant.label.updated, Timestamp::from_micros);
         match judge(&uses, begins.max(grant.label.updated).max(at_work), terms.minimum, terms.evidence) {
             Silence::Long { since, threshold } => {

@@ -3,7 +3,7 @@
 use legate_view::{Agent, AgentState};
 
 use super::evidence::Uses;
-use super::{Finding, Kind, Known, Severity};
+use super::{Finding, Kind, Known, Proof, Severity};
 
 /// Whether it is a tombstone.
 pub(super) fn is_gone(agent: &Agent) -> bool {
@@ -21,6 +21,7 @@ pub(super) fn findings(agent: &Agent, known: &Known) -> Option<Finding> {
         since,
         threshold: None,
         text,
+        proof: Proof::None,
     };
     let name = &agent.label.name;
     if let Some(since) = known.orphaned {

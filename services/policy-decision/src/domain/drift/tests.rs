@@ -19,15 +19,15 @@ const HEARD: i64 = 120;
 /// So short that only its rhythm keeps a monthly job.
 const MINIMUM: Duration = Duration::from_secs(20 * 86_400);
 
-fn ago(days: i64) -> Timestamp {
+pub(super) fn ago(days: i64) -> Timestamp {
     Timestamp::from_secs(NOW - days * DAY)
 }
 
-fn evidence_of(days: i64) -> Evidence {
+pub(super) fn evidence_of(days: i64) -> Evidence {
     Evidence::new(Some(ago(days)), Some(ago(0)), [])
 }
 
-fn meta(name: &str, id: &str, written: i64) -> Option<wire::Metadata> {
+pub(super) fn meta(name: &str, id: &str, written: i64) -> Option<wire::Metadata> {
     Some(wire::Metadata {
         name: name.into(),
         namespace: "pay".into(),
@@ -39,7 +39,7 @@ fn meta(name: &str, id: &str, written: i64) -> Option<wire::Metadata> {
     })
 }
 
-fn permission(action: &str, kind: &str, id: &str, region: Option<&str>) -> wire::Permission {
+pub(super) fn permission(action: &str, kind: &str, id: &str, region: Option<&str>) -> wire::Permission {
     let attributes = region.map(|region| ("region".to_owned(), region.to_owned())).into_iter().collect();
     wire::Permission {
         action: action.into(),
@@ -47,11 +47,15 @@ fn permission(action: &str, kind: &str, id: &str, region: Option<&str>) -> wire:
     }
 }
 
-fn declared(object: Object) -> wire::Declaration {
+pub(super) fn declared(object: Object) -> wire::Declaration {
     wire::Declaration { object: Some(object) }
 }
 
-fn class(name: &str, permissions: Vec<wire::Permission>, ceiling: Vec<wire::Permission>) -> wire::Declaration {
+pub(super) fn class(
+    name: &str,
+    permissions: Vec<wire::Permission>,
+    ceiling: Vec<wire::Permission>,
+) -> wire::Declaration {
     let spec = wire::AgentClassSpec { permissions, ceiling, ..wire::AgentClassSpec::default() };
     declared(Object::AgentClass(wire::AgentClass {
         metadata: meta(name, "obj_class", 700),
@@ -60,25 +64,25 @@ fn class(name: &str, permissions: Vec<wire::Permission>, ceiling: Vec<wire::Perm
     }))
 }
 
-fn role(name: &str, permissions: Vec<wire::Permission>) -> wire::Declaration {
+pub(super) fn role(name: &str, permissions: Vec<wire::Permission>) -> wire::Declaration {
     let spec = wire::RoleSpec { permissions, ..wire::RoleSpec::default() };
     declared(Object::Role(wire::Role { metadata: meta(name, &format!("obj_{name}"), 700), spec: Some(spec) }))
 }
 
-fn binding(name: &str, role: &str, agent: &str, written: i64) -> wire::Declaration {
+pub(super) fn binding(name: &str, role: &str, agent: &str, written: i64) -> wire::Declaration {
     let spec =
         wire::RoleBindingSpec { role: role.into(), agents: vec![agent.into()], ..wire::RoleBindingSpec::default() };
     let metadata = meta(name, &format!("obj_{name}"), written);
     declared(Object::RoleBinding(wire::RoleBinding { metadata, spec: Some(spec) }))
 }
 
-fn id(n: usize) -> AgentId {
+pub(super) fn id(n: usize) -> AgentId {
     let mut bytes = [0; 10];
     bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
     AgentId::from_parts(1, bytes)
 }
 
-fn agent(n: usize, change: impl FnOnce(&mut wire::Agent)) -> wire::Declaration {
+pub(super) fn agent(n: usize, change: impl FnOnce(&mut wire::Agent)) -> wire::Declaration {
     let mut agent = wire::Agent {
         metadata: meta(&format!("a-{n}"), id(n).as_str(), 700),
         spec: Some(wire::AgentSpec {
@@ -118,6 +122,11 @@ enum Planted {
     DormantGrant,
     UsedGrant,
     Suspended,
+    /// It was approved with all that it has, or with less.
+    Approved,
+    BeyondApproval,
+    /// Somebody wrote its binding who is no pipeline.
+    ByHand,
 }
 
 /// A generator that gives the same numbers from the same seed (SplitMix64).
@@ -147,6 +156,9 @@ impl Chance {
             10 => Planted::UsedGrant,
             11 => Planted::Suspended,
             12..=15 => Planted::Monthly,
+            16 => Planted::Approved,
+            17 => Planted::BeyondApproval,
+            18 => Planted::ByHand,
             _ => Planted::Nothing,
         }
     }
@@ -169,7 +181,7 @@ type Found = BTreeSet<(usize, Kind, String)>;
 struct Organisation {
     objects: Vec<wire::Declaration>,
     known: BTreeMap<usize, Known>,
-    grants: BTreeMap<String, Uses>,
+    shared: Shared,
     planted: Found,
 }
 
@@ -183,6 +195,7 @@ impl Organisation {
                 class("worker", any(&ACTIONS[..1]), any(&["invoice:*"])),
                 role("clerk", any(&ACTIONS[1..])),
                 role("root", any(&["ledger:erase"])),
+                role("extra", any(&["invoice:archive"])),
                 role("abroad", vec![permission("invoice:audit", "Invoice", "*", Some("us-1"))]),
                 declared(Object::Boundary(wire::Boundary {
                     metadata: meta("home", "obj_home", 700),
@@ -194,7 +207,7 @@ impl Organisation {
                 })),
             ],
             known: BTreeMap::new(),
-            grants: BTreeMap::new(),
+            shared: Shared::default(),
             planted: BTreeSet::new(),
         };
         let mut chance = Chance(seed);
@@ -246,6 +259,25 @@ impl Organisation {
                     plant(Kind::Unused, action);
                 }
             }
+            Planted::Approved | Planted::BeyondApproval => {
+                let cells = ACTIONS.map(|action| {
+                    let (kind, id) = ("Invoice".to_owned(), "*".to_owned());
+                    Cell { action: action.to_owned(), kind, id, attributes: BTreeMap::new() }
+                });
+                let approval = Approval { time: Some(ago(500)), by: "paula".into(), review: String::new() };
+                known.baseline.add(CauseKind::Class, cells[..1].to_vec(), approval.clone());
+                known.baseline.add(CauseKind::Binding, cells[1..].to_vec(), approval);
+                if planted == Planted::BeyondApproval {
+                    self.objects.push(binding(&format!("extra-{n}"), "extra", &name, 400));
+                    known.used.push(used("invoice:archive", vec![2, 3]));
+                    plant(Kind::ExceedsApproval, "invoice:archive");
+                }
+            }
+            Planted::ByHand => {
+                let hand = Hand { revision: 7, time: Some(ago(3)), actor: "mallory".into(), reason: String::new() };
+                self.shared.hands.insert(format!("obj_clerk-{n}"), hand);
+                plant(Kind::OutsideCode, "");
+            }
             Planted::Orphaned => {
                 known.orphaned = Some(ago(30));
                 plant(Kind::Orphaned, "");
@@ -276,7 +308,7 @@ impl Organisation {
                 self.objects
                     .push(declared(Object::DelegationGrant(wire::DelegationGrant { metadata, spec: Some(spec) })));
                 if planted == Planted::UsedGrant {
-                    self.grants.insert(grant, Uses { count: 1, last: Some(ago(3)), interval_days: 0 });
+                    self.shared.grants.insert(grant, Uses { count: 1, last: Some(ago(3)), interval_days: 0 });
                 } else {
                     plant(Kind::DormantGrant, "");
                 }
@@ -290,7 +322,7 @@ impl Organisation {
         let mut found = Found::new();
         for (n, known) in &self.known {
             let agent = snapshot.agent(&id(*n)).unwrap();
-            for finding in examine(snapshot, agent, known, &self.grants, &terms).findings {
+            for finding in examine(snapshot, agent, known, &self.shared, &terms).findings {
                 let action = finding.cell.map(|cell| cell.action).unwrap_or_default();
                 assert!(found.insert((*n, finding.kind, action)), "{n} {:?} is told twice", finding.kind);
             }
@@ -332,7 +364,7 @@ fn severity_is_by_rule() {
         let terms = Terms { evidence: &evidence, minimum: MINIMUM, now: ago(0) };
         let known = Known { last: Some(ago(1)), ..Known::default() };
         let agent = snapshot.agent(&self::id(1)).unwrap();
-        let found = examine(&snapshot, agent, &known, &BTreeMap::new(), &terms).findings;
+        let found = examine(&snapshot, agent, &known, &Shared::default(), &terms).findings;
         (found[0].kind, found[0].severity)
     };
     assert_eq!(all(wire::RiskTier::Low, "7"), (Kind::Unused, Severity::Low));
@@ -350,7 +382,7 @@ fn an_agent_with_too_many_below_it_or_too_much_used_is_not_judged() {
     let terms = Terms { evidence: &evidence, minimum: MINIMUM, now: ago(0) };
     let of = |known: &Known| {
         let agent = snapshot.agent(&id(1)).unwrap();
-        examine(&snapshot, agent, known, &BTreeMap::new(), &terms)
+        examine(&snapshot, agent, known, &Shared::default(), &terms)
     };
     assert_eq!(of(&Known::default()).findings[0].kind, Kind::DormantAgent);
     let open = of(&Known { is_open: true, ..Known::default() });
@@ -363,7 +395,7 @@ fn an_agent_with_too_many_below_it_or_too_much_used_is_not_judged() {
     assert!(resumed.findings.is_empty() && resumed.not_judged == 2);
 }
 
-fn question(action: &str, kind: &str, id: &str) -> Question {
+pub(super) fn question(action: &str, kind: &str, id: &str) -> Question {
     Question {
         action: Action::parse(action).unwrap(),
         resource_type: ResourceType::parse(kind).unwrap(),
@@ -459,7 +491,7 @@ proptest! {
         let evidence = evidence_of(HEARD);
         let terms = Terms { evidence: &evidence, minimum: Duration::from_secs(30 * 86_400), now: ago(0) };
         let unused = |acts: &[Act]| -> BTreeSet<Cell> {
-            let found = examine(&snapshot, agent, &known(&snapshot, acts), &BTreeMap::new(), &terms).findings;
+            let found = examine(&snapshot, agent, &known(&snapshot, acts), &Shared::default(), &terms).findings;
             found.into_iter().filter(|one| one.kind == Kind::Unused).filter_map(|one| one.cell).collect()
         };
         let newest = acts.iter().map(|act| act.3).min().unwrap_or(HEARD);

@@ -5,9 +5,11 @@ use std::time::Duration;
 use legate_clock::Timestamp;
 use legate_view::{Agent, DelegationGrant};
 
+use super::baseline::Approval;
 use super::evidence::Uses;
 use super::granted::Granted;
-use super::{Finding, Kind, Known, Severity};
+use super::hand::Hand;
+use super::{Finding, Kind, Known, Proof, Severity};
 use crate::domain::answer::{Cause, CauseKind};
 use crate::domain::preview::cells::Cell;
 
@@ -54,6 +56,7 @@ pub(super) fn unused(agent: &Agent, one: &Granted, uses: Uses, since: Timestamp,
         since: Some(since),
         threshold: Some(threshold),
         text: format!("{} may do {}: {}", agent.label.name, told(&one.cell), silent(&uses, since, threshold)),
+        proof: Proof::None,
     }
 }
 
@@ -74,6 +77,7 @@ pub(super) fn dormant(agent: &Agent, known: &Known, since: Timestamp, threshold:
             agent.label.name,
             silent(&uses, since, threshold)
         ),
+        proof: Proof::None,
     }
 }
 
@@ -92,6 +96,7 @@ pub(super) fn exceeds(agent: &Agent, one: &Granted, ceilings: Vec<Cause>) -> Fin
             agent.label.name,
             told(&one.cell)
         ),
+        proof: Proof::None,
     }
 }
 
@@ -110,6 +115,7 @@ pub(super) fn conflict(agent: &Agent, one: &Granted, cuts: Vec<Cause>) -> Findin
             agent.label.name,
             told(&one.cell)
         ),
+        proof: Proof::None,
     }
 }
 
@@ -137,5 +143,48 @@ pub(super) fn dormant_grant(
             grant.delegator,
             silent(&uses, since, threshold)
         ),
+        proof: Proof::None,
+    }
+}
+
+/// A permission beyond what was approved.
+pub(super) fn beyond(agent: &Agent, one: &Granted, approval: Approval) -> Finding {
+    let by = if approval.by.is_empty() { "by silence" } else { approval.by.as_str() };
+    let what = match (approval.time, approval.review.as_str()) {
+        (Some(time), "") => format!("what {by} approved at {time}"),
+        (Some(time), review) => format!("what {by} decided at {time} in the review {review}"),
+        (None, _) => "what was approved".to_owned(),
+    };
+    Finding {
+        kind: Kind::ExceedsApproval,
+        severity: if is_risky(agent) { Severity::High } else { Severity::Medium },
+        cell: Some(one.cell.clone()),
+        objects: one.sources.clone(),
+        uses: Uses::default(),
+        since: one.since,
+        threshold: None,
+        text: format!("{} is given {}, which goes beyond {what}", agent.label.name, told(&one.cell)),
+        proof: Proof::Approval(approval),
+    }
+}
+
+/// Something that was last written by hand.
+pub(super) fn by_hand(agent: &Agent, what: &str, object: Cause, hand: &Hand) -> Finding {
+    let why = if hand.reason.is_empty() { String::new() } else { format!(": {}", hand.reason) };
+    Finding {
+        kind: Kind::OutsideCode,
+        severity: if is_risky(agent) { Severity::High } else { Severity::Medium },
+        cell: None,
+        text: format!(
+            "{what} {} was last written by {} at {}, who is no pipeline of the namespace{why}",
+            object.name,
+            hand.actor,
+            hand.time.map(|time| time.to_string()).unwrap_or_default()
+        ),
+        objects: vec![object],
+        uses: Uses::default(),
+        since: hand.time,
+        threshold: None,
+        proof: Proof::Hand(hand.clone()),
     }
 }

@@ -1,17 +1,24 @@
-//! What the registry heard of some agents, those below them, and the grants to them.
+//! What the registry knows of some agents, those below them, and what they have: how it was used, approved and written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use legate_authority::{Permission, ResourceSelector};
 use legate_clock::Timestamp;
 use legate_ids::AgentId;
 use legate_rpc::Fault;
 use legate_view::{Agent, Snapshot};
-use legate_wire::registry::{AgentUsage, ListAgentUsageRequest, UsageWindow};
+use legate_wire::registry::{
+    AgentUsage, ApprovedThing, ListAgentBaselinesRequest, ListAgentUsageRequest, ReviewedThing, UsageWindow,
+};
 use tokio::time::{Instant, timeout_at};
 
+use crate::domain::answer::CauseKind;
+use crate::domain::drift::baseline::{Approval, Baseline};
 use crate::domain::drift::evidence::{Evidence, Uses};
-use crate::domain::drift::{Known, Used};
+use crate::domain::drift::hand::{self, Hand};
+use crate::domain::drift::{Known, Shared, Used};
+use crate::domain::preview::cells::Cell;
 use crate::error::USAGE_UNAVAILABLE;
 use crate::flow::asking::AGAIN;
 use crate::flow::evaluate::Desk;
@@ -25,7 +32,7 @@ const BELOW: usize = 200;
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) known: HashMap<AgentId, Known>,
-    pub(super) grants: BTreeMap<String, Uses>,
+    pub(super) shared: Shared,
     pub(super) evidence: Evidence,
     pub(super) window: UsageWindow,
 }
@@ -75,7 +82,7 @@ pub(super) async fn gather(
             Fault::unavailable(&USAGE_UNAVAILABLE, text, AGAIN)
         })?;
         usage.extend(answer.agents.into_iter().map(|one| (one.agent_id.clone(), one)));
-        gathered.grants.extend(
+        gathered.shared.grants.extend(
             answer
                 .grants
                 .into_iter()
@@ -86,6 +93,7 @@ pub(super) async fn gather(
         }
     }
     gathered.evidence = evidence(&gathered.window);
+    let mut baselines = held_against(desk, snapshot, agents, until, &mut gathered.shared).await?;
     for agent in agents {
         let all = below.remove(&agent.id).unwrap_or_default();
         let mut known = usage.get(agent.id.as_str()).map(known).unwrap_or_default();
@@ -94,9 +102,74 @@ pub(super) async fn gather(
             let its = usage.get(one.id.as_str()).map(self::known).unwrap_or_default();
             known.used.extend(its.used);
         }
+        known.baseline = baselines.remove(agent.id.as_str()).unwrap_or_default();
         gathered.known.insert(agent.id.clone(), known);
     }
     Ok(gathered)
+}
+
+/// Asks the registry what people approved of the agents, and what of all that they have was written by hand.
+async fn held_against(
+    desk: &Desk,
+    snapshot: &Snapshot,
+    agents: &[Arc<Agent>],
+    until: Instant,
+    shared: &mut Shared,
+) -> Result<HashMap<String, Baseline>, Fault> {
+    let ids: Vec<String> = agents.iter().map(|agent| agent.id.to_string()).collect();
+    let objects: BTreeSet<String> = agents.iter().flat_map(|agent| hand::ids(snapshot, agent)).collect();
+    let objects: Vec<String> = objects.into_iter().collect();
+    let asks = ids.chunks(AT_ONCE).map(|some| (some.to_vec(), Vec::new()));
+    let asks = asks.chain(objects.chunks(AT_ONCE).map(|some| (Vec::new(), some.to_vec())));
+    let mut baselines = HashMap::new();
+    for (agent_ids, object_ids) in asks {
+        let ask = ListAgentBaselinesRequest { agent_ids, object_ids };
+        let answered = timeout_at(until, desk.archive.baselines(ask)).await;
+        let late =
+            || Fault::unavailable(&USAGE_UNAVAILABLE, "the registry did not tell in time what was approved", AGAIN);
+        let answer = answered.map_err(|_| late())?.map_err(|status| {
+            let text = format!("the registry did not tell what was approved: {}", status.message());
+            Fault::unavailable(&USAGE_UNAVAILABLE, text, AGAIN)
+        })?;
+        baselines.extend(answer.agents.into_iter().map(|one| (one.agent_id, baseline(&one.things))));
+        shared.hands.extend(answer.objects.into_iter().map(|one| {
+            let hand = Hand { revision: one.revision, time: at(one.time), actor: one.actor, reason: one.reason };
+            (one.object_id, hand)
+        }));
+    }
+    Ok(baselines)
+}
+
+/// What was approved. What cannot be read was not approved.
+pub(crate) fn baseline(things: &[ApprovedThing]) -> Baseline {
+    let mut baseline = Baseline::default();
+    for thing in things {
+        let kind = match thing.reviewed() {
+            ReviewedThing::RoleBinding => CauseKind::Binding,
+            ReviewedThing::AgentClass => CauseKind::Class,
+            ReviewedThing::DelegationGrant | ReviewedThing::Unspecified => continue,
+        };
+        let selectors: Vec<ResourceSelector> = thing.resources.iter().filter_map(selector).collect();
+        let whole = thing.permissions.iter().filter_map(|one| {
+            let selector = one.resource.as_ref().and_then(selector)?;
+            Permission::parse(&one.action, selector).ok().map(|permission| Cell::of(&permission))
+        });
+        let cells: Vec<Cell> = match thing.resources.is_empty() {
+            true => whole.collect(),
+            false => whole
+                .flat_map(|cell| selectors.iter().filter_map(move |one| cell.meet(one)).collect::<Vec<_>>())
+                .collect(),
+        };
+        let approval =
+            Approval { time: at(thing.time), by: thing.approved_by.clone(), review: thing.review_id.clone() };
+        baseline.add(kind, cells, approval);
+    }
+    baseline
+}
+
+fn selector(from: &legate_wire::registry::ResourceSelector) -> Option<ResourceSelector> {
+    let id = if from.id.is_empty() { "*" } else { &from.id };
+    ResourceSelector::parse(&from.r#type, id, from.attributes.iter()).ok()
 }
 
 fn at(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
@@ -120,6 +193,7 @@ pub(crate) fn known(usage: &AgentUsage) -> Known {
         state_since: at(usage.state_time),
         orphaned: at(usage.orphaned_time),
         departed: usage.departed_sponsors.clone(),
+        baseline: Baseline::default(),
     }
 }
 

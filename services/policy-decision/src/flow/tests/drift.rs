@@ -193,3 +193,48 @@ async fn who_may_not_is_told_nothing() {
     stage.registry.is_gone.store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(refused(Which::All).await, "USAGE_UNAVAILABLE");
 }
+
+#[tokio::test]
+async fn what_goes_beyond_an_approval_and_what_was_written_by_hand_is_found_with_who_and_when() {
+    let stage = Stage::set_with(|mut all| {
+        let spec = wire::NamespaceSpec { pipelines: vec!["ci".into()], ..wire::NamespaceSpec::default() };
+        let metadata = Some(wire::Metadata { name: "payments".into(), ..wire::Metadata::default() });
+        let namespace = wire::Namespace { metadata, spec: Some(spec), status: None };
+        all.retain(|one| !matches!(one.object, Some(Object::Namespace(_))));
+        all.push(wire::Declaration { object: Some(Object::Namespace(namespace)) });
+        aged(all)
+    })
+    .await;
+    *stage.registry.usage.lock() = wire::ListAgentUsageResponse {
+        agents: vec![used(1, "invoice:read", 2)],
+        window: Some(window(100)),
+        ..Default::default()
+    };
+    let some = || Drift { kinds: vec![Kind::ExceedsApproval, Kind::OutsideCode], ..ask(Which::All) };
+    assert!(lines(&drift(&stage.desk, &operator(), some()).await.unwrap()).is_empty(), "nobody approved anything");
+    let resource = wire::ResourceSelector { r#type: "Invoice".into(), id: "apollo/*".into(), ..Default::default() };
+    let thing = wire::ApprovedThing {
+        reviewed: wire::ReviewedThing::AgentClass.into(),
+        permissions: vec![wire::Permission { action: "invoice:read".into(), resource: Some(resource) }],
+        time: at(50),
+        approved_by: "grace".into(),
+        ..wire::ApprovedThing::default()
+    };
+    *stage.registry.baselines.lock() = wire::ListAgentBaselinesResponse {
+        agents: vec![wire::AgentBaseline { agent_id: agent_id(1).to_string(), things: vec![thing] }],
+        objects: vec![wire::WrittenByHand {
+            object_id: agent_id(1).to_string(),
+            time: at(9),
+            actor: "mallory".into(),
+            reason: "in a hurry".into(),
+            ..wire::WrittenByHand::default()
+        }],
+        revision: 1,
+    };
+    let told = drift(&stage.desk, &operator(), some()).await.unwrap();
+    assert_eq!(lines(&told), ["invoice-bot-1 GRANTED_OUTSIDE_CODE ", "invoice-bot-1 EXCEEDS_APPROVAL invoice:list"]);
+    let [hand, beyond] = &told.found[0].findings[..] else { panic!("{told:?}") };
+    assert!(hand.text.contains("mallory") && hand.text.contains("in a hurry"), "{}", hand.text);
+    assert!(beyond.text.contains("grace approved"), "{}", beyond.text);
+    assert_eq!(hand.objects[0].name, "payments/invoice-bot-1");
+}

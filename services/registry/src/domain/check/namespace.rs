@@ -17,6 +17,7 @@ pub(super) fn check(spec: &NamespaceSpec, findings: &mut Findings) {
     findings.text("spec.display_name", &spec.display_name, Lines::One);
     findings.text("spec.description", &spec.description, Lines::Many);
     findings.texts("spec.owners", &spec.owners, LIST, Findings::principal);
+    findings.texts("spec.pipelines", &spec.pipelines, LIST, Findings::name);
     let words = "0 to 90 days";
     findings.span("spec.orphan_grace", spec.orphan_grace, Duration::ZERO..=LONGEST_GRACE, words);
     let range = SHORTEST..=LONGEST;

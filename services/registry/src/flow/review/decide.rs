@@ -15,9 +15,10 @@ use legate_wire::registry::{
     ReviewCampaignSpec, ReviewDecision, ReviewItem, ReviewState, ReviewedThing,
 };
 
-use super::{check_etag, find, item_id, item_not_found, not_in_state, review_id, seen};
+use super::{check_etag, evidence, find, item_id, item_not_found, not_in_state, review_id, seen};
 use crate::convert;
 use crate::domain::kind::Key;
+use crate::domain::review::evidence::USUAL;
 use crate::domain::{check, review as domain};
 use crate::error::{NOT_ITS_REVIEWER, REVIEW_DECISION_UNFIT, SELF_REVIEW};
 use crate::flow::{By, Call, Desk, transition};
@@ -67,7 +68,13 @@ pub(crate) async fn decide(
             let judge = Judge { tx: writing.tx, mandate: &writing.mandate, by: writing.by, now: writing.now };
             let decided = judge.all(&round, &ask.decisions).await?;
             let (mut rows, mut items) = (Vec::new(), Vec::new());
-            for ((mut row, mut item), asked) in decided.into_iter().zip(&ask.decisions) {
+            let (known, mut decided): (Vec<_>, Vec<_>) = decided.into_iter().unzip();
+            // On what it was decided rests with the item.
+            evidence::fill(writing.tx, writing.desk, &mut decided, USUAL).await?;
+            for ((mut row, mut item), asked) in known.into_iter().zip(decided).zip(&ask.decisions) {
+                if asked.decision() == ReviewDecision::Reassign {
+                    item.evidence = None;
+                }
                 row.take(&item);
                 item.etag = row.etag();
                 let verb = if asked.decision() == ReviewDecision::Reassign { "reassigned" } else { "decided" };
@@ -165,6 +172,7 @@ impl Judge<'_> {
     /// The item as it would be.
     fn one(&self, review: &Review, mut item: ReviewItem, asked: &ItemDecision, now: &Now) -> Result<ReviewItem, Fault> {
         let spec = review.spec.clone().unwrap_or_default();
+        item.evidence = None;
         let barred = domain::barred(&spec, &now.agent, now.writers.iter().map(String::as_str));
         let decision = asked.decision();
         self.check_reviewer(review, &spec, &item, decision, &barred)?;

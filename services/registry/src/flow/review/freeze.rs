@@ -10,8 +10,8 @@ use legate_rpc::Fault;
 use legate_view::{Snapshot, Source};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    Agent, AgentState, Declaration, DelegationGrant, EarlierDecision, Kind, Metadata, Permission, Review,
-    ReviewCampaignSpec, ReviewItem, ReviewState, ReviewedThing,
+    Agent, AgentState, ApprovedThing, Declaration, DelegationGrant, EarlierDecision, Kind, Metadata, Permission,
+    ResourceSelector, Review, ReviewCampaignSpec, ReviewItem, ReviewState, ReviewedThing,
 };
 
 use crate::convert;
@@ -181,6 +181,7 @@ impl Known {
                 group: what.group,
                 role: what.role,
                 permissions: what.permissions,
+                resources: what.resources,
                 grant_time: what.time,
                 granted_by: what.by,
                 grant_reason: of.reason.clone(),
@@ -230,6 +231,7 @@ impl Known {
                         group: group.map(ToString::to_string).unwrap_or_default(),
                         role: role.label.name.to_string(),
                         permissions: permissions_of(self.by_key.get(&key(Kind::Role, &role.label.name))),
+                        resources: resources_of(self.by_key.get(&key(Kind::RoleBinding, &binding.label.name))),
                         time: of.create_time,
                         by: of.updated_by.clone(),
                         metadata: of,
@@ -269,8 +271,54 @@ struct What {
     group: String,
     role: String,
     permissions: Vec<Permission>,
+    resources: Vec<ResourceSelector>,
     time: Option<prost_types::Timestamp>,
     by: String,
+}
+
+/// What a binding narrows its role to.
+fn resources_of(declaration: Option<&Declaration>) -> Vec<ResourceSelector> {
+    match declaration.and_then(|declaration| declaration.object.as_ref()) {
+        Some(Object::RoleBinding(binding)) => binding.spec.as_ref().map(|spec| spec.resources.clone()),
+        _ => None,
+    }
+    .unwrap_or_default()
+}
+
+/// Everything that an agent has at this moment by its class and by bindings, as it is approved with it; for each kind of which it has nothing, that.
+pub(in crate::flow) async fn things(tx: &Tx, agent: &Declaration) -> TxResult<Vec<ApprovedThing>, Fault> {
+    let metadata = agent.metadata().cloned().unwrap_or_default();
+    let id = AgentId::parse(&metadata.id).map_err(broken)?;
+    let known = Known::of(tx, &metadata.namespace, vec![agent.clone()]).await?;
+    let Some(seen) = known.seen.agent(&id) else { return Err(broken("an agent cannot be read")) };
+    let mut things = Vec::new();
+    for reviewed in [ReviewedThing::RoleBinding, ReviewedThing::AgentClass] {
+        let nothing = things.len();
+        for grant in known.seen.grants_of(seen) {
+            let (kind, label, gives) = match (&grant.source, reviewed) {
+                (Source::Class(class), ReviewedThing::AgentClass) => (Kind::AgentClass, &class.label, None),
+                (Source::Binding(binding, role, _), ReviewedThing::RoleBinding) => {
+                    (Kind::RoleBinding, &binding.label, Some(&role.label.name))
+                }
+                _ => continue,
+            };
+            let key = |kind, name: &Name| Key::new(kind, &metadata.namespace, name.as_str());
+            let of = known.by_key.get(&key(kind, &label.name));
+            let gives = gives.map_or(of, |role| known.by_key.get(&key(Kind::Role, role)));
+            things.push(ApprovedThing {
+                reviewed: reviewed.into(),
+                granted_id: label.id.to_string(),
+                granted: label.name.to_string(),
+                permissions: permissions_of(gives),
+                resources: resources_of(of),
+                ..ApprovedThing::default()
+            });
+        }
+        if things.len() == nothing {
+            things.push(ApprovedThing { reviewed: reviewed.into(), ..ApprovedThing::default() });
+        }
+    }
+    Ok(things)
 }
 
 fn metadata_of(declaration: Option<&Declaration>) -> TxResult<Metadata, Fault> {

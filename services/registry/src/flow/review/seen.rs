@@ -14,10 +14,12 @@ use legate_wire::registry::{
 };
 
 use super::decide::{may_decide, own_name};
+use super::evidence;
 use super::freeze::permissions_of;
 use super::{find, review_id};
 use crate::domain::kind::Key;
 use crate::domain::review as domain;
+use crate::domain::review::evidence::{RANGE, USUAL};
 use crate::flow::list::page_size;
 use crate::flow::{By, Desk};
 use crate::store::review::{self, Model};
@@ -106,6 +108,11 @@ pub(crate) async fn items(
     }
     let decisions = decisions(&ask.decisions)?;
     let size = page_size(ask.page_size)?;
+    let days = match ask.evidence_days {
+        0 => USUAL,
+        days if RANGE.contains(&days) => days,
+        _ => return Err(Fault::invalid("evidence_days", "7 to 400 days; 0 means 90")),
+    };
     let words = decisions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let own = if ask.own_only { "own" } else { "" };
     let question = ["review-items", by.actor.as_str(), &ask.review_id, &words, &ask.agent_id, own];
@@ -130,7 +137,9 @@ pub(crate) async fn items(
             }
             if round.state() == ReviewState::Open {
                 compare(look.tx, &mut items).await?;
+                evidence::fill(look.tx, look.desk, &mut items, days).await?;
             }
+            items.iter_mut().for_each(|item| item.explain = domain::explain(item));
             Ok((items, last, look.revision))
         })
     });
