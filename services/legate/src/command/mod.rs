@@ -20,6 +20,7 @@ mod drift;
 mod evidence;
 mod explain;
 mod export;
+mod export_columns;
 mod find_leaked;
 mod generate;
 mod grant;

@@ -7,6 +7,7 @@ use legate_clock::Timestamp;
 use legate_merkle::{
     Checkpoint, Cosigned, Policy, TlogProof, VerifierKey, leaf_hash, verify_consistency, verify_inclusion,
 };
+use legate_mtls::Trust;
 use legate_wire::audit::{AuditEvent, IndexedEvent};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -61,6 +62,8 @@ pub(crate) struct Checked {
     pub(crate) continues: Option<u64>,
     /// The witnesses that cosigned that tree, where a policy asked for them.
     pub(crate) cosigned: Option<Cosigned>,
+    /// How many events each emitter signed.
+    pub(crate) signed_by: BTreeMap<String, u64>,
     /// Whether the key is the pack's own, and so proves nothing about whose log it is.
     pub(crate) is_own_key: bool,
 }
@@ -102,12 +105,13 @@ impl Opened {
 }
 
 /// Verifies a pack, by a key given by hand or else by its own; that its tree continues a checkpoint that was kept; and that both its
-/// tree and that of its record have the quorum of a policy.
+/// tree and that of its record have the quorum of a policy. Signatures of emitters are verified, by CAs where some are given.
 pub(crate) fn check<R: Read + Seek>(
     from: &mut R,
     given: Option<&VerifierKey>,
     kept: Option<&[u8]>,
     policy: Option<&Policy>,
+    trust: Option<Trust>,
 ) -> Result<Checked, BadPack> {
     let pack = open(&mut *from)?;
     let own = std::str::from_utf8(pack.file(KEY)?).map_err(|e| bad(KEY, e.to_string()))?;
@@ -136,9 +140,10 @@ pub(crate) fn check<R: Read + Seek>(
     let continues = kept.map(|kept| continued(&pack, &own, kept, &signed)).transpose()?;
     let (offset, size) = pack.events.ok_or_else(|| bad(EVENTS, "it is not in the pack"))?;
     from.seek(SeekFrom::Start(offset)).map_err(|e| bad(EVENTS, e.to_string()))?;
-    let mut events = Events::new(&signed);
+    let mut events = Events::new(&signed, trust);
     events.read(from.take(size), &manifest)?;
-    let Events { leaves, times, .. } = events;
+    let Events { leaves, times, signatures, .. } = events;
+    let signed_by = signatures.counts().clone();
     Ok(Checked {
         manifest,
         signed,
@@ -148,6 +153,7 @@ pub(crate) fn check<R: Read + Seek>(
         seal_index: seal.index,
         continues,
         cosigned,
+        signed_by,
         is_own_key: given.is_none(),
     })
 }
@@ -268,13 +274,14 @@ struct Events<'a> {
     signed: &'a Checkpoint,
     leaves: Option<(u64, u64)>,
     times: Option<(Timestamp, Timestamp)>,
+    signatures: Signatures,
     /// The first line that this program would have written otherwise.
     odd: Option<(u64, u64)>,
 }
 
 impl<'a> Events<'a> {
-    fn new(signed: &'a Checkpoint) -> Self {
-        Self { signed, leaves: None, times: None, odd: None }
+    fn new(signed: &'a Checkpoint, trust: Option<Trust>) -> Self {
+        Self { signed, leaves: None, times: None, signatures: Signatures::by(trust), odd: None }
     }
 
     fn read(&mut self, mut from: impl Read, manifest: &Manifest) -> Result<(), BadPack> {
@@ -336,6 +343,7 @@ impl<'a> Events<'a> {
         if one.event.as_ref() != Some(&event) {
             return Err(wrong("what is spelled out is not what its bytes say".to_owned()));
         }
+        self.signatures.take(self.signed, &one, &event).map_err(wrong)?;
         if self.odd.is_none()
             && proto::json(&proto::dynamic(&one), false).ok().as_deref().map(str::as_bytes) != Some(line)
         {
