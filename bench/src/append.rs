@@ -83,11 +83,17 @@ struct Emitter {
 }
 
 impl Emitter {
-    fn new(client: legate_rpc::Client, id: &str, epoch: &str) -> Self {
+    /// Where `signer` is there, it signed each request when it was made.
+    fn new(client: legate_rpc::Client, id: &str, epoch: &str, signer: Option<&Identity>) -> Self {
         let request = |n: u64| {
             let first_seq = n * BATCH as u64 + 1;
             let events = (first_seq..first_seq + BATCH as u64).map(|seq| event(id, epoch, seq)).collect();
-            wire::AppendEventsRequest { epoch: epoch.to_owned(), first_seq, events, personal: Vec::new() }
+            let mut request =
+                wire::AppendEventsRequest { epoch: epoch.to_owned(), first_seq, events, ..Default::default() };
+            if let Some(signer) = signer {
+                legate_batch::sign(&mut request, signer);
+            }
+            request
         };
         Self {
             client: IngestServiceClient::new(client).max_encoding_message_size(4 << 20),
@@ -109,6 +115,23 @@ async fn send(emitter: Emitter) -> Result<Emitter, Failed> {
     Ok(emitter)
 }
 
+/// What a signature costs whoever makes it: the hashes of a batch, and one signature.
+fn signing(id: &str, identity: &Identity) {
+    let events: Vec<Bytes> = (1..=BATCH as u64).map(|seq| event(id, "e", seq)).collect();
+    for (events, what) in [(&events[..], "signing a batch of 512 events"), (&events[..1], "signing one event")] {
+        let mut request = wire::AppendEventsRequest {
+            epoch: "e".to_owned(),
+            first_seq: 1,
+            events: events.to_vec(),
+            ..Default::default()
+        };
+        let started = Instant::now();
+        let times = 200u32;
+        (0..times).for_each(|_| legate_batch::sign(&mut request, identity));
+        println!("  {what:<58} {:>9.0} us", (started.elapsed() / times).as_secs_f64() * 1e6);
+    }
+}
+
 /// Measures, and prints.
 pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
@@ -119,24 +142,30 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     let id = format!("spiffe://{}/legate/registry", suite.domain());
     let size = event(&id, "e", 1).len();
     println!("\nappend: {EMITTERS} emitters, {BATCH} events of {size} bytes a request, one request of each in flight");
-    let (mut floors, mut subjects) = (Vec::new(), Vec::new());
+    let (mut floors, mut subjects, mut signed) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..plan.rounds {
         floors.push(bare(&dir.path().join(format!("bare-{round}")), plan, size).await?);
-        let mut emitters = Vec::new();
-        for n in 0..EMITTERS {
-            let client = suite.remote("audit-collector")?.dial(identity.clone())?;
-            emitters.push(Emitter::new(client, &id, &format!("bench-{round}-{n}")));
+        for (to, signer) in [(&mut subjects, None), (&mut signed, Some(&identity))] {
+            let mut emitters = Vec::new();
+            for n in 0..EMITTERS {
+                let client = suite.remote("audit-collector")?.dial(identity.clone())?;
+                let epoch = format!("bench-{round}-{n}-{}", signer.is_some());
+                emitters.push(Emitter::new(client, &id, &epoch, signer));
+            }
+            let start = Instant::now();
+            to.push(load::run(emitters, plan.time, send).await?);
+            // The index and the tiles catch up before the next round begins.
+            tokio::time::sleep(start.elapsed().min(Duration::from_secs(2))).await;
         }
-        let start = Instant::now();
-        subjects.push(load::run(emitters, plan.time, send).await?);
-        // The index and the tiles catch up before the next round begins.
-        tokio::time::sleep(start.elapsed().min(Duration::from_secs(2))).await;
     }
     let events = |all: &[Seen]| load::median(all.iter().map(Seen::rate).collect()) * count(BATCH);
-    let (floor, subject) = (events(&floors), events(&subjects));
+    let (floor, subject, signed) = (events(&floors), events(&subjects), events(&signed));
+    signing(&id, &identity);
     println!("  {:<58} {floor:>9.0} events/s", "group commit on the same disk (floor)");
     println!("  {:<58} {subject:>9.0} events/s", "AppendEvents over mutual TLS, acknowledged");
+    println!("  {:<58} {signed:>9.0} events/s", "the same, each request signed by its emitter");
     load::tell("AppendEvents / floor", subject / floor, Some(0.5));
+    load::tell("signed / not signed", signed / subject, None);
     suite.shutdown().await;
     Ok(())
 }

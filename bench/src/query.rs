@@ -109,7 +109,7 @@ impl Bench {
                 epoch: "bench".to_owned(),
                 first_seq: self.next + 1,
                 events,
-                personal: Vec::new(),
+                ..Default::default()
             };
             let told = self.registry.append_events(request).await?.into_inner();
             last = told.first_leaf_index.ok_or("events that were there already")? + (to - self.next);
@@ -192,7 +192,7 @@ impl Bench {
                 epoch: "bench".to_owned(),
                 first_seq: seq + 1,
                 events,
-                personal: Vec::new(),
+                ..Default::default()
             };
             let told = self.registry.append_events(request).await?.into_inner();
             self.next += 1;

@@ -5,13 +5,21 @@
 
 import base64
 import collections
+import functools
 import json
 import pathlib
+import re
 import sys
 import tarfile
+from hashlib import sha256
 
 import aics_tlog
+import duckdb
 from cloudevents.core.formats.json import JSONFormat
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
@@ -87,6 +95,128 @@ def pack(path):
     print(f"aics-tlog: {len(rows)} events of a pack, and its seal, hold")
 
 
+def decoded(leaf):
+    """An AuditEvent as far as it is asked here: texts and maps by their numbers (proto/legate/audit/v1/event.proto)."""
+    out, at = collections.defaultdict(list), 0
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = leaf[at]
+            at, value, shift = at + 1, value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    while at < len(leaf):
+        field, kind = divmod(number(), 8)
+        if kind == 0:
+            out[field].append(number())
+        else:
+            assert kind == 2, kind
+            size = number()
+            out[field].append(leaf[at:at + size])
+            at += size
+    return out
+
+
+def path_root(leaf, position, count, way):
+    """Where the way from a leaf leads to (RFC 9162 section 2.1.3.2)."""
+    node, last, at = sha256(b"\0" + leaf).digest(), count - 1, position
+    for step in way:
+        if at & 1 or at == last:
+            node = sha256(b"\1" + step + node).digest()
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            node = sha256(b"\1" + node + step).digest()
+        at, last = at >> 1, last >> 1
+    assert last == 0
+    return node
+
+
+def emitters(path):
+    """Each event that is attested is in a batch that its emitter's key signed: by docs/audit.md, and nothing of ours."""
+    with tarfile.open(path, "r:") as tar:
+        files = {member.name: tar.extractfile(member).read() for member in tar.getmembers()}
+    size, root = signed(files["checkpoint"])
+    cas = {name: x509.load_pem_x509_certificate((scratch / "dev" / name).read_bytes())
+           for name in ("ca.pem", "workloads-ca.pem")}
+    counts, held, kept = collections.Counter(), None, None
+    for line in files["events.jsonl"].splitlines():
+        row = json.loads(line)
+        shown = row.get("attestation")
+        assert (shown is not None) == (row["trust"] == "TRUST_CLASS_ATTESTED"), row
+        if shown is None:
+            continue
+        if "leaf" in shown:
+            leaf, way = base64.b64decode(shown["leaf"]), [base64.b64decode(step) for step in shown["proof"]]
+            assert aics_tlog.verify_leaf_inclusion(leaf, int(shown["leafIndex"]), size, way, root), row
+            event = decoded(leaf)
+            told = {bytes(entry[1][0]).decode(): bytes(entry[2][0]).decode() for entry in map(decoded, event[26])}
+            who, epoch = bytes(event[6][0]), told["epoch"].encode()
+            certificate = x509.load_der_x509_certificate(base64.b64decode(told["certificate"]))
+            named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            assert named.get_values_for_type(x509.UniformResourceIdentifier) == [who.decode()]
+            ca = cas["ca.pem" if b"/legate/" in who else "workloads-ca.pem"]
+            certificate.verify_directly_issued_by(ca)
+            first, count, top = int(told["first_seq"]), int(told["count"]), base64.b64decode(told["root"])
+            text = b"legate-audit-batch/1\0" + len(who).to_bytes(2) + who + len(epoch).to_bytes(2) + epoch
+            text += first.to_bytes(8) + count.to_bytes(4) + top
+            verify = functools.partial(certificate.public_key().verify, base64.b64decode(told["signature"]))
+            verify(text, ec.ECDSA(hashes.SHA256()))
+            try:
+                verify(text + b"x", ec.ECDSA(hashes.SHA256()))
+                raise AssertionError("cryptography believes any signature")
+            except InvalidSignature:
+                pass
+            held, kept = shown["leafIndex"], (who, epoch, first, count, top)
+        assert held == shown["leafIndex"], row
+        who, epoch, first, count, top = kept
+        position = int(shown.get("position", 0))
+        emitter = row["event"]["emitter"]
+        assert (emitter["spiffeId"], emitter["epoch"]) == (who.decode(), epoch.decode()), row
+        assert int(emitter["seq"]) == first + position, row
+        way = [base64.b64decode(step) for step in shown.get("path", [])]
+        assert path_root(base64.b64decode(row["leaf"]), position, count, way) == top, row
+        counts[who.decode()] += 1
+    assert {"registry", "credential-issuer", "policy-decision"} <= {who.rsplit("/", 1)[1] for who in counts}, counts
+    print("cryptography: signed by their emitters:", dict(counts))
+
+
+def parquet(directory, pack):
+    """DuckDB reads every row once, each with the hash that the log has of it, and opens what it is asked for and nothing else."""
+    rows = f"read_parquet('{directory}/*/*/*.parquet', hive_partitioning = true)"
+    ask = lambda query: duckdb.sql(query.replace("ROWS", rows)).fetchall()
+    with tarfile.open(pack, "r:") as tar:
+        lines = tar.extractfile("events.jsonl").read().splitlines()
+    proved = {int(row.get("leafIndex", 0)): row for row in map(json.loads, lines)}
+    read = ask("SELECT leaf_index, leaf_hash, type, trust, event, namespace, CAST(day AS VARCHAR), strftime(time, '%Y-%m-%d') FROM ROWS")
+    assert len({row[0] for row in read}) == len(read) > 10
+    found = {row[0]: row for row in read}
+    assert proved.keys() <= found.keys(), proved.keys() - found.keys()
+    tile = lambda n: next(iter(sorted(log.glob(f"tile/0/{n:03}")) or sorted(log.glob(f"tile/0/{n:03}.p/*"), key=lambda p: -int(p.name))))
+    hashes_of = {n: tile(n).read_bytes() for n in {leaf // 256 for leaf in found}}
+    for leaf, hash_, kind, trust, event, namespace, day, of in read:
+        at = leaf % 256 * 32
+        assert hash_ == hashes_of[leaf // 256][at:at + 32], leaf
+        said = json.loads(event)
+        assert (said["type"], said.get("namespace")) == (kind, namespace), leaf
+        assert day == of, leaf
+        if leaf in proved:
+            assert base64.b64decode(proved[leaf]["leafHash"]) == hash_, leaf
+            assert proved[leaf]["trust"] == f"TRUST_CLASS_{trust}", leaf
+            assert proved[leaf]["event"] == said, leaf
+    files = list(directory.rglob("*"))
+    whole = [file for file in files if file.is_file()]
+    assert whole and all(file.suffix == ".parquet" for file in whole), whole
+    opened = ask("EXPLAIN ANALYZE SELECT count(*), max(action) FROM ROWS WHERE namespace = 'payments'")[0][1]
+    its = len(list(directory.glob("*/namespace=payments/*.parquet")))
+    assert 0 < its < len(whole), (its, len(whole))
+    assert re.search(rf"(Total Files Read|Scanning Files):\s+{its}\b", opened), opened
+    print(f"duckdb: {len(read)} rows of {len(whole)} files are read, of which {its} are of a namespace")
+
+
 def ocsf(paths):
     schema = OcsfJsonSchemaEmbedded(get_ocsf_schema("1.8.0"))
     validators, seen = {}, collections.Counter()
@@ -108,11 +238,13 @@ def ocsf(paths):
 
 
 def cloud_events(path):
-    count = 0
+    count, last = 0, -1
     for line in path.read_text().splitlines():
         event = JSONFormat().read(None, line)
         assert event.get_specversion() == "1.0" and event.get_type().startswith("legate."), line
-        assert event.get_extension("leafindex") == str(count), line
+        # Signatures of emitters are leaves as well, and no rows.
+        assert int(event.get_extension("leafindex")) > last, line
+        last = int(event.get_extension("leafindex"))
         assert event.get_data()["eventId"] == event.get_id()
         count += 1
     assert count > 10
@@ -126,5 +258,7 @@ receipt((scratch / "e.cose").read_bytes(), entry)
 pack(scratch / "pack.tar")
 pack(scratch / "cosigned.tar")
 cosigned()
+emitters(scratch / "pack.tar")
+parquet(scratch / "parquet", scratch / "pack.tar")
 ocsf([golden, scratch / "events.ocsf"])
 cloud_events(scratch / "events.cloudevents")

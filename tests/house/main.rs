@@ -42,6 +42,7 @@ mod scim;
 mod search;
 mod secrets;
 mod shutdown;
+mod signed;
 mod spawning;
 mod standing;
 mod stopping;

@@ -160,7 +160,13 @@ impl Reporter {
         let opened = opening.await.map_err(|_| ClientError::Setting("opening the spool broke off"))?;
         let spool = Arc::new(opened.map_err(|e| ClientError::Spool(e.to_string()))?);
         let (tell, state) = watch::channel(State { waiting: spool.waiting(), refused: String::new() });
-        let line = Line { spool: Arc::clone(&spool), me: me.to_string(), audit: IngestServiceClient::new(audit), tell };
+        let line = Line {
+            spool: Arc::clone(&spool),
+            me: me.to_string(),
+            identity: identity.clone(),
+            audit: IngestServiceClient::new(audit),
+            tell,
+        };
         let shipping = tokio::spawn(line.ship_forever());
         Ok(Self { spool, me, clock, state, shipping })
     }
@@ -234,6 +240,8 @@ impl Drop for Reporter {
 struct Line {
     spool: Arc<Spool>,
     me: String,
+    /// Whose key signs what is told.
+    identity: Identity,
     audit: IngestServiceClient<Client>,
     tell: watch::Sender<State>,
 }
@@ -253,6 +261,14 @@ impl Line {
         }
     }
 
+    /// Offers events, signed by the certificate of now; up to which number the log has them then.
+    async fn offer(&mut self, epoch: &str, first_seq: u64, events: &[Bytes]) -> Result<u64, Told> {
+        let mut request = legate_personal::request(epoch, first_seq, events, rand::random);
+        legate_batch::sign(&mut request, &self.identity);
+        let answer = self.audit.append_events(request).await;
+        answer.map(|answer| answer.into_inner().acked_seq).map_err(|status| Told::from_status(&status))
+    }
+
     /// Ships some of what waits; `false`: nothing does.
     async fn ship(&mut self) -> Result<bool, Option<Duration>> {
         let spool = Arc::clone(&self.spool);
@@ -266,12 +282,16 @@ impl Line {
             Ok(Bytes::from(event.encode_to_vec()))
         };
         let events: Result<Vec<Bytes>, Option<Duration>> = (batch.first_seq..).zip(batch.events).map(number).collect();
-        let request = legate_personal::request(&batch.epoch, batch.first_seq, &events?, rand::random);
-        let told = self.audit.append_events(request).await;
+        let events = events?;
+        let mut told = self.offer(&batch.epoch, batch.first_seq, &events).await;
+        // A signed batch is taken whole or not at all: what stands before a bad event goes by itself.
+        let good = told.as_ref().err().and_then(|told| legate_batch::events_before(&told.metadata));
+        if let Some(good) = good.and_then(|good| events.get(..good)) {
+            told = self.offer(&batch.epoch, batch.first_seq, good).await;
+        }
         let acked = match told {
-            Ok(answer) => answer.into_inner().acked_seq,
-            Err(status) => {
-                let told = Told::from_status(&status);
+            Ok(acked) => acked,
+            Err(told) => {
                 let passes = matches!(
                     told.code,
                     Code::Unavailable

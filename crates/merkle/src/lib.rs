@@ -32,8 +32,8 @@ pub use key::{KeyError, SeedSigner, SignError, Signer, VerifierKey};
 pub use note::{MAX_NOTE, Note, NoteError, NoteSignature};
 pub use policy::{Cosigned, MAX_POLICY, NotCosigned, Policy, PolicyError, Witness};
 pub use proof::{
-    ProofError, RangeError, inclusion_root, prove_consistency, prove_inclusion, root_of, verify_consistency,
-    verify_inclusion, verify_subtree_consistency,
+    ProofError, RangeError, inclusion_root, prove_among, prove_consistency, prove_inclusion, root_of,
+    verify_consistency, verify_inclusion, verify_subtree_consistency,
 };
 pub use receipt::{MAX_RECEIPT, Receipt, ReceiptError};
 pub use tile::{

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Hash, empty_root, node_hash};
+use crate::{Frontier, Hash, empty_root, node_hash};
 
 /// Why a proof is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +83,19 @@ pub fn prove_inclusion<E>(
     }
     proof.reverse();
     Ok(proof)
+}
+
+/// The inclusion proof of the leaf at `index` in the tree over these leaf hashes; `None`: it has no such leaf.
+#[must_use]
+pub fn prove_among(index: u64, hashes: &[Hash]) -> Option<Vec<Hash>> {
+    let node = |level: u32, index: u64| {
+        let at = |index: u64| usize::try_from(index << level).ok();
+        let under = at(index).zip(at(index + 1)).and_then(|(from, to)| hashes.get(from..to)).ok_or(())?;
+        let mut tree = Frontier::default();
+        under.iter().for_each(|hash| tree.push(*hash));
+        Ok::<_, ()>(tree.root())
+    };
+    prove_inclusion(index, hashes.len() as u64, node).ok()
 }
 
 /// The proof that the tree of `first` leaves is the beginning of that of `second` leaves (RFC 6962 section 2.1.2).

@@ -129,7 +129,7 @@ pub(crate) fn read(der: &[u8], domain: &TrustDomain, root: Root, side: Side) -> 
 }
 
 /// The one URI name. A service may carry DNS and IP names as well, for web clients that know no SPIFFE.
-fn only_uri(cert: &X509Certificate<'_>, root: Root) -> Result<SpiffeId, BadCertificate> {
+pub(crate) fn only_uri(cert: &X509Certificate<'_>, root: Root) -> Result<SpiffeId, BadCertificate> {
     let names =
         cert.subject_alternative_name().map_err(|_| BadCertificate::UriNames)?.ok_or(BadCertificate::UriNames)?;
     let mut uris = Vec::new();
@@ -146,7 +146,7 @@ fn only_uri(cert: &X509Certificate<'_>, root: Root) -> Result<SpiffeId, BadCerti
     Ok(SpiffeId::parse(uri)?)
 }
 
-fn check_usage(cert: &X509Certificate<'_>, side: Side) -> Result<(), BadCertificate> {
+pub(crate) fn check_usage(cert: &X509Certificate<'_>, side: Side) -> Result<(), BadCertificate> {
     // Each of these fails when the extension comes twice.
     let basic = cert.basic_constraints().map_err(|_| BadCertificate::Ca)?;
     if basic.is_none_or(|b| b.value.ca) {

@@ -16,6 +16,7 @@ mod identity;
 mod listener;
 mod peer;
 pub mod pki;
+mod signature;
 mod trust;
 mod verifier;
 mod web;
@@ -27,6 +28,7 @@ pub use error::TlsError;
 pub use identity::Identity;
 pub use listener::{Limits, Listener};
 pub use peer::Peer;
+pub use signature::{ECDSA_P256_SHA256, Signatory, Signed};
 pub use trust::{CaFiles, CaTexts, Trust};
 pub use web::WebConnector;
 

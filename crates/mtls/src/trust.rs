@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use legate_clock::Timestamp;
-use legate_ids::TrustDomain;
+use legate_ids::{SpiffeId, TrustDomain};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, Error, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -200,6 +200,20 @@ impl Trust {
             serial: read.serial,
             ..Peer::anonymous(([0, 0, 0, 0], 0).into())
         })
+    }
+
+    /// Whom a chain of certificates in DER names, leaf first, that was kept or passed on: it leads to one of the CAs at that moment. That
+    /// somebody has its key is another question.
+    ///
+    /// # Errors
+    /// When it is no such chain.
+    pub fn vouches_for(&self, chain: &[Vec<u8>], at: Timestamp) -> Result<SpiffeId, TlsError> {
+        let all: Vec<CertificateDer<'_>> = chain.iter().take(MOST_SHOWN).map(|der| der.as_slice().into()).collect();
+        let [leaf, intermediates @ ..] = all.as_slice() else {
+            return Err(TlsError::Pem("there is no certificate in it".into()));
+        };
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at.secs()).unwrap_or(0)));
+        Ok(self.verify(leaf, intermediates, at, Side::Client)?.spiffe_id)
     }
 
     /// Verifies a chain, then reads its leaf by the rules of the CA that verified it. Servers are services, so their chains

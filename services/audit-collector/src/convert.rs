@@ -12,12 +12,12 @@ use legate_merkle::{Hash, leaf_hash};
 use legate_rpc::Fault;
 use legate_wire::audit as wire;
 
-use crate::domain::otlp::EPOCH;
+use crate::domain::attested::trust_of;
 use crate::domain::question::{LONGEST, Order, Question, TypeFilter};
 use crate::flow::prove::Proved;
-use crate::flow::query::{Ask, Page};
+use crate::flow::query::{Ask, Page, Proofs};
 use crate::flow::{append, custody, evidence, tail, usage};
-use crate::log::Consistency;
+use crate::log::{Consistency, Signed};
 use crate::personal::Seen;
 use crate::store::usage::{By, Sum};
 
@@ -36,6 +36,11 @@ fn time(field: &str, value: Option<prost_types::Timestamp>) -> Result<Option<Tim
 fn outcome(number: i32) -> Result<i32, Fault> {
     let known = wire::Outcome::try_from(number).map(Into::into);
     known.map_err(|_| Fault::invalid("outcome", "is not one of the outcomes there are"))
+}
+
+fn trust(number: i32) -> Result<i32, Fault> {
+    let known = wire::TrustClass::try_from(number).map(Into::into);
+    known.map_err(|_| Fault::invalid("trust", "is not one of the classes there are"))
 }
 
 /// A stretch of time that is one.
@@ -95,6 +100,7 @@ impl TryFrom<wire::QueryEventsRequest> for Question {
             grant_id: text("grant_id", from.grant_id)?,
             filter: filter(&from.filter)?,
             text: searched(from.text)?,
+            trust: trust(from.trust)?,
             from: first,
             to: last,
         })
@@ -116,7 +122,13 @@ impl TryFrom<wire::AppendEventsRequest> for append::Ask {
             }
             personal.insert(event as usize, parts);
         }
-        Ok(Self { epoch: from.epoch, first_seq: from.first_seq, events: from.events, personal })
+        Ok(Self {
+            epoch: from.epoch,
+            first_seq: from.first_seq,
+            events: from.events,
+            personal,
+            signature: from.signature,
+        })
     }
 }
 
@@ -262,14 +274,18 @@ impl TryFrom<wire::ListUsageRequest> for usage::Ask {
 
 impl From<Page> for wire::QueryEventsResponse {
     fn from(page: Page) -> Self {
-        let mut events: Vec<wire::IndexedEvent> = match &page.proofs {
-            None => page.leaves.into_iter().map(event).collect(),
-            Some(_) => page.leaves.into_iter().map(whole).collect(),
-        };
+        let say = if page.proofs.is_some() { whole } else { event };
+        let leaves = page.leaves.into_iter().map(|seen| (page.attested.get(&seen.at).copied(), seen));
+        let mut events: Vec<wire::IndexedEvent> = leaves.map(|(by, seen)| say(seen, by)).collect();
         let (mut checkpoint, mut tree_size) = (String::new(), 0);
-        if let Some((proofs, published)) = page.proofs {
-            for (event, proof) in events.iter_mut().zip(proofs) {
-                event.proof = hashes(proof);
+        if let Some(Proofs { paths, signatures, published }) = page.proofs {
+            for ((event, path), signed) in events.iter_mut().zip(paths).zip(signatures) {
+                event.proof = hashes(path);
+                event.attestation = signed.map(Into::into);
+                if event.attestation.is_none() && event.trust() == wire::TrustClass::Attested {
+                    // Its batch broke off, which the index has not come to yet.
+                    event.set_trust(wire::TrustClass::Authenticated);
+                }
             }
             (checkpoint, tree_size) = (published.note, published.size);
         }
@@ -288,7 +304,12 @@ impl From<Page> for wire::QueryEventsResponse {
 impl From<tail::News> for wire::TailEventsResponse {
     fn from(news: tail::News) -> Self {
         Self {
-            events: news.leaves.into_iter().map(event).collect(),
+            events: news
+                .leaves
+                .into_iter()
+                .map(|seen| (news.attested.get(&seen.at).copied(), seen))
+                .map(|(by, seen)| event(seen, by))
+                .collect(),
             indexed_through: news.through,
             resume_token: news.resume_token,
         }
@@ -318,19 +339,12 @@ impl From<usage::Told> for wire::ListUsageResponse {
     }
 }
 
-/// How far an event's origin is proved. Its emitter sent it over mutual TLS, and did not sign it; what an enforcement point passes on by
-/// OTLP is of the agent that it names.
-fn trust(event: &wire::AuditEvent) -> wire::TrustClass {
-    let is_passed_on = event.emitter.as_ref().is_some_and(|emitter| {
-        emitter.epoch == EPOCH && emitter.spiffe_id.contains("/ns/") && emitter.spiffe_id.contains("/enforcer/")
-    });
-    if is_passed_on { wire::TrustClass::Observed } else { wire::TrustClass::Authenticated }
-}
-
-fn event(seen: Seen) -> wire::IndexedEvent {
+/// An event, and the leaf with its emitter's signature where there is one.
+fn event(seen: Seen, attested_by: Option<u64>) -> wire::IndexedEvent {
     wire::IndexedEvent {
         leaf_index: seen.at,
-        trust: trust(&seen.event).into(),
+        trust: trust_of(&seen.event, attested_by.is_some()).into(),
+        attestation: attested_by.map(|leaf_index| wire::Attestation { leaf_index, ..Default::default() }),
         event: Some(seen.event),
         leaf_hash: leaf_hash(&seen.leaf).to_vec(),
         personal: seen.parts,
@@ -339,8 +353,20 @@ fn event(seen: Seen) -> wire::IndexedEvent {
 }
 
 /// With the leaf's own bytes, for whoever verifies a proof.
-fn whole(seen: Seen) -> wire::IndexedEvent {
-    wire::IndexedEvent { leaf: seen.leaf.clone(), ..event(seen) }
+fn whole(seen: Seen, attested_by: Option<u64>) -> wire::IndexedEvent {
+    wire::IndexedEvent { leaf: seen.leaf.clone(), ..event(seen, attested_by) }
+}
+
+impl From<Signed> for wire::Attestation {
+    fn from(from: Signed) -> Self {
+        Self {
+            leaf_index: from.at,
+            leaf: from.leaf,
+            proof: hashes(from.proof),
+            position: from.position,
+            path: hashes(from.path),
+        }
+    }
 }
 
 fn hashes(all: Vec<Hash>) -> Vec<Vec<u8>> {

@@ -18,6 +18,8 @@ legate_rpc::reasons! {
     AUDIT_PERSONAL_MISMATCH, InvalidArgument, "The names that come with an event are not those that it commits to, or are none.", "Mend the emitter; the event that is named was not recorded, nor were those behind it.";
     /// An event names another emitter than the caller.
     AUDIT_PRODUCER_MISMATCH, PermissionDenied, "An event names an emitter that is not the caller's certificate.", "Emit events in one's own name only.";
+    /// A signature does not hold.
+    AUDIT_SIGNATURE_INVALID, PermissionDenied, "A batch of events came with a signature that is not the caller's over these events.", "Sign with the key of the certificate that the connection shows, over what is sent (legate-batch does); or send no signature. Operators: the alert EMITTER_SIGNATURE says whose it was.";
     /// An event is out of order.
     AUDIT_SEQUENCE_GAP, FailedPrecondition, "Events before the first one offered are not in the log.", "Offer events from expected_seq on; if they are lost, begin a new epoch.";
     /// An event lies in the future.

@@ -1,14 +1,18 @@
 //! The index: follows the newest checkpoint by itself, and begins again when it is not the log's.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use legate_boot::Context;
 use legate_db::{Db, OpenError, Options, TxError};
 use legate_rpc::Fault;
+use legate_wire::audit::AuditEvent;
 use parking_lot::Mutex;
+use prost::Message as _;
 use tokio::sync::watch;
 
+use crate::domain::attested::{self, Open};
 use crate::log::{Log, NotProved};
 use crate::schema::Migrator;
 use crate::store::batch::{self, Batch, Voices};
@@ -150,13 +154,15 @@ impl Index {
         };
         let mut published = log.published();
         let mut at = self.take_stock(&db, log, &mut published).await?;
+        let (me, end) = (self.0.voices.me.clone(), at);
+        let mut open = log.reading(move |log| open_before(log, &me, end)).await??;
         *self.0.db.lock() = Some(db.clone());
         *self.0.trouble.lock() = None;
         self.0.through.send_replace(at);
         loop {
             let end = published.borrow_and_update().size;
             while at < end {
-                at = self.step(&db, log, at, end).await?;
+                (at, open) = self.step(&db, log, at..end, open).await?;
                 self.0.through.send_replace(at);
             }
             if published.changed().await.is_err() {
@@ -219,19 +225,20 @@ impl Index {
         Ok(0)
     }
 
-    /// Indexes the next leaves; how far it is then.
-    async fn step(&self, db: &Db, log: &Log, at: u64, end: u64) -> Result<u64, NotIndexed> {
+    /// Indexes the next leaves; how far it is then, and which signature is of leaves behind them.
+    async fn step(&self, db: &Db, log: &Log, next: Range<u64>, open: Open) -> Result<(u64, Open), NotIndexed> {
+        let Range { start: at, end } = next;
         let until = end.min(at + BATCH);
         let inner = Arc::clone(&self.0);
         let read = log.reading(move |log| {
             let leaves = log.read(at, until, BATCH_BYTES)?;
-            let batch = Batch::of(&leaves, &inner.voices, log.vault());
+            let batch = Batch::of(&leaves, &inner.voices, log.vault(), open);
             let to = at + batch.leaves();
             let root = log.root_at(to)?;
             Ok::<_, NotIndexed>((batch, to, root))
         });
         let (batch, to, root) = read.await??;
-        let stated = batch.roles.is_anew;
+        let (stated, open) = (batch.roles.is_anew, batch.open.clone());
         let (batch, vault) = (Arc::new(batch), log.vault().clone());
         let indexing = db.tx("index_events", move |tx| {
             let (batch, vault) = (Arc::clone(&batch), vault.clone());
@@ -249,7 +256,7 @@ impl Index {
         if stated {
             self.0.roles.send_replace(true);
         }
-        Ok(to)
+        Ok((to, open))
     }
 
     /// Closes the database.
@@ -259,6 +266,21 @@ impl Index {
             db.close().await;
         }
     }
+}
+
+/// The signature that is of leaves from `at` on: in the log itself, since a step may end between a signature and what it is of.
+fn open_before(log: &Log, me: &str, at: u64) -> Result<Open, NotIndexed> {
+    let (mut open, mut from) = (None, at.saturating_sub(attested::LONGEST + 1));
+    while from < at {
+        let leaves = log.read(from, at, BATCH_BYTES)?;
+        let Some((last, _)) = leaves.last() else { return Ok(None) };
+        from = last + 1;
+        for (leaf, bytes) in leaves {
+            let event = AuditEvent::decode(bytes.as_slice()).unwrap_or_default();
+            attested::next(&mut open, leaf, &event, me);
+        }
+    }
+    Ok(open)
 }
 
 /// What a reader of the index can fail with; a fault is the journey's own.

@@ -67,7 +67,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let (identity, trust) = config.tls.open()?;
     let me = who_we_are(&identity, &config.tls.domain()?)?;
     // The sockets first: an address that is taken must not leave a log behind that is open.
-    let sockets = Sockets::bind(&config, identity, trust, &ctx).await?;
+    let sockets = Sockets::bind(&config, identity, trust.clone(), &ctx).await?;
     let metrics = metrics::Metrics::default();
     ctx.metrics.register(|registry| metrics.register(registry));
     let target = Target::of(&config.webhook).map_err(|e| StartError::new("the configuration is refused", e))?;
@@ -92,6 +92,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         auditors,
         clock: Arc::clone(&ctx.clock),
         reads: Reads::new(config.log.record_reads),
+        trust,
+        unsigned: Default::default(),
         tails: Tails::default(),
         quotas: Default::default(),
         lines: Default::default(),

@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     unrecorded: Family<Kind, Counter>,
     in_the_clear: Counter,
     unfit: Family<Why, Counter>,
+    signatures: Family<Outcome, Counter>,
     otlp_dropped: Counter,
     published: Gauge,
     pub(crate) size: Gauge,
@@ -95,6 +96,15 @@ fn nothing_sent() -> Family<Outcome, Counter> {
     sent
 }
 
+/// Every outcome from the start.
+fn nothing_signed() -> Family<Outcome, Counter> {
+    let signed = Family::<Outcome, Counter>::default();
+    for outcome in ["verified", "refused"] {
+        drop(signed.get_or_create(&Outcome { outcome }));
+    }
+    signed
+}
+
 /// Every reason from the start.
 fn nothing_unfit() -> Family<Why, Counter> {
     let unfit = Family::<Why, Counter>::default();
@@ -112,6 +122,7 @@ impl Default for Metrics {
             unrecorded: Family::default(),
             in_the_clear: Counter::default(),
             unfit: nothing_unfit(),
+            signatures: nothing_signed(),
             otlp_dropped: Counter::default(),
             published: Gauge::default(),
             size: Gauge::default(),
@@ -167,6 +178,11 @@ impl Metrics {
             "audit_otlp_dropped_attributes",
             "Attributes of what came by OTLP that were dropped unread: contents, unknown ones, long ones",
             self.otlp_dropped.clone(),
+        );
+        registry.register(
+            "audit_signatures",
+            "Signatures of emitters over a batch of events, by outcome: verified, refused",
+            self.signatures.clone(),
         );
         registry.register("audit_log_leaves", "Leaves on disk", self.size.clone());
         registry.register(
@@ -257,6 +273,11 @@ impl Metrics {
     /// Counts an event whose name of a person cannot be erased.
     pub(crate) fn in_the_clear(&self) {
         self.in_the_clear.inc();
+    }
+
+    /// Counts an emitter's signature.
+    pub(crate) fn signed(&self, holds: bool) {
+        self.signatures.get_or_create(&Outcome { outcome: if holds { "verified" } else { "refused" } }).inc();
     }
 
     /// Counts signals of OTLP that are not recorded.

@@ -1,4 +1,4 @@
-//! OpenTelemetry's protocol over HTTP with protobufs, to clients that show a certificate: the same journeys as over gRPC.
+//! OpenTelemetry's protocol over HTTP, in protobufs or JSON, to clients that show a certificate: the same journeys as over gRPC.
 
 use std::io::{self, Read as _};
 use std::sync::Arc;
@@ -18,6 +18,9 @@ use legate_web::{Visitor, Web};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
 use tonic::Status;
 
 use crate::access::INTAKE;
@@ -30,6 +33,41 @@ const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Expor
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+
+/// How a client speaks, and is answered (OTLP 1.x, "OTLP/HTTP Request").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Protobuf,
+    Json,
+}
+
+impl Form {
+    /// The form that the headers name; `None`: one that is not spoken here.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let kind = text(headers, header::CONTENT_TYPE).unwrap_or_default();
+        match kind.split(';').next().map(str::trim) {
+            Some(PROTOBUF) => Some(Self::Protobuf),
+            Some(JSON) => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    fn headers(self) -> [(header::HeaderName, HeaderValue); 2] {
+        let kind = match self {
+            Self::Protobuf => PROTOBUF,
+            Self::Json => JSON,
+        };
+        [
+            (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ]
+    }
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?").trim().to_ascii_lowercase())
+}
 
 /// What the handlers have.
 #[derive(Clone, Debug)]
@@ -58,18 +96,20 @@ pub(crate) fn serve(listener: Listener, desk: Arc<Desk>, ctx: &Context) -> io::R
 }
 
 async fn traces(State(door): State<Door>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let read = |body: Bytes| otlp::spans(decode(&body)?);
+    let form = Form::of(&headers).unwrap_or(Form::Protobuf);
+    let read = |body: Bytes| otlp::spans(decode(form, &body)?);
     match answer(&door, &visitor, TRACES, (&headers, body), read).await {
-        Ok(told) => good(&ExportTraceServiceResponse::from(told)),
-        Err(no) => no.answer(),
+        Ok(told) => good(form, &ExportTraceServiceResponse::from(told)),
+        Err(no) => no.answer(form),
     }
 }
 
 async fn logs(State(door): State<Door>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let read = |body: Bytes| otlp::logs(decode(&body)?);
+    let form = Form::of(&headers).unwrap_or(Form::Protobuf);
+    let read = |body: Bytes| otlp::logs(decode(form, &body)?);
     match answer(&door, &visitor, LOGS, (&headers, body), read).await {
-        Ok(told) => good(&ExportLogsServiceResponse::from(told)),
-        Err(no) => no.answer(),
+        Ok(told) => good(form, &ExportLogsServiceResponse::from(told)),
+        Err(no) => no.answer(form),
     }
 }
 
@@ -86,7 +126,7 @@ async fn answer(
         return Err(fault.into());
     }
     let ask = async {
-        let packed = form(headers)?;
+        let packed = is_packed(headers)?;
         // The body is here already, and within its bound.
         let body = axum::body::to_bytes(body, LARGEST).await;
         let body = body.map_err(|e| bad(StatusCode::BAD_REQUEST, &e.to_string()))?;
@@ -110,14 +150,12 @@ fn admit(visitor: &Visitor, method: &'static str) -> Result<(), Fault> {
 }
 
 /// Whether the body is packed; a form that is not understood is refused.
-fn form(headers: &HeaderMap) -> Result<bool, No> {
-    let text =
-        |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
-    let kind = text(header::CONTENT_TYPE).unwrap_or_default();
-    if kind.split(';').next().map(str::trim) != Some(PROTOBUF) {
-        return Err(bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type has to be application/x-protobuf"));
+fn is_packed(headers: &HeaderMap) -> Result<bool, No> {
+    if Form::of(headers).is_none() {
+        let why = "content-type has to be application/x-protobuf or application/json";
+        return Err(bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    match text(header::CONTENT_ENCODING).as_deref() {
+    match text(headers, header::CONTENT_ENCODING).as_deref() {
         None | Some("" | "identity") => Ok(false),
         Some("gzip") => Ok(true),
         Some(_) => Err(bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding is gzip or nothing")),
@@ -137,19 +175,26 @@ fn unpacked(body: &[u8]) -> Result<Bytes, No> {
     }
 }
 
-fn decode<M: Message + Default>(body: &[u8]) -> Result<M, Fault> {
-    M::decode(body).map_err(|_| Fault::invalid("body", "is no OTLP request in protobuf"))
+fn decode<M: Message + Default + DeserializeOwned>(form: Form, body: &[u8]) -> Result<M, Fault> {
+    match form {
+        Form::Protobuf => M::decode(body).map_err(|_| Fault::invalid("body", "is no OTLP request in protobuf")),
+        // What it says of the place names no content.
+        Form::Json => serde_json::from_slice(body).map_err(|e| {
+            let (line, column) = (e.line(), e.column());
+            Fault::invalid("body", format!("is no OTLP request in JSON, at line {line} column {column}"))
+        }),
+    }
 }
 
-fn headers() -> [(header::HeaderName, HeaderValue); 2] {
-    [
-        (header::CONTENT_TYPE, HeaderValue::from_static(PROTOBUF)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ]
-}
-
-fn good(answer: &impl Message) -> Response {
-    (headers(), answer.encode_to_vec()).into_response()
+fn good(form: Form, answer: &(impl Message + Serialize)) -> Response {
+    let body = match form {
+        Form::Protobuf => Ok(answer.encode_to_vec()),
+        Form::Json => serde_json::to_vec(answer),
+    };
+    match body {
+        Ok(body) => (form.headers(), body).into_response(),
+        Err(e) => No::from(Fault::broken(e)).answer(form),
+    }
 }
 
 /// A refusal, and the status that HTTP has for it where that is another than the reason's.
@@ -171,13 +216,14 @@ fn bad(code: StatusCode, why: &str) -> No {
 }
 
 impl No {
-    /// As OTLP has it: a google.rpc.Status in protobuf, and when to come again where that helps.
-    fn answer(self) -> Response {
+    /// As OTLP has it: a google.rpc.Status in the client's form, and when to come again where that helps.
+    fn answer(self, form: Form) -> Response {
         let again = match &self.fault {
             Fault::Refused(refusal) | Fault::Unavailable(refusal) => refusal.retry_after,
             Fault::Broken(_) => None,
         };
-        tracing::info!(reason = self.fault.reason(), "refused");
+        let reason = self.fault.reason();
+        tracing::info!(reason, "refused");
         let status = Status::from(self.fault);
         let code = self.code.unwrap_or(match status.code() {
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::NotFound => {
@@ -189,13 +235,28 @@ impl No {
             Code::Unavailable | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         });
-        let mut answer = (code, headers(), status.details().to_vec()).into_response();
+        let body = match form {
+            Form::Protobuf => status.details().to_vec(),
+            Form::Json => in_json(&status, reason, again).to_string().into_bytes(),
+        };
+        let mut answer = (code, form.headers(), body).into_response();
         if let Some(again) = again {
             let seconds = again.as_secs() + u64::from(again.subsec_nanos() > 0);
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         answer
     }
+}
+
+/// A google.rpc.Status as the JSON of protobufs has it.
+fn in_json(status: &Status, reason: &str, again: Option<Duration>) -> serde_json::Value {
+    let info = json!({ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "legate" });
+    let retry = again.map(|again| {
+        let delay = format!("{}.{:03}s", again.as_secs(), again.subsec_millis());
+        json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay })
+    });
+    let details: Vec<_> = std::iter::once(info).chain(retry).collect();
+    json!({ "code": i32::from(status.code()), "message": status.message(), "details": details })
 }
 
 #[cfg(test)]
@@ -216,7 +277,7 @@ mod tests {
     fn what_is_packed_is_unpacked_within_the_bound() {
         assert_eq!(unpacked(&packed(b"spans")).unwrap(), "spans");
         assert!(unpacked(&packed(&vec![0; LARGEST])).is_ok());
-        let code = |body: &[u8]| unpacked(body).unwrap_err().answer().status();
+        let code = |body: &[u8]| unpacked(body).unwrap_err().answer(Form::Protobuf).status();
         assert_eq!(code(&packed(&vec![0; LARGEST + 1])), StatusCode::PAYLOAD_TOO_LARGE);
         // A thousand times smaller than what it would become.
         assert_eq!(code(&packed(&vec![0; 512 << 20])), StatusCode::PAYLOAD_TOO_LARGE);
@@ -240,7 +301,7 @@ mod tests {
             (Fault::broken("bug"), StatusCode::INTERNAL_SERVER_ERROR, None),
         ] {
             let text = fault.to_string();
-            let answer = No::from(fault).answer();
+            let answer = No::from(fault).answer(Form::Protobuf);
             assert_eq!(answer.status(), code, "{text}");
             let found = answer.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
             assert_eq!(found, again, "{text}");
@@ -252,15 +313,16 @@ mod tests {
     fn a_form_that_is_not_understood_is_refused() {
         let of = |all: &[(header::HeaderName, &'static str)]| {
             let headers = all.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
-            form(&headers).map_err(|no| no.answer().status().as_u16())
+            is_packed(&headers).map_err(|no| no.answer(Form::Protobuf).status().as_u16())
         };
         let protobuf = (header::CONTENT_TYPE, PROTOBUF);
         assert_eq!(of(std::slice::from_ref(&protobuf)), Ok(false));
         assert_eq!(of(&[(header::CONTENT_TYPE, "Application/X-Protobuf; charset=x")]), Ok(false));
+        assert_eq!(of(&[(header::CONTENT_TYPE, "application/json")]), Ok(false));
         assert_eq!(of(&[protobuf.clone(), (header::CONTENT_ENCODING, "gzip")]), Ok(true));
         for bad in [
             vec![],
-            vec![(header::CONTENT_TYPE, "application/json")],
+            vec![(header::CONTENT_TYPE, "application/cbor")],
             vec![protobuf.clone(), (header::CONTENT_ENCODING, "br")],
             vec![protobuf, (header::CONTENT_ENCODING, "gzip, gzip")],
         ] {

@@ -9,7 +9,14 @@ pub(crate) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Tables), Box::new(Questions), Box::new(Alerts), Box::new(Holds), Box::new(Told)]
+        vec![
+            Box::new(Tables),
+            Box::new(Questions),
+            Box::new(Alerts),
+            Box::new(Holds),
+            Box::new(Told),
+            Box::new(Attested),
+        ]
     }
 }
 
@@ -204,6 +211,29 @@ CREATE TABLE told_by_otlp (
 impl MigrationTrait for Told {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, TOLD).await
+    }
+}
+
+struct Attested;
+
+impl MigrationName for Attested {
+    fn name(&self) -> &str {
+        "audit_0006_attested"
+    }
+}
+
+// The index is made again from the log, so that every row says how far its origin is proved. What is signed names the leaf that holds
+// the signature.
+const ATTESTED: &str = "
+DELETE FROM index_head;
+ALTER TABLE indexed_event ADD COLUMN trust INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE indexed_event ADD COLUMN attested_by BIGINT;
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Attested {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, ATTESTED).await
     }
 }
 

@@ -127,7 +127,8 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
 
     let registry = party.dial(&config.registry, "registry")?;
     let view = View::follow(registry.clone(), legate_view::Options::new(Arc::clone(&ctx.clock)));
-    let collector = Collector::new(party.dial(&config.audit_collector, "audit-collector")?);
+    let collector = party.dial(&config.audit_collector, "audit-collector")?;
+    let collector = Collector::new(collector, party.identity.clone());
     let shipper = ship(&db, collector, &ctx);
 
     // The socket first: without a name of its own the issuer is called by its address.

@@ -86,7 +86,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let library = Arc::new(Library::new());
     let compiling = tokio::spawn(Arc::clone(&library).keep(view.clone()));
     let log = party.dial(&config.audit_collector, "audit-collector")?;
-    let collector = Collector::new(log.clone());
+    let collector = Collector::new(log.clone(), party.identity.clone());
     let shipper = ship(disk, collector, &ctx);
 
     let (self_check, samples) = flow::SelfCheck::new(config.decision.self_check);

@@ -52,7 +52,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let party = Party::open(&config.tls, NAME, &ctx)?;
     let db = open_database(&config.database, &ctx).await?;
     let log = party.dial(&config.audit_collector, "audit-collector")?;
-    let collector = Collector::new(log.clone());
+    let collector = Collector::new(log.clone(), party.identity.clone());
     let shipper = ship(&db, collector, &ctx);
     let (revision, pages) = head_of(&db).await?;
 

@@ -260,7 +260,7 @@ impl House {
 }
 
 pub(crate) fn ask(what: &str) -> Request<AppendEventsRequest> {
-    Request::new(AppendEventsRequest { epoch: what.into(), first_seq: 7, events: Vec::new(), personal: Vec::new() })
+    Request::new(AppendEventsRequest { epoch: what.into(), first_seq: 7, events: Vec::new(), ..Default::default() })
 }
 
 /// The code and the stable reason of a refusal.

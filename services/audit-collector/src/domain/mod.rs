@@ -1,5 +1,6 @@
 //! What an event must be and whose turn it is: no clock, no network, no disk.
 
+pub(crate) mod attested;
 pub(crate) mod detect;
 pub(crate) mod digest;
 pub(crate) mod entry;

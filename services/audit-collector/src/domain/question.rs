@@ -34,6 +34,8 @@ pub(crate) struct Question {
     pub(crate) filter: Option<Filter>,
     /// Held by one of the texts of an event.
     pub(crate) text: String,
+    /// The number of a class of trust; 0 does not matter.
+    pub(crate) trust: i32,
     pub(crate) from: Option<Timestamp>,
     pub(crate) to: Option<Timestamp>,
 }
@@ -129,6 +131,7 @@ impl Question {
             ("grant_id", self.grant_id.clone()),
             ("filter", self.filter.as_ref().map(ToString::to_string).unwrap_or_default()),
             ("text", self.text.clone()),
+            ("trust", number(self.trust)),
             ("from_time", time(self.from)),
             ("to_time", time(self.to)),
         ]

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use legate_batch::{EVENTS_BEFORE, KIND, Statement};
 use legate_rpc::Fault;
-use legate_wire::audit::PersonalPart;
+use legate_wire::audit::{BatchSignature, PersonalPart};
 use prost::Message as _;
 
-use super::{Call, Desk, Reader};
+use super::{Call, Desk, Reader, signed};
 use crate::domain::event::{Claim, check, is_epoch};
 use crate::domain::otlp;
 use crate::domain::producers::Producer;
 use crate::domain::teller::Teller;
 use crate::error::{bad_event, spent};
-use crate::log::{Appended, Offer};
+use crate::log::{Appended, Offer, Own};
 use crate::personal::Unsealed;
 
 /// Events in one request.
@@ -30,13 +31,16 @@ pub(crate) struct Ask {
     pub(crate) events: Vec<Bytes>,
     /// The names that some of them commit to, by their positions.
     pub(crate) personal: BTreeMap<usize, Vec<PersonalPart>>,
+    /// Its signature over all of them.
+    pub(crate) signature: Option<BatchSignature>,
 }
 
 /// Appends events and answers when they are on disk. The emitter is the caller's certificate, and nothing else. Good
-/// events before a bad one are appended; the refusal of the bad one is the answer.
+/// events before a bad one are appended; the refusal of the bad one is the answer. Where the batch is signed nothing of it is
+/// appended then, since the signature is of all of it, and the refusal says how many are good.
 #[tracing::instrument(skip_all, fields(events = ask.events.len()))]
 pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appended, Fault> {
-    let Ask { epoch, first_seq, mut events, personal } = ask;
+    let Ask { epoch, first_seq, mut events, personal, signature } = ask;
     if !is_epoch(&epoch) {
         return Err(Fault::invalid("epoch", "is 1 to 64 of A-Z a-z 0-9 _ -"));
     }
@@ -64,6 +68,12 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
     if personal.values().flatten().map(PersonalPart::encoded_len).sum::<usize>() > MOST_BYTES {
         return Err(Fault::invalid("personal", "a request has 4 MiB of names at most"));
     }
+    let attested = match &signature {
+        None => None,
+        Some(with) => {
+            Some(signed::verified(desk, call, Statement::of(&call.caller, &epoch, first_seq, &events), with)?)
+        }
+    };
     let mut kept = BTreeMap::new();
     let bad = events.iter().zip(first_seq..).enumerate().find_map(|(position, (event, seq))| {
         let parts = personal.get(&position).map(Vec::as_slice).unwrap_or_default();
@@ -82,7 +92,7 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
         }
     });
     if let Some((position, _)) = &bad {
-        events.truncate(*position);
+        events.truncate(if attested.is_some() { 0 } else { *position });
     }
     if events.iter().map(Bytes::len).sum::<usize>() > MOST_BYTES {
         return Err(Fault::invalid("events", "a request has 4 MiB of events at most"));
@@ -91,10 +101,12 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
         true => None,
         false => {
             let producer = Producer { spiffe_id: call.caller.clone(), epoch };
-            Some(desk.log.append(Offer { producer, first_seq, events, personal: kept }).await?)
+            let signature = attested.as_ref().map(|attested| Own::from_event(KIND, attested.into()));
+            Some(desk.log.append(Offer { producer, first_seq, events, personal: kept, signature }).await?)
         }
     };
     match (bad, done) {
+        (Some((position, refusal)), _) if attested.is_some() => Err(refusal.with(EVENTS_BEFORE, position.to_string())),
         (Some((_, refusal)), _) => Err(refusal),
         (None, Some(appended)) => Ok(appended),
         (None, None) => Err(Fault::broken("a request without events was let in")),

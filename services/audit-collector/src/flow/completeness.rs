@@ -100,6 +100,12 @@ pub(crate) async fn report(desk: &Desk, call: &Call, ask: Ask) -> Result<Report,
 
 /// What there is about emitters in that time.
 fn about_emitters(which: &Which) -> alert::Which {
-    let types = [AlertType::EmitterGap, AlertType::EmitterRepeat, AlertType::EmitterSilent, AlertType::ForgedEvent];
+    let types = [
+        AlertType::EmitterGap,
+        AlertType::EmitterRepeat,
+        AlertType::EmitterSilent,
+        AlertType::EmitterSignature,
+        AlertType::ForgedEvent,
+    ];
     alert::Which { types: types.map(i32::from).to_vec(), from: which.from, to: which.to, ..alert::Which::default() }
 }

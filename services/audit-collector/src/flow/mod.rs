@@ -16,6 +16,7 @@ pub(crate) mod reads;
 pub(crate) mod refused;
 pub(crate) mod retain;
 pub(crate) mod rights;
+pub(crate) mod signed;
 pub(crate) mod tail;
 pub(crate) mod tick;
 pub(crate) mod told;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use legate_clock::Clock;
 use legate_ids::{Name, Principal};
-use legate_mtls::Peer;
+use legate_mtls::{Peer, Trust};
 use legate_rpc::{Fault, Permit, TraceContext};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -56,6 +57,10 @@ pub(crate) struct Desk {
     pub(crate) auditors: BTreeSet<Name>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reads: reads::Reads,
+    /// Whom certificates are believed from.
+    pub(crate) trust: Trust,
+    /// Signatures that did not hold lately.
+    pub(crate) unsigned: signed::Unsigned,
     pub(crate) tails: tail::Tails,
     /// What agents and enforcement points told lately.
     pub(crate) quotas: Mutex<Quotas>,
@@ -78,6 +83,8 @@ pub(crate) struct Call {
     /// The SPIFFE ID of the certificate; nobody without one comes so far.
     pub(crate) caller: String,
     pub(crate) reader: Reader,
+    /// SHA-256 of that certificate.
+    pub(crate) certificate: [u8; 32],
     /// The emergency that an operator states.
     pub(crate) emergency: Option<String>,
     pub(crate) trace: TraceContext,
@@ -110,6 +117,7 @@ impl Call {
                 Some(other) => Teller::of(other).map_or(Reader::Nobody, Reader::Emitter),
                 None => Reader::Nobody,
             },
+            certificate: peer.x5t_s256,
             emergency: None,
             trace,
             deadline,

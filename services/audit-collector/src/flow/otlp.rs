@@ -175,7 +175,7 @@ async fn append(desk: &Desk, caller: String, line: &mut Line, acts: Vec<Act>) ->
         ids.push(event.event_id);
     }
     let count = ids.len();
-    let appended = desk.log.append(Offer { producer, first_seq: last + 1, events, personal }).await?;
+    let appended = desk.log.append(Offer { producer, first_seq: last + 1, events, personal, signature: None }).await?;
     // Nobody else numbers this epoch, so that all of them were new.
     let first = appended
         .first_leaf

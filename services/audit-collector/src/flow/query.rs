@@ -15,9 +15,9 @@ use super::{Call, Desk, database, reads, rights, wait_for_index};
 use crate::domain::question::{Order, Question};
 use crate::error::{AUDIT_DESCENDANTS_TOO_MANY, of_index};
 use crate::index::NotRead;
-use crate::log::{Log, Published};
+use crate::log::{Log, NotProved, Published, Signed};
 use crate::personal::{Seen, Vault};
-use crate::store::event::key;
+use crate::store::event::{self, key};
 use crate::store::search::{Families, Found, Search};
 use crate::store::{head, made_by, stretch};
 
@@ -34,6 +34,9 @@ const FAMILY: usize = 200;
 
 /// Events in one answer, in bytes; clients take 4 MiB. An answer has at least one event.
 const MOST_BYTES: usize = 3 << 20;
+
+/// Leaves with signatures in one answer, in bytes.
+const MOST_SIGNATURES: usize = 768 << 10;
 
 /// Leaves so near to each other are read together, and so many bytes of them at once.
 const TOGETHER: u64 = 256;
@@ -62,8 +65,19 @@ pub(crate) struct Page {
     pub(crate) is_partial: bool,
     pub(crate) indexed_through: u64,
     pub(crate) log_size: u64,
-    /// The audit path of each leaf, and the checkpoint that they lead to.
-    pub(crate) proofs: Option<(Vec<Vec<Hash>>, Published)>,
+    /// The leaf with the signature of each that its emitter signed.
+    pub(crate) attested: BTreeMap<u64, u64>,
+    pub(crate) proofs: Option<Proofs>,
+}
+
+/// What proves the events of a page, one for each.
+#[derive(Clone, Debug)]
+pub(crate) struct Proofs {
+    /// Audit paths.
+    pub(crate) paths: Vec<Vec<Hash>>,
+    pub(crate) signatures: Vec<Option<Signed>>,
+    /// The checkpoint that they lead to.
+    pub(crate) published: Published,
 }
 
 /// One page of the events that answer the question and that the caller may see, in order.
@@ -86,19 +100,12 @@ pub(crate) async fn query(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, Fa
     let judged = rights::ready(desk, call).await?;
     wait_for_index(desk, call, ask.indexed_at_least).await?;
 
-    // With proofs an event comes twice: decoded, and as the bytes that are proved.
-    let bytes = if ask.with_proofs { MOST_BYTES / 2 } else { MOST_BYTES };
+    // With proofs an event comes twice, decoded and as the bytes that are proved, and there are signatures.
+    let bytes = if ask.with_proofs { MOST_BYTES / 3 } else { MOST_BYTES };
     let below = if ask.proof_tree_size == 0 { u64::MAX } else { ask.proof_tree_size };
     let place = Place { after, order: ask.order, size: size.into(), bytes, below };
-    let shown = look(desk, &judged, &ask.question, place).await?;
-    let proofs = match ask.with_proofs {
-        false => None,
-        true => {
-            let leaves: Vec<u64> = shown.leaves.iter().map(|seen| seen.at).collect();
-            let proving = desk.log.reading(move |log| log.prove_each(&leaves, ask.proof_tree_size));
-            Some(proving.await.map_err(Fault::broken)??)
-        }
-    };
+    let mut shown = look(desk, &judged, &ask.question, place).await?;
+    let proofs = if ask.with_proofs { Some(prove(desk, &mut shown, ask.proof_tree_size).await?) } else { None };
     let next = shown.more_behind.map(|last| desk.log.pages().after(&asked, &last.to_string())).unwrap_or_default();
     let record = reads::Read {
         kind: "log.queried",
@@ -113,8 +120,30 @@ pub(crate) async fn query(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, Fa
         next,
         indexed_through: shown.indexed_through,
         log_size: desk.log.size(),
+        attested: shown.attested,
         proofs,
     })
+}
+
+/// Proves what a page shows, which ends where it has as many signatures as an answer holds.
+async fn prove(desk: &Desk, shown: &mut Shown, size: u64) -> Result<Proofs, Fault> {
+    let by = |seen: &Seen| (seen.at, shown.attested.get(&seen.at).copied());
+    let mut events: Vec<(u64, Option<u64>)> = shown.leaves.iter().map(by).collect();
+    let proving = desk.log.reading(move |log| {
+        let leaves: Vec<u64> = events.iter().map(|(leaf, _)| *leaf).collect();
+        let (mut paths, published) = log.prove_each(&leaves, size)?;
+        let signatures = log.prove_signatures(&events, published.size, MOST_SIGNATURES)?;
+        paths.truncate(signatures.len());
+        events.truncate(signatures.len());
+        Ok::<_, NotProved>((Proofs { paths, signatures, published }, events.len()))
+    });
+    let (proofs, count) = proving.await.map_err(Fault::broken)??;
+    if count < shown.leaves.len() {
+        shown.leaves.truncate(count);
+        shown.more_behind = shown.leaves.last().map(|seen| seen.at);
+        shown.is_cut = true;
+    }
+    Ok(proofs)
 }
 
 /// What of a question was asked, for the record.
@@ -139,6 +168,8 @@ pub(super) struct Place {
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) leaves: Vec<Seen>,
+    /// The leaf with the signature of each that its emitter signed.
+    pub(super) attested: BTreeMap<u64, u64>,
     /// There may be more behind this leaf.
     pub(super) more_behind: Option<u64>,
     /// Whether a bound on work or bytes ended it before it was full.
@@ -150,7 +181,8 @@ pub(super) struct Shown {
 pub(super) async fn look(desk: &Desk, judged: &Judged, question: &Question, place: Place) -> Result<Shown, Fault> {
     let is_searched = !question.text.is_empty();
     let wanted = if is_searched { SEARCHED } else { place.size.saturating_add(1) };
-    let (mut found, indexed_through) = look_up(desk, judged, question, Place { size: wanted, ..place }).await?;
+    let (mut found, attested, indexed_through) =
+        look_up(desk, judged, question, Place { size: wanted, ..place }).await?;
     let (order, size, most) = (place.order, usize::try_from(place.size).unwrap_or(usize::MAX), place.bytes);
     let mut places = std::mem::take(&mut found.leaves);
     if !is_searched && places.len() > size {
@@ -190,7 +222,7 @@ pub(super) async fn look(desk: &Desk, judged: &Judged, question: &Question, plac
     let (leaves, stopped) = reading.await.map_err(Fault::broken)?.map_err(Fault::broken)?;
     let more_behind = stopped.or(found.more_behind);
     let is_cut = leaves.len() < size;
-    Ok(Shown { leaves, more_behind, is_cut, indexed_through })
+    Ok(Shown { leaves, attested, more_behind, is_cut, indexed_through })
 }
 
 /// Whether one of the texts of an event that may be searched holds this one.
@@ -241,8 +273,13 @@ fn neighbours(log: &Log, places: &[u64], order: Order) -> io::Result<Vec<(u64, V
     Ok(found)
 }
 
-/// The places of one page, and how far the index was at that moment.
-async fn look_up(desk: &Desk, judged: &Judged, question: &Question, place: Place) -> Result<(Found, u64), Fault> {
+/// The places of one page, what of it is signed and where, and how far the index was at that moment.
+async fn look_up(
+    desk: &Desk,
+    judged: &Judged,
+    question: &Question,
+    place: Place,
+) -> Result<(Found, BTreeMap<u64, u64>, u64), Fault> {
     let (question, judged, now) = (question.clone(), judged.clone(), desk.clock.now());
     let vault = desk.log.vault().clone();
     database(desk)?
@@ -251,7 +288,8 @@ async fn look_up(desk: &Desk, judged: &Judged, question: &Question, place: Place
                 let sees = judged.sees(tx, now).await?;
                 let size = head::get(tx).await?.map_or(0, |head| head.size());
                 let found = found(tx, (&question, &vault), &sees, size, place).await?;
-                Ok::<_, NotRead>((found, size))
+                let attested = event::attested(tx, &found.leaves).await?;
+                Ok::<_, NotRead>((found, attested, size))
             })
         })
         .await
@@ -320,8 +358,13 @@ mod tests {
         assert!(leaves_at(&log, &[5_000], Order::NewestFirst, MOST_BYTES).is_err());
         let large = |n: u64| vec![u8::try_from(n).unwrap(); 60 << 10].into();
         let events = (0..60).map(large).collect();
-        let offer =
-            crate::log::Offer { producer: producer("registry", "e2"), first_seq: 1, events, personal: BTreeMap::new() };
+        let offer = crate::log::Offer {
+            producer: producer("registry", "e2"),
+            first_seq: 1,
+            events,
+            personal: BTreeMap::new(),
+            signature: None,
+        };
         log.append(offer).await.unwrap();
         let size = log.size();
         let places: Vec<u64> = (0..size).rev().collect();

@@ -46,6 +46,8 @@ pub(crate) struct Ask {
 #[derive(Clone, Debug)]
 pub(crate) struct News {
     pub(crate) leaves: Vec<Seen>,
+    /// The leaf with the signature of each that its emitter signed.
+    pub(crate) attested: BTreeMap<u64, u64>,
     pub(crate) through: u64,
     pub(crate) resume_token: String,
 }
@@ -201,7 +203,8 @@ impl Line {
             }
             said = Instant::now();
             let count = shown.leaves.len();
-            let news = News { leaves: shown.leaves, through, resume_token: self.token(through) };
+            let news =
+                News { leaves: shown.leaves, attested: shown.attested, through, resume_token: self.token(through) };
             match tokio::time::timeout(STUCK, out.send(Ok(say(news)))).await {
                 // What was not taken is told again to whoever goes on.
                 Ok(Ok(())) => {

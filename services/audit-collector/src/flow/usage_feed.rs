@@ -141,7 +141,7 @@ mod tests {
             ..AuditEvent::default()
         };
         let events = (first_seq..first_seq + count).map(|seq| event(seq).encode_to_vec().into()).collect();
-        Offer { producer: of.clone(), first_seq, events, personal: BTreeMap::new() }
+        Offer { producer: of.clone(), first_seq, events, personal: BTreeMap::new(), signature: None }
     }
 
     /// Everything, stretch by stretch; how often it was used, and where that ended.

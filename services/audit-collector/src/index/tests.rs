@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::domain::entry::{Link, links};
 use crate::domain::question::plain;
+use bytes::Bytes;
 use legate_authority::Reach;
+use legate_batch::{Attested, KIND, Statement};
 use legate_boot::Context;
 use legate_clock::Timestamp;
 use legate_db::testing::{Fixture, on_each};
@@ -14,7 +16,7 @@ use legate_db::{Fault, TxError};
 use legate_filter::{EventField, Field, Filter, Scope, Subject};
 use legate_ids::EventId;
 use legate_personal::Split;
-use legate_wire::audit::{AuditEvent, Emitter, EventDecision, EventResource, Outcome};
+use legate_wire::audit::{AppendEventsRequest, AuditEvent, Emitter, EventDecision, EventResource, Outcome, TrustClass};
 use prost::Message as _;
 use sea_orm::{ConnectionTrait as _, EntityTrait as _, PaginatorTrait as _};
 
@@ -22,7 +24,7 @@ use super::Index;
 use crate::domain::question::Order;
 use crate::domain::question::{Question, TypeFilter};
 use crate::log::tests::scene::{ME, ORIGIN, open, producer};
-use crate::log::{Log, Offer};
+use crate::log::{Log, Offer, Own};
 use crate::personal::{Unsealed, Vault};
 use crate::schema::Migrator;
 use crate::store::batch::{Batch, Voices};
@@ -107,6 +109,16 @@ fn told(n: u64) -> AuditEvent {
     }
 }
 
+/// The registry, with a certificate.
+fn registry() -> legate_mtls::Identity {
+    let now = Timestamp::from_secs(START);
+    let ca = legate_mtls::pki::Ca::generate("services", now, Duration::from_secs(60)).unwrap();
+    let id = legate_ids::SpiffeId::parse(&producer("registry", "e1").spiffe_id).unwrap();
+    let leaf = legate_mtls::pki::Leaf { spiffe_id: &id, dns: &[], ips: &[], ttl: Duration::from_secs(60) };
+    let issued = ca.issue(&leaf, now).unwrap();
+    legate_mtls::Identity::from_pem(&issued.cert_pem, &issued.key_pem).unwrap()
+}
+
 async fn tell(log: &Log, from: u64, count: u64) {
     // As emitters of earlier versions told them, and as those of today do.
     let mut personal = BTreeMap::new();
@@ -123,7 +135,9 @@ async fn tell(log: &Log, from: u64, count: u64) {
         }
     };
     let events = (from..from + count).map(|n| leaf(n).encode_to_vec().into()).collect();
-    log.append(Offer { producer: producer("registry", "e1"), first_seq: from, events, personal }).await.unwrap();
+    log.append(Offer { producer: producer("registry", "e1"), first_seq: from, events, personal, signature: None })
+        .await
+        .unwrap();
 }
 
 fn questions() -> Vec<Question> {
@@ -346,7 +360,7 @@ async fn is_exact(index: &Index, log: &Log) {
     while (leaves.len() as u64) < log.size() {
         leaves.extend(log.read(leaves.len() as u64, log.size(), 1 << 20).unwrap());
     }
-    let wanted = Batch::of(&leaves, &voices(), log.vault());
+    let wanted = Batch::of(&leaves, &voices(), log.vault(), None);
     let mut events = rows!(index, event);
     events.sort_by_key(|row| row.leaf);
     assert_eq!(events, wanted.events);
@@ -370,6 +384,66 @@ async fn is_exact(index: &Index, log: &Log) {
     wanted_roles.sort();
     assert_eq!(roles, wanted_roles);
     assert_eq!(*index.knows_roles().borrow(), wanted.roles.is_anew);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_breaks_off_is_signed_by_nobody_and_a_whole_one_by_its_emitter() {
+    on_each::<Migrator>(async |fixture: Fixture| {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, tasks) = open(dir.path()).await;
+        let index = index(&fixture);
+        let following = tokio::spawn(index.clone().follow(log.clone()));
+        let me = registry();
+        let signed = |from: u64, count: u64, there: u64| {
+            let of = |seq: u64| Bytes::from(crate::log::tests::scene::event(&producer("registry", "e1"), seq));
+            let events: Vec<Bytes> = (from..from + count).map(of).collect();
+            let mut request = AppendEventsRequest { epoch: "e1".into(), first_seq: from, events, ..Default::default() };
+            legate_batch::sign(&mut request, &me);
+            let statement = Statement::of(me.spiffe_id().unwrap().as_str(), "e1", from, &request.events);
+            let attested = Attested::of(statement, &request.signature.unwrap()).unwrap();
+            request.events.truncate(usize::try_from(there).unwrap());
+            let signature = Some(Own::from_event(KIND, (&attested).into()));
+            let events = request.events;
+            Offer {
+                producer: producer("registry", "e1"),
+                first_seq: from,
+                events,
+                personal: BTreeMap::new(),
+                signature,
+            }
+        };
+        let trusts = async || {
+            let mut rows = rows!(index, event);
+            rows.sort_by_key(|row| row.leaf);
+            let its = rows.into_iter().filter(|row| row.emitter != ME);
+            its.map(|row| (row.trust, row.attested_by)).collect::<Vec<_>>()
+        };
+        let (attested, plain) = (i32::from(TrustClass::Attested), i32::from(TrustClass::Authenticated));
+        // Two steps of the index: the signature and what is behind it are not taken in together.
+        let first = log.append(signed(1, 5, 3)).await.unwrap().first_leaf.unwrap();
+        let by = Some(i64::try_from(first).unwrap() - 1);
+        until(&index, log.size()).await;
+        assert_eq!(trusts().await, [(attested, by); 3]);
+        // What a start after the end of the process tells.
+        log.record(Own::new("log.recovered")).await.unwrap();
+        until(&index, log.size()).await;
+        assert_eq!(trusts().await, [(plain, None); 3]);
+        let next = log.append(signed(4, 2, 2)).await.unwrap().first_leaf.unwrap();
+        let by = Some(i64::try_from(next).unwrap() - 1);
+        log.append(signed(6, 4, 2)).await.unwrap();
+        log.append(signed(8, 1, 1)).await.unwrap();
+        until(&index, log.size()).await;
+        let found = trusts().await;
+        assert_eq!(found[3..5], [(attested, by); 2]);
+        assert_eq!(found[5..7], [(plain, None); 2], "another signature stands where its third event should");
+        assert_eq!(found[7].0, attested);
+        assert_eq!(found.len(), 8);
+        is_exact(&index, &log).await;
+        tasks.close().await;
+        following.await.unwrap();
+        index.close().await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

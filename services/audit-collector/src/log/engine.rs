@@ -38,6 +38,8 @@ pub(crate) struct Offer {
     pub(crate) events: Vec<Bytes>,
     /// The names that some of them commit to, by their positions.
     pub(crate) personal: BTreeMap<usize, Unsealed>,
+    /// The event that holds their emitter's signature, which is of all of them.
+    pub(crate) signature: Option<Own>,
 }
 
 /// What became of an offer: all of it is in the log, and on disk.
@@ -90,7 +92,14 @@ pub(super) enum Job {
 type Told = oneshot::Sender<Result<u64, NotAppended>>;
 
 /// An offer's answer, good once its group is on disk.
-type Promise = (oneshot::Sender<Result<Appended, NotAppended>>, Result<Appended, NotAppended>, Place);
+#[derive(Debug)]
+struct Promise {
+    answer: oneshot::Sender<Result<Appended, NotAppended>>,
+    outcome: Result<Appended, NotAppended>,
+    /// Whether it speaks of events of this very group.
+    is_of_group: bool,
+    _place: Place,
+}
 
 /// What is written at once.
 #[derive(Debug, Default)]
@@ -206,8 +215,10 @@ impl Engine {
             }
             Job::Offer { offer, answer, _place } => {
                 let mut bytes = 0;
+                let producer = offer.producer.clone();
                 let outcome = self.place(offer, group, &mut bytes);
-                group.promises.push((answer, outcome, _place));
+                let is_of_group = group.ahead.contains_key(&producer);
+                group.promises.push(Promise { answer, outcome, is_of_group, _place });
                 bytes
             }
         }
@@ -239,13 +250,21 @@ impl Engine {
         if self.state.is_full() {
             return Err(NotAppended::Full);
         }
+        if let Some(signature) = offer.signature.take() {
+            if skip > 0 {
+                // The rest is not what was signed, and what is known need not be, byte for byte: the emitter goes on behind it.
+                return Ok(Appended { acked_seq: last, first_leaf: None, appended: 0 });
+            }
+            // In front of them, so that no tree holds one of them and not this.
+            *bytes += self.put_own(signature, group);
+        }
         let first = *self.acked.borrow() + group.leaves.len() as u64;
         let first_leaf = Some(first);
         // What was known before has its names already.
         let personal = offer.personal.split_off(&skip).into_iter();
         group.personal.extend(personal.map(|(at, one)| Unsealed { leaf: first + (at - skip) as u64, ..one }));
         let acked_seq = last + new.len() as u64;
-        *bytes = new.iter().map(Bytes::len).sum();
+        *bytes += new.iter().map(Bytes::len).sum::<usize>();
         group.leaves.extend(new.iter().map(|event| event.to_vec()));
         let appended = new.len();
         group.ahead.insert(offer.producer, acked_seq);
@@ -258,10 +277,10 @@ impl Engine {
         for (answer, leaf) in group.places {
             let _gone = answer.send(written.map(|()| leaf));
         }
-        for (answer, outcome, _place) in group.promises {
+        for Promise { answer, outcome, is_of_group, _place } in group.promises {
             let told = match (&written, outcome) {
                 // What was known before the group is on disk whatever became of the group.
-                (Err(refused), Ok(new)) if new.first_leaf.is_some() => Err(*refused),
+                (Err(refused), Ok(_)) if is_of_group => Err(*refused),
                 (Err(NotAppended::Stopped), _) => Err(NotAppended::Stopped),
                 (_, outcome) => outcome,
             };

@@ -21,5 +21,5 @@ pub(crate) use engine::{Appended, NotAppended, Offer};
 pub(crate) use files::read_tile;
 pub(crate) use open::{Log, LogTasks, Setup};
 pub(crate) use own::Own;
-pub(crate) use prove::{Consistency, Inclusion, NotProved};
+pub(crate) use prove::{Consistency, Inclusion, NotProved, Signed};
 pub(crate) use publisher::Published;

@@ -181,6 +181,7 @@ impl Log {
         }
         let names = offer.personal.values().flat_map(|one| &one.parts).map(|part| part.name.len() + 64).sum::<usize>();
         let bytes = offer.events.iter().map(bytes::Bytes::len).sum::<usize>() + names;
+        let bytes = bytes + offer.signature.as_ref().map_or(0, Own::size);
         let place = self.0.waiting.enter(share(&offer.producer.spiffe_id), bytes).ok_or(NotAppended::Busy)?;
         let (answer, answered) = oneshot::channel();
         self.0.jobs.try_send(Job::Offer { offer, answer, _place: place }).map_err(|e| match e {

@@ -44,6 +44,11 @@ impl Own {
         &self.kind
     }
 
+    /// How many bytes it has, about.
+    pub(super) fn size(&self) -> usize {
+        self.event.encoded_len() + 128
+    }
+
     pub(crate) fn failed(mut self, reason: &str) -> Self {
         self.event.outcome = Outcome::Failure.into();
         self.event.reason_code = reason.to_owned();

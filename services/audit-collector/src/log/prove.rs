@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 
+use legate_batch::Attested;
 use legate_merkle::{
-    Hash, RangeError, TileId, decode_tile, leaf_hash, node_in_tile, prove_consistency, prove_inclusion, root_of,
-    verify_consistency, verify_inclusion,
+    Frontier, Hash, RangeError, TileId, decode_tile, leaf_hash, node_in_tile, prove_among, prove_consistency,
+    prove_inclusion, root_of, verify_consistency, verify_inclusion,
 };
+use legate_wire::audit::AuditEvent;
+use prost::Message as _;
 
 use super::files::read_tile;
 use super::open::Log;
@@ -34,6 +37,17 @@ pub(crate) struct Inclusion {
     pub(crate) size: u64,
     pub(crate) root: Hash,
     pub(crate) checkpoint: String,
+}
+
+/// An emitter's signature of an event: the leaf that holds it, proved, and the way from the event to what was signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Signed {
+    pub(crate) at: u64,
+    /// Empty, with its proof, where the event before has them.
+    pub(crate) leaf: Vec<u8>,
+    pub(crate) proof: Vec<Hash>,
+    pub(crate) position: u32,
+    pub(crate) path: Vec<Hash>,
 }
 
 /// Two trees and the proof that one is the beginning of the other.
@@ -75,6 +89,12 @@ impl<'a> Nodes<'a> {
     fn root(&mut self, size: u64) -> io::Result<Hash> {
         root_of(size, |level, index| self.node(level, index))
     }
+}
+
+fn root_of_all(hashes: &[Hash]) -> Hash {
+    let mut tree = Frontier::default();
+    hashes.iter().for_each(|hash| tree.push(*hash));
+    tree.root()
 }
 
 fn damaged(tile: TileId) -> io::Error {
@@ -139,6 +159,62 @@ impl Log {
         };
         let proofs = leaves.iter().map(|leaf| prove(*leaf)).collect::<Result<_, _>>()?;
         Ok((proofs, published))
+    }
+
+    /// The signatures of some events, by the leaves that hold them, in the tree of a size: as many as have `most` bytes, one at least.
+    pub(crate) fn prove_signatures(
+        &self,
+        events: &[(u64, Option<u64>)],
+        size: u64,
+        most: usize,
+    ) -> Result<Vec<Option<Signed>>, NotProved> {
+        let published = self.published().borrow().clone();
+        let mut nodes = Nodes::under(self, &published);
+        let (mut all, mut bytes) = (Vec::with_capacity(events.len()), 0);
+        let mut last: Option<(u64, Option<Vec<Hash>>)> = None;
+        for (event, by) in events {
+            let Some(by) = *by else {
+                all.push(None);
+                continue;
+            };
+            let (mut leaf, mut proof) = (Vec::new(), Vec::new());
+            if last.as_ref().is_none_or(|(at, _)| *at != by) {
+                let read = self.read(by, by + 1, 1).map_err(io::Error::other)?.pop();
+                leaf = read.ok_or_else(|| io::Error::other(format!("leaf {by} cannot be read")))?.1;
+                if bytes + leaf.len() > most && !all.is_empty() {
+                    break;
+                }
+                proof = prove_inclusion(by, size, |l, i| nodes.node(l, i)).map_err(|e| of_range(e, size))?;
+                last = Some((by, self.batch_behind(by, &leaf, &mut nodes)?));
+            }
+            let batch = last.as_ref().and_then(|(_, batch)| batch.as_deref()).unwrap_or_default();
+            let position = event.saturating_sub(by + 1);
+            bytes += leaf.len();
+            all.push(prove_among(position, batch).map(|path| {
+                let position = u32::try_from(position).unwrap_or(u32::MAX);
+                Signed { at: by, leaf, proof, position, path }
+            }));
+        }
+        Ok(all)
+    }
+
+    /// The hashes of the leaves that a signature is of; `None`: they are not all there, since the process ended while they were written.
+    fn batch_behind(&self, at: u64, leaf: &[u8], nodes: &mut Nodes<'_>) -> Result<Option<Vec<Hash>>, NotProved> {
+        let event = AuditEvent::decode(leaf).map_err(io::Error::other)?;
+        let Ok(Attested { statement, .. }) = Attested::try_from(&event) else { return Ok(None) };
+        let mut hashes = Vec::new();
+        for index in at + 1..=at + u64::from(statement.count) {
+            // A checkpoint may end between a signature and the last leaf that it is of; on disk they are all there.
+            if index < nodes.size {
+                hashes.push(nodes.node(0, index)?);
+                continue;
+            }
+            let Some((_, leaf)) = self.read(index, index + 1, 1).map_err(io::Error::other)?.pop() else {
+                return Ok(None);
+            };
+            hashes.push(leaf_hash(&leaf));
+        }
+        Ok((root_of_all(&hashes) == statement.root).then_some(hashes))
     }
 
     /// Proves that a tree is the beginning of a later one (RFC 6962 section 2.1.2).

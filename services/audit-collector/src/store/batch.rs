@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend};
 
 use super::detect::{self, Looked};
 use super::{custody, event, hold, link, made_by, roles, stretch, told, usage};
+use crate::domain::attested::{self, Open, Place};
 use crate::domain::detect::fact::{Fact, Services};
 use crate::domain::entry::{self, Count, Gone, Roles, Use};
 use crate::domain::otlp;
@@ -29,6 +30,11 @@ pub(crate) struct Batch {
     pub(crate) gone: Option<(u64, Gone)>,
     /// What the rules look at.
     pub(crate) facts: Vec<Fact>,
+    /// Signatures whose batch breaks off, and where.
+    pub(crate) cut: Vec<(u64, u64)>,
+    /// The signature that is of leaves behind these, too.
+    pub(crate) open: Open,
+    leaves: u64,
     services: Services,
 }
 
@@ -44,7 +50,7 @@ pub(crate) struct Voices {
 impl Batch {
     /// The rows of these leaves, up to the first that says that names are gone. No row has a name that can be erased: what stands for
     /// it is there, or that it is erased.
-    pub(crate) fn of(leaves: &[(u64, Vec<u8>)], voices: &Voices, vault: &Vault) -> Self {
+    pub(crate) fn of(leaves: &[(u64, Vec<u8>)], voices: &Voices, vault: &Vault, open: Open) -> Self {
         let mut batch = Self {
             events: Vec::new(),
             links: Vec::new(),
@@ -56,6 +62,9 @@ impl Batch {
             holds: Vec::new(),
             gone: None,
             facts: Vec::new(),
+            cut: Vec::new(),
+            open,
+            leaves: 0,
             services: Services::beside(&voices.registry),
         };
         let mut used: BTreeMap<Use, Count> = BTreeMap::new();
@@ -64,8 +73,20 @@ impl Batch {
             let named = parts.iter_mut().filter(|part| !legate_personal::is_erased(part));
             let persons: BTreeSet<String> = named.map(|part| alias(part, vault)).collect();
             let event = legate_personal::shown(event, &parts);
-            batch.facts.push(Fact::of(*leaf, &event, &batch.services));
-            batch.events.push(event::Model::of(*leaf, &event));
+            batch.leaves += 1;
+            let (place, cut) = attested::next(&mut batch.open, *leaf, &event, &voices.me);
+            if let Some(cut) = cut {
+                let its = batch.events.iter_mut().filter(|row| row.attested_by == Some(event::signed(cut)));
+                its.for_each(event::Model::unsign);
+                batch.cut.push((cut, *leaf));
+            }
+            let attested_by = if let Place::Signed(by) = place { Some(by) } else { None };
+            batch.facts.push(Fact { is_signed: attested_by.is_some(), ..Fact::of(*leaf, &event, &batch.services) });
+            if place == Place::Signature {
+                // It proves something of others, and is nothing that happened: it is found by them.
+                continue;
+            }
+            batch.events.push(event::Model::of(*leaf, &event, attested_by));
             batch.links.extend(link::of(*leaf, &event));
             batch.links.extend(link::persons(*leaf, &persons));
             if let Some((of, count)) = entry::used(&event) {
@@ -97,12 +118,15 @@ impl Batch {
 
     /// How many leaves they are of.
     pub(crate) fn leaves(&self) -> u64 {
-        self.events.len() as u64
+        self.leaves
     }
 
     /// Writes them all, and lets the rules look at them.
     pub(crate) async fn insert<E>(&self, tx: &Tx, vault: &Vault) -> TxResult<Looked, E> {
         event::insert(tx, &self.events).await?;
+        for (attested_by, until) in &self.cut {
+            event::unsign(tx, *attested_by, *until).await?;
+        }
         link::insert(tx, &self.links).await?;
         stretch::add(tx, &self.blocks).await?;
         made_by::add(tx, &self.made).await?;

@@ -1,11 +1,14 @@
 //! Where each event is, by what is asked for.
 
+use std::collections::BTreeMap;
+
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
-use legate_wire::audit::AuditEvent;
+use legate_wire::audit::{AuditEvent, TrustClass};
 use sea_orm::entity::prelude::*;
 use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
 
+use crate::domain::attested::trust_of;
 use crate::domain::question::plain;
 pub(crate) use crate::domain::text::key;
 
@@ -33,6 +36,10 @@ pub(crate) struct Model {
     pub(crate) reason_code: Option<String>,
     pub(crate) trace_id: Option<String>,
     pub(crate) decision_id: Option<String>,
+    /// How far its origin is proved, as the protobufs number it.
+    pub(crate) trust: i32,
+    /// The leaf with its emitter's signature.
+    pub(crate) attested_by: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -55,7 +62,7 @@ fn some(text: &str) -> Option<String> {
 
 impl Model {
     /// The row of the event at `leaf`.
-    pub(crate) fn of(leaf: u64, event: &AuditEvent) -> Self {
+    pub(crate) fn of(leaf: u64, event: &AuditEvent, attested_by: Option<u64>) -> Self {
         let resource = event.resource.as_ref();
         let time = event.time.and_then(|t| Timestamp::try_from(t).ok()).unwrap_or_default();
         Self {
@@ -75,8 +82,40 @@ impl Model {
             reason_code: some(&event.reason_code),
             trace_id: some(&event.trace_id),
             decision_id: event.decision.as_ref().and_then(|d| some(&d.decision_id)),
+            trust: trust_of(event, attested_by.is_some()).into(),
+            attested_by: attested_by.map(signed),
         }
     }
+
+    /// It is not signed after all: its batch was cut short.
+    pub(super) fn unsign(&mut self) {
+        (self.trust, self.attested_by) = (TrustClass::Authenticated.into(), None);
+    }
+}
+
+/// Which of these leaves are signed, and by which leaf.
+pub(crate) async fn attested<E>(tx: &Tx, leaves: &[u64]) -> TxResult<BTreeMap<u64, u64>, E> {
+    let mut found = BTreeMap::new();
+    for leaves in leaves.chunks(AT_ONCE) {
+        let rows = Entity::find().select_only().columns([Column::Leaf, Column::AttestedBy]);
+        let rows = rows.filter(Column::Leaf.is_in(leaves.iter().copied().map(signed)));
+        let rows: Vec<(i64, Option<i64>)> = rows.filter(Column::AttestedBy.is_not_null()).into_tuple().all(tx).await?;
+        found.extend(rows.into_iter().filter_map(|(leaf, by)| Some((unsigned(leaf), unsigned(by?)))));
+    }
+    Ok(found)
+}
+
+/// Of a batch that was cut short nothing is signed: what it was signed with is not all here.
+pub(crate) async fn unsign<E>(tx: &Tx, attested_by: u64, until: u64) -> TxResult<(), E> {
+    Entity::update_many()
+        .col_expr(Column::Trust, Expr::value(i32::from(TrustClass::Authenticated)))
+        .col_expr(Column::AttestedBy, Expr::value(None::<i64>))
+        .filter(Column::Leaf.gt(signed(attested_by)))
+        .filter(Column::Leaf.lt(signed(until)))
+        .filter(Column::AttestedBy.eq(signed(attested_by)))
+        .exec(tx)
+        .await?;
+    Ok(())
 }
 
 pub(crate) async fn insert<E>(tx: &Tx, rows: &[Model]) -> TxResult<(), E> {

@@ -141,6 +141,9 @@ impl Search {
         if question.outcome != 0 {
             all = part(Condition::all().add(Column::Outcome.eq(question.outcome)), all);
         }
+        if question.trust != 0 {
+            all = part(Condition::all().add(Column::Trust.eq(question.trust)), all);
+        }
         if let Some(from) = question.from {
             all = part(Condition::all().add(Column::Time.gte(from.micros())), all);
         }

@@ -93,8 +93,10 @@ mod tests {
 
     #[test]
     fn a_block_is_as_wide_as_its_events() {
-        let at =
-            |leaf, time| event::Model { time, ..event::Model::of(leaf, &legate_wire::audit::AuditEvent::default()) };
+        let at = |leaf, time| event::Model {
+            time,
+            ..event::Model::of(leaf, &legate_wire::audit::AuditEvent::default(), None)
+        };
         let blocks = of(&[at(0, 5), at(1, 3), at(1_023, 9), at(1_024, 4)]);
         let wanted = [Model { block: 0, first_time: 3, last_time: 9 }, Model { block: 1, first_time: 4, last_time: 4 }];
         assert_eq!(blocks, wanted);

@@ -56,6 +56,7 @@ impl<'h> Registry<'h> {
             first_seq: self.seq + 1,
             events: vec![event.encode_to_vec().into()],
             personal: personal.into_iter().filter(|one| !one.parts.is_empty()).collect(),
+            signature: None,
         }
     }
 

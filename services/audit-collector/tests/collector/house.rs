@@ -142,13 +142,27 @@ impl House {
     }
 
     pub(crate) fn agent(&self) -> Identity {
+        self.agent_for(DAY)
+    }
+
+    /// The agent, with a certificate that ends after so long.
+    pub(crate) fn agent_for(&self, ttl: Duration) -> Identity {
         let (ns, id) = (Name::parse("payments").unwrap(), AgentId::from_parts(1, [1; 10]));
-        self.identity(&self.workloads, &SpiffeId::agent(&self.domain, &ns, &id))
+        let id = SpiffeId::agent(&self.domain, &ns, &id);
+        let leaf = Leaf { spiffe_id: &id, dns: &[], ips: &[], ttl };
+        let issued = self.workloads.issue(&leaf, self.clock.now()).unwrap();
+        Identity::from_pem(&issued.cert_pem, &issued.key_pem).unwrap()
     }
 
     pub(crate) fn enforcer(&self) -> Identity {
         let (ns, name) = (Name::parse("payments").unwrap(), Name::parse("invoices").unwrap());
         self.identity(&self.workloads, &SpiffeId::enforcer(&self.domain, &ns, &name))
+    }
+
+    /// A service of another house, under a CA that nobody here believes.
+    pub(crate) fn stranger(&self, name: &str) -> Identity {
+        let ca = Ca::generate("strangers", self.clock.now(), DAY).unwrap();
+        self.identity(&ca, &SpiffeId::service(&self.domain, &Name::parse(name).unwrap()))
     }
 
     fn identity(&self, ca: &Ca, id: &SpiffeId) -> Identity {
@@ -292,7 +306,7 @@ pub(crate) async fn send(
     first_seq: u64,
     events: Vec<Bytes>,
 ) -> Result<AppendEventsResponse, Status> {
-    let request = AppendEventsRequest { epoch: epoch.into(), first_seq, events, personal: Vec::new() };
+    let request = AppendEventsRequest { epoch: epoch.into(), first_seq, events, ..Default::default() };
     to.append_events(request).await.map(tonic::Response::into_inner)
 }
 

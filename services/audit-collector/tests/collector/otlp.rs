@@ -411,6 +411,65 @@ async fn log_records_tell_of_acts_too_over_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_is_told_in_json_and_answered_in_json() {
+    let house = House::build();
+    let running = raise(&house).await;
+    let web = running.intake_web_addr().unwrap();
+    let now = house.clock.now().micros();
+    // By the text of the standard: ids in hexadecimal, numbers of 64 bits as texts or not, enumerations as numbers, and names that nobody knows.
+    let body = format!(
+        r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"invoice-bot"}}}}]}},
+            "scopeSpans":[{{"scope":{{"name":"x"}},"spans":[
+            {{"traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"EEE19B7EC3C1B174","name":"{CANARY}","kind":1,
+              "startTimeUnixNano":"{now}000","endTimeUnixNano":{now}000,"noSuchField":[1],"status":{{"code":2,"message":"{CANARY}"}},
+              "attributes":[{{"key":"gen_ai.operation.name","value":{{"stringValue":"execute_tool"}}}},
+                            {{"key":"gen_ai.tool.name","value":{{"stringValue":"read_invoice"}}}},
+                            {{"key":"x","value":{{"intValue":"7"}}}},{{"key":"gen_ai.prompt","value":{{"stringValue":"{CANARY}"}}}}]}},
+            {{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b175","name":"no act"}}]}}]}}]}}"#
+    );
+    let json = [(http::header::CONTENT_TYPE, "application/json")];
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(body.as_bytes()).unwrap();
+    let packed = [json[0].clone(), (http::header::CONTENT_ENCODING, "gzip")];
+    // The index may be opened at this moment, which is said in JSON as well.
+    let begin = std::time::Instant::now();
+    loop {
+        let (status, headers, answer) = house.post(web, &house.agent(), "/v1/traces", &json, body.clone().into()).await;
+        if status == 200 {
+            break;
+        }
+        let said: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!((status, said["code"].as_i64()), (503, Some(14)), "{said}");
+        assert!(headers.contains_key(http::header::RETRY_AFTER) && begin.elapsed() < Duration::from_secs(20), "{said}");
+        assert!(said["details"][1]["retryDelay"].as_str().unwrap().ends_with('s'), "{said}");
+    }
+    for (headers, body) in [(&json[..], body.into_bytes()), (&packed[..], gzip.finish().unwrap())] {
+        let (status, headers, answer) = house.post(web, &house.agent(), "/v1/traces", headers, body).await;
+        assert_eq!((status, headers[http::header::CONTENT_TYPE].as_bytes()), (200, b"application/json".as_slice()));
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(answer["partialSuccess"]["rejectedSpans"].to_string().trim_matches('"'), "1", "{answer}");
+    }
+    let (status, _, answer) = house.post(web, &house.agent(), "/v1/logs", &json, b"{}".to_vec()).await;
+    assert_eq!((status, serde_json::from_slice::<serde_json::Value>(&answer).is_ok()), (200, true));
+    let (status, headers, answer) =
+        house.post(web, &house.operator("alice"), "/v1/traces", &json, b"{}".to_vec()).await;
+    let said: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(
+        (status, said["code"].as_i64(), said["details"][0]["reason"].as_str()),
+        (403, Some(7), Some("ACCESS_DENIED"))
+    );
+    assert_eq!(headers[http::header::CONTENT_TYPE].as_bytes(), b"application/json");
+
+    let all = told(&house, &running).await;
+    let events: Vec<_> = all.iter().map(only).collect();
+    assert_eq!(events.len(), 1, "each act once, in whatever form it came");
+    assert_eq!((events[0].action.as_str(), events[0].outcome()), ("gen_ai:execute_tool", wire::Outcome::Failure));
+    assert_eq!(events[0].trace_id, "5b8efff798038103d269b633813fc60c");
+    running.shutdown().await;
+    assert!(!holds(&house.log_dir(), CANARY));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_tell_or_tells_nonsense_is_refused_at_both_doors() {
     let house = House::build();
     let running = raise(&house).await;
@@ -448,9 +507,18 @@ async fn who_may_not_tell_or_tells_nonsense_is_refused_at_both_doors() {
     }
     let nested = KeyValue { key: "a".into(), value: Some(deep), ..KeyValue::default() };
     let nested = traces(vec![span(&house, 1, vec![nested])]).encode_to_vec();
+    let in_json = |span: &str| format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}]}}]}}]}}"#);
+    let deep = format!("{}{}", r#"{"arrayValue":{"values":["#.repeat(300), "]}}".repeat(300));
+    let nested_json = in_json(&format!(r#"{{"attributes":[{{"key":"a","value":{deep}}}]}}"#));
+    let many_json = in_json(&vec!["{}"; 16_385].join(","));
     let many = traces((0..16_385).map(|_| Span::default()).collect()).encode_to_vec();
     for (what, path, headers, body, status) in [
-        ("JSON", "/v1/traces", kind("application/json"), b"{}".to_vec(), 415),
+        ("CBOR", "/v1/traces", kind("application/cbor"), b"{}".to_vec(), 415),
+        ("protobuf as JSON", "/v1/traces", kind("application/json"), body.clone(), 400),
+        ("JSON cut short", "/v1/traces", kind("application/json"), b"{\"resourceSpans\":[{".to_vec(), 400),
+        ("JSON nested", "/v1/traces", kind("application/json"), nested_json.into_bytes(), 400),
+        ("JSON too many", "/v1/traces", kind("application/json"), many_json.into_bytes(), 400),
+        ("JSON too large", "/v1/traces", kind("application/json"), vec![b' '; (4 << 20) + 1], 413),
         ("another encoding", "/v1/traces", encoding("br"), body.clone(), 415),
         ("no gzip", "/v1/traces", encoding("gzip"), body.clone(), 400),
         ("a bomb", "/v1/traces", encoding("gzip"), bomb.finish().unwrap(), 413),

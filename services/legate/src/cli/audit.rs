@@ -50,7 +50,7 @@ pub(crate) enum AuditVerb {
     },
     /// Hold every executed action against the agent, the credential and the decision that it needs.
     Report(super::Report),
-    /// Write events for other systems, one a line, newest first.
+    /// Write events for other systems, one a line, newest first; or as files in Parquet.
     Export(EventExport),
     /// Write events and their proofs into one file, which anybody verifies offline who has the log's public key (legate verify).
     Evidence(Box<Evidence>),
@@ -88,14 +88,15 @@ pub(crate) enum AuditVerb {
 pub(crate) struct EventExport {
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// The form of a line: our own JSON, OCSF 1.8.0, CloudEvents 1.0, or OpenTelemetry's logs (OTLP JSON).
+    /// The form of a line: our own JSON, OCSF 1.8.0, CloudEvents 1.0, or OpenTelemetry's logs (OTLP JSON). Or parquet: a directory of files
+    /// in Apache Parquet, by day and namespace, oldest first.
     #[arg(long = "format", value_enum, default_value = "jsonl")]
     pub(crate) form: ExportAs,
     /// The oldest first.
     #[arg(long)]
     pub(crate) oldest_first: bool,
-    /// The file to write; left out: standard output.
-    #[arg(long, value_name = "FILE", group = "destination")]
+    /// The file to write, for parquet the directory; left out: standard output.
+    #[arg(long, value_name = "FILE|DIR", group = "destination")]
     pub(crate) out: Option<PathBuf>,
     /// With --format otlp: send them to a receiver over HTTP, https://HOST:4318, or http:// on this machine.
     #[arg(long, value_name = "URL", group = "destination", requires = "mark")]
@@ -119,6 +120,7 @@ pub(crate) enum ExportAs {
     Ocsf,
     Cloudevents,
     Otlp,
+    Parquet,
 }
 
 /// What goes into a pack.
@@ -275,6 +277,17 @@ pub(crate) struct Filter {
     /// Whose action, reason or resource holds this text.
     #[arg(long, value_name = "TEXT")]
     pub(crate) text: Option<String>,
+    /// Whose origin is proved so far: signed by who told it, sent by it, or passed on by another.
+    #[arg(long, value_enum)]
+    pub(crate) trust: Option<ProvedSoFar>,
+}
+
+/// How far the origin of an event is proved.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProvedSoFar {
+    Attested,
+    Authenticated,
+    Observed,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -303,6 +316,13 @@ pub(crate) struct Verify {
     /// For a .tlog-proof or a receipt: the file with the entry that it is about, byte for byte.
     #[arg(long, value_name = "FILE")]
     pub(crate) entry: Option<PathBuf>,
+    /// For a log or a pack: CA certificates in PEM that have to vouch for the services that signed events; left out: what their certificates say is
+    /// taken as it is.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) services_ca: Option<PathBuf>,
+    /// The same for agents and enforcement points.
+    #[arg(long, value_name = "FILE", requires = "services_ca")]
+    pub(crate) workloads_ca: Option<PathBuf>,
     /// For an address: CA certificates that verify the server, in PEM.
     #[arg(long, env = "LEGATE_CA", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,

@@ -14,7 +14,7 @@ use super::agent::cut;
 use super::query::question;
 use crate::cli::{AuditVerb, Filter, LogKey};
 use crate::error::{CONTEXT_MISSING, VERIFICATION_FAILED};
-use crate::evidence::said;
+use crate::evidence::{Signatures, said};
 use crate::output::{Format, Row, event_row};
 use crate::place::{Line, Service};
 use crate::{Exit, Failure, proto};
@@ -108,6 +108,7 @@ fn verify_page(key: &VerifierKey, page: &QueryEventsResponse) -> Result<(), Fail
 
 /// Verifies each event against the tree of one checkpoint.
 pub(super) fn verify_events(signed: &Checkpoint, events: &[IndexedEvent]) -> Result<(), Failure> {
+    let mut signatures = Signatures::default();
     for one in events {
         let at = one.leaf_index;
         let proof: Option<Vec<[u8; 32]>> = one.proof.iter().map(|h| h.as_slice().try_into().ok()).collect();
@@ -118,6 +119,7 @@ pub(super) fn verify_events(signed: &Checkpoint, events: &[IndexedEvent]) -> Res
         if one.event.as_ref() != Some(&event) {
             return Err(unverified(format!("leaf {at} is in the log, and says something else than what was shown")));
         }
+        signatures.take(signed, one, &event).map_err(|what| unverified(format!("leaf {at}: {what}")))?;
     }
     Ok(())
 }

@@ -36,6 +36,11 @@ pub(super) async fn run(desk: Desk, args: EventExport) -> Result<Exit, Failure> 
         };
         return Box::pin(super::audit_send::run(&desk, &receiver, &mark_at, asked)).await;
     }
+    // Which form it is that is gone on with, the destination says.
+    let is_directory = args.resume && args.out.as_deref().is_some_and(Path::is_dir);
+    if args.form == ExportAs::Parquet || is_directory {
+        return super::export_columns::run(desk, args).await;
+    }
     let audit = desk.line(Service::Audit)?;
     let order = order(args.oldest_first);
     let Some(path) = args.out else {
@@ -93,12 +98,15 @@ pub(super) struct Mark {
     question: serde_json::Value,
     pub(super) rows: u64,
     bytes: u64,
+    /// Files that are whole, and may not have their names yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) pending: Vec<String>,
 }
 
 impl Mark {
     /// Nothing is written yet of what was asked.
     pub(super) fn begin(form: ExportAs, request: &QueryEventsRequest) -> Result<Self, Failure> {
-        Ok(Self { form, question: json(request)?, rows: 0, bytes: 0 })
+        Ok(Self { form, question: json(request)?, rows: 0, bytes: 0, pending: Vec::new() })
     }
 
     /// The mark of an export that was cut short.
@@ -111,6 +119,11 @@ impl Mark {
             Failure::local(&USAGE, what)
         })?;
         serde_json::from_str(&text).map_err(|e| Failure::file(at, e))
+    }
+
+    /// Whether it is of an export in this form.
+    pub(super) fn is(&self, form: ExportAs) -> bool {
+        self.form == form
     }
 
     /// What was asked, from the next page on.
@@ -130,7 +143,9 @@ impl Mark {
         new.push(".new");
         let written =
             File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-        written.and_then(|()| std::fs::rename(&new, at)).map_err(refused)
+        let named = written.and_then(|()| std::fs::rename(&new, at));
+        let folder = at.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        named.and_then(|()| File::open(folder)?.sync_all()).map_err(refused)
     }
 }
 
@@ -141,7 +156,7 @@ struct Book {
     mark: Mark,
 }
 
-fn mark_path(path: &Path) -> PathBuf {
+pub(super) fn mark_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".resume");
     name.into()

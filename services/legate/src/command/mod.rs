@@ -21,6 +21,7 @@ mod drift;
 mod evidence;
 mod explain;
 mod export;
+mod export_columns;
 mod find_leaked;
 mod generate;
 mod grant;

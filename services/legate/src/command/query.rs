@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use legate_clock::{Clock, SystemClock, Timestamp};
-use legate_wire::audit::{Outcome, QueryEventsRequest};
+use legate_wire::audit::{Outcome, QueryEventsRequest, TrustClass};
 
 use super::Desk;
 use super::check::split;
-use crate::cli::{EndedSo, Filter};
+use crate::cli::{EndedSo, Filter, ProvedSoFar};
 use crate::error::USAGE;
 use crate::{Failure, manifest};
 
@@ -48,6 +48,7 @@ pub(super) async fn question(desk: &Desk, filter: Filter) -> Result<QueryEventsR
         grant_id: filter.grant.unwrap_or_default(),
         filter: filter.filter.unwrap_or_default(),
         text: filter.text.unwrap_or_default(),
+        trust: proved(filter.trust).into(),
         ..QueryEventsRequest::default()
     })
 }
@@ -59,6 +60,16 @@ pub(super) fn ended(so: Option<EndedSo>) -> Outcome {
         Some(EndedSo::Success) => Outcome::Success,
         Some(EndedSo::Denied) => Outcome::Denied,
         Some(EndedSo::Failure) => Outcome::Failure,
+    }
+}
+
+/// How far its origin is proved, as the protobufs say it.
+fn proved(so_far: Option<ProvedSoFar>) -> TrustClass {
+    match so_far {
+        None => TrustClass::Unspecified,
+        Some(ProvedSoFar::Attested) => TrustClass::Attested,
+        Some(ProvedSoFar::Authenticated) => TrustClass::Authenticated,
+        Some(ProvedSoFar::Observed) => TrustClass::Observed,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `legate verify`: a whole log, offline, by nothing but its public key.
 
+mod emitters;
 mod file;
 mod https;
 mod quorum;
@@ -11,6 +12,7 @@ use std::path::Path;
 
 use base64ct::{Base64, Encoding};
 use legate_merkle::{Checkpoint, Cosigned, MAX_NOTE, Policy, TileId, TileKind, VerifierKey, Walk, WalkError, walk};
+use legate_mtls::Trust;
 use legate_wire::audit::AuditEvent;
 use prost::Message;
 use serde_json::json;
@@ -126,7 +128,7 @@ fn end_of(full: &[u8], tile: TileId) -> usize {
 
 /// Verifies the log in a directory.
 pub(crate) fn verify_directory(dir: &Path, key: &VerifierKey, kept: Option<&[u8]>) -> Result<Verified, Found> {
-    verify(&mut Directory(dir), key, kept, None)
+    verify(&mut Directory(dir), key, kept, None, None)
 }
 
 /// The same, by the key in a file; how many entries it holds.
@@ -140,6 +142,7 @@ fn verify(
     key: &VerifierKey,
     kept: Option<&[u8]>,
     policy: Option<&Policy>,
+    trust: Option<Trust>,
 ) -> Result<Verified, Found> {
     let note = source.checkpoint().map_err(|e| Found::plain(format!("there is no checkpoint to read: {e}")))?;
     let refused = |what: &str, e: legate_merkle::CheckpointError| Found::plain(format!("{what} is refused: {e}"));
@@ -147,7 +150,7 @@ fn verify(
     let saved = kept.map(|note| Checkpoint::open(note, key, key.name())).transpose();
     let saved = saved.map_err(|e| refused("the checkpoint that you kept", e))?;
     let cosigned = policy.map(|policy| cosigned(source, key, policy, &note)).transpose()?;
-    let mut story = Story::default();
+    let mut story = Story::by(trust);
     let earlier: Vec<&Checkpoint> = saved.iter().chain(cosigned.iter().map(|(tree, _)| tree)).collect();
     let task = Walk { checkpoint: &signed, saved: &earlier };
     let report = walk(task, |tile| {
@@ -223,6 +226,7 @@ pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
     }
     let policy = quorum::policy(&args)?;
     let key = quorum::needed(args.key.as_deref(), policy.as_ref())?;
+    let trust = emitters::trust(&args, Some(key.name()))?;
     let kept = match &args.checkpoint {
         Some(path) => Some(bounded(path, MAX_NOTE as u64).map_err(|e| Failure::file(path, e))?),
         None => None,
@@ -234,7 +238,7 @@ pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
         })?;
         let mut web = Web::new(&args.log, &domain, &ca)?;
         let work = move || {
-            let result = verify(&mut web, &key, kept.as_deref(), policy.as_ref());
+            let result = verify(&mut web, &key, kept.as_deref(), policy.as_ref(), trust);
             (result, web.failure())
         };
         let (result, failure) =
@@ -252,7 +256,7 @@ pub(super) async fn run(format: Format, args: Verify) -> Result<Exit, Failure> {
         if !dir.is_dir() {
             return Err(Failure::file(dir, "there is no such directory or file"));
         }
-        verify(&mut Directory(dir), &key, kept.as_deref(), policy.as_ref())
+        verify(&mut Directory(dir), &key, kept.as_deref(), policy.as_ref(), trust)
     };
     tell(format, &result)?;
     match result {
@@ -282,6 +286,7 @@ fn tell(format: Format, result: &Result<Verified, Found>) -> Result<(), Failure>
             "firstTime": v.story.first.map(|t| t.to_string()),
             "lastTime": v.story.last.map(|t| t.to_string()),
             "emitters": v.story.emitters(),
+            "signedBy": v.story.signed_by,
         }),
         Err(f) => json!({ "verified": false, "what": f.what, "entry": f.entry, "eventId": f.event_id }),
     };
@@ -307,6 +312,7 @@ fn details(v: &Verified) -> Vec<(&'static str, String)> {
         ("root", v.root.clone()),
         ("times", time),
         ("emitters", v.story.lines().join("\n")),
+        ("attested", emitters::lines(&v.story.signed_by, v.size)),
         (
             "continues",
             v.continues.map(|size| format!("the checkpoint of size {size} that you kept")).unwrap_or_default(),

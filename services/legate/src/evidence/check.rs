@@ -7,6 +7,7 @@ use legate_clock::Timestamp;
 use legate_merkle::{
     Checkpoint, Cosigned, Policy, TlogProof, VerifierKey, leaf_hash, verify_consistency, verify_inclusion,
 };
+use legate_mtls::Trust;
 use legate_wire::audit::{AuditEvent, IndexedEvent};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -61,6 +62,8 @@ pub(crate) struct Checked {
     pub(crate) continues: Option<u64>,
     /// The witnesses that cosigned that tree, where a policy asked for them.
     pub(crate) cosigned: Option<Cosigned>,
+    /// How many events each emitter signed.
+    pub(crate) signed_by: BTreeMap<String, u64>,
     /// Whether the key is the pack's own, and so proves nothing about whose log it is.
     pub(crate) is_own_key: bool,
 }
@@ -103,12 +106,13 @@ impl Opened {
 }
 
 /// Verifies a pack, by a key given by hand or else by its own; that its tree continues a checkpoint that was kept; and that both its
-/// tree and that of its record have the quorum of a policy.
+/// tree and that of its record have the quorum of a policy. Signatures of emitters are verified, by CAs where some are given.
 pub(crate) fn check<R: Read + Seek>(
     from: &mut R,
     given: Option<&VerifierKey>,
     kept: Option<&[u8]>,
     policy: Option<&Policy>,
+    trust: Option<Trust>,
 ) -> Result<Checked, BadPack> {
     let pack = open(&mut *from)?;
     let own = std::str::from_utf8(pack.file(KEY)?).map_err(|e| bad(KEY, e.to_string()))?;
@@ -138,10 +142,11 @@ pub(crate) fn check<R: Read + Seek>(
     let (offset, size) = pack.events.ok_or_else(|| bad(EVENTS, "it is not in the pack"))?;
     from.seek(SeekFrom::Start(offset)).map_err(|e| bad(EVENTS, e.to_string()))?;
     let document = read_document(&pack, &manifest)?;
-    let mut events = Events::new(&signed);
+    let mut events = Events::new(&signed, trust);
     events.wanted = document.as_ref().map(Document::cited).unwrap_or_default();
     events.read(from.take(size), &manifest)?;
-    let Events { leaves, times, found, .. } = events;
+    let Events { leaves, times, found, signatures, .. } = events;
+    let signed_by = signatures.counts().clone();
     if let Some(document) = &document {
         dossier::cites(document, &found).map_err(|(place, what)| bad(place, what))?;
     }
@@ -155,6 +160,7 @@ pub(crate) fn check<R: Read + Seek>(
         seal_index: seal.index,
         continues,
         cosigned,
+        signed_by,
         is_own_key: given.is_none(),
     })
 }
@@ -293,6 +299,7 @@ struct Events<'a> {
     signed: &'a Checkpoint,
     leaves: Option<(u64, u64)>,
     times: Option<(Timestamp, Timestamp)>,
+    signatures: Signatures,
     /// The first line that this program would have written otherwise.
     odd: Option<(u64, u64)>,
     /// Leaves whose events are looked at afterwards, and those that are there: id and type.
@@ -301,8 +308,8 @@ struct Events<'a> {
 }
 
 impl<'a> Events<'a> {
-    fn new(signed: &'a Checkpoint) -> Self {
-        Self { signed, leaves: None, times: None, odd: None, wanted: BTreeSet::new(), found: BTreeMap::new() }
+    fn new(signed: &'a Checkpoint, trust: Option<Trust>) -> Self {
+        Self { signed, leaves: None, times: None, signatures: Signatures::by(trust), odd: None, wanted: BTreeSet::new(), found: BTreeMap::new() }
     }
 
     fn read(&mut self, mut from: impl Read, manifest: &Manifest) -> Result<(), BadPack> {
@@ -364,6 +371,7 @@ impl<'a> Events<'a> {
         if one.event.as_ref() != Some(&event) {
             return Err(wrong("what is spelled out is not what its bytes say".to_owned()));
         }
+        self.signatures.take(self.signed, &one, &event).map_err(wrong)?;
         if self.odd.is_none()
             && proto::json(&proto::dynamic(&one), false).ok().as_deref().map(str::as_bytes) != Some(line)
         {

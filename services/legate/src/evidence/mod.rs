@@ -4,6 +4,7 @@
 //! log that names the manifest's hash; the pack holds that event too, with its proof. So the log's own key signs the manifest.
 
 pub(crate) mod archive;
+mod attested;
 mod check;
 mod said;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::dossier::{About, Form, LARGEST};
 
+pub(crate) use attested::{Signatures, verified};
 pub(crate) use check::{BadPack, Checked, check};
 pub(crate) use said::said;
 
@@ -132,7 +134,8 @@ pub(crate) fn readme(log: &str, form: Option<Form>) -> String {
         {document}\
         manifest.json   what was asked, by whom, how much was found, and the SHA-256 of each file\n\
         events.jsonl    one event a line: its place, the log's own bytes of it (leaf, base64), the way from their hash to the\n\
-        \x20               root of the tree (proof, base64), and the same event spelled out for reading\n\
+        \x20               root of the tree (proof, base64), and the same event spelled out for reading; where its emitter signed\n\
+        \x20               it (attestation), the log's record of that signature and the way to what was signed\n\
         checkpoint      name, size and root of the tree, signed by the log's key (C2SP tlog-checkpoint), and by witnesses where the\n\
         \x20               pack was made so (C2SP tlog-cosignature)\n\
         log.pub         that key, as whoever made this pack had it\n\
@@ -141,6 +144,7 @@ pub(crate) fn readme(log: &str, form: Option<Form>) -> String {
         \n\
         To verify:      legate verify THIS-FILE --key LOG-KEY-FILE [--checkpoint A-CHECKPOINT-THAT-YOU-KEPT]\n\
         \x20               [--witness-policy YOUR-POLICY]     the witnesses that you believe have to have cosigned both trees\n\
+        \x20               [--services-ca A-CA] [--workloads-ca A-CA]     the CAs that have to vouch for who signed events\n\
         \n\
         Take the key from somewhere else than from this pack: from the operator's publication, or from a contract. Nothing\n\
         is asked of any service.\n\

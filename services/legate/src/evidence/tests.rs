@@ -161,7 +161,7 @@ impl Parts {
 }
 
 fn verified(pack: &[u8]) -> Result<Checked, BadPack> {
-    check(&mut Cursor::new(pack), Some(signer().verifier()), None, None)
+    check(&mut Cursor::new(pack), Some(signer().verifier()), None, None, None)
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_pack_holds_and_says_what_is_in_it() {
     assert_eq!((held.signed.size, held.manifest.events, held.leaves), (20, 3, Some((3, 17))));
     assert_eq!((held.seal.actor.as_str(), held.seal_index, held.is_own_key), (ADA, 21, false));
     assert_eq!(held.times.unwrap().0.to_string(), "2027-01-15T08:00:03Z");
-    assert!(check(&mut Cursor::new(&pack), None, None, None).unwrap().is_own_key);
+    assert!(check(&mut Cursor::new(&pack), None, None, None, None).unwrap().is_own_key);
     assert_eq!(verified(&parts(&[]).pack()).unwrap().leaves, None);
 }
 
@@ -260,7 +260,8 @@ fn whoever_makes_a_pack_cannot_say_more_than_the_log() {
 fn a_kept_checkpoint_is_continued_or_it_is_said_why_not() {
     let Parts { log, .. } = parts(&[3]);
     let pack = parts(&[3]).pack();
-    let with = |note: &str| check(&mut Cursor::new(&pack), Some(signer().verifier()), Some(note.as_bytes()), None);
+    let with =
+        |note: &str| check(&mut Cursor::new(&pack), Some(signer().verifier()), Some(note.as_bytes()), None, None);
     assert_eq!(with(&log.checkpoint(6)).unwrap().continues, Some(6));
     assert_eq!(with(&log.checkpoint(20)).unwrap().continues, Some(20));
     assert!(with(&log.checkpoint(7)).unwrap_err().what.contains("no proof between the two"));
@@ -270,7 +271,7 @@ fn a_kept_checkpoint_is_continued_or_it_is_said_why_not() {
     assert!(with(&other.checkpoint(6)).unwrap_err().what.contains("does not continue"));
     assert!(with(&other.checkpoint(20)).unwrap_err().what.contains("another log was signed"));
     let stranger = SeedSigner::new(ORIGIN, &[8; 32]).unwrap();
-    let refused = check(&mut Cursor::new(&pack), Some(stranger.verifier()), None, None).unwrap_err();
+    let refused = check(&mut Cursor::new(&pack), Some(stranger.verifier()), None, None, None).unwrap_err();
     assert!(refused.place == KEY && refused.what.contains("another"), "{refused}");
 }
 
@@ -300,7 +301,7 @@ fn a_policy_of_witnesses_is_met_by_both_trees_or_it_is_said_by_which_it_is_not()
     let line = |n: u8| format!("witness w{n} {}\n", witness(n).verifier());
     let policy = format!("{}{}{}group g 2 w1 w2 w3\nquorum g\n", line(1), line(2), line(3));
     let policy = Policy::parse(policy.as_bytes()).unwrap();
-    let with = |pack: &[u8]| check(&mut Cursor::new(pack), Some(signer().verifier()), None, Some(&policy));
+    let with = |pack: &[u8]| check(&mut Cursor::new(pack), Some(signer().verifier()), None, Some(&policy), None);
     let good = cosigned_pack(&[1, 3], &[2, 3, 9]);
     let by = with(&good).unwrap().cosigned.unwrap().by;
     assert_eq!(by, [("witness.example/w1".into(), 1_800_000_000), ("witness.example/w3".into(), 1_800_000_000)]);

@@ -1,6 +1,7 @@
 //! Events in the forms that others read: here, and nowhere else, one becomes a row of an export.
 
 mod cloudevents;
+mod columns;
 mod ocsf;
 mod otlp;
 #[cfg(test)]
@@ -9,6 +10,8 @@ mod tests;
 use legate_clock::Timestamp;
 use legate_wire::audit::{AuditEvent, IndexedEvent};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+
+pub(crate) use columns::{Row, write_rows};
 
 use crate::cli::ExportAs;
 use crate::proto;
@@ -20,6 +23,7 @@ pub(crate) fn row(form: ExportAs, of: &IndexedEvent) -> serde_json::Result<Strin
         ExportAs::Ocsf => serde_json::to_string(&ocsf::event(of)),
         ExportAs::Otlp => serde_json::to_string(&otlp::event(of)),
         ExportAs::Cloudevents => serde_json::to_string(&cloudevents::event(of)?),
+        ExportAs::Parquet => Err(serde::ser::Error::custom("Parquet has columns and no lines")),
     }
 }
 

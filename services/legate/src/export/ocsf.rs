@@ -41,7 +41,9 @@ impl Class {
             | ("enrolment", "repeated")
             | ("operator", "broke_glass") => Self::DetectionFinding,
             ("review" | "certification" | "evidence", _) | ("log", "evidence_made") => Self::ComplianceFinding,
-            ("access" | "login", _) | ("token" | "svid" | "enrolment" | "operator", "refused") => Self::Authentication,
+            ("access" | "login", _) | ("token" | "svid" | "enrolment" | "operator" | "batch", "refused") => {
+                Self::Authentication
+            }
             ("token" | "svid" | "issuance", _) => Self::AuthorizeSession,
             ("decision" | "decisions" | "log" | "authority" | "change" | "action" | "activity", _) => Self::ApiActivity,
             _ => Self::EntityManagement,

@@ -37,6 +37,11 @@ fn outcome(event: &AuditEvent) -> String {
     if event.reason_code.is_empty() { word } else { format!("{word} {}", event.reason_code) }
 }
 
+fn trust(of: &IndexedEvent) -> String {
+    let word = proto::word(of.trust().as_str_name(), "TRUST_CLASS_");
+    if word == "UNSPECIFIED" { String::new() } else { word.to_owned() }
+}
+
 fn mode(event: &AuditEvent) -> String {
     let word = proto::word(event.acting_mode().as_str_name(), "ACTING_MODE_");
     if word == "UNSPECIFIED" { String::new() } else { word.to_owned() }
@@ -57,6 +62,7 @@ pub(crate) fn event_row(of: &IndexedEvent) -> Row {
             ("REVISION", false, if event.revision == 0 { String::new() } else { event.revision.to_string() }),
             ("MODE", true, mode(&event)),
             ("WHERE", true, short(&emitter.spiffe_id)),
+            ("TRUST", true, trust(of)),
             ("AGENT", true, event.agent_id.clone()),
             ("REASON", true, event.reason.clone()),
             ("TRACE", true, event.trace_id.clone()),

@@ -29,6 +29,10 @@ fn a_pack_is_verified_by_somebody_who_has_the_key_and_nothing_else() {
     house.run(&make).refused(1, "FILE_REFUSED");
     let key = file("log.pub");
     std::fs::copy(house.log_key(), &key).unwrap();
+    let dev = home.path().join("dev");
+    let (services, workloads) = (file("services.pem"), file("workloads.pem"));
+    std::fs::copy(dev.join("ca.pem"), &services).unwrap();
+    std::fs::copy(dev.join("workloads-ca.pem"), &workloads).unwrap();
     // Nothing of the house is there any more, and no service is asked.
     drop(house);
     let verify = |more: &[&str]| done(legate().args(["verify", out]).args(more));
@@ -37,7 +41,24 @@ fn a_pack_is_verified_by_somebody_who_has_the_key_and_nothing_else() {
     assert_eq!(told["askedBy"], "spiffe://dev.legate/legate/operator/dev");
     assert!(told["events"].as_u64().unwrap() >= 2 && told["continues"].is_u64(), "{told}");
     assert_eq!(verify(&["-o", "json"]).json()["keyIsThePacksOwn"], true);
+    let cas = ["--services-ca", text(&services), "--workloads-ca", text(&workloads)];
+    let by = verify(&[&["--key", text(&key), "-o", "json"][..], &cas].concat()).json();
+    let signed = by["signedBy"]["spiffe://dev.legate/legate/registry"].as_u64();
+    assert!(signed.is_some_and(|signed| signed >= 2) && signed == by["events"].as_u64(), "{by}");
+    // The right class of CA is asked, and no other.
+    let swapped = ["--services-ca", text(&workloads), "--workloads-ca", text(&services)];
+    verify(&[&["--key", text(&key)][..], &swapped].concat()).refused(6, "VERIFICATION_FAILED");
+    verify(&["--services-ca", text(&services), "--trust-domain", "example.org"]).refused(6, "VERIFICATION_FAILED");
+    let whole = legate()
+        .arg("verify")
+        .arg(dev.join("audit-collector/log"))
+        .args(["--key", text(&key), "-o", "json"])
+        .args(cas)
+        .output();
+    let whole: serde_json::Value = serde_json::from_slice(&whole.unwrap().stdout).unwrap();
+    assert!(whole["signedBy"]["spiffe://dev.legate/legate/registry"].as_u64() >= signed, "{whole}");
     let words = verify(&["--key", text(&key), "-o", "table"]).with(0);
+    assert!(words.contains("events by the key of spiffe://dev.legate/legate/registry"), "{words}");
     assert!(words.contains("not proved") && words.contains("asked by"), "{words}");
 
     let mut bytes = std::fs::read(&pack).unwrap();
@@ -65,15 +86,28 @@ fn exports_and_proofs_are_written_in_the_forms_of_others() {
         house.run(&line).with(0);
         house.run(&["audit", "export", "--resume", "--out", &out]).refused(1, "USAGE");
         let rows = std::fs::read_to_string(&out).unwrap();
-        let leaf = |(n, line): (usize, &str)| {
+        let leaf = |line: &str| {
             let row: serde_json::Value = serde_json::from_str(line).unwrap();
             // The JSON of protobufs leaves a zero out.
             let at = row.pointer(index).map_or_else(|| "0".to_owned(), ToString::to_string);
-            assert_eq!(at.trim_matches('"'), n.to_string(), "{form}: {line}");
+            at.trim_matches('"').parse::<u64>().unwrap()
         };
-        rows.lines().enumerate().for_each(leaf);
+        // Signatures of emitters stand between, which are no rows.
+        assert!(rows.lines().map(leaf).is_sorted_by(|one, next| one < next), "{form}: {rows}");
         assert!(rows.lines().count() > 10, "{form}");
     }
+
+    let columns = file("columns");
+    let export = ["audit", "export", "--format", "parquet", "--namespace", "payments", "--out", &columns];
+    house.run(&export).with(0);
+    house.run(&export).refused(1, "FILE_REFUSED");
+    house.run(&["audit", "export", "--format", "parquet"]).refused(1, "USAGE");
+    house.run(&["audit", "export", "--resume", "--out", &columns]).refused(1, "USAGE");
+    let day = std::fs::read_dir(&columns).unwrap().next().unwrap().unwrap();
+    assert!(day.file_name().to_str().unwrap().starts_with("day="));
+    let part = std::fs::read_dir(day.path().join("namespace=payments")).unwrap().next().unwrap().unwrap();
+    let bytes = std::fs::read(part.path()).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"), "{part:?}");
 
     let (leaf, key) = (created()[0]["leafIndex"].as_str().unwrap().to_owned(), text(&house.log_key()).to_owned());
     let (proof, receipt, entry) = (file("e.tlog-proof"), file("e.cose"), file("e.leaf"));

@@ -49,6 +49,8 @@ pub(crate) struct Fact {
     pub(crate) seq: u64,
     pub(crate) namespace: String,
     pub(crate) agent: String,
+    /// Whether its emitter signed it.
+    pub(crate) is_signed: bool,
     pub(crate) what: What,
 }
 
@@ -57,6 +59,8 @@ pub(crate) struct Fact {
 pub(crate) enum What {
     /// The collector's own: its time is the log's.
     Own(Own),
+    /// The collector's own as well: a signature of the events behind it. There may be one for each event, so it moves no clock.
+    Signature,
     /// The registry's, of an agent.
     Agent { state: String, is_new_version: bool, is_cut_off: bool },
     /// The issuer's: something was issued, under these names.
@@ -80,6 +84,8 @@ pub(crate) enum What {
 /// What the collector says of alerts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Own {
+    /// A signature did not hold.
+    NotSigned { emitter: String, why: String },
     /// An alert was told.
     Raised(String),
     /// Somebody said what became of one.
@@ -158,7 +164,7 @@ fn teller(kind: &str) -> Option<&'static str> {
         "decision.made" | "decision.withdrawn" => Some(DECISION),
         _ => match kind.split_once('.')?.0 {
             "agent" | "operators" | "operator_binding" => Some(REGISTRY),
-            "log" | "alert" => Some(COLLECTOR),
+            "log" | "alert" | "batch" => Some(COLLECTOR),
             _ => None,
         },
     }
@@ -175,6 +181,7 @@ impl Fact {
             None if service.is_empty() && !matches!(event.r#type.as_str(), EXECUTED | ACTIVITY) => {
                 What::Forged(event.r#type.clone())
             }
+            _ if service == COLLECTOR && event.r#type == legate_batch::KIND => What::Signature,
             _ if service == COLLECTOR => What::Own(own(event)),
             _ => what(leaf, time, event, &emitter.spiffe_id),
         };
@@ -187,6 +194,7 @@ impl Fact {
             seq: emitter.seq,
             namespace: key(&event.namespace),
             agent: key(&event.agent_id),
+            is_signed: false,
             what,
         }
     }
@@ -197,6 +205,7 @@ fn own(event: &AuditEvent) -> Own {
     let changed =
         |to| Own::Changed { alert: detail("alert_id"), to, by: event.actor.clone(), why: event.reason.clone() };
     match event.r#type.as_str() {
+        "batch.refused" => Own::NotSigned { emitter: event.actor.clone(), why: detail("why") },
         "alert.raised" => Own::Raised(detail("alert_id")),
         "alert.acknowledged" => changed(AlertStatus::Acknowledged),
         "alert.resolved" => changed(AlertStatus::Resolved),
@@ -330,6 +339,7 @@ mod tests {
             ("decision.made", service(REGISTRY)),
             ("agent.created", service(DECISION)),
             ("log.opened", service(REGISTRY)),
+            ("batch.attested", service(REGISTRY)),
             ("alert.resolved", service(ISSUER)),
             ("token.issued", service(DECISION)),
             ("svid.issued", service(DECISION)),

@@ -44,10 +44,14 @@ pub(crate) fn detect(memory: &mut Memory, facts: &[Fact], evidence: &Evidence) -
     let mut found = Found::default();
     for fact in facts {
         sequence::count(memory, fact, &mut found);
+        sequence::signs(memory, fact, &mut found);
         mark(memory, fact);
         sequence::hear(memory, fact);
         match &fact.what {
             What::Own(own) => {
+                if let Own::NotSigned { emitter, why } = own {
+                    sequence::not_signed(fact, emitter, why, &mut found);
+                }
                 if let Some(step) = life(own, fact) {
                     found.steps.push(step);
                 }
@@ -79,7 +83,7 @@ pub(crate) fn detect(memory: &mut Memory, facts: &[Fact], evidence: &Evidence) -
                 sequence::opened(memory, fact, previous, (*last, *torn), &mut found);
             }
             What::Forged(kind) => found.steps.push(forged(fact, kind)),
-            What::Other => {}
+            What::Signature | What::Other => {}
         }
     }
     found
@@ -118,7 +122,7 @@ fn life(own: &Own, fact: &Fact) -> Option<Step> {
         Own::Changed { alert, to, by, why } => {
             Some(Step::Changed { alert: alert.clone(), to: *to, by: by.clone(), why: why.clone(), time: fact.time })
         }
-        Own::Other => None,
+        Own::NotSigned { .. } | Own::Other => None,
     }
 }
 
@@ -140,7 +144,7 @@ fn tried(fact: &Fact, name: &str) -> Step {
 
 /// How far a service's epoch has told.
 fn mark(memory: &mut Memory, fact: &Fact) {
-    if fact.service.is_empty() || matches!(fact.what, What::Own(_)) {
+    if fact.service.is_empty() || matches!(fact.what, What::Own(_) | What::Signature) {
         return;
     }
     let seen = memory.clock.time;

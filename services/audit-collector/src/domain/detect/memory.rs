@@ -151,6 +151,17 @@ pub(crate) struct Producer {
     pub(crate) leaf: u64,
 }
 
+/// An emitter that signs what it tells.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Signer {
+    /// The last event that it signed.
+    #[prost(uint64, tag = "1")]
+    pub(crate) leaf: u64,
+    /// The epoch of which it was found that it does not; empty: none.
+    #[prost(string, tag = "2")]
+    pub(crate) unsigned: String,
+}
+
 /// How far each epoch of a service has told, by its own clock.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct Mark {
@@ -218,6 +229,7 @@ const ACTION: i16 = 4;
 const PRODUCER: i16 = 5;
 const MARK: i16 = 6;
 const HABIT: i16 = 7;
+const SIGNER: i16 = 8;
 
 /// Something that is remembered, as it rests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,6 +251,8 @@ pub(crate) struct Memory {
     pub(crate) producers: BTreeMap<String, Producer>,
     pub(crate) marks: BTreeMap<String, Mark>,
     pub(crate) habits: BTreeMap<String, Habit>,
+    /// Those that sign, by their SPIFFE IDs.
+    pub(crate) signers: BTreeMap<String, Signer>,
 }
 
 /// The name of one epoch of an emitter.
@@ -261,6 +275,7 @@ pub(crate) fn touched(facts: &[Fact]) -> Vec<Key> {
     keys.extend([REGISTRY, ISSUER, DECISION].map(|service| (MARK, service.to_owned())));
     for fact in facts {
         keys.push((PRODUCER, producer(&fact.emitter, &fact.epoch)));
+        keys.push((SIGNER, fact.emitter.clone()));
         let agent = || (AGENT, fact.agent.clone());
         match &fact.what {
             What::Agent { .. } => keys.extend([agent(), (HABIT, fact.agent.clone())]),
@@ -271,7 +286,7 @@ pub(crate) fn touched(facts: &[Fact]) -> Vec<Key> {
             What::Decided(_) | What::RetiredUsed { .. } => keys.push((HABIT, fact.agent.clone())),
             What::Executed(action) => keys.extend(of_action(action)),
             What::Opened { previous, .. } => keys.push((PRODUCER, producer(&fact.emitter, previous))),
-            What::Own(_) | What::Forged(_) | What::Other => {}
+            What::Own(_) | What::Signature | What::Forged(_) | What::Other => {}
         }
     }
     keys.sort();
@@ -309,6 +324,7 @@ impl Memory {
                 PRODUCER => drop(self.producers.insert(name(), read(rest))),
                 MARK => drop(self.marks.insert(name(), read(rest))),
                 HABIT => drop(self.habits.insert(name(), read(rest))),
+                SIGNER => drop(self.signers.insert(name(), read(rest))),
                 _ => {}
             }
         }
@@ -327,6 +343,7 @@ impl Memory {
         all.extend(self.producers.iter().map(|(name, one)| rest(PRODUCER, name, None, one)));
         all.extend(self.marks.iter().map(|(name, one)| rest(MARK, name, None, one)));
         all.extend(self.habits.iter().map(|(name, one)| rest(HABIT, name, None, one)));
+        all.extend(self.signers.iter().map(|(name, one)| rest(SIGNER, name, None, one)));
         all
     }
 }

@@ -3,10 +3,11 @@
 use legate_wire::audit::{AlertSeverity, AlertType};
 
 use super::alert::Finding;
-use super::fact::{Fact, What};
+use super::fact::{COLLECTOR, Fact, What};
 use super::machine::{Found, MOST_EMITTERS, finding};
-use super::memory::{Ahead, Memory, Producer, Spoken, producer};
+use super::memory::{Ahead, Memory, Producer, Signer, Spoken, producer};
 use super::{HOUR, SKEW};
+use crate::domain::otlp::EPOCH;
 
 /// Of the day before, a service that is expected to tell something told in so many hours.
 const USUALLY: u32 = 22;
@@ -55,6 +56,35 @@ pub(super) fn opened(memory: &Memory, fact: &Fact, previous: &str, (last, torn):
     found.add(of_emitter(fact, AlertType::EmitterGap, AlertSeverity::Medium, about, summary));
 }
 
+/// Who signed what it told goes on to sign: what comes unsigned in its name may be somebody else's who has no key, or an older program.
+pub(super) fn signs(memory: &mut Memory, fact: &Fact, found: &mut Found) {
+    // What comes by OTLP is numbered here, and signed by nobody.
+    if fact.service == COLLECTOR || fact.epoch == EPOCH {
+        return;
+    }
+    if fact.is_signed {
+        memory.signers.insert(fact.emitter.clone(), Signer { leaf: fact.leaf, unsigned: String::new() });
+        return;
+    }
+    let Some(signer) = memory.signers.get_mut(&fact.emitter).filter(|one| one.unsigned != fact.epoch) else { return };
+    signer.unsigned.clone_from(&fact.epoch);
+    let leaves = vec![signer.leaf, fact.leaf];
+    let summary = format!(
+        "{} signed what it told, and does not sign event {} of its epoch {}",
+        fact.emitter, fact.seq, fact.epoch
+    );
+    let about = format!("{} unsigned", fact.emitter);
+    let unsigned = of_emitter(fact, AlertType::EmitterSignature, AlertSeverity::Medium, about, summary);
+    found.add(Finding { leaves, ..unsigned });
+}
+
+/// Somebody offered events as an emitter, whose key did not sign them.
+pub(super) fn not_signed(fact: &Fact, emitter: &str, why: &str, found: &mut Found) {
+    let summary = format!("events offered by {emitter} were refused, since their signature does not hold: {why}");
+    let about = format!("{emitter} refused");
+    found.add(of_emitter(fact, AlertType::EmitterSignature, AlertSeverity::High, about, summary));
+}
+
 /// Notes what is held against the log's next moment.
 pub(super) fn hear(memory: &mut Memory, fact: &Fact) {
     let clock = &mut memory.clock;
@@ -69,7 +99,7 @@ pub(super) fn hear(memory: &mut Memory, fact: &Fact) {
             }),
         }
     }
-    if matches!(fact.what, What::Own(_)) || fact.time <= clock.time.saturating_add(SKEW) {
+    if matches!(fact.what, What::Own(_) | What::Signature) || fact.time <= clock.time.saturating_add(SKEW) {
         return;
     }
     if let Some(one) = clock.ahead.iter_mut().find(|one| one.emitter == fact.emitter) {

@@ -10,10 +10,17 @@ use crate::flow::reads::Reads;
 use crate::flow::retain::{Ran, retain};
 use crate::flow::tail::Tails;
 use crate::freshness::Freshness;
-use crate::log::Own;
 use crate::log::tests::scene::{audit, setup, until_published};
 use crate::metrics::Metrics;
 use crate::personal::Ending;
+
+/// Nobody's certificate is shown here.
+fn nobody() -> legate_mtls::Trust {
+    let now = Timestamp::from_secs(START);
+    let ca = legate_mtls::pki::Ca::generate("services", now, Duration::from_secs(60)).unwrap();
+    let domain = legate_ids::TrustDomain::parse("example.org").unwrap();
+    legate_mtls::Trust::from_pem(domain, ca.cert_pem(), None).unwrap()
+}
 
 /// The index is thrown away, and one is made again from the log.
 async fn made_again(fixture: &Fixture, log: &Log) -> (Index, tokio::task::JoinHandle<()>) {
@@ -116,6 +123,8 @@ async fn names_that_have_had_their_time_end_but_for_those_that_are_held() {
             auditors: Default::default(),
             clock: clock.clone(),
             reads: Reads::new(false),
+            trust: nobody(),
+            unsigned: Default::default(),
             tails: Tails::default(),
             metrics: Metrics::default(),
             cosigned: crate::witness::Cosigned::by_nobody(),

@@ -24,7 +24,7 @@ async fn tell(log: &Log, first_seq: u64, of: &str) -> u64 {
     let (event, unsealed) = named(of, first_seq);
     let personal = BTreeMap::from([(0, unsealed)]);
     let events = vec![event.encode_to_vec().into()];
-    let offer = Offer { producer: producer("registry", "e1"), first_seq, events, personal };
+    let offer = Offer { producer: producer("registry", "e1"), first_seq, events, personal, signature: None };
     log.append(offer).await.unwrap().acked_seq
 }
 

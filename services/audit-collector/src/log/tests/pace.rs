@@ -29,9 +29,15 @@ async fn fill(log: &Log, name: &'static str, count: u64, batch: u64, under_way: 
                 let mut next = 1;
                 while next <= each {
                     let events: Vec<Bytes> = (next..next + batch).map(|seq| large(seq, &who)).collect();
-                    log.append(Offer { producer: who.clone(), first_seq: next, events, personal: Default::default() })
-                        .await
-                        .unwrap();
+                    log.append(Offer {
+                        producer: who.clone(),
+                        first_seq: next,
+                        events,
+                        personal: Default::default(),
+                        signature: None,
+                    })
+                    .await
+                    .unwrap();
                     next += batch;
                 }
             })

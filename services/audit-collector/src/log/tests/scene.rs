@@ -70,7 +70,7 @@ pub(crate) fn event(producer: &Producer, seq: u64) -> Bytes {
 
 pub(crate) fn offer(producer: &Producer, first_seq: u64, count: u64) -> Offer {
     let events = (first_seq..first_seq + count).map(|seq| event(producer, seq)).collect();
-    Offer { producer: producer.clone(), first_seq, events, personal: BTreeMap::new() }
+    Offer { producer: producer.clone(), first_seq, events, personal: BTreeMap::new(), signature: None }
 }
 
 pub(crate) async fn append(log: &Log, producer: &Producer, first: u64, count: u64) -> Result<Appended, NotAppended> {

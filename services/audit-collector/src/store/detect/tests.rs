@@ -43,7 +43,7 @@ async fn look(fixture: &Fixture, log: &[(u64, Vec<u8>)], mut step: impl FnMut() 
     let mut rest = log;
     while !rest.is_empty() {
         let (these, later) = rest.split_at(step().clamp(1, rest.len()));
-        let (batch, vault) = (std::sync::Arc::new(Batch::of(these, &voices, &vault)), vault.clone());
+        let (batch, vault) = (std::sync::Arc::new(Batch::of(these, &voices, &vault, None)), vault.clone());
         let writing = fixture.db.tx("index_events", move |tx| {
             let (batch, vault) = (std::sync::Arc::clone(&batch), vault.clone());
             Box::pin(async move { batch.insert::<()>(tx, &vault).await })

@@ -10,7 +10,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::super::audit::unverified;
-use super::{bounded, quorum};
+use super::{bounded, emitters, quorum};
 use crate::cli::Verify;
 use crate::error::{CONTEXT_MISSING, USAGE};
 use crate::evidence::{BadPack, Checked, MADE_WITH, archive, check};
@@ -29,7 +29,9 @@ pub(super) fn verify_file(format: Format, path: &Path, args: &Verify) -> Result<
         let kept =
             args.checkpoint.as_deref().map(|kept| bounded(kept, MAX_NOTE as u64).map_err(|e| Failure::file(kept, e)));
         let kept = kept.transpose()?;
-        let checked = check(&mut BufReader::new(file), key.as_ref(), kept.as_deref(), policy.as_ref());
+        let log = key.as_ref().map(|key| key.name().to_owned());
+        let trust = emitters::trust(args, log.as_deref())?;
+        let checked = check(&mut BufReader::new(file), key.as_ref(), kept.as_deref(), policy.as_ref(), trust);
         tell(format, &pack(&checked), checked.as_ref().ok().map(details))?;
         return match checked {
             Ok(_) => Ok(Exit::Done),
@@ -135,6 +137,7 @@ fn pack(checked: &Result<Checked, BadPack>) -> Value {
             "keyIsThePacksOwn": c.is_own_key,
             "continues": c.continues,
             "cosignedBy": c.cosigned.as_ref().map(quorum::value),
+            "signedBy": c.signed_by,
             "firstTime": c.times.map(|t| t.0.to_string()),
             "lastTime": c.times.map(|t| t.1.to_string()),
         }),
@@ -194,6 +197,7 @@ fn details(c: &Checked) -> Vec<(&'static str, String)> {
             c.continues.map(|size| format!("the checkpoint of size {size} that you kept")).unwrap_or_default(),
         ),
         ("cosigned", c.cosigned.as_ref().map(quorum::lines).unwrap_or_default()),
+        ("attested", emitters::lines(&c.signed_by, c.manifest.events)),
         ("not proved", not_proved.to_owned()),
     ]
 }

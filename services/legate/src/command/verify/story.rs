@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use legate_batch::{Attested, KIND};
 use legate_clock::Timestamp;
-use legate_merkle::decode_bundle;
+use legate_merkle::{Frontier, decode_bundle, leaf_hash};
+use legate_mtls::Trust;
 use legate_wire::audit::AuditEvent;
 use prost::Message;
 use serde_json::{Value, json};
 
 use super::Found;
+use crate::evidence::verified;
 
 /// What the events tell.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +20,32 @@ pub(crate) struct Story {
     pub(crate) first: Option<Timestamp>,
     /// The time of the latest event.
     pub(crate) last: Option<Timestamp>,
+    /// The CAs that have to vouch for who signed, where somebody says which.
+    trust: Option<Trust>,
+    /// The signature of entries to come.
+    open: Option<Signature>,
+    /// How many events each emitter signed.
+    pub(crate) signed_by: BTreeMap<String, u64>,
     /// Next number by emitter and epoch.
     next: BTreeMap<(String, String), u64>,
     /// The first thing that is wrong.
     wrong: Option<Found>,
 }
 
+/// A signature, and the entries behind it so far.
+#[derive(Clone, Debug)]
+struct Signature {
+    at: u64,
+    attested: Attested,
+    tree: Frontier,
+}
+
 impl Story {
+    /// Nothing is told yet; these CAs have to vouch for who signs.
+    pub(super) fn by(trust: Option<Trust>) -> Self {
+        Self { trust, ..Self::default() }
+    }
+
     /// Takes the entries of a bundle whose first is entry `first`. The walk says what is wrong with the bundle itself.
     pub(super) fn bundle(&mut self, first: u64, bytes: &[u8]) {
         let mut rest = bytes;
@@ -50,6 +72,7 @@ impl Story {
             self.first = Some(self.first.map_or(time, |f| f.min(time)));
             self.last = Some(self.last.map_or(time, |l| l.max(time)));
         }
+        self.signatures(index, entry, &event);
         let emitter = event.emitter.unwrap_or_default();
         let who = (emitter.spiffe_id, emitter.epoch);
         let expected = self.next.get(&who).copied().unwrap_or(1);
@@ -61,6 +84,40 @@ impl Story {
             self.note(index, Some(event.event_id), what);
         }
         self.next.insert(who, emitter.seq.saturating_add(1));
+    }
+
+    /// Verifies each signature, and that the entries behind it are what it is of. Where the process ended while a batch was written, entries of
+    /// it may be missing: what is there is then signed by nobody.
+    fn signatures(&mut self, index: u64, entry: &[u8], event: &AuditEvent) {
+        let emitter = event.emitter.clone().unwrap_or_default();
+        if let Some(mut open) = self.open.take() {
+            let statement = &open.attested.statement;
+            let seq = statement.first_seq.checked_add(open.tree.size());
+            let place = (statement.emitter.as_str(), statement.epoch.as_str(), seq);
+            if place == (emitter.spiffe_id.as_str(), emitter.epoch.as_str(), Some(emitter.seq)) {
+                open.tree.push(leaf_hash(entry));
+                if open.tree.size() < u64::from(statement.count) {
+                    self.open = Some(open);
+                } else if open.tree.root() == statement.root {
+                    *self.signed_by.entry(statement.emitter.clone()).or_default() += u64::from(statement.count);
+                } else {
+                    let what =
+                        format!("the entries behind entry {} are not those that {} signed there", open.at, place.0);
+                    self.note(open.at, None, what);
+                }
+                return;
+            }
+        }
+        if event.r#type != KIND || !emitter.spiffe_id.ends_with("/legate/audit-collector") {
+            return;
+        }
+        match verified(event, self.trust.as_ref()) {
+            Ok(attested) => self.open = Some(Signature { at: index, attested, tree: Frontier::default() }),
+            Err(what) => {
+                let what = format!("entry {index} ({}) holds a signature that does not hold: {what}", event.event_id);
+                self.note(index, Some(event.event_id.clone()), what);
+            }
+        }
     }
 
     fn note(&mut self, index: u64, event_id: Option<String>, what: String) {

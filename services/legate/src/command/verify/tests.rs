@@ -163,7 +163,7 @@ fn a_policy_is_met_by_the_newest_checkpoint_or_by_one_that_the_log_continues() {
     let keys = [1, 2].map(|n| witness(n).verifier().to_string());
     let policy = format!("witness a {}\nwitness b {}\ngroup g all a b\nquorum g\n", keys[0], keys[1]);
     let policy = Policy::parse(policy.as_bytes()).unwrap();
-    let ask = || verify(&mut Directory(dir.path()), signer().verifier(), None, Some(&policy));
+    let ask = || verify(&mut Directory(dir.path()), signer().verifier(), None, Some(&policy), None);
     let refused = || ask().unwrap_err().what;
     let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     assert!(refused().contains("no witness that the policy names") && refused().contains("no checkpoint.cosigned"));

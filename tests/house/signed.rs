@@ -1,0 +1,79 @@
+//! Everybody in a raised suite signs what he tells, and the log in its directory shows it to whoever has the CAs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use legate_batch::{Attested, KIND};
+use legate_client::reporter::{Done, Reporter};
+use legate_clock::{SystemClock, Timestamp};
+use legate_mtls::{CaFiles, Trust};
+use legate_wire::audit::query_service_client::QueryServiceClient;
+use legate_wire::audit::{IndexedEvent, QueryEventsRequest, TrustClass};
+
+use crate::asking::{Shown, ask, at_least, question};
+use crate::log::Log;
+use crate::raised::{AUDIENCE, LONG, Raised, id_of};
+
+fn emitter(one: &IndexedEvent) -> String {
+    one.event.as_ref().unwrap().emitter.as_ref().unwrap().spiffe_id.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_tells_signs_and_the_log_alone_shows_it() {
+    let raised = Raised::new().await;
+    let payments = raised.payments().await;
+    let issued = payments.runtime.token(AUDIENCE).await.unwrap();
+    let presenter = payments.runtime.identity().x5t_s256().unwrap();
+    let shown = Shown { token: issued.access_token, presenter };
+    let backend = raised.dial("policy-decision", payments.backend.clone());
+    ask(&backend, at_least(question(&shown, "invoice:read", "apollo/1001"), issued.revision)).await;
+    let audit = raised.dial("audit-collector", payments.backend.clone());
+    let spool = raised.dir.path().join("spool");
+    let told = Reporter::open(&spool, 1 << 20, &payments.backend, audit, SystemClock::shared()).await.unwrap();
+    told.tell(Done::new(id_of(&payments.agent), "invoice:read", "Invoice", "apollo/1001")).await.unwrap();
+    assert!(told.flush(LONG).await);
+    drop(told);
+
+    let mut records = QueryServiceClient::new(raised.operator("audit-collector"));
+    let wanted = ["/legate/registry", "/legate/credential-issuer", "/legate/policy-decision", "/enforcer/"];
+    let begin = Instant::now();
+    let signed = loop {
+        let all = QueryEventsRequest { page_size: 1_000, ..QueryEventsRequest::default() };
+        let events = records.query_events(all).await.unwrap().into_inner().events;
+        let (own, others): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|one| emitter(one).ends_with("/legate/audit-collector"));
+        assert!(own.iter().all(|one| one.trust() == TrustClass::Authenticated && one.attestation.is_none()));
+        assert!(own.iter().all(|one| one.event.as_ref().unwrap().r#type != KIND), "proof is no news");
+        for one in &others {
+            assert!(one.trust() == TrustClass::Attested && one.attestation.is_some(), "{one:?}");
+        }
+        let who: BTreeSet<String> = others.iter().map(emitter).collect();
+        if wanted.iter().all(|part| who.iter().any(|one| one.contains(part))) {
+            break others.len() as u64;
+        }
+        assert!(begin.elapsed() < LONG, "{who:?}");
+    };
+    let (audit, ca, workloads) = {
+        let layout = raised.suite.layout();
+        (layout.service("audit-collector").join("log"), layout.services_ca().cert, layout.workloads_ca())
+    };
+    let domain = raised.suite.domain().clone();
+    raised.suite.shutdown().await;
+
+    let log = Log::read(&audit);
+    let trust = Trust::open(domain, CaFiles { services: ca, workloads: Some(workloads), operators: None }).unwrap();
+    let mut by: BTreeMap<String, u64> = BTreeMap::new();
+    for (at, event) in log.events.iter().enumerate().filter(|(_, event)| event.r#type == KIND) {
+        let attested = Attested::try_from(event).unwrap();
+        attested.verify().unwrap();
+        let time = Timestamp::try_from(event.time.unwrap()).unwrap();
+        assert_eq!(trust.vouches_for(attested.chain(), time).unwrap().as_str(), attested.statement.emitter);
+        let count = attested.statement.count as usize;
+        let its = &log.events[at + 1..=at + count];
+        assert!(its.iter().all(|one| one.emitter.as_ref().unwrap().spiffe_id == attested.statement.emitter));
+        *by.entry(attested.statement.emitter.clone()).or_default() += attested.statement.count as u64;
+    }
+    assert!(by.values().sum::<u64>() >= signed, "{by:?}");
+    let told = log.events.iter().filter(|one| !one.emitter.as_ref().unwrap().spiffe_id.ends_with("audit-collector"));
+    assert_eq!(by.values().sum::<u64>(), told.count() as u64, "nothing of theirs is not signed");
+}
