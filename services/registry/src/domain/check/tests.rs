@@ -111,6 +111,7 @@ fn nothing_and_what_is_not_for_operators() {
         (Object::PolicyTest(wire::PolicyTest::default()), &["metadata", "spec"]),
         (Object::OperatorBinding(wire::OperatorBinding::default()), &["metadata", "spec"]),
         (Object::Node(wire::Node::default()), &["metadata", "spec"]),
+        (Object::FederatedTrustDomain(wire::FederatedTrustDomain::default()), &["metadata", "spec"]),
         (Object::ReviewCampaign(wire::ReviewCampaign::default()), &["metadata", "spec"]),
     ] {
         refused(object, expected);
