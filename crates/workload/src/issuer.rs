@@ -216,14 +216,20 @@ impl Issuer {
     }
 
     /// Obtains a JWT-SVID for an instance.
-    pub(crate) async fn jwt(&self, svid: &Svid, shown: &Shown, audiences: &[String]) -> Result<Token, NotIssued> {
+    pub(crate) async fn jwt(
+        &self,
+        svid: &Svid,
+        by: &Entitlement,
+        shown: &Shown,
+        audiences: &[String],
+    ) -> Result<Token, NotIssued> {
         let mut service = WorkloadServiceClient::new(self.client.clone());
         let request = IssueJwtSvidRequest {
             instance_id: svid.instance_id.clone(),
             selectors: shown.selectors.to_vec(),
             audiences: audiences.to_vec(),
             ttl: None,
-            identity_token: token(shown, &svid.entitlement),
+            identity_token: token(shown, by),
             broker_instance_id: broker(shown),
         };
         let answer = self.ask("jwt", service.issue_jwt_svid(request)).await?;

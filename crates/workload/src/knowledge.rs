@@ -155,6 +155,11 @@ impl Knowledge {
         self.entitlements.iter().filter(|one| shown.meets(one))
     }
 
+    /// What is told of a policy now.
+    pub(crate) fn entitlement(&self, policy: &PolicyName) -> Option<Arc<Entitlement>> {
+        self.entitlements.iter().find(|one| one.policy == *policy).cloned()
+    }
+
     /// What verifies other trust domains for whoever holds SVIDs by these, one for each domain and in the order of their names.
     pub(crate) fn federated_for<'a>(&self, held: impl Iterator<Item = &'a Arc<Entitlement>>) -> Vec<Arc<Bundle>> {
         let mut found: BTreeMap<&str, &Arc<Bundle>> = BTreeMap::new();

@@ -152,7 +152,9 @@ async fn a_launcher_obtains_the_identities_of_its_sandboxes_and_nobody_else_does
     let forged = certify(&raised.services_ca(), &stranger);
     for nobody in [Identity::anonymous(), forged] {
         let status = x509(&mut broker_of(nobody), sandbox(&process, "run-1")).await.unwrap_err();
-        assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+        // Refused in the handshake: nothing of ours answers.
+        assert!(matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown), "{status}");
+        assert_eq!(word(&status).1, "");
     }
 
     // The sandbox ends, and its instance with it.

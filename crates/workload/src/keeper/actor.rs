@@ -122,6 +122,8 @@ impl Actor {
         let is_used = self.state.receiver_count() > 1 || !self.waiting.is_empty();
         let mut wait = LOOK;
         let (mut served, mut without, mut is_settled) = (Vec::new(), Without::NotEntitled, true);
+        // As they are now: what an SVID was obtained by may be of before.
+        let mut served_by = Vec::new();
         for by in wanted {
             let holding = self.holdings.entry(by.policy.clone()).or_default();
             match holding.let_go(by, known, now) {
@@ -166,13 +168,17 @@ impl Actor {
                 Some(most) => {
                     wait = wait.min(most.saturating_sub(unheard.unwrap_or_default()) + Duration::from_millis(1));
                     served.push(Arc::clone(svid));
+                    served_by.push(by);
                 }
-                None => served.push(Arc::clone(svid)),
+                None => {
+                    served.push(Arc::clone(svid));
+                    served_by.push(by);
+                }
             }
         }
         let was_held = matches!(*self.state.borrow(), State::Holds(_));
         if !served.is_empty() {
-            let federated = known.federated_for(served.iter().map(|svid| &svid.entitlement));
+            let federated = known.federated_for(served_by.into_iter());
             let bundle = Arc::clone(&known.bundle);
             self.publish(State::Holds(Arc::new(Held { svids: served, bundle, federated })));
         } else if is_settled {

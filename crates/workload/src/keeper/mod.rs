@@ -239,7 +239,14 @@ impl Entitled {
         let mut found = Vec::new();
         let mut failed = None;
         for svid in self.held.svids.iter().filter(|svid| only.is_empty() || svid.spiffe_id.as_str() == only) {
-            match self.workload.tokens.get(&keeper.0.issuer, &keeper.0.clock, svid, &self.shown, audiences).await {
+            // The policy as it is now: it may ask for another token than when the SVID was obtained.
+            let by = match keeper.0.ear.news() {
+                News::Known(known) => known.entitlement(&svid.entitlement.policy),
+                News::Nothing | News::Refused(_) => None,
+            };
+            let by = by.unwrap_or_else(|| Arc::clone(&svid.entitlement));
+            let Inner { issuer, clock, .. } = &*keeper.0;
+            match self.workload.tokens.get(issuer, clock, (svid, &by), &self.shown, audiences).await {
                 Ok(token) => found.push((svid.entitlement.hint(), token)),
                 Err(why) => failed = Some(why),
             }

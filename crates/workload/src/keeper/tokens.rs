@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::issuer::{Issuer, NotIssued, Svid, Token};
+use crate::knowledge::Entitlement;
 use crate::shown::Shown;
 
 /// When more are kept, those that have ended are forgotten, and then whichever nobody is just using.
@@ -53,7 +54,7 @@ impl Tokens {
         &self,
         issuer: &Issuer,
         clock: &Arc<dyn Clock>,
-        svid: &Svid,
+        (svid, by): (&Svid, &Entitlement),
         shown: &Shown,
         audiences: &[String],
     ) -> Result<Given, NotIssued> {
@@ -64,7 +65,7 @@ impl Tokens {
         if let Some(kept) = kept.as_ref().filter(|kept| clock.now() < kept.rotate_at) {
             return Ok(show(&kept.token));
         }
-        match issuer.jwt(svid, shown, audiences).await {
+        match issuer.jwt(svid, by, shown, audiences).await {
             Ok(token) => {
                 let now = clock.now();
                 let shown = show(&token);
