@@ -124,7 +124,7 @@ pub fn start(settings: Settings, node: Node, client: legate_rpc::Client) -> Resu
     let (follower, ear) = Follower::new(client.clone(), domain.clone(), Arc::clone(&clock), meter.clone());
     let standing = Standing { ear: ear.clone(), identity: node.identity().clone(), clock: Arc::clone(&clock) };
     tasks.spawn(follower.run());
-    tasks.spawn(node.keep_fresh(client.clone(), meter.clone()));
+    tasks.spawn(node.keep_fresh(client.clone(), meter.clone(), ear.clone()));
     let (told, counted) = (ear.clone(), meter.clone());
     tasks.spawn(async move {
         loop {

@@ -161,6 +161,10 @@ async fn a_tainted_ca_has_every_svid_replaced_and_is_dropped_when_it_is_over() {
     };
     assert_eq!(issuer_of(&second), key_id_of(&new.certificate));
     assert_eq!(issuer_of(&first), key_id_of(&old.certificate));
+    // So is the node's own: it is let in by it once the old CA is over.
+    let file = raised.suite.layout().root().join("workload/node.pem");
+    let nodes = || certificates(&std::fs::read_to_string(&file).unwrap()).unwrap()[0].to_vec();
+    scene::until(async || issuer_of(&nodes()) == key_id_of(&new.certificate)).await;
     let retire = RetireKeyRequest { kid: old.kid, compromised: true, reason };
     keys.retire_key(retire).await.unwrap();
     loop {
