@@ -101,6 +101,8 @@ async fn help(dir: &std::path::Path, issuer: &str) -> Result<(), Failed> {
         domain,
         probes: None,
         limits: Limits { connections_of_one_user: 8_192, ..Limits::default() },
+        tokens: Vec::new(),
+        broker: None,
         proof: Proof::Token(token.into()),
         clock: SystemClock::shared(),
     };

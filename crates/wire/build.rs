@@ -4,7 +4,7 @@ use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// Messages that carry a token, or a person's name that has to stay where it can be erased.
-const SECRET: [&str; 24] = [
+const SECRET: [&str; 28] = [
     ".JWTSVID",
     ".ValidateJWTSVIDRequest",
     ".X509SVID",
@@ -23,12 +23,16 @@ const SECRET: [&str; 24] = [
     ".legate.credential.v1.ExchangeTokenResponse",
     ".legate.credential.v1.FindLeakedRequest",
     ".legate.credential.v1.IntrospectRequest",
+    ".legate.credential.v1.IssueJwtSvidRequest",
     ".legate.credential.v1.IssueJwtSvidResponse",
     ".legate.credential.v1.IssueTokenResponse",
+    ".legate.credential.v1.IssueX509SvidRequest",
     ".legate.credential.v1.ListGrantsRequest",
     ".legate.credential.v1.LoginRequest",
     ".legate.credential.v1.RevokeGrantRequest",
     ".legate.policy.v1.Subject",
+    ".spiffe.broker.JWTSVID",
+    ".spiffe.broker.X509SVID",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

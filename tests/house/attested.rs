@@ -1,5 +1,8 @@
 //! Processes of this machine obtain their identities from its node helper, on a raised suite: who gets what, and when it is taken away.
 
+mod broker;
+mod foreign;
+mod platform;
 mod scene;
 
 use std::time::Duration;

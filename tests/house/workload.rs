@@ -86,6 +86,7 @@ fn process(key: &RuntimeKey, request_id: &str) -> IssueX509SvidRequest {
         csr: key.request().unwrap(),
         instance_id: String::new(),
         request_id: request_id.into(),
+        ..IssueX509SvidRequest::default()
     }
 }
 
@@ -119,7 +120,7 @@ async fn jwt_svid(node: &mut Workloads, instance: &str) -> Result<String, tonic:
         instance_id: instance.into(),
         selectors: selectors("1700"),
         audiences: vec!["https://llm.example".into()],
-        ttl: None,
+        ..IssueJwtSvidRequest::default()
     };
     node.issue_jwt_svid(ask).await.map(|answer| answer.into_inner().svid)
 }

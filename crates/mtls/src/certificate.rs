@@ -168,6 +168,24 @@ pub(crate) fn check_usage(cert: &X509Certificate<'_>, side: Side) -> Result<(), 
     Ok(())
 }
 
+/// Whom the leaf of another trust domain names, whose chain was verified (X.509-SVID sections 2 to 4): one URI name, no CA, and a key for
+/// signatures alone.
+pub(crate) fn foreign_id(der: &[u8]) -> Result<SpiffeId, BadCertificate> {
+    let (rest, cert) = X509Certificate::from_der(der).map_err(|_| BadCertificate::Malformed)?;
+    if !rest.is_empty() {
+        return Err(BadCertificate::Malformed);
+    }
+    if cert.basic_constraints().map_err(|_| BadCertificate::Ca)?.is_some_and(|b| b.value.ca) {
+        return Err(BadCertificate::Ca);
+    }
+    let usage = cert.key_usage().map_err(|_| BadCertificate::KeyUsage)?;
+    if !usage.is_some_and(|u| u.value.digital_signature() && !u.value.key_cert_sign() && !u.value.crl_sign()) {
+        return Err(BadCertificate::KeyUsage);
+    }
+    // A web server may be called by DNS as well.
+    only_uri(&cert, Root::Services)
+}
+
 /// Refuses to trust a certificate that is not a CA's.
 pub(crate) fn check_ca(der: &[u8]) -> Result<(), BadCertificate> {
     let (_, cert) = X509Certificate::from_der(der).map_err(|_| BadCertificate::Malformed)?;

@@ -173,6 +173,12 @@ pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError>
     Ok(all)
 }
 
+/// Whether a certificate in DER is a CA's.
+#[must_use]
+pub fn is_ca(der: &[u8]) -> bool {
+    crate::certificate::check_ca(der).is_ok()
+}
+
 /// Writes a file that only its owner can read (mode 0600), whole or not at all.
 ///
 /// # Errors

@@ -65,7 +65,7 @@ struct Roots {
 
 /// The certificates of one class, and the library's verifier over them, made once.
 #[derive(Debug)]
-struct Authorities {
+pub(crate) struct Authorities {
     store: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
 }
@@ -280,7 +280,7 @@ impl Roots {
 }
 
 impl Authorities {
-    fn read(pem: &[u8]) -> Result<Self, TlsError> {
+    pub(crate) fn read(pem: &[u8]) -> Result<Self, TlsError> {
         let mut store = RootCertStore::empty();
         for cert in CertificateDer::pem_slice_iter(pem) {
             let cert = cert.map_err(|e| TlsError::Pem(format!("the CA certificates are not PEM: {e}")))?;
@@ -298,7 +298,7 @@ impl Authorities {
         Ok(Self { store, clients })
     }
 
-    fn verify(
+    pub(crate) fn verify(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],

@@ -101,7 +101,7 @@ impl ServerCertVerifier for Servers {
     }
 }
 
-fn verify_signature(
+pub(crate) fn verify_signature(
     message: &[u8],
     cert: &CertificateDer<'_>,
     dss: &DigitallySignedStruct,
@@ -110,6 +110,6 @@ fn verify_signature(
     rustls::crypto::verify_tls13_signature(message, cert, dss, &provider.signature_verification_algorithms)
 }
 
-fn schemes() -> Vec<SignatureScheme> {
+pub(crate) fn schemes() -> Vec<SignatureScheme> {
     crate::provider().signature_verification_algorithms.supported_schemes()
 }

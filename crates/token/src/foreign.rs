@@ -4,6 +4,7 @@
 //! issuer's keys, [`ForeignVerified`] is meant for us, now. What is read before the signature serves to find out whose keys
 //! to ask for, and nothing else.
 
+mod facts;
 mod keys;
 mod value;
 
@@ -19,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::MAX_LEEWAY;
 pub(crate) use value::{Value, object};
 
+pub use facts::{ClaimedFacts, TokenFact};
 pub use keys::{ForeignKey, ForeignKeys, MAX_KEYS_TEXT};
 
 /// The longest token of an issuer outside, in bytes.

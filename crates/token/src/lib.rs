@@ -35,8 +35,8 @@ pub use details::{DETAILS_TYPE, Detail, Details, MAX_DETAILS_TEXT};
 pub use dpop::{DpopProof, ExpectProof, MAX_PROOF_AGE};
 pub use error::{BadClaims, BadKey, BadProof, TokenError};
 pub use foreign::{
-    Algorithm, ForeignError, ForeignExpect, ForeignKey, ForeignKeys, ForeignSigned, ForeignToken, ForeignVerified,
-    ForeignVerifier, MAX_FOREIGN_LIFETIME, MAX_FOREIGN_TOKEN, MAX_KEYS_TEXT,
+    Algorithm, ClaimedFacts, ForeignError, ForeignExpect, ForeignKey, ForeignKeys, ForeignSigned, ForeignToken,
+    ForeignVerified, ForeignVerifier, MAX_FOREIGN_LIFETIME, MAX_FOREIGN_TOKEN, MAX_KEYS_TEXT, TokenFact,
 };
 pub use key::{KeyId, PublicKey, jwk_set};
 pub use mint::{SvidToSign, Unsigned, mint};

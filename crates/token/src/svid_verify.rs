@@ -174,6 +174,15 @@ impl<'a> ReceivedSvid<'a> {
         Ok(Self { jws, kid: header.kid })
     }
 
+    /// The trust domain of which its subject says that it is: to find the keys to ask for, and for nothing else.
+    #[must_use]
+    pub fn claimed_trust_domain(&self) -> Option<TrustDomain> {
+        match object(&self.jws.payload()?)?.remove("sub")? {
+            Value::Text(subject) => TrustDomain::parse(SpiffeId::parse(&subject).ok()?.trust_domain()).ok(),
+            _ => None,
+        }
+    }
+
     /// Checks the signature with a key of the trust domain, and then everything else, at `now` in Unix seconds. `verifier` makes what
     /// checks with a key.
     ///

@@ -7,7 +7,7 @@ use legate_authority::{
     Appointment, Ceiling, Hours, MAX_DEPTH, OperatorRole, Permission, ResourceSelector, Week, Window,
 };
 use legate_clock::Timestamp;
-use legate_ids::{ActionPattern, AgentId, CredentialId, Name, ResourceType};
+use legate_ids::{ActionPattern, AgentId, CredentialId, Name, ResourceType, SpiffeId, TrustDomain};
 use legate_wire::registry as wire;
 
 use crate::agent::{Agent, AgentLabel, AgentState, Names, People};
@@ -15,6 +15,7 @@ use crate::approvals::{Approval, Held};
 use crate::attestation::{AttestationPolicy, Attested, Node};
 use crate::boundaries::Boundary;
 use crate::declared::Declared;
+use crate::federated::{BundleEndpoint, FederatedTrustDomain};
 use crate::groups::Group;
 use crate::intern::{self, Interner};
 use crate::issuers::{ClaimRule, IssuerKeys, StandsFor, TrustedIssuer};
@@ -409,6 +410,22 @@ pub(crate) fn attestation_policy(from: &wire::AttestationPolicy) -> Result<Attes
         selectors: spec.selectors.iter().map(selector).collect::<Result<_, _>>()?,
         nodes: spec.nodes.iter().map(node).collect::<Result<_, _>>()?,
         label,
+    })
+}
+
+pub(crate) fn federated_trust_domain(from: &wire::FederatedTrustDomain) -> Result<FederatedTrustDomain, Why> {
+    let spec = from.spec.as_ref().ok_or("spec is missing")?;
+    let endpoint = |at: &wire::BundleEndpoint| -> Result<BundleEndpoint, Why> {
+        let id = (!at.spiffe_id.is_empty()).then(|| SpiffeId::parse(&at.spiffe_id)).transpose().map_err(text)?;
+        Ok(BundleEndpoint { url: at.url.as_str().into(), spiffe_id: id })
+    };
+    Ok(FederatedTrustDomain {
+        label: label(from.metadata.as_ref())?,
+        trust_domain: TrustDomain::parse(&spec.trust_domain).map_err(text)?,
+        bundle: (!spec.bundle.is_empty()).then(|| spec.bundle.as_str().into()),
+        endpoint: spec.endpoint.as_ref().map(endpoint).transpose()?,
+        refresh: span(spec.refresh)?,
+        namespaces: spec.namespaces.iter().map(|of| Name::parse(of).map_err(text)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -165,6 +165,9 @@ impl Snapshot {
             Kind::CredentialPolicy => Object::CredentialPolicy(wire::CredentialPolicy { metadata, spec: None }),
             Kind::TrustedIssuer => Object::TrustedIssuer(wire::TrustedIssuer { metadata, spec: None }),
             Kind::AttestationPolicy => Object::AttestationPolicy(wire::AttestationPolicy { metadata, spec: None }),
+            Kind::FederatedTrustDomain => {
+                Object::FederatedTrustDomain(wire::FederatedTrustDomain { metadata, spec: None })
+            }
             Kind::DelegationGrant => Object::DelegationGrant(wire::DelegationGrant { metadata, spec: None }),
             Kind::PolicyTest => Object::PolicyTest(wire::PolicyTest { metadata, spec: None }),
             Kind::LifecyclePolicy => Object::LifecyclePolicy(wire::LifecyclePolicy { metadata, ..Default::default() }),
@@ -221,6 +224,9 @@ fn readable(object: &Declaration) -> Result<(), Unreadable> {
         Some(Object::Node(o)) => ("Node", &o.metadata, convert::node(o).map(drop)),
         Some(Object::AttestationPolicy(o)) => {
             ("AttestationPolicy", &o.metadata, convert::attestation_policy(o).map(drop))
+        }
+        Some(Object::FederatedTrustDomain(o)) => {
+            ("FederatedTrustDomain", &o.metadata, convert::federated_trust_domain(o).map(drop))
         }
         Some(Object::Group(o)) => ("Group", &o.metadata, convert::group(o).map(drop)),
         Some(Object::Boundary(o)) => ("Boundary", &o.metadata, convert::boundary(o).map(drop)),

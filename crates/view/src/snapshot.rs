@@ -12,6 +12,7 @@ use crate::approvals::Approvals;
 use crate::attestation::{AttestationPolicies, Node};
 use crate::boundaries::Boundaries;
 use crate::delegation::{Grants, Person};
+use crate::federated::FederatedTrustDomain;
 use crate::groups::{Group, Groups};
 use crate::intern::Interner;
 use crate::issuers::Issuers;
@@ -59,6 +60,7 @@ pub struct Snapshot {
     pub(crate) enforcement_points: Shards<Arc<EnforcementPoint>>,
     pub(crate) nodes: Shards<Arc<Node>>,
     pub(crate) attestation: AttestationPolicies,
+    pub(crate) federated: Shards<Arc<FederatedTrustDomain>>,
     pub(crate) keys: Shards<Arc<SigningKey>>,
     pub(crate) revocations: Revocations,
     /// Classes (`NAMESPACE/NAME`) and namespaces (`NAME`) that are or were suspended.
@@ -121,6 +123,7 @@ impl Default for Snapshot {
             enforcement_points: Shards::new(),
             nodes: Shards::new(),
             attestation: AttestationPolicies::new(),
+            federated: Shards::new(),
             keys: Shards::new(),
             revocations: Revocations::new(),
             standings: Shards::new(),

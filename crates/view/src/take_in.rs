@@ -132,6 +132,12 @@ impl Snapshot {
             Some(Object::StopOrder(o)) => self.apply_stop_order(o, revoked),
             Some(Object::TrustedIssuer(o)) => self.apply_trusted_issuer(o, revoked),
             Some(Object::AttestationPolicy(o)) => self.apply_attestation_policy(o, revoked),
+            Some(Object::FederatedTrustDomain(o)) => {
+                let key = place("FederatedTrustDomain", o.metadata.as_ref())?;
+                let read = || convert::federated_trust_domain(o);
+                self.federated.set(&key, revoked, "FederatedTrustDomain", read);
+                Ok(Effect::default())
+            }
             // Nothing here rests on these.
             Some(Object::LifecyclePolicy(_) | Object::ReviewCampaign(_)) => Ok(Effect::default()),
             Some(Object::Node(o)) => {

@@ -36,7 +36,7 @@ macro_rules! kinds {
 kinds! {
     Namespace, AgentClass, Agent, Role, RoleBinding, Policy, EnforcementPoint, SigningKey, Revocation, Group, Boundary,
     CredentialPolicy, TrustedIssuer, AttestationPolicy, DelegationGrant, PolicyTest, OperatorBinding, Node,
-    LifecyclePolicy, ReviewCampaign, Approval, StopOrder,
+    FederatedTrustDomain, LifecyclePolicy, ReviewCampaign, Approval, StopOrder,
 }
 
 impl Declaration {

@@ -39,6 +39,11 @@ mod legate {
             tonic::include_proto!("legate.audit.v1");
         }
     }
+    pub mod workload {
+        pub mod v1 {
+            tonic::include_proto!("legate.workload.v1");
+        }
+    }
 }
 
 /// What ours carry of Google's packages.
@@ -63,8 +68,14 @@ pub mod spiffe {
     tonic::include_proto!("_");
 }
 
+/// SPIFFE's Broker API, a draft.
+pub mod broker {
+    tonic::include_proto!("spiffe.broker");
+}
+
 pub use google::rpc;
 pub use legate::audit::v1 as audit;
 pub use legate::credential::v1 as credential;
 pub use legate::policy::v1 as policy;
 pub use legate::registry::v1 as registry;
+pub use legate::workload::v1 as workload;

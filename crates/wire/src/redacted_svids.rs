@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{credential, sds, spiffe};
+use crate::{broker, credential, sds, spiffe};
 
 const HIDDEN: &str = "(hidden)";
 
@@ -16,6 +16,35 @@ impl fmt::Debug for credential::IssueJwtSvidResponse {
     }
 }
 
+/// The process's token is a secret, and what it is a certificate for is long.
+impl fmt::Debug for credential::IssueX509SvidRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssueX509SvidRequest")
+            .field("namespace", &self.namespace)
+            .field("policy", &self.policy)
+            .field("selectors", &self.selectors)
+            .field("csr", &self.csr.len())
+            .field("instance_id", &self.instance_id)
+            .field("request_id", &self.request_id)
+            .field("identity_token", &HIDDEN)
+            .field("broker_instance_id", &self.broker_instance_id)
+            .finish()
+    }
+}
+
+impl fmt::Debug for credential::IssueJwtSvidRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssueJwtSvidRequest")
+            .field("instance_id", &self.instance_id)
+            .field("selectors", &self.selectors)
+            .field("audiences", &self.audiences)
+            .field("ttl", &self.ttl)
+            .field("identity_token", &HIDDEN)
+            .field("broker_instance_id", &self.broker_instance_id)
+            .finish()
+    }
+}
+
 impl fmt::Debug for spiffe::X509svid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("X509SVID")
@@ -25,6 +54,24 @@ impl fmt::Debug for spiffe::X509svid {
             .field("bundle", &self.bundle.len())
             .field("hint", &self.hint)
             .finish()
+    }
+}
+
+impl fmt::Debug for broker::X509svid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("X509SVID")
+            .field("spiffe_id", &self.spiffe_id)
+            .field("x509_svid", &self.x509_svid.len())
+            .field("x509_svid_key", &HIDDEN)
+            .field("bundle", &self.bundle.len())
+            .field("hint", &self.hint)
+            .finish()
+    }
+}
+
+impl fmt::Debug for broker::Jwtsvid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JWTSVID").field("spiffe_id", &self.spiffe_id).field("svid", &HIDDEN).finish()
     }
 }
 
@@ -76,8 +123,14 @@ mod tests {
         let token = spiffe::Jwtsvid { svid: CANARY.into(), ..spiffe::Jwtsvid::default() };
         let source = sds::DataSource { specifier: Some(sds::data_source::Specifier::InlineBytes(CANARY.into())) };
         let (x509, jwt) = (vec![svid], vec![token]);
+        let brokered = broker::X509svid { x509_svid_key: CANARY.into(), ..broker::X509svid::default() };
+        let brokered_token = broker::Jwtsvid { svid: CANARY.into(), ..broker::Jwtsvid::default() };
         let printed = [
             format!("{:?}", credential::IssueJwtSvidResponse { svid: CANARY.into(), ..Default::default() }),
+            format!("{:?}", credential::IssueX509SvidRequest { identity_token: CANARY.into(), ..Default::default() }),
+            format!("{:?}", credential::IssueJwtSvidRequest { identity_token: CANARY.into(), ..Default::default() }),
+            format!("{:?}", broker::SubscribeToX509svidResponse { svids: vec![brokered], ..Default::default() }),
+            format!("{:?}", broker::FetchJwtsvidResponse { svids: vec![brokered_token] }),
             format!("{:?}", spiffe::X509svidResponse { svids: x509, ..Default::default() }),
             format!("{:?}", spiffe::JwtsvidResponse { svids: jwt }),
             format!("{:?}", spiffe::ValidateJwtsvidRequest { svid: CANARY.into(), ..Default::default() }),

@@ -71,10 +71,15 @@ impl Api {
         entitled: &Entitled,
         request: &ValidateJwtsvidRequest,
     ) -> Result<ValidateJwtsvidResponse, Fault> {
-        let bundle = &entitled.held.bundle;
+        let held = &entitled.held;
         let now = u64::try_from(self.clock.now().secs()).unwrap_or(0);
         let bad = |why: &dyn std::fmt::Display| Fault::refused(&SVID_INVALID, why.to_string());
         let received = ReceivedSvid::parse(&request.svid).map_err(|e| bad(&e))?;
+        // Each trust domain's own keys, and no others (SPIFFE Federation section 4.2). One that nobody federates with is held against ours,
+        // and refused.
+        let claimed = received.claimed_trust_domain();
+        let foreign = held.federated.iter().find(|bundle| Some(&bundle.domain) == claimed.as_ref());
+        let bundle = foreign.unwrap_or(&held.bundle);
         let verified = received
             .verify(&bundle.domain, &bundle.jwt_keys, P256Verifier::new, &request.audience, now)
             .map_err(|e| bad(&e))?;
@@ -92,14 +97,14 @@ pub(crate) fn caller<T>(request: &Request<T>) -> Result<Arc<Peer>, Fault> {
 }
 
 /// As credential-issuer has it.
-fn audience(text: &str) -> Result<(), Fault> {
+pub(crate) fn audience(text: &str) -> Result<(), Fault> {
     if AUDIENCE.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
         return Ok(());
     }
     Err(Fault::invalid("audience", "1 to 512 printable ASCII characters"))
 }
 
-fn audiences(all: &[String]) -> Result<Vec<String>, Fault> {
+pub(crate) fn audiences(all: &[String]) -> Result<Vec<String>, Fault> {
     if !AUDIENCES.contains(&all.len()) {
         return Err(Fault::invalid("audience", "give 1 to 8"));
     }
@@ -122,16 +127,35 @@ fn x509(held: &Held) -> X509svidResponse {
     X509svidResponse {
         svids: held.svids.iter().map(svid).collect(),
         crl: Vec::new(),
-        federated_bundles: BTreeMap::new(),
+        federated_bundles: federated_x509(held),
     }
 }
 
+/// By the SPIFFE ID of each other trust domain its CA certificates; one that has none verifies no certificate.
+pub(crate) fn federated_x509(held: &Held) -> BTreeMap<String, Vec<u8>> {
+    let all = held.federated.iter().filter(|bundle| !bundle.x509.is_empty());
+    all.map(|bundle| (bundle.name(), bundle.x509.clone())).collect()
+}
+
+/// The same with our own.
+pub(crate) fn all_x509(held: &Held) -> BTreeMap<String, Vec<u8>> {
+    let mut all = federated_x509(held);
+    all.insert(held.bundle.name(), held.bundle.x509.clone());
+    all
+}
+
+/// By the SPIFFE ID of each trust domain the keys of its JWT-SVIDs.
+pub(crate) fn all_jwt(held: &Held) -> BTreeMap<String, Vec<u8>> {
+    let all = std::iter::once(&held.bundle).chain(&held.federated);
+    all.map(|bundle| (bundle.name(), bundle.jwt.clone().into_bytes())).collect()
+}
+
 fn x509_bundles(held: &Held) -> X509BundlesResponse {
-    X509BundlesResponse { crl: Vec::new(), bundles: [(held.bundle.name(), held.bundle.x509.clone())].into() }
+    X509BundlesResponse { crl: Vec::new(), bundles: all_x509(held) }
 }
 
 fn jwt_bundles(held: &Held) -> JwtBundlesResponse {
-    JwtBundlesResponse { bundles: [(held.bundle.name(), held.bundle.jwt.clone().into_bytes())].into() }
+    JwtBundlesResponse { bundles: all_jwt(held) }
 }
 
 #[tonic::async_trait]
@@ -154,7 +178,7 @@ impl SpiffeWorkloadApi for Api {
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
         let entered = self.enter(&request).await;
-        let is_same = |a: &Held, b: &Held| a.bundle.x509 == b.bundle.x509;
+        let is_same = |a: &Held, b: &Held| a.has_same_bundles(b, |bundle| &bundle.x509);
         let meter = self.meter.clone();
         self.told("FetchX509Bundles", entered.map(|entitled| answers(entitled, meter, is_same, x509_bundles)))
     }
@@ -180,7 +204,7 @@ impl SpiffeWorkloadApi for Api {
         request: Request<JwtBundlesRequest>,
     ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
         let entered = self.enter(&request).await;
-        let is_same = |a: &Held, b: &Held| a.bundle.jwt == b.bundle.jwt;
+        let is_same = |a: &Held, b: &Held| a.has_same_bundles(b, |bundle| &bundle.jwt);
         let meter = self.meter.clone();
         self.told("FetchJWTBundles", entered.map(|entitled| answers(entitled, meter, is_same, jwt_bundles)))
     }

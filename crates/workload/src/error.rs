@@ -17,6 +17,14 @@ legate_rpc::reasons! {
     WORKLOAD_UNHEARD, Unavailable, "The agent's risk tier is HIGH or CRITICAL, and the node helper has not heard for longer than is allowed whether it still may anything.", "Bring credential-issuer back within reach of the node.";
     /// The node is not believed any more.
     NODE_REFUSED, PermissionDenied, "credential-issuer does not serve this node: it was taken back or revoked, or is no node.", "Look at the node (legate node get), and enrol it again.";
+    /// The metadata is not there.
+    BROKER_HEADER_MISSING, InvalidArgument, "The call does not carry the metadata broker.spiffe.io: true, once and exactly so.", "Call through a library for the SPIFFE Broker API.";
+    /// Nobody lets it ask for others.
+    BROKER_NOT_ALLOWED, PermissionDenied, "No attestation policy that believes this node names the caller as its broker (BROKER_AGENT), or the caller's instance was revoked or cut off.", "See the policies that name it (legate attestation list), and connect with the X.509-SVID that the caller has now.";
+    /// Nobody knows which process is meant.
+    WORKLOAD_REFERENCE_INVALID, InvalidArgument, "The request refers to no workload, or in a way that is not known here.", "Refer to a process by WorkloadPIDReference, or by legate.workload.v1.SandboxReference.";
+    /// The process is not there.
+    WORKLOAD_NOT_FOUND, NotFound, "There is no process of that number for the node helper.", "Give the number that the process has where the helper runs, and ask while it lives.";
     /// A JWT-SVID is not good.
     SVID_INVALID, InvalidArgument, "The JWT-SVID is not one of this trust domain that is good now for the audience.", "Let its sender obtain a new one for that audience.";
 }

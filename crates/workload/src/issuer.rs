@@ -10,14 +10,14 @@ use legate_mtls::Identity;
 use legate_rpc::{Client, Code, Told};
 use legate_wire::credential::workload_service_client::WorkloadServiceClient;
 use legate_wire::credential::{EndInstanceRequest, IssueJwtSvidRequest, IssueX509SvidRequest};
-use legate_wire::registry::AttestationSelector;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::Status;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::Meter;
 use crate::knowledge::{Entitlement, Signer};
+use crate::shown::Shown;
 
 /// Requests under way at once; the rest wait their turn.
 const AT_ONCE: usize = 32;
@@ -104,29 +104,45 @@ impl std::fmt::Debug for Wish {
 
 impl Wish {
     /// A new key, and the request for a certificate of it.
-    pub(crate) fn new(
-        entitlement: &Entitlement,
-        selectors: &[AttestationSelector],
-        instance_id: Option<&str>,
-    ) -> Result<Self, NotIssued> {
+    pub(crate) fn new(entitlement: &Entitlement, shown: &Shown, instance_id: Option<&str>) -> Result<Self, NotIssued> {
         let broken = |e: legate_client::ClientError| NotIssued::Unreached(e.to_string());
         let key = RuntimeKey::generate().map_err(broken)?;
         let request = IssueX509SvidRequest {
             namespace: entitlement.policy.0.clone(),
             policy: entitlement.policy.1.clone(),
-            selectors: selectors.to_vec(),
+            selectors: shown.selectors.to_vec(),
             csr: key.request().map_err(broken)?,
             instance_id: instance_id.unwrap_or_default().to_owned(),
             request_id: format!("{:032x}", rand::random::<u128>()),
+            identity_token: token(shown, entitlement),
+            broker_instance_id: broker(shown),
         };
         Ok(Self { key, request, made: Instant::now() })
     }
 
     /// Whether the same is still what is wanted.
-    pub(crate) fn is_still(&self, selectors: &[AttestationSelector], instance_id: Option<&str>) -> bool {
+    pub(crate) fn is_still(&self, entitlement: &Entitlement, shown: &Shown, instance_id: Option<&str>) -> bool {
         self.made.elapsed() < REPEATED
-            && self.request.selectors == selectors
+            && self.request.selectors == *shown.selectors
+            && self.request.identity_token == token(shown, entitlement)
+            && self.request.broker_instance_id == broker(shown)
             && self.request.instance_id == instance_id.unwrap_or_default()
+    }
+}
+
+/// The token that the policy asks for; empty: none.
+fn token(shown: &Shown, by: &Entitlement) -> String {
+    shown.token_for(by).map(|token| token.text.to_string()).unwrap_or_default()
+}
+
+/// The instance that asks; empty: the process itself does.
+fn broker(shown: &Shown) -> String {
+    shown.broker.as_ref().map(|broker| broker.instance_id.clone()).unwrap_or_default()
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.request.identity_token.zeroize();
     }
 }
 
@@ -203,15 +219,18 @@ impl Issuer {
     pub(crate) async fn jwt(
         &self,
         svid: &Svid,
-        selectors: &[AttestationSelector],
+        by: &Entitlement,
+        shown: &Shown,
         audiences: &[String],
     ) -> Result<Token, NotIssued> {
         let mut service = WorkloadServiceClient::new(self.client.clone());
         let request = IssueJwtSvidRequest {
             instance_id: svid.instance_id.clone(),
-            selectors: selectors.to_vec(),
+            selectors: shown.selectors.to_vec(),
             audiences: audiences.to_vec(),
             ttl: None,
+            identity_token: token(shown, by),
+            broker_instance_id: broker(shown),
         };
         let answer = self.ask("jwt", service.issue_jwt_svid(request)).await?;
         let token = Zeroizing::new(answer.svid);

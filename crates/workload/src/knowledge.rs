@@ -1,6 +1,6 @@
 //! What credential-issuer told this node: whom it may vouch for, and what verifies others.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use legate_wire::credential as wire;
 use legate_wire::registry::{AttestationSelector, AttestationSelectorType as Type};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
+
+use crate::shown::Shown;
 
 /// More than so many entitlements, authorities or selectors nobody tells us.
 const MOST: usize = 10_000;
@@ -33,6 +35,8 @@ pub(crate) struct Knowledge {
     pub(crate) revision: u64,
     pub(crate) entitlements: Vec<Arc<Entitlement>>,
     pub(crate) bundle: Arc<Bundle>,
+    /// What verifies other trust domains, by where it comes from.
+    pub(crate) federated: HashMap<String, Arc<Bundle>>,
     /// Instances whose SVIDs are served no more.
     pub(crate) ended: HashSet<String>,
 }
@@ -48,6 +52,10 @@ pub(crate) struct Entitlement {
     pub(crate) lifecycle_version: u64,
     /// For how long what the agent holds is served unheard; `None`: until it ends.
     pub(crate) serve_unheard: Option<Duration>,
+    /// The federated bundles that the agent may use.
+    pub(crate) federates_with: Vec<String>,
+    /// The broker that has to ask for it, without instance.
+    pub(crate) broker: Option<SpiffeId>,
 }
 
 impl Entitlement {
@@ -55,14 +63,9 @@ impl Entitlement {
     pub(crate) fn hint(&self) -> String {
         format!("{}/{}", self.policy.0, self.policy.1)
     }
-
-    /// Whether everything that the policy asks for was attested.
-    pub(crate) fn is_met_by(&self, attested: &[AttestationSelector]) -> bool {
-        !self.selectors.is_empty() && self.selectors.iter().all(|asked| attested.contains(asked))
-    }
 }
 
-/// What verifies the SVIDs of our trust domain.
+/// What verifies the SVIDs of a trust domain: of ours, or of another.
 #[derive(Debug)]
 pub(crate) struct Bundle {
     pub(crate) domain: TrustDomain,
@@ -124,19 +127,48 @@ impl Knowledge {
     /// # Errors
     /// [`BadState`] when it cannot be one for us: then nothing of it is taken.
     pub(crate) fn read(revision: u64, state: wire::NodeState, ours: &TrustDomain) -> Result<Self, BadState> {
-        let wire::NodeState { entitlements, bundle, ended_instances } = state;
-        if entitlements.len() > MOST || ended_instances.len() > MOST * 10 {
+        let wire::NodeState { entitlements, bundle, ended_instances, federated_bundles } = state;
+        if entitlements.len() > MOST || ended_instances.len() > MOST * 10 || federated_bundles.len() > MOST {
             return Err(bad("more than a node has"));
         }
         let bundle = Arc::new(read_bundle(bundle.ok_or_else(|| bad("no bundle"))?, ours)?);
         let entitlements: Result<Vec<_>, _> =
             entitlements.into_iter().map(|one| read_entitlement(one, ours).map(Arc::new)).collect();
-        Ok(Self { revision, entitlements: entitlements?, bundle, ended: ended_instances.into_iter().collect() })
+        let federated = federated_bundles.into_iter().filter_map(|one| {
+            let source = one.source.clone();
+            match read_federated(one, ours) {
+                Ok(bundle) => Some((source, Arc::new(bundle))),
+                Err(why) => {
+                    // Its domain is verified by nobody here; ours goes on.
+                    tracing::error!(source, %why, "the bundle of another trust domain is left out");
+                    None
+                }
+            }
+        });
+        let federated = federated.collect();
+        let ended = ended_instances.into_iter().collect();
+        Ok(Self { revision, entitlements: entitlements?, bundle, federated, ended })
     }
 
-    /// What a process is entitled to that has these selectors, in the order of the policies' names.
-    pub(crate) fn of<'a>(&'a self, attested: &'a [AttestationSelector]) -> impl Iterator<Item = &'a Arc<Entitlement>> {
-        self.entitlements.iter().filter(|one| one.is_met_by(attested))
+    /// What a process is entitled to of which this is shown, in the order of the policies' names.
+    pub(crate) fn of<'a>(&'a self, shown: &'a Shown) -> impl Iterator<Item = &'a Arc<Entitlement>> {
+        self.entitlements.iter().filter(|one| shown.meets(one))
+    }
+
+    /// What is told of a policy now.
+    pub(crate) fn entitlement(&self, policy: &PolicyName) -> Option<Arc<Entitlement>> {
+        self.entitlements.iter().find(|one| one.policy == *policy).cloned()
+    }
+
+    /// What verifies other trust domains for whoever holds SVIDs by these, one for each domain and in the order of their names.
+    pub(crate) fn federated_for<'a>(&self, held: impl Iterator<Item = &'a Arc<Entitlement>>) -> Vec<Arc<Bundle>> {
+        let mut found: BTreeMap<&str, &Arc<Bundle>> = BTreeMap::new();
+        for source in held.flat_map(|by| &by.federates_with) {
+            if let Some(bundle) = self.federated.get(source) {
+                found.entry(bundle.domain.as_str()).or_insert(bundle);
+            }
+        }
+        found.into_values().cloned().collect()
     }
 }
 
@@ -150,6 +182,17 @@ fn read_entitlement(told: wire::Entitlement, ours: &TrustDomain) -> Result<Entit
     if told.selectors.is_empty() || told.selectors.len() > 64 {
         return Err(bad(format!("{}/{} asks for nothing, or for too much", policy.0, policy.1)));
     }
+    let broker = match told.broker_spiffe_id.as_str() {
+        "" => None,
+        id => {
+            let id = SpiffeId::parse(id).map_err(bad)?;
+            let is_agent = matches!(Principal::of(&id), Ok(Principal::Agent { instance: None, .. }));
+            if !is_agent || id.trust_domain() != ours.as_str() {
+                return Err(bad(format!("{id} is no agent of ours")));
+            }
+            Some(id)
+        }
+    };
     let serve_unheard = told.serve_unheard.map(Duration::try_from).transpose().map_err(bad)?;
     Ok(Entitlement {
         policy,
@@ -158,17 +201,35 @@ fn read_entitlement(told: wire::Entitlement, ours: &TrustDomain) -> Result<Entit
         is_usable: told.is_usable,
         lifecycle_version: told.lifecycle_version,
         serve_unheard,
+        federates_with: told.federates_with,
+        broker,
     })
+}
+
+/// What verifies another trust domain. Our own is verified by our own bundle alone, whatever others say.
+fn read_federated(told: wire::FederatedBundle, ours: &TrustDomain) -> Result<Bundle, BadState> {
+    let domain = TrustDomain::parse(&told.trust_domain).map_err(bad)?;
+    if domain == *ours {
+        return Err(bad("a bundle of our own trust domain from elsewhere"));
+    }
+    bundle_of(domain, &told.x509_authorities, &[], told.jwt_authorities)
 }
 
 fn read_bundle(told: wire::TrustBundle, ours: &TrustDomain) -> Result<Bundle, BadState> {
     if told.trust_domain != ours.as_str() {
         return Err(bad(format!("the bundle is of {}, and we are of {ours}", told.trust_domain)));
     }
-    if told.x509_authorities.is_empty() || told.x509_authorities.len() > MOST {
-        return Err(bad("no CA certificate, or too many"));
+    if told.x509_authorities.is_empty() {
+        return Err(bad("no CA certificate"));
     }
-    for der in told.x509_authorities.iter().chain(&told.tainted_authorities) {
+    bundle_of(ours.clone(), &told.x509_authorities, &told.tainted_authorities, told.jwt_authorities)
+}
+
+fn bundle_of(domain: TrustDomain, x509: &[Vec<u8>], tainted: &[Vec<u8>], jwt: String) -> Result<Bundle, BadState> {
+    if x509.len() > MOST {
+        return Err(bad("too many CA certificates"));
+    }
+    for der in x509.iter().chain(tainted) {
         let whole = X509Certificate::from_der(der).is_ok_and(|(rest, _)| rest.is_empty());
         if !whole {
             return Err(bad("a CA certificate is not one"));
@@ -176,18 +237,12 @@ fn read_bundle(told: wire::TrustBundle, ours: &TrustDomain) -> Result<Bundle, Ba
     }
     let pem = |der: &Vec<u8>| pki::to_pem(&CertificateDer::from(der.as_slice()));
     Ok(Bundle {
-        domain: ours.clone(),
-        x509_pem: told.x509_authorities.iter().map(pem).collect(),
-        x509: told.x509_authorities.concat(),
-        tainted: told
-            .tainted_authorities
-            .iter()
-            .filter_map(|der| Signer::of_authority(der))
-            .flatten()
-            .flatten()
-            .collect(),
-        jwt_keys: SvidKeys::parse(&told.jwt_authorities).map_err(bad)?,
-        jwt: told.jwt_authorities,
+        domain,
+        x509_pem: x509.iter().map(pem).collect(),
+        x509: x509.concat(),
+        tainted: tainted.iter().filter_map(|der| Signer::of_authority(der)).flatten().flatten().collect(),
+        jwt_keys: SvidKeys::parse(&jwt).map_err(bad)?,
+        jwt,
     })
 }
 
@@ -242,9 +297,49 @@ pub(crate) mod tests {
             spiffe_id: AGENT.into(),
             is_usable: true,
             lifecycle_version: 1,
-            serve_unheard: None,
+            ..wire::Entitlement::default()
         };
-        wire::NodeState { entitlements: vec![one], bundle: Some(bundle), ended_instances: vec!["inst_1".into()] }
+        let ended_instances = vec!["inst_1".into()];
+        wire::NodeState { entitlements: vec![one], bundle: Some(bundle), ended_instances, federated_bundles: vec![] }
+    }
+
+    pub(crate) fn entitlement(selectors: &[AttestationSelector], broker: Option<&str>) -> Entitlement {
+        let broker = broker.map(|id| SpiffeId::parse(&format!("spiffe://dev.legate/ns/a/agent/{id}")).unwrap());
+        Entitlement {
+            policy: ("a".into(), "p".into()),
+            selectors: selectors.to_vec(),
+            spiffe_id: SpiffeId::parse(AGENT).unwrap(),
+            is_usable: true,
+            lifecycle_version: 1,
+            serve_unheard: None,
+            federates_with: Vec::new(),
+            broker,
+        }
+    }
+
+    #[test]
+    fn another_trust_domain_is_verified_by_its_own_bundle_and_ours_by_ours() {
+        let (ca, foreign) = (ca(), ca());
+        let mut told = state(&ca);
+        let one = |source: &str, domain: &str, authority: Vec<u8>| wire::FederatedBundle {
+            source: source.into(),
+            trust_domain: domain.into(),
+            x509_authorities: vec![authority],
+            jwt_authorities: r#"{"keys":[]}"#.into(),
+        };
+        told.federated_bundles = vec![
+            one("a/partner", "partner.example", der(&foreign)),
+            one("a/ours", "dev.legate", der(&foreign)),
+            one("a/broken", "broken.example", b"x".to_vec()),
+            one("b/partner", "partner.example", der(&ca)),
+        ];
+        let all = ["b/lost", "a/ours", "a/broken", "a/partner", "b/partner"];
+        told.entitlements[0].federates_with = all.iter().map(ToString::to_string).collect();
+        let known = Knowledge::read(3, told, &domain()).unwrap();
+        assert_eq!(known.bundle.x509, der(&ca), "nobody else says what verifies us");
+        let found = known.federated_for(known.entitlements.iter());
+        let found: Vec<_> = found.iter().map(|bundle| (bundle.name(), bundle.x509.clone())).collect();
+        assert_eq!(found, [("spiffe://partner.example".to_owned(), der(&foreign))], "the first that is named");
     }
 
     #[test]
@@ -292,27 +387,21 @@ pub(crate) mod tests {
     proptest! {
         /// Whatever else is attested: a policy is met exactly when all that it asks for is there.
         #[test]
-        fn a_policy_is_met_by_all_that_it_asks_for_and_more(asked in proptest::collection::vec((1i32..9, "[a-c]"), 1..5),
-                                                            more in proptest::collection::vec((1i32..9, "[a-c]"), 0..5),
+        fn a_policy_is_met_by_all_that_it_asks_for_and_more(asked in proptest::collection::vec((1i32..8, "[a-c]"), 1..5),
+                                                            more in proptest::collection::vec((1i32..8, "[a-c]"), 0..5),
                                                             without in any::<proptest::sample::Index>()) {
             let of = |all: &[(i32, String)]| -> Vec<AttestationSelector> {
                 all.iter().map(|(of, value)| AttestationSelector { r#type: *of, value: value.clone() }).collect()
             };
-            let one = Entitlement {
-                policy: ("a".into(), "p".into()),
-                selectors: of(&asked),
-                spiffe_id: SpiffeId::parse(AGENT).unwrap(),
-                is_usable: true,
-                lifecycle_version: 1,
-                serve_unheard: None,
-            };
+            let shown = |all: &[AttestationSelector]| Shown { selectors: all.into(), tokens: [].into(), broker: None };
+            let one = entitlement(&of(&asked), None);
             let all: Vec<_> = of(&asked).into_iter().chain(of(&more)).collect();
-            prop_assert!(one.is_met_by(&all));
+            prop_assert!(shown(&all).meets(&one));
             let missing = &one.selectors[without.index(one.selectors.len())];
             let rest: Vec<_> = all.iter().filter(|s| *s != missing).cloned().collect();
-            prop_assert!(!one.is_met_by(&rest));
+            prop_assert!(!shown(&rest).meets(&one));
             let of_nothing = Entitlement { selectors: vec![], ..one.clone() };
-            prop_assert!(!of_nothing.is_met_by(&all), "one that asks for nothing is met by nothing");
+            prop_assert!(!shown(&all).meets(&of_nothing), "one that asks for nothing is met by nothing");
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod api;
 mod attest;
+mod broker;
 mod claims;
 mod error;
 mod follow;
@@ -16,12 +17,13 @@ mod meter;
 mod node;
 mod sds;
 mod serve;
+mod shown;
 mod socket;
 mod stream;
 
-pub use attest::{Attested, Attestor, Peer, ProcessKey, Unseen};
+pub use attest::{Attested, Attestor, Peer, ProcessKey, TokenPlace, TokenSource, Unseen};
 pub use error::REASONS;
 pub use meter::Meter;
 pub use node::{NoIdentity, Node, Proof};
-pub use serve::{Limits, Serving, Settings, Standing, start};
+pub use serve::{BrokerSocket, Limits, Serving, Settings, Standing, start};
 pub use socket::SocketRefused;

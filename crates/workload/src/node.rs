@@ -15,6 +15,8 @@ use legate_wire::credential::agent_credential_service_client::AgentCredentialSer
 use zeroize::Zeroizing;
 
 use crate::Meter;
+use crate::follow::{Ear, News};
+use crate::knowledge::Signer;
 
 /// Private key and certificate chain, mode 0600: all that a restart needs.
 const FILE: &str = "node.pem";
@@ -72,6 +74,8 @@ pub enum NoIdentity {
 #[derive(Debug)]
 pub struct Node {
     identity: Identity,
+    /// Who signed its certificate.
+    signer: Option<Signer>,
     file: PathBuf,
     issuer: Remote,
     proof: Proof,
@@ -89,8 +93,11 @@ impl Node {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(in_file)?;
         let kept = if file.exists() { Some(Identity::from_files(&file, &file)?) } else { None };
         let is_good = |kept: &Identity| kept.not_after().is_some_and(|end| end > clock.now());
-        let identity = match kept.filter(is_good) {
-            Some(kept) => kept,
+        let (identity, signer) = match kept.filter(is_good) {
+            Some(kept) => {
+                let text = Zeroizing::new(std::fs::read_to_string(&file).map_err(in_file)?);
+                (kept, signer_of(&text))
+            }
             None => {
                 // Before a token is spent: a full or foreign disk costs none.
                 let probe = dir.join(".probe");
@@ -99,7 +106,7 @@ impl Node {
                 let enrolled = obtain(&issuer, &proof).await?.ok_or_else(|| NoIdentity::Nothing(dir.to_owned()))?;
                 keep(&file, &enrolled.key, &enrolled.chain_pem)?;
                 // Of its texts, so that what is renewed replaces it.
-                enrolled.identity()?
+                (enrolled.identity()?, signer_of(&enrolled.chain_pem))
             }
         };
         let id = identity.spiffe_id();
@@ -107,7 +114,7 @@ impl Node {
         if id.as_ref().is_none_or(|id| id.path().split('/').nth(3) != Some("node")) {
             return Err(NoIdentity::NotANode(id.map_or_else(|| "nobody".to_owned(), |id| id.to_string())));
         }
-        Ok(Self { identity, file, issuer, proof, clock })
+        Ok(Self { identity, signer, file, issuer, proof, clock })
     }
 
     /// The identity, which is replaced in place.
@@ -124,15 +131,28 @@ impl Node {
         Ok(self.issuer.dial_with(self.identity.clone(), Arc::clone(&self.clock))?)
     }
 
-    /// Renews it at half of its life. Never returns.
-    pub(crate) async fn keep_fresh(self, client: Client, meter: Meter) {
+    /// Renews it at half of its life, and as soon as the CA that signed it is tainted: nobody would let us in once that is over. Never
+    /// returns.
+    pub(crate) async fn keep_fresh(mut self, client: Client, meter: Meter, ear: Ear) {
         let mut wait = WAITS.0;
         let mut renew_at = self.half(&meter);
+        let mut news = ear.subscribe();
         loop {
+            let is_tainted = match &*news.borrow_and_update() {
+                News::Known(known) => self.signer.as_ref().is_some_and(|signer| known.bundle.is_tainted(signer)),
+                News::Nothing | News::Refused(_) => false,
+            };
             let left = renew_at.since(self.clock.now());
-            if !left.is_zero() {
-                tokio::time::sleep(left.min(LOOK)).await;
+            if !left.is_zero() && !is_tainted {
+                tokio::select! {
+                    () = tokio::time::sleep(left.min(LOOK)) => {}
+                    Ok(()) = news.changed() => {}
+                }
                 continue;
+            }
+            if is_tainted {
+                // A thousand nodes hear of it at the same moment.
+                tokio::time::sleep(WAITS.0.mul_f64(rand::random_range(0.0..1.0))).await;
             }
             match self.renew(&client).await {
                 Ok(()) => {
@@ -157,7 +177,7 @@ impl Node {
         now.plus(end.since(now).mul_f64(0.5 - rand::random_range(0.0..0.05)))
     }
 
-    async fn renew(&self, client: &Client) -> Result<(), NoIdentity> {
+    async fn renew(&mut self, client: &Client) -> Result<(), NoIdentity> {
         let is_over = self.identity.not_after().is_none_or(|end| end <= self.clock.now());
         if is_over {
             // Nobody lets us in by it any more. A one-time token was spent; an identity token is made anew by whoever makes it.
@@ -173,8 +193,9 @@ impl Node {
         self.take(&key, &chain_pem(&answer.certificate_chain))
     }
 
-    fn take(&self, key: &RuntimeKey, chain: &str) -> Result<(), NoIdentity> {
+    fn take(&mut self, key: &RuntimeKey, chain: &str) -> Result<(), NoIdentity> {
         self.identity.replace_pem(chain, &key.to_pem())?;
+        self.signer = signer_of(chain);
         // Where the disk does not take it we go on by what is in memory; a restart finds the one before.
         if let Err(error) = keep(&self.file, key, chain) {
             tracing::error!(%error, "the node's new certificate cannot be kept on disk");
@@ -193,6 +214,11 @@ async fn obtain(issuer: &Remote, proof: &Proof) -> Result<Option<Enrolled>, NoId
         }
         Proof::Nothing => None,
     })
+}
+
+/// Who signed the first certificate of a text.
+fn signer_of(pem: &str) -> Option<Signer> {
+    pki::certificates(pem).ok()?.first().and_then(|leaf| Signer::of_leaf(leaf))
 }
 
 fn keep(file: &Path, key: &RuntimeKey, chain: &str) -> Result<(), TlsError> {

@@ -70,8 +70,10 @@ fn secrets(held: &Held, names: &[String]) -> Vec<Secret> {
     let both = [DEFAULT.to_owned(), ROOTS.to_owned()];
     let names = if names.is_empty() { &both[..] } else { names };
     let secret = |name: &String| {
-        let kind = if *name == ROOTS || *name == held.bundle.name() {
-            let trusted_ca = Some(inline(held.bundle.x509_pem.clone().into_bytes()));
+        let foreign = held.federated.iter().find(|bundle| !bundle.x509.is_empty() && *name == bundle.name());
+        let ours = (*name == ROOTS || *name == held.bundle.name()).then_some(&held.bundle);
+        let kind = if let Some(bundle) = ours.or(foreign) {
+            let trusted_ca = Some(inline(bundle.x509_pem.clone().into_bytes()));
             Type::ValidationContext(CertificateValidationContext { trusted_ca })
         } else {
             let is_it = |svid: &&Arc<Svid>| *name == DEFAULT || svid.spiffe_id.as_str() == name;

@@ -15,12 +15,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
+use crate::broker::Broker;
 use crate::follow::{Ear, Follower, News};
 use crate::issuer::Issuer;
 use crate::keeper::{Keeper, Parts};
 use crate::sds::Sds;
 use crate::socket::{Bound, accept};
-use crate::{Meter, Node, SocketRefused};
+use crate::{Meter, Node, SocketRefused, TokenSource};
 
 /// Bounds of the socket.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +51,25 @@ pub struct Settings {
     pub mode: u32,
     /// Bounds.
     pub limits: Limits,
+    /// Where the tokens are that the platform gave processes.
+    pub tokens: Vec<TokenSource>,
+    /// Where brokers ask for the processes that they start; `None`: nowhere.
+    pub broker: Option<BrokerSocket>,
     /// The trust domain of the node.
     pub domain: TrustDomain,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// A second socket, for brokers: SPIFFE's Broker API as of the draft of commit 06733d88.
+#[derive(Clone, Debug)]
+pub struct BrokerSocket {
+    /// Its path, absolute.
+    pub path: PathBuf,
+    /// Its mode: who may connect. Whoever does shows an X.509-SVID.
+    pub mode: u32,
 }
 
 /// The most bytes of one request.
@@ -99,16 +113,18 @@ pub struct Standing {
 /// # Errors
 /// [`SocketRefused`] when the socket cannot be put where it should be.
 pub fn start(settings: Settings, node: Node, client: legate_rpc::Client) -> Result<Serving, SocketRefused> {
-    let Settings { socket, mode, limits, domain, clock, metrics } = settings;
+    let Settings { socket, mode, limits, tokens, broker, domain, clock, metrics } = settings;
     let meter = Meter::new(&metrics);
     let bound = Bound::bind(&socket, mode)?;
+    let broker = broker.map(|at| Bound::bind(&at.path, at.mode)).transpose()?;
+    let identity = node.identity().clone();
     let stop = CancellationToken::new();
     let (rotations, turns) = watch::channel(0);
     let mut tasks = JoinSet::new();
-    let (follower, ear) = Follower::new(client.clone(), domain, Arc::clone(&clock), meter.clone());
+    let (follower, ear) = Follower::new(client.clone(), domain.clone(), Arc::clone(&clock), meter.clone());
     let standing = Standing { ear: ear.clone(), identity: node.identity().clone(), clock: Arc::clone(&clock) };
     tasks.spawn(follower.run());
-    tasks.spawn(node.keep_fresh(client.clone(), meter.clone()));
+    tasks.spawn(node.keep_fresh(client.clone(), meter.clone(), ear.clone()));
     let (told, counted) = (ear.clone(), meter.clone());
     tasks.spawn(async move {
         loop {
@@ -124,7 +140,19 @@ pub fn start(settings: Settings, node: Node, client: legate_rpc::Client) -> Resu
         rotations: turns,
         stop: stop.clone(),
         most: limits.processes,
+        tokens,
     });
+    if let Some(bound) = broker {
+        let broker = Broker {
+            keeper: keeper.clone(),
+            domain,
+            identity,
+            limits,
+            clock: Arc::clone(&clock),
+            meter: meter.clone(),
+        };
+        tasks.spawn(crate::broker::serve(bound, broker, stop.clone()));
+    }
     let (listener, held) = bound.into_parts();
     let api = SpiffeWorkloadApiServer::new(Api::new(keeper.clone(), clock, meter.clone()));
     let sds = SecretDiscoveryServiceServer::new(Sds::new(keeper, meter.clone()));

@@ -2,6 +2,7 @@
 
 mod enrolment;
 mod exchange;
+mod federated;
 mod health;
 mod keys;
 mod leaked;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 
 pub(crate) use enrolment::{enrolment_created, enrolment_repeated, identity_enrolment_repeated, with_evidence};
 pub(crate) use exchange::{delegation, exchange, introspection, scopes, token_exchanged};
+pub(crate) use federated::{bundle_changed, bundle_unreached, told_bundle};
 pub(crate) use health::{health, page_of_health};
 pub(crate) use keys::{
     By, KeyChange, key, key_changed, key_publication, key_purpose, kid, one_key_purpose, svid_issuer,

@@ -36,6 +36,8 @@ legate_rpc::reasons! {
     NODE_NOT_BELIEVED, PermissionDenied, "No attestation policy of that name believes the calling node, or the caller is no node.", "See which policies name it (legate attestation list); without nodes a policy believes those of its own namespace. Write it anew where a node was declared again under its old name.";
     /// Something is missing.
     ATTESTATION_INSUFFICIENT, PermissionDenied, "The node did not attest of the process all that the attestation policy asks for.", "Run the process as the policy says (its user, its executable, its unit), or compare the policy's selectors with what the node sees.";
+    /// The broker is nobody.
+    BROKER_NOT_GOOD, PermissionDenied, "The broker that asks for the process was not attested by this node, is not LIVE, or is another agent than the one that the attestation policy names (BROKER_AGENT).", "See the broker's instance (legate instance get) and the policy's selectors; write the policy anew where the broker was declared again under its old name.";
     /// The request's name is taken.
     SVID_REQUEST_REUSED, AlreadyExists, "The node used the request_id within the last minutes, for another request or longer ago than an answer is repeated.", "Choose a new request_id for each new request.";
     /// The node renews it.

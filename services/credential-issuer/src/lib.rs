@@ -159,6 +159,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
         grants: Arc::new(Registry(registry)),
         federation: Federation::new(&config.federation, Arc::clone(&ctx.clock))
             .map_err(|e| StartError::new("federation.ca", e))?,
+        bundles: federation::Bundles::default(),
         logins,
         lists: config.status_list_draft_ietf_21.map(|lists| Lists::new(lists.ttl())),
         connections: OnceLock::new(),
@@ -189,6 +190,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
     let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));
     let probing = tokio::spawn(flow::keyring::probe_forever(Arc::clone(&desk)));
     let counting = tokio::spawn(flow::health::count_forever(Arc::clone(&desk)));
+    let federating = tokio::spawn(flow::federate::federate_forever(Arc::clone(&desk)));
     let turning = tokio::spawn(flow::keyring::turn_forever(Arc::clone(&desk)));
     let (refusals, clock) = (Arc::clone(&ctx.refusals), Arc::clone(&ctx.clock));
     let refusing = legate_outbox::record_refusals_forever(refusals, desk.db.clone(), desk.outbox.clone(), clock);
@@ -197,7 +199,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
 
     Ok(Running::new(serving).with_probes(probes).with_web(web).on_stop(async move {
         cutting.shutdown().await;
-        for task in [publishing, watching, refusing, forgetting, counting, turning, probing] {
+        for task in [publishing, watching, refusing, forgetting, counting, turning, probing, federating] {
             task.abort();
         }
         shipper.stop(LAST_SHIPMENT).await;

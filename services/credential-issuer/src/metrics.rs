@@ -44,6 +44,11 @@ struct KeyOf {
     purpose: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
 /// The counters of this service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -67,6 +72,10 @@ pub(crate) struct Metrics {
     list_bytes: Gauge,
     list_age: Gauge,
     node_streams: Gauge,
+    federated_fetches: Family<Outcome, Counter>,
+    federated_served: Gauge,
+    federated_failing: Gauge,
+    federated_age: Gauge,
 }
 
 impl Metrics {
@@ -116,6 +125,17 @@ impl Metrics {
         registry.register("issuer_status_list_age_seconds", told, self.list_age.clone());
         let told = "Streams of news that nodes read";
         registry.register("issuer_node_streams", told, self.node_streams.clone());
+        let told = "Fetches of other trust domains' bundles, by outcome";
+        for outcome in ["ok", "failed"] {
+            drop(self.federated_fetches.get_or_create(&Outcome { outcome }));
+        }
+        registry.register("issuer_federated_fetches", told, self.federated_fetches.clone());
+        let told = "Bundles of other trust domains that nodes are told of";
+        registry.register("issuer_federated_bundles", told, self.federated_served.clone());
+        let told = "Federated trust domains whose bundle did not come when it was last fetched, or is no bundle";
+        registry.register("issuer_federated_failing", told, self.federated_failing.clone());
+        let told = "How long ago the oldest bundle that is served was fetched";
+        registry.register("issuer_federated_age_seconds", told, self.federated_age.clone());
         registry.register(
             "issuer_published",
             "Keys and revocations that the registry confirmed",
@@ -129,6 +149,17 @@ impl Metrics {
 
     pub(crate) fn refused(&self, kind: &'static str, reason: &'static str) {
         self.refused.get_or_create(&Refused { kind, reason }).inc();
+    }
+
+    pub(crate) fn federated_fetch(&self, outcome: &'static str) {
+        self.federated_fetches.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn federated(&self, standing: crate::federation::Standing) {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.federated_served.set(number(standing.served));
+        self.federated_failing.set(number(standing.failing));
+        self.federated_age.set(i64::try_from(standing.oldest).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn retired_used(&self, kind: &'static str) {

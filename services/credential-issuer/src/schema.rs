@@ -2,6 +2,7 @@
 //! the registry has not confirmed, tokens of issuers outside that were used, what nodes asked for.
 
 mod backchannel;
+mod federated;
 mod nodes;
 mod status_list;
 
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(SigningKeys),
             Box::new(status_list::StatusLists),
             Box::new(nodes::Nodes),
+            Box::new(federated::FederatedBundles),
         ]
     }
 }

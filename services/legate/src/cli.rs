@@ -126,6 +126,8 @@ pub(crate) enum Command {
     Issuer(Noun<DeclaredVerb>),
     /// Attestation policies: what has to be attested of an agent's process.
     Attestation(Noun<DeclaredVerb>),
+    /// Federated trust domains: others whose SVIDs agents can verify.
+    Federation(Noun<DeclaredVerb>),
     /// Delegation grants: who lets which agent act for it.
     Grant(Noun<GrantVerb>),
     /// Policy tests: questions with the answers that they must have.

@@ -1,7 +1,7 @@
 //! The node helper: what `legate workload` and `legate dev` raise so that processes of this machine obtain their identities.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use legate_boot::config::Telemetry;
@@ -11,7 +11,10 @@ use legate_clock::{Clock, SystemClock};
 use legate_ids::TrustDomain;
 use legate_mtls::Trust;
 use legate_rpc::Metrics;
-use legate_workload::{Limits, NoIdentity, Node, Proof, Serving, Settings, start};
+use legate_wire::registry::{AttestationSelector, AttestationSelectorType};
+use legate_workload::{
+    BrokerSocket, Limits, NoIdentity, Node, Proof, Serving, Settings, TokenPlace, TokenSource, start,
+};
 use serde::Deserialize;
 
 use crate::Failure;
@@ -37,6 +40,10 @@ pub struct Config {
     pub probes: Option<SocketAddr>,
     /// By what the node proves itself the first time.
     pub enrolment: Enrolment,
+    /// Where the tokens are that the platform gave processes.
+    pub tokens: Vec<Tokens>,
+    /// SPIFFE's Broker API, as of the draft of that commit; absent: it is not served.
+    pub broker_draft_06733d88: Option<Broker>,
     /// Bounds of the socket.
     pub limits: Bounds,
     /// How it tells what happens.
@@ -54,6 +61,8 @@ impl Default for Config {
             services_ca: None,
             probes: None,
             enrolment: Enrolment::default(),
+            tokens: Vec::new(),
+            broker_draft_06733d88: None,
             limits: Bounds::default(),
             telemetry: Telemetry::default(),
         }
@@ -70,6 +79,70 @@ pub struct Enrolment {
     pub identity_token_file: Option<PathBuf>,
     /// The node's namespace, for an identity token.
     pub namespace: Option<String>,
+}
+
+/// Where the tokens of some processes are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    /// The file: of the helper's own, or relative to `in_process`.
+    pub file: PathBuf,
+    /// A directory of the process's own mount namespace, absolute and without symbolic links, in which its token is.
+    pub in_process: Option<PathBuf>,
+    /// Of which processes: those that have all of these, as `UNIX_UID:1700`; none: of each that asks.
+    #[serde(default)]
+    pub of: Vec<String>,
+}
+
+/// The socket of brokers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// Its path, absolute.
+    pub socket: PathBuf,
+    /// Its mode, as in `0660`: who may connect. Whoever does shows an X.509-SVID.
+    #[serde(default = "usual_mode")]
+    pub socket_mode: String,
+}
+
+fn usual_mode() -> String {
+    "0660".into()
+}
+
+impl Tokens {
+    fn source(self, n: usize) -> Result<TokenSource, StartError> {
+        let bad = |field: &str, why: String| StartError::new(format!("tokens[{n}].{field}"), why);
+        let is_plain = |path: &Path| path.components().all(|part| !matches!(part, Component::ParentDir));
+        let place = match self.in_process {
+            None if self.file.is_absolute() => TokenPlace::Here(self.file),
+            None => return Err(bad("file", "is absolute, unless it is in_process".into())),
+            Some(directory) if !directory.is_absolute() || !is_plain(&directory) => {
+                return Err(bad("in_process", "is an absolute path without `..`".into()));
+            }
+            Some(_) if self.file.is_absolute() || !is_plain(&self.file) || self.file.as_os_str().is_empty() => {
+                return Err(bad("file", "is a path below in_process, without `..`".into()));
+            }
+            Some(directory) => TokenPlace::InProcess { directory, file: self.file },
+        };
+        let selector = |(i, text): (usize, String)| {
+            let read = text.split_once(':').and_then(|(word, value)| {
+                let of = AttestationSelectorType::from_str_name(&format!("ATTESTATION_SELECTOR_TYPE_{word}"))?;
+                // What is seen of a process, and nothing that a token or a broker says.
+                let is_seen = i32::from(of) <= i32::from(AttestationSelectorType::ContainerId);
+                (is_seen && !value.is_empty()).then(|| (of, value.to_owned()))
+            });
+            let (of, value) =
+                read.ok_or_else(|| bad(&format!("of[{i}]"), "is TYPE:VALUE, such as UNIX_UID:1700".into()))?;
+            Ok(AttestationSelector { r#type: of.into(), value })
+        };
+        let of: Result<Vec<_>, StartError> = self.of.into_iter().enumerate().map(selector).collect();
+        Ok(TokenSource { place, of: of? })
+    }
+}
+
+fn mode(name: &str, text: &str) -> Result<u32, StartError> {
+    let bad = || StartError::new(name, "three or four octal digits, such as 0666");
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(bad)
 }
 
 /// Bounds of the socket.
@@ -131,6 +204,10 @@ pub struct Wanted {
     pub probes: Option<SocketAddr>,
     /// Bounds.
     pub limits: Limits,
+    /// Where the tokens are that the platform gave processes.
+    pub tokens: Vec<TokenSource>,
+    /// Where brokers ask, if anywhere.
+    pub broker: Option<BrokerSocket>,
     /// By what the node proves itself.
     pub proof: Proof,
     /// Time.
@@ -149,16 +226,21 @@ impl Config {
         let ca = self.services_ca.ok_or_else(|| missing("services_ca (--ca)"))?;
         let trust = Trust::from_files(domain.clone(), &ca, None)?;
         let endpoint = self.issuer.ok_or_else(|| missing("issuer (--issuer)"))?;
-        let bad_mode = || StartError::new("socket_mode", "three or four octal digits, such as 0666");
-        let mode = u32::from_str_radix(&self.socket_mode, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(bad_mode)?;
+        let broker = |at: Broker| {
+            let mode = mode("broker_draft_06733d88.socket_mode", &at.socket_mode)?;
+            Ok::<_, StartError>(BrokerSocket { path: at.socket, mode })
+        };
+        let tokens: Result<_, StartError> = self.tokens.into_iter().enumerate().map(|(n, one)| one.source(n)).collect();
         Ok(Wanted {
             socket: self.socket.ok_or_else(|| missing("socket (--socket)"))?,
-            mode,
+            mode: mode("socket_mode", &self.socket_mode)?,
             state: self.state.ok_or_else(|| missing("state (--state)"))?,
             issuer: Remote { endpoint, trust, service: "credential-issuer" },
             domain,
             probes: self.probes,
             limits: self.limits.limits()?,
+            tokens: tokens?,
+            broker: self.broker_draft_06733d88.map(broker).transpose()?,
             proof,
             clock: SystemClock::shared(),
         })
@@ -171,7 +253,7 @@ impl Helper {
     /// # Errors
     /// When the node is refused, the socket cannot be put there, or the probes' address cannot be bound.
     pub async fn raise(wanted: Wanted) -> Result<Self, Failure> {
-        let Wanted { socket, mode, state, issuer, domain, probes, limits, proof, clock } = wanted;
+        let Wanted { socket, mode, state, issuer, domain, probes, limits, tokens, broker, proof, clock } = wanted;
         // CA certificates may be replaced while it runs.
         drop(issuer.trust.watch(std::time::Duration::from_secs(2)));
         let endpoint = issuer.endpoint.clone();
@@ -192,7 +274,8 @@ impl Helper {
         }
         let client = node.dial().map_err(|e| Failure::client("credential-issuer", &endpoint, e))?;
         let metrics = Arc::new(Metrics::new());
-        let settings = Settings { socket, mode, limits, domain, clock, metrics: Arc::clone(&metrics) };
+        let metrics_too = Arc::clone(&metrics);
+        let settings = Settings { socket, mode, limits, tokens, broker, domain, clock, metrics: metrics_too };
         let serving = start(settings, node, client).map_err(|e| Failure::local(&SOCKET_REFUSED, e.to_string()))?;
         let probes = match probes {
             None => None,
@@ -264,7 +347,38 @@ mod tests {
         };
         let wanted = good.clone().wanted(Proof::Nothing).unwrap();
         assert_eq!((wanted.mode, wanted.limits.connections), (0o666, 8_192));
-        let spoilt: [(&str, Config); 6] = [
+        let tokens = |file: &str, in_process: Option<&str>, of: &[&str]| Config {
+            tokens: vec![Tokens {
+                file: file.into(),
+                in_process: in_process.map(Into::into),
+                of: of.iter().map(ToString::to_string).collect(),
+            }],
+            ..good.clone()
+        };
+        let read = |config: Config| config.wanted(Proof::Nothing).map(|wanted| wanted.tokens);
+        let found = read(tokens("/run/token", None, &["UNIX_UID:1700"])).unwrap();
+        assert_eq!(
+            (found[0].of[0].r#type(), found[0].of[0].value.as_str()),
+            (AttestationSelectorType::UnixUid, "1700")
+        );
+        let found = read(tokens("token", Some("/legate"), &[])).unwrap();
+        let place = TokenPlace::InProcess { directory: "/legate".into(), file: "token".into() };
+        assert_eq!(found[0].place, place);
+        let broker = |mode: &str| Config {
+            broker_draft_06733d88: Some(Broker { socket: "/run/b.sock".into(), socket_mode: mode.into() }),
+            ..good.clone()
+        };
+        assert_eq!(broker("0660").wanted(Proof::Nothing).unwrap().broker.map(|at| at.mode), Some(0o660));
+        let spoilt: [(&str, Config); 15] = [
+            ("broker_draft_06733d88.socket_mode", broker("x")),
+            ("tokens[0].file", tokens("token", None, &[])),
+            ("tokens[0].file", tokens("/token", Some("/legate"), &[])),
+            ("tokens[0].file", tokens("../token", Some("/legate"), &[])),
+            ("tokens[0].in_process", tokens("token", Some("legate"), &[])),
+            ("tokens[0].in_process", tokens("token", Some("/a/../b"), &[])),
+            ("tokens[0].of[0]", tokens("/token", None, &["UNIX_UID"])),
+            ("tokens[0].of[0]", tokens("/token", None, &["UID:1"])),
+            ("tokens[0].of[1]", tokens("/token", None, &["UNIX_UID:1", "OIDC_SUBJECT:a"])),
             ("socket", Config { socket: None, ..good.clone() }),
             ("state", Config { state: None, ..good.clone() }),
             ("issuer", Config { issuer: None, ..good.clone() }),

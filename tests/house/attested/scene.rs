@@ -198,9 +198,19 @@ impl Fleet {
 
     /// A helper of the node `fleet/vm`, by a clock of its own.
     pub(super) async fn helper(&self, raised: &Raised, clock: Arc<dyn Clock>) -> Helper {
+        self.helper_with(raised, clock, |_| {}).await
+    }
+
+    /// The same, configured otherwise.
+    pub(super) async fn helper_with(
+        &self,
+        raised: &Raised,
+        clock: Arc<dyn Clock>,
+        change: impl FnOnce(&mut Wanted),
+    ) -> Helper {
         let node = NodeRef { namespace: "fleet".into(), name: "vm".into() };
         let token = raised.enrolment_token(Holder::Node(node)).await;
-        let wanted = Wanted {
+        let mut wanted = Wanted {
             socket: self.dir.path().join("workload.sock"),
             mode: 0o666,
             state: self.dir.path().join("node"),
@@ -208,9 +218,12 @@ impl Fleet {
             domain: raised.suite.domain().clone(),
             probes: None,
             limits: Limits::default(),
+            tokens: Vec::new(),
+            broker: None,
             proof: Proof::Token(token.into()),
             clock,
         };
+        change(&mut wanted);
         Helper::raise(wanted).await.unwrap()
     }
 
@@ -290,7 +303,18 @@ impl Fleet {
     }
 }
 
-async fn take_back(raised: &Raised, kind: Kind, name: &str) {
+/// Declares the documents of a manifest.
+pub(super) async fn apply(raised: &Raised, text: &str) -> Result<(), tonic::Status> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("more.yaml");
+    std::fs::write(&file, text).unwrap();
+    let documents = legate::manifest::load(&[file]).unwrap_or_else(|e| panic!("{e}"));
+    let declarations = documents.into_iter().map(|document| document.declaration).collect();
+    let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
+    DeclarationServiceClient::new(raised.operator("registry")).apply_declarations(request).await.map(drop)
+}
+
+pub(super) async fn take_back(raised: &Raised, kind: Kind, name: &str) {
     let request = RevokeDeclarationRequest {
         kind: kind.into(),
         namespace: "fleet".into(),

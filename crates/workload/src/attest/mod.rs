@@ -7,6 +7,7 @@ mod cgroup;
 mod digest;
 mod peer;
 mod process;
+mod token;
 
 use std::sync::Arc;
 
@@ -16,10 +17,14 @@ use legate_wire::registry::{AttestationSelector, AttestationSelectorType as Type
 use crate::error::{PROCESS_CHANGED, PROCESS_GONE, PROCESS_NOT_SEEN};
 use cgroup::Place;
 use digest::Digests;
-use process::Seen;
+use token::Tokens;
 
 pub use peer::Peer;
 pub use process::ProcessKey;
+pub(crate) use token::ProcessToken;
+#[cfg(test)]
+pub(crate) use token::tests as tests_of_tokens;
+pub use token::{TokenPlace, TokenSource};
 
 /// Why it is not known who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +58,8 @@ pub struct Attested {
     pub key: ProcessKey,
     /// What was attested.
     pub selectors: Arc<[AttestationSelector]>,
+    /// The tokens that its platform gave it.
+    pub(crate) tokens: Arc<[ProcessToken]>,
 }
 
 /// The longest value of a selector, in bytes: what an attestation policy may ask for.
@@ -62,15 +69,22 @@ const LONGEST: usize = 512;
 #[derive(Debug, Default)]
 pub struct Attestor {
     digests: Digests,
+    tokens: Tokens,
 }
 
 impl Attestor {
+    /// Looks for tokens there as well.
+    #[must_use]
+    pub fn new(tokens: Vec<TokenSource>) -> Self {
+        Self { digests: Digests::default(), tokens: Tokens::new(tokens) }
+    }
+
     /// Everything that can be said now of the process at the other end.
     ///
     /// # Errors
     /// [`Unseen`] when it is gone, is not what connected, or cannot be seen.
     pub async fn attest(&self, peer: &Peer) -> Result<Attested, Unseen> {
-        let seen = peer.look()?;
+        let mut seen = peer.look()?;
         let mut selectors = Vec::with_capacity(8);
         let mut attest = |of: Type, value: &str| {
             // What no policy can ask for is not told, so that nobody meets it in a record.
@@ -93,15 +107,16 @@ impl Attestor {
                 attest(Type::ContainerId, id);
             }
         }
-        let Seen { key, exe, .. } = seen;
-        if let Some(exe) = exe
+        let key = seen.key;
+        if let Some(exe) = seen.exe.take()
             && let Some(digest) = self.digests.of(exe).await
         {
             attest(Type::UnixSha256, &digest);
         }
+        let tokens = self.tokens.of(&seen, &selectors).await;
         // It still lives, so its number was its own all the while.
         peer.lives()?;
-        Ok(Attested { key, selectors: selectors.into() })
+        Ok(Attested { key, selectors: selectors.into(), tokens: tokens.into() })
     }
 }
 

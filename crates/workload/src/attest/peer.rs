@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -51,6 +52,21 @@ impl Peer {
             return Err(Unseen::Changed);
         }
         Ok(Self { pidfd: watched(pidfd)?, pid, uid, gid, first: seen.key })
+    }
+
+    /// A process by its number, whoever it is and whether or not it ever connects. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Unseen`] when there is none, or it cannot be seen.
+    pub fn of_pid(pid: i32) -> Result<Self, Unseen> {
+        let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(Unseen::Gone)?;
+        // The kernel knows the processes that lead a group of threads; others are no processes.
+        let pidfd = pidfd_open(number, PidfdFlags::empty()).map_err(|_| Unseen::Gone)?;
+        let seen = see(pid)?;
+        if has_ended(pidfd.as_fd()) {
+            return Err(Unseen::Gone);
+        }
+        Ok(Self { pidfd: watched(pidfd)?, pid, uid: seen.uid, gid: seen.gid, first: seen.key })
     }
 
     /// As whom it connected.

@@ -24,6 +24,8 @@ pub(super) struct Seen {
     pub(super) key: ProcessKey,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// Its group, and its supplementary ones.
+    pub(super) gids: Vec<u32>,
     /// The file that it runs.
     pub(super) exe: Option<File>,
     /// That file's path, where it is the same file for us.
@@ -44,12 +46,14 @@ pub(super) fn see(pid: i32) -> Result<Seen, Unseen> {
     let (Some(uid), Some(gid)) = (effective(&status, "Uid:"), effective(&status, "Gid:")) else {
         return Err(Unseen::NotSeen);
     };
+    let mut gids = groups(&status);
+    gids.push(gid);
     let exe = File::open(root.join("exe")).ok();
     let found = exe.as_ref().and_then(|exe| exe.metadata().ok());
     let path = found.as_ref().and_then(|found| path_of(&root.join("exe"), (found.dev(), found.ino())));
     let cgroup = read(&root.join("cgroup")).and_then(|text| group_of(&text).map(str::to_owned));
     let key = ProcessKey { pid, start, exe: found.map(|found| (found.dev(), found.ino())) };
-    Ok(Seen { key, uid, gid, exe, path, cgroup })
+    Ok(Seen { key, uid, gid, gids, exe, path, cgroup })
 }
 
 /// Reads a file of `/proc`; what is not text is lost, which no number is.
@@ -68,6 +72,12 @@ fn start_of(stat: &str) -> Option<u64> {
 /// The second of the four ids (proc_pid_status(5)): the effective one, which SO_PEERCRED gives too.
 fn effective(status: &str, which: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix(which))?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The supplementary groups.
+fn groups(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_ascii_whitespace().filter_map(|gid| gid.parse().ok()).collect()
 }
 
 /// The path of the file that a process runs, if that path leads to this very file here: in a container, or in a mount namespace that
@@ -109,6 +119,8 @@ mod tests {
         let status = "Name:\tUid:\t9\nUid:\t1000\t0\t0\t0\nGid:\t5\t6\t7\t8\n";
         assert_eq!((effective(status, "Uid:"), effective(status, "Gid:")), (Some(0), Some(6)));
         assert_eq!(effective("Uid:\t1", "Uid:"), None);
+        assert_eq!(groups("Uid:\t1\nGroups:\t4 24 1000 \n"), [4, 24, 1000]);
+        assert_eq!(groups("Groups:\t\n"), Vec::<u32>::new());
     }
 
     #[test]

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use legate_wire::registry::AttestationSelector;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::holding::{Act, Holding, Lost};
 use super::state::{Held, State, Without};
-use super::{Ask, Inner, Tokens, WAITING, Workload};
+use super::{Ask, Inner, Tokens, WAITING, Whose, Workload};
 use crate::attest::{Peer, ProcessKey, Unseen};
 use crate::follow::News;
 use crate::issuer::{NotIssued, Svid, Wish};
 use crate::knowledge::{Entitlement, Knowledge, PolicyName};
+use crate::shown::Shown;
 
 /// No wait is longer, so that a clock that was set is noticed.
 const LOOK: Duration = Duration::from_secs(30);
@@ -38,7 +38,8 @@ pub(super) struct Actor {
     inner: Arc<Inner>,
     peer: Arc<Peer>,
     key: ProcessKey,
-    selectors: Arc<[AttestationSelector]>,
+    whose: Whose,
+    shown: Arc<Shown>,
     holdings: BTreeMap<PolicyName, Holding>,
     asks: mpsc::Receiver<Ask>,
     waiting: Vec<oneshot::Sender<State>>,
@@ -51,14 +52,15 @@ impl Actor {
         inner: Arc<Inner>,
         peer: Arc<Peer>,
         key: ProcessKey,
-        selectors: Arc<[AttestationSelector]>,
+        whose: Whose,
+        shown: Arc<Shown>,
     ) -> (Workload, Self) {
         let (sender, asks) = mpsc::channel(WAITING);
         let (state, receiver) = watch::channel(State::Pending);
         let workload = Workload { key, asks: sender, state: receiver, tokens: Arc::new(Tokens::default()) };
         inner.meter.workloads(1);
         let (holdings, waiting, issuing) = (BTreeMap::new(), Vec::new(), FuturesUnordered::new());
-        (workload, Self { inner, peer, key, selectors, holdings, asks, waiting, state, issuing })
+        (workload, Self { inner, peer, key, whose, shown, holdings, asks, waiting, state, issuing })
     }
 
     /// Until the process ends, or runs another program, or the helper stops.
@@ -109,8 +111,8 @@ impl Actor {
     }
 
     fn look(&mut self, known: &Arc<Knowledge>) -> Duration {
-        let selectors = Arc::clone(&self.selectors);
-        let wanted: Vec<&Arc<Entitlement>> = known.of(&selectors).collect();
+        let shown = Arc::clone(&self.shown);
+        let wanted: Vec<&Arc<Entitlement>> = known.of(&shown).collect();
         let gone = self.holdings.extract_if(.., |name, _| !wanted.iter().any(|by| by.policy == *name));
         for (_, holding) in gone.collect::<Vec<_>>() {
             // The policy does not believe us any more, or is about something else.
@@ -120,6 +122,8 @@ impl Actor {
         let is_used = self.state.receiver_count() > 1 || !self.waiting.is_empty();
         let mut wait = LOOK;
         let (mut served, mut without, mut is_settled) = (Vec::new(), Without::NotEntitled, true);
+        // As they are now: what an SVID was obtained by may be of before.
+        let mut served_by = Vec::new();
         for by in wanted {
             let holding = self.holdings.entry(by.policy.clone()).or_default();
             match holding.let_go(by, known, now) {
@@ -132,14 +136,8 @@ impl Actor {
                     holding.in_flight = true;
                     let instance = holding.svid.as_ref().filter(|_| act == Act::Renew).map(|s| s.instance_id.clone());
                     let wish = holding.wish.take();
-                    let asking = obtain(
-                        Arc::clone(&self.inner),
-                        Arc::clone(&self.peer),
-                        self.key,
-                        Arc::clone(by),
-                        instance,
-                        wish,
-                    );
+                    let whom = (Arc::clone(&self.peer), self.key, Arc::clone(&self.shown));
+                    let asking = obtain(Arc::clone(&self.inner), whom, Arc::clone(by), instance, wish);
                     self.issuing.push(Box::pin(asking));
                 }
             }
@@ -170,13 +168,19 @@ impl Actor {
                 Some(most) => {
                     wait = wait.min(most.saturating_sub(unheard.unwrap_or_default()) + Duration::from_millis(1));
                     served.push(Arc::clone(svid));
+                    served_by.push(by);
                 }
-                None => served.push(Arc::clone(svid)),
+                None => {
+                    served.push(Arc::clone(svid));
+                    served_by.push(by);
+                }
             }
         }
         let was_held = matches!(*self.state.borrow(), State::Holds(_));
         if !served.is_empty() {
-            self.publish(State::Holds(Arc::new(Held { svids: served, bundle: Arc::clone(&known.bundle) })));
+            let federated = known.federated_for(served_by.into_iter());
+            let bundle = Arc::clone(&known.bundle);
+            self.publish(State::Holds(Arc::new(Held { svids: served, bundle, federated })));
         } else if is_settled {
             self.publish(State::Without(Arc::new(without)));
         } else if was_held {
@@ -202,7 +206,7 @@ impl Actor {
     }
 
     fn asked(&mut self, ask: Ask) {
-        self.selectors = ask.selectors;
+        self.shown = ask.shown;
         self.holdings.values_mut().for_each(Holding::asked);
         self.waiting.push(ask.reply);
     }
@@ -248,12 +252,12 @@ impl Actor {
     /// The helper stops. The processes live on, and with them what they hold.
     fn stopped(self) {
         self.inner.meter.workloads(-1);
-        self.inner.forget(self.key);
+        self.inner.forget(&self.whose, self.key);
     }
 
     async fn end(mut self, over: Unseen) {
         tracing::debug!(pid = self.key.pid, %over, "a process is over");
-        self.inner.forget(self.key);
+        self.inner.forget(&self.whose, self.key);
         self.publish(State::Without(Arc::new(Without::Unseen(over))));
         self.asks.close();
         for holding in self.holdings.values() {
@@ -269,11 +273,10 @@ impl Actor {
     }
 }
 
-/// Attests the process once more, and asks for its SVID.
+/// Attests the process once more, and asks for its SVID. Who asks for it, and what that one calls it, is as it was.
 async fn obtain(
     inner: Arc<Inner>,
-    peer: Arc<Peer>,
-    key: ProcessKey,
+    (peer, key, shown): (Arc<Peer>, ProcessKey, Arc<Shown>),
     by: Arc<Entitlement>,
     instance: Option<String>,
     before: Option<Wish>,
@@ -284,9 +287,10 @@ async fn obtain(
         Ok(_) => return (policy, Err(Failed::Unseen(Unseen::Changed))),
         Err(unseen) => return (policy, Err(Failed::Unseen(unseen))),
     };
-    let wish = match before.filter(|wish| wish.is_still(&attested.selectors, instance.as_deref())) {
+    let shown = shown.again(&attested);
+    let wish = match before.filter(|wish| wish.is_still(&by, &shown, instance.as_deref())) {
         Some(wish) => wish,
-        None => match Wish::new(&by, &attested.selectors, instance.as_deref()) {
+        None => match Wish::new(&by, &shown, instance.as_deref()) {
             Ok(wish) => wish,
             Err(why) => return (policy, Err(Failed::NotIssued(why, None))),
         },

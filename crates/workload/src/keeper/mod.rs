@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Clock;
+use legate_ids::SpiffeId;
 use legate_rpc::{Fault, OVERLOADED};
 use legate_wire::registry::AttestationSelector;
 use parking_lot::Mutex;
@@ -18,10 +19,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Meter;
-use crate::attest::{Attested, Attestor, Peer, ProcessKey};
+use crate::attest::{Attestor, Peer, ProcessKey, TokenSource};
 use crate::follow::{Ear, News};
 use crate::issuer::Issuer;
 use crate::knowledge::in_words;
+use crate::shown::{Broker, Shown};
 use actor::Actor;
 use ending::Ender;
 use tokens::Tokens;
@@ -50,11 +52,24 @@ struct Inner {
     stop: CancellationToken,
     /// Processes at most.
     most: usize,
-    open: Mutex<HashMap<Started, Workload>>,
+    open: Mutex<HashMap<Whose, Workload>>,
 }
 
-/// A process: its number, and when it was started.
-type Started = (i32, u64);
+/// Whose an actor is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Whose {
+    /// A process: its number, and when it was started.
+    started: (i32, u64),
+    /// The agent that asks for it, and what that one calls it; `None`: it does so itself.
+    broker: Option<(SpiffeId, String)>,
+}
+
+impl Whose {
+    fn of(key: ProcessKey, shown: &Shown) -> Self {
+        let broker = shown.broker.as_ref().map(|broker| (broker.agent.clone(), shown.sandbox().to_owned()));
+        Self { started: (key.pid, key.start), broker }
+    }
+}
 
 /// The way to a process's actor. While nobody holds one, the actor ends.
 #[derive(Clone, Debug)]
@@ -68,7 +83,7 @@ pub(crate) struct Workload {
 /// A call that wants to know what the process has.
 #[derive(Debug)]
 struct Ask {
-    selectors: Arc<[AttestationSelector]>,
+    shown: Arc<Shown>,
     reply: oneshot::Sender<State>,
 }
 
@@ -82,6 +97,7 @@ pub(crate) struct Parts {
     pub(crate) rotations: watch::Receiver<u64>,
     pub(crate) stop: CancellationToken,
     pub(crate) most: usize,
+    pub(crate) tokens: Vec<TokenSource>,
 }
 
 /// A process that called: what it has, and the way to what it has next.
@@ -89,15 +105,15 @@ pub(crate) struct Parts {
 pub(crate) struct Entitled {
     pub(crate) workload: Workload,
     pub(crate) held: Arc<Held>,
-    selectors: Arc<[AttestationSelector]>,
+    shown: Arc<Shown>,
 }
 
 impl Keeper {
     /// Needs a tokio runtime.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { issuer, ear, clock, meter, rotations, stop, most } = parts;
+        let Parts { issuer, ear, clock, meter, rotations, stop, most, tokens } = parts;
         let ender = Ender::start(issuer.clone(), Arc::clone(&clock), meter.clone());
-        let (attestor, open) = (Attestor::default(), Mutex::default());
+        let (attestor, open) = (Attestor::new(tokens), Mutex::default());
         Self(Arc::new(Inner { attestor, issuer, ear, ender, clock, meter, rotations, stop, most, open }))
     }
 
@@ -106,28 +122,52 @@ impl Keeper {
     /// # Errors
     /// The refusal when it has nothing.
     pub(crate) async fn of(&self, peer: &Arc<Peer>) -> Result<Entitled, Fault> {
+        self.asked_for(peer, None).await
+    }
+
+    /// The same, where a broker asks for it, by the name that the broker gave it.
+    ///
+    /// # Errors
+    /// The refusal when it has nothing.
+    pub(crate) async fn asked_for(
+        &self,
+        peer: &Arc<Peer>,
+        broker: Option<(Broker, Option<AttestationSelector>)>,
+    ) -> Result<Entitled, Fault> {
         let attested = self.0.attestor.attest(peer).await?;
-        tracing::debug!(pid = attested.key.pid, attested = in_words(&attested.selectors), "attested");
-        match tokio::time::timeout(PATIENCE, self.find(peer, attested)).await {
+        tracing::debug!(
+            pid = attested.key.pid,
+            attested = in_words(&attested.selectors),
+            tokens = attested.tokens.len(),
+            broker = broker.as_ref().map(|(broker, _)| broker.agent.as_str()),
+            "attested"
+        );
+        let shown = Arc::new(Shown::of(&attested, broker));
+        match tokio::time::timeout(PATIENCE, self.find(peer, attested.key, shown)).await {
             Ok(found) => found,
             Err(_) => Err(Without::NotReady("nothing was known within 12 s".into()).into()),
         }
     }
 
-    async fn find(&self, peer: &Arc<Peer>, attested: Attested) -> Result<Entitled, Fault> {
+    /// What is known, to be told of what is known next.
+    pub(crate) fn ear(&self) -> &Ear {
+        &self.0.ear
+    }
+
+    async fn find(&self, peer: &Arc<Peer>, key: ProcessKey, shown: Arc<Shown>) -> Result<Entitled, Fault> {
         self.wait_for_news().await;
         // An actor may end while it is asked; the next one is new.
         for _ in 0..3 {
-            let Some(workload) = self.workload(peer, attested.key, &attested.selectors)? else {
+            let Some(workload) = self.workload(peer, key, &shown)? else {
                 return Err(Without::NotEntitled.into());
             };
             let (reply, answer) = oneshot::channel();
-            let ask = Ask { selectors: Arc::clone(&attested.selectors), reply };
+            let ask = Ask { shown: Arc::clone(&shown), reply };
             if workload.asks.send(ask).await.is_ok()
                 && let Ok(state) = answer.await
             {
                 let held = state.held()?;
-                return Ok(Entitled { workload, held, selectors: attested.selectors });
+                return Ok(Entitled { workload, held, shown });
             }
         }
         Err(Without::NotReady("the process's SVIDs are being taken down".into()).into())
@@ -140,16 +180,11 @@ impl Keeper {
     }
 
     /// The actor of a process; `None` where it would have nothing to do.
-    fn workload(
-        &self,
-        peer: &Arc<Peer>,
-        key: ProcessKey,
-        selectors: &[AttestationSelector],
-    ) -> Result<Option<Workload>, Fault> {
-        let started = (key.pid, key.start);
+    fn workload(&self, peer: &Arc<Peer>, key: ProcessKey, shown: &Arc<Shown>) -> Result<Option<Workload>, Fault> {
+        let whose = Whose::of(key, shown);
         let mut open = self.0.open.lock();
         // One that ran another program has ended with that: dropping it here ends its actor.
-        if let Some(known) = open.get(&started)
+        if let Some(known) = open.get(&whose)
             && known.key == key
             && !known.asks.is_closed()
         {
@@ -157,15 +192,16 @@ impl Keeper {
         }
         match self.0.ear.news() {
             News::Refused(told) => return Err(Without::NodeRefused(told.reason.clone()).into()),
-            News::Known(known) if known.of(selectors).next().is_some() => {}
+            News::Known(known) if known.of(shown).next().is_some() => {}
             News::Known(_) | News::Nothing => return Ok(None),
         }
-        if open.len() >= self.0.most && !open.contains_key(&started) {
+        if open.len() >= self.0.most && !open.contains_key(&whose) {
             let what = format!("{} processes have SVIDs of this node already", self.0.most);
             return Err(Fault::unavailable(&OVERLOADED, what, Duration::from_secs(5)));
         }
-        let (workload, actor) = Actor::new(Arc::clone(&self.0), Arc::clone(peer), key, selectors.into());
-        open.insert(started, workload.clone());
+        let (workload, actor) =
+            Actor::new(Arc::clone(&self.0), Arc::clone(peer), key, whose.clone(), Arc::clone(shown));
+        open.insert(whose, workload.clone());
         drop(open);
         tokio::spawn(actor.run());
         Ok(Some(workload))
@@ -174,11 +210,10 @@ impl Keeper {
 
 impl Inner {
     /// Forgets an actor that has ended, unless another took its place.
-    fn forget(&self, key: ProcessKey) {
+    fn forget(&self, whose: &Whose, key: ProcessKey) {
         let mut open = self.open.lock();
-        let started = (key.pid, key.start);
-        if open.get(&started).is_some_and(|known| known.key == key) {
-            open.remove(&started);
+        if open.get(whose).is_some_and(|known| known.key == key) {
+            open.remove(whose);
         }
     }
 }
@@ -200,11 +235,18 @@ impl Entitled {
         keeper: &Keeper,
         audiences: &[String],
         only: &str,
-    ) -> Result<Vec<(String, tokens::Shown)>, Fault> {
+    ) -> Result<Vec<(String, tokens::Given)>, Fault> {
         let mut found = Vec::new();
         let mut failed = None;
         for svid in self.held.svids.iter().filter(|svid| only.is_empty() || svid.spiffe_id.as_str() == only) {
-            match self.workload.tokens.get(&keeper.0.issuer, &keeper.0.clock, svid, &self.selectors, audiences).await {
+            // The policy as it is now: it may ask for another token than when the SVID was obtained.
+            let by = match keeper.0.ear.news() {
+                News::Known(known) => known.entitlement(&svid.entitlement.policy),
+                News::Nothing | News::Refused(_) => None,
+            };
+            let by = by.unwrap_or_else(|| Arc::clone(&svid.entitlement));
+            let Inner { issuer, clock, .. } = &*keeper.0;
+            match self.workload.tokens.get(issuer, clock, (svid, &by), &self.shown, audiences).await {
                 Ok(token) => found.push((svid.entitlement.hint(), token)),
                 Err(why) => failed = Some(why),
             }

@@ -28,12 +28,22 @@ pub(crate) struct Held {
     pub(crate) svids: Vec<Arc<Svid>>,
     /// What verifies others.
     pub(crate) bundle: Arc<Bundle>,
+    /// What verifies those of other trust domains, one for each.
+    pub(crate) federated: Vec<Arc<Bundle>>,
 }
 
 impl Held {
     /// Whether it is the same to the last byte.
     pub(crate) fn is_same_x509(&self, other: &Self) -> bool {
-        self.bundle.x509 == other.bundle.x509 && self.has_same_svids(other)
+        self.has_same_bundles(other, |bundle| &bundle.x509) && self.has_same_svids(other)
+    }
+
+    /// Whether what verifies others is the same, ours and that of each other trust domain.
+    pub(crate) fn has_same_bundles<T: PartialEq>(&self, other: &Self, of: fn(&Bundle) -> &T) -> bool {
+        let pairs = self.federated.iter().zip(&other.federated);
+        of(&self.bundle) == of(&other.bundle)
+            && self.federated.len() == other.federated.len()
+            && pairs.into_iter().all(|(a, b)| a.domain == b.domain && of(a) == of(b))
     }
 
     fn has_same_svids(&self, other: &Self) -> bool {
@@ -41,7 +51,11 @@ impl Held {
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.bundle, &other.bundle) && self.has_same_svids(other)
+        let pairs = self.federated.iter().zip(&other.federated);
+        Arc::ptr_eq(&self.bundle, &other.bundle)
+            && self.federated.len() == other.federated.len()
+            && pairs.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.has_same_svids(other)
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use legate_clock::{Clock, Timestamp};
-use legate_wire::registry::AttestationSelector;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::issuer::{Issuer, NotIssued, Svid, Token};
+use crate::knowledge::Entitlement;
+use crate::shown::Shown;
 
 /// When more are kept, those that have ended are forgotten, and then whichever nobody is just using.
 const MOST: usize = 64;
@@ -36,14 +37,14 @@ impl std::fmt::Debug for Tokens {
 }
 
 /// A token that is handed out.
-pub(crate) struct Shown {
+pub(crate) struct Given {
     pub(crate) spiffe_id: String,
     pub(crate) svid: Zeroizing<String>,
 }
 
-impl std::fmt::Debug for Shown {
+impl std::fmt::Debug for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shown").field("spiffe_id", &self.spiffe_id).finish_non_exhaustive()
+        f.debug_struct("Given").field("spiffe_id", &self.spiffe_id).finish_non_exhaustive()
     }
 }
 
@@ -53,18 +54,18 @@ impl Tokens {
         &self,
         issuer: &Issuer,
         clock: &Arc<dyn Clock>,
-        svid: &Svid,
-        selectors: &[AttestationSelector],
+        (svid, by): (&Svid, &Entitlement),
+        shown: &Shown,
         audiences: &[String],
-    ) -> Result<Shown, NotIssued> {
+    ) -> Result<Given, NotIssued> {
         let place = self.place(clock.now(), (svid.instance_id.clone(), audiences.to_vec()));
         // Those who come at once for one token share one request.
         let mut kept = place.lock().await;
-        let show = |token: &Token| Shown { spiffe_id: svid.spiffe_id.to_string(), svid: token.svid.clone() };
+        let show = |token: &Token| Given { spiffe_id: svid.spiffe_id.to_string(), svid: token.svid.clone() };
         if let Some(kept) = kept.as_ref().filter(|kept| clock.now() < kept.rotate_at) {
             return Ok(show(&kept.token));
         }
-        match issuer.jwt(svid, selectors, audiences).await {
+        match issuer.jwt(svid, by, shown, audiences).await {
             Ok(token) => {
                 let now = clock.now();
                 let shown = show(&token);

@@ -24,17 +24,17 @@ const OTHER_FILES: u64 = 128;
 pub(super) type Incoming = ReceiverStream<io::Result<Conn>>;
 
 /// How many connections each user has.
-type Book = Arc<Mutex<HashMap<u32, usize>>>;
+pub(crate) type Seats = Arc<Mutex<HashMap<u32, usize>>>;
 
 /// A place among those of one user, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     uid: u32,
-    book: Book,
+    book: Seats,
 }
 
 impl Seat {
-    fn take(book: &Book, uid: u32, most: usize) -> Option<Self> {
+    pub(crate) fn take(book: &Seats, uid: u32, most: usize) -> Option<Self> {
         let mut open = book.lock();
         let has = open.entry(uid).or_default();
         if *has >= most {
@@ -71,7 +71,7 @@ async fn accept_loop(
     ready: mpsc::Sender<io::Result<Conn>>,
 ) {
     let places = Arc::new(Semaphore::new(within_files(limits.connections)));
-    let book = Book::default();
+    let book = Seats::default();
     loop {
         // A place first: with none left, connections wait in the kernel's queue.
         let place = tokio::select! {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn one_user_has_so_many_and_gives_them_back() {
-        let book = Book::default();
+        let book = Seats::default();
         let first = Seat::take(&book, 1, 2).unwrap();
         let _second = Seat::take(&book, 1, 2).unwrap();
         assert!(Seat::take(&book, 1, 2).is_none());

@@ -4,28 +4,31 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::Name;
+use legate_ids::{InstanceId, Name};
 use legate_rpc::Fault;
 use legate_view::Attested;
 use legate_wire::audit::AuditEvent;
 use legate_wire::credential as wire;
 use legate_wire::registry::{AttestationSelector, AttestationSelectorType};
 use prost::Message as _;
+use zeroize::Zeroizing;
 
-use super::{Call, LONGEST_AUDIENCE, credential_issued, cut, details, duration, event, instance_id, resource};
+use super::{
+    Call, LONGEST_AUDIENCE, credential_issued, cut, details, duration, event, instance_id, resource, with_evidence,
+};
+use crate::domain::attested::{LONGEST_VALUE, is_for_nodes, is_of_broker};
 use crate::domain::certificate::CertificatePlan;
 use crate::domain::holder::Holder;
 use crate::domain::svid::{SvidPlan, SvidWish};
 use crate::domain::token::{self, hex};
 use crate::flow::attest::{Ask, Believed};
+use crate::flow::attested::{IdentityToken, Proved, Shown};
 use crate::flow::issue_jwt_svid;
 use crate::store::credential::{self, sha256};
 use legate_wire::audit::Outcome;
 
 /// The most that is attested of one process.
 const MOST_ATTESTED: usize = 64;
-/// The longest value of what is attested, in bytes.
-const LONGEST_VALUE: usize = 512;
 /// The most bytes of all values together: everything is recorded, and fits into one event.
 const MOST_BYTES: usize = 16 * 1024;
 /// The most audiences of one JWT-SVID.
@@ -50,7 +53,7 @@ pub(crate) fn attest(ask: wire::IssueX509SvidRequest) -> Result<Ask, Fault> {
     Ok(Ask {
         namespace: name("namespace", &ask.namespace)?,
         policy: name("policy", &ask.policy)?,
-        attested: attested(&ask.selectors)?,
+        shown: shown(&ask.selectors, ask.identity_token, &ask.broker_instance_id)?,
         csr: ask.csr,
         instance,
         request_id: ask.request_id,
@@ -58,7 +61,24 @@ pub(crate) fn attest(ask: wire::IssueX509SvidRequest) -> Result<Ask, Fault> {
     })
 }
 
-/// What was attested of a process.
+/// What a node shows of a process.
+fn shown(selectors: &[AttestationSelector], token: String, broker: &str) -> Result<Shown, Fault> {
+    let token = Zeroizing::new(token);
+    let broker = match broker {
+        "" => None,
+        id => Some(InstanceId::parse(id).map_err(|e| Fault::invalid("broker_instance_id", e.to_string()))?),
+    };
+    let seen = attested(selectors)?;
+    if broker.is_none() && seen.iter().any(|one| is_of_broker(one.of)) {
+        return Err(Fault::invalid(
+            "broker_instance_id",
+            "is missing, and a selector says what a broker calls the process",
+        ));
+    }
+    Ok(Shown { seen, token: (!token.is_empty()).then_some(IdentityToken(token)), broker })
+}
+
+/// What a node saw of a process.
 fn attested(selectors: &[AttestationSelector]) -> Result<BTreeSet<Attested>, Fault> {
     if !(1..=MOST_ATTESTED).contains(&selectors.len()) {
         return Err(Fault::invalid("selectors", "1 to 64"));
@@ -71,6 +91,10 @@ fn attested(selectors: &[AttestationSelector]) -> Result<BTreeSet<Attested>, Fau
         let bad = |field: &str, why: &str| Fault::invalid(format!("selectors[{n}].{field}"), why);
         let of = match AttestationSelectorType::try_from(selector.r#type) {
             Ok(AttestationSelectorType::Unspecified) | Err(_) => return Err(bad("type", "is no type of selector")),
+            Ok(of) if !is_for_nodes(of) => {
+                let why = "is not for a node to say: it is read from the identity token, or from the broker's instance";
+                return Err(bad("type", why));
+            }
             Ok(of) => of,
         };
         let value = selector.value.as_str();
@@ -97,7 +121,7 @@ pub(crate) fn jwt_svid(ask: wire::IssueJwtSvidRequest) -> Result<issue_jwt_svid:
     let ttl = token::ttl(duration("ttl", ask.ttl)?)?;
     Ok(issue_jwt_svid::Ask {
         instance: instance_id(&ask.instance_id)?,
-        attested: attested(&ask.selectors)?,
+        shown: shown(&ask.selectors, ask.identity_token, &ask.broker_instance_id)?,
         wish: SvidWish { audiences: ask.audiences, ttl },
     })
 }
@@ -118,11 +142,14 @@ pub(crate) struct Told<'a> {
     pub(crate) spiffe_id: String,
     pub(crate) is_usable: bool,
     pub(crate) lifecycle_version: u64,
+    pub(crate) federates_with: Vec<String>,
+    /// The broker's SPIFFE ID; empty: none is named.
+    pub(crate) broker: String,
 }
 
 impl From<Told<'_>> for wire::Entitlement {
     fn from(told: Told<'_>) -> Self {
-        let Told { policy, agent, spiffe_id, is_usable, lifecycle_version } = told;
+        let Told { policy, agent, spiffe_id, is_usable, lifecycle_version, federates_with, broker } = told;
         Self {
             namespace: policy.label.namespace.to_string(),
             policy: policy.label.name.to_string(),
@@ -132,6 +159,8 @@ impl From<Told<'_>> for wire::Entitlement {
             is_usable,
             lifecycle_version,
             serve_unheard: serve_unheard(agent.nature.risk_tier).and_then(|span| span.try_into().ok()),
+            federates_with,
+            broker_spiffe_id: broker,
         }
     }
 }
@@ -166,17 +195,25 @@ fn listed(attested: &BTreeSet<Attested>) -> Vec<String> {
 }
 
 /// By whose word, by which policy and by what: beside what came of it.
-fn with_attestation(mut event: AuditEvent, believed: &Believed, attested: &BTreeSet<Attested>) -> AuditEvent {
+fn with_attestation(mut event: AuditEvent, believed: &Believed, proved: &Proved) -> AuditEvent {
     event.details.extend(details([
         ("node", believed.by.node.clone()),
         ("attestation_policy", believed.policy.label.to_string()),
     ]));
-    let lists = listed(attested).into_iter().enumerate();
-    event.details.extend(lists.map(|(n, list)| match n {
-        0 => ("attested".to_owned(), list),
-        n => (format!("attested_{}", n + 1), list),
-    }));
-    event
+    for (name, all) in [("attested", &proved.attested), ("rests_on", &believed.policy.selectors)] {
+        let lists = listed(all).into_iter().enumerate();
+        event.details.extend(lists.map(|(n, list)| match n {
+            0 => (name.to_owned(), list),
+            n => (format!("{name}_{}", n + 1), list),
+        }));
+    }
+    if let Some(broker) = &proved.broker {
+        event.details.insert("broker".to_owned(), broker.spiffe_id.clone());
+    }
+    match &proved.evidence {
+        Some(evidence) => with_evidence(event, evidence),
+        None => event,
+    }
 }
 
 /// A certificate for a process is about to be signed.
@@ -184,12 +221,12 @@ pub(crate) fn svid_issued(
     call: &Call,
     (plan, to_be_signed): (&CertificatePlan, &[u8]),
     origin: &str,
-    (believed, ask): (&Believed, &Ask),
+    (believed, proved, ask): (&Believed, &Proved, &Ask),
     revision: u64,
 ) -> AuditEvent {
     let mut event = credential_issued(call, plan, to_be_signed, origin, revision);
     event.details.insert("request_id".to_owned(), ask.request_id.clone());
-    with_attestation(event, believed, &ask.attested)
+    with_attestation(event, believed, proved)
 }
 
 /// The certificate of a request that is sent again is given again: its answer was lost.
@@ -209,7 +246,7 @@ pub(crate) fn svid_repeated(call: &Call, row: &credential::Model, ask: &Ask, now
 pub(crate) fn jwt_svid_issued(
     call: &Call,
     (holder, plan): (&Holder, &SvidPlan),
-    (believed, attested): (&Believed, &BTreeSet<Attested>),
+    (believed, proved): (&Believed, &Proved),
     revision: u64,
     now: Timestamp,
 ) -> AuditEvent {
@@ -232,7 +269,7 @@ pub(crate) fn jwt_svid_issued(
         ]),
         ..event(call, "svid.issued", Outcome::Success, now)
     };
-    with_attestation(event, believed, attested)
+    with_attestation(event, believed, proved)
 }
 
 #[cfg(test)]

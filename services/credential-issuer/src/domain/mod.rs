@@ -1,5 +1,6 @@
 //! What is decided without clock, network or disk: who may hold what, from when, until when.
 
+pub(crate) mod attested;
 pub(crate) mod certificate;
 pub(crate) mod csr;
 pub(crate) mod cutoff;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use legate_clock::Clock;
-use legate_mtls::{TlsError, WebConnector};
+use legate_mtls::{ForeignConnector, TlsError, WebConnector};
 use legate_token::MAX_KEYS_TEXT;
 use legate_web::reach::{self, Network};
 
@@ -25,6 +25,15 @@ pub(crate) struct Unreached(pub(crate) String);
 
 fn unreached(what: &str) -> impl FnOnce(&dyn std::fmt::Display) -> Unreached {
     move |why| Unreached(format!("{what}: {why}"))
+}
+
+/// How a server shows who it is.
+#[derive(Debug)]
+pub(super) enum By {
+    /// By a certificate for the name in the URL.
+    Web,
+    /// By an X.509-SVID.
+    Foreign(ForeignConnector),
 }
 
 /// Fetches keys.
@@ -44,12 +53,12 @@ impl Fetcher {
     }
 
     /// The body at an https URL.
-    pub(crate) async fn get(&self, url: &str) -> Result<Bytes, Unreached> {
+    pub(super) async fn get(&self, url: &str, by: &By) -> Result<Bytes, Unreached> {
         let late = || Unreached(format!("no answer within {} s", PATIENCE.as_secs()));
-        tokio::time::timeout(PATIENCE, self.ask(url)).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(PATIENCE, self.ask(url, by)).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn ask(&self, url: &str) -> Result<Bytes, Unreached> {
+    async fn ask(&self, url: &str, by: &By) -> Result<Bytes, Unreached> {
         let uri: http::Uri = url.parse().map_err(|e: http::uri::InvalidUri| unreached("not a URL")(&e))?;
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
         let (Some("https"), Some(authority)) = (uri.scheme_str(), authority) else {
@@ -60,7 +69,11 @@ impl Fetcher {
         let mut last = Unreached("no address".into());
         for address in addresses {
             // Exactly this address: a name that is resolved a second time may lead elsewhere.
-            match self.web.connect(address, host).await {
+            let connected = match by {
+                By::Web => self.web.connect(address, host).await,
+                By::Foreign(connector) => connector.connect(address, host).await,
+            };
+            match connected {
                 Ok(stream) => return exchange(TokioIo::new(stream), &uri, authority.as_str()).await,
                 Err(e) => last = unreached("no TLS connection")(&e),
             }

@@ -1,5 +1,7 @@
 //! The keys of issuers outside: given, read from a file, or fetched; kept while they are fresh, and a day longer when nothing newer comes.
 
+mod bundle;
+mod bundles;
 mod fetch;
 mod places;
 mod verifier;
@@ -16,7 +18,9 @@ use legate_view::IssuerKeys;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use fetch::{Fetcher, Unreached};
+pub(crate) use bundle::ForeignBundle;
+pub(crate) use bundles::{Bundles, Kept, Standing};
+use fetch::{By, Fetcher, Unreached};
 pub use legate_web::reach::{BadNetwork, Network};
 use places::Places;
 use verifier::AwsLc;
@@ -42,7 +46,7 @@ pub struct FederationConfig {
     pub allow_private: Vec<Network>,
     /// CA certificates in PEM under which issuers outside are believed, beside the public ones.
     pub ca: Option<PathBuf>,
-    /// Where nothing can be fetched: for a `jwks_uri`, the file that holds what is there.
+    /// Where nothing can be fetched: for a `jwks_uri`, or the URL of a federated trust domain's bundle, the file that holds what is there.
     pub jwks_files: BTreeMap<String, PathBuf>,
 }
 
@@ -127,6 +131,13 @@ impl Federation {
     }
 }
 
+impl Federation {
+    /// What is at an address.
+    async fn text(&self, at: &str, by: &By) -> Result<Bytes, Unreached> {
+        self.0.text_at(at, by, true).await
+    }
+}
+
 impl Inner {
     async fn look(&self, place: &Place, at: &Arc<str>, than: Option<Duration>) -> Result<Held, Unreached> {
         let mut state = place.lock().await;
@@ -157,12 +168,12 @@ impl Inner {
         }
     }
 
-    /// Waits for its turn only where there are no keys to go on with: servers that hang must not hold up the others.
-    async fn fetch(&self, at: &str, waits: bool) -> Result<ForeignKeys, Unreached> {
-        let text = match self.files.get(at) {
+    /// What is at an address, by whatever proof of who serves it.
+    async fn text_at(&self, at: &str, by: &By, waits: bool) -> Result<Bytes, Unreached> {
+        match self.files.get(at) {
             Some(path) => {
                 let read = tokio::fs::read(path).await;
-                Bytes::from(read.map_err(|e| Unreached(format!("{}: {e}", path.display())))?)
+                Ok(Bytes::from(read.map_err(|e| Unreached(format!("{}: {e}", path.display())))?))
             }
             None => {
                 let turn = if waits {
@@ -171,9 +182,14 @@ impl Inner {
                     self.fetches.try_acquire().ok()
                 };
                 let _turn = turn.ok_or_else(|| Unreached("too many others are asked at this moment".into()))?;
-                self.fetcher.get(at).await?
+                self.fetcher.get(at, by).await
             }
-        };
+        }
+    }
+
+    /// Waits for its turn only where there are no keys to go on with: servers that hang must not hold up the others.
+    async fn fetch(&self, at: &str, waits: bool) -> Result<ForeignKeys, Unreached> {
+        let text = self.text_at(at, &By::Web, waits).await?;
         ForeignKeys::parse(&text).map_err(|e| Unreached(e.to_string()))
     }
 }

@@ -11,13 +11,14 @@ use legate_outbox::{Outbox, Standard};
 use legate_rpc::Fault;
 use legate_view::{AttestationPolicy, Attested, CredentialMethod, Node, Snapshot, after_cutoff};
 
+use super::attested::{self, Proved, Shown};
 use super::{Call, Desk};
 use crate::convert;
 use crate::domain::holder::{Holder, Named, NoHolder};
 use crate::domain::instance::{Attestation, Proof};
 use crate::error::{
-    ATTESTATION_INSUFFICIENT, CREDENTIAL_NOT_GOOD, HOLDER_NOT_ACTIVE, NODE_NOT_BELIEVED, SVID_REQUEST_REUSED, flow,
-    of_tx,
+    ATTESTATION_INSUFFICIENT, CREDENTIAL_NOT_GOOD, HOLDER_NOT_ACTIVE, IDENTITY_TOKEN_REFUSED, NODE_NOT_BELIEVED,
+    SVID_REQUEST_REUSED, flow, of_tx,
 };
 use crate::store::credential::{self, sha256};
 use crate::store::instance::{self, Room};
@@ -32,7 +33,7 @@ pub(crate) const AGAIN_UNTIL: Duration = Duration::from_secs(300);
 pub(crate) struct Ask {
     pub(crate) namespace: Name,
     pub(crate) policy: Name,
-    pub(crate) attested: BTreeSet<Attested>,
+    pub(crate) shown: Shown,
     pub(crate) csr: Vec<u8>,
     /// `None`: it becomes a new instance.
     pub(crate) instance: Option<InstanceId>,
@@ -66,8 +67,23 @@ pub(super) fn named(node: &Node) -> String {
     format!("{}/{}", node.label.namespace, node.label.name)
 }
 
-/// The policy of that name, where it believes the calling node and what was attested is enough for it. One that does not believe
-/// the node is not there: what other namespaces declare is no business of a node that they do not name.
+/// The policy of that name, where it believes the calling node. One that does not is not there: what other namespaces declare is no
+/// business of a node that they do not name.
+pub(super) fn policy(
+    desk: &Desk,
+    call: &Call,
+    snapshot: &Snapshot,
+    (namespace, policy): (&Name, &Name),
+) -> Result<Arc<AttestationPolicy>, Fault> {
+    let node = node(call, snapshot, desk.clock.now())?;
+    let found = snapshot.attestation_policy(namespace.as_str(), policy).filter(|found| found.believes(node));
+    found.cloned().ok_or_else(|| {
+        let text = format!("no attestation policy {namespace}/{policy} believes the node {}", named(node));
+        Fault::refused(&NODE_NOT_BELIEVED, text)
+    })
+}
+
+/// The same, where what was attested is enough for it.
 pub(super) fn believed(
     desk: &Desk,
     call: &Call,
@@ -75,35 +91,54 @@ pub(super) fn believed(
     (namespace, policy): (&Name, &Name),
     attested: &BTreeSet<Attested>,
 ) -> Result<Believed, Fault> {
+    let found = self::policy(desk, call, snapshot, (namespace, policy))?;
     let node = node(call, snapshot, desk.clock.now())?;
-    let found = snapshot.attestation_policy(namespace.as_str(), policy).filter(|found| found.believes(node));
-    let found = found.ok_or_else(|| {
-        let text = format!("no attestation policy {namespace}/{policy} believes the node {}", named(node));
-        Fault::refused(&NODE_NOT_BELIEVED, text)
-    })?;
     if !found.is_met_by(attested) {
         let missing: Vec<String> = found.selectors.difference(attested).map(convert::spoken).collect();
         let text = format!("{namespace}/{policy} asks for what was not attested: {}", missing.join(", "));
         return Err(Fault::refused(&ATTESTATION_INSUFFICIENT, text));
     }
-    let agent = snapshot.attested_agent(found).ok_or_else(|| {
+    let agent = snapshot.attested_agent(&found).ok_or_else(|| {
         let text =
             format!("there is no agent {namespace}/{}, or it came after {namespace}/{policy} was written", found.agent);
         Fault::refused(&HOLDER_NOT_ACTIVE, text)
     })?;
     Ok(Believed {
-        policy: Arc::clone(found),
         agent: agent.id.clone(),
+        policy: found,
         by: Attestation { node: named(node), node_since: node.label.created, policy: format!("{namespace}/{policy}") },
     })
 }
 
-/// Just before an answer leaves: whether the policy believes the node as it did.
-pub(super) fn still(desk: &Desk, call: &Call, was: &Believed, attested: &BTreeSet<Attested>) -> Result<(), Fault> {
-    let label = &was.policy.label;
-    let now = believed(desk, call, &desk.fresh()?.snapshot, (&label.namespace, &label.name), attested)?;
-    if now.agent == was.agent && now.by == was.by {
+/// What a node shows of a process, by a policy: proved, and enough for it; with the revision that it was looked up at.
+pub(super) async fn accepted(
+    desk: &Desk,
+    call: &Call,
+    (namespace, policy): (&Name, &Name),
+    shown: &Shown,
+) -> Result<(Proved, Believed, u64), Fault> {
+    let proved = attested::prove(desk, call, (namespace, policy), shown).await?;
+    let look = |snapshot: &Snapshot| believed(desk, call, snapshot, (namespace, policy), &proved.attested);
+    let (found, seen) = desk.look(look).await?;
+    attested::hold(desk, &found, &proved).await?;
+    Ok((proved, found, seen))
+}
+
+/// A token that was made before its agent was last stopped makes nothing, as at an enrolment; the platform makes a new one soon.
+pub(super) fn demand_of_this_life(holder: &Holder, proved: &Proved) -> Result<(), Fault> {
+    if proved.evidence.as_ref().is_none_or(|evidence| holder.cutoffs.spare(evidence.issued)) {
         return Ok(());
+    }
+    let why = "the token was made before the agent, its class or its namespace was last stopped";
+    Err(Fault::refused(&IDENTITY_TOKEN_REFUSED, why))
+}
+
+/// Just before an answer leaves: whether the policy believes the node as it did.
+pub(super) fn still(desk: &Desk, call: &Call, was: &Believed, proved: &Proved) -> Result<(), Fault> {
+    let label = &was.policy.label;
+    let now = believed(desk, call, &desk.fresh()?.snapshot, (&label.namespace, &label.name), &proved.attested)?;
+    if now.agent == was.agent && now.by == was.by {
+        return attested::still(desk, &now.policy, proved);
     }
     Err(Fault::refused(&NODE_NOT_BELIEVED, "the attestation policy was declared anew while this was being issued"))
 }
@@ -122,9 +157,7 @@ pub(super) fn about<'a>(
 /// Issues a certificate to a process that the calling node attested.
 #[tracing::instrument(skip_all, fields(legate.policy = %ask.policy))]
 pub(crate) async fn issue(desk: &Desk, call: &Call, ask: Ask) -> Result<credential::Model, Fault> {
-    let found =
-        desk.look(|snapshot| believed(desk, call, snapshot, (&ask.namespace, &ask.policy), &ask.attested)).await;
-    let found = match found {
+    let found = match accepted(desk, call, (&ask.namespace, &ask.policy), &ask.shown).await {
         Ok(found) => found,
         Err(fault) => {
             desk.note_refusal(call, "svid", about(call, None), &fault).await;
@@ -135,7 +168,7 @@ pub(crate) async fn issue(desk: &Desk, call: &Call, ask: Ask) -> Result<credenti
     match &result {
         Ok(_) => desk.metrics.issued("svid"),
         Err(fault) => {
-            let (believed, _) = &found;
+            let (_, believed, _) = &found;
             let namespace = &believed.policy.label.namespace;
             let id = SpiffeId::agent(&desk.domain, namespace, &believed.agent);
             let its = about(call, Some((&id, namespace, believed.agent.as_str())));
@@ -149,7 +182,7 @@ async fn attempt(
     desk: &Desk,
     call: &Call,
     ask: &Ask,
-    (found, seen): &(Believed, u64),
+    (proved, found, seen): &(Proved, Believed, u64),
 ) -> Result<credential::Model, Fault> {
     let named = Named::Agent(found.agent.clone());
     let copy = match &ask.instance {
@@ -158,6 +191,7 @@ async fn attempt(
     };
     let (holder, revision) = desk.holder_past_cutoff(&named, Some(&copy)).await?;
     holder.means.demand(CredentialMethod::Attestation)?;
+    demand_of_this_life(&holder, proved)?;
     let owner = holder.spiffe_id.without_instance();
     // A process does not know what it will be called until it is an instance.
     let name = if ask.instance.is_some() { &holder.spiffe_id } else { &owner };
@@ -168,6 +202,7 @@ async fn attempt(
         call: call.clone(),
         ask: ask.clone(),
         found: found.clone(),
+        proved: proved.clone(),
         revision: revision.max(*seen),
         draft: Draft { plan, to_be_signed, origin: String::new() },
         room,
@@ -185,7 +220,7 @@ async fn attempt(
         _ => desk.sign(recorded).await?,
     };
     desk.still(&holder, &named)?;
-    still(desk, call, found, &ask.attested)?;
+    still(desk, call, found, proved)?;
     Ok(issued)
 }
 
@@ -194,6 +229,7 @@ struct Journey {
     call: Call,
     ask: Ask,
     found: Believed,
+    proved: Proved,
     revision: u64,
     draft: Draft,
     room: Room,
@@ -227,7 +263,7 @@ impl Journey {
         };
         key::bind(tx, &sha256(plan.key.as_sec1()), self.owner.as_str()).await?;
         let planned = (plan, draft.to_be_signed.as_slice());
-        let event = convert::svid_issued(&self.call, planned, &origin, (found, ask), self.revision);
+        let event = convert::svid_issued(&self.call, planned, &origin, (found, &self.proved, ask), self.revision);
         record(tx, &self.outbox, &Draft { origin, ..draft.clone() }, event).await
     }
 

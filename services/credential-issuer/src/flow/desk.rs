@@ -26,7 +26,7 @@ use crate::domain::csr;
 use crate::domain::holder::{self, Holder, Named};
 use crate::domain::keyring::KeyUse;
 use crate::error::{AGAIN, CREDENTIAL_NOT_GOOD, KEY_IN_USE, VIEW_STALE, of_tx};
-use crate::federation::Federation;
+use crate::federation::{Bundles, Federation};
 use crate::keys::{Authority, Pepper};
 use crate::metrics::Metrics;
 use crate::outside::{Authorizer, PersonalGrants, Publisher, Relay};
@@ -52,6 +52,8 @@ pub(crate) struct Desk {
     pub(crate) grants: Arc<dyn PersonalGrants>,
     pub(crate) relay: Arc<dyn Relay>,
     pub(crate) federation: Federation,
+    /// What verifies other trust domains.
+    pub(crate) bundles: Bundles,
     /// How operators log in; `None`: they do not.
     pub(crate) logins: Option<Logins>,
     /// What verifiers are told who ask nobody; `None`: nothing.

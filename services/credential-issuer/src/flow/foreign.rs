@@ -6,7 +6,7 @@ use legate_clock::Timestamp;
 use legate_ids::Name;
 use legate_rpc::Fault;
 use legate_token::{ForeignExpect, ForeignToken, ForeignVerified, MAX_LEEWAY};
-use legate_view::TrustedIssuer;
+use legate_view::{Snapshot, TrustedIssuer};
 
 use super::Desk;
 use crate::domain::foreign::{self, Nobody, OLDEST, StandsFor, Use};
@@ -146,6 +146,49 @@ pub(crate) async fn prove_for(
     shown_for: Use,
 ) -> Result<(Proven, u64), Fault> {
     let namespace = Name::parse(namespace).map_err(|e| Fault::invalid("namespace", e.to_string()))?;
+    let (verified, trusted) = verified(desk, &namespace, token, shown_for).await?;
+    // The keys may have taken their time; whom the issuer may speak for is judged by what is declared now.
+    let (stands_for, revision) = desk
+        .look(|snapshot| {
+            let still = unchanged(snapshot, &namespace, &verified, &trusted, shown_for)?;
+            Ok(foreign::stands_for(snapshot, still, &verified)?)
+        })
+        .await?;
+    let evidence = Evidence::of(&verified, &trusted);
+    Ok((Proven { stands_for, evidence, sign_in: SignIn::of(&verified, &trusted) }, revision))
+}
+
+/// Believes a token of a process in a namespace, whomever it may stand for: attestation policies ask for what it says.
+pub(crate) async fn vouched(desk: &Desk, namespace: &Name, token: &str) -> Result<(ForeignVerified, Evidence), Fault> {
+    let (verified, trusted) = verified(desk, namespace, token, Use::Identity).await?;
+    desk.look(|snapshot| unchanged(snapshot, namespace, &verified, &trusted, Use::Identity).map(drop)).await?;
+    let evidence = Evidence::of(&verified, &trusted);
+    Ok((verified, evidence))
+}
+
+/// The trusted issuer of a token, as it is declared now, where that is as it was when the token was checked.
+fn unchanged<'a>(
+    snapshot: &'a Snapshot,
+    namespace: &Name,
+    token: &ForeignVerified,
+    trusted: &Arc<TrustedIssuer>,
+    shown_for: Use,
+) -> Result<&'a Arc<TrustedIssuer>, Fault> {
+    let still = foreign::choose(snapshot, namespace, (token.issuer(), token.audience()), shown_for)?;
+    if is_same(still, trusted) {
+        return Ok(still);
+    }
+    let why = "the trusted issuer was declared anew while its token was being checked";
+    Err(Fault::unavailable(&ISSUER_KEYS_UNAVAILABLE, why, AGAIN))
+}
+
+/// A token that an issuer trusted by the namespace signed for us, and that is good now.
+async fn verified(
+    desk: &Desk,
+    namespace: &Name,
+    token: &str,
+    shown_for: Use,
+) -> Result<(ForeignVerified, Arc<TrustedIssuer>), Fault> {
     let token = ForeignToken::parse(token).map_err(of_foreign)?;
     let issuer = token.claimed_issuer().map_err(of_foreign)?;
     let audience = token.claimed_audience().map_err(of_foreign)?;
@@ -156,7 +199,7 @@ pub(crate) async fn prove_for(
     }
     let (trusted, _) = desk
         .look(|snapshot| {
-            foreign::choose(snapshot, &namespace, (issuer, audience), shown_for).cloned().map_err(Fault::from)
+            foreign::choose(snapshot, namespace, (issuer, audience), shown_for).cloned().map_err(Fault::from)
         })
         .await?;
     let signed = desk.federation.check(namespace.as_str(), &token, &trusted.keys).await?;
@@ -166,21 +209,7 @@ pub(crate) async fn prove_for(
         max_age: OLDEST.as_secs(),
         leeway: MAX_LEEWAY,
     };
-    let verified = signed.verify(&expect, desk.seconds()).map_err(of_foreign)?;
-    // The keys may have taken their time; whom the issuer may speak for is judged by what is declared now.
-    let (stands_for, revision) = desk
-        .look(|snapshot| {
-            let of_token = (verified.issuer(), verified.audience());
-            let still = foreign::choose(snapshot, &namespace, of_token, shown_for)?;
-            if !is_same(still, &trusted) {
-                let why = "the trusted issuer was declared anew while its token was being checked";
-                return Err(Fault::unavailable(&ISSUER_KEYS_UNAVAILABLE, why, AGAIN));
-            }
-            Ok(foreign::stands_for(snapshot, still, &verified)?)
-        })
-        .await?;
-    let evidence = Evidence::of(&verified, &trusted);
-    Ok((Proven { stands_for, evidence, sign_in: SignIn::of(&verified, &trusted) }, revision))
+    Ok((signed.verify(&expect, desk.seconds()).map_err(of_foreign)?, trusted))
 }
 
 /// Just before an answer leaves: whether the issuer is trusted as it was.

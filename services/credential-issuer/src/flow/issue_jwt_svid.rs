@@ -1,14 +1,14 @@
 //! A process that a node attested gets a JWT-SVID: who it is, said to others that take such tokens.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use legate_clock::Timestamp;
 use legate_ids::{InstanceId, Name, SpiffeId};
 use legate_rpc::Fault;
-use legate_view::{Attested, CredentialMethod};
+use legate_view::CredentialMethod;
 
 use super::attest::{self, Believed};
+use super::attested::{Proved, Shown};
 use super::{Call, Desk, instances};
 use crate::convert;
 use crate::domain::holder::Named;
@@ -24,7 +24,7 @@ use crate::store::recorded::record_svid;
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) instance: InstanceId,
-    pub(crate) attested: BTreeSet<Attested>,
+    pub(crate) shown: Shown,
     pub(crate) wish: SvidWish,
 }
 
@@ -55,7 +55,7 @@ pub(crate) async fn issue(desk: &Desk, call: &Call, ask: Ask) -> Result<IssuedSv
     match &result {
         Ok(_) => desk.metrics.issued("jwt_svid"),
         Err(fault) => {
-            let (believed, _) = &found;
+            let (_, believed, _) = &found;
             let namespace = &believed.policy.label.namespace;
             let id = SpiffeId::agent(&desk.domain, namespace, &believed.agent);
             let its = attest::about(call, Some((&id, namespace, believed.agent.as_str())));
@@ -66,14 +66,13 @@ pub(crate) async fn issue(desk: &Desk, call: &Call, ask: Ask) -> Result<IssuedSv
 }
 
 /// The instance, where the calling node attested it, and the policy by which it did, where that still believes the node.
-async fn find(desk: &Desk, call: &Call, ask: &Ask) -> Result<(instance::Model, (Believed, u64)), Fault> {
+async fn find(desk: &Desk, call: &Call, ask: &Ask) -> Result<(instance::Model, (Proved, Believed, u64)), Fault> {
     let row = attested_by(desk, call, &ask.instance).await?;
     let (namespace, policy) = row.attestation_policy.split_once('/').unwrap_or_default();
     let name = |text: &str| Name::parse(text).map_err(Fault::broken);
     let place = (name(namespace)?, name(policy)?);
-    let found =
-        desk.look(|snapshot| attest::believed(desk, call, snapshot, (&place.0, &place.1), &ask.attested)).await?;
-    if found.0.agent.as_str() != row.agent_id {
+    let found = attest::accepted(desk, call, (&place.0, &place.1), &ask.shown).await?;
+    if found.1.agent.as_str() != row.agent_id {
         let text = format!("the attestation policy {} is for another agent now", row.attestation_policy);
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, text));
     }
@@ -101,11 +100,12 @@ async fn attempt(
     call: &Call,
     ask: &Ask,
     row: instance::Model,
-    (found, seen): &(Believed, u64),
+    (proved, found, seen): &(Proved, Believed, u64),
 ) -> Result<IssuedSvid, Fault> {
     let named = Named::Agent(found.agent.clone());
     let (holder, revision) = desk.holder_past_cutoff(&named, Some(&ask.instance)).await?;
     holder.means.demand(CredentialMethod::Attestation)?;
+    attest::demand_of_this_life(&holder, proved)?;
     let judged = instances::judged(desk, vec![row]).await?.pop();
     let (row, state) = judged.ok_or_else(|| Fault::broken("an instance was read and is not there"))?;
     if state != State::Live {
@@ -123,12 +123,12 @@ async fn attempt(
         BadToken::Claims(e) => Fault::invalid("audiences", e.to_string()),
         e => e.into(),
     })?;
-    let event = convert::jwt_svid_issued(call, (&holder, &plan), (found, &ask.attested), revision.max(*seen), now);
+    let event = convert::jwt_svid_issued(call, (&holder, &plan), (found, proved), revision.max(*seen), now);
     let (instance, by) = (ask.instance.to_string(), Arc::clone(&call.peer));
     let recorded = record_svid(&desk.db, &desk.outbox, plan, instance, by, event).await.map_err(of_tx)?;
     // A suspension that came in between is seen here.
     desk.still(&holder, &named)?;
-    attest::still(desk, call, found, &ask.attested)?;
+    attest::still(desk, call, found, proved)?;
     let plan = recorded.into_plan();
     let signature = desk.keys.sign(KeyUse::JwtSvids, plan.unsigned.kid(), plan.unsigned.input()).await?;
     Ok(IssuedSvid {

@@ -2,6 +2,7 @@
 
 pub(crate) mod assertion;
 pub(crate) mod attest;
+pub(crate) mod attested;
 pub(crate) mod authenticate;
 pub(crate) mod backchannel;
 pub(crate) mod create_client;
@@ -13,6 +14,7 @@ pub(crate) mod enrol;
 pub(crate) mod enrol_by_identity;
 mod equip;
 pub(crate) mod exchange;
+pub(crate) mod federate;
 pub(crate) mod find_leaked;
 pub(crate) mod foreign;
 pub(crate) mod forget;

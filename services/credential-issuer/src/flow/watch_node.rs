@@ -2,16 +2,18 @@
 
 mod places;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use legate_clock::Timestamp;
-use legate_ids::SpiffeId;
+use legate_ids::{Name, SpiffeId};
 use legate_rpc::{Fault, OVERLOADED, UNAUTHENTICATED};
-use legate_view::{Node, Snapshot};
+use legate_view::{AttestationPolicy, Node, Snapshot};
 use legate_wire::credential as wire;
+use legate_wire::registry::AttestationSelectorType;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
@@ -37,6 +39,8 @@ const STUCK: Duration = Duration::from_secs(10);
 const WAITING: usize = 4;
 /// The most policies that one node is told of: a message has to stay within what clients take.
 const MOST_POLICIES: usize = 1_000;
+/// The most bytes of other trust domains' bundles: the same.
+const MOST_BUNDLES: usize = 6 << 20;
 /// The most instances of one node that are looked at, newest first.
 const MOST_INSTANCES: u64 = 10_000;
 /// So many of them are judged at once.
@@ -100,10 +104,12 @@ async fn follow(desk: &Desk, call: &Call, out: &Out) -> Result<(), End> {
             fallen = Some(look(desk, &node, fallen).await?);
         }
         let ended = fallen.as_ref().map(|fallen| fallen.instances.clone()).unwrap_or_default();
+        let mut federated = Federated::default();
         let state = wire::NodeState {
-            entitlements: entitlements(desk, &reading.snapshot, &node, now),
+            entitlements: entitlements(desk, &reading.snapshot, &node, &mut federated, now),
             bundle: Some(bundle(desk)?),
             ended_instances: ended,
+            federated_bundles: federated.told(),
         };
         let is_news = said.as_ref().is_none_or(|(before, _)| *before != state);
         if is_news || said.as_ref().is_none_or(|(_, at)| at.elapsed() >= BEAT) {
@@ -145,7 +151,13 @@ async fn say(out: &Out, told: wire::WatchNodeResponse) -> Result<(), End> {
 }
 
 /// The policies that believe the node, and how the agents stand.
-fn entitlements(desk: &Desk, snapshot: &Snapshot, node: &Node, now: Timestamp) -> Vec<wire::Entitlement> {
+fn entitlements(
+    desk: &Desk,
+    snapshot: &Snapshot,
+    node: &Node,
+    federated: &mut Federated,
+    now: Timestamp,
+) -> Vec<wire::Entitlement> {
     let mut all: Vec<wire::Entitlement> = Vec::new();
     for policy in snapshot.policies_that_believe(node) {
         let Some(agent) = snapshot.attested_agent(policy) else { continue };
@@ -162,9 +174,57 @@ fn entitlements(desk: &Desk, snapshot: &Snapshot, node: &Node, now: Timestamp) -
             spiffe_id: SpiffeId::agent(&desk.domain, &agent.label.namespace, &agent.id).to_string(),
             is_usable: holder.is_ok_and(|holder| attest::is_usable(&holder)),
             lifecycle_version: snapshot.life_of(agent, now).lifecycle_version,
+            federates_with: federated.of(desk, snapshot, &agent.label.namespace, now),
+            broker: broker(desk, snapshot, policy),
         }));
     }
     all
+}
+
+/// The broker that a policy names, without instance; empty: none, or one that is not there any more.
+fn broker(desk: &Desk, snapshot: &Snapshot, policy: &AttestationPolicy) -> String {
+    let namespace = &policy.label.namespace;
+    let named = policy.selectors.iter().find(|one| one.of == AttestationSelectorType::BrokerAgent);
+    let agent = named.and_then(|one| snapshot.agent_named(namespace.as_str(), &one.value));
+    let agent = agent.filter(|agent| agent.label.created <= policy.label.updated);
+    agent.map(|agent| SpiffeId::agent(&desk.domain, namespace, &agent.id).to_string()).unwrap_or_default()
+}
+
+/// What verifies other trust domains, for those namespaces whose agents the node may vouch for.
+#[derive(Default)]
+struct Federated {
+    by_namespace: BTreeMap<Name, Vec<String>>,
+    told: BTreeMap<String, wire::FederatedBundle>,
+    bytes: usize,
+}
+
+impl Federated {
+    /// Those that the agents of the namespace may use.
+    fn of(&mut self, desk: &Desk, snapshot: &Snapshot, namespace: &Name, now: Timestamp) -> Vec<String> {
+        if let Some(known) = self.by_namespace.get(namespace) {
+            return known.clone();
+        }
+        let mut found = Vec::new();
+        for of in snapshot.federates_with(namespace) {
+            let source = of.source();
+            if !self.told.contains_key(&source) {
+                let Some(bundle) = desk.bundles.get(&source, now) else { continue };
+                if self.bytes + bundle.len() > MOST_BUNDLES {
+                    tracing::warn!(source, MOST_BUNDLES, "more bundles than a node is told of; this one is left out");
+                    continue;
+                }
+                self.bytes += bundle.len();
+                self.told.insert(source.clone(), convert::told_bundle(of, &bundle));
+            }
+            found.push(source);
+        }
+        self.by_namespace.insert(namespace.clone(), found.clone());
+        found
+    }
+
+    fn told(self) -> Vec<wire::FederatedBundle> {
+        self.told.into_values().collect()
+    }
 }
 
 /// What verifies workloads.

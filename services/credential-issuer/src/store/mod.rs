@@ -5,6 +5,7 @@ mod batches;
 pub(crate) mod client;
 pub(crate) mod credential;
 pub(crate) mod enrolment;
+pub(crate) mod federated_bundle;
 pub(crate) mod instance;
 pub(crate) mod key;
 pub(crate) mod node_request;

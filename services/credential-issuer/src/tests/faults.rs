@@ -18,10 +18,12 @@ use crate::store::credential;
 
 const LOST: &str = "DATABASE_UNAVAILABLE";
 /// Transactions that write and that a journey waits for, each with its two faults below.
-const NAMED: [&str; 23] = [
+const NAMED: [&str; 24] = [
     "create_enrolment",
     "enrol",
     "enrol_by_identity",
+    // That of tokens of processes has its faults in attested.rs.
+    "hold_identity_token",
     // Those of nodes have their faults in workload.rs.
     "issue_jwt_svid",
     "issue_svid",
@@ -358,6 +360,7 @@ async fn every_transaction_is_named_here() {
         let ask = crate::flow::list::Ask::default();
         crate::flow::list::list(&scene.desk, &scene.operator(), ask).await.unwrap();
         super::workload::through_all(&scene).await;
+        super::attested::through_all(&scene).await;
         super::keys::through_all(&scene).await;
         let seen: BTreeSet<&str> = scene.desk.db.faults().names().into_iter().collect();
         let known: BTreeSet<&str> = NAMED.into_iter().chain(READS).collect();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod approvals;
+mod attested;
 mod cas;
 mod clients;
 mod crashes;
@@ -9,6 +10,7 @@ mod cut_off;
 mod enrolment;
 mod exchange;
 mod faults;
+mod federated;
 mod federation;
 mod health;
 mod identity;

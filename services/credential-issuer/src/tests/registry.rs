@@ -250,6 +250,23 @@ pub(super) fn attestation(name: &str, n: u8, uid: &str, nodes: &[&str], updated:
     Object::AttestationPolicy(wire::AttestationPolicy { metadata, spec: Some(spec) })
 }
 
+/// Makes processes `bot-N` that have all of these.
+pub(super) fn attestation_by(
+    name: &str,
+    n: u8,
+    selectors: &[(wire::AttestationSelectorType, &str)],
+    updated: Timestamp,
+) -> Object {
+    let Object::AttestationPolicy(mut policy) = attestation(name, n, "", &[], updated) else { unreachable!() };
+    let one = |(of, value): &(wire::AttestationSelectorType, &str)| wire::AttestationSelector {
+        r#type: (*of).into(),
+        value: (*value).into(),
+    };
+    policy.spec.as_mut().unwrap().selectors = selectors.iter().map(one).collect();
+    policy.metadata.as_mut().unwrap().id = format!("obj_{name}");
+    Object::AttestationPolicy(policy)
+}
+
 /// A key that signs access tokens.
 pub(super) fn signing_key(key: &legate_token::PublicKey, issuer: &str) -> Object {
     Object::SigningKey(wire::SigningKey {

@@ -356,6 +356,7 @@ impl Scene {
             grants: heard.clone(),
             relay: approvers.clone(),
             federation: Federation::new(&FederationConfig::default(), clock.clone()).unwrap(),
+            bundles: crate::federation::Bundles::default(),
             logins: None,
             lists: None,
             connections: OnceLock::new(),

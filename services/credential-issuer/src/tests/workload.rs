@@ -68,6 +68,7 @@ pub(super) fn process(n: u8, request_id: &str) -> wire::IssueX509SvidRequest {
         csr: request(&new_key()),
         instance_id: String::new(),
         request_id: request_id.into(),
+        ..wire::IssueX509SvidRequest::default()
     }
 }
 
@@ -84,7 +85,7 @@ pub(super) async fn jwt(scene: &Scene, call: &Call, id: &str, n: u8) -> Result<I
         instance_id: id.into(),
         selectors: selectors(UIDS[usize::from(n) - 1]),
         audiences: vec!["https://llm.example".into(), "other".into()],
-        ttl: None,
+        ..wire::IssueJwtSvidRequest::default()
     };
     issue_jwt_svid::issue(&scene.desk, call, convert::jwt_svid(ask)?).await
 }
@@ -223,6 +224,9 @@ async fn what_is_not_to_be_issued_is_not_issued() {
             ("twice", with(|ask| ask.selectors.push(ask.selectors[0].clone())), "INVALID_ARGUMENT"),
             ("too much", with(|ask| ask.selectors = vec![ask.selectors[0].clone(); 65]), "INVALID_ARGUMENT"),
             ("an unknown type", with(|ask| ask.selectors[1].r#type = 99), "INVALID_ARGUMENT"),
+            ("what tokens say", with(|ask| ask.selectors[1].r#type = 12), "INVALID_ARGUMENT"),
+            ("a broker without one", with(|ask| ask.selectors[1].r#type = 15), "INVALID_ARGUMENT"),
+            ("who a broker is", with(|ask| ask.selectors[1].r#type = 14), "INVALID_ARGUMENT"),
             ("an empty value", with(|ask| ask.selectors[1].value.clear()), "INVALID_ARGUMENT"),
             ("a long value", with(|ask| ask.selectors[1].value = "/".repeat(513)), "INVALID_ARGUMENT"),
             ("what deceives", with(|ask| ask.selectors[1].value = "/a\u{202e}".into()), "INVALID_ARGUMENT"),
@@ -502,7 +506,7 @@ async fn a_jwt_svid_says_who_it_is_to_whom_it_is_for_and_is_no_access_token() {
                 instance_id: row.instance_id.clone(),
                 selectors: selectors("1001"),
                 audiences: vec!["a".into()],
-                ttl: None,
+                ..wire::IssueJwtSvidRequest::default()
             };
             change(&mut ask);
             convert::jwt_svid(ask).map(drop)

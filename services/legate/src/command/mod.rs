@@ -179,6 +179,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Boundary(noun) => wait(declared::run(desk(noun.place)?, Kind::Boundary, noun.verb)),
         Command::CredentialPolicy(noun) => wait(declared::run(desk(noun.place)?, Kind::CredentialPolicy, noun.verb)),
         Command::Issuer(noun) => wait(declared::run(desk(noun.place)?, Kind::TrustedIssuer, noun.verb)),
+        Command::Federation(noun) => wait(declared::run(desk(noun.place)?, Kind::FederatedTrustDomain, noun.verb)),
         Command::Attestation(noun) => wait(declared::run(desk(noun.place)?, Kind::AttestationPolicy, noun.verb)),
         Command::Grant(noun) => wait(grant::run(desk(noun.place)?, noun.verb)),
         Command::PolicyTest(noun) => wait(declared::run(desk(noun.place)?, Kind::PolicyTest, noun.verb)),

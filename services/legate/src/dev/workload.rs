@@ -46,6 +46,8 @@ pub(super) async fn raise(
         domain: domain.clone(),
         probes: None,
         limits: Limits::default(),
+        tokens: Vec::new(),
+        broker: None,
         proof,
         clock: Arc::clone(&clock),
     };

@@ -17,7 +17,7 @@ use crate::proto;
 pub(super) const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 
 /// The kinds that operators declare.
-pub(super) const KINDS: [&str; 18] = [
+pub(super) const KINDS: [&str; 19] = [
     "Namespace",
     "AgentClass",
     "Agent",
@@ -36,6 +36,7 @@ pub(super) const KINDS: [&str; 18] = [
     "ReviewCampaign",
     "EnforcementPoint",
     "Node",
+    "FederatedTrustDomain",
 ];
 
 /// What the first reading tells: the kind; `None` for an empty document.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_wire::registry::{
-    Agent, AgentState, AgentStatus, AttestationPolicySpec, Declaration, GroupSpec, LifecyclePolicySpec, Metadata,
-    OperatorBindingSpec, StandingStatus, StopOrderSpec, declaration::Object, stop_order_spec::Level,
+    Agent, AgentState, AgentStatus, AttestationPolicySpec, Declaration, FederatedTrustDomainSpec, GroupSpec,
+    LifecyclePolicySpec, Metadata, OperatorBindingSpec, StandingStatus, StopOrderSpec, declaration::Object,
+    stop_order_spec::Level,
 };
 
 use super::Row;
@@ -156,6 +157,9 @@ fn parts(declaration: &Declaration) -> (Metadata, String) {
             o.spec.as_ref().map(|s| format!("asks about {}", s.resource_types.join(", "))).unwrap_or_default(),
         ),
         Some(Object::Node(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.description.clone()).unwrap_or_default()),
+        Some(Object::FederatedTrustDomain(o)) => {
+            (&o.metadata, o.spec.as_ref().map(federated_about).unwrap_or_default())
+        }
         Some(Object::SigningKey(o)) => (&o.metadata, o.spec.as_ref().map(|s| s.issuer.clone()).unwrap_or_default()),
         Some(Object::Revocation(o)) => {
             (&o.metadata, o.spec.as_ref().map(|s| s.credential_id.clone()).unwrap_or_default())
@@ -248,6 +252,11 @@ fn binding_about(spec: &legate_wire::registry::RoleBindingSpec) -> String {
 fn attestation_about(spec: &AttestationPolicySpec) -> String {
     let by = if spec.nodes.is_empty() { "any node of the namespace".to_owned() } else { spec.nodes.join(", ") };
     format!("attests {} by {by}", spec.agent)
+}
+
+fn federated_about(spec: &FederatedTrustDomainSpec) -> String {
+    let from = spec.endpoint.as_ref().map_or_else(|| "as it is declared".to_owned(), |at| format!("from {}", at.url));
+    format!("verifies {} {from}", spec.trust_domain)
 }
 
 fn group_about(spec: &GroupSpec) -> String {

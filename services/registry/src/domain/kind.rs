@@ -6,8 +6,8 @@ use legate_wire::registry as wire;
 use wire::claim_rule::StandsFor;
 use wire::declaration::Object;
 use wire::{
-    Agent, AgentClass, Approval, AttestationPolicy, Boundary, DelegationGrant, Group, Kind, LifecyclePolicy,
-    PolicyTest, ReviewCampaign, RoleBinding, TrustedIssuer,
+    Agent, AgentClass, Approval, AttestationPolicy, AttestationSelectorType, Boundary, DelegationGrant,
+    FederatedTrustDomain, Group, Kind, LifecyclePolicy, PolicyTest, ReviewCampaign, RoleBinding, TrustedIssuer,
 };
 
 /// How an object is found: kind, namespace (empty for what belongs to none) and name.
@@ -53,6 +53,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::PolicyTest => "PolicyTest",
         Kind::OperatorBinding => "OperatorBinding",
         Kind::Node => "Node",
+        Kind::FederatedTrustDomain => "FederatedTrustDomain",
         Kind::ReviewCampaign => "ReviewCampaign",
         Kind::Approval => "Approval",
         Kind::StopOrder => "StopOrder",
@@ -120,6 +121,11 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
             {
                 needed.one(&format!("spec.nodes[{n}]"), Kind::Node, name);
             }
+            for (n, selector) in spec.selectors.iter().enumerate() {
+                if selector.r#type() == AttestationSelectorType::BrokerAgent {
+                    needed.one(&format!("spec.selectors[{n}].value"), Kind::Agent, &selector.value);
+                }
+            }
         }
         Object::DelegationGrant(DelegationGrant { spec: Some(spec), .. }) => {
             needed.one("spec.delegator", Kind::Agent, spec.delegator.strip_prefix("agent:").unwrap_or_default());
@@ -157,16 +163,21 @@ fn here<'a>(named: &'a str, namespace: &str) -> Option<&'a str> {
 /// written, and whoever writes it has to see them; they can be taken back all the same, since nobody stops what others do in their
 /// own namespace by naming it.
 pub(crate) fn elsewhere(declaration: &wire::Declaration) -> Vec<(String, Key)> {
-    let Some(Object::AttestationPolicy(AttestationPolicy { metadata: Some(own), spec: Some(spec) })) =
-        &declaration.object
-    else {
-        return Vec::new();
-    };
-    let foreign = |(n, named): (usize, &String)| {
-        let (of, name) = named.split_once('/')?;
-        (of != own.namespace).then(|| (format!("spec.nodes[{n}]"), Key::new(Kind::Node, of, name)))
-    };
-    spec.nodes.iter().enumerate().filter_map(foreign).collect()
+    match &declaration.object {
+        Some(Object::AttestationPolicy(AttestationPolicy { metadata: Some(own), spec: Some(spec) })) => {
+            let foreign = |(n, named): (usize, &String)| {
+                let (of, name) = named.split_once('/')?;
+                (of != own.namespace).then(|| (format!("spec.nodes[{n}]"), Key::new(Kind::Node, of, name)))
+            };
+            spec.nodes.iter().enumerate().filter_map(foreign).collect()
+        }
+        Some(Object::FederatedTrustDomain(FederatedTrustDomain { spec: Some(spec), .. })) => {
+            let used_in =
+                |(n, of): (usize, &String)| (format!("spec.namespaces[{n}]"), Key::new(Kind::Namespace, "", of));
+            spec.namespaces.iter().enumerate().map(used_in).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What an object of a namespace needs.
@@ -208,7 +219,7 @@ mod tests {
             assert_eq!(declaration.metadata_mut().cloned(), Some(found));
             seen.push(kind as i32);
         }
-        assert_eq!(seen, (1..=18).chain([20, 21, 30, 31]).collect::<Vec<_>>());
+        assert_eq!(seen, (1..=21).chain([30, 31]).collect::<Vec<_>>());
         assert_eq!(wire::Declaration::default().kind(), None);
         assert_eq!(key_of(&wire::Declaration::default()), None);
     }
@@ -288,6 +299,8 @@ mod tests {
         }
         let foreign = elsewhere(&samples::declared(Object::AttestationPolicy(samples::attestation_policy())));
         assert_eq!(foreign, [("spec.nodes[1]".to_owned(), Key::new(Kind::Node, "platform", "vm-1"))]);
+        let used = elsewhere(&samples::declared(Object::FederatedTrustDomain(samples::federated_trust_domain())));
+        assert_eq!(used, [("spec.namespaces[0]".to_owned(), Key::new(Kind::Namespace, "", "platform"))]);
         // For all namespaces, so it stands in none.
         let mut everywhere = samples::operator_binding();
         everywhere.metadata.get_or_insert_default().namespace.clear();

@@ -47,11 +47,10 @@ pub(crate) fn without(declaration: &mut wire::Declaration, agent: &str) -> Left 
         }
         Some(Object::TrustedIssuer(wire::TrustedIssuer { spec: Some(spec), .. })) => rules(&mut spec.rules, agent),
         Some(Object::AttestationPolicy(wire::AttestationPolicy { spec: Some(spec), .. })) => {
-            if spec.agent == agent {
-                Left::Nothing
-            } else {
-                Left::All
-            }
+            let is_its_broker = |one: &wire::AttestationSelector| {
+                one.r#type() == wire::AttestationSelectorType::BrokerAgent && one.value == agent
+            };
+            if spec.agent == agent || spec.selectors.iter().any(is_its_broker) { Left::Nothing } else { Left::All }
         }
         Some(Object::DelegationGrant(wire::DelegationGrant { spec: Some(spec), .. })) => {
             let names = spec.delegate == agent || spec.delegator.strip_prefix("agent:") == Some(agent);

@@ -373,6 +373,23 @@ pub(crate) fn node() -> wire::Node {
     wire::Node { metadata: metadata("payments", "vm-7"), spec: Some(spec), spiffe_id: String::new() }
 }
 
+pub(crate) fn federated_trust_domain() -> wire::FederatedTrustDomain {
+    wire::FederatedTrustDomain {
+        metadata: metadata("payments", "partner"),
+        spec: Some(wire::FederatedTrustDomainSpec {
+            description: "Those who make the labels.".into(),
+            trust_domain: "partner.example".into(),
+            bundle: r#"{"keys":[]}"#.into(),
+            endpoint: Some(wire::BundleEndpoint {
+                url: "https://spire.partner.example/bundle".into(),
+                spiffe_id: "spiffe://partner.example/spire/server".into(),
+            }),
+            refresh: seconds(600),
+            namespaces: vec!["platform".into()],
+        }),
+    }
+}
+
 pub(crate) fn review_campaign() -> wire::ReviewCampaign {
     let of = |who: &str, operators: &[&str]| wire::ReviewerOperators {
         who: who.into(),
@@ -450,7 +467,7 @@ const POLICY_SCHEMA: &str = "entity Invoice { amount: Long, sealed?: Bool };\n\
     action \"invoice:read\" appliesTo { principal: [Agent], resource: [Invoice], context: { mfa?: Bool } };";
 
 /// How many kinds there are.
-pub(crate) const KINDS: usize = 20;
+pub(crate) const KINDS: usize = 21;
 
 /// One of each kind, in the order of `Kind`; all but signing keys, revocations and approvals pass the check.
 pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
@@ -492,6 +509,7 @@ pub(crate) fn one_of_each() -> Vec<wire::Declaration> {
         Object::PolicyTest(policy_test()),
         Object::OperatorBinding(operator_binding()),
         Object::Node(node()),
+        Object::FederatedTrustDomain(federated_trust_domain()),
         Object::LifecyclePolicy(lifecycle_policy()),
         Object::ReviewCampaign(review_campaign()),
         Object::Approval(approval()),

@@ -165,9 +165,14 @@ pub(super) fn demand(writing: &mut Writing<'_>, list: &[Wanted]) -> Result<(), F
     })
 }
 
-/// Whether something is there in another namespace is for those to hear who may read there.
+/// Whether something is there in another namespace is for those to hear who may read there; whom the agents of a namespace believe is for
+/// those to say who write there.
 pub(super) fn demand_elsewhere(writing: &mut Writing<'_>, declaration: &Declaration) -> Result<(), Fault> {
-    kind::elsewhere(declaration).iter().try_for_each(|(_, to)| writing.demand(Right::Read, operators::place(to)))
+    let right = match &declaration.object {
+        Some(Object::FederatedTrustDomain(_)) => Right::Write,
+        _ => Right::Read,
+    };
+    kind::elsewhere(declaration).iter().try_for_each(|(_, to)| writing.demand(right, operators::place(to)))
 }
 
 /// Refuses changes that take more than to write the object: nobody makes a namespace who has no say outside of it, and

@@ -442,6 +442,13 @@ impl Writing<'_> {
                 let (namespace, name) = (namespace.map_err(Fault::broken)?, name.map_err(Fault::broken)?);
                 node.spiffe_id = SpiffeId::node(domain, &namespace, &name).to_string();
             }
+            // Whoever could say what verifies our own trust domain could have anybody pass for our agents.
+            Some(Object::FederatedTrustDomain(of))
+                if of.spec.as_ref().is_some_and(|spec| spec.trust_domain == domain.as_str()) =>
+            {
+                let why = format!("{domain} is our own trust domain, which is not federated with itself");
+                return Err(Fault::invalid("spec.trust_domain", why));
+            }
             _ => {}
         }
         Ok(())

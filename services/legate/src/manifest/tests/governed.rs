@@ -1,10 +1,10 @@
 //! Manifests of what governs a namespace: numbers, maps of any shape, one of several fields, no private key.
 
 use legate_wire::registry::{
-    AttestationPolicy, AttestationPolicySpec, AttestationSelector, Boundary, BoundarySpec, ClaimRule, CredentialPolicy,
-    CredentialPolicySpec, DelegationGrant, DelegationGrantSpec, Group, GroupSpec, Hours, Node, NodeSpec,
-    OperatorBinding, OperatorBindingSpec, PolicyTest, PolicyTestCase, PolicyTestSpec, TrustedIssuer, TrustedIssuerSpec,
-    claim_rule,
+    AttestationPolicy, AttestationPolicySpec, AttestationSelector, Boundary, BoundarySpec, BundleEndpoint, ClaimRule,
+    CredentialPolicy, CredentialPolicySpec, DelegationGrant, DelegationGrantSpec, FederatedTrustDomain,
+    FederatedTrustDomainSpec, Group, GroupSpec, Hours, Node, NodeSpec, OperatorBinding, OperatorBindingSpec,
+    PolicyTest, PolicyTestCase, PolicyTestSpec, TrustedIssuer, TrustedIssuerSpec, claim_rule,
 };
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
@@ -152,7 +152,7 @@ fn governed() -> impl Strategy<Value = declaration::Object> {
             let spec = TrustedIssuerSpec { jwks, rules, ..Default::default() };
             declaration::Object::TrustedIssuer(TrustedIssuer { metadata: Some(m), spec: Some(spec) })
         }),
-        (metadata(true), prop::collection::vec((1_i32..9, text()), 0..3), list()).prop_map(|(m, selectors, nodes)| {
+        (metadata(true), prop::collection::vec((1_i32..16, text()), 0..3), list()).prop_map(|(m, selectors, nodes)| {
             let selector = |(r#type, value)| AttestationSelector { r#type, value };
             let spec = AttestationPolicySpec {
                 selectors: selectors.into_iter().map(selector).collect(),
@@ -164,6 +164,11 @@ fn governed() -> impl Strategy<Value = declaration::Object> {
         (metadata(true), text(), list()).prop_map(|(m, description, owners)| {
             let spec = NodeSpec { description, owners };
             declaration::Object::Node(Node { metadata: Some(m), spec: Some(spec), spiffe_id: String::new() })
+        }),
+        (metadata(true), text(), span(), list()).prop_map(|(m, bundle, refresh, namespaces)| {
+            let endpoint = Some(BundleEndpoint { url: "https://a".into(), spiffe_id: String::new() });
+            let spec = FederatedTrustDomainSpec { bundle, endpoint, refresh, namespaces, ..Default::default() };
+            declaration::Object::FederatedTrustDomain(FederatedTrustDomain { metadata: Some(m), spec: Some(spec) })
         }),
         (metadata(true), prop::collection::vec(permission(), 0..3), any::<u32>(), moment()).prop_map(
             |(m, permissions, max_depth, not_after)| {

@@ -37,6 +37,7 @@ pub(crate) fn touched(wanted: &[Declaration], gone: &[ObjectName]) -> BTreeMap<S
             // Who asks, who believes whom, what is tested and what time does are nobody's authority.
             Kind::EnforcementPoint
             | Kind::Node
+            | Kind::FederatedTrustDomain
             | Kind::PolicyTest
             | Kind::CredentialPolicy
             | Kind::TrustedIssuer

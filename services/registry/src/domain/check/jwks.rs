@@ -35,7 +35,7 @@ pub(super) fn fault_in(text: &str) -> Option<String> {
 }
 
 /// Whether any object within holds a member that only private keys have.
-fn holds_private(value: &Value) -> bool {
+pub(super) fn holds_private(value: &Value) -> bool {
     match value {
         Value::Object(members) => {
             members.keys().any(|name| PRIVATE.contains(&name.as_str())) || members.values().any(holds_private)

@@ -11,6 +11,7 @@ mod class;
 mod credential_policy;
 mod departure;
 mod enforcement_point;
+mod federated;
 mod findings;
 mod grant;
 mod group;
@@ -92,6 +93,10 @@ pub(crate) fn check(declaration: &wire::Declaration) -> Vec<Problem> {
         Object::PolicyTest(o) => findings.present("spec", o.spec.as_ref(), policy_test::check),
         Object::OperatorBinding(o) => findings.present("spec", o.spec.as_ref(), operator_binding::check),
         Object::Node(o) => findings.present("spec", o.spec.as_ref(), node::check),
+        Object::FederatedTrustDomain(o) => {
+            let namespace = o.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
+            findings.present("spec", o.spec.as_ref(), |spec, findings| federated::check(namespace, spec, findings));
+        }
         Object::LifecyclePolicy(o) => findings.present("spec", o.spec.as_ref(), lifecycle_policy::check),
         Object::ReviewCampaign(o) => findings.present("spec", o.spec.as_ref(), review::check),
     }

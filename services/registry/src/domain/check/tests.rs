@@ -11,6 +11,7 @@ use super::super::{diff, kind, mask, reflect, samples};
 use super::*;
 
 mod governed;
+mod vouched;
 
 /// `REASON path` of each problem.
 fn said(problems: &[Problem]) -> Vec<String> {
@@ -111,6 +112,7 @@ fn nothing_and_what_is_not_for_operators() {
         (Object::PolicyTest(wire::PolicyTest::default()), &["metadata", "spec"]),
         (Object::OperatorBinding(wire::OperatorBinding::default()), &["metadata", "spec"]),
         (Object::Node(wire::Node::default()), &["metadata", "spec"]),
+        (Object::FederatedTrustDomain(wire::FederatedTrustDomain::default()), &["metadata", "spec"]),
         (Object::ReviewCampaign(wire::ReviewCampaign::default()), &["metadata", "spec"]),
     ] {
         refused(object, expected);
