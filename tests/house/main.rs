@@ -39,6 +39,7 @@ mod revoking;
 mod scim;
 mod search;
 mod secrets;
+mod shared_log;
 mod shutdown;
 mod spawning;
 mod standing;

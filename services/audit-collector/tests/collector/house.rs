@@ -108,6 +108,7 @@ impl House {
             webhook: WebhookConfig::default(),
             otlp: OtlpConfig::default(),
             witness: WitnessConfig::default(),
+            tiles: Default::default(),
             tls: Tls {
                 trust_domain: self.domain.to_string(),
                 cert: self.file("tls.pem"),
