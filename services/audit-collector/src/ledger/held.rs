@@ -63,6 +63,11 @@ impl Held {
         self.lease("log_lease_renew", sql, micros(self.ttl)).await
     }
 
+    /// That the lease is ours still, which it is for a while then.
+    pub(crate) async fn confirm(&self, waits: impl Fn(Option<String>)) -> Result<(), NotDone> {
+        self.until_known(waits, || self.renew()).await
+    }
+
     /// Ends the lease, so that another one need not wait for it.
     pub(crate) async fn release(&self) -> Result<(), NotDone> {
         let sql = format!("UPDATE log_lease SET lease_until = $3 WHERE shard = $1 AND {FENCE}");

@@ -264,7 +264,15 @@ impl Engine {
 
     /// Writes and syncs the group, and only then answers.
     async fn commit(&mut self, mut group: Group) {
-        let written = self.write(&mut group).await;
+        let is_empty = group.leaves.is_empty();
+        let mut written = self.write(&mut group).await;
+        // A refusal rests on what is known of emitters, and whoever led before and woke up knows too little. A commit shows that it is all.
+        if is_empty && group.promises.iter().any(|(_, outcome, _)| matches!(outcome, Err(NotAppended::Gap { .. }))) {
+            written = match (written, self.truth.confirm().await) {
+                (Ok(()), Err(e)) => Err(self.not_committed(e)),
+                (written, _) => written,
+            };
+        }
         for (answer, leaf) in group.places {
             let _gone = answer.send(written.map(|()| leaf));
         }
@@ -397,8 +405,10 @@ impl Engine {
         }
         let vault = self.vault.clone();
         // One that is not told yet, since the disk was full, has the file that this one would take.
-        let earlier = match vault.unended() {
-            Ok(earlier) => earlier,
+        let looking = vault.clone();
+        let earlier = match tokio::task::spawn_blocking(move || looking.unended()).await {
+            Ok(Ok(earlier)) => earlier,
+            Ok(Err(e)) => return Err(self.not_named(e)),
             Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
         };
         if let Some(earlier) = earlier.filter(|earlier| *earlier != ending) {

@@ -49,4 +49,12 @@ impl Truth {
         rows.tree = tree;
         Ok(())
     }
+
+    /// That nobody else has appended anything: what is known of emitters is what there is.
+    pub(super) async fn confirm(&self) -> Result<(), NotDone> {
+        match self {
+            Self::Segments => Ok(()),
+            Self::Rows(rows) => rows.held.confirm(|why| rows.state.note_away(why)).await,
+        }
+    }
 }

@@ -33,6 +33,8 @@ async fn by_hand(place: &Place, sql: &str) {
 async fn two(place: &Place) -> (tempfile::TempDir, tempfile::TempDir) {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (log, tasks) = open_at(place, a.path()).await;
+    // That it was opened is a row of its own, so that those behind it are known.
+    log.published().wait_for(|published| published.size == 1).await.unwrap();
     for round in 0..8 {
         append(&log, &producer("registry", "e1"), 1 + round * 5, 5).await.unwrap();
     }
