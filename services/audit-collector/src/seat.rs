@@ -50,9 +50,12 @@ impl Seat {
         is_news
     }
 
-    /// Notes why nobody can lead here, or that it can be done again.
-    pub(crate) fn note_trouble(&self, trouble: Option<String>) {
-        *self.0.trouble.write() = trouble;
+    /// Notes why nobody can lead here, or that it can be done again; whether that is news.
+    pub(crate) fn note_trouble(&self, trouble: Option<String>) -> bool {
+        let mut noted = self.0.trouble.write();
+        let is_news = *noted != trouble;
+        *noted = trouble;
+        is_news
     }
 
     /// What is wrong at the desk, if anything; that nobody sits at it is.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::lead::{Led, Means, Renewing, log_refused};
-use crate::ledger::{Claim, Claimed, Head, Held, Ledger};
+use crate::ledger::{Claim, Claimed, Head, Held, Ledger, NotDone};
 use crate::log::{Copy, LogError};
 
 /// How often it is looked who leads, and whether the log goes on.
@@ -36,6 +36,37 @@ pub(crate) struct Member {
     copy: Option<Copy>,
 }
 
+/// Why this collector does not lead, though nobody else does.
+#[derive(Debug)]
+pub(crate) enum NotLed {
+    /// The database does not answer.
+    Away(String),
+    /// The log is not one that it can lead.
+    Refused(StartError),
+}
+
+impl From<StartError> for NotLed {
+    fn from(refused: StartError) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<NotLed> for StartError {
+    fn from(why: NotLed) -> Self {
+        match why {
+            NotLed::Away(why) => Self::new("log.commit_log", why),
+            NotLed::Refused(refused) => refused,
+        }
+    }
+}
+
+fn away(e: NotDone) -> NotLed {
+    match e {
+        NotDone::Damaged(why) => NotLed::Refused(log_refused(LogError::Rows(why))),
+        e => NotLed::Away(e.to_string()),
+    }
+}
+
 /// What leads.
 #[derive(Debug)]
 pub(crate) struct Reign {
@@ -59,8 +90,8 @@ impl Member {
     ///
     /// # Errors
     /// When the log is not one that this collector can lead.
-    pub(crate) async fn try_to_lead(&mut self) -> Result<Option<Reign>, StartError> {
-        let found = self.ledger.look().await.map_err(|e| log_refused(LogError::Rows(e.to_string())))?;
+    pub(crate) async fn try_to_lead(&mut self) -> Result<Option<Reign>, NotLed> {
+        let found = self.ledger.look().await.map_err(away)?;
         let mut copy = match self.copy.take() {
             Some(copy) => copy,
             None => self.open_copy(found.is_none()).await?,
@@ -68,13 +99,21 @@ impl Member {
         let ours = copy.verifier_key();
         if let Some(found) = found {
             if found.verifier_key != ours {
-                return Err(log_refused(LogError::OtherKey { theirs: found.verifier_key, ours }));
+                return Err(log_refused(LogError::OtherKey { theirs: found.verifier_key, ours }).into());
             }
             let follows = found.leader.left > Duration::ZERO && found.leader.holder != copy.holder();
             if self.means.seat.note_leader(found.leader.clone()) && follows {
                 tracing::info!(leader = found.leader.address, epoch = found.leader.epoch, "stands by");
             }
-            copy.pull().await.map_err(log_refused)?;
+            match copy.pull().await {
+                Ok(()) => {}
+                Err(LogError::Rows(why)) => {
+                    // What was held against the tree need not be so again.
+                    self.copy = Some(copy);
+                    return Err(NotLed::Away(why));
+                }
+                Err(refused) => return Err(log_refused(refused).into()),
+            }
             if follows {
                 self.copy = Some(copy);
                 return Ok(None);
@@ -86,14 +125,14 @@ impl Member {
             verifier_key: ours.clone(),
             ttl: Duration::from_secs(self.means.config.log.lease_s),
         };
-        match self.ledger.claim(&claim).await.map_err(|e| log_refused(LogError::Rows(e.to_string())))? {
+        match self.ledger.claim(&claim).await.map_err(away)? {
             Claimed::Follow(leader) => {
                 self.means.seat.note_leader(leader);
                 self.copy = Some(copy);
                 Ok(None)
             }
-            Claimed::OtherKey(theirs) => Err(log_refused(LogError::OtherKey { theirs, ours })),
-            Claimed::Lead(held, head) => self.lead(copy, held, head).await.map(Some),
+            Claimed::OtherKey(theirs) => Err(log_refused(LogError::OtherKey { theirs, ours }).into()),
+            Claimed::Lead(held, head) => Ok(Some(self.lead(copy, held, head).await?)),
         }
     }
 
@@ -158,6 +197,13 @@ impl Member {
         self.ledger.close().await;
     }
 
+    /// Notes why this collector cannot lead; what is new is told.
+    fn note(&self, why: String) {
+        if self.means.seat.note_trouble(Some(why.clone())) {
+            tracing::error!(why, "this collector cannot lead the log; it is tried again");
+        }
+    }
+
     async fn stand_by(
         &mut self,
         health: &Health,
@@ -171,10 +217,12 @@ impl Member {
             let mut pause = ROUND;
             match self.try_to_lead().await {
                 Ok(Some(reign)) => return Some(reign),
-                Ok(None) => self.means.seat.note_trouble(None),
-                Err(error) => {
-                    tracing::error!(%error, "this collector cannot lead the log; it is tried again");
-                    self.means.seat.note_trouble(Some(error.to_string()));
+                Ok(None) => {
+                    self.means.seat.note_trouble(None);
+                }
+                Err(NotLed::Away(why)) => self.note(why),
+                Err(NotLed::Refused(refused)) => {
+                    self.note(refused.to_string());
                     pause = LATER;
                 }
             }
