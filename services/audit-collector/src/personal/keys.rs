@@ -98,8 +98,8 @@ impl Keys {
         // The end of what was being written by a process that was killed; nothing was sealed under it.
         let torn = found().rev().take_while(Result::is_err).count();
         let whole = bytes.len() / SLOT - torn;
-        file.set_len((whole * SLOT) as u64).and_then(|()| file.sync_all()).map_err(io)?;
-        let (mut keys, is_old) = Self::of(path, file, kek, found().take(whole))?;
+        let (mut keys, is_old) = Self::of(path.clone(), file, kek, found().take(whole))?;
+        keys.file.set_len((whole * SLOT) as u64).and_then(|()| keys.file.sync_all()).map_err(io)?;
         if is_old {
             keys.rewrap(dir)?;
         }
