@@ -39,7 +39,6 @@ mod revoking;
 mod scim;
 mod search;
 mod secrets;
-mod shared_log;
 mod shutdown;
 mod spawning;
 mod standing;

@@ -16,13 +16,13 @@ use crate::processes::Processes;
 use crate::raised::{LONG, example_agent};
 
 /// A way to a server that can be closed and opened again.
-pub(crate) struct Way {
-    pub(crate) address: SocketAddr,
-    pub(crate) is_open: watch::Sender<bool>,
+struct Way {
+    address: SocketAddr,
+    is_open: watch::Sender<bool>,
 }
 
 impl Way {
-    pub(crate) async fn to(server: String) -> Self {
+    async fn to(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (is_open, open) = watch::channel(true);

@@ -26,7 +26,7 @@ use crate::raised::{AUDIENCE, LONG, apply_example, example_agent, id_of};
 /// Names the service that this process is to be, and its configuration.
 const SERVE: &str = "LEGATE_TESTS_SERVE";
 
-pub(crate) const DOMAIN: &str = "dev.legate";
+const DOMAIN: &str = "dev.legate";
 
 /// Not a test of its own: what a child process runs.
 #[test]
@@ -60,7 +60,7 @@ fn place(service: &str) -> usize {
 
 /// A port that was free a moment ago. Restarts need it to stay the same, so it is none of those that the kernel gives to
 /// whoever asks for any (32,768 and up, where nothing else is set).
-pub(crate) fn port() -> u16 {
+fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let place = u64::from(std::process::id()) * 61 + u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -172,7 +172,15 @@ impl Processes {
     }
 
     fn child(&self, service: &str, config: &Path) -> Child {
-        child(service, config, &self.log_file(service))
+        let log = File::options().create(true).append(true).open(self.log_file(service)).unwrap();
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "processes::a_process_serves", "--nocapture", "--test-threads=1"])
+            .env(SERVE, format!("{service} {}", config.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap()
     }
 
     /// Starts one more policy-decision, with a port and a spool of its own, and waits until it serves.
@@ -318,20 +326,7 @@ impl Processes {
     }
 }
 
-/// A service in a process of its own; what it logs goes behind what is in the file.
-pub(crate) fn child(service: &str, config: &Path, log: &Path) -> Child {
-    let log = File::options().create(true).append(true).open(log).unwrap();
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "processes::a_process_serves", "--nocapture", "--test-threads=1"])
-        .env(SERVE, format!("{service} {}", config.display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
-}
-
-pub(crate) fn signal(child: &Child, name: &str) {
+fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }

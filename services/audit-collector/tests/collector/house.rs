@@ -167,8 +167,12 @@ impl House {
     }
 
     pub(crate) fn dial_at(&self, at: SocketAddr, who: &Identity, timeout: Duration) -> Client {
+        self.dial_to(format!("https://{at}"), who, timeout)
+    }
+
+    pub(crate) fn dial_to(&self, endpoint: String, who: &Identity, timeout: Duration) -> Client {
         legate_rpc::dial(Dial {
-            endpoint: format!("https://{at}"),
+            endpoint,
             identity: who.clone(),
             trust: self.trust(),
             expect: Expect::Service("audit-collector"),

@@ -12,4 +12,5 @@ mod otlp;
 mod pace;
 mod roles;
 mod serve;
+mod shared;
 mod webhook;

@@ -1,60 +1,139 @@
 //! Two audit-collectors that share a log in PostgreSQL, as processes that are killed, stopped and cut off under load: nothing that was
 //! acknowledged is lost or there twice, and whatever was signed stays the beginning of the log.
+//!
+//! Each is this test binary started again: [`a_process_serves`] is what `legate serve audit-collector` does.
 
-use std::path::PathBuf;
-use std::process::Child;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener as Port};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use legate::dev::pki::{self, Layout};
-use legate_client::Remote;
-use legate_clock::{Clock, SystemClock};
-use legate_ids::{EventId, Name, SpiffeId, TrustDomain};
-use legate_merkle::Checkpoint;
-use legate_mtls::Trust;
+use legate_ids::EventId;
+use legate_merkle::{Checkpoint, TileId, TileKind, VerifierKey, Walk, decode_bundle, walk};
 use legate_rpc::{Client, Code, Told};
 use legate_wire::audit::ingest_service_client::IngestServiceClient;
 use legate_wire::audit::{AppendEventsRequest, AuditEvent, Emitter};
 use prost::Message as _;
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
-use crate::log::{Log, checkpoint, verify};
-use crate::postgres::Way;
-use crate::processes::{DOMAIN, child, port, signal};
-use crate::raised::{LONG, certify};
+use crate::house::{House, ORIGIN};
 
 const LEASE: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(30);
+
+/// Names the configuration that this process is to serve by.
+const SERVE: &str = "LEGATE_TESTS_COLLECTOR";
+
+/// Not a test of its own: what a child process runs.
+#[test]
+fn a_process_serves() {
+    let Ok(config) = std::env::var(SERVE) else { return };
+    if let Err(refused) = legate_boot::run("audit-collector", Path::new(&config), legate_audit_collector::start) {
+        panic!("{refused}");
+    }
+}
+
+/// A port that was free a moment ago. Restarts need it to stay the same, so it is none of those that the kernel gives to whoever asks for
+/// any (32,768 and up, where nothing else is set).
+fn port(n: u32) -> u16 {
+    (0..)
+        .map(|turn| 20_000 + (std::process::id() * 61 + n * 31 + turn) % 12_000)
+        .find_map(|port| {
+            let port = u16::try_from(port).unwrap();
+            Port::bind(("127.0.0.1", port)).is_ok().then_some(port)
+        })
+        .unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// A way to a server that can be closed and opened again.
+struct Way {
+    address: SocketAddr,
+    is_open: watch::Sender<bool>,
+}
+
+impl Way {
+    async fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (is_open, open) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (mut open, server) = (open.clone(), server.clone());
+                tokio::spawn(async move {
+                    if !*open.borrow() {
+                        return;
+                    }
+                    let Ok(mut far) = TcpStream::connect(&server).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = open.wait_for(|open| !open) => {}
+                    }
+                });
+            }
+        });
+        Self { address, is_open }
+    }
+}
+
+/// The newest checkpoint in a log's directory, by its public key.
+fn checkpoint(dir: &Path) -> Checkpoint {
+    let key = std::fs::read_to_string(dir.join("log.pub")).unwrap();
+    let key = VerifierKey::parse(key.trim()).unwrap();
+    Checkpoint::open(&std::fs::read(dir.join("checkpoint")).unwrap(), &key, ORIGIN).unwrap()
+}
+
+/// The events of a log that is verified from its directory, and that continues what was kept of it before.
+fn events(dir: &Path, kept: &Checkpoint) -> Vec<AuditEvent> {
+    let (newest, mut events) = (checkpoint(dir), Vec::new());
+    let walked = walk(Walk { checkpoint: &newest, saved: std::slice::from_ref(kept) }, |tile: TileId| {
+        let bytes = std::fs::read(dir.join(tile.to_string()))?;
+        if tile.kind == TileKind::Entries {
+            let leaves = decode_bundle(&bytes, usize::from(tile.width)).into_iter().flatten();
+            events.extend(leaves.map(|leaf| AuditEvent::decode(leaf).unwrap()));
+        }
+        Ok::<_, std::io::Error>(bytes)
+    });
+    assert_eq!(walked.unwrap().continues, Some(kept.size));
+    events
+}
 
 /// Two collectors.
 struct Pair {
+    house: House,
     dir: tempfile::TempDir,
-    layout: Layout,
     ports: [u16; 2],
     children: [Option<Child>; 2],
 }
 
 impl Pair {
     fn new(database: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(&dir.path().join("suite"));
-        let domain = TrustDomain::parse(DOMAIN).unwrap();
-        pki::lay_out(&layout, &domain, &Name::parse("dev").unwrap(), SystemClock::new().now()).unwrap();
-        let pair = Self { dir, layout, ports: [port(), port()], children: [None, None] };
+        let (house, dir) = (House::build(), tempfile::tempdir().unwrap());
+        let pair = Self { house, dir, ports: [port(0), port(1)], children: [None, None] };
+        let common = pair.house.config();
         for which in 0..2 {
-            let (tls, kek) = (pair.layout.tls("audit-collector"), pair.layout.names_kek());
             let text = format!(
-                "listen = \"127.0.0.1:{}\"\ndir = {:?}\ndatabase = {database:?}\n[personal]\ndir = {:?}\nkek = {kek:?}\n\
+                "listen = \"127.0.0.1:{}\"\ndir = {:?}\ndatabase = {database:?}\n[personal]\ndir = {:?}\nkek = {:?}\n\
                 [log]\ncommit_log = \"postgres\"\nlease_s = {}\n[telemetry]\nlog = \"info\"\n\
-                [tls]\ntrust_domain = \"{DOMAIN}\"\ncert = {:?}\nkey = {:?}\nservices_ca = {:?}\nworkloads_ca = {:?}\n",
+                [tls]\ntrust_domain = \"example.org\"\ncert = {:?}\nkey = {:?}\nservices_ca = {:?}\n",
                 pair.ports[which],
                 pair.log(which),
                 pair.dir.path().join(format!("names-{which}")),
+                common.personal.kek,
                 LEASE.as_secs(),
-                tls.cert,
-                tls.key,
-                pair.layout.services_ca().cert,
-                pair.layout.workloads_ca(),
+                common.tls.cert,
+                common.tls.key,
+                common.tls.services_ca,
             );
             std::fs::write(pair.config(which), text).unwrap();
         }
@@ -71,7 +150,15 @@ impl Pair {
 
     fn spawn(&mut self, which: usize) {
         let told = self.dir.path().join(format!("{which}.log"));
-        self.children[which] = Some(child("audit-collector", &self.config(which), &told));
+        let told = File::options().create(true).append(true).open(told).unwrap();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "shared::a_process_serves", "--nocapture", "--test-threads=1"])
+            .env(SERVE, self.config(which))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(told)
+            .spawn();
+        self.children[which] = Some(child.unwrap());
     }
 
     fn signal(&self, which: usize, name: &str) {
@@ -91,14 +178,8 @@ impl Pair {
 
     /// A way to one of them, or to whichever answers.
     fn dial(&self, which: &[usize], who: &str) -> Client {
-        let domain = TrustDomain::parse(DOMAIN).unwrap();
-        let files = self.layout.services_ca();
-        let read = |path| std::fs::read_to_string(path).unwrap();
-        let ca = legate_mtls::pki::Ca::from_pem(&read(files.cert.clone()), &read(files.key)).unwrap();
-        let identity = certify(&ca, &SpiffeId::service(&domain, &Name::parse(who).unwrap()));
-        let trust = Trust::from_files(domain, &files.cert, None).unwrap();
         let endpoints: Vec<String> = which.iter().map(|at| format!("https://127.0.0.1:{}", self.ports[*at])).collect();
-        Remote { endpoint: endpoints.join(","), trust, service: "audit-collector" }.dial(identity).unwrap()
+        self.house.dial_to(endpoints.join(","), &self.house.service(who), LONG)
     }
 
     /// Offers nothing that is new, to see who answers how.
@@ -145,12 +226,11 @@ impl Drop for Pair {
 }
 
 fn event(who: &str, epoch: &str, seq: u64) -> AuditEvent {
-    let domain = TrustDomain::parse(DOMAIN).unwrap();
-    let spiffe_id = SpiffeId::service(&domain, &Name::parse(who).unwrap()).to_string();
+    let spiffe_id = format!("spiffe://example.org/legate/{who}");
     AuditEvent {
         event_id: EventId::from_parts(seq, rand::random()).to_string(),
         emitter: Some(Emitter { spiffe_id, epoch: epoch.into(), seq }),
-        time: Some(SystemClock::new().now().into()),
+        time: Some(legate_clock::Clock::now(&legate_clock::SystemClock::new()).into()),
         r#type: "agent.suspended".into(),
         ..AuditEvent::default()
     }
@@ -228,7 +308,7 @@ async fn two_collectors_never_fork_the_log_and_lose_nothing_whoever_is_killed_st
     let admin = Database::connect(&base).await.unwrap();
     let (user, server) = base.strip_prefix("postgres://").unwrap().rsplit_once('@').unwrap();
     let way = Way::to(server.split_once('/').map_or(server, |(server, _)| server).to_owned()).await;
-    let name = format!("legate_shared_{}_{}", std::process::id(), way.address.port());
+    let name = format!("legate_shared_log_{}_{}", std::process::id(), way.address.port());
     admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
 
     let mut pair = Pair::new(&format!("postgres://{user}@{}/{name}", way.address));
@@ -297,16 +377,26 @@ async fn two_collectors_never_fork_the_log_and_lose_nothing_whoever_is_killed_st
     assert!(pair.children[1 - leads].take().unwrap().wait().unwrap().success(), "{}", pair.told());
 
     // In order, none missing, none twice; what was acknowledged is there, and what whoever was stopped did not is not.
-    let log = Log::read(&pair.log(1 - leads));
-    for (n, acked) in acked.iter().enumerate() {
-        let epoch = format!("load-{n}");
-        let there = log.events.iter().filter(|e| e.emitter.as_ref().unwrap().epoch == epoch).count() as u64;
-        assert!(there >= *acked && *acked > 100, "{epoch}: {there} of {acked}");
+    let dir = pair.log(1 - leads);
+    let (mut next, mut ids) = (BTreeMap::new(), BTreeSet::new());
+    for event in events(&dir, &kept[0]) {
+        let emitter = event.emitter.unwrap();
+        let expected = next.entry((emitter.spiffe_id.clone(), emitter.epoch.clone())).or_insert(1);
+        assert_eq!(emitter.seq, *expected, "{emitter:?} is out of order, or events before it are missing");
+        *expected += 1;
+        assert!(ids.insert(event.event_id), "an event is there twice");
     }
-    let late = log.events.iter().filter(|e| e.emitter.as_ref().unwrap().epoch == "late").count();
-    assert_eq!(late, 1);
-    for saved in &kept {
-        verify(&pair.log(1 - leads), Some(saved)).unwrap();
+    let there = |who: &str, epoch: &str| {
+        let emitter = (format!("spiffe://example.org/legate/{who}"), epoch.to_owned());
+        next.get(&emitter).map_or(0, |next| next - 1)
+    };
+    for (n, acked) in acked.iter().enumerate() {
+        let there = there(WHO[n], &format!("load-{n}"));
+        assert!(there >= *acked && *acked > 100, "{n}: {there} of {acked}");
+    }
+    assert_eq!(there("registry", "late"), 1);
+    for kept in &kept {
+        events(&dir, kept);
     }
     let told = pair.told();
     assert!(told.contains("leads the log no more") && told.contains("what became of it is found out"), "{told}");
