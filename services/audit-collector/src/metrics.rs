@@ -101,6 +101,15 @@ fn nothing_sent() -> Family<Outcome, Counter> {
     sent
 }
 
+/// Both outcomes from the start.
+fn nothing_put() -> Family<Outcome, Counter> {
+    let puts = Family::<Outcome, Counter>::default();
+    for outcome in ["stored", "failed"] {
+        drop(puts.get_or_create(&Outcome { outcome }));
+    }
+    puts
+}
+
 /// Every reason from the start.
 fn nothing_unfit() -> Family<Why, Counter> {
     let unfit = Family::<Why, Counter>::default();
@@ -143,7 +152,7 @@ impl Default for Metrics {
             witnesses: Family::default(),
             stored: Gauge::default(),
             store_behind: Gauge::default(),
-            puts: Family::default(),
+            puts: nothing_put(),
         }
     }
 }

@@ -96,7 +96,7 @@ fn checkpoint(dir: &Path) -> Checkpoint {
 /// The events of a log that is verified from its directory, and that continues what was kept of it before.
 fn events(dir: &Path, kept: &Checkpoint) -> Vec<AuditEvent> {
     let (newest, mut events) = (checkpoint(dir), Vec::new());
-    let walked = walk(Walk { checkpoint: &newest, saved: std::slice::from_ref(kept) }, |tile: TileId| {
+    let walked = walk(Walk { checkpoint: &newest, saved: &[kept] }, |tile: TileId| {
         let bytes = std::fs::read(dir.join(tile.to_string()))?;
         if tile.kind == TileKind::Entries {
             let leaves = decode_bundle(&bytes, usize::from(tile.width)).into_iter().flatten();
