@@ -23,6 +23,7 @@ use crate::flow::{
     Call, Desk, alert_feed, alerts, append, change_alert, checkpoint, completeness, custody, evidence, prove, query,
     reads, tail, usage, usage_feed,
 };
+use crate::seat::Seat;
 
 /// Larger than any request that is taken, so that what is too large is refused with its reason.
 const LARGEST_APPEND: usize = 12 << 20;
@@ -32,12 +33,12 @@ const LARGEST_QUESTION: usize = 64 << 10;
 
 /// The handlers.
 #[derive(Clone, Debug)]
-pub(crate) struct Api(Arc<Desk>);
+pub(crate) struct Api(Seat);
 
 /// The routes of every service here.
-pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
-    let api = Api(Arc::clone(&desk));
-    intake(desk)
+pub(crate) fn routes(seat: Seat) -> Routes {
+    let api = Api(seat.clone());
+    intake(seat)
         .add_service(IngestServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_APPEND))
         .add_service(AlertServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
         .add_service(AlertFeedServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_QUESTION))
@@ -48,16 +49,20 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
 }
 
 /// The routes by which OpenTelemetry's clients tell, packed or not. The bound holds for what is unpacked, too.
-pub(crate) fn intake(desk: Arc<Desk>) -> Routes {
-    let api = Api(desk);
+pub(crate) fn intake(seat: Seat) -> Routes {
+    let api = Api(seat);
     let gzip = CompressionEncoding::Gzip;
     let traces = TraceServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_APPEND).accept_compressed(gzip);
     let logs = LogsServiceServer::new(api).max_decoding_message_size(LARGEST_APPEND).accept_compressed(gzip);
     Routes::new(traces).add_service(logs)
 }
 
-fn call<T>(request: &Request<T>) -> Result<Call, Status> {
-    Ok(Call::of(&Permit::of(request)?))
+impl Api {
+    /// The desk, and who asks at it. One that stands by has none.
+    fn enter<T>(&self, request: &Request<T>) -> Result<(Arc<Desk>, Call), Status> {
+        let call = Call::of(&Permit::of(request)?);
+        Ok((self.0.desk()?, call))
+    }
 }
 
 #[tonic::async_trait]
@@ -66,8 +71,8 @@ impl IngestService for Api {
         &self,
         request: Request<wire::AppendEventsRequest>,
     ) -> Result<Response<wire::AppendEventsResponse>, Status> {
-        let call = call(&request)?;
-        let done = append::append(&self.0, &call, request.into_inner().try_into()?).await?;
+        let (desk, call) = self.enter(&request)?;
+        let done = append::append(&desk, &call, request.into_inner().try_into()?).await?;
         Ok(Response::new(wire::AppendEventsResponse {
             acked_seq: done.acked_seq,
             first_leaf_index: done.first_leaf,
@@ -82,10 +87,10 @@ impl QueryService for Api {
         &self,
         request: Request<wire::QueryEventsRequest>,
     ) -> Result<Response<wire::QueryEventsResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
-        let page = Box::pin(query::query(&self.0, &call, ask)).await;
-        let page = page.inspect_err(|fault| reads::refused(&self.0, &call, "QueryEvents", fault))?;
+        let page = Box::pin(query::query(&desk, &call, ask)).await;
+        let page = page.inspect_err(|fault| reads::refused(&desk, &call, "QueryEvents", fault))?;
         Ok(Response::new(page.into()))
     }
 
@@ -95,10 +100,10 @@ impl QueryService for Api {
         &self,
         request: Request<wire::TailEventsRequest>,
     ) -> Result<Response<Self::TailEventsStream>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
-        let news = Box::pin(tail::tail(&self.0, call.clone(), ask, wire::TailEventsResponse::from)).await;
-        let news = news.inspect_err(|fault| reads::refused(&self.0, &call, "TailEvents", fault))?;
+        let news = Box::pin(tail::tail(&desk, call.clone(), ask, wire::TailEventsResponse::from)).await;
+        let news = news.inspect_err(|fault| reads::refused(&desk, &call, "TailEvents", fault))?;
         Ok(Response::new(news.into()))
     }
 
@@ -106,10 +111,10 @@ impl QueryService for Api {
         &self,
         request: Request<wire::ListUsageRequest>,
     ) -> Result<Response<wire::ListUsageResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
-        let told = Box::pin(usage::usage(&self.0, &call, ask)).await;
-        let told = told.inspect_err(|fault| reads::refused(&self.0, &call, "ListUsage", fault))?;
+        let told = Box::pin(usage::usage(&desk, &call, ask)).await;
+        let told = told.inspect_err(|fault| reads::refused(&desk, &call, "ListUsage", fault))?;
         Ok(Response::new(told.into()))
     }
 }
@@ -120,8 +125,8 @@ impl UsageFeedService for Api {
         &self,
         request: Request<wire::ReadUsageRequest>,
     ) -> Result<Response<wire::ReadUsageResponse>, Status> {
-        let call = call(&request)?;
-        let heard = usage_feed::read(&self.0, &call, request.into_inner().try_into()?).await?;
+        let (desk, call) = self.enter(&request)?;
+        let heard = usage_feed::read(&desk, &call, request.into_inner().try_into()?).await?;
         Ok(Response::new(heard.into()))
     }
 }
@@ -132,10 +137,10 @@ impl AlertService for Api {
         &self,
         request: Request<wire::ListAlertsRequest>,
     ) -> Result<Response<wire::ListAlertsResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
-        let page = Box::pin(alerts::list(&self.0, &call, ask)).await;
-        let page = page.inspect_err(|fault| reads::refused(&self.0, &call, "ListAlerts", fault))?;
+        let page = Box::pin(alerts::list(&desk, &call, ask)).await;
+        let page = page.inspect_err(|fault| reads::refused(&desk, &call, "ListAlerts", fault))?;
         Ok(Response::new(page.into()))
     }
 
@@ -143,10 +148,10 @@ impl AlertService for Api {
         &self,
         request: Request<wire::AcknowledgeAlertRequest>,
     ) -> Result<Response<wire::AcknowledgeAlertResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
-        let alert = Box::pin(change_alert::change(&self.0, &call, ask)).await;
-        let alert = alert.inspect_err(|fault| reads::refused(&self.0, &call, "AcknowledgeAlert", fault))?;
+        let alert = Box::pin(change_alert::change(&desk, &call, ask)).await;
+        let alert = alert.inspect_err(|fault| reads::refused(&desk, &call, "AcknowledgeAlert", fault))?;
         Ok(Response::new(wire::AcknowledgeAlertResponse { alert: Some(alert.into()) }))
     }
 
@@ -154,10 +159,10 @@ impl AlertService for Api {
         &self,
         request: Request<wire::ResolveAlertRequest>,
     ) -> Result<Response<wire::ResolveAlertResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
-        let alert = Box::pin(change_alert::change(&self.0, &call, ask)).await;
-        let alert = alert.inspect_err(|fault| reads::refused(&self.0, &call, "ResolveAlert", fault))?;
+        let alert = Box::pin(change_alert::change(&desk, &call, ask)).await;
+        let alert = alert.inspect_err(|fault| reads::refused(&desk, &call, "ResolveAlert", fault))?;
         Ok(Response::new(wire::ResolveAlertResponse { alert: Some(alert.into()) }))
     }
 
@@ -165,10 +170,10 @@ impl AlertService for Api {
         &self,
         request: Request<wire::ReportCompletenessRequest>,
     ) -> Result<Response<wire::ReportCompletenessResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
-        let report = Box::pin(completeness::report(&self.0, &call, ask)).await;
-        let report = report.inspect_err(|fault| reads::refused(&self.0, &call, "ReportCompleteness", fault))?;
+        let report = Box::pin(completeness::report(&desk, &call, ask)).await;
+        let report = report.inspect_err(|fault| reads::refused(&desk, &call, "ReportCompleteness", fault))?;
         Ok(Response::new(report.into()))
     }
 }
@@ -182,9 +187,9 @@ impl AlertFeedService for Api {
         &self,
         request: Request<wire::WatchRaisedAlertsRequest>,
     ) -> Result<Response<Self::WatchRaisedAlertsStream>, Status> {
-        let call = call(&request)?;
-        let news = alert_feed::watch(&self.0, &call, request.into_inner());
-        let news = news.inspect_err(|fault| reads::refused(&self.0, &call, "WatchRaisedAlerts", fault))?;
+        let (desk, call) = self.enter(&request)?;
+        let news = alert_feed::watch(&desk, &call, request.into_inner());
+        let news = news.inspect_err(|fault| reads::refused(&desk, &call, "WatchRaisedAlerts", fault))?;
         Ok(Response::new(news.into()))
     }
 }
@@ -195,14 +200,14 @@ impl ProofService for Api {
         &self,
         request: Request<wire::GetCheckpointRequest>,
     ) -> Result<Response<wire::GetCheckpointResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let wire::GetCheckpointRequest { cosigned, at_least_size } = request.into_inner();
         let ask = checkpoint::Ask { cosigned, at_least: at_least_size };
-        let newest = checkpoint::newest(&self.0, &call, ask).await?;
+        let newest = checkpoint::newest(&desk, &call, ask).await?;
         Ok(Response::new(wire::GetCheckpointResponse {
             checkpoint: newest.note,
             tree_size: newest.size,
-            verifier_key: self.0.log.verifier_key().to_owned(),
+            verifier_key: desk.log.verifier_key().to_owned(),
         }))
     }
 
@@ -210,11 +215,11 @@ impl ProofService for Api {
         &self,
         request: Request<wire::ProveInclusionRequest>,
     ) -> Result<Response<wire::ProveInclusionResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let wire::ProveInclusionRequest { leaf_index, tree_size, with_cose_receipt } = request.into_inner();
         let ask = prove::Ask { leaf_index, tree_size, with_cose_receipt };
-        let proved = Box::pin(prove::inclusion(&self.0, &call, ask)).await;
-        let proved = proved.inspect_err(|fault| reads::refused(&self.0, &call, "ProveInclusion", fault))?;
+        let proved = Box::pin(prove::inclusion(&desk, &call, ask)).await;
+        let proved = proved.inspect_err(|fault| reads::refused(&desk, &call, "ProveInclusion", fault))?;
         Ok(Response::new(proved.into()))
     }
 
@@ -222,9 +227,9 @@ impl ProofService for Api {
         &self,
         request: Request<wire::ProveConsistencyRequest>,
     ) -> Result<Response<wire::ProveConsistencyResponse>, Status> {
-        call(&request)?;
+        let (desk, _) = self.enter(&request)?;
         let wire::ProveConsistencyRequest { first_size, second_size } = request.into_inner();
-        let proved = prove::consistency(&self.0, first_size, second_size).await?;
+        let proved = prove::consistency(&desk, first_size, second_size).await?;
         Ok(Response::new(proved.into()))
     }
 
@@ -232,10 +237,10 @@ impl ProofService for Api {
         &self,
         request: Request<wire::RecordEvidenceRequest>,
     ) -> Result<Response<wire::RecordEvidenceResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
-        let recorded = Box::pin(evidence::record(&self.0, &call, ask)).await;
-        let recorded = recorded.inspect_err(|fault| reads::refused(&self.0, &call, "RecordEvidence", fault))?;
+        let recorded = Box::pin(evidence::record(&desk, &call, ask)).await;
+        let recorded = recorded.inspect_err(|fault| reads::refused(&desk, &call, "RecordEvidence", fault))?;
         Ok(Response::new(recorded.into()))
     }
 }
@@ -246,9 +251,9 @@ impl CustodyService for Api {
         &self,
         request: Request<wire::EraseSubjectRequest>,
     ) -> Result<Response<wire::EraseSubjectResponse>, Status> {
-        let call = call(&request)?;
-        let done = Box::pin(custody::erase(&self.0, &call, request.into_inner().into())).await;
-        let done = done.inspect_err(|fault| reads::refused(&self.0, &call, "EraseSubject", fault))?;
+        let (desk, call) = self.enter(&request)?;
+        let done = Box::pin(custody::erase(&desk, &call, request.into_inner().into())).await;
+        let done = done.inspect_err(|fault| reads::refused(&desk, &call, "EraseSubject", fault))?;
         Ok(Response::new(done.into()))
     }
 
@@ -256,10 +261,10 @@ impl CustodyService for Api {
         &self,
         request: Request<wire::CreateHoldRequest>,
     ) -> Result<Response<wire::CreateHoldResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let hold = request.into_inner().hold.unwrap_or_default().try_into()?;
-        let done = Box::pin(custody::set(&self.0, &call, hold)).await;
-        let (hold, leaf_index) = done.inspect_err(|fault| reads::refused(&self.0, &call, "CreateHold", fault))?;
+        let done = Box::pin(custody::set(&desk, &call, hold)).await;
+        let (hold, leaf_index) = done.inspect_err(|fault| reads::refused(&desk, &call, "CreateHold", fault))?;
         Ok(Response::new(wire::CreateHoldResponse { hold: Some(hold.into()), leaf_index }))
     }
 
@@ -267,9 +272,9 @@ impl CustodyService for Api {
         &self,
         request: Request<wire::ListHoldsRequest>,
     ) -> Result<Response<wire::ListHoldsResponse>, Status> {
-        let call = call(&request)?;
-        let holds = Box::pin(custody::list(&self.0, &call)).await;
-        let holds = holds.inspect_err(|fault| reads::refused(&self.0, &call, "ListHolds", fault))?;
+        let (desk, call) = self.enter(&request)?;
+        let holds = Box::pin(custody::list(&desk, &call)).await;
+        let holds = holds.inspect_err(|fault| reads::refused(&desk, &call, "ListHolds", fault))?;
         Ok(Response::new(wire::ListHoldsResponse { holds: holds.into_iter().map(Into::into).collect() }))
     }
 
@@ -277,10 +282,10 @@ impl CustodyService for Api {
         &self,
         request: Request<wire::ReleaseHoldRequest>,
     ) -> Result<Response<wire::ReleaseHoldResponse>, Status> {
-        let call = call(&request)?;
+        let (desk, call) = self.enter(&request)?;
         let wire::ReleaseHoldRequest { id, reason } = request.into_inner();
-        let done = Box::pin(custody::release(&self.0, &call, id, reason)).await;
-        let leaf_index = done.inspect_err(|fault| reads::refused(&self.0, &call, "ReleaseHold", fault))?;
+        let done = Box::pin(custody::release(&desk, &call, id, reason)).await;
+        let leaf_index = done.inspect_err(|fault| reads::refused(&desk, &call, "ReleaseHold", fault))?;
         Ok(Response::new(wire::ReleaseHoldResponse { leaf_index }))
     }
 }

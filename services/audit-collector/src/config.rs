@@ -1,6 +1,7 @@
 //! The configuration file of audit-collector.
 
 mod personal;
+mod tiles;
 mod witness;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use legate_web::reach::Network;
 use serde::Deserialize;
 
 pub use personal::{PersonalConfig, RetentionRule};
+pub use tiles::TilesConfig;
 pub use witness::WitnessConfig;
 
 /// What audit-collector is told. Unknown keys are refused.
@@ -36,7 +38,8 @@ pub struct Config {
     /// The log's name in its checkpoints; never changes. Default: the trust domain and `/audit-log`.
     #[serde(default)]
     pub origin: Option<String>,
-    /// The index, `sqlite:PATH` or `postgres://...`. Default: `index.db` in `dir`.
+    /// The index, `sqlite:PATH` or `postgres://...`. Default: `index.db` in `dir`. With `log.commit_log = "postgres"` the log's rows are
+    /// there as well, and cannot be made again.
     #[serde(default)]
     pub database: Option<String>,
     /// Operators who may read everything, whatever their roles, by the NAME of `spiffe://TRUST_DOMAIN/legate/operator/NAME`: 64
@@ -56,6 +59,9 @@ pub struct Config {
     /// Who cosigns the log's checkpoints.
     #[serde(default)]
     pub witness: WitnessConfig,
+    /// Where its tiles are kept beside the directory.
+    #[serde(default)]
+    pub tiles: TilesConfig,
     /// How the log is kept.
     #[serde(default)]
     pub log: LogConfig,
@@ -97,6 +103,14 @@ pub struct OtlpConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
+    /// Where the log's truth is: in the segments of `dir`, which one collector has for itself (`segments`, the default), or in rows of the
+    /// PostgreSQL of `database`, which several share (`postgres`): one of them leads, and the others stand by.
+    pub commit_log: CommitLog,
+    /// For how long the one that leads may be silent before another takes over: 3 to 60 s; default 10. With `postgres` alone.
+    pub lease_s: u64,
+    /// Where this collector is reached, as the others tell producers who come to them: HOST:PORT. Default: `listen`. With `postgres`
+    /// alone.
+    pub advertise: Option<String>,
     /// How often a growing log signs a checkpoint: 10 to 1,000 ms; default 250.
     pub checkpoint_ms: u64,
     /// The size of a segment: 8 MiB to 256 MiB; default 64 MiB.
@@ -107,9 +121,28 @@ pub struct LogConfig {
     pub record_reads: bool,
 }
 
+/// Where the log's truth is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommitLog {
+    /// In the segments of a directory.
+    #[default]
+    Segments,
+    /// In rows of PostgreSQL.
+    Postgres,
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { checkpoint_ms: 250, segment_bytes: 64 << 20, waiting_bytes: 64 << 20, record_reads: true }
+        Self {
+            commit_log: CommitLog::Segments,
+            lease_s: 10,
+            advertise: None,
+            checkpoint_ms: 250,
+            segment_bytes: 64 << 20,
+            waiting_bytes: 64 << 20,
+            record_reads: true,
+        }
     }
 }
 
@@ -142,6 +175,12 @@ pub enum BadConfig {
     /// Who cosigns the log's checkpoints.
     #[error("witness: {0}")]
     Witness(String),
+    /// Collectors that share a log.
+    #[error("log.{0}")]
+    Shared(&'static str),
+    /// Where tiles are kept.
+    #[error("tiles.{0}")]
+    Tiles(String),
     /// The bound on what waits.
     #[error("log.waiting_bytes is 8388608 (8 MiB) to 1073741824 (1 GiB)")]
     Waiting,
@@ -159,12 +198,37 @@ impl Config {
         if !(8 << 20..=1 << 30).contains(&log.waiting_bytes) {
             return Err(BadConfig::Waiting);
         }
+        self.check_shared().map_err(BadConfig::Shared)?;
         if (self.otlp.grpc.is_some() || self.otlp.http.is_some()) && self.tls.workloads_ca.is_none() {
             return Err(BadConfig::Otlp);
         }
         self.personal.check(&self.dir)?;
         self.witness.check()?;
+        self.tiles.check()?;
         self.auditors().map(drop)
+    }
+
+    fn check_shared(&self) -> Result<(), &'static str> {
+        let log = &self.log;
+        if !(3..=60).contains(&log.lease_s) {
+            return Err("lease_s is 3 to 60");
+        }
+        if log.advertise.as_ref().is_some_and(|at| at.is_empty() || at.len() > 255 || !at.is_ascii()) {
+            return Err("advertise is HOST:PORT, 255 bytes at most");
+        }
+        let is_postgres = |url: &String| url.starts_with("postgres:") || url.starts_with("postgresql:");
+        match log.commit_log {
+            CommitLog::Segments => Ok(()),
+            CommitLog::Postgres if self.database.as_ref().is_some_and(is_postgres) => Ok(()),
+            CommitLog::Postgres => {
+                Err("commit_log = \"postgres\" needs database = \"postgres://...\", where the rows are")
+            }
+        }
+    }
+
+    /// Where producers reach it, as others tell them.
+    pub(crate) fn address(&self) -> String {
+        self.log.advertise.clone().unwrap_or_else(|| self.listen.to_string())
     }
 
     /// Who may read everything.

@@ -1,5 +1,6 @@
 //! What the outside comes in by: the port of the other services, that of the tiles, those of OTLP, and probes.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use legate_boot::{Checks, Context, Probes, StartError};
@@ -9,7 +10,7 @@ use legate_web::Web;
 
 use crate::access::{ACCESS, INTAKE};
 use crate::config::Config;
-use crate::flow::Desk;
+use crate::seat::Seat;
 use crate::watchman::{self, IndexWatch};
 use crate::{NAME, api, otlp, web};
 
@@ -62,31 +63,31 @@ impl Sockets {
         self,
         config: &Config,
         ctx: &Context,
-        desk: &Arc<Desk>,
+        seat: &Seat,
         index: &IndexWatch,
     ) -> Result<Doors, StartError> {
-        let probes = probes(config, ctx, desk, index).await?;
-        let shop = web::Shop { log: desk.log.clone(), cosigned: desk.cosigned.clone(), entries: config.web_entries };
+        let probes = probes(config, ctx, seat, index).await?;
+        let shop = web::Shop { seat: seat.clone(), entries: config.web_entries };
         let web = self.tiles.map(|listener| web::serve(listener, shop, ctx)).transpose()?;
-        let http = self.otlp_http.map(|listener| otlp::serve(listener, Arc::clone(desk), ctx)).transpose()?;
+        let http = self.otlp_http.map(|listener| otlp::serve(listener, seat.clone(), ctx)).transpose()?;
         let grpc = match self.otlp_grpc {
             None => None,
             Some(listener) => {
-                let routes = api::intake(Arc::clone(desk));
-                let only = legate_rpc::Service { access: INTAKE, routes, ..service(desk, ctx) };
+                let routes = api::intake(seat.clone());
+                let only = legate_rpc::Service { access: INTAKE, routes, ..service(seat, ctx) };
                 Some(legate_rpc::serve(only, listener).await?)
             }
         };
-        let serving = legate_rpc::serve(service(desk, ctx), self.main).await?;
+        let serving = legate_rpc::serve(service(seat, ctx), self.main).await?;
         Ok(Doors { serving, web, probes, intake: (grpc, http) })
     }
 }
 
-fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
+fn service(seat: &Seat, ctx: &Context) -> legate_rpc::Service {
     legate_rpc::Service {
         name: NAME,
         access: ACCESS,
-        routes: api::routes(Arc::clone(desk)),
+        routes: api::routes(seat.clone()),
         // The standing of callers is their certificate's. What an agent tells that is stopped is to be known all the more.
         standing: Arc::new(AlwaysGood),
         clock: Arc::clone(&ctx.clock),
@@ -97,22 +98,15 @@ fn service(desk: &Arc<Desk>, ctx: &Context) -> legate_rpc::Service {
     }
 }
 
-async fn probes(
-    config: &Config,
-    ctx: &Context,
-    desk: &Arc<Desk>,
-    index: &IndexWatch,
-) -> Result<Option<Probes>, StartError> {
+async fn probes(config: &Config, ctx: &Context, seat: &Seat, index: &IndexWatch) -> Result<Option<Probes>, StartError> {
     let Some(addr) = config.probes else {
         return Ok(None);
     };
-    // They are asked until the very end, and keep nothing open.
-    let desk = Arc::downgrade(desk);
-    let (for_log, for_disk, for_index, index) = (desk.clone(), desk.clone(), desk, index.clone());
-    let found = |found: Option<Result<(), String>>| async move { found.unwrap_or_else(|| Err("stopping".to_owned())) };
+    // They are asked until the very end; the desk is left before.
+    let (for_log, for_disk, for_index, index) = (seat.clone(), seat.clone(), seat.clone(), index.clone());
     let checks = Checks::new()
-        .with("log", move || found(for_log.upgrade().map(|desk| watchman::log_check(&desk))))
-        .with("disk", move || found(for_disk.upgrade().map(|desk| watchman::disk_check(&desk))))
-        .with("index", move || found(for_index.upgrade().map(|desk| index.check(&desk))));
+        .with("log", move || ready(for_log.check(watchman::log_check)))
+        .with("disk", move || ready(for_disk.check(watchman::disk_check)))
+        .with("index", move || ready(for_index.check(|desk| index.check(desk))));
     Ok(Some(Probes::start(addr, Arc::clone(&ctx.metrics), checks).await?))
 }

@@ -7,6 +7,7 @@ use legate_rpc::Fault;
 
 use crate::domain::event::BadEvent;
 use crate::domain::quota::Spent;
+use crate::ledger::Leader;
 use crate::log::{NotAppended, NotProved};
 
 legate_rpc::reasons! {
@@ -38,6 +39,10 @@ legate_rpc::reasons! {
     AUDIT_BUSY, ResourceExhausted, "More events wait for the disk than the bound allows.", "Wait as long as RetryInfo says, then offer them again.";
     /// The log has stopped.
     AUDIT_LOG_STOPPED, Unavailable, "A write or sync of the log failed, so nothing more is recorded until a restart.", "Look at the disk and the collector's log, then restart the collector.";
+    /// Another collector leads.
+    AUDIT_STANDBY, Unavailable, "This collector stands by: another one that shares the log leads, or none does yet. The refusal says who, as `leader`.", "Ask the one that leads, or again after RetryInfo: a collector that stands by takes over once the lease is over.";
+    /// The database of the commit log does not answer.
+    AUDIT_COMMIT_LOG_AWAY, Unavailable, "The PostgreSQL that holds the log does not answer, so nothing is acknowledged.", "Offer the events again after RetryInfo: what was committed is known, and is not taken twice. Operators: see the database.";
     /// There is no such leaf or size.
     AUDIT_NOT_IN_TREE, OutOfRange, "The leaf or tree size is not covered by the newest checkpoint.", "Ask for a size of at most the newest checkpoint's; a new leaf is covered within a second.";
     /// Another log than was heard.
@@ -83,6 +88,17 @@ pub(crate) fn spent(caller: &str, spent: Spent) -> Fault {
     Fault::unavailable(&AUDIT_QUOTA_SPENT, format!("{caller} tells more than it may"), spent.wait)
 }
 
+/// The refusal of everything while another collector leads, or none does.
+pub(crate) fn stands_by(leader: Option<&Leader>) -> Fault {
+    match leader {
+        None => Fault::unavailable(&AUDIT_STANDBY, "no collector leads this log yet", AGAIN),
+        Some(leader) => {
+            let why = format!("{} leads this log; this collector stands by", leader.address);
+            Fault::unavailable(&AUDIT_STANDBY, why, AGAIN).with("leader", leader.address.clone())
+        }
+    }
+}
+
 /// The refusal of the event at `position` in a request.
 pub(crate) fn bad_event(position: usize, bad: &BadEvent) -> Fault {
     let reason = match bad {
@@ -106,6 +122,8 @@ impl From<NotAppended> for Fault {
             NotAppended::Busy => Self::unavailable(&AUDIT_BUSY, e.to_string(), AGAIN),
             NotAppended::Full => Self::unavailable(&AUDIT_STORAGE_FULL, e.to_string(), LATER),
             NotAppended::Stopped => Self::unavailable(&AUDIT_LOG_STOPPED, e.to_string(), LATER),
+            NotAppended::Fenced => Self::unavailable(&AUDIT_STANDBY, e.to_string(), AGAIN),
+            NotAppended::Away => Self::unavailable(&AUDIT_COMMIT_LOG_AWAY, e.to_string(), LATER),
         }
     }
 }

@@ -59,6 +59,9 @@ pub(crate) struct Metrics {
     pub(crate) is_stopped: Gauge,
     pub(crate) is_full: Gauge,
     pub(crate) is_unpublished: Gauge,
+    pub(crate) leads: Gauge,
+    pub(crate) epoch: Gauge,
+    pub(crate) is_away: Gauge,
     pub(crate) indexed: Gauge,
     pub(crate) index_lag: Gauge,
     pub(crate) index_behind_for: Gauge<f64, AtomicU64>,
@@ -72,6 +75,9 @@ pub(crate) struct Metrics {
     pub(crate) cosigned_age: Gauge<f64, AtomicU64>,
     pub(crate) quorum_missing: Gauge<f64, AtomicU64>,
     witnesses: Family<Answer, Counter>,
+    stored: Gauge,
+    store_behind: Gauge<f64, AtomicU64>,
+    puts: Family<Outcome, Counter>,
 }
 
 /// The word of a type of alerts.
@@ -105,6 +111,15 @@ fn nothing_signed() -> Family<Outcome, Counter> {
     signed
 }
 
+/// Both outcomes from the start.
+fn nothing_put() -> Family<Outcome, Counter> {
+    let puts = Family::<Outcome, Counter>::default();
+    for outcome in ["stored", "failed"] {
+        drop(puts.get_or_create(&Outcome { outcome }));
+    }
+    puts
+}
+
 /// Every reason from the start.
 fn nothing_unfit() -> Family<Why, Counter> {
     let unfit = Family::<Why, Counter>::default();
@@ -130,6 +145,9 @@ impl Default for Metrics {
             is_stopped: Gauge::default(),
             is_full: Gauge::default(),
             is_unpublished: Gauge::default(),
+            leads: Gauge::default(),
+            epoch: Gauge::default(),
+            is_away: Gauge::default(),
             indexed: Gauge::default(),
             index_lag: Gauge::default(),
             index_behind_for: Gauge::default(),
@@ -143,6 +161,9 @@ impl Default for Metrics {
             cosigned_age: Gauge::default(),
             quorum_missing: Gauge::default(),
             witnesses: Family::default(),
+            stored: Gauge::default(),
+            store_behind: Gauge::default(),
+            puts: nothing_put(),
         }
     }
 }
@@ -213,6 +234,21 @@ impl Metrics {
             Unit::Seconds,
             self.roles_age.clone(),
         );
+        registry.register(
+            "audit_leads",
+            "1: this collector appends to the log; 0: it stands by for another that does",
+            self.leads.clone(),
+        );
+        registry.register(
+            "audit_lease_epoch",
+            "The epoch of the lease that this collector took last; 0: the log is its own, or it took none",
+            self.epoch.clone(),
+        );
+        registry.register(
+            "audit_commit_log_away",
+            "1: the PostgreSQL that holds the log does not answer, and events are refused",
+            self.is_away.clone(),
+        );
         registry.register("audit_tails", "Callers that follow the log", self.tails.clone());
         registry.register("audit_reads", "Questions over the log that were answered, by kind", self.reads.clone());
         registry.register("audit_alerts", "Alerts that were raised, by type", self.alerts.clone());
@@ -243,7 +279,34 @@ impl Metrics {
             "Answers of witnesses, by witness and outcome: cosigned, failed, refused, disagrees",
             self.witnesses.clone(),
         );
+        registry.register(
+            "audit_stored_leaves",
+            "Leaves that the checkpoint in the object store covers; 0 also where there is no store",
+            self.stored.clone(),
+        );
+        registry.register_with_unit(
+            "audit_store_behind",
+            "For how long the object store has lacked tiles; 0 also where there is none",
+            Unit::Seconds,
+            self.store_behind.clone(),
+        );
+        registry.register(
+            "audit_store_puts",
+            "Objects put into the store, by outcome: stored, failed",
+            self.puts.clone(),
+        );
         registry.register("audit_shown", "Events and counts that readers were shown", self.shown.clone());
+    }
+
+    /// Forgets how the log was that this collector led.
+    pub(crate) fn stands_by(&self) {
+        for gauge in [&self.leads, &self.is_stopped, &self.is_full, &self.is_unpublished, &self.is_away, &self.waiting]
+        {
+            gauge.set(0);
+        }
+        for gauge in [&self.index_behind_for, &self.roles_age, &self.quorum_missing, &self.store_behind] {
+            gauge.set(0.0);
+        }
     }
 
     /// Counts a group that is on disk.
@@ -261,6 +324,8 @@ impl Metrics {
             Err(NotAppended::Busy) => "AUDIT_BUSY",
             Err(NotAppended::Full) => "AUDIT_STORAGE_FULL",
             Err(NotAppended::Stopped) => "AUDIT_LOG_STOPPED",
+            Err(NotAppended::Fenced) => "AUDIT_STANDBY",
+            Err(NotAppended::Away) => "AUDIT_COMMIT_LOG_AWAY",
         };
         self.offers.get_or_create(&Why { reason }).inc();
     }
@@ -309,6 +374,23 @@ impl Metrics {
     /// Counts how a witness answered.
     pub(crate) fn witness(&self, witness: &str, outcome: &'static str) {
         self.witnesses.get_or_create(&Answer { witness: witness.to_owned(), outcome }).inc();
+    }
+
+    /// Counts an object that was put into the store, or was not.
+    pub(crate) fn put(&self, is_stored: bool) {
+        let outcome = if is_stored { "stored" } else { "failed" };
+        self.puts.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Notes how far the store is.
+    pub(crate) fn stored(&self, size: u64) {
+        self.stored.set(i64::try_from(size).unwrap_or(i64::MAX));
+        self.store_behind.set(0.0);
+    }
+
+    /// Notes for how long the store has lacked something.
+    pub(crate) fn store_behind(&self, behind: Duration) {
+        self.store_behind.set(behind.as_secs_f64());
     }
 
     /// Notes a checkpoint.

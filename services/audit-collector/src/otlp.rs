@@ -25,8 +25,9 @@ use tonic::Status;
 
 use crate::access::INTAKE;
 use crate::convert::otlp::{self, LARGEST};
+use crate::flow::Call;
 use crate::flow::otlp::{Ask, Told, tell};
-use crate::flow::{Call, Desk};
+use crate::seat::Seat;
 
 /// The rows of the access table that speak for the paths, too.
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -72,13 +73,13 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
 /// What the handlers have.
 #[derive(Clone, Debug)]
 struct Door {
-    desk: Arc<Desk>,
+    seat: Seat,
     refusals: Arc<Refusals>,
 }
 
 /// Serves on a listener that asks for certificates.
-pub(crate) fn serve(listener: Listener, desk: Arc<Desk>, ctx: &Context) -> io::Result<Web> {
-    let door = Door { desk, refusals: Arc::clone(&ctx.refusals) };
+pub(crate) fn serve(listener: Listener, seat: Seat, ctx: &Context) -> io::Result<Web> {
+    let door = Door { seat, refusals: Arc::clone(&ctx.refusals) };
     let service = legate_web::Service {
         name: crate::NAME,
         routes: Router::new().route("/v1/traces", post(traces)).route("/v1/logs", post(logs)).with_state(door),
@@ -135,7 +136,7 @@ async fn answer(
     };
     let ask = ask.await?;
     let call = Call::of_peer(visitor.peer(), visitor.trace().clone(), visitor.deadline());
-    Ok(Box::pin(tell(&door.desk, &call, ask)).await?)
+    Ok(Box::pin(tell(&door.seat.desk()?, &call, ask)).await?)
 }
 
 /// The access table speaks here as over gRPC.

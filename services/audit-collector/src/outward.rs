@@ -73,10 +73,25 @@ impl Outward {
         body: Bytes,
         most: usize,
     ) -> Result<Answer, String> {
+        self.send(to, http::Method::POST, path, headers, body, most).await
+    }
+
+    /// Makes a request to a path of a server; `most` bytes of the answer are read.
+    pub(crate) async fn send(
+        &self,
+        to: &Address,
+        method: http::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        most: usize,
+    ) -> Result<Answer, String> {
         let authority = to.url.authority().ok_or("the URL has no host")?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         let port = authority.port_u16().unwrap_or(if to.is_tls { 443 } else { 80 });
-        let request = http::Request::post(path)
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
             .header(http::header::HOST, authority.as_str())
             .header(http::header::USER_AGENT, concat!("legate/", env!("CARGO_PKG_VERSION")));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));

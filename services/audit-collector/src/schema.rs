@@ -1,4 +1,5 @@
-//! The index's tables: which events there are, by what is asked for, and how far the index has come.
+//! The index's tables: which events there are, by what is asked for, and how far the index has come; and the commit log's, where that
+//! is in PostgreSQL.
 
 use sea_orm::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
             Box::new(Holds),
             Box::new(Told),
             Box::new(Attested),
+            Box::new(Rows),
         ]
     }
 }
@@ -234,6 +236,59 @@ ALTER TABLE indexed_event ADD COLUMN attested_by BIGINT;
 impl MigrationTrait for Attested {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, ATTESTED).await
+    }
+}
+
+struct Rows;
+
+impl MigrationName for Rows {
+    fn name(&self) -> &str {
+        "audit_0008_rows"
+    }
+}
+
+// The commit log of collectors that share it, by the log's name. Unlike the index it cannot be made again. On SQLite, which one
+// process has, the tables stay empty.
+const ROWS: &str = "
+CREATE TABLE log_lease (
+    shard {TEXT} PRIMARY KEY,
+    verifier_key {TEXT} NOT NULL,
+    epoch BIGINT NOT NULL,
+    holder {TEXT} NOT NULL,
+    address {TEXT} NOT NULL,
+    lease_until BIGINT NOT NULL,
+    size BIGINT NOT NULL,
+    root {BYTES} NOT NULL
+) {BY_KEY};
+CREATE TABLE log_batch (
+    shard {TEXT} NOT NULL,
+    first_index BIGINT NOT NULL,
+    count BIGINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    previous_root {BYTES} NOT NULL,
+    root {BYTES} NOT NULL,
+    leaves {BYTES} NOT NULL,
+    names {BYTES} NOT NULL,
+    PRIMARY KEY (shard, first_index)
+);
+CREATE TABLE log_name_key (
+    shard {TEXT} NOT NULL,
+    slot BIGINT NOT NULL,
+    wrapped {BYTES} NOT NULL,
+    PRIMARY KEY (shard, slot)
+);
+CREATE TABLE log_note (
+    shard {TEXT} NOT NULL,
+    name {TEXT} NOT NULL,
+    value {BYTES} NOT NULL,
+    PRIMARY KEY (shard, name)
+) {BY_KEY};
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Rows {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, ROWS).await
     }
 }
 

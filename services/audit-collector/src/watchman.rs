@@ -50,7 +50,11 @@ impl IndexWatch {
 
 /// What is wrong with the log, if anything.
 pub(crate) fn log_check(desk: &Desk) -> Result<(), String> {
-    desk.log.why_stopped().map_or(Ok(()), |why| Err(format!("stopped until a restart: {why}")))
+    match (desk.log.why_stopped(), desk.log.why_away()) {
+        (Some(why), _) => Err(format!("stopped until a restart: {why}")),
+        (None, Some(why)) => Err(format!("the commit log cannot be written: {why}")),
+        (None, None) => Ok(()),
+    }
 }
 
 /// What is wrong with the disk, if anything.
@@ -84,6 +88,7 @@ fn gauges(desk: &Desk, index: &IndexWatch, metrics: &Metrics) {
     metrics.waiting.set(i64::try_from(desk.log.waiting_bytes()).unwrap_or(i64::MAX));
     metrics.is_stopped.set(i64::from(desk.log.why_stopped().is_some()));
     metrics.is_full.set(i64::from(desk.log.is_full()));
+    metrics.is_away.set(i64::from(desk.log.why_away().is_some()));
     metrics.is_unpublished.set(i64::from(desk.log.why_unpublished().is_some()));
     metrics.indexed.set(count(through));
     metrics.index_lag.set(count(size.saturating_sub(through)));

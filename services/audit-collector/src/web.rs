@@ -12,8 +12,10 @@ use legate_merkle::{TILE_HEIGHT, TILE_WIDTH, TileId, TileKind};
 use legate_mtls::{Limits, Listener};
 use legate_web::Web;
 
-use crate::log::{Log, read_tile};
-use crate::witness::{Cosigned, FILE};
+use crate::flow::Desk;
+use crate::log::read_tile;
+use crate::seat::Seat;
+use crate::witness::FILE;
 
 /// Readers of the log are few; strangers must not take the files that the log needs.
 pub(crate) fn limits() -> Limits {
@@ -29,9 +31,7 @@ const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// What is served.
 #[derive(Clone, Debug)]
 pub(crate) struct Shop {
-    pub(crate) log: Log,
-    /// What witnesses have cosigned of it.
-    pub(crate) cosigned: Cosigned,
+    pub(crate) seat: Seat,
     /// The events too, and not their hashes alone.
     pub(crate) entries: bool,
 }
@@ -50,10 +50,16 @@ pub(crate) fn serve(listener: Listener, shop: Shop, ctx: &Context) -> io::Result
     legate_web::serve(service, listener)
 }
 
-async fn answer(State(Shop { log, cosigned, entries }): State<Shop>, method: Method, uri: Uri) -> Response {
+async fn answer(State(Shop { seat, entries }): State<Shop>, method: Method, uri: Uri) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response();
     }
+    let Some(desk) = seat.taken() else {
+        let why = "this collector stands by: ask the one that leads the log\n";
+        let headers = [(header::CACHE_CONTROL, NOT_KEPT), (header::RETRY_AFTER, HeaderValue::from_static("1"))];
+        return (StatusCode::SERVICE_UNAVAILABLE, headers, why).into_response();
+    };
+    let Desk { log, cosigned, .. } = &*desk;
     let nothing =
         || (StatusCode::NOT_FOUND, [(header::CACHE_CONTROL, NOT_KEPT)], "not part of this log\n").into_response();
     // The path as it was sent: an escape is not one of the characters of any name here.

@@ -18,8 +18,12 @@ use legate_wire::audit::AuditEvent;
 
 use crate::flow::Desk;
 use crate::flow::told::told;
+use crate::ledger::Held;
 use post::{NotTaken, Poster};
 pub(crate) use target::Target;
+
+/// What says up to where everything was taken.
+const MARK: &str = "webhook";
 
 /// Events of alerts that are looked up at once.
 const AT_ONCE: u64 = 16;
@@ -42,30 +46,37 @@ pub(crate) struct Webhook {
     poster: Poster,
     /// Says up to which leaf everything was taken.
     file: PathBuf,
+    /// Says it in the file's place, where collectors share the log.
+    rows: Option<Held>,
 }
 
 impl Webhook {
     /// To this receiver; `dir` is the log's.
-    pub(crate) fn new(target: Target, dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, legate_mtls::TlsError> {
-        Ok(Self { poster: Poster::new(target, clock)?, file: dir.join("webhook") })
+    pub(crate) fn new(
+        target: Target,
+        dir: &Path,
+        rows: Option<Held>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, legate_mtls::TlsError> {
+        Ok(Self { poster: Poster::new(target, clock)?, file: dir.join(MARK), rows })
     }
 
     /// Sends for as long as the process lives.
     pub(crate) async fn send_forever(self, desk: Arc<Desk>) {
-        let mut from = match self.taken() {
+        let mut from = match self.taken().await {
             Ok(Some(leaf)) => leaf,
             // A receiver that is new is not told of what was.
-            Ok(None) => self.keep(desk.log.size()),
+            Ok(None) => self.keep(desk.log.size()).await,
             Err(error) => {
                 tracing::error!(%error, file = %self.file.display(), "alerts are sent anew from now on");
-                self.keep(desk.log.size())
+                self.keep(desk.log.size()).await
             }
         };
         let mut through = desk.index.through();
         loop {
             for (leaf, alert) in next(&desk, from).await {
                 self.send(&desk, leaf, &alert).await;
-                from = self.keep(leaf + 1);
+                from = self.keep(leaf + 1).await;
             }
             drop(tokio::time::timeout(ROUND, through.changed()).await);
         }
@@ -94,7 +105,12 @@ impl Webhook {
         }
     }
 
-    fn taken(&self) -> io::Result<Option<u64>> {
+    async fn taken(&self) -> io::Result<Option<u64>> {
+        if let Some(held) = &self.rows {
+            let kept = held.ledger().note(MARK).await.map_err(io::Error::other)?;
+            let text = kept.map(|kept| String::from_utf8_lossy(&kept).into_owned());
+            return text.map(|text| text.parse().map_err(io::Error::other)).transpose();
+        }
         match std::fs::read_to_string(&self.file) {
             Ok(text) => text.trim().parse().map(Some).map_err(io::Error::other),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -103,7 +119,13 @@ impl Webhook {
     }
 
     /// Keeps up to where everything was taken. Where that fails, some are sent again after a restart.
-    fn keep(&self, leaf: u64) -> u64 {
+    async fn keep(&self, leaf: u64) -> u64 {
+        if let Some(held) = &self.rows {
+            if let Err(error) = held.put_note(MARK, Some(leaf.to_string().into_bytes())).await {
+                tracing::warn!(%error, "up to where alerts were taken cannot be kept");
+            }
+            return leaf;
+        }
         let write = || {
             let new = self.file.with_extension("new");
             let mut file = std::fs::File::create(&new)?;

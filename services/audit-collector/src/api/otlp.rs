@@ -1,6 +1,5 @@
 //! The gRPC methods of OpenTelemetry's protocol.
 
-use legate_rpc::Permit;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::LogsService;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceService;
@@ -9,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use crate::convert::otlp;
-use crate::flow::{Call, otlp::tell};
+use crate::flow::otlp::tell;
 
 #[tonic::async_trait]
 impl TraceService for Api {
@@ -17,8 +16,8 @@ impl TraceService for Api {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let call = Call::of(&Permit::of(&request)?);
-        let told = Box::pin(tell(&self.0, &call, otlp::spans(request.into_inner())?)).await?;
+        let (desk, call) = self.enter(&request)?;
+        let told = Box::pin(tell(&desk, &call, otlp::spans(request.into_inner())?)).await?;
         Ok(Response::new(told.into()))
     }
 }
@@ -29,8 +28,8 @@ impl LogsService for Api {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        let call = Call::of(&Permit::of(&request)?);
-        let told = Box::pin(tell(&self.0, &call, otlp::logs(request.into_inner())?)).await?;
+        let (desk, call) = self.enter(&request)?;
+        let told = Box::pin(tell(&desk, &call, otlp::logs(request.into_inner())?)).await?;
         Ok(Response::new(told.into()))
     }
 }

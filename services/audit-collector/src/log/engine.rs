@@ -14,11 +14,13 @@ use tokio::time::Instant;
 use super::files::AckMark;
 use super::own::{CLOSED, Own};
 use super::shelf::{RESERVE, Shelf, State};
+use super::truth::Truth;
 use super::waiting::Place;
 use crate::domain::event::LARGEST;
 use crate::domain::producers::{Gap, Producer, Producers, known};
+use crate::ledger::NotDone;
 use crate::metrics::Metrics;
-use crate::personal::{Ending, Unsealed, Vault, VaultError};
+use crate::personal::{Ending, Kept, Unsealed, Vault, VaultError, records};
 
 /// A group is closed when it has so many bytes. With the largest request on top, the reserve has to hold it.
 const GROUP_BYTES: usize = 2 << 20;
@@ -71,6 +73,12 @@ pub(crate) enum NotAppended {
     /// The log takes nothing more.
     #[error("the log has stopped")]
     Stopped,
+    /// Another collector has taken the lead.
+    #[error("another collector leads this log now")]
+    Fenced,
+    /// The commit log cannot be written now.
+    #[error("the database of the commit log does not answer")]
+    Away,
 }
 
 /// Something for the engine to do.
@@ -121,6 +129,8 @@ struct Group {
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) shelf: Arc<Shelf>,
+    /// What makes leaves part of the log.
+    pub(super) truth: Truth,
     pub(super) vault: Vault,
     pub(super) mark: AckMark,
     pub(super) producers: Producers,
@@ -273,7 +283,15 @@ impl Engine {
 
     /// Writes and syncs the group, and only then answers.
     async fn commit(&mut self, mut group: Group) {
-        let written = self.write(&mut group).await;
+        let is_empty = group.leaves.is_empty();
+        let mut written = self.write(&mut group).await;
+        // A refusal rests on what is known of emitters, and whoever led before and woke up knows too little. A commit shows that it is all.
+        if is_empty && group.promises.iter().any(|(_, outcome, _)| matches!(outcome, Err(NotAppended::Gap { .. }))) {
+            written = match (written, self.truth.confirm().await) {
+                (Ok(()), Err(e)) => Err(self.not_committed(e)),
+                (written, _) => written,
+            };
+        }
         for (answer, leaf) in group.places {
             let _gone = answer.send(written.map(|()| leaf));
         }
@@ -281,7 +299,7 @@ impl Engine {
             let told = match (&written, outcome) {
                 // What was known before the group is on disk whatever became of the group.
                 (Err(refused), Ok(_)) if is_of_group => Err(*refused),
-                (Err(NotAppended::Stopped), _) => Err(NotAppended::Stopped),
+                (Err(ended @ (NotAppended::Stopped | NotAppended::Fenced)), _) => Err(*ended),
                 (_, outcome) => outcome,
             };
             self.metrics.answered(told.as_ref());
@@ -313,21 +331,26 @@ impl Engine {
         let count = leaves.len();
         let before = *self.acked.borrow();
         let started = Instant::now();
+        let mut sealed = Vec::new();
         if !personal.is_empty() {
-            match self.vault.keep(personal).await {
-                Ok(()) => {}
-                Err(VaultError::Full | VaultError::Journal(JournalError::Full(_))) => return Err(NotAppended::Full),
-                Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
+            match self.vault.seal(personal).await {
+                Ok(all) => sealed = all,
+                Err(e) => return Err(self.not_named(e)),
             }
         }
-        let first = match self.shelf.journal.append(leaves, Durability::Synced).await {
-            Ok(first) => first,
-            Err(JournalError::Full(_)) => return Err(NotAppended::Full),
-            Err(e) => return Err(self.stop(e.to_string())),
-        };
-        if first != before {
-            return Err(self.stop(format!("the journal gave place {first} where {before} is next")));
+        let names = if self.truth.is_elsewhere() { records(&sealed) } else { Vec::new() };
+        if let Err(e) = self.truth.commit(&leaves, names).await {
+            return Err(self.not_committed(e));
         }
+        // From here on the leaves are in the log where the truth is elsewhere, whatever becomes of the copy.
+        let copied = self.copy(leaves, sealed, before).await;
+        let first = match copied {
+            Err(_) if self.truth.is_elsewhere() => {
+                self.stop("the copy of the log cannot be written".to_owned());
+                return Ok(());
+            }
+            copied => copied?,
+        };
         let size = first + count as u64;
         if let Err(e) = self.mark.write(size) {
             return Err(self.stop(format!("the mark of what is acknowledged: {e}")));
@@ -338,6 +361,40 @@ impl Engine {
         self.metrics.group(count, started.elapsed());
         self.acked.send_replace(size);
         Ok(())
+    }
+
+    /// Writes names, then leaves; where the first of them went.
+    async fn copy(&self, leaves: Vec<Vec<u8>>, sealed: Vec<Kept>, before: u64) -> Result<u64, NotAppended> {
+        if !sealed.is_empty()
+            && let Err(e) = self.vault.keep(sealed).await
+        {
+            return Err(self.not_named(e));
+        }
+        match self.shelf.journal.append(leaves, Durability::Synced).await {
+            Ok(first) if first == before => Ok(first),
+            Ok(first) => Err(self.stop(format!("the journal gave place {first} where {before} is next"))),
+            Err(JournalError::Full(_)) => Err(NotAppended::Full),
+            Err(e) => Err(self.stop(e.to_string())),
+        }
+    }
+
+    fn not_named(&self, e: VaultError) -> NotAppended {
+        match e {
+            VaultError::Full | VaultError::Journal(JournalError::Full(_)) => NotAppended::Full,
+            VaultError::Rows(e) => self.not_committed(e),
+            e => self.stop(format!("the names of persons: {e}")),
+        }
+    }
+
+    fn not_committed(&self, e: NotDone) -> NotAppended {
+        match e {
+            NotDone::Fenced => {
+                self.state.note_fenced();
+                self.stop(e.to_string());
+                NotAppended::Fenced
+            }
+            e => self.stop(e.to_string()),
+        }
     }
 
     /// After a failed write or sync nobody knows what the disk holds, so a later success would prove nothing.
@@ -367,8 +424,10 @@ impl Engine {
         }
         let vault = self.vault.clone();
         // One that is not told yet, since the disk was full, has the file that this one would take.
-        let earlier = match vault.unended() {
-            Ok(earlier) => earlier,
+        let looking = vault.clone();
+        let earlier = match tokio::task::spawn_blocking(move || looking.unended()).await {
+            Ok(Ok(earlier)) => earlier,
+            Ok(Err(e)) => return Err(self.not_named(e)),
             Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
         };
         if let Some(earlier) = earlier.filter(|earlier| *earlier != ending) {
@@ -382,7 +441,7 @@ impl Engine {
                 tracing::info!(keys, "keys of names are destroyed");
                 Own::again(event)
             }
-            Ok(Err(e)) => return Err(self.stop(format!("the names of persons: {e}"))),
+            Ok(Err(e)) => return Err(self.not_named(e)),
             Err(e) => return Err(self.stop(format!("the names of persons: {e}"))),
         };
         let place = *self.acked.borrow();
@@ -390,8 +449,8 @@ impl Engine {
         self.put_own(own, &mut group);
         // On a full disk it is told at the next start.
         self.write(&mut group).await?;
-        if let Err(e) = self.vault.is_told() {
-            return Err(self.stop(format!("the names of persons: {e}")));
+        if let Err(e) = self.vault.is_told().await {
+            return Err(self.not_named(e));
         }
         Ok(place)
     }

@@ -60,6 +60,24 @@ impl Files {
         Ok(file)
     }
 
+    /// What the directory is called among those that share a log: a name by chance, made once.
+    pub(crate) fn holder(&self) -> io::Result<String> {
+        let path = self.dir.join("collector");
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => {
+                let name = format!("{:032x}", rand::random::<u128>());
+                let new = self.dir.join("collector.new");
+                let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+                file.write_all(name.as_bytes())?;
+                file.sync_all()?;
+                fs::rename(&new, &path)?;
+                Ok(name)
+            }
+        }
+    }
+
     pub(crate) fn read_checkpoint(&self) -> io::Result<Option<Vec<u8>>> {
         match fs::read(self.checkpoint()) {
             Ok(bytes) => Ok(Some(bytes)),

@@ -37,7 +37,7 @@ pub(super) fn open(dir: &Path, origin: &str, may_make: bool) -> Result<Keys, Log
             seed
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(refused("it is gone, and the log is signed with it; bring it back".to_owned()));
+            return Err(refused("it is not there, and the log is signed with it; bring it back (collectors that share a log have the same one)".to_owned()));
         }
         Err(e) => return Err(refused(e.to_string())),
     };

@@ -2,7 +2,9 @@
 //!
 //! One task ([`engine`]) gives every event its place and syncs a group of them at once; another ([`publisher`]) turns
 //! what is synced into tiles and signs checkpoints. [`recover`] reads everything at start and refuses what does not fit.
+//! Where collectors share a log, rows in PostgreSQL are the truth ([`truth`]), and the segments a [`copy`] of them for those who read.
 
+mod copy;
 mod engine;
 mod files;
 mod key;
@@ -15,11 +17,14 @@ mod shelf;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tiler;
+mod truth;
 mod waiting;
 
+pub(crate) use copy::{Copy, Ground};
 pub(crate) use engine::{Appended, NotAppended, Offer};
-pub(crate) use files::read_tile;
+pub(crate) use files::{Files, read_tile};
 pub(crate) use open::{Log, LogTasks, Setup};
 pub(crate) use own::Own;
 pub(crate) use prove::{Consistency, Inclusion, NotProved, Signed};
 pub(crate) use publisher::Published;
+pub(crate) use recover::LogError;

@@ -11,12 +11,14 @@ use legate_rpc::Pages;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::copy::Ground;
 use super::engine::{Appended, Engine, Job, NotAppended, Offer};
 use super::files::Files;
 use super::own::{EPOCH, Own};
 use super::publisher::{Published, Publisher};
 use super::recover::{Found, LogError, Recovered, recover};
 use super::shelf::{Leaves, Shelf, State};
+use super::truth::{Rows, Truth};
 use super::waiting::Waiting;
 use crate::domain::producers::Producer;
 use crate::metrics::Metrics;
@@ -95,18 +97,24 @@ impl LogTasks {
 }
 
 impl Log {
-    /// Opens the log, or begins one: reads and verifies everything, then starts.
+    /// Opens the log, or begins one: reads and verifies everything, then starts. With `ground` its truth is in rows, which the directory
+    /// has a copy of.
     ///
     /// # Errors
     /// [`LogError`] says what does not fit, and what to do.
-    pub(crate) async fn open(setup: Setup) -> Result<(Self, LogTasks, Found), LogError> {
+    pub(crate) async fn open(setup: Setup, ground: Option<Ground>) -> Result<(Self, LogTasks, Found), LogError> {
         let me = Producer { spiffe_id: setup.me.clone(), epoch: EPOCH.to_owned() };
         let (files, origin, reader) = (Files::new(&setup.dir), setup.origin.clone(), me.clone());
         let segment_bytes = setup.segment_bytes;
         let personal = setup.personal;
+        let (lease, locked, tree) = match ground {
+            None => (None, None, None),
+            Some(Ground { held, lock, tree }) => (Some(held), Some(lock), Some(tree)),
+        };
+        let rows = lease.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let recovered = recover(files, &origin, &reader, segment_bytes)?;
-            let vault = Vault::open(personal)?;
+            let recovered = recover(files, &origin, &reader, segment_bytes, locked)?;
+            let vault = Vault::open(personal, rows)?;
             Ok::<_, LogError>((recovered, vault.unended()?, vault))
         });
         let (recovered, unended, vault) = reading.await.map_err(|e| LogError::Broken(e.to_string()))??;
@@ -117,8 +125,13 @@ impl Log {
         let (acked, acked_seen) = watch::channel(found.leaves);
         let (holding, held) = watch::channel(());
         let (out, published) = watch::channel(published);
+        let truth = match lease.clone().zip(tree) {
+            None => Truth::Segments,
+            Some((held, tree)) => Truth::Rows(Box::new(Rows { held, tree, state: Arc::clone(&state) })),
+        };
         let engine = Engine {
             shelf: Arc::clone(&shelf),
+            truth,
             vault: vault.clone(),
             mark,
             producers,
@@ -152,6 +165,7 @@ impl Log {
             out,
             state,
             metrics: setup.metrics,
+            beside: lease,
         };
         log.tell(opening(&found));
         if let Some(unended) = unended {
@@ -176,9 +190,7 @@ impl Log {
     }
 
     fn enqueue(&self, offer: Offer) -> Result<oneshot::Receiver<Result<Appended, NotAppended>>, NotAppended> {
-        if self.why_stopped().is_some() {
-            return Err(NotAppended::Stopped);
-        }
+        self.takes()?;
         let names = offer.personal.values().flat_map(|one| &one.parts).map(|part| part.name.len() + 64).sum::<usize>();
         let bytes = offer.events.iter().map(bytes::Bytes::len).sum::<usize>() + names;
         let bytes = bytes + offer.signature.as_ref().map_or(0, Own::size);
@@ -189,6 +201,17 @@ impl Log {
             mpsc::error::TrySendError::Closed(_) => NotAppended::Stopped,
         })?;
         Ok(answered)
+    }
+
+    /// Whether something new can be appended now.
+    fn takes(&self) -> Result<(), NotAppended> {
+        match &self.0.state {
+            state if state.is_fenced() => Err(NotAppended::Fenced),
+            state if state.why_stopped().is_some() => Err(NotAppended::Stopped),
+            // What waits already is answered once it is known; nothing more comes to wait.
+            state if state.why_away().is_some() => Err(NotAppended::Away),
+            _ => Ok(()),
+        }
     }
 
     /// Appends an event of our own soon. Nobody waits for it: a reader never waits for a writer.
@@ -228,9 +251,7 @@ impl Log {
         job: Job,
         answered: oneshot::Receiver<Result<u64, NotAppended>>,
     ) -> Result<u64, NotAppended> {
-        if self.why_stopped().is_some() {
-            return Err(NotAppended::Stopped);
-        }
+        self.takes()?;
         self.0.jobs.try_send(job).map_err(|_| NotAppended::Busy)?;
         answered.await.unwrap_or(Err(NotAppended::Stopped))
     }
@@ -263,6 +284,11 @@ impl Log {
     /// Why nothing more is appended, if so.
     pub(crate) fn why_stopped(&self) -> Option<&str> {
         self.0.state.why_stopped()
+    }
+
+    /// Why the commit log does not answer, if so.
+    pub(crate) fn why_away(&self) -> Option<String> {
+        self.0.state.why_away()
     }
 
     /// Whether the disk is full.

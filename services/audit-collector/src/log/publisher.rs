@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use legate_merkle::{Checkpoint, Hash, SeedSigner};
 use tokio::sync::watch;
 
+use super::copy::CHECKPOINT;
 use super::shelf::{Shelf, State};
 use super::tiler::Tiler;
+use crate::ledger::Held;
 use crate::metrics::Metrics;
 
 /// Leaves that are read at once, in bytes.
@@ -46,6 +48,8 @@ pub(super) struct Publisher {
     pub(super) out: watch::Sender<Published>,
     pub(super) state: Arc<State>,
     pub(super) metrics: Metrics,
+    /// Keeps the newest checkpoint beside the rows too, so that whoever leads next begins with it.
+    pub(super) beside: Option<Held>,
 }
 
 impl Publisher {
@@ -69,6 +73,7 @@ impl Publisher {
                 if !self.note(outcome) && is_last {
                     return;
                 }
+                self.put_beside().await;
             }
             if is_last {
                 if self.out.borrow().size == target {
@@ -83,6 +88,15 @@ impl Publisher {
                 // An error means that the engine has ended; seen at the top.
                 let _ended = acked.changed().await;
             }
+        }
+    }
+
+    /// Keeps the newest checkpoint beside the rows. One that is not kept there is followed by another.
+    async fn put_beside(&self) {
+        let Some(held) = &self.beside else { return };
+        let note = self.out.borrow().note.clone().into_bytes();
+        if let Err(error) = held.put_note_once(CHECKPOINT, Some(note)).await {
+            tracing::debug!(%error, "the newest checkpoint is not kept beside the rows");
         }
     }
 

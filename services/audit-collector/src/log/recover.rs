@@ -1,5 +1,6 @@
 //! Reads the whole log at start, verifies it against the stored checkpoint, and refuses what does not fit.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::{io, thread};
@@ -81,6 +82,47 @@ pub(crate) enum LogError {
     /// The names of persons cannot be used.
     #[error("the names of persons: {0}")]
     Personal(#[from] crate::personal::VaultError),
+    /// The rows of the commit log cannot be used.
+    #[error("the commit log in PostgreSQL: {0}")]
+    Rows(String),
+    /// A row of the commit log is not what was committed.
+    #[error(
+        "the commit log in PostgreSQL is refused: the row of event {first} is not what was committed ({why}); bring back an undamaged copy of the database"
+    )]
+    Row {
+        /// The place of its first event.
+        first: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// There were more rows.
+    #[error(
+        "the commit log in PostgreSQL was set back: it has {found} events, and {wanted} were committed or signed; nothing was changed, bring back the newer database"
+    )]
+    RolledBack {
+        /// How many there are.
+        found: u64,
+        /// How many there were.
+        wanted: u64,
+    },
+    /// The copy cannot be used.
+    #[error("the copy of the commit log is refused: {0}; move `segments` out of the directory to have it made again")]
+    Copy(JournalError),
+    /// The copy is other than the rows.
+    #[error(
+        "event {0} in PostgreSQL is not the one in this collector's copy of the log; find out which was changed, and if it is the copy, move `segments` out of the directory to have it made again"
+    )]
+    Differs(u64),
+    /// The log in the database is another one's.
+    #[error(
+        "the log in PostgreSQL is signed with the key {theirs}, and this collector has {ours}: collectors that share a log have the same file log.key in their directories"
+    )]
+    OtherKey {
+        /// That of the log.
+        theirs: String,
+        /// Ours.
+        ours: String,
+    },
     /// No checkpoint can be signed.
     #[error("no checkpoint can be signed: {0}")]
     Sign(#[from] SignError),
@@ -128,24 +170,34 @@ struct Read {
     told: Option<Emitter>,
 }
 
-/// Opens the log in a directory, or begins one there. Reads everything; not for the run time's own threads.
-pub(super) fn recover(files: Files, origin: &str, me: &Producer, segment_bytes: u64) -> Result<Recovered, LogError> {
+/// Keeps every other collector out of a log's directory, which is made where it is missing.
+pub(super) fn lock(files: &Files) -> Result<File, LogError> {
+    let dir = || files.dir().to_owned();
+    files.lock().map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => LogError::Taken(dir()),
+        _ => LogError::Io { path: dir(), why: e },
+    })
+}
+
+/// Opens the log in a directory, or begins one there. Reads everything; not for the run time's own threads. With `locked` the
+/// directory is a copy that is locked already, whose key and checkpoint are there.
+pub(super) fn recover(
+    files: Files,
+    origin: &str,
+    me: &Producer,
+    segment_bytes: u64,
+    locked: Option<File>,
+) -> Result<Recovered, LogError> {
     let dir = files.dir().to_owned();
     let io = |why| LogError::Io { path: dir.clone(), why };
-    let lock = files.lock().map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => LogError::Taken(dir.clone()),
-        _ => io(e),
-    })?;
+    let lock = locked.map_or_else(|| lock(&files), Ok)?;
     let mark = AckMark::open(&files).map_err(io)?;
     let stored = files.read_checkpoint().map_err(io)?;
     let is_new = stored.is_none() && is_empty(&files).map_err(io)?;
     let keys = key::open(&dir, origin, is_new)?;
     let published = match stored {
         Some(note) => open_checkpoint(note, &keys, origin)?,
-        None if is_new => begin(&files, &keys, origin).map_err(|e| match e {
-            NotBegun::Sign(e) => LogError::Sign(e),
-            NotBegun::Io(e) => io(e),
-        })?,
+        None if is_new => begin(&files, &keys, origin)?,
         None => return Err(LogError::CheckpointGone),
     };
 
@@ -182,23 +234,19 @@ fn is_empty(files: &Files) -> io::Result<bool> {
     }
 }
 
-fn open_checkpoint(note: Vec<u8>, keys: &Keys, origin: &str) -> Result<Published, LogError> {
+pub(super) fn open_checkpoint(note: Vec<u8>, keys: &Keys, origin: &str) -> Result<Published, LogError> {
     let checkpoint = Checkpoint::open(&note, keys.signer.verifier(), origin).map_err(LogError::Checkpoint)?;
     let note = String::from_utf8(note).map_err(|_| LogError::Checkpoint(CheckpointError::Form("it is not UTF-8")))?;
     Ok(Published { size: checkpoint.size, root: checkpoint.root, note })
 }
 
-enum NotBegun {
-    Sign(SignError),
-    Io(io::Error),
-}
-
 /// Signs the log's beginning before there is a segment, so that later a log without a checkpoint is one that lost it.
-fn begin(files: &Files, keys: &Keys, origin: &str) -> Result<Published, NotBegun> {
+pub(super) fn begin(files: &Files, keys: &Keys, origin: &str) -> Result<Published, LogError> {
+    let io = |why| LogError::Io { path: files.dir().to_owned(), why };
     let root = legate_merkle::empty_root();
-    let note = Checkpoint::new(origin, 0, root).sign(&*keys.signer).map_err(NotBegun::Sign)?.to_string();
-    files.write_checkpoint(&note).map_err(NotBegun::Io)?;
-    std::fs::File::open(files.dir()).and_then(|dir| dir.sync_all()).map_err(NotBegun::Io)?;
+    let note = Checkpoint::new(origin, 0, root).sign(&*keys.signer)?.to_string();
+    files.write_checkpoint(&note).map_err(io)?;
+    File::open(files.dir()).and_then(|dir| dir.sync_all()).map_err(io)?;
     Ok(Published { size: 0, root, note })
 }
 

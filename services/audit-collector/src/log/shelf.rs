@@ -51,6 +51,8 @@ pub(super) struct State {
     stopped: OnceLock<String>,
     full: AtomicBool,
     unpublished: parking_lot::Mutex<Option<String>>,
+    fenced: AtomicBool,
+    away: parking_lot::Mutex<Option<String>>,
 }
 
 impl State {
@@ -77,6 +79,24 @@ impl State {
         let is_news = *noted != trouble;
         *noted = trouble;
         is_news
+    }
+
+    /// Notes that another collector has taken the lead.
+    pub(super) fn note_fenced(&self) {
+        self.fenced.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire)
+    }
+
+    /// Notes why the commit log does not answer, or that it answers again.
+    pub(super) fn note_away(&self, why: Option<String>) {
+        *self.away.lock() = why;
+    }
+
+    pub(super) fn why_away(&self) -> Option<String> {
+        self.away.lock().clone()
     }
 
     pub(super) fn why_unpublished(&self) -> Option<String> {

@@ -16,12 +16,16 @@ use aws_lc_rs::rand;
 use legate_kek::{Kek, KekError};
 use zeroize::Zeroizing;
 
+use crate::ledger::{Held, NotDone};
+
 /// The bytes of a slot: it never crosses a sector, so that it is written and destroyed whole.
 const SLOT: usize = 256;
 const HEAD: usize = 32;
 
 /// Opened keys that are kept in memory.
 const OPENED: usize = 8_192;
+
+const REWRAPPED: &str = "the keys of names are wrapped under the newest key-encryption key";
 
 /// A person as the index has it: 128 bits of an HMAC over the name.
 pub(crate) type Pseudonym = [u8; 16];
@@ -54,6 +58,9 @@ pub(crate) enum VaultError {
     /// The disk is full; nothing was sealed.
     #[error("the disk is full")]
     Full,
+    /// The rows of the commit log.
+    #[error(transparent)]
+    Rows(#[from] NotDone),
     /// The system gives no randomness.
     #[error("the system gives no randomness")]
     NoRandomness,
@@ -87,33 +94,75 @@ impl Keys {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io)?;
         let bytes = Zeroizing::new(std::fs::read(&path).map_err(io)?);
-        let mut found: Vec<Result<Option<(For, u32)>, ()>> = bytes.chunks_exact(SLOT).map(read).collect();
+        let found = || bytes.chunks_exact(SLOT).map(read);
         // The end of what was being written by a process that was killed; nothing was sealed under it.
-        let torn = found.iter().rev().take_while(|slot| slot.is_err()).count();
-        found.truncate(found.len() - torn);
-        if let Some(at) = found.iter().position(Result::is_err) {
-            let why = format!("slot {at} is damaged; bring back an undamaged copy of the file");
-            return Err(VaultError::Damaged { path, why });
-        }
-        let slots: Vec<Option<(For, u32)>> = found.into_iter().flatten().collect();
-        file.set_len((slots.len() * SLOT) as u64).and_then(|()| file.sync_all()).map_err(io)?;
-        let is_old = slots.iter().flatten().any(|(_, version)| *version != kek.newest());
-        let slots: Vec<Option<For>> = slots.into_iter().map(|slot| slot.map(|(of, _)| of)).collect();
-        let by = (0..).zip(&slots).filter_map(|(at, of)| of.map(|of| (of, at))).collect();
-        let mut keys = Self { path, file, kek, slots, by, opened: HashMap::new() };
+        let torn = found().rev().take_while(Result::is_err).count();
+        let whole = bytes.len() / SLOT - torn;
+        let (mut keys, is_old) = Self::of(path.clone(), file, kek, found().take(whole))?;
+        keys.file.set_len((whole * SLOT) as u64).and_then(|()| keys.file.sync_all()).map_err(io)?;
         if is_old {
             keys.rewrap(dir)?;
         }
         Ok(keys)
     }
 
+    /// The keys that rest in rows; here they are in memory alone, so that what is destroyed there is nowhere else. For a thread that may
+    /// block.
+    pub(crate) fn open_rows(held: &Held, kek: Kek) -> Result<Self, VaultError> {
+        let path = PathBuf::from("log_name_key");
+        let io = |why: io::Error| VaultError::Io { path: path.clone(), why };
+        let mut bytes = Zeroizing::new(Vec::new());
+        loop {
+            let at = (bytes.len() / SLOT) as u64;
+            let page = wait(held.ledger().slots(at))?;
+            if page.is_empty() {
+                break;
+            }
+            for (expected, (slot, wrapped)) in (at..).zip(page) {
+                if slot != expected || wrapped.len() != SLOT {
+                    let why = format!("slot {expected} is gone; bring back an undamaged copy of the database");
+                    return Err(VaultError::Damaged { path, why });
+                }
+                bytes.extend(wrapped);
+            }
+        }
+        let file = rustix::fs::memfd_create("legate-name-keys", rustix::fs::MemfdFlags::CLOEXEC);
+        let file = File::from(file.map_err(|e| io(e.into()))?);
+        file.write_all_at(&bytes, 0).map_err(io)?;
+        let (keys, is_old) = Self::of(path.clone(), file, kek, bytes.chunks_exact(SLOT).map(read))?;
+        if is_old {
+            let whole = keys.rewrapped()?;
+            wait(held.put_slots((0..).zip(whole.chunks(SLOT).map(<[u8]>::to_vec)).collect()))?;
+            keys.file.write_all_at(&whole, 0).map_err(io)?;
+            tracing::info!(version = keys.kek.newest(), "{REWRAPPED}");
+        }
+        Ok(keys)
+    }
+
+    /// The keys that slots hold, and whether one of them is wrapped under an old version.
+    fn of(
+        path: PathBuf,
+        file: File,
+        kek: Kek,
+        found: impl Iterator<Item = Result<Option<(For, u32)>, ()>>,
+    ) -> Result<(Self, bool), VaultError> {
+        let (mut slots, mut is_old) = (Vec::new(), false);
+        for (at, slot) in found.enumerate() {
+            let why = || format!("slot {at} is damaged; bring back an undamaged copy of the file");
+            let slot = slot.map_err(|()| VaultError::Damaged { path: path.clone(), why: why() })?;
+            is_old |= slot.is_some_and(|(_, version)| version != kek.newest());
+            slots.push(slot.map(|(of, _)| of));
+        }
+        let by = (0..).zip(&slots).filter_map(|(at, of)| of.map(|of| (of, at))).collect();
+        Ok((Self { path, file, kek, slots, by, opened: HashMap::new() }, is_old))
+    }
+
     fn io(&self, why: io::Error) -> VaultError {
         VaultError::Io { path: self.path.clone(), why }
     }
 
-    /// Every slot under the newest version of the key-encryption key, in a new file that takes the place of the old one.
-    fn rewrap(&mut self, dir: &Path) -> Result<(), VaultError> {
-        let path = dir.join("keys.new");
+    /// Every slot under the newest version of the key-encryption key.
+    fn rewrapped(&self) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let mut whole = Zeroizing::new(Vec::with_capacity(self.slots.len() * SLOT));
         for (at, of) in (0..).zip(&self.slots) {
             match of {
@@ -121,6 +170,13 @@ impl Keys {
                 Some(of) => whole.extend(written(&self.kek, at, *of, &self.secret(at, *of)?)?.iter()),
             }
         }
+        Ok(whole)
+    }
+
+    /// The same, in a new file that takes the place of the old one.
+    fn rewrap(&mut self, dir: &Path) -> Result<(), VaultError> {
+        let path = dir.join("keys.new");
+        let whole = self.rewrapped()?;
         let io = |why| VaultError::Io { path: path.clone(), why };
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(io)?;
@@ -128,10 +184,7 @@ impl Keys {
         std::fs::rename(&path, &self.path).map_err(io)?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
         self.file = file;
-        tracing::info!(
-            version = self.kek.newest(),
-            "the keys of names are wrapped under the newest key-encryption key"
-        );
+        tracing::info!(version = self.kek.newest(), "{REWRAPPED}");
         Ok(())
     }
 
@@ -143,30 +196,33 @@ impl Keys {
         opened.map_err(|why| VaultError::Damaged { path: self.path.clone(), why: format!("slot {at}: {why}") })
     }
 
-    /// The slots of the keys for these, made where there are none, and on disk.
-    pub(crate) fn ensure(&mut self, all: impl Iterator<Item = For>) -> Result<(), VaultError> {
-        let mut new: Vec<u8> = Vec::new();
-        let first = self.slots.len();
-        let mut made: Vec<For> = Vec::new();
+    /// New keys for those of these that have none; nothing is written yet.
+    pub(crate) fn plan(&self, all: impl Iterator<Item = For>) -> Result<NewKeys, VaultError> {
+        let mut new = NewKeys { first: number(self.slots.len()), made: Vec::new(), bytes: Zeroizing::default() };
         let mut known: std::collections::HashSet<For> = std::collections::HashSet::new();
         for of in all.filter(|of| !self.by.contains_key(of)) {
             if !known.insert(of) {
                 continue;
             }
-            let at = number(first + made.len());
             let mut secret = Zeroizing::new([0; 32]);
             rand::fill(&mut *secret).map_err(|_| VaultError::NoRandomness)?;
-            new.extend(written(&self.kek, at, of, &*secret)?.iter());
-            made.push(of);
+            let at = number(new.first as usize + new.made.len());
+            new.bytes.extend(written(&self.kek, at, of, &*secret)?.iter());
+            new.made.push(of);
         }
-        if made.is_empty() {
+        Ok(new)
+    }
+
+    /// Takes new keys in; they are on disk when this returns. Nobody else made any meanwhile.
+    pub(crate) fn add(&mut self, new: NewKeys) -> Result<(), VaultError> {
+        if new.made.is_empty() {
             return Ok(());
         }
         // What was written of it is written over the next time.
-        let write = self.file.write_all_at(&new, place(number(first)));
+        let write = self.file.write_all_at(&new.bytes, place(new.first));
         write.map_err(|why| if why.kind() == io::ErrorKind::StorageFull { VaultError::Full } else { self.io(why) })?;
         self.file.sync_data().map_err(|why| self.io(why))?;
-        for of in made {
+        for of in new.made {
             self.by.insert(of, number(self.slots.len()));
             self.slots.push(Some(of));
         }
@@ -216,6 +272,31 @@ impl Keys {
         self.file.sync_data().map_err(|why| self.io(why))?;
         Ok(count)
     }
+}
+
+/// Keys that are made and not kept yet.
+#[derive(Debug)]
+pub(crate) struct NewKeys {
+    first: u32,
+    made: Vec<For>,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl NewKeys {
+    /// The slots that they are to be in.
+    pub(crate) fn slots(&self) -> Vec<(u64, Vec<u8>)> {
+        (u64::from(self.first)..).zip(self.bytes.chunks(SLOT).map(<[u8]>::to_vec)).collect()
+    }
+}
+
+/// What a slot is overwritten with.
+pub(crate) fn destroyed(slots: &[u32]) -> Vec<(u64, Vec<u8>)> {
+    slots.iter().map(|slot| (u64::from(*slot), vec![0; SLOT])).collect()
+}
+
+/// Waits for the database, on a thread that may block.
+pub(super) fn wait<T>(doing: impl Future<Output = T>) -> T {
+    tokio::runtime::Handle::current().block_on(doing)
 }
 
 fn number(at: usize) -> u32 {
@@ -274,6 +355,11 @@ mod tests {
         For { person: [person; 16], class: 7, week }
     }
 
+    fn ensure(keys: &mut Keys, all: &[For]) {
+        let new = keys.plan(all.iter().copied()).unwrap();
+        keys.add(new).unwrap();
+    }
+
     fn kek(dir: &Path) -> Kek {
         Kek::open(&dir.join("kek")).unwrap()
     }
@@ -283,7 +369,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Kek::add(&dir.path().join("kek")).unwrap();
         let mut keys = Keys::open(dir.path(), kek(dir.path())).unwrap();
-        keys.ensure([of(1, 1), of(2, 1), of(1, 1), of(1, 2)].into_iter()).unwrap();
+        ensure(&mut keys, &[of(1, 1), of(2, 1), of(1, 1), of(1, 2)]);
         assert_eq!((keys.slot(&of(1, 1)), keys.slot(&of(2, 1)), keys.slot(&of(1, 2))), (Some(0), Some(1), Some(2)));
         let before = std::fs::read(dir.path().join("keys")).unwrap();
         let slots: Vec<u32> = keys.which(|of| of.person == [1; 16]).into_iter().map(|(at, _)| at).collect();
@@ -295,7 +381,7 @@ mod tests {
         drop(keys);
         let mut again = Keys::open(dir.path(), kek(dir.path())).unwrap();
         assert!(again.key(0).unwrap().is_none() && again.key(1).unwrap().is_some());
-        again.ensure([of(1, 1)].into_iter()).unwrap();
+        ensure(&mut again, &[of(1, 1)]);
         assert_eq!(again.slot(&of(1, 1)), Some(3), "a slot is never used again");
     }
 
@@ -305,7 +391,7 @@ mod tests {
         let path = dir.path().join("keys");
         Kek::add(&dir.path().join("kek")).unwrap();
         let mut keys = Keys::open(dir.path(), kek(dir.path())).unwrap();
-        keys.ensure([of(1, 1), of(2, 1), of(3, 1)].into_iter()).unwrap();
+        ensure(&mut keys, &[of(1, 1), of(2, 1), of(3, 1)]);
         keys.destroy(&[1]).unwrap();
         drop(keys);
         let good = std::fs::read(&path).unwrap();

@@ -16,7 +16,7 @@ const STRIDE: u64 = 64;
 const CHUNK: usize = 256 << 10;
 
 /// A leaf's sealed names: the slot of the key, and what is sealed under it.
-pub(super) type Sealed = Vec<(u32, Vec<u8>)>;
+pub(crate) type Sealed = Vec<(u32, Vec<u8>)>;
 
 /// The journal, and where leaves are in it.
 #[derive(Debug)]
@@ -51,15 +51,19 @@ impl Shelf {
     }
 
     /// Appends the names of leaves, in their order; they are on disk when this returns.
-    pub(super) async fn append(&self, all: Vec<(u64, Sealed)>) -> Result<(), JournalError> {
-        let leaves: Vec<u64> = all.iter().map(|(leaf, _)| *leaf).collect();
-        let records = all.into_iter().map(|(leaf, sealed)| encode(leaf, &sealed)).collect();
-        let first = self.journal.append(records, Durability::Synced).await?;
+    pub(super) async fn append(&self, all: Vec<Vec<u8>>) -> Result<(), JournalError> {
+        let leaves: Vec<u64> = all.iter().map(|record| leaf_of(record)).collect();
+        let first = self.journal.append(all, Durability::Synced).await?;
         let mut marks = self.marks.write();
         for (at, leaf) in (first..).zip(leaves) {
             marks.note(leaf, at);
         }
         Ok(())
+    }
+
+    /// The leaf of the last record; 0 where there is none.
+    pub(super) fn last(&self) -> u64 {
+        self.marks.read().last
     }
 
     /// The sealed names of the leaves from `first` to `last`.
@@ -121,7 +125,8 @@ fn leaf_of(record: &[u8]) -> u64 {
     record.first_chunk().map_or(0, |leaf| u64::from_le_bytes(*leaf))
 }
 
-fn encode(leaf: u64, sealed: &Sealed) -> Vec<u8> {
+/// The record of a leaf's names.
+pub(super) fn encode(leaf: u64, sealed: &Sealed) -> Vec<u8> {
     let mut record = leaf.to_le_bytes().to_vec();
     for (slot, bytes) in sealed {
         record.extend(slot.to_le_bytes());
@@ -170,7 +175,7 @@ mod tests {
                 let all: Vec<(u64, Sealed)> = (0..count).map(|i| of(size + i * step, n)).collect();
                 wanted.extend(all.iter().cloned());
                 size += count * step;
-                runtime.block_on(shelf.append(all)).unwrap();
+                runtime.block_on(shelf.append(all.iter().map(|(leaf, sealed)| encode(*leaf, sealed)).collect())).unwrap();
                 if n % 2 == 0 {
                     drop(shelf);
                     shelf = Shelf::open(dir.path(), 1 << 20).unwrap();

@@ -18,9 +18,10 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use zeroize::Zeroizing;
 
-use super::keys::{For, Keys, Pseudonym, VaultError};
-use super::sealed::{Sealed, Shelf};
+use super::keys::{For, Keys, Pseudonym, VaultError, destroyed, wait};
+use super::sealed::{Sealed, Shelf, encode};
 use crate::domain::retention::{Retention, week};
+use crate::ledger::Held;
 
 /// AES-GCM (NIST SP 800-38D section 8.2): a nonce of 96 random bits.
 const NONCE: usize = 12;
@@ -73,6 +74,14 @@ pub(crate) struct Seen {
     pub(crate) parts: Vec<PersonalPart>,
 }
 
+/// A leaf, and its names once they are sealed.
+pub(crate) type Kept = (u64, Sealed);
+
+/// What is kept of names that are sealed.
+pub(crate) fn records(all: &[Kept]) -> Vec<Vec<u8>> {
+    all.iter().map(|(leaf, sealed)| encode(*leaf, sealed)).collect()
+}
+
 /// What is to be destroyed, and the event that says so.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ending {
@@ -90,6 +99,8 @@ pub(crate) struct Vault(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     dir: PathBuf,
+    /// Where keys rest and what is being destroyed is noted, when not in the directory.
+    rows: Option<Held>,
     keys: Mutex<Keys>,
     shelf: Shelf,
     pseudonyms: hmac::Key,
@@ -99,8 +110,8 @@ struct Inner {
 }
 
 impl Vault {
-    /// Opens the names in a directory, or begins it. Reads files; not for the run time's own threads.
-    pub(crate) fn open(setup: Setup) -> Result<Self, VaultError> {
+    /// Opens the names in a directory, or begins it; with `rows` they rest there. Reads files; not for the run time's own threads.
+    pub(crate) fn open(setup: Setup, rows: Option<Held>) -> Result<Self, VaultError> {
         let Setup { dir, kek, segment_bytes, retention } = setup;
         let io = |why| VaultError::Io { path: dir.clone(), why };
         let kek = Kek::open(&kek_path(&kek)?)?;
@@ -112,10 +123,19 @@ impl Vault {
             let why = "another audit-collector has the names open".to_owned();
             return Err(VaultError::Damaged { path: dir, why });
         }
-        let pseudonyms = pseudonyms(&dir, &kek)?;
+        let pseudonyms = match &rows {
+            None => pseudonyms(&dir, &kek)?,
+            Some(held) => pseudonyms_of(held, &kek)?,
+        };
         let shelf = Shelf::open(&dir.join("sealed"), segment_bytes)?;
-        let keys = Mutex::new(Keys::open(&dir, kek)?);
-        Ok(Self(Arc::new(Inner { dir, keys, shelf, pseudonyms, retention, _lock: lock })))
+        let keys = match &rows {
+            None => Keys::open(&dir, kek)?,
+            Some(held) => {
+                catch_up(&shelf, held)?;
+                Keys::open_rows(held, kek)?
+            }
+        };
+        Ok(Self(Arc::new(Inner { dir, rows, keys: Mutex::new(keys), shelf, pseudonyms, retention, _lock: lock })))
     }
 
     /// A person as the index has it.
@@ -124,28 +144,36 @@ impl Vault {
         tag.as_ref().first_chunk().copied().unwrap_or_default()
     }
 
-    /// Seals names; they are on disk when this returns.
-    pub(crate) async fn keep(&self, all: Vec<Unsealed>) -> Result<(), VaultError> {
+    /// Seals names, under keys that rest safely when this returns.
+    pub(crate) async fn seal(&self, all: Vec<Unsealed>) -> Result<Vec<Kept>, VaultError> {
         let vault = self.clone();
-        let sealing = tokio::task::spawn_blocking(move || vault.seal(&all));
-        let sealed =
-            sealing.await.map_err(|e| VaultError::Io { path: self.0.dir.clone(), why: io::Error::other(e) })??;
-        Ok(self.0.shelf.append(sealed).await?)
+        let sealing = tokio::task::spawn_blocking(move || vault.seal_now(&all));
+        sealing.await.map_err(|e| VaultError::Io { path: self.0.dir.clone(), why: io::Error::other(e) })?
     }
 
-    fn seal(&self, all: &[Unsealed]) -> Result<Vec<(u64, Sealed)>, VaultError> {
+    /// Keeps names that are sealed; they are on disk when this returns.
+    pub(crate) async fn keep(&self, all: Vec<Kept>) -> Result<(), VaultError> {
+        Ok(self.0.shelf.append(records(&all)).await?)
+    }
+
+    fn seal_now(&self, all: &[Unsealed]) -> Result<Vec<Kept>, VaultError> {
         let of = |one: &Unsealed, part: &PersonalPart| For {
             person: self.pseudonym(&part.name),
             class: self.0.retention.class(&one.kind),
             week: week(one.time),
         };
+        let new = self.0.keys.lock().plan(all.iter().flat_map(|one| one.parts.iter().map(|part| of(one, part))))?;
+        if let Some(held) = &self.0.rows {
+            // Nobody who reads waits for the database meanwhile.
+            wait(held.put_slots(new.slots()))?;
+        }
         let mut keys = self.0.keys.lock();
-        keys.ensure(all.iter().flat_map(|one| one.parts.iter().map(|part| of(one, part))))?;
+        keys.add(new)?;
         let mut sealed = Vec::with_capacity(all.len());
         for one in all {
             let mut parts = Vec::with_capacity(one.parts.len());
             for part in &one.parts {
-                // It was made just now, and the lock is held.
+                // It was made just now, and nobody but the one task that seals destroys any.
                 let slot = keys.slot(&of(one, part)).ok_or(VaultError::NoRandomness)?;
                 let key = keys.key(slot)?.ok_or(VaultError::NoRandomness)?;
                 let mut bytes = Zeroizing::new([part.salt.as_slice(), part.name.as_bytes()].concat());
@@ -242,32 +270,45 @@ impl Vault {
             ending.slots = self.keys_of(person);
         }
         ending.event.details.insert("keys".to_owned(), ending.slots.len().to_string());
-        let path = self.0.dir.join(ENDING);
-        let io = |why| VaultError::Io { path: path.clone(), why };
         let mut bytes = u32::try_from(ending.slots.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
         bytes.extend(ending.slots.iter().flat_map(|slot| slot.to_le_bytes()));
         bytes.extend(ending.event.encode_to_vec());
+        match &self.0.rows {
+            None => self.write_ending(&bytes)?,
+            Some(held) => {
+                wait(held.put_note(ENDING, Some(bytes)))?;
+                wait(held.put_slots(destroyed(&ending.slots)))?;
+            }
+        }
+        self.0.keys.lock().destroy(&ending.slots)
+    }
+
+    fn write_ending(&self, bytes: &[u8]) -> Result<(), VaultError> {
+        let path = self.0.dir.join(ENDING);
         let new = self.0.dir.join("ending.new");
         let write = || -> io::Result<()> {
             let mut options = OpenOptions::new();
             let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&bytes)?;
+            file.write_all(bytes)?;
             file.sync_all()?;
             std::fs::rename(&new, &path)?;
             self.sync()
         };
-        write().map_err(io)?;
-        self.0.keys.lock().destroy(&ending.slots)
+        write().map_err(|why| VaultError::Io { path: path.clone(), why })
     }
 
     /// What a start before this one was about to destroy, or destroyed and did not tell.
     pub(crate) fn unended(&self) -> Result<Option<Ending>, VaultError> {
         let path = self.0.dir.join(ENDING);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(why) => return Err(VaultError::Io { path, why }),
+        let found = match &self.0.rows {
+            Some(held) => wait(held.ledger().note(ENDING))?,
+            None => match std::fs::read(&path) {
+                Ok(bytes) => Some(bytes),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+                Err(why) => return Err(VaultError::Io { path, why }),
+            },
         };
+        let Some(bytes) = found else { return Ok(None) };
         let read = || -> Option<Ending> {
             let (count, rest) = bytes.split_first_chunk()?;
             let length = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(4)?;
@@ -279,7 +320,10 @@ impl Vault {
     }
 
     /// What was destroyed is on record.
-    pub(crate) fn is_told(&self) -> Result<(), VaultError> {
+    pub(crate) async fn is_told(&self) -> Result<(), VaultError> {
+        if let Some(held) = &self.0.rows {
+            return Ok(held.put_note(ENDING, None).await?);
+        }
         let path = self.0.dir.join(ENDING);
         let gone = std::fs::remove_file(&path).and_then(|()| self.sync());
         gone.map_err(|why| VaultError::Io { path, why })
@@ -312,6 +356,44 @@ fn open(key: &aws_lc_rs::aead::RandomizedNonceKey, bytes: &[u8], wanted: &[u8]) 
     let plain = key.open_in_place(nonce, Aad::from(wanted), &mut sealed).ok()?;
     let (salt, name) = plain.split_at_checked(32)?;
     Some(PersonalPart { salt: salt.to_vec(), name: std::str::from_utf8(name).ok()?.to_owned() })
+}
+
+/// Takes over what was sealed by whoever led before.
+fn catch_up(shelf: &Shelf, held: &Held) -> Result<(), VaultError> {
+    let mut from = shelf.last();
+    loop {
+        let page = wait(held.ledger().names(from))?;
+        let Some((_, end, _)) = page.last() else { return Ok(()) };
+        from = *end;
+        wait(shelf.append(page.into_iter().flat_map(|(_, _, records)| records).collect()))?;
+    }
+}
+
+/// The secret of pseudonyms, where it rests beside rows.
+fn pseudonyms_of(held: &Held, kek: &Kek) -> Result<hmac::Key, VaultError> {
+    let path = || PathBuf::from("log_note");
+    let secret = match wait(held.ledger().note("pseudonyms"))? {
+        Some(text) => {
+            let text = String::from_utf8_lossy(&text);
+            let opened = kek.unwrap(PSEUDONYMS, &text);
+            let secret = opened.map_err(|why| VaultError::Damaged { path: path(), why: why.to_owned() })?;
+            if Kek::version_of(&text) != Some(kek.newest()) {
+                wait(held.put_note("pseudonyms", Some(kek.wrap(PSEUDONYMS, &secret)?.into_bytes())))?;
+            }
+            secret
+        }
+        None if !wait(held.ledger().slots(0))?.is_empty() => {
+            let why = "the secret of pseudonyms is gone, and the index is made with it; bring it back".to_owned();
+            return Err(VaultError::Damaged { path: path(), why });
+        }
+        None => {
+            let mut secret = Zeroizing::new(vec![0; 32]);
+            rand::fill(&mut secret).map_err(|_| VaultError::NoRandomness)?;
+            wait(held.put_note("pseudonyms", Some(kek.wrap(PSEUDONYMS, &secret)?.into_bytes())))?;
+            secret
+        }
+    };
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &secret))
 }
 
 /// The secret of pseudonyms: made once, and then it stays, as the index is made with it.

@@ -144,7 +144,7 @@ impl Scene {
     async fn log(&self) -> (Log, LogTasks) {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let setup = crate::log::Setup { clock, ..scene::setup(&self.dir.path().join("log")) };
-        let (log, tasks, _) = Log::open(setup).await.unwrap();
+        let (log, tasks, _) = Log::open(setup, None).await.unwrap();
         (log, tasks)
     }
 

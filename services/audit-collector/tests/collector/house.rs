@@ -108,6 +108,7 @@ impl House {
             webhook: WebhookConfig::default(),
             otlp: OtlpConfig::default(),
             witness: WitnessConfig::default(),
+            tiles: Default::default(),
             tls: Tls {
                 trust_domain: self.domain.to_string(),
                 cert: self.file("tls.pem"),
@@ -180,8 +181,12 @@ impl House {
     }
 
     pub(crate) fn dial_at(&self, at: SocketAddr, who: &Identity, timeout: Duration) -> Client {
+        self.dial_to(format!("https://{at}"), who, timeout)
+    }
+
+    pub(crate) fn dial_to(&self, endpoint: String, who: &Identity, timeout: Duration) -> Client {
         legate_rpc::dial(Dial {
-            endpoint: format!("https://{at}"),
+            endpoint,
             identity: who.clone(),
             trust: self.trust(),
             expect: Expect::Service("audit-collector"),

@@ -13,4 +13,5 @@ mod pace;
 mod roles;
 mod serve;
 mod signed;
+mod shared;
 mod webhook;

@@ -112,7 +112,7 @@ async fn names_that_have_had_their_time_end_but_for_those_that_are_held() {
         let mut setup = setup(dir.path());
         setup.clock = clock.clone();
         setup.personal.retention.days = Some(183);
-        let (log, tasks, _) = Log::open(setup).await.unwrap();
+        let (log, tasks, _) = Log::open(setup, None).await.unwrap();
         let index = index(&fixture);
         let following = tokio::spawn(index.clone().follow(log.clone()));
         tell(&log, 1, 120).await;

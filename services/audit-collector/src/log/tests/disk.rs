@@ -23,7 +23,7 @@ async fn a_full_disk_refuses_events_says_so_on_record_and_goes_on_by_itself() {
     small.segment_bytes = 8 << 20;
     // Nothing but the log's own files decides when it is full.
     small.checkpoint_every = Duration::from_millis(100);
-    let (log, tasks, _) = Log::open(small).await.unwrap();
+    let (log, tasks, _) = Log::open(small, None).await.unwrap();
     let me = producer("registry", "e1");
     append(&log, &me, 1, 10).await.unwrap();
     stuff(&disk.join("stuffing"));

@@ -7,3 +7,4 @@ mod order;
 mod pace;
 mod recovery;
 pub(crate) mod scene;
+mod shared;

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use legate_merkle::{leaf_hash, verify_consistency, verify_inclusion};
 use proptest::prelude::*;
 
-use super::scene::{ME, all, append, audit, copy, offer, open, own, producer, until_published};
+use super::scene::{
+    ME, Place, all, append, audit, copy, offer, on_each_place, open, open_at, own, producer, until_published,
+};
 use crate::log::{Appended, NotAppended};
 
 #[derive(Clone, Debug)]
@@ -32,13 +34,28 @@ proptest! {
     #[test]
     fn the_log_is_what_a_simple_list_would_be(acts in prop::collection::vec(act(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(follow_the_model(acts));
+        runtime.block_on(follow_the_model(&Place::Alone, acts));
     }
 }
 
-async fn follow_the_model(acts: Vec<Act>) {
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    #[test]
+    fn in_rows_it_is_the_same_list(acts in prop::collection::vec(act(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (is_shared, acts) = (|place: &Place| matches!(place, Place::Shared(_)), &acts);
+        runtime.block_on(on_each_place(async |place| {
+            if is_shared(&place) {
+                follow_the_model(&place, acts.clone()).await;
+            }
+        }));
+    }
+}
+
+async fn follow_the_model(place: &Place, acts: Vec<Act>) {
     let mut dir = tempfile::tempdir().unwrap();
-    let (mut log, mut tasks) = open(dir.path()).await;
+    let (mut log, mut tasks) = open_at(place, dir.path()).await;
     let mut list = Vec::new();
     let mut last: HashMap<_, u64> = HashMap::new();
     for act in acts {
@@ -68,14 +85,14 @@ async fn follow_the_model(acts: Vec<Act>) {
             Act::Restart => {
                 tasks.close().await;
                 drop(log);
-                (log, tasks) = open(dir.path()).await;
+                (log, tasks) = open_at(place, dir.path()).await;
             }
             Act::Kill => {
                 let left = copy(dir.path());
                 tasks.close().await;
                 drop(log);
                 dir = left;
-                (log, tasks) = open(dir.path()).await;
+                (log, tasks) = open_at(place, dir.path()).await;
             }
         }
     }
@@ -91,32 +108,35 @@ async fn follow_the_model(acts: Vec<Act>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_at_once_share_groups_and_each_keeps_its_order() {
-    let dir = tempfile::tempdir().unwrap();
-    let (log, tasks) = open(dir.path()).await;
-    let emitters: Vec<_> = (0..24)
-        .map(|n| {
-            let log = log.clone();
-            tokio::spawn(async move {
-                let me = producer("registry", &format!("e{n}"));
-                for round in 0..10u64 {
-                    let told = append(&log, &me, 1 + round * 5, 5).await.unwrap();
-                    assert_eq!((told.acked_seq, told.appended), (5 + round * 5, 5));
-                }
+    on_each_place(async |place| {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, tasks) = open_at(&place, dir.path()).await;
+        let emitters: Vec<_> = (0..24)
+            .map(|n| {
+                let log = log.clone();
+                tokio::spawn(async move {
+                    let me = producer("registry", &format!("e{n}"));
+                    for round in 0..10u64 {
+                        let told = append(&log, &me, 1 + round * 5, 5).await.unwrap();
+                        assert_eq!((told.acked_seq, told.appended), (5 + round * 5, 5));
+                    }
+                })
             })
-        })
-        .collect();
-    for emitter in emitters {
-        emitter.await.unwrap();
-    }
-    let mut next: HashMap<_, u64> = HashMap::new();
-    for (who, seq) in all(&log) {
-        let wanted = next.entry(who).or_insert(1);
-        assert_eq!(seq, *wanted);
-        *wanted += 1;
-    }
-    assert_eq!(next.len(), 25);
-    tasks.close().await;
-    assert_eq!(audit(dir.path(), None).unwrap().entries, log.size());
+            .collect();
+        for emitter in emitters {
+            emitter.await.unwrap();
+        }
+        let mut next: HashMap<_, u64> = HashMap::new();
+        for (who, seq) in all(&log) {
+            let wanted = next.entry(who).or_insert(1);
+            assert_eq!(seq, *wanted);
+            *wanted += 1;
+        }
+        assert_eq!(next.len(), 25);
+        tasks.close().await;
+        assert_eq!(audit(dir.path(), None).unwrap().entries, log.size());
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +144,7 @@ async fn one_emitter_that_floods_is_told_to_wait_and_others_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let mut setup = super::scene::setup(dir.path());
     setup.waiting_bytes = 1_000;
-    let (log, tasks, _) = crate::log::Log::open(setup).await.unwrap();
+    let (log, tasks, _) = crate::log::Log::open(setup, None).await.unwrap();
     // Larger than its half of the bound, so that it cannot be let in whatever the disk does.
     let flood = offer(&producer("registry", "e1"), 1, 8);
     assert!(flood.events.iter().map(bytes::Bytes::len).sum::<usize>() > 500);
@@ -136,29 +156,32 @@ async fn one_emitter_that_floods_is_told_to_wait_and_others_are_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_proof_holds_at_every_size_and_nothing_is_proved_beyond() {
-    let dir = tempfile::tempdir().unwrap();
-    let (log, tasks) = open(dir.path()).await;
-    let me = producer("registry", "e1");
-    for (first, count) in [(1, 3), (4, 250), (254, 20), (274, 300)] {
-        append(&log, &me, first, count).await.unwrap();
-        until_published(&log).await;
-    }
-    let size = until_published(&log).await;
-    for tree in [1, 2, 255, 256, 257, 300, 511, 512, 513, size] {
-        for index in [0, tree / 3, tree / 2, tree - 1] {
-            let proved = log.prove_inclusion(index, tree).unwrap();
-            verify_inclusion(index, tree, &leaf_hash(&proved.leaf), &proved.proof, &proved.root).unwrap();
+    on_each_place(async |place| {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, tasks) = open_at(&place, dir.path()).await;
+        let me = producer("registry", "e1");
+        for (first, count) in [(1, 3), (4, 250), (254, 20), (274, 300)] {
+            append(&log, &me, first, count).await.unwrap();
+            until_published(&log).await;
         }
-        let proved = log.prove_consistency(tree, 0).unwrap();
-        verify_consistency(tree, size, &proved.first_root, &proved.second_root, &proved.proof).unwrap();
-    }
-    assert_eq!(log.prove_inclusion(0, 0).unwrap().size, size);
-    assert!(log.prove_inclusion(size, 0).is_err());
-    assert!(log.prove_inclusion(0, size + 1).is_err());
-    assert!(log.prove_consistency(5, 4).is_err());
-    assert!(log.prove_consistency(1, size + 1).is_err());
-    assert_eq!(own(&log).len(), 1);
-    tasks.close().await;
+        let size = until_published(&log).await;
+        for tree in [1, 2, 255, 256, 257, 300, 511, 512, 513, size] {
+            for index in [0, tree / 3, tree / 2, tree - 1] {
+                let proved = log.prove_inclusion(index, tree).unwrap();
+                verify_inclusion(index, tree, &leaf_hash(&proved.leaf), &proved.proof, &proved.root).unwrap();
+            }
+            let proved = log.prove_consistency(tree, 0).unwrap();
+            verify_consistency(tree, size, &proved.first_root, &proved.second_root, &proved.proof).unwrap();
+        }
+        assert_eq!(log.prove_inclusion(0, 0).unwrap().size, size);
+        assert!(log.prove_inclusion(size, 0).is_err());
+        assert!(log.prove_inclusion(0, size + 1).is_err());
+        assert!(log.prove_consistency(5, 4).is_err());
+        assert!(log.prove_consistency(1, size + 1).is_err());
+        assert_eq!(own(&log).len(), 1);
+        tasks.close().await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

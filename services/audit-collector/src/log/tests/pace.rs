@@ -56,7 +56,7 @@ async fn a_million_events_are_taken_quickly_and_read_again_within_five_seconds()
     let mut setup = setup(dir.path());
     (setup.segment_bytes, setup.waiting_bytes) = (64 << 20, 256 << 20);
     setup.checkpoint_every = Duration::from_millis(250);
-    let (log, tasks, _) = Log::open(setup.clone()).await.unwrap();
+    let (log, tasks, _) = Log::open(setup.clone(), None).await.unwrap();
     for (count, batch, under_way) in [(500, 1, 1), (64_000, 1, 512), (256_000, 32, 64), (680_000, 512, 8)] {
         let pace = fill(&log, "registry", count, batch, under_way).await;
         eprintln!("batches of {batch}, {under_way} under way: {pace:.0} events/s");
@@ -68,7 +68,7 @@ async fn a_million_events_are_taken_quickly_and_read_again_within_five_seconds()
     let size = log.size();
     drop(log);
     let started = Instant::now();
-    let (log, tasks, found) = Log::open(setup).await.unwrap();
+    let (log, tasks, found) = Log::open(setup, None).await.unwrap();
     let took = started.elapsed();
     eprintln!("{size} events read and verified in {took:?}");
     assert!(found.is_clean && found.leaves == size && size >= 1_000_000);

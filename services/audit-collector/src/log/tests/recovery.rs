@@ -56,7 +56,7 @@ async fn a_group_cut_at_any_byte_is_cut_to_whole_events_and_nothing_before_it_is
         let mut torn = whole[..cut].to_vec();
         torn.resize(whole.len(), 0);
         std::fs::write(segments(dir.path()).pop().unwrap(), torn).unwrap();
-        let (log, tasks, found) = Log::open(setup(dir.path())).await.unwrap();
+        let (log, tasks, found) = Log::open(setup(dir.path()), None).await.unwrap();
         assert!(found.leaves >= kept && found.leaves <= size + 3, "{cut}");
         kept = found.leaves;
         // The emitter offers everything that was not acknowledged once more.
@@ -182,7 +182,7 @@ async fn keys_checkpoints_and_names_that_do_not_belong_to_it_are_refused() {
 
     let mut renamed = setup(good.path());
     renamed.origin = "example.org/another".into();
-    assert!(matches!(Log::open(renamed).await.unwrap_err(), LogError::Checkpoint(_)));
+    assert!(matches!(Log::open(renamed, None).await.unwrap_err(), LogError::Checkpoint(_)));
 
     let (_log, tasks) = open(good.path()).await;
     assert!(matches!(refusal(good.path()).await, LogError::Taken(_)));
@@ -196,7 +196,7 @@ async fn tiles_that_are_gone_or_wrong_are_made_again_from_the_segments() {
     let dir = copy(good.path());
     flip(&dir.path().join("tile/entries/001"), 40);
     std::fs::remove_file(dir.path().join("tile/0/002")).unwrap();
-    let (log, tasks, found) = Log::open(setup(dir.path())).await.unwrap();
+    let (log, tasks, found) = Log::open(setup(dir.path()), None).await.unwrap();
     assert_eq!(found.tiles_mended, 1);
     append(&log, &producer("registry", "e1"), 801, 1).await.unwrap();
     assert_eq!(own(&log).pop().unwrap().details["tiles_mended"], "1");

@@ -6,16 +6,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use legate_clock::{TestClock, Timestamp};
+use legate_db::testing::on_each;
 use legate_ids::EventId;
 use legate_merkle::{Checkpoint, TileId, VerifierKey, Walk, WalkError, WalkReport, walk};
 use legate_wire::audit::{AuditEvent, Emitter};
 use prost::Message as _;
+use sea_orm::ConnectionTrait as _;
 
 use crate::domain::producers::Producer;
 use crate::domain::retention::Retention;
+use crate::ledger::{Claim, Claimed, Ledger};
 use crate::log::recover::LogError;
-use crate::log::{Appended, Log, LogTasks, NotAppended, Offer, Setup, read_tile};
+use crate::log::{Appended, Copy, Files, Log, LogTasks, NotAppended, Offer, Setup, read_tile};
 use crate::metrics::Metrics;
+use crate::schema::Migrator;
 
 pub(crate) const ORIGIN: &str = "example.org/audit-log";
 pub(crate) const ME: &str = "spiffe://example.org/legate/audit-collector";
@@ -45,12 +49,69 @@ pub(crate) fn personal(dir: &Path) -> crate::personal::Setup {
 }
 
 pub(crate) async fn open(dir: &Path) -> (Log, LogTasks) {
-    let (log, tasks, _) = Log::open(setup(dir)).await.unwrap();
+    let (log, tasks, _) = Log::open(setup(dir), None).await.unwrap();
     (log, tasks)
 }
 
 pub(crate) async fn refusal(dir: &Path) -> LogError {
-    Log::open(setup(dir)).await.unwrap_err()
+    Log::open(setup(dir), None).await.unwrap_err()
+}
+
+/// Where a log's truth is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In its directory.
+    Alone,
+    /// In this database.
+    Shared(String),
+}
+
+/// Runs a test on a log of each kind: in a directory always, in rows where `LEGATE_TEST_POSTGRES` is set.
+pub(crate) async fn on_each_place(test: impl AsyncFn(Place)) {
+    on_each::<Migrator>(async |fixture| {
+        let shared = || Place::Shared(fixture.url.clone());
+        test(if fixture.is_postgres() { shared() } else { Place::Alone }).await;
+    })
+    .await;
+}
+
+pub(crate) async fn open_at(place: &Place, dir: &Path) -> (Log, LogTasks) {
+    try_open_at(place, dir).await.unwrap()
+}
+
+/// Opens the log where it is; whoever leads it has been silent for too long.
+pub(crate) async fn try_open_at(place: &Place, dir: &Path) -> Result<(Log, LogTasks), LogError> {
+    let setup = setup(dir);
+    let Place::Shared(url) = place else {
+        return Log::open(setup, None).await.map(|(log, tasks, _)| (log, tasks));
+    };
+    let ledger = Ledger::open(url, ORIGIN).await.unwrap();
+    let is_new = ledger.look().await.unwrap().is_none();
+    let copy = Copy::open(Files::new(dir), ledger.clone(), ORIGIN, setup.segment_bytes, is_new)?;
+    let db = sea_orm::Database::connect(url).await.unwrap();
+    db.execute_unprepared("UPDATE log_lease SET lease_until = 0").await.unwrap();
+    db.close().await.unwrap();
+    let ours = copy.verifier_key();
+    let claim = Claim {
+        holder: copy.holder().to_owned(),
+        address: "here".into(),
+        verifier_key: ours.clone(),
+        ttl: Duration::from_secs(30),
+    };
+    let (held, head) = match ledger.claim(&claim).await.unwrap() {
+        Claimed::Lead(held, head) => (held, head),
+        Claimed::OtherKey(theirs) => return Err(LogError::OtherKey { theirs, ours }),
+        Claimed::Follow(leader) => panic!("{leader:?}"),
+    };
+    let ground = copy.complete(held, head).await?;
+    Log::open(setup, Some(ground)).await.map(|(log, tasks, _)| (log, tasks))
+}
+
+/// Gives another directory what collectors have in common that share a log: its key, and the key of names.
+pub(crate) fn join(from: &Path, to: &Path) {
+    for file in ["log.key", "names.kek"] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
 }
 
 pub(crate) fn producer(name: &str, epoch: &str) -> Producer {

@@ -36,7 +36,7 @@ impl Kept {
 /// Has the rules look at a log, in steps of so many leaves.
 async fn look(fixture: &Fixture, log: &[(u64, Vec<u8>)], mut step: impl FnMut() -> usize) -> Kept {
     let dir = tempfile::tempdir().unwrap();
-    let vault = Vault::open(personal(dir.path())).unwrap();
+    let vault = Vault::open(personal(dir.path()), None).unwrap();
     let voices = Voices { registry: stream::REGISTRY.into(), me: stream::REGISTRY.replace("registry", COLLECTOR) };
     let clear = fixture.db.tx("clear", |tx| Box::pin(async move { batch::clear::<()>(tx).await }));
     clear.await.unwrap();
