@@ -138,12 +138,9 @@ async fn a_token_of_a_key_passes_with_a_proof_of_it_for_this_request_once() {
         (reason.as_str(), challenge.as_str()),
         ("TOKEN_INVALID", "DPoP error=\"invalid_token\", algs=\"ES256\"")
     );
-    let (status, _, challenge, _) = {
-        let answer = guarded.clone().oneshot(Request::get("/orders/17").body(()).unwrap()).await.unwrap();
-        let challenge = answer.headers()["www-authenticate"].to_str().unwrap().to_owned();
-        (answer.status(), (), challenge, ())
-    };
-    assert_eq!((status, challenge.as_str()), (StatusCode::UNAUTHORIZED, "Bearer, DPoP algs=\"ES256\""));
+    let bare = guarded.clone().oneshot(Request::get("/orders/17").body(()).unwrap()).await.unwrap();
+    assert_eq!(bare.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(bare.headers()["www-authenticate"], "Bearer, DPoP algs=\"ES256\"");
 
     // Many at once by one proof: one is let through.
     let before = reached.load(Ordering::SeqCst);

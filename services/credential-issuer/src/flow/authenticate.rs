@@ -309,7 +309,7 @@ fn hash(what: [&str; 3]) -> [u8; 32] {
 }
 
 /// What is shown once, until nobody could show it any more; `what` is its kind, whose it is and its name.
-pub(super) fn once(what: [&str; 3], until: Timestamp) -> Once {
+pub(crate) fn once(what: [&str; 3], until: Timestamp) -> Once {
     Once { what: hash(what), until: until.plus(LONGER) }
 }
 

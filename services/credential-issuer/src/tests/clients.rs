@@ -17,7 +17,7 @@ use super::registry::{self, NAMESPACE, agent_id, class_under, credential_policy}
 use super::scene::{START, Scene, reason, wish};
 use crate::domain::holder::Holder;
 use crate::domain::token::Wish;
-use crate::flow::authenticate::{Asker, By, Client, Shown, Use, authenticate};
+use crate::flow::authenticate::{Asker, By, Client, Shown, Use, authenticate, once};
 use crate::flow::create_client::{self, Ask, Made};
 use crate::flow::issue_token::{Asking, IssuedToken, issue};
 use crate::flow::live::introspect;
@@ -362,7 +362,7 @@ async fn a_key_that_is_known_gives_nothing_once_it_was_taken_back_nor_twice() {
         let elsewhere = scene.assertion(1, "elsewhere", &signer);
         let client = agent_id(1);
         let shown = ["client assertion", client.as_str(), "elsewhere"];
-        assert!(scene.desk.show_once(shown, scene.clock.now()).await.unwrap());
+        assert!(scene.desk.batches.show_once(once(shown, scene.clock.now())).await.unwrap());
         let before = scene.count("token.issued").await;
         assert_eq!(reason(scene.token_by_assertion(&elsewhere, wish()).await), "CLIENT_REFUSED");
 

@@ -25,7 +25,7 @@ fn event(kind: &str) -> IndexedEvent {
 }
 
 /// What the services tell.
-const KINDS: [&str; 46] = [
+const KINDS: [&str; 44] = [
     "access.refused",
     "action.executed",
     "activity.reported",
@@ -40,9 +40,7 @@ const KINDS: [&str; 46] = [
     "agent.suspended",
     "agent.updated",
     "alert.raised",
-    "approval.agreed",
     "approval.approved",
-    "approval.used",
     "authority.searched",
     "change.previewed",
     "credential.issued",

@@ -91,11 +91,9 @@ async fn a_preview_says_what_the_registry_would_refuse_and_what_a_schema_shuts_o
     assert!(unfit.text.starts_with("policy payments/sealed does not fit"), "{}", unfit.text);
     let told = preview(&stage.desk, &operator(), Preview { wanted: vec![typo], ..Preview::default() }).await.unwrap();
     assert!(told.findings.iter().all(|one| one.kind() != FindingKind::PolicyUnfit), "{:?}", told.findings);
-    let broken =
-        preview(&stage.desk, &operator(), Preview { wanted: vec![declaring("entity {")], ..Preview::default() });
-    assert!(
-        broken.await.unwrap().findings.iter().any(|one| one.text.starts_with("the policySchema of payments cannot"))
-    );
+    let ask = Preview { wanted: vec![declaring("entity {")], ..Preview::default() };
+    let broken = preview(&stage.desk, &operator(), ask).await.unwrap();
+    assert!(broken.findings.iter().any(|one| one.text.starts_with("the policySchema of payments cannot")));
 }
 
 #[tokio::test]
@@ -121,9 +119,8 @@ async fn what_is_tried_on_records_is_held_against_the_schema_as_far_as_they_tell
     assert_eq!((told.decisions, told.to_deny, told.unsure), (2, 1, 1), "{:?}", told.flips);
     assert!(told.flips[1].depends_on[0].text.contains("does not hold all that was stated"));
     assert!(told.unfit[0].contains("asks whether the context has `mfaa`"), "{:?}", told.unfit);
-    let told =
-        simulate(&stage.desk, &operator(), ask(vec![policy("more", Enforce, "permit(principal, action, resource);")]));
-    let told = told.await.unwrap();
+    let more = policy("more", Enforce, "permit(principal, action, resource);");
+    let told = simulate(&stage.desk, &operator(), ask(vec![more])).await.unwrap();
     assert_eq!((told.to_deny, told.unsure, told.unfit), (0, 0, Vec::new()));
 }
 
