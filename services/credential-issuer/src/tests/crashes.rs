@@ -22,7 +22,6 @@ use crate::flow::{dpop, forget, publish};
 use crate::schema::Migrator;
 
 const LOST: &str = "DATABASE_UNAVAILABLE";
-const URL: &str = "https://issuer.example/oauth2/token";
 
 /// What becomes of a flow whose transaction fails in both ways.
 struct Crash {

@@ -1,4 +1,4 @@
-//! Where approvals that count once are used up: the registry, which gives each to one decision. No other check calls anybody.
+//! Where approvals that count once are used up: the registry gives each to one decision, and no other check calls anybody.
 
 use std::fmt;
 use std::time::Duration;

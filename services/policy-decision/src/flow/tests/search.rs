@@ -541,8 +541,9 @@ async fn how_long_who_can_takes_with_many_agents() {
 
 #[tokio::test]
 async fn a_resource_that_a_policy_names_below_a_pattern_is_found() {
-    let named = "permit(principal, action == Action::\"invoice:read\", resource == Invoice::\"apollo/7\");";
-    let stage = Stage::set_with(only(&[named])).await;
+    const NAMED: &[&str] =
+        &["permit(principal, action == Action::\"invoice:read\", resource == Invoice::\"apollo/7\");"];
+    let stage = Stage::set_with(only(NAMED)).await;
     let ask = Search {
         sought: Sought::Resources,
         agent: agent_id(1),
