@@ -9,6 +9,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
         told = {"target": self.path, "headers": [[name.lower(), value] for name, value in self.headers.items()]}
         body = json.dumps(told).encode()
         self.send_response(200)

@@ -14,11 +14,12 @@ use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::approval_relay_service_client::ApprovalRelayServiceClient;
 use legate_wire::registry::approval_request_service_client::ApprovalRequestServiceClient;
 use legate_wire::registry::approval_service_client::ApprovalServiceClient;
+use legate_wire::registry::approval_use_service_client::ApprovalUseServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
     ApplyDeclarationsRequest, Approval, ApprovalState, DenyApprovalRequest, GetOwnApprovalRequest,
     GrantApprovalRequest, Permission, RelayApprovalRequest, RequestApprovalRequest, ResourceSelector,
-    RevokeApprovalRequest, SuspendAgentRequest,
+    RevokeApprovalRequest, SuspendAgentRequest, UseApprovalsRequest,
 };
 
 use crate::asking::{Shown, ask, at_least, question, word};
@@ -77,10 +78,14 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with(MORE).await
+    }
+
+    async fn with(more: &str) -> Self {
         let raised = Raised::new().await;
         let payments = raised.payments().await;
         let file = raised.dir.path().join("more.yaml");
-        std::fs::write(&file, MORE).unwrap();
+        std::fs::write(&file, more).unwrap();
         let documents = legate::manifest::load(&[file]).unwrap_or_else(|e| panic!("{e}"));
         let declarations = documents.into_iter().map(|document| document.declaration).collect();
         let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
@@ -185,6 +190,48 @@ async fn an_agent_asks_somebody_denies_somebody_approves_and_it_is_taken_back() 
     let request = RevokeApprovalRequest { approval_id: id(&second), reason: "enough".into(), ..Default::default() };
     let revoked = scene.operator("dev").revoke_approval(request).await.unwrap().into_inner();
     assert_eq!(word(&scene.told(revoked.revision).await), "APPROVAL_REQUIRED");
+    scene.raised.suite.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_agree_to_something_that_is_done_once() {
+    let annotated = "@approval(\"reading of invoices\") @approvers(\"2\") @single_use";
+    let more = MORE.replace("@approval(\"reading of invoices\")", annotated).replace("[paula]", "[paula, peter]");
+    let scene = Scene::with(&more).await;
+    let asked = scene.bot().request_approval(wish()).await.unwrap().into_inner().approval.unwrap();
+    let spec = asked.spec.clone().unwrap();
+    assert_eq!((spec.approvers, spec.single_use), (2, true));
+    let first = scene.operator("paula").grant_approval(grant(&id(&asked))).await.unwrap().into_inner();
+    assert_eq!(state(first.approval.as_ref().unwrap()), ApprovalState::Pending);
+    assert_eq!(word(&scene.told(first.revision).await), "APPROVAL_REQUIRED");
+    assert_eq!(reason(scene.operator("paula").grant_approval(grant(&id(&asked))).await), "APPROVER_NOT_ANOTHER");
+    let second = scene.operator("peter").grant_approval(grant(&id(&asked))).await.unwrap().into_inner();
+    assert_eq!(state(second.approval.as_ref().unwrap()), ApprovalState::Approved);
+
+    // Nobody but policy-decision uses it up.
+    let mine = || UseApprovalsRequest {
+        decision_id: legate_ids::DecisionId::from_parts(1, [1; 10]).to_string(),
+        approval_ids: vec![id(&asked)],
+    };
+    let strangers = [
+        scene.raised.operator("registry"),
+        scene.raised.dial("registry", scene.payments.runtime.identity().clone()),
+        scene.raised.dial("registry", scene.payments.backend.clone()),
+        scene.raised.dial("registry", scene.raised.service("credential-issuer")),
+    ];
+    for stranger in strangers {
+        assert_eq!(reason(ApprovalUseServiceClient::new(stranger).use_approvals(mine()).await), "ACCESS_DENIED");
+    }
+    // Many ask at once, with tokens of their own: one is let through.
+    let all = futures_util::future::join_all((0..12).map(|_| scene.told(second.revision))).await;
+    let won: Vec<_> = all.iter().filter(|answer| word(answer) == "ALLOWED").collect();
+    let [won] = won[..] else { panic!("{all:?}") };
+    assert_eq!(won.valid_until, None);
+    assert!(all.iter().all(|answer| matches!(word(answer), "ALLOWED" | "APPROVAL_REQUIRED")), "{all:?}");
+    let own = GetOwnApprovalRequest { approval_id: id(&asked) };
+    let seen = scene.bot().get_own_approval(own).await.unwrap().into_inner().approval.unwrap();
+    assert_eq!((state(&seen), seen.status.unwrap().used_by), (ApprovalState::Used, won.decision_id.clone()));
+    assert_eq!(word(&scene.told(second.revision).await), "APPROVAL_REQUIRED");
     scene.raised.suite.shutdown().await;
 }
 

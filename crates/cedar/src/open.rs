@@ -18,13 +18,17 @@ use crate::world::{ATTRIBUTES, BEHALF};
 const ANY_ACTION: &str = "any:other";
 const ANY_TYPE: &str = "AnyOther";
 
+/// What is wrong with asking whether the principal has what none has.
+pub(crate) fn unknown(name: &str) -> String {
+    let known: Vec<&str> = ATTRIBUTES.iter().map(|(name, ..)| *name).collect();
+    format!("asks whether the principal has `{name}`, which none has; it has {}", known.join(", "))
+}
+
 /// What is wrong with one policy.
 pub(crate) fn check(policy: &Policy) -> Vec<Finding> {
     let mut found = Vec::new();
     for name in spoken(policy).unknown {
-        let known: Vec<&str> = ATTRIBUTES.iter().map(|(name, ..)| *name).collect();
-        let why = format!("asks whether the principal has `{name}`, which none has; it has {}", known.join(", "));
-        found.push(Finding { at: None, why });
+        found.push(Finding { at: None, why: unknown(&name) });
     }
     let schema = match Schema::from_json_value(environment(policy)) {
         Ok(schema) => schema,

@@ -65,19 +65,45 @@ fn strictly(set: &PolicySet, declared: &Declared) -> Vec<Finding> {
         at: None,
         why: "compares the principal's labels as a whole; ask for one: principal.labels has team && principal.labels.team".into(),
     };
-    let mut labels = BTreeSet::new();
+    let (mut labels, mut asked, mut found) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for policy in set.policies() {
         let spoken = spoken(policy);
         if spoken.all_labels {
             return vec![whole];
         }
         labels.extend(spoken.labels);
+        asked.extend(spoken.asked);
+        for name in spoken.unknown {
+            found.push(Finding { at: None, why: open::unknown(&name) });
+        }
     }
+    found.extend(asked.iter().filter_map(|(place, name)| undeclared(place, name, declared)));
     let schema = match declared.schema(&labels) {
         Ok(schema) => schema,
         Err(e) => return vec![Finding { at: None, why: e.to_string() }],
     };
-    Validator::new(schema).validate(set, ValidationMode::Strict).validation_errors().map(finding).collect()
+    found.extend(Validator::new(schema).validate(set, ValidationMode::Strict).validation_errors().map(finding));
+    found
+}
+
+/// What is wrong with asking whether something is stated: where nothing has it, Cedar takes it for false, and a forbid that asks
+/// forbids nothing.
+fn undeclared(place: &str, name: &str, declared: &Declared) -> Option<Finding> {
+    let known: BTreeSet<&String> = match place {
+        "resource" => declared.types().flat_map(|(_, fields)| fields.keys()).collect(),
+        _ => declared.actions().flat_map(|(_, applies)| applies.context.keys()).collect(),
+    };
+    if known.iter().any(|known| *known == name) {
+        return None;
+    }
+    let whose = if place == "resource" { "no type of resource" } else { "no action" };
+    let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
+    let has = if known.is_empty() {
+        "nothing is declared there".to_owned()
+    } else {
+        format!("declared are {}", known.join(", "))
+    };
+    Some(Finding { at: None, why: format!("asks whether the {place} has `{name}`, which {whose} declares; {has}") })
 }
 
 /// As it is told: without the policy's number, which nobody gave.
@@ -137,6 +163,34 @@ mod tests {
                 let told = found(&text, declared);
                 assert!(told.iter().any(|one| one.contains("enviroment")), "{told:?}");
             }
+        }
+    }
+
+    #[test]
+    fn to_ask_after_what_nobody_states_is_told_where_it_is_declared_what_they_do() {
+        let declared = declared();
+        for (condition, said) in [
+            (
+                "resource has sealde",
+                "asks whether the resource has `sealde`, which no type of resource declares; declared are amount, sealed",
+            ),
+            ("context has mfaa", "asks whether the context has `mfaa`, which no action declares; declared are mfa"),
+            ("!(true && (resource has sealde))", "`sealde`"),
+            ("context has on_behalf_of", "`on_behalf_of`"),
+            ("principal has enviroment", "asks whether the principal has `enviroment`, which none has"),
+        ] {
+            let told = found(&when(condition), Some(&declared));
+            assert!(told.iter().any(|one| one.contains(said)), "{condition}: {told:?}");
+        }
+        for fine in ["resource has sealed", "resource has amount", "context has mfa", "principal has model"] {
+            assert_eq!(found(&when(fine), Some(&declared)), Vec::<String>::new(), "{fine}");
+        }
+        for open in ["resource has sealde", "context has mfaa", "context has on_behalf_of"] {
+            assert_eq!(
+                found(&when(open), None),
+                Vec::<String>::new(),
+                "{open}: without a schema anything may be stated"
+            );
         }
     }
 

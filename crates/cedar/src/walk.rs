@@ -22,6 +22,8 @@ pub(crate) struct Spoken {
     pub(crate) stated: bool,
     /// Types that a condition asks for with `is`.
     pub(crate) types: BTreeSet<String>,
+    /// What is asked after with `has` of what callers state: of `resource` or `context`, and the name.
+    pub(crate) asked: BTreeSet<(&'static str, String)>,
     /// Something that can fail on what is well typed: arithmetic, or a function of an extension.
     pub(crate) can_fail: bool,
 }
@@ -112,6 +114,9 @@ impl Spoken {
         }
         if is_var(left, "principal") {
             self.given.insert(attribute.to_owned());
+        }
+        for place in ["resource", "context"].into_iter().filter(|place| operator == "has" && is_var(left, place)) {
+            self.asked.insert((place, attribute.to_owned()));
         }
         let is_known = ATTRIBUTES.iter().any(|(known, ..)| *known == attribute);
         if operator == "has" && is_var(left, "principal") && !is_known {

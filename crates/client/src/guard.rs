@@ -1,9 +1,10 @@
 //! A tower layer that lets through what policy-decision allows: for axum, tonic and every other HTTP server on tower.
 //!
-//! The request's bearer token says who acts, the certificate of its connection that the token is its holder's, and a mapping what is
-//! done to what. Nothing else is looked at: neither the body, which is not read, nor headers that claim an identity. What is allowed
-//! goes on with a [`Permit`](crate::Permit) in its extensions.
+//! The request's access token says who acts, the certificate of its connection or a DPoP proof ([`Dpop`]) that the token is its holder's,
+//! and a mapping what is done to what. Nothing else is looked at: neither the body, which is not read, nor headers that claim an identity.
+//! What is allowed goes on with a [`Permit`](crate::Permit) in its extensions.
 
+mod dpop;
 mod refusal;
 mod routes;
 
@@ -18,6 +19,7 @@ use legate_mtls::Peer;
 use prost_types::Value;
 use tower::{Layer, Service};
 
+pub use dpop::{BadDpop, Dpop};
 pub use routes::{BadRoute, Routes};
 
 use crate::{Decision, NotAllowed, Permit, Question};
@@ -62,10 +64,13 @@ impl Asks {
         self
     }
 
-    fn question(self, token: &str, presented: Option<[u8; 32]>) -> Question {
+    fn question(self, token: &str, presented: Option<[u8; 32]>, key: Option<[u8; 32]>) -> Question {
         let mut question = Question::by_token(token, self.action, &self.resource_type, &self.resource_id);
         if let Some(x5t_s256) = presented {
             question = question.presented_certificate(x5t_s256);
+        }
+        if let Some(jkt) = key {
+            question = question.presented_key(jkt);
         }
         question = self.attributes.into_iter().fold(question, |q, (name, value)| q.attribute(name, value));
         self.context.into_iter().fold(question, |q, (name, value)| q.context(name, value))
@@ -94,33 +99,70 @@ pub struct PresentedCertificate(pub [u8; 32]);
 pub struct Guard<M> {
     decision: Decision,
     mapping: Arc<M>,
+    dpop: Option<Dpop>,
 }
 
 impl<M> Clone for Guard<M> {
     fn clone(&self) -> Self {
-        Self { decision: self.decision.clone(), mapping: Arc::clone(&self.mapping) }
+        let (decision, mapping, dpop) = (self.decision.clone(), Arc::clone(&self.mapping), self.dpop.clone());
+        Self { decision, mapping, dpop }
     }
 }
 
 impl<M: Mapping> Guard<M> {
     /// Lets through what `decision` allows of what `mapping` says.
     pub fn new(decision: Decision, mapping: M) -> Self {
-        Self { decision, mapping: Arc::new(mapping) }
+        Self { decision, mapping: Arc::new(mapping), dpop: None }
+    }
+
+    /// Takes tokens that are bound to a key as well, each with a DPoP proof. Not for gRPC, where nobody agreed on what a proof is for.
+    #[must_use]
+    pub fn with_dpop(mut self, dpop: Dpop) -> Self {
+        self.dpop = Some(dpop);
+        self
     }
 
     async fn permit(&self, head: &Parts) -> Result<Permit, Refusal> {
-        let token = token(head)?;
+        let (token, dpop) = match &self.dpop {
+            Some(dpop) if is_dpop(head) => (shown(head, DPOP)?, Some(dpop)),
+            _ => (token(head)?, None),
+        };
+        if dpop.is_some() && refusal::is_grpc(&head.headers) {
+            return Err(Refusal::BadToken("a gRPC call is made with a token that is bound to a certificate"));
+        }
+        let proven = dpop.map(|dpop| Ok::<_, Refusal>((dpop, dpop.prove(head, token)?))).transpose()?;
         let asks = self.mapping.asks(head).ok_or(Refusal::Unmapped)?;
-        let question = asks.question(token, presented(head));
-        self.decision.ask(question).await.permit().map_err(|why| match why {
+        let question = asks.question(token, presented(head), proven.as_ref().map(|(_, proven)| proven.jkt));
+        let permit = self.decision.ask(question).await.permit().map_err(|why| match why {
             NotAllowed::Denied(denied) => Refusal::Denied(denied),
             NotAllowed::Undecided(undecided) => Refusal::Undecided(undecided),
-        })
+        })?;
+        if let Some((dpop, proven)) = proven {
+            dpop.spend(&proven)?;
+        }
+        Ok(permit)
     }
+}
+
+/// RFC 9449 section 7.1.
+const DPOP: &str = "DPoP";
+/// RFC 6750 section 2.1.
+const BEARER: &str = "Bearer";
+
+/// Whether the one authorization of a request is of the scheme DPoP.
+fn is_dpop(head: &Parts) -> bool {
+    let first = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let scheme = first.and_then(|text| text.split(' ').next());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(DPOP))
 }
 
 /// The one bearer token of the request (RFC 6750 section 2.1).
 pub(crate) fn token(head: &Parts) -> Result<&str, Refusal> {
+    shown(head, BEARER)
+}
+
+/// The one token of the request, of a scheme.
+fn shown<'h>(head: &'h Parts, wanted: &str) -> Result<&'h str, Refusal> {
     let mut all = head.headers.get_all(header::AUTHORIZATION).iter();
     let first = all.next().ok_or(Refusal::NoToken)?;
     if all.next().is_some() {
@@ -128,7 +170,7 @@ pub(crate) fn token(head: &Parts) -> Result<&str, Refusal> {
     }
     let text = first.to_str().map_err(|_| Refusal::BadToken("authorization is not ASCII"))?;
     let (scheme, token) = text.split_once(' ').ok_or(Refusal::BadToken("authorization is not Bearer TOKEN"))?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    if !scheme.eq_ignore_ascii_case(wanted) {
         return Err(Refusal::BadToken("authorization is not Bearer TOKEN"));
     }
     // RFC 6750 section 2.1, `b64token`.
@@ -199,7 +241,7 @@ where
                 Ok(permit) => permit,
                 Err(refusal) => {
                     tracing::info!(reason = refusal.reason(), path = head.uri.path(), "refused");
-                    return Ok(refusal.answer(&head));
+                    return Ok(refusal.answer(&head, guard.dpop.is_some(), is_dpop(&head)));
                 }
             };
             head.extensions.insert(permit);

@@ -5,6 +5,12 @@ legate_rpc::reasons! {
     TOKEN_MISSING, Unauthenticated, "The request has no access token.", "Send the agent's access token as Authorization: Bearer TOKEN.";
     /// What came is no token.
     TOKEN_MALFORMED, Unauthenticated, "The authorization of the request came several times, or is not one bearer token of 8 KiB at most.", "Send the agent's access token as Authorization: Bearer TOKEN, once.";
+    /// The DPoP proof is no good.
+    DPOP_PROOF_INVALID, Unauthenticated, "The request has a token that is bound to a key (Authorization: DPoP TOKEN), and not one DPoP proof of that key for its method, its URL and this token, a minute old at most.", "Make a proof for each request (RFC 9449 section 4.2), with ath, and send it once as the header DPoP; htu is the URL as the server's configuration has its origin.";
+    /// The DPoP proof was used.
+    DPOP_PROOF_REPLAYED, Unauthenticated, "Somebody was let through by this DPoP proof before.", "Make a new proof, with a jti of its own, for each request.";
+    /// The memory of proofs is full.
+    DPOP_MEMORY_FULL, Unavailable, "The guard remembers as many DPoP proofs as it may, or an eighth of them of this key alone, so that it could not tell the next one from one that was used.", "Try again within two minutes; operators: let the guard remember more (Dpop::remembering), or see which key sends so many.";
     /// No mapping knows the request.
     REQUEST_NOT_MAPPED, PermissionDenied, "The guard's mapping does not say what the request asks for, so nobody may make it.", "Add the method and the path to the guard's routes.";
     /// No mapping knows the tool.

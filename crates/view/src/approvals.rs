@@ -1,5 +1,6 @@
 //! What people approved: by which an agent may, for a time, what some policies hold back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use legate_authority::{Permission, Window};
@@ -32,8 +33,10 @@ pub struct Approval {
     pub lifecycle_version: u64,
     /// When it was approved.
     pub decided: Timestamp,
-    /// Who approved it, as a SPIFFE ID.
-    pub approver: String,
+    /// Who approved it, as SPIFFE IDs.
+    pub approvers: BTreeSet<String>,
+    /// Whether it counts once. Then it does not say by itself whether it was used: the registry does.
+    pub single_use: bool,
 }
 
 /// A policy as it was when somebody asked.

@@ -319,7 +319,12 @@ pub(crate) fn approval(from: &wire::Approval) -> Result<Option<Approval>, Why> {
             .collect(),
         lifecycle_version: spec.lifecycle_version,
         decided: moment(status.decide_time)?.ok_or("nobody knows when it was decided")?,
-        approver: status.decided_by.clone(),
+        approvers: match status.agreements.as_slice() {
+            // Of before anybody counted.
+            [] => [status.decided_by.clone()].into(),
+            all => all.iter().map(|one| one.approver.clone()).collect(),
+        },
+        single_use: spec.single_use,
     }))
 }
 

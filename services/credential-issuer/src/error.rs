@@ -290,6 +290,11 @@ pub(crate) fn assertion_used() -> Fault {
     Fault::refused(&CLIENT_REFUSED, "the client assertion was used before; make a new one each time")
 }
 
+/// A DPoP proof counts once.
+pub(crate) fn proof_used() -> Fault {
+    Fault::refused(&DPOP_PROOF_REFUSED, "the DPoP proof was used before; make a new one each time")
+}
+
 impl From<NotSigned> for Fault {
     fn from(e: NotSigned) -> Self {
         match e {

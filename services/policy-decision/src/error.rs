@@ -99,6 +99,8 @@ legate_rpc::reasons! {
     BOUNDARY_HOURS, PermissionDenied, "It is granted, and a boundary that applies to the agent is for other hours of the week, in UTC.", "See the boundary in the reasons; ask again within its hours.";
     /// A person has to approve it.
     APPROVAL_REQUIRED, PermissionDenied, "It is granted and permitted, and a policy of the agent's namespace holds it back until a person approves it.", "Let the agent ask for what the reasons say (ApprovalRequestService.RequestApproval, legate approval request, or CIBA; docs/approvals.md), and ask again once it is approved.";
+    /// Nobody knows whether it was used.
+    APPROVAL_UNCONFIRMED, Unavailable, "It rests on an approval that counts once, and the registry, which says to which decision it goes, did not answer within 500 ms or refused policy-decision.", "Ask again: if the approval was used up by this, the answer is APPROVAL_REQUIRED and the agent asks for another. If it stays, look at the connection from policy-decision to the registry.";
     /// No policy permits.
     NO_POLICY_PERMITS, PermissionDenied, "It is granted, and no Cedar policy of the agent's namespace permits it.", "Write a policy that permits it; without policies nothing is permitted.";
     /// The namespace declares otherwise what callers state.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use legate_ids::{AgentId, Principal};
 use legate_mtls::{Peer, Trust};
 use legate_rpc::{Code, Fault, Permit};
+use legate_web::json::{Names, object};
 use legate_wire::envoy as wire;
 use legate_wire::envoy::authorization_server::Authorization;
 use legate_wire::envoy::check_response::HttpResponse;
@@ -19,13 +20,17 @@ use tonic::{Request, Response, Status};
 
 use crate::convert::{Ask, Subject};
 use crate::domain::answer::{Denial, Why};
-use crate::domain::route::{self, Path, Route};
+use crate::domain::route::{self, Body, Path, Route};
 use crate::error::{HTTP_REQUEST_INVALID, ROUTE_UNKNOWN, SUBJECT_MISSING};
 use crate::flow::{self, Asker, Desk, Spoken};
 
 /// The most bytes of a token, and of a chain of certificates.
 const MAX_TOKEN: usize = 8 << 10;
 const MAX_CERTIFICATE: usize = 64 << 10;
+/// The most bytes of a body from which something is taken.
+const MAX_BODY: usize = 64 << 10;
+/// What Envoy says of a body: whether it is only the beginning.
+const PARTIAL: &str = "x-envoy-auth-partial-body";
 /// The most of a request's id that is recorded.
 const MAX_CORRELATION: usize = 128;
 
@@ -67,7 +72,8 @@ impl Envoy {
         let path = Path::read(&http.path).map_err(|e| Fault::refused(&HTTP_REQUEST_INVALID, e.to_string()))?;
         let unknown = || Fault::refused(&ROUTE_UNKNOWN, "no route of the configuration is for this method and path");
         let headers: Vec<(&str, &[u8])> = headers(http).collect();
-        let stated = route::Stated { target: &http.path, headers: &headers };
+        let body = body(http, &headers);
+        let stated = route::Stated { target: &http.path, headers: &headers, body: &body };
         let unclear = |e: route::Unclear| Fault::refused(&HTTP_REQUEST_INVALID, e.to_string());
         let question = route::find(&self.routes, &http.method, &path, &stated).map_err(unclear)?.ok_or_else(unknown)?;
         let shown = attributes.and_then(|all| all.source.as_ref()).map_or("", |source| source.certificate.as_str());
@@ -168,6 +174,42 @@ fn headers(http: &wire::attribute_context::HttpRequest) -> impl Iterator<Item = 
     mapped.chain(raw.map(|one| {
         (one.key.as_str(), if one.value.is_empty() { one.raw_value.as_slice() } else { one.value.as_bytes() })
     }))
+}
+
+/// The body of a request, where Envoy passed it on as a whole and it is a JSON object that every reader reads alike.
+fn body(http: &wire::attribute_context::HttpRequest, headers: &[(&str, &[u8])]) -> Body {
+    let of = |wanted: &str| -> Vec<&[u8]> {
+        headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value).collect()
+    };
+    // Envoy says so of each body that it passes on, and takes away what a client says of it.
+    match of(PARTIAL)[..] {
+        [] => return Body::Absent,
+        [b"false"] => {}
+        _ => return Body::Unclear("came only in part; raise max_request_bytes, or send less"),
+    }
+    let bytes = http.raw_body.as_slice();
+    if bytes.len() > MAX_BODY {
+        return Body::Unclear("is longer than 64 KiB");
+    }
+    let is_json = |kind: &[u8]| {
+        let mut parts = std::str::from_utf8(kind).unwrap_or_default().split(';').map(str::trim);
+        let kind = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+        kind && parts.all(|part| part.eq_ignore_ascii_case("charset=utf-8"))
+    };
+    match of("content-type")[..] {
+        [kind] if is_json(kind) => {}
+        _ => return Body::Unclear("is not of the type application/json"),
+    }
+    if !of("content-encoding").is_empty() {
+        return Body::Unclear("is packed (content-encoding)");
+    }
+    if of("content-length").iter().any(|length| *length != bytes.len().to_string().as_bytes()) {
+        return Body::Unclear("is not as long as content-length says");
+    }
+    match object(bytes, Names::InAnyCase) {
+        Ok(object) => Body::Object(object),
+        Err(_) => Body::Unclear("is no JSON object, or has a name twice"),
+    }
 }
 
 /// The bearer token of a request. A header that came twice is joined by Envoy with a comma, which no token has.

@@ -1,7 +1,7 @@
 //! policy-decision: may this agent do this to that, now, and why.
 //!
 //! It keeps a view of the registry and a compiled set of each namespace's policies in memory, so that the path of a
-//! check makes no network call. The one thing that it writes is the spool of decision records.
+//! check makes no network call, unless it rests on an approval that counts once. The one thing that it writes is the spool of decision records.
 
 #[cfg(all(feature = "bug_lost_forbid", not(debug_assertions)))]
 compile_error!("bug_lost_forbid is a planted bug, for tests only");
@@ -102,7 +102,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         answer_ttl: config.decision.reuse(),
         previewing: flow::Turns::new(),
         asking: flow::Turns::new(),
-        archive: Arc::new(registry),
+        archive: Arc::new(registry.clone()),
+        uses: Arc::new(registry),
         records: Arc::new(log),
         // A page token is good for as long as the process lives.
         pages: Pages::new(&rand::random()),
@@ -204,7 +205,7 @@ fn service(desk: &Arc<Desk>, envoy: ext_authz::Envoy, standing: &ViewStanding, c
     let drift = DriftServiceServer::new(api.clone())
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_DRIFT);
-    // Whole headers of a request, its body never.
+    // Whole headers of a request, and what of its body is passed on.
     let envoy = AuthorizationServer::new(envoy).max_decoding_message_size(MAX_CHECK);
     let issuance = IssuanceServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE);
     legate_rpc::Service {

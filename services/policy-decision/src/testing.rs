@@ -383,6 +383,7 @@ impl Stage {
             previewing: crate::flow::Turns::new(),
             asking: crate::flow::Turns::new(),
             archive: Arc::clone(&registry) as Arc<dyn crate::store::archive::Archive>,
+            uses: Arc::clone(&registry) as Arc<dyn crate::store::uses::Uses>,
             records: Arc::clone(&log) as Arc<dyn crate::store::records::Records>,
             pages: legate_rpc::Pages::new(&[5; 32]),
             shadow: crate::store::tally::Tally::default(),

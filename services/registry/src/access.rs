@@ -8,6 +8,7 @@ const READERS: &[Caller] = &[Caller::Operator, Caller::Service("policy-decision"
 /// Those who follow what is declared.
 const FOLLOWERS: &[Caller] = &[Caller::Service("credential-issuer"), Caller::Service("policy-decision")];
 const AGENTS: &[Caller] = &[Caller::Agent];
+const DECISION: &[Caller] = &[Caller::Service("policy-decision")];
 const ISSUER: &[Caller] = &[Caller::Service("credential-issuer")];
 
 /// Method to callers; everything else is denied.
@@ -78,6 +79,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.registry.v1.ApprovalService/RevokeApproval", callers: OPERATORS },
     Rule { method: "/legate.registry.v1.ApprovalRelayService/RelayApproval", callers: ISSUER },
     Rule { method: "/legate.registry.v1.ApprovalRelayService/GetRelayedApproval", callers: ISSUER },
+    Rule { method: "/legate.registry.v1.ApprovalUseService/UseApprovals", callers: DECISION },
     Rule { method: "/legate.registry.v1.FeedService/Watch", callers: FOLLOWERS },
     Rule { method: "/legate.registry.v1.PublicationService/PublishSigningKey", callers: ISSUER },
     Rule { method: "/legate.registry.v1.PublicationService/PublishRevocation", callers: ISSUER },

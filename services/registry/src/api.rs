@@ -10,6 +10,7 @@ use wire::agent_service_server::AgentServiceServer;
 use wire::approval_relay_service_server::ApprovalRelayServiceServer;
 use wire::approval_request_service_server::ApprovalRequestServiceServer;
 use wire::approval_service_server::ApprovalServiceServer;
+use wire::approval_use_service_server::ApprovalUseServiceServer;
 use wire::bulk_service_server::{BulkService, BulkServiceServer};
 use wire::declaration_service_server::{DeclarationService, DeclarationServiceServer};
 use wire::delegation_service_server::DelegationServiceServer;
@@ -115,6 +116,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Routes {
             .max_decoding_message_size(LARGEST_REQUEST)
             .max_encoding_message_size(LARGEST_ANSWER),
     )
+    .add_service(ApprovalUseServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_ASK))
     .add_service(ApprovalRelayServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_SPAWN))
     .add_service(PublicationServiceServer::new(api.clone()).max_decoding_message_size(LARGEST_REQUEST))
     .add_service(

@@ -61,13 +61,15 @@ legate_rpc::reasons! {
     /// The name is another's agent's.
     MADE_BY_AN_AGENT, FailedPrecondition, "The name is that of an agent that an agent made, and the declaration does not say that this one is meant: whoever runs it would get what is bound to the name.", "Choose another name, or end that agent first (legate agent retire); where it is meant, give the id of its maker as spec.parent, or hand it over (legate agent hand-over).";
     /// Nobody approves what he declared.
-    SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve or confirm it, nor approve what it asks for.", "Let another operator do it.";
+    SELF_APPROVAL, PermissionDenied, "Whoever declared an agent, or ever changed what is declared of it, cannot approve or confirm it, nor approve what it asks for; nor can an owner of it, where a policy says so.", "Let another operator do it.";
     /// Nothing asks for an approval.
     APPROVAL_NOT_NEEDED, FailedPrecondition, "No policy in force in the namespace holds the action back until it is approved, so an approval would change nothing.", "Ask for what a decision answered APPROVAL_REQUIRED to; see the policies with @approval (legate policy list, docs/approvals.md).";
     /// No such approval.
     APPROVAL_NOT_FOUND, NotFound, "There is no approval of this id, it is not the caller's, or it ended further back than the history is kept.", "Check the id (legate approval list --all).";
     /// It is decided already, or over.
-    APPROVAL_DECIDED, FailedPrecondition, "The request is not pending any more, or the approval does not hold any more: somebody else decided, it was taken back, or its time is over.", "See what became of it (legate approval show); where it is still wanted, let the agent ask again.";
+    APPROVAL_DECIDED, FailedPrecondition, "The request is not pending any more, or the approval does not hold any more: somebody else decided, it was taken back, it counted once and was used, or its time is over.", "See what became of it (legate approval show); where it is still wanted, let the agent ask again.";
+    /// Nobody counts twice.
+    APPROVER_NOT_ANOTHER, FailedPrecondition, "Whoever approves has agreed already, and the policy asks for several people.", "Let another approver look at it (legate approval show says who agreed).";
     /// What it rests on changed.
     APPROVAL_OUTDATED, FailedPrecondition, "Since the agent asked, it was stopped or changed its life, or a policy that holds back what it asks for was changed or taken back.", "Deny the request, and let the agent ask again: then it names the policies as they are now.";
     /// One more is too many.

@@ -14,6 +14,12 @@ const AGAIN: u64 = 1;
 pub(crate) enum Refusal {
     NoToken,
     BadToken(&'static str),
+    /// The DPoP proof is not there, or not for this request; what is wrong with it.
+    BadProof(String),
+    /// Somebody was let through by the DPoP proof before.
+    Replayed,
+    /// No proof more can be remembered.
+    MemoryFull,
     /// The mapping does not know the request.
     Unmapped,
     Denied(Denied),
@@ -41,6 +47,9 @@ impl Refusal {
         match self {
             Self::NoToken => "TOKEN_MISSING",
             Self::BadToken(_) => "TOKEN_MALFORMED",
+            Self::BadProof(_) => "DPOP_PROOF_INVALID",
+            Self::Replayed => "DPOP_PROOF_REPLAYED",
+            Self::MemoryFull => "DPOP_MEMORY_FULL",
             Self::Unmapped => "REQUEST_NOT_MAPPED",
             Self::Denied(denied) => &denied.reason,
             Self::Undecided(undecided) => &undecided.reason,
@@ -49,10 +58,10 @@ impl Refusal {
 
     fn kind(&self) -> Kind {
         match self {
-            Self::NoToken | Self::BadToken(_) => Kind::Unauthenticated,
+            Self::NoToken | Self::BadToken(_) | Self::BadProof(_) | Self::Replayed => Kind::Unauthenticated,
             Self::Denied(denied) if is_of_the_token(&denied.reason) => Kind::Unauthenticated,
             Self::Unmapped | Self::Denied(_) => Kind::Forbidden,
-            Self::Undecided(_) => Kind::Unavailable,
+            Self::Undecided(_) | Self::MemoryFull => Kind::Unavailable,
         }
     }
 
@@ -61,6 +70,9 @@ impl Refusal {
         match self {
             Self::NoToken => "the request has no access token",
             Self::BadToken(why) => why,
+            Self::BadProof(why) => why,
+            Self::Replayed => "the DPoP proof was used before; make a new one for each request",
+            Self::MemoryFull => "too many DPoP proofs came within two minutes",
             Self::Unmapped => "the server does not say what this request asks for, so nobody may make it",
             Self::Denied(_) => "policy-decision denies it",
             Self::Undecided(_) => "it could not be decided, so it is refused",
@@ -74,9 +86,9 @@ impl Refusal {
         }
     }
 
-    /// The answer to the request, in its own protocol.
-    pub(super) fn answer<R: Default>(&self, head: &Parts) -> Response<R> {
-        let mut answer = if is_grpc(&head.headers) { self.grpc() } else { self.http() };
+    /// The answer to the request, in its own protocol; `offers_dpop`: proofs are taken, `by_dpop`: one was to be shown.
+    pub(super) fn answer<R: Default>(&self, head: &Parts, offers_dpop: bool, by_dpop: bool) -> Response<R> {
+        let mut answer = if is_grpc(&head.headers) { self.grpc() } else { self.http(offers_dpop, by_dpop) };
         let mut say = |name: &'static str, text: &str| {
             if let Ok(value) = HeaderValue::from_str(text) {
                 answer.headers_mut().insert(name, value);
@@ -89,20 +101,26 @@ impl Refusal {
         answer
     }
 
-    fn http<R: Default>(&self) -> Response<R> {
+    fn http<R: Default>(&self, offers_dpop: bool, by_dpop: bool) -> Response<R> {
         let mut answer = Response::new(R::default());
         *answer.status_mut() = match self.kind() {
             Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        // RFC 6750 section 3: a request without credentials is told no error code.
-        let challenge = match (self, self.kind()) {
+        // RFC 6750 section 3: a request without credentials is told no error code. RFC 9449 section 7.1.
+        let (scheme, algs) = if offers_dpop && by_dpop { ("DPoP", ", algs=\"ES256\"") } else { ("Bearer", "") };
+        let error = match (self, self.kind()) {
+            (_, Kind::Unavailable) | (Self::NoToken, _) => None,
+            (Self::BadToken(_), _) => Some("invalid_request"),
+            (Self::BadProof(_) | Self::Replayed, _) => Some("invalid_dpop_proof"),
+            (_, Kind::Unauthenticated) => Some("invalid_token"),
+            (_, Kind::Forbidden) => Some("insufficient_scope"),
+        };
+        let challenge = match (self, error) {
+            (Self::NoToken, _) if offers_dpop => Some("Bearer, DPoP algs=\"ES256\"".to_owned()),
             (Self::NoToken, _) => Some("Bearer".to_owned()),
-            (Self::BadToken(_), _) => Some("Bearer error=\"invalid_request\"".to_owned()),
-            (_, Kind::Unauthenticated) => Some("Bearer error=\"invalid_token\"".to_owned()),
-            (_, Kind::Forbidden) => Some("Bearer error=\"insufficient_scope\"".to_owned()),
-            (_, Kind::Unavailable) => None,
+            (_, error) => error.map(|error| format!("{scheme} error=\"{error}\"{algs}")),
         };
         let headers = answer.headers_mut();
         match challenge.map(|text| HeaderValue::from_str(&text)) {
@@ -123,7 +141,7 @@ impl Refusal {
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| kind == "application/grpc" || kind.starts_with("application/grpc+"))
 }

@@ -308,18 +308,18 @@ fn hash(what: [&str; 3]) -> [u8; 32] {
     credential::sha256(text.as_bytes())
 }
 
-impl Desk {
-    /// Whether this is the first time that it is shown, on whatever replica; `what` is its kind, whose it is and its name.
-    pub(crate) async fn show_once(&self, what: [&str; 3], until: Timestamp) -> Result<bool, Fault> {
-        let once = Once { what: hash(what), until: until.plus(LONGER) };
-        self.batches.show_once(once).await.map_err(of_tx)
-    }
+/// What is shown once, until nobody could show it any more; `what` is its kind, whose it is and its name.
+pub(crate) fn once(what: [&str; 3], until: Timestamp) -> Once {
+    Once { what: hash(what), until: until.plus(LONGER) }
+}
 
-    /// Nothing came of what an assertion was shown for: it is used up all the same, where it is not.
-    pub(crate) async fn use_up(&self, unused: Option<Once>) {
-        let Some(once) = unused else { return };
-        if let Err(fault) = self.batches.show_once(once).await.map_err(of_tx) {
-            tracing::warn!(%fault, "an assertion of which nothing came could not be used up");
+impl Desk {
+    /// Nothing came of what an assertion or a DPoP proof was shown for: it is used up all the same, where it is not.
+    pub(crate) async fn use_up(&self, unused: impl IntoIterator<Item = Once>) {
+        for once in unused {
+            if let Err(fault) = self.batches.show_once(once).await.map_err(of_tx) {
+                tracing::warn!(%fault, "an assertion or a proof of which nothing came could not be used up");
+            }
         }
     }
 }

@@ -204,6 +204,7 @@ fn decided(approval: &Approval) -> Result<Timestamp, Fault> {
         ApprovalState::Denied => Err(Fault::refused(&APPROVAL_DENIED, "an approver denied it")),
         ApprovalState::Cancelled | ApprovalState::Revoked => Err(Fault::refused(&APPROVAL_DENIED, "it was taken back")),
         ApprovalState::Expired => Err(Fault::refused(&APPROVAL_EXPIRED, "nobody decided in time")),
+        ApprovalState::Used => Err(Fault::refused(&APPROVAL_EXPIRED, "it counted once, and was used")),
         ApprovalState::Ended => Err(Fault::refused(&APPROVAL_EXPIRED, "its time is over")),
         ApprovalState::Unspecified => Err(Fault::broken("an approval in no state")),
     }

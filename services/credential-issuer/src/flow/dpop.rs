@@ -1,4 +1,6 @@
 //! A DPoP proof (RFC 9449) that comes with a request for a token: by which key, for this request, fresh, never seen before.
+//!
+//! It is used where the token is recorded, or by the refusal of what it came with.
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use legate_clock::Timestamp;
@@ -6,16 +8,27 @@ use legate_rpc::Fault;
 use legate_token::{BadProof, DpopProof, ExpectProof};
 
 use super::Desk;
+use super::authenticate::once;
 use crate::domain::token::hex;
-use crate::error::{DPOP_NONCE_NEEDED, DPOP_PROOF_REFUSED};
+use crate::error::{DPOP_NONCE_NEEDED, DPOP_PROOF_REFUSED, of_tx, proof_used};
 use crate::keys::Verifier;
+use crate::store::Once;
 
 /// A nonce is given out for so many seconds, and taken for as many more.
 const SLOT: u64 = 120;
 
-/// The thumbprint of the key that is proved to be held.
+/// A key that is proved to be held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proved {
+    /// Its thumbprint.
+    pub(crate) jkt: [u8; 32],
+    /// The proof, to be used.
+    pub(crate) once: Once,
+}
+
+/// The key that is proved to be held, by a proof that was not used when it was looked up.
 #[tracing::instrument(skip_all)]
-pub(crate) async fn prove(desk: &Desk, proof: &str, method: &str, url: &str) -> Result<[u8; 32], Fault> {
+pub(crate) async fn prove(desk: &Desk, proof: &str, method: &str, url: &str) -> Result<Proved, Fault> {
     let proved = attempt(desk, proof, method, url).await;
     if let Err(fault) = &proved {
         desk.metrics.refused("dpop", fault.reason());
@@ -23,7 +36,7 @@ pub(crate) async fn prove(desk: &Desk, proof: &str, method: &str, url: &str) -> 
     proved
 }
 
-async fn attempt(desk: &Desk, proof: &str, method: &str, url: &str) -> Result<[u8; 32], Fault> {
+async fn attempt(desk: &Desk, proof: &str, method: &str, url: &str) -> Result<Proved, Fault> {
     let bad = |e: BadProof| Fault::refused(&DPOP_PROOF_REFUSED, format!("the DPoP proof is refused: {e}"));
     let proof = DpopProof::read(proof, Verifier::new).map_err(bad)?;
     let now = seconds(desk);
@@ -35,12 +48,13 @@ async fn attempt(desk: &Desk, proof: &str, method: &str, url: &str) -> Result<[u
     }
     let kid = proof.key().kid();
     let until = Timestamp::from_secs(i64::try_from(proof.usable_until()).unwrap_or(i64::MAX));
-    if !desk.show_once(["dpop proof", kid.as_str(), proof.token_id()], until).await? {
-        return Err(Fault::refused(&DPOP_PROOF_REFUSED, "the DPoP proof was used before; make a new one each time"));
+    let once = once(["dpop proof", kid.as_str(), proof.token_id()], until);
+    if desk.batches.was_shown(once.what).await.map_err(of_tx)? {
+        return Err(proof_used());
     }
     let mut jkt = [0; 32];
     Base64UrlUnpadded::decode(kid.as_str(), &mut jkt).map_err(|_| Fault::broken("a thumbprint that is none"))?;
-    Ok(jkt)
+    Ok(Proved { jkt, once })
 }
 
 /// The nonce to use now. Replicas that share the pepper agree on it.

@@ -115,7 +115,8 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
         convert::token_exchanged(call, &plan, (agreed.decision_id, agreed.revision), whom.evidence.as_ref(), now);
     let mut stand = vec![plan.claims.clone()];
     stand.extend(whom.shown);
-    let recorded = desk.batches.register.record(asking.proof(call, now), plan, event).await.map_err(of_tx)?;
+    let register = &desk.batches.register;
+    let recorded = register.record(asking.proof(call, now), asking.dpop, plan, event).await.map_err(of_tx)?;
     // What was taken back in between, anywhere in the chain, is seen here, or kills the token later.
     desk.still(holder, &asking.named()?)?;
     asking.still_vouched(desk)?;

@@ -9,6 +9,7 @@ use legate_view::{Audience, CERTIFICATE_BACKDATE};
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 
 use super::authenticate::{By, Client};
+use super::dpop::Proved;
 use super::foreign;
 use super::renew::{about, caller};
 use super::{Call, Desk};
@@ -52,13 +53,20 @@ pub(crate) struct Asking {
     pub(crate) all_or_nothing: bool,
     /// The assertion that is used where the token is recorded.
     unused: Option<Once>,
+    /// The DPoP proof that is used there.
+    pub(super) dpop: Option<Once>,
 }
 
 impl Asking {
     /// A client that asks, and gets all that it asks for or nothing.
     pub(crate) fn of((client, holder): (Client, Holder), confirmation: Confirmation) -> Self {
         let Client { by, proof_ends, unused, .. } = client;
-        Self { holder, by, proof_ends, confirmation, all_or_nothing: true, unused }
+        Self { holder, by, proof_ends, confirmation, all_or_nothing: true, unused, dpop: None }
+    }
+
+    /// The same for a client that showed by a DPoP proof that it holds the key to which the token is to be bound.
+    pub(crate) fn by_key(client: (Client, Holder), proved: &Proved) -> Self {
+        Self { dpop: Some(proved.once), ..Self::of(client, Confirmation::Key(proved.jkt)) }
     }
 
     pub(super) fn named(&self) -> Result<Named, Fault> {
@@ -184,6 +192,7 @@ pub(super) async fn calling(desk: &Desk, call: &Call) -> Result<Asking, Fault> {
         confirmation: Confirmation::Certificate(call.peer.x5t_s256),
         all_or_nothing: false,
         unused: None,
+        dpop: None,
     })
 }
 
@@ -205,7 +214,8 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish, bounds: 
         By::Identity(evidence) => convert::with_evidence(event, evidence),
         By::Certificate(_) | By::Credential(_) => event,
     };
-    let recorded = desk.batches.register.record(asking.proof(call, now), plan, event).await.map_err(of_tx)?;
+    let recorded =
+        desk.batches.register.record(asking.proof(call, now), asking.dpop, plan, event).await.map_err(of_tx)?;
     // A suspension that came in between is seen here, or kills the token by its lifecycle version.
     desk.still(holder, &asking.named()?)?;
     asking.still_vouched(desk)?;

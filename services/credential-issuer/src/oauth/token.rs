@@ -21,6 +21,7 @@ use crate::domain::token::Wish;
 use crate::error::CREDENTIAL_NOT_GOOD;
 use crate::flow::authenticate::{By, Client, Use, recorded_certificate};
 use crate::flow::backchannel::redeem;
+use crate::flow::dpop::Proved;
 use crate::flow::exchange::{Exchange, exchange_as};
 use crate::flow::issue_token::{Asking, issue};
 use crate::flow::{Call, dpop};
@@ -117,7 +118,7 @@ async fn give(
     call: &mut Call,
     headers: &HeaderMap,
     form: &Form,
-    (mut client, holder): (Client, Holder),
+    (client, holder): (Client, Holder),
 ) -> Result<Response, OauthError> {
     call.client = Some(holder.spiffe_id.clone());
     // Read before a proof is spent on it.
@@ -133,17 +134,39 @@ async fn give(
     } else {
         Ask::Own(convert::oauth_wish(form.get("resource"), form.get("scope"), form.get("authorization_details"))?)
     };
-    let confirmation = confirmation(facade, call, headers, &client).await?;
+    let proved = prove(facade, headers).await?;
+    let given = Box::pin(give_bound(facade, call, ask, (client, holder), proved.as_ref())).await;
+    if given.is_err() {
+        facade.desk.use_up(proved.map(|proved| proved.once)).await;
+    }
+    given
+}
+
+/// The same, where it is known by which key the client proved itself, if by any.
+async fn give_bound(
+    facade: &Facade,
+    call: &Call,
+    ask: Ask,
+    (mut client, holder): (Client, Holder),
+    proved: Option<&Proved>,
+) -> Result<Response, OauthError> {
     // A token that is bound to another key than the certificate's names that certificate, to die with it.
-    if client.by == By::Certificate(None) && matches!(confirmation, Confirmation::Key(_)) {
+    if client.by == By::Certificate(None) && proved.is_some() {
         client.by = By::Certificate(Some(recorded_certificate(&facade.desk, call, &holder).await?));
     }
     // A token names the running copy where it falls with that copy's certificate, and nowhere else.
-    let holder = match (&client.by, &confirmation) {
-        (By::Credential(_) | By::Identity(_), Confirmation::Key(_)) => holder.of_any_copy(),
+    let holder = match (&client.by, proved) {
+        (By::Credential(_) | By::Identity(_), Some(_)) => holder.of_any_copy(),
         _ => holder,
     };
-    let asking = Asking::of((client, holder), confirmation);
+    let asking = match proved {
+        Some(proved) => Asking::by_key((client, holder), proved),
+        None => {
+            let confirmation = unproved(call, &client);
+            Asking::of((client, holder), confirmation)
+        }
+    };
+    let confirmation = asking.confirmation;
     let exchanged = matches!(ask, Ask::Exchange(_));
     let issued = match ask {
         Ask::Own(wish) => Box::pin(issue(&facade.desk, call, asking, wish)).await?,
@@ -172,26 +195,24 @@ enum Ask {
     Exchange(Exchange),
 }
 
-/// What the token is bound to: the key of a DPoP proof where one is shown, else the client's certificate where it has one.
-async fn confirmation(
-    facade: &Facade,
-    call: &Call,
-    headers: &HeaderMap,
-    client: &Client,
-) -> Result<Confirmation, OauthError> {
+/// The key of the DPoP proof, where one is shown.
+async fn prove(facade: &Facade, headers: &HeaderMap) -> Result<Option<Proved>, OauthError> {
     let mut proofs = headers.get_all(DPOP).iter();
-    if let Some(proof) = proofs.next() {
-        // RFC 9449 section 4.3: not more than one.
-        let proof = proof.to_str().ok().filter(|_| proofs.next().is_none());
-        let proof = proof.ok_or_else(|| OauthError::plain("invalid_dpop_proof", "there has to be one DPoP proof"))?;
-        let url = format!("{}{TOKEN}", facade.desk.issuer);
-        return Ok(Confirmation::Key(dpop::prove(&facade.desk, proof, "POST", &url).await?));
-    }
+    let Some(proof) = proofs.next() else { return Ok(None) };
+    // RFC 9449 section 4.3: not more than one.
+    let proof = proof.to_str().ok().filter(|_| proofs.next().is_none());
+    let proof = proof.ok_or_else(|| OauthError::plain("invalid_dpop_proof", "there has to be one DPoP proof"))?;
+    let url = format!("{}{TOKEN}", facade.desk.issuer);
+    Ok(Some(dpop::prove(&facade.desk, proof, "POST", &url).await?))
+}
+
+/// What the token of a client is bound to that showed no DPoP proof: its certificate, where it has one.
+fn unproved(call: &Call, client: &Client) -> Confirmation {
     match (&client.by, &call.peer.principal) {
-        (By::Certificate(_), _) => Ok(Confirmation::Certificate(call.peer.x5t_s256)),
+        (By::Certificate(_), _) => Confirmation::Certificate(call.peer.x5t_s256),
         (By::Credential(_) | By::Identity(_), Some(legate_ids::Principal::Agent { id, .. })) if *id == client.agent => {
-            Ok(Confirmation::Certificate(call.peer.x5t_s256))
+            Confirmation::Certificate(call.peer.x5t_s256)
         }
-        (By::Credential(_) | By::Identity(_), _) => Ok(Confirmation::Bearer),
+        (By::Credential(_) | By::Identity(_), _) => Confirmation::Bearer,
     }
 }

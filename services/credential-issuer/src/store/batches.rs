@@ -51,6 +51,7 @@ pub(crate) struct Batches {
     /// Tokens.
     pub(crate) register: Register,
     shown: Grouped<Once, bool>,
+    looked: Grouped<[u8; 32], bool>,
     certificates: Grouped<[u8; 32], Option<credential::Model>>,
     secrets: Grouped<Vec<Vec<u8>>, Option<credential::Model>>,
     /// Whose a secret is, by its HMAC: the rows as they were found.
@@ -104,16 +105,25 @@ impl Batches {
         });
         let placing = db.clone();
         let places = Together::start(move |asked| find_places(placing.clone(), Arc::new(asked)));
+        let reading = db.clone();
+        let looked = Together::start(move |whats: Vec<[u8; 32]>| {
+            peek(reading.clone(), "find_shown", whats, |db, whats| Box::pin(were_shown(db, whats)))
+        });
         let writing = db.clone();
         let shown = Together::start(move |all| show(writing.clone(), Arc::new(all)));
         let register = Register::new(db.clone(), outbox);
         let (known, known_keys, seen) = Default::default();
-        Self { register, shown, certificates, secrets, known, keys, known_keys, seen, places }
+        Self { register, shown, looked, certificates, secrets, known, keys, known_keys, seen, places }
     }
 
     /// Notes that something was shown: of all who show it, on whatever replica, one gets `true`.
     pub(crate) async fn show_once(&self, once: Once) -> TxResult<bool, Fault> {
         self.shown.ask(once).await?
+    }
+
+    /// Whether something was shown before. Of those that race it is for [`Register::record`] to see who is first.
+    pub(crate) async fn was_shown(&self, what: [u8; 32]) -> TxResult<bool, Fault> {
+        self.looked.ask(what).await?
     }
 
     /// The credential of a certificate, by SHA-256 of its DER.
@@ -295,6 +305,11 @@ async fn keys(db: &DatabaseConnection, asked: Vec<KeysOf>) -> TxResult<Vec<Keys>
         all.push(Keys { rows: client::keys(db, agent_id).await?, was_shown: shown.contains(what) });
     }
     Ok(all)
+}
+
+async fn were_shown(db: &DatabaseConnection, whats: Vec<[u8; 32]>) -> TxResult<Vec<bool>, Fault> {
+    let shown = once::those(db, whats.iter().copied().collect::<Vec<_>>()).await?;
+    Ok(whats.iter().map(|what| shown.contains(what)).collect())
 }
 
 async fn show(db: Db, all: Arc<Vec<Once>>) -> Vec<TxResult<bool, Fault>> {

@@ -20,6 +20,7 @@ use crate::domain::svid::SvidPlan;
 use crate::domain::token::TokenPlan;
 use crate::error::{
     AGAIN, CREDENTIAL_NOT_GOOD, IDENTITY_TOKEN_SPENT, SIGNING_UNAVAILABLE, SUBJECT_TOKEN_FALLEN, assertion_used, flow,
+    proof_used,
 };
 
 /// A certificate that is recorded and may be signed. To hold one means that the transaction was committed.
@@ -153,10 +154,11 @@ impl Register {
     pub(crate) async fn record(
         &self,
         proof: Proof,
+        dpop: Option<Once>,
         plan: TokenPlan,
         event: AuditEvent,
     ) -> TxResult<RecordedToken, Fault> {
-        self.0.ask(Entry { rests: Rests::of(proof, &plan), event }).await?.map(|()| RecordedToken(plan))
+        self.0.ask(Entry { rests: Rests::of(proof, dpop, &plan), event }).await?.map(|()| RecordedToken(plan))
     }
 }
 
@@ -196,8 +198,7 @@ async fn enter_at_once(
             let mut noted = HashSet::new();
             let checked: Vec<_> = entries.iter().map(|entry| entry.rests.check(&found)).collect();
             let good = entries.iter().zip(&checked).filter(|(_, checked)| checked.is_ok());
-            let mut firsts =
-                once::show(tx, good.filter_map(|(entry, _)| entry.rests.once()).collect::<Vec<_>>()).await?;
+            let mut firsts = once::show(tx, good.flat_map(|(entry, _)| entry.rests.once()).collect::<Vec<_>>()).await?;
             for (entry, checked) in entries.iter().zip(checked) {
                 let outcome = match checked {
                     Ok(by) => entry.rests.spend(tx, &mut firsts).await?.map(|()| by),
@@ -250,6 +251,8 @@ pub(crate) enum Proof {
 #[derive(Clone, Debug)]
 struct Rests {
     proof: Proof,
+    /// The DPoP proof of the key that it is bound to, which is used by this.
+    dpop: Option<Once>,
     /// The certificate that the token is bound to.
     bound: Option<[u8; 32]>,
     holder: String,
@@ -296,10 +299,11 @@ impl Found {
 }
 
 impl Rests {
-    fn of(proof: Proof, plan: &TokenPlan) -> Self {
+    fn of(proof: Proof, dpop: Option<Once>, plan: &TokenPlan) -> Self {
         let parents = plan.claims.chain.holders(&plan.claims.subject);
         Self {
             proof,
+            dpop,
             bound: plan.claims.confirmation.certificate().copied(),
             holder: plan.holder.to_string(),
             version: plan.claims.lifecycle_version,
@@ -350,17 +354,21 @@ impl Rests {
         }
     }
 
-    /// The assertion that is used by this token.
-    fn once(&self) -> Option<Once> {
-        match &self.proof {
+    /// The assertion and the DPoP proof that are used by this token.
+    fn once(&self) -> impl Iterator<Item = Once> {
+        let assertion = match &self.proof {
             Proof::Assertion(.., once) => Some(*once),
             Proof::Certificate(_) | Proof::Secret(..) | Proof::Identity(..) => None,
-        }
+        };
+        assertion.into_iter().chain(self.dpop)
     }
 
-    /// What is used once is used by this token, after all else was found good; `firsts` are the assertions of the group that
-    /// nobody had shown before, each there for one.
+    /// What is used once is used by this token, after all else was found good; `firsts` are the assertions and DPoP proofs of the
+    /// group that nobody had shown before, each there for one.
     async fn spend(&self, tx: &Tx, firsts: &mut HashSet<[u8; 32]>) -> TxResult<Result<(), Fault>, Fault> {
+        if self.dpop.is_some_and(|once| !firsts.remove(&once.what)) {
+            return Ok(Err(proof_used()));
+        }
         let (used, most) = match &self.proof {
             Proof::Certificate(_) | Proof::Secret(..) => return Ok(Ok(())),
             Proof::Assertion(.., once) => {

@@ -17,7 +17,7 @@ use super::registry::{self, NAMESPACE, agent_id, class_under, credential_policy}
 use super::scene::{START, Scene, reason, wish};
 use crate::domain::holder::Holder;
 use crate::domain::token::Wish;
-use crate::flow::authenticate::{Asker, By, Client, Shown, Use, authenticate};
+use crate::flow::authenticate::{Asker, By, Client, Shown, Use, authenticate, once};
 use crate::flow::create_client::{self, Ask, Made};
 use crate::flow::issue_token::{Asking, IssuedToken, issue};
 use crate::flow::live::introspect;
@@ -79,6 +79,13 @@ impl Scene {
         let shown = Shown::Assertion { client: None, assertion: Zeroizing::new(text.to_owned()) };
         let client = authenticate(&self.desk, &self.stranger(), shown, Use::ByToken { look: false }).await?;
         issue(&self.desk, &self.stranger(), Asking::of(client, Confirmation::Bearer), wish).await
+    }
+
+    /// A token by a secret, bound to the key of a DPoP proof, which is used where it is recorded.
+    pub(super) async fn token_by_proof(&self, secret: &str, proof: &str) -> Result<IssuedToken, Fault> {
+        let proved = dpop::prove(&self.desk, proof, "POST", URL).await?;
+        let client = self.show_secret(1, secret).await?;
+        issue(&self.desk, &self.stranger(), Asking::by_key(client, &proved), wish()).await
     }
 
     /// An assertion of agent `n` with a name of its own.
@@ -355,7 +362,7 @@ async fn a_key_that_is_known_gives_nothing_once_it_was_taken_back_nor_twice() {
         let elsewhere = scene.assertion(1, "elsewhere", &signer);
         let client = agent_id(1);
         let shown = ["client assertion", client.as_str(), "elsewhere"];
-        assert!(scene.desk.show_once(shown, scene.clock.now()).await.unwrap());
+        assert!(scene.desk.batches.show_once(once(shown, scene.clock.now())).await.unwrap());
         let before = scene.count("token.issued").await;
         assert_eq!(reason(scene.token_by_assertion(&elsewhere, wish()).await), "CLIENT_REFUSED");
 
@@ -508,26 +515,34 @@ async fn a_dpop_proof_needs_our_nonce_and_counts_once_also_when_fifty_show_it_at
     on_each::<Migrator>(async |fixture| {
         let scene = Arc::new(Scene::on(&fixture).await);
         let signer = key(7);
-        let show = async |proof: &str| dpop::prove(&scene.desk, proof, "POST", URL).await;
+        let (secret, _) = scene.bearer(1).await;
+        let show = async |proof: &str| scene.token_by_proof(&secret, proof).await;
         let nonce = dpop::nonce(&scene.desk);
         assert_eq!(reason(show(&scene.proof("a", "", &signer)).await), "DPOP_NONCE_NEEDED");
         assert_eq!(reason(show(&scene.proof("a", "00", &signer)).await), "DPOP_NONCE_NEEDED");
-        let jkt = show(&scene.proof("a", &nonce, &signer)).await.unwrap();
-        assert_eq!(Base64UrlUnpadded::encode_string(&jkt), signer.public_key().kid().to_string());
+        // What is looked at is not used; a refusal of what it came with uses it (`oauth/token.rs`), and so does the token.
+        let proved = dpop::prove(&scene.desk, &scene.proof("a", &nonce, &signer), "POST", URL).await.unwrap();
+        assert_eq!(Base64UrlUnpadded::encode_string(&proved.jkt), signer.public_key().kid().to_string());
+        show(&scene.proof("a", &nonce, &signer)).await.unwrap();
         // The name is the key's own: another key may use it too.
         show(&scene.proof("a", &nonce, &key(8))).await.unwrap();
         assert_eq!(reason(show(&scene.proof("a", &nonce, &signer)).await), "DPOP_PROOF_REFUSED");
 
+        let before = scene.count("token.issued").await;
         let proof = scene.proof("b", &nonce, &signer);
         let all = (0..50).map(|_| {
-            let (scene, proof) = (Arc::clone(&scene), proof.clone());
-            tokio::spawn(async move { dpop::prove(&scene.desk, &proof, "POST", URL).await.is_ok() })
+            let (scene, proof, secret) = (Arc::clone(&scene), proof.clone(), secret.clone());
+            tokio::spawn(async move {
+                let token = scene.token_by_proof(&secret, &proof).await;
+                token.map_err(|fault| assert_eq!(fault.reason(), "DPOP_PROOF_REFUSED")).is_ok()
+            })
         });
         let mut won = 0;
         for shown in all.collect::<Vec<_>>() {
             won += u32::from(shown.await.unwrap());
         }
         assert_eq!(won, 1);
+        assert_eq!(scene.count("token.issued").await, before + 1, "one token for one proof");
         // A nonce is taken for a while after another is given out, and not for ever.
         scene.pass(Duration::from_secs(120)).await;
         assert_ne!(dpop::nonce(&scene.desk), nonce);

@@ -22,7 +22,6 @@ use crate::flow::{dpop, forget, publish};
 use crate::schema::Migrator;
 
 const LOST: &str = "DATABASE_UNAVAILABLE";
-const URL: &str = "https://issuer.example/oauth2/token";
 
 /// What becomes of a flow whose transaction fails in both ways.
 struct Crash {
@@ -41,7 +40,7 @@ const TABLE: [Crash; 6] = [
     Crash { flow: "jwt-bearer", transaction: "issue_token", event: "token.issued", after: Err("IDENTITY_TOKEN_SPENT") },
     Crash { flow: "private_key_jwt", transaction: "issue_token", event: "token.issued", after: Err("CLIENT_REFUSED") },
     Crash { flow: "client assertion", transaction: "show_once", event: "", after: Err("CLIENT_REFUSED") },
-    Crash { flow: "DPoP proof", transaction: "show_once", event: "", after: Err("DPOP_PROOF_REFUSED") },
+    Crash { flow: "DPoP proof", transaction: "issue_token", event: "token.issued", after: Err("DPOP_PROOF_REFUSED") },
 ];
 
 #[tokio::test]
@@ -72,7 +71,7 @@ async fn nothing_is_signed_that_is_not_recorded_and_nothing_is_used_twice() {
                     }
                     "private_key_jwt" => scene.token_by_assertion(&by_token, wish()).await.map(drop),
                     "client assertion" => scene.show_assertion(&assertion).await.map(drop),
-                    _ => dpop::prove(&scene.desk, &proof, "POST", URL).await.map(drop),
+                    _ => scene.token_by_proof(&secret, &proof).await.map(drop),
                 }
             };
             let flow = crash.flow;

@@ -97,11 +97,17 @@ async fn what_may_be_shown_once_wins_once_at_two_issuers() {
 
         // Replicas share the pepper, and so the nonce.
         let proof = scenes[0].proof("proof-1", &dpop::nonce(&desks[0]), &signer);
+        let (secret, _) = scenes[0].secret(1, false).await.unwrap();
+        let before = scenes[0].count("token.issued").await;
         let won = raced(|n| {
-            let (desk, proof) = (Arc::clone(&desks[n % 2]), proof.clone());
-            async move { dpop::prove(&desk, &proof, "POST", "https://issuer.example/oauth2/token").await.is_ok() }
+            let (scene, proof, secret) = (Arc::clone(&scenes[n % 2]), proof.clone(), secret.clone());
+            async move {
+                let token = scene.token_by_proof(&secret, &proof).await;
+                token.map_err(|fault| assert_eq!(fault.reason(), "DPOP_PROOF_REFUSED")).is_ok()
+            }
         });
         assert_eq!(won.await, 1, "a DPoP proof");
+        assert_eq!(scenes[0].count("token.issued").await, before + 1, "one token for one proof, whoever recorded it");
 
         for scene in &scenes {
             identity::trust(scene, &[CredentialMethod::TrustedIssuer]).await;

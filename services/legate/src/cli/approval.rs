@@ -29,7 +29,7 @@ pub(crate) enum ApprovalVerb {
         /// Its id, apr_...
         id: String,
     },
-    /// Approve a request: from now on, for as long as was asked or shorter.
+    /// Approve a request: from now on, for as long as was asked or shorter; where several people have to agree, from the last one on.
     Approve {
         #[command(flatten)]
         decision: Decision,
@@ -135,6 +135,8 @@ pub(crate) enum Word {
     Revoked,
     /// Its time is over.
     Ended,
+    /// It counted once, and was used.
+    Used,
 }
 
 impl Word {
@@ -148,6 +150,7 @@ impl Word {
             Self::Cancelled => ApprovalState::Cancelled,
             Self::Revoked => ApprovalState::Revoked,
             Self::Ended => ApprovalState::Ended,
+            Self::Used => ApprovalState::Used,
         }
     }
 }

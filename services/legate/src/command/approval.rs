@@ -9,9 +9,9 @@ use legate_clock::{Clock, SystemClock, Timestamp};
 use legate_wire::registry::approval_request_service_client::ApprovalRequestServiceClient;
 use legate_wire::registry::approval_service_client::ApprovalServiceClient;
 use legate_wire::registry::{
-    Approval, ApprovalState, CancelApprovalRequest, DenyApprovalRequest, GetApprovalRequest, GetOwnApprovalRequest,
-    GetOwnApprovalResponse, GrantApprovalRequest, ListApprovalsRequest, ListApprovalsResponse, ListOwnApprovalsRequest,
-    RequestApprovalRequest, RevokeApprovalRequest,
+    Approval, ApprovalSpec, ApprovalState, CancelApprovalRequest, DenyApprovalRequest, GetApprovalRequest,
+    GetOwnApprovalRequest, GetOwnApprovalResponse, GrantApprovalRequest, ListApprovalsRequest, ListApprovalsResponse,
+    ListOwnApprovalsRequest, RequestApprovalRequest, RevokeApprovalRequest,
 };
 
 use super::Desk;
@@ -231,6 +231,21 @@ fn word(approval: &Approval) -> &'static str {
     proto::word(state(approval).as_str_name(), "APPROVAL_STATE_")
 }
 
+fn needed(spec: &ApprovalSpec) -> u32 {
+    spec.approvers.max(1)
+}
+
+/// Its state; while it waits for several people, how many of them agreed.
+fn stands(approval: &Approval) -> String {
+    let agreed = approval.status.as_ref().map_or(0, |status| status.agreements.len());
+    match approval.spec.as_ref().map(needed) {
+        Some(needed) if needed > 1 && state(approval) == ApprovalState::Pending => {
+            format!("{} {agreed}/{needed}", word(approval))
+        }
+        _ => word(approval).to_owned(),
+    }
+}
+
 fn asked(approval: &Approval) -> String {
     let permissions = approval.spec.iter().flat_map(|spec| &spec.permissions);
     permissions.map(manifest::permission_text).collect::<Vec<_>>().join(", ")
@@ -253,7 +268,7 @@ fn row(approval: &Approval) -> Row {
         cells: vec![
             ("ID", false, metadata.id.clone()),
             ("AGENT", false, format!("{}/{}", metadata.namespace, spec.agent)),
-            ("STATE", false, word(approval).to_owned()),
+            ("STATE", false, stands(approval)),
             ("ASKS FOR", false, asked(approval)),
             ("PURPOSE", false, spec.purpose.clone()),
             ("UNTIL", false, until(approval)),
@@ -278,10 +293,19 @@ fn details(approval: &Approval, revision: u64) -> Vec<(&'static str, String)> {
     };
     let window = status.not_after.map(|to| format!("{} to {}", moment(status.not_before.as_ref()), moment(Some(&to))));
     let audience = if spec.audience.is_empty() { "any".to_owned() } else { spec.audience.clone() };
+    let takes = format!(
+        "{} {}{}{}",
+        needed(&spec),
+        if needed(&spec) == 1 { "approver" } else { "approvers, each another" },
+        if spec.bars_owners { ", none of them an owner" } else { "" },
+        if spec.single_use { "; counts once" } else { "" },
+    );
+    let agreed = status.agreements.iter().map(|one| by(one.time.as_ref(), &one.approver, &one.reason));
+    let agreed: Vec<String> = agreed.collect();
     let channel = proto::word(spec.channel().as_str_name(), "APPROVAL_CHANNEL_");
     vec![
         ("id", metadata.id),
-        ("state", word(approval).to_owned()),
+        ("state", stands(approval)),
         ("agent", format!("{}/{} {}", metadata.namespace, spec.agent, spec.agent_id)),
         ("asks for", asked(approval)),
         ("towards", audience),
@@ -289,10 +313,13 @@ fn details(approval: &Approval, revision: u64) -> Vec<(&'static str, String)> {
         ("message", spec.binding_message),
         ("for", length(spec.duration)),
         ("held back by", held.collect::<Vec<_>>().join(", ")),
+        ("takes", takes),
+        ("agreed", agreed.join("; ")),
         ("asked", format!("{} by {} ({channel})", moment(metadata.create_time.as_ref()), spec.requester)),
         ("waits until", moment(spec.expire_time.as_ref())),
         ("decided", by(status.decide_time.as_ref(), &status.decided_by, &status.decide_reason)),
         ("holds", window.unwrap_or_default()),
+        ("used by", status.used_by),
         ("ended", by(status.end_time.as_ref(), &status.ended_by, &status.end_reason)),
         ("etag", metadata.etag),
         ("revision", revision.to_string()),

@@ -257,6 +257,7 @@ fn add(whole: &mut SimulateResponse, page: SimulateResponse) {
     whole.not_judged += page.not_judged;
     whole.left_out = whole.left_out.saturating_add(page.left_out);
     (whole.revision, whole.from_time, whole.to_time) = (page.revision, page.from_time, page.to_time);
+    whole.unfit = page.unfit;
     for flip in page.flips {
         let same = |one: &legate_wire::policy::Flip| {
             (&one.agent_id, &one.action, &one.resource_type, &one.resource_id)

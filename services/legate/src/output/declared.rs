@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_wire::registry::{
-    Agent, AgentState, AgentStatus, AttestationPolicySpec, Declaration, FederatedTrustDomainSpec, GroupSpec,
+    Agent, AgentState, AgentStatus, AgentStop, AttestationPolicySpec, Declaration, FederatedTrustDomainSpec, GroupSpec,
     LifecyclePolicySpec, Metadata, OperatorBindingSpec, StandingStatus, StopOrderSpec, declaration::Object,
     stop_order_spec::Level,
 };
@@ -38,7 +38,7 @@ pub(crate) fn agent_row(agent: &Agent) -> Row {
     Row {
         cells: vec![
             ("AGENT", false, label(&metadata)),
-            ("STATE", false, proto::word(status.state().as_str_name(), "AGENT_STATE_").into()),
+            ("STATE", false, stands(&status)),
             ("CLASS", false, class(&spec.agent_class, status.agent_class_version)),
             ("ENVIRONMENT", false, proto::word(spec.environment().as_str_name(), "ENVIRONMENT_").into()),
             ("OWNERS", false, spec.owners.join(", ")),
@@ -65,12 +65,13 @@ pub(crate) fn agent_details(agent: &Agent) -> Vec<(&'static str, String)> {
     let metadata = agent.metadata.clone().unwrap_or_default();
     let spec = agent.spec.clone().unwrap_or_default();
     let status = agent.status.clone().unwrap_or_default();
-    let state = proto::word(status.state().as_str_name(), "AGENT_STATE_");
+    let state = stands(&status);
     let since = moment(status.state_time.as_ref());
     let why = if status.state_reason.is_empty() { String::new() } else { format!(": {}", status.state_reason) };
     vec![
         ("agent", label(&metadata)),
         ("state", format!("{state} since {since} by {}{why}", status.state_actor)),
+        ("stopped", status.stops.iter().map(stop).collect::<Vec<_>>().join("; ")),
         ("orphaned", orphaned(agent)),
         ("id", metadata.id.clone()),
         ("spiffe id", status.spiffe_id.clone()),
@@ -99,6 +100,21 @@ pub(crate) fn agent_details(agent: &Agent) -> Vec<(&'static str, String)> {
         ("lifecycle due", moment(status.lifecycle_due_time.as_ref())),
         ("written", written(&metadata)),
     ]
+}
+
+/// Where an agent stands: one that a stop order names can do nothing, whatever its state is.
+fn stands(status: &AgentStatus) -> String {
+    let state = proto::word(status.state().as_str_name(), "AGENT_STATE_");
+    if status.stops.is_empty() { state.to_owned() } else { format!("{state}, STOPPED") }
+}
+
+/// A stop order that stands, in a sentence.
+fn stop(stop: &AgentStop) -> String {
+    let whom = stop.order.as_ref().map(stopped).unwrap_or_default();
+    let place = if stop.namespace.is_empty() { "everywhere" } else { stop.namespace.as_str() };
+    let of = if stop.ancestor_id.is_empty() { String::new() } else { format!(", through {}", stop.ancestor_id) };
+    let by = if stop.actor.is_empty() { String::new() } else { format!(" by {}: {}", stop.actor, stop.reason) };
+    format!("with {whom} ({place}, order {}){of} since {}{by}", stop.name, moment(stop.since.as_ref()))
 }
 
 /// Who confirmed last that an agent is still to be here, and when.

@@ -33,6 +33,7 @@ pub(crate) fn simulation_lines(of: &SimulateResponse, window: &str) -> Vec<Strin
             grouped(of.to_allow)
         ));
     }
+    lines.extend(of.unfit.iter().map(|text| format!("  the registry would refuse it: {}", visible(text))));
     if of.unsure > 0 {
         let text = "might flip more: that hangs on arguments that their records do not hold";
         lines.push(format!("  {} {text}", grouped(of.unsure)));

@@ -175,7 +175,8 @@ async fn named(
     let results: Vec<Value> = found.names.iter().map(result).collect();
     let mut told = json!({ "next_token": "", "count": results.len(), "total": results.len() });
     if page.is_partial {
-        told = json!({ "next_token": "", "count": results.len(), "properties": { "patterns": found.patterns } });
+        let properties = json!({ "patterns": found.patterns, "complete": found.patterns.is_empty() });
+        told = json!({ "next_token": "", "count": results.len(), "properties": properties });
     }
     Ok(answer::json(&json!({ "page": told, "context": { "revision": found.revision }, "results": results })))
 }

@@ -1,5 +1,7 @@
 //! An answer: allow, or one of three kinds of denial with a stable word and what made or cut it.
 
+use std::collections::BTreeSet;
+
 use legate_clock::Timestamp;
 
 /// Three denials that are different.
@@ -141,6 +143,8 @@ whys! {
     PolicyNotReady, Undecided, "POLICY_NOT_READY";
     /// The key of the token is not known here, or not yet.
     TokenKeyUnknown, Undecided, "TOKEN_KEY_UNKNOWN";
+    /// Nobody knows whether an approval that counts once was used.
+    ApprovalUnconfirmed, Undecided, "APPROVAL_UNCONFIRMED";
     /// The decision could not be recorded.
     AuditUnavailable, Undecided, "AUDIT_UNAVAILABLE";
 }
@@ -242,12 +246,20 @@ pub(crate) struct Answer {
     pub(crate) shadow: Vec<super::shadow::Flip>,
     /// The first moment at which time alone may change the answer.
     pub(crate) until: Option<Timestamp>,
+    /// Approvals that count once, `apr_...`, on which it rests where it allows.
+    pub(crate) uses: BTreeSet<String>,
 }
 
 impl Answer {
     /// A denial with the one thing that cut it.
     pub(crate) fn deny(why: Why, cause: Cause) -> Self {
-        Self { denied: Some(why), causes: vec![cause], log_only: Vec::new(), shadow: Vec::new(), until: None }
+        Self { denied: Some(why), ..Self::allow(vec![cause]) }
+    }
+
+    /// What is allowed so far, with what gives it.
+    pub(crate) fn allow(causes: Vec<Cause>) -> Self {
+        let (log_only, shadow, uses) = Default::default();
+        Self { denied: None, causes, log_only, shadow, until: None, uses }
     }
 
     /// The stable word of the answer.

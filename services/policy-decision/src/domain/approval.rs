@@ -17,6 +17,28 @@ use super::question::Question;
 
 /// The annotation's name.
 pub(crate) const ANNOTATION: &str = "approval";
+/// How many people have to agree, beside it.
+const APPROVERS: &str = "approvers";
+/// Whether what is approved counts once.
+const SINGLE_USE: &str = "single_use";
+
+/// Whether an approval is what a policy asks for, by the policy's own words: it was given by as many people, and counts once
+/// where that is said. A number that cannot be read is one that nobody reaches; the registry takes no such policy.
+pub(crate) fn suffices(rule: &Policy, approval: &Approval) -> bool {
+    let approvers = match rule.annotation(APPROVERS) {
+        None | Some("1") => 1,
+        Some("2") => 2,
+        Some("3") => 3,
+        Some(_) => usize::MAX,
+    };
+    approval.approvers.len() >= approvers && (approval.single_use || rule.annotation(SINGLE_USE).is_none())
+}
+
+/// Which of several approvals a decision rests on: one that counts as often as it is asked before one that counts once, and then
+/// the one that holds longest, so that an answer is not good for less than it could be.
+pub(crate) fn rank(approval: &Approval) -> impl Ord + use<> {
+    (!approval.single_use, approval.window.not_after())
+}
 
 /// What is to be approved, in the annotation's words; `None`: the policy holds nothing back in this way.
 ///
@@ -97,9 +119,9 @@ impl Bench {
                 // What cannot be said of it could be what a policy speaks of.
                 let who = self.who(snapshot, one, policies.groups(), now);
                 let who = who.map_err(|why| vec![Cause::plain(CauseKind::PolicyError, why)])?;
-                for policy in policies.holding_wholly(&who, action) {
-                    let by = approvals.iter().filter(|approval| approval.is_of(&policy.label));
-                    match by.max_by_key(|approval| approval.window.not_after()) {
+                for (policy, rule) in policies.holding_wholly(&who, action) {
+                    let by = approvals.iter().filter(|one| one.is_of(&policy.label) && suffices(rule, one));
+                    match by.max_by_key(|approval| rank(approval)) {
                         Some(by) => {
                             let end = by.window.not_after().map(Timestamp::from_micros);
                             released.until = released.until.into_iter().chain(end).min();
@@ -120,7 +142,9 @@ impl Bench {
 /// An approval as a decision names it.
 pub(crate) fn cause(approval: &Approval) -> Cause {
     let until = approval.window.not_after().map(|at| Timestamp::from_micros(at).to_string()).unwrap_or_default();
-    let text = format!("lets it through until {until}, approved by {}", approval.approver);
+    let by = approval.approvers.iter().map(String::as_str).collect::<Vec<_>>().join(" and ");
+    let once = if approval.single_use { "once, " } else { "" };
+    let text = format!("lets it through {once}until {until}, approved by {by}");
     Cause::of(CauseKind::Approval, &approval.label, text)
 }
 

@@ -235,6 +235,8 @@ impl Bench {
             PolicyOutcome::Permitted => {
                 answer.causes.extend(said.causes);
                 answer.causes.extend(said.lifted.iter().map(|one| approval::cause(one)));
+                let once = said.lifted.iter().filter(|one| one.single_use);
+                answer.uses.extend(once.map(|one| one.label.id.to_string()));
                 let ends = said.lifted.iter().filter_map(|one| one.window.not_after()).map(Timestamp::from_micros);
                 answer.until = answer.until.into_iter().chain(ends).min();
             }
@@ -304,7 +306,7 @@ fn grants(snapshot: &Snapshot, agent: &Agent, question: &Question, now: Timestam
             (Some(Why::AboveCeiling), causes)
         }
     };
-    Answer { denied, causes, log_only: Vec::new(), shadow: Vec::new(), until: None }
+    Answer { denied, ..Answer::allow(causes) }
 }
 
 /// Cuts an answer, allowed so far, by every boundary that applies. All that cut are named; the first is its word.

@@ -192,7 +192,7 @@ pub(crate) fn person(
     now: Timestamp,
 ) -> Answer {
     let (namespace, name) = (by.label.namespace.as_str(), &person.name);
-    let mut answer = Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), shadow: Vec::new(), until: None };
+    let mut answer = Answer::allow(Vec::new());
     if is_bounded_by(snapshot, by) {
         let text = format!("{name}: the namespace takes a person's grant for his authority");
         answer.causes.push(Cause::plain(CauseKind::Delegator, text));

@@ -27,6 +27,32 @@ impl Kept {
         Arc::ptr_eq(&self.of, text)
     }
 
+    /// The text.
+    pub(crate) fn text(&self) -> &str {
+        &self.of
+    }
+
+    /// Why no question fits that has this much of `question`, whatever else it states: its action and the type of its resource, where
+    /// they are fixed, and the attributes that it has.
+    pub(crate) fn shuts_out(&self, question: &Question, (action, kind): (bool, bool)) -> Option<String> {
+        let declared = match &self.declared {
+            Ok(declared) => declared,
+            Err(why) => return Some(format!("the policy_schema of the namespace cannot be used: {why}")),
+        };
+        if !action {
+            return None;
+        }
+        let (action, of) = (question.action.as_str(), question.resource_type.as_str());
+        let Some(applies) = declared.action(action) else { return Some(no_action(action)) };
+        if !kind {
+            return None;
+        }
+        let (true, Some(attributes)) = (applies.resources.contains(of), declared.resource(of)) else {
+            return Some(other_type(action, of));
+        };
+        stated(attributes, &question.attributes.0, "resource", None)
+    }
+
     /// Why the question does not fit. Values are not told: they may be anybody's.
     pub(crate) fn misfit(&self, question: &Question) -> Option<String> {
         match &self.declared {
@@ -36,13 +62,21 @@ impl Kept {
     }
 }
 
+fn no_action(action: &str) -> String {
+    format!("the namespace declares no action {action}")
+}
+
+fn other_type(action: &str, kind: &str) -> String {
+    format!("the namespace declares {action} for other types than {kind}")
+}
+
 fn misfit(declared: &Declared, question: &Question) -> Option<String> {
     let (action, kind) = (question.action.as_str(), question.resource_type.as_str());
     let Some(applies) = declared.action(action) else {
-        return Some(format!("the namespace declares no action {action}"));
+        return Some(no_action(action));
     };
     let (true, Some(attributes)) = (applies.resources.contains(kind), declared.resource(kind)) else {
-        return Some(format!("the namespace declares {action} for other types than {kind}"));
+        return Some(other_type(action, kind));
     };
     let stated = &question.attributes.0;
     record(attributes, stated, "resource", None).or_else(|| {
@@ -53,7 +87,15 @@ fn misfit(declared: &Declared, question: &Question) -> Option<String> {
 }
 
 /// The first value that is not as it is declared; `spared` may be there in any case.
-fn record(declared: &Fields, stated: &Record, place: &str, spared: Option<&str>) -> Option<String> {
+fn record(declared: &Fields, all: &Record, place: &str, spared: Option<&str>) -> Option<String> {
+    stated(declared, all, place, spared).or_else(|| {
+        let missing = declared.iter().find(|(name, field)| field.required && !all.contains_key(*name));
+        missing.map(|(name, _)| format!("{place}.{} is missing", shown(name)))
+    })
+}
+
+/// The first value that is stated and not as it is declared.
+fn stated(declared: &Fields, stated: &Record, place: &str, spared: Option<&str>) -> Option<String> {
     for (name, value) in stated {
         let Some(field) = declared.get(name) else {
             if spared == Some(name) {
@@ -66,8 +108,7 @@ fn record(declared: &Fields, stated: &Record, place: &str, spared: Option<&str>)
             return Some(why);
         }
     }
-    let missing = declared.iter().find(|(name, field)| field.required && !stated.contains_key(*name));
-    missing.map(|(name, _)| format!("{place}.{} is missing", shown(name)))
+    None
 }
 
 fn one(declared: &Type, value: &Value, place: &str) -> Option<String> {

@@ -352,7 +352,7 @@ fn within(boundary: &Boundary, agent: &Agent, question: &Question, now: Timestam
 }
 
 fn policies(case: &Case<'_>, agent: &Agent) -> Step {
-    let so_far = Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), shadow: Vec::new(), until: None };
+    let so_far = Answer::allow(Vec::new());
     let approvals = approval::of(case.snapshot, agent, case.question, case.towards, case.now);
     let ask = |compiled| {
         case.bench.with_policies(case.snapshot, agent, case.question, compiled, &approvals, case.now, so_far)

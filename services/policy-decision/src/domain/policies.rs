@@ -378,13 +378,18 @@ impl Compiled {
                 held.push(Cause::plain(CauseKind::Holding, "a policy that is not known holds it back"));
                 continue;
             };
-            // The one that holds longest, so that an answer is not good for less than it could be.
-            let by = approvals.iter().filter(|one| one.is_of(&policy.label)).max_by_key(|one| one.window.not_after());
+            let rule = self.holds.get(id);
+            let fits = |one: &&Arc<Approval>| {
+                one.is_of(&policy.label) && rule.is_some_and(|rule| approval::suffices(rule, one))
+            };
+            let is_lifting = |one: &Arc<Approval>| lifted.iter().any(|known| Arc::ptr_eq(known, one));
+            // Of those that count once no second one is used where the first is enough.
+            let by = approvals.iter().filter(fits).max_by_key(|one| (is_lifting(one), approval::rank(one)));
             match by {
                 Some(by) if lifted.iter().any(|known| Arc::ptr_eq(known, by)) => {}
                 Some(by) => lifted.push(Arc::clone(by)),
                 None => {
-                    let text = self.holds.get(id).and_then(|rule| approval::annotation(rule).ok().flatten());
+                    let text = rule.and_then(|rule| approval::annotation(rule).ok().flatten());
                     let text = format!("holds it back until it is approved ({})", text.unwrap_or_default());
                     held.push(Cause::of(CauseKind::Holding, &policy.label, text));
                 }
@@ -395,7 +400,11 @@ impl Compiled {
 
     /// The policies that hold the action back whatever it is done to, for `who`: no condition and no resource of theirs
     /// could let one through.
-    pub(crate) fn holding_wholly(&self, who: &Who, action: &legate_ids::Action) -> Vec<&Arc<Policy>> {
+    pub(crate) fn holding_wholly(
+        &self,
+        who: &Who,
+        action: &legate_ids::Action,
+    ) -> Vec<(&Arc<Policy>, &cedar_policy::Policy)> {
         let found = self.holds.iter().filter(|(_, rule)| {
             let is_action = |uid: &cedar_policy::EntityUid| uid.id().unescaped() == action.as_str();
             let action = match rule.action_constraint() {
@@ -413,9 +422,8 @@ impl Compiled {
             let wholly = matches!(rule.resource_constraint(), ResourceConstraint::Any);
             action && principal && wholly && !rule.has_non_scope_constraint()
         });
-        let mut found: Vec<&Arc<Policy>> = found.filter_map(|(id, _)| Some(&self.origin.get(id)?.0)).collect();
-        found.sort_by(|a, b| a.label.name.cmp(&b.label.name));
-        found.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let mut found: Vec<_> = found.filter_map(|(id, rule)| Some((&self.origin.get(id)?.0, rule))).collect();
+        found.sort_by(|(a, one), (b, other)| (&a.label.name, one.id()).cmp(&(&b.label.name, other.id())));
         found
     }
 

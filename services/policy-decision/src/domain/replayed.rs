@@ -14,7 +14,7 @@ use super::approval;
 use super::authority::Bench;
 use super::behalf;
 use super::preview::cells::Cell;
-use super::preview::compare::{Side, effect};
+use super::preview::compare::{Book, Side, effect};
 use super::preview::outlook::{Holds, On, Verdict};
 use super::standing;
 
@@ -99,10 +99,26 @@ pub(crate) fn fate(
     }
     let Some(was) = look(bench, before, recorded, now) else { return Fate::NotJudged };
     let Some(is) = look(bench, after, recorded, now) else { return Fate::NotJudged };
+    let is_other_schema = before.book.schema() != after.book.schema();
+    let is_declared = !after.book.schema().is_empty();
+    let by_schema = || Fate::Unsure(vec![schema(&after.book)]);
+    if recorded.word == Why::OutsideSchema.word() {
+        return match is.holds {
+            Holds::Never => Fate::Stays,
+            _ if !is_other_schema => Fate::Stays,
+            _ if is_declared => by_schema(),
+            Holds::Always => Fate::Allowed(is.causes),
+            Holds::Depends(on) => Fate::Unsure(on),
+        };
+    }
+    // Whether it fits another schema hangs on what is not on record.
+    let is_open = is_other_schema && is_declared && recorded.allowed && !matches!(is.holds, Holds::Never);
     if effect(&was.holds, &is.holds).is_none() || (!recorded.allowed && !is_of_authority(&recorded.word)) {
-        return Fate::Stays;
+        return if is_open && !matches!(was.holds, Holds::Never) { by_schema() } else { Fate::Stays };
     }
     match (recorded.allowed, was.holds, is.holds) {
+        (false, _, Holds::Always) if is_declared => by_schema(),
+        (true, Holds::Depends(_) | Holds::Always, Holds::Always | Holds::Depends(_)) if is_open => by_schema(),
         // What would hold it back may be lifted; that is told apart by checks alone.
         (true, Holds::Depends(_) | Holds::Always, Holds::Never) if is_lifted(after, recorded, now) => {
             let cause = Cause::plain(CauseKind::View, "a person approved something that policies hold back");
@@ -161,11 +177,16 @@ pub(crate) fn again(bench: &Bench, side: &mut Side<'_>, recorded: &Recorded, the
     if !recorded.allowed && is_of_standing(&recorded.word) {
         return Again::Differs(vec![Cause::of_agent(CauseKind::AgentState, &agent, "nothing stopped the agent then")]);
     }
-    if !recorded.allowed && !is_of_authority(&recorded.word) {
+    let is_misfit = recorded.word == Why::OutsideSchema.word();
+    if !recorded.allowed && !is_misfit && !is_of_authority(&recorded.word) {
         return Again::NotJudged;
     }
     let Some(Verdict { holds, causes }) = look(bench, side, recorded, then) else { return Again::NotJudged };
     match (recorded.allowed, holds) {
+        // That it did not fit hangs on all that it stated.
+        (false, Holds::Always | Holds::Depends(_)) if is_misfit && !side.book.schema().is_empty() => {
+            Again::Unsure(vec![schema(&side.book)])
+        }
         // What holds it back was lifted; by which approval is told apart by checks alone.
         (true, Holds::Never) if is_lifted(side, recorded, then) => {
             let cause = Cause::plain(CauseKind::Approval, "a person had approved something that policies hold back");
@@ -175,6 +196,12 @@ pub(crate) fn again(bench: &Bench, side: &mut Side<'_>, recorded: &Recorded, the
         (true, Holds::Always) | (false, Holds::Never) => Again::Same,
         (_, Holds::Depends(on)) => Again::Unsure(on),
     }
+}
+
+/// That an answer hangs on whether everything that was stated is as it is declared.
+fn schema(book: &Book) -> On {
+    let text = "the namespace declares what callers state, and the record does not hold all that was stated";
+    On { cause: Cause::plain(CauseKind::PolicyError, text), content: book.schema().to_owned() }
 }
 
 /// Whether what was asked is approved now for the agent, or for one that acts in its chain.

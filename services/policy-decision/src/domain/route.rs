@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use legate_ids::{Action, ResourceId, ResourceType};
 
-use self::stated::{From, Source};
-use super::question::{Question, Record, Stated as Attributes};
-pub(crate) use stated::{Stated, Unclear};
+use self::stated::{From, Kind, Source};
+use super::question::{Question, Record, Stated as Attributes, Value};
+pub(crate) use stated::{Body, Stated, Unclear};
 
 /// A route that cannot be read: which key, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,6 +197,10 @@ impl Route {
             From::Path(name) => Ok(names.get(name.as_str()).cloned()),
             From::Query(name) => stated.parameter(name),
             From::Header(name) => stated.header(name),
+            From::Body(names) => Ok(match stated.field(names, Kind::Text)? {
+                Some(Value::Text(text)) => Some(text),
+                _ => None,
+            }),
         };
         let mut id = String::new();
         for piece in &self.resource_id {
@@ -216,7 +220,7 @@ impl Route {
         let values = |all: &[(String, Source)]| -> Result<Record, Unclear> {
             let mut record = Record::new();
             for (name, source) in all {
-                record.extend(source.value(taken)?.map(|value| (name.clone(), value)));
+                record.extend(source.value(stated, taken)?.map(|value| (name.clone(), value)));
             }
             Ok(record)
         };
@@ -296,7 +300,10 @@ fn pieces(text: &str) -> Result<Vec<Piece>, BadRoute> {
     while let Some((before, after)) = rest.split_once('{') {
         let (name, after) = after.split_once('}').ok_or_else(|| bad("resource_id", "a brace is not closed"))?;
         let from = From::parse(name).ok_or_else(|| {
-            bad("resource_id", format!("{{{name}}}: is a name of the path's, query.NAME or header.name-in-lower-case"))
+            bad(
+                "resource_id",
+                format!("{{{name}}}: is a name of the path's, query.NAME, header.name-in-lower-case or body.NAME.NAME"),
+            )
         })?;
         pieces.extend((!before.is_empty()).then(|| Piece::Text(before.to_owned())));
         pieces.push(Piece::Taken(from));

@@ -77,10 +77,7 @@ pub(crate) async fn authorize_issuance(desk: &Desk, asker: &Asker, ask: &Issuanc
         },
     };
     let (mut answer, mut actions, ends) = match decided {
-        Ok(Agreed { actions, causes, ends, .. }) => {
-            let answer = Answer { denied: None, causes, log_only: Vec::new(), shadow: Vec::new(), until: None };
-            (answer, actions, ends)
-        }
+        Ok(Agreed { actions, causes, ends, .. }) => (Answer::allow(causes), actions, ends),
         Err((why, cause)) => (Answer::deny(why, cause), Vec::new(), None),
     };
     let id = desk.decision_id(now);

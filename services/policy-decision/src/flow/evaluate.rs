@@ -1,7 +1,8 @@
 //! A question is answered: who asks, about whom, by what authority, recorded before it is said.
 //!
-//! Nothing here waits for the network. What is waited for is bounded: a revision and the compiling of policies by the
-//! caller's deadline, the record by 500 ms. Every wait that ends without result ends in a denial.
+//! Nothing here waits for the network, but for what rests on an approval that counts once. What is waited for is bounded: a
+//! revision and the compiling of policies by the caller's deadline, the record and such an approval by 500 ms each. Every wait that
+//! ends without result ends in a denial.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::store::library::Library;
 use crate::store::records::Records;
 use crate::store::spool::Spool;
 use crate::store::tally::Tally;
+use crate::store::uses::Uses;
 
 /// The longest that a check waits for policies that are being compiled.
 pub(super) const COMPILE_PATIENCE: Duration = Duration::from_secs(2);
@@ -54,6 +56,8 @@ pub(crate) struct Desk {
     pub(crate) asking: Turns,
     /// The registry's past.
     pub(crate) archive: Arc<dyn Archive>,
+    /// Where approvals that count once are used up.
+    pub(crate) uses: Arc<dyn Uses>,
     /// What was decided, as audit-collector keeps it.
     pub(crate) records: Arc<dyn Records>,
     pub(crate) pages: Pages,
@@ -175,8 +179,10 @@ pub(crate) async fn evaluate(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result
             return Err(fault);
         }
     };
+    let once = super::use_up::use_up(desk, asker, &mut all).await;
     let emergency = right.as_ref().filter(|right| right.is_operators()).and_then(|_| record::broke_glass(desk, asker));
-    let durable = emergency.is_some() || right.is_some_and(|right| asks.iter().any(|ask| right.is_durable(ask)));
+    let durable =
+        once || emergency.is_some() || right.is_some_and(|right| asks.iter().any(|ask| right.is_durable(ask)));
     if emergency.is_some() {
         desk.metrics.broke_glass();
         tracing::warn!(
@@ -202,7 +208,7 @@ pub(crate) async fn evaluate(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result
 
 impl Spoken {
     /// Puts a denial in place of what was decided.
-    fn replace(&mut self, answer: Answer) {
+    pub(super) fn replace(&mut self, answer: Answer) {
         self.message = record::message(&answer);
         self.answer = answer;
         self.valid_until = None;
@@ -399,7 +405,7 @@ fn speak(
     // Used again it must not outlive what this view could vouch for, nor the token, nor any window that made it.
     let vouched = view_age.map_or(Duration::ZERO, |age| desk.view.bound().saturating_sub(age));
     let ttl = desk.answer_ttl.min(vouched);
-    let reusable = answer.denied.is_none() && !ttl.is_zero();
+    let reusable = answer.denied.is_none() && answer.uses.is_empty() && !ttl.is_zero();
     let ends = [Some(at.plus(ttl)), answer.until, known.expires];
     let valid_until = ends.into_iter().flatten().min().filter(|_| reusable);
     Spoken {

@@ -21,6 +21,7 @@ mod simulate;
 mod streams;
 mod subject;
 mod turns;
+mod use_up;
 mod what_can;
 mod who_can;
 

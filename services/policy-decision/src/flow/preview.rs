@@ -21,6 +21,7 @@ use super::evaluate::Desk;
 use crate::domain::preview::behalf;
 use crate::domain::preview::cells::Named;
 use crate::domain::preview::compare::{Book, Side, compare};
+use crate::domain::preview::fitting::unfit;
 use crate::domain::preview::touched::{Touched, touched};
 use crate::error::{PREVIEW_BUSY, QUESTION_INVALID, REVISION_NOT_REACHED, STALE};
 
@@ -159,6 +160,8 @@ fn make(desk: &Desk, in_force: &Snapshot, ask: &Preview, now: Timestamp, until: 
         let new = Side { snapshot: &after, book: Book::open(&after, namespace, known.as_deref()) };
         if let Some(Err(unusable)) = new.book.compiled() {
             findings.policy(namespace, unusable);
+        } else {
+            findings.unfit(namespace, unfit(before, &after, namespace));
         }
         tests.extend(exam::run(desk, &new, namespace, now, &is_over));
         sides.push((namespace, old, new));

@@ -21,6 +21,7 @@ use super::preview::shown;
 use super::{record, recorded};
 use crate::convert;
 use crate::domain::preview::compare::{Book, Side};
+use crate::domain::preview::fitting::{TOLD as TOLD_UNFIT, unfit};
 use crate::domain::preview::outlook::On;
 use crate::domain::preview::touched::{Touched, touched};
 use crate::domain::replayed::{Fate, Recorded, fate};
@@ -170,6 +171,7 @@ fn make(
     };
     let after = before.suppose(&ask.wanted, &ask.gone, now).map_err(unreadable)?;
     let mut answer = wire::SimulateResponse { decisions: events.len() as u64, ..Default::default() };
+    answer.unfit = touched.keys().flat_map(|namespace| unfit(before, &after, namespace)).take(TOLD_UNFIT).collect();
     answer.allowed =
         events.iter().filter(|event| event.decision.as_ref().is_some_and(|made| made.allowed)).count() as u64;
     let mut many: BTreeMap<Recorded, Many> = BTreeMap::new();

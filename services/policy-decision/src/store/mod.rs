@@ -5,3 +5,4 @@ pub(crate) mod library;
 pub(crate) mod records;
 pub(crate) mod spool;
 pub(crate) mod tally;
+pub(crate) mod uses;

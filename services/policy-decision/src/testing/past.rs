@@ -13,9 +13,12 @@ use tonic::Status;
 use super::NOW;
 use crate::store::archive::Archive;
 use crate::store::records::Records;
+use crate::store::uses::Uses;
 
 static AGENT_NOT_FOUND: Reason =
     Reason { name: "AGENT_NOT_FOUND", code: Code::NotFound, meaning: "There is no such agent.", cure: "Look." };
+static APPROVAL_DECIDED: Reason =
+    Reason { name: "APPROVAL_DECIDED", code: Code::FailedPrecondition, meaning: "It is used.", cure: "Look." };
 static REVISION_UNKNOWN: Reason =
     Reason { name: "REVISION_UNKNOWN", code: Code::OutOfRange, meaning: "There is no such revision.", cure: "Look." };
 
@@ -28,6 +31,8 @@ pub(crate) struct TestRegistry {
     pub(crate) usage: Mutex<wire::ListAgentUsageResponse>,
     /// What was approved, and what was written by hand.
     pub(crate) baselines: Mutex<wire::ListAgentBaselinesResponse>,
+    /// Which decisions used up what counts once.
+    pub(crate) used: Mutex<BTreeMap<String, String>>,
 }
 
 type Key = (wire::Kind, String, String);
@@ -134,6 +139,21 @@ impl Archive for TestRegistry {
         told.agents.retain(|one| ask.agent_ids.contains(&one.agent_id));
         told.objects.retain(|one| ask.object_ids.contains(&one.object_id));
         Ok(told)
+    }
+}
+
+#[async_trait::async_trait]
+impl Uses for TestRegistry {
+    async fn use_up(&self, ask: wire::UseApprovalsRequest, _: std::time::Duration) -> Result<u64, Status> {
+        if self.is_gone.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(Status::unavailable("the registry is gone"));
+        }
+        let mut used = self.used.lock();
+        if ask.approval_ids.iter().any(|id| used.contains_key(id)) {
+            return Err(Fault::refused(&APPROVAL_DECIDED, "it is USED").into());
+        }
+        used.extend(ask.approval_ids.into_iter().map(|id| (id, ask.decision_id.clone())));
+        Ok(1)
     }
 }
 

@@ -226,6 +226,7 @@ async fn searches_name_what_an_evaluation_would_allow_and_say_where_they_cannot(
     which["page"] = json!({ "properties": { "partial": true } });
     let found = scene.post(&scene.trusted, RESOURCES, &which).await.good();
     assert_eq!((&found["results"], &found["page"]["properties"]["patterns"]), (&json!([]), &json!(["apollo/*"])));
+    assert_eq!(found["page"]["properties"]["complete"], false);
     for (path, short) in [
         (SUBJECTS, json!({ "subject": { "type": "agent" }, "resource": invoice("a") })),
         (RESOURCES, json!({ "action": read(), "resource": { "type": "Invoice" } })),

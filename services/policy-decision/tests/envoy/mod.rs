@@ -66,6 +66,7 @@ impl Scene {
             path: path.into(),
             host: "invoices".into(),
             headers: [("authorization".to_owned(), bearer), (":path".to_owned(), path.to_owned())].into(),
+            raw_body: Vec::new(),
             header_map: None,
         };
         let source = Peer { certificate: escaped(&self.house.agent_pem()) };
@@ -272,6 +273,76 @@ async fn what_a_request_states_beside_its_path_is_judged() {
     scene.running.shutdown().await;
 }
 
+/// Fields of a JSON body are attributes and context where a row says so, and no row takes anything from a part of a body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_judged_as_a_whole_or_the_request_is_denied() {
+    let house = House::build().await;
+    let mut config = house.config();
+    config.ext_authz = routes();
+    let mut row = config.ext_authz.routes[0].clone();
+    (row.methods, row.path, row.resource_id) = (vec!["POST".into()], "/read".into(), "apollo/{body.invoice.id}".into());
+    row.attributes.insert("sealed".into(), "{body.sealed:bool?}".into());
+    config.ext_authz.routes.push(row);
+    let running = house.raise_with(config).await;
+    let envoy = house.enforcer("invoices");
+    house.until_fresh(&mut house.decisions(&running, &envoy)).await;
+    let scene = Scene { house, running };
+    let ask = async |body: &[u8], change: &[(&str, Option<&str>)]| {
+        let mut request = scene.request("POST", "/read");
+        let http = http(&mut request);
+        http.raw_body = body.to_vec();
+        let length = body.len().to_string();
+        let usual =
+            [("content-type", "application/json"), ("x-envoy-auth-partial-body", "false"), ("content-length", &length)];
+        http.headers.extend(usual.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        for (name, value) in change {
+            match value {
+                Some(value) => drop(http.headers.insert((*name).into(), (*value).into())),
+                None => drop(http.headers.remove(*name)),
+            }
+        }
+        scene.ask(&envoy, request).await
+    };
+    let good = br#"{"invoice": {"id": "1"}, "sealed": false, "lines": [1, 2.5, null]}"#;
+    for change in [&[][..], &[("content-length", None)], &[("content-type", Some("Application/JSON; charset=UTF-8"))]] {
+        assert_eq!(ask(good, change).await.status.unwrap().code, 0, "{change:?}");
+    }
+    let sealed = br#"{"invoice": {"id": "1"}, "sealed": true}"#;
+    assert_eq!(denied(&ask(sealed, &[]).await, 403), "FORBIDDEN_BY_POLICY");
+    let large = [good.as_slice(), &b" ".repeat(64 << 10)].concat();
+    let deep = format!("{{\"invoice\": {{\"id\": \"1\"}}, \"a\": {}1{}}}", "[".repeat(500), "]".repeat(500));
+    for (body, change) in [
+        (&good[..], &[("x-envoy-auth-partial-body", Some("true"))][..]),
+        (good, &[("x-envoy-auth-partial-body", Some("false,false"))]),
+        // Nobody says that it is whole, so it is taken for no body at all.
+        (good, &[("x-envoy-auth-partial-body", None)]),
+        (&good[..20], &[]),
+        (good, &[("content-length", Some("4711"))]),
+        (good, &[("content-type", None)]),
+        (good, &[("content-type", Some("text/plain"))]),
+        (good, &[("content-type", Some("application/json; charset=utf-16"))]),
+        (good, &[("content-encoding", Some("gzip"))]),
+        (&large, &[]),
+        (deep.as_bytes(), &[]),
+        (b"", &[]),
+        (b"[]", &[]),
+        (b"{\"invoice\": {\"id\": \"1\"}} {}", &[]),
+        (b"\xef\xbb\xbf{\"invoice\": {\"id\": \"1\"}}", &[]),
+        (b"{\"invoice\": {\"id\": \"\xff\"}}", &[]),
+        (br#"{"invoice": {"id": "1"}, "invoice": {"id": "2"}}"#, &[]),
+        (br#"{"invoice": {"id": "1"}, "sealed": false, "Sealed": true}"#, &[]),
+        (br#"{"invoice": {"id": "1/../2"}}"#, &[]),
+    ] {
+        let told = denied(&ask(body, change).await, 403);
+        assert_eq!(told, "HTTP_REQUEST_INVALID", "{} {change:?}", String::from_utf8_lossy(&body[..body.len().min(80)]));
+    }
+    // A row that takes nothing from a body is as it was.
+    let mut request = scene.request("GET", "/invoices/apollo/1");
+    http(&mut request).raw_body = b"{".to_vec();
+    assert_eq!(scene.ask(&envoy, request).await.status.unwrap().code, 0);
+    scene.running.shutdown().await;
+}
+
 #[test]
 fn the_fields_are_where_envoy_puts_them() {
     // Tag and length by hand (protobuf.dev, "Encoding"), with the field numbers of Envoy's own files.
@@ -288,6 +359,7 @@ fn the_fields_are_where_envoy_puts_them() {
         field(4, b"/a?b"),
         field(5, b"h"),
         field(6, b"https"),
+        field(12, b"{}"),
         field(13, &raw),
     ];
     // Also what is not read here: the destination (2), the host of a peer (1), the principal (4).
@@ -306,6 +378,7 @@ fn the_fields_are_where_envoy_puts_them() {
         ("req-1", "GET", "/a?b", "h")
     );
     assert_eq!(http.headers["authorization"], "Bearer x");
+    assert_eq!(http.raw_body, b"{}");
     assert_eq!(http.header_map.unwrap().headers[0].raw_value, b"b");
 }
 

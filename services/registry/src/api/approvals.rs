@@ -7,10 +7,12 @@ use tonic::{Request, Response, Status};
 use wire::approval_relay_service_server::ApprovalRelayService;
 use wire::approval_request_service_server::ApprovalRequestService;
 use wire::approval_service_server::ApprovalService;
+use wire::approval_use_service_server::ApprovalUseService;
 
 use super::{Api, call};
 use crate::flow::decide_approval::{self, Verdict, Which, narrowed};
 use crate::flow::request_approval::{self, Asker};
+use crate::flow::use_approvals::{self, Use};
 use crate::flow::{By, Calling, approvals};
 
 fn agent(id: &str) -> Result<AgentId, Fault> {
@@ -117,6 +119,21 @@ impl ApprovalService for Api {
     ) -> Result<Response<wire::RevokeApprovalResponse>, Status> {
         let verdict = |_: &wire::RevokeApprovalRequest| Ok::<_, Fault>(Verdict::Revoke);
         decide!(self, request, verdict, RevokeApprovalResponse)
+    }
+}
+
+#[tonic::async_trait]
+impl ApprovalUseService for Api {
+    async fn use_approvals(
+        &self,
+        request: Request<wire::UseApprovalsRequest>,
+    ) -> Result<Response<wire::UseApprovalsResponse>, Status> {
+        let permit = Permit::of(&request)?;
+        let ask = request.into_inner();
+        let wanted = Use::read(&ask)?;
+        let call = call(&permit, &ask, &ask.decision_id, "a decision rests on it, and it counts once")?;
+        let journey = use_approvals::use_up(&self.0, call.clone(), wanted);
+        Box::pin(self.noted(&call, &permit, journey)).await
     }
 }
 

@@ -33,6 +33,14 @@ pub(crate) const LONGEST_MESSAGE: usize = 200;
 pub(crate) const ANNOTATION: &str = "approval";
 /// The longest text of the annotation, in bytes.
 pub(crate) const LONGEST_TEXT: usize = 200;
+/// How many people have to agree, beside it.
+const APPROVERS: &str = "approvers";
+/// Whether what is approved counts once.
+const SINGLE_USE: &str = "single_use";
+/// Who may not agree beside those who never may.
+const SEPARATE: &str = "separate";
+/// The only ones that can be named there.
+const OWNERS: &str = "owners";
 
 /// The longest that an approval in the namespace holds.
 pub(crate) fn ceiling(namespace: &NamespaceSpec) -> Duration {
@@ -85,11 +93,50 @@ pub(crate) fn word(state: ApprovalState) -> &'static str {
     state.as_str_name().trim_start_matches("APPROVAL_STATE_")
 }
 
-/// What a policy says of approval by its annotations; where there is none, nothing.
+/// What a policy says of approval by its annotations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms<'p> {
+    /// What is to be approved.
+    pub(crate) text: &'p str,
+    /// How many people have to agree.
+    pub(crate) approvers: u32,
+    /// Whether it counts once.
+    pub(crate) single_use: bool,
+    /// Whether no owner of the agent may agree.
+    pub(crate) bars_owners: bool,
+}
+
+/// What a policy says of approval; where it says nothing, nothing.
 ///
 /// # Errors
-/// What is wrong with one: on a permit it would be read as a condition, and it is none.
-pub(crate) fn annotation(policy: &cedar_policy::Policy) -> Result<Option<&str>, String> {
+/// What is wrong with an annotation: on a permit it would be read as a condition, and it is none.
+pub(crate) fn terms(policy: &cedar_policy::Policy) -> Result<Option<Terms<'_>>, String> {
+    let Some(text) = text_of(policy)? else {
+        return match [APPROVERS, SINGLE_USE, SEPARATE].iter().find(|name| policy.annotation(name).is_some()) {
+            Some(name) => Err(format!("@{name} without @approval, where it would ask for nothing")),
+            None => Ok(None),
+        };
+    };
+    let approvers = match policy.annotation(APPROVERS) {
+        None | Some("1") => 1,
+        Some("2") => 2,
+        Some("3") => 3,
+        Some(_) => return Err("an @approvers that is none of \"1\", \"2\" and \"3\"".into()),
+    };
+    let single_use = match policy.annotation(SINGLE_USE) {
+        None => false,
+        Some("") => true,
+        Some(_) => return Err("a @single_use with a text; write @single_use alone".into()),
+    };
+    let bars_owners = match policy.annotation(SEPARATE) {
+        None => false,
+        Some(OWNERS) => true,
+        Some(_) => return Err("a @separate of others than owners; write @separate(\"owners\")".into()),
+    };
+    Ok(Some(Terms { text, approvers, single_use, bars_owners }))
+}
+
+fn text_of(policy: &cedar_policy::Policy) -> Result<Option<&str>, String> {
     let Some(text) = policy.annotation(ANNOTATION) else { return Ok(None) };
     if policy.effect() == Effect::Permit {
         return Err("@approval on a permit, where it would hold nothing back; write it on a forbid of the same".into());
@@ -107,10 +154,11 @@ pub(crate) fn annotation(policy: &cedar_policy::Policy) -> Result<Option<&str>, 
 
 /// Whether a policy in force holds the action back until it is approved, and what it says; by its scope alone: what its
 /// conditions make of one question is seen when that is asked.
-fn holds(policy: &wire::Policy, action: &Action) -> Vec<String> {
-    let Some(spec) = &policy.spec else { return Vec::new() };
+fn holds(policy: &wire::Policy, action: &Action) -> wire::HeldPolicy {
+    let mut held = wire::HeldPolicy::default();
+    let Some(spec) = &policy.spec else { return held };
     // What cannot be read holds its whole namespace, and no approval lifts it.
-    let Ok(set) = spec.cedar.parse::<PolicySet>() else { return Vec::new() };
+    let Ok(set) = spec.cedar.parse::<PolicySet>() else { return held };
     let mut rules: Vec<_> = set.policies().collect();
     rules.sort_by_key(|rule| rule.id().to_string());
     let speaks_of = |rule: &cedar_policy::Policy| {
@@ -121,8 +169,34 @@ fn holds(policy: &wire::Policy, action: &Action) -> Vec<String> {
             ActionConstraint::In(uids) => uids.iter().any(is),
         }
     };
-    let rules = rules.into_iter().filter(|rule| speaks_of(rule));
-    rules.filter_map(|rule| annotation(rule).ok().flatten().map(str::to_owned)).collect()
+    for terms in rules.into_iter().filter(|rule| speaks_of(rule)).filter_map(|rule| terms(rule).ok().flatten()) {
+        let more = wire::HeldPolicy {
+            texts: vec![terms.text.to_owned()],
+            approvers: terms.approvers,
+            single_use: terms.single_use,
+            bars_owners: terms.bars_owners,
+            ..wire::HeldPolicy::default()
+        };
+        join(&mut held, more);
+    }
+    held
+}
+
+/// What either of them asks for, of one and the same policy.
+fn join(held: &mut wire::HeldPolicy, more: wire::HeldPolicy) {
+    for text in more.texts {
+        if !held.texts.contains(&text) {
+            held.texts.push(text);
+        }
+    }
+    held.approvers = held.approvers.max(more.approvers);
+    held.single_use |= more.single_use;
+    held.bars_owners |= more.bars_owners;
+}
+
+/// How many people have to agree.
+pub(crate) fn approvers(spec: &wire::ApprovalSpec) -> usize {
+    usize::try_from(spec.approvers.max(1)).unwrap_or(usize::MAX)
 }
 
 /// The policies in force that hold these actions back.
@@ -137,20 +211,16 @@ pub(crate) fn held<'a>(policies: &[wire::Policy], actions: &'a [Action]) -> Resu
     for action in actions {
         let mut is_held = false;
         for policy in &in_force {
-            let texts = holds(policy, action);
-            let Some(metadata) = policy.metadata.as_ref().filter(|_| !texts.is_empty()) else { continue };
+            let holds = holds(policy, action);
+            let Some(metadata) = policy.metadata.as_ref().filter(|_| !holds.texts.is_empty()) else { continue };
             is_held = true;
             let index = found.iter().position(|known| known.id == metadata.id);
             let index = index.unwrap_or_else(|| {
                 let (name, id, version) = (metadata.name.clone(), metadata.id.clone(), metadata.version);
-                found.push(wire::HeldPolicy { name, id, version, texts: Vec::new() });
+                found.push(wire::HeldPolicy { name, id, version, ..wire::HeldPolicy::default() });
                 found.len() - 1
             });
-            for text in texts {
-                if !found[index].texts.contains(&text) {
-                    found[index].texts.push(text);
-                }
-            }
+            join(&mut found[index], holds);
         }
         if !is_held {
             return Err(action);
@@ -170,7 +240,7 @@ pub(crate) fn outdated<'a>(spec: &'a wire::ApprovalSpec, policies: &[wire::Polic
     spec.policies.iter().find(|held| !is_same(held))
 }
 
-/// The window of an approval that is given now: what was asked, what the approver says where that is less, and never
+/// The window of an approval that is given now: what was asked, what approvers say where that is less, and never
 /// more than the namespace allows now.
 pub(crate) fn window(
     spec: &wire::ApprovalSpec,
@@ -202,20 +272,61 @@ mod tests {
 
     #[test]
     fn only_a_forbid_with_a_text_asks_for_an_approval() {
-        assert_eq!(annotation(&rule("forbid(principal, action, resource);")), Ok(None));
-        assert_eq!(annotation(&rule("@approval(\"money\") forbid(principal, action, resource);")), Ok(Some("money")));
+        let told = |annotations: &str| {
+            let rule = rule(&format!("{annotations} forbid(principal, action, resource);"));
+            let terms = terms(&rule).unwrap();
+            terms.map(|t| format!("{} {} {} {}", t.text, t.approvers, t.single_use, t.bars_owners)).unwrap_or_default()
+        };
+        for (annotations, terms) in [
+            ("", ""),
+            ("@approval(\"money\")", "money 1 false false"),
+            ("@approval(\"money\") @approvers(\"1\")", "money 1 false false"),
+            ("@approvers(\"2\") @approval(\"money\") @single_use", "money 2 true false"),
+            ("@approval(\"money\") @approvers(\"3\") @separate(\"owners\")", "money 3 false true"),
+        ] {
+            assert_eq!(told(annotations), terms, "{annotations}");
+        }
         for (bad, why) in [
+            ("@approvers(\"2\") forbid(principal, action, resource);", "@approvers without @approval"),
+            ("@single_use forbid(principal, action, resource);", "@single_use without @approval"),
+            ("@separate(\"owners\") permit(principal, action, resource);", "@separate without @approval"),
+            ("@approval(\"a\") @approvers(\"0\") forbid(principal, action, resource);", "an @approvers that is none"),
+            ("@approval(\"a\") @approvers(\"4\") forbid(principal, action, resource);", "an @approvers that is none"),
+            ("@approval(\"a\") @approvers(\"02\") forbid(principal, action, resource);", "an @approvers that is none"),
+            ("@approval(\"a\") @approvers forbid(principal, action, resource);", "an @approvers that is none"),
+            ("@approval(\"a\") @single_use(\"no\") forbid(principal, action, resource);", "a @single_use with a text"),
+            ("@approval(\"a\") @separate(\"sponsors\") forbid(principal, action, resource);", "a @separate of others"),
+            ("@approval(\"a\") @separate forbid(principal, action, resource);", "a @separate of others"),
             ("@approval(\"money\") permit(principal, action, resource);", "on a permit"),
             ("@approval(\"\") forbid(principal, action, resource);", "without a text"),
             ("@approval forbid(principal, action, resource);", "without a text"),
             ("@approval(\"a\\nb\") forbid(principal, action, resource);", "an @approval whose text"),
             ("@approval(\"\\u{1b}[2J\") forbid(principal, action, resource);", "an @approval whose text"),
         ] {
-            let told = annotation(&rule(bad)).unwrap_err();
+            let told = terms(&rule(bad)).unwrap_err();
             assert!(told.contains(why), "{bad}: {told}");
         }
         let long = format!("@approval(\"{}\") forbid(principal, action, resource);", "x".repeat(201));
-        assert!(annotation(&rule(&long)).is_err());
+        assert!(terms(&rule(&long)).is_err());
+    }
+
+    #[test]
+    fn of_what_several_rules_ask_for_everything_counts() {
+        let all = [policy(
+            "pay",
+            wire::PolicyMode::Enforce,
+            "@approval(\"a\") @approvers(\"2\") forbid(principal, action == Action::\"invoice:pay\", resource);\n\
+             @approval(\"b\") @single_use forbid(principal, action, resource);\n\
+             @approval(\"c\") @separate(\"owners\") @approvers(\"3\") forbid(principal, action == Action::\"invoice:void\", resource);",
+        )];
+        let of = |words: &[&str]| {
+            let actions: Vec<_> = words.iter().map(|word| Action::parse(word).unwrap()).collect();
+            let held = held(&all, &actions).unwrap();
+            (held[0].approvers, held[0].single_use, held[0].bars_owners)
+        };
+        assert_eq!(of(&["invoice:read"]), (1, true, false));
+        assert_eq!(of(&["invoice:pay"]), (2, true, false));
+        assert_eq!(of(&["invoice:pay", "invoice:void"]), (3, true, true));
     }
 
     #[test]

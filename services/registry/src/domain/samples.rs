@@ -431,10 +431,15 @@ pub(crate) fn approval() -> wire::Approval {
             id: "obj_01h455vb4pex5vsknk084sn02q".into(),
             version: 3,
             texts: vec!["large payments".into()],
+            approvers: 1,
+            ..wire::HeldPolicy::default()
         }],
         lifecycle_version: 1,
         requester: "spiffe://example.org/ns/payments/agent/agt_01h455vb4pex5vsknk084sn02q".into(),
         channel: wire::ApprovalChannel::Grpc.into(),
+        approvers: 1,
+        single_use: false,
+        bars_owners: false,
     };
     let status = wire::ApprovalStatus {
         state: wire::ApprovalState::Approved.into(),

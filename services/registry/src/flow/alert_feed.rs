@@ -18,6 +18,7 @@ use legate_wire::registry::{Agent, Declaration, LifecycleAction};
 use tonic::Request;
 
 use super::lifecycle::policies;
+use super::stop_orders;
 use super::transition::{self, Step};
 use super::write::Writing;
 use super::{Call, Desk, lineage};
@@ -234,13 +235,7 @@ async fn answer(
 ) -> TxResult<Outcome, Fault> {
     let Some(Object::Agent(agent)) = current.object.clone() else { return Ok(Outcome::Nothing) };
     let Some(strictest) = lifecycle_policy::strictest(answers) else { return Ok(Outcome::Nothing) };
-    if is_stopped(writing, &agent).await? {
-        return Ok(Outcome::StoppedAlready);
-    }
     let Some(step) = lifecycle_policy::transition(strictest.action) else { return Ok(Outcome::Nothing) };
-    if lifecycle::next(lifecycle::state_of(&agent), step).is_err() {
-        return Ok(Outcome::StoppedAlready);
-    }
     let mut told = vec![
         ("policy", strictest.policy.clone()),
         ("action", convert::action_word(strictest.action).to_owned()),
@@ -248,6 +243,17 @@ async fn answer(
         ("alert_type", alert.r#type().as_str_name().to_owned()),
         ("alert_leaf", alert.leaf_index.to_string()),
     ];
+    let is_stopped = is_stopped(writing, &agent).await?;
+    if is_stopped || lifecycle::next(lifecycle::state_of(&agent), step).is_err() {
+        let mut seen = agent.clone();
+        Box::pin(stop_orders::tell(writing.tx, &writing.mandate, &mut [&mut seen])).await?;
+        let orders = seen.status.unwrap_or_default().stops.into_iter();
+        let orders = orders.map(|stop| format!("{}/{}", stop.namespace, stop.name)).collect::<Vec<_>>();
+        told.push(("state", lifecycle::state_name(lifecycle::state_of(&agent)).to_owned()));
+        told.push(("stop_orders", orders.join(" ")));
+        writing.record(convert::alert_event(writing.by, "lifecycle_stopped_already", &agent, &told, writing.now));
+        return Ok(Outcome::StoppedAlready);
+    }
     if strictest.report {
         let event = convert::alert_event(writing.by, "lifecycle_reported", &agent, &told, writing.now);
         writing.record(event);

@@ -6,19 +6,19 @@ use std::time::Duration;
 use legate_authority::{Place, Right};
 use legate_clock::Timestamp;
 use legate_db::TxResult;
-use legate_ids::{AgentId, ApprovalId};
+use legate_ids::{AgentId, ApprovalId, DecisionId, Name};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Approval, ApprovalState, Declaration};
+use legate_wire::registry::{Agent, Approval, ApprovalAgreement, ApprovalSpec, ApprovalState, Declaration};
 use prost::Message;
 
 use super::request_approval::{not_found, policies_of};
 use super::write::{Put, Writing, check_etag};
-use super::{Call, Desk, lineage, transition};
+use super::{Call, Desk, lineage, mandate, transition};
 use crate::domain::approval::{self, LONGEST, SHORTEST};
-use crate::domain::check;
-use crate::error::{APPROVAL_DECIDED, APPROVAL_OUTDATED};
+use crate::domain::{check, review};
+use crate::error::{APPROVAL_DECIDED, APPROVAL_OUTDATED, APPROVER_NOT_ANOTHER, SELF_APPROVAL};
 use crate::store::{broken, object, refuse};
 
 /// What is decided.
@@ -149,24 +149,88 @@ async fn approve(
         return Err(outdated("the agent, or one above it, was stopped or cut off since it asked".into()));
     }
     let agent = standing.caller().map_err(refuse)?.clone();
-    let agent = Declaration { object: Some(Object::Agent(agent)) };
-    transition::refuse_self_approval(writing.tx, &agent, &writing.by.actor).await?;
+    refuse_same_hand(writing, &agent, &spec, &writing.by.actor).await?;
     let namespace = current.metadata().map(|m| m.namespace.clone()).unwrap_or_default();
     if let Some(held) = approval::outdated(&spec, &policies_of(writing.tx, &namespace).await?) {
         return Err(outdated(format!("the policy {} is no longer in force at version {}", held.name, held.version)));
     }
-    let (from, to) = approval::window(&spec, narrowed, &standing.namespace, writing.now);
     let status = approval.status.get_or_insert_default();
-    status.state = ApprovalState::Approved.into();
-    (status.not_before, status.not_after) = (Some(from.into()), Some(to.into()));
-    decided(writing, status);
+    let mut agreements = Vec::new();
+    for agreed in std::mem::take(&mut status.agreements) {
+        if agreed.approver == writing.by.actor {
+            let text = format!("{} agreed already; it takes {} people", agreed.approver, approval::approvers(&spec));
+            return Err(refuse(Fault::refused(&APPROVER_NOT_ANOTHER, text)));
+        }
+        // What somebody agreed to counts as long as he could agree to it now.
+        if may_still(writing, &namespace, &agent, &spec, &agreed.approver).await? {
+            agreements.push(agreed);
+        }
+    }
+    agreements.push(ApprovalAgreement {
+        approver: writing.by.actor.clone(),
+        time: Some(writing.now.into()),
+        reason: writing.by.reason.clone(),
+        duration: narrowed.and_then(|narrowed| narrowed.try_into().ok()),
+    });
+    let is_enough = agreements.len() >= approval::approvers(&spec);
+    let spans = agreements.iter().filter_map(|one| one.duration.and_then(|span| Duration::try_from(span).ok()));
+    let narrowed = spans.min();
+    status.agreements = agreements;
+    if is_enough {
+        let (from, to) = approval::window(&spec, narrowed, &standing.namespace, writing.now);
+        status.state = ApprovalState::Approved.into();
+        (status.not_before, status.not_after) = (Some(from.into()), Some(to.into()));
+        decided(writing, status);
+    }
     let asked = current.metadata().and_then(|m| m.create_time);
     let wanted = Declaration { object: Some(Object::Approval(approval)) };
-    let written = writing.put(wanted, Some(&current), "approved", &[]).await?;
-    writing.desk.metrics.approval("APPROVED", since(asked, writing.now));
+    let verb = if is_enough { "approved" } else { "agreed" };
+    let written = writing.put(wanted, Some(&current), verb, &[]).await?;
+    if is_enough {
+        writing.desk.metrics.approval("APPROVED", since(asked, writing.now));
+    }
     match written.object {
         Some(Object::Approval(approval)) => Ok(approval),
         _ => Err(broken("an approval was written and is none")),
+    }
+}
+
+/// Refuses whoever made the agent what it is, and an owner of it where the policies say so.
+async fn refuse_same_hand(writing: &Writing<'_>, agent: &Agent, spec: &ApprovalSpec, who: &str) -> TxResult<(), Fault> {
+    let declared = Declaration { object: Some(Object::Agent(agent.clone())) };
+    transition::refuse_self_approval(writing.tx, &declared, who).await?;
+    let owners = agent.spec.iter().flat_map(|spec| &spec.owners);
+    let is_own =
+        |owner: &String| review::operators_of(owner, &[]).iter().any(|name| Some(name.as_str()) == name_of(who));
+    if spec.bars_owners && owners.into_iter().any(is_own) {
+        let text = format!("{who} owns the agent, and a policy says that no owner approves this");
+        return Err(refuse(Fault::refused(&SELF_APPROVAL, text)));
+    }
+    Ok(())
+}
+
+/// The name of an operator, by the SPIFFE ID.
+fn name_of(operator: &str) -> Option<&str> {
+    operator.rsplit_once("/legate/operator/").map(|(_, name)| name)
+}
+
+/// Whether whoever agreed before could do so now: he has the right still, and had no hand in the agent since.
+async fn may_still(
+    writing: &Writing<'_>,
+    namespace: &str,
+    agent: &Agent,
+    spec: &ApprovalSpec,
+    who: &str,
+) -> TxResult<bool, Fault> {
+    let Some(name) = name_of(who).and_then(|name| Name::parse(name).ok()) else { return Ok(false) };
+    let (operators, _) = mandate::read(writing.tx).await?;
+    if !operators.rights(&name, writing.now).may(Right::Approve, Place::of(namespace)) {
+        return Ok(false);
+    }
+    match refuse_same_hand(writing, agent, spec, who).await {
+        Ok(()) => Ok(true),
+        Err(legate_db::TxError::Flow(Fault::Refused(_))) => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -181,7 +245,7 @@ fn since(asked: Option<prost_types::Timestamp>, now: Timestamp) -> Duration {
 }
 
 /// How a request or an approval ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// An approver denied it.
     Denied,
@@ -191,6 +255,8 @@ pub(crate) enum End {
     Cancelled,
     /// Its time is over.
     Over,
+    /// It counted once, and this decision used it up.
+    Used(DecisionId),
 }
 
 /// Ends one: it is no longer in force, and says why.
@@ -201,16 +267,20 @@ pub(crate) async fn end(writing: &mut Writing<'_>, current: Declaration, how: En
     let before = approval::state(&approval);
     let asked = approval.metadata.as_ref().and_then(|m| m.create_time);
     let status = approval.status.get_or_insert_default();
-    let (state, verb) = match how {
+    let (state, verb) = match &how {
         End::Denied => (ApprovalState::Denied, "denied"),
         End::Revoked => (ApprovalState::Revoked, "revoked"),
         End::Cancelled => (ApprovalState::Cancelled, "cancelled"),
         End::Over if before == ApprovalState::Pending => (ApprovalState::Expired, "expired"),
         End::Over => (ApprovalState::Ended, "ended"),
+        End::Used(_) => (ApprovalState::Used, "used"),
     };
     status.state = state.into();
     if how == End::Denied {
         decided(writing, status);
+    }
+    if let End::Used(by) = &how {
+        status.used_by = by.to_string();
     }
     status.ended_by.clone_from(&writing.by.actor);
     status.end_reason.clone_from(&writing.by.reason);

@@ -9,11 +9,13 @@ use legate_db::TxResult;
 use legate_filter::{Field, Filter, Scope};
 use legate_ids::Name;
 use legate_rpc::Fault;
+use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{AgentState, AsOf, Declaration, Kind};
 use prost::Message as _;
 
 use super::desk::Look;
 use super::past;
+use super::stop_orders;
 use super::{By, Desk};
 use crate::domain::subject::Seen;
 use crate::error::FILTER_INVALID;
@@ -231,7 +233,16 @@ async fn present(look: &Look<'_>, which: &Which, part: Part) -> TxResult<Read, F
             after = Some(place);
         }
     }
-    Ok(page.read(total, look.revision))
+    let mut read = page.read(total, look.revision);
+    let agents = read.objects.iter_mut().filter_map(|declaration| match &mut declaration.object {
+        Some(Object::Agent(agent)) => Some(agent),
+        _ => None,
+    });
+    let mut agents: Vec<_> = agents.collect();
+    if !agents.is_empty() {
+        Box::pin(stop_orders::tell(look.tx, &look.mandate, &mut agents)).await?;
+    }
+    Ok(read)
 }
 
 /// A page as it fills.

@@ -56,6 +56,7 @@ pub(crate) mod sweep;
 mod tail;
 pub(crate) mod transition;
 pub(crate) mod update;
+pub(crate) mod use_approvals;
 pub(crate) mod watch;
 mod write;
 

@@ -8,6 +8,7 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentRef, AgentState, AsOf, Declaration};
 
 use super::past;
+use super::stop_orders;
 use super::transition::{self, Which};
 use super::update::not_found;
 use super::{By, Desk};
@@ -34,7 +35,12 @@ pub(crate) async fn agent(
                 }
             };
             match found.object {
-                Some(Object::Agent(agent)) => Ok((agent, revision)),
+                Some(Object::Agent(mut agent)) => {
+                    if as_of.is_none() {
+                        stop_orders::tell(look.tx, &look.mandate, &mut [&mut agent]).await?;
+                    }
+                    Ok((agent, revision))
+                }
                 _ => Err(broken("an agent's row holds no agent")),
             }
         })

@@ -194,6 +194,13 @@ async fn wanted(
             Asker::Relayed(_) => caller.status.as_ref().map(|status| status.spiffe_id.clone()).unwrap_or_default(),
         },
         channel: asker.channel().into(),
+        ..ApprovalSpec::default()
+    };
+    let spec = ApprovalSpec {
+        approvers: spec.policies.iter().map(|held| held.approvers).max().unwrap_or(1),
+        single_use: spec.policies.iter().any(|held| held.single_use),
+        bars_owners: spec.policies.iter().any(|held| held.bars_owners),
+        ..spec
     };
     let id = writing.desk.approval_id().map_err(refuse)?;
     let metadata = Metadata { name: approval::name_of(id.as_str()), namespace: own.namespace, ..Metadata::default() };

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use legate_db::{Tx, TxResult};
+use legate_authority::{Place, Right};
+use legate_db::{Tx, TxError, TxResult};
 use legate_ids::AgentId;
-use legate_rpc::Fault;
+use legate_rpc::{Fault, Mandate};
 use legate_view::{Snapshot, Standing};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::stop_order_spec::Level;
-use legate_wire::registry::{Agent, Declaration, Kind};
+use legate_wire::registry::{Agent, AgentStop, Declaration, Kind, Metadata, StopOrder};
 
 use super::publish::hash_of;
 use super::write::Writing;
@@ -52,6 +53,58 @@ pub(super) async fn concerning(tx: &Tx, agents: &[Agent]) -> TxResult<Vec<Declar
         found.extend(on_groups(tx, namespace).await?);
     }
     Ok(found)
+}
+
+/// Says of agents which standing orders stop them, as far as the caller may know: their state alone would say that they work.
+pub(super) async fn tell(tx: &Tx, mandate: &Mandate, agents: &mut [&mut Agent]) -> TxResult<(), Fault> {
+    // On most days there is none.
+    if object::in_force(tx, Kind::StopOrder, 1).await?.is_empty() {
+        return Ok(());
+    }
+    let ids = agents.iter().filter_map(|agent| agent.status.as_ref()).flat_map(|status| status.ancestors.clone());
+    let mut known: Vec<Agent> = agents.iter().map(|agent| Agent::clone(agent)).collect();
+    for row in object::by_ids(tx, ids.collect()).await? {
+        if let Some(Object::Agent(agent)) = row.declaration()?.object {
+            known.push(agent);
+        }
+    }
+    let mut orders = concerning(tx, &known).await?;
+    orders.retain(standing::is_suspended);
+    let declared = |agent: Agent| Declaration { object: Some(Object::Agent(agent)) };
+    let known: Vec<Declaration> = known.into_iter().map(declared).collect();
+    for order in orders {
+        let seen = Snapshot::of(std::iter::once(&order).chain(&known)).map_err(broken)?;
+        let names = |id: &str| {
+            let id = AgentId::parse(id).map_err(broken)?;
+            Ok::<_, TxError<Fault>>(seen.agent(&id).is_some_and(|agent| seen.order_on(agent).suspended))
+        };
+        for agent in agents.iter_mut() {
+            let id = agent.metadata.as_ref().map(|m| m.id.clone()).unwrap_or_default();
+            let status = agent.status.get_or_insert_default();
+            let mut above = None;
+            for one in std::iter::once(&id).chain(&status.ancestors) {
+                if above.is_none() && names(one)? {
+                    above = Some(if *one == id { String::new() } else { one.clone() });
+                }
+            }
+            if let Some(ancestor_id) = above {
+                status.stops.push(told(&order, ancestor_id, mandate));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn told(order: &Declaration, ancestor_id: String, mandate: &Mandate) -> AgentStop {
+    let Some(Object::StopOrder(StopOrder { metadata, spec, status })) = order.object.clone() else {
+        return AgentStop::default();
+    };
+    let (metadata, status) = (metadata.unwrap_or_default(), status.unwrap_or_default());
+    let place = Place::of(&metadata.namespace);
+    let (reason, actor) =
+        if mandate.may(Right::Read, place) { (status.state_reason, status.state_actor) } else { Default::default() };
+    let Metadata { namespace, name, .. } = metadata;
+    AgentStop { namespace, name, order: spec, ancestor_id, since: status.state_time, reason, actor }
 }
 
 /// How an agent stands by one order.

@@ -160,6 +160,13 @@ async fn who_is_stopped_already_is_left_alone_and_uses_up_no_cap() {
         let call = scene.call(OPERATOR, "odd", &ask, "");
         stop::stop(&scene.desk, call, ask).await.unwrap();
         assert_eq!(heeded(&scene, 2, "bot-1").await, Outcome::StoppedAlready);
+        let events = scene.events().await;
+        let told = events.iter().filter(|event| event.r#type == "agent.lifecycle_stopped_already");
+        let told: Vec<_> =
+            told.map(|event| (event.details["state"].as_str(), event.details.get("stop_orders"))).collect();
+        assert!(
+            matches!(told[..], [("SUSPENDED", None), ("ACTIVE", Some(order))] if order.starts_with("payments/agent-"))
+        );
         assert_eq!(heeded(&scene, 3, "bot-2").await, Outcome::Done(LifecycleAction::Quarantine));
         assert_eq!(scene.agent("bot-2").await.status.unwrap().state(), AgentState::Quarantined);
         assert_eq!(heeded(&scene, 4, "bot-3").await, Outcome::Capped);

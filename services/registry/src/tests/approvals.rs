@@ -15,6 +15,8 @@ use legate_wire::registry::{
     ObjectName, OperatorRole, RequestApprovalRequest, ResourceSelector,
 };
 
+mod several;
+
 use super::faults::{BOTH, survives};
 use super::operators::given;
 use super::scene::*;

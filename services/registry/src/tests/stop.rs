@@ -17,6 +17,7 @@ use super::scene::*;
 use super::spawning::{calling_since, wish};
 use crate::domain::kind::Key;
 use crate::domain::lifecycle::Transition;
+use crate::flow::list::{self, List};
 use crate::flow::transition::Step;
 use crate::flow::{followers, hand_over, read, revoke, spawn, stop, stop_preview, update};
 use crate::schema::Migrator;
@@ -119,7 +120,27 @@ async fn a_stop_is_one_write_at_every_level_and_a_resumption_leaves_everything_a
             let event = told.last().unwrap();
             assert_eq!((event.r#type.as_str(), event.reason.as_str()), ("stop_order.stopped", "exfiltrates"));
             assert!(event.details.contains_key("stopped") && event.details.contains_key("authorization_cutoff"));
-            assert_eq!(scene.agent("invoice-bot").await, bot, "no agent is written");
+            let mut seen = scene.agent("invoice-bot").await;
+            let stops = std::mem::take(&mut seen.status.as_mut().unwrap().stops);
+            assert_eq!(seen, bot, "no agent is written");
+            // It is said of each whom the order names, and of whoever they made.
+            let [said] = &stops[..] else { panic!("{stops:?}") };
+            assert_eq!((&said.namespace, &said.name, &said.order), (&metadata.namespace, &metadata.name, &order.spec));
+            assert_eq!(
+                (said.since, said.reason.as_str(), said.actor.as_str()),
+                (status.state_time, "exfiltrates", OPERATOR)
+            );
+            assert_eq!(said.ancestor_id, "");
+            let made = scene.agent(&format!("made-{n}")).await.status.unwrap().stops;
+            let through =
+                if n == 0 { bot.metadata.as_ref().unwrap().id.as_str() } else { made[0].ancestor_id.as_str() };
+            assert_eq!((made.len(), made[0].ancestor_id.as_str()), (1, through));
+            let ask = List { by: by(OPERATOR, ""), kind: Kind::Agent, ..List::default() };
+            for one in list::list(&scene.desk, ask).await.unwrap().objects {
+                let Some(Object::Agent(one)) = one.object else { unreachable!() };
+                let name = one.metadata.unwrap().name;
+                assert_eq!(one.status.unwrap().stops, scene.agent(&name).await.status.unwrap().stops, "{name}");
+            }
             // It is no longer let do anything, also at this very door.
             assert_eq!(spawned(&format!("never-{n}"), issued).await, Some("CALLER_NOT_ACTIVE"), "{level:?}");
             // Stopped again it is stopped as before.

@@ -49,7 +49,7 @@ pub(super) fn of_policies(
 
 /// Without one of the policies that forbid it, or that cannot be used.
 fn without(case: &Case<'_>, declared: &Arc<NamespacePolicies>, all: &mut Vec<Proposal>) {
-    let so_far = Answer { denied: None, causes: Vec::new(), log_only: Vec::new(), shadow: Vec::new(), until: None };
+    let so_far = Answer::allow(Vec::new());
     let said = match case.policies {
         Some(Ok(compiled)) => {
             let approvals = approval::of(case.snapshot, case.agent, case.question, case.towards, case.now);

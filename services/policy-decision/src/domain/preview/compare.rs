@@ -9,8 +9,9 @@ use legate_view::{Agent, NamespacePolicies, Snapshot};
 use super::cells::{Cell, Cut, Given, Named, given};
 use super::outlook::{Holds, On, Outlook, Verdict, look};
 use super::weaken::Fixed;
-use crate::domain::answer::Cause;
+use crate::domain::answer::{Cause, CauseKind};
 use crate::domain::authority::Bench;
+use crate::domain::conform::Kept;
 use crate::domain::policies::{Compiled, Unusable};
 
 /// Moments at which windows of time begin or end that are looked at.
@@ -57,6 +58,8 @@ pub(crate) struct Differences {
 #[derive(Debug)]
 pub(crate) struct Book {
     policies: Option<(Arc<NamespacePolicies>, Result<Compiled, Unusable>)>,
+    /// What the namespace declares of what callers state.
+    schema: Option<Kept>,
     outlooks: HashMap<Fixed, Result<Outlook, Unusable>>,
 }
 
@@ -64,7 +67,13 @@ impl Book {
     /// Compiles them; `known` spares parsing again what did not change.
     pub(crate) fn open(snapshot: &Snapshot, namespace: &str, known: Option<&Compiled>) -> Self {
         let policies = snapshot.policies(namespace).map(|all| (Arc::clone(all), Compiled::compile(all, known)));
-        Self { policies, outlooks: HashMap::new() }
+        let schema = snapshot.policy_schema(namespace).map(Kept::of);
+        Self { policies, schema, outlooks: HashMap::new() }
+    }
+
+    /// What the namespace declares of what callers state; empty: nothing.
+    pub(crate) fn schema(&self) -> &str {
+        self.schema.as_ref().map_or("", Kept::text)
     }
 
     /// What they compile to; `None`: there are none.
@@ -111,8 +120,18 @@ impl Side<'_> {
         if !self.book.has_room(&fixed) {
             return None;
         }
+        let shut_out =
+            self.book.schema.as_ref().and_then(|schema| schema.shuts_out(&question, (fixed.action, fixed.kind)));
         let outlook = self.book.outlook(&fixed);
-        Some(look(bench, self.snapshot, agent, &question, outlook, now))
+        let verdict = look(bench, self.snapshot, agent, &question, outlook, now);
+        // A denial stays the denial that it was, as in a check.
+        match (shut_out, &verdict.holds) {
+            (None, _) | (_, Holds::Never) => Some(verdict),
+            (Some(why), _) => {
+                let causes = vec![Cause::plain(CauseKind::PolicyError, why)];
+                Some(Verdict { holds: Holds::Never, causes })
+            }
+        }
     }
 }
 

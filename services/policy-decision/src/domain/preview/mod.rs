@@ -7,6 +7,7 @@
 pub(crate) mod behalf;
 pub(crate) mod cells;
 pub(crate) mod compare;
+pub(crate) mod fitting;
 pub(crate) mod limits;
 pub(crate) mod outlook;
 pub(crate) mod touched;

@@ -1,7 +1,10 @@
-//! What a request states beside its path: parameters of its query and headers, taken where a row of the table asks for them.
+//! What a request states beside its path: parameters of its query, headers and fields of its body, taken where a row of the table asks
+//! for them.
 //!
 //! A value counts only where every server that reads the request after us has to find the same one: what comes twice, in another
 //! spelling, or escaped so that it could be read twice, is refused and not chosen from.
+
+use serde_json::{Map, Value as Json};
 
 use super::{BadRoute, bad, decode, is_name};
 use crate::domain::question::Value;
@@ -10,6 +13,10 @@ use crate::domain::question::Value;
 const LONGEST: usize = 1_024;
 /// Parameters of one query.
 const MOST_PARAMETERS: usize = 256;
+/// Names of a field, one in the other.
+const DEEPEST: usize = 8;
+/// Every whole number up to here is the same to who reads numbers as doubles.
+const EXACT: u64 = 1 << 53;
 /// Headers that are no values: who somebody is, and how the message is framed.
 const NEVER: [&str; 8] = [
     "authorization",
@@ -34,6 +41,23 @@ pub(crate) enum Unclear {
     /// A header.
     #[error("the header {0} {1}")]
     Header(String, &'static str),
+    /// The body cannot be read in one way, or did not come as a whole.
+    #[error("the body {0}")]
+    Body(&'static str),
+    /// A field of the body.
+    #[error("the body's field {0} {1}")]
+    Field(String, &'static str),
+}
+
+/// The body of a request, as a row can take from it.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    /// It was not passed on.
+    Absent,
+    /// It is no JSON object that is read in one way, or not all of it.
+    Unclear(&'static str),
+    /// It is this object.
+    Object(Map<String, Json>),
 }
 
 /// Where a value comes from.
@@ -45,6 +69,8 @@ pub(super) enum From {
     Query(String),
     /// A header, in lower case.
     Header(String),
+    /// A field of the body: its name, and those of the objects in which it stands.
+    Body(Vec<String>),
 }
 
 /// Of which kind a value is.
@@ -74,6 +100,12 @@ impl From {
             let good = !name.is_empty() && name.bytes().all(plain) && !NEVER.contains(&name);
             return good.then(|| Self::Header(name.to_owned()));
         }
+        if let Some(path) = text.strip_prefix("body.") {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+            let names: Vec<String> = path.split('.').map(str::to_owned).collect();
+            let good = names.iter().all(|name| !name.is_empty() && name.bytes().all(plain));
+            return (good && names.len() <= DEEPEST).then_some(Self::Body(names));
+        }
         is_name(text).then(|| Self::Path(text.to_owned()))
     }
 }
@@ -98,7 +130,7 @@ impl Source {
             Some(From::Path(_)) if optional => Err(bad(key, format!("{name}: a part of the path is always there"))),
             Some(from) => Ok(Self::Taken { from, kind, optional }),
             None => {
-                let forms = "{NAME} of the path, {query.NAME} or {header.name-in-lower-case}; never one that says who somebody is";
+                let forms = "{NAME} of the path, {query.NAME}, {header.name-in-lower-case} or {body.NAME.NAME}; never one that says who somebody is";
                 Err(bad(key, format!("{name}: is {forms}")))
             }
         }
@@ -114,12 +146,17 @@ impl Source {
     /// The value; `None`: it may be absent, and is.
     pub(super) fn value(
         &self,
+        stated: &Stated<'_>,
         taken: impl FnOnce(&From) -> Result<Option<String>, Unclear>,
     ) -> Result<Option<Value>, Unclear> {
         let (from, kind, optional) = match self {
             Self::Fixed(text) => return Ok(Some(Value::Text(text.clone()))),
             Self::Taken { from, kind, optional } => (from, *kind, *optional),
         };
+        if let From::Body(names) = from {
+            let value = stated.field(names, kind)?;
+            return if value.is_some() || optional { Ok(value) } else { Err(from.unclear("is missing")) };
+        }
         let Some(text) = taken(from)? else {
             return if optional { Ok(None) } else { Err(from.unclear("is missing")) };
         };
@@ -144,6 +181,7 @@ impl From {
         match self {
             Self::Path(name) | Self::Query(name) => Unclear::Parameter(name.clone(), why),
             Self::Header(name) => Unclear::Header(name.clone(), why),
+            Self::Body(names) => Unclear::Field(names.join("."), why),
         }
     }
 }
@@ -155,6 +193,23 @@ pub(crate) struct Stated<'a> {
     pub(crate) target: &'a str,
     /// The headers as they came.
     pub(crate) headers: &'a [(&'a str, &'a [u8])],
+    /// The body.
+    pub(crate) body: &'a Body,
+}
+
+/// A letter as readers take it that look at no case: some fold these two to ASCII as well.
+fn folded(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            if c == 'ſ' {
+                's'
+            } else if c == '\u{212a}' {
+                'k'
+            } else {
+                c.to_ascii_lowercase()
+            }
+        })
+        .collect()
 }
 
 impl Stated<'_> {
@@ -197,6 +252,51 @@ impl Stated<'_> {
             );
         }
         Ok(found)
+    }
+
+    /// The one value of a field of the body; `None`: the body has no such field.
+    pub(super) fn field(&self, names: &[String], kind: Kind) -> Result<Option<Value>, Unclear> {
+        let mut object = match self.body {
+            // That nobody passed a body on is not that there is none.
+            Body::Absent => {
+                return Err(Unclear::Body("did not come: Envoy needs with_request_body with pack_as_bytes"));
+            }
+            Body::Unclear(why) => return Err(Unclear::Body(why)),
+            Body::Object(object) => object,
+        };
+        let unclear = |why| Unclear::Field(names.join("."), why);
+        let Some((last, above)) = names.split_last() else { return Ok(None) };
+        let find = |object: &'_ Map<String, Json>, wanted: &str| -> Result<(), Unclear> {
+            // Some readers take a name in any case.
+            let other = object.keys().any(|name| name != wanted && folded(name) == folded(wanted));
+            if other { Err(unclear("comes in another spelling")) } else { Ok(()) }
+        };
+        for name in above {
+            find(object, name)?;
+            object = match object.get(name) {
+                None => return Ok(None),
+                Some(Json::Object(inner)) => inner,
+                Some(_) => return Err(unclear("stands in what is no object")),
+            };
+        }
+        find(object, last)?;
+        let value = match (object.get(last), kind) {
+            (None, _) => return Ok(None),
+            (Some(Json::String(text)), Kind::Text) if text.len() <= LONGEST && !text.chars().any(char::is_control) => {
+                Value::Text(text.clone())
+            }
+            (Some(Json::Number(number)), Kind::Long) => {
+                let number = number.as_i64().filter(|number| number.unsigned_abs() <= EXACT);
+                Value::Long(number.ok_or_else(|| unclear("is no whole number up to 2^53"))?)
+            }
+            (Some(Json::Bool(yes)), Kind::Bool) => Value::Bool(*yes),
+            (Some(_), Kind::Text) => {
+                return Err(unclear("is no text of 1,024 bytes at most without control characters"));
+            }
+            (Some(_), Kind::Long) => return Err(unclear("is no whole number")),
+            (Some(_), Kind::Bool) => return Err(unclear("is neither true nor false")),
+        };
+        Ok(Some(value))
     }
 
     /// The one value of a header; `None`: it is not there.

@@ -30,11 +30,11 @@ fn stating(
 }
 
 fn ask(routes: &[Route], target: &str, headers: &[(&str, &[u8])]) -> Result<Option<Question>, Unclear> {
-    find(routes, "GET", &Path::read(target).unwrap(), &Stated { target, headers })
+    find(routes, "GET", &Path::read(target).unwrap(), &Stated { target, headers, body: &Body::Absent })
 }
 
 fn id(routes: &[Route], method: &str, target: &str) -> Option<String> {
-    let found = find(routes, method, &Path::read(target).ok()?, &Stated { target, headers: &[] });
+    let found = find(routes, method, &Path::read(target).ok()?, &Stated { target, headers: &[], body: &Body::Absent });
     found.unwrap().map(|question| question.resource_id.to_string())
 }
 
@@ -227,6 +227,62 @@ fn what_could_be_read_in_two_ways_is_refused() {
     }
 }
 
+fn with_body(routes: &[Route], body: &Body) -> Result<Question, String> {
+    let stated = Stated { target: "/p", headers: &[], body };
+    find(routes, "POST", &Path::read("/p").unwrap(), &stated).map(Option::unwrap).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_body_states_what_a_row_takes_from_it_and_nothing_that_could_be_read_in_two_ways() {
+    let context = [("amount", "{body.sum.amount:long}"), ("urgent", "{body.urgent:bool?}"), ("note", "{body.note?}")];
+    let routes = [stating(&[], "/p", "{body.id}", &[], &context).unwrap()];
+    let object = |text: &str| Body::Object(serde_json::from_str(text).unwrap());
+    let read = |text: &str| with_body(&routes, &object(text));
+    let whole =
+        read(r#"{"id": "7", "sum": {"amount": 9007199254740992}, "urgent": false, "note": "", "other": [1.5]}"#)
+            .unwrap();
+    assert_eq!(whole.resource_id.as_str(), "7");
+    assert_eq!(whole.context["amount"], Value::Long(1 << 53));
+    assert_eq!((&whole.context["urgent"], &whole.context["note"]), (&Value::Bool(false), &Value::Text(String::new())));
+    let least = read(r#"{"id": "7", "sum": {"amount": -1}}"#).unwrap();
+    assert_eq!(least.context.keys().collect::<Vec<_>>(), ["amount"]);
+    let long = format!(r#"{{"id": "{}", "sum": {{"amount": 1}}}}"#, "x".repeat(1_025));
+    for (text, why) in [
+        ("{}", "the body's field id is missing"),
+        (r#"{"id": "7"}"#, "the body's field sum.amount is missing"),
+        (r#"{"id": "7", "sum": 3}"#, "the body's field sum.amount stands in what is no object"),
+        (r#"{"id": "7", "sum": [{"amount": 3}]}"#, "the body's field sum.amount stands in what is no object"),
+        (r#"{"id": 7, "sum": {"amount": 1}}"#, "the body's field id is no text"),
+        (r#"{"id": null, "sum": {"amount": 1}}"#, "the body's field id is no text"),
+        (r#"{"id": "", "sum": {"amount": 1}}"#, "the body's field id is empty"),
+        (r#"{"id": "a/b", "sum": {"amount": 1}}"#, "the body's field id is empty, or has a slash"),
+        (r#"{"id": "a\u0000", "sum": {"amount": 1}}"#, "the body's field id is no text"),
+        (&long, "the body's field id is no text"),
+        (r#"{"id": "7", "sum": {"amount": "1"}}"#, "the body's field sum.amount is no whole number"),
+        (r#"{"id": "7", "sum": {"amount": 1.0}}"#, "the body's field sum.amount is no whole number"),
+        (r#"{"id": "7", "sum": {"amount": 1e3}}"#, "the body's field sum.amount is no whole number"),
+        (r#"{"id": "7", "sum": {"amount": 9007199254740993}}"#, "the body's field sum.amount is no whole number"),
+        (r#"{"id": "7", "sum": {"amount": 1}, "urgent": "true"}"#, "the body's field urgent is neither"),
+        (r#"{"id": "7", "sum": {"amount": 1}, "urgent": null}"#, "the body's field urgent is neither"),
+        // What some readers take for the same name, also where it may be absent.
+        (r#"{"id": "7", "sum": {"amount": 1}, "Urgent": true}"#, "the body's field urgent comes in another spelling"),
+        (r#"{"id": "7", "ID": "8", "sum": {"amount": 1}}"#, "the body's field id comes in another spelling"),
+        (r#"{"id": "7", "ſum": {"amount": 2}, "sum": {"amount": 1}}"#, "the body's field sum.amount comes in another"),
+        (r#"{"id": "7", "sum": {"amount": 1, "AMOUNT": 2}}"#, "the body's field sum.amount comes in another"),
+    ] {
+        let told = read(text).unwrap_err();
+        assert!(told.starts_with(why), "{text}: {told}");
+    }
+    assert!(with_body(&routes, &Body::Absent).unwrap_err().starts_with("the body did not come"));
+    assert_eq!(with_body(&routes, &Body::Unclear("came only in part")).unwrap_err(), "the body came only in part");
+    // A row that takes nothing from it does not look at it.
+    let routes = [stating(&[], "/p", "all", &[], &[]).unwrap()];
+    assert!(with_body(&routes, &Body::Unclear("came only in part")).is_ok());
+    // What may be absent in a body may not be absent with it.
+    let routes = [stating(&[], "/p", "all", &[], &[("a", "{body.a?}")]).unwrap()];
+    assert!(with_body(&routes, &Body::Absent).is_err());
+}
+
 #[test]
 fn a_row_that_states_what_nobody_may_say_is_refused() {
     for text in [
@@ -237,7 +293,10 @@ fn a_row_that_states_what_nobody_may_say_is_refused() {
         "{header.cookie}",
         "{header.x-forwarded-client-cert}",
         "{header.:path}",
-        "{body.x}",
+        "{body.}",
+        "{body.a b}",
+        "{body.a..b}",
+        "{body.a.b.c.d.e.f.g.h.i}",
         "{other}",
         "{id?}",
         "{query.a:float}",

@@ -78,6 +78,13 @@ impl Findings {
         self.all.insert((wire::FindingKind::PolicyUnusable.into(), namespace.to_owned(), text), (0, Vec::new()));
     }
 
+    /// Policies of a namespace that the registry would refuse.
+    pub(super) fn unfit(&mut self, namespace: &str, told: Vec<String>) {
+        for text in told {
+            self.all.insert((wire::FindingKind::PolicyUnfit.into(), namespace.to_owned(), text), (0, Vec::new()));
+        }
+    }
+
     /// What an agent is given and cannot use.
     pub(super) fn cuts(&mut self, namespace: &str, agent: Option<&Agent>, cuts: &BTreeSet<Cut>) {
         let Some(agent) = agent else { return };

@@ -12,6 +12,8 @@ use legate_wire::registry::PolicyMode::{Enforce, LogOnly};
 use legate_wire::registry::declaration::Object;
 use proptest::prelude::*;
 
+mod counted;
+
 use super::super::authorize_issuance::{Issuance, Leave, authorize_issuance};
 use super::lineage::{made, namespace};
 use crate::domain::answer::{CauseKind, Denial};
@@ -30,7 +32,7 @@ fn at(seconds: i64) -> Option<prost_types::Timestamp> {
 }
 
 fn held(name: &str) -> wire::HeldPolicy {
-    wire::HeldPolicy { name: name.into(), id: format!("obj_{name}"), version: 1, texts: Vec::new() }
+    wire::HeldPolicy { name: name.into(), id: format!("obj_{name}"), version: 1, ..wire::HeldPolicy::default() }
 }
 
 /// What was approved for `invoice-bot-1`, for ten minutes: to read everything of apollo, which `four-eyes` holds back.

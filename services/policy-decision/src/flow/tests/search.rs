@@ -15,7 +15,7 @@ use crate::domain::entitled::Entitled;
 use crate::domain::preview::cells::Cell;
 use crate::domain::preview::outlook::Holds;
 use crate::domain::question::{Record, Stated, Value};
-use crate::flow::{Asker, Can, Found, Simulate, WhatCan, WhoCan, simulate, what_can, who_can};
+use crate::flow::{Asker, Can, Found, Search, Simulate, Sought, WhatCan, WhoCan, search, simulate, what_can, who_can};
 use crate::testing::*;
 
 async fn can(stage: &Stage, asker: &Asker, change: impl FnOnce(&mut WhatCan)) -> Result<Can, legate_rpc::Fault> {
@@ -569,4 +569,21 @@ async fn how_long_who_can_takes_with_many_agents() {
             println!("{many} agents, {what}: a page of {} in {:?}", found.holders.len(), begun.elapsed());
         }
     }
+}
+
+#[tokio::test]
+async fn a_resource_that_a_policy_names_below_a_pattern_is_found() {
+    const NAMED: &[&str] =
+        &["permit(principal, action == Action::\"invoice:read\", resource == Invoice::\"apollo/7\");"];
+    let stage = Stage::set_with(only(NAMED)).await;
+    let ask = Search {
+        sought: Sought::Resources,
+        agent: agent_id(1),
+        on_behalf_of: None,
+        question: stage.asserted(agent_id(1)).question,
+        is_partial: true,
+        at_least_revision: 0,
+    };
+    let found = search(&stage.desk, &operator(), ask).await.unwrap();
+    assert!(found.names.contains("apollo/7"), "{found:?}");
 }

@@ -46,7 +46,7 @@ fn check_text(cedar: &str) -> Result<(), String> {
     policies.sort_by_key(|policy| policy.id().to_string());
     for policy in policies {
         can_match(policy).map_err(|why| format!("has {why}"))?;
-        approval::annotation(policy).map_err(|why| format!("has {why}"))?;
+        approval::terms(policy).map_err(|why| format!("has {why}"))?;
     }
     Ok(())
 }
