@@ -7,6 +7,8 @@
 compile_error!("bug_resume_tls is a planted bug, for tests only");
 
 mod accept;
+mod allow;
+mod among;
 mod certificate;
 mod conn;
 mod connector;
@@ -20,6 +22,8 @@ mod trust;
 mod verifier;
 mod web;
 
+pub use allow::Allow;
+pub use among::{client_config, server_config};
 pub use certificate::BadCertificate;
 pub use conn::{Conn, Connections};
 pub use connector::{Connector, Expect, connector};
@@ -27,6 +31,7 @@ pub use error::TlsError;
 pub use identity::Identity;
 pub use listener::{Limits, Listener};
 pub use peer::Peer;
+pub use rustls::{ClientConfig, ServerConfig};
 pub use trust::{CaFiles, CaTexts, Trust};
 pub use web::WebConnector;
 
