@@ -13,6 +13,7 @@ mod issuer;
 mod keeper;
 mod knowledge;
 mod meter;
+mod moment;
 mod node;
 mod sds;
 mod serve;
