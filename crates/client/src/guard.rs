@@ -1,7 +1,7 @@
 //! A tower layer that lets through what policy-decision allows: for axum, tonic and every other HTTP server on tower.
 //!
-//! The request's bearer token says who acts, the certificate of its connection that the token is its holder's, and a mapping what is
-//! done to what. Nothing else is looked at: neither the body, which is not read, nor headers that claim an identity. What is allowed
+//! The request's bearer token says who acts, the certificate of its connection that the token is its holder's (or, without a token and where
+//! [`Guard::by_certificate`] takes it, who acts), and a mapping what is done to what. Nothing else is looked at: neither the body, which is not read, nor headers that claim an identity. What is allowed
 //! goes on with a [`Permit`](crate::Permit) in its extensions.
 
 mod refusal;
@@ -16,6 +16,7 @@ use http::request::Parts;
 use http::{Request, Response, header};
 use legate_mtls::Peer;
 use prost_types::Value;
+use rustls_pki_types::CertificateDer;
 use tower::{Layer, Service};
 
 pub use routes::{BadRoute, Routes};
@@ -62,11 +63,19 @@ impl Asks {
         self
     }
 
-    fn question(self, token: &str, presented: Option<[u8; 32]>) -> Question {
-        let mut question = Question::by_token(token, self.action, &self.resource_type, &self.resource_id);
-        if let Some(x5t_s256) = presented {
-            question = question.presented_certificate(x5t_s256);
-        }
+    fn question(self, shown: &Shown<'_>) -> Question {
+        let mut question = match shown {
+            Shown::Token(token, presented) => {
+                let question = Question::by_token(*token, self.action, &self.resource_type, &self.resource_id);
+                match presented {
+                    Some(x5t_s256) => question.presented_certificate(*x5t_s256),
+                    None => question,
+                }
+            }
+            Shown::Certificate(chain) => {
+                Question::by_certificate(chain, self.action, &self.resource_type, &self.resource_id)
+            }
+        };
         question = self.attributes.into_iter().fold(question, |q, (name, value)| q.attribute(name, value));
         self.context.into_iter().fold(question, |q, (name, value)| q.context(name, value))
     }
@@ -89,29 +98,62 @@ impl<F: Fn(&Parts) -> Option<Asks> + Send + Sync + 'static> Mapping for F {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresentedCertificate(pub [u8; 32]);
 
+/// The client's certificates of the request's connection, leaf first. A server that does not accept with `legate_mtls` puts them into the
+/// extensions of each request, from its handshake, where [`Guard::by_certificate`] is to know its callers.
+#[derive(Clone, Debug)]
+pub struct PresentedChain(pub Arc<[CertificateDer<'static>]>);
+
+/// By what an agent is known.
+enum Shown<'a> {
+    /// A token, and SHA-256 of the certificate of the connection.
+    Token(&'a str, Option<[u8; 32]>),
+    /// The certificate alone.
+    Certificate(Arc<[CertificateDer<'static>]>),
+}
+
 /// The layer.
 #[derive(Debug)]
 pub struct Guard<M> {
     decision: Decision,
     mapping: Arc<M>,
+    takes_certificates: bool,
 }
 
 impl<M> Clone for Guard<M> {
     fn clone(&self) -> Self {
-        Self { decision: self.decision.clone(), mapping: Arc::clone(&self.mapping) }
+        let (decision, mapping) = (self.decision.clone(), Arc::clone(&self.mapping));
+        Self { decision, mapping, takes_certificates: self.takes_certificates }
     }
 }
 
 impl<M: Mapping> Guard<M> {
     /// Lets through what `decision` allows of what `mapping` says.
     pub fn new(decision: Decision, mapping: M) -> Self {
-        Self { decision, mapping: Arc::new(mapping) }
+        Self { decision, mapping: Arc::new(mapping), takes_certificates: false }
+    }
+
+    /// A request without a token is its connection's: the agent is the one that the client's certificate (X.509-SVID) names. The enforcement point
+    /// needs `mayAssertSubject`, since that the certificate was shown is its word. A request with a token is judged by that, as ever.
+    #[must_use]
+    pub fn by_certificate(mut self) -> Self {
+        self.takes_certificates = true;
+        self
+    }
+
+    fn shown<'a>(&self, head: &'a Parts) -> Result<Shown<'a>, Refusal> {
+        match token(head) {
+            Ok(token) => Ok(Shown::Token(token, presented(head))),
+            Err(Refusal::NoToken) if self.takes_certificates => {
+                chain(head).map(Shown::Certificate).ok_or(Refusal::NoCertificate)
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     async fn permit(&self, head: &Parts) -> Result<Permit, Refusal> {
-        let token = token(head)?;
+        let shown = self.shown(head)?;
         let asks = self.mapping.asks(head).ok_or(Refusal::Unmapped)?;
-        let question = asks.question(token, presented(head));
+        let question = asks.question(&shown);
         self.decision.ask(question).await.permit().map_err(|why| match why {
             NotAllowed::Denied(denied) => Refusal::Denied(denied),
             NotAllowed::Undecided(undecided) => Refusal::Undecided(undecided),
@@ -144,6 +186,13 @@ pub(crate) fn presented(head: &Parts) -> Option<[u8; 32]> {
     let by_server = head.extensions.get::<PresentedCertificate>().map(|shown| shown.0);
     let by_listener = || head.extensions.get::<Arc<Peer>>().map(|peer| peer.x5t_s256);
     by_server.or_else(by_listener).filter(|x5t_s256| *x5t_s256 != [0; 32])
+}
+
+/// The certificates that the handshake proved.
+fn chain(head: &Parts) -> Option<Arc<[CertificateDer<'static>]>> {
+    let by_server = head.extensions.get::<PresentedChain>().map(|shown| Arc::clone(&shown.0));
+    let by_listener = || head.extensions.get::<Arc<Peer>>().map(|peer| Arc::clone(&peer.chain));
+    by_server.or_else(by_listener).filter(|chain| !chain.is_empty())
 }
 
 impl<S, M> Layer<S> for Guard<M> {

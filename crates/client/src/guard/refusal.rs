@@ -13,6 +13,8 @@ const AGAIN: u64 = 1;
 #[derive(Debug)]
 pub(crate) enum Refusal {
     NoToken,
+    /// Neither a token nor a certificate, where a certificate would do.
+    NoCertificate,
     BadToken(&'static str),
     /// The mapping does not know the request.
     Unmapped,
@@ -33,13 +35,22 @@ enum Kind {
 
 /// Denials that another token of the same agent might not meet.
 pub(crate) fn is_of_the_token(reason: &str) -> bool {
-    reason.starts_with("TOKEN_") || matches!(reason, "CREDENTIAL_REVOKED" | "PARENT_TOKEN_FALLEN" | "AUDIENCE_MISMATCH")
+    reason.starts_with("TOKEN_")
+        || matches!(
+            reason,
+            "CREDENTIAL_REVOKED"
+                | "PARENT_TOKEN_FALLEN"
+                | "AUDIENCE_MISMATCH"
+                | "CERTIFICATE_INVALID"
+                | "CERTIFICATE_OUTLIVED"
+        )
 }
 
 impl Refusal {
     pub(crate) fn reason(&self) -> &str {
         match self {
             Self::NoToken => "TOKEN_MISSING",
+            Self::NoCertificate => "CERTIFICATE_MISSING",
             Self::BadToken(_) => "TOKEN_MALFORMED",
             Self::Unmapped => "REQUEST_NOT_MAPPED",
             Self::Denied(denied) => &denied.reason,
@@ -49,7 +60,7 @@ impl Refusal {
 
     fn kind(&self) -> Kind {
         match self {
-            Self::NoToken | Self::BadToken(_) => Kind::Unauthenticated,
+            Self::NoToken | Self::NoCertificate | Self::BadToken(_) => Kind::Unauthenticated,
             Self::Denied(denied) if is_of_the_token(&denied.reason) => Kind::Unauthenticated,
             Self::Unmapped | Self::Denied(_) => Kind::Forbidden,
             Self::Undecided(_) => Kind::Unavailable,
@@ -60,6 +71,7 @@ impl Refusal {
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::NoToken => "the request has no access token",
+            Self::NoCertificate => "the request has no access token, and its connection no client certificate",
             Self::BadToken(why) => why,
             Self::Unmapped => "the server does not say what this request asks for, so nobody may make it",
             Self::Denied(_) => "policy-decision denies it",
@@ -98,7 +110,7 @@ impl Refusal {
         };
         // RFC 6750 section 3: a request without credentials is told no error code.
         let challenge = match (self, self.kind()) {
-            (Self::NoToken, _) => Some("Bearer".to_owned()),
+            (Self::NoToken | Self::NoCertificate, _) => Some("Bearer".to_owned()),
             (Self::BadToken(_), _) => Some("Bearer error=\"invalid_request\"".to_owned()),
             (_, Kind::Unauthenticated) => Some("Bearer error=\"invalid_token\"".to_owned()),
             (_, Kind::Forbidden) => Some("Bearer error=\"insufficient_scope\"".to_owned()),
