@@ -1,6 +1,9 @@
 //! Processes of this machine obtain their identities from its node helper, on a raised suite: who gets what, and when it is taken away.
 
+mod relay;
 mod scene;
+mod survival;
+mod tools;
 
 use std::time::Duration;
 
