@@ -68,7 +68,7 @@ async fn it_is_the_agent_that_its_certificate_names_and_nobody_else() {
     for (what, der, expected) in rows {
         assert_eq!(word(&stage, &der).await, expected, "{what}");
     }
-    stage.pass(LIFE).await;
+    stage.pass(LIFE + Duration::from_secs(1)).await;
     assert_eq!(word(&stage, &good).await, "CERTIFICATE_INVALID", "its time is over");
 }
 
