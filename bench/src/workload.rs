@@ -1,5 +1,5 @@
-//! Processes that obtain their identities on a node's socket: the first one, a replacement of all, a suspension of all, and what each
-//! costs the helper.
+//! Processes that obtain their identities on a node's socket: the first one, what the socket gives a second, a replacement of all, a suspension
+//! of all, and what each costs the helper.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -16,8 +16,8 @@ use legate_wire::credential::{CreateEnrolmentTokenRequest, NodeRef};
 use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{AgentRef, ApplyDeclarationsRequest, SuspendAgentRequest};
-use legate_wire::spiffe::X509svidRequest;
 use legate_wire::spiffe::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use legate_wire::spiffe::{JwtsvidRequest, X509svidRequest};
 use legate_workload::{Limits, Proof};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,6 +30,10 @@ const BE: &str = "LEGATE_BENCH_WORKLOAD";
 const MOST: u32 = 1_000;
 /// Nothing here takes longer.
 const LONG: Duration = Duration::from_secs(120);
+/// Calls at a time of the process that asks again and again.
+const AT_ONCE: usize = 8;
+/// What the kernel counts processor time in, a second; the same on every Linux that Rust runs on.
+const TICKS: f64 = 100.0;
 
 const FLEET: &str = r#"apiVersion: legate/v1
 kind: Namespace
@@ -72,14 +76,24 @@ pub(crate) fn be() -> Option<Result<(), Failed>> {
     let task = std::env::var(BE).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Some(runtime.map_err(Into::into).and_then(|runtime| {
-        match task.split_once(' ') {
-            Some((dir, issuer)) => tokio::runtime::Builder::new_multi_thread()
+        open_files()?;
+        match task.split(' ').collect::<Vec<_>>()[..] {
+            ["help", dir, issuer] => tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?
                 .block_on(Box::pin(help(dir.as_ref(), issuer))),
-            None => runtime.block_on(ask(&task)),
+            ["ask", endpoint] => runtime.block_on(ask(endpoint)),
+            ["again", endpoint, seconds] => runtime.block_on(ask_again(endpoint, seconds.parse()?)),
+            _ => Err(format!("{task:?} is nothing to be").into()),
         }
     }))
+}
+
+/// As many files as the system lets this process have: a connection is one, and a child process two.
+fn open_files() -> Result<(), Failed> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
 fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failed> {
@@ -121,20 +135,68 @@ async fn ask(endpoint: &str) -> Result<(), Failed> {
     std::io::stdin().lock().read_line(&mut String::new())?;
     let clock = SystemClock::new();
     let begun = Instant::now();
-    let connector = tower::service_fn(move |_: http::Uri| {
-        let path = path.clone();
-        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
-    });
-    let channel = tonic::transport::Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
-    let mut request = tonic::Request::new(X509svidRequest {});
-    request.metadata_mut().insert("workload.spiffe.io", "true".parse()?);
-    let mut stream = SpiffeWorkloadApiClient::new(channel).fetch_x509svid(request).await?.into_inner();
+    let mut stream = api(path).fetch_x509svid(marked(X509svidRequest {})).await?.into_inner();
     stream.message().await?.ok_or("the stream ended")?;
     say(format_args!("first {}", begun.elapsed().as_micros()))?;
     while let Ok(Some(_)) = stream.message().await {
         say(format_args!("again {}", clock.now().micros()))?;
     }
     say(format_args!("ended {}", clock.now().micros()))
+}
+
+fn api(path: String) -> SpiffeWorkloadApiClient<tonic::transport::Channel> {
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let path = path.clone();
+        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let channel = tonic::transport::Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
+    SpiffeWorkloadApiClient::new(channel)
+}
+
+fn marked<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("workload.spiffe.io", tonic::metadata::MetadataValue::from_static("true"));
+    request
+}
+
+/// A process that asks again and again over one connection, for so long with each kind, and says how often it was answered.
+async fn ask_again(endpoint: &str, seconds: u64) -> Result<(), Failed> {
+    let api = api(endpoint.strip_prefix("unix://").ok_or("no socket")?.to_owned());
+    std::io::stdin().lock().read_line(&mut String::new())?;
+    let time = Duration::from_secs(seconds);
+    let x509 = async |mut api: SpiffeWorkloadApiClient<_>| -> Result<(), Failed> {
+        let mut stream = api.fetch_x509svid(marked(X509svidRequest {})).await?.into_inner();
+        stream.message().await?.ok_or("the stream ended")?;
+        Ok(())
+    };
+    let jwt = async |mut api: SpiffeWorkloadApiClient<_>| -> Result<(), Failed> {
+        let ask = JwtsvidRequest { audience: vec!["https://bench.example".into()], spiffe_id: String::new() };
+        api.fetch_jwtsvid(marked(ask)).await?;
+        Ok(())
+    };
+    // Once each, so that what is measured is what is held.
+    x509(api.clone()).await?;
+    jwt(api.clone()).await?;
+    say(format_args!("x509 {}", closed_loop(&api, time, x509).await?))?;
+    say(format_args!("jwt {}", closed_loop(&api, time, jwt).await?))
+}
+
+async fn closed_loop<C: Clone>(
+    api: &C,
+    time: Duration,
+    call: impl AsyncFn(C) -> Result<(), Failed>,
+) -> Result<u64, Failed> {
+    let end = Instant::now() + time;
+    let one = async || -> Result<u64, Failed> {
+        let mut times = 0;
+        while Instant::now() < end {
+            call(api.clone()).await?;
+            times += 1;
+        }
+        Ok(times)
+    };
+    let all = futures_util::future::try_join_all((0..AT_ONCE).map(|_| one())).await?;
+    Ok(all.into_iter().sum())
 }
 
 /// Children that end with this.
@@ -160,6 +222,15 @@ fn resident(process: u32) -> Result<f64, Failed> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// The processor time that a process has used, all its threads together (`/proc/PID/stat`, fields 14 and 15).
+fn processor(process: u32) -> Result<Duration, Failed> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, behind_the_name) = stat.rsplit_once(')').ok_or("no stat")?;
+    let ticks: Vec<&str> = behind_the_name.split_whitespace().skip(11).take(2).collect();
+    let [user, system] = ticks[..] else { return Err("no times in stat".into()) };
+    Ok(Duration::from_secs_f64((user.parse::<f64>()? + system.parse::<f64>()?) / TICKS))
 }
 
 /// Waits until so many say the word; what they say with it.
@@ -201,6 +272,7 @@ async fn declare(suite: &Suite, dir: &std::path::Path) -> Result<(), Failed> {
 /// Measures, and prints.
 pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     let count = usize::try_from(plan.agents.min(MOST))?;
+    open_files()?;
     println!("\nworkload: {count} processes of one agent on one socket, each with a stream");
     let dir = tempfile::tempdir()?;
     let suite = Box::pin(Suite::start(&Options::in_dir(&dir.path().join("suite")))).await?;
@@ -210,7 +282,7 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         CreateEnrolmentTokenRequest { holder: Some(Holder::Node(node)), ttl: None, reason: "measured".into() };
     let mut admin = CredentialAdminServiceClient::new(suite.dial("credential-issuer")?);
     std::fs::write(dir.path().join("token"), admin.create_enrolment_token(request).await?.into_inner().token)?;
-    let task = format!("{} {}", dir.path().display(), suite.remote("credential-issuer")?.endpoint);
+    let task = format!("help {} {}", dir.path().display(), suite.remote("credential-issuer")?.endpoint);
     let mut helper = spawn(&task)?;
     let mut lines = BufReader::new(helper.stdout.take().ok_or("no output")?).lines();
     let endpoint = lines.next().ok_or("the helper does not start")??;
@@ -219,9 +291,11 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     let _helper = Children(vec![(helper, stdin)]);
 
     let (says, said) = mpsc::channel();
-    let mut children = Children(Vec::with_capacity(count));
-    for _ in 0..count {
-        let mut child = spawn(&endpoint)?;
+    let mut children = Children(Vec::with_capacity(count + 1));
+    let again = format!("again {endpoint} {}", plan.time.as_secs());
+    let ask = format!("ask {endpoint}");
+    for n in 0..=count {
+        let mut child = spawn(if n == count { &again } else { &ask })?;
         let (out, says) = (child.stdout.take().ok_or("no output")?, says.clone());
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
@@ -244,13 +318,26 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         }
         told(&format!("first SVID, {alone} one after the other"), first, begun.elapsed());
         let begun = Instant::now();
-        for (_, stdin) in &mut children.0[alone..] {
+        for (_, stdin) in &mut children.0[alone..count] {
             writeln!(stdin)?;
         }
         let first = hear(&said, "first", count - alone)?.into_iter().map(micros).collect();
         told(&format!("first SVID, {} at once", count - alone), first, begun.elapsed());
         let each = (resident(helper_id)? - before) / f64::from(u32::try_from(count)?);
         println!("  the helper's memory for each                 {each:>7.1} KiB");
+        // What is held is shown again, while all the others listen.
+        writeln!(children.0[count].1)?;
+        for (kind, what) in [("x509", "X.509-SVIDs"), ("jwt", "JWT-SVIDs")] {
+            let times = u32::try_from(hear(&said, kind, 1)?[0])?;
+            let rate = f64::from(times) / plan.time.as_secs_f64();
+            println!("  {what:<12} that are held, one connection, {AT_ONCE} calls at once {rate:>10.0}/s");
+        }
+        // The process that asked for them ends, so that the ones that are counted below are those that listen.
+        if let Some((mut done, _)) = children.0.pop() {
+            done.wait()?;
+        }
+        let used = || Ok::<_, Failed>((processor(helper_id)?, processor(std::process::id())?));
+        let before = used()?;
         let (clock, begun) = (SystemClock::new(), Instant::now());
         let at = clock.now().micros();
         let killed = Command::new("kill").args(["-HUP", &helper_id.to_string()]).status()?;
@@ -259,6 +346,12 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         }
         let again = hear(&said, "again", count)?.into_iter().map(|n| micros(n - at)).collect();
         told("all replaced, signal -> the process has it", again, begun.elapsed());
+        let after = used()?;
+        println!(
+            "  processor time of that: helper {:.2} s, the four services {:.2} s",
+            (after.0 - before.0).as_secs_f64(),
+            (after.1 - before.1).as_secs_f64()
+        );
         Ok((children, said))
     });
     let (_children, said) = measured.await??;

@@ -3,7 +3,10 @@
 mod broker;
 mod foreign;
 mod platform;
+mod relay;
 mod scene;
+mod survival;
+mod tools;
 
 use std::time::Duration;
 

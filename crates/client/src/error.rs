@@ -12,6 +12,9 @@ pub enum ClientError {
     /// Certificates or addresses are wrong.
     #[error(transparent)]
     Tls(#[from] legate_mtls::TlsError),
+    /// What was given as an SVID is none.
+    #[error("that is no SVID: {0}")]
+    Svid(String),
     /// A setting is out of its range.
     #[error("{0}")]
     Setting(&'static str),

@@ -1,8 +1,9 @@
 //! A tower layer that lets through what policy-decision allows: for axum, tonic and every other HTTP server on tower.
 //!
-//! The request's access token says who acts, the certificate of its connection or a DPoP proof ([`Dpop`]) that the token is its holder's,
-//! and a mapping what is done to what. Nothing else is looked at: neither the body, which is not read, nor headers that claim an identity.
-//! What is allowed goes on with a [`Permit`](crate::Permit) in its extensions.
+//! The request's access token says who acts, and the certificate of its connection or a DPoP proof ([`Dpop`]) that the token is its
+//! holder's; without a token, and where [`Guard::by_certificate`] takes it, the certificate says who acts. A mapping says what is done to
+//! what. Nothing else is looked at: neither the body, which is not read, nor headers that claim an identity. What is allowed goes on with a
+//! [`Permit`](crate::Permit) in its extensions.
 
 mod dpop;
 mod refusal;
@@ -17,8 +18,10 @@ use http::request::Parts;
 use http::{Request, Response, header};
 use legate_mtls::Peer;
 use prost_types::Value;
+use rustls_pki_types::CertificateDer;
 use tower::{Layer, Service};
 
+use dpop::Proven;
 pub use dpop::{BadDpop, Dpop};
 pub use routes::{BadRoute, Routes};
 
@@ -64,14 +67,22 @@ impl Asks {
         self
     }
 
-    fn question(self, token: &str, presented: Option<[u8; 32]>, key: Option<[u8; 32]>) -> Question {
-        let mut question = Question::by_token(token, self.action, &self.resource_type, &self.resource_id);
-        if let Some(x5t_s256) = presented {
-            question = question.presented_certificate(x5t_s256);
-        }
-        if let Some(jkt) = key {
-            question = question.presented_key(jkt);
-        }
+    fn question(self, shown: &Shown<'_>) -> Question {
+        let mut question = match shown {
+            Shown::Token { token, presented, key } => {
+                let mut question = Question::by_token(*token, self.action, &self.resource_type, &self.resource_id);
+                if let Some(x5t_s256) = presented {
+                    question = question.presented_certificate(*x5t_s256);
+                }
+                if let Some(jkt) = key {
+                    question = question.presented_key(*jkt);
+                }
+                question
+            }
+            Shown::Certificate(chain) => {
+                Question::by_certificate(chain, self.action, &self.resource_type, &self.resource_id)
+            }
+        };
         question = self.attributes.into_iter().fold(question, |q, (name, value)| q.attribute(name, value));
         self.context.into_iter().fold(question, |q, (name, value)| q.context(name, value))
     }
@@ -94,25 +105,39 @@ impl<F: Fn(&Parts) -> Option<Asks> + Send + Sync + 'static> Mapping for F {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresentedCertificate(pub [u8; 32]);
 
+/// The client's certificates of the request's connection, leaf first. A server that does not accept with `legate_mtls` puts them into the
+/// extensions of each request, from its handshake, where [`Guard::by_certificate`] is to know its callers.
+#[derive(Clone, Debug)]
+pub struct PresentedChain(pub Arc<[CertificateDer<'static>]>);
+
+/// By what an agent is known.
+enum Shown<'a> {
+    /// A token, with SHA-256 of the certificate of the connection and the thumbprint of the key that a proof was made with.
+    Token { token: &'a str, presented: Option<[u8; 32]>, key: Option<[u8; 32]> },
+    /// The certificate alone.
+    Certificate(Arc<[CertificateDer<'static>]>),
+}
+
 /// The layer.
 #[derive(Debug)]
 pub struct Guard<M> {
     decision: Decision,
     mapping: Arc<M>,
     dpop: Option<Dpop>,
+    takes_certificates: bool,
 }
 
 impl<M> Clone for Guard<M> {
     fn clone(&self) -> Self {
         let (decision, mapping, dpop) = (self.decision.clone(), Arc::clone(&self.mapping), self.dpop.clone());
-        Self { decision, mapping, dpop }
+        Self { decision, mapping, dpop, takes_certificates: self.takes_certificates }
     }
 }
 
 impl<M: Mapping> Guard<M> {
     /// Lets through what `decision` allows of what `mapping` says.
     pub fn new(decision: Decision, mapping: M) -> Self {
-        Self { decision, mapping: Arc::new(mapping), dpop: None }
+        Self { decision, mapping: Arc::new(mapping), dpop: None, takes_certificates: false }
     }
 
     /// Takes tokens that are bound to a key as well, each with a DPoP proof. Not for gRPC, where nobody agreed on what a proof is for.
@@ -122,17 +147,39 @@ impl<M: Mapping> Guard<M> {
         self
     }
 
-    async fn permit(&self, head: &Parts) -> Result<Permit, Refusal> {
-        let (token, dpop) = match &self.dpop {
-            Some(dpop) if is_dpop(head) => (shown(head, DPOP)?, Some(dpop)),
-            _ => (token(head)?, None),
-        };
-        if dpop.is_some() && refusal::is_grpc(&head.headers) {
-            return Err(Refusal::BadToken("a gRPC call is made with a token that is bound to a certificate"));
+    /// A request without a token is its connection's: the agent is the one that the client's certificate (X.509-SVID) names. The enforcement point
+    /// needs `mayAssertSubject`, since that the certificate was shown is its word. A request with a token is judged by that, as ever.
+    #[must_use]
+    pub fn by_certificate(mut self) -> Self {
+        self.takes_certificates = true;
+        self
+    }
+
+    /// By what the agent is known, and the proof that has to be used up where one came with the token.
+    fn shown<'a>(&'a self, head: &'a Parts) -> Result<(Shown<'a>, Option<(&'a Dpop, Proven)>), Refusal> {
+        if let Some(dpop) = self.dpop.as_ref().filter(|_| is_dpop(head)) {
+            let token = shown(head, DPOP)?;
+            if refusal::is_grpc(&head.headers) {
+                return Err(Refusal::BadToken("a gRPC call is made with a token that is bound to a certificate"));
+            }
+            let proven = dpop.prove(head, token)?;
+            let shown = Shown::Token { token, presented: presented(head), key: Some(proven.jkt) };
+            return Ok((shown, Some((dpop, proven))));
         }
-        let proven = dpop.map(|dpop| Ok::<_, Refusal>((dpop, dpop.prove(head, token)?))).transpose()?;
+        match token(head) {
+            Ok(token) => Ok((Shown::Token { token, presented: presented(head), key: None }, None)),
+            Err(Refusal::NoToken) if self.takes_certificates => {
+                let chain = chain(head).ok_or(Refusal::NoCertificate)?;
+                Ok((Shown::Certificate(chain), None))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn permit(&self, head: &Parts) -> Result<Permit, Refusal> {
+        let (shown, proven) = self.shown(head)?;
         let asks = self.mapping.asks(head).ok_or(Refusal::Unmapped)?;
-        let question = asks.question(token, presented(head), proven.as_ref().map(|(_, proven)| proven.jkt));
+        let question = asks.question(&shown);
         let permit = self.decision.ask(question).await.permit().map_err(|why| match why {
             NotAllowed::Denied(denied) => Refusal::Denied(denied),
             NotAllowed::Undecided(undecided) => Refusal::Undecided(undecided),
@@ -186,6 +233,13 @@ pub(crate) fn presented(head: &Parts) -> Option<[u8; 32]> {
     let by_server = head.extensions.get::<PresentedCertificate>().map(|shown| shown.0);
     let by_listener = || head.extensions.get::<Arc<Peer>>().map(|peer| peer.x5t_s256);
     by_server.or_else(by_listener).filter(|x5t_s256| *x5t_s256 != [0; 32])
+}
+
+/// The certificates that the handshake proved.
+fn chain(head: &Parts) -> Option<Arc<[CertificateDer<'static>]>> {
+    let by_server = head.extensions.get::<PresentedChain>().map(|shown| Arc::clone(&shown.0));
+    let by_listener = || head.extensions.get::<Arc<Peer>>().map(|peer| Arc::clone(&peer.chain));
+    by_server.or_else(by_listener).filter(|chain| !chain.is_empty())
 }
 
 impl<S, M> Layer<S> for Guard<M> {

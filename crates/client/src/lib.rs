@@ -7,17 +7,18 @@ mod key;
 mod reasons;
 pub mod reporter;
 mod runtime;
+mod source;
 mod tokens;
 pub mod tools;
-mod workload;
 
 pub use decision::{Builder, Decided, Decision, Denied, NotAllowed, Permit, Question, Undecided, Why};
 pub use error::ClientError;
 pub use key::{RuntimeKey, chain_pem};
+pub use legate_mtls::{Allow, ClientConfig, ServerConfig};
 pub use reasons::REASONS;
 pub use runtime::{Enrolled, LoggedIn, Runtime, enrol, enrol_with_identity_token, login};
+pub use source::IdentitySource;
 pub use tokens::TokenSource;
-pub use workload::IdentitySource;
 
 use std::sync::Arc;
 use std::time::Duration;

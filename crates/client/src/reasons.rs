@@ -3,6 +3,8 @@
 legate_rpc::reasons! {
     /// No token came.
     TOKEN_MISSING, Unauthenticated, "The request has no access token.", "Send the agent's access token as Authorization: Bearer TOKEN.";
+    /// Neither token nor certificate came.
+    CERTIFICATE_MISSING, Unauthenticated, "The request has no access token, and its connection has no client certificate, which would do here.", "Connect with the agent's X.509-SVID, or send its access token as Authorization: Bearer TOKEN.";
     /// What came is no token.
     TOKEN_MALFORMED, Unauthenticated, "The authorization of the request came several times, or is not one bearer token of 8 KiB at most.", "Send the agent's access token as Authorization: Bearer TOKEN, once.";
     /// The DPoP proof is no good.

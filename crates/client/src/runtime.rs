@@ -1,14 +1,20 @@
 //! An agent's or enforcement point's runtime: enrols once, renews, obtains tokens; its key never leaves it.
 
+use std::sync::Arc;
+
+use legate_clock::{Clock, SystemClock};
 use legate_mtls::Identity;
 use legate_rpc::Client;
 use legate_wire::credential::agent_credential_service_client::AgentCredentialServiceClient;
 use legate_wire::credential::enrolment_service_client::EnrolmentServiceClient;
+use legate_wire::credential::key_service_client::KeyServiceClient;
 use legate_wire::credential::operator_login_service_client::OperatorLoginServiceClient;
 use legate_wire::credential::{
     Credential, EnrolRequest, EnrolWithIdentityTokenRequest, ExchangeTokenRequest, ExchangeTokenResponse,
-    IssueTokenRequest, IssueTokenResponse, LoginRequest, RenewCertificateRequest, TokenType,
+    GetTrustBundleRequest, IssueTokenRequest, IssueTokenResponse, LoginRequest, RenewCertificateRequest, TokenType,
 };
+
+use parking_lot::Mutex;
 
 use crate::{ClientError, Remote, RuntimeKey, chain_pem};
 
@@ -108,8 +114,17 @@ impl Enrolled {
 /// A runtime that holds a certificate.
 #[derive(Clone, Debug)]
 pub struct Runtime {
-    client: Client,
+    issuer: Remote,
     identity: Identity,
+    clock: Arc<dyn Clock>,
+    line: Arc<Mutex<Line>>,
+}
+
+/// The line to credential-issuer, and by which certificate it was made.
+#[derive(Debug)]
+struct Line {
+    x5t_s256: Option<[u8; 32]>,
+    client: Client,
 }
 
 impl Runtime {
@@ -118,7 +133,30 @@ impl Runtime {
     /// # Errors
     /// When the issuer's endpoint is not an address.
     pub fn new(issuer: &Remote, identity: Identity) -> Result<Self, ClientError> {
-        Ok(Self { client: issuer.dial(identity.clone())?, identity })
+        Self::new_with(issuer, identity, SystemClock::shared())
+    }
+
+    /// The same by a given clock.
+    ///
+    /// # Errors
+    /// When the issuer's endpoint is not an address.
+    pub fn new_with(issuer: &Remote, identity: Identity, clock: Arc<dyn Clock>) -> Result<Self, ClientError> {
+        let x5t_s256 = identity.x5t_s256();
+        let client = issuer.dial_with(identity.clone(), Arc::clone(&clock))?;
+        let line = Arc::new(Mutex::new(Line { x5t_s256, client }));
+        Ok(Self { issuer: issuer.clone(), identity, clock, line })
+    }
+
+    /// The line, made anew when our certificate is another: what is issued is bound to the certificate of the connection, and that has to
+    /// be the one that we show elsewhere.
+    fn client(&self) -> Result<Client, ClientError> {
+        let x5t_s256 = self.identity.x5t_s256();
+        let mut line = self.line.lock();
+        if line.x5t_s256 != x5t_s256 {
+            line.client = self.issuer.dial_with(self.identity.clone(), Arc::clone(&self.clock))?;
+            line.x5t_s256 = x5t_s256;
+        }
+        Ok(line.client.clone())
     }
 
     /// Who we are.
@@ -133,7 +171,7 @@ impl Runtime {
     /// When the issuer refuses or cannot be reached.
     pub async fn token(&self, audience: &str) -> Result<IssueTokenResponse, ClientError> {
         let request = IssueTokenRequest { audience: audience.to_owned(), ..Default::default() };
-        let mut service = AgentCredentialServiceClient::new(self.client.clone());
+        let mut service = AgentCredentialServiceClient::new(self.client()?);
         Ok(service.issue_token(request).await?.into_inner())
     }
 
@@ -155,8 +193,17 @@ impl Runtime {
             scopes: scopes.to_vec(),
             ..Default::default()
         };
-        let mut service = AgentCredentialServiceClient::new(self.client.clone());
+        let mut service = AgentCredentialServiceClient::new(self.client()?);
         Ok(service.exchange_token(request).await?.into_inner())
+    }
+
+    /// The CA certificates that verify workloads, in DER.
+    ///
+    /// # Errors
+    /// When the issuer refuses or cannot be reached.
+    pub async fn workload_roots(&self) -> Result<Vec<Vec<u8>>, ClientError> {
+        let mut service = KeyServiceClient::new(self.client()?);
+        Ok(service.get_trust_bundle(GetTrustBundleRequest {}).await?.into_inner().workload_roots)
     }
 
     /// Renews the certificate with a new key; connections made from now on use it.
@@ -166,7 +213,7 @@ impl Runtime {
     pub async fn renew(&self) -> Result<Credential, ClientError> {
         let key = RuntimeKey::generate()?;
         let request = RenewCertificateRequest { csr: key.request()? };
-        let mut service = AgentCredentialServiceClient::new(self.client.clone());
+        let mut service = AgentCredentialServiceClient::new(self.client()?);
         let answer = service.renew_certificate(request).await?.into_inner();
         self.identity.replace_pem(&chain_pem(&answer.certificate_chain), &key.to_pem())?;
         Ok(answer.credential.unwrap_or_default())

@@ -118,15 +118,14 @@ async fn handshake(
     let left = peer.not_after.since(accept.clock.now());
     // tokio's timers end about two years ahead; no certificate lives that long, and nobody has none.
     let left = left.min(Duration::from_secs(365 * 24 * 3600));
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let chain = if accept.trust.is_some() { chain } else { &[] };
-    let Some(entry) = accept.connections.enter(Arc::new(peer), chain, accept.limits.one_peer_within_files()) else {
+    let chain = Arc::clone(&peer.chain);
+    let Some(entry) = accept.connections.enter(Arc::new(peer), accept.limits.one_peer_within_files()) else {
         return tracing::info!(%addr, "too many connections of one peer");
     };
     // Whoever looked through the book between the verification and the entry has not seen it.
     if let (Some(trust), Some(changes)) = (&accept.trust, changes)
         && changes.has_changed().unwrap_or(true)
-        && !is_trusted(trust, chain, accept.clock.as_ref())
+        && !is_trusted(trust, &chain, accept.clock.as_ref())
     {
         return tracing::info!(%addr, "the peer's CA is believed no more");
     }
@@ -151,6 +150,7 @@ fn peer_of(accept: &Accept, stream: &tokio_rustls::server::TlsStream<TcpStream>,
         not_after: read.not_after,
         x5t_s256: crate::identity::sha256(leaf),
         serial: read.serial,
+        chain: session.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect(),
         addr,
     })
 }

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::{BadSpiffeId, Principal, SpiffeId, TrustDomain};
+use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, KeyUsage};
 use x509_parser::prelude::FromDer;
+
+use crate::TlsError;
 
 /// The CA that verified a chain; it decides whom its leaves can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +187,21 @@ pub(crate) fn foreign_id(der: &[u8]) -> Result<SpiffeId, BadCertificate> {
     }
     // A web server may be called by DNS as well.
     only_uri(&cert, Root::Services)
+}
+
+/// Certificates in DER one after the other, as the SPIFFE Workload API gives them.
+///
+/// # Errors
+/// When the bytes are anything else.
+pub(crate) fn one_after_the_other(der: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let (mut left, mut all) = (der, Vec::new());
+    while !left.is_empty() {
+        let (rest, _) = X509Certificate::from_der(left)
+            .map_err(|_| TlsError::Pem("the bytes are not certificates one after the other".into()))?;
+        all.push(CertificateDer::from(left[..left.len() - rest.len()].to_vec()));
+        left = rest;
+    }
+    Ok(all)
 }
 
 /// Refuses to trust a certificate that is not a CA's.

@@ -41,8 +41,6 @@ struct Open {
 struct Line {
     peer: Arc<Peer>,
     cut: CancellationToken,
-    /// What the peer showed, leaf first; empty: nothing.
-    chain: Arc<[CertificateDer<'static>]>,
 }
 
 impl Connections {
@@ -56,7 +54,7 @@ impl Connections {
     /// Cuts every open connection whose peer showed certificates that `trusts` refuses; how many. Others connect meanwhile.
     pub(crate) fn cut_unless(&self, trusts: impl Fn(&[CertificateDer<'static>]) -> bool) -> usize {
         let lines: Vec<Line> = self.0.open.lock().lines.values().cloned().collect();
-        let chosen = lines.iter().filter(|line| !line.chain.is_empty() && !trusts(&line.chain));
+        let chosen = lines.iter().filter(|line| !line.peer.chain.is_empty() && !trusts(&line.peer.chain));
         chosen.map(|line| line.cut.cancel()).count()
     }
 
@@ -73,7 +71,7 @@ impl Connections {
     }
 
     /// Enters a connection, unless its peer has `most` already. A peer without a certificate is not counted.
-    pub(crate) fn enter(&self, peer: Arc<Peer>, chain: &[CertificateDer<'_>], most: usize) -> Option<Entry> {
+    pub(crate) fn enter(&self, peer: Arc<Peer>, most: usize) -> Option<Entry> {
         let cut = CancellationToken::new();
         let mut open = self.0.open.lock();
         if let Some(id) = &peer.spiffe_id {
@@ -84,8 +82,7 @@ impl Connections {
             *has += 1;
         }
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
-        open.lines.insert(id, Line { peer: peer.clone(), cut: cut.clone(), chain });
+        open.lines.insert(id, Line { peer: peer.clone(), cut: cut.clone() });
         Some(Entry { id, peer, cut, book: self.0.clone() })
     }
 }

@@ -16,7 +16,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::certificate::Leaf;
-use crate::{Identity, OurTime, Trust};
+use crate::verifier::Servers;
+use crate::{Allow, Identity, Trust};
 
 /// A connection that is not there after so long will not be.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
@@ -30,6 +31,8 @@ pub enum Expect {
     AnyService,
     /// This id and no other.
     Exactly(SpiffeId),
+    /// Whoever is on the list.
+    OneOf(Allow),
 }
 
 impl Expect {
@@ -38,6 +41,7 @@ impl Expect {
             (Self::Service(wanted), Principal::Service(name)) => name.as_str() == *wanted,
             (Self::AnyService, Principal::Service(_)) => true,
             (Self::Exactly(wanted), _) => *wanted == leaf.spiffe_id,
+            (Self::OneOf(listed), _) => listed.has(&leaf.spiffe_id),
             _ => false,
         }
     }
@@ -65,16 +69,15 @@ pub fn connector(
     expect: Expect,
     clock: Arc<dyn Clock>,
 ) -> Result<Connector, crate::TlsError> {
-    let mut config = rustls::ClientConfig::builder_with_details(crate::provider(), Arc::new(OurTime(clock)))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(crate::verifier::Servers { trust, expect }))
-        .with_client_cert_resolver(Arc::new(identity));
-    // On a resumed session neither side's certificate would be looked at again.
-    config.resumption = rustls::client::Resumption::disabled();
-    config.enable_sni = false;
+    let mut config = crate::among::client(identity, Servers { trust, expect, needs: None }, clock)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Connector { tls: TlsConnector::from(Arc::new(config)) })
+    Ok(config.into())
+}
+
+impl From<rustls::ClientConfig> for Connector {
+    fn from(config: rustls::ClientConfig) -> Self {
+        Self { tls: TlsConnector::from(Arc::new(config)) }
+    }
 }
 
 impl Connector {

@@ -80,14 +80,7 @@ impl Identity {
     /// # Errors
     /// When the bytes are broken or the key is not the certificate's; then the old certificate stays.
     pub fn replace_svid(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
-        use x509_parser::prelude::FromDer;
-        let (mut left, mut all) = (chain, Vec::new());
-        while !left.is_empty() {
-            let (rest, _) = x509_parser::certificate::X509Certificate::from_der(left)
-                .map_err(|_| TlsError::Pem("the SVID's chain is not certificates one after the other".into()))?;
-            all.push(CertificateDer::from(left[..left.len() - rest.len()].to_vec()));
-            left = rest;
-        }
+        let all = crate::certificate::one_after_the_other(chain)?;
         if all.is_empty() {
             return Err(TlsError::Pem("no certificate in the SVID".into()));
         }
@@ -148,13 +141,24 @@ impl Identity {
         })
     }
 
+    /// From when our certificate holds.
+    #[must_use]
+    pub fn not_before(&self) -> Option<Timestamp> {
+        self.validity().map(|(from, _)| from)
+    }
+
     /// Until when our certificate holds.
     #[must_use]
     pub fn not_after(&self) -> Option<Timestamp> {
+        self.validity().map(|(_, until)| until)
+    }
+
+    fn validity(&self) -> Option<(Timestamp, Timestamp)> {
         let current = self.0.current.load_full()?;
         use x509_parser::prelude::FromDer;
         let (_, cert) = x509_parser::certificate::X509Certificate::from_der(current.cert.first()?).ok()?;
-        Some(Timestamp::from_secs(cert.validity().not_after.timestamp()))
+        let at = |time: x509_parser::time::ASN1Time| Timestamp::from_secs(time.timestamp());
+        Some((at(cert.validity().not_before), at(cert.validity().not_after)))
     }
 
     /// SHA-256 of our leaf certificate in DER (RFC 8705 section 3.1).

@@ -7,6 +7,8 @@
 compile_error!("bug_resume_tls is a planted bug, for tests only");
 
 mod accept;
+mod allow;
+mod among;
 mod certificate;
 mod conn;
 mod connector;
@@ -23,6 +25,8 @@ mod trust;
 mod verifier;
 mod web;
 
+pub use allow::Allow;
+pub use among::{client_config, server_config};
 pub use certificate::BadCertificate;
 pub use conn::{Conn, Connections};
 pub use connector::{Connector, Expect, connector};
@@ -32,6 +36,7 @@ pub use identity::Identity;
 pub use listener::{Limits, Listener};
 pub use local::{LocalAcceptor, LocalConnector, LocalPeer, LocalStream};
 pub use peer::Peer;
+pub use rustls::{ClientConfig, ServerConfig};
 pub use signature::{ECDSA_P256_SHA256, Signatory, Signed};
 pub use trust::{CaFiles, CaTexts, Trust};
 pub use web::WebConnector;

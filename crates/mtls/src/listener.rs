@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::accept::{Accept, accept_loop};
 use crate::verifier::Clients;
-use crate::{Conn, Connections, Identity, OurTime, Trust};
+use crate::{Allow, Conn, Connections, Identity, Trust};
 
 /// Bounds of an accept loop.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,8 @@ impl Listener {
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> io::Result<Self> {
-        let config = server_config(identity, Some(trust.clone()), clock.clone(), &[b"h2"])?;
+        let clients = Clients { trust: trust.clone(), allow: None };
+        let config = config(identity, Some(clients), clock.clone(), &[b"h2"])?;
         Self::over(addr, config, Some(trust), clock, limits).await
     }
 
@@ -104,8 +105,27 @@ impl Listener {
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> io::Result<Self> {
-        let config = server_config(identity, trust.clone(), clock.clone(), &[b"h2", b"http/1.1"])?;
+        let clients = trust.clone().map(|trust| Clients { trust, allow: None });
+        let config = config(identity, clients, clock.clone(), &[b"h2", b"http/1.1"])?;
         Self::over(addr, config, trust, clock, limits).await
+    }
+
+    /// Binds a socket for workloads among one another (ALPN `h2`, `http/1.1`): whoever is on the list gets in, with a certificate, and
+    /// nobody else. A connection ends when its certificate does, or when its CA is believed no more.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind_among(
+        addr: SocketAddr,
+        identity: Identity,
+        trust: Trust,
+        allow: Allow,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let clients = Clients { trust: trust.clone(), allow: Some(allow) };
+        let config = config(identity, Some(clients), clock.clone(), &[b"h2", b"http/1.1"])?;
+        Self::over(addr, config, Some(trust), clock, limits).await
     }
 
     async fn over(
@@ -151,26 +171,13 @@ impl Listener {
     }
 }
 
-fn server_config(
+fn config(
     identity: Identity,
-    trust: Option<Trust>,
+    clients: Option<Clients>,
     clock: Arc<dyn Clock>,
     alpn: &[&[u8]],
 ) -> io::Result<Arc<ServerConfig>> {
-    let builder = ServerConfig::builder_with_details(crate::provider(), Arc::new(OurTime(clock)))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(io::Error::other)?;
-    let builder = match trust {
-        Some(trust) => builder.with_client_cert_verifier(Arc::new(Clients(trust))),
-        None => builder.with_no_client_auth(),
-    };
-    let mut config = builder.with_cert_resolver(Arc::new(identity));
-    // A resumed session would let a client in without its certificate being verified again.
-    if !cfg!(feature = "bug_resume_tls") {
-        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-    }
-    config.max_early_data_size = 0;
+    let mut config = crate::among::server(identity, clients, clock).map_err(io::Error::other)?;
     config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -1,9 +1,11 @@
 //! Who is at the other end of a connection, as the handshake proved it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use legate_clock::Timestamp;
 use legate_ids::{Principal, SpiffeId};
+use rustls_pki_types::CertificateDer;
 
 /// The other end. Only a finished handshake makes one.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Peer {
     pub x5t_s256: [u8; 32],
     /// The certificate's serial number, big endian.
     pub serial: Vec<u8>,
+    /// What was shown in the handshake, leaf first; empty without one.
+    pub chain: Arc<[CertificateDer<'static>]>,
     /// From where it connected.
     pub addr: SocketAddr,
 }
@@ -35,6 +39,7 @@ impl Peer {
             not_after: Timestamp::from_micros(i64::MAX),
             x5t_s256: [0; 32],
             serial: Vec::new(),
+            chain: Arc::new([]),
             addr,
         }
     }

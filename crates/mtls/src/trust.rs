@@ -26,6 +26,8 @@ pub struct Trust(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     domain: TrustDomain,
+    /// Whether workloads are servers under it, and nobody else is anything.
+    is_among_workloads: bool,
     roots: ArcSwap<Roots>,
     files: Option<CaFiles>,
     stamp: parking_lot::Mutex<Stamp>,
@@ -58,7 +60,7 @@ pub struct CaTexts<'a> {
 /// The sets; of a class without a set nobody is believed.
 #[derive(Debug)]
 struct Roots {
-    services: Authorities,
+    services: Option<Authorities>,
     workloads: Option<Authorities>,
     operators: Option<Authorities>,
 }
@@ -66,6 +68,7 @@ struct Roots {
 /// The certificates of one class, and the library's verifier over them, made once.
 #[derive(Debug)]
 pub(crate) struct Authorities {
+    shown: Vec<CertificateDer<'static>>,
     store: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
 }
@@ -90,6 +93,7 @@ impl Trust {
         let roots = load(&files)?;
         Ok(Self(Arc::new(Inner {
             domain,
+            is_among_workloads: false,
             roots: ArcSwap::from_pointee(roots),
             files: Some(files),
             stamp: parking_lot::Mutex::new(stamp),
@@ -112,17 +116,55 @@ impl Trust {
     pub fn from_texts(domain: TrustDomain, texts: CaTexts<'_>) -> Result<Self, TlsError> {
         let read = |text: &str| Authorities::read(text.as_bytes());
         let roots = Roots {
-            services: read(texts.services)?,
+            services: Some(read(texts.services)?),
             workloads: texts.workloads.map(read).transpose()?,
             operators: texts.operators.map(read).transpose()?,
         };
         Ok(Self(Arc::new(Inner {
             domain,
+            is_among_workloads: false,
             roots: ArcSwap::from_pointee(roots.of_distinct_keys()?),
             files: None,
             stamp: parking_lot::Mutex::default(),
             changes: tokio::sync::watch::Sender::new(0),
         })))
+    }
+
+    /// Whom workloads of a trust domain believe among one another, as clients and as servers: nobody, until
+    /// [`Trust::replace_workloads`] says whom. Services and operators are nobody under it.
+    #[must_use]
+    pub fn among_workloads(domain: TrustDomain) -> Self {
+        Self(Arc::new(Inner {
+            domain,
+            is_among_workloads: true,
+            roots: ArcSwap::from_pointee(Roots { services: None, workloads: None, operators: None }),
+            files: None,
+            stamp: parking_lot::Mutex::default(),
+            changes: tokio::sync::watch::Sender::new(0),
+        }))
+    }
+
+    /// Takes the CA certificates of workloads, in DER one after the other, as the SPIFFE Workload API gives them; whether they are others
+    /// than before. Connections of those that are believed no more are cut by their listener.
+    ///
+    /// # Errors
+    /// When there is none, or one is broken or not a CA's; then the old certificates stay. Of a trust that is not among workloads they
+    /// are not replaced so.
+    pub fn replace_workloads(&self, authorities: &[u8]) -> Result<bool, TlsError> {
+        if !self.0.is_among_workloads {
+            return Err(TlsError::Pem("the CA certificates of this trust come from its files".into()));
+        }
+        let all = certificate::one_after_the_other(authorities)?;
+        // One at a time, so that who looks for a difference sees what he then replaces.
+        let _turn = self.0.stamp.lock();
+        if self.0.roots.load().workloads.as_ref().is_some_and(|known| known.shown == all) {
+            return Ok(false);
+        }
+        let workloads = Some(Authorities::of(all)?);
+        self.0.roots.store(Arc::new(Roots { services: None, workloads, operators: None }));
+        // After the certificates: whoever sees the number sees them.
+        self.0.changes.send_modify(|n| *n += 1);
+        Ok(true)
     }
 
     /// Our trust domain.
@@ -178,8 +220,19 @@ impl Trust {
     /// When the text is no chain of certificates, or they are not believed.
     pub fn shown_to_another(&self, pem: &str, now: Timestamp) -> Result<Peer, TlsError> {
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).take(MOST_SHOWN + 1).collect();
-        let all = all.map_err(|e| TlsError::Pem(format!("it is not PEM: {e}")))?;
-        let [leaf, intermediates @ ..] = all.as_slice() else {
+        self.shown(&all.map_err(|e| TlsError::Pem(format!("it is not PEM: {e}")))?, now)
+    }
+
+    /// The same of certificates in DER, one after the other.
+    ///
+    /// # Errors
+    /// As [`Trust::shown_to_another`].
+    pub fn shown_in_der(&self, der: &[u8], now: Timestamp) -> Result<Peer, TlsError> {
+        self.shown(&certificate::one_after_the_other(der)?, now)
+    }
+
+    fn shown(&self, all: &[CertificateDer<'_>], now: Timestamp) -> Result<Peer, TlsError> {
+        let [leaf, intermediates @ ..] = all else {
             return Err(TlsError::Pem("there is no certificate in it".into()));
         };
         if all.len() > MOST_SHOWN {
@@ -226,10 +279,11 @@ impl Trust {
         side: Side,
     ) -> Result<Leaf, Error> {
         let roots = self.0.roots.load();
-        let workloads = roots.workloads.as_ref().filter(|_| side == Side::Client);
+        let may_serve = |_: &&Authorities| side == Side::Client || self.0.is_among_workloads;
+        let workloads = roots.workloads.as_ref().filter(may_serve);
         let operators = roots.operators.as_ref().filter(|_| side == Side::Client);
         let classes =
-            [(Root::Services, Some(&roots.services)), (Root::Workloads, workloads), (Root::Operators, operators)];
+            [(Root::Services, roots.services.as_ref()), (Root::Workloads, workloads), (Root::Operators, operators)];
         let mut last = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         for (root, authorities) in classes {
             let Some(authorities) = authorities else {
@@ -260,7 +314,7 @@ impl Roots {
             roots.map(|root| root.subject_public_key_info.to_vec()).collect()
         };
         let classes = [
-            ("services", keys(Some(&self.services))),
+            ("services", keys(self.services.as_ref())),
             ("workloads", keys(self.workloads.as_ref())),
             ("operators who log in", keys(self.operators.as_ref())),
         ];
@@ -281,12 +335,16 @@ impl Roots {
 
 impl Authorities {
     pub(crate) fn read(pem: &[u8]) -> Result<Self, TlsError> {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        Self::of(all.map_err(|e| TlsError::Pem(format!("the CA certificates are not PEM: {e}")))?)
+    }
+
+    fn of(all: Vec<CertificateDer<'static>>) -> Result<Self, TlsError> {
         let mut store = RootCertStore::empty();
-        for cert in CertificateDer::pem_slice_iter(pem) {
-            let cert = cert.map_err(|e| TlsError::Pem(format!("the CA certificates are not PEM: {e}")))?;
+        for cert in &all {
             // The library takes any certificate as an anchor, a leaf as well.
-            certificate::check_ca(&cert)?;
-            store.add(cert)?;
+            certificate::check_ca(cert)?;
+            store.add(cert.clone())?;
         }
         if store.is_empty() {
             return Err(TlsError::Pem("no CA certificate in the file".into()));
@@ -295,7 +353,7 @@ impl Authorities {
         let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(store.clone(), crate::provider())
             .build()
             .map_err(|e| TlsError::Pem(format!("the CA certificates cannot be used: {e}")))?;
-        Ok(Self { store, clients })
+        Ok(Self { shown: all, store, clients })
     }
 
     pub(crate) fn verify(
@@ -333,7 +391,7 @@ fn load(files: &CaFiles) -> Result<Roots, TlsError> {
     };
     let later = |path: &Option<PathBuf>| path.as_ref().filter(|path| path.exists()).map(read).transpose();
     let roots = Roots {
-        services: read(&files.services)?,
+        services: Some(read(&files.services)?),
         workloads: later(&files.workloads)?,
         operators: later(&files.operators)?,
     };

@@ -6,15 +6,19 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::certificate::Side;
-use crate::{Expect, Trust};
+use crate::{Allow, Expect, Identity, Trust};
 
-/// Asks every client for a certificate, lets those without one in as nobody, and checks the others strictly.
+/// Asks every client for a certificate and checks it strictly. Without a list it lets those without one in as nobody.
 #[derive(Debug)]
-pub(crate) struct Clients(pub(crate) Trust);
+pub(crate) struct Clients {
+    pub(crate) trust: Trust,
+    /// Who alone gets in.
+    pub(crate) allow: Option<Allow>,
+}
 
 impl ClientCertVerifier for Clients {
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.allow.is_some()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -27,8 +31,12 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.0.verify(leaf, intermediates, now, Side::Client)?;
-        Ok(ClientCertVerified::assertion())
+        let leaf = self.trust.verify(leaf, intermediates, now, Side::Client)?;
+        if self.allow.as_ref().is_none_or(|allow| allow.has(&leaf.spiffe_id)) {
+            return Ok(ClientCertVerified::assertion());
+        }
+        tracing::info!(found = %leaf.spiffe_id, "a client is refused that is not on the list");
+        Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
     }
 
     fn verify_tls12_signature(
@@ -59,6 +67,8 @@ impl ClientCertVerifier for Clients {
 pub(crate) struct Servers {
     pub(crate) trust: Trust,
     pub(crate) expect: Expect,
+    /// As whom it speaks; with no certificate in it, to nobody.
+    pub(crate) needs: Option<Identity>,
 }
 
 impl ServerCertVerifier for Servers {
@@ -70,6 +80,9 @@ impl ServerCertVerifier for Servers {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if self.needs.as_ref().is_some_and(|own| own.key().is_none()) {
+            return Err(Error::General("there is no certificate to show, so nobody is spoken to".into()));
+        }
         let leaf = self.trust.verify(leaf, intermediates, now, Side::Server)?;
         if self.expect.is_met_by(&leaf) {
             return Ok(ServerCertVerified::assertion());

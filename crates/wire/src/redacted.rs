@@ -144,6 +144,7 @@ impl fmt::Debug for policy::Subject {
         match &self.agent {
             Some(policy::subject::Agent::AgentId(id)) => f.debug_tuple("Subject").field(id).finish(),
             Some(policy::subject::Agent::AccessToken(_)) => f.debug_tuple("Subject").field(&HIDDEN).finish(),
+            Some(shown @ policy::subject::Agent::CertificateChain(_)) => f.debug_tuple("Subject").field(shown).finish(),
             None => f.write_str("Subject(nobody)"),
         }
     }
@@ -154,6 +155,7 @@ impl fmt::Debug for policy::subject::Agent {
         match self {
             Self::AgentId(id) => f.debug_tuple("AgentId").field(id).finish(),
             Self::AccessToken(_) => f.debug_tuple("AccessToken").field(&HIDDEN).finish(),
+            Self::CertificateChain(der) => f.debug_tuple("CertificateChain").field(&der.len()).finish(),
         }
     }
 }

@@ -17,6 +17,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::Meter;
 use crate::knowledge::{Entitlement, Signer};
+use crate::moment::Moment;
 use crate::shown::Shown;
 
 /// Requests under way at once; the rest wait their turn.
@@ -63,9 +64,12 @@ pub(crate) struct Svid {
     pub(crate) chain: Vec<Vec<u8>>,
     /// PKCS #8 in DER.
     pub(crate) key: Zeroizing<Vec<u8>>,
+    /// As the certificate says.
     pub(crate) not_after: Timestamp,
+    /// When it is dead.
+    pub(crate) ends: Moment,
     /// From when on it is to be replaced.
-    pub(crate) rotate_at: Timestamp,
+    pub(crate) rotate_at: Moment,
     pub(crate) lifecycle_version: u64,
     /// Whose signature it has.
     pub(crate) signer: Signer,
@@ -192,14 +196,17 @@ impl Issuer {
         let Ok(Principal::Agent { instance: Some(instance), .. }) = Principal::of(&spiffe_id) else {
             return Err(format!("{spiffe_id} names no instance"));
         };
-        let (now, not_after) = (self.clock.now(), shown.not_after().ok_or("the certificate never ends")?);
-        if not_after <= now {
+        let not_after = shown.not_after().ok_or("the certificate never ends")?;
+        let now = Moment::now(self.clock.as_ref());
+        // Not longer than it lives at all, however far our clock is behind.
+        let life = not_after.since(shown.not_before().unwrap_or(not_after));
+        let left = now.until(not_after).min(life);
+        if left.is_zero() {
             return Err("the certificate has ended already; see that the clocks agree".into());
         }
         let signer = chain.first().and_then(|leaf| Signer::of_leaf(leaf)).ok_or("nobody signed the certificate")?;
         // Half of its life, and a little less, so that those that were made together are not replaced together.
-        let left = not_after.since(now);
-        let rotate_at = now.plus(left.mul_f64(0.5 - rand::random_range(0.0..0.05)));
+        let rotate_at = now.after(left.mul_f64(0.5 - rand::random_range(0.0..0.05)));
         self.meter.svids(1);
         Ok(Svid {
             entitlement,
@@ -208,6 +215,7 @@ impl Issuer {
             chain,
             key: wish.key.to_der(),
             not_after,
+            ends: now.after(left),
             rotate_at,
             lifecycle_version: answer.lifecycle_version,
             signer,

@@ -14,6 +14,7 @@ mod issuer;
 mod keeper;
 mod knowledge;
 mod meter;
+mod moment;
 mod node;
 mod sds;
 mod serve;

@@ -183,7 +183,7 @@ impl Failure {
             ClientError::Dial(fault) => Self::status(service, endpoint, &Status::from(fault)),
             ClientError::Tls(e) => Self::local(&FILE_REFUSED, e.to_string()),
             ClientError::Setting(why) => Self::local(&USAGE, why),
-            ClientError::Key(e) | ClientError::Spool(e) => Self::local(&FILE_REFUSED, e),
+            ClientError::Key(e) | ClientError::Spool(e) | ClientError::Svid(e) => Self::local(&FILE_REFUSED, e),
         }
     }
 }

@@ -27,6 +27,9 @@ const MAX_CORRELATION: usize = 128;
 /// The most bytes of an access token.
 const MAX_TOKEN: usize = 8 << 10;
 
+/// The most bytes of certificates that were shown.
+const MAX_CERTIFICATES: usize = 16 << 10;
+
 /// How the agent is known.
 #[derive(Clone)]
 pub(crate) enum Subject {
@@ -34,6 +37,15 @@ pub(crate) enum Subject {
     Token(String),
     /// By its id, on the caller's word.
     Asserted(AgentId),
+    /// By its certificates in DER, which are to be verified; that they were shown is the caller's word.
+    Certificate(Vec<u8>),
+}
+
+impl Subject {
+    /// Whether the caller's word stands for it.
+    pub(crate) fn is_on_word(&self) -> bool {
+        matches!(self, Self::Asserted(_) | Self::Certificate(_))
+    }
 }
 
 /// Never shows the token.
@@ -42,6 +54,7 @@ impl fmt::Debug for Subject {
         match self {
             Self::Token(_) => f.write_str("Token(..)"),
             Self::Asserted(id) => write!(f, "Asserted({id})"),
+            Self::Certificate(der) => write!(f, "Certificate({} bytes)", der.len()),
         }
     }
 }
@@ -118,7 +131,15 @@ fn read(from: wire::EvaluateRequest) -> Result<Ask, Bad> {
         Some(wire::subject::Agent::AgentId(id)) => {
             Subject::Asserted(AgentId::parse(&id).map_err(|e| Bad("subject.agent_id", e.to_string()))?)
         }
-        None => return Err(Bad("subject", "names no agent; give access_token or agent_id".into())),
+        Some(wire::subject::Agent::CertificateChain(der)) if (1..=MAX_CERTIFICATES).contains(&der.len()) => {
+            Subject::Certificate(der)
+        }
+        Some(wire::subject::Agent::CertificateChain(_)) => {
+            return Err(Bad("subject.certificate_chain", format!("has 1 to {MAX_CERTIFICATES} bytes")));
+        }
+        None => {
+            return Err(Bad("subject", "names no agent; give access_token, agent_id or certificate_chain".into()));
+        }
     };
     let question = question(&from.action, from.resource, from.context)?;
     if from.correlation_id.len() > MAX_CORRELATION || from.correlation_id.chars().any(char::is_control) {

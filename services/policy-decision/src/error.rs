@@ -75,6 +75,10 @@ legate_rpc::reasons! {
     TOKEN_AUDIENCE, PermissionDenied, "The token's audience is none of the enforcement point's.", "Request the token for an audience that the EnforcementPoint declares.";
     /// The token is not bound to who showed it.
     TOKEN_BINDING, PermissionDenied, "The token is bound to another certificate or key than the presenter's, or to none where the agent's credential policy does not allow that.", "Pass SHA-256 of the certificate that the agent showed over mutual TLS as presenter_x5t_s256, or the thumbprint of the key of the DPoP proof that you verified as presenter_jkt.";
+    /// The certificate is no good.
+    CERTIFICATE_INVALID, PermissionDenied, "The certificate that the agent showed is not one that the workloads' CA gave to an agent, or its time is over or has not come.", "Let the agent show its X.509-SVID, and pass on what the handshake proved, leaf first.";
+    /// The certificate is of before.
+    CERTIFICATE_OUTLIVED, PermissionDenied, "The certificate was issued in an earlier life of the agent: before it was suspended, or its class, owner or namespace was cut off.", "Let the agent obtain a new certificate; connections that were made with the old one are of no use.";
     /// The token is narrowed.
     TOKEN_SCOPE, PermissionDenied, "The token is narrowed to other actions than the one asked about.", "Let the agent obtain a token whose scope has the action, or none.";
     /// Nobody expects such a token.

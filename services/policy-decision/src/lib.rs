@@ -95,7 +95,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         library,
         bench: domain::authority::Bench::new(),
         self_check,
-        tokens: Tokens::new(config.decision.remembered_tokens),
+        tokens: Tokens::new(config.decision.remembered_tokens, party.trust.clone()),
         spool,
         clock: Arc::clone(&ctx.clock),
         metrics: metrics::Metrics::default(),

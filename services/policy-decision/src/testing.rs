@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use legate_clock::{Clock, TestClock, Timestamp};
 use legate_ids::{AgentId, CredentialId, Name, Principal, SpiffeId};
-use legate_mtls::Peer;
+use legate_mtls::pki::Ca;
+use legate_mtls::{Peer, Trust};
 use legate_token::{Chain, Claims, Confirmation, EcSigner, P256Signer, Scope};
 use legate_view::{Feed, News, Options, View};
 use legate_wire::audit::AuditEvent;
@@ -338,6 +339,21 @@ pub(crate) fn everything(signer: &P256Signer) -> Vec<wire::Declaration> {
     ]
 }
 
+/// The CAs of services and of workloads.
+pub(crate) fn authorities() -> &'static (Ca, Ca) {
+    static BOTH: LazyLock<(Ca, Ca)> = LazyLock::new(|| {
+        let made = |name| Ca::generate(name, Timestamp::from_secs(NOW), Duration::from_secs(1_000_000)).unwrap();
+        (made("services"), made("workloads"))
+    });
+    &BOTH
+}
+
+fn trust() -> Trust {
+    let (services, workloads) = authorities();
+    let domain = legate_ids::TrustDomain::parse("example.org").unwrap();
+    Trust::from_pem(domain, services.cert_pem(), Some(workloads.cert_pem())).unwrap()
+}
+
 /// A key made of one byte.
 pub(crate) fn signer(n: u8) -> P256Signer {
     P256Signer::from_scalar(&[n; 32]).unwrap()
@@ -375,7 +391,7 @@ impl Stage {
             library,
             bench: Bench::new(),
             self_check,
-            tokens: Tokens::new(1_000),
+            tokens: Tokens::new(1_000, trust()),
             spool,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             metrics: Metrics::default(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use legate::node::{Helper, Wanted};
+use legate_client::Remote;
 use legate_clock::Clock;
 use legate_mtls::Identity;
 use legate_rpc::Code;
@@ -50,7 +51,7 @@ spec: {methods: [ATTESTATION]}
 apiVersion: legate/v1
 kind: AgentClass
 metadata: {name: attested, namespace: fleet}
-spec: {ceiling: ["plan:* on Plan:*"], credentialPolicy: attested, maxCertificateTtl: 3600s}
+spec: {permissions: ["plan:read on Plan:*"], ceiling: ["plan:* on Plan:*"], credentialPolicy: attested, maxCertificateTtl: 3600s}
 ---
 apiVersion: legate/v1
 kind: Agent
@@ -66,7 +67,12 @@ spec:
 apiVersion: legate/v1
 kind: EnforcementPoint
 metadata: {name: plans, namespace: fleet}
-spec: {resourceTypes: [Plan], audiences: ["https://plans.example.com"]}
+spec: {resourceTypes: [Plan], audiences: ["https://plans.example.com"], mayAssertSubject: true}
+---
+apiVersion: legate/v1
+kind: Policy
+metadata: {name: agents, namespace: fleet}
+spec: {mode: ENFORCE, cedar: "permit (principal, action, resource);"}
 ---
 apiVersion: legate/v1
 kind: Node
@@ -86,6 +92,8 @@ spec:
 
 /// Where a child process asks.
 const ASKS: &str = "LEGATE_TESTS_ASKS";
+/// After how many microseconds it is gone.
+const LEAVES: &str = "LEGATE_TESTS_LEAVES";
 
 /// An agent, and the socket on which its processes ask.
 pub(super) struct Fleet {
@@ -201,6 +209,11 @@ impl Fleet {
         self.helper_with(raised, clock, |_| {}).await
     }
 
+    /// The same, which finds credential-issuer there.
+    pub(super) async fn helper_of(&self, raised: &Raised, issuer: Remote, clock: Arc<dyn Clock>) -> Helper {
+        self.helper_with(raised, clock, |wanted| wanted.issuer = issuer).await
+    }
+
     /// The same, configured otherwise.
     pub(super) async fn helper_with(
         &self,
@@ -248,15 +261,23 @@ impl Fleet {
         tokio::time::timeout(LONG, looking).await.expect("it is given nothing")
     }
 
+    fn command(&self) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "attested::a_process_asks", "--nocapture"]).env(ASKS, &self.endpoint);
+        command
+    }
+
+    /// Another process of this program, that asks and is gone so much later, whatever it was told.
+    pub(super) async fn gone_after(&self, patience: Duration) {
+        let mut command = self.command();
+        command.env(LEAVES, patience.as_micros().to_string()).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut process = command.kill_on_drop(true).spawn().unwrap();
+        tokio::time::timeout(LONG, process.wait()).await.expect("it stays").unwrap();
+    }
+
     async fn spawned(&self) -> (Child, String) {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "attested::a_process_asks", "--nocapture"])
-            .env(ASKS, &self.endpoint)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let mut process =
+            self.command().stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let reading = async {
             while let Some(line) = lines.next_line().await.unwrap() {
@@ -359,6 +380,15 @@ impl Watched {
 pub(super) async fn asks() {
     let Ok(endpoint) = std::env::var(ASKS) else { return };
     let mut api = api(&endpoint);
+    if let Ok(patience) = std::env::var(LEAVES) {
+        let patience = Duration::from_micros(patience.parse().unwrap());
+        // Without a word, as a process goes that is killed.
+        tokio::select! {
+            _ = api.fetch_x509svid(marked(X509svidRequest {})) => {}
+            () = tokio::time::sleep(patience) => {}
+        }
+        std::process::exit(0);
+    }
     let answer = match api.fetch_x509svid(marked(X509svidRequest {})).await {
         Ok(stream) => stream.into_inner().message().await,
         Err(status) => Err(status),

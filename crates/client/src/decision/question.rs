@@ -2,6 +2,7 @@
 
 use legate_wire::policy as wire;
 use prost_types::{Struct, Value};
+use rustls_pki_types::CertificateDer;
 
 /// May somebody do something to something? The words are policy-decision's; what breaks their grammar comes back
 /// [`Undecided`](crate::Undecided), with the field and why.
@@ -30,6 +31,20 @@ impl Question {
         resource_id: &str,
     ) -> Self {
         Self::of(wire::subject::Agent::AgentId(agent_id.into()), action.into(), resource_type, resource_id)
+    }
+
+    /// Of an agent that showed nothing but the certificate of its connection: its X.509-SVID, in DER, leaf first, with any
+    /// intermediates after it. policy-decision verifies it. That it was shown in a handshake is the caller's word, for which its enforcement point
+    /// needs `mayAssertSubject`.
+    #[must_use]
+    pub fn by_certificate(
+        chain: &[CertificateDer<'_>],
+        action: impl Into<String>,
+        resource_type: &str,
+        resource_id: &str,
+    ) -> Self {
+        let chain = chain.iter().flat_map(|der| der.iter().copied()).collect();
+        Self::of(wire::subject::Agent::CertificateChain(chain), action.into(), resource_type, resource_id)
     }
 
     fn of(agent: wire::subject::Agent, action: String, resource_type: &str, resource_id: &str) -> Self {

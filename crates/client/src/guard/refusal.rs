@@ -13,6 +13,8 @@ const AGAIN: u64 = 1;
 #[derive(Debug)]
 pub(crate) enum Refusal {
     NoToken,
+    /// Neither a token nor a certificate, where a certificate would do.
+    NoCertificate,
     BadToken(&'static str),
     /// The DPoP proof is not there, or not for this request; what is wrong with it.
     BadProof(String),
@@ -39,13 +41,22 @@ enum Kind {
 
 /// Denials that another token of the same agent might not meet.
 pub(crate) fn is_of_the_token(reason: &str) -> bool {
-    reason.starts_with("TOKEN_") || matches!(reason, "CREDENTIAL_REVOKED" | "PARENT_TOKEN_FALLEN" | "AUDIENCE_MISMATCH")
+    reason.starts_with("TOKEN_")
+        || matches!(
+            reason,
+            "CREDENTIAL_REVOKED"
+                | "PARENT_TOKEN_FALLEN"
+                | "AUDIENCE_MISMATCH"
+                | "CERTIFICATE_INVALID"
+                | "CERTIFICATE_OUTLIVED"
+        )
 }
 
 impl Refusal {
     pub(crate) fn reason(&self) -> &str {
         match self {
             Self::NoToken => "TOKEN_MISSING",
+            Self::NoCertificate => "CERTIFICATE_MISSING",
             Self::BadToken(_) => "TOKEN_MALFORMED",
             Self::BadProof(_) => "DPOP_PROOF_INVALID",
             Self::Replayed => "DPOP_PROOF_REPLAYED",
@@ -58,7 +69,9 @@ impl Refusal {
 
     fn kind(&self) -> Kind {
         match self {
-            Self::NoToken | Self::BadToken(_) | Self::BadProof(_) | Self::Replayed => Kind::Unauthenticated,
+            Self::NoToken | Self::NoCertificate | Self::BadToken(_) | Self::BadProof(_) | Self::Replayed => {
+                Kind::Unauthenticated
+            }
             Self::Denied(denied) if is_of_the_token(&denied.reason) => Kind::Unauthenticated,
             Self::Unmapped | Self::Denied(_) => Kind::Forbidden,
             Self::Undecided(_) | Self::MemoryFull => Kind::Unavailable,
@@ -69,6 +82,7 @@ impl Refusal {
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::NoToken => "the request has no access token",
+            Self::NoCertificate => "the request has no access token, and its connection no client certificate",
             Self::BadToken(why) => why,
             Self::BadProof(why) => why,
             Self::Replayed => "the DPoP proof was used before; make a new one for each request",
@@ -111,7 +125,7 @@ impl Refusal {
         // RFC 6750 section 3: a request without credentials is told no error code. RFC 9449 section 7.1.
         let (scheme, algs) = if offers_dpop && by_dpop { ("DPoP", ", algs=\"ES256\"") } else { ("Bearer", "") };
         let error = match (self, self.kind()) {
-            (_, Kind::Unavailable) | (Self::NoToken, _) => None,
+            (_, Kind::Unavailable) | (Self::NoToken | Self::NoCertificate, _) => None,
             (Self::BadToken(_), _) => Some("invalid_request"),
             (Self::BadProof(_) | Self::Replayed, _) => Some("invalid_dpop_proof"),
             (_, Kind::Unauthenticated) => Some("invalid_token"),

@@ -1,6 +1,7 @@
 //! Each trap of the TLS libraries, tried on a real socket.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod among;
 mod certificates;
 mod connections;
 mod handshakes;

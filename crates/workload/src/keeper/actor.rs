@@ -16,6 +16,7 @@ use crate::attest::{Peer, ProcessKey, Unseen};
 use crate::follow::News;
 use crate::issuer::{NotIssued, Svid, Wish};
 use crate::knowledge::{Entitlement, Knowledge, PolicyName};
+use crate::moment::Moment;
 use crate::shown::Shown;
 
 /// No wait is longer, so that a clock that was set is noticed.
@@ -118,7 +119,7 @@ impl Actor {
             // The policy does not believe us any more, or is about something else.
             holding.svid.iter().for_each(|svid| self.inner.ender.end(svid));
         }
-        let (now, unheard) = (self.inner.clock.now(), self.inner.ear.unheard());
+        let (now, unheard) = (Moment::now(self.inner.clock.as_ref()), self.inner.ear.unheard());
         let is_used = self.state.receiver_count() > 1 || !self.waiting.is_empty();
         let mut wait = LOOK;
         let (mut served, mut without, mut is_settled) = (Vec::new(), Without::NotEntitled, true);
@@ -158,8 +159,8 @@ impl Actor {
                 }
                 continue;
             };
-            wait = wait.min(svid.not_after.since(now)).min(if is_used {
-                svid.rotate_at.since(now).max(Duration::from_millis(200))
+            wait = wait.min(svid.ends.left(now)).min(if is_used {
+                svid.rotate_at.left(now).max(Duration::from_millis(200))
             } else {
                 LOOK
             });

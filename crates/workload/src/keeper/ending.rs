@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use legate_clock::{Clock, Timestamp};
+use legate_clock::Clock;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::Meter;
 use crate::issuer::{Issuer, NotIssued, Svid};
+use crate::moment::Moment;
 
 /// So many wait at most; of more, nobody is told, and their SVIDs end at their time.
 const WAITING: usize = 16_384;
@@ -28,7 +29,7 @@ pub(super) struct Ender {
 #[derive(Debug)]
 struct Ended {
     instance_id: String,
-    not_after: Timestamp,
+    ends: Moment,
 }
 
 impl Ender {
@@ -55,7 +56,7 @@ impl Ender {
 
     /// The process that held this has ended, or may hold it no more.
     pub(super) fn end(&self, svid: &Svid) {
-        let ended = Ended { instance_id: svid.instance_id.clone(), not_after: svid.not_after };
+        let ended = Ended { instance_id: svid.instance_id.clone(), ends: svid.ends };
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         match self.queue.try_send(ended) {
             Ok(()) => self.meter.ends_waiting(waiting),
@@ -69,7 +70,7 @@ impl Ender {
 
 async fn tell(issuer: &Issuer, clock: &dyn Clock, ended: &Ended) {
     let mut wait = WAITS.0;
-    while clock.now() < ended.not_after {
+    while !ended.ends.is_over(Moment::now(clock)) {
         match issuer.end(&ended.instance_id).await {
             Ok(()) => return tracing::info!(instance = ended.instance_id, "the process ended, and its SVIDs with it"),
             Err(NotIssued::Refused(told)) => {

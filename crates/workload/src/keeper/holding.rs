@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use legate_clock::Timestamp;
 use tokio::time::Instant;
 
 use crate::issuer::{NotIssued, Svid, Wish};
 use crate::knowledge::{Entitlement, Knowledge};
+use crate::moment::Moment;
 
 /// The wait after a failure doubles from the first to the second; after a refusal it is the third at once, or until something changes.
 const WAITS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(10), Duration::from_secs(30)];
@@ -59,7 +59,7 @@ pub(super) enum Lost {
 
 impl Holding {
     /// Lets go of what may not be held any more.
-    pub(super) fn let_go(&mut self, by: &Entitlement, known: &Knowledge, now: Timestamp) -> Lost {
+    pub(super) fn let_go(&mut self, by: &Entitlement, known: &Knowledge, now: Moment) -> Lost {
         let Some(svid) = &self.svid else { return Lost::Nothing };
         if svid.entitlement.spiffe_id != by.spiffe_id {
             return self.svid.take().map_or(Lost::Nothing, Lost::ToBeEnded);
@@ -70,7 +70,7 @@ impl Holding {
         if is_ended && !is_cut_off {
             self.is_taken_back = true;
         }
-        if is_ended || is_cut_off || !by.is_usable || svid.not_after <= now {
+        if is_ended || is_cut_off || !by.is_usable || svid.ends.is_over(now) {
             self.svid = None;
             return Lost::Dead;
         }
@@ -78,14 +78,14 @@ impl Holding {
     }
 
     /// What to do; `is_used`: somebody listens.
-    pub(super) fn act(&self, by: &Entitlement, known: &Knowledge, now: Timestamp, is_used: bool) -> Act {
+    pub(super) fn act(&self, by: &Entitlement, known: &Knowledge, now: Moment, is_used: bool) -> Act {
         if !by.is_usable || self.in_flight || self.is_taken_back || !self.may_try(known.revision) {
             return Act::Nothing;
         }
         match &self.svid {
             None => Act::Obtain,
             Some(svid) => {
-                let is_due = self.is_due || svid.rotate_at <= now || known.bundle.is_tainted(&svid.signer);
+                let is_due = self.is_due || svid.rotate_at.is_over(now) || known.bundle.is_tainted(&svid.signer);
                 if is_due && is_used { Act::Renew } else { Act::Nothing }
             }
         }

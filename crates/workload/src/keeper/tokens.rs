@@ -2,15 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use legate_clock::{Clock, Timestamp};
+use legate_clock::Clock;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::issuer::{Issuer, NotIssued, Svid, Token};
 use crate::knowledge::Entitlement;
+use crate::moment::Moment;
 use crate::shown::Shown;
 
+/// No JWT-SVID lives longer, however far our clock is behind.
+const LONGEST: Duration = Duration::from_secs(600);
 /// When more are kept, those that have ended are forgotten, and then whichever nobody is just using.
 const MOST: usize = 64;
 
@@ -21,7 +25,8 @@ type Of = (String, Vec<String>);
 #[derive(Clone)]
 struct Kept {
     token: Token,
-    rotate_at: Timestamp,
+    rotate_at: Moment,
+    ends: Moment,
 }
 
 type Place = Arc<tokio::sync::Mutex<Option<Kept>>>;
@@ -58,22 +63,23 @@ impl Tokens {
         shown: &Shown,
         audiences: &[String],
     ) -> Result<Given, NotIssued> {
-        let place = self.place(clock.now(), (svid.instance_id.clone(), audiences.to_vec()));
+        let now = || Moment::now(clock.as_ref());
+        let place = self.place(now(), (svid.instance_id.clone(), audiences.to_vec()));
         // Those who come at once for one token share one request.
         let mut kept = place.lock().await;
         let show = |token: &Token| Given { spiffe_id: svid.spiffe_id.to_string(), svid: token.svid.clone() };
-        if let Some(kept) = kept.as_ref().filter(|kept| clock.now() < kept.rotate_at) {
+        if let Some(kept) = kept.as_ref().filter(|kept| !kept.rotate_at.is_over(now())) {
             return Ok(show(&kept.token));
         }
         match issuer.jwt(svid, by, shown, audiences).await {
             Ok(token) => {
-                let now = clock.now();
-                let shown = show(&token);
-                *kept = Some(Kept { rotate_at: now.plus(token.expires.since(now) / 2), token });
+                let (now, shown) = (now(), show(&token));
+                let left = now.until(token.expires).min(LONGEST);
+                *kept = Some(Kept { rotate_at: now.after(left / 2), ends: now.after(left), token });
                 Ok(shown)
             }
             Err(why @ NotIssued::Unreached(_)) => {
-                let left = kept.as_ref().filter(|kept| clock.now() < kept.token.expires);
+                let left = kept.as_ref().filter(|kept| !kept.ends.is_over(now()));
                 left.map(|kept| show(&kept.token)).ok_or(why)
             }
             Err(why) => {
@@ -83,11 +89,11 @@ impl Tokens {
         }
     }
 
-    fn place(&self, now: Timestamp, of: Of) -> Place {
+    fn place(&self, now: Moment, of: Of) -> Place {
         let mut all = self.0.lock();
         if all.len() >= MOST && !all.contains_key(&of) {
             let is_used = |place: &Place| {
-                place.try_lock().map_or(true, |kept| kept.as_ref().is_some_and(|k| now < k.token.expires))
+                place.try_lock().map_or(true, |kept| kept.as_ref().is_some_and(|k| !k.ends.is_over(now)))
             };
             all.retain(|_, place| is_used(place));
             while all.len() >= MOST {

@@ -12,6 +12,6 @@ mod otlp;
 mod pace;
 mod roles;
 mod serve;
-mod signed;
 mod shared;
+mod signed;
 mod webhook;

@@ -451,8 +451,7 @@ impl Scene {
             not_before: Timestamp::from_micros(row.not_before),
             not_after: Timestamp::from_micros(row.not_after),
             x5t_s256: row.x5t_s256.clone().unwrap().try_into().unwrap(),
-            serial: vec![],
-            addr: "127.0.0.1:4002".parse().unwrap(),
+            ..Peer::anonymous("127.0.0.1:4002".parse().unwrap())
         })
     }
 

@@ -309,7 +309,15 @@ struct Events<'a> {
 
 impl<'a> Events<'a> {
     fn new(signed: &'a Checkpoint, trust: Option<Trust>) -> Self {
-        Self { signed, leaves: None, times: None, signatures: Signatures::by(trust), odd: None, wanted: BTreeSet::new(), found: BTreeMap::new() }
+        Self {
+            signed,
+            leaves: None,
+            times: None,
+            signatures: Signatures::by(trust),
+            odd: None,
+            wanted: BTreeSet::new(),
+            found: BTreeMap::new(),
+        }
     }
 
     fn read(&mut self, mut from: impl Read, manifest: &Manifest) -> Result<(), BadPack> {

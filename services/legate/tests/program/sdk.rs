@@ -39,9 +39,9 @@ async fn a_token_is_used_while_it_is_fresh_and_belongs_to_the_certificate() {
     let same = futures_util::future::join_all((0..20).map(|_| tokens.token(AUDIENCE))).await;
     let first = same[0].as_ref().unwrap().clone();
     assert!(same.iter().all(|t| *t.as_ref().unwrap() == first), "callers at one moment share one request");
-    clock.advance(Duration::from_secs(200));
-    assert_eq!(tokens.token(AUDIENCE).await.unwrap(), first, "fresh for four fifths of 300 s");
-    clock.advance(Duration::from_secs(50));
+    clock.advance(Duration::from_secs(140));
+    assert_eq!(tokens.token(AUDIENCE).await.unwrap(), first, "used for half of 300 s");
+    clock.advance(Duration::from_secs(20));
     let second = tokens.token(AUDIENCE).await.unwrap();
     assert_ne!(second, first);
     runtime.renew().await.unwrap();

@@ -47,6 +47,11 @@ fn refuses_what_breaks_the_grammar() {
     add("subject.access_token", &|q| {
         q.subject.as_mut().unwrap().agent = Some(wire::subject::Agent::AccessToken("x".repeat(9_000)));
     });
+    for len in [0, (16 << 10) + 1] {
+        add("subject.certificate_chain", &move |q| {
+            q.subject.as_mut().unwrap().agent = Some(wire::subject::Agent::CertificateChain(vec![0x30; len]));
+        });
+    }
     add("subject.presenter_x5t_s256", &|q| q.subject.as_mut().unwrap().presenter_x5t_s256 = vec![1; 31]);
     add("subject.presenter_jkt", &|q| q.subject.as_mut().unwrap().presenter_jkt = vec![1; 33]);
     for action in ["", "READ", "a b", "invoice:*", "*", "a\u{0}", "a:b\u{200b}"] {

@@ -103,6 +103,10 @@ whys! {
     TokenAudience, NotPermitted, "TOKEN_AUDIENCE";
     /// The token was shown by somebody other than its holder, or is bound to nobody.
     TokenBinding, NotPermitted, "TOKEN_BINDING";
+    /// The certificate that was shown is no agent's, or not good now.
+    CertificateInvalid, NotPermitted, "CERTIFICATE_INVALID";
+    /// The certificate that was shown was issued in an earlier life of the agent.
+    CertificateOutlived, Forbidden, "CERTIFICATE_OUTLIVED";
     /// The token is narrowed to other actions.
     TokenScope, NotPermitted, "TOKEN_SCOPE";
     /// The audience is no enforcement point's of the agent's namespace.

@@ -12,7 +12,7 @@ use legate_rpc::{Fault, OPERATOR_NOT_PERMITTED, Permit, TraceContext};
 use legate_view::{CALLER_UNKNOWN, EnforcementPoint, Snapshot};
 use tokio::time::Instant;
 
-use crate::convert::{Ask, Subject};
+use crate::convert::Ask;
 use crate::error::{CALLER_MAY_NOT_ASK, CALLER_MAY_NOT_EXPLAIN, CALLER_MAY_NOT_SEARCH, SUBJECT_NOT_PROVEN};
 
 /// The caller, as its certificate names it.
@@ -125,7 +125,7 @@ impl Right {
             let text = format!("{} may not ask about {kind}", point.label);
             return Err(Fault::refused(&CALLER_MAY_NOT_ASK, text).with("resource_type", kind.as_str()));
         }
-        let on_its_word = matches!(ask.subject, Subject::Asserted(_)) || ask.on_behalf_of.is_some();
+        let on_its_word = ask.subject.is_on_word() || ask.on_behalf_of.is_some();
         if on_its_word && !point.may_assert_subject {
             let text = format!("{} may not say who acts, or for whom, without a token that says so", point.label);
             return Err(Fault::refused(&SUBJECT_NOT_PROVEN, text));

@@ -268,6 +268,7 @@ fn subject(ask: &Ask, agent: Option<&legate_view::Agent>, denied: Option<&crate:
     let how = match &ask.subject {
         Subject::Token(_) => "by a token that was shown",
         Subject::Asserted(_) => "on the caller's word",
+        Subject::Certificate(_) => "by a certificate that was shown to the caller",
     };
     match denied.and_then(|answer| Some((answer.denied?, answer.causes.first()?))) {
         Some((why, cause)) => Step::new(Look::Subject, Outcome::Cuts(why), cause.text.clone()),

@@ -43,6 +43,7 @@ fn event(asker: &Asker, ask: &Ask, kind: &str) -> wire::AuditEvent {
     let subject = match &ask.subject {
         Subject::Token(_) => "token",
         Subject::Asserted(_) => "asserted",
+        Subject::Certificate(_) => "certificate",
     };
     details.insert("subject_proof".to_owned(), subject.to_owned());
     wire::AuditEvent {

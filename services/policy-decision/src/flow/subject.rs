@@ -10,8 +10,12 @@ use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, Principal, SpiffeId};
+use legate_mtls::Trust;
 use legate_token::{Claims, Confirmation, EcVerifier, Expect, Parsed, PublicKey, Scope, Signed, TokenError};
-use legate_view::{Agent, Delegation, DelegationGrant, Delegator, Fallen, KeyUse, SigningKey, Snapshot};
+use legate_view::{
+    Agent, CERTIFICATE_BACKDATE, Delegation, DelegationGrant, Delegator, Fallen, KeyUse, SigningKey, Snapshot,
+    after_cutoff,
+};
 use parking_lot::Mutex;
 
 use super::asker::Right;
@@ -77,6 +81,8 @@ impl ActsFor {
 /// Proves tokens.
 #[derive(Debug)]
 pub(crate) struct Tokens {
+    /// By whom certificates of agents have to be signed.
+    trust: Trust,
     proved: Memory<[u8; 32], Proof>,
     keys: Mutex<HashMap<String, Ready>>,
 }
@@ -147,8 +153,8 @@ fn no_with(why: Why, text: impl Into<String>, known: Known) -> NoSubject {
 
 impl Tokens {
     /// Remembers `capacity` proved tokens at most.
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { proved: Memory::new(capacity), keys: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(capacity: usize, trust: Trust) -> Self {
+        Self { trust, proved: Memory::new(capacity), keys: Mutex::new(HashMap::new()) }
     }
 
     /// How many proved tokens are remembered.
@@ -171,6 +177,10 @@ impl Tokens {
                 let agent = snapshot.agent(id).filter(visible);
                 let agent = agent.ok_or_else(|| no(Why::AgentUnknown, format!("no agent {id} is known here")))?;
                 return on_its_word(snapshot, right, ask, Arc::clone(agent), Known::default(), now);
+            }
+            Subject::Certificate(chain) => {
+                let (agent, known) = self.certified(snapshot, right, chain, now)?;
+                return on_its_word(snapshot, right, ask, agent, known, now);
             }
             Subject::Token(token) => token,
         };
@@ -201,6 +211,40 @@ impl Tokens {
                 Err(no_with(why, text, Known { named, ..known }))
             }
         }
+    }
+
+    /// Whom a certificate names that was shown to the caller, where it is good now.
+    fn certified(
+        &self,
+        snapshot: &Snapshot,
+        right: &Right,
+        chain: &[u8],
+        now: Timestamp,
+    ) -> Result<(Arc<Agent>, Known), NoSubject> {
+        let peer = self.trust.shown_in_der(chain, now).map_err(|e| no(Why::CertificateInvalid, e.to_string()))?;
+        let Some(Principal::Agent { namespace, id, instance }) = &peer.principal else {
+            return Err(no(Why::CertificateInvalid, "the certificate is not an agent's"));
+        };
+        let known = Known {
+            instance: instance.as_ref().map_or_else(String::new, ToString::to_string),
+            expires: Some(peer.not_after),
+            ..Known::default()
+        };
+        let shown = |agent: &&Arc<Agent>| right.shows(&agent.label.namespace) && agent.label.namespace == *namespace;
+        let Some(agent) = snapshot.agent(id).filter(shown) else {
+            return Err(no_with(Why::AgentUnknown, format!("no agent {id} is known here"), known));
+        };
+        // Of an agent that is stopped now, its state is said rather than that of the certificate: whoever judges it next does that.
+        let life = snapshot.life_of(agent, now);
+        let issued = peer.not_before.plus(CERTIFICATE_BACKDATE);
+        let (why, text) = if snapshot.certificate_revocation(&peer.x5t_s256).is_some() {
+            (Why::CredentialRevoked, "the certificate was revoked")
+        } else if life.stop.is_none() && !after_cutoff(issued, life.cutoff()) {
+            (Why::CertificateOutlived, "the certificate is of an earlier life of the agent")
+        } else {
+            return Ok((Arc::clone(agent), known));
+        };
+        Err(no_with(why, text, Known { named: Some(Arc::clone(agent)), ..known }))
     }
 
     /// Whoever holds a token, where it is good for something.

@@ -7,6 +7,7 @@ mod authority;
 mod based;
 mod boundaries;
 mod caller;
+mod certificates;
 mod delegation;
 mod drift;
 mod explain;
