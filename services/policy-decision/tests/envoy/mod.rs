@@ -280,7 +280,8 @@ async fn a_body_is_judged_as_a_whole_or_the_request_is_denied() {
     let mut config = house.config();
     config.ext_authz = routes();
     let mut row = config.ext_authz.routes[0].clone();
-    (row.methods, row.path, row.resource_id) = (vec!["POST".into()], "/read".into(), "apollo/{body.invoice.id}".into());
+    (row.methods, row.path, row.resource_id) =
+        (vec!["POST".into()], "/read".into(), "{body.project}/{body.invoice.id}".into());
     row.attributes.insert("sealed".into(), "{body.sealed:bool?}".into());
     config.ext_authz.routes.push(row);
     let running = house.raise_with(config).await;
@@ -303,14 +304,18 @@ async fn a_body_is_judged_as_a_whole_or_the_request_is_denied() {
         }
         scene.ask(&envoy, request).await
     };
-    let good = br#"{"invoice": {"id": "1"}, "sealed": false, "lines": [1, 2.5, null]}"#;
+    let good = br#"{"project": "apollo", "invoice": {"id": "1"}, "sealed": false, "lines": [1, 2.5, null]}"#;
     for change in [&[][..], &[("content-length", None)], &[("content-type", Some("Application/JSON; charset=UTF-8"))]] {
         assert_eq!(ask(good, change).await.status.unwrap().code, 0, "{change:?}");
     }
-    let sealed = br#"{"invoice": {"id": "1"}, "sealed": true}"#;
-    assert_eq!(denied(&ask(sealed, &[]).await, 403), "FORBIDDEN_BY_POLICY");
+    let zeus = br#"{"project": "zeus", "invoice": {"id": "1"}}"#;
+    assert_eq!(denied(&ask(zeus, &[]).await, 403), "BINDING_NARROWED");
     let large = [good.as_slice(), &b" ".repeat(64 << 10)].concat();
-    let deep = format!("{{\"invoice\": {{\"id\": \"1\"}}, \"a\": {}1{}}}", "[".repeat(500), "]".repeat(500));
+    let deep = format!(
+        "{{\"project\": \"apollo\", \"invoice\": {{\"id\": \"1\"}}, \"a\": {}1{}}}",
+        "[".repeat(500),
+        "]".repeat(500)
+    );
     for (body, change) in [
         (&good[..], &[("x-envoy-auth-partial-body", Some("true"))][..]),
         (good, &[("x-envoy-auth-partial-body", Some("false,false"))]),
@@ -326,12 +331,12 @@ async fn a_body_is_judged_as_a_whole_or_the_request_is_denied() {
         (deep.as_bytes(), &[]),
         (b"", &[]),
         (b"[]", &[]),
-        (b"{\"invoice\": {\"id\": \"1\"}} {}", &[]),
-        (b"\xef\xbb\xbf{\"invoice\": {\"id\": \"1\"}}", &[]),
-        (b"{\"invoice\": {\"id\": \"\xff\"}}", &[]),
-        (br#"{"invoice": {"id": "1"}, "invoice": {"id": "2"}}"#, &[]),
-        (br#"{"invoice": {"id": "1"}, "sealed": false, "Sealed": true}"#, &[]),
-        (br#"{"invoice": {"id": "1/../2"}}"#, &[]),
+        (b"{\"project\": \"apollo\", \"invoice\": {\"id\": \"1\"}} {}", &[]),
+        (b"\xef\xbb\xbf{\"project\": \"apollo\", \"invoice\": {\"id\": \"1\"}}", &[]),
+        (b"{\"project\": \"apollo\", \"invoice\": {\"id\": \"\xff\"}}", &[]),
+        (br#"{"project": "apollo", "invoice": {"id": "1"}, "invoice": {"id": "2"}}"#, &[]),
+        (br#"{"project": "apollo", "invoice": {"id": "1"}, "sealed": false, "Sealed": true}"#, &[]),
+        (br#"{"project": "apollo", "invoice": {"id": "1/../2"}}"#, &[]),
     ] {
         let told = denied(&ask(body, change).await, 403);
         assert_eq!(told, "HTTP_REQUEST_INVALID", "{} {change:?}", String::from_utf8_lossy(&body[..body.len().min(80)]));

@@ -204,7 +204,8 @@ fn the_memory_is_bounded_as_a_whole_and_by_key_and_forgets_what_is_over() {
     assert!(matches!(spend(9, 0), Err(Refusal::MemoryFull)), "they could still be shown where a clock is set back");
     clock.advance(Duration::from_secs(1));
     spend(9, 0).unwrap();
-    assert_eq!((dpop.seen.lock().by_name.len(), dpop.seen.lock().by_key.len()), (1, 1));
+    let seen = dpop.seen.lock();
+    assert_eq!((seen.by_name.len(), seen.by_key.len()), (1, 1));
 }
 
 const MAX_AGE: u64 = 60;
