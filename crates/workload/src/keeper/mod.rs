@@ -246,7 +246,7 @@ impl Entitled {
             };
             let by = by.unwrap_or_else(|| Arc::clone(&svid.entitlement));
             let Inner { issuer, clock, .. } = &*keeper.0;
-            match self.workload.tokens.get(issuer, clock, (svid, &by), &self.shown, audiences).await {
+            match self.workload.tokens.get(issuer, clock, (&**svid, &*by), &self.shown, audiences).await {
                 Ok(token) => found.push((svid.entitlement.hint(), token)),
                 Err(why) => failed = Some(why),
             }
