@@ -14,7 +14,7 @@ use legate_wire::registry::agent_service_client::AgentServiceClient;
 use legate_wire::registry::as_of::At;
 use legate_wire::registry::{AgentRef, AsOf, SuspendAgentRequest};
 
-use crate::raised::{Raised, id_of};
+use crate::raised::{LONG, Raised, id_of};
 
 /// The program, in this process, against a raised suite; whether it ended well.
 async fn legate(raised: &Raised, line: &[&str]) -> bool {
@@ -134,6 +134,7 @@ async fn a_dossier_is_made_verified_and_found_out_wherever_it_is_edited() {
     // The log holds what each of them was, by whom.
     let mut records = QueryServiceClient::new(raised.operator("audit-collector"));
     let made = QueryEventsRequest { r#type: "log.evidence_made".into(), ..Default::default() };
+    let begun = std::time::Instant::now();
     let kinds = loop {
         let found = records.query_events(made.clone()).await.unwrap().into_inner();
         let details = found.events.iter().filter_map(|one| one.event.as_ref()?.details.get("kind").cloned());
@@ -141,6 +142,7 @@ async fn a_dossier_is_made_verified_and_found_out_wherever_it_is_edited() {
         if kinds.len() >= 2 {
             break kinds;
         }
+        assert!(begun.elapsed() < LONG, "{kinds:?}");
     };
     assert_eq!(kinds, ["report", "dossier"]);
 
