@@ -259,7 +259,8 @@ impl World {
         let line = self.raised.dial("registry", enrolled.identity().unwrap());
         let mut requests = wire::approval_request_service_client::ApprovalRequestServiceClient::new(line);
         let asked = requests.request_approval(asked).await.unwrap().into_inner();
-        let item = self.reviews(word).await;
+        // What is heard of use is nobody's change.
+        let item = wire::ReviewItem { evidence: None, ..self.reviews(word).await };
         let [registry, issuer, policy, audit] = lines(&self.raised, operator);
         Ask {
             registry,

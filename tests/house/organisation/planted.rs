@@ -18,8 +18,8 @@ pub(super) enum Planted {
     /// One of its actions was never used, or once, long ago.
     NeverUsed,
     UsedOnce,
-    /// One comes every four weeks, and is not missed yet.
-    Monthly,
+    /// One comes every two weeks, and is not missed yet.
+    Rhythmic,
     /// It has got something today.
     Young,
     Dormant,
@@ -43,7 +43,7 @@ pub(super) enum Planted {
 const ALL: [Planted; 17] = [
     Planted::NeverUsed,
     Planted::UsedOnce,
-    Planted::Monthly,
+    Planted::Rhythmic,
     Planted::Young,
     Planted::Dormant,
     Planted::Orphaned,
@@ -261,7 +261,7 @@ impl Organisation {
                 extra.push((seldom.clone(), 80));
                 plant(DriftType::Unused, &seldom);
             }
-            Planted::Monthly => extra.extend([(seldom.clone(), 40), (seldom.clone(), 68), (seldom.clone(), 88)]),
+            Planted::Rhythmic => extra.extend([(seldom.clone(), 20), (seldom.clone(), 34), (seldom.clone(), 48)]),
             Planted::Dormant => plant(DriftType::DormantAgent, ""),
             Planted::Orphaned => plant(DriftType::Orphaned, ""),
             Planted::SponsorGone => plant(DriftType::SponsorGone, ""),
@@ -280,14 +280,14 @@ impl Organisation {
             self.unused.extend(team.into_iter().chain(["worker".to_owned()]).map(|thing| (name.clone(), thing)));
             return;
         }
-        let is_seldom = matches!(planted, Planted::NeverUsed | Planted::UsedOnce | Planted::Monthly);
+        let is_seldom = matches!(planted, Planted::NeverUsed | Planted::UsedOnce | Planted::Rhythmic);
         if matches!(planted, Planted::BeyondApproval | Planted::ByHand) {
             actions.push("job:extra".to_owned());
         }
         for action in actions.into_iter().filter(|action| !(is_seldom && *action == seldom)) {
             // Lately, and now and then before.
-            let mut days = vec![chance.below(25)];
-            days.extend((0..chance.below(2)).map(|_| 25 + chance.below(65)));
+            let mut days = vec![chance.below(12)];
+            days.extend((0..chance.below(2)).map(|_| 12 + chance.below(78)));
             extra.extend(days.into_iter().map(|day| (action.clone(), day)));
         }
         let act = |(action, days_ago)| Act { agent: n, action, days_ago, grant: String::new() };

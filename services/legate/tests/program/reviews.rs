@@ -30,7 +30,7 @@ fn a_review_is_asked_decided_closed_and_verified() {
     let manifest = home.path().join("campaign.yaml");
     std::fs::write(&manifest, CAMPAIGN).unwrap();
     // Silence says something only of what was there for long enough.
-    earlier(&dir, 100, |run| {
+    earlier(&dir, 20, |run| {
         run(&["apply", "-f", MANIFEST, "--reason", "a start"]).with(0);
         run(&["apply", "-f", manifest.to_str().unwrap(), "--reason", "=HYPERLINK(\"x\")"]).with(0);
     });
@@ -54,7 +54,7 @@ fn a_review_is_asked_decided_closed_and_verified() {
     assert!(listed().contains("[----------] 0/"), "{}", listed());
 
     // A decision is in the log a step after it was made.
-    let show = |flags: &[&str]| house.run(&[&["review", "show", review], flags].concat());
+    let show = |flags: &[&str]| house.run(&[&["review", "show", review, "--since", "10d"], flags].concat());
     let wide = ["-o", "wide"];
     eventually("a use is counted", || show(&wide).with(0).contains("1 use, last "));
     let told = show(&wide).with(0);
@@ -66,7 +66,7 @@ fn a_review_is_asked_decided_closed_and_verified() {
     assert_eq!(item["evidence"]["isUnused"], true, "{item}");
     assert!(item["drift"][0].as_str().unwrap().contains("invoice:list on Invoice:*"), "{item}");
 
-    let unused = ["review", "decide", review, "--all-unused", "--decision", "revoke"];
+    let unused = ["review", "decide", review, "--all-unused", "--since", "10d", "--decision", "revoke"];
     house
         .run(&["review", "decide", review, "rvi_1", "--decision", "certify", "--reason", "x"])
         .refused(1, "INVALID_ARGUMENT");

@@ -179,7 +179,15 @@ async fn what_was_written_by_hand_is_told_and_what_a_step_or_a_review_wrote_is_n
         scene.apply(vec![coded(&[])]).await.unwrap();
         assert!(scene.hands(&ids).await.is_empty());
         // Who may not read there is told nothing of it.
-        scene.apply(vec![coded(&["ada"]), namespace("sales"), appointed("sellers", "sales", &["bob"])]).await.unwrap();
+        scene
+            .apply(vec![
+                coded(&["ada"]),
+                appointed("first", "", &["ada"]),
+                namespace("sales"),
+                appointed("sellers", "sales", &["bob"]),
+            ])
+            .await
+            .unwrap();
         assert_eq!(scene.hands(&ids).await.len(), 1);
         assert!(scene.baselines(BOB, &ids[..1], &ids).await.objects.is_empty());
         for (agents, objects) in [(vec!["bot".to_owned()], vec![]), (vec![], vec!["x".to_owned()])] {
