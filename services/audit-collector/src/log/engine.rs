@@ -286,7 +286,7 @@ impl Engine {
         let is_empty = group.leaves.is_empty();
         let mut written = self.write(&mut group).await;
         // A refusal rests on what is known of emitters, and whoever led before and woke up knows too little. A commit shows that it is all.
-        if is_empty && group.promises.iter().any(|(_, outcome, _)| matches!(outcome, Err(NotAppended::Gap { .. }))) {
+        if is_empty && group.promises.iter().any(|promise| matches!(promise.outcome, Err(NotAppended::Gap { .. }))) {
             written = match (written, self.truth.confirm().await) {
                 (Ok(()), Err(e)) => Err(self.not_committed(e)),
                 (written, _) => written,
