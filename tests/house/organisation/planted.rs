@@ -343,6 +343,7 @@ impl Organisation {
                     delegator: "user:ada".into(),
                     delegate: name.into(),
                     permissions: vec![permission("own:look")],
+                    purpose: "acts".into(),
                     not_after: Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: 0 }),
                     ..wire::DelegationGrantSpec::default()
                 };

@@ -50,7 +50,8 @@ pub(crate) async fn decide(
                     look.mandate.demand(Right::Approve, Place::of(&round.namespace)).map_err(refuse)?;
                     let judge = Judge { tx: look.tx, mandate: &look.mandate, by: look.by, now };
                     let decided = judge.all(&round, &ask.decisions).await?;
-                    let items = decided.into_iter().map(|(_, item)| item).collect();
+                    let mut items: Vec<ReviewItem> = decided.into_iter().map(|(_, item)| item).collect();
+                    evidence::fill(look.tx, look.desk, &mut items, USUAL).await?;
                     let review = Some(seen::one(look.tx, &round, now).await?);
                     Ok(DecideReviewItemsResponse { items, review, revision: look.revision })
                 })
