@@ -169,7 +169,7 @@ async fn tell(raised: &Raised, organisation: &Organisation, ids: &BTreeMap<Strin
     let (mut seq, mut size) = (1, 0);
     for some in organisation.acts.chunks(EVENTS) {
         let events = some.iter().zip(seq..).map(|(act, seq)| event(seq, act).encode_to_vec().into()).collect();
-        let request = AppendEventsRequest { epoch: "played".into(), first_seq: seq, events, personal: Vec::new() };
+        let request = AppendEventsRequest { epoch: "played".into(), first_seq: seq, events, ..Default::default() };
         let told = done(log.append_events(slow(request)).await);
         seq += some.len() as u64;
         size = told.first_leaf_index.unwrap() + u64::from(told.appended);

@@ -244,7 +244,7 @@ async fn offer(
     count: u64,
 ) -> Result<u64, Told> {
     let events = (first_seq..first_seq + count).map(|seq| event(who, epoch, seq).encode_to_vec().into()).collect();
-    let request = AppendEventsRequest { epoch: epoch.into(), first_seq, events, personal: Vec::new() };
+    let request = AppendEventsRequest { epoch: epoch.into(), first_seq, events, ..AppendEventsRequest::default() };
     let mut request = tonic::Request::new(request);
     request.set_timeout(Duration::from_secs(4));
     let answer = to.append_events(request).await;
