@@ -34,6 +34,11 @@ fn word(status: &Status) -> (Code, String) {
     (told.code, told.reason)
 }
 
+/// Whether the other end let nobody in: what failed is the connection, and no answer of a service.
+fn is_shut_out(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|why| why.is::<tonic::transport::Error>())
+}
+
 /// Each of the five calls with this metadata, to its first answer.
 async fn five(api: &mut Api, metadata: &[&'static str]) -> Vec<Option<(Code, String)>> {
     fn with<T>(message: T, metadata: &[&'static str]) -> Request<T> {

@@ -20,7 +20,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::scene::{self, Fleet, channel, marked};
-use super::word;
+use super::{is_shut_out, word};
 use crate::raised::{LONG, Raised, certify};
 
 /// Another trust domain: a CA, and a key of JWT-SVIDs.
@@ -116,7 +116,7 @@ async fn another_trust_domain_is_verified_by_processes_and_let_in_nowhere() {
         for service in legate::dev::pki::SERVICES {
             let mut health = tonic_health::pb::health_client::HealthClient::new(raised.dial(service, foreign.clone()));
             let asked = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap_err();
-            assert_eq!(asked.code(), tonic::Code::Unavailable, "{id} at {service}: {asked}");
+            assert!(is_shut_out(&asked), "{id} at {service}: {asked}");
         }
     }
     // Taken back it verifies nobody.

@@ -256,6 +256,8 @@ impl Organisation {
         let mut extra = Vec::new();
         match planted {
             Planted::Nothing | Planted::Approved | Planted::UsedGrant | Planted::NewSecret | Planted::Young => {}
+            // The registry has it answered for by the sponsor who is left, before long.
+            Planted::SponsorGone => {}
             Planted::NeverUsed => plant(DriftType::Unused, &seldom),
             Planted::UsedOnce => {
                 extra.push((seldom.clone(), 80));
@@ -264,7 +266,6 @@ impl Organisation {
             Planted::Rhythmic => extra.extend([(seldom.clone(), 20), (seldom.clone(), 34), (seldom.clone(), 48)]),
             Planted::Dormant => plant(DriftType::DormantAgent, ""),
             Planted::Orphaned => plant(DriftType::Orphaned, ""),
-            Planted::SponsorGone => plant(DriftType::SponsorGone, ""),
             Planted::AboveCeiling => plant(DriftType::ExceedsClass, "ledger:erase"),
             Planted::Abroad => {
                 plant(DriftType::BoundaryConflict, "job:audit");
