@@ -154,11 +154,11 @@ impl Index {
         };
         let mut published = log.published();
         let mut at = self.take_stock(&db, log, &mut published).await?;
-        let (me, end) = (self.0.voices.me.clone(), at);
-        let mut open = log.reading(move |log| open_before(log, &me, end)).await??;
         *self.0.db.lock() = Some(db.clone());
         *self.0.trouble.lock() = None;
         self.0.through.send_replace(at);
+        let (me, end) = (self.0.voices.me.clone(), at);
+        let mut open = log.reading(move |log| open_before(log, &me, end)).await??;
         loop {
             let end = published.borrow_and_update().size;
             while at < end {

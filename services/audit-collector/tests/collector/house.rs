@@ -23,6 +23,7 @@ use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::audit::{AppendEventsRequest, AppendEventsResponse, AuditEvent, Emitter};
 use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Status;
 use tower::ServiceExt as _;
 
@@ -122,8 +123,11 @@ impl House {
         }
     }
 
+    /// Raises the service, and waits until its index is open: until then questions are refused.
     pub(crate) async fn raise(&self) -> Running {
-        self.try_raise(self.config()).await.unwrap()
+        let running = self.try_raise(self.config()).await.unwrap();
+        while probe(&running, "/readyz").await.contains("the index is being opened") {}
+        running
     }
 
     pub(crate) async fn try_raise(&self, config: Config) -> Result<Running, StartError> {
@@ -331,4 +335,13 @@ pub(crate) fn copy_log(from: &Path, to: &Path) {
             drop(std::fs::copy(entry.path(), &target));
         }
     }
+}
+
+pub(crate) async fn probe(running: &legate_boot::Running, path: &str) -> String {
+    let mut tcp = tokio::net::TcpStream::connect(running.probes_addr().unwrap()).await.unwrap();
+    let ask = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    tcp.write_all(ask.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    answer
 }

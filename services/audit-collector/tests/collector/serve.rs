@@ -1,11 +1,10 @@
 //! The service as it is started, over real mutual TLS: appends, answers, proves, publishes, and comes back whole.
 
-use crate::house::{EPOCH, House, copy_log, send};
+use crate::house::{EPOCH, House, copy_log, probe, send};
 use legate_merkle::{Hash, leaf_hash, verify_consistency, verify_inclusion};
 use legate_rpc::Told;
 use legate_wire::audit as wire;
 use prost::Message as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn hashes(all: &[Vec<u8>]) -> Vec<Hash> {
     all.iter().map(|h| h.as_slice().try_into().unwrap()).collect()
@@ -207,15 +206,6 @@ async fn serves_the_log_over_https_and_nothing_beside_it() {
     assert_eq!(status, 403);
     assert!(std::str::from_utf8(&body).unwrap().contains("QueryEvents"));
     running.shutdown().await;
-}
-
-async fn probe(running: &legate_boot::Running, path: &str) -> String {
-    let mut tcp = tokio::net::TcpStream::connect(running.probes_addr().unwrap()).await.unwrap();
-    let ask = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    tcp.write_all(ask.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    tcp.read_to_string(&mut answer).await.unwrap();
-    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]
