@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::dossier::{About, Form, LARGEST};
 
-pub(crate) use attested::{Signatures, verified};
+pub(crate) use attested::{Signatures, each_in_full, verified};
 pub(crate) use check::{BadPack, Checked, check};
 pub(crate) use said::said;
 

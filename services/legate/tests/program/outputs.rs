@@ -108,7 +108,7 @@ fn what_is_generated_is_there() {
     done(legate().args(["man", "--out"]).arg(dir.path())).with(0);
     assert!(dir.path().join("legate-agent-suspend.1").exists());
     let schema: serde_json::Value = serde_json::from_str(&done(legate().arg("schema")).with(0)).unwrap();
-    assert_eq!(schema["$defs"].as_object().unwrap().len(), 18);
+    assert_eq!(schema["$defs"].as_object().unwrap().len(), 19);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::Failure;
 use crate::command::audit::{PROVED_PAGE, each_page, verify_events};
 use crate::command::evidence::Body;
 use crate::dossier::Cite;
+use crate::evidence::each_in_full;
 use crate::place::Line;
 use crate::proto;
 
@@ -42,7 +43,9 @@ impl Book {
         each_page(audit, request, |page| {
             verify_events(signed, &page.events)?;
             looked_at += page.events.len();
-            self.events.extend(page.events.iter().map(|event| (event.leaf_index, event.clone())));
+            let mut events = page.events.clone();
+            each_in_full(&mut events);
+            self.events.extend(events.into_iter().map(|event| (event.leaf_index, event)));
             Ok(looked_at < LOOKED_AT)
         })
         .await
