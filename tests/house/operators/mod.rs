@@ -285,7 +285,7 @@ impl World {
     async fn all_of(&self, word: &str) -> String {
         let mut service = DeclarationServiceClient::new(self.raised.operator("registry"));
         let mut all = String::new();
-        for kind in (1..=18).chain([20, 21, wire::Kind::Approval.into()]) {
+        for kind in (1..=21).chain([wire::Kind::Approval.into()]) {
             let request = wire::ListDeclarationsRequest { kind, namespace: word.into(), ..Default::default() };
             let mut answer = service.list_declarations(request).await.unwrap().into_inner();
             // What is heard of its use is nobody's change.
@@ -309,7 +309,9 @@ impl World {
         // How far it has come is the sweep's.
         departures.iter_mut().for_each(|departure| departure.settle_time = None);
         writeln!(all, "{departures:?}").unwrap();
-        let item = self.reviews(word).await;
+        let mut item = self.reviews(word).await;
+        // So is up to when its use was heard.
+        item.evidence = None;
         writeln!(all, "{item:?}").unwrap();
         all
     }

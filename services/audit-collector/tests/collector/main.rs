@@ -12,6 +12,6 @@ mod otlp;
 mod pace;
 mod roles;
 mod serve;
-mod shared;
 mod signed;
+mod takeover;
 mod webhook;

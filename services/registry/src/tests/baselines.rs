@@ -175,7 +175,7 @@ async fn what_was_written_by_hand_is_told_and_what_a_step_or_a_review_wrote_is_n
         scene.apply(vec![role_of_code(), agent("invoice-bot", "worker")]).await.unwrap();
         assert!(scene.hands(&ids).await.is_empty());
         // Where nobody says what is code, nothing is.
-        scene.apply_as(GRACE, vec![role("reader", "invoice:list")], "", 0).await.unwrap();
+        scene.apply_as(GRACE, vec![role("reader", "invoice:export")], "", 0).await.unwrap();
         scene.apply(vec![coded(&[])]).await.unwrap();
         assert!(scene.hands(&ids).await.is_empty());
         // Who may not read there is told nothing of it.

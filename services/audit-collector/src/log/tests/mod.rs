@@ -6,5 +6,5 @@ mod names;
 mod order;
 mod pace;
 mod recovery;
+mod rows;
 pub(crate) mod scene;
-mod shared;

@@ -5,6 +5,8 @@ use legate_view::Snapshot;
 
 /// The most pairs of a policy and an action on a type that are looked at, as at the registry.
 const MOST_PAIRS: usize = 50_000;
+/// The most text of policies that is looked at, in bytes: it takes as long as the text is, and cannot be broken off.
+const MOST_TEXT: usize = 256 << 10;
 /// Policies of one namespace that are told.
 pub(crate) const TOLD: usize = 100;
 
@@ -36,6 +38,10 @@ pub(crate) fn unfit(before: &Snapshot, after: &Snapshot, namespace: &str) -> Vec
             "the policies of {namespace} were not looked at: {pairs} pairs of a policy and an action on a type"
         );
         return vec![format!("{text}; {MOST_PAIRS} at most")];
+    }
+    let bytes: usize = looked.iter().map(|(_, policy)| policy.cedar.len()).sum();
+    if bytes > MOST_TEXT {
+        return vec![format!("the policies of {namespace} were not looked at: {bytes} bytes; {MOST_TEXT} at most")];
     }
     let spoken: Vec<_> =
         looked.iter().map(|(_, policy)| Spoken { text: &policy.cedar, declared: declared.as_ref() }).collect();
