@@ -1,5 +1,6 @@
 //! The rules of the house, and the house as a whole, as tests in one binary.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::duplicate_mod, reason = "two examples share a file, and both are tried here")]
 
 mod abuse;
 mod access;

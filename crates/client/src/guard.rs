@@ -118,6 +118,9 @@ enum Shown<'a> {
     Certificate(Arc<[CertificateDer<'static>]>),
 }
 
+/// The proof that has to be used up, if one came.
+type ToSpend<'a> = Option<(&'a Dpop, Proven)>;
+
 /// The layer.
 #[derive(Debug)]
 pub struct Guard<M> {
@@ -156,7 +159,7 @@ impl<M: Mapping> Guard<M> {
     }
 
     /// By what the agent is known, and the proof that has to be used up where one came with the token.
-    fn shown<'a>(&'a self, head: &'a Parts) -> Result<(Shown<'a>, Option<(&'a Dpop, Proven)>), Refusal> {
+    fn shown<'a>(&'a self, head: &'a Parts) -> Result<(Shown<'a>, ToSpend<'a>), Refusal> {
         if let Some(dpop) = self.dpop.as_ref().filter(|_| is_dpop(head)) {
             let token = shown(head, DPOP)?;
             if refusal::is_grpc(&head.headers) {

@@ -75,8 +75,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let (index_watch, seat) = (IndexWatch::default(), Seat::default());
     let means = Means { config, ctx, me, trust, auditors, metrics, index, index_watch, seat };
     match means.config.log.commit_log {
-        CommitLog::Segments => alone(means, sockets).await,
-        CommitLog::Postgres => among_others(means, sockets).await,
+        CommitLog::Segments => Box::pin(alone(means, sockets)).await,
+        CommitLog::Postgres => Box::pin(among_others(means, sockets)).await,
     }
 }
 
@@ -121,7 +121,7 @@ async fn among_others(means: Means, sockets: Sockets) -> Result<Running, StartEr
         match sockets.serve(&means.config, &means.ctx, &means.seat, &means.index_watch).await {
             Ok(doors) => doors,
             Err(error) => {
-                member.give_up(first).await;
+                Box::pin(member.give_up(first)).await;
                 return Err(error);
             }
         };

@@ -395,7 +395,7 @@ async fn a_batch_that_breaks_off_is_signed_by_nobody_and_a_whole_one_by_its_emit
         let following = tokio::spawn(index.clone().follow(log.clone()));
         let me = registry();
         let signed = |from: u64, count: u64, there: u64| {
-            let of = |seq: u64| Bytes::from(crate::log::tests::scene::event(&producer("registry", "e1"), seq));
+            let of = |seq: u64| crate::log::tests::scene::event(&producer("registry", "e1"), seq);
             let events: Vec<Bytes> = (from..from + count).map(of).collect();
             let mut request = AppendEventsRequest { epoch: "e1".into(), first_seq: from, events, ..Default::default() };
             legate_batch::sign(&mut request, &me);

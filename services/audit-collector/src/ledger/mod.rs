@@ -137,7 +137,7 @@ impl Ledger {
                     "SELECT verifier_key, holder, address, epoch, GREATEST(lease_until - {NOW}, 0) AS left_us, size, root FROM log_lease WHERE shard = $1"
                 );
                 let row = db.query_one_raw(of(&sql, [shard.into()])).await?;
-                Ok(row.map(|row| standing(&row)).transpose()?)
+                row.map(|row| standing(&row)).transpose()
             })
         });
         reading.await.map_err(not_done)

@@ -85,7 +85,7 @@ pub(crate) enum NotAppended {
 #[derive(Debug)]
 pub(super) enum Job {
     /// Append events of an emitter.
-    Offer { offer: Offer, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
+    Offer { offer: Box<Offer>, answer: oneshot::Sender<Result<Appended, NotAppended>>, _place: Place },
     /// Tell the last number of a producer.
     Last(Producer, oneshot::Sender<Result<u64, NotAppended>>),
     /// Append an event of the collector's own; tell where it went, if anybody wants to know.
@@ -226,7 +226,7 @@ impl Engine {
             Job::Offer { offer, answer, _place } => {
                 let mut bytes = 0;
                 let producer = offer.producer.clone();
-                let outcome = self.place(offer, group, &mut bytes);
+                let outcome = self.place(*offer, group, &mut bytes);
                 let is_of_group = group.ahead.contains_key(&producer);
                 group.promises.push(Promise { answer, outcome, is_of_group, _place });
                 bytes

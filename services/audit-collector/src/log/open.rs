@@ -196,7 +196,7 @@ impl Log {
         let bytes = bytes + offer.signature.as_ref().map_or(0, Own::size);
         let place = self.0.waiting.enter(share(&offer.producer.spiffe_id), bytes).ok_or(NotAppended::Busy)?;
         let (answer, answered) = oneshot::channel();
-        self.0.jobs.try_send(Job::Offer { offer, answer, _place: place }).map_err(|e| match e {
+        self.0.jobs.try_send(Job::Offer { offer: Box::new(offer), answer, _place: place }).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => NotAppended::Busy,
             mpsc::error::TrySendError::Closed(_) => NotAppended::Stopped,
         })?;

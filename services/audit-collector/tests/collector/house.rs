@@ -131,7 +131,7 @@ impl House {
     }
 
     pub(crate) async fn try_raise(&self, config: Config) -> Result<Running, StartError> {
-        start(config, Context { clock: Arc::clone(&self.clock), ..Context::new() }).await
+        Box::pin(start(config, Context { clock: Arc::clone(&self.clock), ..Context::new() })).await
     }
 
     pub(crate) fn service_id(&self, name: &str) -> String {

@@ -308,7 +308,7 @@ async fn keys(db: &DatabaseConnection, asked: Vec<KeysOf>) -> TxResult<Vec<Keys>
 }
 
 async fn were_shown(db: &DatabaseConnection, whats: Vec<[u8; 32]>) -> TxResult<Vec<bool>, Fault> {
-    let shown = once::those(db, whats.iter().copied().collect::<Vec<_>>()).await?;
+    let shown = once::those(db, whats.clone()).await?;
     Ok(whats.iter().map(|what| shown.contains(what)).collect())
 }
 

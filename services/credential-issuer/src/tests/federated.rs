@@ -112,7 +112,7 @@ async fn a_bundle_is_fetched_told_and_kept_when_the_next_does_not_come() {
         scene.pass(Duration::from_secs(10)).await;
         federate::look(&scene.desk).await.unwrap();
         let state = told(&scene, &call).await;
-        assert_eq!(authorities(&state), [ca.clone()]);
+        assert_eq!(authorities(&state), std::slice::from_ref(&ca));
         assert_eq!(state.entitlements[0].federates_with, ["payments/partner"]);
         assert_eq!(scene.count("federation.bundle_changed").await, 1);
         assert!(told(&scene, &foreign).await.federated_bundles.is_empty(), "it vouches for no agent of the namespace");
@@ -125,13 +125,13 @@ async fn a_bundle_is_fetched_told_and_kept_when_the_next_does_not_come() {
             let asked = outside.asked();
             federate::look(&scene.desk).await.unwrap();
             assert_eq!(outside.asked(), asked + 1);
-            assert_eq!(authorities(&told(&scene, &call).await), [ca.clone()]);
+            assert_eq!(authorities(&told(&scene, &call).await), std::slice::from_ref(&ca));
         }
         assert_eq!(scene.count("federation.bundle_unreached").await, 2, "once each time that it begins");
         // A process that starts has it before it has fetched anything, and not for ever.
         scene.desk.bundles.retain(|_| false);
         federate::look(&scene.desk).await.unwrap();
-        assert_eq!(authorities(&told(&scene, &call).await), [ca.clone()]);
+        assert_eq!(authorities(&told(&scene, &call).await), std::slice::from_ref(&ca));
         let (next, newer) = bundle(&scene, 4);
         outside.answers(Answer::of(200, next));
         scene.pass(Duration::from_secs(61)).await;
@@ -168,7 +168,7 @@ async fn an_endpoint_with_a_spiffe_id_is_believed_by_its_own_bundle_alone() {
             };
             scene.declare(declared("outside", spec)).await;
             federate::look(&scene.desk).await.unwrap();
-            assert_ne!(authorities(&told(&scene, &call).await), [newer.clone()], "{what}");
+            assert_ne!(authorities(&told(&scene, &call).await), std::slice::from_ref(&newer), "{what}");
         }
         let spec = |spec: &mut FederatedTrustDomainSpec| {
             (spec.trust_domain, spec.bundle) = ("outside.example".into(), own.clone());
@@ -176,7 +176,7 @@ async fn an_endpoint_with_a_spiffe_id_is_believed_by_its_own_bundle_alone() {
         };
         scene.declare(declared("outside", spec)).await;
         federate::look(&scene.desk).await.unwrap();
-        assert_eq!(authorities(&told(&scene, &call).await), [newer.clone()]);
+        assert_eq!(authorities(&told(&scene, &call).await), std::slice::from_ref(&newer));
         // From now on the fetched one verifies the server, and it does not know the server's CA: the last good one stands.
         scene.pass(Duration::from_secs(61)).await;
         let asked = outside.asked();

@@ -67,9 +67,12 @@ async fn seen(look: &Look<'_>, ids: Vec<String>) -> TxResult<Vec<Model>, Fault> 
     Ok(rows)
 }
 
+/// What was approved of an agent, by kind and id.
+type Things = BTreeMap<(i32, String), ApprovedThing>;
+
 /// What was approved of these agents: with each itself, and thing by thing in the reviews since then.
 async fn baselines(tx: &Tx, agents: Vec<String>) -> TxResult<Vec<AgentBaseline>, Fault> {
-    let mut all: BTreeMap<String, (i64, BTreeMap<(i32, String), ApprovedThing>)> = BTreeMap::new();
+    let mut all: BTreeMap<String, (i64, Things)> = BTreeMap::new();
     for row in approved::of(tx, agents.clone()).await? {
         let (at, things) = all.entry(row.agent_id.clone()).or_insert((i64::MIN, BTreeMap::new()));
         *at = row.approved_at.max(*at);

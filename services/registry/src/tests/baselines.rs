@@ -113,7 +113,7 @@ async fn what_an_agent_has_is_approved_with_it_and_then_thing_by_thing() {
         }
         scene.say_all(GRACE, &round.id, decisions, false).await.unwrap();
         // Nothing of it counts before it came to its end.
-        let before = scene.baselines(OPERATOR, &[id.clone()], &[]).await.agents;
+        let before = scene.baselines(OPERATOR, std::slice::from_ref(&id), &[]).await.agents;
         assert_eq!(before, [told[0].clone()]);
         let close = legate_wire::registry::CloseReviewRequest { review_id: round.id.clone(), ..Default::default() };
         let call = scene.call(JOAN, "done", &close, "");

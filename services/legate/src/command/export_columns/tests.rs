@@ -25,7 +25,7 @@ fn event(leaf: u64) -> IndexedEvent {
             time: Some(time.into()),
             chain: vec!["agt_1".into(), "agt_2".into()],
             outcome: Outcome::Denied.into(),
-            decision: (leaf % 2 == 0).then(|| EventDecision { allowed: true, ..EventDecision::default() }),
+            decision: leaf.is_multiple_of(2).then(|| EventDecision { allowed: true, ..EventDecision::default() }),
             emitter: Some(Emitter {
                 spiffe_id: "spiffe://example.org/legate/registry".into(),
                 epoch: "e1".into(),

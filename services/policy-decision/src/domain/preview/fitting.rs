@@ -24,7 +24,7 @@ pub(crate) fn unfit(before: &Snapshot, after: &Snapshot, namespace: &str) -> Vec
     };
     let mut looked: Vec<_> =
         policies.by_name.iter().filter(|(name, policy)| is_new_schema || is_changed(name, policy)).collect();
-    looked.sort_by(|(a, _), (b, _)| a.cmp(b));
+    looked.sort_by_key(|(name, _)| *name);
     let declared = match is.as_str() {
         "" => None,
         text => match Declared::parse(text) {
