@@ -247,7 +247,10 @@ async fn what_is_held_is_not_erased_and_names_that_are_not_the_events_are_refuse
     let running = house.raise().await;
     let mut registry = Registry::of(&house, &running).await;
     registry.decided("payments", ADA).await;
-    registry.decided("sales", GRACE).await;
+    let through = registry.decided("sales", GRACE).await + 1;
+    // Who has which role is known once the index is so far.
+    let known = wire::QueryEventsRequest { indexed_at_least: through, ..of(GRACE) };
+    house.query(&running, &house.operator("alice")).query_events(known).await.unwrap();
     let mut root = house.custody(&running, &house.operator("root"));
     let hold = |hold: wire::Hold| wire::CreateHoldRequest { hold: Some(wire::Hold { reason: "LIT-7".into(), ..hold }) };
     for bad in [

@@ -152,7 +152,7 @@ impl Pair {
         let told = self.dir.path().join(format!("{which}.log"));
         let told = File::options().create(true).append(true).open(told).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "shared::a_process_serves", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "takeover::a_process_serves", "--nocapture", "--test-threads=1"])
             .env(SERVE, self.config(which))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
