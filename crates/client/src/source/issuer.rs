@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use legate_clock::Clock;
+use legate_clock::{Clock, Timestamp};
+use legate_mtls::Identity;
 use legate_rpc::Code;
 
 use super::slot::{Slot, named};
@@ -16,16 +17,24 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often the CA certificates of workloads are asked for: what the SPIFFE bundle says of itself.
 const REFRESH: Duration = Duration::from_secs(300);
 
-/// Renews it, and follows the CA certificates, until credential-issuer refuses it for good, or it has ended.
-pub(super) async fn follow(runtime: Runtime, slot: Arc<Slot>, clock: Arc<dyn Clock>) {
+/// When it is renewed: at half of the life that is left, and a little before.
+fn half(identity: &Identity, clock: &dyn Clock) -> Timestamp {
+    let now = clock.now();
+    let left = identity.not_after().map_or(Duration::ZERO, |end| end.since(now));
+    // Replicas that were started together do not renew together.
+    now.plus(left.mul_f64(0.5 - rand::random_range(0.0..0.05)))
+}
+
+/// Renews it, and follows the CA certificates, until credential-issuer refuses it for good, or it has ended. When it is renewed first is
+/// known before anything of this has run.
+pub(super) fn follow(runtime: Runtime, slot: Arc<Slot>, clock: Arc<dyn Clock>) -> impl Future<Output = ()> + Send {
+    let first = half(&slot.identity, &*clock);
+    follow_from(first, runtime, slot, clock)
+}
+
+async fn follow_from(first: Timestamp, runtime: Runtime, slot: Arc<Slot>, clock: Arc<dyn Clock>) {
     let identity = &slot.identity;
-    let half = || {
-        let now = clock.now();
-        let left = identity.not_after().map_or(Duration::ZERO, |end| end.since(now));
-        // Replicas that were started together do not renew together.
-        now.plus(left.mul_f64(0.5 - rand::random_range(0.0..0.05)))
-    };
-    let (mut renew_at, mut refresh_at, mut wait) = (half(), clock.now().plus(REFRESH), WAITS.0);
+    let (mut renew_at, mut refresh_at, mut wait) = (first, clock.now().plus(REFRESH), WAITS.0);
     loop {
         let now = clock.now();
         if identity.not_after().is_none_or(|end| end <= now) {
@@ -36,7 +45,7 @@ pub(super) async fn follow(runtime: Runtime, slot: Arc<Slot>, clock: Arc<dyn Clo
         if now >= renew_at {
             done = runtime.renew().await.map(|_| {
                 slot.held();
-                renew_at = half();
+                renew_at = half(identity, &*clock);
             });
         }
         if done.is_ok() && now >= refresh_at {
