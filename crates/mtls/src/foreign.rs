@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::{OurTime, TlsError, certificate, verifier};
+use crate::{OurTime, TlsError, certificate, verifier, web};
 
 /// Dials servers that show an X.509-SVID of another trust domain, over TLS 1.3, as nobody.
 #[derive(Clone)]
@@ -49,10 +49,7 @@ impl ForeignConnector {
     /// # Errors
     /// When nothing answers, or its certificate is somebody else's or by a CA that is not believed.
     pub async fn connect(&self, address: SocketAddr, host: &str) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let tcp = TcpStream::connect(address).await?;
-        tcp.set_nodelay(true)?;
-        self.tls.connect(name, tcp).await
+        web::connect(&self.tls, address, host).await
     }
 }
 

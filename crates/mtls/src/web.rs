@@ -52,9 +52,14 @@ impl WebConnector {
     /// # Errors
     /// When nothing answers, or its certificate is for somebody else or by a CA that is not believed.
     pub async fn connect(&self, address: SocketAddr, host: &str) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let tcp = TcpStream::connect(address).await?;
-        tcp.set_nodelay(true)?;
-        self.tls.connect(name, tcp).await
+        connect(&self.tls, address, host).await
     }
+}
+
+/// Connects to an address, and shakes hands with whoever is called `host` there.
+pub(crate) async fn connect(tls: &TlsConnector, address: SocketAddr, host: &str) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    tls.connect(name, tcp).await
 }

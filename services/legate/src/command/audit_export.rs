@@ -72,17 +72,20 @@ pub(super) async fn run(desk: Desk, args: EventExport) -> Result<Exit, Failure> 
         Ok(true)
     })
     .await;
-    if let Err(mut failure) = written {
-        failure.next = format!(
-            "{} What was written stays; go on with legate audit export --out {} --resume.",
-            failure.next,
-            path.display()
-        );
-        return Err(failure);
-    }
+    written.map_err(|failure| cut_short(failure, &path))?;
     let rows = book.end()?;
     crate::output::say(&format!("{rows} events written to {}", path.display()));
     Ok(Exit::Done)
+}
+
+/// That what was written of an export stays, and how to go on.
+pub(super) fn cut_short(mut failure: Failure, out: &Path) -> Failure {
+    failure.next = format!(
+        "{} What was written stays; go on with legate audit export --out {} --resume.",
+        failure.next,
+        out.display()
+    );
+    failure
 }
 
 fn order(oldest_first: bool) -> EventOrder {

@@ -12,7 +12,7 @@ use legate_wire::audit::{EventOrder, IndexedEvent, QueryEventsRequest};
 
 use super::Desk;
 use super::audit::{PAGE, each_page};
-use super::audit_export::{Mark, mark_path};
+use super::audit_export::{Mark, cut_short, mark_path};
 use super::query::question;
 use crate::cli::{EventExport, ExportAs};
 use crate::error::USAGE;
@@ -48,14 +48,7 @@ pub(super) async fn run(desk: Desk, args: EventExport) -> Result<Exit, Failure> 
         Ok(true)
     })
     .await;
-    if let Err(mut failure) = written {
-        failure.next = format!(
-            "{} What was written stays; go on with legate audit export --out {} --resume.",
-            failure.next,
-            dir.display()
-        );
-        return Err(failure);
-    }
+    written.map_err(|failure| cut_short(failure, &dir))?;
     let rows = shelf.end()?;
     crate::output::say(&format!("{rows} events written to {}", dir.display()));
     Ok(Exit::Done)
