@@ -77,13 +77,17 @@ fn organisation(agents: u32, written: Timestamp) -> Vec<wire::Declaration> {
     all
 }
 
-/// Measures each of these sizes, of one that and ten times as many, and prints how much longer each takes than the one before, held against
-/// how many more agents it has.
-pub(crate) fn measure(sizes: &[u32]) -> Result<(), Failed> {
-    let sizes = match sizes {
+/// The sizes to measure: where one is given, that and ten times as many.
+pub(crate) fn sizes(given: &[u32]) -> Vec<u32> {
+    match given {
         [one] => vec![*one, one.saturating_mul(10)],
         several => several.to_vec(),
-    };
+    }
+}
+
+/// Measures each of these sizes, and prints how much longer each takes than the one before, held against
+/// how many more agents it has.
+pub(crate) fn measure(sizes: &[u32]) -> Result<(), Failed> {
     let now = SystemClock::new().now();
     println!("\ndrift: in process, one thread; 14 permissions and 8 rows of use an agent, 120 days of evidence");
     let used = |n: u32| wire::PermissionUsage {
@@ -101,7 +105,7 @@ pub(crate) fn measure(sizes: &[u32]) -> Result<(), Failed> {
         ..wire::AgentUsage::default()
     };
     let mut before: Option<(u32, f64)> = None;
-    for size in sizes {
+    for size in sizes.iter().copied() {
         let objects = organisation(size, now.minus(DAY * 400));
         let organisation = Organisation::new(&objects, DAY * 120, now)?;
         let mut times = Vec::new();

@@ -1,6 +1,7 @@
 //! A registry of many agents: loaded, read, watched, restarted and stopped, against floors measured in the same run.
 
 mod declared;
+mod drifted;
 mod fill;
 mod raw;
 mod search;
@@ -20,8 +21,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use wire::agent_service_client::AgentServiceClient;
 use wire::bulk_apply_request::Part;
 use wire::bulk_service_client::BulkServiceClient;
+use wire::declaration::Object;
 use wire::feed_service_client::FeedServiceClient;
 use wire::watch_response::News;
+
+pub(crate) use drifted::measure as drift;
 
 use crate::Failed;
 use crate::load::{Seen, count, tell};
@@ -182,6 +186,11 @@ fn free_ports() -> Result<u16, Failed> {
 
 /// Loads everything; agents a second.
 async fn load(suite: &Suite, agents: u32) -> Result<f64, Failed> {
+    load_with(suite, declared::base(), agents).await
+}
+
+/// Loads agents, and first what they need; agents a second.
+async fn load_with(suite: &Suite, base: Vec<Object>, agents: u32) -> Result<f64, Failed> {
     let mut client = BulkServiceClient::new(suite.dial("registry")?);
     let (asks, outgoing) = mpsc::channel(4);
     let feeding = tokio::spawn(async move {
@@ -192,7 +201,6 @@ async fn load(suite: &Suite, agents: u32) -> Result<f64, Failed> {
             ..wire::BulkStart::default()
         };
         asks.send(say(Part::Start(start))).await?;
-        let base = declared::base();
         let mut sent = base.len() as u64;
         asks.send(say(Part::Items(declared::items(base)))).await?;
         for from in (0..agents).step_by(IN_MESSAGE as usize) {

@@ -110,7 +110,8 @@ async fn revision(tx: &Tx, one: &wire::Agent, numbers: std::ops::Range<u32>) -> 
     Ok(())
 }
 
-fn insert(table: &str, columns: &str, place: &str, rows: usize) -> String {
+/// Rows of one statement.
+pub(crate) fn insert(table: &str, columns: &str, place: &str, rows: usize) -> String {
     format!("INSERT INTO {table} ({columns}) VALUES {}", vec![place; rows].join(", "))
 }
 

@@ -136,7 +136,7 @@ legate_rpc::reasons! {
     /// What was used cannot be read.
     USAGE_UNAVAILABLE, Unavailable, "What agents used could not be read from the registry, or not in time.", "Try again; if it stays, look at the connection from policy-decision to the registry.";
     /// Everything is unused.
-    DRIFT_NOTHING_LEFT, FailedPrecondition, "Nothing that the agent was given was used, so a smaller grant would be none; a ceiling without entries cuts nothing.", "Suspend or retire the agent (legate agent suspend), or take its bindings back.";
+    DRIFT_NOTHING_LEFT, FailedPrecondition, "Nothing that the agent was given was used, and what gives it gives it to others too; a ceiling without entries cuts nothing.", "Suspend or retire the agent (legate agent suspend), or take it out of what the message names.";
     /// It is too much for one ceiling.
     DRIFT_TOO_MUCH, FailedPrecondition, "What the agent would keep takes more entries than a ceiling may have (256), or it has more permissions than are looked at.", "Give it less by fewer, wider roles first; then ask again.";
     /// The key is not known.

@@ -100,6 +100,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         clock: Arc::clone(&ctx.clock),
         metrics: metrics::Metrics::default(),
         answer_ttl: config.decision.reuse(),
+        rosters: Default::default(),
         previewing: flow::Turns::new(),
         asking: flow::Turns::new(),
         archive: Arc::new(registry.clone()),

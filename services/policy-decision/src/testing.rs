@@ -396,6 +396,7 @@ impl Stage {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             metrics: Metrics::default(),
             answer_ttl: Duration::from_secs(1),
+            rosters: Default::default(),
             previewing: crate::flow::Turns::new(),
             asking: crate::flow::Turns::new(),
             archive: Arc::clone(&registry) as Arc<dyn crate::store::archive::Archive>,

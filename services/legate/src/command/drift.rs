@@ -1,7 +1,7 @@
 //! `legate drift`: what agents were given and do not need, and a manifest that gives less.
 
 mod proposal;
-mod stale;
+pub(in crate::command) mod stale;
 
 use std::time::Duration;
 

@@ -2,19 +2,20 @@
 
 mod count;
 mod gather;
+mod roster;
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, Name};
 use legate_rpc::{Fault, OPERATOR_NOT_PERMITTED};
-use legate_view::{Agent, AgentState, Snapshot};
+use legate_view::{Agent, Snapshot};
 use legate_wire::registry::UsageWindow;
 use tokio::time::Instant;
 
 use self::gather::{Gathered, gather};
+use self::roster::Roster;
 use super::asker::{Asker, Right};
 use super::asking::{seat, told};
 use super::evaluate::Desk;
@@ -27,6 +28,7 @@ use crate::error::{AGENT_UNKNOWN, DRIFT_NOTHING_LEFT, DRIFT_TOO_MUCH};
 pub(crate) use count::count;
 pub(crate) use count::count_forever;
 pub(crate) use gather::known;
+pub(crate) use roster::Rosters;
 
 /// For how long something has to be silent to be unused, where nobody says otherwise: a quarter.
 pub(crate) const USUAL: Duration = Duration::from_secs(90 * 86_400);
@@ -126,7 +128,17 @@ pub(crate) async fn drift(desk: &Arc<Desk>, asker: &Asker, ask: Drift) -> Result
     let seat = seat(desk, asker, ask.at_least_revision, LONGEST, may).await?;
     let snapshot = seat.reading.snapshot.clone();
     let (revision, view_age) = (snapshot.revision(), seat.reading.age());
-    let (agents, is_more) = page(&snapshot, &seat.right, &ask, from.as_ref())?;
+    let (roster, agents, is_more) = match &ask.which {
+        Which::Agent(id) => {
+            let agent = shown(&snapshot, &seat.right, id)?;
+            (Arc::new(Roster::of_one(&snapshot, &agent)), vec![agent], false)
+        }
+        Which::Namespace(_) | Which::All => {
+            let roster = desk.rosters.of(&snapshot, from.is_none());
+            let (agents, is_more) = page(&roster, &snapshot, &seat.right, &ask, from.as_ref());
+            (roster, agents, is_more)
+        }
+    };
     let namespace = match &ask.which {
         Which::Namespace(name) => name.as_str(),
         Which::Agent(_) => agents.first().map_or("", |agent| agent.label.namespace.as_str()),
@@ -134,7 +146,7 @@ pub(crate) async fn drift(desk: &Arc<Desk>, asker: &Asker, ask: Drift) -> Result
     };
     let details = [("question", "drift".to_owned()), ("agents", agents.len().to_string())];
     let event = record::searched(asker, namespace, revision, desk.clock.now(), details);
-    let gathered = gather(desk, &snapshot, &agents, seat.until).await?;
+    let gathered = gather(desk, &snapshot, &roster, &agents, seat.until).await?;
     let (unused_after, until, now, turn) = (ask.unused_after, seat.until, seat.now, seat.turn);
     let looking = tokio::task::spawn_blocking(move || {
         // The turn ends with the work, also where the caller has left.
@@ -172,7 +184,7 @@ pub(crate) async fn drift(desk: &Arc<Desk>, asker: &Asker, ask: Drift) -> Result
 /// What an agent would keep and lose.
 ///
 /// # Errors
-/// As for [`drift`]; and when nothing would be left, or more than may be declared.
+/// As for [`drift`]; and when nothing would be left and what gives it gives it to others too, or when more than may be declared would be left.
 #[tracing::instrument(skip_all)]
 pub(crate) async fn propose_ceiling(desk: &Arc<Desk>, asker: &Asker, ask: Propose) -> Result<Proposed, Fault> {
     let seat = seat(desk, asker, ask.at_least_revision, LONGEST, |_| Ok(())).await?;
@@ -181,7 +193,8 @@ pub(crate) async fn propose_ceiling(desk: &Arc<Desk>, asker: &Asker, ask: Propos
     let revision = snapshot.revision();
     let details = [("question", "propose_ceiling".to_owned()), ("agent_id", agent.id.to_string())];
     let event = record::searched(asker, agent.label.namespace.as_str(), revision, desk.clock.now(), details);
-    let gathered = gather(desk, &snapshot, std::slice::from_ref(&agent), seat.until).await?;
+    let roster = Roster::of_one(&snapshot, &agent);
+    let gathered = gather(desk, &snapshot, &roster, std::slice::from_ref(&agent), seat.until).await?;
     let (of, turn) = (Arc::clone(&agent), seat.turn);
     let proposing = tokio::task::spawn_blocking(move || {
         let _turn = turn;
@@ -194,16 +207,18 @@ pub(crate) async fn propose_ceiling(desk: &Arc<Desk>, asker: &Asker, ask: Propos
     let (proposal, patch, window) = proposing.await.map_err(Fault::broken)?;
     told(desk, asker, event).await?;
     desk.metrics.asked("propose_ceiling");
-    let proposal = proposal.map_err(|why| match why {
-        NotProposed::NothingLeft => {
-            let text = format!("nothing that {} was given was used", agent.label.name);
-            Fault::refused(&DRIFT_NOTHING_LEFT, text)
-        }
-        NotProposed::TooMuch => {
-            let text = format!("{} has more permissions than one ceiling can list", agent.label.name);
-            Fault::refused(&DRIFT_TOO_MUCH, text)
-        }
+    let proposal = proposal.map_err(|NotProposed::TooMuch| {
+        let text = format!("{} has more permissions than one ceiling can list", agent.label.name);
+        Fault::refused(&DRIFT_TOO_MUCH, text)
     })?;
+    if !proposal.lose.is_empty() && proposal.keep.is_empty() && patch.changes.is_empty() {
+        let why = patch.why_not.join("; ");
+        let text = format!(
+            "nothing that {} was given was used, and it cannot be taken from it alone: {why}",
+            agent.label.name
+        );
+        return Err(Fault::refused(&DRIFT_NOTHING_LEFT, text));
+    }
     Ok(Proposed { agent, proposal, patch, window, revision })
 }
 
@@ -214,34 +229,17 @@ fn shown(snapshot: &Snapshot, right: &Right, id: &AgentId) -> Result<Arc<Agent>,
 
 /// The agents of one page in their order, and whether there are more.
 fn page(
+    roster: &Roster,
     snapshot: &Snapshot,
     right: &Right,
     ask: &Drift,
     after: Option<&Place>,
-) -> Result<(Vec<Arc<Agent>>, bool), Fault> {
+) -> (Vec<Arc<Agent>>, bool) {
     let namespace = match &ask.which {
-        Which::Agent(id) => return Ok((vec![shown(snapshot, right, id)?], false)),
         Which::Namespace(name) => Some(name),
-        Which::All => None,
+        Which::All | Which::Agent(_) => None,
     };
-    let is_after = |agent: &Agent| {
-        after.is_none_or(|(namespace, name, id)| key(agent) > (namespace.as_str(), name.as_str(), id.as_str()))
-    };
-    let mut all: Vec<&Arc<Agent>> = snapshot
-        .agents()
-        .filter(|agent| agent.state != AgentState::Retired)
-        .filter(|agent| namespace.is_none_or(|name| *name == agent.label.namespace))
-        .filter(|agent| right.shows(&agent.label.namespace) && is_after(agent))
-        .collect();
-    let order = |a: &&Arc<Agent>, b: &&Arc<Agent>| -> Ordering { key(a).cmp(&key(b)) };
-    let is_more = all.len() > ask.page_size;
-    if is_more {
-        // All of them are looked through for each page, and only those of the page are sorted.
-        all.select_nth_unstable_by(ask.page_size, order);
-        all.truncate(ask.page_size);
-    }
-    all.sort_unstable_by(order);
-    Ok((all.into_iter().cloned().collect(), is_more))
+    roster.page(snapshot, namespace, |name| right.shows(name), after, ask.page_size)
 }
 
 /// What came of the agents that were looked at.

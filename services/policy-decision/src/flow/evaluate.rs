@@ -14,6 +14,7 @@ use legate_view::{Agent, Reading, Snapshot, ViewHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::asker::{Asker, Right};
+use super::drift::Rosters;
 use super::record;
 use super::self_check::{self, SelfCheck};
 use super::streams::Streams;
@@ -50,6 +51,8 @@ pub(crate) struct Desk {
     pub(crate) metrics: Metrics,
     /// For how long an ALLOW may be used again; zero: not at all.
     pub(crate) answer_ttl: Duration,
+    /// The order that drift is listed in.
+    pub(crate) rosters: Rosters,
     /// Few previews at a time.
     pub(crate) previewing: Turns,
     /// Few explanations, searches and simulations at a time.

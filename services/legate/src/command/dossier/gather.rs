@@ -8,7 +8,9 @@ use legate_wire::audit::{Alert, ListAlertsRequest, ListUsageResponse, UsageField
 use legate_wire::credential::credential_admin_service_client::CredentialAdminServiceClient;
 use legate_wire::credential::{Credential, ListCredentialsRequest};
 use legate_wire::policy::drift_service_client::DriftServiceClient;
-use legate_wire::policy::{Entitlement, ListDriftRequest, ListDriftResponse, Reason, ReasonKind, WhatCanRequest};
+use legate_wire::policy::{
+    DriftFinding, Entitlement, ListDriftRequest, ListDriftResponse, Reason, ReasonKind, WhatCanRequest,
+};
 use legate_wire::policy::{WhatCanResponse, decision_service_client::DecisionServiceClient};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::departure_service_client::DepartureServiceClient;
@@ -23,6 +25,7 @@ use super::ask::{self, Given, PAGE, PATIENCE, Then, given};
 use crate::Failure;
 use crate::command::Desk;
 use crate::command::agent_usage;
+use crate::command::drift::stale;
 use crate::place::{Line, Service};
 
 /// Objects that authority rests on.
@@ -33,6 +36,8 @@ const DECLARED: usize = 10_000;
 const ROUNDS: usize = 50;
 /// Credentials, items of reviews, alerts.
 pub(super) const MOST: usize = 500;
+/// Credentials, and alerts, that are looked through for those of a moment.
+const SEEN: usize = 20_000;
 /// Writes of one object.
 const WRITES: usize = 100;
 /// The largest answer of policy-decision.
@@ -54,6 +59,15 @@ pub(super) struct Part<T> {
     pub(super) is_cut: bool,
 }
 
+impl<T> Part<T> {
+    /// Whether it is all that is told: there is no more, or as much was kept, or looked at, as is ever.
+    fn take_enough(&mut self, seen: usize, is_last: bool) -> bool {
+        self.is_cut = self.all.len() > MOST || !is_last;
+        self.all.truncate(MOST);
+        is_last || self.all.len() == MOST || seen >= SEEN
+    }
+}
+
 /// Everything.
 #[derive(Debug)]
 pub(super) struct Gathered {
@@ -73,6 +87,7 @@ pub(super) struct Gathered {
     pub(super) changes: Given<Vec<Written>>,
     pub(super) usage: Given<ListUsageResponse>,
     pub(super) drift: Given<ListDriftResponse>,
+    pub(super) stale: Given<Vec<DriftFinding>>,
     pub(super) alerts: Given<Part<Alert>>,
     heard: String,
     /// How far back the registry keeps its past, in words.
@@ -123,12 +138,14 @@ pub(super) async fn gather(
     let grants = given(grants(registry, namespace, &metadata.name, at).await)?;
     let departures = given(departures(registry, &agent).await)?;
     let issuer = desk.line(Service::Issuer)?;
-    let credentials = given(credentials(&issuer, id).await)?;
+    let credentials = given(credentials(&issuer, id, at).await)?;
     let reviews = given(reviews(registry, namespace, id, at).await)?;
     let reviewed = reviews.as_ref().ok().and_then(|some| last_decision(&some.all, at));
     let usage = [UsageField::Action, UsageField::ResourceType, UsageField::Outcome];
     let usage = given(ask::usage(&fixed.audit, namespace, id, at, &usage, fixed.signed.size).await)?;
     let drift = given(drift(&policy, id).await)?;
+    let stale = stale::Ask { namespace: String::new(), agent_id: id.to_owned(), unused_after: None };
+    let stale = given(stale::findings(desk, stale).await)?;
     let heard = match &drift {
         Ok(drift) => agent_usage::evidence(drift.window.as_ref()),
         Err(_) => match given(agent_usage::ask(desk, Vec::new()).await)? {
@@ -136,7 +153,7 @@ pub(super) async fn gather(
             Err(withheld) => format!("not given: {}", withheld.what),
         },
     };
-    let alerts = given(alerts(&fixed.audit, id, fixed.signed.size).await)?;
+    let alerts = given(alerts(&fixed.audit, id, at, fixed.signed.size).await)?;
     let horizon = ask::horizon(registry).await?;
     let horizon = match horizon.oldest_revision {
         0 | 1 => "the registry has forgotten nothing".to_owned(),
@@ -159,6 +176,7 @@ pub(super) async fn gather(
         changes: Ok(Vec::new()),
         usage,
         drift,
+        stale,
         alerts,
         heard,
         horizon,
@@ -330,18 +348,18 @@ async fn departures(registry: &Line, agent: &Agent) -> Result<Vec<Departure>, Fa
     Ok(found)
 }
 
-async fn credentials(issuer: &Line, agent_id: &str) -> Result<Part<Credential>, Failure> {
+/// What had been issued by then. The newest are told first, so what came after is read past.
+async fn credentials(issuer: &Line, agent_id: &str, at: &Then) -> Result<Part<Credential>, Failure> {
     let mut request = ListCredentialsRequest { agent_id: agent_id.to_owned(), page_size: PAGE, ..Default::default() };
-    let mut found = Part { all: Vec::new(), is_cut: false };
+    let (mut found, mut seen) = (Part::default(), 0);
     loop {
         let page = issuer
             .ask(request.clone(), |c, r| async move { CredentialAdminServiceClient::new(c).list_credentials(r).await })
             .await?;
-        found.all.extend(page.credentials);
+        seen += page.credentials.len();
+        found.all.extend(page.credentials.into_iter().filter(|one| at.covers(one.issue_time.as_ref())));
         request.page_token = page.next_page_token;
-        found.is_cut = found.all.len() > MOST || !request.page_token.is_empty();
-        if found.all.len() >= MOST || request.page_token.is_empty() {
-            found.all.truncate(MOST);
+        if found.take_enough(seen, request.page_token.is_empty()) {
             return Ok(found);
         }
     }
@@ -421,21 +439,47 @@ async fn drift(policy: &Line, agent_id: &str) -> Result<ListDriftResponse, Failu
         .await
 }
 
-async fn alerts(audit: &Line, agent_id: &str, tree_size: u64) -> Result<Part<Alert>, Failure> {
-    let most = u32::try_from(MOST).unwrap_or(PAGE);
-    let request = ListAlertsRequest {
+/// What had been found by then. The newest are told first, so what came after is read past.
+async fn alerts(audit: &Line, agent_id: &str, at: &Then, tree_size: u64) -> Result<Part<Alert>, Failure> {
+    let mut request = ListAlertsRequest {
         agent_id: agent_id.to_owned(),
-        page_size: most,
+        page_size: PAGE,
         indexed_at_least: tree_size,
         ..Default::default()
     };
-    let page = audit.ask(request, |c, r| async move { AlertServiceClient::new(c).list_alerts(r).await }).await?;
-    Ok(Part { is_cut: !page.next_page_token.is_empty(), all: page.alerts })
+    let (mut found, mut seen) = (Part::default(), 0);
+    loop {
+        let page =
+            audit.ask(request.clone(), |c, r| async move { AlertServiceClient::new(c).list_alerts(r).await }).await?;
+        seen += page.alerts.len();
+        found.all.extend(page.alerts.into_iter().filter(|one| at.covers(one.first_time.as_ref())));
+        request.page_token = page.next_page_token;
+        if found.take_enough(seen, request.page_token.is_empty()) {
+            return Ok(found);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_ends_where_it_is_whole_or_as_long_as_any_and_says_which() {
+        let part = |all: usize| Part { all: vec![0; all], is_cut: false };
+        for (kept, seen, is_last, ends, is_cut) in [
+            (3, 1_000, false, false, true),
+            (3, 1_000, true, true, false),
+            (MOST, MOST, true, true, false),
+            (MOST, MOST, false, true, true),
+            (MOST + 1, MOST + 1, true, true, true),
+            (0, SEEN, false, true, true),
+        ] {
+            let mut part = part(kept);
+            assert_eq!((part.take_enough(seen, is_last), part.is_cut), (ends, is_cut), "{kept} of {seen}");
+            assert!(part.all.len() <= MOST);
+        }
+    }
 
     #[test]
     fn a_boundary_applies_to_those_it_names_or_to_all_where_it_names_nobody() {

@@ -254,8 +254,7 @@ fn credentials(of: &Gathered, book: &Book, at: &Then) -> Result<Section, Failure
          were looked at). Access tokens are not listed: they are not kept, and each is an event of the log."
     );
     section(Section::new("credentials", "Credentials", Told::ByItsTimes, note), &of.credentials, |part, told| {
-        let known = part.all.iter().filter(|one| at.covers(one.issue_time.as_ref()));
-        let items = known.map(|one| {
+        let items = part.all.iter().map(|one| {
             let print = if one.key_id.is_empty() { one.x5t_s256.clone() } else { format!("key {}", one.key_id) };
             let mut item = Item::of([
                 ("credential", one.id.clone()),
@@ -408,7 +407,11 @@ fn drift(of: &Gathered, at: &Then) -> Result<Section, Failure> {
         if found.not_judged > 0 {
             told.note += &format!(" {} cannot be judged yet: too young, or older than the evidence.", found.not_judged);
         }
-        let items = found.findings.iter().map(|one| Ok(Item::of(finding(one)).with(object(one)?)));
+        if let Err(withheld) = &of.stale {
+            told.note += &format!(" Which credentials are stale is not given: {}.", withheld.what);
+        }
+        let stale = of.stale.iter().flatten();
+        let items = found.findings.iter().chain(stale).map(|one| Ok(Item::of(finding(one)).with(object(one)?)));
         let mut told = told.with(items.collect::<Result<Vec<_>, Failure>>()?, ENTRIES);
         told.left_out += u64::from(found.left_out);
         Ok(told)
@@ -430,8 +433,7 @@ fn alerts(of: &Gathered, at: &Then) -> Result<Section, Failure> {
     let note = "What the rules over the log found about the agent by then. What became of an alert is told as it is now. The leaves that an alert \
                 rests on are named in it, and are not in this file.";
     section(Section::new("alerts", "Alerts", Told::ByItsTimes, note), &of.alerts, |part, told| {
-        let known = part.all.iter().filter(|one| at.covers(one.first_time.as_ref()));
-        let items = known.map(|one| {
+        let items = part.all.iter().map(|one| {
             let leaves: Vec<String> = one.leaf_indices.iter().map(u64::to_string).collect();
             let item = Item::of([
                 ("alert", one.alert_id.clone()),

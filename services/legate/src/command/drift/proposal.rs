@@ -54,6 +54,11 @@ pub(super) async fn propose(desk: Desk, ask: ProposeCeilingRequest, to: &To<'_>)
     if proposal.lose.is_empty() {
         return tell(&desk, &proposal, None, to);
     }
+    if to.by_ceiling && proposal.keep.is_empty() {
+        let why =
+            "nothing that the agent has was used, and a ceiling without entries cuts nothing: leave out --ceiling";
+        return Err(Failure::local(&USAGE, why));
+    }
     let registry = desk.line(Service::Registry)?;
     let found = agent(&registry, id).await?;
     let smaller = if to.by_ceiling || proposal.changes.is_empty() {

@@ -15,14 +15,14 @@ use crate::{Failure, proto};
 const PAGE: u32 = 1_000;
 
 /// Whose credentials are asked about.
-pub(super) struct Ask {
-    pub(super) namespace: String,
-    pub(super) agent_id: String,
-    pub(super) unused_after: Option<prost_types::Duration>,
+pub(in crate::command) struct Ask {
+    pub(in crate::command) namespace: String,
+    pub(in crate::command) agent_id: String,
+    pub(in crate::command) unused_after: Option<prost_types::Duration>,
 }
 
 /// What is stale of agents.
-pub(super) async fn findings(desk: &Desk, ask: Ask) -> Result<Vec<DriftFinding>, Failure> {
+pub(in crate::command) async fn findings(desk: &Desk, ask: Ask) -> Result<Vec<DriftFinding>, Failure> {
     let issuer = desk.line(Service::Issuer)?;
     let mut request = ListCredentialHealthRequest {
         namespace: ask.namespace,

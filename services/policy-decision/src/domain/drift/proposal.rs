@@ -15,6 +15,7 @@ const MOST: usize = 256;
 /// What would be kept and lost.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proposal {
+    /// Nothing, where something is lost: all of it is unused, and no ceiling says so, since one without entries cuts nothing.
     pub(crate) keep: Vec<Cell>,
     /// Nothing: there is nothing to take away.
     pub(crate) lose: Vec<Finding>,
@@ -23,8 +24,6 @@ pub(crate) struct Proposal {
 /// Why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotProposed {
-    /// Everything is unused: without an entry a ceiling would cut nothing.
-    NothingLeft,
     /// The ceiling would have more entries than may be declared, or not all that it has was looked at.
     TooMuch,
 }
@@ -65,9 +64,5 @@ pub(crate) fn propose(
     let whole: Vec<Cell> = keep.into_iter().collect();
     let within = |one: &Cell| whole.iter().any(|other| other != one && other.covers(one) && !one.covers(other));
     let keep: Vec<Cell> = whole.iter().filter(|one| !within(one)).cloned().collect();
-    match keep.len() {
-        0 => Err(NotProposed::NothingLeft),
-        1..=MOST => Ok(Proposal { keep, lose }),
-        _ => Err(NotProposed::TooMuch),
-    }
+    if keep.len() > MOST { Err(NotProposed::TooMuch) } else { Ok(Proposal { keep, lose }) }
 }

@@ -61,12 +61,13 @@ pub(crate) async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault
         let (reading, now) = (desk.view.read(), desk.clock.now());
         reading.fresh(desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
         let snapshot = reading.snapshot.clone();
-        let (agents, is_more) = page(&snapshot, &right, &ask, after.as_ref())?;
+        let roster = desk.rosters.of(&snapshot, after.is_none());
+        let (agents, is_more) = page(&roster, &snapshot, &right, &ask, after.as_ref());
         let last = agents.last().map(|last| {
             let (namespace, name, id) = key(last);
             (namespace.to_owned(), name.to_owned(), id.to_owned())
         });
-        let gathered = gather(desk, &snapshot, &agents, Instant::now() + STEP_LASTS).await?;
+        let gathered = gather(desk, &snapshot, &roster, &agents, Instant::now() + STEP_LASTS).await?;
         if gathered.evidence.to().is_none() {
             return Err(Fault::unavailable(&USAGE_UNAVAILABLE, "the audit log was not heard yet", AGAIN));
         }

@@ -13,6 +13,7 @@ use legate_wire::registry::{
 };
 use tokio::time::{Instant, timeout_at};
 
+use super::roster::Roster;
 use crate::domain::answer::CauseKind;
 use crate::domain::drift::baseline::{Approval, Baseline};
 use crate::domain::drift::evidence::{Evidence, Uses};
@@ -41,22 +42,16 @@ pub(super) struct Gathered {
 pub(super) async fn gather(
     desk: &Desk,
     snapshot: &Snapshot,
+    roster: &Roster,
     agents: &[Arc<Agent>],
     until: Instant,
 ) -> Result<Gathered, Fault> {
-    let mut below: HashMap<&AgentId, Vec<&Arc<Agent>>> = agents.iter().map(|agent| (&agent.id, Vec::new())).collect();
-    for agent in snapshot.agents().filter(|agent| !agent.ancestors.is_empty()) {
-        for ancestor in &agent.ancestors {
-            if let Some(all) = below.get_mut(ancestor).filter(|all| all.len() <= BELOW) {
-                all.push(agent);
-            }
-        }
-    }
     let mut ids: BTreeSet<&AgentId> = BTreeSet::new();
-    for (id, all) in &below {
-        ids.insert(*id);
-        if all.len() <= BELOW {
-            ids.extend(all.iter().map(|one| &one.id));
+    for agent in agents {
+        ids.insert(&agent.id);
+        let below = roster.below(&agent.id);
+        if below.len() <= BELOW {
+            ids.extend(below);
         }
     }
     let ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
@@ -95,11 +90,11 @@ pub(super) async fn gather(
     gathered.evidence = evidence(&gathered.window);
     let mut baselines = held_against(desk, snapshot, agents, until, &mut gathered.shared).await?;
     for agent in agents {
-        let all = below.remove(&agent.id).unwrap_or_default();
+        let below = roster.below(&agent.id);
         let mut known = usage.get(agent.id.as_str()).map(known).unwrap_or_default();
-        known.is_open = all.len() > BELOW;
-        for one in all.iter().filter(|_| !known.is_open) {
-            let its = usage.get(one.id.as_str()).map(self::known).unwrap_or_default();
+        known.is_open = below.len() > BELOW;
+        for one in below.iter().filter(|_| !known.is_open) {
+            let its = usage.get(one.as_str()).map(self::known).unwrap_or_default();
             known.used.extend(its.used);
         }
         known.baseline = baselines.remove(agent.id.as_str()).unwrap_or_default();

@@ -150,9 +150,51 @@ async fn a_ceiling_is_proposed_of_what_was_used() {
     // For as long as the evidence does not reach, everything is kept.
     let told = propose_ceiling(&stage.desk, &operator(), propose(Duration::from_secs(200 * 86_400))).await.unwrap();
     assert!(told.proposal.lose.is_empty() && told.proposal.keep.is_empty());
+    // Where nothing was used no ceiling would do, and it is taken away where it is given.
     stage.registry.usage.lock().agents.clear();
-    let refused = propose_ceiling(&stage.desk, &operator(), propose(USUAL)).await.unwrap_err();
+    let told = propose_ceiling(&stage.desk, &operator(), propose(USUAL)).await.unwrap();
+    assert!(told.proposal.keep.is_empty() && told.proposal.lose.len() == 2, "{:?}", told.proposal);
+    assert!(!told.patch.changes.is_empty() && told.patch.why_not.is_empty(), "{:?}", told.patch);
+}
+
+#[tokio::test]
+async fn where_nothing_is_used_and_others_have_it_too_there_is_no_smaller_grant() {
+    let stage = Stage::set_with(|mut all| {
+        all.push(agent(2, |agent| {
+            agent.status.as_mut().unwrap().ancestors = vec![agent_id(1).to_string()];
+        }));
+        aged(all)
+    })
+    .await;
+    stage.registry.usage.lock().window = Some(window(100));
+    let propose = Propose { agent: agent_id(2), unused_after: USUAL, at_least_revision: 0 };
+    let refused = propose_ceiling(&stage.desk, &operator(), propose).await.unwrap_err();
     assert_eq!(refused.reason(), "DRIFT_NOTHING_LEFT");
+    assert!(refused.to_string().contains("was made by an agent"), "{refused}");
+}
+
+#[tokio::test]
+async fn pages_go_on_in_the_order_in_which_they_began_and_tell_each_agent_once() {
+    let stage = Stage::set_with(|mut all| {
+        all.extend((2..9).map(|n| agent(n, |_| ())));
+        aged(all)
+    })
+    .await;
+    stage.registry.usage.lock().window = Some(window(100));
+    let mut seen = Vec::new();
+    let mut next = Drift { page_size: 3, ..ask(Which::All) };
+    let mut pages = 0;
+    loop {
+        let page = drift(&stage.desk, &operator(), next.clone()).await.unwrap();
+        pages += 1;
+        seen.extend(page.found.iter().map(|one| one.agent.label.name.to_string()));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        next.page_token = page.next_page_token;
+    }
+    let expected: Vec<String> = (1..9).map(|n| format!("invoice-bot-{n}")).collect();
+    assert_eq!((seen, pages), (expected, 3));
 }
 
 #[tokio::test]
