@@ -107,7 +107,9 @@ impl Digest {
             (Some(DECISION), "spool.opened") => {
                 let torn = event.details.get("torn_bytes").and_then(|text| text.parse().ok()).unwrap_or(0u64);
                 if torn > 0 {
-                    let after = self.emitters.get(emitter).copied();
+                    // Of several replicas under one name, only the spool itself knows when its own last record was made.
+                    let said = event.details.get("previous_last_time").and_then(|text| Timestamp::parse_rfc3339(text));
+                    let after = said.or_else(|| self.emitters.get(emitter).copied());
                     self.losses.push(Loss { spiffe_id: emitter.to_owned(), after, before: time });
                 }
             }
@@ -246,7 +248,11 @@ mod tests {
         let at = Timestamp::from_secs;
         let losses = digest(&[told, opened.clone()]).losses;
         assert_eq!((losses[0].after, losses[0].before), (Some(at(20)), at(50)));
-        assert_eq!(digest(&[opened]).losses[0].after, None);
+        assert_eq!(digest(std::slice::from_ref(&opened)).losses[0].after, None);
+        // Another replica went on meanwhile: the gap begins where this one's records end.
+        let other = event("policy-decision", "decision.made", "agt_a", 49);
+        opened.details.insert("previous_last_time".into(), at(20).to_string());
+        assert_eq!(digest(&[other, opened]).losses[0].after, Some(at(20)));
         let issued = event("credential-issuer", "token.issued", "agt_a", 9);
         assert_eq!(digest(&[issued]).agents["agt_a"].obtained, Some(at(9)));
     }

@@ -72,6 +72,8 @@ pub(crate) struct Before {
     pub(crate) is_clean: bool,
     /// Bytes of a torn end that were cut away.
     pub(crate) torn_bytes: u64,
+    /// When the last record found of it was made: what was cut away came after it.
+    pub(crate) last_time: Option<Timestamp>,
 }
 
 /// Why a record was not written in time.
@@ -150,6 +152,7 @@ impl Spool {
                 ("previous_last_seq", before.last_seq.to_string()),
                 ("previous_ended_clean", before.is_clean.to_string()),
                 ("torn_bytes", before.torn_bytes.to_string()),
+                ("previous_last_time", before.last_time.map(|time| time.to_string()).unwrap_or_default()),
             ],
         );
         // A spool that waits for the collector opens as well: the service comes up and says why it denies.

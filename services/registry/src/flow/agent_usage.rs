@@ -139,10 +139,10 @@ fn of_grant(row: grant::Model) -> GrantUsage {
 /// From when to when the log was heard.
 async fn window(look: &Look<'_>) -> TxResult<UsageWindow, Fault> {
     let head = head::read(look.tx).await?;
-    let gaps = gap::newest(look.tx, GAPS).await?;
+    let (gaps, all_since) = gap::told(look.tx, GAPS).await?;
     let to = beyond(look.desk.heard.to(), head.to_time).map(Timestamp::micros);
     Ok(UsageWindow {
-        from_time: moment(head.from_time),
+        from_time: moment(head.from_time.map(|from| from.max(all_since.unwrap_or(from)))),
         to_time: moment(to),
         gaps: gaps
             .into_iter()

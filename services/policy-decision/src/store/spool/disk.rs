@@ -62,6 +62,7 @@ impl Disk {
                 let event = AuditEvent::decode(newest.as_slice()).unwrap_or_default();
                 let emitter = event.emitter.unwrap_or_default();
                 before.is_clean = event.r#type == "spool.closed" && recovery.torn_bytes == 0;
+                before.last_time = event.time.and_then(|time| Timestamp::try_from(time).ok());
                 (before.epoch, before.last_seq) = (emitter.epoch, emitter.seq);
             }
         }

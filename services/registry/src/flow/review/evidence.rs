@@ -51,10 +51,10 @@ struct Known {
 impl Known {
     async fn of(tx: &Tx, desk: &Desk, items: &[&mut ReviewItem]) -> TxResult<Self, Fault> {
         let head = head::read(tx).await?;
-        let gaps = gap::newest(tx, GAPS).await?;
+        let (gaps, all_since) = gap::told(tx, GAPS).await?;
         let gaps = gaps.iter().map(|gap| (Timestamp::from_micros(gap.from_time), Timestamp::from_micros(gap.to_time)));
         let window = Window {
-            from: head.from_time.map(Timestamp::from_micros),
+            from: head.from_time.map(|from| Timestamp::from_micros(from.max(all_since.unwrap_or(from)))),
             to: beyond(desk.heard.to(), head.to_time),
             gaps: gaps.collect(),
         };

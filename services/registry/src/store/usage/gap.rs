@@ -52,6 +52,14 @@ pub(crate) async fn newest(tx: &Tx, limit: u64) -> TxResult<Vec<Model>, Fault> {
     Ok(Entity::find().order_by_desc(Column::ToTime).order_by_asc(Column::Emitter).limit(limit).all(tx).await?)
 }
 
+/// The newest of them, and since when these are all: older than that nothing is vouched for, where there are more.
+pub(crate) async fn told(tx: &Tx, limit: u64) -> TxResult<(Vec<Model>, Option<i64>), Fault> {
+    let mut gaps = newest(tx, limit + 1).await?;
+    let is_more = gaps.len() as u64 > limit;
+    let since = if is_more { gaps.pop().map(|gap| gap.to_time) } else { None };
+    Ok((gaps, since))
+}
+
 /// When these services were last heard.
 pub(crate) async fn last_heard(tx: &Tx, names: Vec<String>) -> TxResult<Vec<emitter::Model>, Fault> {
     Ok(emitter::Entity::find().filter(emitter::Column::SpiffeId.is_in(names)).all(tx).await?)
