@@ -221,6 +221,35 @@ async fn another_log_is_heard_anew_and_what_may_be_missing_is_said() {
 }
 
 #[tokio::test]
+async fn where_more_may_be_missing_than_is_told_the_evidence_begins_later() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        let id = scene.id("invoice-bot").await;
+        let mut heard = stretch(10, Vec::new());
+        let torn = |n: i64| LostRecords {
+            spiffe_id: DECISION.into(),
+            after_time: at(NOW - n * DAY / 4 - 60),
+            before_time: at(NOW - n * DAY / 4),
+        };
+        heard.losses = (1..=100).map(torn).collect();
+        scene.hear(heard).await;
+        let window = scene.usage(OPERATOR, &[&id], &[]).await.window.unwrap();
+        assert_eq!((window.gaps.len(), window.from_time), (100, at(NOW - 100 * DAY)), "all are told");
+        let mut more = stretch(20, Vec::new());
+        more.losses = vec![torn(0)];
+        scene.hear(more).await;
+        let window = scene.usage(OPERATOR, &[&id], &[]).await.window.unwrap();
+        assert_eq!(
+            (window.gaps.len(), window.from_time),
+            (100, at(NOW - 25 * DAY)),
+            "what came before is not vouched for"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn nobody_sees_the_use_of_other_namespaces() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
