@@ -1,6 +1,5 @@
 //! The registry follows the alerts as they are raised: all of them, in order, from where it was; and nobody else does.
 
-use std::time::Duration;
 
 use legate_boot::Running;
 use legate_mtls::Identity;
@@ -9,9 +8,7 @@ use legate_wire::audit::alert_feed_service_client::AlertFeedServiceClient;
 use legate_wire::audit::{RaisedAlert, WatchRaisedAlertsRequest, WatchRaisedAlertsResponse};
 
 use crate::alerts::{alerts, config, declare, told, turned};
-use crate::house::{EPOCH, House, send};
-
-const LONG: Duration = Duration::from_secs(20);
+use crate::house::{EPOCH, House, LONG, send};
 
 type News = tonic::Streaming<WatchRaisedAlertsResponse>;
 
@@ -41,7 +38,7 @@ async fn read(news: &mut News, many: usize) -> (Vec<RaisedAlert>, u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_alert_is_told_once_in_order_and_from_where_it_was() {
     let (house, clock) = turned();
-    let running = house.try_raise(config(&house)).await.unwrap();
+    let running = house.raise_with(config(&house)).await;
     declare(&house, &running).await;
     let registry = house.service("registry");
     let mut live = watch(&house, &running, &registry, 0).await.unwrap();
@@ -76,7 +73,7 @@ async fn every_alert_is_told_once_in_order_and_from_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_follows_them() {
     let (house, _) = turned();
-    let running = house.try_raise(config(&house)).await.unwrap();
+    let running = house.raise_with(config(&house)).await;
     let others = [
         house.operator("alice"),
         house.enforcer(),

@@ -29,6 +29,10 @@ use tower::ServiceExt as _;
 
 pub(crate) const ORIGIN: &str = "example.org/audit-log";
 pub(crate) const EPOCH: &str = "e1";
+
+/// Longer than anything takes, on a machine that does much else.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything around the service.
@@ -123,9 +127,14 @@ impl House {
         }
     }
 
-    /// Raises the service, and waits until its index is open: until then questions are refused.
+    /// Raises the service as most tests want it.
     pub(crate) async fn raise(&self) -> Running {
-        let running = self.try_raise(self.config()).await.unwrap();
+        self.raise_with(self.config()).await
+    }
+
+    /// Raises the service, and waits until its index is open: until then questions, and spans, are refused.
+    pub(crate) async fn raise_with(&self, config: Config) -> Running {
+        let running = self.try_raise(config).await.unwrap();
         while probe(&running, "/readyz").await.contains("the index is being opened") {}
         running
     }

@@ -91,7 +91,7 @@ async fn raise(house: &House) -> Running {
     let any = Some("127.0.0.1:0".parse().unwrap());
     let mut config = house.config();
     config.otlp = OtlpConfig { grpc: any, http: any };
-    house.try_raise(config).await.unwrap()
+    house.raise_with(config).await
 }
 
 fn to_traces(house: &House, running: &Running, who: &Identity) -> TraceServiceClient<Client> {
@@ -571,7 +571,7 @@ async fn what_was_acknowledged_is_there_after_a_kill_and_known_again() {
     let mut config = house.config();
     config.dir = copy;
     config.otlp.grpc = Some("127.0.0.1:0".parse().unwrap());
-    let running = house.try_raise(config).await.unwrap();
+    let running = house.raise_with(config).await;
     let mut agent = to_traces(&house, &running, &house.agent());
     export(&mut agent, [&spans[..], &[tool(&house, 26)]].concat()).await.unwrap();
     let all = told(&house, &running).await;

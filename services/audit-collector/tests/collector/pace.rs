@@ -15,7 +15,7 @@ async fn events_are_taken_quickly_over_mutual_tls() {
     let house = House::build();
     let mut config = house.config();
     config.log = LogConfig::default();
-    let running = house.try_raise(config).await.unwrap();
+    let running = house.raise_with(config).await;
     for (batch, under_way, rounds) in [(1, 256, 40), (32, 64, 40), (512, 8, 40)] {
         let started = Instant::now();
         let writers: Vec<_> = (0..under_way)

@@ -39,7 +39,7 @@ fn of(namespace: &str, house: &House, seq: u64) -> Bytes {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_reads_what_his_roles_say_from_when_they_are_known_to_when_they_are_gone() {
     let house = House::build();
-    let running = house.try_raise(config(&house)).await.unwrap();
+    let running = house.raise_with(config(&house)).await;
     let mut registry = house.ingest(&running, &house.service("registry"));
     let namespaces = ["payments", "sales", "", "pay"];
     let events = (1..=8).zip(namespaces.iter().cycle()).map(|(seq, ns)| of(ns, &house, seq)).collect();
@@ -160,7 +160,7 @@ async fn an_operator_reads_what_his_roles_say_from_when_they_are_known_to_when_t
 
     // The next run knows it at once: it is in the index.
     running.shutdown().await;
-    let running = house.try_raise(config(&house)).await.unwrap();
+    let running = house.raise_with(config(&house)).await;
     let mut vera = house.query(&running, &house.operator("vera"));
     assert_eq!(Told::from_status(&vera.query_events(ask()).await.unwrap_err()).reason, "OPERATOR_NOT_PERMITTED");
     let mut alice = house.query(&running, &house.operator("alice"));

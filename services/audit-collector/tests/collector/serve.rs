@@ -129,7 +129,7 @@ async fn a_service_that_is_killed_comes_back_with_everything_it_acknowledged() {
     }
     running.shutdown().await;
 
-    let running = house.try_raise(killed).await.unwrap();
+    let running = house.raise_with(killed).await;
     let mut registry = house.ingest(&running, &house.service("registry"));
     let told = house.append(&mut registry, 1, acked).await.unwrap();
     assert_eq!((told.acked_seq, told.appended), (acked, 0));
@@ -199,7 +199,7 @@ async fn serves_the_log_over_https_and_nothing_beside_it() {
     // Where not everybody may read everything, hashes are served and entries are not.
     let mut config = house.config();
     config.web_entries = false;
-    let running = house.try_raise(config).await.unwrap();
+    let running = house.raise_with(config).await;
     let web = running.web_addr().unwrap();
     assert_eq!(house.fetch(web, "GET", "/tile/0/000").await.0, 200);
     let (status, _, body) = house.fetch(web, "GET", "/tile/entries/000").await;

@@ -180,7 +180,7 @@ async fn a_signed_batch_is_taken_whole_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_does_not_hold_is_refused_told_and_an_alert() {
     let (house, clock) = turned();
-    let running = house.try_raise(config(&house)).await.unwrap();
+    let running = house.raise_with(config(&house)).await;
     let registry = house.service("registry");
     let mut line = house.ingest(&running, &registry);
     let good = signed(&house, &registry, 1, 3);
@@ -245,7 +245,7 @@ async fn a_signature_that_does_not_hold_is_refused_told_and_an_alert() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_signs_for_itself_and_an_ended_certificate_for_nobody() {
     let (house, clock) = turned();
-    let running = house.try_raise(config(&house)).await.unwrap();
+    let running = house.raise_with(config(&house)).await;
     let agent = house.agent();
     let id = agent.spiffe_id().unwrap();
     let of = |seq: u64, now: Timestamp| AuditEvent {

@@ -1,7 +1,6 @@
 //! Alerts go out: signed, in order, again until they are taken, and not around the guard.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use axum::Router;
@@ -12,10 +11,9 @@ use legate_audit_collector::{Config, WebhookConfig};
 use tokio::sync::mpsc;
 
 use crate::alerts::{alerts, config, declare, told, turned};
-use crate::house::{EPOCH, House, send};
+use crate::house::{EPOCH, House, LONG, send};
 
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-const LONG: Duration = Duration::from_secs(20);
 
 /// Headers and body of what came to `/hook`; what comes elsewhere has no headers.
 type Message = (HeaderMap, String);
@@ -69,7 +67,7 @@ async fn an_alert_is_sent_signed_until_it_is_taken_and_once_after_that() {
     let (house, clock) = turned();
     // Away, elsewhere, and only then there.
     let (url, mut messages) = receiver(vec![StatusCode::INTERNAL_SERVER_ERROR, StatusCode::TEMPORARY_REDIRECT]).await;
-    let running = house.try_raise(to(&house, &url)).await.unwrap();
+    let running = house.raise_with(to(&house, &url)).await;
     declare(&house, &running).await;
     let enforcer = house.enforcer();
     let mut ingest = house.ingest(&running, &enforcer);
@@ -92,7 +90,7 @@ async fn an_alert_is_sent_signed_until_it_is_taken_and_once_after_that() {
     running.shutdown().await;
 
     // After a restart there is nothing to send but what is new, and what was sent before nobody could note that it was taken.
-    let running = house.try_raise(to(&house, &url)).await.unwrap();
+    let running = house.raise_with(to(&house, &url)).await;
     let agents = house.agent();
     let mut ingest = house.ingest(&running, &agents);
     let another = told(&house, &agents, 1, |e| e.action = "invoice:shred".into());
@@ -111,7 +109,7 @@ async fn an_alert_is_sent_signed_until_it_is_taken_and_once_after_that() {
 async fn what_lifecycle_policies_say_beforehand_is_sent_as_the_registry_tells_it_and_as_nobody_else_does() {
     let (house, _) = turned();
     let (url, mut messages) = receiver(Vec::new()).await;
-    let running = house.try_raise(to(&house, &url)).await.unwrap();
+    let running = house.raise_with(to(&house, &url)).await;
     declare(&house, &running).await;
     let notice = |who: &legate_mtls::Identity, seq: u64| {
         told(&house, who, seq, |e| {

@@ -190,8 +190,15 @@ pub(crate) async fn by_key(tx: &Tx, key_sha256: &[u8; 32], limit: u64) -> TxResu
 
 /// Those of one instance that have not ended, taken back or not.
 pub(crate) async fn of_instance(tx: &Tx, instance_id: &str, now: Timestamp) -> TxResult<Vec<Model>, Fault> {
-    let find = Entity::find().filter(Column::InstanceId.eq(instance_id)).filter(Column::NotAfter.gt(now.micros()));
+    let find = Entity::find().filter(Column::InstanceId.eq(instance_id)).filter(of_some_instance());
+    let find = find.filter(Column::NotAfter.gt(now.micros()));
     Ok(find.order_by_asc(Column::Id).all(tx).await?)
+}
+
+/// Whether it is of an instance. Said in whole beside which, since the index is of these alone, and neither database takes a value
+/// that it is given later to be none.
+pub(crate) fn of_some_instance() -> SimpleExpr {
+    Expr::col((Entity, Column::InstanceId)).ne(Expr::cust("''"))
 }
 
 /// The credential, where it is good for its holder in this life.
@@ -361,7 +368,7 @@ pub(crate) async fn page(tx: &Tx, which: &Which, before: Option<&str>, limit: u6
         find = find.filter(Column::Namespace.eq(&which.namespace));
     }
     if !which.instance_id.is_empty() {
-        find = find.filter(Column::InstanceId.eq(&which.instance_id));
+        find = find.filter(Column::InstanceId.eq(&which.instance_id)).filter(of_some_instance());
     }
     if let Reach::In(names) = &which.sees {
         find = find.filter(Column::Namespace.is_in(names.iter().map(Name::as_str)));

@@ -9,7 +9,7 @@ use legate_ids::{InstanceId, Name};
 use legate_rpc::Fault;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, Query, SelectStatement, SimpleExpr};
 use sea_orm::{Condition, QueryOrder as _, QuerySelect as _};
 
 use super::credential;
@@ -253,7 +253,7 @@ pub(crate) async fn page(tx: &Tx, which: &Which, before: Option<&str>, limit: u6
         find = find.filter(Column::Namespace.eq(&which.namespace));
     }
     if !which.node.is_empty() {
-        find = find.filter(Column::Node.eq(&which.node));
+        find = find.filter(Column::Node.eq(&which.node)).filter(of_some_node());
     }
     if let Reach::In(names) = &which.sees {
         find = find.filter(Column::Namespace.is_in(names.iter().map(Name::as_str)));
@@ -269,8 +269,14 @@ pub(crate) async fn page(tx: &Tx, which: &Which, before: Option<&str>, limit: u6
 
 /// Those that a node attested and whose last certificate has not ended, newest first.
 pub(crate) async fn of_node(tx: &Tx, node: &str, now: Timestamp, limit: u64) -> TxResult<Vec<Model>, Fault> {
-    let find = Entity::find().filter(Column::Node.eq(node)).filter(Column::EndsAt.gt(now.micros()));
+    let find = Entity::find().filter(Column::Node.eq(node)).filter(of_some_node());
+    let find = find.filter(Column::EndsAt.gt(now.micros()));
     Ok(find.order_by_desc(Column::Id).limit(limit).all(tx).await?)
+}
+
+/// Whether a node attested it; in whole, as the indexes are of these alone.
+fn of_some_node() -> SimpleExpr {
+    Expr::col((Entity, Column::Node)).ne(Expr::cust("''"))
 }
 
 /// Those among `ids` that have a credential which was not revoked and has not ended.
@@ -280,6 +286,7 @@ pub(crate) async fn with_credentials(tx: &Tx, ids: Vec<String>, now: Timestamp) 
         .column(credential::Column::InstanceId)
         .distinct()
         .filter(credential::Column::InstanceId.is_in(ids))
+        .filter(credential::of_some_instance())
         .filter(credential::Column::State.ne(credential::REVOKED))
         .filter(credential::Column::NotAfter.gt(now.micros()));
     let found: Vec<String> = find.into_tuple().all(tx).await?;
@@ -297,6 +304,7 @@ fn live(now: Timestamp) -> Condition {
         .expr(Expr::val(1))
         .from(credential::Entity)
         .and_where(Expr::col((credential::Entity, credential::Column::InstanceId)).equals((Entity, Column::Id)))
+        .and_where(credential::of_some_instance())
         .and_where(credential::Column::State.ne(credential::REVOKED))
         .and_where(credential::Column::NotAfter.gt(now.micros()))
         .take();
@@ -304,4 +312,51 @@ fn live(now: Timestamp) -> Condition {
         .add(Column::RevokedAt.is_null())
         .add(Column::EndsAt.gt(now.micros()))
         .add(Expr::exists(credentials))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use legate_db::testing::{Fixture, on_each};
+    use sea_orm::{ConnectionTrait as _, QueryTrait as _, Select, Statement};
+
+    use super::*;
+    use crate::schema::Migrator;
+
+    /// How the database answers where it may not read a whole table.
+    async fn plan<E: EntityTrait>(fixture: &Fixture, find: Select<E>) -> String {
+        let is_postgres = fixture.is_postgres();
+        let find = find.into_query();
+        let read = fixture.db.read("test", move |tx| {
+            Box::pin(async move {
+                if is_postgres {
+                    tx.execute_unprepared("SET LOCAL enable_seqscan = off").await?;
+                }
+                let built = tx.get_database_backend().build(&find);
+                let explain = if is_postgres { "EXPLAIN" } else { "EXPLAIN QUERY PLAN" };
+                let ask = Statement { sql: format!("{explain} {}", built.sql), ..built };
+                let rows = tx.query_all_raw(ask).await?;
+                let line = |row: &sea_orm::QueryResult| row.try_get_by_index::<String>(if is_postgres { 0 } else { 3 });
+                Ok(rows.iter().map(line).collect::<Result<Vec<_>, _>>()?.join("\n"))
+            })
+        });
+        read.await.map_err(crate::error::of_tx).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_an_instance_or_a_node_has_is_looked_up_and_not_looked_for() {
+        on_each::<Migrator>(async |fixture| {
+            let now = Timestamp::from_secs(1);
+            let living = plan(&fixture, Entity::find().filter(Column::AgentId.eq("agt_1")).filter(live(now))).await;
+            assert!(living.contains("credential_by_instance"), "{living}");
+            let of_node = Entity::find().filter(Column::Node.eq("fleet/vm")).filter(of_some_node());
+            let of_node = plan(&fixture, of_node.filter(Column::EndsAt.gt(now.micros()))).await;
+            assert!(of_node.contains("instance_of_node_by_end") || of_node.contains("instance_by_node"), "{of_node}");
+            let its = credential::Entity::find().filter(credential::Column::InstanceId.eq("inst_1"));
+            let its = its.filter(credential::of_some_instance()).filter(credential::Column::NotAfter.gt(now.micros()));
+            let its = plan(&fixture, its.order_by_asc(credential::Column::Id)).await;
+            assert!(its.contains("credential_by_instance"), "{its}");
+        })
+        .await;
+    }
 }

@@ -40,7 +40,7 @@ async fn no_record_no_allow() {
         stage.paper.be(mood);
         let start = std::time::Instant::now();
         let spoken = stage.ask(&enforcer("invoices"), stage.good()).await;
-        assert!(start.elapsed() < Duration::from_millis(900), "{mood:?} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "{mood:?} took {:?}", start.elapsed());
         assert_eq!(spoken.answer.word(), "AUDIT_UNAVAILABLE", "{mood:?}");
         assert_eq!(spoken.answer.denied.unwrap().kind(), Denial::Undecided);
         assert!(spoken.message.contains(text), "{}", spoken.message);
