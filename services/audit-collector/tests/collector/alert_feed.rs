@@ -1,6 +1,5 @@
 //! The registry follows the alerts as they are raised: all of them, in order, from where it was; and nobody else does.
 
-
 use legate_boot::Running;
 use legate_mtls::Identity;
 use legate_rpc::Told;

@@ -2,7 +2,6 @@
 
 mod count;
 mod gather;
-mod roster;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +14,11 @@ use legate_wire::registry::UsageWindow;
 use tokio::time::Instant;
 
 use self::gather::{Gathered, gather};
-use self::roster::Roster;
 use super::asker::{Asker, Right};
 use super::asking::{seat, told};
 use super::evaluate::Desk;
 use super::record;
+use super::roster::{Place, Roster, place};
 use crate::domain::drift::patch::{Patch, patch};
 use crate::domain::drift::{Examined, Finding, Kind, Known, NotProposed, Proposal, TOLD, Terms, examine, propose};
 use crate::error::{AGENT_UNKNOWN, DRIFT_NOTHING_LEFT, DRIFT_TOO_MUCH};
@@ -28,7 +27,6 @@ use crate::error::{AGENT_UNKNOWN, DRIFT_NOTHING_LEFT, DRIFT_TOO_MUCH};
 pub(crate) use count::count;
 pub(crate) use count::count_forever;
 pub(crate) use gather::known;
-pub(crate) use roster::Rosters;
 
 /// For how long something has to be silent to be unused, where nobody says otherwise: a quarter.
 pub(crate) const USUAL: Duration = Duration::from_secs(90 * 86_400);
@@ -96,17 +94,13 @@ pub(crate) struct Proposed {
     pub(crate) revision: u64,
 }
 
-/// Where a page begins: after this agent.
-type Place = (String, String, String);
-
-fn place(text: &str) -> Result<Place, Fault> {
+/// Where a page begins: after this agent, of a listing that began at this revision.
+fn begin(text: &str) -> Result<(u64, Place), Fault> {
+    let broken = || Fault::broken("an authentic page token names no place");
     let parts: Vec<&str> = text.split(' ').collect();
-    let [namespace, name, id] = parts[..] else { return Err(Fault::broken("an authentic page token names no place")) };
-    Ok((namespace.to_owned(), name.to_owned(), id.to_owned()))
-}
-
-fn key(agent: &Agent) -> (&str, &str, &str) {
-    (agent.label.namespace.as_str(), agent.label.name.as_str(), agent.id.as_str())
+    let [begun, namespace, name, id] = parts[..] else { return Err(broken()) };
+    let begun = begun.parse().map_err(|_| broken())?;
+    Ok((begun, (namespace.to_owned(), name.to_owned(), id.to_owned())))
 }
 
 /// One page of findings.
@@ -118,7 +112,7 @@ fn key(agent: &Agent) -> (&str, &str, &str) {
 pub(crate) async fn drift(desk: &Arc<Desk>, asker: &Asker, ask: Drift) -> Result<Drifted, Fault> {
     let question = ["drift".to_owned(), asker.spiffe_id.clone(), ask.said.clone()];
     let question: Vec<&str> = question.iter().map(String::as_str).collect();
-    let from = desk.pages.read(&question, &ask.page_token)?.map(|text| place(&text)).transpose()?;
+    let from = desk.pages.read(&question, &ask.page_token)?.map(|text| begin(&text)).transpose()?;
     let may = |right: &Right| match &ask.which {
         Which::Namespace(name) if !right.shows(name) => {
             Err(Fault::refused(&OPERATOR_NOT_PERMITTED, format!("the caller may not read the namespace {name}")))
@@ -134,8 +128,14 @@ pub(crate) async fn drift(desk: &Arc<Desk>, asker: &Asker, ask: Drift) -> Result
             (Arc::new(Roster::of_one(&snapshot, &agent)), vec![agent], false)
         }
         Which::Namespace(_) | Which::All => {
-            let roster = desk.rosters.of(&snapshot, from.is_none());
-            let (agents, is_more) = page(&roster, &snapshot, &seat.right, &ask, from.as_ref());
+            let begun = from.as_ref().map_or(revision, |(begun, _)| *begun);
+            let namespace = match &ask.which {
+                Which::Namespace(name) => Some(name),
+                _ => None,
+            };
+            let roster = desk.rosters.of(&snapshot, namespace, begun);
+            let after = from.as_ref().map(|(_, place)| place);
+            let (agents, is_more) = page(&roster, &snapshot, &seat.right, ask.page_size, after);
             (roster, agents, is_more)
         }
     };
@@ -144,6 +144,7 @@ pub(crate) async fn drift(desk: &Arc<Desk>, asker: &Asker, ask: Drift) -> Result
         Which::Agent(_) => agents.first().map_or("", |agent| agent.label.namespace.as_str()),
         Which::All => "",
     };
+    let begun = roster.revision();
     let details = [("question", "drift".to_owned()), ("agents", agents.len().to_string())];
     let event = record::searched(asker, namespace, revision, desk.clock.now(), details);
     let gathered = gather(desk, &snapshot, &roster, &agents, seat.until).await?;
@@ -159,8 +160,8 @@ pub(crate) async fn drift(desk: &Arc<Desk>, asker: &Asker, ask: Drift) -> Result
     desk.metrics.asked("drift");
     let next = looked.last.filter(|_| is_more || looked.is_cut);
     let next = next.map(|last| {
-        let (namespace, name, id) = key(&last);
-        desk.pages.after(&question, &format!("{namespace} {name} {id}"))
+        let (namespace, name, id) = place(&last);
+        desk.pages.after(&question, &format!("{begun} {namespace} {name} {id}"))
     });
     let is_asked = |finding: &Finding| ask.kinds.is_empty() || ask.kinds.contains(&finding.kind);
     let (mut found, mut left_out) = (looked.found, 0);
@@ -227,19 +228,17 @@ fn shown(snapshot: &Snapshot, right: &Right, id: &AgentId) -> Result<Arc<Agent>,
     agent.ok_or_else(|| Fault::refused(&AGENT_UNKNOWN, format!("no agent {id} is known here")))
 }
 
-/// The agents of one page in their order, and whether there are more.
+/// The agents of one page that are shown, in their order, and whether there are more.
 fn page(
     roster: &Roster,
     snapshot: &Snapshot,
     right: &Right,
-    ask: &Drift,
+    size: usize,
     after: Option<&Place>,
 ) -> (Vec<Arc<Agent>>, bool) {
-    let namespace = match &ask.which {
-        Which::Namespace(name) => Some(name),
-        Which::All | Which::Agent(_) => None,
-    };
-    roster.page(snapshot, namespace, |name| right.shows(name), after, ask.page_size)
+    let mut left = roster.after(snapshot, after).filter(|agent| right.shows(&agent.label.namespace));
+    let page = left.by_ref().take(size).map(Arc::clone).collect();
+    (page, left.next().is_some())
 }
 
 /// What came of the agents that were looked at.

@@ -14,8 +14,8 @@ use legate_view::{Agent, Reading, Snapshot, ViewHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::asker::{Asker, Right};
-use super::drift::Rosters;
 use super::record;
+use super::roster::Rosters;
 use super::self_check::{self, SelfCheck};
 use super::streams::Streams;
 use super::subject::{Known, Tokens};
@@ -51,7 +51,7 @@ pub(crate) struct Desk {
     pub(crate) metrics: Metrics,
     /// For how long an ALLOW may be used again; zero: not at all.
     pub(crate) answer_ttl: Duration,
-    /// The order that drift is listed in.
+    /// The orders that pages of agents follow.
     pub(crate) rosters: Rosters,
     /// Few previews at a time.
     pub(crate) previewing: Turns,

@@ -14,6 +14,7 @@ mod preview;
 pub(crate) mod record;
 mod recorded;
 mod replay;
+pub(crate) mod roster;
 mod search;
 pub(crate) mod self_check;
 mod shadow;

@@ -14,6 +14,7 @@ use super::asker::{Asker, Right};
 use super::asking::{AGAIN, known, seat, told};
 use super::evaluate::{Desk, judge};
 use super::record;
+use super::roster::{Place, place};
 use crate::convert::{Ask, OnBehalfOf, Subject};
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::approval;
@@ -28,7 +29,7 @@ pub(crate) const LARGEST: u32 = 1_000;
 const USUAL: usize = 100;
 /// Agents that are decided about for one page.
 const DECIDED: usize = 20_000;
-/// Agents after which it is looked at the clock.
+/// Agents that are walked past after which it is looked at the clock.
 const AT_ONCE: usize = 4_096;
 /// The longest that is looked for one page.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -66,21 +67,22 @@ pub(crate) struct Found {
     pub(crate) decided: u32,
 }
 
-/// Where a page begins: after this agent, at what was this revision.
+/// Where a page begins: after this agent, where the page before was of this revision and the first of that one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Begin {
     revision: u64,
-    namespace: String,
-    name: String,
+    begun: u64,
+    after: Place,
 }
 
-impl Place {
+impl Begin {
     fn parse(text: &str) -> Result<Self, Fault> {
         let broken = || Fault::broken("an authentic page token names no place");
         let parts: Vec<&str> = text.split(' ').collect();
-        let [revision, namespace, name] = parts[..] else { return Err(broken()) };
-        let revision = revision.parse().map_err(|_| broken())?;
-        Ok(Self { revision, namespace: namespace.to_owned(), name: name.to_owned() })
+        let [revision, begun, namespace, name, id] = parts[..] else { return Err(broken()) };
+        let number = |text: &str| text.parse().map_err(|_| broken());
+        let after = (namespace.to_owned(), name.to_owned(), id.to_owned());
+        Ok(Self { revision: number(revision)?, begun: number(begun)?, after })
     }
 }
 
@@ -97,7 +99,7 @@ pub(crate) async fn who_can(desk: &Arc<Desk>, asker: &Asker, ask: WhoCan) -> Res
     }
     let question = ["who-can".to_owned(), asker.spiffe_id.clone(), ask.said.clone()];
     let question: Vec<&str> = question.iter().map(String::as_str).collect();
-    let from = desk.pages.read(&question, &ask.page_token)?.map(|text| Place::parse(&text)).transpose()?;
+    let from = desk.pages.read(&question, &ask.page_token)?.map(|text| Begin::parse(&text)).transpose()?;
     let may = |right: &Right| {
         right.may_search()?;
         let kind = ask.question.resource_type.as_str();
@@ -115,7 +117,7 @@ pub(crate) async fn who_can(desk: &Arc<Desk>, asker: &Asker, ask: WhoCan) -> Res
     };
     let seat = seat(desk, asker, ask.at_least_revision, LONGEST, may).await?;
     let (revision, view_age) = (seat.reading.snapshot.revision(), seat.reading.age());
-    let has_moved = from.as_ref().is_some_and(|place| place.revision != revision);
+    let has_moved = from.as_ref().is_some_and(|begin| begin.revision != revision);
     let event = record::searched(
         asker,
         ask.namespace.as_ref().map_or("", Name::as_str),
@@ -132,6 +134,7 @@ pub(crate) async fn who_can(desk: &Arc<Desk>, asker: &Asker, ask: WhoCan) -> Res
             ),
         ],
     );
+    let begun = from.as_ref().map_or(revision, |begin| begin.begun);
     let working = Arc::clone(desk);
     let made = tokio::task::spawn_blocking(move || {
         // The turn ends with the work, also where the caller has left.
@@ -141,7 +144,9 @@ pub(crate) async fn who_can(desk: &Arc<Desk>, asker: &Asker, ask: WhoCan) -> Res
     let (holders, next, decided) = made.await.map_err(Fault::broken)??;
     told(desk, asker, event).await?;
     desk.metrics.asked("who_can");
-    let next = next.map(|(namespace, name)| desk.pages.after(&question, &format!("{revision} {namespace} {name}")));
+    let next = next.map(|(namespace, name, id)| {
+        desk.pages.after(&question, &format!("{revision} {begun} {namespace} {name} {id}"))
+    });
     let decided = u32::try_from(decided).unwrap_or(u32::MAX);
     Ok(Found { holders, next_page_token: next.unwrap_or_default(), revision, view_age, has_moved, decided })
 }
@@ -192,73 +197,43 @@ impl<'a> Candidates<'a> {
     }
 }
 
-type Page = (Vec<Holder>, Option<(String, String)>, usize);
+type Page = (Vec<Holder>, Option<Place>, usize);
 
 fn page(
     desk: &Desk,
     snapshot: &Snapshot,
     right: &Right,
     ask: &WhoCan,
-    from: Option<Place>,
+    from: Option<Begin>,
     now: Timestamp,
     until: Instant,
 ) -> Result<Page, Fault> {
     let size = if ask.page_size == 0 { USUAL } else { ask.page_size as usize };
     let candidates = Candidates::of(snapshot, &ask.question, now);
-    let after = from.as_ref().map(|place| (place.namespace.as_str(), place.name.as_str()));
-    let place = |agent: &Agent| (agent.label.namespace.as_str().to_owned(), agent.label.name.as_str().to_owned());
-    let mut meant = snapshot
-        .agents()
-        .filter(|agent| agent.state == AgentState::Active)
-        .filter(|agent| ask.namespace.as_ref().is_none_or(|namespace| agent.label.namespace == *namespace))
-        .filter(|agent| after.is_none_or(|after| (agent.label.namespace.as_str(), agent.label.name.as_str()) > after))
-        .filter(|agent| right.shows(&agent.label.namespace))
-        .filter(|agent| ask.on_behalf_of.is_none() || !snapshot.delegation_grants_to(agent).is_empty())
-        .peekable();
-    let mut agents: Vec<&Arc<Agent>> = Vec::new();
-    loop {
-        // Each may be asked of many groups.
-        agents.extend(meant.by_ref().take(AT_ONCE).filter(|agent| candidates.has(snapshot, agent)));
-        if meant.peek().is_none() {
-            break;
-        }
-        if Instant::now() >= until {
-            let why = "is looked through for longer than there is time; name one, or give a later deadline";
-            return Err(Fault::refused(&QUESTION_INVALID, format!("namespace: {why}")).field("namespace", why));
-        }
-    }
+    let begun = from.as_ref().map_or(snapshot.revision(), |begin| begin.begun);
+    let roster = desk.rosters.of(snapshot, ask.namespace.as_ref(), begun);
     let mut books = HashMap::new();
-    let (mut holders, mut last) = (Vec::new(), None);
-    let mut ordered = 0;
-    for decided in 0..agents.len() {
-        // One at least, so that every page goes on.
-        if holders.len() >= size || decided >= DECIDED || (decided > 0 && Instant::now() >= until) {
+    let (mut holders, mut decided, mut last) = (Vec::new(), 0, None);
+    for (walked, agent) in roster.after(snapshot, from.as_ref().map(|begin| &begin.after)).enumerate() {
+        // One at least, so that every page goes on. To walk past one costs little, and to decide about one does not.
+        if walked > 0 && walked % AT_ONCE == 0 && Instant::now() >= until {
             return Ok((holders, last, decided));
         }
-        if decided == ordered {
-            ordered += put_in_order(&mut agents[ordered..], ordered.max(size));
+        let is_meant = agent.state == AgentState::Active
+            && right.shows(&agent.label.namespace)
+            && (ask.on_behalf_of.is_none() || !snapshot.delegation_grants_to(agent).is_empty())
+            && candidates.has(snapshot, agent);
+        if is_meant {
+            let is_enough = holders.len() >= size || decided >= DECIDED;
+            if is_enough || (decided > 0 && Instant::now() >= until) {
+                return Ok((holders, last, decided));
+            }
+            holders.extend(decide(desk, snapshot, right, ask, agent, now, &mut books)?);
+            decided += 1;
         }
-        let agent = agents[decided];
-        holders.extend(decide(desk, snapshot, right, ask, agent, now, &mut books)?);
         last = Some(place(agent));
     }
-    let decided = agents.len();
     Ok((holders, None, decided))
-}
-
-/// Puts the first `count` of them at the beginning, in order, and says how many these are. Most pages end long before the last of
-/// all who could be meant, and to put those in order would take longer than the page.
-fn put_in_order(agents: &mut [&Arc<Agent>], count: usize) -> usize {
-    let by_place = |a: &&Arc<Agent>, b: &&Arc<Agent>| {
-        let (a, b) = (&a.label, &b.label);
-        (a.namespace.as_str(), a.name.as_str()).cmp(&(b.namespace.as_str(), b.name.as_str()))
-    };
-    let count = count.min(agents.len());
-    if count < agents.len() {
-        agents.select_nth_unstable_by(count, by_place);
-    }
-    agents[..count].sort_unstable_by(by_place);
-    count
 }
 
 fn decide(

@@ -48,7 +48,7 @@ pub(super) fn all(of: &Gathered, book: &Book, at: &Then) -> Result<Vec<Section>,
         changes(of, book)?,
         decisions(of)?,
         drift(of, at)?,
-        alerts(of, at)?,
+        alerts(of)?,
     ])
 }
 
@@ -429,7 +429,7 @@ fn finding(of: &DriftFinding) -> [(&'static str, String); 6] {
     ]
 }
 
-fn alerts(of: &Gathered, at: &Then) -> Result<Section, Failure> {
+fn alerts(of: &Gathered) -> Result<Section, Failure> {
     let note = "What the rules over the log found about the agent by then. What became of an alert is told as it is now. The leaves that an alert \
                 rests on are named in it, and are not in this file.";
     section(Section::new("alerts", "Alerts", Told::ByItsTimes, note), &of.alerts, |part, told| {

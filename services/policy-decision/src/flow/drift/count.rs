@@ -9,12 +9,13 @@ use legate_rpc::Fault;
 use tokio::time::Instant;
 
 use super::gather::gather;
-use super::{Drift, Place, USUAL, Which, key, look, page};
+use super::{USUAL, look, page};
 use crate::domain::drift::Kind;
 use crate::error::{STALE, USAGE_UNAVAILABLE};
 use crate::flow::asker::Right;
 use crate::flow::asking::AGAIN;
 use crate::flow::evaluate::Desk;
+use crate::flow::roster::{Place, place};
 
 /// How often everything is looked at for the metrics, and how soon after the start, or after a failure.
 const ROUND: Duration = Duration::from_secs(3_600);
@@ -46,27 +47,16 @@ pub(crate) async fn count_forever(desk: Arc<Desk>) {
 pub(crate) async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault> {
     let mut counts: BTreeMap<Kind, u64> = Kind::ALL.into_iter().map(|kind| (kind, 0)).collect();
     let right = Right::Operator(Reach::Everywhere);
-    let ask = Drift {
-        which: Which::All,
-        kinds: Vec::new(),
-        unused_after: USUAL,
-        page_size: STEP,
-        page_token: String::new(),
-        at_least_revision: 0,
-        said: String::new(),
-    };
+    let mut begun = None;
     let mut after: Option<Place> = None;
     loop {
         // Each step is of the view as it is then: nothing old is held on to for as long as a round takes.
         let (reading, now) = (desk.view.read(), desk.clock.now());
         reading.fresh(desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
         let snapshot = reading.snapshot.clone();
-        let roster = desk.rosters.of(&snapshot, after.is_none());
-        let (agents, is_more) = page(&roster, &snapshot, &right, &ask, after.as_ref());
-        let last = agents.last().map(|last| {
-            let (namespace, name, id) = key(last);
-            (namespace.to_owned(), name.to_owned(), id.to_owned())
-        });
+        let roster = desk.rosters.of(&snapshot, None, *begun.get_or_insert(snapshot.revision()));
+        let (agents, is_more) = page(&roster, &snapshot, &right, STEP, after.as_ref());
+        let last = agents.last().map(|last| place(last));
         let gathered = gather(desk, &snapshot, &roster, &agents, Instant::now() + STEP_LASTS).await?;
         if gathered.evidence.to().is_none() {
             return Err(Fault::unavailable(&USAGE_UNAVAILABLE, "the audit log was not heard yet", AGAIN));

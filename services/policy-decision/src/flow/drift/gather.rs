@@ -13,7 +13,6 @@ use legate_wire::registry::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::roster::Roster;
 use crate::domain::answer::CauseKind;
 use crate::domain::drift::baseline::{Approval, Baseline};
 use crate::domain::drift::evidence::{Evidence, Uses};
@@ -23,6 +22,7 @@ use crate::domain::preview::cells::Cell;
 use crate::error::USAGE_UNAVAILABLE;
 use crate::flow::asking::AGAIN;
 use crate::flow::evaluate::Desk;
+use crate::flow::roster::Roster;
 
 /// Ids of one question to the registry.
 const AT_ONCE: usize = 1_000;

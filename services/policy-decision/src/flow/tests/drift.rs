@@ -160,17 +160,16 @@ async fn a_ceiling_is_proposed_of_what_was_used() {
 #[tokio::test]
 async fn where_nothing_is_used_and_others_have_it_too_there_is_no_smaller_grant() {
     let stage = Stage::set_with(|mut all| {
-        all.push(agent(2, |agent| {
-            agent.status.as_mut().unwrap().ancestors = vec![agent_id(1).to_string()];
-        }));
+        all.push(agent(2, |_| ()));
+        all.push(binding(|b| b.agents.push("invoice-bot-2".into())));
         aged(all)
     })
     .await;
     stage.registry.usage.lock().window = Some(window(100));
-    let propose = Propose { agent: agent_id(2), unused_after: USUAL, at_least_revision: 0 };
+    let propose = Propose { agent: agent_id(1), unused_after: USUAL, at_least_revision: 0 };
     let refused = propose_ceiling(&stage.desk, &operator(), propose).await.unwrap_err();
     assert_eq!(refused.reason(), "DRIFT_NOTHING_LEFT");
-    assert!(refused.to_string().contains("was made by an agent"), "{refused}");
+    assert!(refused.to_string().contains("to others too"), "{refused}");
 }
 
 #[tokio::test]

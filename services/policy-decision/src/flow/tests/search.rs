@@ -194,7 +194,8 @@ async fn who_can_comes_in_pages_that_are_authentic_and_say_when_the_registry_mov
     let token = first.next_page_token.clone();
     stage.change(vec![(agent(6, |_| ()), false)]).await;
     let rest = who(&stage, &operator(), |ask| ask.page_token = token.clone()).await.unwrap();
-    assert_eq!(names(&rest), ["invoice-bot-3", "invoice-bot-4", "invoice-bot-5", "invoice-bot-6"]);
+    assert_eq!(names(&rest), ["invoice-bot-3", "invoice-bot-4", "invoice-bot-5"], "who came since is in the next list");
+    assert_eq!(names(&who(&stage, &operator(), |_| ()).await.unwrap()).len(), 6);
     assert!(rest.has_moved && !first.has_moved && rest.next_page_token.is_empty());
     let mut edited = token.clone();
     edited.replace_range(..2, if token.starts_with("31") { "32" } else { "31" });
@@ -245,9 +246,17 @@ async fn nobody_is_looked_for_longer_than_there_is_time() {
         asker.deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(600);
         asker
     };
-    let refused = who(&stage, &hurried(), |_| ()).await.unwrap_err();
-    assert_eq!(refused.reason(), "QUESTION_INVALID");
-    assert!(refused.to_string().contains("namespace"), "{refused}");
+    // Whoever is in a hurry gets less at a time, and comes to the end all the same.
+    let (mut found, mut token, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = who(&stage, &hurried(), |ask| ask.page_token = token.clone()).await.unwrap();
+        (found, pages) = ([found, names(&page)].concat(), pages + 1);
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert!(found == ["invoice-bot-1"] && pages > 1, "{found:?} {pages}");
     assert_eq!(names(&who(&stage, &operator(), |_| ()).await.unwrap()), ["invoice-bot-1"]);
 }
 
