@@ -50,7 +50,7 @@ fn organisation(agents: u32, written: Timestamp) -> Vec<wire::Declaration> {
     }
     for n in 0..agents {
         let mut tail = [0; 10];
-        tail[..4].copy_from_slice(&n.to_be_bytes());
+        tail[6..].copy_from_slice(&n.to_be_bytes());
         let id = AgentId::from_parts(1, tail).to_string();
         let spec = wire::AgentSpec {
             agent_class: "worker".into(),
