@@ -20,7 +20,7 @@ legate_rpc::reasons! {
     /// Nobody to decide about.
     SUBJECT_MISSING, Unauthenticated, "Envoy asked about a request that came without a bearer token and without a client certificate.", "Send the agent's access token (Authorization: Bearer), or have Envoy demand client certificates and pass them (include_peer_certificate).";
     /// It could be read in two ways.
-    HTTP_REQUEST_INVALID, InvalidArgument, "A request that Envoy asked about has a path, a parameter, a header or a client certificate that cannot be believed or could be read in two ways, or lacks what its route takes from it.", "See the log of policy-decision for what is wrong with it; send headers and parameters once, and the path without dots, doubled or escaped slashes, and semicolons.";
+    HTTP_REQUEST_INVALID, InvalidArgument, "A request that Envoy asked about has a path, a parameter, a header or a client certificate that cannot be believed or could be read in two ways, lacks what its route takes from it, or has in it what no resource's id may have.", "See the log of policy-decision for what is wrong with it; send headers and parameters once, and the path without dots, doubled or escaped slashes, and semicolons. An id is 512 bytes at most, without `*`, invisible characters, or white space at its ends.";
     /// There is more than can be listed.
     SEARCH_UNBOUNDED, FailedPrecondition, "What is searched is given by a pattern (apollo/*, invoice:*), and Legate keeps no list of resources or actions to say all that the pattern stands for.", "Ask about single resources and actions (AuthZEN evaluations), or take what is named one by one alone: page.properties.partial = true.";
     /// A policy forbids.
