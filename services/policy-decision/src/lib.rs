@@ -207,6 +207,7 @@ fn service(desk: &Arc<Desk>, envoy: ext_authz::Envoy, standing: &ViewStanding, c
         .max_encoding_message_size(MAX_DRIFT);
     // Whole headers of a request, and what of its body is passed on.
     let envoy = AuthorizationServer::new(envoy).max_decoding_message_size(MAX_CHECK);
+    let envoy = ext_authz::Closed::new(envoy, desk);
     let issuance = IssuanceServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE);
     legate_rpc::Service {
         name: NAME,

@@ -1,4 +1,6 @@
-//! Cedar: what permits, what forbids, and what fails.
+//! Cedar: what permits, what forbids, what fails, and what is still being compiled.
+
+use std::time::{Duration, Instant};
 
 use legate_wire::registry as wire;
 use legate_wire::registry::PolicyMode::{Enforce, LogOnly};
@@ -6,7 +8,16 @@ use legate_wire::registry::declaration::Object;
 
 use crate::domain::answer::{CauseKind, Denial};
 use crate::domain::question::Value;
+use crate::store::library::held::Held;
 use crate::testing::*;
+
+/// The same policy in the namespace `sales`.
+fn of_sales(mut policy: wire::Declaration) -> wire::Declaration {
+    if let Some(Object::Policy(policy)) = &mut policy.object {
+        policy.metadata.as_mut().unwrap().namespace = "sales".into();
+    }
+    policy
+}
 
 #[tokio::test]
 async fn a_forbid_wins_and_is_named_alone() {
@@ -156,10 +167,55 @@ async fn a_role_that_cannot_be_read_is_held_all_the_same() {
 #[tokio::test]
 async fn policies_of_another_namespace_decide_nothing_here() {
     let mut stage = Stage::set().await;
-    let mut foreign = policy("all", Enforce, "forbid(principal, action, resource);");
-    if let Some(legate_wire::registry::declaration::Object::Policy(p)) = &mut foreign.object {
-        p.metadata.as_mut().unwrap().namespace = "sales".into();
-    }
+    let foreign = of_sales(policy("all", Enforce, "forbid(principal, action, resource);"));
     stage.change(vec![(foreign, false)]).await;
     assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+}
+
+/// The first word about a question at `revision` that is not a call to try again: whoever shares a slow machine is told that.
+async fn at_last(stage: &Stage, revision: u64) -> &'static str {
+    let begin = Instant::now();
+    loop {
+        let mut ask = stage.good();
+        ask.at_least_revision = revision;
+        match stage.word(ask).await {
+            "POLICY_NOT_READY" => assert!(begin.elapsed() < Duration::from_secs(60), "it is never compiled"),
+            other => return other,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_namespace_that_is_compiled_holds_up_no_other() {
+    let held = Held::default();
+    let mut stage = Stage::set_by(held.library(), |all| all).await;
+    held.hold("sales");
+    stage.tell(vec![(of_sales(policy("all", Enforce, "permit(principal, action, resource);")), false)]);
+    // It is held while others change, several times.
+    for (revision, text, word) in [
+        (3, "forbid(principal, action, resource);", "FORBIDDEN_BY_POLICY"),
+        (4, "permit(principal, action, resource);", "ALLOWED"),
+        (5, "forbid(principal, action, resource);", "FORBIDDEN_BY_POLICY"),
+    ] {
+        stage.tell(vec![(policy("sealed", Enforce, text), false)]);
+        assert_eq!(at_last(&stage, revision).await, word, "{revision}");
+    }
+    let sales = legate_ids::Name::parse("sales").unwrap();
+    let shelved = |stage: &Stage| {
+        let snapshot = stage.desk.view.current();
+        stage.desk.library.find(&sales, snapshot.policies("sales").unwrap())
+    };
+    assert!(shelved(&stage).is_none(), "it was not held, so this shows nothing");
+    // What changes while it is compiled is not passed off as what was compiled.
+    let changed = of_sales(policy("all", Enforce, "forbid(principal, action, resource);"));
+    stage.tell(vec![(changed, false)]);
+    stage.desk.view.wait_for(6, PATIENCE).await.unwrap();
+    held.free("sales");
+    let mut filled = stage.desk.library.filled();
+    let begin = Instant::now();
+    while shelved(&stage).is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it is never compiled again");
+        drop(tokio::time::timeout(Duration::from_secs(1), filled.changed()).await);
+    }
+    assert_eq!(shelved(&stage).unwrap().unwrap().len(), (1, 0));
 }
