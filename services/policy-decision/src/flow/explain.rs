@@ -173,6 +173,7 @@ async fn bygone(desk: &Desk, asker: &Asker, explain: &Explain, as_of: AsOf) -> R
         known: judged.known,
         revision: past.revision,
         view_age: None,
+        good_until: None,
         valid_until: None,
         shadowed: None,
     };
