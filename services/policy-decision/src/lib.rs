@@ -3,6 +3,8 @@
 //! It keeps a view of the registry and a compiled set of each namespace's policies in memory, so that the path of a
 //! check makes no network call, unless it rests on an approval that counts once. The one thing that it writes is the spool of decision records.
 
+#[cfg(all(feature = "bug_any_revision", not(debug_assertions)))]
+compile_error!("bug_any_revision is a planted bug, for tests only");
 #[cfg(all(feature = "bug_lost_forbid", not(debug_assertions)))]
 compile_error!("bug_lost_forbid is a planted bug, for tests only");
 
