@@ -97,6 +97,8 @@ legate_rpc::reasons! {
     BOUNDARY_DATA, PermissionDenied, "It is granted, and a boundary that applies to the agent is for other classes of data.", "See the boundary in the reasons. State the resource's attribute `data_classification`, a text or a list of texts, all of which the boundary has to list.";
     /// The purpose is outside.
     BOUNDARY_PURPOSE, PermissionDenied, "It is granted, and a boundary that applies to the agent is for other purposes.", "See the boundary in the reasons. State `purpose` in the question's context, one that the boundary lists.";
+    /// A regime is outside.
+    BOUNDARY_REGIME, PermissionDenied, "It is granted, and a boundary that applies to the agent is for resources under other regimes.", "See the boundary in the reasons. State the resource's attribute `regime`, a text or a list of texts of which there is one at least, all of which the boundary has to list.";
     /// The environment is outside.
     BOUNDARY_ENVIRONMENT, PermissionDenied, "It is granted, and a boundary that applies to the agent is for agents of other environments.", "See the boundary in the reasons; register the agent in an environment that the boundary lists.";
     /// The hour is outside.

@@ -428,6 +428,9 @@ fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &m
                 "dataClassifications",
             ),
             Part::Purpose => (question.context.get("purpose"), &boundary.purposes, "context.purpose", "purposes"),
+            Part::Regime => {
+                (question.attributes.0.get("regime"), &boundary.regimes, "resource.attributes.regime", "regimes")
+            }
             Part::Environment => {
                 let mut otherwise = (**boundary).clone();
                 otherwise.environments.insert(agent.nature.environment);
@@ -448,6 +451,7 @@ fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &m
             let limits = case.snapshot.boundaries_of(agent).flatten().map(|other| match part {
                 Part::Region => &other.regions,
                 Part::Data => &other.data_classifications,
+                Part::Regime => &other.regimes,
                 _ => &other.purposes,
             });
             let common = limits.filter(|limit| !limit.is_empty()).cloned().reduce(|a, b| &a & &b);
@@ -470,6 +474,7 @@ fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &m
         let set = match part {
             Part::Region => &mut otherwise.regions,
             Part::Data => &mut otherwise.data_classifications,
+            Part::Regime => &mut otherwise.regimes,
             _ => &mut otherwise.purposes,
         };
         set.extend(missing.iter().cloned());

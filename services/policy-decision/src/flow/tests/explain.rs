@@ -116,6 +116,10 @@ async fn every_limit_has_its_own_near_miss() {
     assert_eq!(misses(&away), ["let the boundary eu allow us in regions"]);
     let stage = Stage::set_with(limit(|b| b.purposes = vec!["audit".into()])).await;
     assert_eq!(misses(&read(&stage).await)[0], "state context.purpose = \"audit\", where it is so");
+    let stage = Stage::set_with(limit(|b| b.regimes = vec!["GDPR".into()])).await;
+    assert_eq!(misses(&read(&stage).await)[0], "state resource.attributes.regime = \"GDPR\", where it is so");
+    let under = stage.asserted(agent_id(1)).attribute("regime", Value::Text("PCI-DSS".into()));
+    assert_eq!(misses(&told(&stage, under).await), ["let the boundary eu allow PCI-DSS in regimes"]);
     let stage = Stage::set_with(limit(|b| b.environments = vec![wire::Environment::Dev.into()])).await;
     assert_eq!(misses(&read(&stage).await), ["let the boundary eu allow prod in environments"]);
     // A Sunday: on Monday it is allowed.
@@ -273,7 +277,7 @@ fn world() -> impl Strategy<Value = Vec<wire::Declaration>> {
         prop::sample::select(vec!["invoice:*", "invoice:read", "*"]),
         prop::sample::subsequence(cedar.to_vec(), 0..=3),
         prop::sample::select(vec![AgentState::Active, AgentState::Active, AgentState::Active, AgentState::Suspended]),
-        prop::option::of(prop::sample::select(vec!["region", "purpose", "environment", "hours"])),
+        prop::option::of(prop::sample::select(vec!["region", "purpose", "regime", "environment", "hours"])),
         prop::sample::select(vec![(None, None), (None, None), (Some(NOW - 9), Some(NOW - 5)), (Some(NOW + 5), None)]),
         prop::sample::select(vec!["*", "apollo/*", "zeus/*"]),
     )
@@ -307,6 +311,7 @@ fn world() -> impl Strategy<Value = Vec<wire::Declaration>> {
                 boundary("limit", |b| match limit {
                     "region" => b.regions = vec!["eu".into()],
                     "purpose" => b.purposes = vec!["audit".into()],
+                    "regime" => b.regimes = vec!["GDPR".into()],
                     "environment" => b.environments = vec![wire::Environment::Dev.into()],
                     _ => b.hours = vec![wire::Hours { days: vec![1], from_minute: 0, until_minute: 60 }],
                 })
@@ -325,6 +330,7 @@ fn questions(stage: &Stage) -> Vec<Ask> {
                 plain.clone().attribute("sealed", Value::Bool(false)).attribute("region", Value::Text("eu".into())),
             );
             let mut stated = plain.clone().attribute("sealed", Value::Bool(true));
+            stated = stated.attribute("regime", Value::Text("GDPR".into()));
             stated.question.context.insert("ticket".into(), Value::Text("T-1".into()));
             stated.question.context.insert("purpose".into(), Value::Text("audit".into()));
             all.extend([stated, plain]);

@@ -150,6 +150,56 @@ async fn a_role_is_seen_only_while_its_binding_holds() {
     assert_eq!(stage.word(stage.good().action("invoice:list")).await, "NO_POLICY_PERMITS");
 }
 
+/// The condition of a binding is a policy about its role (docs/governing.md, "Conditions of bindings"): both forms of it.
+#[tokio::test]
+async fn a_policy_about_a_role_is_the_condition_of_what_its_bindings_give() {
+    let mut stage = Stage::set().await;
+    let with = |stage: &Stage, ticket: Option<&str>| {
+        let mut ask = stage.good();
+        ask.question.context.extend(ticket.map(|text| ("ticket".to_owned(), Value::Text(text.into()))));
+        ask
+    };
+    let asked = [(None, false), (Some(""), false), (Some("CHG-7"), false), (Some("INC-7"), true)];
+
+    // Nothing else permits it: the permit of the role says when.
+    let permit =
+        "permit(principal in Role::\"invoice-reader\", action == Action::\"invoice:read\", resource is Invoice)
+        when { context has ticket && context.ticket like \"INC-*\" };";
+    stage.change(vec![(policy("production", Enforce, permit), false)]).await;
+    for (ticket, is_allowed) in asked {
+        let word = stage.word(with(&stage, ticket)).await;
+        assert_eq!(word, if is_allowed { "ALLOWED" } else { "NO_POLICY_PERMITS" }, "{ticket:?}");
+    }
+
+    // Something permits whatever is granted: the role forbids unless.
+    let everything = "permit(principal, action, resource);";
+    let forbid =
+        "forbid(principal in Role::\"invoice-reader\", action == Action::\"invoice:read\", resource is Invoice)
+        unless { context has ticket && context.ticket like \"INC-*\" || principal in Role::\"invoice-auditor\" };";
+    stage
+        .change(vec![
+            (policy("production", Enforce, everything), false),
+            (policy("readers-on-call", Enforce, forbid), false),
+        ])
+        .await;
+    for (ticket, is_allowed) in asked {
+        let word = stage.word(with(&stage, ticket)).await;
+        assert_eq!(word, if is_allowed { "ALLOWED" } else { "FORBIDDEN_BY_POLICY" }, "{ticket:?}");
+    }
+    // What the class gives is under no such condition, nor is whoever has it by the role beside it.
+    assert_eq!(stage.word(with(&stage, None).action("invoice:list")).await, "ALLOWED");
+    let spec =
+        wire::RoleSpec { permissions: vec![permission("invoice:read", "Invoice", "*")], ..wire::RoleSpec::default() };
+    let auditor = declared(Object::Role(wire::Role { metadata: meta("invoice-auditor"), spec: Some(spec) }));
+    let mut beside = binding(|b| b.role = "invoice-auditor".into());
+    if let Some(Object::RoleBinding(beside)) = &mut beside.object {
+        let metadata = beside.metadata.as_mut().unwrap();
+        (metadata.name, metadata.id) = ("audits-apollo".into(), "obj_audits-apollo".into());
+    }
+    stage.change(vec![(auditor, false), (beside, false)]).await;
+    assert_eq!(stage.word(with(&stage, None)).await, "ALLOWED");
+}
+
 /// Of a role that cannot be read here nothing is granted, and nothing that is forbidden to its holders is allowed.
 #[tokio::test]
 async fn a_role_that_cannot_be_read_is_held_all_the_same() {
