@@ -161,6 +161,104 @@ async fn every_limit_has_its_own_near_miss() {
     assert_eq!(answer.near_misses.last().unwrap().kind(), NearMissKind::WithoutPolicy);
 }
 
+/// What is held back is to be approved, and not to be let go.
+#[tokio::test]
+async fn an_approval_that_is_missing_is_the_near_miss() {
+    for text in [
+        "@approval(\"reads\") forbid(principal, action == Action::\"invoice:read\", resource);",
+        "@approval(\"reads\") @approvers(\"3\") @single_use forbid(principal, action, resource);",
+        // Two policies of one declaration, and a second declaration below: one approval is for all of them.
+        "@approval(\"a\") forbid(principal, action, resource); @approval(\"b\") forbid(principal, action, resource);",
+    ] {
+        let mut stage = Stage::set().await;
+        let second = "@approval(\"again\") forbid(principal, action, resource is Invoice);";
+        let all = [policy("held", PolicyMode::Enforce, text), policy("held-again", PolicyMode::Enforce, second)];
+        stage.change(all.into_iter().map(|one| (one, false)).collect()).await;
+        let answer = told(&stage, stage.asserted(agent_id(1))).await;
+        assert_eq!(answer.answer.as_ref().unwrap().reason_code, "APPROVAL_REQUIRED");
+        let wanted = "have invoice:read on Invoice:apollo/1001 approved for invoice-bot-1, which asks for it";
+        assert_eq!(misses(&answer), [wanted], "{text}");
+        assert_eq!(answer.near_misses[0].kind(), NearMissKind::Approve);
+    }
+}
+
+#[tokio::test]
+async fn each_stop_order_is_a_near_miss_where_it_alone_stops() {
+    let order = |name: &str, level: wire::stop_order_spec::Level| {
+        let mut metadata = meta(name);
+        if level == wire::stop_order_spec::Level::Everywhere(true) {
+            metadata.as_mut().unwrap().namespace.clear();
+        }
+        let status = Some(wire::StandingStatus {
+            suspended: true,
+            authorization_cutoff: Some(prost_types::Timestamp { seconds: NOW - 5, nanos: 0 }),
+            ..wire::StandingStatus::default()
+        });
+        let spec = Some(wire::StopOrderSpec { level: Some(level) });
+        declared(Object::StopOrder(wire::StopOrder { metadata, spec, status }))
+    };
+    let class = || order("order-1", wire::stop_order_spec::Level::AgentClass("invoice-worker".into()));
+    let everybody = || order("order-2", wire::stop_order_spec::Level::Everywhere(true));
+    let told_of = async |orders: Vec<wire::Declaration>| {
+        let stage = Stage::set_with(|all| all.into_iter().chain(orders).collect()).await;
+        let answer = told(&stage, stage.asserted(agent_id(1))).await;
+        assert_eq!(answer.answer.as_ref().unwrap().reason_code, "AGENT_STOPPED");
+        let kinds: Vec<_> = answer.near_misses.iter().map(|miss| miss.kind()).collect();
+        assert!(kinds.iter().all(|kind| *kind == NearMissKind::Start), "{kinds:?}");
+        misses(&answer).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(told_of(vec![class()]).await, ["resume what the stop order of the class invoice-worker stops"]);
+    assert_eq!(told_of(vec![everybody()]).await, ["resume what the stop order of everybody stops"]);
+    assert!(told_of(vec![class(), everybody()]).await.is_empty(), "neither is enough");
+}
+
+#[tokio::test]
+async fn a_group_that_a_permit_names_is_a_near_miss() {
+    let mut stage = Stage::set().await;
+    let permit = "permit(principal in Group::\"clerks\", action, resource);";
+    stage
+        .change(vec![
+            (policy("production", PolicyMode::Enforce, permit), false),
+            (group("clerks", |g| g.selector = "environment = dev".into()), false),
+            (group("others", |g| g.selector = "environment = dev".into()), false),
+        ])
+        .await;
+    let answer = told(&stage, stage.asserted(agent_id(1))).await;
+    assert_eq!(answer.answer.as_ref().unwrap().reason_code, "NO_POLICY_PERMITS");
+    let joins: Vec<_> = answer.near_misses.iter().filter(|miss| miss.kind() == NearMissKind::JoinGroup).collect();
+    assert_eq!(joins.len(), 1, "{:?}", misses(&answer));
+    assert_eq!(joins[0].text, "let the agent invoice-bot-1 belong to the group clerks");
+    assert_eq!(joins[0].object.as_ref().unwrap().name, "clerks");
+}
+
+/// All that policies say is read; where it is not, or more is there than is tried, that is said.
+#[tokio::test]
+async fn what_was_not_tried_is_said() {
+    let role = |name: &str| {
+        let spec =
+            wire::RoleSpec { permissions: vec![permission("other:do", "Invoice", "*")], ..wire::RoleSpec::default() };
+        declared(Object::Role(wire::Role { metadata: meta(name), spec: Some(spec) }))
+    };
+    let cut = "not all changes were tried";
+    let mut stage = Stage::set().await;
+    let filler = "permit(principal == Agent::\"x\", action == Action::\"a:b\", resource);".repeat(1_100);
+    let last = format!("{filler} permit(principal in Role::\"at-the-end\", action, resource);");
+    stage.change(vec![(policy("production", PolicyMode::Enforce, &last), false), (role("at-the-end"), false)]).await;
+    let answer = told(&stage, stage.asserted(agent_id(1))).await;
+    let wanted = "bind the role at-the-end to the agent invoice-bot-1";
+    // On a slow machine time may run out; then it says so.
+    assert!(misses(&answer).contains(&wanted) || answer.near_miss_note.contains(cut), "{answer:?}");
+
+    // More roles that would do than are tried.
+    let permits: String =
+        (0..9).map(|n| format!("permit(principal in Role::\"role-{n}\", action, resource);")).collect();
+    let mut all = vec![(policy("production", PolicyMode::Enforce, &permits), false)];
+    all.extend((0..9).map(|n| (role(&format!("role-{n}")), false)));
+    stage.change(all).await;
+    let answer = told(&stage, stage.asserted(agent_id(1))).await;
+    assert!(answer.near_miss_note.contains(cut), "{}", answer.near_miss_note);
+}
+
 #[tokio::test]
 async fn a_chain_that_is_missing_is_a_near_miss_too() {
     let stage = Stage::set_with(|mut all| {
