@@ -30,6 +30,27 @@ async fn a_forbid_wins_and_is_named_alone() {
     assert_eq!(spoken.valid_until, None);
 }
 
+/// Nobody asks what permits where something forbids: a permit that fails is not told of, and no order of names changes that.
+#[tokio::test]
+async fn where_something_forbids_what_permits_is_not_asked() {
+    let mut stage = Stage::set().await;
+    let failing =
+        policy("a-permit-that-fails", Enforce, "permit(principal, action, resource) when { context.nonsense };");
+    let broken =
+        policy("z-forbid-that-fails", Enforce, "forbid(principal, action, resource) when { context.nonsense };");
+    stage.change(vec![(failing, false), (broken.clone(), false)]).await;
+    let sealed = || stage.good().attribute("sealed", Value::Bool(true));
+    let spoken = stage.ask(&enforcer("invoices"), sealed()).await;
+    let causes: Vec<_> = spoken.answer.causes.iter().map(|c| (c.kind, c.name.as_str())).collect();
+    assert_eq!(causes, [(CauseKind::Forbid, "payments/sealed")]);
+    // A forbid that fails decides nothing by itself, so that what permits is asked, and denies where nothing forbids.
+    let spoken = stage.ask(&enforcer("invoices"), stage.good()).await;
+    let causes: Vec<_> = spoken.answer.causes.iter().map(|c| (c.kind, c.name.as_str())).collect();
+    assert_eq!(causes, [(CauseKind::PolicyError, "payments/z-forbid-that-fails")]);
+    stage.change(vec![(broken, true)]).await;
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+}
+
 #[tokio::test]
 async fn without_policies_nothing_is_permitted() {
     let mut stage = Stage::set().await;
