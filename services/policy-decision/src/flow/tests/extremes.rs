@@ -69,6 +69,53 @@ fn a_context_as_deep_as_the_wire_takes_is_answered() {
     });
 }
 
+/// Ten thousand policies at once, then none, then one that cannot be read: what was before them is never what decides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_huge_set_that_comes_goes_and_breaks_is_never_answered_by_the_one_before() {
+    const MANY: usize = 10_000;
+    let name = |n: usize| format!("many-{n}");
+    let many = |with_a_forbid: bool| {
+        (0..MANY).map(move |n| {
+            let of_one = format!(
+                "permit(principal == Agent::\"{n}\", action == Action::\"invoice:read\", resource is Invoice);"
+            );
+            // In the midst of them one that is about everybody.
+            let is_it = with_a_forbid && n == MANY / 2;
+            policy(&name(n), Enforce, if is_it { "forbid(principal, action, resource);" } else { of_one.as_str() })
+        })
+    };
+    let mut stage = Stage::set().await;
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+    // The last word about a question at a revision, and that every one before it is a call to try again.
+    let at = async |stage: &Stage, revision: u64| {
+        let begin = std::time::Instant::now();
+        loop {
+            let mut ask = stage.good();
+            ask.at_least_revision = revision;
+            match stage.word(ask).await {
+                "POLICY_NOT_READY" | "REVISION_NOT_REACHED" => {
+                    assert!(begin.elapsed() < std::time::Duration::from_secs(300), "it is never compiled");
+                }
+                word => return word,
+            }
+        }
+    };
+    stage.tell(many(true).map(|one| (one, false)).collect());
+    assert_eq!(at(&stage, 2).await, "FORBIDDEN_BY_POLICY");
+    // Emptied, of everything: what permitted before is gone as well.
+    let before = ["production", "sealed"].map(|name| (policy(name, Enforce, ""), true));
+    stage.tell(many(true).map(|one| (one, true)).chain(before).collect());
+    assert_eq!(at(&stage, 3).await, "NO_POLICY_PERMITS");
+    stage.tell(vec![(policy("production", Enforce, "permit(principal, action, resource);"), false)]);
+    assert_eq!(at(&stage, 4).await, "ALLOWED");
+    // Corrupted: one of them cannot be read, and nobody knows what it forbade.
+    let broken = (policy(&name(7), Enforce, "forbid(principal, action, resource"), false);
+    stage.tell(many(false).map(|one| (one, false)).chain([broken]).collect());
+    assert_eq!(at(&stage, 5).await, "POLICY_ERROR");
+    stage.tell(vec![(policy(&name(7), Enforce, "permit(principal, action, resource);"), false)]);
+    assert_eq!(at(&stage, 6).await, "ALLOWED");
+}
+
 #[test]
 fn policies_as_deep_and_as_wide_as_may_be_declared_are_answered() {
     let deep = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(18), close.repeat(18));
