@@ -173,7 +173,8 @@ fn pem(shown: &str) -> Result<String, Fault> {
         return Err(bad_certificate(format!("is longer than {MAX_CERTIFICATE} bytes")));
     }
     // A plus is part of base64, and stands for itself in what Envoy escapes.
-    legate_web::decode(&shown.replace('+', "%2B")).ok_or_else(|| bad_certificate("is not percent-encoded PEM"))
+    let pem = legate_web::decode(&shown.replace('+', "%2B")).map(|pem| pem.to_string());
+    pem.ok_or_else(|| bad_certificate("is not percent-encoded PEM"))
 }
 
 /// The headers of a request, in whichever way Envoy tells them.
