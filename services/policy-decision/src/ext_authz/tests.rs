@@ -86,7 +86,7 @@ async fn a_certificate_alone_is_judged_and_recorded_as_a_decision() {
 }
 
 /// While policies are compiled the view goes on: what decides in the end is what the certificate is held against.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_certificate_that_is_revoked_while_a_question_waits_is_not_let_through() {
     let held = Held::default();
     let mut stage = Stage::set_by(held.library(), |all| all).await;

@@ -256,7 +256,7 @@ async fn at_last(stage: &Stage, revision: u64) -> &'static str {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn one_namespace_that_is_compiled_holds_up_no_other() {
     let held = Held::default();
     let mut stage = Stage::set_by(held.library(), |all| all).await;
