@@ -86,8 +86,8 @@ fn too_much(staged: &[Staged], in_force: &InForce) -> Vec<(usize, Problem)> {
     let mut problems = Vec::new();
     for (namespace, rests) in &in_force.bytes {
         let (mut more, mut less, mut first) = (0, 0, None);
-        let is_here = |one: &Staged| one.key.kind == Kind::Policy && one.key.namespace == *namespace;
-        for (at, one) in staged.iter().enumerate().filter(|(_, one)| is_here(one)) {
+        let is_here = |key: &Key| key.kind == Kind::Policy && key.namespace == *namespace;
+        for (at, one) in staged.iter().enumerate().filter(|(_, one)| is_here(&one.key)) {
             let (now, wanted) = (long(one.current.as_ref()), long(Some(&one.wanted)));
             more += wanted.saturating_sub(now);
             less += now.saturating_sub(wanted);

@@ -308,7 +308,7 @@ pub(crate) async fn bytes_in_namespace(tx: &Tx, kind: Kind, namespace: &str) -> 
     let sum = listed()
         .select_only()
         // What it is a sum of is of another type on each database.
-        .expr_as(Expr::cust("CAST(COALESCE(SUM(LENGTH(body)), 0) AS BIGINT)"), "bytes")
+        .column_as(Expr::cust("CAST(COALESCE(SUM(LENGTH(body)), 0) AS BIGINT)"), "bytes")
         .filter(listed::Column::Kind.eq(kind as i32))
         .filter(listed::Column::Namespace.eq(namespace));
     Ok(sum.into_tuple::<i64>().one(tx).await?.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default())
