@@ -3,7 +3,6 @@
 mod broker;
 mod foreign;
 mod platform;
-mod relay;
 mod scene;
 mod survival;
 mod tools;

@@ -185,12 +185,19 @@ impl Processes {
 
     /// Starts one more policy-decision, with a port and a spool of its own, and waits until it serves.
     pub(crate) async fn spawn_beside(&mut self, service: &'static str) -> Remote {
+        let registry = self.remote("registry").endpoint;
+        self.spawn_beside_by(service, &registry).await
+    }
+
+    /// The same, reaching the registry there.
+    pub(crate) async fn spawn_beside_by(&mut self, service: &'static str, registry: &str) -> Remote {
         let (dir, port) = (self.layout.service(service), port());
         let spool = dir.join("spool");
         let own = format!("127.0.0.1:{}", self.ports[place(service)]);
         let text = std::fs::read_to_string(self.config(service)).unwrap();
         let text = text.replacen(&own, &format!("127.0.0.1:{port}"), 1);
         let text = text.replace(&format!("{spool:?}"), &format!("{:?}", dir.join("spool-beside")));
+        let text = text.replace(&format!("{:?}", self.remote("registry").endpoint), &format!("{registry:?}"));
         let config = dir.join("beside.toml");
         std::fs::write(&config, text).unwrap();
         self.beside = Some(self.child(service, &config));

@@ -96,12 +96,17 @@ impl Approvals {
             }
         }
         if let Some(approval) = approval {
-            let agent = approval.agent.clone();
-            let known = self.by_agent.get(agent.as_str()).cloned().unwrap_or_default();
-            let all = known.iter().cloned().chain([Arc::new(approval)]).collect();
-            self.by_agent.insert(agent.as_str(), all);
-            self.places.insert(key, agent);
+            self.places.insert(key, approval.agent.clone());
+            self.suppose(approval);
         }
+    }
+
+    /// Puts one beside those that the agent has.
+    pub(crate) fn suppose(&mut self, approval: Approval) {
+        let agent = approval.agent.clone();
+        let known = self.by_agent.get(agent.as_str()).cloned().unwrap_or_default();
+        let all = known.iter().cloned().chain([Arc::new(approval)]).collect();
+        self.by_agent.insert(agent.as_str(), all);
     }
 }
 

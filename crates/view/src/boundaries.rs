@@ -30,6 +30,8 @@ pub struct Boundary {
     pub data_classifications: BTreeSet<String>,
     /// Purposes of questions.
     pub purposes: BTreeSet<String>,
+    /// Regimes under which resources are.
+    pub regimes: BTreeSet<String>,
     /// Environments of agents, as [`Agent::environment`] has them.
     pub environments: BTreeSet<&'static str>,
     /// The hours of the week; `None`: all.

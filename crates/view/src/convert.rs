@@ -230,6 +230,7 @@ pub(crate) fn boundary(from: &wire::Boundary) -> Result<Boundary, Why> {
         regions: set(&spec.regions),
         data_classifications: set(&spec.data_classifications),
         purposes: set(&spec.purposes),
+        regimes: set(&spec.regimes),
         environments: known(&spec.environments)?.into_iter().map(environment).collect::<Result<_, _>>()?,
         hours: (!hours.is_empty()).then(|| Week::new(hours)),
     })

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use legate_clock::Timestamp;
 use legate_ids::Name;
 
 use crate::agent::Agent;
@@ -22,6 +23,17 @@ pub struct Group {
 }
 
 impl Group {
+    /// The same, written at `now` with one more agent in its list.
+    #[must_use]
+    pub fn with(&self, agent: &Name, now: Timestamp) -> Self {
+        let mut group = self.clone();
+        if let Err(place) = group.agents.binary_search(agent) {
+            group.agents.insert(place, agent.clone());
+        }
+        group.label.updated = group.label.updated.max(now);
+        group
+    }
+
     /// Whether the agent belongs to it now: it is listed, or selected by what is declared of it at this revision.
     ///
     /// A list speaks of the agents that existed when it was last written, as a binding does: an agent made later under a

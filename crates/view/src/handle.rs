@@ -131,6 +131,13 @@ impl Reading {
         self.as_of.map(|as_of| now.saturating_sub(as_of))
     }
 
+    /// The moment, on the monotonic clock, after which the snapshot is older than `bound`, or than the view's own bound; `None` when
+    /// the registry was never heard. Unlike an age it does not go stale itself.
+    #[must_use]
+    pub fn good_until(&self, bound: Duration) -> Option<Duration> {
+        self.as_of.map(|as_of| as_of.saturating_add(bound.min(self.shared.bound)))
+    }
+
     /// The age, where it is within `bound` and the view's own bound.
     ///
     /// # Errors

@@ -68,4 +68,5 @@ pub use standing::{
     CALLER_CUT_OFF, CALLER_NOT_ACTIVE, CALLER_REVOKED, CALLER_STANDING_UNKNOWN, CALLER_UNKNOWN, CERTIFICATE_BACKDATE,
     OnStale, REASONS, ViewStanding,
 };
+pub use stop_orders::StopOrder;
 pub use token::{Fallen, Standing as TokenStanding};

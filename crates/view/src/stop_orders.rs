@@ -41,6 +41,36 @@ struct Orders {
     groups: BTreeMap<Name, BTreeMap<Name, (Group, Standing)>>,
 }
 
+/// One of the orders that stop an agent, to be told of and to be supposed away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopOrder {
+    /// The one for every agent.
+    Everywhere,
+    /// One that names the agent itself.
+    Agent(AgentId),
+    /// One that names its class: the namespace and the name.
+    Class(Name, Name),
+    /// One that names its namespace.
+    Namespace(Name),
+    /// One that names an owner of it, in one namespace or in every one.
+    Owner(Option<Name>, String),
+    /// One that names a group to which it belonged: the namespace, the name of the order and that of the group.
+    Group(Name, Name, Name),
+}
+
+impl StopOrder {
+    /// What it is found by among those that name no group.
+    fn name(&self) -> Option<String> {
+        match self {
+            Self::Everywhere | Self::Group(..) => None,
+            Self::Agent(id) => Some(of_agent(id)),
+            Self::Class(namespace, class) => Some(of_class(namespace.as_str(), class.as_str())),
+            Self::Namespace(name) => Some(of_namespace(name.as_str())),
+            Self::Owner(namespace, owner) => Some(of_owner(namespace.as_ref().map_or("", Name::as_str), owner)),
+        }
+    }
+}
+
 fn of_agent(id: &AgentId) -> String {
     format!("agent {id}")
 }
@@ -85,6 +115,45 @@ impl StopOrders {
         }
     }
 
+    /// The orders that name an agent and stand.
+    fn standing_on(&self, agent: &Agent) -> Vec<StopOrder> {
+        let orders = &*self.0;
+        let namespace = &agent.label.namespace;
+        let owners = agent.people.owners.iter();
+        let owners = owners
+            .flat_map(|owner| [None, Some(namespace.clone())].map(|place| StopOrder::Owner(place, owner.to_string())));
+        let named = [
+            StopOrder::Agent(agent.id.clone()),
+            StopOrder::Class(namespace.clone(), agent.class.clone()),
+            StopOrder::Namespace(namespace.clone()),
+        ];
+        let stands =
+            |one: &StopOrder| one.name().and_then(|name| orders.by_name.get(&name)).is_some_and(|s| s.suspended);
+        let mut found: Vec<StopOrder> = named.into_iter().chain(owners).filter(stands).collect();
+        found.extend(orders.everywhere.filter(|one| one.suspended).map(|_| StopOrder::Everywhere));
+        for (order, (group, standing)) in orders.groups.get(namespace).into_iter().flatten() {
+            if standing.suspended && group.has(agent) {
+                found.push(StopOrder::Group(namespace.clone(), order.clone(), group.label.name.clone()));
+            }
+        }
+        found
+    }
+
+    /// Takes one for resumed; what it cut off stays so.
+    pub(crate) fn suppose_resumed(&mut self, order: &StopOrder) {
+        let orders = Arc::make_mut(&mut self.0);
+        let standing = match order {
+            StopOrder::Everywhere => orders.everywhere.as_mut(),
+            StopOrder::Group(namespace, order, _) => {
+                orders.groups.get_mut(namespace).and_then(|all| all.get_mut(order)).map(|(_, standing)| standing)
+            }
+            named => named.name().and_then(|name| orders.by_name.get_mut(&name)),
+        };
+        if let Some(standing) = standing {
+            standing.suspended = false;
+        }
+    }
+
     /// How an agent stands by all orders that name it: stopped where one stands, cut off by the latest.
     fn standing(&self, agent: &Agent) -> Standing {
         let orders = &*self.0;
@@ -116,6 +185,12 @@ impl Snapshot {
     #[must_use]
     pub fn order_on(&self, agent: &Agent) -> Standing {
         self.stop_orders.standing(agent)
+    }
+
+    /// The stop orders that stand and name the agent, without those that name whoever is above it.
+    #[must_use]
+    pub fn orders_that_stop(&self, agent: &Agent) -> Vec<StopOrder> {
+        self.stop_orders.standing_on(agent)
     }
 }
 

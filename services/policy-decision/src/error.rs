@@ -20,7 +20,7 @@ legate_rpc::reasons! {
     /// Nobody to decide about.
     SUBJECT_MISSING, Unauthenticated, "Envoy asked about a request that came without a bearer token and without a client certificate.", "Send the agent's access token (Authorization: Bearer), or have Envoy demand client certificates and pass them (include_peer_certificate).";
     /// It could be read in two ways.
-    HTTP_REQUEST_INVALID, InvalidArgument, "A request that Envoy asked about has a path, a parameter, a header or a client certificate that cannot be believed or could be read in two ways, or lacks what its route takes from it.", "See the log of policy-decision for what is wrong with it; send headers and parameters once, and the path without dots, doubled or escaped slashes, and semicolons.";
+    HTTP_REQUEST_INVALID, InvalidArgument, "A request that Envoy asked about has a path, a parameter, a header or a client certificate that cannot be believed or could be read in two ways, lacks what its route takes from it, or has in it what no resource's id may have.", "See the log of policy-decision for what is wrong with it; send headers and parameters once, and the path without dots, doubled or escaped slashes, and semicolons. An id is 512 bytes at most, without `*`, invisible characters, or white space at its ends.";
     /// There is more than can be listed.
     SEARCH_UNBOUNDED, FailedPrecondition, "What is searched is given by a pattern (apollo/*, invoice:*), and Legate keeps no list of resources or actions to say all that the pattern stands for.", "Ask about single resources and actions (AuthZEN evaluations), or take what is named one by one alone: page.properties.partial = true.";
     /// A policy forbids.
@@ -97,6 +97,8 @@ legate_rpc::reasons! {
     BOUNDARY_DATA, PermissionDenied, "It is granted, and a boundary that applies to the agent is for other classes of data.", "See the boundary in the reasons. State the resource's attribute `data_classification`, a text or a list of texts, all of which the boundary has to list.";
     /// The purpose is outside.
     BOUNDARY_PURPOSE, PermissionDenied, "It is granted, and a boundary that applies to the agent is for other purposes.", "See the boundary in the reasons. State `purpose` in the question's context, one that the boundary lists.";
+    /// A regime is outside.
+    BOUNDARY_REGIME, PermissionDenied, "It is granted, and a boundary that applies to the agent is for resources under other regimes.", "See the boundary in the reasons. State the resource's attribute `regime`, a text or a list of texts of which there is one at least, all of which the boundary has to list.";
     /// The environment is outside.
     BOUNDARY_ENVIRONMENT, PermissionDenied, "It is granted, and a boundary that applies to the agent is for agents of other environments.", "See the boundary in the reasons; register the agent in an environment that the boundary lists.";
     /// The hour is outside.

@@ -1,13 +1,15 @@
 //! Envoy's external authorization (envoy.service.auth.v3): a request that Envoy holds becomes one question, by the table of routes.
 //!
 //! Who the agent is comes from what is verified here: its access token in the `authorization` header, or the certificate that it
-//! showed to Envoy. No other header and no principal that Envoy names is believed. What is not understood is denied, and never
+//! showed to Envoy. No other header and no principal that Envoy names is believed. What is not understood is denied, and not
 //! with an error of gRPC, which an Envoy with `failure_mode_allow` would let go on.
+
+mod closed;
 
 use std::sync::Arc;
 
-use legate_ids::{AgentId, Principal};
-use legate_mtls::{Peer, Trust};
+use legate_ids::Principal;
+use legate_mtls::{Trust, pki};
 use legate_rpc::{Code, Fault, Permit};
 use legate_web::json::{Names, object};
 use legate_wire::envoy as wire;
@@ -23,6 +25,7 @@ use crate::domain::answer::{Denial, Why};
 use crate::domain::route::{self, Body, Path, Route};
 use crate::error::{HTTP_REQUEST_INVALID, ROUTE_UNKNOWN, SUBJECT_MISSING};
 use crate::flow::{self, Asker, Desk, Spoken};
+pub(crate) use closed::Closed;
 
 /// The most bytes of a token, and of a chain of certificates.
 const MAX_TOKEN: usize = 8 << 10;
@@ -54,7 +57,7 @@ impl Authorization for Envoy {
     async fn check(&self, request: Request<wire::CheckRequest>) -> Result<Response<wire::CheckResponse>, Status> {
         let asker = Asker::of(&Permit::of(&request)?);
         let answer = match self.decide(&asker, &request.into_inner()).await {
-            Ok(spoken) => self.told(&spoken),
+            Ok((spoken, is_by_token)) => self.told(&spoken, is_by_token),
             Err(fault) => {
                 self.desk.metrics.unasked(fault.reason());
                 refused(fault)
@@ -65,7 +68,8 @@ impl Authorization for Envoy {
 }
 
 impl Envoy {
-    async fn decide(&self, asker: &Asker, from: &wire::CheckRequest) -> Result<Spoken, Fault> {
+    /// The decision, and whether it is about the holder of a token.
+    async fn decide(&self, asker: &Asker, from: &wire::CheckRequest) -> Result<(Spoken, bool), Fault> {
         let attributes = from.attributes.as_ref();
         let http = attributes.and_then(|all| all.request.as_ref()).and_then(|request| request.http.as_ref());
         let http = http.ok_or_else(|| Fault::refused(&HTTP_REQUEST_INVALID, "there is no HTTP request in it"))?;
@@ -77,18 +81,24 @@ impl Envoy {
         let unclear = |e: route::Unclear| Fault::refused(&HTTP_REQUEST_INVALID, e.to_string());
         let question = route::find(&self.routes, &http.method, &path, &stated).map_err(unclear)?.ok_or_else(unknown)?;
         let shown = attributes.and_then(|all| all.source.as_ref()).map_or("", |source| source.certificate.as_str());
-        let peer = if shown.is_empty() { None } else { Some(self.peer(shown)?) };
-        let subject = match (bearer(http)?, &peer) {
-            (Some(token), _) => Subject::Token(token),
-            // That it was shown to Envoy is Envoy's word, so this is as asserted, and needs that right.
-            (None, Some((_, agent))) => Subject::Asserted(agent.clone()),
-            (None, None) => {
+        let token = bearer(http)?;
+        let is_by_token = token.is_some();
+        // Whether they are good is judged by the state of the registry that decides, and by no other.
+        let (subject, presenter) = match (token, shown) {
+            (Some(token), "") => (Subject::Token(token), None),
+            (Some(token), shown) => (Subject::Token(token), Some(self.presenter(&pem(shown)?)?)),
+            (None, "") => {
                 return Err(Fault::refused(&SUBJECT_MISSING, "there is no bearer token and no client certificate"));
+            }
+            // That it was shown to Envoy is Envoy's word, so this needs the right to assert.
+            (None, shown) => {
+                let chain = pki::certificates(&pem(shown)?).map_err(bad_certificate)?;
+                (Subject::Certificate(chain.iter().flat_map(|one| one.to_vec()).collect()), None)
             }
         };
         let ask = Ask {
             subject,
-            presenter: peer.as_ref().map(|(peer, _)| peer.x5t_s256),
+            presenter,
             presenter_key: None,
             on_behalf_of: None,
             question,
@@ -102,36 +112,22 @@ impl Envoy {
                 .take(MAX_CORRELATION)
                 .collect(),
         };
-        // A token's standing is judged with it, and that of the certificate to which it is bound.
-        if let (Subject::Asserted(_), Some((peer, _))) = (&ask.subject, &peer)
-            && let Err(fault) = self.desk.view.current().judge(peer, self.desk.clock.now())
-        {
-            flow::record::refusal(&self.desk, asker, std::slice::from_ref(&ask), &fault).await;
-            return Err(fault);
-        }
         let mut all = flow::evaluate(&self.desk, asker, std::slice::from_ref(&ask)).await?;
-        all.pop().ok_or_else(|| Fault::broken("a question without an answer"))
+        let spoken = all.pop().ok_or_else(|| Fault::broken("a question without an answer"))?;
+        Ok((spoken, is_by_token))
     }
 
-    /// Whom the certificate names that was shown to Envoy, where it is an agent's, by the workloads' CA.
-    fn peer(&self, shown: &str) -> Result<(Peer, AgentId), Fault> {
-        let bad = |why: String| Fault::refused(&HTTP_REQUEST_INVALID, format!("the client certificate: {why}"));
-        if shown.len() > MAX_CERTIFICATE {
-            return Err(bad(format!("is longer than {MAX_CERTIFICATE} bytes")));
-        }
-        // A plus is part of base64, and stands for itself in what Envoy escapes.
-        let pem =
-            legate_web::decode(&shown.replace('+', "%2B")).ok_or_else(|| bad("is not percent-encoded PEM".into()))?;
+    /// SHA-256 of the certificate that was shown to Envoy beside a token, where it is an agent's, by the workloads' CA.
+    fn presenter(&self, pem: &str) -> Result<[u8; 32], Fault> {
         let now = self.desk.clock.now();
-        let peer = self.trust.shown_to_another(&pem, now).map_err(|e| bad(e.to_string()))?;
-        let Some(Principal::Agent { id, .. }) = &peer.principal else {
-            return Err(bad("is not an agent's".into()));
-        };
-        let agent = id.clone();
-        Ok((peer, agent))
+        let peer = self.trust.shown_to_another(pem, now).map_err(bad_certificate)?;
+        match &peer.principal {
+            Some(Principal::Agent { .. }) => Ok(peer.x5t_s256),
+            _ => Err(bad_certificate("is not an agent's")),
+        }
     }
 
-    fn told(&self, spoken: &Spoken) -> wire::CheckResponse {
+    fn told(&self, spoken: &Spoken, is_by_token: bool) -> wire::CheckResponse {
         let (id, word) = (spoken.id.to_string(), spoken.answer.word());
         let agent = spoken.agent.as_ref().map(|agent| agent.id.to_string());
         let texts = [("decision_id", Some(id.clone())), ("reason", Some(word.to_owned())), ("agent_id", agent.clone())];
@@ -144,7 +140,7 @@ impl Envoy {
         let metadata = Some(Struct { fields });
         let (Some(agent), None) = (agent, spoken.answer.denied) else {
             let (code, status, challenge) = match spoken.answer.denied {
-                Some(why) => kind(why),
+                Some(why) => kind(why, is_by_token),
                 None => (Code::PermissionDenied, 403, false),
             };
             return wire::CheckResponse {
@@ -165,6 +161,20 @@ impl Envoy {
             dynamic_metadata: metadata,
         }
     }
+}
+
+fn bad_certificate(why: impl std::fmt::Display) -> Fault {
+    Fault::refused(&HTTP_REQUEST_INVALID, format!("the client certificate: {why}"))
+}
+
+/// The certificates that were shown to Envoy, as it passes them on.
+fn pem(shown: &str) -> Result<String, Fault> {
+    if shown.len() > MAX_CERTIFICATE {
+        return Err(bad_certificate(format!("is longer than {MAX_CERTIFICATE} bytes")));
+    }
+    // A plus is part of base64, and stands for itself in what Envoy escapes.
+    let pem = legate_web::decode(&shown.replace('+', "%2B")).map(|pem| pem.to_string());
+    pem.ok_or_else(|| bad_certificate("is not percent-encoded PEM"))
 }
 
 /// The headers of a request, in whichever way Envoy tells them.
@@ -235,7 +245,7 @@ fn bearer(http: &wire::attribute_context::HttpRequest) -> Result<Option<String>,
 }
 
 /// How a denial is told: the code of gRPC, the status of HTTP, and whether another token may help (RFC 6750 section 3.1).
-fn kind(why: Why) -> (Code, i32, bool) {
+fn kind(why: Why, is_by_token: bool) -> (Code, i32, bool) {
     match (why.kind(), why) {
         (Denial::Undecided, _) => (Code::Unavailable, 503, false),
         (
@@ -247,7 +257,7 @@ fn kind(why: Why) -> (Code, i32, bool) {
             | Why::TokenBinding
             | Why::CredentialRevoked
             | Why::ParentTokenFallen,
-        ) => (Code::Unauthenticated, 401, true),
+        ) if is_by_token => (Code::Unauthenticated, 401, true),
         _ => (Code::PermissionDenied, 403, false),
     }
 }
@@ -295,3 +305,6 @@ fn put(key: &str, value: &str) -> wire::HeaderValueOption {
     let header = wire::HeaderValue { key: key.to_owned(), value: value.to_owned(), raw_value: Vec::new() };
     wire::HeaderValueOption { header: Some(header), append: Some(false) }
 }
+
+#[cfg(test)]
+mod tests;

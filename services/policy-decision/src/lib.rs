@@ -3,6 +3,8 @@
 //! It keeps a view of the registry and a compiled set of each namespace's policies in memory, so that the path of a
 //! check makes no network call, unless it rests on an approval that counts once. The one thing that it writes is the spool of decision records.
 
+#[cfg(all(feature = "bug_any_revision", not(debug_assertions)))]
+compile_error!("bug_any_revision is a planted bug, for tests only");
 #[cfg(all(feature = "bug_lost_forbid", not(debug_assertions)))]
 compile_error!("bug_lost_forbid is a planted bug, for tests only");
 
@@ -208,6 +210,7 @@ fn service(desk: &Arc<Desk>, envoy: ext_authz::Envoy, standing: &ViewStanding, c
         .max_encoding_message_size(MAX_DRIFT);
     // Whole headers of a request, and what of its body is passed on.
     let envoy = AuthorizationServer::new(envoy).max_decoding_message_size(MAX_CHECK);
+    let envoy = ext_authz::Closed::new(envoy, desk);
     let issuance = IssuanceServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE);
     legate_rpc::Service {
         name: NAME,

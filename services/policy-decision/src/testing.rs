@@ -366,6 +366,14 @@ impl Stage {
     }
 
     pub(crate) async fn set_with(change: impl FnOnce(Vec<wire::Declaration>) -> Vec<wire::Declaration>) -> Self {
+        Self::set_by(Library::new(), change).await
+    }
+
+    /// The same with a library of the test's own.
+    pub(crate) async fn set_by(
+        library: Library,
+        change: impl FnOnce(Vec<wire::Declaration>) -> Vec<wire::Declaration>,
+    ) -> Self {
         let clock = TestClock::at(Timestamp::from_secs(NOW));
         let (news, told) = mpsc::unbounded_channel();
         let pongs = Arc::new(Pongs { on: AtomicBool::new(true), revision: std::sync::atomic::AtomicU64::new(0), news });
@@ -374,7 +382,7 @@ impl Stage {
         // The clock is turned by more than that, and there is no second stream.
         options.silent_after = Duration::from_secs(3_600);
         let view = View::follow(OneStream(Mutex::new(Some(told)), Arc::clone(&pongs)), options);
-        let library = Arc::new(Library::new());
+        let library = Arc::new(library);
         tokio::spawn(Arc::clone(&library).keep(view.clone()));
         let paper = TestPaper::new();
         let terms = Terms {

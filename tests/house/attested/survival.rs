@@ -10,10 +10,10 @@ use legate_wire::credential::instance_service_client::InstanceServiceClient;
 use legate_wire::credential::{InstanceState, ListInstancesRequest};
 use legate_wire::spiffe::JwtsvidRequest;
 
-use super::relay::Relay;
 use super::scene::{self, Fleet, marked};
 use super::word;
 use crate::raised::{AUDIENCE, Raised};
+use crate::relay::Relay;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -7,8 +7,11 @@ use legate_wire::registry::Declaration;
 
 use super::{Snapshot, Unreadable, key};
 use crate::agent::{Agent, AgentState};
+use crate::approvals::Approval;
 use crate::boundaries::Boundary;
+use crate::groups::Group;
 use crate::record::{AgentClass, DelegationGrant, Role, RoleBinding};
+use crate::stop_orders::StopOrder;
 
 /// One thing that is otherwise than the registry holds it.
 #[derive(Clone, Debug)]
@@ -31,6 +34,12 @@ pub enum Otherwise {
     ClassWorks(Name, Name),
     /// The namespace is not suspended.
     NamespaceWorks(Name),
+    /// What a stop order stops is resumed.
+    Resumed(StopOrder),
+    /// A group, in the place of the one of its name.
+    Group(Group),
+    /// People approved something more.
+    Approved(Approval),
 }
 
 impl Snapshot {
@@ -79,6 +88,9 @@ impl Snapshot {
             }),
             Otherwise::ClassWorks(namespace, name) => next.set_going(&key(namespace.as_str(), name.as_str())),
             Otherwise::NamespaceWorks(name) => next.set_going(name.as_str()),
+            Otherwise::Resumed(order) => next.stop_orders.suppose_resumed(&order),
+            Otherwise::Group(group) => next.groups.put(group),
+            Otherwise::Approved(approval) => next.approvals.suppose(approval),
         }
         next
     }

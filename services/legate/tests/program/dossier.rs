@@ -90,7 +90,7 @@ fn a_dossier_tells_what_was_and_says_what_can_be_told_of_now_only() {
     house.run(&["apply", "-f", text(&file("governed.yaml")), "--reason", "<b>a reason</b>"]).with(0);
     house.enrol(&file("bot"));
     let check = ["check", "--agent", AGENT, "--action", "invoice:read", "--resource"];
-    let region = ["--attributes", r#"{"region": "eu-central-1"}"#];
+    let region = ["--attributes", r#"{"region": "eu-central-1", "regime": "GDPR"}"#];
     house.run(&[&check[..], &["Invoice:apollo/1"], &region].concat()).with(0);
     house.run(&[&check[..], &["Invoice:zeus/7"], &region].concat()).with(3);
 

@@ -103,6 +103,8 @@ pub(crate) fn near_miss(from: &Proposal) -> wire::NearMiss {
         Want::AddPolicy => wire::NearMissKind::AddPolicy,
         Want::ExtendGrant => wire::NearMissKind::ExtendGrant,
         Want::AddGrant => wire::NearMissKind::AddGrant,
+        Want::Approve => wire::NearMissKind::Approve,
+        Want::JoinGroup => wire::NearMissKind::JoinGroup,
     };
     let reach = match from.reach {
         Reach::Question => wire::NearMissReach::Question,

@@ -125,6 +125,8 @@ whys! {
     BoundaryData, NotPermitted, "BOUNDARY_DATA";
     /// It is given, and a boundary is for other purposes.
     BoundaryPurpose, NotPermitted, "BOUNDARY_PURPOSE";
+    /// It is given, and a boundary is for other regimes.
+    BoundaryRegime, NotPermitted, "BOUNDARY_REGIME";
     /// It is given, and a boundary is for agents of other environments.
     BoundaryEnvironment, NotPermitted, "BOUNDARY_ENVIRONMENT";
     /// It is given, and a boundary is for other hours.

@@ -18,6 +18,7 @@ pub(crate) enum Part {
     Region,
     Data,
     Purpose,
+    Regime,
 }
 
 impl Part {
@@ -29,6 +30,7 @@ impl Part {
             Self::Region => Why::BoundaryRegion,
             Self::Data => Why::BoundaryData,
             Self::Purpose => Why::BoundaryPurpose,
+            Self::Regime => Why::BoundaryRegime,
         }
     }
 
@@ -40,6 +42,7 @@ impl Part {
             Self::Region => "cuts it: the resource's region is outside, or was not stated",
             Self::Data => "cuts it: the resource's data_classification is outside, or was not stated",
             Self::Purpose => "cuts it: the purpose in the context is outside, or was not stated",
+            Self::Regime => "cuts it: a regime of the resource is outside, or none was stated",
         }
     }
 }
@@ -61,10 +64,12 @@ pub(crate) fn cuts(
     let region = question.attributes.0.get("region");
     let data = question.attributes.0.get("data_classification");
     let purpose = question.context.get("purpose");
+    let regime = question.attributes.0.get("regime");
     let of_question = [
         (!is_one_of(&boundary.regions, region), Part::Region),
         (!is_within(&boundary.data_classifications, data), Part::Data),
         (!is_one_of(&boundary.purposes, purpose), Part::Purpose),
+        (!is_under(&boundary.regimes, regime), Part::Regime),
     ];
     cuts_agent(boundary, environment, now)
         .chain(of_question.into_iter().filter(|(cuts, _)| *cuts).map(|(_, part)| part))
@@ -92,6 +97,12 @@ fn is_within(allowed: &BTreeSet<String>, stated: Option<&Value>) -> bool {
             Some(value) => is_allowed(value),
             None => false,
         }
+}
+
+/// The same, of which there has to be one: what is under no regime is not what agents are bounded to.
+fn is_under(allowed: &BTreeSet<String>, stated: Option<&Value>) -> bool {
+    let names_none = matches!(stated, Some(Value::Set(values)) if values.is_empty());
+    is_within(allowed, stated) && !(is_limit(allowed) && names_none)
 }
 
 #[cfg(test)]

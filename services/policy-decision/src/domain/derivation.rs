@@ -328,6 +328,9 @@ fn limits(boundary: &Boundary) -> Vec<(Part, String)> {
     if !boundary.purposes.is_empty() {
         found.push((Part::Purpose, format!("purposes: {}", set(&boundary.purposes))));
     }
+    if !boundary.regimes.is_empty() {
+        found.push((Part::Regime, format!("regimes: {}", set(&boundary.regimes))));
+    }
     found
 }
 

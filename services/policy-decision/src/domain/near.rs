@@ -10,7 +10,7 @@ use legate_clock::Timestamp;
 use legate_ids::Name;
 use legate_view::{
     Agent, AgentState, Boundary, CeilingOf, DelegationGrant, Label, NamespacePolicies, Otherwise, RoleBinding,
-    Snapshot, Source, Stop,
+    Snapshot, Source, Stop, StopOrder,
 };
 
 use super::boundary::{self, Part};
@@ -30,8 +30,10 @@ pub(crate) enum Want {
     State,
     Wait,
     Start,
+    Approve,
     ExtendWindow,
     WidenBinding,
+    JoinGroup,
     BindRole,
     ExtendRole,
     ExtendClass,
@@ -118,6 +120,35 @@ impl Proposal {
     }
 }
 
+/// Proposals as they are found.
+#[derive(Debug, Default)]
+pub(crate) struct Proposals {
+    pub(crate) all: Vec<Proposal>,
+    /// Whether there are more than were looked for.
+    pub(crate) is_cut: bool,
+}
+
+impl Proposals {
+    fn push(&mut self, proposal: Proposal) {
+        self.all.push(proposal);
+    }
+
+    /// The first of them, `most` at most; that there are others is noted.
+    fn few<T>(&mut self, most: usize, found: impl IntoIterator<Item = T>) -> Vec<T> {
+        let mut few: Vec<T> = found.into_iter().take(most + 1).collect();
+        self.is_cut |= few.len() > most;
+        few.truncate(most);
+        few
+    }
+
+    /// What is smaller comes first.
+    fn in_order(mut self) -> Self {
+        self.all.sort_by(|a, b| (a.rank(), &a.text).cmp(&(b.rank(), &b.text)));
+        self.all.dedup_by(|a, b| a.text == b.text);
+        self
+    }
+}
+
 /// What is asked, as a permission for exactly that: no resource's id is a pattern.
 fn exactly(question: &Question) -> Option<Permission> {
     let none: [(String, String); 0] = [];
@@ -132,8 +163,8 @@ pub(crate) fn proposals(
     case: &Case<'_>,
     declared: Option<&Arc<NamespacePolicies>>,
     is_over: &dyn Fn() -> bool,
-) -> Vec<Proposal> {
-    let mut all = Vec::new();
+) -> Proposals {
+    let mut all = Proposals::default();
     let Some(wanted) = exactly(case.question) else { return all };
     of_agent(case, case.agent, &wanted, &mut all);
     if let Some(delegation) = case.delegation {
@@ -146,15 +177,15 @@ pub(crate) fn proposals(
         }
     }
     policies::of_policies(case, declared, &wanted, is_over, &mut all);
-    in_order(all)
+    all.in_order()
 }
 
 /// Proposals where no chain leads from `subject` to the agent.
-pub(crate) fn for_a_chain(case: &Case<'_>, subject: &str, named: Option<&Name>) -> Vec<Proposal> {
-    let mut all = Vec::new();
+pub(crate) fn for_a_chain(case: &Case<'_>, subject: &str, named: Option<&Name>) -> Proposals {
+    let mut all = Proposals::default();
     let Some(wanted) = exactly(case.question) else { return all };
     let grants = case.snapshot.delegation_grants_to(case.agent);
-    for grant in grants.iter().filter(|grant| named.is_none_or(|name| grant.label.name == *name)).take(OF_A_SORT) {
+    for grant in all.few(OF_A_SORT, grants.iter().filter(|grant| named.is_none_or(|name| grant.label.name == *name))) {
         of_grant(case, grant, &wanted, &mut all);
     }
     if named.is_none() && (subject.starts_with("user:") || subject.starts_with("agent:")) {
@@ -173,13 +204,7 @@ pub(crate) fn for_a_chain(case: &Case<'_>, subject: &str, named: Option<&Name>) 
         let proposal = Proposal::registry(Want::AddGrant, Reach::Agent, text, Otherwise::Grant(grant));
         all.push(proposal.permission(&wanted).stated("delegator", subject));
     }
-    in_order(all)
-}
-
-fn in_order(mut all: Vec<Proposal>) -> Vec<Proposal> {
-    all.sort_by(|a, b| (a.rank(), &a.text).cmp(&(b.rank(), &b.text)));
-    all.dedup_by(|a, b| a.text == b.text);
-    all
+    all.in_order()
 }
 
 /// What nobody declared, beside something that is; written now, so that it speaks of everybody who is there.
@@ -208,7 +233,7 @@ fn supposed_of(agent: &Agent, now: Timestamp) -> Label {
     }
 }
 
-fn of_agent(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<Proposal>) {
+fn of_agent(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Proposals) {
     of_state(case, agent, all);
     of_grants(case, agent, wanted, all);
     of_ceilings(case, agent, wanted, all);
@@ -217,12 +242,12 @@ fn of_agent(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<P
     }
 }
 
-fn of_state(case: &Case<'_>, agent: &Agent, all: &mut Vec<Proposal>) {
+fn of_state(case: &Case<'_>, agent: &Agent, all: &mut Proposals) {
     let works = |one: &Agent, text: String| {
         let otherwise = Otherwise::AgentWorks(one.id.clone());
         Proposal::registry(Want::Start, Reach::Agent, text, otherwise).agent(one)
     };
-    let own = |one: &Agent, stop: Stop, all: &mut Vec<Proposal>| {
+    let own = |one: &Agent, stop: Stop, all: &mut Proposals| {
         let name = &one.label.name;
         match stop {
             Stop::State(AgentState::Suspended) => all.push(works(one, format!("resume the agent {name}"))),
@@ -253,10 +278,13 @@ fn of_state(case: &Case<'_>, agent: &Agent, all: &mut Vec<Proposal>) {
                 let otherwise = Otherwise::NamespaceWorks(namespace);
                 all.push(Proposal::registry(Want::Start, Reach::Namespace, text, otherwise));
             }
-            // A retired agent does not come back, and that somebody was stopped is not the smallest thing to change.
-            Stop::State(AgentState::Retired | AgentState::Active | AgentState::Unknown)
-            | Stop::Ancestor
-            | Stop::Order => {}
+            Stop::Order => {
+                for order in case.snapshot.orders_that_stop(one) {
+                    all.push(resumed(order, name));
+                }
+            }
+            // A retired agent does not come back.
+            Stop::State(AgentState::Retired | AgentState::Active | AgentState::Unknown) | Stop::Ancestor => {}
         }
     };
     let stop = |one: &Agent| case.snapshot.life_of(one, case.now).stop;
@@ -273,12 +301,26 @@ fn of_state(case: &Case<'_>, agent: &Agent, all: &mut Vec<Proposal>) {
     }
 }
 
+/// What a stop order stops is resumed; each order by itself.
+fn resumed(order: StopOrder, agent: &Name) -> Proposal {
+    let (reach, whom) = match &order {
+        StopOrder::Agent(_) => (Reach::Agent, format!("the agent {agent}")),
+        StopOrder::Class(_, class) => (Reach::Class, format!("the class {class}")),
+        StopOrder::Group(_, _, group) => (Reach::Holders, format!("the group {group} as it was")),
+        StopOrder::Owner(_, owner) => (Reach::Holders, format!("the owner {owner}")),
+        StopOrder::Namespace(name) => (Reach::Namespace, format!("the namespace {name}")),
+        StopOrder::Everywhere => (Reach::Namespace, "everybody".to_owned()),
+    };
+    let text = format!("resume what the stop order of {whom} stops");
+    Proposal::registry(Want::Start, reach, text, Otherwise::Resumed(order))
+}
+
 /// Who holds what the agent has: itself, or whoever is at the top of those who made it.
 fn holder<'a>(snapshot: &'a Snapshot, agent: &'a Agent) -> Option<&'a Agent> {
     if snapshot.inherits(agent) { snapshot.ancestors_of(agent).last().flatten().map(|top| &**top) } else { Some(agent) }
 }
 
-fn of_grants(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<Proposal>) {
+fn of_grants(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Proposals) {
     let (snapshot, now, request) = (case.snapshot, case.now, case.question.request());
     let Some(holder) = holder(snapshot, agent) else { return };
     let reach = if holder.id == agent.id { Reach::Agent } else { Reach::Holders };
@@ -319,7 +361,7 @@ fn of_grants(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<
         .filter(|role| !held.contains(&role.label.name) && role.permissions.iter().any(|p| p.covers(&request)))
         .collect();
     roles.sort_by(|a, b| (a.permissions.len(), &a.label.name).cmp(&(b.permissions.len(), &b.label.name)));
-    for role in roles.into_iter().take(OF_A_SORT) {
+    for role in all.few(OF_A_SORT, roles) {
         let text = format!("bind the role {} to the agent {}", role.label.name, holder.label.name);
         let binding = RoleBinding { agents: vec![holder.label.name.clone()], ..binding_of(&role.label, now) };
         all.push(bind(reach, text, &role.label, binding));
@@ -344,7 +386,7 @@ fn bind(reach: Reach, text: String, role: &Label, binding: RoleBinding) -> Propo
     Proposal::registry(Want::BindRole, reach, text, Otherwise::Binding(binding)).object(Kind::Role, role)
 }
 
-fn widen(binding: &Arc<RoleBinding>, question: &Question, all: &mut Vec<Proposal>) {
+fn widen(binding: &Arc<RoleBinding>, question: &Question, all: &mut Proposals) {
     let (kind, id) = (question.resource_type.as_str(), question.resource_id.as_str());
     let none: [(String, String); 0] = [];
     let Ok(selector) = ResourceSelector::parse(kind, id, none) else { return };
@@ -356,7 +398,7 @@ fn widen(binding: &Arc<RoleBinding>, question: &Question, all: &mut Vec<Proposal
 }
 
 /// Whether a window is yet to begin, or is over: what can be done about it.
-fn last(binding: &Arc<RoleBinding>, now: Timestamp, all: &mut Vec<Proposal>) {
+fn last(binding: &Arc<RoleBinding>, now: Timestamp, all: &mut Proposals) {
     if let Some(begins) = later(binding.window, now) {
         all.push(wait(begins, &format!("when the binding {} begins", binding.label.name)));
     } else if let Some(window) = lasting(binding.window) {
@@ -379,7 +421,7 @@ fn wait(at: Timestamp, why: &str) -> Proposal {
     Proposal::new(Want::Wait, Reach::Question, format!("ask again at {at}, {why}"), Change::At(at)).time(at)
 }
 
-fn of_ceilings(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Vec<Proposal>) {
+fn of_ceilings(case: &Case<'_>, agent: &Agent, wanted: &Permission, all: &mut Proposals) {
     let request = case.question.request();
     for (of, ceiling) in case.snapshot.ceilings_of(agent).into_iter().flatten() {
         if ceiling.covers(&request) {
@@ -414,7 +456,7 @@ fn text_of(value: Option<&Value>) -> Vec<String> {
     }
 }
 
-fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &mut Vec<Proposal>) {
+fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &mut Proposals) {
     let question = case.question;
     for part in boundary::cuts(boundary, agent.nature.environment, question, case.now) {
         let (stated, allowed, place, field) = match part {
@@ -428,6 +470,9 @@ fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &m
                 "dataClassifications",
             ),
             Part::Purpose => (question.context.get("purpose"), &boundary.purposes, "context.purpose", "purposes"),
+            Part::Regime => {
+                (question.attributes.0.get("regime"), &boundary.regimes, "resource.attributes.regime", "regimes")
+            }
             Part::Environment => {
                 let mut otherwise = (**boundary).clone();
                 otherwise.environments.insert(agent.nature.environment);
@@ -448,10 +493,11 @@ fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &m
             let limits = case.snapshot.boundaries_of(agent).flatten().map(|other| match part {
                 Part::Region => &other.regions,
                 Part::Data => &other.data_classifications,
+                Part::Regime => &other.regimes,
                 _ => &other.purposes,
             });
             let common = limits.filter(|limit| !limit.is_empty()).cloned().reduce(|a, b| &a & &b);
-            for text in common.into_iter().flatten().take(OF_A_SORT) {
+            for text in all.few(OF_A_SORT, common.into_iter().flatten()) {
                 let name = place.rsplit('.').next().unwrap_or(place).to_owned();
                 let value = Value::Text(text.clone());
                 let change = match part {
@@ -470,6 +516,7 @@ fn of_boundary(case: &Case<'_>, agent: &Agent, boundary: &Arc<Boundary>, all: &m
         let set = match part {
             Part::Region => &mut otherwise.regions,
             Part::Data => &mut otherwise.data_classifications,
+            Part::Regime => &mut otherwise.regimes,
             _ => &mut otherwise.purposes,
         };
         set.extend(missing.iter().cloned());
@@ -483,7 +530,7 @@ fn widened(otherwise: Boundary, label: &Label, field: &str, value: &str) -> Prop
     proposal.object(Kind::Boundary, label).stated(field, value)
 }
 
-fn of_grant(case: &Case<'_>, grant: &Arc<DelegationGrant>, wanted: &Permission, all: &mut Vec<Proposal>) {
+fn of_grant(case: &Case<'_>, grant: &Arc<DelegationGrant>, wanted: &Permission, all: &mut Proposals) {
     let (now, name) = (case.now, &grant.label.name);
     if !grant.window.holds_at(now.micros()) {
         if let Some(begins) = later(grant.window, now) {
@@ -504,7 +551,7 @@ fn of_grant(case: &Case<'_>, grant: &Arc<DelegationGrant>, wanted: &Permission, 
     }
 }
 
-fn of_person(case: &Case<'_>, beside: &Label, name: &str, all: &mut Vec<Proposal>) {
+fn of_person(case: &Case<'_>, beside: &Label, name: &str, all: &mut Proposals) {
     let request = case.question.request();
     let namespace = beside.namespace.as_str();
     let mut roles: Vec<_> = case
@@ -513,7 +560,7 @@ fn of_person(case: &Case<'_>, beside: &Label, name: &str, all: &mut Vec<Proposal
         .filter(|role| role.permissions.iter().any(|p| p.covers(&request)))
         .collect();
     roles.sort_by(|a, b| (a.permissions.len(), &a.label.name).cmp(&(b.permissions.len(), &b.label.name)));
-    for role in roles.into_iter().take(OF_A_SORT) {
+    for role in all.few(OF_A_SORT, roles) {
         let text = format!("bind the role {} to {name}", role.label.name);
         let binding = RoleBinding { users: vec![name.to_owned()], ..binding_of(&role.label, case.now) };
         all.push(bind(Reach::Holders, text, &role.label, binding));

@@ -40,7 +40,9 @@ pub(crate) struct Unusable {
 /// All policies of a namespace, ready to be asked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Compiled {
-    enforced: ScopeIndex,
+    /// What forbids is asked first, in an index of its own: where one does, nobody needs to know what permits.
+    forbids: ScopeIndex,
+    permits: ScopeIndex,
     /// Forbids that hold back until it is approved: in an index of their own, since one that is lifted must not hide what else is said.
     holding: ScopeIndex,
     log_only: ScopeIndex,
@@ -157,6 +159,12 @@ fn parse(declared: &Arc<Policy>) -> Result<Parsed, Unusable> {
     Ok(Parsed { declared: Arc::clone(declared), rules, groups })
 }
 
+/// What those of an index say whose scope fits.
+fn ask_index(index: &ScopeIndex, authorizer: &Authorizer, asked: &Asked) -> Verdict {
+    let who = (&asked.principal.who, &asked.resource);
+    index.evaluate(authorizer, &asked.request, &asked.action, who, &asked.entities)
+}
+
 /// Whether it holds back until it is approved.
 fn is_holding(rule: &cedar_policy::Policy) -> bool {
     matches!(approval::annotation(rule), Ok(Some(_)))
@@ -241,7 +249,8 @@ impl Compiled {
     fn index(&mut self, mode: PolicyMode, rule: &cedar_policy::Policy) -> &mut ScopeIndex {
         match mode {
             PolicyMode::Enforce if is_holding(rule) => &mut self.holding,
-            PolicyMode::Enforce => &mut self.enforced,
+            PolicyMode::Enforce if forbids(rule) => &mut self.forbids,
+            PolicyMode::Enforce => &mut self.permits,
             PolicyMode::LogOnly | PolicyMode::Unknown => &mut self.log_only,
         }
     }
@@ -312,12 +321,21 @@ impl Compiled {
 
     /// How many Cedar policies decide, and how many are only reported.
     pub(crate) fn len(&self) -> (usize, usize) {
-        (self.enforced.len() + self.holding.len(), self.log_only.len())
+        (self.forbids.len() + self.permits.len() + self.holding.len(), self.log_only.len())
     }
 
-    /// What those say that decide and hold nothing back.
+    /// What those say that decide and hold nothing back; of the permits nothing, where one forbids.
     pub(crate) fn enforced(&self, authorizer: &Authorizer, way: Way, asked: &Asked) -> Verdict {
-        self.evaluate(&self.enforced, |whole| &whole.enforced, authorizer, way, asked)
+        match way {
+            Way::Indexed => {
+                let verdict = ask_index(&self.forbids, authorizer, asked);
+                if !verdict.forbids.is_empty() || self.permits.len() == 0 {
+                    return verdict;
+                }
+                verdict.and(ask_index(&self.permits, authorizer, asked))
+            }
+            Way::Plain => self.ask_plain(|whole| &whole.enforced, authorizer, asked),
+        }
     }
 
     fn evaluate(
@@ -329,15 +347,14 @@ impl Compiled {
         asked: &Asked,
     ) -> Verdict {
         match way {
-            Way::Indexed => {
-                let who = (&asked.principal.who, &asked.resource);
-                index.evaluate(authorizer, &asked.request, &asked.action, who, &asked.entities)
-            }
-            Way::Plain => {
-                let set = std::iter::once(whole(self.whole()));
-                Verdict::of(authorizer, &asked.request, set, &asked.entities)
-            }
+            Way::Indexed => ask_index(index, authorizer, asked),
+            Way::Plain => self.ask_plain(whole, authorizer, asked),
         }
+    }
+
+    fn ask_plain(&self, whole: fn(&Whole) -> &PolicySet, authorizer: &Authorizer, asked: &Asked) -> Verdict {
+        let set = std::iter::once(whole(self.whole()));
+        Verdict::of(authorizer, &asked.request, set, &asked.entities)
     }
 
     /// What the policies say of `asked`, where `approvals` are of what is asked, towards whom it is asked, and hold now.

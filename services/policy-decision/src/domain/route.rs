@@ -191,8 +191,8 @@ impl Route {
         rest.is_empty().then_some(names)
     }
 
-    /// The question that a request is by this row; `None`: its resource can have no such id.
-    fn question(&self, names: &BTreeMap<&str, String>, stated: &Stated<'_>) -> Result<Option<Question>, Unclear> {
+    /// The question that a request is by this row.
+    fn question(&self, names: &BTreeMap<&str, String>, stated: &Stated<'_>) -> Result<Question, Unclear> {
         let taken = |from: &From| match from {
             From::Path(name) => Ok(names.get(name.as_str()).cloned()),
             From::Query(name) => stated.parameter(name),
@@ -216,7 +216,7 @@ impl Route {
                 }
             }
         }
-        let Ok(resource_id) = ResourceId::parse(&id) else { return Ok(None) };
+        let resource_id = ResourceId::parse(&id).map_err(Unclear::Id)?;
         let values = |all: &[(String, Source)]| -> Result<Record, Unclear> {
             let mut record = Record::new();
             for (name, source) in all {
@@ -224,33 +224,29 @@ impl Route {
             }
             Ok(record)
         };
-        Ok(Some(Question {
+        Ok(Question {
             action: self.action.clone(),
             resource_type: self.resource_type.clone(),
             resource_id,
             attributes: Attributes(values(&self.attributes)?),
             context: values(&self.context)?,
-        }))
+        })
     }
 }
 
-/// The question that a request is by the first row that it is in; `None`: by none, which is a denial.
+/// The question that a request is by the first row that it is in; `None`: it is in none, which is a denial.
 ///
 /// # Errors
-/// When what the row takes from the request is missing, or could be read in two ways. No later row is tried: it might ask for less.
+/// When what the row takes from the request is missing, could be read in two ways, or makes no id of a resource. No later row is
+/// tried, whatever the reason: it might ask for less.
 pub(crate) fn find(
     routes: &[Route],
     method: &str,
     path: &Path,
     stated: &Stated<'_>,
 ) -> Result<Option<Question>, Unclear> {
-    for route in routes {
-        let Some(names) = route.names(method, path) else { continue };
-        if let Some(question) = route.question(&names, stated)? {
-            return Ok(Some(question));
-        }
-    }
-    Ok(None)
+    let mut rows = routes.iter().filter_map(|route| Some((route, route.names(method, path)?)));
+    rows.next().map(|(route, names)| route.question(&names, stated)).transpose()
 }
 
 /// Attributes or a context of a row.

@@ -238,9 +238,21 @@ impl Verdict {
                 verdict.failures.push(Failure { policy: e.policy_id().clone(), message: e.inner().to_string() });
             }
         }
-        // Told in the same order however they were found.
-        verdict.failures.sort_by(|a, b| a.policy.cmp(&b.policy));
-        verdict
+        verdict.in_order()
+    }
+
+    /// What these say and those of another index, no policy of which is in both.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.permits.extend(other.permits);
+        self.forbids.extend(other.forbids);
+        self.failures.extend(other.failures);
+        self.in_order()
+    }
+
+    /// Told in the same order however they were found.
+    fn in_order(mut self) -> Self {
+        self.failures.sort_by(|a, b| a.policy.cmp(&b.policy));
+        self
     }
 }
 

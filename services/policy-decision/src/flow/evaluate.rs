@@ -84,6 +84,9 @@ pub(crate) struct Spoken {
     pub(crate) known: Known,
     pub(crate) revision: u64,
     pub(crate) view_age: Option<Duration>,
+    /// On the monotonic clock: when what it was decided by becomes too old to be said; of the moment of the view, so that nothing that
+    /// happens after the decision makes it later.
+    pub(crate) good_until: Option<Duration>,
     pub(crate) valid_until: Option<Timestamp>,
     /// The policies that it was held against, where some of them are in LOG_ONLY.
     pub(crate) shadowed: Option<Arc<Compiled>>,
@@ -272,7 +275,7 @@ async fn decide_at(
             Err(NotReady) => {
                 let cause = Cause::plain(CauseKind::View, "the newest policies are still being compiled");
                 let answer = Answer::deny(Why::PolicyNotReady, cause);
-                all.push(speak(desk, reading, answer, (Known::default(), None), desk.clock.now()));
+                all.push(speak(desk, reading, ask, answer, (Known::default(), None), desk.clock.now()));
             }
         }
     }
@@ -282,8 +285,8 @@ async fn decide_at(
 /// Answers one question at one reading.
 fn one(desk: &Desk, asker: &Asker, right: Option<&Right>, ask: &Ask, reading: &Reading) -> Result<Spoken, NotReady> {
     let now = desk.clock.now();
-    let say = |answer, known, agent| Ok(speak(desk, reading, answer, (known, agent), now));
-    let bound = ask.max_staleness.unwrap_or(Duration::MAX);
+    let say = |answer, known, agent| Ok(speak(desk, reading, ask, answer, (known, agent), now));
+    let bound = oldest(ask);
     let (right, _) = match (right, reading.fresh(bound)) {
         (Some(right), Ok(age)) => (right, age),
         (_, Err(stale)) => {
@@ -296,7 +299,7 @@ fn one(desk: &Desk, asker: &Asker, right: Option<&Right>, ask: &Ask, reading: &R
         }
     };
     let snapshot = &reading.snapshot;
-    if snapshot.revision() < ask.at_least_revision {
+    if snapshot.revision() < ask.at_least_revision && !cfg!(feature = "bug_any_revision") {
         let text = format!("revision {} was asked for, the view holds {}", ask.at_least_revision, snapshot.revision());
         let cause = Cause::plain(CauseKind::View, text);
         return say(Answer::deny(Why::RevisionNotReached, cause), Known::default(), None);
@@ -307,7 +310,7 @@ fn one(desk: &Desk, asker: &Asker, right: Option<&Right>, ask: &Ask, reading: &R
         asked = Some(policies.clone());
         Ok(policies)
     })?;
-    let mut spoken = speak(desk, reading, judged.answer, (judged.known, judged.agent), now);
+    let mut spoken = speak(desk, reading, ask, judged.answer, (judged.known, judged.agent), now);
     spoken.shadowed = match &asked {
         Some(Policies::Ready(compiled)) if !compiled.shadows().is_empty() => Some(Arc::clone(compiled)),
         _ => None,
@@ -396,10 +399,16 @@ fn stale_answer(stale: &legate_view::Stale) -> Answer {
     Answer::deny(Why::Stale, Cause::plain(CauseKind::View, stale.to_string()))
 }
 
+/// How old a view the question takes, beside the view's own bound.
+fn oldest(ask: &Ask) -> Duration {
+    ask.max_staleness.unwrap_or(Duration::MAX)
+}
+
 /// An answer that was made at `at`.
 fn speak(
     desk: &Desk,
     reading: &Reading,
+    ask: &Ask,
     answer: Answer,
     (known, agent): (Known, Option<Arc<Agent>>),
     at: Timestamp,
@@ -420,6 +429,7 @@ fn speak(
         known,
         revision: reading.snapshot.revision(),
         view_age,
+        good_until: reading.good_until(oldest(ask)),
         valid_until,
         shadowed: None,
     }
@@ -432,7 +442,7 @@ async fn withdraw_stale(desk: &Desk, asker: &Asker, asks: &[Ask], reading: &Read
         if spoken.answer.denied.is_some() {
             continue;
         }
-        if let Err(stale) = reading.fresh(ask.max_staleness.unwrap_or(Duration::MAX)) {
+        if let Err(stale) = reading.fresh(oldest(ask)) {
             spoken.replace(stale_answer(&stale));
             withdrawn.push(record::withdrawal(asker, ask, spoken));
         }

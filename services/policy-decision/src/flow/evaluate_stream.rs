@@ -56,6 +56,7 @@ where
     let place = desk.streams.open(&asker.spiffe_id)?;
     let (out, mut said) = mpsc::channel(UNTAKEN);
     let line = Arc::new(Line::new(Arc::clone(desk), asker, out, say));
+    let clock = Arc::clone(&desk.clock);
     desk.metrics.streams.inc();
     tokio::spawn(async move {
         let end = follow(&line, &mut asks).await;
@@ -63,7 +64,7 @@ where
         line.desk.metrics.streams.dec();
         drop(place);
     });
-    Ok(Box::pin(stream::poll_fn(move |cx| said.poll_recv(cx).map(|some| some.map(line::Said::deliver)))))
+    Ok(Box::pin(stream::poll_fn(move |cx| said.poll_recv(cx).map(|some| some.map(|said| said.deliver(&*clock))))))
 }
 
 /// What is under way, and how much of it.

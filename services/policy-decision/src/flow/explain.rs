@@ -173,6 +173,7 @@ async fn bygone(desk: &Desk, asker: &Asker, explain: &Explain, as_of: AsOf) -> R
         known: judged.known,
         revision: past.revision,
         view_age: None,
+        good_until: None,
         valid_until: None,
         shadowed: None,
     };
@@ -249,7 +250,7 @@ fn lay_out(desk: &Desk, right: &Right, ask: &Ask, ground: &Ground, spoken: &Spok
     let proposals = match (denied.is_some(), &ask.on_behalf_of) {
         (false, _) => near::proposals(&case, ground.declared.as_ref(), &|| Instant::now() >= until),
         (true, Some(said)) if is_of_a_chain(why) => near::for_a_chain(&case, &said.subject, said.grant.as_ref()),
-        (true, _) => Vec::new(),
+        (true, _) => near::Proposals::default(),
     };
     let found = confirm::all(desk, right, ask, ground, proposals, until);
     let note = note(&steps, &found, denied.is_some() && !is_of_a_chain(why));

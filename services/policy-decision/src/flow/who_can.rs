@@ -292,8 +292,10 @@ fn decide(
 
 /// Whether other arguments, or another hour, could make another answer.
 fn may_depend(why: Why) -> bool {
-    let of_boundary =
-        matches!(why, Why::BoundaryRegion | Why::BoundaryData | Why::BoundaryPurpose | Why::BoundaryHours);
+    let of_boundary = matches!(
+        why,
+        Why::BoundaryRegion | Why::BoundaryData | Why::BoundaryPurpose | Why::BoundaryRegime | Why::BoundaryHours
+    );
     of_boundary
         || matches!(
             why,

@@ -1,17 +1,26 @@
 //! The compiled policies of every namespace, kept in step with the view, off the path of a check.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use legate_ids::Name;
-use legate_view::{NamespacePolicies, ViewHandle};
+use legate_view::{NamespacePolicies, Snapshot, ViewHandle};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::domain::policies::{Compiled, Unusable};
 
 /// What came of compiling the policies of one namespace.
 pub(crate) type Shelved = Result<Arc<Compiled>, Unusable>;
+
+/// Namespaces that are compiled at a time. They share the machine, so that a small one is ready long before a large one that began
+/// earlier.
+const AT_ONCE: usize = 8;
+
+/// Makes of a namespace's policies what can be asked; what was compiled before it may use again.
+type Compile = dyn Fn(&Name, &NamespacePolicies, Option<&Compiled>) -> Result<Compiled, Unusable> + Send + Sync;
 
 #[derive(Clone, Debug)]
 struct Shelf {
@@ -25,15 +34,34 @@ struct Shelf {
 }
 
 /// Compiled policies by namespace. Read without a lock.
-#[derive(Debug)]
 pub(crate) struct Library {
     shelves: ArcSwap<HashMap<Name, Shelf>>,
     filled: watch::Sender<u64>,
+    compile: Arc<Compile>,
+}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Library").field("shelves", &self.shelves).finish_non_exhaustive()
+    }
+}
+
+/// What is being compiled: a namespace is there once at most.
+#[derive(Debug, Default)]
+struct UnderWay {
+    tasks: JoinSet<(Name, Shelf)>,
+    names: HashSet<Name>,
 }
 
 impl Library {
     pub(crate) fn new() -> Self {
-        Self { shelves: ArcSwap::default(), filled: watch::Sender::new(0) }
+        Self::by(|_, policies, before| Compiled::compile(policies, before))
+    }
+
+    fn by(
+        compile: impl Fn(&Name, &NamespacePolicies, Option<&Compiled>) -> Result<Compiled, Unusable> + Send + Sync + 'static,
+    ) -> Self {
+        Self { shelves: ArcSwap::default(), filled: watch::Sender::new(0), compile: Arc::new(compile) }
     }
 
     /// What came of compiling exactly `policies`; `None` when that is not done.
@@ -55,50 +83,73 @@ impl Library {
         self.shelves.load().values().filter(|s| s.compiled.is_err()).count()
     }
 
-    /// Follows the view for ever.
+    /// Follows the view for ever. Namespaces are compiled side by side, so that one with ten thousand policies holds up nobody else;
+    /// one that changes while it is compiled is compiled again after that.
     pub(crate) async fn keep(self: Arc<Self>, view: ViewHandle) {
         let mut changed = view.changed();
+        let mut under_way = UnderWay::default();
         loop {
             changed.mark_unchanged();
-            self.catch_up(&view).await;
-            if changed.changed().await.is_err() {
-                return;
+            self.catch_up(&view.current(), &mut under_way);
+            tokio::select! {
+                Some(done) = under_way.tasks.join_next(), if !under_way.tasks.is_empty() => match done {
+                    Ok((namespace, shelf)) => {
+                        under_way.names.remove(&namespace);
+                        self.put(namespace, shelf);
+                    }
+                    // Nothing in it panics, and nobody aborts it; begun again it is as good.
+                    Err(e) => {
+                        tracing::error!(error = %e, "compiling ended without a result");
+                        under_way = UnderWay::default();
+                    }
+                },
+                changed = changed.changed() => if changed.is_err() {
+                    return;
+                },
             }
         }
     }
 
-    /// Compiles what the view holds now and the library does not.
-    async fn catch_up(&self, view: &ViewHandle) {
-        let snapshot = view.current();
-        let held = self.shelves.load_full();
-        let (mut kept, mut wanting) = (HashMap::with_capacity(held.len()), Vec::new());
-        for (namespace, policies) in snapshot.all_policies() {
-            match held.get(namespace) {
-                Some(shelf) if Arc::ptr_eq(&shelf.of, policies) => {
-                    kept.insert(namespace.clone(), shelf.clone());
-                }
-                old => wanting.push((namespace.clone(), Arc::clone(policies), old.and_then(|s| s.last_good.clone()))),
-            }
+    /// Begins to compile what `snapshot` holds and the library does not, and forgets what it does not hold any more.
+    fn catch_up(&self, snapshot: &Snapshot, under_way: &mut UnderWay) {
+        let held = self.shelves.load();
+        let is_gone = |name: &Name| snapshot.policies(name.as_str()).is_none();
+        if held.keys().any(is_gone) {
+            let kept = held.iter().filter(|(name, _)| !is_gone(name));
+            self.shelves.store(Arc::new(kept.map(|(name, shelf)| (name.clone(), shelf.clone())).collect()));
         }
-        if wanting.is_empty() {
-            if kept.len() != held.len() {
-                self.shelves.store(Arc::new(kept));
-            }
-            return;
+        let is_wanting = |(name, policies): &(&Name, &Arc<NamespacePolicies>)| {
+            let is_there = held.get(*name).is_some_and(|shelf| Arc::ptr_eq(&shelf.of, policies));
+            !is_there && !under_way.names.contains(*name)
+        };
+        let mut wanting: Vec<_> = snapshot.all_policies().filter(is_wanting).collect();
+        // Those are ready first that keep others waiting least.
+        wanting.sort_by_key(|(_, policies)| policies.by_name.len());
+        for (namespace, policies) in wanting.into_iter().take(AT_ONCE.saturating_sub(under_way.names.len())) {
+            let last_good = held.get(namespace).and_then(|shelf| shelf.last_good.clone());
+            let (name, of) = (namespace.clone(), Arc::clone(policies));
+            under_way.names.insert(name.clone());
+            under_way.tasks.spawn(compile(Arc::clone(&self.compile), name, of, last_good));
         }
-        for (namespace, policies, last_good) in wanting {
-            let shelf = compile(&namespace, policies, last_good).await;
-            kept.insert(namespace, shelf);
-            // Namespace by namespace, so that one with ten thousand policies holds up nobody else.
-            self.shelves.store(Arc::new(kept.clone()));
-            self.filled.send_modify(|n| *n += 1);
-        }
+    }
+
+    /// Only the keeper writes, so load and store need no lock.
+    fn put(&self, namespace: Name, shelf: Shelf) {
+        let mut shelves = HashMap::clone(&self.shelves.load());
+        shelves.insert(namespace, shelf);
+        self.shelves.store(Arc::new(shelves));
+        self.filled.send_modify(|n| *n += 1);
     }
 }
 
-async fn compile(namespace: &Name, of: Arc<NamespacePolicies>, last_good: Option<Arc<Compiled>>) -> Shelf {
-    let (policies, before) = (Arc::clone(&of), last_good.clone());
-    let task = tokio::task::spawn_blocking(move || Compiled::compile(&policies, before.as_deref()));
+async fn compile(
+    by: Arc<Compile>,
+    namespace: Name,
+    of: Arc<NamespacePolicies>,
+    last_good: Option<Arc<Compiled>>,
+) -> (Name, Shelf) {
+    let (name, policies, before) = (namespace.clone(), Arc::clone(&of), last_good.clone());
+    let task = tokio::task::spawn_blocking(move || by(&name, &policies, before.as_deref()));
     let compiled = match task.await {
         Ok(compiled) => compiled.map(Arc::new),
         Err(e) => Err(Unusable { policy: namespace.to_string(), why: format!("the compiler failed: {e}") }),
@@ -112,5 +163,9 @@ async fn compile(namespace: &Name, of: Arc<NamespacePolicies>, last_good: Option
             tracing::error!(%namespace, revision = of.revision, error = %e, "policies cannot be used; every check in this namespace is denied with POLICY_ERROR");
         }
     }
-    Shelf { of, last_good: compiled.as_ref().ok().cloned().or(last_good), compiled }
+    let shelf = Shelf { of, last_good: compiled.as_ref().ok().cloned().or(last_good), compiled };
+    (namespace, shelf)
 }
+
+#[cfg(test)]
+pub(crate) mod held;

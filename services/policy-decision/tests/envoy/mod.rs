@@ -208,6 +208,27 @@ async fn nothing_is_believed_that_is_not_verified_here() {
     scene.running.shutdown().await;
 }
 
+/// An error of gRPC would be let through by an Envoy that is told to.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_denied_and_no_error() {
+    let scene = Scene::set().await;
+    let envoy = scene.house.enforcer("invoices");
+    let mut large = scene.request("GET", "/invoices/apollo/1");
+    http(&mut large).raw_body = vec![b' '; (1 << 20) + 1];
+    assert_eq!(denied(&scene.ask(&envoy, large).await, 403), "HTTP_REQUEST_INVALID");
+    // Of another form: what should be a message is a number.
+    let mut raw = tonic::client::Grpc::new(scene.house.dial(&scene.running, &envoy));
+    raw.ready().await.unwrap();
+    let odd = wire::EvaluateStreamRequest { item_id: 7, ..Default::default() };
+    let path = "/envoy.service.auth.v3.Authorization/Check".parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<wire::EvaluateStreamRequest, CheckResponse>::default();
+    let answer = raw.unary(tonic::Request::new(odd), path, codec).await.unwrap().into_inner();
+    assert_eq!(denied(&answer, 403), "HTTP_REQUEST_INVALID");
+    // Nothing was broken by it.
+    assert_eq!(scene.ask(&envoy, scene.request("GET", "/invoices/apollo/1")).await.status.unwrap().code, 0);
+    scene.running.shutdown().await;
+}
+
 /// An agent of another namespace is nobody here, by its token, by its certificate and by both.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_of_another_namespace_is_nobody() {

@@ -11,7 +11,7 @@ use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind, PolicySpec};
 
-use super::stage::{Staged, Wanted};
+use super::stage::{Staged, Wanted, differs};
 use crate::domain::kind::Key;
 use crate::domain::problem::Problem;
 use crate::error::{NAMESPACE_FULL, POLICY_INVALID, POLICY_SCHEMA_INVALID, POLICY_SCHEMA_UNMET};
@@ -22,9 +22,18 @@ const MOST: usize = 10_000;
 /// The most pairs of a policy and an action on a type that one write looks at.
 const MOST_PAIRS: usize = 50_000;
 
-/// The policies in force in the namespaces whose schema is new or changed.
+/// The most bytes of all policies of one namespace, as they rest: policy-decision compiles every one of them before it decides by a
+/// state that it hears for the first time.
+const MOST_BYTES: u64 = 8 << 20;
+
+/// The policies in force that a list has to do with.
 #[derive(Debug, Default)]
-pub(super) struct InForce(BTreeMap<String, Vec<(Key, PolicySpec)>>);
+pub(super) struct InForce {
+    /// Those of the namespaces whose schema is new or changed.
+    held: BTreeMap<String, Vec<(Key, PolicySpec)>>,
+    /// How many bytes there are of them, in the namespaces of which one is new or changed.
+    bytes: BTreeMap<String, u64>,
+}
 
 fn schema_of(declaration: Option<&Declaration>) -> &str {
     match declaration.and_then(|declaration| declaration.object.as_ref()) {
@@ -48,7 +57,7 @@ fn is_new(wanted: &Declaration, current: Option<&Declaration>) -> bool {
 
 impl InForce {
     pub(super) async fn of(tx: &Tx, list: &[&Wanted], objects: &BTreeMap<Key, Declaration>) -> TxResult<Self, Fault> {
-        let mut found = BTreeMap::new();
+        let mut held = BTreeMap::new();
         for wanted in
             list.iter().filter(|w| w.key.kind == Kind::Namespace && is_new(&w.declaration, objects.get(&w.key)))
         {
@@ -60,10 +69,39 @@ impl InForce {
                     policies.push((Key::new(Kind::Policy, namespace, &row.name), spec.clone()));
                 }
             }
-            found.insert(namespace.clone(), policies);
+            held.insert(namespace.clone(), policies);
         }
-        Ok(Self(found))
+        let touched = list.iter().filter(|w| w.key.kind == Kind::Policy && differs(w, objects));
+        let mut bytes = BTreeMap::new();
+        for namespace in touched.map(|wanted| &wanted.key.namespace).collect::<BTreeSet<_>>() {
+            bytes.insert(namespace.clone(), object::bytes_in_namespace(tx, Kind::Policy, namespace).await?);
+        }
+        Ok(Self { held, bytes })
     }
+}
+
+/// What would be more than a namespace may hold. Where there is more already, less of it is taken.
+fn too_much(staged: &[Staged], in_force: &InForce) -> Vec<(usize, Problem)> {
+    let long = |declaration: Option<&Declaration>| policy_of(declaration).map_or(0, |spec| spec.cedar.len() as u64);
+    let mut problems = Vec::new();
+    for (namespace, rests) in &in_force.bytes {
+        let (mut more, mut less, mut first) = (0, 0, None);
+        let is_here = |key: &Key| key.kind == Kind::Policy && key.namespace == *namespace;
+        for (at, one) in staged.iter().enumerate().filter(|(_, one)| is_here(&one.key)) {
+            let (now, wanted) = (long(one.current.as_ref()), long(Some(&one.wanted)));
+            more += wanted.saturating_sub(now);
+            less += now.saturating_sub(wanted);
+            if wanted > now {
+                first.get_or_insert(at);
+            }
+        }
+        let whole = (rests + more).saturating_sub(less);
+        if let Some(at) = first.filter(|_| more > less && whole > MOST_BYTES) {
+            let why = format!("the policies of {namespace} would take {whole} bytes; {MOST_BYTES} at most");
+            problems.push((at, Problem::of(&NAMESPACE_FULL, "metadata.namespace", why)));
+        }
+    }
+    problems
 }
 
 /// A text that is looked at, and what is said where it does not fit.
@@ -85,15 +123,18 @@ pub(super) fn check(
     in_force: &InForce,
 ) -> Vec<(usize, Problem)> {
     let mut looks = Vec::new();
-    let mut problems = Vec::new();
+    let mut problems = too_much(staged, in_force);
+    if !problems.is_empty() {
+        return problems;
+    }
     for (at, one) in staged.iter().enumerate() {
         let (key, current) = (&one.key, one.current.as_ref());
         if let Some(wanted) = policy_of(Some(&one.wanted)) {
             let is_same = policy_of(current).is_some_and(|now| now.cedar == wanted.cedar && now.mode == wanted.mode);
-            if !is_same || in_force.0.contains_key(&key.namespace) {
+            if !is_same || in_force.held.contains_key(&key.namespace) {
                 looks.push(Look { at, namespace: &key.namespace, in_force: None, cedar: &wanted.cedar });
             }
-        } else if let Some(policies) = in_force.0.get(&key.name).filter(|_| key.kind == Kind::Namespace) {
+        } else if let Some(policies) = in_force.held.get(&key.name).filter(|_| key.kind == Kind::Namespace) {
             let stays = policies.iter().filter(|(policy, _)| !given.contains_key(policy));
             looks.extend(stays.map(|(policy, spec)| Look {
                 at,

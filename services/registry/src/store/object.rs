@@ -303,6 +303,17 @@ pub(crate) async fn in_namespace(tx: &Tx, kind: Kind, namespace: &str, limit: u6
     Ok(find.limit(limit).all(tx).await?)
 }
 
+/// How many bytes those of a kind take that are in force in a namespace, as they rest.
+pub(crate) async fn bytes_in_namespace(tx: &Tx, kind: Kind, namespace: &str) -> TxResult<u64, Fault> {
+    let sum = listed()
+        .select_only()
+        // What it is a sum of is of another type on each database.
+        .column_as(Expr::cust("CAST(COALESCE(SUM(LENGTH(body)), 0) AS BIGINT)"), "bytes")
+        .filter(listed::Column::Kind.eq(kind as i32))
+        .filter(listed::Column::Namespace.eq(namespace));
+    Ok(sum.into_tuple::<i64>().one(tx).await?.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default())
+}
+
 /// Those of a kind that are in force after a place in the order of names, of one namespace or (empty) of all; `limit` at most.
 pub(crate) async fn after(
     tx: &Tx,

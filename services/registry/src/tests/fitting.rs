@@ -62,6 +62,37 @@ async fn what_legate_gives_is_known_without_a_schema() {
     .await;
 }
 
+/// A policy of so many bytes, most of which say nothing.
+fn long(name: &str, bytes: usize) -> Declaration {
+    let text = "permit (principal, action, resource); //";
+    policy(name, &format!("{text}{}", "x".repeat(bytes - text.len())))
+}
+
+#[tokio::test]
+async fn a_namespace_holds_so_many_bytes_of_policies_and_no_more() {
+    const LONG: usize = 64 << 10;
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        let many: Vec<Declaration> = (0..120).map(|n| long(&format!("long-{n}"), LONG)).collect();
+        scene.apply(many).await.unwrap();
+        // What rests is a little more than the text: seven fit, and the eighth does not.
+        let seven = (120..127).map(|n| long(&format!("long-{n}"), LONG)).collect();
+        scene.apply(seven).await.unwrap();
+        let (word, told) = refused(&scene, vec![long("one-more", LONG)]).await;
+        assert_eq!(word, "NAMESPACE_FULL", "{told}");
+        assert!(told.contains("8388608 at most"), "{told}");
+        // One that is written anew, smaller; and another as much larger in the same write.
+        scene.apply(vec![long("long-1", LONG / 2)]).await.unwrap();
+        scene.apply(vec![long("long-2", LONG / 2), long("one-more", LONG / 2)]).await.unwrap();
+        let (word, _) = refused(&scene, vec![long("long-1", LONG), long("long-2", LONG)]).await;
+        assert_eq!(word, "NAMESPACE_FULL");
+        // It is of each namespace by itself, and of nothing but policies.
+        scene.apply(payments()).await.unwrap();
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn by_a_schema_policies_are_held_strictly() {
     on_each::<Migrator>(async |fixture| {

@@ -33,6 +33,7 @@ fn boundary() -> Boundary {
         regions: BTreeSet::new(),
         data_classifications: BTreeSet::new(),
         purposes: BTreeSet::new(),
+        regimes: BTreeSet::new(),
         environments: BTreeSet::new(),
         hours: None,
     }
@@ -86,6 +87,33 @@ fn what_is_limited_has_to_be_stated_in_its_form() {
 }
 
 #[test]
+fn a_resource_is_under_regimes_that_are_listed_and_under_one_at_least() {
+    let limits = Boundary { regimes: texts(&["GDPR", "HIPAA"]), ..boundary() };
+    let asked =
+        |value: Option<Value>| question(value.map(|v| ("regime".to_owned(), v)).into_iter().collect(), Record::new());
+    let set = |all: &[&str]| Value::Set(all.iter().map(|t| text(t)).collect());
+    for (value, cut) in [
+        (Some(text("GDPR")), false),
+        (Some(set(&["GDPR"])), false),
+        (Some(set(&["GDPR", "HIPAA"])), false),
+        (None, true),
+        (Some(set(&[])), true),
+        (Some(text("gdpr")), true),
+        (Some(text("")), true),
+        (Some(set(&["GDPR", "PCI"])), true),
+        (Some(Value::Set(vec![text("GDPR"), Value::Bool(true)])), true),
+        (Some(Value::Bool(true)), true),
+    ] {
+        let question = asked(value);
+        assert_eq!(parts(&limits, &question) == [Part::Regime], cut, "{:?}", question.attributes);
+        assert_eq!(parts(&boundary(), &question), [], "a boundary that lists none limits none");
+    }
+    // Stated of the question it says nothing of the resource.
+    let context = question(Record::new(), Record::from([("regime".to_owned(), text("GDPR"))]));
+    assert_eq!(parts(&limits, &context), [Part::Regime]);
+}
+
+#[test]
 fn a_purpose_is_of_the_question_and_an_environment_of_the_agent() {
     let limits = Boundary { purposes: texts(&["audit"]), environments: ["prod"].into(), ..boundary() };
     let said = |purpose| question(Record::new(), Record::from([("purpose".to_owned(), text(purpose))]));
@@ -113,12 +141,19 @@ fn hours() -> impl Strategy<Value = Vec<Hours>> {
 /// A boundary, and the hours that it is made of.
 fn any_boundary() -> impl Strategy<Value = (Boundary, Option<Vec<Hours>>)> {
     let environments = subsequence(&ENVIRONMENTS[..], 0..=3);
-    (words(), words(), words(), environments, option::of(hours())).prop_map(
-        |(regions, data, purposes, environments, hours)| {
+    (words(), words(), words(), words(), environments, option::of(hours())).prop_map(
+        |(regions, data, purposes, regimes, environments, hours)| {
             let week = hours.clone().map(Week::new);
             let environments = environments.into_iter().collect();
-            let limits =
-                Boundary { regions, data_classifications: data, purposes, environments, hours: week, ..boundary() };
+            let limits = Boundary {
+                regions,
+                data_classifications: data,
+                purposes,
+                regimes,
+                environments,
+                hours: week,
+                ..boundary()
+            };
             (limits, hours)
         },
     )
@@ -131,8 +166,9 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn any_question() -> impl Strategy<Value = Question> {
-    (option::of(value()), option::of(value()), option::of(value())).prop_map(|(region, data, purpose)| {
-        let stated = [("region", region), ("data_classification", data)];
+    let one = || option::of(value());
+    (one(), one(), one(), one()).prop_map(|(region, data, purpose, regime)| {
+        let stated = [("region", region), ("data_classification", data), ("regime", regime)];
         let attributes = stated.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         question(attributes, purpose.map(|value| ("purpose".to_owned(), value)).into_iter().collect())
     })
@@ -162,6 +198,7 @@ proptest! {
             regions: narrowed(&wide.regions, &other.regions),
             data_classifications: narrowed(&wide.data_classifications, &other.data_classifications),
             purposes: narrowed(&wide.purposes, &other.purposes),
+            regimes: narrowed(&wide.regimes, &other.regimes),
             environments: if wide.environments.is_empty() { other.environments.clone() } else { wide.environments.clone() },
             hours: hours.map(Week::new),
             ..boundary()

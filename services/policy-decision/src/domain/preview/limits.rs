@@ -39,6 +39,7 @@ pub(crate) fn limits(snapshot: &Snapshot, agent: &Agent, question: &Question, no
         best.attributes.0.entry("data_classification".to_owned()).or_insert_with(|| Value::Set(Vec::new()));
     }
     state(&mut best.context, "purpose", all.iter().map(|b| &b.purposes));
+    state(&mut best.attributes.0, "regime", all.iter().map(|b| &b.regimes));
     let mut on = Vec::new();
     for boundary in all {
         let parts: Vec<Part> = boundary::cuts(boundary, agent.nature.environment, question, now).collect();
@@ -73,6 +74,6 @@ fn state<'a>(
 
 /// What tells two versions of a boundary apart.
 fn content(boundary: &Boundary) -> String {
-    let Boundary { regions, data_classifications, purposes, environments, hours, .. } = boundary;
-    format!("{regions:?}{data_classifications:?}{purposes:?}{environments:?}{hours:?}")
+    let Boundary { regions, data_classifications, purposes, regimes, environments, hours, .. } = boundary;
+    format!("{regions:?}{data_classifications:?}{purposes:?}{regimes:?}{environments:?}{hours:?}")
 }

@@ -4,6 +4,7 @@
 //! A value counts only where every server that reads the request after us has to find the same one: what comes twice, in another
 //! spelling, or escaped so that it could be read twice, is refused and not chosen from.
 
+use legate_ids::BadResource;
 use serde_json::{Map, Value as Json};
 
 use super::{BadRoute, bad, decode, is_name};
@@ -47,6 +48,9 @@ pub(crate) enum Unclear {
     /// A field of the body.
     #[error("the body's field {0} {1}")]
     Field(String, &'static str),
+    /// What the row makes of the request names no resource.
+    #[error("the resource's id: {0}")]
+    Id(BadResource),
 }
 
 /// The body of a request, as a row can take from it.

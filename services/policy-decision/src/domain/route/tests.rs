@@ -4,6 +4,7 @@
 use super::*;
 use crate::domain::question::Value;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 fn route(methods: &[&str], path: &str, id: &str) -> Result<Route, BadRoute> {
     stating(methods, path, id, &[], &[])
@@ -58,9 +59,77 @@ fn the_first_row_that_fits_says_what_it_is() {
         ("GET", "/Ledger/7", None),
         ("get", "/ledger/7", None),
         ("GET", "/", None),
-        ("GET", "/ledger/a*", None),
     ] {
         assert_eq!(id(&routes, method, target).as_deref(), wanted, "{method} {target}");
+    }
+}
+
+/// Rows that ask for `row:a`, `row:b` and so on.
+fn table(rows: &[(&[&str], &str, &str)]) -> Vec<Route> {
+    let row = |((methods, path, id), letter): (&(&[&str], &str, &str), char)| {
+        let mut route = route(methods, path, id).unwrap();
+        route.action = Action::parse(&format!("row:{letter}")).unwrap();
+        route
+    };
+    rows.iter().zip('a'..).map(row).collect()
+}
+
+/// What a row matches, it judges: where its id names no resource that is denied, and no later row asks for less.
+#[test]
+fn no_later_row_is_asked_where_the_first_makes_no_id() {
+    let routes = table(&[
+        (&[], "/admin/{rest*}", "{rest}"),
+        (&["GET"], "/files/{name}", "files/{query.of}/{name}"),
+        (&[], "/{rest*}", "site"),
+    ]);
+    let long = format!("/admin/{}", "x".repeat(513));
+    for target in [
+        "/admin/7%20",
+        "/admin/%207",
+        "/admin/7*",
+        "/admin/%2A",
+        "/admin/7/*",
+        "/admin/a%e2%80%8bb",
+        "/admin/a%e2%80%aeb",
+        "/admin/a%c2%a0",
+        &long,
+        "/files/7%20?of=a",
+        "/files/7?of=*",
+    ] {
+        let told = ask(&routes, target, &[]).unwrap_err();
+        assert!(matches!(told, Unclear::Id(_)), "{target}: {told}");
+        assert!(told.to_string().starts_with("the resource's id: a resource id is"), "{told}");
+    }
+    for (target, row) in [("/admin/7", "row:a"), ("/files/7?of=a", "row:b"), ("/index", "row:c"), ("/admin", "row:c")] {
+        assert_eq!(ask(&routes, target, &[]).unwrap().unwrap().action.as_str(), row, "{target}");
+    }
+}
+
+proptest! {
+    /// By the first row that matches it, or denied: whatever a part of its path holds.
+    #[test]
+    fn no_request_of_a_row_is_judged_by_a_later_one(
+        n in 0usize..4, part in "[ -~\u{200b}\u{a0}]{1,24}", method in select(&["GET", "POST"][..]),
+    ) {
+        let rows: [(&[&str], &str, &str); 5] = [
+            (&["GET"], "/a/{id}/b", "{id}"),
+            (&[], "/a/{id}/b", "{id}/b"),
+            (&[], "/a/{rest*}", "{query.of}/{rest}"),
+            (&[], "/{one}/{two}", "{one}{two}"),
+            (&[], "/{rest*}", "all"),
+        ];
+        let escaped: String = part.bytes().map(|b| format!("%{b:02X}")).collect();
+        let target = ["/a/X/b?of=1", "/a/X/b?of=1", "/a/c/X?of=1", "/X/c?of=1"][n].replace('X', &escaped);
+        let Ok(path) = Path::read(&target) else { return Ok(()) };
+        let routes = table(&rows);
+        let found = find(&routes, method, &path, &Stated { target: &target, headers: &[], body: &Body::Absent });
+        // By what rows match and nothing else; each target is made for a row.
+        let first = routes.iter().position(|route| route.names(method, &path).is_some()).unwrap();
+        prop_assert!(first <= n.max(usize::from(method == "POST")), "{target}: {first}");
+        match found {
+            Ok(question) => prop_assert_eq!(&question.unwrap().action, &routes[first].action),
+            Err(e) => prop_assert!(matches!(e, Unclear::Id(_)), "{}: {}", target, e),
+        }
     }
 }
 
@@ -122,7 +191,10 @@ proptest! {
     #[test]
     fn what_is_captured_has_nothing_in_it_that_parts_a_path(target in "/ledger/[ -~]{0,24}") {
         let routes = [route(&[], "/ledger/{id}", "{id}").unwrap()];
-        if let Some(id) = id(&routes, "GET", &target) {
+        let Ok(path) = Path::read(&target) else { return Ok(()) };
+        let stated = Stated { target: &target, headers: &[], body: &Body::Absent };
+        if let Ok(Some(question)) = find(&routes, "GET", &path, &stated) {
+            let id = question.resource_id.as_str();
             prop_assert!(!id.contains(['/', '\\', ';', '%', '?', '#', '*']) && id != "." && id != "..");
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legate_clock::Clock;
 use legate_rpc::{DEADLINE_EXCEEDED, Fault, OVERLOADED};
 use legate_wire::policy as wire;
 use legate_wire::policy::evaluate_stream_response::Outcome;
@@ -60,22 +61,37 @@ impl Group {
     }
 }
 
+/// Until when an ALLOW may be heard.
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    /// For as long as its question waits.
+    deadline: Instant,
+    /// For as long as the view that it was made by would still decide, on the desk's monotonic clock; `None`: it never was heard of.
+    good: Option<Duration>,
+}
+
+impl Until {
+    fn is_over(&self, clock: &dyn Clock) -> bool {
+        Instant::now() >= self.deadline || self.good.is_none_or(|good| clock.monotonic() > good)
+    }
+}
+
 /// What was said, and until when it may be heard.
 #[derive(Debug)]
 pub(super) struct Said {
     what: Result<wire::EvaluateStreamResponse, Status>,
-    until: Option<Instant>,
+    until: Option<Until>,
 }
 
 impl Said {
-    fn item(item_id: u64, outcome: Outcome, until: Option<Instant>) -> Self {
+    fn item(item_id: u64, outcome: Outcome, until: Option<Until>) -> Self {
         Self { what: Ok(wire::EvaluateStreamResponse { item_id, outcome: Some(outcome) }), until }
     }
 
-    /// Hands it to the transport. An ALLOW that lay too long, since the caller took nothing, is not said any more.
-    pub(super) fn deliver(self) -> Result<wire::EvaluateStreamResponse, Status> {
+    /// Hands it to the transport. An ALLOW that lay too long, since the caller took nothing or the process was stopped, is not said any more.
+    pub(super) fn deliver(self, clock: &dyn Clock) -> Result<wire::EvaluateStreamResponse, Status> {
         match (self.what, self.until) {
-            (Ok(said), Some(until)) if Instant::now() >= until => {
+            (Ok(said), Some(until)) if until.is_over(clock) => {
                 let fault = Fault::refused(&DEADLINE_EXCEEDED, "the answer was not taken while it was good");
                 let outcome = Some(Outcome::Error(item_error(fault)));
                 Ok(wire::EvaluateStreamResponse { item_id: said.item_id, outcome })
@@ -83,6 +99,11 @@ impl Said {
             (what, _) => what,
         }
     }
+}
+
+/// Until when it may be heard; a denial is never too old.
+fn until(spoken: &Spoken, deadline: Instant) -> Option<Until> {
+    spoken.answer.denied.is_none().then_some(Until { deadline, good: spoken.good_until })
 }
 
 /// One stream.
@@ -117,7 +138,7 @@ impl Line {
         });
         for (id, outcome) in group.ids.iter().zip(outcomes) {
             let said = match outcome {
-                Ok(spoken) => Said::item(*id, Outcome::Answer((self.say)(&spoken)), self.until(&spoken, deadline)),
+                Ok(spoken) => Said::item(*id, Outcome::Answer((self.say)(&spoken)), until(&spoken, deadline)),
                 Err(error) => Said::item(*id, Outcome::Error(error), None),
             };
             // Before it is said: whoever hears it may use the name again.
@@ -125,12 +146,6 @@ impl Line {
             self.put(said).await?;
         }
         Ok((group.weight, group.asks.len()))
-    }
-
-    /// An ALLOW is good for as long as its question waits, and as the view that it was made by would still decide.
-    fn until(&self, spoken: &Spoken, deadline: Instant) -> Option<Instant> {
-        let left = self.desk.view.bound().saturating_sub(spoken.view_age.unwrap_or(Duration::MAX));
-        spoken.answer.denied.is_none().then(|| deadline.min(Instant::now() + left))
     }
 
     /// Answers a question with an error.

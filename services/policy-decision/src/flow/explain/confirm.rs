@@ -8,7 +8,7 @@ use super::super::asker::Right;
 use super::super::evaluate::{Desk, Policies, judge};
 use super::Ground;
 use crate::convert::Ask;
-use crate::domain::near::{Change, Proposal};
+use crate::domain::near::{Change, Proposal, Proposals};
 use crate::domain::policies::Compiled;
 
 /// Proposals that are tried.
@@ -33,12 +33,12 @@ pub(super) fn all(
     right: &Right,
     ask: &Ask,
     ground: &Ground,
-    proposals: Vec<Proposal>,
+    proposals: Proposals,
     until: Instant,
 ) -> Confirmed {
-    let mut found = Confirmed::default();
+    let mut found = Confirmed { is_cut: proposals.is_cut, ..Confirmed::default() };
     let mut compiled = 0;
-    for proposal in proposals {
+    for proposal in proposals.all {
         compiled += usize::from(matches!(proposal.change, Change::Policies(_)));
         let is_too_dear = matches!(proposal.change, Change::Policies(_)) && compiled > COMPILED;
         if is_too_dear || found.tried as usize >= TRIED || Instant::now() >= until {

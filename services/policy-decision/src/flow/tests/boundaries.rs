@@ -64,6 +64,24 @@ async fn a_boundary_cuts_what_was_granted_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_boundary_of_regimes_is_for_resources_under_them() {
+    let mut stage = Stage::set().await;
+    let limits = boundary("hospital", |b| b.regimes = vec!["GDPR".into(), "HIPAA".into()]);
+    stage.change(vec![(limits, false)]).await;
+    let under = |all: &[&str]| {
+        let all = all.iter().map(|regime| Value::Text((*regime).into())).collect();
+        stage.good().attribute("regime", Value::Set(all))
+    };
+    assert_eq!(stage.word(under(&["HIPAA", "GDPR"])).await, "ALLOWED");
+    for outside in [stage.good(), under(&[]), under(&["HIPAA", "PCI-DSS"])] {
+        let spoken = stage.ask(&enforcer("invoices"), outside).await;
+        assert_eq!(spoken.answer.word(), "BOUNDARY_REGIME");
+        assert_eq!(spoken.answer.denied.unwrap().kind(), Denial::NotPermitted);
+        assert!(spoken.message.contains("payments/hospital@1: cuts it: a regime"), "{}", spoken.message);
+    }
+}
+
+#[tokio::test]
 async fn it_applies_to_whom_it_names_and_to_classes_that_name_it() {
     let mut stage = Stage::set().await;
     stage.change(vec![(group("clerks", |g| g.selector = "environment = prod".into()), false)]).await;

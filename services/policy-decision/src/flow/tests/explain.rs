@@ -116,6 +116,10 @@ async fn every_limit_has_its_own_near_miss() {
     assert_eq!(misses(&away), ["let the boundary eu allow us in regions"]);
     let stage = Stage::set_with(limit(|b| b.purposes = vec!["audit".into()])).await;
     assert_eq!(misses(&read(&stage).await)[0], "state context.purpose = \"audit\", where it is so");
+    let stage = Stage::set_with(limit(|b| b.regimes = vec!["GDPR".into()])).await;
+    assert_eq!(misses(&read(&stage).await)[0], "state resource.attributes.regime = \"GDPR\", where it is so");
+    let under = stage.asserted(agent_id(1)).attribute("regime", Value::Text("PCI-DSS".into()));
+    assert_eq!(misses(&told(&stage, under).await), ["let the boundary eu allow PCI-DSS in regimes"]);
     let stage = Stage::set_with(limit(|b| b.environments = vec![wire::Environment::Dev.into()])).await;
     assert_eq!(misses(&read(&stage).await), ["let the boundary eu allow prod in environments"]);
     // A Sunday: on Monday it is allowed.
@@ -155,6 +159,104 @@ async fn every_limit_has_its_own_near_miss() {
     let answer = read(&stage).await;
     assert_eq!(misses(&answer)[0], "state context.ticket = \"T-1\", where it is so");
     assert_eq!(answer.near_misses.last().unwrap().kind(), NearMissKind::WithoutPolicy);
+}
+
+/// What is held back is to be approved, and not to be let go.
+#[tokio::test]
+async fn an_approval_that_is_missing_is_the_near_miss() {
+    for text in [
+        "@approval(\"reads\") forbid(principal, action == Action::\"invoice:read\", resource);",
+        "@approval(\"reads\") @approvers(\"3\") @single_use forbid(principal, action, resource);",
+        // Two policies of one declaration, and a second declaration below: one approval is for all of them.
+        "@approval(\"a\") forbid(principal, action, resource); @approval(\"b\") forbid(principal, action, resource);",
+    ] {
+        let mut stage = Stage::set().await;
+        let second = "@approval(\"again\") forbid(principal, action, resource is Invoice);";
+        let all = [policy("held", PolicyMode::Enforce, text), policy("held-again", PolicyMode::Enforce, second)];
+        stage.change(all.into_iter().map(|one| (one, false)).collect()).await;
+        let answer = told(&stage, stage.asserted(agent_id(1))).await;
+        assert_eq!(answer.answer.as_ref().unwrap().reason_code, "APPROVAL_REQUIRED");
+        let wanted = "have invoice:read on Invoice:apollo/1001 approved for invoice-bot-1, which asks for it";
+        assert_eq!(misses(&answer), [wanted], "{text}");
+        assert_eq!(answer.near_misses[0].kind(), NearMissKind::Approve);
+    }
+}
+
+#[tokio::test]
+async fn each_stop_order_is_a_near_miss_where_it_alone_stops() {
+    let order = |name: &str, level: wire::stop_order_spec::Level| {
+        let mut metadata = meta(name);
+        if level == wire::stop_order_spec::Level::Everywhere(true) {
+            metadata.as_mut().unwrap().namespace.clear();
+        }
+        let status = Some(wire::StandingStatus {
+            suspended: true,
+            authorization_cutoff: Some(prost_types::Timestamp { seconds: NOW - 5, nanos: 0 }),
+            ..wire::StandingStatus::default()
+        });
+        let spec = Some(wire::StopOrderSpec { level: Some(level) });
+        declared(Object::StopOrder(wire::StopOrder { metadata, spec, status }))
+    };
+    let class = || order("order-1", wire::stop_order_spec::Level::AgentClass("invoice-worker".into()));
+    let everybody = || order("order-2", wire::stop_order_spec::Level::Everywhere(true));
+    let told_of = async |orders: Vec<wire::Declaration>| {
+        let stage = Stage::set_with(|all| all.into_iter().chain(orders).collect()).await;
+        let answer = told(&stage, stage.asserted(agent_id(1))).await;
+        assert_eq!(answer.answer.as_ref().unwrap().reason_code, "AGENT_STOPPED");
+        let kinds: Vec<_> = answer.near_misses.iter().map(|miss| miss.kind()).collect();
+        assert!(kinds.iter().all(|kind| *kind == NearMissKind::Start), "{kinds:?}");
+        misses(&answer).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(told_of(vec![class()]).await, ["resume what the stop order of the class invoice-worker stops"]);
+    assert_eq!(told_of(vec![everybody()]).await, ["resume what the stop order of everybody stops"]);
+    assert!(told_of(vec![class(), everybody()]).await.is_empty(), "neither is enough");
+}
+
+#[tokio::test]
+async fn a_group_that_a_permit_names_is_a_near_miss() {
+    let mut stage = Stage::set().await;
+    let permit = "permit(principal in Group::\"clerks\", action, resource);";
+    stage
+        .change(vec![
+            (policy("production", PolicyMode::Enforce, permit), false),
+            (group("clerks", |g| g.selector = "environment = dev".into()), false),
+            (group("others", |g| g.selector = "environment = dev".into()), false),
+        ])
+        .await;
+    let answer = told(&stage, stage.asserted(agent_id(1))).await;
+    assert_eq!(answer.answer.as_ref().unwrap().reason_code, "NO_POLICY_PERMITS");
+    let joins: Vec<_> = answer.near_misses.iter().filter(|miss| miss.kind() == NearMissKind::JoinGroup).collect();
+    assert_eq!(joins.len(), 1, "{:?}", misses(&answer));
+    assert_eq!(joins[0].text, "let the agent invoice-bot-1 belong to the group clerks");
+    assert_eq!(joins[0].object.as_ref().unwrap().name, "clerks");
+}
+
+/// All that policies say is read; where it is not, or more is there than is tried, that is said.
+#[tokio::test]
+async fn what_was_not_tried_is_said() {
+    let role = |name: &str| {
+        let spec =
+            wire::RoleSpec { permissions: vec![permission("other:do", "Invoice", "*")], ..wire::RoleSpec::default() };
+        declared(Object::Role(wire::Role { metadata: meta(name), spec: Some(spec) }))
+    };
+    let cut = "not all changes were tried";
+    let mut stage = Stage::set().await;
+    let filler = "permit(principal == Agent::\"x\", action == Action::\"a:b\", resource);".repeat(1_100);
+    let last = format!("{filler} permit(principal in Role::\"at-the-end\", action, resource);");
+    stage.change(vec![(policy("production", PolicyMode::Enforce, &last), false), (role("at-the-end"), false)]).await;
+    let answer = told(&stage, stage.asserted(agent_id(1))).await;
+    let wanted = "bind the role at-the-end to the agent invoice-bot-1";
+    // On a slow machine time may run out; then it says so.
+    assert!(misses(&answer).contains(&wanted) || answer.near_miss_note.contains(cut), "{answer:?}");
+
+    // More roles that would do than are tried.
+    let permits: String =
+        (0..9).map(|n| format!("permit(principal in Role::\"role-{n}\", action, resource);")).collect();
+    let mut all = vec![(policy("production", PolicyMode::Enforce, &permits), false)];
+    all.extend((0..9).map(|n| (role(&format!("role-{n}")), false)));
+    stage.change(all).await;
+    let answer = told(&stage, stage.asserted(agent_id(1))).await;
+    assert!(answer.near_miss_note.contains(cut), "{}", answer.near_miss_note);
 }
 
 #[tokio::test]
@@ -273,7 +375,7 @@ fn world() -> impl Strategy<Value = Vec<wire::Declaration>> {
         prop::sample::select(vec!["invoice:*", "invoice:read", "*"]),
         prop::sample::subsequence(cedar.to_vec(), 0..=3),
         prop::sample::select(vec![AgentState::Active, AgentState::Active, AgentState::Active, AgentState::Suspended]),
-        prop::option::of(prop::sample::select(vec!["region", "purpose", "environment", "hours"])),
+        prop::option::of(prop::sample::select(vec!["region", "purpose", "regime", "environment", "hours"])),
         prop::sample::select(vec![(None, None), (None, None), (Some(NOW - 9), Some(NOW - 5)), (Some(NOW + 5), None)]),
         prop::sample::select(vec!["*", "apollo/*", "zeus/*"]),
     )
@@ -307,6 +409,7 @@ fn world() -> impl Strategy<Value = Vec<wire::Declaration>> {
                 boundary("limit", |b| match limit {
                     "region" => b.regions = vec!["eu".into()],
                     "purpose" => b.purposes = vec!["audit".into()],
+                    "regime" => b.regimes = vec!["GDPR".into()],
                     "environment" => b.environments = vec![wire::Environment::Dev.into()],
                     _ => b.hours = vec![wire::Hours { days: vec![1], from_minute: 0, until_minute: 60 }],
                 })
@@ -325,6 +428,7 @@ fn questions(stage: &Stage) -> Vec<Ask> {
                 plain.clone().attribute("sealed", Value::Bool(false)).attribute("region", Value::Text("eu".into())),
             );
             let mut stated = plain.clone().attribute("sealed", Value::Bool(true));
+            stated = stated.attribute("regime", Value::Text("GDPR".into()));
             stated.question.context.insert("ticket".into(), Value::Text("T-1".into()));
             stated.question.context.insert("purpose".into(), Value::Text("audit".into()));
             all.extend([stated, plain]);

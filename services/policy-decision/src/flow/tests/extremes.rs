@@ -69,6 +69,47 @@ fn a_context_as_deep_as_the_wire_takes_is_answered() {
     });
 }
 
+/// Ten thousand policies at once, then one that cannot be read, then none: what was before them is never what decides.
+#[tokio::test]
+async fn a_huge_set_that_comes_breaks_and_goes_is_never_answered_by_the_one_before() {
+    const MANY: usize = 10_000;
+    let name = |n: usize| format!("many-{n}");
+    let of_one =
+        |n: usize| policy(&name(n), Enforce, &format!("permit(principal == Agent::\"{n}\", action, resource);"));
+    // In the midst of them one that is about everybody.
+    let forbid = || policy(&name(MANY / 2), Enforce, "forbid(principal, action, resource);");
+    let many = || (0..MANY).map(|n| if n == MANY / 2 { forbid() } else { of_one(n) });
+    let mut stage = Stage::set().await;
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+    // The first word about a question at a revision that is not a call to try again.
+    let at = async |stage: &Stage, revision: u64| {
+        let begin = std::time::Instant::now();
+        loop {
+            let mut ask = stage.good();
+            ask.at_least_revision = revision;
+            match stage.word(ask).await {
+                "POLICY_NOT_READY" | "REVISION_NOT_REACHED" => {
+                    assert!(begin.elapsed() < std::time::Duration::from_secs(900), "it is never compiled");
+                }
+                word => return word,
+            }
+        }
+    };
+    stage.tell(many().map(|one| (one, false)).collect());
+    assert_eq!(at(&stage, 2).await, "FORBIDDEN_BY_POLICY");
+    // Corrupted: one of them cannot be read, and nobody knows what it forbade.
+    stage.tell(vec![(policy(&name(7), Enforce, "forbid(principal, action, resource"), false), (forbid(), true)]);
+    assert_eq!(at(&stage, 3).await, "POLICY_ERROR");
+    stage.tell(vec![(of_one(7), false)]);
+    assert_eq!(at(&stage, 4).await, "ALLOWED");
+    // Emptied of everything: what permitted before they came is gone as well.
+    let before = ["production", "sealed"].map(|name| (policy(name, Enforce, ""), true));
+    stage.tell(many().filter(|one| *one != forbid()).map(|one| (one, true)).chain(before).collect());
+    assert_eq!(at(&stage, 5).await, "NO_POLICY_PERMITS");
+    stage.tell(vec![(policy("production", Enforce, "permit(principal, action, resource);"), false)]);
+    assert_eq!(at(&stage, 6).await, "ALLOWED");
+}
+
 #[test]
 fn policies_as_deep_and_as_wide_as_may_be_declared_are_answered() {
     let deep = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(18), close.repeat(18));

@@ -1,4 +1,6 @@
-//! Cedar: what permits, what forbids, and what fails.
+//! Cedar: what permits, what forbids, what fails, and what is still being compiled.
+
+use std::time::{Duration, Instant};
 
 use legate_wire::registry as wire;
 use legate_wire::registry::PolicyMode::{Enforce, LogOnly};
@@ -6,7 +8,16 @@ use legate_wire::registry::declaration::Object;
 
 use crate::domain::answer::{CauseKind, Denial};
 use crate::domain::question::Value;
+use crate::store::library::held::Held;
 use crate::testing::*;
+
+/// The same policy in the namespace `sales`.
+fn of_sales(mut policy: wire::Declaration) -> wire::Declaration {
+    if let Some(Object::Policy(policy)) = &mut policy.object {
+        policy.metadata.as_mut().unwrap().namespace = "sales".into();
+    }
+    policy
+}
 
 #[tokio::test]
 async fn a_forbid_wins_and_is_named_alone() {
@@ -17,6 +28,27 @@ async fn a_forbid_wins_and_is_named_alone() {
     let causes: Vec<_> = spoken.answer.causes.iter().map(|c| (c.kind, c.name.as_str(), c.version)).collect();
     assert_eq!(causes, [(CauseKind::Forbid, "payments/sealed", 1)]);
     assert_eq!(spoken.valid_until, None);
+}
+
+/// Nobody asks what permits where something forbids: a permit that fails is not told of, and no order of names changes that.
+#[tokio::test]
+async fn where_something_forbids_what_permits_is_not_asked() {
+    let mut stage = Stage::set().await;
+    let failing =
+        policy("a-permit-that-fails", Enforce, "permit(principal, action, resource) when { context.nonsense };");
+    let broken =
+        policy("z-forbid-that-fails", Enforce, "forbid(principal, action, resource) when { context.nonsense };");
+    stage.change(vec![(failing, false), (broken.clone(), false)]).await;
+    let sealed = || stage.good().attribute("sealed", Value::Bool(true));
+    let spoken = stage.ask(&enforcer("invoices"), sealed()).await;
+    let causes: Vec<_> = spoken.answer.causes.iter().map(|c| (c.kind, c.name.as_str())).collect();
+    assert_eq!(causes, [(CauseKind::Forbid, "payments/sealed")]);
+    // A forbid that fails decides nothing by itself, so that what permits is asked, and denies where nothing forbids.
+    let spoken = stage.ask(&enforcer("invoices"), stage.good()).await;
+    let causes: Vec<_> = spoken.answer.causes.iter().map(|c| (c.kind, c.name.as_str())).collect();
+    assert_eq!(causes, [(CauseKind::PolicyError, "payments/z-forbid-that-fails")]);
+    stage.change(vec![(broken, true)]).await;
+    assert_eq!(stage.word(stage.good()).await, "ALLOWED");
 }
 
 #[tokio::test]
@@ -139,6 +171,56 @@ async fn a_role_is_seen_only_while_its_binding_holds() {
     assert_eq!(stage.word(stage.good().action("invoice:list")).await, "NO_POLICY_PERMITS");
 }
 
+/// The condition of a binding is a policy about its role (docs/governing.md, "Conditions of bindings"): both forms of it.
+#[tokio::test]
+async fn a_policy_about_a_role_is_the_condition_of_what_its_bindings_give() {
+    let mut stage = Stage::set().await;
+    let with = |stage: &Stage, ticket: Option<&str>| {
+        let mut ask = stage.good();
+        ask.question.context.extend(ticket.map(|text| ("ticket".to_owned(), Value::Text(text.into()))));
+        ask
+    };
+    let asked = [(None, false), (Some(""), false), (Some("CHG-7"), false), (Some("INC-7"), true)];
+
+    // Nothing else permits it: the permit of the role says when.
+    let permit =
+        "permit(principal in Role::\"invoice-reader\", action == Action::\"invoice:read\", resource is Invoice)
+        when { context has ticket && context.ticket like \"INC-*\" };";
+    stage.change(vec![(policy("production", Enforce, permit), false)]).await;
+    for (ticket, is_allowed) in asked {
+        let word = stage.word(with(&stage, ticket)).await;
+        assert_eq!(word, if is_allowed { "ALLOWED" } else { "NO_POLICY_PERMITS" }, "{ticket:?}");
+    }
+
+    // Something permits whatever is granted: the role forbids unless.
+    let everything = "permit(principal, action, resource);";
+    let forbid =
+        "forbid(principal in Role::\"invoice-reader\", action == Action::\"invoice:read\", resource is Invoice)
+        unless { context has ticket && context.ticket like \"INC-*\" || principal in Role::\"invoice-auditor\" };";
+    stage
+        .change(vec![
+            (policy("production", Enforce, everything), false),
+            (policy("readers-on-call", Enforce, forbid), false),
+        ])
+        .await;
+    for (ticket, is_allowed) in asked {
+        let word = stage.word(with(&stage, ticket)).await;
+        assert_eq!(word, if is_allowed { "ALLOWED" } else { "FORBIDDEN_BY_POLICY" }, "{ticket:?}");
+    }
+    // What the class gives is under no such condition, nor is whoever has it by the role beside it.
+    assert_eq!(stage.word(with(&stage, None).action("invoice:list")).await, "ALLOWED");
+    let spec =
+        wire::RoleSpec { permissions: vec![permission("invoice:read", "Invoice", "*")], ..wire::RoleSpec::default() };
+    let auditor = declared(Object::Role(wire::Role { metadata: meta("invoice-auditor"), spec: Some(spec) }));
+    let mut beside = binding(|b| b.role = "invoice-auditor".into());
+    if let Some(Object::RoleBinding(beside)) = &mut beside.object {
+        let metadata = beside.metadata.as_mut().unwrap();
+        (metadata.name, metadata.id) = ("audits-apollo".into(), "obj_audits-apollo".into());
+    }
+    stage.change(vec![(auditor, false), (beside, false)]).await;
+    assert_eq!(stage.word(with(&stage, None)).await, "ALLOWED");
+}
+
 /// Of a role that cannot be read here nothing is granted, and nothing that is forbidden to its holders is allowed.
 #[tokio::test]
 async fn a_role_that_cannot_be_read_is_held_all_the_same() {
@@ -156,10 +238,55 @@ async fn a_role_that_cannot_be_read_is_held_all_the_same() {
 #[tokio::test]
 async fn policies_of_another_namespace_decide_nothing_here() {
     let mut stage = Stage::set().await;
-    let mut foreign = policy("all", Enforce, "forbid(principal, action, resource);");
-    if let Some(legate_wire::registry::declaration::Object::Policy(p)) = &mut foreign.object {
-        p.metadata.as_mut().unwrap().namespace = "sales".into();
-    }
+    let foreign = of_sales(policy("all", Enforce, "forbid(principal, action, resource);"));
     stage.change(vec![(foreign, false)]).await;
     assert_eq!(stage.word(stage.good()).await, "ALLOWED");
+}
+
+/// The first word about a question at `revision` that is not a call to try again: whoever shares a slow machine is told that.
+async fn at_last(stage: &Stage, revision: u64) -> &'static str {
+    let begin = Instant::now();
+    loop {
+        let mut ask = stage.good();
+        ask.at_least_revision = revision;
+        match stage.word(ask).await {
+            "POLICY_NOT_READY" => assert!(begin.elapsed() < Duration::from_secs(60), "it is never compiled"),
+            other => return other,
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_namespace_that_is_compiled_holds_up_no_other() {
+    let held = Held::default();
+    let mut stage = Stage::set_by(held.library(), |all| all).await;
+    held.hold("sales");
+    stage.tell(vec![(of_sales(policy("all", Enforce, "permit(principal, action, resource);")), false)]);
+    // It is held while others change, several times.
+    for (revision, text, word) in [
+        (3, "forbid(principal, action, resource);", "FORBIDDEN_BY_POLICY"),
+        (4, "permit(principal, action, resource);", "ALLOWED"),
+        (5, "forbid(principal, action, resource);", "FORBIDDEN_BY_POLICY"),
+    ] {
+        stage.tell(vec![(policy("sealed", Enforce, text), false)]);
+        assert_eq!(at_last(&stage, revision).await, word, "{revision}");
+    }
+    let sales = legate_ids::Name::parse("sales").unwrap();
+    let shelved = |stage: &Stage| {
+        let snapshot = stage.desk.view.current();
+        stage.desk.library.find(&sales, snapshot.policies("sales").unwrap())
+    };
+    assert!(shelved(&stage).is_none(), "it was not held, so this shows nothing");
+    // What changes while it is compiled is not passed off as what was compiled.
+    let changed = of_sales(policy("all", Enforce, "forbid(principal, action, resource);"));
+    stage.tell(vec![(changed, false)]);
+    stage.desk.view.wait_for(6, PATIENCE).await.unwrap();
+    held.free("sales");
+    let mut filled = stage.desk.library.filled();
+    let begin = Instant::now();
+    while shelved(&stage).is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it is never compiled again");
+        drop(tokio::time::timeout(Duration::from_secs(1), filled.changed()).await);
+    }
+    assert_eq!(shelved(&stage).unwrap().unwrap().len(), (1, 0));
 }

@@ -535,7 +535,7 @@ proptest! {
         sealed in proptest::option::of(any::<bool>()),
         x in proptest::option::of(any::<bool>()),
         narrowed in any::<bool>(),
-        limits in proptest::collection::vec(select(&[0_u8, 1, 2, 3, 4, 5][..]), 0..3),
+        limits in proptest::collection::vec(select(&[0_u8, 1, 2, 3, 4, 5, 6][..]), 0..3),
         region in select(vec!["eu", "us"]),
         purpose in proptest::option::of(select(vec!["audit", "billing"])),
         is_made in any::<bool>(),
@@ -552,7 +552,8 @@ proptest! {
                 1 => b.regions = vec!["us".into(), "eu".into()],
                 2 => b.purposes = vec!["audit".into()],
                 3 => b.data_classifications = vec!["pii".into()],
-                4 => b.environments = vec![wire::Environment::Dev.into()],
+                4 => b.regimes = vec!["GDPR".into()],
+                5 => b.environments = vec![wire::Environment::Dev.into()],
                 // Monday, from midnight on for a minute.
                 _ => b.hours = vec![wire::Hours { days: vec![1], from_minute: 0, until_minute: 1 }],
             }));
@@ -581,6 +582,7 @@ proptest! {
         let mut attributes = question.attributes.0.clone();
         attributes.extend(sealed.map(|sealed| ("sealed".to_owned(), Value::Bool(sealed))));
         attributes.entry("region".into()).or_insert_with(|| text(region));
+        attributes.extend(purpose.map(|_| ("regime".to_owned(), text("GDPR"))));
         question.context.extend(purpose.map(|purpose| ("purpose".to_owned(), text(purpose))));
         question.attributes = Stated(attributes);
         question.context.extend(x.map(|x| ("x".to_owned(), Value::Bool(x))));

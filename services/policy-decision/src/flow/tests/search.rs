@@ -313,7 +313,7 @@ pub(super) fn world() -> impl Strategy<Value = Vec<wire::Declaration>> {
         given(),
         given(),
         prop::sample::subsequence(CEDAR.to_vec(), 0..=4),
-        prop::option::of(prop::sample::select(vec!["region", "purpose", "hours"])),
+        prop::option::of(prop::sample::select(vec!["region", "purpose", "regime", "hours"])),
         any::<bool>(),
     )
         .prop_map(|(class, role, ceiling, cedar, limit, grouped)| {
@@ -344,6 +344,7 @@ pub(super) fn world() -> impl Strategy<Value = Vec<wire::Declaration>> {
                 boundary("limit", |b| match limit {
                     "region" => b.regions = vec!["eu".into()],
                     "purpose" => b.purposes = vec!["audit".into()],
+                    "regime" => b.regimes = vec!["GDPR".into()],
                     _ => b.hours = vec![wire::Hours { days: vec![7], from_minute: 0, until_minute: 1_440 }],
                 })
             }));
@@ -359,6 +360,7 @@ pub(super) fn questions(stage: &Stage, n: u8) -> Vec<Ask> {
         Record::new(),
         Record::from([("sealed".into(), Value::Bool(false)), ("region".into(), text("eu"))]),
         Record::from([("sealed".into(), Value::Bool(true)), ("region".into(), text("us"))]),
+        Record::from([("regime".into(), text("GDPR"))]),
     ];
     let contexts =
         [Record::new(), Record::from([("ticket".into(), Value::Long(1)), ("purpose".into(), text("audit"))])];

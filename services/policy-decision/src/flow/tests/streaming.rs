@@ -146,6 +146,64 @@ async fn what_is_not_taken_is_told_so_and_the_stream_lives_on() {
     );
 }
 
+/// Answered, and not yet taken: until nothing is under way any more.
+async fn until_said(stage: &Stage) {
+    while stage.desk.metrics.stream_items.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The age of the view at the decision says nothing of what comes after it.
+#[tokio::test]
+async fn an_allow_that_lies_until_its_view_is_too_old_is_not_said() {
+    let mut stage = Stage::set().await;
+    let durable = point("invoices", |p| p.durable_actions = vec!["invoice:read".into()]);
+    stage.change(vec![(durable, false)]).await;
+    let (ms, bound) = (std::time::Duration::from_millis, stage.desk.view.bound());
+    // In all it lies as long; the first part of it while the record is written, where the decision is over and nothing is said yet.
+    for (writing, untaken, word) in [
+        (ms(0), bound, "ALLOWED"),
+        (ms(0), bound + ms(1), "DEADLINE_EXCEEDED"),
+        (ms(900), bound - ms(900), "ALLOWED"),
+        (ms(900), bound - ms(899), "DEADLINE_EXCEEDED"),
+        (bound, ms(0), "ALLOWED"),
+        (bound, ms(1), "DEADLINE_EXCEEDED"),
+    ] {
+        stage.pongs.on.store(true, Ordering::SeqCst);
+        stage.pass(ms(1)).await;
+        let seen = stage.paper.events().len();
+        stage.pongs.on.store(false, Ordering::SeqCst);
+        stage.paper.stop_while_syncing(Arc::clone(&stage.clock), writing);
+        let mut line = Line::open(&stage, enforcer("invoices"));
+        line.ask(item(1, question(&stage, "apollo/1")));
+        while stage.paper.events().len() == seen {
+            tokio::task::yield_now().await;
+        }
+        until_said(&stage).await;
+        stage.clock.advance(untaken);
+        assert_eq!(line.word().await.1, word, "{writing:?} and {untaken:?}");
+    }
+}
+
+/// Who demands a younger view is not told an ALLOW by one that became older on the way.
+#[tokio::test]
+async fn a_demand_for_a_younger_view_holds_until_the_answer_is_taken() {
+    let stage = Stage::set().await;
+    stage.pongs.on.store(false, Ordering::SeqCst);
+    for (untaken, word) in [(1_000, "ALLOWED"), (1, "DEADLINE_EXCEEDED")] {
+        let mut line = Line::open(&stage, enforcer("invoices"));
+        let seen = stage.paper.events().len();
+        let max_staleness = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+        line.ask(item(1, EvaluateRequest { max_staleness, ..question(&stage, "apollo/1") }));
+        while stage.paper.events().len() == seen {
+            tokio::task::yield_now().await;
+        }
+        until_said(&stage).await;
+        stage.clock.advance(std::time::Duration::from_millis(untaken));
+        assert_eq!(line.word().await.1, word, "{untaken}");
+    }
+}
+
 #[tokio::test]
 async fn a_name_is_used_once_at_a_time() {
     let mut stage = Stage::set().await;
