@@ -18,7 +18,7 @@ use crate::domain::holder::Named;
 use crate::domain::token::Wish;
 use crate::schema::Migrator;
 
-fn actions(all: &[&str]) -> Actions {
+pub(super) fn actions(all: &[&str]) -> Actions {
     all.iter().map(|one| ActionPattern::parse(one).unwrap()).collect()
 }
 
