@@ -456,6 +456,19 @@ pub(crate) fn refused(
     }
 }
 
+/// An operator whose token was believed was refused all the same.
+pub(crate) fn login_refused(
+    call: &Call,
+    operator: &SpiffeId,
+    evidence: &Evidence,
+    fault: &Fault,
+    now: Timestamp,
+) -> AuditEvent {
+    let mut event = with_evidence(refused(call, "login.refused", None, fault, now), evidence);
+    event.details.insert("spiffe_id".to_owned(), operator.to_string());
+    event
+}
+
 /// Texts in events are 4,096 bytes at most.
 fn cut(mut text: String) -> String {
     if text.len() > 4096 {

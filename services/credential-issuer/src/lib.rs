@@ -164,6 +164,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
         lists: config.status_list_draft_ietf_21.map(|lists| Lists::new(lists.ttl())),
         connections: OnceLock::new(),
         metrics: metrics::Metrics::default(),
+        refusals: Arc::clone(&ctx.refusals),
         news: Notify::new(),
         key_is_known: watch::Sender::new(false),
         places: flow::watch_node::Places::default(),

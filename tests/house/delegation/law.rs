@@ -191,8 +191,7 @@ impl Court {
         let (mut links, mut addresses, mut backends) = (Vec::new(), Vec::new(), Vec::new());
         let namespace = Name::parse("law").unwrap();
         for n in 0..AGENTS {
-            let wanted =
-                AgentRef { namespace: "law".into(), name: format!("link-{n}"), ..AgentRef::default() };
+            let wanted = AgentRef { namespace: "law".into(), name: format!("link-{n}"), ..AgentRef::default() };
             let mut agents = AgentServiceClient::new(raised.operator("registry"));
             let found = agents.get_agent(GetAgentRequest { agent: Some(wanted), as_of: None }).await.unwrap();
             let id = id_of(&found.into_inner().agent.unwrap());
@@ -304,7 +303,14 @@ fn actions(rights: &Rights, point: Option<usize>) -> BTreeSet<usize> {
     here.map(|(action, ..)| *action).collect()
 }
 
-async fn chain(court: &Court, chance: &mut Chance, own: &[Rights], given: &[Vec<Given>], revision: u64, seen: &mut Seen) {
+async fn chain(
+    court: &Court,
+    chance: &mut Chance,
+    own: &[Rights],
+    given: &[Vec<Given>],
+    revision: u64,
+    seen: &mut Seen,
+) {
     let hops = 1 + chance.below(AGENTS - 1);
     let ask_for = |chance: &mut Chance| {
         let scope: Vec<usize> = if chance.one_in(2) { Vec::new() } else { chance.some(&[0, 1, 2], 2, 3) };

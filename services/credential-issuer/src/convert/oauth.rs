@@ -110,8 +110,7 @@ pub(crate) fn client_replaced(
 }
 
 /// A client secret or key was used that works no longer.
-pub(crate) fn retired_used(call: &Call, row: &credential::Model, now: Timestamp) -> AuditEvent {
-    let state = if row.state == credential::REVOKED { "REVOKED" } else { "ENDED" };
+pub(crate) fn retired_used(call: &Call, row: &credential::Model, state: &str, now: Timestamp) -> AuditEvent {
     let details = details([("state", state.to_owned()), ("peer_address", call.peer.addr.to_string())]);
     let mut event = about_client(call, row, "client.retired_used", details, "", now);
     event.outcome = Outcome::Denied.into();

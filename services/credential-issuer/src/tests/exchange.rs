@@ -183,7 +183,8 @@ async fn the_grant_is_the_one_that_gives_all_that_is_asked_for() {
         scene.declare(of("b", &[("invoice:read", "Invoice"), ("invoice:pay", "Invoice")])).await;
         scene.declare(of("c", &[("ledger:*", "*"), ("invoice:void", "Invoice")])).await;
         let by = async |named: &str| {
-            let wish = Wish { actions: super::tokens::actions(&named.split_whitespace().collect::<Vec<_>>()), ..wish() };
+            let wish =
+                Wish { actions: super::tokens::actions(&named.split_whitespace().collect::<Vec<_>>()), ..wish() };
             let exchanged = asked(&scene, &row, &json!({}), wish).await;
             exchanged.map(|made| said(&scene, &made).chain.grants.concat()).map_err(|fault| fault.reason())
         };

@@ -361,6 +361,7 @@ impl Scene {
             lists: None,
             connections: OnceLock::new(),
             metrics: Metrics::default(),
+            refusals: Arc::default(),
             news: Notify::new(),
             key_is_known: watch::Sender::new(false),
             places: crate::flow::watch_node::Places::default(),
