@@ -1,6 +1,7 @@
 //! OAuth over real HTTPS: each way of client authentication, and what becomes of the tokens at the one who decides.
 
 mod ciba;
+mod failures;
 mod guarded;
 mod status;
 
