@@ -358,7 +358,7 @@ async fn a_registered_key_is_its_agents_and_no_secret_stands_in_the_log() {
 }
 
 /// What the clients lack: an issuer outside that vouches for one of them, and for people of its groups; and whom these let act.
-fn vouched(outside: &crate::outside::Outside) -> String {
+pub(crate) fn vouched(outside: &crate::outside::Outside) -> String {
     let (issuer, jwks) = (outside.issuer(), outside.jwks());
     format!(
         r#"

@@ -66,7 +66,7 @@ impl Actions {
     }
 
     /// The patterns that say it.
-    pub fn iter(&self) -> impl Iterator<Item = &ActionPattern> {
+    pub fn iter(&self) -> core::slice::Iter<'_, ActionPattern> {
         self.0.iter()
     }
 }

@@ -43,6 +43,7 @@ use crate::domain::holder::Named;
 use crate::domain::instance::State;
 use crate::domain::token::{self, TokenPlan, Wish, hex};
 use crate::error::AUTHORIZATION_DETAILS_REFUSED;
+use crate::flow::foreign::Evidence;
 use crate::store::credential::{self, sha256};
 use crate::store::instance;
 
