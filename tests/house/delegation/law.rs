@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use legate_client::{Runtime, enrol};
 use legate_clock::{Clock as _, SystemClock, Timestamp};
@@ -226,6 +226,19 @@ impl Court {
         }
     }
 
+    /// Waits until tokens are issued by that revision or a later one.
+    async fn hear(&self, revision: u64) {
+        let begin = Instant::now();
+        loop {
+            let request = IssueTokenRequest { audience: self.addresses[1].clone(), ..IssueTokenRequest::default() };
+            let issued = self.issuer(0).issue_token(request).await;
+            if issued.is_ok_and(|issued| issued.into_inner().revision >= revision) {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "revision {revision} is not heard");
+        }
+    }
+
     fn issuer(&self, n: usize) -> AgentCredentialServiceClient<Client> {
         let who = self.links[n].identity().clone();
         AgentCredentialServiceClient::new(self.raised.dial("credential-issuer", who))
@@ -422,6 +435,7 @@ async fn no_chain_gives_more_than_everybody_in_it_may_and_every_grant_lets_throu
             .collect();
         let revision = apply(&court.raised, &world(&own, &given)).await;
         court.learn(&given).await;
+        court.hear(revision).await;
         for _ in 0..CHAINS {
             chain(&court, &mut chance, &own, &given, revision, &mut seen).await;
         }

@@ -38,7 +38,7 @@ impl Reaches {
     /// What lies within one of these.
     fn within<'a>(&self, given: impl IntoIterator<Item = (&'a ActionPattern, &'a TypePattern)>) -> Self {
         let given: BTreeSet<_> = given.into_iter().collect();
-        Self(self.0.iter().flat_map(|reach| given.iter().filter_map(|one| reach.meet(*one))).collect())
+        Self(self.0.iter().flat_map(|reach| given.iter().filter_map(move |one| reach.meet(*one))).collect())
     }
 
     fn within_permissions(&self, permissions: &[Permission]) -> Self {
@@ -129,7 +129,7 @@ impl Bench {
             let lineage = lineage.map(|one| self.who(snapshot, one, policies.groups(), now)).collect::<Result<_, _>>();
             // What cannot be said of it could be what a policy speaks of.
             let lineage = lineage.map_err(|why| (Why::PolicyError, Cause::plain(CauseKind::PolicyError, why)))?;
-            Ok(Spoken { agent, lineage, inherits: snapshot.inherits(agent) })
+            Ok::<_, (Why, Cause)>(Spoken { agent, lineage, inherits: snapshot.inherits(agent) })
         });
         let spoken = spoken.collect::<Result<Vec<_>, _>>()?;
         let words = self.kinds(reaches.0.iter().map(|reach| &reach.kind));
@@ -237,8 +237,8 @@ fn released(
         let approvals = snapshot.approvals_of(one.agent, now).filter(|all| all.is_towards(Some(&[audience])));
         let approvals: Vec<&Arc<Approval>> = approvals.collect();
         for (policy, rule) in one.lineage.iter().flat_map(|who| policies.holding_all(who)) {
-            let by: Vec<_> =
-                approvals.iter().filter(|by| by.is_of(&policy.label) && suffices(rule.rule(), by)).collect();
+            let fits = |by: &&Arc<Approval>| by.is_of(&policy.label) && suffices(rule.rule(), by);
+            let by: Vec<&Arc<Approval>> = approvals.iter().copied().filter(fits).collect();
             let mut kept = BTreeSet::new();
             for reach in std::mem::take(&mut left) {
                 if !rule.is_of(&reach.action, kinds.get(&reach.kind).and_then(Option::as_ref)) {
@@ -247,7 +247,7 @@ fn released(
                 }
                 // Of each part that is let through, by the approval that is best for it.
                 let mut parts: BTreeMap<Reach, &Arc<Approval>> = BTreeMap::new();
-                for approval in &by {
+                for approval in by.iter().copied() {
                     for permission in &approval.permissions {
                         let met = reach.meet((permission.action(), permission.resource().resource_type()));
                         let Some(met) = met else { continue };
