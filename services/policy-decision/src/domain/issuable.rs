@@ -123,7 +123,7 @@ impl Bench {
         let Some(policies) = policies else {
             return Err((Why::NoPolicyPermits, Cause::plain(CauseKind::Permit, "the namespace has no policies")));
         };
-        let delegators = wanted.delegation.into_iter().flat_map(Delegation::delegators);
+        let delegators = wanted.delegation.into_iter().flat_map(|chain| chain.delegators());
         let spoken = std::iter::once(wanted.agent).chain(delegators).map(|agent| {
             let lineage = std::iter::once(agent).chain(snapshot.ancestors_of(agent).flatten());
             let lineage = lineage.map(|one| self.who(snapshot, one, policies.groups(), now)).collect::<Result<_, _>>();
