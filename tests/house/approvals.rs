@@ -25,8 +25,18 @@ use legate_wire::registry::{
 use crate::asking::{Shown, ask, at_least, question, word};
 use crate::raised::{AUDIENCE, Payments, Raised, certify, id_of};
 
-/// What the example lacks: a policy that holds reading back, another agent, and who approves.
+/// What the example lacks: a policy that holds reading back, something that it does not hold back, another agent, and who approves.
 const MORE: &str = r#"
+apiVersion: legate/v1
+kind: Role
+metadata: {name: invoice-lister, namespace: payments}
+spec: {permissions: ["invoice:list on Invoice:*"]}
+---
+apiVersion: legate/v1
+kind: RoleBinding
+metadata: {name: invoice-bot-lists, namespace: payments}
+spec: {role: invoice-lister, agents: [invoice-bot]}
+---
 apiVersion: legate/v1
 kind: Policy
 metadata: {name: four-eyes, namespace: payments}
@@ -109,11 +119,18 @@ impl Scene {
 
     /// What the backend is told of a token of the agent, at a revision or later.
     async fn told(&self, revision: u64) -> EvaluateResponse {
-        let token = self.payments.runtime.token(AUDIENCE).await.unwrap();
         let presenter = self.payments.runtime.identity().x5t_s256().unwrap();
-        let shown = Shown { token: token.access_token, presenter };
         let backend = self.raised.dial("policy-decision", self.payments.backend.clone());
-        ask(&backend, at_least(question(&shown, "invoice:read", "apollo/1001"), revision)).await
+        let begin = std::time::Instant::now();
+        loop {
+            let token = self.payments.runtime.token(AUDIENCE).await.unwrap();
+            let shown = Shown { token: token.access_token, presenter };
+            let answer = ask(&backend, at_least(question(&shown, "invoice:read", "apollo/1001"), revision)).await;
+            // A token that was issued before the issuer heard of that revision says what could be done before.
+            if word(&answer) != "TOKEN_SCOPE" || token.revision >= revision || begin.elapsed() > crate::raised::LONG {
+                return answer;
+            }
+        }
     }
 }
 

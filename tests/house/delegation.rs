@@ -1,6 +1,7 @@
 //! Agents that act for others, end to end, on a raised suite: a token handed from one to the next, each time for less, used
 //! at a backend, and dead as soon as anything that it rests on is taken back; and everything that must be refused on the way.
 
+mod law;
 mod narrowed;
 mod person;
 

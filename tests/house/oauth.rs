@@ -1,6 +1,7 @@
 //! OAuth over real HTTPS: each way of client authentication, and what becomes of the tokens at the one who decides.
 
 mod ciba;
+mod failures;
 mod guarded;
 mod status;
 
@@ -357,7 +358,7 @@ async fn a_registered_key_is_its_agents_and_no_secret_stands_in_the_log() {
 }
 
 /// What the clients lack: an issuer outside that vouches for one of them, and for people of its groups; and whom these let act.
-fn vouched(outside: &crate::outside::Outside) -> String {
+pub(crate) fn vouched(outside: &crate::outside::Outside) -> String {
     let (issuer, jwks) = (outside.issuer(), outside.jwks());
     format!(
         r#"

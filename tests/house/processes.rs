@@ -48,6 +48,8 @@ pub(crate) struct Processes {
     children: [Option<Child>; 4],
     /// What each is told to log.
     log: &'static str,
+    /// Where they send spans; `None`: nowhere.
+    spans: Option<String>,
     /// Where the registry keeps what is declared, when not in a file.
     database: Option<String>,
     /// One more of a service, beside the one that is there.
@@ -79,13 +81,22 @@ impl Processes {
 
     /// The same, with the registry on a database of the caller's.
     pub(crate) async fn start_on(database: Option<String>, log: &'static str) -> Self {
+        Self::start_with(database, None, log).await
+    }
+
+    /// The same, with spans sent by OTLP over gRPC.
+    pub(crate) async fn start_traced(spans: &str, log: &'static str) -> Self {
+        Self::start_with(None, Some(spans.to_owned()), log).await
+    }
+
+    async fn start_with(database: Option<String>, spans: Option<String>, log: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(&dir.path().join("suite"));
         let domain = TrustDomain::parse(DOMAIN).unwrap();
         pki::lay_out(&layout, &domain, &Name::parse("dev").unwrap(), SystemClock::new().now()).unwrap();
         let ports = [port(), port(), port(), port()];
         let mut all =
-            Self { dir, layout, ports, web: port(), children: [const { None }; 4], log, database, beside: None };
+            Self { dir, layout, ports, web: port(), children: [const { None }; 4], log, spans, database, beside: None };
         for service in pki::SERVICES {
             all.configure(service);
             all.spawn(service);
@@ -113,7 +124,8 @@ impl Processes {
             self.layout.services_ca().cert,
             self.layout.workloads_ca(),
         );
-        let telemetry = format!("[telemetry]\nlog = {:?}\n", self.log);
+        let spans = self.spans.as_ref().map(|to| format!("otlp_endpoint = {to:?}\n")).unwrap_or_default();
+        let telemetry = format!("[telemetry]\nlog = {:?}\n{spans}", self.log);
         let (audit, registry, policy) = (at("audit-collector"), at("registry"), at("policy-decision"));
         let own = match service {
             "audit-collector" => format!(

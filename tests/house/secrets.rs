@@ -1,5 +1,7 @@
 //! No secret is ever in a log line, an audit event, an error or a database (I7).
 
+mod spans;
+
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
@@ -30,10 +32,8 @@ fn files(dir: &Path, into: &mut Vec<PathBuf>) {
 /// What an OAuth client shows over HTTPS, rightly and wrongly: the secret parts of it, and everything that it was answered
 /// when it was refused.
 async fn over_https(suite: &Processes) -> (Vec<String>, Vec<String>) {
-    let documents = legate::manifest::load(&[crate::blessed::root().join("tests/oauth/clients.yaml")]).unwrap();
-    let declarations = documents.into_iter().map(|document| document.declaration).collect();
-    let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
-    DeclarationServiceClient::new(suite.operator("registry")).apply_declarations(request).await.unwrap();
+    let clients = std::fs::read_to_string(crate::blessed::root().join("tests/oauth/clients.yaml")).unwrap();
+    declare(suite, &clients).await;
     let id = async |name: &str| {
         let wanted = AgentRef { namespace: "shop".into(), name: name.into(), ..AgentRef::default() };
         let mut agents = AgentServiceClient::new(suite.operator("registry"));
@@ -132,29 +132,97 @@ async fn over_https(suite: &Processes) -> (Vec<String>, Vec<String>) {
     secrets.push(signature);
     let bearer = ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
     refused(post("/oauth2/token", None, &[bearer, to, ("namespace", "shop"), ("assertion", &identity)]).await);
-    let person = of_type("urn:ietf:params:oauth:token-type:id_token");
-    refused(post("/oauth2/token", None, &[exchange, to, own[0], own[1], person, ("subject_token", &identity)]).await);
+    let of_person = of_type("urn:ietf:params:oauth:token-type:id_token");
+    refused(
+        post("/oauth2/token", None, &[exchange, to, own[0], own[1], of_person, ("subject_token", &identity)]).await,
+    );
     let turned: String = identity.chars().rev().collect();
     secrets.push(turned.split('.').next().unwrap().to_owned());
     refused(post("/oauth2/token", None, &[bearer, to, ("namespace", "shop"), ("assertion", &turned)]).await);
 
-    // Whoever only tries waits, whatever he tries with.
-    let mut last = 0;
+    // Whoever fails much waits for his turn, whatever he tries with.
     for _ in 0..110 {
         let guessed = [bearer, to, ("namespace", "payments"), ("assertion", identity.as_str())];
-        last = post("/oauth2/token", None, &guessed).await.0;
+        refused(post("/oauth2/token", None, &guessed).await);
     }
-    assert_eq!(last, 429);
 
     let (status, text, _) = post("/oauth2/revoke", None, &[own[0], own[1], ("token", &token)]).await;
     assert_eq!(status, 200, "{text}");
+
+    // Tokens of an issuer outside that are believed: an agent's own, used once and shown again, and a person's, for whom one acts.
+    let outside = crate::outside::Outside::new().await;
+    declare(suite, &crate::oauth::vouched(&outside)).await;
+    let mut shown = |claims: Value| {
+        let token = outside.token("shop", &claims);
+        secrets.push(token.rsplit('.').next().unwrap().to_owned());
+        token
+    };
+    let run = shown(json!({"sub": "run:shop", "jti": "run-1"}));
+    let person = json!({"sub": "1", "hd": "example.com", "email": "ada@example.com", "email_verified": true, "roles": {"shop": ["buyers"]}});
+    let person = shown(person);
+    let by_run = [bearer, to, ("namespace", "shop"), ("assertion", run.as_str())];
+    let (status, text, _) = post("/oauth2/token", None, &by_run).await;
+    assert_eq!(status, 200, "{text}");
+    secrets.push(signature_in(&text));
+    refused(post("/oauth2/token", None, &by_run).await);
+    let for_person = [exchange, to, own[0], own[1], of_person, ("subject_token", person.as_str())];
+    let (status, text, _) = post("/oauth2/token", None, &for_person).await;
+    assert_eq!(status, 200, "{text}");
+    secrets.push(signature_in(&text));
+
+    // By what a client asks after what a person was asked to approve.
+    declare(suite, HOLD_BACK).await;
+    let wish = [own[0], own[1], to, ("scope", "order:read"), ("login_hint", "shop"), ("binding_message", "run 1")];
+    let (status, text, _) = post("/oauth2/bc-authorize", None, &wish).await;
+    assert_eq!(status, 200, "{text}");
+    let asked: Value = serde_json::from_str(&text).unwrap();
+    let request = asked["auth_req_id"].as_str().unwrap().to_owned();
+    secrets.push(request.clone());
+    let ciba = ("grant_type", "urn:openid:params:grant-type:ciba");
+    refused(post("/oauth2/token", None, &[ciba, own[0], own[1], ("auth_req_id", &request)]).await);
+    let mistyped = format!("{request}0");
+    refused(post("/oauth2/token", None, &[ciba, own[0], own[1], ("auth_req_id", &mistyped)]).await);
     (secrets, errors)
+}
+
+/// What holds the clients' reading of orders back until a person approves it.
+const HOLD_BACK: &str = r#"
+apiVersion: legate/v1
+kind: Policy
+metadata: {name: four-eyes, namespace: shop}
+spec:
+  mode: ENFORCE
+  cedar: |
+    @approval("reading of orders")
+    forbid(principal, action == Action::"order:read", resource);
+---
+apiVersion: legate/v1
+kind: OperatorBinding
+metadata: {name: approvers, namespace: shop}
+spec: {operators: [paula], role: APPROVER}
+"#;
+
+async fn declare(suite: &Processes, manifest: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("more.yaml");
+    std::fs::write(&file, manifest).unwrap();
+    let documents = legate::manifest::load(&[file]).unwrap_or_else(|e| panic!("{e}"));
+    let declarations = documents.into_iter().map(|document| document.declaration).collect();
+    let request = ApplyDeclarationsRequest { declarations, reason: "a test".into(), ..Default::default() };
+    DeclarationServiceClient::new(suite.operator("registry")).apply_declarations(request).await.unwrap();
+}
+
+/// The signature of the access token in an answer.
+fn signature_in(answer: &str) -> String {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    answer["access_token"].as_str().unwrap().rsplit('.').next().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_nowhere_but_with_their_holders() {
     // Everything that our own code can say, and what the libraries say at `debug`.
-    let mut suite = Processes::start("debug,legate=trace,legate_rpc=trace,legate_registry=trace,legate_credential_issuer=trace,legate_policy_decision=trace,legate_audit_collector=trace,legate_outbox=trace,legate_db=trace,legate_view=trace,legate_mtls=trace,legate_web=trace,legate_token=trace").await;
+    let spans = spans::Spans::start().await;
+    let mut suite = Processes::start_traced(&spans.endpoint, "debug,legate=trace,legate_rpc=trace,legate_registry=trace,legate_credential_issuer=trace,legate_policy_decision=trace,legate_audit_collector=trace,legate_outbox=trace,legate_db=trace,legate_view=trace,legate_mtls=trace,legate_web=trace,legate_token=trace").await;
     let mut parties = suite.parties().await;
     let mut secrets = std::mem::take(&mut parties.secrets);
     let token = parties.runtime.token(AUDIENCE).await.unwrap().access_token;
@@ -220,7 +288,11 @@ async fn secrets_are_nowhere_but_with_their_holders() {
             }
         }
     }
+    // The services have ended, and sent what they had.
+    let exported = spans.text();
+    assert!(exported.contains(AUDIENCE), "no span tells of the token's audience, so the search is broken");
     for (number, secret) in secrets.iter().enumerate() {
+        assert!(!exported.contains(secret.as_str()), "secret {number} in a span");
         assert!(secret.len() >= 32, "secret {number} is no secret");
         assert!(!errors.iter().any(|error| error.contains(secret.as_str())), "secret {number} in an error");
     }

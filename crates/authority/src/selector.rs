@@ -78,6 +78,15 @@ impl TypePattern {
     pub fn includes(&self, other: &Self) -> bool {
         *self == Self::Any || self == other
     }
+
+    /// The types that both stand for.
+    #[must_use]
+    pub fn meet<'a>(&'a self, other: &'a Self) -> Option<&'a Self> {
+        if self.includes(other) {
+            return Some(other);
+        }
+        other.includes(self).then_some(self)
+    }
 }
 
 /// Resources of a type whose id fits a pattern and whose attributes are equal to those stated.

@@ -45,6 +45,12 @@ impl ActionPattern {
         (text == "*" || is_action(exact)).then(|| Self(text.into())).ok_or(BadAction)
     }
 
+    /// Every action there is, `*`.
+    #[must_use]
+    pub fn every() -> Self {
+        Self("*".into())
+    }
+
     /// Whether it stands for more than one action.
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
@@ -67,6 +73,21 @@ impl ActionPattern {
             Some(prefix) => other.0.starts_with(prefix),
             None => self.0 == other.0,
         }
+    }
+
+    /// The actions that both stand for: one of the two, since of patterns that share an action one includes the other.
+    #[must_use]
+    pub fn meet<'a>(&'a self, other: &'a Self) -> Option<&'a Self> {
+        if self.includes(other) {
+            return Some(other);
+        }
+        other.includes(self).then_some(self)
+    }
+}
+
+impl From<Action> for ActionPattern {
+    fn from(action: Action) -> Self {
+        Self(action.0)
     }
 }
 

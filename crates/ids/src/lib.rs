@@ -4,12 +4,14 @@
 extern crate alloc;
 
 mod action;
+mod actions;
 mod name;
 mod resource;
 mod spiffe;
 mod typeid;
 
 pub use action::{Action, ActionPattern, BadAction};
+pub use actions::Actions;
 pub use name::{BadName, Name};
 pub use resource::{BadResource, IdPattern, ResourceId, ResourceType, is_deceptive};
 pub use spiffe::{BadSpiffeId, Principal, SpiffeId, TrustDomain};

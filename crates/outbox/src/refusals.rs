@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use legate_clock::{Clock, Timestamp};
 use legate_db::{Db, TxError};
+use legate_ids::{Principal, SpiffeId};
 use legate_rpc::{Fault, Refusals, Refused};
 use legate_wire::audit::{AuditEvent, Outcome};
 
@@ -26,10 +27,23 @@ pub fn access_refused(refused: &Refused, now: Timestamp) -> AuditEvent {
     if let Some(from) = refused.from {
         details.insert("from".to_owned(), from.to_string());
     }
+    if !refused.serial.is_empty() {
+        details.insert("serial".to_owned(), refused.serial.clone());
+    }
+    // An agent that is turned away is found by its own name too.
+    let (namespace, agent_id, instance_id) = match SpiffeId::parse(&refused.caller).as_ref().map(Principal::of) {
+        Ok(Ok(Principal::Agent { namespace, id, instance })) => {
+            (namespace.to_string(), id.to_string(), instance.map(|copy| copy.to_string()).unwrap_or_default())
+        }
+        _ => Default::default(),
+    };
     AuditEvent {
         time: Some(now.into()),
         r#type: "access.refused".to_owned(),
         actor: refused.caller.clone(),
+        namespace,
+        agent_id,
+        instance_id,
         outcome: Outcome::Denied.into(),
         reason_code: refused.reason.to_owned(),
         details,

@@ -16,6 +16,8 @@ const APART: usize = 256;
 pub struct Refused {
     /// The SPIFFE ID of the caller; empty for one without a certificate, or for several callers counted together.
     pub caller: String,
+    /// The serial number of its certificate, in hexadecimal as the issuer's events have it; empty without one.
+    pub serial: String,
     /// From where it connected; `None` for several callers counted together.
     pub from: Option<IpAddr>,
     /// The method that was called; empty for several.
@@ -26,7 +28,7 @@ pub struct Refused {
     pub count: u64,
 }
 
-type Key = (String, Option<IpAddr>, &'static str, &'static str);
+type Key = (String, String, Option<IpAddr>, &'static str, &'static str);
 
 /// The refusals of one service since they were last read.
 #[derive(Debug, Default)]
@@ -41,11 +43,12 @@ impl Refusals {
         }
         let reason = refusal.reason.name;
         let mut all = self.0.lock();
-        let key = (peer.id_text().to_owned(), Some(peer.addr.ip()), method, reason);
+        let serial: String = peer.serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = (peer.id_text().to_owned(), serial, Some(peer.addr.ip()), method, reason);
         if all.len() < APART || all.contains_key(&key) {
             *all.entry(key).or_default() += 1;
         } else {
-            *all.entry((String::new(), None, "", reason)).or_default() += 1;
+            *all.entry((String::new(), String::new(), None, "", reason)).or_default() += 1;
         }
     }
 
@@ -53,7 +56,8 @@ impl Refusals {
     #[must_use]
     pub fn take(&self) -> Vec<Refused> {
         let all = std::mem::take(&mut *self.0.lock());
-        let read = |((caller, from, method, reason), count)| Refused { caller, from, method, reason, count };
+        let read =
+            |((caller, serial, from, method, reason), count)| Refused { caller, serial, from, method, reason, count };
         let mut all: Vec<Refused> = all.into_iter().map(read).collect();
         all.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.caller.cmp(&b.caller)));
         all

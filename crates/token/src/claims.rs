@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use legate_ids::{Action, AgentId, CredentialId, InstanceId, Name, SpiffeId};
+use legate_ids::{Action, ActionPattern, Actions, AgentId, CredentialId, InstanceId, Name, SpiffeId};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::{self, Chain, Parent, ParentIn, ParentOut, Subject};
@@ -13,25 +13,44 @@ use crate::details::{DetailIn, DetailOut, Details};
 use crate::json::{Object, present};
 use crate::{BadClaims, MAX_LIFETIME, TokenError};
 
-/// The most actions in a scope.
-const MAX_SCOPES: usize = 64;
+/// The most actions, or patterns of them, in a scope.
+pub const MAX_SCOPES: usize = 64;
 
 /// What the token is narrowed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Not narrowed: whatever the agent may do. Written `*`.
     All,
-    /// These actions and no others; one at least.
-    Actions(Vec<Action>),
+    /// These actions and no others: one at least, [`MAX_SCOPES`] at most. One may be a pattern such as `invoice:*`, never `*`.
+    Actions(Actions),
 }
 
 impl Scope {
+    /// The scope that says these; `None`: there are none, and no scope says that.
+    #[must_use]
+    pub fn of(actions: Actions) -> Option<Self> {
+        match actions {
+            none if none.is_empty() => None,
+            all if all.is_all() => Some(Self::All),
+            some => Some(Self::Actions(some)),
+        }
+    }
+
+    /// What it stands for.
+    #[must_use]
+    pub fn actions(&self) -> Actions {
+        match self {
+            Self::All => Actions::all(),
+            Self::Actions(actions) => actions.clone(),
+        }
+    }
+
     /// Whether the token may be used for `action`, as far as its scope goes.
     #[must_use]
     pub fn covers(&self, action: &Action) -> bool {
         match self {
             Self::All => true,
-            Self::Actions(actions) => actions.contains(action),
+            Self::Actions(actions) => actions.covers(action),
         }
     }
 
@@ -41,39 +60,34 @@ impl Scope {
             return Ok(Self::All);
         }
         // RFC 6749 section 3.3: single spaces between.
-        let actions = text
+        let patterns = text
             .split(' ')
-            .map(|one| Action::parse(one).map_err(|_| bad("is not '*' or actions with single spaces between")))
+            .map(|one| ActionPattern::parse(one).map_err(|_| bad("is not '*' or actions with single spaces between")))
             .collect::<Result<Vec<_>, _>>()?;
+        let (said, actions) = (patterns.len(), Actions::of(patterns));
+        if actions.len() < said {
+            return Err(bad("has an action twice"));
+        }
         Self::Actions(actions).checked()
     }
 
     fn checked(self) -> Result<Self, BadClaims> {
         let bad = |why| BadClaims { claim: "scope", why };
-        if let Self::Actions(actions) = &self {
-            if actions.is_empty() || actions.len() > MAX_SCOPES {
-                return Err(bad("has no action, or more than 64"));
+        match &self {
+            Self::Actions(actions) if actions.is_empty() || actions.len() > MAX_SCOPES => {
+                Err(bad("has no action, or more than 64"))
             }
-            if (1..actions.len()).any(|i| actions[..i].contains(&actions[i])) {
-                return Err(bad("has an action twice"));
-            }
+            Self::Actions(actions) if actions.is_all() => Err(bad("has '*' among its actions")),
+            _ => Ok(self),
         }
-        Ok(self)
     }
+}
 
-    fn to_text(&self) -> String {
+impl core::fmt::Display for Scope {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::All => "*".into(),
-            Self::Actions(actions) => {
-                let mut text = String::new();
-                for (i, action) in actions.iter().enumerate() {
-                    if i > 0 {
-                        text.push(' ');
-                    }
-                    text.push_str(action.as_str());
-                }
-                text
-            }
+            Self::All => f.write_str("*"),
+            Self::Actions(actions) => actions.fmt(f),
         }
     }
 }
@@ -158,7 +172,7 @@ impl Claims {
             iat: self.issued_at,
             exp: self.expires_at,
             jti: &self.token_id,
-            scope: self.scope.to_text(),
+            scope: self.scope.to_string(),
             authorization_details: self.details.out(),
             lv: self.lifecycle_version,
             ns: self.namespace.as_str(),
@@ -345,10 +359,4 @@ struct ActIn {
     sub: String,
     #[serde(default, deserialize_with = "present")]
     act: Option<Box<Object<ActIn>>>,
-}
-
-impl core::fmt::Display for Scope {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(&self.to_text())
-    }
 }

@@ -29,7 +29,7 @@ mod verify;
 
 pub use assertion::{Assertion, MAX_ASSERTION_LIFETIME, ProvenClient};
 pub use chain::{Chain, MAX_GROUPS, Parent, Subject, group_of_people};
-pub use claims::{Claims, Scope, Status};
+pub use claims::{Claims, MAX_SCOPES, Scope, Status};
 pub use confirmation::Confirmation;
 pub use details::{DETAILS_TYPE, Detail, Details, MAX_DETAILS_TEXT};
 pub use dpop::{DpopProof, ExpectProof, MAX_PROOF_AGE};

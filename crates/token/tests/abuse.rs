@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use legate_ids::{Action, AgentId, InstanceId, Name};
+use legate_ids::{Action, ActionPattern, Actions, AgentId, InstanceId, Name};
 use legate_token::{
     BadClaims, Chain, Claims, Confirmation, EcSigner as _, Expect, P256Signer, P256Verifier, Parsed, Scope, Status,
     Subject, TokenError, mint,
@@ -82,7 +82,8 @@ fn a_token_is_not_shown_by_what_is_made_of_it() {
 fn a_good_token_says_what_was_signed() {
     let mut all = claims();
     all.instance = Some(InstanceId::from_parts(1, [2; 10]));
-    all.scope = Scope::Actions(vec![Action::parse("invoice:read").unwrap(), Action::parse("a").unwrap()]);
+    let scope = ["invoice:read", "a", "ledger:*"];
+    all.scope = Scope::Actions(scope.into_iter().map(|one| ActionPattern::parse(one).unwrap()).collect());
     all.status = Some(Status { index: u32::MAX, uri: "https://issuer.example/oauth2/status/0".into() });
     for made in [claims(), all] {
         assert_eq!(verify(&mint(&made, &signer()).unwrap()).unwrap(), made);
@@ -233,13 +234,14 @@ fn refuses_every_claim_that_is_missing_doubled_or_of_another_type() {
 #[test]
 fn refuses_values_out_of_their_range() {
     type Change = fn(&mut Claims);
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 7] = [
         ("iss", |c| c.issuer.clear()),
         ("aud", |c| c.audience = "a b".into()),
         ("aud", |c| c.audience = "x".repeat(513)),
         ("jti", |c| c.token_id = "short".into()),
         ("jti", |c| c.token_id = "a/../b0123456789abcdef".into()),
-        ("scope", |c| c.scope = Scope::Actions(vec![])),
+        ("scope", |c| c.scope = Scope::Actions(Actions::default())),
+        ("scope", |c| c.scope = Scope::Actions(Actions::all())),
     ];
     for (claim, change) in cases {
         let mut changed = claims();
@@ -247,7 +249,7 @@ fn refuses_values_out_of_their_range() {
         let refused = mint(&changed, &signer()).unwrap_err();
         assert!(matches!(refused, TokenError::Claim(BadClaims { claim: c, .. }) if c == claim), "{claim}: {refused}");
     }
-    for scope in ["", " ", "a  b", "a b ", "a a", "a:*", "A", "* a", &"a ".repeat(70)] {
+    for scope in ["", " ", "a  b", "a b ", "a a", "a:* a:b", "a*", "**", "A", "* a", &"a ".repeat(70)] {
         let changed = payload().replace(r#""scope":"*""#, &format!(r#""scope":"{scope}""#));
         let refused = verify(&signed(&header(), &changed)).unwrap_err();
         assert!(matches!(refused, TokenError::Claim(BadClaims { claim: "scope", .. })), "{scope}: {refused}");
@@ -327,6 +329,18 @@ fn refuses_other_forms() {
     let action = |i| Action::parse(&format!("{}:{i}", "a".repeat(120))).unwrap();
     long.scope = Scope::Actions((0..64).map(action).collect());
     assert_eq!(mint(&long, &signer()), Err(TokenError::TooLong));
+}
+
+#[test]
+fn a_scope_with_a_pattern_covers_what_the_pattern_does() {
+    let scope = |text: &str| {
+        let actions: Actions = text.split(' ').map(|one| ActionPattern::parse(one).unwrap()).collect();
+        Scope::of(actions).unwrap()
+    };
+    let covers = |text: &str, action: &str| scope(text).covers(&Action::parse(action).unwrap());
+    assert!(covers("ledger:read invoice:*", "invoice:line:read") && covers("*", "a") && covers("a", "a"));
+    assert!(!covers("ledger:read invoice:*", "invoice") && !covers("ledger:read", "ledger:write"));
+    assert_eq!((scope("a *"), Scope::of(Actions::default())), (Scope::All, None));
 }
 
 #[test]

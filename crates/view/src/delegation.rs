@@ -1,16 +1,17 @@
 //! Who acts for whom: the grants of delegation, and whether a chain of them holds now.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use legate_authority::{Loose, joined};
 use legate_clock::Timestamp;
-use legate_ids::{AgentId, Name, Principal, SpiffeId};
+use legate_ids::{AgentId, Name, Principal, ResourceType, SpiffeId};
 use legate_token::Subject;
 
 use crate::agent::Agent;
 use crate::convert;
 use crate::life::Stop;
-use crate::record::DelegationGrant;
+use crate::record::{DelegationGrant, EnforcementPoint};
 use crate::shards::Shards;
 use crate::snapshot::{Snapshot, key};
 
@@ -227,6 +228,13 @@ impl Snapshot {
         let is_declared =
             self.enforcement_points().any(|p| p.label.namespace == *namespace && p.audiences.contains(audience));
         is_declared.then_some(Audience::Point)
+    }
+
+    /// The types of resources about which the enforcement points with that audience ask, in the namespace.
+    #[must_use]
+    pub fn kinds_at(&self, namespace: &Name, audience: &str) -> BTreeSet<&ResourceType> {
+        let is_theirs = |p: &&Arc<EnforcementPoint>| p.label.namespace == *namespace && p.audiences.contains(audience);
+        self.enforcement_points().filter(is_theirs).flat_map(|p| &p.resource_types).collect()
     }
 
     /// A grant, by its id.

@@ -68,8 +68,11 @@ proptest! {
 #[test]
 fn an_audience_is_that_of_a_point_or_of_an_agent_of_the_namespace() {
     let point = |name: &str, audience: &str| {
-        let spec =
-            wire::EnforcementPointSpec { audiences: vec![audience.into()], ..wire::EnforcementPointSpec::default() };
+        let spec = wire::EnforcementPointSpec {
+            audiences: vec![audience.into()],
+            resource_types: vec!["Invoice".into(), format!("Of{}", name.to_uppercase())],
+            ..wire::EnforcementPointSpec::default()
+        };
         let metadata = meta(name, &format!("obj_{name}"));
         declared(Object::EnforcementPoint(wire::EnforcementPoint {
             metadata,
@@ -81,7 +84,8 @@ fn an_audience_is_that_of_a_point_or_of_an_agent_of_the_namespace() {
     let of = |namespace: &str, n: u8| format!("spiffe://example.org/ns/{namespace}/agent/{}", id(n));
     let copy = format!("{}/instance/{}", of("pay", 1), legate_ids::InstanceId::from_parts(1, [1; 10]));
     // What a point declares makes no agent a point.
-    let objects = [agent(1, "pay"), agent(2, "sales"), point("p", "https://p.example"), point("q", &of("pay", 1))];
+    let points = [point("p", "https://p.example"), point("q", &of("pay", 1)), point("r", "https://p.example")];
+    let objects: Vec<_> = [agent(1, "pay"), agent(2, "sales")].into_iter().chain(points).collect();
     let snapshot = Snapshot::of(&objects).unwrap();
     let pay = Name::parse("pay").unwrap();
     assert!(matches!(snapshot.audience(&pay, "https://p.example"), Some(Audience::Point)));
@@ -90,5 +94,12 @@ fn an_audience_is_that_of_a_point_or_of_an_agent_of_the_namespace() {
     for nobodys in others {
         assert!(snapshot.audience(&pay, &nobodys).is_none(), "{nobodys}");
     }
-    assert!(snapshot.audience(&Name::parse("sales").unwrap(), "https://p.example").is_none());
+    let sales = Name::parse("sales").unwrap();
+    assert!(snapshot.audience(&sales, "https://p.example").is_none());
+    // What is asked about there: what any of those asks about that have the audience, and nobody else.
+    let kinds = |namespace: &Name, audience: &str| -> Vec<String> {
+        snapshot.kinds_at(namespace, audience).into_iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(kinds(&pay, "https://p.example"), ["Invoice", "OfP", "OfR"]);
+    assert!(kinds(&sales, "https://p.example").is_empty() && kinds(&pay, "https://p.example/").is_empty());
 }

@@ -55,6 +55,9 @@ pub struct Config {
     /// How operators log in.
     #[serde(default)]
     pub operators: OperatorsConfig,
+    /// How long what ended is kept.
+    #[serde(default)]
+    pub retention: RetentionConfig,
     /// The audit outbox.
     #[serde(default)]
     pub outbox: Outbox,
@@ -88,6 +91,28 @@ impl StatusListConfig {
 
 const fn half_a_minute() -> u64 {
     30
+}
+
+/// How long what ended is kept.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// For so many days after their end rows of credentials, running copies and enrolment tokens are kept: 30 to 36,500; 0: for ever.
+    /// So long a secret or key that works no longer is known for one, which is an alarm.
+    pub ended_days: u32,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { ended_days: 400 }
+    }
+}
+
+impl RetentionConfig {
+    /// How long, where it is not for ever.
+    pub(crate) fn ended(self) -> Option<Duration> {
+        (self.ended_days > 0).then(|| Duration::from_secs(u64::from(self.ended_days) * 86_400))
+    }
 }
 
 /// The keys, and how they follow one another.
@@ -384,6 +409,10 @@ impl Config {
             if !(5..=300).contains(&lists.ttl_seconds) {
                 return bad("status_list_draft_ietf_21.ttl_seconds", "5 to 300");
             }
+        }
+        // Longer than a status list lives, and than the misuse of what ended is told of.
+        if !matches!(self.retention.ended_days, 0 | 30..=36_500) {
+            return bad("retention.ended_days", "30 to 36,500; 0: for ever");
         }
         self.keys.check()?;
         self.operators.read().map(drop)

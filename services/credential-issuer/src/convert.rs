@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use legate_clock::Timestamp;
-use legate_ids::{Action, AgentId, CredentialId, InstanceId, Name, SpiffeId};
+use legate_ids::{ActionPattern, Actions, AgentId, CredentialId, InstanceId, Name, SpiffeId};
 use legate_mtls::Peer;
 use legate_rpc::{Fault, TraceContext};
-use legate_token::{Details, PublicKey};
+use legate_token::{Details, MAX_SCOPES, PublicKey};
 use legate_wire::audit::{ActingMode, AuditEvent, EventDecision, EventResource, Outcome};
 use legate_wire::credential as wire;
 use legate_wire::registry::{CredentialMethod, PublishRevocationRequest, RevocationReason, RevocationSpec};
@@ -43,6 +43,7 @@ use crate::domain::holder::Named;
 use crate::domain::instance::State;
 use crate::domain::token::{self, TokenPlan, Wish, hex};
 use crate::error::AUTHORIZATION_DETAILS_REFUSED;
+use crate::flow::foreign::Evidence;
 use crate::store::credential::{self, sha256};
 use crate::store::instance;
 
@@ -54,8 +55,6 @@ pub(crate) use oauth::{
 const LONGEST_REASON: usize = 1024;
 /// The longest audience, in bytes.
 const LONGEST_AUDIENCE: usize = 512;
-/// The most scopes in one request.
-const MOST_SCOPES: usize = 64;
 
 /// Who calls, in which trace, until when.
 #[derive(Clone, Debug)]
@@ -133,19 +132,16 @@ pub(crate) fn wish(ask: wire::IssueTokenRequest) -> Result<Wish, Fault> {
             "1 to 512 printable ASCII characters; one audience of an enforcement point",
         ));
     }
-    if ask.scopes.len() > MOST_SCOPES {
+    if ask.scopes.len() > MAX_SCOPES {
         return Err(Fault::invalid("scopes", "64 at most"));
     }
-    let mut actions: Vec<Action> = Vec::new();
-    for (i, text) in ask.scopes.iter().enumerate() {
-        let action = Action::parse(text).map_err(|e| Fault::invalid(format!("scopes[{i}]"), e.to_string()))?;
-        if !actions.contains(&action) {
-            actions.push(action);
-        }
-    }
+    let read = |(i, text): (usize, &String)| {
+        ActionPattern::parse(text).map_err(|e| Fault::invalid(format!("scopes[{i}]"), e.to_string()))
+    };
+    let actions = ask.scopes.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
     let ttl = token::ttl(duration("ttl", ask.ttl)?)?;
     let details = authorization_details(&ask.authorization_details, &audience)?;
-    Ok(Wish { audience, actions, details, ttl })
+    Ok(Wish { audience, actions: Actions::of(actions), details, ttl })
 }
 
 /// The authorization details of a token for `audience` (RFC 9396 section 2); empty: none.
@@ -459,6 +455,19 @@ pub(crate) fn refused(
         details: details([("spiffe_id", spiffe_id), ("peer_address", call.peer.addr.to_string())]),
         ..event(call, kind, Outcome::Denied, now)
     }
+}
+
+/// An operator whose token was believed was refused all the same.
+pub(crate) fn login_refused(
+    call: &Call,
+    operator: &SpiffeId,
+    evidence: &Evidence,
+    fault: &Fault,
+    now: Timestamp,
+) -> AuditEvent {
+    let mut event = with_evidence(refused(call, "login.refused", None, fault, now), evidence);
+    event.details.insert("spiffe_id".to_owned(), operator.to_string());
+    event
 }
 
 /// Texts in events are 4,096 bytes at most.

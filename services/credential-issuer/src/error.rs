@@ -117,7 +117,7 @@ legate_rpc::reasons! {
     /// Nobody has that audience.
     INVALID_TARGET, InvalidArgument, "The audience is that of no enforcement point that the agent could talk to (RFC 8707 invalid_target).", "Ask for an audience that an EnforcementPoint of the agent's namespace declares, letter for letter.";
     /// The scopes are refused.
-    INVALID_SCOPE, PermissionDenied, "The agent may do none of the actions that were asked for.", "Ask for actions that the agent was given (legate binding list), or for none to be not narrowed.";
+    INVALID_SCOPE, PermissionDenied, "The agent may do none of what was asked for at that audience, not all of it where all or nothing is given, or more than a scope holds where nothing was named.", "Ask for actions that the agent was given (legate what-can) on types of resources that the audience's enforcement points ask about; name them where there are more than 64.";
     /// The authorization details are refused.
     AUTHORIZATION_DETAILS_REFUSED, InvalidArgument, "The authorization details (RFC 9396) are malformed, of a type or with a member that is not known, for other places than the token, or wider than those of the token that is exchanged.", "Give a JSON array of objects with type legate and some of actions, locations, datatypes and identifier (docs/oauth.md); in an exchange ask for no more than the subject token has.";
     /// The subject token is no good.

@@ -164,6 +164,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
         lists: config.status_list_draft_ietf_21.map(|lists| Lists::new(lists.ttl())),
         connections: OnceLock::new(),
         metrics: metrics::Metrics::default(),
+        refusals: Arc::clone(&ctx.refusals),
         news: Notify::new(),
         key_is_known: watch::Sender::new(false),
         places: flow::watch_node::Places::default(),
@@ -187,7 +188,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
     let _ = desk.stopping.set(serving.stopping());
     let publishing = tokio::spawn(flow::publish::publish_forever(Arc::clone(&desk)));
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
-    let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk)));
+    let forgetting = tokio::spawn(flow::forget::forget_forever(Arc::clone(&desk), config.retention.ended()));
     let probing = tokio::spawn(flow::keyring::probe_forever(Arc::clone(&desk)));
     let counting = tokio::spawn(flow::health::count_forever(Arc::clone(&desk)));
     let federating = tokio::spawn(flow::federate::federate_forever(Arc::clone(&desk)));

@@ -76,6 +76,7 @@ pub(crate) struct Metrics {
     federated_served: Gauge,
     federated_failing: Gauge,
     federated_age: Gauge,
+    forgotten: Family<Kind, Counter>,
 }
 
 impl Metrics {
@@ -136,6 +137,11 @@ impl Metrics {
         registry.register("issuer_federated_failing", told, self.federated_failing.clone());
         let told = "How long ago the oldest bundle that is served was fetched";
         registry.register("issuer_federated_age_seconds", told, self.federated_age.clone());
+        let told = "Rows that were deleted since what they are about ended longer ago than is kept, by kind";
+        for kind in ["credential", "instance", "enrolment", "status_list"] {
+            drop(self.forgotten.get_or_create(&Kind { kind }));
+        }
+        registry.register("issuer_forgotten", told, self.forgotten.clone());
         registry.register(
             "issuer_published",
             "Keys and revocations that the registry confirmed",
@@ -160,6 +166,10 @@ impl Metrics {
         self.federated_served.set(number(standing.served));
         self.federated_failing.set(number(standing.failing));
         self.federated_age.set(i64::try_from(standing.oldest).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn forgotten(&self, kind: &'static str, count: u64) {
+        self.forgotten.get_or_create(&Kind { kind }).inc_by(count);
     }
 
     pub(crate) fn retired_used(&self, kind: &'static str) {

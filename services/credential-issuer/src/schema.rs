@@ -4,6 +4,7 @@
 mod backchannel;
 mod federated;
 mod nodes;
+mod retention;
 mod status_list;
 
 use sea_orm::DbErr;
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(status_list::StatusLists),
             Box::new(nodes::Nodes),
             Box::new(federated::FederatedBundles),
+            Box::new(retention::Retention),
         ]
     }
 }

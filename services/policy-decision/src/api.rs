@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use legate_ids::{Action, AgentId};
+use legate_ids::{ActionPattern, Actions, AgentId};
 use legate_rpc::{Fault, Permit, TraceContext};
 use legate_token::{MAX_GROUPS, Subject, group_of_people};
 use legate_wire::policy as wire;
@@ -204,12 +204,12 @@ fn issuance(from: wire::AuthorizeIssuanceRequest) -> Result<Issuance, Fault> {
     if !(1..=512).contains(&from.audience.len()) {
         return Err(invalid("audience", "is 1 to 512 bytes"));
     }
-    let actions: Result<Vec<_>, Fault> =
-        from.actions.iter().map(|text| Action::parse(text).map_err(|e| invalid("actions", e.to_string()))).collect();
+    let pattern = |text: &String| ActionPattern::parse(text).map_err(|e| invalid("actions", e.to_string()));
+    let actions: Result<Vec<_>, Fault> = from.actions.iter().map(pattern).collect();
     Ok(Issuance {
         agent: AgentId::parse(&from.agent_id).map_err(|e| invalid("agent_id", e.to_string()))?,
         audience: from.audience,
-        actions: actions?,
+        actions: Actions::of(actions?),
         at_least_revision: from.at_least_revision,
         delegation: from.delegation.map(chain).transpose()?,
     })

@@ -80,7 +80,7 @@ legate_rpc::reasons! {
     /// The certificate is of before.
     CERTIFICATE_OUTLIVED, PermissionDenied, "The certificate was issued in an earlier life of the agent: before it was suspended, or its class, owner or namespace was cut off.", "Let the agent obtain a new certificate; connections that were made with the old one are of no use.";
     /// The token is narrowed.
-    TOKEN_SCOPE, PermissionDenied, "The token is narrowed to other actions than the one asked about.", "Let the agent obtain a token whose scope has the action, or none.";
+    TOKEN_SCOPE, PermissionDenied, "The token is narrowed to other actions than the one asked about.", "Let the agent obtain a token whose scope has the action; one that asks for none has all that the agent may do there.";
     /// Nobody expects such a token.
     AUDIENCE_UNKNOWN, PermissionDenied, "The audience is that of no enforcement point in the agent's namespace.", "Declare the audience at an EnforcementPoint, or request the token for one that is declared.";
     /// Nothing grants.

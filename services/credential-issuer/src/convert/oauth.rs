@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use legate_clock::Timestamp;
-use legate_ids::{Action, AgentId, SpiffeId};
+use legate_ids::{ActionPattern, Actions, AgentId, SpiffeId};
 use legate_rpc::Fault;
-use legate_token::Claims;
+use legate_token::{Claims, MAX_SCOPES};
 use legate_wire::audit::{AuditEvent, Outcome};
 use legate_wire::registry::{PublishRevocationRequest, RevocationReason, RevocationSpec};
 
-use super::{Call, LONGEST_AUDIENCE, MOST_SCOPES, authorization_details, details, duration, event, reason, resource};
+use super::{Call, LONGEST_AUDIENCE, authorization_details, details, duration, event, reason, resource};
 use crate::domain::token::{self, Wish, hex};
 use crate::error::{INVALID_SCOPE, INVALID_TARGET};
 use crate::flow::create_client;
@@ -37,15 +37,13 @@ pub(crate) fn oauth_wish(resource: Option<&str>, scope: Option<&str>, details: O
     if audience.len() > LONGEST_AUDIENCE || !audience.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(no_target("is 1 to 512 printable ASCII characters"));
     }
-    let mut actions: Vec<Action> = Vec::new();
-    for text in scope.unwrap_or_default().split(' ').filter(|text| !text.is_empty()) {
-        let action = Action::parse(text);
-        let action = action.map_err(|e| Fault::refused(&INVALID_SCOPE, format!("a scope is no action: {e}")))?;
-        if !actions.contains(&action) {
-            actions.push(action);
-        }
-    }
-    if actions.len() > MOST_SCOPES {
+    let read = |text| {
+        ActionPattern::parse(text)
+            .map_err(|e| Fault::refused(&INVALID_SCOPE, format!("a scope is no action and no pattern of actions: {e}")))
+    };
+    let texts = scope.unwrap_or_default().split(' ').filter(|text| !text.is_empty());
+    let actions = texts.map(read).collect::<Result<Actions, _>>()?;
+    if actions.len() > MAX_SCOPES {
         return Err(Fault::refused(&INVALID_SCOPE, "a scope has 64 actions at most"));
     }
     let details = authorization_details(details.unwrap_or_default(), audience)?;
@@ -112,8 +110,7 @@ pub(crate) fn client_replaced(
 }
 
 /// A client secret or key was used that works no longer.
-pub(crate) fn retired_used(call: &Call, row: &credential::Model, now: Timestamp) -> AuditEvent {
-    let state = if row.state == credential::REVOKED { "REVOKED" } else { "ENDED" };
+pub(crate) fn retired_used(call: &Call, row: &credential::Model, state: &str, now: Timestamp) -> AuditEvent {
     let details = details([("state", state.to_owned()), ("peer_address", call.peer.addr.to_string())]);
     let mut event = about_client(call, row, "client.retired_used", details, "", now);
     event.outcome = Outcome::Denied.into();

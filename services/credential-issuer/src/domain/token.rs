@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::{Action, CredentialId, SpiffeId};
+use legate_ids::{Actions, CredentialId, SpiffeId};
 use legate_token::{Chain, Claims, Confirmation, Details, KeyId, Parent, Scope, Status, Subject, TokenError, Unsigned};
 
 use super::cutoff::Of;
@@ -16,8 +16,8 @@ const SHORTEST_ASKED: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wish {
     pub(crate) audience: String,
-    /// None: not narrowed.
-    pub(crate) actions: Vec<Action>,
+    /// None: everything that it may say.
+    pub(crate) actions: Actions,
     /// By what it is narrowed beside that.
     pub(crate) details: Details,
     pub(crate) ttl: Duration,
@@ -128,24 +128,18 @@ pub(crate) fn ttl(asked: Option<Duration>) -> Result<Duration, BadToken> {
     }
 }
 
-/// Those of the agreed actions that were asked for: whoever agrees can leave out, not add.
-pub(crate) fn narrow(asked: &[Action], agreed: &[Action]) -> Option<Scope> {
-    if asked.is_empty() {
-        return Some(Scope::All);
-    }
-    let both: Vec<Action> = asked.iter().filter(|a| agreed.contains(a)).cloned().collect();
-    (!both.is_empty()).then_some(Scope::Actions(both))
+/// Those of the agreed actions that were asked for, all of them where nothing was: whoever agrees can leave out, not add. `None`: nothing
+/// is left.
+pub(crate) fn narrow(asked: &Actions, agreed: &Actions) -> Option<Scope> {
+    Scope::of(if asked.is_empty() { agreed.clone() } else { asked.meet(agreed) })
 }
 
 /// What is asked for of a token's scope: no more than the exchanged one has; `None`: nothing is left.
-pub(crate) fn within(parent: &Scope, asked: &[Action]) -> Option<Vec<Action>> {
+pub(crate) fn within(parent: &Scope, asked: &Actions) -> Option<Actions> {
     match parent {
-        Scope::All => Some(asked.to_vec()),
+        Scope::All => Some(asked.clone()),
         Scope::Actions(all) if asked.is_empty() => Some(all.clone()),
-        Scope::Actions(all) => {
-            let both: Vec<Action> = asked.iter().filter(|action| all.contains(action)).cloned().collect();
-            (!both.is_empty()).then_some(both)
-        }
+        Scope::Actions(all) => Some(asked.meet(all)).filter(|both| !both.is_empty()),
     }
 }
 
@@ -221,7 +215,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::domain::cutoff::Cutoffs;
-    use legate_ids::{AgentId, Name, TrustDomain};
+    use legate_ids::{ActionPattern, AgentId, Name, TrustDomain};
     use proptest::prelude::*;
 
     fn holder() -> Holder {
@@ -242,16 +236,23 @@ mod tests {
         }
     }
 
-    fn action(text: &str) -> Action {
-        Action::parse(text).unwrap()
-    }
-
     #[test]
     fn a_scope_is_never_wider_than_asked_or_agreed() {
-        let (a, b, c) = (action("a"), action("b"), action("c"));
-        assert_eq!(narrow(&[], std::slice::from_ref(&c)), Some(Scope::All));
-        assert_eq!(narrow(&[a.clone(), b.clone()], &[b.clone(), c.clone()]), Some(Scope::Actions(vec![b.clone()])));
-        assert_eq!(narrow(&[a], &[b, c]), None);
+        let said = |asked: &[&str], agreed: &[&str]| {
+            narrow(&actions(asked), &actions(agreed)).map_or_else(String::new, |scope| scope.to_string())
+        };
+        for (asked, agreed, expected) in [
+            (&[][..], &["c", "a:*"][..], "c a:*"),
+            (&["a", "b"], &["b", "c"], "b"),
+            (&["a"], &["b", "c"], ""),
+            (&[], &[], ""),
+            (&["a:*", "b"], &["a:c", "a:b", "b:*"], "a:c a:b"),
+            (&["a:b", "b"], &["*"], "a:b b"),
+            (&["*"], &["a"], "a"),
+            (&[], &["*"], "*"),
+        ] {
+            assert_eq!(said(asked, agreed), expected, "{asked:?} of {agreed:?}");
+        }
     }
 
     #[test]
@@ -267,18 +268,21 @@ mod tests {
         SpiffeId::agent(&domain, &namespace, &AgentId::from_parts(1, [n; 10]))
     }
 
-    fn actions(of: &[&str]) -> Vec<Action> {
-        of.iter().map(|text| action(text)).collect()
+    fn actions(of: &[&str]) -> Actions {
+        of.iter().map(|text| ActionPattern::parse(text).unwrap()).collect()
     }
 
     #[test]
     fn what_is_asked_in_exchange_is_never_wider_than_the_exchanged_token() {
         let narrow = Scope::Actions(actions(&["a", "b"]));
-        assert_eq!(within(&Scope::All, &[]), Some(vec![]));
+        assert_eq!(within(&Scope::All, &actions(&[])), Some(actions(&[])));
         assert_eq!(within(&Scope::All, &actions(&["a"])), Some(actions(&["a"])));
-        assert_eq!(within(&narrow, &[]), Some(actions(&["a", "b"])), "to ask for nothing is no way out");
+        assert_eq!(within(&narrow, &actions(&[])), Some(actions(&["a", "b"])), "to ask for nothing is no way out");
         assert_eq!(within(&narrow, &actions(&["b", "c"])), Some(actions(&["b"])));
         assert_eq!(within(&narrow, &actions(&["c"])), None);
+        let pattern = Scope::Actions(actions(&["a:*"]));
+        assert_eq!(within(&pattern, &actions(&["a:b", "b"])), Some(actions(&["a:b"])));
+        assert_eq!(within(&pattern, &actions(&["*"])), Some(actions(&["a:*"])));
     }
 
     #[test]
@@ -327,7 +331,7 @@ mod tests {
                     proof_ends: now.plus(Duration::from_secs(3_600)),
                     behalf,
                 };
-                let wish = Wish { audience: "https://a.example".into(), actions: vec![], details: Details::default(), ttl: Duration::from_secs(*life) };
+                let wish = Wish { audience: "https://a.example".into(), actions: Actions::default(), details: Details::default(), ttl: Duration::from_secs(*life) };
                 let planned = plan(&holder, &wish, Scope::All, now, &base);
                 if whom.is_some() && cutoff.is_some_and(|c| c >= 0) {
                     prop_assert_eq!(planned, Err(BadToken::TooSoon));
@@ -364,7 +368,7 @@ mod tests {
                 cutoffs: Cutoffs::default().with(Of::Agent, cutoff.map(|c| Timestamp::from_micros(start.micros() + c))),
                 ..holder()
             };
-            let wish = Wish { audience: "https://a.example".into(), actions: vec![], details: Details::default(), ttl: Duration::from_secs(asked) };
+            let wish = Wish { audience: "https://a.example".into(), actions: Actions::default(), details: Details::default(), ttl: Duration::from_secs(asked) };
             let base = Base {
                 issuer: "https://issuer.example",
                 kid: KeyId::parse("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),

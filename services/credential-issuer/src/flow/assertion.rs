@@ -21,7 +21,7 @@ pub(crate) async fn believe(
 ) -> Result<(Client, Holder), Fault> {
     let believed = attempt(desk, call, namespace, assertion).await;
     if let Err(fault) = &believed {
-        // Counted and not recorded: anybody can have a token of a public issuer.
+        // Noted by the door, and not recorded one by one: anybody can have a token of a public issuer.
         desk.metrics.refused("assertion", fault.reason());
     }
     believed

@@ -244,17 +244,22 @@ async fn live(
 ) -> Result<(Client, Holder), Fault> {
     let now = desk.clock.now();
     if row.state != credential::ISSUED || row.not_after <= now.micros() {
-        alarm(desk, call, &row, now).await?;
+        let state = if row.state == credential::REVOKED { "REVOKED" } else { "ENDED" };
+        alarm(desk, call, &row, state, now).await?;
         return Err(refused());
     }
-    let holder = holder(desk, &agent, copy(call, &agent), method).await?;
-    if !holder.cutoffs.spare(Timestamp::from_micros(row.issued_at)) {
-        let id = row.id.clone();
-        let noted = desk.db.tx("note_misuse", move |tx| {
-            let id = id.clone();
-            Box::pin(async move { credential::note_misuse(tx, &id, now).await })
-        });
-        noted.await.map_err(of_tx)?;
+    let issued = Timestamp::from_micros(row.issued_at);
+    let holder = match holder(desk, &agent, copy(call, &agent), method).await {
+        Ok(holder) => holder,
+        // What is dead is dead whatever else its agent is refused for.
+        Err(fault) if was_cut_off(desk, &agent, issued)? => {
+            alarm(desk, call, &row, CUT_OFF, now).await?;
+            return Err(fault);
+        }
+        Err(fault) => return Err(fault),
+    };
+    if !holder.cutoffs.spare(issued) {
+        alarm(desk, call, &row, CUT_OFF, now).await?;
         let why = "the secret or key was made before its agent, or the agent's class or namespace, was last stopped";
         return Err(Fault::refused(&CREDENTIAL_NOT_GOOD, why));
     }
@@ -262,17 +267,35 @@ async fn live(
     Ok((Client { agent, by: By::Credential(row.id), proof_ends, unused: None }, holder))
 }
 
-/// Who shows a secret or key that was taken back or replaced has it from somewhere where it should not be any more.
-async fn alarm(desk: &Desk, call: &Call, row: &credential::Model, now: Timestamp) -> Result<(), Fault> {
+/// In an event: what was made before its agent, or the agent's class or namespace, was last stopped.
+const CUT_OFF: &str = "CUT_OFF";
+
+/// Whether what was made for the agent then never works again, also where the agent does not work now.
+fn was_cut_off(desk: &Desk, agent: &AgentId, issued: Timestamp) -> Result<bool, Fault> {
+    let snapshot = desk.fresh()?.snapshot;
+    let life = snapshot.agent(agent).map(|agent| snapshot.life_of(agent, desk.clock.now()));
+    Ok(life.is_some_and(|life| !legate_view::after_cutoff(issued, life.cutoff())))
+}
+
+/// Who shows a secret or key that was taken back, replaced or cut off has it from somewhere where it should not be any more.
+/// Recorded once a minute of each: whoever goes on with it fills no log.
+async fn alarm(
+    desk: &Desk,
+    call: &Call,
+    row: &credential::Model,
+    state: &'static str,
+    now: Timestamp,
+) -> Result<(), Fault> {
     desk.metrics.retired_used(if row.kind == credential::KEY { "client_key" } else { "client_secret" });
-    tracing::warn!(credential = row.id, agent = row.agent_id, "a credential that works no longer was used");
-    let event = convert::retired_used(call, row, now);
+    tracing::warn!(credential = row.id, agent = row.agent_id, state, "a credential that works no longer was used");
+    let event = convert::retired_used(call, row, state, now);
     let (outbox, id) = (desk.outbox.clone(), row.id.clone());
     let recorded = desk.db.tx("retired_credential_used", move |tx| {
         let (outbox, event, id) = (outbox.clone(), event.clone(), id.clone());
         Box::pin(async move {
-            credential::note_misuse(tx, &id, now).await?;
-            outbox.record(tx, Standard::Ordinary, event).await?;
+            if credential::note_misuse(tx, &id, now).await? {
+                outbox.record(tx, Standard::Ordinary, event).await?;
+            }
             Ok(())
         })
     });

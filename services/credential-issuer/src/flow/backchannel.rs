@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use legate_clock::Timestamp;
-use legate_ids::Action;
+use legate_ids::{ActionPattern, Actions};
 use legate_rpc::{Fault, Reason, Told};
 use legate_token::Details;
 use legate_wire::registry::{
@@ -106,7 +106,7 @@ async fn attempt(desk: &Desk, call: &Call, holder: &Holder, request: Request) ->
         agent_id,
         approval_id: approval.metadata.unwrap_or_default().id,
         audience: request.wish.audience,
-        scope: request.wish.actions.iter().map(Action::as_str).collect::<Vec<_>>().join(" "),
+        scope: request.wish.actions.to_string(),
         until: ends.plus(LONGEST).micros(),
         polled_at: None,
         wait: WAIT,
@@ -147,8 +147,8 @@ pub(crate) async fn redeem(desk: &Desk, call: &Call, asking: Asking, auth_req_id
     if !taken.await.map_err(of_tx)? {
         return Err(unknown());
     }
-    let actions = row.scope.split(' ').filter(|text| !text.is_empty()).map(Action::parse);
-    let actions = actions.collect::<Result<_, _>>().map_err(Fault::broken)?;
+    let actions = row.scope.split(' ').filter(|text| !text.is_empty()).map(ActionPattern::parse);
+    let actions = actions.collect::<Result<Actions, _>>().map_err(Fault::broken)?;
     let wish = Wish { audience: row.audience, actions, details: Details::default(), ttl: token::ttl(None)? };
     let bounds = Bounds { revision, ends: Some(ends) };
     let issued = issue_token::issue_within(desk, call, asking, wish, bounds).await;

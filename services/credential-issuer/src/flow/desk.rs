@@ -8,7 +8,7 @@ use legate_db::Db;
 use legate_ids::{InstanceId, SpiffeId, TrustDomain};
 use legate_mtls::Connections;
 use legate_outbox::{Outbox, Standard};
-use legate_rpc::Fault;
+use legate_rpc::{Fault, Refusals};
 use legate_token::PublicKey;
 use legate_view::{Reading, Snapshot, ViewHandle};
 use legate_wire::audit::AuditEvent;
@@ -61,6 +61,8 @@ pub(crate) struct Desk {
     /// Set once the server listens.
     pub(crate) connections: OnceLock<Vec<Connections>>,
     pub(crate) metrics: Metrics,
+    /// Of callers of whom nothing is known, beside those who were turned away at the door.
+    pub(crate) refusals: Arc<Refusals>,
     /// Wakes the publisher: there is a revocation to tell.
     pub(crate) news: Notify,
     /// Whether the registry has confirmed the key that signs tokens.
@@ -228,6 +230,13 @@ impl Desk {
             let event = format!("{kind}.refused");
             self.record_refusal(crate::convert::refused(call, &event, about, fault, self.clock.now())).await;
         }
+    }
+
+    /// Counts a refusal of somebody of whom nothing is known, and notes it with those of the door: anybody can show anything, so a
+    /// flood becomes a few lines of the audit log.
+    pub(crate) fn turn_away(&self, call: &Call, method: &'static str, kind: &'static str, fault: &Fault) {
+        self.metrics.refused(kind, fault.reason());
+        self.refusals.note(&call.peer, method, fault);
     }
 
     /// How long a call to another service may take within this call.

@@ -22,6 +22,7 @@ use crate::store::instance::{self, Room};
 use crate::store::recorded::{Draft, committed, record};
 use crate::store::{Recorded, enrolment, key};
 
+const ENROL: &str = "/legate.credential.v1.EnrolmentService/Enrol";
 /// A lost answer can be asked for again after this, so that of many who come at once still only one wins.
 const AGAIN_FROM: Duration = Duration::from_secs(2);
 /// And until this.
@@ -33,8 +34,7 @@ pub(crate) async fn enrol(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> 
     let row = match find(desk, token).await {
         Ok(row) => row,
         Err(fault) => {
-            // A stranger with a token that was never ours is counted, not recorded: he could fill the audit trail.
-            desk.metrics.refused("enrolment", fault.reason());
+            desk.turn_away(call, ENROL, "enrolment", &fault);
             return Err(fault);
         }
     };

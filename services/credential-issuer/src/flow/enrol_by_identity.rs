@@ -18,6 +18,8 @@ use crate::store::instance::{self, Room};
 use crate::store::recorded::{Draft, committed, record};
 use crate::store::{key, used_token};
 
+const ENROL: &str = "/legate.credential.v1.EnrolmentService/EnrolWithIdentityToken";
+
 /// Trades a token of a trusted issuer and a certificate request for a certificate of the agent or node for which the token stands.
 #[tracing::instrument(skip_all, fields(legate.namespace = %namespace))]
 pub(crate) async fn enrol(
@@ -30,8 +32,7 @@ pub(crate) async fn enrol(
     let (named, evidence, revision) = match who(desk, namespace, token).await {
         Ok(found) => found,
         Err(fault) => {
-            // Whoever stands for nobody here is counted, not recorded: anybody can have a token of a public issuer.
-            desk.metrics.refused("identity_enrolment", fault.reason());
+            desk.turn_away(call, ENROL, "identity_enrolment", &fault);
             return Err(fault);
         }
     };

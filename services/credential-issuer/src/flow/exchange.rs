@@ -3,9 +3,11 @@
 //! Who acts is the caller, known by its certificate. That the holder of a bound token let the caller have it is shown by its
 //! audience: only the holder, with its key, could have it addressed to the caller (docs/adr/0012).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use legate_ids::{Action, AgentId, Name, Principal, SpiffeId};
+use legate_authority::Permission;
+use legate_ids::{Actions, AgentId, Name, Principal, ResourceType, SpiffeId};
 use legate_rpc::Fault;
 use legate_token::{Chain, Claims, Confirmation, Details, MAX_GROUPS, Scope, Subject, TokenError};
 use legate_view::{Audience, Broken, Delegation, DelegationGrant, Snapshot};
@@ -38,7 +40,7 @@ pub(crate) struct Exchange {
     /// The caller's own, where it gives one.
     pub(crate) actor_token: Option<String>,
     pub(crate) wish: Wish,
-    /// The grant to act by; `None`: the first that fits.
+    /// The grant to act by; `None`: the first that fits, and gives all that is asked for where one does.
     pub(crate) grant: Option<Name>,
 }
 
@@ -91,9 +93,9 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
         SubjectToken::Identity(token) => identified(desk, &me, token).await?,
     };
     let mut wish = ask.wish;
-    let asked = wish.actions.len();
-    wish.actions = token::within(&whom.before.scope, &wish.actions)
-        .filter(|left| !asking.all_or_nothing || left.len() >= asked)
+    let named = wish.actions.clone();
+    wish.actions = token::within(&whom.before.scope, &named)
+        .filter(|left| !asking.all_or_nothing || left.include(&named))
         .ok_or_else(|| Fault::refused(&INVALID_SCOPE, "the subject token is narrowed to other actions"))?;
     wish.details = token::details_within(&whom.before.details, &wish.details).ok_or_else(|| {
         let why = "the authorization details go beyond those of the subject token";
@@ -107,7 +109,7 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, ask: Exchange) -> Re
     let (mut behalf, revision) = desk.look(|seen| choose(desk, seen, &me, &whom, &wish, ask.grant.as_ref())).await?;
     let agreed = authorize(desk, call, holder, &wish, Some(&behalf), revision.max(seen)).await?;
     behalf.ends = behalf.ends.into_iter().chain(agreed.ends).min();
-    let scope = narrowed(asking, &wish, &agreed, "through the chain the agent may do")?;
+    let scope = narrowed(asking, (&named, &wish.actions), &agreed, "through the chain the agent may do")?;
 
     let now = desk.clock.now();
     let plan = token::plan(holder, &wish, scope, now, &asking.base(desk, Some(behalf.clone()))?)?;
@@ -245,7 +247,8 @@ async fn handed_over(desk: &Desk, me: &Me, token: &str, target: &str) -> Result<
     Ok(Whom { delegator, groups, before: Before::of(&claims), shown: Some(claims), evidence: None })
 }
 
-/// The behalf by the first grant that fits: from whom the caller wants to act for to the caller, the whole chain holding with it.
+/// The behalf by the grant that fits: from whom the caller wants to act for to the caller, the whole chain holding with it. The first
+/// by name that gives all that is sought; where none does, the first that gives something of it.
 fn choose(
     desk: &Desk,
     snapshot: &Snapshot,
@@ -257,22 +260,61 @@ fn choose(
     let agent = snapshot.agent(&me.agent).ok_or_else(|| Fault::refused(&GRANT_MISSING, "the caller is not known"))?;
     let delegator = &whom.delegator;
     let to = snapshot.audience(&me.namespace, &wish.audience);
-    let mut why_not = None;
+    let kinds = match &to {
+        Some(Audience::Agent(_)) => None,
+        _ => Some(snapshot.kinds_at(&me.namespace, &wish.audience)),
+    };
+    let (mut partly, mut why_not) = (None, None);
     for grant in snapshot.delegation_grants_to(agent) {
         let is_from = grant.delegator == *delegator || whom.groups.contains(&grant.delegator);
         if !is_from || named.is_some_and(|name| grant.label.name != *name) {
             continue;
         }
         match by(desk, snapshot, me, whom, wish, (grant, to.as_ref())) {
-            Ok(behalf) => return Ok(behalf),
+            Ok(behalf) => match gives(grant, &wish.actions, kinds.as_ref()) {
+                Gives::All => return Ok(behalf),
+                Gives::Some => drop(partly.get_or_insert(behalf)),
+                Gives::Nothing => {
+                    let text =
+                        format!("the delegation grant {} lets nothing of what is asked for be done", grant.label);
+                    why_not.get_or_insert(Fault::refused(&GRANT_TOO_NARROW, text));
+                }
+            },
             Err(fault) => drop(why_not.get_or_insert(fault)),
         }
+    }
+    if let Some(behalf) = partly {
+        return Ok(behalf);
     }
     Err(why_not.unwrap_or_else(|| {
         let by = named.map_or_else(String::new, |name| format!(" by the grant {name}"));
         let text = format!("no delegation grant in force lets {} act for {delegator}{by}", agent.label.name);
         Fault::refused(&GRANT_MISSING, text)
     }))
+}
+
+/// How much of what is sought a grant gives.
+enum Gives {
+    All,
+    Some,
+    Nothing,
+}
+
+/// How much of the actions the grant lets be done to anything of those types; `None`: of any type. Without actions it is as much as
+/// it gives.
+fn gives(grant: &DelegationGrant, actions: &Actions, kinds: Option<&BTreeSet<&ResourceType>>) -> Gives {
+    let is_of_kind = |permission: &&Permission| {
+        let own = permission.resource().resource_type();
+        kinds.is_none_or(|kinds| kinds.iter().any(|kind| own.covers(kind)))
+    };
+    let given: Actions = grant.permissions.iter().filter(is_of_kind).map(|p| p.action().clone()).collect();
+    if given.include(actions) && !given.is_empty() {
+        Gives::All
+    } else if actions.meet(&given).is_empty() {
+        Gives::Nothing
+    } else {
+        Gives::Some
+    }
 }
 
 fn by(
@@ -307,11 +349,6 @@ fn by(
             return Err(Fault::refused(&GRANT_TOO_NARROW, text));
         }
         _ => {}
-    }
-    let gives = |action: &Action| grant.permissions.iter().any(|p| p.action().covers(action));
-    if !wish.actions.is_empty() && !wish.actions.iter().any(gives) {
-        let text = format!("the delegation grant {} lets none of the actions be done", grant.label);
-        return Err(Fault::refused(&GRANT_TOO_NARROW, text));
     }
     behalf.ends = behalf.ends.into_iter().chain(held.ends).min();
     let lives = held.delegators().map(|agent| snapshot.life_of(agent, now));

@@ -2,9 +2,9 @@
 //! to nothing.
 
 use legate_clock::Timestamp;
-use legate_ids::{Action, CredentialId, Name, SpiffeId};
+use legate_ids::{ActionPattern, Actions, CredentialId, Name, SpiffeId};
 use legate_rpc::{Fault, Told};
-use legate_token::{Confirmation, Details, Scope};
+use legate_token::{Confirmation, Details, MAX_SCOPES, Scope};
 use legate_view::{Audience, CERTIFICATE_BACKDATE};
 use legate_wire::policy::{AuthorizeIssuanceRequest, AuthorizeIssuanceResponse};
 
@@ -201,7 +201,7 @@ async fn attempt(desk: &Desk, call: &Call, asking: &Asking, wish: Wish, bounds: 
     let holder = &asking.holder;
     let revision = expected(desk, holder, &wish.audience).await?.max(bounds.revision);
     let agreed = authorize(desk, call, holder, &wish, None, revision).await?;
-    let scope = narrowed(asking, &wish, &agreed, "the agent may do")?;
+    let scope = narrowed(asking, (&wish.actions, &wish.actions), &agreed, "the agent may do")?;
 
     let now = desk.clock.now();
     let mut base = asking.base(desk, None)?;
@@ -261,23 +261,35 @@ fn invalid_target(audience: &str) -> Fault {
 
 /// What policy-decision agrees to.
 pub(super) struct Agreed {
-    pub(super) actions: Vec<Action>,
+    pub(super) actions: Actions,
     pub(super) decision_id: String,
     pub(super) revision: u64,
     /// When the chain, or the approval that it rests on, ends by itself.
     pub(super) ends: Option<Timestamp>,
 }
 
-/// The scope that comes of what was asked for and what policy-decision agrees to.
-pub(super) fn narrowed(asking: &Asking, wish: &Wish, agreed: &Agreed, who_may: &str) -> Result<Scope, Fault> {
-    let refused =
-        |what: &str| Fault::refused(&INVALID_SCOPE, format!("{who_may} {what} of the actions that were asked for"));
-    match token::narrow(&wish.actions, &agreed.actions) {
-        None => Err(refused("none")),
-        Some(Scope::Actions(some)) if asking.all_or_nothing && some.len() < wish.actions.len() => {
-            Err(refused("only a part"))
+/// The scope that comes of what the caller names, of what of it is sought and of what policy-decision agrees to. What a caller that
+/// gets all or nothing did not name may be cut for it all the same.
+pub(super) fn narrowed(
+    asking: &Asking,
+    (named, sought): (&Actions, &Actions),
+    agreed: &Agreed,
+    who_may: &str,
+) -> Result<Scope, Fault> {
+    let refused = |what: &str| {
+        let of = if named.is_empty() { "what there is to do there" } else { "the actions that were asked for" };
+        Err(Fault::refused(&INVALID_SCOPE, format!("{who_may} {what} of {of}")))
+    };
+    let Some(scope) = token::narrow(sought, &agreed.actions) else { return refused("nothing") };
+    if asking.all_or_nothing && !scope.actions().include(named) {
+        return refused("only a part");
+    }
+    match &scope {
+        Scope::Actions(actions) if actions.len() > MAX_SCOPES => {
+            let text = format!("{who_may} {} kinds of actions there; name those that the token is for", actions.len());
+            Err(Fault::refused(&INVALID_SCOPE, format!("{text}, {MAX_SCOPES} at most")))
         }
-        Some(scope) => Ok(scope),
+        _ => Ok(scope),
     }
 }
 
@@ -314,9 +326,9 @@ pub(super) async fn authorize(
     if !answer.allowed {
         return Err(denied(wish, answer));
     }
-    let actions = answer.actions.iter().map(|text| Action::parse(text));
+    let actions = answer.actions.iter().map(|text| ActionPattern::parse(text));
     Ok(Agreed {
-        actions: actions.collect::<Result<_, _>>().map_err(Fault::broken)?,
+        actions: actions.collect::<Result<Actions, _>>().map_err(Fault::broken)?,
         decision_id: answer.decision_id,
         revision: answer.revision,
         ends: answer.not_after.map(Timestamp::try_from).transpose().map_err(Fault::broken)?,
@@ -326,7 +338,7 @@ pub(super) async fn authorize(
 fn denied(wish: &Wish, answer: AuthorizeIssuanceResponse) -> Fault {
     let fault = match answer.reason_code.as_str() {
         "AUDIENCE_UNKNOWN" => invalid_target(&wish.audience),
-        "NOT_PERMITTED" => Fault::refused(&INVALID_SCOPE, answer.message),
+        "NOT_PERMITTED" | "NO_POLICY_PERMITS" | "FORBIDDEN_BY_POLICY" => Fault::refused(&INVALID_SCOPE, answer.message),
         "APPROVAL_REQUIRED" => Fault::refused(&APPROVAL_REQUIRED, answer.message),
         "STALE" | "REVISION_NOT_REACHED" | "AUDIT_UNAVAILABLE" | "POLICY_NOT_READY" => {
             Fault::unavailable(&ISSUANCE_UNDECIDED, answer.message, AGAIN)

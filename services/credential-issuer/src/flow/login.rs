@@ -29,29 +29,50 @@ pub(crate) struct Logins {
     pub(crate) ttl: Duration,
 }
 
+const LOGIN: &str = "/legate.credential.v1.OperatorLoginService/Login";
+
 /// Trades a token of an identity provider and a certificate request for an operator's certificate.
 #[tracing::instrument(skip_all)]
 pub(crate) async fn login(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> Result<credential::Model, Fault> {
-    let result = attempt(desk, call, token, csr).await;
+    let told = |fault: &Fault| tracing::info!(%fault, peer = %call.peer.addr, "a login was refused");
+    let believed = async {
+        let logins = desk.logins.as_ref().ok_or_else(|| {
+            let text = "no identity provider of operators is configured in this credential-issuer";
+            Fault::refused(&LOGIN_NOT_CONFIGURED, text)
+        })?;
+        Ok::<_, Fault>((logins, who(desk, logins, token).await?))
+    };
+    let (logins, (spiffe_id, evidence)) = match believed.await {
+        Ok(found) => found,
+        Err(fault) => {
+            told(&fault);
+            desk.turn_away(call, LOGIN, "login", &fault);
+            return Err(fault);
+        }
+    };
+    let result = use_once(desk, call, logins, (spiffe_id.clone(), &evidence), csr).await;
     match &result {
         Ok(_) => desk.metrics.issued("login"),
         Err(fault) => {
-            // Counted and not recorded: anybody can have a token of a public provider.
-            tracing::info!(%fault, peer = %call.peer.addr, "a login was refused");
+            told(fault);
             desk.metrics.refused("login", fault.reason());
+            // Whose token it is is proved: that it is shown again, or with somebody's key, is about that operator.
+            if matches!(fault, Fault::Refused(_)) {
+                let event = convert::login_refused(call, &spiffe_id, &evidence, fault, desk.clock.now());
+                desk.record_refusal(event).await;
+            }
         }
     }
     result
 }
 
-async fn attempt(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> Result<credential::Model, Fault> {
-    let logins = desk.logins.as_ref().ok_or_else(|| {
-        Fault::refused(
-            &LOGIN_NOT_CONFIGURED,
-            "no identity provider of operators is configured in this credential-issuer",
-        )
-    })?;
-    let (spiffe_id, evidence) = who(desk, logins, token).await?;
+async fn use_once(
+    desk: &Desk,
+    call: &Call,
+    logins: &Logins,
+    (spiffe_id, evidence): (SpiffeId, &Evidence),
+    csr: &[u8],
+) -> Result<credential::Model, Fault> {
     let csr_sha256 = sha256(csr);
     let once = evidence.once;
     let used = desk.db.read("find_used_token", move |tx| Box::pin(async move { used_token::find(tx, &once).await }));
@@ -59,7 +80,7 @@ async fn attempt(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> Result<cr
         if used.request_sha256 != csr_sha256 || used.credential_id.is_empty() || !may_repeat(desk, used.used_at) {
             return Err(spent());
         }
-        return repeat(desk, call, &spiffe_id, &evidence, &used).await;
+        return repeat(desk, call, &spiffe_id, evidence, &used).await;
     }
 
     let proved = csr::check(csr, &spiffe_id)?;
@@ -72,7 +93,7 @@ async fn attempt(desk: &Desk, call: &Call, token: &str, csr: &[u8]) -> Result<cr
     let origin = hex(&evidence.once);
     // Whoever logs in is known by his token alone, so no revision of the registry is part of it.
     let event = convert::credential_issued(call, &plan, &to_be_signed, &origin, 0);
-    let event = convert::with_evidence(event, &evidence);
+    let event = convert::with_evidence(event, evidence);
     let used = evidence.used(now, &csr_sha256, plan.credential.as_str());
     let most = evidence.most_used;
     let draft = Draft { plan, to_be_signed, origin };

@@ -18,6 +18,10 @@ use crate::error::{
     AGAIN, IDENTITY_TOKEN_REFUSED, IDENTITY_TOKEN_SPENT, IDENTITY_TOKEN_UNMATCHED, REGISTRY_UNAVAILABLE, of_registry,
 };
 
+const CREATE: &str = "/legate.credential.v1.PersonalGrantService/CreateGrant";
+const LIST: &str = "/legate.credential.v1.PersonalGrantService/ListGrants";
+const REVOKE: &str = "/legate.credential.v1.PersonalGrantService/RevokeGrant";
+
 /// Lets an agent act for the person.
 #[tracing::instrument(skip_all, fields(legate.namespace = %ask.namespace))]
 pub(crate) async fn make(
@@ -26,8 +30,8 @@ pub(crate) async fn make(
     ask: wire::CreateGrantRequest,
 ) -> Result<wire::CreateGrantResponse, Fault> {
     counted(desk, "personal_grant", async {
-        let (person, made) = proven(desk, &ask.namespace, &ask.token).await?;
-        check_made_after(desk, &person, made)?;
+        let (person, made) = proven(desk, (call, CREATE), &ask.namespace, &ask.token).await?;
+        check_made_after(desk, &person, made).inspect_err(|fault| desk.refusals.note(&call.peer, CREATE, fault))?;
         let person = Some(person);
         let wire::CreateGrantRequest { name, delegate, permissions, audiences, purpose, ttl, max_depth, .. } = ask;
         let ask = MakePersonalGrantRequest { person, name, delegate, permissions, audiences, purpose, ttl, max_depth };
@@ -46,7 +50,7 @@ pub(crate) async fn list(
     ask: wire::ListGrantsRequest,
 ) -> Result<wire::ListGrantsResponse, Fault> {
     counted(desk, "personal_grant_list", async {
-        let (person, _) = proven(desk, &ask.namespace, &ask.token).await?;
+        let (person, _) = proven(desk, (call, LIST), &ask.namespace, &ask.token).await?;
         let name = person.person.clone();
         let ask = ListPersonalGrantsRequest { person: Some(person), name: ask.name };
         let answer = answered(desk, call, |patience| desk.grants.list(ask, patience)).await?;
@@ -63,7 +67,7 @@ pub(crate) async fn end(
     ask: wire::RevokeGrantRequest,
 ) -> Result<wire::RevokeGrantResponse, Fault> {
     counted(desk, "personal_grant_end", async {
-        let (person, _) = proven(desk, &ask.namespace, &ask.token).await?;
+        let (person, _) = proven(desk, (call, REVOKE), &ask.namespace, &ask.token).await?;
         let person = Some(person);
         let wire::RevokeGrantRequest { name, request_id, reason, .. } = ask;
         let ask = EndPersonalGrantRequest { person, name, request_id, reason };
@@ -74,7 +78,7 @@ pub(crate) async fn end(
     .await
 }
 
-/// Counted and not recorded here: anybody can have a token of a public issuer, and what the registry refuses it records itself.
+/// Counted, and not recorded one by one: anybody can have a token of a public issuer, and what the registry refuses it records itself.
 async fn counted<T>(
     desk: &Desk,
     kind: &'static str,
@@ -88,8 +92,19 @@ async fn counted<T>(
     result
 }
 
-/// The person for whom a token stands that was made for grants, and when the token was made.
-async fn proven(desk: &Desk, namespace: &str, token: &str) -> Result<(ProvenPerson, Timestamp), Fault> {
+/// The person for whom a token stands that was made for grants, and when the token was made. That it is believed of nobody is
+/// noted with those who are turned away at the door.
+async fn proven(
+    desk: &Desk,
+    (call, method): (&Call, &'static str),
+    namespace: &str,
+    token: &str,
+) -> Result<(ProvenPerson, Timestamp), Fault> {
+    let proven = person(desk, namespace, token).await;
+    proven.inspect_err(|fault| desk.refusals.note(&call.peer, method, fault))
+}
+
+async fn person(desk: &Desk, namespace: &str, token: &str) -> Result<(ProvenPerson, Timestamp), Fault> {
     let (Proven { stands_for, evidence, sign_in }, _) = foreign::prove_for(desk, namespace, token, Use::Grants).await?;
     let StandsFor::Person(person) = stands_for else {
         let why = "the token stands for an agent, and agents delegate by their certificate";

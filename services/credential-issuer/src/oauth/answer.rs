@@ -75,15 +75,6 @@ impl OauthError {
         self.reason
     }
 
-    /// The client failed too often.
-    pub(super) fn too_many(seconds: u64) -> Self {
-        Self {
-            status: StatusCode::TOO_MANY_REQUESTS,
-            retry_after: Some(seconds),
-            ..Self::plain("invalid_client", "too many failed authentications; wait as long as Retry-After says")
-        }
-    }
-
     fn of_refusal(refusal: &Refusal) -> Self {
         let name = refusal.reason.name;
         let (status, error) = match name {

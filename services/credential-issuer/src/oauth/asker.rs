@@ -1,7 +1,5 @@
 //! Who asks: the one way of client authentication that a request uses, and what comes of it.
 
-use std::net::IpAddr;
-
 use axum::http::{HeaderMap, header};
 use legate_ids::Principal;
 use legate_rpc::{Fault, Standing as _};
@@ -11,6 +9,7 @@ use super::Facade;
 use super::answer::OauthError;
 use super::form::{self, Form};
 use crate::domain::holder::Holder;
+use crate::error::IDENTITY_TOKEN_UNMATCHED;
 use crate::flow::authenticate::{Asker, Client, Shown, Use, authenticate};
 use crate::flow::{Call, assertion};
 
@@ -41,14 +40,15 @@ impl Facade {
         let shown = shown(call, headers, form)?;
         let from = call.peer.addr.ip();
         let named = shown.client();
-        self.may_try("client", from, &named)?;
+        // Whoever shows a certificate, or nothing, is known by the connection: nothing is looked up for a guess.
+        let turn = match shown {
+            Shown::Certificate { .. } => None,
+            Shown::Secret { .. } | Shown::Assertion { .. } => Some(self.attempts.turn(from).await),
+        };
         let authenticated = Box::pin(self.authenticate(call, shown, when)).await;
+        drop(turn);
         authenticated.map_err(|fault| {
-            if matches!(fault, Fault::Refused(_)) {
-                self.attempts.note(from, &named);
-                // A flood of them becomes a few lines of the audit log.
-                self.refusals.note(&call.peer, path, &fault);
-            }
+            self.note_failure(call, path, &fault);
             let error = OauthError::from(fault);
             if named.is_empty() || headers.contains_key(header::AUTHORIZATION) {
                 error
@@ -64,25 +64,57 @@ impl Facade {
         call: &Call,
         namespace: &str,
         assertion: &str,
+        path: &'static str,
     ) -> Result<(Client, Holder), OauthError> {
-        let from = call.peer.addr.ip();
-        self.may_try("assertion", from, namespace)?;
+        let turn = self.attempts.turn(call.peer.addr.ip()).await;
         let believed = async {
             self.check_peer(call).await?;
             assertion::believe(&self.desk, call, namespace, assertion).await
         };
-        Box::pin(believed).await.map_err(|fault| {
-            if matches!(fault, Fault::Refused(_)) {
-                self.attempts.note(from, namespace);
-            }
+        let believed = Box::pin(believed).await;
+        drop(turn);
+        believed.map_err(|fault| {
+            self.note_failure(call, path, &fault);
             fault.into()
         })
     }
 
-    fn may_try(&self, what: &'static str, from: IpAddr, named: &str) -> Result<(), OauthError> {
-        let Some(wait) = self.attempts.wait(from, named) else { return Ok(()) };
-        self.desk.metrics.refused(what, "TOO_MANY");
-        Err(OauthError::too_many(wait.as_secs().max(1)))
+    /// The agent of an assertion that is a grant, where the request's own credentials, if it shows any, are that agent's.
+    ///
+    /// RFC 7523 section 3.1: if client credentials are present in the request, they are validated.
+    pub(super) async fn believed_client(
+        &self,
+        call: &Call,
+        headers: &HeaderMap,
+        form: &Form,
+        path: &'static str,
+    ) -> Result<(Client, Holder), OauthError> {
+        let missing = |name: &str| OauthError::request(format!("{name} is missing"));
+        let assertion = form.get("assertion").ok_or_else(|| missing("assertion"))?;
+        let namespace = form.get("namespace").ok_or_else(|| missing("namespace, whose TrustedIssuer vouches,"))?;
+        let named = if shows_credentials(headers, form) {
+            let (client, _) = Box::pin(self.client(call, headers, form, path)).await?;
+            Some(client.agent.to_string())
+        } else {
+            form.get("client_id").map(ToOwned::to_owned)
+        };
+        let (client, holder) = self.believed(call, namespace, assertion, path).await?;
+        if named.is_some_and(|named| named != client.agent.as_str()) {
+            let text = "the assertion stands for another agent than the client of the request";
+            let fault = Fault::refused(&IDENTITY_TOKEN_UNMATCHED, text);
+            self.desk.metrics.refused("assertion", fault.reason());
+            self.note_failure(call, path, &fault);
+            return Err(fault.into());
+        }
+        Ok((client, holder))
+    }
+
+    /// Somebody did not prove who he is; a flood of them becomes a few lines of the audit log.
+    fn note_failure(&self, call: &Call, path: &'static str, fault: &Fault) {
+        if matches!(fault, Fault::Refused(_)) {
+            self.attempts.note(call.peer.addr.ip());
+            self.refusals.note(&call.peer, path, fault);
+        }
     }
 
     async fn authenticate(&self, call: &Call, shown: Shown, when: Use) -> Result<(Client, Holder), Fault> {
@@ -107,8 +139,7 @@ impl Facade {
         path: &'static str,
     ) -> Result<Asker, OauthError> {
         let is_peer = matches!(call.peer.principal, Some(Principal::Enforcer { .. } | Principal::Operator(_)));
-        let shows_nothing_else =
-            !headers.contains_key(header::AUTHORIZATION) && form.get("client_id").is_none() && !is_assertion(form);
+        let shows_nothing_else = !shows_credentials(headers, form) && form.get("client_id").is_none();
         if is_peer && shows_nothing_else {
             self.standing.check(&call.peer).await?;
             return Ok(Asker::Peer);
@@ -116,6 +147,11 @@ impl Facade {
         let (client, holder) = Box::pin(self.client(call, headers, form, path)).await?;
         Ok(Asker::Agent { namespace: holder.namespace, agent: client.agent })
     }
+}
+
+/// Whether the request has something that is to prove its client, beside the connection's certificate.
+fn shows_credentials(headers: &HeaderMap, form: &Form) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || form.get("client_secret").is_some() || is_assertion(form)
 }
 
 fn is_assertion(form: &Form) -> bool {

@@ -1,4 +1,7 @@
-//! Failed authentications, counted by address and client: whoever fails too often waits.
+//! Failed authentications, counted by address: whoever fails much is looked after a few at a time, and nobody is turned away for it.
+//!
+//! A secret has 256 bits and an assertion is signed, so nobody guesses one, and nothing is gained by a lock, which anybody could turn
+//! for somebody else. What failures cost is looking things up and checking signatures; of that an address gets a bounded part.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,72 +9,85 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use legate_clock::Clock;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How often something may happen within a time.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    most: u32,
-    within: Duration,
-}
-
-/// One client from one address. By address as well, so that a stranger cannot lock a client out from elsewhere.
-const OF_CLIENT: Window = Window { most: 100, within: Duration::from_secs(60) };
-/// All clients from one address.
-const OF_ADDRESS: Window = Window { most: 500, within: Duration::from_secs(60) };
-/// Different addresses and clients that are told apart at a time; more are counted together.
+/// So many failures from one address are much.
+const MUCH: u32 = 100;
+/// Within so long.
+const WITHIN: Duration = Duration::from_secs(60);
+/// From an address with that many, so many are looked after at a time; the others wait for their turn.
+const AT_ONCE: usize = 4;
+/// Addresses that are told apart at a time; more are counted together, and get as much as so many addresses.
 const APART: usize = 4_096;
-
-/// Whose failures are counted: an address, and a client that was named or none.
-type Key = (Option<IpAddr>, String);
+const TOGETHER: usize = 16;
 
 /// The failures of the present windows.
 #[derive(Debug)]
 pub(super) struct Attempts {
     clock: Arc<dyn Clock>,
-    failed: Mutex<HashMap<Key, (Duration, u32)>>,
+    failing: Mutex<HashMap<Option<IpAddr>, Failing>>,
+}
+
+/// The failures of one address, or of all that are not told apart.
+#[derive(Debug)]
+struct Failing {
+    since: Duration,
+    count: u32,
+    lane: Arc<Semaphore>,
+}
+
+/// The right to be looked after; it ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Attempts {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, failed: Mutex::default() }
+        Self { clock, failing: Mutex::default() }
     }
 
-    /// How long to wait, where there were too many.
-    pub(super) fn wait(&self, from: IpAddr, client: &str) -> Option<Duration> {
-        let from = network(from);
-        let now = self.clock.monotonic();
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = |key: &Key, window: Window| {
-            let (since, count) = failed.get(key)?;
-            let left = window.within.checked_sub(now.saturating_sub(*since))?;
-            (*count >= window.most && !left.is_zero()).then_some(left)
+    /// Waits for the turn of something that is not proved yet and has to be looked up; at once where its address fails little. The
+    /// request's deadline ends a wait.
+    pub(super) async fn turn(&self, from: IpAddr) -> Turn {
+        let permit = match self.lane(from) {
+            // A semaphore that nobody closes.
+            Some(lane) => lane.acquire_owned().await.ok(),
+            None => None,
         };
-        let others = left(&(None, String::new()), Window { most: OF_ADDRESS.most * 10, ..OF_ADDRESS });
-        let of_address = left(&(Some(from), String::new()), OF_ADDRESS).or(left(&key(from, client), OF_CLIENT));
-        match failed.contains_key(&(Some(from), String::new())) {
-            true => of_address,
-            // One that was not told apart is judged with all the others that were not.
-            false => others.filter(|_| failed.len() >= APART),
-        }
+        Turn { _permit: permit }
     }
 
-    /// One more.
-    pub(super) fn note(&self, from: IpAddr, client: &str) {
-        let from = network(from);
+    /// Where it has to wait, where it has.
+    fn lane(&self, from: IpAddr) -> Option<Arc<Semaphore>> {
         let now = self.clock.monotonic();
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in [(Some(from), String::new()), key(from, client)] {
-            if failed.len() >= APART && !failed.contains_key(&key) {
-                failed.retain(|_, (since, _)| now.saturating_sub(*since) < OF_ADDRESS.within);
-            }
-            let is_known = failed.contains_key(&key);
-            let key = if failed.len() < APART || is_known { key } else { (None, String::new()) };
-            let (since, count) = failed.entry(key).or_insert((now, 0));
-            if now.saturating_sub(*since) >= OF_ADDRESS.within {
-                (*since, *count) = (now, 0);
-            }
-            *count = count.saturating_add(1);
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (one, much) = match failing.get(&Some(network(from))) {
+            Some(one) => (one, MUCH),
+            // One that is not told apart waits with all the others that are not.
+            None if failing.len() >= APART => (failing.get(&None)?, MUCH * u32::try_from(TOGETHER).unwrap_or(1)),
+            None => return None,
+        };
+        let is_now = now.saturating_sub(one.since) < WITHIN;
+        (is_now && one.count >= much).then(|| Arc::clone(&one.lane))
+    }
+
+    /// One more failure.
+    pub(super) fn note(&self, from: IpAddr) {
+        let from = Some(network(from));
+        let now = self.clock.monotonic();
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if failing.len() >= APART && !failing.contains_key(&from) {
+            failing.retain(|_, one| now.saturating_sub(one.since) < WITHIN);
         }
+        let is_apart = failing.len() < APART || failing.contains_key(&from);
+        let (key, lanes) = if is_apart { (from, AT_ONCE) } else { (None, AT_ONCE * TOGETHER) };
+        let new = || Failing { since: now, count: 0, lane: Arc::new(Semaphore::new(lanes)) };
+        let one = failing.entry(key).or_insert_with(new);
+        if now.saturating_sub(one.since) >= WITHIN {
+            (one.since, one.count) = (now, 0);
+        }
+        one.count = one.count.saturating_add(1);
     }
 }
 
@@ -83,67 +99,75 @@ fn network(from: IpAddr) -> IpAddr {
     }
 }
 
-/// What a stranger names is of no use beyond its length's bound.
-fn key(from: IpAddr, client: &str) -> Key {
-    let end = client.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 64).last().unwrap_or(0);
-    (Some(from), format!("={}", &client[..end]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
     use legate_clock::{TestClock, Timestamp};
 
-    #[test]
-    fn whoever_fails_too_often_waits_and_nobody_else() {
+    fn attempts() -> (Arc<TestClock>, Attempts) {
         let clock = TestClock::at(Timestamp::from_secs(1_800_000_000));
-        let attempts = Attempts::new(clock.clone());
+        (clock.clone(), Attempts::new(clock))
+    }
+
+    /// How many are looked after at a time, up to 100.
+    fn at_once(attempts: &Attempts, from: IpAddr) -> usize {
+        let turns: Vec<Turn> = (0..100).map_while(|_| attempts.turn(from).now_or_never()).collect();
+        turns.len()
+    }
+
+    #[test]
+    fn whoever_fails_much_waits_for_his_turn_and_gets_it_and_nobody_else_waits() {
+        let (clock, attempts) = attempts();
         let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        for _ in 0..OF_CLIENT.most {
-            assert_eq!(attempts.wait(one, "agt_1"), None);
-            attempts.note(one, "agt_1");
+        for _ in 0..MUCH {
+            assert_eq!(at_once(&attempts, one), 100);
+            attempts.note(one);
         }
-        assert!(attempts.wait(one, "agt_1").is_some());
-        assert_eq!(attempts.wait(two, "agt_1"), None, "a stranger locks nobody out from elsewhere");
-        assert_eq!(attempts.wait(one, "agt_2"), None);
-        for n in 0..OF_ADDRESS.most {
-            attempts.note(one, &format!("guess_{n}"));
+        assert_eq!((at_once(&attempts, one), at_once(&attempts, two)), (AT_ONCE, 100));
+        // However much it is: whoever waits is next when another is done.
+        for _ in 0..10_000 {
+            attempts.note(one);
         }
-        assert!(attempts.wait(one, "agt_2").is_some());
-        clock.advance(OF_ADDRESS.within);
-        assert_eq!(attempts.wait(one, "agt_1"), None);
-        assert_eq!(attempts.wait(one, "agt_2"), None);
+        let mut busy: Vec<Turn> = (0..AT_ONCE).filter_map(|_| attempts.turn(one).now_or_never()).collect();
+        let mut next = Box::pin(attempts.turn(one));
+        assert!(next.as_mut().now_or_never().is_none());
+        drop(busy.pop());
+        assert!(next.as_mut().now_or_never().is_some());
+        drop((busy, next));
+        clock.advance(WITHIN);
+        assert_eq!(at_once(&attempts, one), 100);
     }
 
     #[test]
     fn whoever_has_a_network_of_his_own_is_one_address() {
-        let attempts = Attempts::new(TestClock::at(Timestamp::from_secs(1_800_000_000)));
+        let (_, attempts) = attempts();
         let of = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, n, n, n, n]);
-        for n in 0..OF_ADDRESS.most {
-            attempts.note(of(u16::try_from(n).unwrap_or(0)), &format!("guess_{n}"));
+        for n in 0..MUCH {
+            attempts.note(of(u16::try_from(n).unwrap_or(0)));
         }
-        assert!(attempts.wait(of(9_999), "agt_1").is_some());
-        assert_eq!(attempts.wait(IpAddr::from([0x2001, 0xdb8, 0, 2, 1, 1, 1, 1]), "agt_1"), None);
+        assert_eq!(at_once(&attempts, of(9_999)), AT_ONCE);
+        assert_eq!(at_once(&attempts, IpAddr::from([0x2001, 0xdb8, 0, 2, 1, 1, 1, 1])), 100);
         // An IPv4 address is the same however it is written, and nobody's neighbour.
         let (plain, mapped) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x0a00, 1]));
-        for _ in 0..OF_CLIENT.most {
-            attempts.note(mapped, "agt_1");
+        for _ in 0..MUCH {
+            attempts.note(mapped);
         }
-        assert!(attempts.wait(plain, "agt_1").is_some());
-        assert_eq!(attempts.wait(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x0a00, 2]), "agt_1"), None);
+        assert_eq!(at_once(&attempts, plain), AT_ONCE);
+        assert_eq!(at_once(&attempts, IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x0a00, 2])), 100);
     }
 
     #[test]
-    fn a_flood_takes_a_bounded_room() {
-        let clock = TestClock::at(Timestamp::from_secs(1_800_000_000));
-        let attempts = Attempts::new(clock.clone());
+    fn a_flood_takes_a_bounded_room_and_turns_nobody_away() {
+        let (clock, attempts) = attempts();
+        let elsewhere = IpAddr::from([200, 9, 9, 9]);
         for n in 0..20_000u32 {
-            attempts.note(IpAddr::from(n.to_be_bytes()), &"é".repeat(1_000));
+            attempts.note(IpAddr::from(n.to_be_bytes()));
         }
-        let kept = attempts.failed.lock().map(|failed| failed.len()).unwrap_or(0);
+        let kept = attempts.failing.lock().map(|failing| failing.len()).unwrap_or(0);
         assert!(kept <= APART + 1, "{kept}");
-        assert!(attempts.wait(IpAddr::from([9, 9, 9, 9]), "agt_1").is_some(), "many of them together are too many");
-        clock.advance(OF_ADDRESS.within);
-        assert_eq!(attempts.wait(IpAddr::from([9, 9, 9, 9]), "agt_1"), None);
+        assert_eq!(at_once(&attempts, elsewhere), AT_ONCE * TOGETHER, "many of them together wait together");
+        clock.advance(WITHIN);
+        assert_eq!(at_once(&attempts, elsewhere), 100);
     }
 }

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse as _, Response};
+use legate_ids::ActionPattern;
 use legate_web::Visitor;
 use serde::Serialize;
 
@@ -86,6 +87,9 @@ fn read(form: &Form, holder: &Holder) -> Result<Request, OauthError> {
     let wish = convert::oauth_wish(form.get("resource"), Some(&scope.join(" ")), None)?;
     if wish.actions.is_empty() {
         return Err(OauthError::plain("invalid_scope", "scope is missing: say the actions that are to be approved"));
+    }
+    if wish.actions.iter().any(ActionPattern::is_wildcard) {
+        return Err(OauthError::plain("invalid_scope", "a person approves actions one by one; scope has a pattern"));
     }
     let binding_message = form.get("binding_message").unwrap_or_default();
     if binding_message.len() > LONGEST_MESSAGE || binding_message.chars().any(legate_ids::is_deceptive) {

@@ -83,11 +83,8 @@ async fn grant(
         None => return Err(OauthError::request("grant_type is missing")),
     }
     if form.get("grant_type") == Some(JWT_BEARER) {
-        // Without a client of its own: the assertion says who it is.
-        let missing = |name: &str| OauthError::request(format!("{name} is missing"));
-        let assertion = form.get("assertion").ok_or_else(|| missing("assertion"))?;
-        let namespace = form.get("namespace").ok_or_else(|| missing("namespace, whose TrustedIssuer vouches,"))?;
-        let client = facade.believed(&call, namespace, assertion).await?;
+        // The assertion says who it is.
+        let client = Box::pin(facade.believed_client(&call, headers, &form, TOKEN)).await?;
         return Box::pin(give(facade, &mut call, headers, &form, client)).await;
     }
     // What can be done once more, nothing of it being used up, may rest on what is known of a secret or key already.

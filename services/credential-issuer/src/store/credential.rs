@@ -1,6 +1,7 @@
 //! Credentials: one row for each certificate, client secret and client key, until long after it ended.
 
 use std::borrow::Borrow;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use legate_authority::Reach;
@@ -257,14 +258,19 @@ pub(crate) async fn note_use(tx: &Tx, row: &Model, now: Timestamp) -> TxResult<(
     Ok(())
 }
 
-/// Notes that the credential was shown after it had ended or been taken back.
-pub(crate) async fn note_misuse(tx: &Tx, id: &str, now: Timestamp) -> TxResult<(), Fault> {
-    Entity::update_many()
+/// A misuse is noted again after so long at the earliest.
+const NOTED_FOR: Duration = Duration::from_secs(60);
+
+/// Notes that the credential was shown after it had ended or been taken back; whether that was not noted within the last minute.
+pub(crate) async fn note_misuse(tx: &Tx, id: &str, now: Timestamp) -> TxResult<bool, Fault> {
+    let is_new = Column::MisusedAt.is_null().or(Column::MisusedAt.lte(now.minus(NOTED_FOR).micros()));
+    let noted = Entity::update_many()
         .col_expr(Column::MisusedAt, Expr::value(now.micros()))
         .filter(Column::Id.eq(id))
+        .filter(is_new)
         .exec(tx)
         .await?;
-    Ok(())
+    Ok(noted.rows_affected == 1)
 }
 
 /// Which credentials are looked at.

@@ -4,6 +4,7 @@ pub(crate) mod backchannel;
 mod batches;
 pub(crate) mod client;
 pub(crate) mod credential;
+pub(crate) mod ended;
 pub(crate) mod enrolment;
 pub(crate) mod federated_bundle;
 pub(crate) mod instance;

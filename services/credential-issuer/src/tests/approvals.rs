@@ -21,7 +21,7 @@ use crate::flow::issue_token::{Asking, IssuedToken};
 use crate::schema::Migrator;
 
 fn pay() -> Wish {
-    Wish { actions: vec![Action::parse("invoice:pay").unwrap()], ..wish() }
+    Wish { actions: [Action::parse("invoice:pay").unwrap()].into_iter().collect(), ..wish() }
 }
 
 /// Two clients with secrets.

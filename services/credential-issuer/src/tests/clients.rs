@@ -10,7 +10,7 @@ use legate_rpc::Fault;
 use legate_token::{Confirmation, EcSigner as _, P256Signer, PublicKey};
 use legate_wire::registry::CredentialMethod::{self, ClientSecret, EnrolmentToken, PrivateKeyJwt, TlsClientAuth};
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{OperatorRole, RevocationReason, TokenBinding};
+use legate_wire::registry::{AgentState, OperatorRole, RevocationReason, TokenBinding};
 use zeroize::Zeroizing;
 
 use super::registry::{self, NAMESPACE, agent_id, class_under, credential_policy};
@@ -425,17 +425,43 @@ async fn only_an_active_agent_in_a_way_that_its_policy_lists() {
         scene.methods(&[PrivateKeyJwt], TokenBinding::Optional).await;
         assert_eq!(reason(scene.show_secret(1, &secret).await), "CREDENTIAL_METHOD_REFUSED");
         scene.methods(ALL, TokenBinding::Optional).await;
+        assert_eq!(scene.count("client.retired_used").await, 0);
         scene.suspend(1, 2).await;
-        assert_eq!(reason(scene.show_secret(1, &secret).await), "HOLDER_NOT_ACTIVE");
+        // What is dead now is dead for ever, whatever its agent is refused for: an alarm, once a minute.
+        for _ in 0..3 {
+            assert_eq!(reason(scene.show_secret(1, &secret).await), "HOLDER_NOT_ACTIVE");
+        }
+        assert_eq!(cut_offs(&scene).await, 1);
         assert_eq!(reason(scene.token(client.clone(), Confirmation::Bearer).await), "HOLDER_NOT_ACTIVE");
         let cutoff = scene.clock.now();
         scene.pass(Duration::from_secs(5)).await;
         scene.resume(1, 3, cutoff).await;
         assert_eq!(reason(scene.show_secret(1, &secret).await), "CREDENTIAL_NOT_GOOD", "not even after reactivation");
+        assert_eq!(cut_offs(&scene).await, 1);
+        scene.pass(Duration::from_secs(60)).await;
+        assert_eq!(reason(scene.show_secret(1, &secret).await), "CREDENTIAL_NOT_GOOD");
+        assert_eq!(cut_offs(&scene).await, 2);
         let (secret, _) = scene.secret(1, false).await.unwrap();
         scene.show_secret(1, &secret).await.unwrap();
+        // Of a key too.
+        let signer = key(7);
+        scene.register(1, signer.public_key()).await.unwrap();
+        scene.pass(Duration::from_secs(5)).await;
+        scene.declare(registry::agent(1, AgentState::Quarantined, 4, Some(scene.clock.now()), None)).await;
+        assert_eq!(
+            reason(scene.show_assertion(&scene.assertion(1, "a", &signer)).await.map(drop)),
+            "HOLDER_NOT_ACTIVE"
+        );
+        assert_eq!(cut_offs(&scene).await, 3);
     })
     .await;
+}
+
+/// How often it was told that something was shown that was cut off.
+async fn cut_offs(scene: &Scene) -> usize {
+    let events = scene.events().await;
+    let told = events.iter().filter(|e| e.r#type == "client.retired_used" && e.details["state"] == "CUT_OFF");
+    told.inspect(|event| assert_eq!(event.agent_id, agent_id(1).to_string())).count()
 }
 
 #[tokio::test]

@@ -162,6 +162,51 @@ async fn a_token_names_as_many_groups_as_it_holds() {
     .await;
 }
 
+#[tokio::test]
+async fn the_grant_is_the_one_that_gives_all_that_is_asked_for() {
+    on_each::<Migrator>(async |fixture| {
+        let (scene, row) = scene(&fixture).await;
+        let of = |name: &str, given: &[(&str, &str)]| {
+            let Object::DelegationGrant(mut made) = grant(name, "user:ada") else { unreachable!() };
+            let permission = |(action, kind): &(&str, &str)| wire::Permission {
+                action: (*action).into(),
+                resource: Some(wire::ResourceSelector {
+                    r#type: (*kind).into(),
+                    id: "*".into(),
+                    ..wire::ResourceSelector::default()
+                }),
+            };
+            made.spec.as_mut().unwrap().permissions = given.iter().map(permission).collect();
+            Object::DelegationGrant(made)
+        };
+        scene.declare(of("a", &[("invoice:read", "Invoice"), ("invoice:void", "Ledger")])).await;
+        scene.declare(of("b", &[("invoice:read", "Invoice"), ("invoice:pay", "Invoice")])).await;
+        scene.declare(of("c", &[("ledger:*", "*"), ("invoice:void", "Invoice")])).await;
+        let by = async |named: &str| {
+            let wish =
+                Wish { actions: super::tokens::actions(&named.split_whitespace().collect::<Vec<_>>()), ..wish() };
+            let exchanged = asked(&scene, &row, &json!({}), wish).await;
+            exchanged.map(|made| said(&scene, &made).chain.grants.concat()).map_err(|fault| fault.reason())
+        };
+        for (named, grant) in [
+            ("", Ok("obj_a")),
+            ("invoice:read", Ok("obj_a")),
+            ("invoice:read invoice:pay", Ok("obj_b")),
+            ("invoice:pay invoice:read", Ok("obj_b")),
+            ("ledger:write", Ok("obj_c")),
+            // Of what is decided there, and not of what is decided elsewhere.
+            ("invoice:void", Ok("obj_c")),
+            // None gives all of it: the first that gives something, and policy-decision says of what.
+            ("invoice:pay ledger:write", Ok("obj_b")),
+            ("invoice:*", Ok("obj_a")),
+            ("invoice:seal", Err("GRANT_TOO_NARROW")),
+        ] {
+            assert_eq!(by(named).await.as_deref().map_err(|reason| *reason), grant, "{named}");
+        }
+    })
+    .await;
+}
+
 /// Declared, or taken back, while policy-decision says yes.
 type Meanwhile = fn(&Scene) -> (Object, bool);
 

@@ -264,3 +264,42 @@ async fn a_token_of_its_cloud_makes_a_machine_the_node_that_the_rule_names() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_nobody_believes_is_on_record_and_a_flood_of_it_is_a_line() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = trusting(&fixture).await;
+        let csr = request(&new_key());
+        for _ in 0..30 {
+            let forged = token(&key(2), &claims());
+            assert_eq!(reason(enrol(&scene, &forged, &csr).await), "IDENTITY_TOKEN_REFUSED");
+        }
+        let foreign = token(&key(1), &with("aud", "somebody-else"));
+        assert_eq!(reason(enrol(&scene, &foreign, &csr).await), "ISSUER_NOT_TRUSTED");
+        let nobody = token(&key(1), &with("sub", "repo:pay/other"));
+        assert_eq!(reason(enrol(&scene, &nobody, &csr).await), "IDENTITY_TOKEN_UNMATCHED");
+        assert_eq!(reason(scene.enrol("lgt_enr_guessed", &csr).await), "ENROLMENT_TOKEN_INVALID");
+        let ask = legate_wire::credential::ListGrantsRequest {
+            token: token(&key(2), &claims()),
+            namespace: NAMESPACE.into(),
+            name: String::new(),
+        };
+        let listed = crate::flow::personal_grant::list(&scene.desk, &scene.stranger(), ask).await;
+        assert_eq!(reason(listed), "ISSUER_NOT_TRUSTED");
+        let mut noted: Vec<_> =
+            scene.desk.refusals.take().into_iter().map(|one| (one.method, one.reason, one.count)).collect();
+        noted.sort_unstable();
+        let of = |name| format!("/legate.credential.v1.{name}");
+        let expected = [
+            (of("EnrolmentService/Enrol"), "ENROLMENT_TOKEN_INVALID", 1),
+            (of("EnrolmentService/EnrolWithIdentityToken"), "IDENTITY_TOKEN_REFUSED", 30),
+            (of("EnrolmentService/EnrolWithIdentityToken"), "IDENTITY_TOKEN_UNMATCHED", 1),
+            (of("EnrolmentService/EnrolWithIdentityToken"), "ISSUER_NOT_TRUSTED", 1),
+            (of("PersonalGrantService/ListGrants"), "ISSUER_NOT_TRUSTED", 1),
+        ];
+        assert_eq!(noted, expected.each_ref().map(|(method, reason, count)| (method.as_str(), *reason, *count)));
+        // And whoever is believed is named.
+        assert_eq!(scene.count("identity_enrolment.refused").await, 0);
+    })
+    .await;
+}

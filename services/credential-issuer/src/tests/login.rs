@@ -144,6 +144,12 @@ async fn a_rule_says_who_an_operator_is() {
         }
         let strange = token(&key(2), &claims(json!({"sub": "repo:pay/infra:ref:refs/heads/main"})));
         assert_eq!(reason(log_in(&scene, &strange, &request(&new_key())).await), "IDENTITY_TOKEN_REFUSED");
+        // Of all that were not believed there is a line for each reason, and no event for each.
+        let noted: Vec<_> =
+            scene.desk.refusals.take().into_iter().map(|one| (one.method, one.reason, one.count)).collect();
+        let method = "/legate.credential.v1.OperatorLoginService/Login";
+        assert_eq!(noted, [(method, "LOGIN_REFUSED", 21), (method, "IDENTITY_TOKEN_REFUSED", 5)]);
+        assert_eq!(scene.count("login.refused").await, 0);
     })
     .await;
 }
@@ -174,6 +180,16 @@ async fn a_login_is_recorded_short_made_once_and_can_be_taken_back() {
 
         assert_eq!(reason(log_in(&scene, &token, &request(&new_key())).await), "IDENTITY_TOKEN_SPENT");
         assert_eq!(reason(log_in(&scene, &token, &csr).await), "IDENTITY_TOKEN_SPENT");
+        // Shown again, by whomever: on record under the operator whose it is.
+        let events = scene.events().await;
+        let refused: Vec<_> = events.iter().filter(|e| e.r#type == "login.refused").collect();
+        assert_eq!(refused.len(), 2);
+        for event in refused {
+            assert_eq!((event.reason_code.as_str(), event.actor.as_str()), ("IDENTITY_TOKEN_SPENT", ""));
+            assert_eq!(event.details["spiffe_id"], "spiffe://example.org/legate/operator/ada");
+            assert_eq!((&*event.details["trusted_issuer"], &*event.details["token_subject"]), ("people", "1"));
+        }
+        assert!(scene.desk.refusals.take().is_empty());
         scene.pass(Duration::from_secs(3)).await;
         assert_eq!(log_in(&scene, &token, &csr).await.unwrap().certificate, row.certificate);
         // Whoever holds it cannot enrol, renew or obtain tokens with it: it is no workload's.

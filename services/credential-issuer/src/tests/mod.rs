@@ -8,6 +8,7 @@ mod cas;
 mod clients;
 mod crashes;
 mod cut_off;
+mod ended;
 mod enrolment;
 mod exchange;
 mod faults;

@@ -223,6 +223,7 @@ pub(super) fn enforcement_point(name: &str, namespace: &str, audience: &str) -> 
         metadata: metadata(name, "obj_2", namespace),
         spec: Some(wire::EnforcementPointSpec {
             audiences: vec![audience.into()],
+            resource_types: vec!["Invoice".into()],
             ..wire::EnforcementPointSpec::default()
         }),
         spiffe_id: String::new(),

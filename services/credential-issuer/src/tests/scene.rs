@@ -145,11 +145,11 @@ impl std::fmt::Debug for Says {
     }
 }
 
-/// Yes to everything that was asked.
+/// Yes to everything that was asked, and where nothing was to everything there is.
 pub(super) fn yes(ask: &AuthorizeIssuanceRequest) -> AuthorizeIssuanceResponse {
     AuthorizeIssuanceResponse {
         allowed: true,
-        actions: ask.actions.clone(),
+        actions: if ask.actions.is_empty() { vec!["*".into()] } else { ask.actions.clone() },
         decision_id: "dec_1".into(),
         revision: ask.at_least_revision,
         ..AuthorizeIssuanceResponse::default()
@@ -361,6 +361,7 @@ impl Scene {
             lists: None,
             connections: OnceLock::new(),
             metrics: Metrics::default(),
+            refusals: Arc::default(),
             news: Notify::new(),
             key_is_known: watch::Sender::new(false),
             places: crate::flow::watch_node::Places::default(),
@@ -528,7 +529,7 @@ pub(super) fn request(key: &KeyPair) -> Vec<u8> {
 pub(super) fn wish() -> Wish {
     Wish {
         audience: AUDIENCE.into(),
-        actions: vec![],
+        actions: legate_ids::Actions::default(),
         details: legate_token::Details::default(),
         ttl: Duration::from_secs(300),
     }

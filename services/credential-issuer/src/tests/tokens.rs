@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use legate_clock::{Clock as _, Timestamp};
 use legate_db::testing::on_each;
-use legate_ids::{Action, Name};
+use legate_ids::{ActionPattern, Actions, Name};
 use legate_token::{Expect, P256Verifier, Parsed, Scope};
 use legate_wire::policy::AuthorizeIssuanceResponse;
 use legate_wire::registry::{AgentState, RevocationReason};
@@ -18,8 +18,8 @@ use crate::domain::holder::Named;
 use crate::domain::token::Wish;
 use crate::schema::Migrator;
 
-fn action(text: &str) -> Action {
-    Action::parse(text).unwrap()
+pub(super) fn actions(all: &[&str]) -> Actions {
+    all.iter().map(|one| ActionPattern::parse(one).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -62,16 +62,39 @@ async fn it_is_narrowed_to_what_was_asked_and_agreed() {
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::on(&fixture).await;
         let (row, _) = scene.enrolled(1).await;
-        let asking = |actions: &[&str]| Wish { actions: actions.iter().map(|a| action(a)).collect(), ..wish() };
+        let asking = |named: &[&str]| Wish { actions: actions(named), ..wish() };
         let all = scene.issue(&row, asking(&["invoice:read", "invoice:pay"])).await.unwrap();
-        assert_eq!(all.scope, Scope::Actions(vec![action("invoice:read"), action("invoice:pay")]));
+        assert_eq!(all.scope, Scope::Actions(actions(&["invoice:read", "invoice:pay"])));
         // policy-decision leaves one out, and names one that was not asked for.
         *scene.says.0.lock().unwrap() = Box::new(|ask| {
             Ok(AuthorizeIssuanceResponse { actions: vec!["invoice:pay".into(), "admin".into()], ..yes(ask) })
         });
         let cut = scene.issue(&row, asking(&["invoice:read", "invoice:pay"])).await.unwrap();
-        assert_eq!(cut.scope, Scope::Actions(vec![action("invoice:pay")]));
+        assert_eq!(cut.scope, Scope::Actions(actions(&["invoice:pay"])));
         assert_eq!(reason(scene.issue(&row, asking(&["invoice:read"])).await), "INVALID_SCOPE");
+        // Without a scope the token says what policy-decision says, whatever that is, and no more.
+        let says = async |agreed: &'static [&'static str]| {
+            *scene.says.0.lock().unwrap() = Box::new(|ask| {
+                let actions = agreed.iter().map(ToString::to_string).collect();
+                Ok(AuthorizeIssuanceResponse { actions, ..yes(ask) })
+            });
+            scene.issue(&row, wish()).await
+        };
+        let all = says(&["ledger:*", "invoice:read", "ledger:write"]).await.unwrap();
+        assert_eq!(all.scope, Scope::Actions(actions(&["ledger:*", "invoice:read"])));
+        assert_eq!(says(&["*"]).await.unwrap().scope, Scope::All);
+        assert_eq!(reason(says(&[]).await), "INVALID_SCOPE", "nothing is no scope, and never all");
+        let many = |n: usize| (0..n).map(|n| format!("invoice:n{n}")).collect::<Vec<_>>();
+        for (count, expected) in [(64, None), (65, Some("INVALID_SCOPE"))] {
+            let agreed = many(count);
+            *scene.says.0.lock().unwrap() =
+                Box::new(move |ask| Ok(AuthorizeIssuanceResponse { actions: agreed.clone(), ..yes(ask) }));
+            let issued = scene.issue(&row, wish()).await;
+            assert_eq!(issued.as_ref().err().map(legate_rpc::Fault::reason), expected, "{count}");
+            if let Err(fault) = issued {
+                assert!(format!("{fault:?}").contains("name those that the token is for"), "{fault:?}");
+            }
+        }
     })
     .await;
 }

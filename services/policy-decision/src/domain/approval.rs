@@ -7,12 +7,9 @@ use std::sync::Arc;
 
 use cedar_policy::{Effect, Policy};
 use legate_clock::Timestamp;
-use legate_ids::Action;
 use legate_view::{Agent, Approval, Snapshot};
 
 use super::answer::{Cause, CauseKind};
-use super::authority::Bench;
-use super::policies::Compiled;
 use super::question::Question;
 
 /// The annotation's name.
@@ -83,60 +80,6 @@ pub(crate) fn audiences<'a, 'g>(
     let all: Vec<_> = agents.flat_map(|agent| snapshot.approvals_of(agent, now).cloned().collect::<Vec<_>>()).collect();
     let is_named = |audience: &str| all.iter().any(|one| one.audience.as_deref() == Some(audience));
     towards.iter().copied().filter(|audience| is_named(audience)).collect()
-}
-
-/// What an action in a token rests on.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Released {
-    /// When the first of the approvals ends.
-    pub(crate) until: Option<Timestamp>,
-    /// They.
-    pub(crate) by: Vec<Cause>,
-}
-
-impl Bench {
-    /// Whether a token for `audience` may say `action`: no policy holds it back whatever it is done to, from the agent,
-    /// from whoever is above it, or from whoever it acts for; or an approval lets some of it through.
-    ///
-    /// # Errors
-    /// The policies that hold it back.
-    pub(crate) fn released(
-        &self,
-        snapshot: &Snapshot,
-        agents: &[Arc<Agent>],
-        action: &Action,
-        audience: &str,
-        policies: &Compiled,
-        now: Timestamp,
-    ) -> Result<Released, Vec<Cause>> {
-        let (mut released, mut held) = (Released::default(), Vec::new());
-        for agent in agents {
-            let speaks = |one: &&Arc<Approval>| {
-                one.is_towards(Some(&[audience])) && one.permissions.iter().any(|p| p.action().covers(action))
-            };
-            let approvals: Vec<_> = snapshot.approvals_of(agent, now).filter(speaks).collect();
-            for one in std::iter::once(agent).chain(snapshot.ancestors_of(agent).flatten()) {
-                // What cannot be said of it could be what a policy speaks of.
-                let who = self.who(snapshot, one, policies.groups(), now);
-                let who = who.map_err(|why| vec![Cause::plain(CauseKind::PolicyError, why)])?;
-                for (policy, rule) in policies.holding_wholly(&who, action) {
-                    let by = approvals.iter().filter(|one| one.is_of(&policy.label) && suffices(rule, one));
-                    match by.max_by_key(|approval| rank(approval)) {
-                        Some(by) => {
-                            let end = by.window.not_after().map(Timestamp::from_micros);
-                            released.until = released.until.into_iter().chain(end).min();
-                            released.by.push(cause(by));
-                        }
-                        None => {
-                            let text = format!("holds {action} back until it is approved; ask for an approval of it");
-                            held.push(Cause::of(CauseKind::Holding, &policy.label, text));
-                        }
-                    }
-                }
-            }
-        }
-        if held.is_empty() { Ok(released) } else { Err(held) }
-    }
 }
 
 /// An approval as a decision names it.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cedar_policy::Authorizer;
-use legate_authority::{Answer as Granted, Ceiling, Denial, decide};
+use legate_authority::{Answer as Granted, Denial, TypePattern, decide};
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, Name};
 use legate_view::{Agent, Approval, CeilingOf, Snapshot, Source};
@@ -15,6 +15,7 @@ use super::approval;
 use super::boundary;
 use super::conform::Kept;
 use super::entities::{self, Asked, Principal, Unsayable, Words};
+use super::issuable::Kinds;
 use super::memory::Memory;
 use super::policies::{Compiled, PolicyAnswer, PolicyOutcome};
 use super::question::Question;
@@ -138,6 +139,15 @@ impl Bench {
     ) -> Result<Asked, Unsayable> {
         let principal = self.principal(snapshot, agent, groups, now)?;
         entities::asked(&self.words, principal, question)
+    }
+
+    /// Types of resources as policies name them; `None`: any type.
+    pub(crate) fn kinds<'a>(&self, kinds: impl Iterator<Item = &'a TypePattern>) -> Result<Kinds, Unsayable> {
+        let named = |kind: &TypePattern| match kind {
+            TypePattern::Any => Ok((kind.clone(), None)),
+            TypePattern::Exactly(own) => Ok((kind.clone(), Some(self.words.resource(own)?))),
+        };
+        kinds.map(named).collect()
     }
 
     /// The agent as scopes of policies see it.
@@ -341,22 +351,4 @@ pub(crate) fn cut_everywhere(snapshot: &Snapshot, agent: &Agent, now: Timestamp)
             .map(|part| (part.why(), Cause::of(CauseKind::Boundary, &boundary.label, part.text()))),
         Err(name) => Some((Why::BoundaryUnknown, unknown(name))),
     })
-}
-
-/// Whether the agent may do `action` to anything at all, now: a grant whose window holds, below the ceiling.
-///
-/// Only patterns are compared: it can say yes to what no resource would fit, never no to what some resource would.
-pub(crate) fn may_do_somewhere(
-    snapshot: &Snapshot,
-    agent: &Agent,
-    action: &legate_ids::Action,
-    now: Timestamp,
-) -> bool {
-    let reaches = |ceiling: &Ceiling| ceiling.entries().iter().any(|p| p.action().covers(action));
-    let below = snapshot.ceilings_of(agent).is_some_and(|all| all.iter().all(|(_, ceiling)| reaches(ceiling)));
-    below
-        && snapshot
-            .grants_of(agent)
-            .filter(|g| g.window.holds_at(now.micros()))
-            .any(|g| g.permissions.iter().any(|p| p.action().covers(action)))
 }

@@ -3,12 +3,11 @@
 
 use legate_authority::{Answer as Granted, Cut, carried, decide};
 use legate_clock::Timestamp;
-use legate_ids::Action;
 use legate_view::{Agent, Broken, Delegation, DelegationGrant, Delegator, Person, Snapshot, Source};
 
 use super::answer::{Answer, Cause, CauseKind, Denial, Why};
 use super::approval;
-use super::authority::{Bench, cut_everywhere, may_do_somewhere};
+use super::authority::{Bench, cut_everywhere};
 use super::policies::Compiled;
 use super::question::{Question, Record, Value};
 use super::shadow;
@@ -224,22 +223,4 @@ pub(crate) fn person(
 /// What of a chain cuts whatever is asked now, where something does.
 pub(crate) fn cut_anywhere(snapshot: &Snapshot, delegation: &Delegation, now: Timestamp) -> Option<(Why, Cause)> {
     delegation.delegators().find_map(|agent| cut_everywhere(snapshot, agent, now))
-}
-
-/// Whether the chain lets `action` be done to anything at all, now. As with a single agent only patterns are compared.
-pub(crate) fn may_be_done(snapshot: &Snapshot, delegation: &Delegation, action: &Action, now: Timestamp) -> bool {
-    delegation.hops.iter().all(|hop| {
-        let by_grant = hop.grant.permissions.iter().any(|p| p.action().covers(action));
-        let by_delegator = match &hop.delegator {
-            Delegator::Agent(agent) => may_do_somewhere(snapshot, agent, action, now),
-            Delegator::Person(person) => {
-                is_bounded_by(snapshot, &hop.grant)
-                    || snapshot
-                        .grants_of_person(hop.grant.label.namespace.as_str(), person)
-                        .filter(|grant| grant.window.holds_at(now.micros()))
-                        .any(|grant| grant.permissions.iter().any(|p| p.action().covers(action)))
-            }
-        };
-        by_grant && by_delegator
-    })
 }

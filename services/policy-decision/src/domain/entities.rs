@@ -48,7 +48,8 @@ impl Words {
         }
     }
 
-    fn resource(&self, kind: &ResourceType) -> Result<EntityTypeName, Unsayable> {
+    /// The type as policies name it.
+    pub(super) fn resource(&self, kind: &ResourceType) -> Result<EntityTypeName, Unsayable> {
         if let Some(known) = self.resources.get(kind) {
             return Ok(EntityTypeName::clone(&known));
         }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use cedar_policy::{ActionConstraint, Authorizer, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint};
-use legate_ids::Name;
+use cedar_policy::{Authorizer, EntityTypeName, PolicyId, PolicySet};
+use legate_ids::{Action, ActionPattern, Name};
 use legate_view::{AgentLabel, Approval, NamespacePolicies, Policy, PolicyMode};
 
 use super::answer::{Cause, CauseKind};
@@ -13,6 +13,7 @@ use super::authority::Way;
 use super::entities::Asked;
 use super::scope::{Failure, ScopeIndex, Verdict, Who, forbids};
 use super::shadow::{self, Instead};
+use super::sweeping::Sweeping;
 
 /// One declared policy, parsed: it may hold several Cedar policies.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(crate) struct Compiled {
     origin: HashMap<PolicyId, (Arc<Policy>, bool)>,
     /// What those say that hold back, each with its policy.
     holds: HashMap<PolicyId, cedar_policy::Policy>,
+    /// Those that decide and speak of an action whatever it is done to, plain ones and such as hold back.
+    sweeping: HashMap<PolicyId, Sweeping>,
     /// The groups that any of them names. What a question says holds no entity, so no policy can meet another.
     groups: BTreeSet<Name>,
     /// The declared policies in LOG_ONLY.
@@ -216,6 +219,7 @@ impl Compiled {
                 let index = compiled.index(parsed.declared.mode, rule);
                 index.remove(rule).map_err(|e| parsed.unusable(e.to_string()))?;
                 compiled.holds.remove(rule.id());
+                compiled.sweeping.remove(rule.id());
                 compiled.origin.remove(rule.id());
             }
         }
@@ -272,6 +276,11 @@ impl Compiled {
             }
             if declared.mode == PolicyMode::Enforce && is_holding(rule) {
                 self.holds.insert(rule.id().clone(), rule.clone());
+            }
+            if declared.mode == PolicyMode::Enforce
+                && let Some(sweeping) = Sweeping::of(rule)
+            {
+                self.sweeping.insert(rule.id().clone(), sweeping);
             }
             self.index(declared.mode, rule).add(rule).map_err(|e| parsed.unusable(e.to_string()))?;
             self.groups.extend(groups(rule));
@@ -415,33 +424,29 @@ impl Compiled {
         (held, lifted)
     }
 
-    /// The policies that hold the action back whatever it is done to, for `who`: no condition and no resource of theirs
-    /// could let one through.
-    pub(crate) fn holding_wholly(
-        &self,
-        who: &Who,
-        action: &legate_ids::Action,
-    ) -> Vec<(&Arc<Policy>, &cedar_policy::Policy)> {
-        let found = self.holds.iter().filter(|(_, rule)| {
-            let is_action = |uid: &cedar_policy::EntityUid| uid.id().unescaped() == action.as_str();
-            let action = match rule.action_constraint() {
-                ActionConstraint::Any => true,
-                ActionConstraint::Eq(uid) => is_action(&uid),
-                ActionConstraint::In(uids) => uids.iter().any(is_action),
-            };
-            let principal = match rule.principal_constraint() {
-                PrincipalConstraint::Any => true,
-                PrincipalConstraint::Is(name) => name == who.kind,
-                PrincipalConstraint::Eq(uid) => who.uids.first() == Some(&uid),
-                PrincipalConstraint::In(uid) => who.uids.contains(&uid),
-                PrincipalConstraint::IsIn(name, uid) => name == who.kind && who.uids.contains(&uid),
-            };
-            let wholly = matches!(rule.resource_constraint(), ResourceConstraint::Any);
-            action && principal && wholly && !rule.has_non_scope_constraint()
-        });
-        let mut found: Vec<_> = found.filter_map(|(id, rule)| Some((&self.origin.get(id)?.0, rule))).collect();
-        found.sort_by(|(a, one), (b, other)| (&a.label.name, one.id()).cmp(&(&b.label.name, other.id())));
+    /// The policies that forbid `who` something whatever it is done to, each with what says it.
+    pub(crate) fn forbidding_all(&self, who: &Who) -> Vec<(&Arc<Policy>, &Sweeping)> {
+        self.sweeping_to(who, false)
+    }
+
+    /// Those that hold something back until it is approved, whatever it is done to.
+    pub(crate) fn holding_all(&self, who: &Who) -> Vec<(&Arc<Policy>, &Sweeping)> {
+        self.sweeping_to(who, true)
+    }
+
+    fn sweeping_to(&self, who: &Who, holding: bool) -> Vec<(&Arc<Policy>, &Sweeping)> {
+        let found = self.sweeping.iter().filter(|(id, one)| self.holds.contains_key(id) == holding && one.is_to(who));
+        let mut found: Vec<_> = found.filter_map(|(id, one)| Some((&self.origin.get(id)?.0, one))).collect();
+        found.sort_by(|(a, one), (b, other)| (&a.label.name, one.rule().id()).cmp(&(&b.label.name, other.rule().id())));
         found
+    }
+
+    /// The actions on which a policy may permit `who` something with resources of the type; `None`: of any type. Conditions are
+    /// not looked at, so it says more than are permitted, never less.
+    pub(crate) fn permitting(&self, who: &Who, kind: Option<&EntityTypeName>) -> Vec<ActionPattern> {
+        let named = |uid: &cedar_policy::EntityUid| Action::parse(uid.id().unescaped()).ok().map(ActionPattern::from);
+        let found = self.enforced.permitting(who, kind);
+        found.filter_map(|uid| uid.map_or_else(|| Some(ActionPattern::every()), named)).collect()
     }
 
     fn judge(&self, verdict: &Verdict) -> (PolicyOutcome, Vec<Cause>) {

@@ -90,6 +90,14 @@ impl<T: Bucket> Fork<T> {
         let named = who.uids.iter().filter_map(|uid| self.of_uid.get(uid));
         any.into_iter().chain(typed).chain(named).map(|found| &**found)
     }
+
+    /// Everything under which something of that type, itself in nothing, could fall; `None`: of any type.
+    fn of_kind<'a>(&'a self, kind: Option<&'a EntityTypeName>) -> impl Iterator<Item = &'a T> {
+        let any = Some(&self.any).filter(|any| !any.is_empty());
+        let typed = self.of_type.iter().filter(move |(own, _)| kind.is_none_or(|kind| kind == *own));
+        let named = self.of_uid.iter().filter(move |(uid, _)| kind.is_none_or(|kind| kind == uid.type_name()));
+        any.into_iter().chain(typed.map(|(_, of)| of)).chain(named.map(|(_, of)| of)).map(|found| &**found)
+    }
 }
 
 /// A principal or resource as scopes see it: its type, itself, and everything it is in.
@@ -189,6 +197,21 @@ impl ScopeIndex {
             None => of_parties(Arc::make_mut(&mut self.any_action)),
             Some(actions) => actions.iter().try_for_each(|uid| change_at(&mut self.of_action, uid.clone(), of_parties)),
         }
+    }
+
+    /// The actions on which the scope of a permit fits `principal` and some resource of the type, `None` of any type; of an
+    /// action `None`: whatever is done.
+    pub(crate) fn permitting<'a>(
+        &'a self,
+        principal: &'a Who,
+        kind: Option<&'a EntityTypeName>,
+    ) -> impl Iterator<Item = Option<&'a EntityUid>> {
+        let permits = move |parties: &'a Parties| {
+            let mut buckets = parties.matching(principal).flat_map(|fork| fork.of_kind(kind));
+            buckets.any(|bucket| bucket.policies().any(|policy| !forbids(policy)))
+        };
+        let any = permits(&*self.any_action).then_some(None);
+        any.into_iter().chain(self.of_action.iter().filter(move |(_, of)| permits(&**of)).map(|(uid, _)| Some(uid)))
     }
 
     /// How many policies it holds.

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use legate_clock::Timestamp;
-use legate_ids::{Action, AgentId, DecisionId};
+use legate_ids::{Actions, AgentId, DecisionId};
 use legate_token::Subject;
-use legate_view::{Agent, Audience, Delegation, Snapshot};
+use legate_view::{Agent, Audience, Delegation, Reading, Snapshot};
 use legate_wire::audit as wire;
 
 use super::asker::Asker;
 use super::evaluate::{COMPILE_PATIENCE, Desk};
 use super::record;
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
-use crate::domain::approval::Released;
-use crate::domain::authority::{cut_everywhere, may_do_somewhere};
+use crate::domain::authority::cut_everywhere;
 use crate::domain::behalf;
+use crate::domain::issuable::{Issuable, Wanted};
 use crate::domain::standing;
 
 /// What credential-issuer asks.
@@ -24,7 +24,8 @@ use crate::domain::standing;
 pub(crate) struct Issuance {
     pub(crate) agent: AgentId,
     pub(crate) audience: String,
-    pub(crate) actions: Vec<Action>,
+    /// None: everything that it may say.
+    pub(crate) actions: Actions,
     pub(crate) at_least_revision: u64,
     /// How the agent would come to act for another; `None`: for itself.
     pub(crate) delegation: Option<Chain>,
@@ -48,9 +49,9 @@ pub(crate) struct Leave {
     pub(crate) id: DecisionId,
     pub(crate) answer: Answer,
     pub(crate) message: String,
-    pub(crate) actions: Vec<Action>,
+    pub(crate) actions: Actions,
     pub(crate) revision: u64,
-    /// When the chain ends by itself.
+    /// When the chain, or the first of the approvals that the actions rest on, ends by itself.
     pub(crate) ends: Option<Timestamp>,
 }
 
@@ -70,15 +71,11 @@ pub(crate) async fn authorize_issuance(desk: &Desk, asker: &Asker, ask: &Issuanc
             let text = format!("the view holds revision {}", snapshot.revision());
             Err((Why::RevisionNotReached, Cause::plain(CauseKind::View, text)))
         }
-        Ok(_) => match agree(snapshot, agent.as_ref(), ask, now) {
-            // What a token says without narrowing is nothing; each of its uses is decided.
-            Ok(agreed) if !ask.actions.is_empty() => held_back(desk, asker, &reading, ask, agreed, now).await,
-            agreed => agreed,
-        },
+        Ok(_) => agree(desk, asker, &reading, agent.as_ref(), ask, now).await,
     };
     let (mut answer, mut actions, ends) = match decided {
-        Ok(Agreed { actions, causes, ends, .. }) => (Answer::allow(causes), actions, ends),
-        Err((why, cause)) => (Answer::deny(why, cause), Vec::new(), None),
+        Ok(Agreed { actions, causes, ends }) => (Answer::allow(causes), actions, ends),
+        Err((why, cause)) => (Answer::deny(why, cause), Actions::default(), None),
     };
     let id = desk.decision_id(now);
     let event = event(asker, ask, agent.as_deref(), (&id, &answer, &actions), snapshot.revision(), now);
@@ -89,7 +86,7 @@ pub(crate) async fn authorize_issuance(desk: &Desk, asker: &Asker, ask: &Issuanc
         answer = Answer::deny(Why::Stale, Cause::plain(CauseKind::View, stale.to_string()));
     }
     if answer.denied.is_some() {
-        actions.clear();
+        actions = Actions::default();
     }
     desk.metrics.decided(answer.denied, answer.word());
     let message = record::message(&answer);
@@ -103,56 +100,20 @@ pub(crate) async fn authorize_issuances(desk: &Desk, asks: &[(Asker, Issuance)])
 
 /// What is agreed to.
 struct Agreed {
-    actions: Vec<Action>,
+    actions: Actions,
     causes: Vec<Cause>,
     ends: Option<Timestamp>,
-    /// The agent, and those for whom it acts.
-    agents: Vec<Arc<Agent>>,
 }
 
-/// Leaves out what policies hold back until it is approved whatever it is done to; what they hold back of some resources
-/// is seen when that is asked. A token that rests on approvals ends with the first of them.
-async fn held_back(
+async fn agree(
     desk: &Desk,
     asker: &Asker,
-    reading: &legate_view::Reading,
-    ask: &Issuance,
-    agreed: Agreed,
-    now: Timestamp,
-) -> Result<Agreed, (Why, Cause)> {
-    let snapshot = &reading.snapshot;
-    let Some(namespace) = agreed.agents.first().map(|agent| agent.label.namespace.clone()) else { return Ok(agreed) };
-    let Some(compiled) = desk.compiled(reading, &namespace, asker.patience(COMPILE_PATIENCE)).await? else {
-        return Ok(agreed);
-    };
-    let Agreed { actions, mut causes, mut ends, agents } = agreed;
-    let (mut left, mut held) = (Vec::new(), Vec::new());
-    for action in actions {
-        match desk.bench.released(snapshot, &agents, &action, &ask.audience, &compiled, now) {
-            Ok(Released { until, by }) => {
-                ends = ends.into_iter().chain(until).min();
-                for cause in by {
-                    if !causes.contains(&cause) {
-                        causes.push(cause);
-                    }
-                }
-                left.push(action);
-            }
-            Err(why) => held.extend(why),
-        }
-    }
-    match (left.is_empty(), held.into_iter().next()) {
-        (true, Some(first)) => Err((Why::ApprovalRequired, first)),
-        _ => Ok(Agreed { actions: left, causes, ends, agents }),
-    }
-}
-
-fn agree(
-    snapshot: &Snapshot,
+    reading: &Reading,
     agent: Option<&Arc<Agent>>,
     ask: &Issuance,
     now: Timestamp,
 ) -> Result<Agreed, (Why, Cause)> {
+    let snapshot = &reading.snapshot;
     let Some(agent) = agent else {
         let cause = Cause::plain(CauseKind::AgentState, "no agent of this id is registered");
         return Err((Why::AgentUnknown, cause));
@@ -167,27 +128,25 @@ fn agree(
     };
     let delegation = ask.delegation.as_ref().map(|chain| on_behalf(snapshot, agent, chain, &to, &ask.audience, now));
     let delegation = delegation.transpose()?;
-    // Without narrowing a token says nothing of what its holder may do; each of its uses is decided.
-    if !ask.actions.is_empty()
-        && let Some(cut) = cut_everywhere(snapshot, agent, now)
-            .or_else(|| delegation.as_ref().and_then(|chain| behalf::cut_anywhere(snapshot, chain, now)))
-    {
+    let cut = cut_everywhere(snapshot, agent, now)
+        .or_else(|| delegation.as_ref().and_then(|chain| behalf::cut_anywhere(snapshot, chain, now)));
+    if let Some(cut) = cut {
         return Err(cut);
     }
-    let may = |action: &&Action| {
-        may_do_somewhere(snapshot, agent, action, now)
-            && delegation.as_ref().is_none_or(|chain| behalf::may_be_done(snapshot, chain, action, now))
+    let policies = desk.compiled(reading, &agent.label.namespace, asker.patience(COMPILE_PATIENCE)).await?;
+    let wanted = Wanted {
+        agent,
+        delegation: delegation.as_ref(),
+        audience: &ask.audience,
+        is_at_point: matches!(to, Audience::Point),
+        actions: &ask.actions,
     };
-    let actions: Vec<Action> = ask.actions.iter().filter(may).cloned().collect();
-    let state = |text| Cause::of_agent(CauseKind::AgentState, agent, text);
-    if actions.is_empty() && !ask.actions.is_empty() {
-        return Err((Why::NotPermitted, state("the agent may do none of the actions to anything")));
-    }
-    let mut causes = vec![state("the agent is ACTIVE")];
+    let Issuable { actions, by, until } = desk.bench.issuable(snapshot, wanted, policies.as_deref(), now)?;
+    let mut causes = vec![Cause::of_agent(CauseKind::AgentState, agent, "the agent is ACTIVE")];
     causes.extend(delegation.iter().flat_map(behalf::grants));
-    let delegators = delegation.iter().flat_map(|chain| chain.delegators().cloned());
-    let agents = std::iter::once(Arc::clone(agent)).chain(delegators).collect();
-    Ok(Agreed { actions, causes, ends: delegation.and_then(|chain| chain.ends), agents })
+    causes.extend(by);
+    let ends = delegation.and_then(|chain| chain.ends).into_iter().chain(until).min();
+    Ok(Agreed { actions, causes, ends })
 }
 
 /// The chain, where it holds and lets the token be for that audience.
@@ -228,15 +187,11 @@ fn event(
     asker: &Asker,
     ask: &Issuance,
     agent: Option<&Agent>,
-    (id, answer, actions): (&DecisionId, &Answer, &[Action]),
+    (id, answer, actions): (&DecisionId, &Answer, &Actions),
     revision: u64,
     now: Timestamp,
 ) -> wire::AuditEvent {
     let allowed = answer.denied.is_none();
-    let join = |actions: &[Action]| {
-        let texts: Vec<&str> = actions.iter().map(Action::as_str).collect();
-        record::cut(texts.join(" "))
-    };
     wire::AuditEvent {
         time: Some(now.into()),
         r#type: "issuance.decided".to_owned(),
@@ -268,8 +223,8 @@ fn event(
             let groups = (!groups.is_empty()).then(|| ("subject_groups".to_owned(), record::cut(groups.join(" "))));
             let told = [
                 ("audience".to_owned(), record::cut(ask.audience.clone())),
-                ("asked_actions".to_owned(), join(&ask.actions)),
-                ("granted_actions".to_owned(), join(actions)),
+                ("asked_actions".to_owned(), record::cut(ask.actions.to_string())),
+                ("granted_actions".to_owned(), record::cut(actions.to_string())),
             ];
             told.into_iter().chain(groups).collect()
         },

@@ -391,6 +391,11 @@ pub(super) fn judge_by(
     {
         answer = Answer::deny(Why::OutsideSchema, cause);
     }
+    if answer.denied.is_none()
+        && let Some(why) = known.outside
+    {
+        answer = Answer::deny(Why::TokenScope, Cause::plain(CauseKind::Token, why));
+    }
     shadow::told(&mut answer, delegated.is_some());
     say(answer, known)
 }

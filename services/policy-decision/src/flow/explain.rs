@@ -20,7 +20,7 @@ use super::past::{self, Whom};
 use super::record;
 use super::turns::Turn;
 use crate::convert::{Ask, Subject};
-use crate::domain::answer::Why;
+use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::derivation::{Case, Look, Outcome, Step, derive};
 use crate::domain::near::Proposal;
 use crate::domain::{behalf, near};
@@ -216,7 +216,12 @@ fn lay_out(desk: &Desk, right: &Right, ask: &Ask, ground: &Ground, spoken: &Spok
         return undecided(spoken);
     }
     let (agent, known, denied) = match desk.tokens.subject(&ground.snapshot, right, ask, ground.now) {
-        Ok((agent, known)) => (Some(agent), known, None),
+        Ok((agent, known)) => {
+            // Where it would not be allowed otherwise, the token is not what denies it.
+            let outside = known.outside.filter(|_| spoken.answer.denied == Some(Why::TokenScope));
+            let denied = outside.map(|why| Answer::deny(Why::TokenScope, Cause::plain(CauseKind::Token, why)));
+            (Some(agent), known, denied.map(Box::new))
+        }
         Err((denied, mut known)) => (known.named.take(), known, Some(denied)),
     };
     let mut steps = vec![subject(ask, agent.as_deref(), denied.as_deref())];

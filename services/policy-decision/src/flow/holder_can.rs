@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use legate_ids::ActionPattern;
+use legate_ids::{ActionPattern, Actions};
 use legate_rpc::Fault;
 use legate_token::Scope;
 
@@ -92,12 +92,11 @@ fn narrowed(mut one: Entitled, holder: &Holder) -> Vec<Entitled> {
         one.holds = Holds::Depends(vec![On { cause, content: String::new() }]);
     }
     let Scope::Actions(actions) = &holder.scope else { return vec![one] };
-    let pattern = ActionPattern::parse(&one.cell.action).ok();
-    let within = actions.iter().filter(|action| pattern.as_ref().is_some_and(|pattern| pattern.covers(action)));
-    let only = |action: &legate_ids::Action| {
+    let own = ActionPattern::parse(&one.cell.action).into_iter().collect::<Actions>();
+    let only = |action: &ActionPattern| {
         let mut only = one.clone();
         only.cell.action = action.to_string();
         only
     };
-    within.map(only).collect()
+    actions.meet(&own).iter().map(only).collect()
 }

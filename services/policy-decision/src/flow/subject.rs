@@ -41,6 +41,9 @@ pub(crate) struct Known {
     pub(crate) delegation: Option<Arc<Delegation>>,
     /// Whom a token names that is ours and not good (any more), for the record.
     pub(crate) named: Option<Arc<Agent>>,
+    /// Why a token that is good says nothing of what is asked. Told where it would be allowed: of what its holder may not do at all,
+    /// another token would say nothing either.
+    pub(crate) outside: Option<&'static str>,
 }
 
 /// For whom an agent acts, as it is told and recorded.
@@ -195,12 +198,14 @@ impl Tokens {
             ..Known::default()
         };
         match judge(snapshot, right, ask, &proof, now) {
-            Ok((agent, None)) => on_its_word(snapshot, right, ask, agent, known, now),
-            Ok((agent, Some(_))) if ask.on_behalf_of.is_some() => {
+            Ok((agent, None, outside)) => on_its_word(snapshot, right, ask, agent, Known { outside, ..known }, now),
+            Ok((agent, Some(_), _)) if ask.on_behalf_of.is_some() => {
                 let text = "the token says itself for whom the agent acts; leave on_behalf_of out";
                 Err(no_with(Why::ChainInvalid, text, Known { named: Some(agent), ..known }))
             }
-            Ok((agent, Some(delegation))) => Ok((agent, Known { delegation: Some(Arc::new(delegation)), ..known })),
+            Ok((agent, Some(delegation), outside)) => {
+                Ok((agent, Known { delegation: Some(Arc::new(delegation)), outside, ..known }))
+            }
             // Of a token for somebody else's audience nothing is told; of one that is no good, nothing is believed.
             Err((why @ (Why::TokenAudience | Why::TokenInvalid | Why::AgentUnknown), text)) => {
                 Err(no_with(why, text, known))
@@ -387,27 +392,27 @@ fn is_bound(shown: Shown, claims: &Claims) -> Result<(), &'static str> {
     }
 }
 
-/// Judges what may have changed since the token was signed, or since it was last seen, and whether it is for this question; the agent,
-/// and for whom it acts.
+/// Judges what may have changed since the token was signed, or since it was last seen; the agent, for whom it acts, and why the token
+/// says nothing of this question, where it does not.
 fn judge(
     snapshot: &Snapshot,
     right: &Right,
     ask: &Ask,
     proof: &Proof,
     now: Timestamp,
-) -> Result<(Arc<Agent>, Option<Delegation>), (Why, String)> {
+) -> Result<(Arc<Agent>, Option<Delegation>, Option<&'static str>), (Why, String)> {
     let shown = Shown { presenter: ask.presenter, presenter_key: ask.presenter_key };
-    let found = stands(snapshot, right, shown, proof, now)?;
+    let (agent, delegation) = stands(snapshot, right, shown, proof, now)?;
     let (claims, question) = (proof.signed.claims(), &ask.question);
-    let refuse = |text: &str| Err((Why::TokenScope, text.to_owned()));
-    if !claims.scope.covers(&question.action) {
-        return refuse("the token is narrowed to other actions");
-    }
     let resource = (&question.resource_type, &question.resource_id);
-    if !claims.details.cover(&question.action, resource, &claims.audience) {
-        return refuse("the token's authorization details are for other actions or resources");
-    }
-    Ok(found)
+    let outside = if !claims.scope.covers(&question.action) {
+        Some("the token is narrowed to other actions")
+    } else if !claims.details.cover(&question.action, resource, &claims.audience) {
+        Some("the token's authorization details are for other actions or resources")
+    } else {
+        None
+    };
+    Ok((agent, delegation, outside))
 }
 
 /// Judges a token whatever it is used for; the agent, and for whom it acts.

@@ -86,6 +86,8 @@ pub(crate) enum What {
 pub(crate) enum Own {
     /// A signature did not hold.
     NotSigned { emitter: String, why: String },
+    /// A certificate was shown to the collector that was taken back.
+    Tried(String),
     /// An alert was told.
     Raised(String),
     /// Somebody said what became of one.
@@ -149,6 +151,9 @@ const MOST: usize = 8;
 /// The type of events by which executed actions are told.
 pub(crate) const EXECUTED: &str = "action.executed";
 
+/// The reason with which every service turns away whose certificate was revoked.
+const CALLER_REVOKED: &str = "CALLER_REVOKED";
+
 /// Who alone tells events of such types.
 fn teller(kind: &str) -> Option<&'static str> {
     match kind {
@@ -206,6 +211,9 @@ fn own(event: &AuditEvent) -> Own {
         |to| Own::Changed { alert: detail("alert_id"), to, by: event.actor.clone(), why: event.reason.clone() };
     match event.r#type.as_str() {
         "batch.refused" => Own::NotSigned { emitter: event.actor.clone(), why: detail("why") },
+        "access.refused" if event.reason_code == CALLER_REVOKED && !detail("serial").is_empty() => {
+            Own::Tried(key(&detail("serial")))
+        }
         "alert.raised" => Own::Raised(detail("alert_id")),
         "alert.acknowledged" => changed(AlertStatus::Acknowledged),
         "alert.resolved" => changed(AlertStatus::Resolved),
@@ -240,6 +248,10 @@ fn what(leaf: u64, time: i64, event: &AuditEvent, emitter: &str) -> What {
         "token.revoked" if is_done => What::Revoked { names: names(&[&resource.id]), instance },
         "instance.revoked" if is_done => What::Revoked { names: Vec::new(), instance },
         "client.retired_used" => What::RetiredUsed { name: key(&event.credential_id) },
+        // Whoever was turned away by its certificate shows one that was taken back.
+        "access.refused" if event.reason_code == CALLER_REVOKED && !detail("serial").is_empty() => {
+            What::RetiredUsed { name: key(detail("serial")) }
+        }
         "decision.made" => What::Decided(Decided {
             action: key(&event.action),
             resource_type: key(&resource.r#type),
@@ -321,6 +333,32 @@ mod tests {
             ..AuditEvent::default()
         };
         Fact::of(0, &event, &Services::beside("spiffe://example.org/legate/registry")).what
+    }
+
+    #[test]
+    fn whoever_is_turned_away_by_a_revoked_certificate_shows_one() {
+        let told = |service: &str, reason: &str, serial: &str| {
+            let emitter = Emitter { spiffe_id: format!("spiffe://example.org/legate/{service}"), ..Emitter::default() };
+            let mut event = AuditEvent {
+                r#type: "access.refused".into(),
+                emitter: Some(emitter),
+                agent_id: "agt_1".into(),
+                reason_code: reason.into(),
+                outcome: Outcome::Denied.into(),
+                ..AuditEvent::default()
+            };
+            if !serial.is_empty() {
+                event.details.insert("serial".into(), serial.into());
+            }
+            Fact::of(0, &event, &Services::beside("spiffe://example.org/legate/registry"))
+        };
+        for service in [REGISTRY, DECISION, ISSUER] {
+            let fact = told(service, "CALLER_REVOKED", "4a01");
+            assert_eq!((fact.agent.as_str(), fact.what), ("agt_1", What::RetiredUsed { name: "4a01".into() }));
+        }
+        assert_eq!(told(COLLECTOR, "CALLER_REVOKED", "4a01").what, What::Own(Own::Tried("4a01".into())));
+        assert_eq!(told(REGISTRY, "CALLER_REVOKED", "").what, What::Other);
+        assert_eq!(told(REGISTRY, "CALLER_CUT_OFF", "4a01").what, What::Other);
     }
 
     #[test]

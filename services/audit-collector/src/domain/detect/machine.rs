@@ -52,6 +52,9 @@ pub(crate) fn detect(memory: &mut Memory, facts: &[Fact], evidence: &Evidence) -
                 if let Own::NotSigned { emitter, why } = own {
                     sequence::not_signed(fact, emitter, why, &mut found);
                 }
+                if let Own::Tried(name) = own {
+                    found.steps.push(tried(fact, name));
+                }
                 if let Some(step) = life(own, fact) {
                     found.steps.push(step);
                 }
@@ -122,7 +125,7 @@ fn life(own: &Own, fact: &Fact) -> Option<Step> {
         Own::Changed { alert, to, by, why } => {
             Some(Step::Changed { alert: alert.clone(), to: *to, by: by.clone(), why: why.clone(), time: fact.time })
         }
-        Own::NotSigned { .. } | Own::Other => None,
+        Own::NotSigned { .. } | Own::Tried(_) | Own::Other => None,
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::asker::Right;
 use super::super::evaluate::{Desk, Policies, judge};
 use super::Ground;
 use crate::convert::Ask;
+use crate::domain::answer::Why;
 use crate::domain::near::{Change, Proposal, Proposals};
 use crate::domain::policies::Compiled;
 
@@ -53,7 +54,7 @@ pub(super) fn all(
     found
 }
 
-/// Whether it would be allowed if that were otherwise.
+/// Whether it would be allowed if that were otherwise: by what is shown for the agent, or by a token that says it.
 pub(super) fn would_allow(desk: &Desk, right: &Right, ask: &Ask, ground: &Ground, change: &Change) -> bool {
     let mut supposed = ground.clone();
     let mut ask = ask.clone();
@@ -77,5 +78,5 @@ pub(super) fn would_allow(desk: &Desk, right: &Right, ask: &Ask, ground: &Ground
     }
     let policies = |_: &legate_ids::Name| Ok(supposed.policies.clone());
     let judged = judge(desk, right, &ask, &supposed.snapshot, supposed.now, policies);
-    judged.is_ok_and(|judged| judged.answer.denied.is_none())
+    judged.is_ok_and(|judged| matches!(judged.answer.denied, None | Some(Why::TokenScope)))
 }

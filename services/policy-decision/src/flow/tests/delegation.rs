@@ -455,7 +455,8 @@ async fn a_token_of_a_chain_is_narrowed_bound_and_addressed_like_any_other() {
         change(&mut made);
         made
     };
-    let pay = with(|c| c.scope = Scope::Actions(vec![legate_ids::Action::parse("invoice:pay").unwrap()]));
+    let pay =
+        with(|c| c.scope = Scope::Actions([legate_ids::Action::parse("invoice:pay").unwrap()].into_iter().collect()));
     assert_eq!(word(&stage, &pay).await, "TOKEN_SCOPE");
     assert_eq!(word(&stage, &with(|c| c.confirmation = Confirmation::Certificate([8; 32]))).await, "TOKEN_BINDING");
     assert_eq!(word(&stage, &with(|c| c.confirmation = Confirmation::Bearer)).await, "TOKEN_BINDING");
@@ -489,7 +490,10 @@ async fn a_token_of_a_chain_is_agreed_to_for_what_all_of_it_may() {
     };
     let leave = authorize_issuance(&stage.desk, &operator(), &ask(AUDIENCE, |_| ())).await;
     assert_eq!(leave.answer.word(), "ALLOWED", "{}", leave.message);
-    assert_eq!(leave.actions, [legate_ids::Action::parse("invoice:pay").unwrap()]);
+    assert_eq!(leave.actions.to_string(), "invoice:pay");
+    let everything = Issuance { actions: legate_ids::Actions::default(), ..ask(AUDIENCE, |_| ()) };
+    let leave = authorize_issuance(&stage.desk, &operator(), &everything).await;
+    assert_eq!(leave.actions.to_string(), "invoice:pay", "to ask for nothing is no way out");
     assert_eq!(leave.ends.map(legate_clock::Timestamp::secs), Some(NOW + 10_000));
     let events = stage.paper.events();
     let event = events.last().unwrap();

@@ -50,10 +50,12 @@ async fn it_is_told_to_whom_it_is_shown_and_of_what_the_token_leaves() {
     assert_eq!(event.details["token_id"], stage.claims().token_id);
 
     let read = Action::parse("invoice:read").unwrap();
-    let told = can(&stage, &invoices, |c| c.scope = Scope::Actions(vec![read])).await.unwrap();
+    let told = can(&stage, &invoices, |c| c.scope = Scope::Actions([read].into_iter().collect())).await.unwrap();
     assert_eq!(lines(&told), ["invoice:read Invoice:apollo/*"]);
     let pay = Action::parse("invoice:pay").unwrap();
-    assert!(can(&stage, &invoices, |c| c.scope = Scope::Actions(vec![pay])).await.unwrap().all.is_empty());
+    assert!(
+        can(&stage, &invoices, |c| c.scope = Scope::Actions([pay].into_iter().collect())).await.unwrap().all.is_empty()
+    );
     let details = legate_token::Details::read(r#"[{"type":"legate","identifier":"apollo/7"}]"#).unwrap();
     let told = can(&stage, &invoices, |c| c.details = details).await.unwrap();
     assert_eq!(lines(&told), ["invoice:list Invoice:*?", "invoice:read Invoice:apollo/*?"]);

@@ -38,8 +38,8 @@ async fn every_claim_is_judged() {
     );
     let read = Action::parse("invoice:read").unwrap();
     let list = Action::parse("invoice:list").unwrap();
-    assert_eq!(with(&stage, |c| c.scope = Scope::Actions(vec![read])).await, "ALLOWED");
-    assert_eq!(with(&stage, |c| c.scope = Scope::Actions(vec![list])).await, "TOKEN_SCOPE");
+    assert_eq!(with(&stage, |c| c.scope = Scope::Actions([read].into_iter().collect())).await, "ALLOWED");
+    assert_eq!(with(&stage, |c| c.scope = Scope::Actions([list].into_iter().collect())).await, "TOKEN_SCOPE");
     // Details narrow, and never give what the agent may not.
     for (detail, expected) in [
         (r#""actions":["invoice:read"],"datatypes":["Invoice"],"identifier":"apollo/*""#, "ALLOWED"),
