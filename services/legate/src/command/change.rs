@@ -65,7 +65,10 @@ pub(super) async fn planned(desk: &Desk, wanted: &Wanted, base: u64) -> Result<C
             return Ok(Change { declarations, removals, planned: said.planned() });
         }
     }
-    Err(Failure::local(&REGISTRY_BUSY, "what is no longer wanted was written again and again between a list and its plan"))
+    Err(Failure::local(
+        &REGISTRY_BUSY,
+        "what is no longer wanted was written again and again between a list and its plan",
+    ))
 }
 
 /// Asks the registry what it would do.
@@ -170,9 +173,8 @@ pub(super) fn kind(name: &str) -> Result<Kind, Failure> {
 impl Change {
     /// Only what changes: the rest is in force already.
     pub(super) fn moving(&self) -> (Vec<Declaration>, Vec<ObjectName>) {
-        let differs = |change: Option<&DeclarationChange>| {
-            change.is_none_or(|change| change.action() != ChangeAction::Unchanged)
-        };
+        let differs =
+            |change: Option<&DeclarationChange>| change.is_none_or(|change| change.action() != ChangeAction::Unchanged);
         let changes = &self.planned.changes;
         let wanted = self.declarations.iter().enumerate().filter(|(n, _)| differs(changes.get(*n)));
         let first = self.declarations.len();
@@ -186,7 +188,9 @@ impl Change {
         let done = |planned: &DeclarationChange| match planned.action() {
             ChangeAction::Unchanged => planned.clone(),
             // Which fields differ is told in the plan.
-            _ => said.next().map_or_else(|| planned.clone(), |one| DeclarationChange { fields: planned.fields.clone(), ..one }),
+            _ => said
+                .next()
+                .map_or_else(|| planned.clone(), |one| DeclarationChange { fields: planned.fields.clone(), ..one }),
         };
         self.planned.changes.iter().map(done).collect()
     }

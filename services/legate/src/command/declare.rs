@@ -206,7 +206,8 @@ mod tests {
     }
 
     fn of(declarations: Vec<Declaration>, removals: usize) -> Everything {
-        let removal = |n| ObjectName { kind: Kind::Role.into(), namespace: "payments".into(), name: format!("old-{n}") };
+        let removal =
+            |n| ObjectName { kind: Kind::Role.into(), namespace: "payments".into(), name: format!("old-{n}") };
         Everything { declarations, removals: (0..removals).map(removal).collect() }
     }
 

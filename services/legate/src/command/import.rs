@@ -122,7 +122,7 @@ fn read_lines(path: &Path, agents: bool, out: &mpsc::Sender<Result<Piece, Failur
         match line.map(|line| (line.is_empty(), manifest::line(path, number, line, agents))) {
             Ok((true, _)) => continue,
             Ok((false, Ok(declaration))) => {
-                let item = BulkItem { key: number.to_string(), declaration: Some(declaration) };
+                let item = BulkItem { key: number.to_string(), declaration: Some(declaration), removal: None };
                 piece.bytes += item.encoded_len();
                 piece.items.push(item);
             }

@@ -6,10 +6,10 @@ use legate_wire::registry::{Kind, ListDeclarationsRequest, ObjectName};
 
 use super::change::{carries, kind, list_all, was_made};
 use super::search;
+use crate::Failure;
 use crate::cli::{OfAgents, Search, Wanted};
 use crate::manifest::{self, Document};
 use crate::place::Line;
-use crate::Failure;
 
 /// Something that is no longer wanted, and when it was last written: it was chosen by what it was then.
 #[derive(Clone, Debug)]

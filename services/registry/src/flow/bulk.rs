@@ -224,13 +224,8 @@ impl Line {
 }
 
 /// What can become of an item.
-const ACTIONS: [BulkAction; 5] = [
-    BulkAction::Created,
-    BulkAction::Updated,
-    BulkAction::Unchanged,
-    BulkAction::Refused,
-    BulkAction::Removed,
-];
+const ACTIONS: [BulkAction; 5] =
+    [BulkAction::Created, BulkAction::Updated, BulkAction::Unchanged, BulkAction::Refused, BulkAction::Removed];
 
 /// Refuses more than is written together.
 fn bounded(all: &Batch, start: &Start) -> Result<(), Fault> {

@@ -9,8 +9,8 @@ use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    Agent, AgentClassSpec, AgentSpec, AgentState, AgentStatus, ChangeAction, Declaration, DeclarationChange, FieldChange, Kind,
-    Origin, SanctionedStatus,
+    Agent, AgentClassSpec, AgentSpec, AgentState, AgentStatus, ChangeAction, Declaration, DeclarationChange,
+    FieldChange, Kind, Origin, SanctionedStatus,
 };
 
 use super::stage_attestation::{self, Attested};
@@ -22,7 +22,8 @@ use crate::domain::problem::Problem;
 use crate::domain::succession::{self, Departed};
 use crate::domain::{check, diff, lifecycle, lifecycle_policy, operators, standing};
 use crate::error::{
-    AGENT_OWNER_MISSING, AGENT_SPONSOR_MISSING, AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, MADE_BY_AN_AGENT, OBJECT_REPEATED, PERSON_DEPARTED, REFERENCE_MISSING,
+    AGENT_OWNER_MISSING, AGENT_SPONSOR_MISSING, AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, MADE_BY_AN_AGENT,
+    OBJECT_REPEATED, PERSON_DEPARTED, REFERENCE_MISSING,
 };
 use crate::store::{departure, object, refuse};
 

@@ -35,10 +35,8 @@ pub(super) fn of_agents(before: &Snapshot, after: &Snapshot, ask: &Preview) -> F
             None => {
                 tell(wire::FindingKind::NewAgent, format!("new, of class {class}"));
                 if asks {
-                    let text = format!(
-                        "class {class} asks for an approver before the agent can work; {}",
-                        accountable(new)
-                    );
+                    let text =
+                        format!("class {class} asks for an approver before the agent can work; {}", accountable(new));
                     tell(wire::FindingKind::NeedsApproval, text);
                 }
             }
