@@ -294,7 +294,12 @@ async fn what_approved_agents_gain_is_found_with_whom_to_ask() {
         a.spec.as_mut().unwrap().sponsors = vec!["user:joan".into(), "user:kim".into()];
     };
     let stage = Stage::set_with(|mut all| {
-        all.extend([class(careful), agent(2, staged), agent(3, suspended), agent(4, |_| ())]);
+        for declaration in &mut all {
+            if let Some(Object::AgentClass(class)) = &mut declaration.object {
+                careful(class.spec.as_mut().unwrap());
+            }
+        }
+        all.extend([agent(2, staged), agent(3, suspended), agent(4, |_| ())]);
         all
     })
     .await;
