@@ -133,7 +133,7 @@ impl Line {
             count += more.len() as u64;
             let mut more = Batch::read(more, &start)?;
             if start.plan_only {
-                let so = plan::take_out(&self.desk, &start.call.by, &mut more).await?;
+                let so = plan::take_out(&self.desk, &start, &mut more).await?;
                 if !so.outcomes.is_empty() {
                     self.say(so).await?;
                 }

@@ -15,14 +15,16 @@ use crate::domain::problem::Problem;
 use crate::flow::base::Planned;
 use crate::flow::removal;
 use crate::flow::stage::{self, Known, Staged, Wanted};
-use crate::flow::{By, Desk, plan};
+use crate::flow::{Desk, plan};
 use crate::store::refuse;
 
-/// Answers those items that are already so, and leaves the others in the batch.
+/// Answers those items that are already so, and leaves the others in the batch; also those that were written since the base, which is
+/// refused at the end.
 #[tracing::instrument(skip_all, fields(legate.objects = batch.items.len()))]
-pub(super) async fn take_out(desk: &Arc<Desk>, by: &By, batch: &mut Batch) -> Result<BulkApplyResponse, Fault> {
+pub(super) async fn take_out(desk: &Arc<Desk>, start: &Start, batch: &mut Batch) -> Result<BulkApplyResponse, Fault> {
     let items = std::mem::take(&mut batch.items);
-    let read = desk.look("compare_bulk", by, move |look| {
+    let base = if start.base_revision == 0 { u64::MAX } else { start.base_revision };
+    let read = desk.look("compare_bulk", &start.call.by, move |look| {
         Box::pin(async move {
             let wanted = || items.iter().filter_map(|item| item.wanted.as_ref().ok());
             wanted().try_for_each(|one| plan::demand(&look, one)).map_err(refuse)?;
@@ -30,7 +32,8 @@ pub(super) async fn take_out(desk: &Arc<Desk>, by: &By, batch: &mut Batch) -> Re
             let there = stage::in_force(look.tx, keys).await?;
             let (mut outcomes, mut rest, mut dropped) = (Vec::new(), Vec::new(), 0);
             for item in items {
-                let Some(current) = so(&item, |wanted| there.get(&wanted.key)) else {
+                let stood = |wanted: &Wanted| there.get(&wanted.key).filter(|one| batch::written_at(Some(one)) <= base);
+                let Some(current) = so(&item, stood) else {
                     rest.push(item);
                     continue;
                 };
