@@ -59,6 +59,7 @@ pub(super) async fn import(desk: Desk, args: Import) -> Result<Exit, Failure> {
         request_id: args.request_id,
         reason: args.reason,
         origin: if args.discovered { Origin::Discovered } else { Origin::Registered }.into(),
+        ..BulkStart::default()
     };
     let mut pieces = read(args.file, args.agents || args.discovered);
     if args.all_or_nothing {
