@@ -1,5 +1,6 @@
 //! A registry of many agents: loaded, read, watched, restarted and stopped, against floors measured in the same run.
 
+mod code;
 mod declared;
 mod drifted;
 mod fill;
@@ -152,6 +153,7 @@ async fn one(agents: u32, postgres: Option<&str>) -> Result<Shown, Failed> {
     suspend(&suite, agents).await?;
 
     let restart = restarts(&mut suite).await?;
+    code::measure(&suite, agents).await?;
     suite.shutdown().await;
     if let (Some(url), Some(database)) = (postgres, database) {
         raw::drop_database(url, &database).await?;

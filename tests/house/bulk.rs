@@ -35,7 +35,8 @@ fn items(prefix: &str, numbers: std::ops::Range<usize>) -> BulkItems {
             ..AgentSpec::default()
         };
         let agent = Agent { metadata: Some(metadata), spec: Some(spec), status: None };
-        BulkItem { key: n.to_string(), declaration: Some(Declaration { object: Some(Object::Agent(agent)) }) }
+        let declaration = Some(Declaration { object: Some(Object::Agent(agent)) });
+        BulkItem { key: n.to_string(), declaration, removal: None }
     };
     BulkItems { items: numbers.map(item).collect() }
 }

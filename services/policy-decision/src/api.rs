@@ -25,7 +25,10 @@ const MAX_BATCH: usize = 256;
 /// The most actions that a token can be narrowed to.
 const MAX_ACTIONS: usize = 64;
 
-/// The most objects of a change that is previewed.
+/// The most objects of a change that is previewed: as many as the registry writes at once.
+const MAX_PREVIEWED: usize = 25_000;
+
+/// The most objects of a change that recorded decisions are tried on.
 const MAX_OBJECTS: usize = 1_000;
 
 /// The most namespaces whose policy tests are run beside those that a change touches.
@@ -166,8 +169,8 @@ impl PreviewService for Api {
         let asker = Asker::of(&Permit::of(&request)?);
         let from = request.into_inner();
         let supposed = from.base_declarations.len().saturating_add(from.base_removals.len());
-        if supposed.saturating_add(from.declarations.len()).saturating_add(from.removals.len()) > MAX_OBJECTS {
-            return Err(invalid("declarations", "1,000 at most, together with removals and the base's").into());
+        if supposed.saturating_add(from.declarations.len()).saturating_add(from.removals.len()) > MAX_PREVIEWED {
+            return Err(invalid("declarations", "25,000 at most, together with removals and the base's").into());
         }
         if from.namespaces.len() > MAX_NAMESPACES {
             return Err(invalid("namespaces", "64 at most").into());

@@ -59,8 +59,8 @@ pub fn denials() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// The largest message in and out.
 const MAX_MESSAGE: usize = 4 << 20;
 
-/// The largest change that is previewed, and what is told of it: a thousand objects fit.
-const MAX_CHANGE: usize = 8 << 20;
+/// The largest change that is previewed, and what is told of it: what the registry writes at once fits, with its places and names.
+const MAX_CHANGE: usize = 20 << 20;
 
 /// Two hundred findings of each of a thousand agents fit.
 const MAX_DRIFT: usize = 256 << 20;

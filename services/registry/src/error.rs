@@ -14,8 +14,8 @@ legate_rpc::reasons! {
     AGENT_NOT_FOUND, NotFound, "No agent has this id, or no agent in force has this namespace and name.", "Check the namespace and the name, or give the id of a retired agent (legate agent list).";
     /// The object was changed since it was read.
     ETAG_MISMATCH, Aborted, "The object has been written since the etag was read.", "Read it again, and decide again whether the change still fits.";
-    /// The registry moved on since the plan.
-    BASE_MOVED, Aborted, "The registry is no longer at the revision that the plan was made at.", "Plan again, look at what changed, and apply that plan.";
+    /// What was planned on moved since.
+    BASE_MOVED, Aborted, "Something that the change gives, takes away or names was written after the revision that it was planned at.", "Plan again, look at what changed, and apply that plan.";
     /// The request id was used for something else.
     REQUEST_ID_REUSED, AlreadyExists, "The request_id was used within the last 24 hours with another body or for another method.", "Use a new request_id for a new request.";
     /// Something is named that does not exist.
@@ -138,6 +138,8 @@ legate_rpc::reasons! {
     FEED_STOPPING, Unavailable, "The registry is stopping, so the stream ends.", "Open the stream again; it goes on after the revision that was last received.";
     /// A stream of many objects is not what it has to be.
     BULK_OUT_OF_ORDER, InvalidArgument, "A stream of many objects is one `start`, then items, then one `end` that counts them.", "Mend the program that sends it; what was answered before is written, unless it is all or nothing.";
+    /// More differs than is written at once.
+    BULK_TOO_LARGE, InvalidArgument, "More objects are new, differ or go than are written at one revision: 25,000 and 16 MiB of them, 5,000 that go. What is already so does not count in a plan.", "Bring most of them in by legate import, which writes each for itself, or apply parts of the manifests without --prune; then plan all of them again. Where the reason is long, give a shorter one.";
     /// A stream of many objects ended early.
     BULK_BROKEN_OFF, Unavailable, "A stream of many objects ended before its `end`: where it is all or nothing, nothing is written, else what was answered.", "Send all of it again, with the same request_id where there was one.";
     /// This kind is not for operators.

@@ -144,7 +144,7 @@ async fn bulk(ask: &Ask) -> Outcome {
         ..wire::BulkStart::default()
     };
     let declaration = Some(wire::Declaration { object: Some(Object::Agent(ask.another_agent())) });
-    let items = wire::BulkItems { items: vec![wire::BulkItem { key: "1".into(), declaration }] };
+    let items = wire::BulkItems { items: vec![wire::BulkItem { key: "1".into(), declaration, removal: None }] };
     let parts = [Part::Start(start), Part::Items(items), Part::End(wire::BulkEnd { items: 1 })];
     let parts = parts.map(|part| wire::BulkApplyRequest { part: Some(part) });
     let mut client = wire::bulk_service_client::BulkServiceClient::new(ask.registry.clone());

@@ -12,13 +12,16 @@ pub(crate) struct Wanted {
     /// Manifests in YAML or JSON, or directories with *.yaml, *.yml and *.json in them; - is standard input.
     #[arg(short, long = "file", num_args = 1.., value_name = "FILE|DIR")]
     pub(crate) files: Vec<PathBuf>,
-    /// Remove what carries the labels of --selector, is in a namespace that the manifests speak of, and is in no manifest.
-    /// Namespaces stay.
+    /// Remove what carries the labels of --selector and is in no manifest, in every namespace that you may see, also where no
+    /// manifest speaks of it any more. Namespaces stay. The labels have to be these manifests' own: agents that go are retired.
     #[arg(long, requires = "selector", requires = "files")]
     pub(crate) prune: bool,
     /// The labels of what belongs to these manifests, such as team=payments,stage=prod; all of them have to be there.
     #[arg(long, value_name = "KEY=VALUE,...", requires = "prune")]
     pub(crate) selector: Option<String>,
+    /// Let --prune look in these namespaces only.
+    #[arg(long, value_name = "NAMESPACE", requires = "prune")]
+    pub(crate) within: Vec<String>,
     /// Let --prune remove operator bindings as well.
     #[arg(long, requires = "prune")]
     pub(crate) prune_operators: bool,
@@ -54,13 +57,13 @@ pub(crate) struct Apply {
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) wanted: Wanted,
-    /// Apply exactly what this plan holds, if the registry is still at the revision that it was made at.
+    /// Apply exactly what this plan holds, if nothing that it changes, removes or names was written since it was made.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "base_revision"])]
     pub(crate) plan: Option<PathBuf>,
     /// Why, for the record.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
-    /// Write only if the registry is still at the revision that the plan was made at.
+    /// Write only if nothing that is changed, removed or named was written after this revision, at which the plan was made.
     #[arg(long, value_name = "REVISION")]
     pub(crate) base_revision: Option<u64>,
     /// Do not run the policy tests first; the record says so, and policy-decision is not asked.

@@ -10,12 +10,12 @@ use legate_wire::policy::{PreviewChangeRequest, PreviewChangeResponse, SimulateR
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::declaration_service_client::DeclarationServiceClient;
 use legate_wire::registry::{
-    ChangeAction, Declaration, Kind, ListDeclarationsRequest, ObjectName, PlanDeclarationsRequest,
-    PlanDeclarationsResponse,
+    ChangeAction, Declaration, DeclarationChange, Kind, ListDeclarationsRequest, ObjectName, PlanDeclarationsResponse,
 };
 
 use super::Desk;
 use super::agent::PAGE;
+use super::{declare, prune};
 use crate::cli::Wanted;
 use crate::error::{MANIFEST_INVALID, POLICY_TEST_FAILED, REGISTRY_BUSY, USAGE};
 use crate::manifest::{self, Document};
@@ -26,6 +26,10 @@ use crate::{Failure, proto};
 const PATIENCE: Duration = Duration::from_secs(55);
 /// Flips that are kept.
 const FLIPS: usize = 1_000;
+/// Objects of one change that recorded decisions are tried on (SimulateRequest).
+const SIMULATED: usize = 1_000;
+/// The largest page of a list.
+const LARGEST_PAGE: usize = 32 << 20;
 /// How often a list and a plan may miss each other.
 const TRIES: usize = 5;
 
@@ -42,26 +46,29 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Vec<Document>, Failure> {
     manifest::load(files).map_err(|e| Failure::local(&MANIFEST_INVALID, e.to_string()))
 }
 
-/// What the flags say, planned.
-pub(super) async fn planned(desk: &Desk, wanted: &Wanted) -> Result<Change, Failure> {
+/// What the flags say, planned; refused where what it speaks of was written after `base`, unless that is 0.
+pub(super) async fn planned(desk: &Desk, wanted: &Wanted, base: u64) -> Result<Change, Failure> {
     let documents = read(&wanted.files)?;
     let registry = desk.line(Service::Registry)?;
     let labels = wanted.selector.as_deref().map(selector).transpose()?;
     for _ in 0..TRIES {
-        let mut removals = Vec::new();
-        let mut seen_at = None;
-        if let (true, Some(labels)) = (wanted.prune, &labels) {
-            let (found, revision) = unwanted(&registry, &documents, labels, wanted.prune_operators).await?;
-            (removals, seen_at) = (found, Some(revision));
-        }
+        let gone = match &labels {
+            Some(labels) if wanted.prune => prune::unwanted(&registry, &documents, labels, wanted).await?,
+            _ => Vec::new(),
+        };
         let declarations: Vec<Declaration> = documents.iter().map(|d| d.declaration.clone()).collect();
-        let planned = plan(&registry, declarations.clone(), removals.clone()).await?;
-        // What was listed has to be what was planned on.
-        if seen_at.is_none_or(|revision| revision == planned.revision) {
-            return Ok(Change { declarations, removals, planned });
+        let removals: Vec<ObjectName> = gone.iter().map(|one| one.name.clone()).collect();
+        let said = declare::plan(&registry, declarations.clone(), removals.clone(), base).await?;
+        // What goes was chosen by what it was when it was listed: that has to be what it is in the plan.
+        let written = said.written.iter().skip(declarations.len());
+        if gone.iter().map(|one| one.written).eq(written.copied()) {
+            return Ok(Change { declarations, removals, planned: said.planned() });
         }
     }
-    Err(Failure::local(&REGISTRY_BUSY, "the registry was written again and again between a list and its plan"))
+    Err(Failure::local(
+        &REGISTRY_BUSY,
+        "what is no longer wanted was written again and again between a list and its plan",
+    ))
 }
 
 /// Asks the registry what it would do.
@@ -70,8 +77,7 @@ pub(super) async fn plan(
     declarations: Vec<Declaration>,
     removals: Vec<ObjectName>,
 ) -> Result<PlanDeclarationsResponse, Failure> {
-    let request = PlanDeclarationsRequest { declarations, removals };
-    registry.ask(request, |c, r| async move { DeclarationServiceClient::new(c).plan_declarations(r).await }).await
+    Ok(declare::plan(registry, declarations, removals, 0).await?.planned())
 }
 
 /// Reads `team=pay,stage=prod`.
@@ -106,40 +112,6 @@ pub(super) fn was_made(declaration: &Declaration) -> bool {
     }
 }
 
-/// What carries the labels in the namespaces of the manifests, and is in none of them; with the revision it was seen at.
-async fn unwanted(
-    registry: &Line,
-    documents: &[Document],
-    labels: &BTreeMap<String, String>,
-    operators: bool,
-) -> Result<(Vec<ObjectName>, u64), Failure> {
-    let kept: BTreeSet<(&str, &str, &str)> =
-        documents.iter().map(|d| (d.kind, d.namespace.as_str(), d.name.as_str())).collect();
-    let mut out = Vec::new();
-    let (mut first, mut last) = (None, 0);
-    for namespace in namespaces(documents) {
-        for name in manifest::kinds() {
-            let kind = kind(name)?;
-            if kind == Kind::Namespace || (kind == Kind::OperatorBinding && !operators) {
-                continue;
-            }
-            let (objects, revision) = list(registry, kind, &namespace).await?;
-            (first, last) = (first.or(Some(revision)), revision);
-            // Agents that agents made are in no manifest: they end with whoever made them.
-            for object in objects.iter().filter(|object| carries(object, labels) && !was_made(object)) {
-                let Some(metadata) = object.metadata() else { continue };
-                if !kept.contains(&(name, namespace.as_str(), metadata.name.as_str())) {
-                    let (namespace, name) = (namespace.clone(), metadata.name.clone());
-                    out.push(ObjectName { kind: kind.into(), namespace, name });
-                }
-            }
-        }
-    }
-    // A revision that no plan has makes the caller look again.
-    let revision = if first == Some(last) { last } else { u64::MAX };
-    Ok((out, revision))
-}
-
 /// The namespaces that manifests speak of.
 pub(super) fn namespaces(documents: &[Document]) -> BTreeSet<String> {
     let of = |d: &Document| match (d.kind, d.namespace.as_str()) {
@@ -153,16 +125,26 @@ pub(super) fn namespaces(documents: &[Document]) -> BTreeSet<String> {
 
 /// Every object of a kind, page by page, with the revision of the last page.
 pub(super) async fn list(registry: &Line, kind: Kind, namespace: &str) -> Result<(Vec<Declaration>, u64), Failure> {
-    let mut request = ListDeclarationsRequest {
+    let request = ListDeclarationsRequest {
         kind: kind.into(),
         namespace: namespace.to_owned(),
-        page_size: PAGE,
         ..ListDeclarationsRequest::default()
     };
+    list_all(registry, request).await
+}
+
+/// Everything that a request asks for, page by page, with the revision of the last page.
+pub(super) async fn list_all(
+    registry: &Line,
+    mut request: ListDeclarationsRequest,
+) -> Result<(Vec<Declaration>, u64), Failure> {
+    request.page_size = PAGE;
     let mut all = Vec::new();
     loop {
         let page = registry
-            .ask(request.clone(), |c, r| async move { DeclarationServiceClient::new(c).list_declarations(r).await })
+            .ask(request.clone(), |c, r| async move {
+                DeclarationServiceClient::new(c).max_decoding_message_size(LARGEST_PAGE).list_declarations(r).await
+            })
             .await?;
         all.extend(page.declarations);
         request.page_token = page.next_page_token;
@@ -189,16 +171,28 @@ pub(super) fn kind(name: &str) -> Result<Kind, Failure> {
 }
 
 impl Change {
-    /// Only what changes: the rest is in policy-decision's view already.
-    fn moving(&self) -> (Vec<Declaration>, Vec<ObjectName>) {
-        let differs = |change: Option<&legate_wire::registry::DeclarationChange>| {
-            change.is_none_or(|change| change.action() != ChangeAction::Unchanged)
-        };
+    /// Only what changes: the rest is in force already.
+    pub(super) fn moving(&self) -> (Vec<Declaration>, Vec<ObjectName>) {
+        let differs =
+            |change: Option<&DeclarationChange>| change.is_none_or(|change| change.action() != ChangeAction::Unchanged);
         let changes = &self.planned.changes;
         let wanted = self.declarations.iter().enumerate().filter(|(n, _)| differs(changes.get(*n)));
         let first = self.declarations.len();
         let gone = self.removals.iter().enumerate().filter(|(n, _)| differs(changes.get(first + n)));
         (wanted.map(|(_, one)| one.clone()).collect(), gone.map(|(_, one)| one.clone()).collect())
+    }
+
+    /// What was done, with what was so already; `said` is told of what changes.
+    pub(super) fn done(&self, said: Vec<DeclarationChange>) -> Vec<DeclarationChange> {
+        let mut said = said.into_iter();
+        let done = |planned: &DeclarationChange| match planned.action() {
+            ChangeAction::Unchanged => planned.clone(),
+            // Which fields differ is told in the plan.
+            _ => said
+                .next()
+                .map_or_else(|| planned.clone(), |one| DeclarationChange { fields: planned.fields.clone(), ..one }),
+        };
+        self.planned.changes.iter().map(done).collect()
     }
 
     /// Asks policy-decision what it would do to what agents may do, and runs the tests.
@@ -219,6 +213,11 @@ impl Change {
     /// Asks policy-decision which recorded decisions of so long would flip, page by page.
     pub(super) async fn simulate(&self, desk: &Desk, window: Duration) -> Result<SimulateResponse, Failure> {
         let (declarations, removals) = self.moving();
+        let count = declarations.len() + removals.len();
+        if count > SIMULATED {
+            let what = format!("--simulate takes {SIMULATED} objects that change, and these are {count}");
+            return Err(Failure::local(&USAGE, what));
+        }
         let seconds = i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
         let mut request = SimulateRequest {
             declarations,

@@ -59,6 +59,7 @@ pub(super) async fn import(desk: Desk, args: Import) -> Result<Exit, Failure> {
         request_id: args.request_id,
         reason: args.reason,
         origin: if args.discovered { Origin::Discovered } else { Origin::Registered }.into(),
+        ..BulkStart::default()
     };
     let mut pieces = read(args.file, args.agents || args.discovered);
     if args.all_or_nothing {
@@ -122,7 +123,7 @@ fn read_lines(path: &Path, agents: bool, out: &mpsc::Sender<Result<Piece, Failur
         match line.map(|line| (line.is_empty(), manifest::line(path, number, line, agents))) {
             Ok((true, _)) => continue,
             Ok((false, Ok(declaration))) => {
-                let item = BulkItem { key: number.to_string(), declaration: Some(declaration) };
+                let item = BulkItem { key: number.to_string(), declaration: Some(declaration), removal: None };
                 piece.bytes += item.encoded_len();
                 piece.items.push(item);
             }

@@ -19,7 +19,7 @@ pub(super) async fn run(desk: Desk, args: Plan) -> Result<Exit, Failure> {
     if args.wanted.files.is_empty() {
         return Err(Failure::local(&USAGE, "say which manifests: -f FILE or -f DIR"));
     }
-    let change = change::planned(&desk, &args.wanted).await?;
+    let change = change::planned(&desk, &args.wanted, 0).await?;
     let preview = match args.objects_only {
         true => None,
         false => Some(change.preview(&desk, Default::default()).await?),
@@ -101,7 +101,7 @@ fn tell(desk: &Desk, args: &Plan, told: &Told<'_>) -> Result<(), Failure> {
                 simulation_lines(simulation, window).iter().try_for_each(|line| out.line(line))?;
             }
             out.line(&format!(
-                "Planned at revision {}; legate apply --base-revision {0} refuses a moved base.",
+                "Planned at revision {}; legate apply --base-revision {0} refuses what was written since.",
                 planned.revision
             ))?;
             out.flush()

@@ -18,14 +18,15 @@ use crate::{Failure, proto};
 
 /// What the file says it is.
 const FORMAT: &str = "legate-plan/v1";
-/// A plan of a thousand objects fits.
-const LARGEST: u64 = 32 << 20;
+/// A plan of as many objects as are written at once fits.
+const LARGEST: u64 = 128 << 20;
 
-/// Keeps what was planned in a new file.
+/// Keeps what was planned in a new file: what changes, and nothing of what is so already.
 pub(super) fn keep(file: &Path, change: &Change) -> Result<(), Failure> {
+    let (declarations, removals) = change.moving();
     let wanted = ApplyDeclarationsRequest {
-        declarations: change.declarations.clone(),
-        removals: change.removals.clone(),
+        declarations,
+        removals,
         base_revision: change.planned.revision,
         ..ApplyDeclarationsRequest::default()
     };

@@ -6,8 +6,8 @@ use super::ManifestError;
 
 /// Directories within directories.
 const DEEPEST: usize = 16;
-/// Files of one directory, with those below it.
-const MOST_FILES: usize = 10_000;
+/// Files of all directories: one for each document that is read.
+const MOST_FILES: usize = 250_000;
 
 /// The files that paths stand for. What begins with a dot is left out, and links to directories are not followed.
 pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ManifestError> {

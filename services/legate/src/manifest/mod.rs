@@ -34,8 +34,8 @@ use crate::proto;
 pub const API_VERSION: &str = "legate/v1";
 /// A file is so long at most.
 const MOST_BYTES: u64 = 4 << 20;
-/// So many documents can be applied at once (ApplyDeclarationsRequest).
-const MOST_DOCUMENTS: usize = 1_000;
+/// So many documents are read: all of them are in memory. How many of them may differ is for the registry to say.
+const MOST_DOCUMENTS: usize = 250_000;
 
 /// One declared object, as a document of a manifest says.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +101,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Document>, ManifestError> {
         let text = read(path).map_err(|e| bad(e.to_string()))?;
         out.extend(parse(path, &text, &mut seen)?);
         if out.len() > MOST_DOCUMENTS {
-            return Err(bad(format!("over {MOST_DOCUMENTS} documents; apply them in several steps")));
+            return Err(bad(format!("over {MOST_DOCUMENTS} documents in all")));
         }
     }
     if out.is_empty() {

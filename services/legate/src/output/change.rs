@@ -10,6 +10,8 @@ use super::declared::moment;
 use super::escape::visible;
 use crate::proto;
 
+/// What is as it was is told one by one where it is no more than so much, and counted in any case.
+const SAME: usize = 200;
 /// Names of one line.
 const NAMES: usize = 5;
 
@@ -35,6 +37,7 @@ pub(crate) fn change_lines(changes: &[DeclarationChange], words: [&str; 4]) -> V
     let [create, update, keep, remove] = words;
     let mut lines = Vec::new();
     let mut count = [0_usize; 4];
+    let same = changes.iter().filter(|change| change.action() == ChangeAction::Unchanged).count();
     for change in changes {
         let (mark, word, index) = match change.action() {
             ChangeAction::Created => ("+", create, 0),
@@ -43,6 +46,9 @@ pub(crate) fn change_lines(changes: &[DeclarationChange], words: [&str; 4]) -> V
             _ => ("=", keep, 2),
         };
         count[index] += 1;
+        if change.action() == ChangeAction::Unchanged && same > SAME {
+            continue;
+        }
         lines.push(format!("{mark} {} {word}", visible(&change_label(change))));
         if change.action() == ChangeAction::Updated {
             for field in &change.fields {

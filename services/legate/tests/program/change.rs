@@ -130,35 +130,155 @@ fn a_plan_in_a_file_is_applied_as_it_is_or_not_at_all() {
     assert_eq!(house.run(&check).with(3), "BINDING_NARROWED\n");
     house.run(&["apply", "--plan", plan, "--reason", "as planned", "--wait"]).with(0);
     assert_eq!(house.run(&check).with(0), "ALLOWED\n");
-    // The registry is elsewhere now: plan again.
+    // What it writes was written since: plan again.
     house.run(&["apply", "--plan", plan, "--reason", "twice"]).refused(4, "BASE_MOVED");
 }
 
+const ROLE: &str = "apiVersion: legate/v1\nkind: Role\n";
+
+/// So many roles of a namespace, with one label.
+fn roles(namespace: &str, count: usize, action: &str) -> String {
+    let one = |n: usize| {
+        let labels = "labels: {app: sized}";
+        format!(
+            "---\n{ROLE}metadata: {{name: r-{n}, namespace: {namespace}, {labels}}}\nspec: {{permissions: [\"{action} on T:*\"]}}\n"
+        )
+    };
+    (0..count).map(one).collect()
+}
+
+fn namespace(name: &str) -> String {
+    format!("---\napiVersion: legate/v1\nkind: Namespace\nmetadata: {{name: {name}}}\nspec: {{}}\n")
+}
+
 #[test]
-fn ten_thousand_objects_and_hostile_names_are_refused_in_a_sentence() {
+fn manifests_of_more_than_a_thousand_objects_are_one_change_of_what_differs() {
     let home = tempfile::tempdir().unwrap();
     let house = House::raise(&home.path().join("dev"));
     let many = home.path().join("many");
     std::fs::create_dir(&many).unwrap();
-    for file in 0..10 {
-        let roles: String = (0..1_000)
-            .map(|n| {
-                let head =
-                    format!("---\napiVersion: legate/v1\nkind: Role\nmetadata: {{name: r{file}-{n}, namespace: n}}\n");
-                head + "spec: {permissions: [\"a:b on T:*\"]}\n"
-            })
-            .collect();
-        std::fs::write(many.join(format!("{file}.yaml")), roles).unwrap();
+    let write = |name: &str, text: String| std::fs::write(many.join(name), text).unwrap();
+    write("a.yaml", namespace("a") + &roles("a", 800, "a:b"));
+    write("b.yaml", namespace("b") + &roles("b", 800, "a:b"));
+    let dir = many.to_str().unwrap();
+    let pruning = ["--prune", "--selector", "app=sized"];
+    let plan = |more: &[&str]| house.run(&[&["plan", "-f", dir], &pruning[..], more].concat());
+    let applied = house.run(&["apply", "-f", dir, "--reason", "at first", "-o", "table"]).with(0);
+    assert!(applied.contains("1602 created, 0 changed, 0 unchanged."), "{applied}");
+    let same = plan(&["--detailed-exitcode", "-o", "table"]).with(0);
+    assert!(same.contains("1602 stays") && !same.contains("= Role"), "what is so is counted: {same}");
+
+    // All of a changes, half of b goes; in the plan is what differs, and nothing else.
+    write("a.yaml", namespace("a") + &roles("a", 800, "a:c"));
+    write("b.yaml", namespace("b") + &roles("b", 400, "a:b"));
+    let file = home.path().join("plan.json");
+    let told = plan(&["--out", file.to_str().unwrap(), "-o", "table"]).with(0);
+    assert!(told.contains("0 will be created, 800 will change, 402 stays, 400 will be removed."), "{told}");
+    let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let count = |field: &str| kept["apply"][field].as_array().unwrap().len();
+    assert_eq!((count("declarations"), count("removals")), (800, 400));
+    let apply = ["apply", "--plan", file.to_str().unwrap(), "--reason", "as planned", "-o", "json"];
+    let applied = house.run(&apply).json();
+    assert_eq!(applied["changes"].as_array().unwrap().len(), 1_200);
+    let names = house.run(&["role", "list", "--label", "app=sized", "--limit", "0", "-o", "name"]).with(0);
+    assert_eq!(names.lines().count(), 1_200);
+    let removed = applied["changes"].as_array().unwrap().iter().filter(|c| c["action"] == "CHANGE_ACTION_REMOVED");
+    assert_eq!(removed.count(), 400);
+
+    // A plan of nothing is kept and applied as well.
+    let nothing = home.path().join("nothing.json");
+    plan(&["--out", nothing.to_str().unwrap(), "--detailed-exitcode"]).with(0);
+    let apply = ["apply", "--plan", nothing.to_str().unwrap(), "--reason", "nothing", "--wait", "-o", "table"];
+    assert!(house.run(&apply).with(0).contains("0 created, 0 changed, 0 unchanged."));
+}
+
+#[test]
+fn what_carries_the_label_goes_also_where_no_manifest_speaks_of_its_namespace() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    let dir = home.path().join("manifests");
+    std::fs::create_dir(&dir).unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(dir.join(format!("{name}.yaml")), namespace(name) + &roles(name, 2, "a:b")).unwrap();
     }
-    let ended = house.run(&["plan", "-f", many.to_str().unwrap()]);
-    assert!(ended.err.contains("over 1000 documents"), "{ended:?}");
-    ended.refused(1, "MANIFEST_INVALID");
-    for (selector, reason) in [("=", "USAGE"), ("a=b,a=c", "USAGE"), ("a\u{202e}", "USAGE")] {
+    let files = dir.to_str().unwrap();
+    house.run(&["apply", "-f", files, "--reason", "three teams"]).with(0);
+    let plan = |more: &[&str]| {
+        let line = ["plan", "-f", files, "--prune", "--selector", "app=sized", "--detailed-exitcode", "-o", "table"];
+        house.run(&[&line[..], more].concat())
+    };
+    plan(&[]).with(0);
+    // The last manifests of b and c are deleted: the plan says so, and so does the nightly look for drift.
+    std::fs::remove_file(dir.join("b.yaml")).unwrap();
+    std::fs::remove_file(dir.join("c.yaml")).unwrap();
+    let told = plan(&[]).with(2);
+    for name in ["b/r-0", "b/r-1", "c/r-0", "c/r-1"] {
+        assert!(told.contains(&format!("- Role {name} will be removed\n")), "{told}");
+    }
+    assert!(told.contains("4 will be removed."), "namespaces stay: {told}");
+    // Or in some namespaces only.
+    let told = plan(&["--within", "a", "--within", "c"]).with(2);
+    assert!(told.contains("2 will be removed.") && !told.contains("b/r-0"), "{told}");
+    house.run(&["plan", "-f", files, "--within", "a"]).refused(1, "USAGE");
+    house.run(&["apply", "-f", files, "--prune", "--selector", "app=sized", "--reason", "two teams left"]).with(0);
+    house.run(&["role", "get", "b/r-0"]).refused(1, "OBJECT_NOT_FOUND");
+    plan(&[]).with(0);
+}
+
+#[test]
+fn a_plan_drifts_by_what_it_speaks_of_and_not_by_what_others_do() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let write = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let role = |name: &str, action: &str| {
+        format!(
+            "{ROLE}metadata: {{name: {name}, namespace: payments}}\nspec: {{permissions: [\"{action} on Invoice:*\"]}}\n"
+        )
+    };
+    let apply =
+        |text: &str| house.run(&["apply", "-f", &write("other.yaml", text), "--reason", "somebody else"]).with(0);
+    apply(&(role("idle", "a:b") + "---\n" + &role("steady", "a:b")));
+    let binding = "apiVersion: legate/v1\nkind: RoleBinding\nmetadata: {name: reads, namespace: payments}\n\
+                   spec: {role: idle, agents: [invoice-bot]}\n";
+    let manifest = write("mine.yaml", binding);
+    let plan = |name: &str| {
+        let file = home.path().join(name).to_str().unwrap().to_owned();
+        house.run(&["plan", "-f", &manifest, "--out", &file]).with(0);
+        file
+    };
+    let planned = |file: &str| house.run(&["apply", "--plan", file, "--reason", "as planned"]);
+    let (first, second) = (plan("first.json"), plan("second.json"));
+    // Another team's objects are written, and the plan is as good as before.
+    apply(&role("steady", "a:c"));
+    apply(&namespace("elsewhere"));
+    planned(&first).with(0);
+    // What it wrote was written since the other one was made.
+    planned(&second).refused(4, "BASE_MOVED");
+    // What it names was written.
+    std::fs::write(&manifest, binding.replace("role: idle", "role: steady")).unwrap();
+    let third = plan("third.json");
+    apply(&role("steady", "a:d"));
+    let ended = planned(&third);
+    assert!(ended.err.contains("Role payments/steady at revision"), "{ended:?}");
+    ended.refused(4, "BASE_MOVED");
+}
+
+#[test]
+fn hostile_selectors_are_refused_in_a_sentence() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    for (selector, reason) in [("=", "USAGE"), ("a=b,a=c", "USAGE"), ("a\u{202e}", "USAGE"), ("a b=c", "USAGE")] {
         let ended = house.run(&["plan", "-f", MANIFEST, "--prune", "--selector", selector]);
         assert!(!ended.err.contains('\u{202e}'), "{ended:?}");
         ended.refused(1, reason);
     }
 }
+
 #[test]
 fn a_policy_test_that_fails_stops_the_plan_and_the_apply() {
     let home = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ mod drift;
 mod earlier;
 mod evidence;
 mod exits;
+mod export;
 mod governed;
 mod house;
 mod import;

@@ -193,6 +193,8 @@ fn make(desk: &Desk, in_force: &Snapshot, ask: &Preview, now: Timestamp, until: 
             let differences = compare(&desk.bench, sides, (pair.old, pair.new), &named, now, &is_over);
             coarse = coarse.saturating_add(differences.coarse);
             findings.cuts(namespace, pair.either(), &differences.cuts);
+            // One that is new is found to wait for its approver.
+            findings.unapproved(&after, pair.old.and(pair.new), &differences.all);
             let name = pair.either().map_or("", |agent| agent.label.name.as_str());
             groups.add(namespace, (name, ""), differences.all);
         }

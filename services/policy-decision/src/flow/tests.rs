@@ -12,6 +12,7 @@ mod delegation;
 mod drift;
 mod explain;
 mod extremes;
+mod findings;
 mod groups;
 mod holder;
 mod issuance;

@@ -42,7 +42,7 @@ pub(crate) async fn adopt(desk: &Arc<Desk>, call: Call, ask: AdoptAgentRequest) 
             check::strip_output_only(&mut declaration);
             let key = kind::key_of(&declaration).ok_or_else(|| broken("an agent without a name"))?;
             let by = writing.by;
-            let list = [Wanted { key, declaration }];
+            let list = [Wanted::new(key, declaration)];
             let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
             let Some(mut one) = staged.into_iter().next() else { return Err(broken("nothing was staged")) };
             let waits = asks_for_an_approver(writing.tx, &one.wanted).await?;

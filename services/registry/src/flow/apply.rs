@@ -6,9 +6,10 @@ use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_wire::registry::{ApplyDeclarationsResponse, Declaration, ObjectName};
 
+use super::base::Planned;
 use super::removal::{self, Leaving};
-use super::{Call, Desk, stage};
-use crate::error::BASE_MOVED;
+use super::stage::{self, Known, Wanted};
+use super::{Call, Desk};
 use crate::store::refuse;
 
 /// Writes what differs, and takes away what is no longer wanted. Where nothing differs, the revision stays.
@@ -22,7 +23,7 @@ pub(crate) async fn apply(
 ) -> Result<ApplyDeclarationsResponse, Fault> {
     stage::check_size(declarations.len(), removals.len())?;
     let list = stage::read(declarations)?;
-    let going = removal::read(removals, &list)?;
+    let going = removal::read(removals, removal::given(&list))?;
     removal::check_reason(&going, &call.by.reason)?;
     // What only takes away may use the outbox's reserve.
     let standard = if list.is_empty() { Standard::Stopping } else { Standard::Ordinary };
@@ -33,12 +34,12 @@ pub(crate) async fn apply(
             let (list, going) = &*ask;
             stage::demand(writing, list).map_err(refuse)?;
             removal::demand(writing, going).map_err(refuse)?;
-            if base_revision != 0 && base_revision != writing.base() {
-                let text = format!("planned at revision {base_revision}, and it is {} now", writing.base());
-                return Err(refuse(Fault::refused(&BASE_MOVED, text).with("revision", writing.base().to_string())));
-            }
-            let by = writing.by;
-            let staged = stage::stage(writing.tx, list, writing.now, &by.actor, &by.reason).await?;
+            let by = (writing.by.actor.as_str(), writing.by.reason.as_str());
+            let wanted: Vec<&Wanted> = list.iter().collect();
+            let known = Known::of(writing.tx, &wanted).await?;
+            let planned = Planned { at: base_revision, newest: writing.base() };
+            planned.check(writing.tx, &wanted, going, &known).await?;
+            let staged = stage::staged(&wanted, &known, writing.now, by)?;
             stage::demand_more(writing, &staged).map_err(refuse)?;
             let leaving = removal::stage(writing.tx, going, &staged).await?;
             removal::demand_more(writing, &leaving).map_err(refuse)?;

@@ -1,6 +1,7 @@
 //! Very many objects come over one stream: read a message, write what is in it, answer it, and only then read the next.
 
 mod batch;
+mod plan;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,25 +14,32 @@ use legate_wire::registry::bulk_apply_request::Part;
 use legate_wire::registry::{
     BulkAction, BulkApplyRequest, BulkApplyResponse, BulkEnd, BulkItem, BulkItems, BulkMode, BulkStart, Origin,
 };
-use prost::Message as _;
 use tokio::sync::{SemaphorePermit, mpsc};
 use tonic::{Status, Streaming};
 
-use self::batch::{Batch, Item};
+use self::batch::Batch;
 use super::mandate::mandate;
 use super::{By, Call, Desk};
 use crate::domain::check;
-use crate::error::{BULK_BROKEN_OFF, BULK_OUT_OF_ORDER, of_tx};
+use crate::error::{BULK_BROKEN_OFF, BULK_OUT_OF_ORDER, BULK_TOO_LARGE, of_tx};
 use crate::store::{head, refuse};
 
 /// Items in one message.
 const MOST_IN_MESSAGE: usize = 1_000;
 /// Items in one transaction, where each is for itself: between two of them others get to write.
 const IN_TRANSACTION: usize = 500;
-/// Items that are written together, all or nothing.
-const MOST_TOGETHER: usize = 10_000;
-/// Their bytes: with what the registry adds to each, the revision still fits into one message of the stream to watchers.
+/// Items that are written together, all or nothing; of a plan, those that differ.
+const MOST_TOGETHER: usize = 25_000;
+/// Their bytes.
 const MOST_BYTES: usize = 16 << 20;
+/// Those of them that go: they are taken away one by one.
+const MOST_GONE: usize = 5_000;
+/// With what the registry adds to each, the revision still fits into one message of the stream to watchers.
+const MOST_ADDED: usize = 40 << 20;
+/// What that is of one, beside the reason of the write, which an agent has twice.
+const ADDED: usize = 768;
+/// So many written together are no more than a change by hand, which waits for nobody.
+const FEW: usize = 1_000;
 /// Outcomes in one answer.
 const IN_ANSWER: usize = 1_000;
 /// The longest id of a request: the number of a transaction is put behind it.
@@ -53,9 +61,10 @@ pub(crate) type Out = mpsc::Sender<Result<BulkApplyResponse, Status>>;
 
 /// Serves one declarer until it has said everything, leaves, breaks the rules, or the service stops.
 pub(crate) async fn serve(desk: Arc<Desk>, by: By, method: &'static str, asks: Streaming<BulkApplyRequest>, out: Out) {
-    let mut line = Line { desk: Arc::clone(&desk), method, asks, out };
+    let mut line = Line { desk: Arc::clone(&desk), method, asks, out, plans: false };
     let Err(fault) = line.declare(by.clone()).await else { return };
-    if let Ok(call) = Call::new(by, method, &(), "") {
+    // That a plan is refused is no write that was.
+    if let (Ok(call), false) = (Call::new(by, method, &(), ""), line.plans) {
         desk.note_refusal(&call, method, &fault).await;
     }
     drop(tokio::time::timeout(STUCK, line.out.send(Err(fault.into()))).await);
@@ -67,6 +76,8 @@ struct Line {
     method: &'static str,
     asks: Streaming<BulkApplyRequest>,
     out: Out,
+    /// Whether nothing is to be written.
+    plans: bool,
 }
 
 impl Line {
@@ -76,8 +87,10 @@ impl Line {
             return Err(Fault::refused(&BULK_OUT_OF_ORDER, "the first message is not `start`"));
         };
         let start = Start::read(start, by, self.method)?;
-        // There are few turns, so none is for those who could write nothing.
-        may_write(&desk, &start.call.by).await?;
+        self.plans = start.plan_only;
+        // There are few turns, so none is for those who could do nothing.
+        let right = if start.plan_only { Right::Read } else { Right::Write };
+        may_somewhere(&desk, &start.call.by, right).await?;
         let _turn = turn(&desk)?;
         match start.mode {
             BulkMode::AllOrNothing => self.together(start).await,
@@ -105,36 +118,45 @@ impl Line {
         }
     }
 
-    /// All at one revision, or nothing: kept until the declarer says that it is all.
+    /// All at one revision, or nothing: kept until the declarer says that it is all. Of a plan, what is already so is not kept.
     async fn together(&mut self, start: Start) -> Result<(), Fault> {
-        let (mut items, mut bytes): (Vec<BulkItem>, usize) = (Vec::new(), 0);
+        let (mut all, mut count) = (Batch::default(), 0);
         loop {
             let more = match self.next().await? {
                 Part::Start(_) => return Err(Fault::refused(&BULK_OUT_OF_ORDER, "`start` came again")),
                 Part::End(end) => {
-                    whole(&end, items.len() as u64)?;
+                    whole(&end, count)?;
                     break;
                 }
                 Part::Items(items) => some(items)?,
             };
-            bytes += more.iter().map(BulkItem::encoded_len).sum::<usize>();
-            if items.len() + more.len() > MOST_TOGETHER || bytes > MOST_BYTES {
-                return Err(Fault::invalid("items", "10,000 and 16 MiB at most, where it is all or nothing"));
+            count += more.len() as u64;
+            let mut more = Batch::read(more, &start)?;
+            if start.plan_only {
+                let so = plan::take_out(&self.desk, &start, &mut more).await?;
+                if !so.outcomes.is_empty() {
+                    self.say(so).await?;
+                }
             }
-            items.extend(more);
+            all.add(more)?;
+            bounded(&all, &start)?;
         }
-        if items.is_empty() {
+        if count == 0 {
             return Err(Fault::invalid("items", "there is none"));
         }
-        let batch = Batch { items: items.into_iter().map(|item| Item::read(item, &start)).collect::<Result<_, _>>()? };
-        let BulkApplyResponse { outcomes, revision } = self.write(batch, &start, 1).await?;
-        let mut rest = outcomes.into_iter();
+        let BulkApplyResponse { outcomes, revision } = if start.plan_only {
+            plan::plan(&self.desk, &start, all).await?
+        } else {
+            self.write(all, &start, 1).await?
+        };
+        let mut rest = outcomes.into_iter().peekable();
         loop {
+            // A plan says last at which revision it was made, also where nothing differs.
             let some: Vec<_> = rest.by_ref().take(IN_ANSWER).collect();
-            if some.is_empty() {
+            self.say(BulkApplyResponse { outcomes: some, revision }).await?;
+            if rest.peek().is_none() {
                 return Ok(());
             }
-            self.say(BulkApplyResponse { outcomes: some, revision }).await?;
         }
     }
 
@@ -159,7 +181,7 @@ impl Line {
 
     /// Counts what became of the items, and records once for all of them that some were refused.
     async fn tell(&self, call: &Call, answer: &BulkApplyResponse) {
-        for action in [BulkAction::Created, BulkAction::Updated, BulkAction::Unchanged, BulkAction::Refused] {
+        for action in ACTIONS {
             let count = answer.outcomes.iter().filter(|outcome| outcome.action() == action).count();
             self.desk.metrics.bulk(action, count);
         }
@@ -201,8 +223,27 @@ impl Line {
     }
 }
 
-/// Refuses whoever may write nowhere, as he may now; each item takes its own right, when it is written.
-async fn may_write(desk: &Arc<Desk>, by: &By) -> Result<(), Fault> {
+/// What can become of an item.
+const ACTIONS: [BulkAction; 5] =
+    [BulkAction::Created, BulkAction::Updated, BulkAction::Unchanged, BulkAction::Refused, BulkAction::Removed];
+
+/// Refuses more than is written together.
+fn bounded(all: &Batch, start: &Start) -> Result<(), Fault> {
+    let (count, reason) = (all.len(), start.call.by.reason.len());
+    let text = if count > MOST_TOGETHER || all.size() > MOST_BYTES {
+        "over 25,000 items or 16 MiB of them, where it is all or nothing".to_owned()
+    } else if all.gone() > MOST_GONE {
+        "over 5,000 removals".to_owned()
+    } else if count.saturating_mul(ADDED + 2 * reason) > MOST_ADDED {
+        format!("{count} items, each of which keeps the reason of {reason} bytes")
+    } else {
+        return Ok(());
+    };
+    Err(Fault::refused(&BULK_TOO_LARGE, text))
+}
+
+/// Refuses whoever may do so nowhere, as he may now; each item takes its own right, when it is looked at.
+async fn may_somewhere(desk: &Arc<Desk>, by: &By, right: Right) -> Result<(), Fault> {
     let (own, caller, now) = (Arc::clone(desk), by.clone(), desk.clock.now());
     let read: TxResult<(), Fault> = desk
         .db
@@ -210,7 +251,7 @@ async fn may_write(desk: &Arc<Desk>, by: &By) -> Result<(), Fault> {
             Box::pin(async move {
                 let head = head::read_whole(tx).await?;
                 let mandate = mandate(&own.operators, tx, &head, &caller, now).await?;
-                mandate.demand_somewhere(Right::Write).map_err(refuse)
+                mandate.demand_somewhere(right).map_err(refuse)
             })
         })
         .await;
@@ -246,6 +287,10 @@ struct Start {
     mode: BulkMode,
     /// `None`: the items are declared.
     origin: Option<Origin>,
+    /// When it was planned; 0: nobody says.
+    base_revision: u64,
+    /// Whether nothing is to be written.
+    plan_only: bool,
     call: Call,
 }
 
@@ -264,8 +309,15 @@ impl Start {
             Ok(found) => Some(found),
             Err(_) => return Err(Fault::invalid("origin", "is not known")),
         };
+        let (base_revision, plan_only) = (start.base_revision, start.plan_only);
+        let together = mode == BulkMode::AllOrNothing && origin.is_none();
+        for (field, is_set) in [("base_revision", base_revision != 0), ("plan_only", plan_only)] {
+            if is_set && !together {
+                return Err(Fault::invalid(field, "goes with BULK_MODE_ALL_OR_NOTHING, and with what is declared"));
+            }
+        }
         let by = By { reason: start.reason.clone(), ..by };
         let call = Call::new(by, method, &start, &start.request_id)?;
-        Ok(Self { mode, origin, call })
+        Ok(Self { mode, origin, base_revision, plan_only, call })
     }
 }

@@ -123,7 +123,7 @@ fn check_width(writing: &Writing<'_>, standing: &Standing, ask: &GrantDelegation
 
 pub(super) async fn declare(writing: &mut Writing<'_>, declaration: Declaration) -> TxResult<DelegationGrant, Fault> {
     let key = kind::key_of(&declaration).ok_or_else(|| broken("a grant without a name"))?;
-    let list = [Wanted { key, declaration }];
+    let list = [Wanted::new(key, declaration)];
     let by = writing.by;
     let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
     let one = staged.into_iter().next().ok_or_else(|| broken("nothing was staged"))?;

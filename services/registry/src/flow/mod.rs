@@ -8,6 +8,7 @@ pub(crate) mod amend;
 pub(crate) mod apply;
 pub(crate) mod approvals;
 pub(crate) mod attest;
+mod base;
 pub(crate) mod baseline;
 pub(crate) mod bulk;
 pub(crate) mod compact;

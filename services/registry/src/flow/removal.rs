@@ -31,6 +31,11 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
+    /// When it was last written; 0: nothing of this name is in force.
+    pub(super) fn revision(&self) -> u64 {
+        self.current.as_ref().and_then(Declaration::metadata).map_or(0, |metadata| metadata.revision)
+    }
+
     /// What is told of it.
     pub(super) fn told(&self) -> DeclarationChange {
         let id = self.current.as_ref().and_then(Declaration::metadata).map(|m| m.id.clone()).unwrap_or_default();
@@ -46,11 +51,16 @@ impl Leaving {
     }
 }
 
-/// Whether the removals of a request are what they have to be, each for itself. They need a reason, as a revocation does.
-pub(super) fn read(removals: Vec<ObjectName>, wanted: &[Wanted]) -> Result<Vec<Key>, Fault> {
+/// What a request of a list gives, with the place of each.
+pub(super) fn given(list: &[Wanted]) -> BTreeMap<Key, String> {
+    list.iter().enumerate().map(|(i, one)| (one.key.clone(), format!("declarations[{i}]"))).collect()
+}
+
+/// Whether the removals of a request are what they have to be, each for itself, and none of what it gives. They need a reason, as a
+/// revocation does.
+pub(super) fn read(removals: Vec<ObjectName>, given: BTreeMap<Key, String>) -> Result<Vec<Key>, Fault> {
     let mut problems = Vec::new();
-    let mut seen: BTreeMap<Key, String> =
-        wanted.iter().enumerate().map(|(i, one)| (one.key.clone(), format!("declarations[{i}]"))).collect();
+    let mut seen = given;
     let mut keys = Vec::with_capacity(removals.len());
     for (i, ObjectName { kind, namespace, name }) in removals.into_iter().enumerate() {
         let path = format!("removals[{i}]");
@@ -106,6 +116,12 @@ pub(super) async fn stage(tx: &legate_db::Tx, keys: &[Key], staged: &[Staged]) -
         let below = lineage::below(tx, &key.namespace, &row.id, MOST_BELOW).await?;
         going.extend(below.iter().filter_map(kind::key_of));
     }
+    let mut named_by: BTreeMap<Key, Vec<&Key>> = BTreeMap::new();
+    for (by, wanted) in &changing {
+        for (_, to) in kind::references(wanted).into_iter().filter(|(_, to)| going.contains(to)) {
+            named_by.entry(to).or_default().push(by);
+        }
+    }
     // Whatever else the request speaks of may name it as well; beyond that, a few are enough to say no.
     let limit = (going.len() + staged.len() + NAMED) as u64;
     let mut problems = Vec::new();
@@ -123,9 +139,8 @@ pub(super) async fn stage(tx: &legate_db::Tx, keys: &[Key], staged: &[Staged]) -
                 }
             }
         }
-        let names_it = |wanted: &Declaration| kind::references(wanted).iter().any(|(_, to)| to == key);
-        let still = changing.iter().filter(|(_, wanted)| names_it(wanted));
-        named.extend(still.map(|(by, _)| format!("{} {by}", kind::kind_name(by.kind))));
+        let still: BTreeSet<&&Key> = named_by.get(key).into_iter().flatten().collect();
+        named.extend(still.into_iter().map(|by| format!("{} {by}", kind::kind_name(by.kind))));
         if !named.is_empty() {
             let more = named.len().saturating_sub(NAMED);
             named.truncate(NAMED);

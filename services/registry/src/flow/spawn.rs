@@ -160,7 +160,7 @@ async fn declare(
     if object::by_key(writing.tx, &key).await?.is_some() {
         return Err(refuse(Fault::refused(&AGENT_EXISTS, format!("{key} is in force"))));
     }
-    let list = [Wanted { key, declaration }];
+    let list = [Wanted::new(key, declaration)];
     let by = writing.by;
     let staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
     let mut one = staged.into_iter().next().ok_or_else(|| broken("nothing was staged"))?;

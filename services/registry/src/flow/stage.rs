@@ -9,8 +9,8 @@ use legate_db::{Tx, TxResult};
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    Agent, AgentClassSpec, AgentState, AgentStatus, ChangeAction, Declaration, DeclarationChange, FieldChange, Kind,
-    Origin, SanctionedStatus,
+    Agent, AgentClassSpec, AgentSpec, AgentState, AgentStatus, ChangeAction, Declaration, DeclarationChange,
+    FieldChange, Kind, Origin, SanctionedStatus,
 };
 
 use super::stage_attestation::{self, Attested};
@@ -22,7 +22,8 @@ use crate::domain::problem::Problem;
 use crate::domain::succession::{self, Departed};
 use crate::domain::{check, diff, lifecycle, lifecycle_policy, operators, standing};
 use crate::error::{
-    AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, MADE_BY_AN_AGENT, OBJECT_REPEATED, PERSON_DEPARTED, REFERENCE_MISSING,
+    AGENT_OWNER_MISSING, AGENT_SPONSOR_MISSING, AGENT_STATE_WRONG, LEAVES_SUSPENDED_CLASS, MADE_BY_AN_AGENT,
+    OBJECT_REPEATED, PERSON_DEPARTED, REFERENCE_MISSING,
 };
 use crate::store::{departure, object, refuse};
 
@@ -38,6 +39,24 @@ const LONGEST_PROBLEM: usize = 512;
 pub(crate) struct Wanted {
     pub(crate) key: Key,
     pub(crate) declaration: Declaration,
+    /// That nobody answers for it, which is refused where it is new or changes: what was found elsewhere waits for somebody as it is.
+    pub(crate) unanswered: Vec<Problem>,
+}
+
+impl Wanted {
+    /// One for which everybody answers who has to.
+    pub(crate) fn new(key: Key, declaration: Declaration) -> Self {
+        Self { key, declaration, unanswered: Vec::new() }
+    }
+
+    /// Whether it is in force as it is wanted.
+    pub(super) fn is_so(&self, current: &Declaration) -> bool {
+        let mut wanted = self.declaration.clone();
+        if let (Some(Object::Agent(agent)), Some(Object::Agent(current))) = (&mut wanted.object, &current.object) {
+            keep_expiry(agent.spec.get_or_insert_default(), current);
+        }
+        diff::diff(Some(current), &wanted).is_empty()
+    }
 }
 
 /// A wanted object and what there is of it.
@@ -193,13 +212,14 @@ pub(super) fn demand_more(writing: &mut Writing<'_>, staged: &[Staged]) -> Resul
 
 /// What an object is, where it is one at all, and what is wrong with it for itself. Paths are relative to it.
 pub(super) fn read_one(mut declaration: Declaration) -> (Option<Wanted>, Vec<Problem>) {
-    let mut problems = check::check(&declaration);
+    let nobody = |p: &Problem| [AGENT_OWNER_MISSING.name, AGENT_SPONSOR_MISSING.name].contains(&p.reason.name);
+    let (unanswered, mut problems): (Vec<_>, Vec<_>) = check::check(&declaration).into_iter().partition(nobody);
     let key = kind::key_of(&declaration);
     if key.is_none() && problems.is_empty() {
         problems.push(Problem::invalid("object", "holds no object; give one of the kinds"));
     }
     check::strip_output_only(&mut declaration);
-    (key.map(|key| Wanted { key, declaration }), problems)
+    (key.map(|key| Wanted { key, declaration, unanswered }), problems)
 }
 
 /// Holds the wanted objects against those in force. What is staged is complete: defaults are filled in.
@@ -212,7 +232,17 @@ pub(crate) async fn stage(
 ) -> TxResult<Vec<Staged>, Fault> {
     let list: Vec<&Wanted> = list.iter().collect();
     let known = Known::of(tx, &list).await?;
-    let (staged, problems) = hold(&list, &known, now, (actor, reason));
+    staged(&list, &known, now, (actor, reason))
+}
+
+/// Holds the wanted objects against what is known of those in force, and refuses all of them where one may not be.
+pub(super) fn staged(
+    list: &[&Wanted],
+    known: &Known,
+    now: Timestamp,
+    by: (&str, &str),
+) -> TxResult<Vec<Staged>, Fault> {
+    let (staged, problems) = hold(list, known, now, by);
     let under = |(i, p): (usize, Problem)| Problem { path: format!("declarations[{i}].{}", p.path), ..p };
     refusal(problems.into_iter().map(under).collect()).map_err(refuse)?;
     Ok(staged)
@@ -276,7 +306,7 @@ pub(super) fn hold(
     let mut problems = Vec::new();
     let mut templates: BTreeMap<Key, Template> = BTreeMap::new();
     let mut staged = Vec::with_capacity(list.len());
-    for (i, Wanted { key, declaration }) in list.iter().enumerate() {
+    for (i, Wanted { key, declaration, unanswered }) in list.iter().enumerate() {
         for (path, to) in kind::references(declaration).into_iter().chain(kind::elsewhere(declaration)) {
             if given.contains_key(&to) || known.objects.contains_key(&to) {
                 continue;
@@ -284,7 +314,6 @@ pub(super) fn hold(
             let why = format!("there is no {} {to}", kind::kind_name(to.kind));
             problems.push((i, Problem { path, why, reason: &REFERENCE_MISSING }));
         }
-        problems.extend(departed(declaration, &key.namespace, &known.departed).into_iter().map(|p| (i, p)));
         let current = known.objects.get(key).cloned();
         if let Some(parent) = parent_of(declaration)
             && known.parents.get(parent) != Some(&key.namespace)
@@ -349,6 +378,11 @@ pub(super) fn hold(
         }
         let mut one = Staged { key: key.clone(), current, wanted, fields: Vec::new() };
         one.compare(now, by);
+        if one.action() != ChangeAction::Unchanged {
+            // What is as it was may name who left since, and be without anybody who answers for it.
+            let departed = departed(declaration, &key.namespace, &known.departed);
+            problems.extend(unanswered.iter().cloned().chain(departed).map(|p| (i, p)));
+        }
         staged.push(one);
     }
     problems.extend(stage_grant::check(&staged, &given, &known.chains));
@@ -403,7 +437,8 @@ fn left_class(current: Option<&Declaration>, wanted: &Agent, namespace: &str) ->
     (left != class(wanted)).then(|| Key::new(Kind::AgentClass, namespace, &left))
 }
 
-async fn in_force(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<Key, Declaration>, Fault> {
+/// The objects that hold these names.
+pub(super) async fn in_force(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<Key, Declaration>, Fault> {
     let rows = object::by_keys(tx, keys).await?;
     rows.into_iter().map(|(key, row)| Ok((key, row.declaration()?))).collect()
 }
@@ -443,6 +478,13 @@ impl Template {
     }
 }
 
+/// Absent means: what was set when it was made. To end an expiry takes an update of that very field.
+fn keep_expiry(spec: &mut AgentSpec, current: &Agent) {
+    if spec.expire_time.is_none() {
+        spec.expire_time = current.spec.as_ref().and_then(|spec| spec.expire_time);
+    }
+}
+
 /// Gives a wanted agent the state it has, or begins its life.
 fn complete(
     agent: &mut Agent,
@@ -464,10 +506,7 @@ fn complete(
         if let Some(maker) = status.ancestors.first() {
             spec.parent.clone_from(maker);
         }
-        // Absent means: what was set when it was made. To end an expiry takes an update of that very field.
-        if spec.expire_time.is_none() {
-            spec.expire_time = current.spec.as_ref().and_then(|spec| spec.expire_time);
-        }
+        keep_expiry(spec, current);
         agent.status = Some(status);
         return;
     }

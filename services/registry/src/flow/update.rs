@@ -69,7 +69,7 @@ pub(super) async fn changed(
     stage::demand_elsewhere(writing, &merged).map_err(refuse)?;
     // Set to nothing on purpose, which an apply takes for "as it was".
     let ends = expiry(&merged);
-    let list = [Wanted { key: key.clone(), declaration: merged }];
+    let list = [Wanted::new(key.clone(), merged)];
     let by = writing.by;
     let mut staged = stage::stage(writing.tx, &list, writing.now, &by.actor, &by.reason).await?;
     stage::demand_more(writing, &staged).map_err(refuse)?;

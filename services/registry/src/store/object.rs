@@ -14,7 +14,7 @@ use sea_orm::sea_query::{ArrayType, Expr, ExprTrait as _, Func, IntoCondition as
 use sea_orm::{Condition, DbBackend, FromQueryResult as _, Iterable as _, JoinType, QueryOrder as _, QuerySelect as _};
 
 use super::search::{Place, Which};
-use super::{broken, condition, listed, pieces, signed, way};
+use super::{broken, condition, listed, pieces, signed, unsigned, way};
 use crate::domain::kind::Key;
 use crate::domain::subject::Seen;
 
@@ -162,20 +162,41 @@ pub(crate) async fn by_key(tx: &Tx, key: &Key) -> TxResult<Option<Model>, Fault>
 
 /// The objects that hold these names.
 pub(crate) async fn by_keys(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeMap<Key, Model>, Fault> {
-    let mut names: BTreeMap<(i32, String), Vec<String>> = BTreeMap::new();
-    for key in keys {
-        names.entry((key.kind as i32, key.namespace)).or_default().push(key.name);
-    }
     let mut found = BTreeMap::new();
-    for ((kind, namespace), names) in names {
+    for ((kind, namespace), names) in by_place(keys) {
         for some in pieces(names) {
-            for row in held(tx, kind, &namespace, some).await? {
+            for row in held(tx, kind as i32, &namespace, some).await? {
                 let kind = Kind::try_from(row.kind).map_err(broken)?;
                 found.insert(Key::new(kind, &row.namespace, &row.name), row);
             }
         }
     }
     Ok(found)
+}
+
+/// Which of these names an object gave up after a revision, and at which.
+pub(crate) async fn given_up_since(tx: &Tx, keys: BTreeSet<Key>, revision: u64) -> TxResult<BTreeMap<Key, u64>, Fault> {
+    let mut found = BTreeMap::new();
+    for ((kind, namespace), names) in by_place(keys) {
+        for some in pieces(names) {
+            let find = unlisted(kind).select_only().columns([Column::Name, Column::Revision]);
+            let find = find.filter(Column::Namespace.eq(&namespace)).filter(rows::among(tx, Column::Name, some));
+            let find = find.filter(Column::Revision.gt(signed(revision)));
+            for (name, at) in find.into_tuple::<(String, i64)>().all(tx).await? {
+                found.insert(Key::new(kind, &namespace, &name), unsigned(at));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Names by the kind and namespace that they are of.
+fn by_place(keys: BTreeSet<Key>) -> BTreeMap<(Kind, String), Vec<String>> {
+    let mut names: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for key in keys {
+        names.entry((key.kind, key.namespace)).or_default().push(key.name);
+    }
+    names
 }
 
 /// Those that hold these names of one kind and namespace. PostgreSQL looks each of them up: where it knows nothing of the table it

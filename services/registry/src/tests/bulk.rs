@@ -14,28 +14,34 @@ use wire::{
     BulkStart, Declaration, Origin, SanctionedStatus,
 };
 
+use super::removal::named;
 use super::scene::*;
 use super::stream::{Follower, House, PATIENCE};
 use crate::schema::Migrator;
 
-fn start(mode: BulkMode) -> BulkStart {
+pub(super) fn start(mode: BulkMode) -> BulkStart {
     BulkStart { mode: mode.into(), reason: "moved here".into(), ..BulkStart::default() }
 }
 
 /// Items with their numbers as keys.
-fn items(declarations: &[Declaration], from: usize) -> BulkItems {
+pub(super) fn items(declarations: &[Declaration], from: usize) -> BulkItems {
     let one = |(n, declaration): (usize, &Declaration)| BulkItem {
         key: (from + n).to_string(),
         declaration: Some(declaration.clone()),
+        removal: None,
     };
     BulkItems { items: declarations.iter().enumerate().map(one).collect() }
 }
 
-fn end(items: usize) -> BulkEnd {
+fn keyed_item(key: &str) -> BulkItem {
+    BulkItem { key: key.into(), declaration: Some(namespace("x")), removal: None }
+}
+
+pub(super) fn end(items: usize) -> BulkEnd {
     BulkEnd { items: items as u64 }
 }
 
-async fn open(operator: &Client) -> (mpsc::Sender<BulkApplyRequest>, Streaming<BulkApplyResponse>) {
+pub(super) async fn open(operator: &Client) -> (mpsc::Sender<BulkApplyRequest>, Streaming<BulkApplyResponse>) {
     let (asks, outgoing) = mpsc::channel(64);
     let mut client = BulkServiceClient::new(operator.clone());
     let answers = client.bulk_apply(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
@@ -43,7 +49,7 @@ async fn open(operator: &Client) -> (mpsc::Sender<BulkApplyRequest>, Streaming<B
 }
 
 /// Says the parts one after the other and leaves; the outcomes, and how the stream ended.
-async fn say(operator: &Client, parts: Vec<Part>) -> (Vec<BulkOutcome>, Result<(), Told>) {
+pub(super) async fn say(operator: &Client, parts: Vec<Part>) -> (Vec<BulkOutcome>, Result<(), Told>) {
     let (asks, mut answers) = open(operator).await;
     tokio::spawn(async move {
         for part in parts {
@@ -63,14 +69,18 @@ async fn say(operator: &Client, parts: Vec<Part>) -> (Vec<BulkOutcome>, Result<(
     }
 }
 
-async fn declare(operator: &Client, start: BulkStart, all: &[Declaration]) -> (Vec<BulkOutcome>, Result<(), Told>) {
+pub(super) async fn declare(
+    operator: &Client,
+    start: BulkStart,
+    all: &[Declaration],
+) -> (Vec<BulkOutcome>, Result<(), Told>) {
     let mut parts = vec![Part::Start(start)];
     parts.extend(all.chunks(700).enumerate().map(|(n, some)| Part::Items(items(some, n * 700))));
     parts.push(Part::End(end(all.len())));
     say(operator, parts).await
 }
 
-fn actions(outcomes: &[BulkOutcome]) -> Vec<BulkAction> {
+pub(super) fn actions(outcomes: &[BulkOutcome]) -> Vec<BulkAction> {
     outcomes.iter().map(BulkOutcome::action).collect()
 }
 
@@ -214,15 +224,29 @@ async fn a_stream_that_breaks_the_rules_is_refused() {
         let each = || Part::Start(start(BulkMode::Each));
         let some = || Part::Items(items(&payments(), 0));
         let many = |n: usize| Part::Items(BulkItems { items: vec![BulkItem::default(); n] });
-        let keyed = |key: &str| {
-            Part::Items(BulkItems { items: vec![BulkItem { key: key.into(), declaration: Some(namespace("x")) }] })
-        };
+        let keyed = |key: &str| Part::Items(BulkItems { items: vec![keyed_item(key)] });
         let bad_start = |change: fn(&mut BulkStart)| {
             let mut start = start(BulkMode::Each);
             change(&mut start);
             Part::Start(start)
         };
         let together = || Part::Start(start(BulkMode::AllOrNothing));
+        let found = |change: fn(&mut BulkStart)| {
+            let mut start = BulkStart { origin: Origin::Discovered.into(), ..start(BulkMode::Each) };
+            change(&mut start);
+            Part::Start(start)
+        };
+        // The same name again and again: refused at the end, unless they are too many before.
+        let gone = |count: usize| -> Vec<Part> {
+            let removal = Some(named(wire::Kind::Role, "reader"));
+            let one = BulkItem { key: String::new(), declaration: None, removal };
+            let all = vec![one; count];
+            all.chunks(1_000).map(|some| Part::Items(BulkItems { items: some.to_vec() })).collect()
+        };
+        let both = || {
+            let (declaration, removal) = (Some(namespace("x")), Some(named(wire::Kind::Role, "reader")));
+            Part::Items(BulkItems { items: vec![BulkItem { key: "1".into(), declaration, removal }] })
+        };
         for (parts, wanted) in [
             (vec![some()], "BULK_OUT_OF_ORDER"),
             (vec![Part::End(end(0))], "BULK_OUT_OF_ORDER"),
@@ -240,7 +264,16 @@ async fn a_stream_that_breaks_the_rules_is_refused() {
             (vec![bad_start(|s| s.request_id = "x".repeat(49))], "INVALID_ARGUMENT"),
             (vec![bad_start(|s| s.reason = "\u{202e}".into())], "INVALID_ARGUMENT"),
             (vec![together(), Part::End(end(0))], "INVALID_ARGUMENT"),
-            ([vec![together()], vec![many(1_000); 10], vec![many(1)]].concat(), "INVALID_ARGUMENT"),
+            ([vec![together()], vec![many(1_000); 25], vec![many(1)]].concat(), "BULK_TOO_LARGE"),
+            (vec![together(), gone(5_000)[0].clone(), Part::End(end(1_000))], "OBJECT_REPEATED"),
+            ([vec![together()], gone(5_001)].concat(), "BULK_TOO_LARGE"),
+            (vec![each(), gone(1)[0].clone()], "INVALID_ARGUMENT"),
+            (vec![found(|s| s.mode = BulkMode::AllOrNothing.into()), gone(1)[0].clone()], "INVALID_ARGUMENT"),
+            (vec![together(), gone(1)[0].clone(), some()], "BULK_OUT_OF_ORDER"),
+            (vec![together(), both()], "INVALID_ARGUMENT"),
+            (vec![bad_start(|s| s.plan_only = true)], "INVALID_ARGUMENT"),
+            (vec![bad_start(|s| s.base_revision = 1)], "INVALID_ARGUMENT"),
+            (vec![found(|s| (s.mode, s.plan_only) = (BulkMode::AllOrNothing.into(), true))], "INVALID_ARGUMENT"),
         ] {
             let said = format!("{:.300}", format!("{parts:?}"));
             let (_, ended) = say(&operator, parts).await;

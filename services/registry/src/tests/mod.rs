@@ -23,6 +23,7 @@ mod nodes;
 mod operators;
 mod past;
 mod personal;
+mod planned;
 mod publish;
 mod removal;
 mod reviewed;

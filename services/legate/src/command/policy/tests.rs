@@ -25,7 +25,7 @@ pub(super) async fn run(desk: Desk, args: PolicyTests) -> Result<Exit, Failure> 
     } else {
         let mut spoken_of = namespaces(&change::read(&files)?);
         spoken_of.extend(wanted.iter().map(|(namespace, _)| namespace.clone()));
-        let change = change::planned(&desk, &Wanted { files, ..Wanted::default() }).await?;
+        let change = change::planned(&desk, &Wanted { files, ..Wanted::default() }, 0).await?;
         change.preview(&desk, spoken_of).await?
     };
     if let Some(namespace) = &namespace {

@@ -11,6 +11,7 @@ use super::Preview;
 use super::groups::{MOST, NAMES};
 use crate::domain::policies::Unusable;
 use crate::domain::preview::cells::{Cell, Cut};
+use crate::domain::preview::compare::{Difference, Effect};
 
 /// The findings so far: equal ones of several agents are one.
 #[derive(Debug, Default)]
@@ -34,7 +35,8 @@ pub(super) fn of_agents(before: &Snapshot, after: &Snapshot, ask: &Preview) -> F
             None => {
                 tell(wire::FindingKind::NewAgent, format!("new, of class {class}"));
                 if asks {
-                    let text = format!("class {class} asks for an approver before the agent can work");
+                    let text =
+                        format!("class {class} asks for an approver before the agent can work; {}", accountable(new));
                     tell(wire::FindingKind::NeedsApproval, text);
                 }
             }
@@ -43,7 +45,10 @@ pub(super) fn of_agents(before: &Snapshot, after: &Snapshot, ask: &Preview) -> F
                     tell(wire::FindingKind::MovesClass, format!("moves from class {} to {class}", old.class));
                 }
                 if matches!(old.state, AgentState::Staged | AgentState::PendingApproval) {
-                    let text = "what is approved is what is switched on: it has to be approved as it is now".to_owned();
+                    let text = format!(
+                        "what is approved is what is switched on: it has to be approved as it is now; {}",
+                        accountable(new)
+                    );
                     tell(wire::FindingKind::NeedsApproval, text);
                 }
             }
@@ -85,6 +90,24 @@ impl Findings {
         }
     }
 
+    /// What an agent gains that was approved as it was, and whom nobody asks again.
+    pub(super) fn unapproved(&mut self, after: &Snapshot, agent: Option<&Agent>, differences: &[Difference]) {
+        let Some(agent) = agent else { return };
+        let namespace = agent.label.namespace.as_str();
+        let waits = matches!(agent.state, AgentState::Staged | AgentState::PendingApproval);
+        let asks = after.class(namespace, agent.class.as_str()).is_some_and(|class| class.requires_approval);
+        let gains = differences.iter().any(|one| matches!(one.effect, Effect::Gains | Effect::Widens));
+        if waits || !asks || !gains {
+            return;
+        }
+        let text = format!(
+            "gains what it did not have when it was approved, in class {}, which asks for an approver; {}",
+            agent.class,
+            accountable(agent)
+        );
+        self.agent(wire::FindingKind::GainsUnapproved, namespace, agent.label.name.as_str(), text);
+    }
+
     /// What an agent is given and cannot use.
     pub(super) fn cuts(&mut self, namespace: &str, agent: Option<&Agent>, cuts: &BTreeSet<Cut>) {
         let Some(agent) = agent else { return };
@@ -115,6 +138,18 @@ impl Findings {
             agents,
         });
         (told.collect(), self.more)
+    }
+}
+
+/// Who is accountable for an agent, and so is to be asked.
+fn accountable(agent: &Agent) -> String {
+    let sponsors = &agent.people.sponsors;
+    let named = sponsors.iter().take(NAMES).map(|one| &**one).collect::<Vec<&str>>().join(", ");
+    match sponsors.len() {
+        0 => "nobody sponsors it".to_owned(),
+        1 => format!("its sponsor is {named}"),
+        count if count > NAMES => format!("its sponsors are {named} and {} more", count - NAMES),
+        _ => format!("its sponsors are {named}"),
     }
 }
 

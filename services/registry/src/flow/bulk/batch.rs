@@ -10,15 +10,17 @@ use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
     AgentState, BulkAction, BulkApplyResponse, BulkItem, BulkMode, BulkOutcome, ChangeAction, Declaration, Kind,
-    Origin, SanctionedStatus,
+    ObjectName, Origin, SanctionedStatus,
 };
 use prost::Message as _;
 
-use super::Start;
+use super::{FEW, Start};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
 use crate::domain::problem::Problem;
-use crate::error::{AGENT_OWNER_MISSING, AGENT_SPONSOR_MISSING, KIND_NOT_APPLICABLE, OBJECT_REPEATED};
+use crate::error::{BULK_OUT_OF_ORDER, KIND_NOT_APPLICABLE, OBJECT_REPEATED};
+use crate::flow::base::Planned;
+use crate::flow::removal::{self, Leaving};
 use crate::flow::stage::{self, Known, Staged, Wanted};
 use crate::flow::write::Writing;
 use crate::flow::{Call, Desk};
@@ -27,58 +29,149 @@ use crate::store::{broken, refuse};
 /// One item, read.
 #[derive(Debug)]
 pub(super) struct Item {
-    key: String,
-    wanted: Result<Wanted, Problem>,
+    pub(super) key: String,
+    pub(super) wanted: Result<Wanted, Problem>,
+    /// Bytes, as it came.
+    pub(super) size: usize,
     /// As it came, for the digest of the request; empty where that has no id.
     bytes: Vec<u8>,
 }
 
 impl Item {
     /// Reads an item; what is wrong with the object is its own trouble, and a key that cannot be repeated is everybody's.
-    pub(super) fn read(item: BulkItem, start: &Start) -> Result<Self, Fault> {
+    fn read(item: BulkItem, start: &Start) -> Result<Self, Fault> {
         stage::refusal(check::check_key(&item.key))?;
-        let origin = start.origin;
+        let (origin, size) = (start.origin, item.encoded_len());
         let bytes = if start.call.is_protected() { item.encode_to_vec() } else { Vec::new() };
         let (wanted, problems) = stage::read_one(item.declaration.unwrap_or_default());
-        // Nobody answers yet for what was found.
-        let spared = |p: &Problem| {
-            origin.is_some() && [AGENT_OWNER_MISSING.name, AGENT_SPONSOR_MISSING.name].contains(&p.reason.name)
-        };
-        let wanted = match (problems.into_iter().find(|p| !spared(p)), wanted) {
+        let wanted = match (problems.into_iter().next(), wanted) {
             (None, Some(wanted)) if origin.is_some() => only_an_agent(wanted),
             (None, Some(wanted)) => Ok(wanted),
             (Some(problem), _) => Err(problem),
             (None, None) => Err(Problem::invalid("object", "holds no object; give one of the kinds")),
         };
-        Ok(Self { key: item.key, wanted, bytes })
+        Ok(Self { key: item.key, wanted, size, bytes })
     }
 }
 
-/// Only agents are found elsewhere.
+/// Only agents are found elsewhere, and nobody answers for them yet.
 fn only_an_agent(wanted: Wanted) -> Result<Wanted, Problem> {
     if wanted.key.kind == Kind::Agent {
-        return Ok(wanted);
+        return Ok(Wanted { unanswered: Vec::new(), ..wanted });
     }
     let why = format!("is a {}; only agents are found elsewhere", kind::kind_name(wanted.key.kind));
     Err(Problem::of(&KIND_NOT_APPLICABLE, "object", why))
 }
 
 /// What is written together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) items: Vec<Item>,
+    /// What is no longer wanted, after all of those.
+    gone: Vec<Gone>,
+    size: usize,
+}
+
+/// An object that is no longer wanted.
+#[derive(Debug)]
+struct Gone {
+    key: String,
+    name: ObjectName,
 }
 
 impl Batch {
+    /// Reads the items of one message of what is written together.
+    pub(super) fn read(items: Vec<BulkItem>, start: &Start) -> Result<Self, Fault> {
+        let mut batch = Self::default();
+        for item in items {
+            batch.size += item.encoded_len();
+            match item {
+                BulkItem { removal: Some(_), .. } if start.origin.is_some() => return Err(removes_nothing()),
+                BulkItem { removal: Some(_), declaration: Some(_), .. } => {
+                    return Err(Fault::invalid("items.removal", "stands instead of a declaration, not beside one"));
+                }
+                BulkItem { key, removal: Some(name), declaration: None } => {
+                    stage::refusal(check::check_key(&key))?;
+                    batch.gone.push(Gone { key, name });
+                }
+                item => {
+                    in_order(&batch.gone)?;
+                    batch.items.push(Item::read(item, start)?);
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Takes the items of the next message in.
+    pub(super) fn add(&mut self, more: Self) -> Result<(), Fault> {
+        if !more.items.is_empty() {
+            in_order(&self.gone)?;
+        }
+        self.items.extend(more.items);
+        self.gone.extend(more.gone);
+        self.size += more.size;
+        Ok(())
+    }
+
+    /// Leaves those out that are written in no way; they were so many bytes.
+    pub(super) fn keep(&mut self, items: Vec<Item>, dropped: usize) {
+        self.items = items;
+        self.size = self.size.saturating_sub(dropped);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len() + self.gone.len()
+    }
+
+    /// How many go.
+    pub(super) fn gone(&self) -> usize {
+        self.gone.len()
+    }
+
+    /// Bytes, as they came.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// What goes: each once, and none of what is given.
+    pub(super) fn going(&self) -> Result<Vec<Key>, Fault> {
+        let names = self.gone.iter().map(|gone| gone.name.clone()).collect();
+        let place = |item: &Item| Some((item.wanted.as_ref().ok()?.key.clone(), format!("items[{}]", item.key)));
+        removal::read(names, self.items.iter().filter_map(place).collect())
+    }
+
+    /// The declarer's words for everything, in its order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.items.iter().map(|item| &item.key).chain(self.gone.iter().map(|gone| &gone.key))
+    }
+
     /// All of it, as it came.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut all = Vec::new();
-        for item in &self.items {
-            all.extend((item.bytes.len() as u64).to_be_bytes());
-            all.extend(&item.bytes);
+        let mut put = |bytes: &[u8]| {
+            all.extend((bytes.len() as u64).to_be_bytes());
+            all.extend(bytes);
+        };
+        self.items.iter().for_each(|item| put(&item.bytes));
+        for Gone { key, name } in &self.gone {
+            put(key.as_bytes());
+            put(&name.encode_to_vec());
         }
         all
     }
+}
+
+/// A name is free again once what held it is gone: so what is given comes before what goes.
+fn in_order(gone: &[Gone]) -> Result<(), Fault> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::refused(&BULK_OUT_OF_ORDER, "a declaration came after a removal"))
+}
+
+fn removes_nothing() -> Fault {
+    Fault::invalid("items.removal", "goes with BULK_MODE_ALL_OR_NOTHING, and with what is declared")
 }
 
 /// The next items, `most` at most and no object twice: a later item of the same object finds what the earlier one made.
@@ -93,9 +186,12 @@ pub(super) fn cut(
         && let Some(item) =
             rest.next_if(|item| item.declaration.as_ref().and_then(kind::key_of).is_none_or(|key| seen.insert(key)))
     {
+        if item.removal.is_some() {
+            return Err(removes_nothing());
+        }
         items.push(Item::read(item, start)?);
     }
-    Ok(Batch { items })
+    Ok(Batch { items, ..Batch::default() })
 }
 
 /// Writes a batch; what became of each item, in their order.
@@ -106,20 +202,38 @@ pub(super) async fn write(
     batch: Arc<Batch>,
     start: &Start,
 ) -> Result<BulkApplyResponse, Fault> {
-    let (mode, origin) = (start.mode, start.origin);
-    desk.write("bulk_apply", Standard::Patient, call, move |writing| {
-        let batch = Arc::clone(&batch);
-        Box::pin(async move { write_in(writing, &batch.items, mode, origin).await })
+    let going = batch.going()?;
+    removal::check_reason(&going, &call.by.reason)?;
+    let (terms, going) = (Terms { mode: start.mode, origin: start.origin, base: start.base_revision }, Arc::new(going));
+    let standard = match start.mode {
+        // What only takes away may use the outbox's reserve, and what is no more than a change by hand need not wait as very many do.
+        BulkMode::AllOrNothing if batch.items.is_empty() => Standard::Stopping,
+        BulkMode::AllOrNothing if batch.len() <= FEW => Standard::Ordinary,
+        _ => Standard::Patient,
+    };
+    desk.write("bulk_apply", standard, call, move |writing| {
+        let (batch, going) = (Arc::clone(&batch), Arc::clone(&going));
+        Box::pin(async move { write_in(writing, &batch, &going, terms).await })
     })
     .await
 }
 
-async fn write_in(
-    writing: &mut Writing<'_>,
-    items: &[Item],
+/// On which terms a batch is written.
+#[derive(Clone, Copy)]
+struct Terms {
     mode: BulkMode,
     origin: Option<Origin>,
+    base: u64,
+}
+
+async fn write_in(
+    writing: &mut Writing<'_>,
+    batch: &Batch,
+    going: &[Key],
+    Terms { mode, origin, base }: Terms,
 ) -> TxResult<BulkApplyResponse, Fault> {
+    let items = &batch.items;
+    removal::demand(writing, going).map_err(refuse)?;
     let mut good: Vec<(usize, &Wanted)> = Vec::new();
     let mut refused: Vec<(usize, Problem)> = Vec::new();
     for (i, item) in items.iter().enumerate() {
@@ -132,7 +246,9 @@ async fn write_in(
             Err(problem) => refused.push((i, problem.clone())),
         }
     }
-    let known = Known::of(writing.tx, &good.iter().map(|(_, wanted)| *wanted).collect::<Vec<_>>()).await?;
+    let wanted: Vec<&Wanted> = good.iter().map(|(_, wanted)| *wanted).collect();
+    let known = Known::of(writing.tx, &wanted).await?;
+    Planned { at: base, newest: writing.base() }.check(writing.tx, &wanted, going, &known).await?;
     // What is there is left alone by what was found.
     let (there, mut rest): (Vec<_>, Vec<_>) =
         good.into_iter().partition(|(_, wanted)| origin.is_some() && known.get(&wanted.key).is_some());
@@ -167,7 +283,11 @@ async fn write_in(
     if let Some(origin) = origin {
         staged.iter_mut().for_each(|one| wait(one, origin));
     }
+    let leaving = removal::stage(writing.tx, going, &staged).await?;
+    removal::demand_more(writing, &leaving).map_err(refuse)?;
     let told = stage::put(writing, &staged).await?;
+    // After what was written, which may no longer name what goes.
+    Box::pin(removal::take(writing, &leaving)).await?;
     let revision = writing.revision();
 
     let mut outcomes: Vec<(usize, BulkOutcome)> = Vec::with_capacity(items.len());
@@ -200,9 +320,21 @@ async fn write_in(
     if outcomes.len() != items.len() {
         return Err(broken("an item of a batch has no outcome, or two"));
     }
-    let outcomes = outcomes.into_iter().zip(items);
-    let outcomes = outcomes.map(|((_, outcome), item)| BulkOutcome { key: item.key.clone(), ..outcome }).collect();
+    let left = leaving.iter().map(|one| {
+        let outcome = gone(one);
+        let revision = if outcome.action() == BulkAction::Removed { revision } else { outcome.revision };
+        BulkOutcome { revision, ..outcome }
+    });
+    let outcomes = outcomes.into_iter().map(|(_, outcome)| outcome).chain(left).zip(batch.keys());
+    let outcomes = outcomes.map(|(outcome, key)| BulkOutcome { key: key.clone(), ..outcome }).collect();
     Ok(BulkApplyResponse { outcomes, revision })
+}
+
+/// What becomes of what is no longer wanted; `revision` as it is now.
+pub(super) fn gone(leaving: &Leaving) -> BulkOutcome {
+    let told = leaving.told();
+    let action = if told.action() == ChangeAction::Removed { BulkAction::Removed } else { BulkAction::Unchanged };
+    BulkOutcome { action: action.into(), id: told.id, revision: leaving.revision(), ..BulkOutcome::default() }
 }
 
 /// What the caller may not do is the item's own trouble; anything else is everybody's.
@@ -213,12 +345,12 @@ fn problem_of(fault: Fault) -> TxResult<Problem, Fault> {
     }
 }
 
-fn written_at(declaration: Option<&Declaration>) -> u64 {
+pub(super) fn written_at(declaration: Option<&Declaration>) -> u64 {
     declaration.and_then(Declaration::metadata).map_or(0, |m| m.revision)
 }
 
 /// Items of one object, behind the first of them.
-fn repeated(list: &[(usize, &Wanted)]) -> Vec<(usize, Problem)> {
+pub(super) fn repeated(list: &[(usize, &Wanted)]) -> Vec<(usize, Problem)> {
     let mut seen: BTreeSet<&Key> = BTreeSet::new();
     let again = list.iter().filter(|(_, wanted)| !seen.insert(&wanted.key));
     again
@@ -230,7 +362,7 @@ fn repeated(list: &[(usize, &Wanted)]) -> Vec<(usize, Problem)> {
 }
 
 /// All or nothing: one refusal for everything that is wrong.
-fn nothing_wrong(refused: &[(usize, Problem)], items: &[Item]) -> TxResult<(), Fault> {
+pub(super) fn nothing_wrong(refused: &[(usize, Problem)], items: &[Item]) -> TxResult<(), Fault> {
     let mut refused: Vec<&(usize, Problem)> = refused.iter().collect();
     refused.sort_by_key(|(i, _)| *i);
     let problems = refused.into_iter().map(|(i, problem)| {
