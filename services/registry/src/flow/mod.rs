@@ -10,6 +10,7 @@ pub(crate) mod approvals;
 pub(crate) mod attest;
 pub(crate) mod baseline;
 pub(crate) mod bulk;
+mod class_in_force;
 pub(crate) mod compact;
 pub(crate) mod create_agent;
 pub(crate) mod decide_approval;

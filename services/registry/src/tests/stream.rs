@@ -41,7 +41,11 @@ pub(super) struct House {
 
 impl House {
     pub(super) fn new() -> Self {
-        let clock = SystemClock::shared();
+        Self::by(SystemClock::shared())
+    }
+
+    /// One whose time is that of this clock.
+    pub(super) fn by(clock: Arc<dyn Clock>) -> Self {
         let services = Ca::generate("services", clock.now(), DAY).unwrap();
         let domain = TrustDomain::parse("example.org").unwrap();
         Self { dir: tempfile::tempdir().unwrap(), domain, services, clock }
@@ -81,7 +85,7 @@ impl House {
             outbox: Outbox::default(),
             telemetry: Telemetry::default(),
         };
-        crate::start(config, Context::new()).await.unwrap()
+        crate::start(config, Context { clock: Arc::clone(&self.clock), ..Context::new() }).await.unwrap()
     }
 
     fn dial(&self, running: &Running, id: &SpiffeId) -> Client {
