@@ -7,8 +7,8 @@ use legate_wire::registry::{Agent, AgentRef, AgentState, AsOf, Kind, as_of};
 use super::scene::*;
 use crate::domain::kind::Key;
 use crate::domain::lifecycle::Transition;
-use crate::flow::transition::Step;
 use crate::flow::list::{self, List};
+use crate::flow::transition::Step;
 use crate::flow::{create_agent, read, update};
 use crate::schema::Migrator;
 
@@ -248,7 +248,8 @@ async fn an_agent_is_told_with_the_version_of_its_class_that_governs_it() {
             let which = Some(by_name("invoice-bot"));
             let one = read::agent(&scene.desk, &by(OPERATOR, ""), which, as_of).await.unwrap().0;
             let ask = List { by: by(OPERATOR, ""), kind: Kind::Agent, as_of, ..List::default() };
-            let Some(Object::Agent(listed)) = list::list(&scene.desk, ask).await.unwrap().objects.remove(0).object else {
+            let Some(Object::Agent(listed)) = list::list(&scene.desk, ask).await.unwrap().objects.remove(0).object
+            else {
                 panic!("no agent")
             };
             assert_eq!(listed, one);

@@ -117,7 +117,7 @@ impl House {
 
 /// What is left to one who lost its line.
 #[derive(Clone, Debug, Default)]
-struct Place {
+pub(super) struct Place {
     held: BTreeMap<String, Vec<u8>>,
     revision: u64,
     history: Vec<u8>,
@@ -128,8 +128,8 @@ pub(super) struct Follower {
     asks: mpsc::Sender<WatchRequest>,
     news: Streaming<WatchResponse>,
     pub(super) held: BTreeMap<String, Vec<u8>>,
-    revision: u64,
-    history: Vec<u8>,
+    pub(super) revision: u64,
+    pub(super) history: Vec<u8>,
     pub(super) snapshots: usize,
     nonce: u64,
 }
@@ -159,20 +159,30 @@ impl Follower {
         Self::resume(client, Place::default()).await
     }
 
-    async fn resume(client: &mut FeedServiceClient<Client>, place: Place) -> Self {
+    pub(super) async fn resume(client: &mut FeedServiceClient<Client>, place: Place) -> Self {
         let Place { held, revision, history } = place;
         let (asks, news) = open(client, start(revision, &history)).await;
         Self { asks, news, held, revision, history, snapshots: 0, nonce: 0 }
     }
 
     /// Loses its line.
-    fn leave(self) -> Place {
+    pub(super) fn leave(self) -> Place {
         Place { held: self.held, revision: self.revision, history: self.history }
     }
 
     /// Takes the next message in; a pong's revision where it is one.
     async fn take(&mut self) -> Option<wire::WatchPong> {
         let news = tokio::time::timeout(PATIENCE, self.news.message()).await.unwrap().unwrap().unwrap();
+        self.hear(news)
+    }
+
+    /// Waits for the next message as long as it takes; it takes nothing in.
+    pub(super) async fn wait(&mut self) -> WatchResponse {
+        self.news.message().await.unwrap().unwrap()
+    }
+
+    /// Takes a message in; a pong's revision where it is one.
+    pub(super) fn hear(&mut self, news: WatchResponse) -> Option<wire::WatchPong> {
         match news.news.unwrap() {
             News::Snapshot(part) => {
                 assert!(part.objects.len() <= 500);
