@@ -327,3 +327,29 @@ async fn writers_at_once_leave_revisions_without_gaps() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_taken_is_kept_letter_for_letter() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let odd = "'; DROP TABLE object; -- %_\\ \"\" Ünïcode 日本語 🤖\n\t<b>$1 ?</b>";
+        let mut all = payments();
+        let mut spec = agent_spec("worker");
+        spec.purpose = odd.into();
+        let mut bot = agent_with("odd-bot", spec);
+        bot.metadata_mut().unwrap().annotations.insert("example.com/note".into(), odd.into());
+        all.extend([
+            bot,
+            policy("windows", "// Two characters end a line.\r\npermit (principal, action, resource);\r\n"),
+        ]);
+        scene.apply(all.clone()).await.unwrap();
+        assert_eq!(scene.apply(all.clone()).await.unwrap().revision, 1, "it is what is there");
+        for wanted in &all[all.len() - 2..] {
+            let key = crate::domain::kind::key_of(wanted).unwrap();
+            let mut kept = get(&scene, key.kind, &key.name).await;
+            crate::domain::check::strip_output_only(&mut kept);
+            assert_eq!(&kept, wanted);
+        }
+    })
+    .await;
+}
