@@ -25,7 +25,8 @@ async fn since(scene: &Scene, revision: u64) -> Vec<(u64, Vec<Agent>)> {
 impl Scene {
     /// An agent that is over in two minutes, with so many below it that would have lived on.
     async fn brief(&self, name: &str, children: usize) -> Agent {
-        self.apply(vec![agent(name, "worker")]).await.unwrap();
+        let reads = binding(&format!("{name}-reads"), "reader", &[name]);
+        self.apply(vec![agent(name, "worker"), reads]).await.unwrap();
         let top = self.agent(name).await;
         for n in 0..children {
             self.child(&top, &format!("{name}-{n}")).await;
@@ -95,7 +96,7 @@ async fn where_one_write_has_no_room_for_all_who_are_below_they_end_from_below()
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
         scene.spawning(|_| ()).await;
-        scene.apply(vec![agent("brief", "worker")]).await.unwrap();
+        scene.apply(vec![agent("brief", "worker"), binding("reads", "reader", &["brief"])]).await.unwrap();
         let top = scene.agent("brief").await;
         for n in 0..8 {
             let child = scene.child(&top, &format!("child-{n}")).await;

@@ -65,6 +65,11 @@ fn all_taken() -> Vec<Taken> {
     (spec.jwks, spec.jwks_uri) = (String::new(), "https://issuer.example.com/keys".into());
     all.push(declared(&samples::declared(Object::TrustedIssuer(issuer))));
 
+    let mut domain = samples::federated_trust_domain();
+    // The middle of it is a text that nobody needs.
+    domain.spec.as_mut().unwrap().bundle = r#"{"keys":[],"note":"a text that is of no use to anybody"}"#.into();
+    all.push(declared(&samples::declared(Object::FederatedTrustDomain(domain))));
+
     all.push(of(&samples::signing_key(), check_signing_key));
     let revocation = samples::revocation();
     let of_token = wire::RevocationSpec {
@@ -167,11 +172,11 @@ fn texts_of(message: &MessageDescriptor, seen: &mut BTreeSet<String>, found: &mu
     }
 }
 
-/// The good text with something in the middle of it.
-fn with(hostile: &str) -> impl Fn(&str) -> String {
+/// The good text with something in the middle of it, or at its end.
+fn with(hostile: &str, at_end: bool) -> impl Fn(&str) -> String {
     move |text| {
         let middle = text.char_indices().nth(text.chars().count() / 2).map_or(0, |(at, _)| at);
-        let (before, after) = text.split_at(middle);
+        let (before, after) = text.split_at(if at_end { text.len() } else { middle });
         format!("{before}{hostile}{after}")
     }
 }
@@ -212,9 +217,9 @@ fn hostile_text_is_refused_or_kept_letter_for_letter() {
     for Taken { name, sample, judge } in all_taken() {
         assert_eq!(judge(sample.clone()), [], "the sample of {name} is good");
         for (what, hostile) in HOSTILE.into_iter().chain([("1 MiB", long.as_str())]) {
-            for n in 0.. {
+            for (n, at_end) in (0..).flat_map(|n| [(n, false), (n, true)]) {
                 let mut message = sample.clone();
-                let Some((field, text)) = change(&mut message, &mut { n }, &with(hostile)) else { break };
+                let Some((field, text)) = change(&mut message, &mut { n }, &with(hostile, at_end)) else { break };
                 let problems = judge(message.clone());
                 // Whoever is told why is not shown it either.
                 let is_shown = |text: &str| text.len() > 4_096 || text.chars().any(legate_ids::is_deceptive);
