@@ -2,6 +2,7 @@
 //! and in order, and what each of them has built is what the registries list at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use legate_boot::Running;
 use legate_db::testing::on_each;
@@ -24,6 +25,8 @@ use crate::schema::Migrator;
 
 /// What each writer does before it stops.
 const STEPS: usize = 24;
+/// Longer than any machine takes.
+const LONG: Duration = Duration::from_secs(600);
 
 /// A generator that gives the same numbers from the same seed (SplitMix64).
 struct Chance(u64);
@@ -207,11 +210,25 @@ enum Follows {
     Listening,
     /// Asks again and again how far the registry is.
     Asking,
-    /// Loses its line now and then, and goes on at another registry.
+    /// Loses its line now and then.
     Moving,
 }
 
-/// Follows until everything is written, and then up to the end.
+/// Asks how far the registry is, and takes everything in until it says so; whether it did.
+async fn reach(follower: &mut Follower) -> bool {
+    if !follower.ping(0).await {
+        return false;
+    }
+    while let Some(news) = follower.next().await {
+        if let Some(pong) = follower.hear(news) {
+            assert_eq!(pong.revision, follower.revision, "everything up to a pong's revision was sent before it");
+            return true;
+        }
+    }
+    false
+}
+
+/// Follows until everything is written, and then up to the end. Whoever loses its line goes on at another registry.
 async fn follow(
     house: &House,
     registries: &[Running],
@@ -223,27 +240,36 @@ async fn follow(
     let (mut at, mut snapshots) = (first, 0);
     let mut client = house.follower(&registries[at]);
     let mut follower = Follower::begin(&mut client).await;
-    while !*done.borrow_and_update() {
-        match how {
+    loop {
+        let is_done = *done.borrow_and_update();
+        let is_there = match how {
+            _ if is_done => reach(&mut follower).await,
             Follows::Listening => tokio::select! {
-                news = follower.wait() => assert_eq!(follower.hear(news), None, "nobody asked"),
-                changed = done.changed() => changed.unwrap(),
+                news = follower.next() => match news {
+                    Some(news) => follower.hear(news).is_none(),
+                    None => false,
+                },
+                changed = done.changed() => changed.is_ok(),
             },
-            Follows::Asking => drop(follower.catch_up().await),
+            Follows::Asking => reach(&mut follower).await,
             Follows::Moving => {
                 for _ in 0..chance.below(4) {
-                    follower.catch_up().await;
+                    reach(&mut follower).await;
                 }
-                at = (at + 1) % registries.len();
-                snapshots += follower.snapshots;
-                client = house.follower(&registries[at]);
-                follower = Follower::resume(&mut client, follower.leave()).await;
+                false
             }
+        };
+        if is_there && is_done {
+            follower.snapshots += snapshots;
+            return follower;
+        }
+        if !is_there {
+            at = (at + 1) % registries.len();
+            snapshots += follower.snapshots;
+            client = house.follower(&registries[at]);
+            follower = Follower::resume(&mut client, follower.leave()).await;
         }
     }
-    follower.catch_up().await;
-    follower.snapshots += snapshots;
-    follower
 }
 
 /// Every object that a registry lists, by id, as the stream has it: retired agents too, and without what is told to readers only.
@@ -307,7 +333,8 @@ async fn interleaved_writes_reach_every_follower_once_and_in_order() {
             finished.send(true).unwrap();
             made
         };
-        let (mut made, followers) = tokio::join!(writing, futures_util::future::join_all(followers));
+        let all = async { tokio::join!(writing, futures_util::future::join_all(followers)) };
+        let (mut made, followers) = tokio::time::timeout(LONG, all).await.unwrap();
 
         // Each revision was made by one call, and those who called know of each.
         let head = head(&house, &registries[0]).await;

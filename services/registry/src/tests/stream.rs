@@ -176,9 +176,9 @@ impl Follower {
         self.hear(news)
     }
 
-    /// Waits for the next message as long as it takes; it takes nothing in.
-    pub(super) async fn wait(&mut self) -> WatchResponse {
-        self.news.message().await.unwrap().unwrap()
+    /// Waits for the next message as long as it takes, and takes nothing in; none where the line is lost.
+    pub(super) async fn next(&mut self) -> Option<WatchResponse> {
+        self.news.message().await.ok().flatten()
     }
 
     /// Takes a message in; a pong's revision where it is one.
@@ -216,6 +216,13 @@ impl Follower {
         }
     }
 
+    /// Pings; whether there still is a line.
+    pub(super) async fn ping(&mut self, revision: u64) -> bool {
+        self.nonce += 1;
+        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.nonce, revision })) };
+        self.asks.send(ping).await.is_ok()
+    }
+
     /// Pings, and takes everything in until the pong.
     pub(super) async fn catch_up(&mut self) -> u64 {
         self.catch_up_saying(0).await
@@ -223,9 +230,7 @@ impl Follower {
 
     /// The same, and says by which revision it answers.
     pub(super) async fn catch_up_saying(&mut self, revision: u64) -> u64 {
-        self.nonce += 1;
-        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.nonce, revision })) };
-        self.asks.send(ping).await.unwrap();
+        assert!(self.ping(revision).await);
         loop {
             if let Some(pong) = self.take().await {
                 assert_eq!(pong.nonce, self.nonce);
