@@ -32,6 +32,10 @@ const KEEPS: &[(&str, &str)] = &[
     // Cedar has lines, and files of Windows end them with two characters.
     ("legate.registry.v1.PolicySpec.cedar", "carriage return"),
     ("legate.registry.v1.NamespaceSpec.policy_schema", "carriage return"),
+    // So have texts of JSON, between its parts.
+    ("legate.registry.v1.FederatedTrustDomainSpec.bundle", "carriage return"),
+    ("legate.registry.v1.SigningKeySpec.jwk", "carriage return"),
+    ("legate.registry.v1.TrustedIssuerSpec.jwks", "carriage return"),
 ];
 
 /// A good message, and what is wrong with one like it.
