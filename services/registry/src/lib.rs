@@ -24,7 +24,6 @@ use legate_mtls::Listener;
 use legate_outbox::{Collector, DbSource, Outbox, Pace, Shipper};
 use legate_rpc::{AlwaysGood, Fault, Pages};
 use legate_web::Web;
-use tokio::sync::Semaphore;
 
 pub use access::ACCESS;
 pub use config::{Config, RetentionConfig, ScimConfig};
@@ -71,7 +70,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         operators: Known::default(),
         pace: parking_lot::Mutex::default(),
         asking: parking_lot::Mutex::default(),
-        bulks: Semaphore::new(flow::bulk::STREAMS),
+        bulks: flow::bulk::Turns::default(),
+        overdue: parking_lot::Mutex::default(),
         stopping: OnceLock::new(),
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));

@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     bulk: Family<Bulk, Counter>,
     orphaned: Gauge,
     orphaned_oldest: Gauge,
+    overdue_aside: Gauge,
     approvals_open: Gauge,
     approvals: Family<Outcome, Counter>,
     approval_wait: Histogram,
@@ -95,6 +96,7 @@ impl Default for Metrics {
             bulk: Family::default(),
             orphaned: Gauge::default(),
             orphaned_oldest: Gauge::default(),
+            overdue_aside: Gauge::default(),
             approvals_open: Gauge::default(),
             approvals: Family::default(),
             approval_wait: Histogram::new(WAITS),
@@ -133,6 +135,8 @@ impl Metrics {
         registry.register("registry_orphaned_agents", orphaned, self.orphaned.clone());
         let oldest = "For how long that has been so for the first of them";
         registry.register_with_unit("registry_orphaned_oldest", oldest, Unit::Seconds, self.orphaned_oldest.clone());
+        let aside = "Objects whose time is over and that could not be ended when they were tried last";
+        registry.register("registry_overdue_aside", aside, self.overdue_aside.clone());
         let open = "Requests for an approval that are pending, and approvals that hold, as of the last count";
         registry.register("registry_approvals_open", open, self.approvals_open.clone());
         let decided = "Requests for an approval that were decided or ended undecided, by outcome";
@@ -213,6 +217,11 @@ impl Metrics {
     /// So many stop orders stand.
     pub(crate) fn stops(&self, count: usize) {
         self.stops.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many objects are over and could not be ended.
+    pub(crate) fn overdue_aside(&self, count: usize) {
+        self.overdue_aside.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// So many approvals are pending or hold.

@@ -39,7 +39,7 @@ pub(crate) fn agent_row(agent: &Agent) -> Row {
         cells: vec![
             ("AGENT", false, label(&metadata)),
             ("STATE", false, stands(&status)),
-            ("CLASS", false, class(&spec.agent_class, status.agent_class_version)),
+            ("CLASS", false, class(&spec.agent_class, status.class_version_in_force)),
             ("ENVIRONMENT", false, proto::word(spec.environment().as_str_name(), "ENVIRONMENT_").into()),
             ("OWNERS", false, spec.owners.join(", ")),
             ("SPONSORS", false, spec.sponsors.join(", ")),
@@ -56,8 +56,19 @@ pub(crate) fn agent_row(agent: &Agent) -> Row {
     }
 }
 
+/// A class with the version by which its agents are judged, where that is told.
 fn class(name: &str, version: u32) -> String {
     if version == 0 { name.to_owned() } else { format!("{name}@{version}") }
+}
+
+/// The class of an agent in force, and what it was when the agent was written, where that is another version.
+fn class_in_force(name: &str, status: &AgentStatus) -> String {
+    let in_force = class(name, status.class_version_in_force);
+    let written = status.agent_class_version;
+    if written == 0 || written == status.class_version_in_force {
+        return in_force;
+    }
+    format!("{in_force}; {} when the agent was last written", class(name, written))
 }
 
 /// An agent by itself.
@@ -75,7 +86,7 @@ pub(crate) fn agent_details(agent: &Agent) -> Vec<(&'static str, String)> {
         ("orphaned", orphaned(agent)),
         ("id", metadata.id.clone()),
         ("spiffe id", status.spiffe_id.clone()),
-        ("class", class(&spec.agent_class, status.agent_class_version)),
+        ("class", class_in_force(&spec.agent_class, &status)),
         ("purpose", spec.purpose.clone()),
         ("environment", proto::word(spec.environment().as_str_name(), "ENVIRONMENT_").into()),
         ("owners", spec.owners.join(", ")),
@@ -343,5 +354,28 @@ pub(crate) fn span(of: Duration) -> String {
         120..=7_199 => format!("{} min", of.as_secs() / 60),
         7_200..=172_799 => format!("{} h", of.as_secs() / 3_600),
         _ => format!("{} days", of.as_secs() / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_shown_with_the_class_that_governs_it() {
+        let of = |in_force, written| AgentStatus {
+            class_version_in_force: in_force,
+            agent_class_version: written,
+            ..AgentStatus::default()
+        };
+        assert_eq!(class_in_force("clerk", &of(2, 2)), "clerk@2");
+        assert_eq!(class_in_force("clerk", &of(2, 1)), "clerk@2; clerk@1 when the agent was last written");
+        // After a step only the second is told, which does not govern.
+        assert_eq!(class_in_force("clerk", &of(0, 1)), "clerk; clerk@1 when the agent was last written");
+        let spec = legate_wire::registry::AgentSpec { agent_class: "clerk".into(), ..Default::default() };
+        let row = |status| agent_row(&Agent { metadata: None, spec: Some(spec.clone()), status: Some(status) });
+        let shown = |status| row(status).cells.into_iter().find(|cell| cell.0 == "CLASS").map(|cell| cell.2);
+        assert_eq!(shown(of(2, 1)).as_deref(), Some("clerk@2"));
+        assert_eq!(shown(of(0, 1)).as_deref(), Some("clerk"));
     }
 }

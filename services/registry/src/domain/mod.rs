@@ -15,6 +15,7 @@ pub(crate) mod lifecycle_policy;
 pub(crate) mod lineage;
 pub(crate) mod mask;
 pub(crate) mod operators;
+pub(crate) mod overdue;
 pub(crate) mod personal;
 mod principal;
 pub(crate) mod problem;

@@ -9,6 +9,9 @@ use super::text::hidden;
 
 /// What is wrong with a text that has to name a person or a group.
 pub(super) fn fault_in(text: &str) -> Option<String> {
+    if text.starts_with("agent:") {
+        return Some("names an agent, and here people are named; give user:NAME or group:NAME".into());
+    }
     let Some(name) = text.strip_prefix("user:").or_else(|| text.strip_prefix("group:")) else {
         return Some("names nobody; give user:NAME or group:NAME, such as user:grace@example.com".into());
     };
@@ -64,6 +67,11 @@ mod tests {
         ] {
             assert!(fault_in(bad).is_some(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_agent_is_told_from_nobody() {
+        assert!(fault_in("agent:invoice-bot").is_some_and(|why| why.starts_with("names an agent, and here people")));
     }
 
     #[test]

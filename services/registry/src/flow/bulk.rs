@@ -2,6 +2,7 @@
 
 mod batch;
 mod plan;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,11 @@ use legate_wire::registry::bulk_apply_request::Part;
 use legate_wire::registry::{
     BulkAction, BulkApplyRequest, BulkApplyResponse, BulkEnd, BulkItem, BulkItems, BulkMode, BulkStart, Origin,
 };
-use tokio::sync::{SemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use self::batch::Batch;
+use self::turns::{Full, OF_ONE, STREAMS, Turn};
 use super::mandate::mandate;
 use super::{By, Call, Desk};
 use crate::domain::check;
@@ -51,17 +53,21 @@ const STUCK: Duration = Duration::from_secs(10);
 /// While the audit trail takes no more, it is tried again for so long, every so often.
 const PATIENCE: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(100);
-/// Streams at once; each can hold what is written together.
-pub(crate) const STREAMS: usize = 8;
+/// How long a stream may take in all, where each item is for itself: so long nobody else has its turn.
+const LONGEST: Duration = Duration::from_secs(3_600);
+/// And where all of it is kept until the end.
+const LONGEST_TOGETHER: Duration = Duration::from_secs(600);
 /// Answers that wait for one declarer.
 pub(crate) const WAITING: usize = 4;
+
+pub(crate) use turns::Turns;
 
 /// Where answers go.
 pub(crate) type Out = mpsc::Sender<Result<BulkApplyResponse, Status>>;
 
 /// Serves one declarer until it has said everything, leaves, breaks the rules, or the service stops.
 pub(crate) async fn serve(desk: Arc<Desk>, by: By, method: &'static str, asks: Streaming<BulkApplyRequest>, out: Out) {
-    let mut line = Line { desk: Arc::clone(&desk), method, asks, out, plans: false };
+    let mut line = Line { desk: Arc::clone(&desk), method, asks, out, plans: false, until: Duration::MAX };
     let Err(fault) = line.declare(by.clone()).await else { return };
     // That a plan is refused is no write that was.
     if let (Ok(call), false) = (Call::new(by, method, &(), ""), line.plans) {
@@ -78,6 +84,8 @@ struct Line {
     out: Out,
     /// Whether nothing is to be written.
     plans: bool,
+    /// When its turn is over, on the steady clock.
+    until: Duration,
 }
 
 impl Line {
@@ -91,10 +99,17 @@ impl Line {
         // There are few turns, so none is for those who could do nothing.
         let right = if start.plan_only { Right::Read } else { Right::Write };
         may_somewhere(&desk, &start.call.by, right).await?;
-        let _turn = turn(&desk)?;
+        let _turn = turn(&desk, &start.call.by)?;
+        let begun = desk.clock.monotonic();
         match start.mode {
-            BulkMode::AllOrNothing => self.together(start).await,
-            _ => self.each(start).await,
+            BulkMode::AllOrNothing => {
+                self.until = begun.saturating_add(LONGEST_TOGETHER);
+                self.together(start).await
+            }
+            _ => {
+                self.until = begun.saturating_add(LONGEST);
+                self.each(start).await
+            }
         }
     }
 
@@ -202,6 +217,9 @@ impl Line {
             () = stopping.cancelled() => Err(broken_off("the registry is stopping")),
             () = self.out.closed() => Err(broken_off("the declarer left")),
             said = tokio::time::timeout(IDLE, self.asks.message()) => match said {
+                Ok(Ok(Some(BulkApplyRequest { part: Some(_) }))) if self.desk.clock.monotonic() >= self.until => {
+                    Err(broken_off("its time is over: 1 h, or 10 min where it is all or nothing"))
+                }
                 Ok(Ok(Some(BulkApplyRequest { part: Some(part) }))) => Ok(part),
                 Ok(Ok(Some(BulkApplyRequest { part: None }))) => {
                     Err(Fault::refused(&BULK_OUT_OF_ORDER, "a message says nothing"))
@@ -258,10 +276,13 @@ async fn may_somewhere(desk: &Arc<Desk>, by: &By, right: Right) -> Result<(), Fa
     read.map_err(of_tx)
 }
 
-/// One of the streams that may be open at once.
-fn turn(desk: &Desk) -> Result<SemaphorePermit<'_>, Fault> {
-    desk.bulks.try_acquire().map_err(|_| {
-        let text = format!("{STREAMS} streams of many objects are open");
+/// One of the streams that may be open at once, in all and of this caller.
+fn turn<'d>(desk: &'d Desk, by: &By) -> Result<Turn<'d>, Fault> {
+    desk.bulks.take(&by.actor).map_err(|full| {
+        let text = match full {
+            Full::All => format!("{STREAMS} streams of many objects are open"),
+            Full::OfOne => format!("{} has {OF_ONE} streams of many objects open, as many as anybody may", by.actor),
+        };
         Fault::unavailable(&OVERLOADED, text, Duration::from_secs(5))
     })
 }

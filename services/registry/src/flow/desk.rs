@@ -10,15 +10,16 @@ use legate_ids::{AgentId, ApprovalId, EventId, ObjectId, ReviewId, ReviewItemId,
 use legate_outbox::{Outbox, Standard};
 use legate_rpc::{Fault, Mandate, Pages, is_for_want_of_a_role};
 use legate_wire::audit::AuditEvent;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::bulk::Turns;
 use super::followers::Followers;
 use super::heard::Heard;
 use super::mandate::{Known, mandate};
 use super::{By, Call, Tail};
 use crate::convert;
 use crate::domain::lineage::Pace;
+use crate::domain::overdue::Overdue;
 use crate::error::of_tx;
 use crate::metrics::Metrics;
 use crate::store::{head, unsigned};
@@ -47,8 +48,10 @@ pub(crate) struct Desk {
     pub(crate) pace: parking_lot::Mutex<Pace>,
     /// How fast agents ask for approvals.
     pub(crate) asking: parking_lot::Mutex<Pace>,
-    /// The streams of many objects that may still be opened.
-    pub(crate) bulks: Semaphore,
+    /// The streams of many objects that are open, by who opened them.
+    pub(crate) bulks: Turns,
+    /// How it gets on with ending what is over.
+    pub(crate) overdue: parking_lot::Mutex<Overdue>,
     /// Set once the server listens; cancelled when streams have to end.
     pub(crate) stopping: OnceLock<CancellationToken>,
 }

@@ -191,11 +191,9 @@ pub(super) async fn below(tx: &Tx, namespace: &str, id: &str, limit: u64) -> TxR
 }
 
 async fn each(tx: &Tx, ids: Vec<String>) -> TxResult<Vec<Declaration>, Fault> {
-    let mut found = Vec::with_capacity(ids.len());
-    for id in ids {
-        found.extend(by_id(tx, &id).await?);
-    }
-    Ok(found)
+    let mut rows = object::by_ids(tx, ids.into_iter().collect()).await?;
+    rows.sort_by(|one, other| one.id.cmp(&other.id));
+    rows.iter().map(|row| row.declaration()).collect()
 }
 
 async fn by_id(tx: &Tx, id: &str) -> TxResult<Option<Declaration>, Fault> {

@@ -9,10 +9,10 @@ use legate_db::TxResult;
 use legate_filter::{Field, Filter, Scope};
 use legate_ids::Name;
 use legate_rpc::Fault;
-use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{AgentState, AsOf, Declaration, Kind};
 use prost::Message as _;
 
+use super::class_in_force;
 use super::desk::Look;
 use super::past;
 use super::stop_orders;
@@ -234,13 +234,10 @@ async fn present(look: &Look<'_>, which: &Which, part: Part) -> TxResult<Read, F
         }
     }
     let mut read = page.read(total, look.revision);
-    let agents = read.objects.iter_mut().filter_map(|declaration| match &mut declaration.object {
-        Some(Object::Agent(agent)) => Some(agent),
-        _ => None,
-    });
-    let mut agents: Vec<_> = agents.collect();
+    let mut agents = class_in_force::agents(&mut read.objects);
     if !agents.is_empty() {
         Box::pin(stop_orders::tell(look.tx, &look.mandate, &mut agents)).await?;
+        Box::pin(class_in_force::tell(look.tx, &mut agents, None)).await?;
     }
     Ok(read)
 }

@@ -11,6 +11,7 @@ pub(crate) mod attest;
 mod base;
 pub(crate) mod baseline;
 pub(crate) mod bulk;
+mod class_in_force;
 pub(crate) mod compact;
 pub(crate) mod create_agent;
 pub(crate) mod decide_approval;

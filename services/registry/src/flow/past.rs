@@ -7,6 +7,7 @@ use legate_rpc::Fault;
 use legate_wire::registry::as_of::At;
 use legate_wire::registry::{AgentState, AsOf, Declaration};
 
+use super::class_in_force;
 use super::desk::Look;
 use super::list::{Filling, Part, Read};
 use super::transition::Which as AgentWhich;
@@ -114,7 +115,12 @@ pub(super) async fn page(look: &Look<'_>, which: &Which, part: Part, revision: u
         }
     }
     let made = revision::time(look.tx, revision).await?.map(Timestamp::from_micros);
-    Ok(Read { made, ..page.read(part.total, revision) })
+    let mut read = Read { made, ..page.read(part.total, revision) };
+    let mut agents = class_in_force::agents(&mut read.objects);
+    if !agents.is_empty() {
+        Box::pin(class_in_force::tell(look.tx, &mut agents, Some(revision))).await?;
+    }
+    Ok(read)
 }
 
 /// Whether an object that was in force then is one of those asked for.

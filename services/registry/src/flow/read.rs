@@ -7,6 +7,7 @@ use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentRef, AgentState, AsOf, Declaration};
 
+use super::class_in_force;
 use super::past;
 use super::stop_orders;
 use super::transition::{self, Which};
@@ -39,6 +40,7 @@ pub(crate) async fn agent(
                     if as_of.is_none() {
                         stop_orders::tell(look.tx, &look.mandate, &mut [&mut agent]).await?;
                     }
+                    class_in_force::tell(look.tx, &mut [&mut agent], as_of.map(|_| revision)).await?;
                     Ok((agent, revision))
                 }
                 _ => Err(broken("an agent's row holds no agent")),

@@ -1,28 +1,32 @@
 //! What time does: agents whose time is over expire, those that nobody is accountable for are suspended, lifecycle policies are
 //! carried out, what those who left answered for passes on, reviews go on, and revocations, keys and requests that are past their use are forgotten.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_db::TxResult;
-use legate_outbox::Standard;
+use legate_outbox::{AUDIT_UNAVAILABLE, Standard};
 use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Declaration, Kind};
 
 use super::decide_approval::{self, End};
 use super::transition::{self, Step};
-use super::{Call, Desk, alert_feed, lifecycle, review, succession};
+use super::write::Writing;
+use super::{Call, Desk, alert_feed, lifecycle, lineage, review, succession};
 use crate::domain::lifecycle::Transition;
+use crate::domain::lineage::MOST_BELOW;
+use crate::domain::overdue::Try;
 use crate::domain::standing;
 use crate::error::of_tx;
 use crate::store::{self, approval, object, request, review_item};
 
 /// How often the sweep looks.
 const LOOK: Duration = Duration::from_millis(500);
-/// Objects in one transaction.
+/// Objects that are due and looked at together.
 const AT_ONCE: u64 = 200;
 /// Stop orders that are counted.
 const COUNTED: u64 = 10_000;
@@ -46,8 +50,8 @@ pub(crate) async fn sweep_forever(desk: Arc<Desk>) {
     }
 }
 
-/// Ends everything whose time is over, passes on what those who left answer for, and goes on with reviews; how many objects
-/// and steps.
+/// Ends everything whose time is over, passes on what those who left answer for, and goes on with reviews; how many objects were
+/// written, and steps taken.
 pub(crate) async fn sweep(desk: &Arc<Desk>) -> Result<usize, Fault> {
     let mut swept = 0;
     loop {
@@ -65,20 +69,74 @@ pub(crate) async fn sweep(desk: &Arc<Desk>) -> Result<usize, Fault> {
     }
 }
 
-/// Ends some of what is over; how many objects.
+/// Ends some of what is over; how many objects were written. What cannot be ended keeps nothing behind it from ending.
 async fn end_some(desk: &Arc<Desk>) -> Result<usize, Fault> {
-    let now = desk.clock.now();
-    let due = desk.db.read("sweep_due", move |tx| Box::pin(object::due(tx, now.micros(), AT_ONCE))).await;
-    let due = due.map_err(of_tx)?;
-    let count = due.len();
-    let mut over: BTreeMap<Over, Vec<String>> = BTreeMap::new();
-    for row in due {
-        over.entry(Over::of(&row.declaration().map_err(of_tx)?, now)).or_default().push(row.id);
+    let (now, steady) = (desk.clock.now(), desk.clock.monotonic());
+    let (room, limit) = {
+        let mut overdue = desk.overdue.lock();
+        overdue.forget(steady);
+        (overdue.room(), AT_ONCE.saturating_add(overdue.aside() as u64))
+    };
+    let due = desk.db.read("sweep_due", move |tx| Box::pin(object::due(tx, now.micros(), limit))).await;
+    let (mut over, mut again): (BTreeMap<Over, Vec<(usize, String)>>, _) = (BTreeMap::new(), None);
+    for row in due.map_err(of_tx)? {
+        let way = desk.overdue.lock().way(&row.id, steady);
+        match (way, row.declaration()) {
+            (Try::Later, _) => {}
+            (_, Err(e)) => leave_aside(desk, &row.id, &of_tx(e)),
+            (Try::Together, Ok(declaration)) => {
+                over.entry(Over::of(&declaration, now)).or_default().push((depth(&declaration), row.id));
+            }
+            (Try::Alone, Ok(declaration)) => again = Some((Over::of(&declaration, now), row.id)),
+        }
     }
-    for (what, ids) in over {
-        end(desk, what, ids).await?;
+    let (mut written, mut failed) = (0, None);
+    for (what, mut ids) in over {
+        // Whoever is below another one that is over ends with it, and once.
+        ids.sort_by_key(|(depth, _)| *depth);
+        // So that what is tried by itself is by itself.
+        let ids: Vec<String> = ids.into_iter().map(|(_, id)| id).take(room).collect();
+        let first = ids.first().cloned().unwrap_or_default();
+        match end(desk, what, ids, room).await {
+            Ok(count) => written += count,
+            Err(fault) if fault.reason() == AUDIT_UNAVAILABLE.name => return Err(fault),
+            Err(fault) => {
+                if desk.overdue.lock().went_wrong(room, &first, steady) {
+                    tracing::warn!(%fault, id = first, "what is over could not be ended, and is left aside for a while");
+                }
+                failed = Some(fault);
+            }
+        }
     }
-    Ok(count)
+    if failed.is_none() {
+        desk.overdue.lock().went_well();
+    }
+    if let Some((what, id)) = again {
+        // An agent with everybody below it by and by: together they may be why it failed.
+        match end(desk, what, vec![id.clone()], 1).await {
+            Ok(count) => {
+                written += count;
+                desk.overdue.lock().take_back(&id);
+            }
+            Err(fault) if fault.reason() == AUDIT_UNAVAILABLE.name => return Err(fault),
+            Err(fault) => leave_aside(desk, &id, &fault),
+        }
+    }
+    desk.metrics.overdue_aside(desk.overdue.lock().aside());
+    match failed {
+        Some(fault) if written == 0 => Err(fault),
+        Some(fault) => {
+            tracing::warn!(%fault, "some of what is over could not be ended; it is tried again");
+            Ok(written)
+        }
+        None => Ok(written),
+    }
+}
+
+/// Leaves something aside for a while that cannot be ended.
+fn leave_aside(desk: &Desk, id: &str, fault: &Fault) {
+    tracing::warn!(%fault, id, "what is over could not be ended, and is left aside for a while");
+    desk.overdue.lock().leave_aside(id, desk.clock.monotonic());
 }
 
 /// What is over.
@@ -106,40 +164,78 @@ impl Over {
     }
 }
 
-async fn end(desk: &Arc<Desk>, what: Over, ids: Vec<String>) -> Result<(), Fault> {
+/// Ends what is over, in their order, as far as there is room for what is written; how many objects were.
+async fn end(desk: &Arc<Desk>, what: Over, ids: Vec<String>, room: usize) -> Result<usize, Fault> {
     let (call, ids) = (Call::own(desk, what.why()), Arc::new(ids));
-    desk.write("sweep", Standard::Stopping, call, move |writing| {
-        let ids = Arc::clone(&ids);
-        Box::pin(async move {
-            for id in ids.iter() {
-                let Some(row) = object::by_id(writing.tx, id).await? else { continue };
-                // Somebody may have given it more time, or ended it, since it was seen.
-                if row.ends_at.is_none_or(|at| at > writing.now.micros()) {
-                    continue;
+    let written: u64 = desk
+        .write("sweep", Standard::Stopping, call, move |writing| {
+            let ids = Arc::clone(&ids);
+            Box::pin(async move {
+                for id in ids.iter() {
+                    if writing.written() >= room {
+                        break;
+                    }
+                    let Some(row) = object::by_id(writing.tx, id).await? else { continue };
+                    // Somebody may have given it more time, or ended it, since it was seen.
+                    if row.ends_at.is_none_or(|at| at > writing.now.micros()) {
+                        continue;
+                    }
+                    let current = row.declaration()?;
+                    if Over::of(&current, writing.now) != what {
+                        continue;
+                    }
+                    match (&current.object, what) {
+                        (Some(Object::Agent(_)), Over::Time) => {
+                            if !Box::pin(expire(writing, current, room)).await? {
+                                break;
+                            }
+                        }
+                        (Some(Object::Agent(_)), Over::Grace) => {
+                            Box::pin(transition::take(writing, current, Step::Transition(Transition::Suspend))).await?;
+                        }
+                        (Some(Object::Approval(_)), _) => {
+                            Box::pin(decide_approval::end(writing, current, End::Over)).await?;
+                        }
+                        _ => {
+                            writing.take_back(current, "forgotten").await?;
+                        }
+                    }
                 }
-                let current = row.declaration()?;
-                if Over::of(&current, writing.now) != what {
-                    continue;
-                }
-                match (&current.object, what) {
-                    (Some(Object::Agent(_)), Over::Time) => {
-                        Box::pin(transition::take(writing, current, Step::Transition(Transition::Expire))).await?;
-                    }
-                    (Some(Object::Agent(_)), Over::Grace) => {
-                        Box::pin(transition::take(writing, current, Step::Transition(Transition::Suspend))).await?;
-                    }
-                    (Some(Object::Approval(_)), _) => {
-                        Box::pin(decide_approval::end(writing, current, End::Over)).await?;
-                    }
-                    _ => {
-                        writing.take_back(current, "forgotten").await?;
-                    }
-                }
-            }
-            Ok(())
+                Ok(writing.written() as u64)
+            })
         })
-    })
-    .await
+        .await?;
+    Ok(usize::try_from(written).unwrap_or(usize::MAX))
+}
+
+/// Expires an agent with everybody below it; whether there was room for them. Where there is not, the next write begins with it; and
+/// where one write has no room for them at all, those that are furthest down are retired first, and the agent is due until
+/// everybody is.
+async fn expire(writing: &mut Writing<'_>, current: Declaration, room: usize) -> TxResult<bool, Fault> {
+    let metadata = current.metadata().cloned().unwrap_or_default();
+    let mut below = lineage::below(writing.tx, &metadata.namespace, &metadata.id, MOST_BELOW).await?;
+    if writing.written() + below.len() < room {
+        Box::pin(transition::take(writing, current, Step::Transition(Transition::Expire))).await?;
+        return Ok(true);
+    }
+    if writing.written() == 0 {
+        below.sort_by_key(|one| Reverse(depth(one)));
+        for one in below {
+            if writing.written() >= room {
+                break;
+            }
+            Box::pin(transition::take_alone(writing, one, Step::Transition(Transition::Retire))).await?;
+        }
+    }
+    Ok(false)
+}
+
+/// How many agents are above one.
+fn depth(agent: &Declaration) -> usize {
+    match &agent.object {
+        Some(Object::Agent(agent)) => agent.status.as_ref().map_or(0, |status| status.ancestors.len()),
+        _ => 0,
+    }
 }
 
 async fn tidy(desk: &Arc<Desk>) -> Result<(), Fault> {

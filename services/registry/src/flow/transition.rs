@@ -154,7 +154,8 @@ pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: 
     Ok(agent)
 }
 
-async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
+/// Takes the step for this agent and nobody below it.
+pub(super) async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
     let Some(Object::Agent(mut agent)) = current.object.clone() else {
         return Err(broken("an agent's row holds no agent"));
     };
@@ -259,8 +260,8 @@ pub(super) async fn hands(tx: &legate_db::Tx, id: &str) -> TxResult<BTreeSet<Str
     Ok(all)
 }
 
-/// Who declared an agent, or changed what is declared of it, in the versions that are kept up to a revision; and, by their
-/// ids, the agents that it was made by. Of the first version, where it is not the agent's first, nobody can tell whether it
+/// Who declared an agent, changed what is declared of it, or adopted it, in the versions that are kept up to a revision; and, by
+/// their ids, the agents that it was made by. Of the first version, where it is not the agent's first, nobody can tell whether it
 /// changed what is declared: that was told when those before it went.
 pub(super) async fn declarers(tx: &legate_db::Tx, id: &str, up_to: i64) -> TxResult<BTreeSet<String>, Fault> {
     let (mut last, mut after, mut found) = (None, 0, BTreeSet::new());
@@ -270,10 +271,13 @@ pub(super) async fn declarers(tx: &legate_db::Tx, id: &str, up_to: i64) -> TxRes
         after = newest.revision;
         for version in versions.iter().take_while(|version| version.revision <= up_to) {
             let Some(Object::Agent(agent)) = version.declaration()?.object else { return Ok(found) };
-            found.extend(agent.status.unwrap_or_default().ancestors);
+            let status = agent.status.unwrap_or_default();
+            // Whoever adopts an agent declares it, also where all that he says of it was said when it was found.
+            let sanctioned = status.sanctioned_status;
+            found.extend(status.ancestors);
             let metadata = agent.metadata.unwrap_or_default();
             // A step in its life changes none of these.
-            let declared = Some((agent.spec, metadata.labels, metadata.annotations));
+            let declared = Some((agent.spec, metadata.labels, metadata.annotations, sanctioned));
             let is_known = last.is_some() || metadata.version == 1;
             if declared != last && is_known {
                 found.insert(metadata.updated_by);

@@ -247,6 +247,11 @@ impl Writing<'_> {
         self.base + u64::from(self.changes > 0)
     }
 
+    /// How many objects it has written so far.
+    pub(crate) fn written(&self) -> usize {
+        usize::try_from(self.changes).unwrap_or(usize::MAX)
+    }
+
     /// The revision that was the newest when the write began.
     pub(crate) fn base(&self) -> u64 {
         self.base

@@ -2,11 +2,12 @@
 
 use legate_db::testing::on_each;
 use legate_wire::registry::declaration::Object;
-use legate_wire::registry::{Agent, AgentRef, AgentState, Kind};
+use legate_wire::registry::{Agent, AgentRef, AgentState, AsOf, Kind, as_of};
 
 use super::scene::*;
 use crate::domain::kind::Key;
 use crate::domain::lifecycle::Transition;
+use crate::flow::list::{self, List};
 use crate::flow::transition::Step;
 use crate::flow::{create_agent, read, update};
 use crate::schema::Migrator;
@@ -229,6 +230,41 @@ async fn a_step_needs_a_reason_an_agent_and_what_was_read() {
         let again = scene.step_with(OPERATOR, which(), &etag, "s-1", suspend).await.unwrap();
         assert_eq!(first, again);
         assert_eq!(scene.kinds().await.iter().filter(|k| *k == "agent.suspended").count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_is_told_with_the_version_of_its_class_that_governs_it() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        scene.apply(vec![class("worker", true)]).await.unwrap();
+        let versions = |agent: &Agent| {
+            let status = agent.status.as_ref().unwrap();
+            (status.class_version_in_force, status.agent_class_version)
+        };
+        let read = async |as_of: Option<AsOf>| {
+            let which = Some(by_name("invoice-bot"));
+            let one = read::agent(&scene.desk, &by(OPERATOR, ""), which, as_of).await.unwrap().0;
+            let ask = List { by: by(OPERATOR, ""), kind: Kind::Agent, as_of, ..List::default() };
+            let Some(Object::Agent(listed)) = list::list(&scene.desk, ask).await.unwrap().objects.remove(0).object
+            else {
+                panic!("no agent")
+            };
+            assert_eq!(listed, one);
+            versions(&one)
+        };
+        assert_eq!(read(None).await, (2, 1), "in force, and when it was written last");
+        let at = |revision| Some(AsOf { at: Some(as_of::At::Revision(revision)) });
+        assert_eq!((read(at(1)).await, read(at(2)).await), ((1, 1), (2, 1)));
+        // It is no part of the agent: to send back what was read changes nothing, and a step does not keep it.
+        let same = of(Object::Agent(scene.agent("invoice-bot").await));
+        assert_eq!(scene.apply(vec![same]).await.unwrap().revision, 2);
+        assert_eq!(versions(&scene.suspend("invoice-bot").await.0), (0, 1));
+        assert_eq!(read(None).await, (2, 1));
+        scene.apply(vec![class("worker", false), agent("invoice-bot", "worker")]).await.unwrap();
+        assert_eq!(read(None).await.0, 3);
     })
     .await;
 }

@@ -314,8 +314,19 @@ async fn writers_at_once_leave_revisions_without_gaps() {
         let scene = Arc::new(Scene::new(&fixture));
         scene.apply(payments()).await.unwrap();
         let names: Vec<String> = (0..40).map(|i| format!("bot-{i}")).collect();
-        let writes = names.iter().map(|name| scene.apply(vec![agent(name, "worker")]));
-        let mut revisions: Vec<u64> = join_all(writes).await.into_iter().map(|w| w.unwrap().revision).collect();
+        // So many at once can be more than there are connections for; what is asked for again is done once.
+        let write = |name: String| {
+            let scene = Arc::clone(&scene);
+            async move {
+                loop {
+                    match scene.apply_as(OPERATOR, vec![agent(&name, "worker")], &name, 0).await {
+                        Ok(written) => return written.revision,
+                        Err(fault) => assert_eq!(reason(&fault), "DATABASE_UNAVAILABLE"),
+                    }
+                }
+            }
+        };
+        let mut revisions: Vec<u64> = join_all(names.into_iter().map(write)).await;
         revisions.sort_unstable();
         assert_eq!(revisions, (2..=41).collect::<Vec<_>>());
         let told = scene.desk.db.read("test", |tx| Box::pin(change::since(tx, 0))).await.map_err(of_tx).unwrap();
@@ -324,6 +335,32 @@ async fn writers_at_once_leave_revisions_without_gaps() {
         let mut events: Vec<u64> = scene.events().await.iter().map(|e| e.revision).collect();
         events.dedup();
         assert_eq!(events, (1..=41).collect::<Vec<_>>(), "events are in the order of revisions");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_taken_is_kept_letter_for_letter() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let odd = "'; DROP TABLE object; -- %_\\ \"\" Ünïcode 日本語 🤖\n\t<b>$1 ?</b>";
+        let mut all = payments();
+        let mut spec = agent_spec("worker");
+        spec.purpose = odd.into();
+        let mut bot = agent_with("odd-bot", spec);
+        bot.metadata_mut().unwrap().annotations.insert("example.com/note".into(), odd.into());
+        all.extend([
+            bot,
+            policy("windows", "// Two characters end a line.\r\npermit (principal, action, resource);\r\n"),
+        ]);
+        scene.apply(all.clone()).await.unwrap();
+        assert_eq!(scene.apply(all.clone()).await.unwrap().revision, 1, "it is what is there");
+        for wanted in &all[all.len() - 2..] {
+            let key = crate::domain::kind::key_of(wanted).unwrap();
+            let mut kept = get(&scene, key.kind, &key.name).await;
+            crate::domain::check::strip_output_only(&mut kept);
+            assert_eq!(&kept, wanted);
+        }
     })
     .await;
 }

@@ -1,5 +1,8 @@
 //! Very many objects over one stream, on real mutual TLS: each for itself, or all or nothing.
 
+use std::time::Duration;
+
+use legate_clock::{Clock as _, SystemClock, TestClock};
 use legate_db::testing::on_each;
 use legate_rpc::{Client, Told};
 use legate_wire::registry as wire;
@@ -14,9 +17,10 @@ use wire::{
     BulkStart, Declaration, Origin, SanctionedStatus,
 };
 
+use super::operators::given;
 use super::removal::named;
 use super::scene::*;
-use super::stream::{Follower, House, PATIENCE};
+use super::stream::{Follower, House, PATIENCE, apply};
 use crate::schema::Migrator;
 
 pub(super) fn start(mode: BulkMode) -> BulkStart {
@@ -288,9 +292,9 @@ async fn a_stream_that_breaks_the_rules_is_refused() {
         let (_, ended) = say(&operator, vec![each(), large]).await;
         assert!(ended.is_err(), "a message of 10 MiB was taken");
 
-        // The streams that may be open are bounded, and every one of those above is closed again.
+        // The streams that one caller may have open are bounded, and every one of those above is closed again.
         let mut held = Vec::new();
-        for _ in 0..crate::flow::bulk::STREAMS {
+        for _ in 0..2 {
             let (asks, answers) = open(&operator).await;
             asks.send(BulkApplyRequest { part: Some(each()) }).await.unwrap();
             asks.send(BulkApplyRequest { part: Some(keyed("1")) }).await.unwrap();
@@ -305,6 +309,146 @@ async fn a_stream_that_breaks_the_rules_is_refused() {
         for (_, mut answers) in held {
             assert!(answers.message().await.is_err());
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_takes_all_the_turns_of_the_others() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let names = ["one", "two", "three", "four", "five"];
+        apply(&house.operator(&running), vec![given("editors", "", &names, wire::OperatorRole::Admin)]).await;
+        // Each has as many as anybody may, until there are no more; then whoever has none is turned away as well.
+        let mut held = Vec::new();
+        for name in &names[..4] {
+            let operator = house.operator_named(&running, name);
+            for _ in 0..2 {
+                held.push(begun(&operator).await);
+            }
+            let (_, ended) = say(&operator, vec![Part::Start(start(BulkMode::Each))]).await;
+            let refused = ended.unwrap_err();
+            assert_eq!(refused.reason, "OVERLOADED");
+            assert!(refused.message.contains(&format!("operator/{name} has 2")), "{}", refused.message);
+        }
+        let last = house.operator_named(&running, "five");
+        let (_, ended) = say(&last, vec![Part::Start(start(BulkMode::Each))]).await;
+        let refused = ended.unwrap_err();
+        assert_eq!(refused.reason, "OVERLOADED");
+        assert!(refused.message.contains("8 streams"), "{}", refused.message);
+        // Whoever has said everything makes room.
+        let (asks, mut answers) = held.remove(0);
+        asks.send(BulkApplyRequest { part: Some(Part::End(end(1))) }).await.unwrap();
+        assert!(tokio::time::timeout(PATIENCE, answers.message()).await.unwrap().unwrap().is_none());
+        let (_, ended) = declare(&last, start(BulkMode::Each), &[namespace("late")]).await;
+        ended.unwrap();
+        drop(held);
+        running.shutdown().await;
+    })
+    .await;
+}
+
+/// A stream that has its turn: its first item is answered.
+async fn begun(operator: &Client) -> (mpsc::Sender<BulkApplyRequest>, Streaming<BulkApplyResponse>) {
+    let (asks, mut answers) = open(operator).await;
+    for part in [Part::Start(start(BulkMode::Each)), Part::Items(items(&[namespace("x")], 0))] {
+        asks.send(BulkApplyRequest { part: Some(part) }).await.unwrap();
+    }
+    let answer = tokio::time::timeout(PATIENCE, answers.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(answer.outcomes.len(), 1);
+    (asks, answers)
+}
+
+#[tokio::test]
+async fn a_stream_that_says_a_little_now_and_then_loses_its_turn() {
+    on_each::<Migrator>(async |fixture| {
+        let clock = TestClock::at(SystemClock::new().now());
+        let house = House::by(clock.clone());
+        let running = house.raise(&fixture.url).await;
+        let operator = house.operator(&running);
+        let item = |name: &str| Part::Items(items(&[namespace(name)], 0));
+        let (asks, mut answers) = begun(&operator).await;
+        clock.advance(Duration::from_secs(3_599));
+        asks.send(BulkApplyRequest { part: Some(item("y")) }).await.unwrap();
+        assert!(tokio::time::timeout(PATIENCE, answers.message()).await.unwrap().unwrap().is_some());
+        clock.advance(Duration::from_secs(1));
+        asks.send(BulkApplyRequest { part: Some(item("z")) }).await.unwrap();
+        let refused = tokio::time::timeout(PATIENCE, answers.message()).await.unwrap().unwrap_err();
+        assert_eq!(Told::from_status(&refused).reason, "BULK_BROKEN_OFF");
+
+        let (asks, mut answers) = open(&operator).await;
+        for part in [Part::Start(start(BulkMode::AllOrNothing)), item("z")] {
+            asks.send(BulkApplyRequest { part: Some(part) }).await.unwrap();
+        }
+        // Its time runs from its turn on, which nothing tells before the end: so the clock is turned until it is over.
+        let over = async {
+            loop {
+                clock.advance(Duration::from_secs(600));
+                if asks.send(BulkApplyRequest { part: Some(item("z")) }).await.is_err() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let (_, refused) = tokio::join!(over, tokio::time::timeout(PATIENCE, answers.message()));
+        assert_eq!(Told::from_status(&refused.unwrap().unwrap_err()).reason, "BULK_BROKEN_OFF");
+        let request =
+            wire::GetDeclarationRequest { kind: wire::Kind::Namespace.into(), name: "z".into(), ..Default::default() };
+        let mut declarations = wire::declaration_service_client::DeclarationServiceClient::new(operator.clone());
+        let none = declarations.get_declaration(request).await.unwrap_err();
+        assert_eq!(Told::from_status(&none).reason, "OBJECT_NOT_FOUND");
+        running.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_adopts_an_agent_as_it_was_found_does_not_approve_it() {
+    on_each::<Migrator>(async |fixture| {
+        let house = House::new();
+        let running = house.raise(&fixture.url).await;
+        let ada = house.operator(&running);
+        let mut first = payments();
+        first.extend([class("guarded", true), given("more", "", &["grace", "joan"], wire::OperatorRole::Admin)]);
+        declare(&ada, start(BulkMode::Each), &first).await.1.unwrap();
+        // It is found with those who answer for it, so that to adopt it changes nothing of what is declared.
+        let found = [agent("stray", "guarded")];
+        let discovered = BulkStart { origin: Origin::Discovered.into(), ..start(BulkMode::Each) };
+        declare(&ada, discovered, &found).await.1.unwrap();
+        let spec = agent_of(&ada, "stray").await.spec.unwrap();
+        let grace = house.operator_named(&running, "grace");
+        let adopt = wire::AdoptAgentRequest {
+            agent: Some(by_name("stray")),
+            owners: spec.owners.clone(),
+            sponsors: spec.sponsors.clone(),
+            reason: "ours since March".into(),
+            ..Default::default()
+        };
+        let adopted = AgentServiceClient::new(grace.clone()).adopt_agent(adopt).await.unwrap().into_inner();
+        let adopted = adopted.agent.unwrap();
+        assert_eq!((adopted.spec.unwrap(), adopted.status.unwrap().state()), (spec, AgentState::PendingApproval));
+        let approve = async |operator: &Client| {
+            let agent = Some(by_name("stray"));
+            let ask = wire::ApproveAgentRequest { agent, reason: "looked at".into(), ..Default::default() };
+            let approved = AgentServiceClient::new(operator.clone()).approve_agent(ask).await;
+            approved.map(|_| ()).map_err(|status| Told::from_status(&status).reason)
+        };
+        for operator in [&ada, &grace] {
+            assert_eq!(approve(operator).await.unwrap_err(), "SELF_APPROVAL");
+        }
+        drop((ada, grace));
+        running.shutdown().await;
+
+        // Nor when that is so long ago that its versions are forgotten.
+        let scene = Scene::keeping(fixture.db.clone(), Some(Duration::from_secs(1)));
+        assert!(crate::flow::compact::compact(&scene.desk).await.unwrap() > 0);
+        let running = house.raise(&fixture.url).await;
+        for name in ["ada", "grace"] {
+            assert_eq!(approve(&house.operator_named(&running, name)).await.unwrap_err(), "SELF_APPROVAL", "{name}");
+        }
+        approve(&house.operator_named(&running, "joan")).await.unwrap();
+        running.shutdown().await;
     })
     .await;
 }

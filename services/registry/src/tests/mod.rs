@@ -17,6 +17,7 @@ mod faults;
 mod fitting;
 mod followers;
 mod governed;
+mod interleaved;
 mod lifecycle;
 mod many;
 mod nodes;

@@ -91,7 +91,8 @@ impl Scene {
             operators: Known::from_the_start(administrators()),
             pace: parking_lot::Mutex::default(),
             asking: parking_lot::Mutex::default(),
-            bulks: tokio::sync::Semaphore::new(1),
+            bulks: Default::default(),
+            overdue: parking_lot::Mutex::default(),
             stopping: OnceLock::new(),
         };
         Self { desk: Arc::new(desk), clock }

@@ -1,5 +1,7 @@
 //! Agents made by agents: never more than their maker, never without it, and found again whatever happens to it.
 
+mod ending;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -41,7 +41,11 @@ pub(super) struct House {
 
 impl House {
     pub(super) fn new() -> Self {
-        let clock = SystemClock::shared();
+        Self::by(SystemClock::shared())
+    }
+
+    /// One whose time is that of this clock.
+    pub(super) fn by(clock: Arc<dyn Clock>) -> Self {
         let services = Ca::generate("services", clock.now(), DAY).unwrap();
         let domain = TrustDomain::parse("example.org").unwrap();
         Self { dir: tempfile::tempdir().unwrap(), domain, services, clock }
@@ -81,7 +85,7 @@ impl House {
             outbox: Outbox::default(),
             telemetry: Telemetry::default(),
         };
-        crate::start(config, Context::new()).await.unwrap()
+        crate::start(config, Context { clock: Arc::clone(&self.clock), ..Context::new() }).await.unwrap()
     }
 
     fn dial(&self, running: &Running, id: &SpiffeId) -> Client {
@@ -113,7 +117,7 @@ impl House {
 
 /// What is left to one who lost its line.
 #[derive(Clone, Debug, Default)]
-struct Place {
+pub(super) struct Place {
     held: BTreeMap<String, Vec<u8>>,
     revision: u64,
     history: Vec<u8>,
@@ -124,8 +128,8 @@ pub(super) struct Follower {
     asks: mpsc::Sender<WatchRequest>,
     news: Streaming<WatchResponse>,
     pub(super) held: BTreeMap<String, Vec<u8>>,
-    revision: u64,
-    history: Vec<u8>,
+    pub(super) revision: u64,
+    pub(super) history: Vec<u8>,
     pub(super) snapshots: usize,
     nonce: u64,
 }
@@ -155,20 +159,30 @@ impl Follower {
         Self::resume(client, Place::default()).await
     }
 
-    async fn resume(client: &mut FeedServiceClient<Client>, place: Place) -> Self {
+    pub(super) async fn resume(client: &mut FeedServiceClient<Client>, place: Place) -> Self {
         let Place { held, revision, history } = place;
         let (asks, news) = open(client, start(revision, &history)).await;
         Self { asks, news, held, revision, history, snapshots: 0, nonce: 0 }
     }
 
     /// Loses its line.
-    fn leave(self) -> Place {
+    pub(super) fn leave(self) -> Place {
         Place { held: self.held, revision: self.revision, history: self.history }
     }
 
     /// Takes the next message in; a pong's revision where it is one.
     async fn take(&mut self) -> Option<wire::WatchPong> {
         let news = tokio::time::timeout(PATIENCE, self.news.message()).await.unwrap().unwrap().unwrap();
+        self.hear(news)
+    }
+
+    /// Waits for the next message as long as it takes, and takes nothing in; none where the line is lost.
+    pub(super) async fn next(&mut self) -> Option<WatchResponse> {
+        self.news.message().await.ok().flatten()
+    }
+
+    /// Takes a message in; a pong's revision where it is one.
+    pub(super) fn hear(&mut self, news: WatchResponse) -> Option<wire::WatchPong> {
         match news.news.unwrap() {
             News::Snapshot(part) => {
                 assert!(part.objects.len() <= 500);
@@ -202,6 +216,13 @@ impl Follower {
         }
     }
 
+    /// Pings; whether there still is a line.
+    pub(super) async fn ping(&mut self, revision: u64) -> bool {
+        self.nonce += 1;
+        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.nonce, revision })) };
+        self.asks.send(ping).await.is_ok()
+    }
+
     /// Pings, and takes everything in until the pong.
     pub(super) async fn catch_up(&mut self) -> u64 {
         self.catch_up_saying(0).await
@@ -209,9 +230,7 @@ impl Follower {
 
     /// The same, and says by which revision it answers.
     pub(super) async fn catch_up_saying(&mut self, revision: u64) -> u64 {
-        self.nonce += 1;
-        let ping = WatchRequest { ask: Some(Ask::Ping(WatchPing { nonce: self.nonce, revision })) };
-        self.asks.send(ping).await.unwrap();
+        assert!(self.ping(revision).await);
         loop {
             if let Some(pong) = self.take().await {
                 assert_eq!(pong.nonce, self.nonce);

@@ -79,6 +79,9 @@ fn bundle_fault_in(text: &str) -> Option<String> {
     if text.len() > BUNDLE {
         return Some(format!("is {} bytes long; give at most {BUNDLE}", text.len()));
     }
+    if let Some(why) = super::jwks::json_hides(text) {
+        return Some(why);
+    }
     let set: Value = match serde_json::from_str(text) {
         Ok(set) => set,
         Err(e) => return Some(format!("is no JSON: line {}, column {}", e.line(), e.column())),

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::domain::text::hidden;
+
 /// The longest set, in bytes.
 const LONGEST: usize = 64 * 1024;
 /// The most keys of a set.
@@ -15,6 +17,9 @@ const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 pub(super) fn fault_in(text: &str) -> Option<String> {
     if text.len() > LONGEST {
         return Some(format!("is {} bytes long; give at most {LONGEST}", text.len()));
+    }
+    if let Some(why) = json_hides(text) {
+        return Some(why);
     }
     let set: Value = match serde_json::from_str(text) {
         Ok(set) => set,
@@ -32,6 +37,12 @@ pub(super) fn fault_in(text: &str) -> Option<String> {
     let is_public = |key: &Value| key.get("kty").and_then(Value::as_str).is_some_and(|kty| KINDS.contains(&kty));
     let bad = keys.iter().position(|key| !is_public(key))?;
     Some(format!("has a key at place {bad} that is not of the kind (kty) {}", KINDS.join(", ")))
+}
+
+/// Where a JSON text holds what no text may hold; a JSON of keys may say more than its keys, and people read it. In a string it can
+/// be written as an escape.
+pub(super) fn json_hides(text: &str) -> Option<String> {
+    hidden(text, |c| matches!(c, '\n' | '\r' | '\t'))
 }
 
 /// Whether any object within holds a member that only private keys have.

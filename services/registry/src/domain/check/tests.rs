@@ -11,6 +11,7 @@ use super::super::{diff, kind, mask, reflect, samples};
 use super::*;
 
 mod governed;
+mod hostile;
 mod vouched;
 
 /// `REASON path` of each problem.
