@@ -2,8 +2,10 @@
 //!
 //! An emitter signs the root of a Merkle tree over the batch, so that one signature is enough for all of its events and each of
 //! them can be shown alone, with its way to that root. The signature holds by the emitter's certificate, whoever passes it on.
+//! What the log itself signs as an event is here too: that its key is followed by another ([`rotated`]).
 
 mod rest;
+pub mod rotated;
 
 use std::collections::HashMap;
 use std::fmt;

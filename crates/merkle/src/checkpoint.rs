@@ -17,6 +17,16 @@ pub enum CheckpointError {
     /// The note's text is not a checkpoint.
     #[error("not a checkpoint: {0}")]
     Form(&'static str),
+    /// The key that signs trees of its size did not sign it.
+    #[error(
+        "a tree of {size} leaves is signed by {key}, and this one is not: it is of another log, or a key signed that did not then"
+    )]
+    NotInForce {
+        /// How many leaves it has.
+        size: u64,
+        /// The key that signs such trees.
+        key: String,
+    },
     /// It is of another log.
     #[error("a checkpoint of {found:?}, not of {wanted:?}")]
     Origin {

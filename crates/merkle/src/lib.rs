@@ -1,5 +1,5 @@
 //! The log as arithmetic: RFC 6962 trees and proofs, C2SP tiles, signed notes, checkpoints, cosignatures of witnesses, policies
-//! and proofs in files, COSE receipts, offline verification.
+//! and proofs in files, COSE receipts, the keys of a log one after the other, offline verification.
 //!
 //! Nothing here reads a file or a clock. Node hashes, tiles and bundles come from closures of the caller, so the
 //! collector that writes a log and the auditor that distrusts it use the same lines.
@@ -18,6 +18,7 @@ mod note;
 mod policy;
 mod proof;
 mod receipt;
+mod rotation;
 mod tile;
 mod tlog_proof;
 mod walk;
@@ -36,6 +37,7 @@ pub use proof::{
     verify_consistency, verify_inclusion, verify_subtree_consistency,
 };
 pub use receipt::{MAX_RECEIPT, Receipt, ReceiptError};
+pub use rotation::{KeyChain, MAX_ROTATIONS, Rotation, RotationError};
 pub use tile::{
     PathError, TILE_HEIGHT, TILE_WIDTH, TileId, TileKind, decode_tile, encode_tile, new_tiles, node_in_tile,
 };

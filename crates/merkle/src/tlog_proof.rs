@@ -6,7 +6,9 @@ use core::fmt;
 
 use base64ct::{Base64, Encoding};
 
-use crate::{Checkpoint, CheckpointError, Hash, MAX_NOTE, ProofError, VerifierKey, leaf_hash, verify_inclusion};
+use crate::{
+    Checkpoint, CheckpointError, Hash, KeyChain, MAX_NOTE, ProofError, VerifierKey, leaf_hash, verify_inclusion,
+};
 
 /// The first line.
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
@@ -86,6 +88,16 @@ impl TlogProof {
     /// [`TlogProofError`].
     pub fn verify(&self, entry: &[u8], key: &VerifierKey) -> Result<Checkpoint, TlogProofError> {
         let checkpoint = Checkpoint::open(self.checkpoint.as_bytes(), key, key.name())?;
+        verify_inclusion(self.index, checkpoint.size, &leaf_hash(entry), &self.hashes, &checkpoint.root)?;
+        Ok(checkpoint)
+    }
+
+    /// The same by whichever of a log's keys signs trees of that size.
+    ///
+    /// # Errors
+    /// [`TlogProofError`].
+    pub fn verify_by(&self, entry: &[u8], keys: &KeyChain) -> Result<Checkpoint, TlogProofError> {
+        let checkpoint = keys.open(self.checkpoint.as_bytes())?;
         verify_inclusion(self.index, checkpoint.size, &leaf_hash(entry), &self.hashes, &checkpoint.root)?;
         Ok(checkpoint)
     }

@@ -1,7 +1,8 @@
 //! Vectors that others made: proofs (transparency-dev/merkle), a real tiled log (transparency-dev/tessera), edge cases of
 //! Ed25519 (C2SP/CCTV).
 //!
-//! They are read where they are; without them only the numbers of RFC 6962's own kind are checked.
+//! They are read from `LEGATE_TEST_VECTORS`, and have to be there then, or from beside the project where they are there; without them only
+//! the numbers of RFC 6962's own kind are checked.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -14,10 +15,14 @@ use legate_merkle::{
 use serde_json::Value;
 
 fn vectors(folder: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors").join(folder);
+    let named = std::env::var_os("LEGATE_TEST_VECTORS").map(PathBuf::from);
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
+    let is_wanted = named.is_some();
+    let path = named.unwrap_or_else(beside).join(folder);
     if path.is_dir() {
         return Some(path);
     }
+    assert!(!is_wanted, "LEGATE_TEST_VECTORS names a place without {folder}");
     use std::io::Write as _;
     let _no_matter = writeln!(std::io::stderr(), "note: no vectors at {}, so they are not checked", path.display());
     None

@@ -203,11 +203,12 @@ impl ProofService for Api {
         let (desk, call) = self.enter(&request)?;
         let wire::GetCheckpointRequest { cosigned, at_least_size } = request.into_inner();
         let ask = checkpoint::Ask { cosigned, at_least: at_least_size };
-        let newest = checkpoint::newest(&desk, &call, ask).await?;
+        let (newest, rotations) = checkpoint::newest(&desk, &call, ask).await?;
         Ok(Response::new(wire::GetCheckpointResponse {
             checkpoint: newest.note,
             tree_size: newest.size,
             verifier_key: desk.log.verifier_key().to_owned(),
+            key_rotations: rotations.into_iter().map(Into::into).collect(),
         }))
     }
 

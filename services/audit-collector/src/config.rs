@@ -33,7 +33,7 @@ pub struct Config {
     /// Where it serves `/livez`, `/readyz` and `/metrics`, plaintext, on a loopback address; absent: nowhere.
     #[serde(default)]
     pub probes: Option<SocketAddr>,
-    /// The log's directory: `segments/` (the truth), `checkpoint` and `tile/` (derived), `log.key`, `log.pub`.
+    /// The log's directory: `segments/` (the truth), `checkpoint` and `tile/` (derived), `log.key`, `log.pub`, `log.rotations`.
     pub dir: PathBuf,
     /// The log's name in its checkpoints; never changes. Default: the trust domain and `/audit-log`.
     #[serde(default)]

@@ -17,7 +17,7 @@ use crate::domain::question::{LONGEST, Order, Question, TypeFilter};
 use crate::flow::prove::Proved;
 use crate::flow::query::{Ask, Page, Proofs};
 use crate::flow::{append, custody, evidence, tail, usage};
-use crate::log::{Consistency, Signed};
+use crate::log::{Consistency, Rotated, Signed};
 use crate::personal::Seen;
 use crate::store::usage::{By, Sum};
 
@@ -384,6 +384,12 @@ impl From<Proved> for wire::ProveInclusionResponse {
             personal: seen.parts,
             cose_receipt: receipt,
         }
+    }
+}
+
+impl From<Rotated> for wire::KeyRotation {
+    fn from(Rotated { leaf_index, leaf, proof }: Rotated) -> Self {
+        Self { leaf_index, leaf, proof: hashes(proof) }
     }
 }
 

@@ -33,6 +33,8 @@ mod web;
 mod webhook;
 mod witness;
 
+use std::path::Path;
+
 use legate_boot::{Context, Running, StartError};
 use legate_ids::{Name, SpiffeId, TrustDomain};
 use legate_mtls::Identity;
@@ -56,6 +58,16 @@ use crate::watchman::IndexWatch;
 
 /// The service's name, as everywhere.
 pub const NAME: &str = "audit-collector";
+
+/// Makes the key that is to follow on that of the log in a directory, and to take its place when the collector is started next. It waits there
+/// in a file, so the collector may run meanwhile. Gives its public half in C2SP verifier-key form.
+///
+/// # Errors
+/// When there is no log, a key waits already, or a file cannot be written.
+pub fn prepare_log_key(dir: &Path, reason: &str) -> Result<String, StartError> {
+    let made = log::prepare_key(dir, reason).map_err(|e| StartError::new("no key is made", e))?;
+    Ok(made.to_string())
+}
 
 /// Raises the service. It reads and verifies the whole log first, and does not start over one that does not fit. Where collectors share
 /// a log and another one leads, it stands by.

@@ -61,6 +61,7 @@ pub(crate) struct Metrics {
     pub(crate) is_unpublished: Gauge,
     pub(crate) leads: Gauge,
     pub(crate) epoch: Gauge,
+    pub(crate) keys: Gauge,
     pub(crate) is_away: Gauge,
     pub(crate) indexed: Gauge,
     pub(crate) index_lag: Gauge,
@@ -147,6 +148,7 @@ impl Default for Metrics {
             is_unpublished: Gauge::default(),
             leads: Gauge::default(),
             epoch: Gauge::default(),
+            keys: Gauge::default(),
             is_away: Gauge::default(),
             indexed: Gauge::default(),
             index_lag: Gauge::default(),
@@ -238,6 +240,11 @@ impl Metrics {
             "audit_leads",
             "1: this collector appends to the log; 0: it stands by for another that does",
             self.leads.clone(),
+        );
+        registry.register(
+            "audit_log_keys",
+            "Keys that have signed the log since it began: one more with each rotation",
+            self.keys.clone(),
         );
         registry.register(
             "audit_lease_epoch",

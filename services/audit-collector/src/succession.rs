@@ -67,6 +67,10 @@ fn away(e: NotDone) -> NotLed {
     }
 }
 
+fn other_key(theirs: String, ours: &[String]) -> NotLed {
+    log_refused(LogError::OtherKey { theirs, ours: ours.first().cloned().unwrap_or_default() }).into()
+}
+
 /// What leads.
 #[derive(Debug)]
 pub(crate) struct Reign {
@@ -96,11 +100,13 @@ impl Member {
             Some(copy) => copy,
             None => self.open_copy(found.is_none()).await?,
         };
-        let ours = copy.verifier_key();
+        let mut named = None;
         if let Some(found) = found {
-            if found.verifier_key != ours {
-                return Err(log_refused(LogError::OtherKey { theirs: found.verifier_key, ours }).into());
+            let ours = copy.verifier_keys();
+            if !ours.contains(&found.verifier_key) {
+                return Err(other_key(found.verifier_key, &ours));
             }
+            named = Some(found.verifier_key);
             let follows = found.leader.left > Duration::ZERO && found.leader.holder != copy.holder();
             if self.means.seat.note_leader(found.leader.clone()) && follows {
                 tracing::info!(leader = found.leader.address, epoch = found.leader.epoch, "stands by");
@@ -119,10 +125,13 @@ impl Member {
                 return Ok(None);
             }
         }
+        let ours = copy.verifier_keys();
+        // The lease names the key that signed last. Where another one is to follow on it, that is done by whoever leads.
+        let named = named.or_else(|| ours.first().cloned()).unwrap_or_default();
         let claim = Claim {
             holder: copy.holder().to_owned(),
             address: self.means.config.address(),
-            verifier_key: ours.clone(),
+            verifier_key: named,
             ttl: Duration::from_secs(self.means.config.log.lease_s),
         };
         match self.ledger.claim(&claim).await.map_err(away)? {
@@ -131,7 +140,7 @@ impl Member {
                 self.copy = Some(copy);
                 Ok(None)
             }
-            Claimed::OtherKey(theirs) => Err(log_refused(LogError::OtherKey { theirs, ours }).into()),
+            Claimed::OtherKey(theirs) => Err(other_key(theirs, &ours)),
             Claimed::Lead(held, head) => Ok(Some(self.lead(copy, held, head).await?)),
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::{Clock, Timestamp};
-use legate_merkle::{Checkpoint, Note, VerifierKey};
+use legate_merkle::{KeyChain, Note};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -114,10 +114,8 @@ pub(crate) struct Setup {
 /// [`NotKept`] when witnesses cosigned another log than this one, or the policy is of another.
 pub(crate) async fn start(setup: Setup) -> Result<(Cosigned, tokio::task::JoinHandle<()>), NotKept> {
     let Setup { chosen, log, clock, metrics } = setup;
-    let key = VerifierKey::parse(log.verifier_key()).map_err(|e| NotKept::Policy(e.to_string()))?;
-    chosen.fits(&key)?;
-    let opening = key.clone();
-    let reading = log.reading(move |log| keep::open(log, &opening)).await;
+    chosen.fits(log.keys())?;
+    let reading = log.reading(keep::open).await;
     let kept = reading.map_err(|e| NotKept::Broken(e.to_string()))??;
     // A policy that was changed may ask for more than what was kept has.
     let newest = kept.newest.and_then(|newest| {
@@ -137,8 +135,8 @@ pub(crate) async fn start(setup: Setup) -> Result<(Cosigned, tokio::task::JoinHa
 }
 
 /// Reads a checkpoint of the log that was kept.
-fn read_kept(bytes: &[u8], key: &VerifierKey) -> Result<Published, NotKept> {
-    let checkpoint = Checkpoint::open(bytes, key, key.name()).map_err(|e| NotKept::Checkpoint(e.to_string()))?;
+fn read_kept(bytes: &[u8], keys: &KeyChain) -> Result<Published, NotKept> {
+    let checkpoint = keys.open(bytes).map_err(|e| NotKept::Checkpoint(e.to_string()))?;
     let note = String::from_utf8_lossy(bytes).into_owned();
     Ok(Published { size: checkpoint.size, root: checkpoint.root, note })
 }

@@ -5,7 +5,7 @@ use tokio::time::timeout_at;
 
 use super::{Call, Desk, MARGIN};
 use crate::error::{AGAIN, AUDIT_CHECKPOINT_BEHIND, AUDIT_NO_WITNESSES, AUDIT_NOT_COSIGNED};
-use crate::log::Published;
+use crate::log::{Published, Rotated};
 
 /// Which one is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -16,10 +16,13 @@ pub(crate) struct Ask {
     pub(crate) at_least: u64,
 }
 
-/// The newest checkpoint, once it is what is asked for.
-pub(crate) async fn newest(desk: &Desk, call: &Call, ask: Ask) -> Result<Published, Fault> {
+/// The newest checkpoint, once it is what is asked for, and the rotations of the log's key that its tree holds.
+pub(crate) async fn newest(desk: &Desk, call: &Call, ask: Ask) -> Result<(Published, Vec<Rotated>), Fault> {
     can_be(desk, ask.cosigned)?;
-    covering(desk, call, ask.cosigned, ask.at_least).await
+    let newest = covering(desk, call, ask.cosigned, ask.at_least).await?;
+    let size = newest.size;
+    let rotations = desk.log.reading(move |log| log.prove_rotations(size)).await.map_err(Fault::broken)??;
+    Ok((newest, rotations))
 }
 
 /// Refuses cosigned checkpoints where nobody is asked to cosign.

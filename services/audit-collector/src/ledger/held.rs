@@ -130,6 +130,24 @@ impl Held {
         self.told(writing.await.map_err(not_done))
     }
 
+    /// Says that the log is signed with this key from now on.
+    pub(crate) async fn sign_with(&self, verifier_key: String) -> Result<(), NotDone> {
+        self.until_known(drop, || self.sign_with_once(verifier_key.clone())).await
+    }
+
+    async fn sign_with_once(&self, verifier_key: String) -> Result<(), NotDone> {
+        let (shard, epoch) = (Arc::clone(&self.ledger.shard), signed(self.epoch));
+        let writing = self.ledger.db.tx("log_key_name", move |tx| {
+            let (shard, key) = (shard.to_string(), verifier_key.clone());
+            Box::pin(async move {
+                let sql = format!("UPDATE log_lease SET verifier_key = $3 WHERE shard = $1 AND {FENCE}");
+                let done = tx.execute_raw(of(&sql, [shard.into(), epoch.into(), key.into()])).await?;
+                if done.rows_affected() == 1 { Ok(()) } else { Err(TxError::Flow(NotDone::Fenced)) }
+            })
+        });
+        self.told(writing.await.map_err(not_done))
+    }
+
     /// Keeps slots of keys of names, in the place of what was in them.
     pub(crate) async fn put_slots(&self, slots: Vec<(u64, Vec<u8>)>) -> Result<(), NotDone> {
         for some in slots.chunks(2_048) {

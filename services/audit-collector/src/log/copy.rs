@@ -5,12 +5,12 @@
 use std::fs::File;
 
 use legate_journal::{Durability, Journal, JournalError};
-use legate_merkle::{Frontier, Signer as _, leaf_hash};
+use legate_merkle::{Frontier, Rotation, leaf_hash};
 
 use super::files::{AckMark, Files};
-use super::key::{self, Keys};
+use super::key::Keys;
 use super::publisher::Published;
-use super::recover::LogError;
+use super::recover::{LogError, is_of_this_tree, rotation_in};
 use super::shelf::Shelf;
 use crate::ledger::{Batch, Head, Held, Ledger, NotDone};
 
@@ -29,6 +29,8 @@ pub(crate) struct Copy {
     /// What this directory is called.
     holder: String,
     keys: Keys,
+    /// What the rows say of the log's key, as far as they are taken over.
+    rotations: Vec<Rotation>,
     journal: Journal,
     ledger: Ledger,
     tree: Frontier,
@@ -63,7 +65,7 @@ impl Copy {
         may_make: bool,
     ) -> Result<Self, LogError> {
         let lock = super::recover::lock(&files)?;
-        let keys = key::open(files.dir(), origin, may_make)?;
+        let keys = Keys::open(files.dir(), origin, may_make)?;
         let holder = files.holder().map_err(|why| LogError::Io { path: files.dir().to_owned(), why })?;
         let options = Shelf::options(segment_bytes, 0);
         let (journal, _) = Journal::open(&files.segments(), options).map_err(LogError::Copy)?;
@@ -73,6 +75,7 @@ impl Copy {
             origin: origin.to_owned(),
             holder,
             keys,
+            rotations: Vec::new(),
             journal,
             ledger,
             tree: Frontier::new(),
@@ -80,7 +83,7 @@ impl Copy {
             signed: Vec::new(),
         };
         if let Some(note) = copy.files.read_checkpoint().map_err(|why| copy.io(why))? {
-            copy.signed.push(super::recover::open_checkpoint(note, &copy.keys, origin)?);
+            copy.signed.push(copy.keys.open_checkpoint(note)?);
         }
         Ok(copy)
     }
@@ -89,9 +92,11 @@ impl Copy {
         LogError::Io { path: self.files.dir().to_owned(), why }
     }
 
-    /// The log's public key, as it is here.
-    pub(crate) fn verifier_key(&self) -> String {
-        self.keys.signer.verifier().to_string()
+    /// The log's public keys, as far as they are known here: the one that signs first, then the one that waits to follow on it, and those
+    /// before.
+    pub(crate) fn verifier_keys(&self) -> Vec<String> {
+        let before = self.keys.chain().keys().map(ToString::to_string);
+        self.keys.names().into_iter().chain(before).collect()
     }
 
     /// What this directory is called; no other one is.
@@ -124,8 +129,12 @@ impl Copy {
         if batch.epoch < self.epoch {
             return refused("it was committed in an earlier epoch than those before it");
         }
-        let mut tree = self.tree.clone();
+        let (mut tree, mut rotations) = (self.tree.clone(), Vec::new());
         for leaf in &batch.leaves {
+            if let Some(rotation) = rotation_in(leaf, tree.size())? {
+                is_of_this_tree(&rotation, tree.root())?;
+                rotations.push(rotation);
+            }
             tree.push(leaf_hash(leaf));
             if self.signed.iter().any(|signed| signed.size == tree.size() && signed.root != tree.root()) {
                 return Err(LogError::Root(tree.size()));
@@ -139,7 +148,19 @@ impl Copy {
         let new: Vec<Vec<u8>> = batch.leaves.into_iter().skip(known).collect();
         self.journal.append(new, Durability::Written).await.map_err(LogError::Copy)?;
         (self.tree, self.epoch) = (tree, batch.epoch);
-        Ok(())
+        rotations.into_iter().try_for_each(|rotation| self.hear(rotation))
+    }
+
+    /// Takes up that the log's key was rotated. Where the key that follows waits here, it takes over, so that no old one is left on the
+    /// disk of a collector that stands by; where it does not, this one cannot lead any more.
+    fn hear(&mut self, rotation: Rotation) -> Result<(), LogError> {
+        let is_here = self.keys.names().contains(&rotation.to().to_string());
+        self.rotations.push(rotation);
+        if !is_here || self.rotations.len() < self.keys.chain().rotations().len() {
+            return Ok(());
+        }
+        self.keys.hold_against(&self.rotations)?;
+        self.keys.take_over()
     }
 
     /// Holds a row against what the copy has of it already.
@@ -164,9 +185,12 @@ impl Copy {
 
     /// Everything that is to be had under a lease: the copy holds every row, all that was signed is in it, and the head fits.
     pub(crate) async fn complete(mut self, held: Held, head: Head) -> Result<Ground, LogError> {
+        // All rows first: they say which keys signed when.
+        self.pull().await?;
+        self.keys.hold_against(&self.rotations)?;
         // What the one before signed last; it is in the rows, or the rows are not what they were.
         if let Some(note) = self.ledger.note(CHECKPOINT).await.map_err(of_rows)? {
-            let newest = super::recover::open_checkpoint(note, &self.keys, &self.origin)?;
+            let newest = self.keys.open_checkpoint(note)?;
             if newest.size <= self.tree.size() && !self.was(&newest).map_err(LogError::Copy)? {
                 return Err(LogError::Root(newest.size));
             }
@@ -175,7 +199,6 @@ impl Copy {
             }
             self.signed.push(newest);
         }
-        self.pull().await?;
         let mark = AckMark::open(&self.files).and_then(|mark| mark.read()).map_err(|why| self.io(why))?;
         let wanted = self.signed.iter().map(|signed| signed.size).chain(mark).chain([self.journal.next_index()]).max();
         let found = self.tree.size();
@@ -184,6 +207,10 @@ impl Copy {
         }
         if (head.size, head.root) != (found, self.tree.root()) {
             return Err(LogError::RolledBack { found, wanted: head.size });
+        }
+        if self.signed.is_empty() && !self.rotations.is_empty() {
+            // The key that signs now does not sign for the empty log.
+            return Err(LogError::CheckpointGone);
         }
         if self.signed.is_empty() {
             super::recover::begin(&self.files, &self.keys, &self.origin)?;

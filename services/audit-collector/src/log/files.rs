@@ -30,6 +30,9 @@ pub(crate) enum Put {
 pub(crate) enum Found {
     Missing,
     Same,
+    /// A part of it was never written: it has another length, or zeros where it differs. A power cut leaves files so, since they are not
+    /// synced; the log, from which they are made, is.
+    Torn,
     Different,
 }
 
@@ -99,6 +102,7 @@ impl Files {
     pub(crate) fn look(&self, tile: TileId, bytes: &[u8]) -> io::Result<Found> {
         match fs::read(self.dir.join(tile.to_string())) {
             Ok(found) if found == bytes => Ok(Found::Same),
+            Ok(found) if is_torn(&found, bytes) => Ok(Found::Torn),
             Ok(_) => Ok(Found::Different),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
             Err(e) => Err(e),
@@ -138,6 +142,11 @@ impl Files {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether what is there is what is wanted with a part of it unwritten.
+fn is_torn(found: &[u8], wanted: &[u8]) -> bool {
+    found.len() != wanted.len() || found.iter().zip(wanted).all(|(found, wanted)| found == wanted || *found == 0)
 }
 
 /// How far the log was acknowledged, kept beside it. It is written after every group and not synced: what survives the

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use legate_clock::Clock;
 use legate_journal::JournalError;
-use legate_merkle::{SeedSigner, SignError, Signer as _};
+use legate_merkle::{KeyChain, SeedSigner, SignError, Signer as _};
 use legate_rpc::Pages;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -17,6 +17,7 @@ use super::files::Files;
 use super::own::{EPOCH, Own};
 use super::publisher::{Published, Publisher};
 use super::recover::{Found, LogError, Recovered, recover};
+use super::rotate::settle;
 use super::shelf::{Leaves, Shelf, State};
 use super::truth::{Rows, Truth};
 use super::waiting::Waiting;
@@ -60,6 +61,7 @@ struct Inner {
     acked: watch::Receiver<u64>,
     published: watch::Receiver<Published>,
     signer: Arc<SeedSigner>,
+    keys: KeyChain,
     verifier_key: String,
     pages: Pages,
     readers: Arc<Semaphore>,
@@ -118,17 +120,21 @@ impl Log {
             Ok::<_, LogError>((recovered, vault.unended()?, vault))
         });
         let (recovered, unended, vault) = reading.await.map_err(|e| LogError::Broken(e.to_string()))??;
+        let state = Arc::new(State::default());
+        let mut truth = match lease.clone().zip(tree) {
+            None => Truth::Segments,
+            Some((held, tree)) => Truth::Rows(Box::new(Rows { held, tree, state: Arc::clone(&state) })),
+        };
+        let recovered = settle(recovered, &mut truth, lease.as_ref(), &me, setup.clock.now()).await?;
         let Recovered { shelf, mark, tiler, producers, keys, published, found } = recovered;
+        let (signer, keys, pages) = keys.into_parts();
 
-        let (shelf, state) = (Arc::new(shelf), Arc::new(State::default()));
+        setup.metrics.keys.set(i64::try_from(keys.keys().count()).unwrap_or(i64::MAX));
+        let shelf = Arc::new(shelf);
         let (jobs, waiting_jobs) = mpsc::channel(QUEUE);
         let (acked, acked_seen) = watch::channel(found.leaves);
         let (holding, held) = watch::channel(());
         let (out, published) = watch::channel(published);
-        let truth = match lease.clone().zip(tree) {
-            None => Truth::Segments,
-            Some((held, tree)) => Truth::Rows(Box::new(Rows { held, tree, state: Arc::clone(&state) })),
-        };
         let engine = Engine {
             shelf: Arc::clone(&shelf),
             truth,
@@ -149,9 +155,10 @@ impl Log {
             waiting: Waiting::new(setup.waiting_bytes),
             acked: acked_seen.clone(),
             published,
-            signer: Arc::clone(&keys.signer),
-            verifier_key: keys.signer.verifier().to_string(),
-            pages: keys.pages,
+            signer: Arc::clone(&signer),
+            verifier_key: keys.newest().to_string(),
+            keys,
+            pages,
             readers: Arc::new(Semaphore::new(READERS)),
             metrics: setup.metrics.clone(),
             _held: holding,
@@ -159,7 +166,7 @@ impl Log {
         let publisher = Publisher {
             shelf,
             tiler,
-            signer: keys.signer,
+            signer,
             origin: setup.origin,
             every: setup.checkpoint_every,
             out,
@@ -310,9 +317,14 @@ impl Log {
         self.0.shelf.files.dir()
     }
 
-    /// The public key, in C2SP verifier-key form.
+    /// The public key that signs, in C2SP verifier-key form.
     pub(crate) fn verifier_key(&self) -> &str {
         &self.0.verifier_key
+    }
+
+    /// All keys of the log, in their order, the one that signs last.
+    pub(crate) fn keys(&self) -> &KeyChain {
+        &self.0.keys
     }
 
     /// What authenticates page tokens.

@@ -5,7 +5,7 @@ use std::io;
 
 use legate_batch::Attested;
 use legate_merkle::{
-    Frontier, Hash, RangeError, TileId, decode_tile, leaf_hash, node_in_tile, prove_among, prove_consistency,
+    Frontier, Hash, RangeError, Rotation, TileId, decode_tile, leaf_hash, node_in_tile, prove_among, prove_consistency,
     prove_inclusion, root_of, verify_consistency, verify_inclusion,
 };
 use legate_wire::audit::AuditEvent;
@@ -48,6 +48,14 @@ pub(crate) struct Signed {
     pub(crate) proof: Vec<Hash>,
     pub(crate) position: u32,
     pub(crate) path: Vec<Hash>,
+}
+
+/// A leaf that says that the log's key is followed by another, proved to be in a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rotated {
+    pub(crate) leaf_index: u64,
+    pub(crate) leaf: Vec<u8>,
+    pub(crate) proof: Vec<Hash>,
 }
 
 /// Two trees and the proof that one is the beginning of the other.
@@ -159,6 +167,22 @@ impl Log {
         };
         let proofs = leaves.iter().map(|leaf| prove(*leaf)).collect::<Result<_, _>>()?;
         Ok((proofs, published))
+    }
+
+    /// The rotations of the log's key that the tree of a size holds, in order, each proved to be in it.
+    pub(crate) fn prove_rotations(&self, size: u64) -> Result<Vec<Rotated>, NotProved> {
+        let places = self.keys().rotations().iter().map(Rotation::size);
+        let places: Vec<u64> = places.filter(|place| *place < size).collect();
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (proofs, _) = self.prove_each(&places, size)?;
+        let with_leaf = |(leaf_index, proof)| {
+            let leaf = self.read(leaf_index, leaf_index + 1, 1).map_err(io::Error::other)?.pop();
+            let (_, leaf) = leaf.ok_or_else(|| io::Error::other(format!("leaf {leaf_index} cannot be read")))?;
+            Ok::<_, NotProved>(Rotated { leaf_index, leaf, proof })
+        };
+        places.into_iter().zip(proofs).map(with_leaf).collect()
     }
 
     /// The signatures of some events, by the leaves that hold them, in the tree of a size: as many as have `most` bytes, one at least.

@@ -5,26 +5,28 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::{io, thread};
 
+use legate_batch::rotated::{ROTATED, rotated};
 use legate_journal::{Journal, JournalError, Recovery};
 use legate_merkle::{
-    Checkpoint, CheckpointError, Hash, SignError, Signer as _, TileId, TileKind, decode_tile, leaf_hash,
+    Checkpoint, CheckpointError, Hash, Rotation, SignError, TileId, TileKind, decode_tile, encode_bundle, encode_tile,
+    leaf_hash,
 };
 use legate_wire::audit::{AuditEvent, Emitter};
 use prost::Message;
 
 use super::files::{AckMark, Files, read_tile};
-use super::key::{self, Keys};
+use super::key::Keys;
 use super::own::CLOSED;
 use super::publisher::Published;
 use super::shelf::Shelf;
-use super::tiler::Tiler;
+use super::tiler::{Tiler, fold};
 use crate::domain::producers::{Producer, Producers};
 
 /// Leaves that are read at once, in bytes.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Tiles that differ from what they have to be are kept aside up to this.
-const MOST_DOUBTFUL: usize = 64 << 20;
+/// Tiles that differ from what they have to be are kept aside up to this. A test's log is small.
+const MOST_DOUBTFUL: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 
 /// Why the log is not opened.
 #[derive(Debug, thiserror::Error)]
@@ -113,9 +115,9 @@ pub(crate) enum LogError {
         "event {0} in PostgreSQL is not the one in this collector's copy of the log; find out which was changed, and if it is the copy, move `segments` out of the directory to have it made again"
     )]
     Differs(u64),
-    /// The log in the database is another one's.
+    /// The log's key is not here: it is another one's, or it was rotated and the key that followed is gone.
     #[error(
-        "the log in PostgreSQL is signed with the key {theirs}, and this collector has {ours}: collectors that share a log have the same file log.key in their directories"
+        "the log is signed with the key {theirs}, and this collector has {ours}; bring back the newest log.key (collectors that share a log have the same one in their directories)"
     )]
     OtherKey {
         /// That of the log.
@@ -123,6 +125,22 @@ pub(crate) enum LogError {
         /// Ours.
         ours: String,
     },
+    /// What the log says of its keys does not hold.
+    #[error("the log's keys: {0}; bring back an undamaged copy of the directory")]
+    Rotation(String),
+    /// The log does not say any more that its key was rotated.
+    #[error(
+        "event {at} said that the log's key is followed by {to}, and is not there: the log was set back; nothing was changed, bring back the newer one"
+    )]
+    RotationGone {
+        /// Its place.
+        at: u64,
+        /// The key that followed.
+        to: String,
+    },
+    /// The key that waits could not take over.
+    #[error("the log's key cannot be rotated: {0}; nothing is lost, log.key.next waits for the next start")]
+    NotRotated(String),
     /// No checkpoint can be signed.
     #[error("no checkpoint can be signed: {0}")]
     Sign(#[from] SignError),
@@ -155,11 +173,24 @@ pub(super) struct Recovered {
     pub(super) found: Found,
 }
 
-/// The emitter of an event; everything else is skipped.
+/// The emitter and the type of an event; everything else is skipped.
 #[derive(Clone, PartialEq, Message)]
 struct Told {
     #[prost(message, optional, tag = "2")]
     emitter: Option<Emitter>,
+    #[prost(string, tag = "4")]
+    kind: String,
+}
+
+/// What a leaf says of the log's key, where it says anything.
+pub(super) fn rotation_in(leaf: &[u8], at: u64) -> Result<Option<Rotation>, LogError> {
+    let is_one = Told::decode(leaf).is_ok_and(|told| told.kind == ROTATED);
+    if is_one { read_rotation(leaf, at) } else { Ok(None) }
+}
+
+fn read_rotation(leaf: &[u8], at: u64) -> Result<Option<Rotation>, LogError> {
+    let event = AuditEvent::decode(leaf).map_err(|_| LogError::Event(at))?;
+    rotated(&event, at).map_err(|e| LogError::Rotation(e.to_string()))
 }
 
 /// A leaf as the reader hands it on.
@@ -167,7 +198,7 @@ struct Read {
     index: u64,
     leaf: Vec<u8>,
     hash: Hash,
-    told: Option<Emitter>,
+    told: Option<Told>,
 }
 
 /// Keeps every other collector out of a log's directory, which is made where it is missing.
@@ -194,9 +225,9 @@ pub(super) fn recover(
     let mark = AckMark::open(&files).map_err(io)?;
     let stored = files.read_checkpoint().map_err(io)?;
     let is_new = stored.is_none() && is_empty(&files).map_err(io)?;
-    let keys = key::open(&dir, origin, is_new)?;
+    let mut keys = Keys::open(&dir, origin, is_new)?;
     let published = match stored {
-        Some(note) => open_checkpoint(note, &keys, origin)?,
+        Some(note) => keys.open_checkpoint(note)?,
         None if is_new => begin(&files, &keys, origin)?,
         None => return Err(LogError::CheckpointGone),
     };
@@ -209,9 +240,16 @@ pub(super) fn recover(
     })?;
     let mut tiler = Tiler::new(files.clone());
     let shelf = Shelf { journal, files, segment_bytes, _lock: lock };
-    let Walked { producers, last } = walk(&shelf, &mut tiler, &published)?;
+    let Walked { producers, last, rotations } = walk(&shelf, &mut tiler, &published)?;
+    keys.hold_against(&rotations)?;
+    // By all keys that the log had, as it says itself.
+    let published = keys.open_checkpoint(published.note.into_bytes())?;
     tiler.trust_the_tree();
     tiler.write_full().map_err(io)?;
+    for tile in tiler.take_torn() {
+        let bytes = made_again(&shelf, tile)?;
+        tiler.mend(tile, &bytes).map_err(io)?;
+    }
     let mended = tiler.take_replaced();
     for tile in &mended {
         tracing::warn!(%tile, "a tile was not what the log says, and was written again");
@@ -234,17 +272,11 @@ fn is_empty(files: &Files) -> io::Result<bool> {
     }
 }
 
-pub(super) fn open_checkpoint(note: Vec<u8>, keys: &Keys, origin: &str) -> Result<Published, LogError> {
-    let checkpoint = Checkpoint::open(&note, keys.signer.verifier(), origin).map_err(LogError::Checkpoint)?;
-    let note = String::from_utf8(note).map_err(|_| LogError::Checkpoint(CheckpointError::Form("it is not UTF-8")))?;
-    Ok(Published { size: checkpoint.size, root: checkpoint.root, note })
-}
-
 /// Signs the log's beginning before there is a segment, so that later a log without a checkpoint is one that lost it.
 pub(super) fn begin(files: &Files, keys: &Keys, origin: &str) -> Result<Published, LogError> {
     let io = |why| LogError::Io { path: files.dir().to_owned(), why };
     let root = legate_merkle::empty_root();
-    let note = Checkpoint::new(origin, 0, root).sign(&*keys.signer)?.to_string();
+    let note = Checkpoint::new(origin, 0, root).sign(&**keys.signer())?.to_string();
     files.write_checkpoint(&note).map_err(io)?;
     File::open(files.dir()).and_then(|dir| dir.sync_all()).map_err(io)?;
     Ok(Published { size: 0, root, note })
@@ -253,6 +285,7 @@ pub(super) fn begin(files: &Files, keys: &Keys, origin: &str) -> Result<Publishe
 struct Walked {
     producers: Producers,
     last: Option<Vec<u8>>,
+    rotations: Vec<Rotation>,
 }
 
 /// Takes every leaf into the tree: one thread reads and hashes, this one builds and compares.
@@ -282,7 +315,7 @@ fn walk(shelf: &Shelf, tiler: &mut Tiler, stored: &Published) -> Result<Walked, 
 fn hashed(leaves: Vec<(u64, Vec<u8>)>) -> Vec<Read> {
     let read = |(index, leaf): (u64, Vec<u8>)| {
         let hash = leaf_hash(&leaf);
-        let told = Told::decode(leaf.as_slice()).ok().and_then(|t| t.emitter);
+        let told = Told::decode(leaf.as_slice()).ok();
         Read { index, leaf, hash, told }
     };
     leaves.into_iter().map(read).collect()
@@ -296,11 +329,17 @@ fn build(
 ) -> Result<Walked, LogError> {
     let io = |why| LogError::Io { path: shelf.files.dir().to_owned(), why };
     let mut producers = Producers::default();
-    let mut last = None;
+    let (mut last, mut rotations) = (None, Vec::new());
     check_root(shelf, tiler, stored)?;
     for batch in batches {
         for Read { index, leaf, hash, told } in batch.map_err(LogError::Journal)? {
-            let emitter = told.ok_or(LogError::Event(index))?;
+            let Some(Told { emitter: Some(emitter), kind }) = told else { return Err(LogError::Event(index)) };
+            if kind == ROTATED
+                && let Some(rotation) = read_rotation(&leaf, index)?
+            {
+                is_of_this_tree(&rotation, tiler.root())?;
+                rotations.push(rotation);
+            }
             producers.advance(Producer { spiffe_id: emitter.spiffe_id, epoch: emitter.epoch }, emitter.seq);
             if index + 1 == shelf.journal.next_index() {
                 last = Some(leaf.clone());
@@ -317,7 +356,43 @@ fn build(
     if tiler.size() < stored.size {
         return Err(LogError::Shorter { found: tiler.size(), wanted: stored.size });
     }
-    Ok(Walked { producers, last })
+    Ok(Walked { producers, last, rotations })
+}
+
+/// A rotation speaks of the tree that is before it, and of no other log's.
+pub(super) fn is_of_this_tree(rotation: &Rotation, root: Hash) -> Result<(), LogError> {
+    if *rotation.root() == root {
+        return Ok(());
+    }
+    Err(LogError::Rotation(format!("the rotation at event {} is of another log than this one", rotation.size())))
+}
+
+/// A full tile or bundle, from the log and from the tiles below it.
+fn made_again(shelf: &Shelf, tile: TileId) -> Result<Vec<u8>, LogError> {
+    let io = |why| LogError::Io { path: shelf.files.dir().to_owned(), why };
+    let first = tile.index * legate_merkle::TILE_WIDTH;
+    let until = first + legate_merkle::TILE_WIDTH;
+    if let TileKind::Hashes(level @ 1..) = tile.kind {
+        let below = (first..until).map(|index| {
+            let tile = TileId { kind: TileKind::Hashes(level - 1), index, ..tile };
+            let hashes = read_tile(shelf.files.dir(), tile).map(|bytes| decode_tile(&bytes, usize::from(tile.width)));
+            hashes.and_then(|hashes| hashes.ok_or_else(|| io::Error::other(format!("{tile} is damaged"))))
+        });
+        let row: io::Result<Vec<Hash>> = below.map(|hashes| hashes.map(|hashes| fold(&hashes))).collect();
+        return row.map(|row| encode_tile(&row)).map_err(io);
+    }
+    let mut leaves = Vec::new();
+    while first + (leaves.len() as u64) < until {
+        let more = shelf.read(first + leaves.len() as u64, until, BATCH_BYTES).map_err(LogError::Journal)?;
+        if more.is_empty() {
+            return Err(LogError::Shorter { found: first + leaves.len() as u64, wanted: until });
+        }
+        leaves.extend(more.into_iter().map(|(_, leaf)| leaf));
+    }
+    match tile.kind {
+        TileKind::Entries => encode_bundle(&leaves).map_err(|e| io(io::Error::other(e))),
+        TileKind::Hashes(_) => Ok(encode_tile(&leaves.iter().map(|leaf| leaf_hash(leaf)).collect::<Vec<_>>())),
+    }
 }
 
 /// Holds the tree against the stored checkpoint when it has come that far.

@@ -24,6 +24,8 @@ pub(super) struct Tiler {
     /// Full tiles that are other than the files, which are not touched yet.
     doubtful: Vec<(TileId, Vec<u8>)>,
     doubtful_bytes: usize,
+    /// Full tiles of which a part was never written, by their names alone: there may be many, and they can be made again.
+    torn: Vec<TileId>,
     /// Full tiles whose partial forms can go once a checkpoint covers them.
     filled: Vec<TileId>,
     /// Files that were there and wrong.
@@ -40,6 +42,7 @@ impl Tiler {
             pending: VecDeque::new(),
             doubtful: Vec::new(),
             doubtful_bytes: 0,
+            torn: Vec::new(),
             filled: Vec::new(),
             replaced: Vec::new(),
         }
@@ -100,6 +103,7 @@ impl Tiler {
                     self.files.put(tile, &bytes)?;
                     self.filled.push(tile);
                 }
+                Found::Torn => self.torn.push(tile),
                 Found::Different => {
                     self.doubtful_bytes += bytes.len();
                     self.doubtful.push((tile, bytes));
@@ -118,6 +122,20 @@ impl Tiler {
     pub(super) fn trust_the_tree(&mut self) {
         self.pending.extend(self.doubtful.drain(..));
         self.doubtful_bytes = 0;
+    }
+
+    /// Tiles of which a part was never written, since this was last asked; those that others are made of come first.
+    pub(super) fn take_torn(&mut self) -> Vec<TileId> {
+        std::mem::take(&mut self.torn)
+    }
+
+    /// Writes a full tile that was made again.
+    pub(super) fn mend(&mut self, tile: TileId, bytes: &[u8]) -> io::Result<()> {
+        if self.files.put(tile, bytes)? == Put::Replaced {
+            self.replaced.push(tile);
+        }
+        self.filled.push(tile);
+        Ok(())
     }
 
     /// Writes the tiles that became full. After an error, call it again.
@@ -165,7 +183,7 @@ impl Tiler {
 }
 
 /// The root over a full row.
-fn fold(row: &[Hash]) -> Hash {
+pub(super) fn fold(row: &[Hash]) -> Hash {
     match row {
         [] => legate_merkle::empty_root(),
         [one] => *one,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use legate_clock::Clock;
-use legate_merkle::{Checkpoint, TileId, VerifierKey, new_tiles};
+use legate_merkle::{TileId, new_tiles};
 use tokio::task::JoinSet;
 
 use crate::config::{BadConfig, TilesConfig};
@@ -141,8 +141,7 @@ impl Depot {
     async fn look(&self, log: &Log, newest: &Published) -> Result<Stored, NotKept> {
         let Some((note, tag)) = self.bucket.get(CHECKPOINT).await? else { return Ok(Stored::default()) };
         let other = |why: String| NotKept::OtherLog(why);
-        let key = VerifierKey::parse(log.verifier_key()).map_err(|e| other(e.to_string()))?;
-        let found = Checkpoint::open(&note, &key, key.name()).map_err(|e| other(e.to_string()))?;
+        let found = log.keys().open(&note).map_err(|e| other(e.to_string()))?;
         let size = found.size;
         if size > newest.size {
             return Err(other(format!("it has {size} events, and the log {}", newest.size)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Clock;
-use legate_merkle::{CosignerKey, MAX_POLICY, Policy, VerifierKey};
+use legate_merkle::{CosignerKey, KeyChain, MAX_POLICY, Policy};
 
 use super::NotKept;
 use crate::config::{BadConfig, WitnessConfig};
@@ -61,13 +61,15 @@ impl Chosen {
         Ok(Some(Self { policy, witnesses, outward, every: config.every(), patience: config.patience() }))
     }
 
-    /// Whether the policy is one for the log of this key.
-    pub(super) fn fits(&self, key: &VerifierKey) -> Result<(), NotKept> {
+    /// Whether the policy is one for the log of these keys. It may name the log by one that signed before.
+    pub(super) fn fits(&self, keys: &KeyChain) -> Result<(), NotKept> {
         let logs = self.policy.logs();
-        if !logs.is_empty() && !logs.contains(key) {
+        if !logs.is_empty() && !logs.iter().any(|log| keys.has(log)) {
+            let key = keys.newest();
             return Err(NotKept::Policy(format!("it names logs, and this one, {key}, is not among them")));
         }
-        match self.policy.witnesses().iter().find(|witness| witness.key.public() == key.public()) {
+        let is_ours = |witness: &&legate_merkle::Witness| keys.keys().any(|key| key.public() == witness.key.public());
+        match self.policy.witnesses().iter().find(is_ours) {
             Some(own) => {
                 Err(NotKept::Policy(format!("{} has the log's own key, which witnesses nothing", own.key.name())))
             }

@@ -5,8 +5,6 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use legate_merkle::VerifierKey;
-
 use super::{file, read_kept};
 use crate::log::{Log, NotProved, Published};
 
@@ -51,10 +49,10 @@ pub(super) struct Kept {
 }
 
 /// Reads it, and holds it against the log.
-pub(super) fn open(log: &Log, key: &VerifierKey) -> Result<Kept, NotKept> {
+pub(super) fn open(log: &Log) -> Result<Kept, NotKept> {
     let sizes = read(&log.dir().join("witnesses"))?.map(|bytes| self::sizes(&bytes)).unwrap_or_default();
     let Some(bytes) = read(&file(log.dir()))? else { return Ok(Kept { newest: None, sizes }) };
-    let newest = read_kept(&bytes, key)?;
+    let newest = read_kept(&bytes, log.keys())?;
     match log.root_at(newest.size) {
         Ok(root) if root == newest.root => Ok(Kept { newest: Some(newest), sizes }),
         Ok(_) => Err(NotKept::Root(newest.size)),

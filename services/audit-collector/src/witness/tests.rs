@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use legate_clock::TestClock;
-use legate_merkle::{AddCheckpoint, Cosigner, Refusal, SeedSigner, Signer as _, judge};
+use legate_merkle::{AddCheckpoint, Checkpoint, Cosigner, Refusal, SeedSigner, Signer as _, VerifierKey, judge};
 
 use super::*;
 use crate::config::WitnessConfig;

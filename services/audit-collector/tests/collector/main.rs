@@ -11,6 +11,7 @@ mod house;
 mod otlp;
 mod pace;
 mod roles;
+mod rotating;
 mod serve;
 mod signed;
 mod takeover;

@@ -70,6 +70,16 @@ pub(crate) enum KeyVerb {
         #[arg(long, value_name = "FILE")]
         kek: PathBuf,
     },
+    /// Make the key that is to follow on that of the audit log: a file log.key.next in its directory, mode 0600. The collector's next start lets
+    /// it sign, tells that in the log with the signatures of both, and destroys the one before. Prints the verifier key. Asks no service.
+    RotateLog {
+        /// The directory: dir of audit-collector's configuration.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Wrap the keys of a credential-issuer under a new version of its key-encryption key, beside which the old one stays. Asks no
     /// service.
     Rewrap(Rewrap),

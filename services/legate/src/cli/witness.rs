@@ -27,7 +27,8 @@ pub(crate) enum WitnessVerb {
         /// The file with the private key; left out: witness.key in the directory.
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
-        /// A log: its verifier key, and the origin of its checkpoints where that is not the key's name. More than one can be given.
+        /// A log: its verifier key, and the origin of its checkpoints where that is not the key's name. More than one can be given;
+        /// those of one origin are keys of one log, which follow one another in this order: once one signs, none before it does.
         #[arg(long = "log", value_name = "VKEY[@ORIGIN]", required = true)]
         logs: Vec<String>,
         /// Where it serves: ADDRESS:PORT; a loopback address, unless --cert is given.

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use legate_merkle::{Checkpoint, VerifierKey, leaf_hash, verify_inclusion};
+use legate_batch::rotated::follow;
+use legate_merkle::{Checkpoint, KeyChain, VerifierKey, leaf_hash, verify_inclusion};
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::audit::{
-    EventOrder, GetCheckpointRequest, GetCheckpointResponse, IndexedEvent, QueryEventsRequest, QueryEventsResponse,
+    EventOrder, GetCheckpointRequest, GetCheckpointResponse, IndexedEvent, KeyRotation, QueryEventsRequest,
+    QueryEventsResponse,
 };
 
 use super::Desk;
@@ -66,11 +68,15 @@ async fn query(
         request.order = EventOrder::OldestFirst.into();
     }
     let audit = desk.line(Service::Audit)?;
+    let keys = match &proved {
+        None => None,
+        Some(key) => Some(newest(&audit, key, false, 0).await?.keys),
+    };
     let mut whole = QueryEventsResponse::default();
     loop {
         let found = page(&audit, &request).await?;
-        if let Some(key) = &proved {
-            verify_page(key, &found)?;
+        if let Some(keys) = &keys {
+            verify_page(keys, &found)?;
         }
         // The watermark of the first page counts: later events are not in the answer.
         if request.page_token.is_empty() {
@@ -88,7 +94,7 @@ async fn query(
     let rows: Vec<Row> = whole.events.iter().map(event_row).collect();
     let plural = if rows.len() == 1 { "" } else { "s" };
     let more = if more { "; there are more, see --limit" } else { "" };
-    let more = if proved.is_some() { format!("; each is proved to be in the log{more}") } else { more.to_owned() };
+    let more = if keys.is_some() { format!("; each is proved to be in the log{more}") } else { more.to_owned() };
     let note = format!(
         "{} event{plural}; the index holds {} of the log's {} leaves{more}",
         rows.len(),
@@ -100,9 +106,9 @@ async fn query(
 }
 
 /// Verifies that each event of a page is in the log, and what was shown of it is what the log holds.
-fn verify_page(key: &VerifierKey, page: &QueryEventsResponse) -> Result<(), Failure> {
-    let signed = Checkpoint::open(page.checkpoint.as_bytes(), key, key.name())
-        .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
+fn verify_page(keys: &KeyChain, page: &QueryEventsResponse) -> Result<(), Failure> {
+    let signed =
+        keys.open(page.checkpoint.as_bytes()).map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
     verify_events(&signed, &page.events)
 }
 
@@ -162,24 +168,40 @@ pub(super) fn unverified(what: impl Into<String>) -> Failure {
     Failure::local(&VERIFICATION_FAILED, what)
 }
 
-/// The newest checkpoint that covers so many leaves, as it was signed, and what it says.
+/// A checkpoint that was verified.
+pub(super) struct Newest {
+    /// As it was signed.
+    pub(super) answer: GetCheckpointResponse,
+    pub(super) tree: Checkpoint,
+    /// The keys of the log up to there, by its rotations.
+    pub(super) keys: KeyChain,
+}
+
+impl Newest {
+    /// The rotations of the log's key, each proved to be in the tree.
+    pub(super) fn rotations(&self) -> &[KeyRotation] {
+        &self.answer.key_rotations
+    }
+}
+
+/// The newest checkpoint that covers so many leaves, signed by the key that was given, or by one that rotations of the log lead to.
 pub(super) async fn newest(
     audit: &Line,
     key: &VerifierKey,
     cosigned: bool,
     at_least_size: u64,
-) -> Result<(GetCheckpointResponse, Checkpoint), Failure> {
+) -> Result<Newest, Failure> {
     let request = GetCheckpointRequest { cosigned, at_least_size };
     let answer = audit.ask(request, |c, r| async move { ProofServiceClient::new(c).get_checkpoint(r).await }).await?;
-    let signed = Checkpoint::open(answer.checkpoint.as_bytes(), key, key.name())
+    let (tree, keys) = follow(key, answer.checkpoint.as_bytes(), &answer.key_rotations)
         .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
-    Ok((answer, signed))
+    Ok(Newest { answer, tree, keys })
 }
 
 async fn checkpoint(desk: Desk, cosigned: bool, key: LogKey) -> Result<Exit, Failure> {
     let key = verifier_key(&key)?;
     let audit = desk.line(Service::Audit)?;
-    let (answer, _) = newest(&audit, &key, cosigned, 0).await?;
+    let answer = newest(&audit, &key, cosigned, 0).await?.answer;
     let mut out = desk.out();
     match out.format {
         Format::Json | Format::Jsonl => out.json(&proto::dynamic(&answer), desk.format == Format::Json)?,

@@ -195,7 +195,8 @@ async fn checkpoint(desk: &Desk) -> Result<String, Failure> {
         return Ok(format!("size {}; set LEGATE_DIR to have its signature checked by log.pub there", answer.tree_size));
     };
     let key = super::audit::read_key(&Path::new(&dir).join("log.pub"))?;
-    let signed = legate_merkle::Checkpoint::open(answer.checkpoint.as_bytes(), &key, key.name())
+    let (signed, keys) = legate_batch::rotated::follow(&key, answer.checkpoint.as_bytes(), &answer.key_rotations)
         .map_err(|e| super::audit::unverified(e.to_string()))?;
-    Ok(format!("size {}, signed by {}", signed.size, key.name()))
+    let which = if *keys.newest() == key { "" } else { ", by a key that followed on that of log.pub there" };
+    Ok(format!("size {}, signed by {}{which}", signed.size, key.name()))
 }

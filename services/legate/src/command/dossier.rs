@@ -9,11 +9,11 @@ mod sections;
 use std::collections::BTreeSet;
 
 use legate_clock::{Clock as _, SystemClock};
-use legate_merkle::{Checkpoint, VerifierKey};
+use legate_merkle::{Checkpoint, KeyChain};
 use legate_wire::audit::QueryEventsRequest;
 
-use super::audit::{newest, page, verifier_key};
-use super::evidence::{Body, Draft, put_together};
+use super::audit::{Newest, newest, page, verifier_key};
+use super::evidence::{Body, Draft, put_together, rotated};
 use super::{Desk, agent_ref};
 use crate::cli::{Dossier, MadeSo};
 use crate::dossier::{About, Document, Form, LARGEST, Log, Made, html};
@@ -39,9 +39,10 @@ const NOTES: [&str; 3] = [
 /// The log as it is when a document is made.
 pub(super) struct Fixed {
     pub(super) audit: Line,
-    pub(super) key: VerifierKey,
     pub(super) signed: Checkpoint,
+    keys: KeyChain,
     note: String,
+    rotations: Option<(String, Vec<u8>)>,
 }
 
 /// Fixes a tree that holds what the log holds now: every question is asked of it, however the log grows meanwhile.
@@ -50,8 +51,10 @@ pub(super) async fn fix(desk: &Desk, how: &MadeSo, namespace: &str) -> Result<Fi
     let audit = desk.line(Service::Audit)?;
     let ask = QueryEventsRequest { namespace: namespace.to_owned(), page_size: 1, ..Default::default() };
     let logged = page(&audit, &ask).await?.log_size;
-    let (newest, signed) = newest(&audit, &key, how.cosigned, logged).await?;
-    Ok(Fixed { audit, key, signed, note: newest.checkpoint })
+    let newest = newest(&audit, &key, how.cosigned, logged).await?;
+    let rotations = rotated(newest.rotations())?;
+    let Newest { answer, tree: signed, keys } = newest;
+    Ok(Fixed { audit, signed, keys, note: answer.checkpoint, rotations })
 }
 
 pub(super) async fn run(desk: Desk, args: Dossier) -> Result<Exit, Failure> {
@@ -84,7 +87,7 @@ pub(super) async fn run(desk: Desk, args: Dossier) -> Result<Exit, Failure> {
 impl Fixed {
     /// For the document.
     pub(super) fn log(&self, heard: String) -> Log {
-        Log { name: self.key.name().to_owned(), tree_size: self.signed.size, heard }
+        Log { name: self.keys.name().to_owned(), tree_size: self.signed.size, heard }
     }
 }
 
@@ -114,13 +117,14 @@ pub(super) async fn finish(
         ..Default::default()
     };
     let (page, json) = form.files();
-    let files = vec![
-        (README.to_owned(), readme(fixed.key.name(), Some(form)).into_bytes()),
-        (KEY.to_owned(), format!("{}\n", fixed.key).into_bytes()),
+    let mut files = vec![
+        (README.to_owned(), readme(fixed.keys.name(), Some(form)).into_bytes()),
+        (KEY.to_owned(), format!("{}\n", fixed.keys.newest()).into_bytes()),
         (CHECKPOINT.to_owned(), fixed.note.clone().into_bytes()),
         (page.to_owned(), html(&document).into_bytes()),
         (json.to_owned(), document.json().map_err(std::io::Error::other)?.into_bytes()),
     ];
+    files.extend(fixed.rotations.clone());
     let draft = Draft {
         body,
         files,
@@ -131,7 +135,7 @@ pub(super) async fn finish(
         about: Some((form, about.clone())),
     };
     let tree = (fixed.signed.size, fixed.signed.root);
-    let (events, seal) = put_together(&fixed.audit, &fixed.key, tree, &how.out, draft).await?;
+    let (events, seal) = put_together(&fixed.audit, &fixed.keys, tree, &how.out, draft).await?;
     let missing = missing(&document);
     let whole = if missing.is_empty() { String::new() } else { format!("; not all of it was given: {missing}") };
     let text = format!(

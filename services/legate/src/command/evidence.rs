@@ -4,10 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use legate_merkle::{Checkpoint, Hash, MAX_NOTE, TlogProof, VerifierKey, verify_consistency};
+use legate_merkle::{Checkpoint, Hash, KeyChain, MAX_NOTE, TlogProof, verify_consistency};
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 use legate_wire::audit::{
-    EventOrder, IndexedEvent, PackKind, ProveConsistencyRequest, QueryEventsRequest, RecordEvidenceRequest,
+    EventOrder, IndexedEvent, KeyRotation, PackKind, ProveConsistencyRequest, QueryEventsRequest, RecordEvidenceRequest,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -18,8 +18,8 @@ use super::verify::bounded;
 use crate::cli::Evidence;
 use crate::dossier::{About, Form};
 use crate::evidence::{
-    CHECKPOINT, CONTINUES, EVENTS, FORMAT, KEY, Listed, MADE_WITH, MANIFEST, Manifest, README, SEAL_CONTINUES,
-    SEAL_LEAF, SEAL_PROOF, archive, continues, hex, readme,
+    CHECKPOINT, CONTINUES, EVENTS, FORMAT, KEY, Listed, MADE_WITH, MANIFEST, Manifest, README, ROTATIONS,
+    SEAL_CONTINUES, SEAL_LEAF, SEAL_PROOF, archive, continues, hex, readme, rotations,
 };
 use crate::place::{Line, Service};
 use crate::{Exit, Failure, proto};
@@ -29,18 +29,20 @@ pub(super) type Tree = (u64, Hash);
 
 pub(super) async fn make(desk: Desk, args: Evidence) -> Result<Exit, Failure> {
     let key = verifier_key(&args.key)?;
-    let kept = args.checkpoint.iter().map(|path| read_kept(path, &key)).collect::<Result<Vec<_>, _>>()?;
     let asked = question(&desk, args.filter).await?;
     let asked_by = desk.place.operator()?.spiffe_id().map(|id| id.to_string()).unwrap_or_default();
     let audit = desk.line(Service::Audit)?;
-    let (newest, signed) = newest(&audit, &key, args.cosigned, 0).await?;
+    let newest = newest(&audit, &key, args.cosigned, 0).await?;
+    let kept = args.checkpoint.iter().map(|path| read_kept(path, &newest.keys)).collect::<Result<Vec<_>, _>>()?;
+    let (signed, keys) = (&newest.tree, &newest.keys);
     let tree = (signed.size, signed.root);
 
     let mut files = vec![
-        (README.to_owned(), readme(key.name(), None).into_bytes()),
-        (KEY.to_owned(), format!("{key}\n").into_bytes()),
-        (CHECKPOINT.to_owned(), newest.checkpoint.into_bytes()),
+        (README.to_owned(), readme(keys.name(), None).into_bytes()),
+        (KEY.to_owned(), format!("{}\n", keys.newest()).into_bytes()),
+        (CHECKPOINT.to_owned(), newest.answer.checkpoint.clone().into_bytes()),
     ];
+    files.extend(rotated(newest.rotations())?);
     let mut known = std::collections::BTreeSet::from([tree.0]);
     for (size, root) in kept {
         if known.insert(size) {
@@ -52,9 +54,9 @@ pub(super) async fn make(desk: Desk, args: Evidence) -> Result<Exit, Failure> {
     }
     let mut body = Body::create(&args.out)?;
     let (limit, out) = (args.limit, &args.out);
-    let is_complete = take_events(&audit, &asked, &signed, limit, &mut body).await?;
+    let is_complete = take_events(&audit, &asked, signed, limit, &mut body).await?;
     let draft = Draft { body, files, asked, asked_by, is_complete, cosigned: args.cosigned, about: None };
-    let (events, seal_index) = put_together(&audit, &key, tree, out, draft).await?;
+    let (events, seal_index) = put_together(&audit, keys, tree, out, draft).await?;
     let all = if is_complete {
         "everything that answers and that you may see"
     } else {
@@ -67,6 +69,14 @@ pub(super) async fn make(desk: Desk, args: Evidence) -> Result<Exit, Failure> {
     );
     desk.out().line(&crate::output::escape::visible(&text))?;
     Ok(Exit::Done)
+}
+
+/// The file of rotations, where there are some.
+pub(super) fn rotated(all: &[KeyRotation]) -> Result<Option<(String, Vec<u8>)>, Failure> {
+    if all.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((ROTATIONS.to_owned(), rotations(all)?)))
 }
 
 /// A pack before the log has recorded it.
@@ -86,7 +96,7 @@ pub(super) struct Draft {
 /// Has the log record a pack of its tree and writes it; how many events it holds, and which leaf the record is.
 pub(super) async fn put_together(
     audit: &Line,
-    key: &VerifierKey,
+    keys: &KeyChain,
     tree: Tree,
     out: &Path,
     draft: Draft,
@@ -108,7 +118,7 @@ pub(super) async fn put_together(
         about: about.map(|(_, about)| about),
         asked_by,
         asked: json.map_err(std::io::Error::other)?,
-        log: key.name().into(),
+        log: keys.name().into(),
         tree_size: tree.0,
         indexed_through: tree.0,
         events,
@@ -125,16 +135,16 @@ pub(super) async fn put_together(
         cosigned,
         kind: kind.into(),
     };
-    let (seal, seal_index) = seal(audit, key, record, tree).await?;
+    let (seal, seal_index) = seal(audit, keys, record, tree).await?;
     files.insert(1, (MANIFEST.into(), manifest.into_bytes()));
     body.pack(out, files, seal)?;
     Ok((events, seal_index))
 }
 
 /// A checkpoint that an auditor kept.
-fn read_kept(path: &Path, key: &VerifierKey) -> Result<Tree, Failure> {
+fn read_kept(path: &Path, keys: &KeyChain) -> Result<Tree, Failure> {
     let note = bounded(path, MAX_NOTE as u64).map_err(|e| Failure::file(path, e))?;
-    let kept = Checkpoint::open(&note, key, key.name()).map_err(|e| Failure::file(path, e))?;
+    let kept = keys.open(&note).map_err(|e| Failure::file(path, e))?;
     if kept.size == 0 {
         return Err(Failure::file(path, "it is of the empty log, which every log continues"));
     }
@@ -192,7 +202,7 @@ async fn take_events(
 /// Has the log record the pack; the files that prove it, and where the record is.
 async fn seal(
     audit: &Line,
-    key: &VerifierKey,
+    keys: &KeyChain,
     request: RecordEvidenceRequest,
     tree: Tree,
 ) -> Result<(Vec<(String, Vec<u8>)>, u64), Failure> {
@@ -200,7 +210,8 @@ async fn seal(
     let hashes: Option<Vec<Hash>> = answer.proof.iter().map(|h| h.as_slice().try_into().ok()).collect();
     let hashes = hashes.ok_or_else(|| unverified("a hash of the proof has not 32 bytes"))?;
     let proof = TlogProof { extra: None, index: answer.leaf_index, hashes, checkpoint: answer.checkpoint };
-    let covering = proof.verify(&answer.leaf, key).map_err(|e| unverified(format!("the record of the pack: {e}")))?;
+    let covering =
+        proof.verify_by(&answer.leaf, keys).map_err(|e| unverified(format!("the record of the pack: {e}")))?;
     let continued = match tree.0 {
         0 => continues(0, covering.size, &[]).into_bytes(),
         _ => consistency(audit, tree, (covering.size, covering.root)).await?,

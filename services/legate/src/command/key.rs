@@ -1,4 +1,4 @@
-//! `legate key`: which keys sign, let the next one sign, end one; and what wraps them at rest.
+//! `legate key`: which keys sign, let the next one sign, end one; what wraps them at rest; and the key of the audit log.
 
 use legate_credential_issuer::{FileKeys, Kek, KeyError};
 use legate_wire::credential::key_admin_service_client::KeyAdminServiceClient;
@@ -72,6 +72,18 @@ pub(super) async fn run(desk: Desk, verb: KeyVerb) -> Result<Exit, Failure> {
                 "{} is made. Keep a copy where those of the keys and of the database are not.",
                 kek.display()
             ));
+            Ok(Exit::Done)
+        }
+        KeyVerb::RotateLog { dir, reason } => {
+            let made = legate_audit_collector::prepare_log_key(&dir, &reason);
+            let made = made.map_err(|e| Failure::local(&FILE_REFUSED, e.to_string()))?;
+            let mut out = desk.out();
+            out.line(&made)?;
+            out.flush()?;
+            say(
+                "Give this verifier key to whoever verifies the log and to its witnesses. Where collectors share the log, copy log.key.next \
+                 into the directory of each, mode 0600. Then restart audit-collector: the key follows on the one before from there on.",
+            );
             Ok(Exit::Done)
         }
         KeyVerb::Rewrap(ask) => rewrap(&ask),

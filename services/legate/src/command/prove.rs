@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use legate_merkle::{Checkpoint, Receipt, TlogProof, VerifierKey, leaf_hash, verify_inclusion};
+use legate_merkle::{Receipt, TlogProof, VerifierKey, leaf_hash, verify_inclusion};
 use legate_wire::audit::ProveInclusionRequest;
 use legate_wire::audit::proof_service_client::ProofServiceClient;
 
@@ -29,17 +29,15 @@ pub(super) async fn prove(
     files: Files,
 ) -> Result<Exit, Failure> {
     let audit = desk.line(Service::Audit)?;
-    // A cosigned tree is older than the newest one, whose checkpoint comes with the proof.
-    let tree = if cosigned { Some(newest(&audit, &key, true, leaf_index.saturating_add(1)).await?.0) } else { None };
-    let tree_size = tree.as_ref().map_or(0, |tree| tree.tree_size);
+    // The tree comes first, with the keys that lead to its signature. A cosigned one is waited for.
+    let at_least = if cosigned { leaf_index.saturating_add(1) } else { 0 };
+    let newest = newest(&audit, &key, cosigned, at_least).await?;
+    let (signed, tree_size) = (&newest.tree, newest.tree.size);
     let request = ProveInclusionRequest { leaf_index, tree_size, with_cose_receipt: files.cose_receipt.is_some() };
     let mut answer =
         audit.ask(request, |c, r| async move { ProofServiceClient::new(c).prove_inclusion(r).await }).await?;
-    if let Some(tree) = tree {
-        answer.checkpoint = tree.checkpoint;
-    }
-    let signed = Checkpoint::open(answer.checkpoint.as_bytes(), &key, key.name())
-        .map_err(|e| unverified(format!("the checkpoint is refused: {e}")))?;
+    // The one that comes with the proof may be of a later tree.
+    answer.checkpoint = newest.answer.checkpoint.clone();
     if signed.size != answer.tree_size || signed.root.as_slice() != answer.root_hash.as_slice() {
         return Err(unverified("the proof is for another tree than the signed checkpoint"));
     }
@@ -52,7 +50,7 @@ pub(super) async fn prove(
         .map_err(|what| unverified(format!("leaf {leaf_index} is in the log: {what}")))?;
     if files.cose_receipt.is_some() {
         Receipt::decode(&answer.cose_receipt)
-            .and_then(|receipt| receipt.verify(&answer.leaf, &key))
+            .and_then(|receipt| receipt.verify(&answer.leaf, newest.keys.newest()))
             .map_err(|e| unverified(format!("the receipt of leaf {leaf_index}: {e}")))?;
     }
     let mut details = event_details(&event);
@@ -61,11 +59,13 @@ pub(super) async fn prove(
         format!(
             "leaf {leaf_index} is in the log of size {} signed by {}; {} hashes lead to its root",
             signed.size,
-            key.name(),
+            newest.keys.name(),
             proof.len()
         ),
     ));
-    let as_file = TlogProof { extra: None, index: leaf_index, hashes: proof, checkpoint: answer.checkpoint.clone() };
+    let rotations = newest.rotations();
+    let extra = if rotations.is_empty() { None } else { Some(crate::evidence::rotations(rotations)?) };
+    let as_file = TlogProof { extra, index: leaf_index, hashes: proof, checkpoint: answer.checkpoint.clone() };
     let as_file = as_file.to_string();
     for (path, bytes) in [
         (&files.tlog_proof, as_file.as_bytes()),

@@ -3,6 +3,7 @@
 mod emitters;
 mod file;
 mod https;
+mod keys;
 mod quorum;
 mod story;
 
@@ -11,7 +12,9 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use base64ct::{Base64, Encoding};
-use legate_merkle::{Checkpoint, Cosigned, MAX_NOTE, Policy, TileId, TileKind, VerifierKey, Walk, WalkError, walk};
+use legate_merkle::{
+    Checkpoint, Cosigned, KeyChain, MAX_NOTE, Policy, TileId, TileKind, VerifierKey, Walk, WalkError, walk,
+};
 use legate_mtls::Trust;
 use legate_wire::audit::AuditEvent;
 use prost::Message;
@@ -24,6 +27,7 @@ use crate::output::{Format, Out, escape::visible_json};
 use crate::{Exit, Failure};
 
 use https::Web;
+use keys::claimed;
 use story::Story;
 
 /// No tile and no bundle of 256 entries is longer.
@@ -45,6 +49,8 @@ pub(crate) struct Verified {
     pub(crate) continues: Option<u64>,
     /// The size of the newest tree that the witnesses' quorum cosigned, and who they are.
     pub(crate) cosigned: Option<(u64, Cosigned)>,
+    /// The keys that signed it, as far as its rotations tell.
+    pub(crate) keys: KeyChain,
     /// What its events tell.
     pub(crate) story: Story,
 }
@@ -146,12 +152,12 @@ fn verify(
 ) -> Result<Verified, Found> {
     let note = source.checkpoint().map_err(|e| Found::plain(format!("there is no checkpoint to read: {e}")))?;
     let refused = |what: &str, e: legate_merkle::CheckpointError| Found::plain(format!("{what} is refused: {e}"));
-    let signed = Checkpoint::open(&note, key, key.name()).map_err(|e| refused("the log's checkpoint", e))?;
-    let saved = kept.map(|note| Checkpoint::open(note, key, key.name())).transpose();
+    let signed = claimed(&note, key).map_err(|e| refused("the log's checkpoint", e))?;
+    let saved = kept.map(|note| claimed(note, key)).transpose();
     let saved = saved.map_err(|e| refused("the checkpoint that you kept", e))?;
     let cosigned = policy.map(|policy| cosigned(source, key, policy, &note)).transpose()?;
     let mut story = Story::by(trust);
-    let earlier: Vec<&Checkpoint> = saved.iter().chain(cosigned.iter().map(|(tree, _)| tree)).collect();
+    let earlier: Vec<&Checkpoint> = saved.iter().chain(cosigned.iter().map(|(_, tree, _)| tree)).collect();
     let task = Walk { checkpoint: &signed, saved: &earlier };
     let report = walk(task, |tile| {
         let bytes = read(source, tile)?;
@@ -162,12 +168,22 @@ fn verify(
     });
     let report = report.map_err(found)?;
     story.check()?;
+    // Every entry is read: which key was to sign a tree of which size is known now.
+    let keys = keys::of_log(source, key, &story.rotations, report.entries)?;
+    keys.open(&note).map_err(|e| refused("the log's checkpoint", e))?;
+    if let Some(kept) = kept {
+        keys.open(kept).map_err(|e| refused("the checkpoint that you kept", e))?;
+    }
+    if let Some((note, ..)) = &cosigned {
+        keys.open(note).map_err(|e| refused("the cosigned checkpoint", e))?;
+    }
     Ok(Verified {
         log: key.name().to_owned(),
         size: report.entries,
         root: Base64::encode_string(&report.root),
         continues: saved.map(|saved| saved.size),
-        cosigned: cosigned.map(|(tree, by)| (tree.size, by)),
+        cosigned: cosigned.map(|(_, tree, by)| (tree.size, by)),
+        keys,
         story,
     })
 }
@@ -178,11 +194,11 @@ fn cosigned(
     key: &VerifierKey,
     policy: &Policy,
     newest: &[u8],
-) -> Result<(Checkpoint, Cosigned), Found> {
+) -> Result<(Vec<u8>, Checkpoint, Cosigned), Found> {
     let open = |note: &[u8]| {
-        let tree = Checkpoint::open(note, key, key.name()).map_err(|e| e.to_string())?;
+        let tree = claimed(note, key).map_err(|e| e.to_string())?;
         let by = policy.check_bytes(note).map_err(|e| e.to_string())?;
-        Ok::<_, String>((tree, by))
+        Ok::<_, String>((note.to_vec(), tree, by))
     };
     let why = match open(newest) {
         Ok(found) => return Ok(found),
@@ -281,6 +297,7 @@ fn tell(format: Format, result: &Result<Verified, Found>) -> Result<(), Failure>
             "size": v.size,
             "root": v.root,
             "continues": v.continues,
+            "keyRotations": v.keys.rotations().iter().map(keys::value).collect::<Vec<_>>(),
             "cosignedSize": v.cosigned.as_ref().map(|(size, _)| size),
             "cosignedBy": v.cosigned.as_ref().map(|(_, by)| quorum::value(by)),
             "firstTime": v.story.first.map(|t| t.to_string()),
@@ -310,6 +327,7 @@ fn details(v: &Verified) -> Vec<(&'static str, String)> {
         ("log", v.log.clone()),
         ("verified", format!("all {} entries, each against its tile, the tiles against the signed root", v.size)),
         ("root", v.root.clone()),
+        ("keys", keys::lines(&v.keys)),
         ("times", time),
         ("emitters", v.story.lines().join("\n")),
         ("attested", emitters::lines(&v.story.signed_by, v.size)),

@@ -59,9 +59,9 @@ fn refused(e: BadKey) -> Failure {
     Failure::local(&FILE_REFUSED, e.to_string())
 }
 
-/// The logs of the command line, by their origins.
-fn known(logs: &[String]) -> Result<BTreeMap<String, VerifierKey>, Failure> {
-    let mut known = BTreeMap::new();
+/// The logs of the command line, by their origins. Those of one origin are the keys of one log, in the order in which they follow.
+fn known(logs: &[String]) -> Result<BTreeMap<String, Vec<VerifierKey>>, Failure> {
+    let mut known: BTreeMap<String, Vec<VerifierKey>> = BTreeMap::new();
     for text in logs {
         let bad = |why: &dyn std::fmt::Display| Failure::local(&USAGE, format!("--log {text:?}: {why}"));
         // Behind the second plus is base64, in which there is no @.
@@ -75,9 +75,11 @@ fn known(logs: &[String]) -> Result<BTreeMap<String, VerifierKey>, Failure> {
         if origin.is_empty() || origin.contains('\n') {
             return Err(bad(&"an origin is a line of text"));
         }
-        if known.insert(origin, key).is_some() {
-            return Err(bad(&"there is a log of this origin already"));
+        let keys = known.entry(origin).or_default();
+        if keys.contains(&key) {
+            return Err(bad(&"this log has this key already"));
         }
+        keys.push(key);
     }
     Ok(known)
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 
+use legate_batch::rotated::follow;
 use legate_clock::Timestamp;
 use legate_merkle::{
-    Checkpoint, Cosigned, Policy, TlogProof, VerifierKey, leaf_hash, verify_consistency, verify_inclusion,
+    Checkpoint, Cosigned, KeyChain, Policy, TlogProof, VerifierKey, leaf_hash, verify_consistency, verify_inclusion,
 };
 use legate_mtls::Trust;
 use legate_wire::audit::{AuditEvent, IndexedEvent};
@@ -64,6 +65,8 @@ pub(crate) struct Checked {
     pub(crate) cosigned: Option<Cosigned>,
     /// How many events each emitter signed.
     pub(crate) signed_by: BTreeMap<String, u64>,
+    /// How often another key took over from the one that was given to the one that signed this.
+    pub(crate) followed: usize,
     /// Whether the key is the pack's own, and so proves nothing about whose log it is.
     pub(crate) is_own_key: bool,
 }
@@ -117,8 +120,15 @@ pub(crate) fn check<R: Read + Seek>(
     let pack = open(&mut *from)?;
     let own = std::str::from_utf8(pack.file(KEY)?).map_err(|e| bad(KEY, e.to_string()))?;
     let own = VerifierKey::parse(own.trim_end_matches('\n')).map_err(|e| bad(KEY, e.to_string()))?;
-    if given.is_some_and(|given| *given != own) {
-        return Err(bad(KEY, format!("the pack is by {own}, and the key that was given is another")));
+    let rotations = match pack.files.get(ROTATIONS) {
+        None => Vec::new(),
+        Some(bytes) => read_rotations(bytes).ok_or_else(|| bad(ROTATIONS, "its lines are no rotations of a key"))?,
+    };
+    if rotations.is_empty() && given.is_some_and(|given| *given != own) {
+        let what = format!(
+            "the pack is by {own}, and the key that was given is another; it holds no rotation from one to the other"
+        );
+        return Err(bad(KEY, what));
     }
     let seal = read_seal(&pack, &own)?;
     let manifest = read_manifest(&pack, &seal.event)?;
@@ -128,7 +138,13 @@ pub(crate) fn check<R: Read + Seek>(
     listed(&pack, &manifest)?;
 
     let note = pack.file(CHECKPOINT)?;
-    let signed = Checkpoint::open(note, &own, own.name()).map_err(|e| bad(CHECKPOINT, e.to_string()))?;
+    let given_key = given.unwrap_or(&own);
+    let followed = follow(given_key, note, &rotations);
+    let (signed, keys) =
+        followed.map_err(|e| bad(if rotations.is_empty() { CHECKPOINT } else { ROTATIONS }, e.to_string()))?;
+    if *keys.newest() != own {
+        return Err(bad(KEY, format!("it is {own}, and the rotations lead to {}", keys.newest())));
+    }
     if signed.size != manifest.tree_size {
         return Err(bad(CHECKPOINT, format!("its size is {}, and the manifest's {}", signed.size, manifest.tree_size)));
     }
@@ -138,7 +154,7 @@ pub(crate) fn check<R: Read + Seek>(
     let cosigned = asked(CHECKPOINT, note)?;
     asked(SEAL_PROOF, seal.note.as_bytes())?;
     consistent(&pack, SEAL_CONTINUES, &signed, &seal.checkpoint)?;
-    let continues = kept.map(|kept| continued(&pack, &own, kept, &signed)).transpose()?;
+    let continues = kept.map(|kept| continued(&pack, &keys, kept, &signed)).transpose()?;
     let (offset, size) = pack.events.ok_or_else(|| bad(EVENTS, "it is not in the pack"))?;
     from.seek(SeekFrom::Start(offset)).map_err(|e| bad(EVENTS, e.to_string()))?;
     let document = read_document(&pack, &manifest)?;
@@ -161,6 +177,7 @@ pub(crate) fn check<R: Read + Seek>(
         continues,
         cosigned,
         signed_by,
+        followed: keys.keys().skip_while(|key| *key != given_key).skip(1).count(),
         is_own_key: given.is_none(),
     })
 }
@@ -273,9 +290,9 @@ fn consistent(pack: &Opened, name: &str, first: &Checkpoint, second: &Checkpoint
 }
 
 /// The pack's tree continues the checkpoint that was kept.
-fn continued(pack: &Opened, key: &VerifierKey, kept: &[u8], signed: &Checkpoint) -> Result<u64, BadPack> {
+fn continued(pack: &Opened, keys: &KeyChain, kept: &[u8], signed: &Checkpoint) -> Result<u64, BadPack> {
     let place = "the checkpoint that you kept";
-    let kept = Checkpoint::open(kept, key, key.name()).map_err(|e| bad(place, e.to_string()))?;
+    let kept = keys.open(kept).map_err(|e| bad(place, e.to_string()))?;
     if kept.size == signed.size {
         let is_same = kept.root == signed.root;
         return is_same.then_some(kept.size).ok_or_else(|| {

@@ -6,6 +6,7 @@
 pub(crate) mod archive;
 mod attested;
 mod check;
+mod keys;
 mod said;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use crate::dossier::{About, Form, LARGEST};
 
 pub(crate) use attested::{Signatures, each_in_full, verified};
 pub(crate) use check::{BadPack, Checked, check};
+pub(crate) use keys::{ROTATIONS, read_rotations, rotations};
 pub(crate) use said::said;
 
 /// The form of a pack.
@@ -139,6 +141,8 @@ pub(crate) fn readme(log: &str, form: Option<Form>) -> String {
         checkpoint      name, size and root of the tree, signed by the log's key (C2SP tlog-checkpoint), and by witnesses where the\n\
         \x20               pack was made so (C2SP tlog-cosignature)\n\
         log.pub         that key, as whoever made this pack had it\n\
+        rotations.jsonl where there is one: the log's own record of each time that another key took over, signed by both, with its\n\
+        \x20               proof, so that whoever has an earlier key comes by them to this one\n\
         continues-N     the way from the tree of N leaves, of which somebody had kept the checkpoint, to this tree\n\
         seal.*          the log's own record that this pack was made, with its proof: it names the hash of manifest.json\n\
         \n\

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod documents;
+mod keys;
 
 use std::io::Cursor;
 
@@ -81,7 +82,10 @@ struct Parts {
 
 /// A pack of these leaves of a log of 20, whose auditor had kept the checkpoint of 6.
 fn parts(leaves: &[u64]) -> Parts {
-    let mut log = Log((0..20).map(|n| event(n).encode_to_vec()).collect());
+    parts_of(Log((0..20).map(|n| event(n).encode_to_vec()).collect()), leaves)
+}
+
+fn parts_of(mut log: Log, leaves: &[u64]) -> Parts {
     let events: String = leaves.iter().map(|leaf| log.line(*leaf, 20)).collect();
     let kept = prove_consistency(6, 20, |l, i| log.node(l, i)).unwrap();
     let files: Vec<(String, Vec<u8>)> = vec![

@@ -97,12 +97,12 @@ impl Book {
     }
 
     /// The page of a log, which is empty where nothing was cosigned yet.
-    pub(super) fn page(&self, origin: &str, key: &VerifierKey, owner: &CosignerKey) -> Result<Page, BadBook> {
+    pub(super) fn page(&self, origin: &str, keys: &[VerifierKey], owner: &CosignerKey) -> Result<Page, BadBook> {
         let path = self.dir.join(format!("{}.checkpoint", sha256(origin.as_bytes())));
         let bad = |why: String| BadBook::Page { path: path.clone(), why };
         let latest = match fs::read(&path) {
             Ok(bytes) if bytes.len() > MAX_NOTE => return Err(bad("it is over 64 KiB".into())),
-            Ok(bytes) => Some(read(&bytes, origin, key, owner).map_err(bad)?),
+            Ok(bytes) => Some(read(&bytes, origin, keys, owner).map_err(bad)?),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(why) => return Err(BadBook::Io { path, why }),
         };
@@ -110,13 +110,21 @@ impl Book {
     }
 }
 
-/// A page that the witness and the log have signed.
-fn read(bytes: &[u8], origin: &str, key: &VerifierKey, owner: &CosignerKey) -> Result<Latest, String> {
-    let tree = Checkpoint::open(bytes, key, origin).map_err(|e| e.to_string())?;
+/// A page that the witness and the log have signed, the log by the last of its keys that it has.
+fn read(bytes: &[u8], origin: &str, keys: &[VerifierKey], owner: &CosignerKey) -> Result<Latest, String> {
+    let mut opened = Err("no key of the log is known".to_owned());
+    for (at, key) in keys.iter().enumerate() {
+        match Checkpoint::open(bytes, key, origin) {
+            Ok(tree) => opened = Ok((tree, at)),
+            Err(e) if opened.is_err() => opened = Err(e.to_string()),
+            Err(_) => {}
+        }
+    }
+    let (tree, key) = opened?;
     let note = Note::parse(bytes).map_err(|e| e.to_string())?;
     let time = owner.cosigned(&note).map_err(|e| e.to_string())?;
     let time = time.ok_or_else(|| "this witness did not cosign it".to_owned())?;
-    Ok(Latest { tree, note: note.to_string(), time })
+    Ok(Latest { tree, note: note.to_string(), time, key })
 }
 
 /// What was cosigned last of one log.
@@ -132,6 +140,8 @@ struct Latest {
     tree: Checkpoint,
     note: String,
     time: u64,
+    /// Which of the log's keys signed it.
+    key: usize,
 }
 
 impl Page {
@@ -148,9 +158,14 @@ impl Page {
         self.latest.as_ref().map_or(0, |latest| latest.time)
     }
 
+    /// Which of the log's keys signed it; the first, where nothing was cosigned yet.
+    pub(super) fn key(&self) -> usize {
+        self.latest.as_ref().map_or(0, |latest| latest.key)
+    }
+
     /// Turns to another checkpoint: it is on disk, and so is the name of its file, when this returns. After an error nobody
     /// knows what the disk holds, so that nothing is turned to any more.
-    pub(super) fn turn(&mut self, note: &str, tree: Checkpoint, time: u64) -> io::Result<()> {
+    pub(super) fn turn(&mut self, note: &str, tree: Checkpoint, time: u64, key: usize) -> io::Result<()> {
         if self.is_stopped {
             return Err(io::Error::other("it could not be kept before"));
         }
@@ -162,7 +177,7 @@ impl Page {
         fs::rename(&new, &self.path)?;
         File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
         self.is_stopped = false;
-        self.latest = Some(Latest { tree, note: note.to_owned(), time });
+        self.latest = Some(Latest { tree, note: note.to_owned(), time, key });
         Ok(())
     }
 }

@@ -32,7 +32,8 @@ pub(crate) struct Witness {
 /// A log that is known. Whoever asks about it is alone with its page.
 #[derive(Debug)]
 struct Log {
-    key: VerifierKey,
+    /// In the order in which they follow one another, one at least.
+    keys: Vec<VerifierKey>,
     page: Mutex<book::Page>,
 }
 
@@ -54,20 +55,20 @@ impl Answer {
 }
 
 impl Witness {
-    /// A witness for these logs, by their origins; the book holds what it cosigned before.
+    /// A witness for these logs, by their origins, each with its keys in their order; the book holds what it cosigned before.
     ///
     /// # Errors
     /// [`BadBook`] when a page is damaged, or by another log's key.
     pub(crate) fn new(
         cosigner: Cosigner,
-        logs: BTreeMap<String, VerifierKey>,
+        logs: BTreeMap<String, Vec<VerifierKey>>,
         book: &Book,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BadBook> {
         let mut known = BTreeMap::new();
-        for (origin, key) in logs {
-            let page = Mutex::new(book.page(&origin, &key, cosigner.verifier())?);
-            known.insert(origin, Log { key, page });
+        for (origin, keys) in logs {
+            let page = Mutex::new(book.page(&origin, &keys, cosigner.verifier())?);
+            known.insert(origin, Log { keys, page });
         }
         Ok(Self { cosigner, logs: known, clock })
     }
@@ -88,7 +89,12 @@ impl Witness {
         };
         // What follows is one step for this log: of two requests that come at once, one sees what the other left.
         let mut page = log.page.lock();
-        match judge(&request, &new, &log.key, page.latest()) {
+        // Once a key signed what was cosigned, none before it does: whoever stole one that was rotated gets nothing cosigned any more.
+        let from = page.key();
+        let signed_by = (from..log.keys.len()).rev().find(|at| request.note.verify(&log.keys[*at]).is_ok());
+        let by = signed_by.unwrap_or(from);
+        let key = &log.keys[by];
+        match judge(&request, &new, key, page.latest()) {
             Ok(()) => {}
             Err(Refusal::Conflict(size)) => {
                 return Answer { kind: "text/x.tlog.size", ..Answer::of(StatusCode::CONFLICT, size) };
@@ -108,9 +114,9 @@ impl Witness {
             return Answer::of(StatusCode::SERVICE_UNAVAILABLE, what);
         }
         let line = self.cosigner.cosign(request.note.text(), now);
-        let by_log = |name: &str, id: [u8; 4]| name == log.key.name() && id == log.key.id();
+        let by_log = |name: &str, id: [u8; 4]| name == key.name() && id == key.id();
         let note = request.note.only(|line| by_log(&line.name, line.id)).with([line.clone()]);
-        if let Err(error) = page.turn(&note.to_string(), new, now) {
+        if let Err(error) = page.turn(&note.to_string(), new, now, by) {
             tracing::error!(%error, "what is cosigned cannot be kept, so nothing is cosigned any more until a restart");
             return Answer::of(StatusCode::SERVICE_UNAVAILABLE, "this witness cannot keep what it cosigns");
         }

@@ -30,8 +30,12 @@ impl History {
     }
 
     fn request(self, old: u64, size: u64) -> String {
+        self.request_by(&log(), old, size)
+    }
+
+    fn request_by(self, signer: &SeedSigner, old: u64, size: u64) -> String {
         let root = root_of(size, |l, i| self.node(l, i)).unwrap();
-        let note = Checkpoint::new(ORIGIN, size, root).sign(&log()).unwrap();
+        let note = Checkpoint::new(ORIGIN, size, root).sign(signer).unwrap();
         let proof = if old == 0 { Vec::new() } else { prove_consistency(old, size, |l, i| self.node(l, i)).unwrap() };
         AddCheckpoint { old, proof, note }.to_string()
     }
@@ -58,9 +62,15 @@ impl Scene {
 
     /// The witness as a start finds it.
     fn start(&self) -> (Witness, Book) {
+        self.start_with(&[7])
+    }
+
+    /// The same, for a log that has these keys.
+    fn start_with(&self, seeds: &[u8]) -> (Witness, Book) {
         let cosigner = open(&self.dir.path().join("key"), &self.book()).unwrap();
         let book = Book::open(&self.book(), cosigner.verifier()).unwrap();
-        let logs = BTreeMap::from([(ORIGIN.to_owned(), log().verifier().clone())]);
+        let keys = seeds.iter().map(|seed| SeedSigner::new(ORIGIN, &[*seed; 32]).unwrap().verifier().clone()).collect();
+        let logs = BTreeMap::from([(ORIGIN.to_owned(), keys)]);
         let clock: Arc<dyn Clock> = self.clock.clone();
         (Witness::new(cosigner, logs, &book, clock).unwrap(), book)
     }
@@ -176,6 +186,29 @@ fn two_histories_that_race_are_one_in_the_end() {
 }
 
 #[test]
+fn a_log_goes_on_under_the_key_that_followed_and_never_again_under_the_one_before() {
+    let scene = Scene::new();
+    let next = SeedSigner::new(ORIGIN, &[8; 32]).unwrap();
+    let (witness, book) = scene.start();
+    assert_eq!(ask(&witness, &ONE.request(0, 5)).0, 200);
+    assert_eq!(ask(&witness, &ONE.request_by(&next, 5, 8)).0, 403, "nobody told it of that key");
+    drop((witness, book));
+    let (witness, book) = scene.start_with(&[7, 8]);
+    assert_eq!(ask(&witness, &ONE.request(5, 6)).0, 200, "the one before signs until the other does");
+    assert_eq!(ask(&witness, &OTHER.request_by(&next, 6, 9)).0, 422, "it has to be the same log");
+    assert_eq!(ask(&witness, &ONE.request_by(&next, 6, 9)).0, 200);
+    assert_eq!(ask(&witness, &ONE.request(9, 10)).0, 403, "whoever has the old key still");
+    drop((witness, book));
+    let (witness, book) = scene.start_with(&[7, 8]);
+    assert_eq!(ask(&witness, &ONE.request(9, 10)).0, 403, "after a restart too");
+    assert_eq!(ask(&witness, &ONE.request_by(&next, 9, 10)).0, 200);
+    drop((witness, book));
+    // The one before is no longer needed.
+    let (witness, _book) = scene.start_with(&[8]);
+    assert_eq!(ask(&witness, &ONE.request_by(&next, 10, 11)).0, 200);
+}
+
+#[test]
 fn a_book_and_a_key_belong_together() {
     let scene = Scene::new();
     let book = scene.book();
@@ -193,7 +226,7 @@ fn a_book_and_a_key_belong_together() {
     assert!(matches!(Book::open(&book, stranger.verifier()), Err(BadBook::Owner { .. })));
 
     let page = book.join(format!("{}.checkpoint", sha256(ORIGIN.as_bytes())));
-    let logs = || BTreeMap::from([(ORIGIN.to_owned(), log().verifier().clone())]);
+    let logs = || BTreeMap::from([(ORIGIN.to_owned(), vec![log().verifier().clone()])]);
     let by_log = ONE.request(0, 5).split_once("\n\n").unwrap().1.to_owned();
     for damaged in ["", "half of", &by_log, &"x".repeat(70_000)] {
         std::fs::write(&page, damaged).unwrap();

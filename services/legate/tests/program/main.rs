@@ -24,6 +24,7 @@ mod readme;
 mod restart;
 mod reviews;
 mod rewrapped;
+mod rotated;
 mod schema;
 mod sdk;
 mod witness;

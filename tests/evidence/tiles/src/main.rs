@@ -1,4 +1,7 @@
-//! Our log's arithmetic against crate `tlog_tiles`, a port of Go's: 70,000 leaves, every tile, and proofs both ways.
+//! Our log against crates `tlog_tiles` and `signed_note`, ports of Go's that know nothing of ours.
+//!
+//! Without arguments the arithmetic: 70,000 leaves, every tile, and proofs both ways. With a log's directory and the file of its key the log itself,
+//! as its collector wrote it: their signature check, their reader of tiles, every entry.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +10,8 @@ use legate_merkle::{
     prove_inclusion, root_of, verify_consistency, verify_inclusion,
 };
 use tlog_tiles as theirs;
+
+mod log;
 
 const LEAVES: u64 = 70_000;
 /// Sizes at which trees are looked at: around powers of two and of 256, and in between.
@@ -28,6 +33,15 @@ fn plain(all: &[theirs::Hash]) -> Vec<Hash> {
 }
 
 fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.as_slice() {
+        [] => arithmetic(),
+        [dir, key] => log::read_all(dir.as_ref(), key.as_ref()),
+        _ => panic!("give nothing, or a log's directory and the file of its key"),
+    }
+}
+
+fn arithmetic() {
     let (mut stored, mut tree, mut leaves, mut roots) =
         (Stored(Vec::new()), Frontier::new(), Vec::new(), BTreeMap::new());
     for n in 0..LEAVES {

@@ -1,4 +1,4 @@
-//! A full disk, where `LEGATE_TEST_SMALL_DISK` names an empty directory on a file system of its own of about 64 MiB.
+//! A full disk, where `LEGATE_TEST_SMALL_DISK` names an empty directory on a file system of its own of about 64 MiB, as `.ci/run` makes one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +19,7 @@ async fn a_full_disk_refuses_events_says_so_on_record_and_goes_on_by_itself() {
     let Ok(disk) = std::env::var("LEGATE_TEST_SMALL_DISK") else { return };
     let disk = Path::new(&disk);
     let dir = disk.join("log");
+    std::fs::create_dir(&dir).unwrap();
     let mut small = setup(&dir);
     small.segment_bytes = 8 << 20;
     // Nothing but the log's own files decides when it is full.

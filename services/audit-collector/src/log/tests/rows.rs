@@ -13,7 +13,7 @@ use crate::log::NotAppended;
 use crate::log::recover::LogError;
 use crate::schema::Migrator;
 
-async fn on_rows(test: impl AsyncFn(Place)) {
+pub(super) async fn on_rows(test: impl AsyncFn(Place)) {
     on_each::<Migrator>(async |fixture| {
         if fixture.is_postgres() {
             test(Place::Shared(fixture.url.clone())).await;
@@ -22,7 +22,7 @@ async fn on_rows(test: impl AsyncFn(Place)) {
     .await;
 }
 
-async fn by_hand(place: &Place, sql: &str) {
+pub(super) async fn by_hand(place: &Place, sql: &str) {
     let Place::Shared(url) = place else { panic!("not shared") };
     let db = Database::connect(url).await.unwrap();
     assert!(db.execute_unprepared(sql).await.unwrap().rows_affected() > 0, "{sql}");

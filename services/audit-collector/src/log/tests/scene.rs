@@ -91,11 +91,13 @@ pub(crate) async fn try_open_at(place: &Place, dir: &Path) -> Result<(Log, LogTa
     let db = sea_orm::Database::connect(url).await.unwrap();
     db.execute_unprepared("UPDATE log_lease SET lease_until = 0").await.unwrap();
     db.close().await.unwrap();
-    let ours = copy.verifier_key();
+    let ours = copy.verifier_keys().remove(0);
+    let named = ledger.look().await.unwrap().map_or_else(|| ours.clone(), |found| found.verifier_key);
+    let is_known = copy.verifier_keys().contains(&named);
     let claim = Claim {
         holder: copy.holder().to_owned(),
         address: "here".into(),
-        verifier_key: ours.clone(),
+        verifier_key: if is_known { named } else { ours.clone() },
         ttl: Duration::from_secs(30),
     };
     let (held, head) = match ledger.claim(&claim).await.unwrap() {

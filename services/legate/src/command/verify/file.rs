@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _};
 use std::path::Path;
 
+use legate_batch::rotated::follow;
 use legate_merkle::{MAX_ENTRY, MAX_NOTE, MAX_RECEIPT, MAX_TLOG_PROOF, Policy, Receipt, TlogProof, VerifierKey};
 use legate_wire::audit::AuditEvent;
 use prost::Message as _;
@@ -13,7 +14,7 @@ use super::super::audit::unverified;
 use super::{bounded, emitters, quorum};
 use crate::cli::Verify;
 use crate::error::{CONTEXT_MISSING, USAGE};
-use crate::evidence::{BadPack, Checked, MADE_WITH, archive, check};
+use crate::evidence::{BadPack, Checked, MADE_WITH, archive, check, read_rotations};
 use crate::output::{Format, Out, escape::visible_json};
 use crate::{Exit, Failure};
 
@@ -70,10 +71,18 @@ type Told = (Value, Vec<(&'static str, String)>);
 
 fn by_file(bytes: &[u8], entry: &[u8], key: &VerifierKey, policy: Option<&Policy>) -> Result<Told, String> {
     let proof = TlogProof::parse(bytes).map_err(|e| e.to_string())?;
-    let signed = proof.verify(entry, key).map_err(|e| e.to_string())?;
+    // What legate audit prove puts there is proved by itself, and leads from an earlier key to the one that signed.
+    let rotations = proof.extra.as_deref().and_then(read_rotations).unwrap_or_default();
+    let (_, keys) = follow(key, proof.checkpoint.as_bytes(), &rotations).map_err(|e| e.to_string())?;
+    let signed = proof.verify_by(entry, &keys).map_err(|e| e.to_string())?;
     let cosigned = policy.map(|policy| policy.check_bytes(proof.checkpoint.as_bytes())).transpose();
     let cosigned = cosigned.map_err(|e| e.to_string())?;
-    let extra = proof.extra.is_some().then(|| "it carries extra data, which nobody vouches for".to_owned());
+    let extra = match (&proof.extra, keys.newest() == key) {
+        (None, _) => None,
+        (Some(_), _) if rotations.is_empty() => Some("it carries extra data, which nobody vouches for".to_owned()),
+        (Some(_), true) => None,
+        (Some(_), false) => Some(format!("signed by {}, which followed on the key that you gave", keys.newest())),
+    };
     let (mut value, mut details) = entry_of("C2SP tlog-proof", entry, key, proof.index, signed.size, extra);
     if let Some(found) = cosigned {
         value["cosignedBy"] = quorum::value(&found);
@@ -135,6 +144,7 @@ fn pack(checked: &Result<Checked, BadPack>) -> Value {
             "askedBy": c.seal.actor,
             "recordedAsLeaf": c.seal_index,
             "keyIsThePacksOwn": c.is_own_key,
+            "keysFollowed": c.followed,
             "continues": c.continues,
             "cosignedBy": c.cosigned.as_ref().map(quorum::value),
             "signedBy": c.signed_by,
@@ -156,6 +166,14 @@ fn details(c: &Checked) -> Vec<(&'static str, String)> {
         "the key is the pack's own: this says that the pack is whole, and not whose log it is from. Give the log's key with --key"
     } else {
         "the key that you gave signed the tree, and the tree in which the making of this pack is on record"
+    };
+    let whose = match c.followed {
+        0 => whose.to_owned(),
+        _ => format!(
+            "the key that you gave was followed by another ({} times), as the log says with the signatures of both; the last one signed the \
+             tree, and the tree in which the making of this pack is on record",
+            c.followed
+        ),
     };
     let complete = match (c.document.is_some(), c.manifest.is_complete) {
         (false, true) => "by the word of whoever made it, everything that answered and that he was let see",
@@ -187,7 +205,7 @@ fn details(c: &Checked) -> Vec<(&'static str, String)> {
         ("log", c.manifest.log.clone()),
         ("document", document.unwrap_or_default()),
         ("verified", format!("{} events{leaves}, each in the tree of {size} leaves, byte for byte", c.manifest.events)),
-        ("key", whose.to_owned()),
+        ("key", whose),
         ("times", c.times.map(|(first, last)| format!("{first} to {last}")).unwrap_or_default()),
         ("asked", if asked.is_empty() { "everything".to_owned() } else { asked }),
         ("asked by", format!("{}, {when}, on record as leaf {} ({})", c.seal.actor, c.seal_index, c.seal.event_id)),

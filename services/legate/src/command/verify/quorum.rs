@@ -28,7 +28,8 @@ pub(super) fn key(key: Option<&Path>, policy: Option<&Policy>) -> Result<Option<
             let what = format!("the policy of witnesses names logs, and {} of --key is not among them", key.name());
             Err(Failure::local(&FILE_REFUSED, what))
         }
-        (None, [one]) => Ok(Some(one.clone())),
+        // The keys of one log, before and after a rotation, lead to each other.
+        (None, [one, more @ ..]) if more.iter().all(|key| key.name() == one.name()) => Ok(Some(one.clone())),
         (None, _) => Ok(None),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use legate_batch::rotated::rotated;
 use legate_batch::{Attested, KIND};
 use legate_clock::Timestamp;
-use legate_merkle::{Frontier, decode_bundle, leaf_hash};
+use legate_merkle::{Frontier, Rotation, decode_bundle, leaf_hash};
 use legate_mtls::Trust;
 use legate_wire::audit::AuditEvent;
 use prost::Message;
@@ -26,6 +27,8 @@ pub(crate) struct Story {
     open: Option<Signature>,
     /// How many events each emitter signed.
     pub(crate) signed_by: BTreeMap<String, u64>,
+    /// What it says of the log's own key.
+    pub(super) rotations: Vec<Rotation>,
     /// Next number by emitter and epoch.
     next: BTreeMap<(String, String), u64>,
     /// The first thing that is wrong.
@@ -73,6 +76,10 @@ impl Story {
             self.last = Some(self.last.map_or(time, |l| l.max(time)));
         }
         self.signatures(index, entry, &event);
+        match rotated(&event, index) {
+            Ok(rotation) => self.rotations.extend(rotation),
+            Err(e) => self.note(index, Some(event.event_id.clone()), e.to_string()),
+        }
         let emitter = event.emitter.unwrap_or_default();
         let who = (emitter.spiffe_id, emitter.epoch);
         let expected = self.next.get(&who).copied().unwrap_or(1);

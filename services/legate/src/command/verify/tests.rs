@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use legate_merkle::{
-    Cosigner, Hash, Note, SeedSigner, Signer as _, encode_bundle, encode_tile, leaf_hash, new_tiles, node_hash,
+    Cosigner, Hash, Note, Rotation, SeedSigner, Signer as _, encode_bundle, encode_tile, leaf_hash, new_tiles,
+    node_hash,
 };
 use legate_wire::audit::Emitter;
 
@@ -37,6 +38,10 @@ fn fold(row: &[Hash]) -> Hash {
 
 /// Writes a log as the collector does; gives its checkpoint.
 fn write(dir: &Path, entries: &[Vec<u8>]) -> Vec<u8> {
+    write_by(&signer(), dir, entries)
+}
+
+fn write_by(signer: &SeedSigner, dir: &Path, entries: &[Vec<u8>]) -> Vec<u8> {
     let hashes: Vec<Hash> = entries.iter().map(|e| leaf_hash(e)).collect();
     for tile in new_tiles(0, entries.len() as u64) {
         let first = usize::try_from(tile.index).unwrap() * 256;
@@ -52,7 +57,7 @@ fn write(dir: &Path, entries: &[Vec<u8>]) -> Vec<u8> {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
-    let checkpoint = Checkpoint::new(ORIGIN, entries.len() as u64, fold(&hashes)).sign(&signer()).unwrap();
+    let checkpoint = Checkpoint::new(ORIGIN, entries.len() as u64, fold(&hashes)).sign(signer).unwrap();
     std::fs::write(dir.join("checkpoint"), checkpoint.to_string()).unwrap();
     checkpoint.to_string().into_bytes()
 }
@@ -186,4 +191,124 @@ fn a_policy_is_met_by_the_newest_checkpoint_or_by_one_that_the_log_continues() {
     assert!(refused().contains("checkpoint.cosigned is refused"));
     put("checkpoint", &cosigned_by(&newest, &[1, 2]));
     assert_eq!(ask().unwrap().cosigned.unwrap().0, 12);
+}
+
+fn key(seed: u8) -> SeedSigner {
+    SeedSigner::new(ORIGIN, &[seed; 32]).unwrap()
+}
+
+/// A log of so many entries in which the key 6 was followed by 7 and that by 8; a rotation can be changed before it is appended.
+fn rotated(size: u64, mut change: impl FnMut(usize, Rotation) -> AuditEvent) -> Vec<Vec<u8>> {
+    let mut entries = log(size);
+    for (n, (place, from, to)) in [(300, 6, 7), (411, 7, 8)].into_iter().enumerate() {
+        let hashes: Vec<Hash> = entries[..place].iter().map(|entry| leaf_hash(entry)).collect();
+        let rotation = Rotation::sign(place as u64, fold(&hashes), &key(from), &key(to)).unwrap();
+        let emitter = Emitter {
+            spiffe_id: "spiffe://dev.legate/legate/audit-collector".into(),
+            epoch: "log".into(),
+            seq: n as u64 + 1,
+        };
+        let event = AuditEvent { emitter: Some(emitter), ..change(n, rotation) };
+        entries.insert(place, event.encode_to_vec());
+    }
+    entries
+}
+
+fn as_told(_: usize, rotation: Rotation) -> AuditEvent {
+    legate_batch::rotated::event(&rotation, "")
+}
+
+#[test]
+fn a_log_is_followed_from_any_of_its_keys_to_the_one_that_signs() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = rotated(600, as_told);
+    // What was kept in each of the three times, and what somebody signed who was not to.
+    let kept = |seed: u8, size: usize| write_by(&key(seed), dir.path(), &entries[..size]);
+    let (first, second, third) = (kept(6, 300), kept(7, 301), kept(8, 412));
+    let stolen = kept(6, 301);
+    write_by(&key(8), dir.path(), &entries);
+    for given in [6, 7, 8] {
+        let ask = |kept: &[u8]| verify_directory(dir.path(), key(given).verifier(), Some(kept));
+        for (kept, size) in [(&first, 300), (&second, 301), (&third, 412)] {
+            let verified = ask(kept).unwrap();
+            assert_eq!((verified.continues, verified.keys.newest()), (Some(size), key(8).verifier()), "{given}");
+        }
+        assert!(ask(&stolen).unwrap_err().what.contains("the checkpoint that you kept is refused"), "{given}");
+    }
+    for stranger in [5, 9] {
+        let found = verify_directory(dir.path(), key(stranger).verifier(), None).unwrap_err();
+        assert!(found.what.contains("none of this log's"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_rotation_that_was_taken_back_and_a_key_that_was_never_announced_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = rotated(600, as_told);
+    for (by, given) in [(6, 6), (7, 7), (7, 6), (9, 6), (9, 9)] {
+        write_by(&key(by), dir.path(), &entries);
+        let found = verify_directory(dir.path(), key(given).verifier(), None).unwrap_err();
+        assert!(found.what.contains("refused") || found.what.contains("none of this log's"), "{by} {given}: {found:?}");
+    }
+    // The log is set back behind the second rotation, and whoever has the newest key knows.
+    write_by(&key(7), dir.path(), &entries[..411]);
+    assert!(verify_directory(dir.path(), key(6).verifier(), None).is_ok());
+    assert!(verify_directory(dir.path(), key(8).verifier(), None).unwrap_err().what.contains("none of this log's"));
+}
+
+#[test]
+fn a_rotation_that_does_not_hold_is_named() {
+    let half = |seed: u8| {
+        move |n: usize, rotation: Rotation| {
+            let mut event = as_told(n, rotation.clone());
+            if n == 1 {
+                let note = Note::parse(rotation.to_string().as_bytes()).unwrap();
+                let half = note.only(|line| line.id == key(seed).verifier().id());
+                event.details.insert("rotation".into(), half.to_string());
+            }
+            event
+        }
+    };
+    // Signed by both, of another log; and one that follows on a key that is not the one that signs.
+    let other_tree = |n: usize, rotation: Rotation| match n {
+        1 => as_told(n, Rotation::sign(rotation.size(), [5; 32], &key(7), &key(8)).unwrap()),
+        _ => as_told(n, rotation),
+    };
+    let not_next = |n: usize, rotation: Rotation| match n {
+        1 => as_told(n, Rotation::sign(rotation.size(), *rotation.root(), &key(6), &key(8)).unwrap()),
+        _ => as_told(n, rotation),
+    };
+    let cases = [
+        (rotated(500, half(7)), "did not sign"),
+        (rotated(500, half(8)), "did not sign"),
+        (rotated(500, other_tree), "another log"),
+        (rotated(500, not_next), "follows on the key"),
+    ];
+    for (entries, what) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        write_by(&key(8), dir.path(), &entries);
+        for given in [6, 7, 8] {
+            let found = verify_directory(dir.path(), key(given).verifier(), None).unwrap_err();
+            assert!(found.entry == Some(411) && found.what.contains(what), "{what}, {given}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn what_witnesses_cosigned_before_a_rotation_counts_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = rotated(600, as_told);
+    let before = write_by(&key(6), dir.path(), &entries[..200]);
+    write_by(&key(8), dir.path(), &entries);
+    let policy = Policy::parse(format!("witness a {}\nquorum a\n", witness(1).verifier()).as_bytes()).unwrap();
+    let ask = |given: u8| verify(&mut Directory(dir.path()), key(given).verifier(), None, Some(&policy), None);
+    std::fs::write(dir.path().join(COSIGNED), cosigned_by(&before, &[1])).unwrap();
+    for given in [6, 7, 8] {
+        assert_eq!(ask(given).unwrap().cosigned.unwrap().0, 200);
+    }
+    // A witness's word does not make a key the log's.
+    let hashes: Vec<Hash> = entries[..200].iter().map(|entry| leaf_hash(entry)).collect();
+    let by_later = Checkpoint::new(ORIGIN, 200, fold(&hashes)).sign(&key(8)).unwrap().to_string();
+    std::fs::write(dir.path().join(COSIGNED), cosigned_by(by_later.as_bytes(), &[1])).unwrap();
+    assert!(ask(6).unwrap_err().what.contains("the cosigned checkpoint is refused"));
 }
