@@ -445,7 +445,7 @@ impl Compiled {
     /// not looked at, so it says more than are permitted, never less.
     pub(crate) fn permitting(&self, who: &Who, kind: Option<&EntityTypeName>) -> Vec<ActionPattern> {
         let named = |uid: &cedar_policy::EntityUid| Action::parse(uid.id().unescaped()).ok().map(ActionPattern::from);
-        let found = self.enforced.permitting(who, kind);
+        let found = self.permits.permitting(who, kind);
         found.filter_map(|uid| uid.map_or_else(|| Some(ActionPattern::every()), named)).collect()
     }
 

@@ -173,7 +173,7 @@ async fn bulk(operator: &Client, mode: BulkMode, chance: &mut Chance, made: &mut
             objects.insert(object.metadata().unwrap().name.clone(), object);
         }
         count += objects.len();
-        let item = |(key, object)| BulkItem { key, declaration: Some(object) };
+        let item = |(key, object)| BulkItem { key, declaration: Some(object), ..BulkItem::default() };
         parts.push(Part::Items(wire::BulkItems { items: objects.into_iter().map(item).collect() }));
     }
     parts.push(Part::End(wire::BulkEnd { items: count as u64 }));
