@@ -2,8 +2,11 @@
 
 mod broker;
 mod foreign;
+mod hashed;
+mod machine;
 mod platform;
 mod scene;
+mod stopped;
 mod survival;
 mod tools;
 

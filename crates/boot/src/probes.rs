@@ -18,13 +18,16 @@ use tokio_util::sync::CancellationToken;
 /// A deep check: says what is wrong, if anything.
 pub type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
-/// The deep checks of a service, by name.
+/// The deep checks of a service, by name: of what it needs to be ready, and of what it cannot come back from unless it is started anew.
 #[derive(Default)]
-pub struct Checks(Vec<(&'static str, Check)>);
+pub struct Checks {
+    ready: Vec<(&'static str, Check)>,
+    alive: Vec<(&'static str, Check)>,
+}
 
 impl std::fmt::Debug for Checks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.ready.iter().chain(&self.alive).map(|(name, _)| name)).finish()
     }
 }
 
@@ -41,7 +44,17 @@ impl Checks {
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        self.0.push((name, Box::new(move || Box::pin(check()))));
+        self.ready.push((name, Box::new(move || Box::pin(check()))));
+        self
+    }
+
+    /// Adds a check of what only a restart mends: `/livez` asks it as well.
+    #[must_use]
+    pub fn with_alive<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.alive.push((name, Box::new(move || Box::pin(check()))));
         self
     }
 }
@@ -76,7 +89,7 @@ impl Probes {
         let addr = listener.local_addr()?;
         let stop = CancellationToken::new();
         let router = Router::new()
-            .route("/livez", get(|| async { "ok\n" }))
+            .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics_text))
             .with_state(Arc::new(Shared { metrics, checks }));
@@ -104,21 +117,35 @@ impl Probes {
     }
 }
 
+async fn livez(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let (text, is_alive) = found(&shared.checks.alive).await;
+    if is_alive { (StatusCode::OK, "ok\n".to_owned()) } else { (StatusCode::SERVICE_UNAVAILABLE, text) }
+}
+
 async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let mut text = String::new();
-    let mut ready = true;
-    for (name, check) in &shared.checks.0 {
+    let (alive, is_alive) = found(&shared.checks.alive).await;
+    let (text, is_ready) = found(&shared.checks.ready).await;
+    let (status, last) = match is_alive && is_ready {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    };
+    (status, alive + &text + last)
+}
+
+/// What each check finds, and whether all is well.
+async fn found(checks: &[(&'static str, Check)]) -> (String, bool) {
+    let (mut text, mut is_well) = (String::new(), true);
+    for (name, check) in checks {
         let found = tokio::time::timeout(CHECK_DEADLINE, check()).await;
         match found.unwrap_or_else(|_| Err("no answer within 2 s".into())) {
             Ok(()) => text += &format!("ok      {name}\n"),
             Err(why) => {
-                ready = false;
+                is_well = false;
                 text += &format!("not ok  {name}: {why}\n");
             }
         }
     }
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, text + if ready { "ready\n" } else { "not ready\n" })
+    (text, is_well)
 }
 
 async fn metrics_text(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
@@ -151,6 +178,17 @@ mod tests {
         assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("not ok  database: gone"), "{ready}");
         assert!(fetch(probes.addr(), "/livez").await.starts_with("HTTP/1.1 200"));
         assert!(fetch(probes.addr(), "/metrics").await.contains("# EOF"));
+        probes.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn what_only_a_restart_mends_is_told_by_both() {
+        let checks = Checks::new().with_alive("loop", || async { Err("hangs".to_owned()) });
+        let probes = Probes::start("127.0.0.1:0".parse().unwrap(), Arc::new(Metrics::new()), checks).await.unwrap();
+        for path in ["/livez", "/readyz"] {
+            let told = fetch(probes.addr(), path).await;
+            assert!(told.starts_with("HTTP/1.1 503") && told.contains("not ok  loop: hangs"), "{told}");
+        }
         probes.shutdown().await;
     }
 

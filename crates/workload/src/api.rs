@@ -14,7 +14,6 @@ use legate_wire::spiffe::{
 use tonic::{Request, Response, Status};
 
 use crate::Meter;
-use crate::attest::Peer;
 use crate::claims::claims;
 use crate::error::{SVID_INVALID, WORKLOAD_HEADER_MISSING};
 use crate::keeper::{Entitled, Held, Keeper};
@@ -48,7 +47,10 @@ impl Api {
             let what = "the call does not carry the metadata workload.spiffe.io: true";
             return Err(Fault::refused(&WORKLOAD_HEADER_MISSING, what));
         }
-        self.keeper.of(&caller(request)?).await
+        let caller = caller(request)?;
+        let entitled = self.keeper.of(caller.peer()?).await?;
+        caller.entitle();
+        Ok(entitled)
     }
 
     /// Counts the call, and makes of a refusal what is told.
@@ -89,11 +91,8 @@ impl Api {
 }
 
 /// Who calls.
-pub(crate) fn caller<T>(request: &Request<T>) -> Result<Arc<Peer>, Fault> {
-    match request.extensions().get::<Caller>() {
-        Some(Caller(peer)) => Ok(peer.clone()?),
-        None => Err(Fault::broken("a call came over no connection")),
-    }
+pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Fault> {
+    request.extensions().get::<Caller>().cloned().ok_or_else(|| Fault::broken("a call came over no connection"))
 }
 
 /// As credential-issuer has it.

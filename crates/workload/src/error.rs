@@ -11,6 +11,8 @@ legate_rpc::reasons! {
     PROCESS_CHANGED, PermissionDenied, "The process runs another program, or as another user, than when it made the connection.", "Connect anew.";
     /// The kernel does not say who it is.
     PROCESS_NOT_SEEN, PermissionDenied, "The node helper cannot see the process: it runs in a PID namespace that is not below the helper's, or the kernel is older than Linux 6.5.", "Run the helper in the PID namespace of the host.";
+    /// Its program was not read in time.
+    PROCESS_NOT_READ, Unavailable, "The node helper could not read in time what the process runs: its program is on a file system that does not answer, is large and read for the first time, or too much of the same user's is being read.", "Try again; keep programs of agents on file systems that answer, and let policies ask for UNIX_SHA256 only of programs that are not huge.";
     /// Nothing is known yet.
     WORKLOAD_NOT_READY, Unavailable, "The node helper has heard nothing from credential-issuer yet, or an SVID is still being obtained.", "Try again; see the helper's /readyz and log when it lasts.";
     /// Nothing was heard for too long.
@@ -25,6 +27,8 @@ legate_rpc::reasons! {
     WORKLOAD_REFERENCE_INVALID, InvalidArgument, "The request refers to no workload, or in a way that is not known here.", "Refer to a process by WorkloadPIDReference, or by legate.workload.v1.SandboxReference.";
     /// The process is not there.
     WORKLOAD_NOT_FOUND, NotFound, "There is no process of that number for the node helper.", "Give the number that the process has where the helper runs, and ask while it lives.";
+    /// It has many tokens already.
+    AUDIENCES_FULL, ResourceExhausted, "The process has JWT-SVIDs for 256 sets of audiences that are good for a while.", "Wait as long as RetryInfo says; ask for one token with the audiences that are used together (8 at most), in whatever order, and not for one that differs each time.";
     /// A JWT-SVID is not good.
     SVID_INVALID, InvalidArgument, "The JWT-SVID is not one of this trust domain that is good now for the audience.", "Let its sender obtain a new one for that audience.";
 }

@@ -21,6 +21,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// An issuer's clock that is so far behind what it said before was set.
 const CLOCK_SET: Duration = Duration::from_secs(60);
+/// For so long nobody is believed who knows less than was known here: replicas of credential-issuer that lag tell nothing once they are 5 s behind. Whoever
+/// still knows less after that is of a registry that was restored from a copy, and there is no other.
+const RESTORED: Duration = Duration::from_secs(15);
 /// The largest state.
 const LARGEST: usize = 16 << 20;
 
@@ -75,6 +78,33 @@ impl Ear {
     }
 }
 
+/// The highest revision that was told, and when last: what is known does not go back to what it was before a stop.
+#[derive(Clone, Copy, Debug, Default)]
+struct Highest {
+    revision: u64,
+    /// By the clock that nobody sets.
+    at: Duration,
+}
+
+impl Highest {
+    /// Whether what was told at that revision counts.
+    fn takes(&mut self, revision: u64, now: Duration) -> bool {
+        let is_behind = revision < self.revision;
+        if is_behind && now.saturating_sub(self.at) < RESTORED {
+            return false;
+        }
+        if is_behind {
+            tracing::error!(
+                was = self.revision,
+                revision,
+                "the registry was restored, it seems: it is believed as it is now"
+            );
+        }
+        *self = Self { revision, at: now };
+        true
+    }
+}
+
 /// Follows, until the task that this is in is dropped.
 #[derive(Debug)]
 pub(crate) struct Follower {
@@ -84,6 +114,7 @@ pub(crate) struct Follower {
     heard: Arc<Heard>,
     /// The last time of knowing that was told: our clock and the issuer's need not agree, so that only whether it goes on counts.
     as_of: Timestamp,
+    highest: Highest,
     meter: Meter,
 }
 
@@ -96,6 +127,8 @@ enum Ended {
     Silent,
     #[error("{0}")]
     Failed(Box<Status>),
+    #[error("credential-issuer knows revision {told} of the registry, and {held} was known here")]
+    Behind { told: u64, held: u64 },
     #[error(transparent)]
     Bad(#[from] BadState),
 }
@@ -106,7 +139,7 @@ impl Follower {
         let heard = Arc::new(Heard { clock, at: AtomicU64::new(0) });
         let ear = Ear { news, heard: Arc::clone(&heard) };
         let as_of = Timestamp::from_micros(i64::MIN);
-        (Self { client, domain, told, heard, as_of, meter }, ear)
+        (Self { client, domain, told, heard, as_of, highest: Highest::default(), meter }, ear)
     }
 
     /// Never returns.
@@ -156,15 +189,18 @@ impl Follower {
                 Ok(Err(status)) => return Ended::Failed(Box::new(status)),
                 Ok(Ok(None)) => return Ended::Closed,
                 Ok(Ok(Some(told))) => {
-                    if let Err(bad) = self.take_in(told) {
-                        return bad.into();
+                    if let Err(ended) = self.take_in(told) {
+                        return ended;
                     }
                 }
             }
         }
     }
 
-    fn take_in(&mut self, told: WatchNodeResponse) -> Result<(), BadState> {
+    fn take_in(&mut self, told: WatchNodeResponse) -> Result<(), Ended> {
+        if !self.highest.takes(told.revision, self.heard.clock.monotonic()) {
+            return Err(Ended::Behind { told: told.revision, held: self.highest.revision });
+        }
         if let Some(state) = told.state {
             let known = Knowledge::read(told.revision, state, &self.domain)?;
             tracing::debug!(revision = known.revision, policies = known.entitlements.len(), "heard");
@@ -191,4 +227,25 @@ fn refusal(ended: &Ended) -> Option<Told> {
     let told = Told::from_status(status);
     let is_deliberate = matches!(told.code, Code::PermissionDenied | Code::Unauthenticated) && !told.reason.is_empty();
     is_deliberate.then_some(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_does_not_go_back_unless_there_is_nothing_else() {
+        let secs = Duration::from_secs;
+        let mut highest = Highest::default();
+        assert!(highest.takes(7, secs(100)) && highest.takes(9, secs(101)) && highest.takes(9, secs(110)));
+        // A replica that lags: it does not make who is suspended usable again.
+        assert!(!highest.takes(8, secs(111)) && !highest.takes(8, secs(124)));
+        // Another that does not, between.
+        assert!(highest.takes(9, secs(124)));
+        assert!(!highest.takes(8, secs(138)));
+        // Nobody knows more for longer than a replica may lag.
+        assert!(highest.takes(8, secs(139)));
+        assert!(!highest.takes(7, secs(140)), "and that is what counts from now on");
+        assert!(highest.takes(10, secs(140)));
+    }
 }

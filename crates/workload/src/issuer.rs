@@ -10,7 +10,6 @@ use legate_mtls::Identity;
 use legate_rpc::{Client, Code, Told};
 use legate_wire::credential::workload_service_client::WorkloadServiceClient;
 use legate_wire::credential::{EndInstanceRequest, IssueJwtSvidRequest, IssueX509SvidRequest};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::Status;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -19,10 +18,14 @@ use crate::Meter;
 use crate::knowledge::{Entitlement, Signer};
 use crate::moment::Moment;
 use crate::shown::Shown;
+use crate::turns::{Turn, Turns};
 
-/// Requests under way at once; the rest wait their turn.
-const AT_ONCE: usize = 32;
-/// A request that takes longer, its turn included, has failed.
+/// Requests for certificates under way at once, of all and of one user's processes; the rest wait their turn. Nothing waits behind a request for a
+/// token: a certificate that ends unrenewed stops more.
+const CERTIFICATES: (usize, usize) = (32, 16);
+/// Requests for tokens.
+const TOKENS: (usize, usize) = (16, 8);
+/// A request that takes longer has failed, and one that does not come up for as long.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why an SVID was not obtained.
@@ -75,6 +78,28 @@ pub(crate) struct Svid {
     pub(crate) signer: Signer,
     /// Counts what is held, so that it goes down when this is dropped.
     meter: Meter,
+}
+
+#[cfg(test)]
+impl Svid {
+    /// One that is held until then, with nothing in it.
+    pub(crate) fn of_nothing(entitlement: &Arc<Entitlement>, instance_id: &str, ends: Moment) -> Self {
+        let meter = Meter::new(&legate_rpc::Metrics::new());
+        meter.svids(1);
+        Self {
+            entitlement: Arc::clone(entitlement),
+            instance_id: instance_id.to_owned(),
+            spiffe_id: entitlement.spiffe_id.clone(),
+            chain: Vec::new(),
+            key: Zeroizing::new(Vec::new()),
+            not_after: Timestamp::from_secs(0),
+            ends,
+            rotate_at: ends,
+            lifecycle_version: entitlement.lifecycle_version,
+            signer: Signer::Name(Vec::new()),
+            meter,
+        }
+    }
 }
 
 impl std::fmt::Debug for Svid {
@@ -150,6 +175,15 @@ impl Drop for Wish {
     }
 }
 
+/// For whom a JWT-SVID is asked: by an SVID of a process, the policy as it is now, what is shown of the process, and its user.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder<'a> {
+    pub(crate) svid: &'a Svid,
+    pub(crate) by: &'a Entitlement,
+    pub(crate) shown: &'a Shown,
+    pub(crate) uid: u32,
+}
+
 /// A JWT-SVID.
 #[derive(Clone)]
 pub(crate) struct Token {
@@ -157,23 +191,32 @@ pub(crate) struct Token {
     pub(crate) expires: Timestamp,
 }
 
-/// The way to credential-issuer. Clones share the bound.
+/// Waits until a request of a process of that user may be made.
+async fn turn(turns: &Turns<u32>, uid: u32) -> Result<Turn<u32>, NotIssued> {
+    let late = |_| NotIssued::Unreached("too many requests of the node, or of this user, are under way".into());
+    tokio::time::timeout(DEADLINE, turns.next(uid)).await.map_err(late)
+}
+
+/// The way to credential-issuer. Clones share the bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Issuer {
     client: Client,
-    turns: Arc<Semaphore>,
+    certificates: Turns<u32>,
+    tokens: Turns<u32>,
     clock: Arc<dyn Clock>,
     meter: Meter,
 }
 
 impl Issuer {
     pub(crate) fn new(client: Client, clock: Arc<dyn Clock>, meter: Meter) -> Self {
-        Self { client, turns: Arc::new(Semaphore::new(AT_ONCE)), clock, meter }
+        let turns = |(all, of_one)| Turns::new(all, of_one);
+        Self { client, certificates: turns(CERTIFICATES), tokens: turns(TOKENS), clock, meter }
     }
 
-    /// Obtains the X.509-SVID that was wished for.
-    pub(crate) async fn x509(&self, wish: &Wish, entitlement: Arc<Entitlement>) -> Result<Svid, NotIssued> {
+    /// Obtains the X.509-SVID that was wished for, for a process of that user.
+    pub(crate) async fn x509(&self, wish: &Wish, entitlement: Arc<Entitlement>, uid: u32) -> Result<Svid, NotIssued> {
         let mut service = WorkloadServiceClient::new(self.client.clone());
+        let _turn = turn(&self.certificates, uid).await?;
         let answer = self.ask("x509", service.issue_x509_svid(wish.request.clone())).await?;
         let svid = self.read(wish, entitlement, answer);
         svid.map_err(|why| NotIssued::Unreached(format!("credential-issuer answered what cannot be: {why}")))
@@ -224,13 +267,8 @@ impl Issuer {
     }
 
     /// Obtains a JWT-SVID for an instance.
-    pub(crate) async fn jwt(
-        &self,
-        svid: &Svid,
-        by: &Entitlement,
-        shown: &Shown,
-        audiences: &[String],
-    ) -> Result<Token, NotIssued> {
+    pub(crate) async fn jwt(&self, holder: Holder<'_>, audiences: &[String]) -> Result<Token, NotIssued> {
+        let Holder { svid, by, shown, uid } = holder;
         let mut service = WorkloadServiceClient::new(self.client.clone());
         let request = IssueJwtSvidRequest {
             instance_id: svid.instance_id.clone(),
@@ -240,6 +278,7 @@ impl Issuer {
             identity_token: token(shown, by),
             broker_instance_id: broker(shown),
         };
+        let _turn = turn(&self.tokens, uid).await?;
         let answer = self.ask("jwt", service.issue_jwt_svid(request)).await?;
         let token = Zeroizing::new(answer.svid);
         let bad = |why: &str| NotIssued::Unreached(format!("credential-issuer answered what cannot be: {why}"));
@@ -264,11 +303,7 @@ impl Issuer {
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, NotIssued> {
         let begun = Instant::now();
-        let work = async {
-            let _turn = self.turns.acquire().await;
-            call.await
-        };
-        let answer = match tokio::time::timeout(DEADLINE, work).await {
+        let answer = match tokio::time::timeout(DEADLINE, call).await {
             Ok(answer) => answer.map(tonic::Response::into_inner).map_err(NotIssued::from),
             Err(_) => Err(NotIssued::Unreached("credential-issuer did not answer within 10 s".into())),
         };

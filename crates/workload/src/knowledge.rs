@@ -12,7 +12,8 @@ use legate_wire::registry::{AttestationSelector, AttestationSelectorType as Type
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 
-use crate::shown::Shown;
+use crate::attest::lacks_only_the_hash;
+use crate::shown::{Shown, is_seen};
 
 /// More than so many entitlements, authorities or selectors nobody tells us.
 const MOST: usize = 10_000;
@@ -37,8 +38,17 @@ pub(crate) struct Knowledge {
     pub(crate) bundle: Arc<Bundle>,
     /// What verifies other trust domains, by where it comes from.
     pub(crate) federated: HashMap<String, Arc<Bundle>>,
-    /// Instances whose SVIDs are served no more.
-    pub(crate) ended: HashSet<String>,
+    /// Instances whose SVIDs are served no more, and why.
+    pub(crate) ended: HashMap<String, Fell>,
+}
+
+/// How an instance fell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fell {
+    /// It was revoked: its process is given no other.
+    Revoked,
+    /// Its agent was stopped, or what that hangs on: as soon as the agent may again, its process becomes another.
+    CutOff,
 }
 
 /// One attestation policy that believes this node.
@@ -127,8 +137,9 @@ impl Knowledge {
     /// # Errors
     /// [`BadState`] when it cannot be one for us: then nothing of it is taken.
     pub(crate) fn read(revision: u64, state: wire::NodeState, ours: &TrustDomain) -> Result<Self, BadState> {
-        let wire::NodeState { entitlements, bundle, ended_instances, federated_bundles } = state;
-        if entitlements.len() > MOST || ended_instances.len() > MOST * 10 || federated_bundles.len() > MOST {
+        let wire::NodeState { entitlements, bundle, ended_instances, federated_bundles, cut_off_instances } = state;
+        let most_fallen = MOST * 10;
+        if entitlements.len() > MOST || ended_instances.len() > most_fallen || federated_bundles.len() > MOST {
             return Err(bad("more than a node has"));
         }
         let bundle = Arc::new(read_bundle(bundle.ok_or_else(|| bad("no bundle"))?, ours)?);
@@ -146,13 +157,23 @@ impl Knowledge {
             }
         });
         let federated = federated.collect();
-        let ended = ended_instances.into_iter().collect();
+        let cut_off: HashSet<String> = cut_off_instances.into_iter().take(most_fallen).collect();
+        let how = |id: &String| if cut_off.contains(id) { Fell::CutOff } else { Fell::Revoked };
+        let ended = ended_instances.into_iter().map(|id| (how(&id), id)).map(|(how, id)| (id, how)).collect();
         Ok(Self { revision, entitlements: entitlements?, bundle, federated, ended })
     }
 
     /// What a process is entitled to of which this is shown, in the order of the policies' names.
     pub(crate) fn of<'a>(&'a self, shown: &'a Shown) -> impl Iterator<Item = &'a Arc<Entitlement>> {
         self.entitlements.iter().filter(|one| shown.meets(one))
+    }
+
+    /// The policies that ask for the hash of the program of a process of which this was seen, and lack nothing else of what can be seen.
+    pub(crate) fn asking_for_hash(&self, seen: &[AttestationSelector]) -> impl Iterator<Item = &PolicyName> {
+        let asks = move |by: &&Arc<Entitlement>| {
+            lacks_only_the_hash(&by.selectors, |one| !is_seen(one.r#type()) || seen.contains(one))
+        };
+        self.entitlements.iter().filter(asks).map(|by| &by.policy)
     }
 
     /// What is told of a policy now.
@@ -299,8 +320,18 @@ pub(crate) mod tests {
             lifecycle_version: 1,
             ..wire::Entitlement::default()
         };
-        let ended_instances = vec!["inst_1".into()];
-        wire::NodeState { entitlements: vec![one], bundle: Some(bundle), ended_instances, federated_bundles: vec![] }
+        let ended_instances = vec!["inst_1".into(), "inst_2".into()];
+        let cut_off_instances = vec!["inst_2".into(), "inst_3".into()];
+        let (entitlements, bundle, federated_bundles) = (vec![one], Some(bundle), vec![]);
+        wire::NodeState { entitlements, bundle, ended_instances, federated_bundles, cut_off_instances }
+    }
+
+    /// What is known where these instances were revoked, and those cut off.
+    pub(crate) fn known(revoked: &[&str], cut_off: &[&str]) -> Knowledge {
+        let texts = |all: &[&str]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut told = state(&ca());
+        (told.ended_instances, told.cut_off_instances) = (texts(&[revoked, cut_off].concat()), texts(cut_off));
+        Knowledge::read(3, told, &domain()).unwrap()
     }
 
     pub(crate) fn entitlement(selectors: &[AttestationSelector], broker: Option<&str>) -> Entitlement {
@@ -347,7 +378,9 @@ pub(crate) mod tests {
         let ca = ca();
         let good = state(&ca);
         let read = Knowledge::read(3, good.clone(), &domain()).unwrap();
-        assert!(read.ended.contains("inst_1") && read.bundle.name() == "spiffe://dev.legate");
+        let fell = [("inst_1".to_owned(), Fell::Revoked), ("inst_2".to_owned(), Fell::CutOff)];
+        assert_eq!(read.ended, HashMap::from(fell), "what is cut off has ended as well");
+        assert_eq!(read.bundle.name(), "spiffe://dev.legate");
         assert_eq!(read.bundle.x509, der(&ca));
         type Spoil = fn(&mut wire::NodeState);
         let spoilt: [Spoil; 8] = [

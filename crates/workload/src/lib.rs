@@ -21,6 +21,7 @@ mod serve;
 mod shown;
 mod socket;
 mod stream;
+mod turns;
 
 pub use attest::{Attested, Attestor, Peer, ProcessKey, TokenPlace, TokenSource, Unseen};
 pub use error::REASONS;

@@ -78,7 +78,7 @@ impl Meter {
             r.register("workload_streams", "Streams that are open", this.streams.clone());
             r.register("workload_svids", "X.509-SVIDs that are held", this.svids.clone());
             r.register("workload_dropped", "Streams that were dropped since nobody read them", this.dropped.clone());
-            let what = "Connections that were closed at once since their user had too many";
+            let what = "Connections that were closed at once: too many of their user, or what the process runs could not be read";
             r.register("workload_turned_away", what, this.turned_away.clone());
             let what = "Instances whose end credential-issuer has not confirmed";
             r.register("workload_ends_waiting", what, this.ended.clone());

@@ -22,7 +22,8 @@ use zeroize::Zeroizing;
 use crate::Meter;
 use crate::api::caller;
 use crate::issuer::Svid;
-use crate::keeper::{Held, Keeper, State};
+use crate::keeper::{Entitled, Held, Keeper, State};
+use crate::socket::Caller;
 use crate::stream::Answers;
 
 /// What a secret is called inside an Any.
@@ -46,6 +47,14 @@ pub(crate) struct Sds {
 impl Sds {
     pub(crate) fn new(keeper: Keeper, meter: Meter) -> Self {
         Self { keeper, meter }
+    }
+
+    /// Who calls, and what it has.
+    async fn enter(&self, caller: Result<Caller, Fault>) -> Result<Entitled, Fault> {
+        let caller = caller?;
+        let entitled = self.keeper.of(caller.peer()?).await?;
+        caller.entitle();
+        Ok(entitled)
     }
 
     fn refused(&self, method: &'static str, fault: Fault) -> Status {
@@ -204,10 +213,7 @@ impl SecretDiscoveryService for Sds {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
-        let entered = match caller(&request) {
-            Ok(peer) => self.keeper.of(&peer).await,
-            Err(fault) => Err(fault),
-        };
+        let entered = self.enter(caller(&request)).await;
         let entitled = entered.map_err(|fault| self.refused("StreamSecrets", fault))?;
         self.meter.called("StreamSecrets", "");
         let (to, stream) = mpsc::channel(1);
@@ -225,10 +231,7 @@ impl SecretDiscoveryService for Sds {
     }
 
     async fn fetch_secrets(&self, request: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
-        let entered = match caller(&request) {
-            Ok(peer) => self.keeper.of(&peer).await,
-            Err(fault) => Err(fault),
-        };
+        let entered = self.enter(caller(&request)).await;
         let answer = entered.and_then(|entitled| {
             check(request.get_ref())?;
             Ok(response(&entitled.held, &request.get_ref().resource_names, 1))

@@ -41,6 +41,11 @@ fn fact_of(of: Type) -> Option<TokenFact> {
     }
 }
 
+/// Whether it is seen of a process itself, and neither said by a token nor by a broker.
+pub(crate) fn is_seen(of: Type) -> bool {
+    fact_of(of).is_none() && !matches!(of, Type::BrokerAgent | Type::BrokerSandbox)
+}
+
 impl Shown {
     /// Of what was attested, and of who asks and by which name; that name is a selector of its own.
     pub(crate) fn of(attested: &Attested, broker: Option<(Broker, Option<AttestationSelector>)>) -> Self {
@@ -59,6 +64,11 @@ impl Shown {
     pub(crate) fn again(&self, attested: &Attested) -> Self {
         let name = self.selectors.iter().find(|one| one.r#type() == Type::BrokerSandbox);
         Self::of(attested, self.broker.clone().map(|broker| (broker, name.cloned())))
+    }
+
+    /// Whether the hash of its program is known.
+    pub(crate) fn has_hash(&self) -> bool {
+        self.selectors.iter().any(|one| one.r#type() == Type::UnixSha256)
     }
 
     /// What the broker calls it; empty: nothing.

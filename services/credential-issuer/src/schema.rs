@@ -2,6 +2,7 @@
 //! the registry has not confirmed, tokens of issuers outside that were used, what nodes asked for.
 
 mod backchannel;
+mod ended;
 mod federated;
 mod nodes;
 mod retention;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(nodes::Nodes),
             Box::new(federated::FederatedBundles),
             Box::new(retention::Retention),
+            Box::new(ended::EndedByNodes),
         ]
     }
 }

@@ -155,28 +155,31 @@ pub struct Bounds {
     pub connections_of_one_user: usize,
     /// Processes that have SVIDs at one time, 1 to 100,000.
     pub processes: usize,
+    /// Of these of one user, 1 to 100,000.
+    pub processes_of_one_user: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        let Limits { connections, connections_of_one_user, processes, .. } = Limits::default();
-        Self { connections, connections_of_one_user, processes }
+        let Limits { connections, connections_of_one_user, processes, processes_of_one_user, .. } = Limits::default();
+        Self { connections, connections_of_one_user, processes, processes_of_one_user }
     }
 }
 
 impl Bounds {
     fn limits(self) -> Result<Limits, StartError> {
-        let Self { connections, connections_of_one_user, processes } = self;
+        let Self { connections, connections_of_one_user, processes, processes_of_one_user } = self;
         for (name, given) in [
             ("connections", connections),
             ("connections_of_one_user", connections_of_one_user),
             ("processes", processes),
+            ("processes_of_one_user", processes_of_one_user),
         ] {
             if !(1..=100_000).contains(&given) {
                 return Err(StartError::new(format!("limits.{name}"), "1 to 100,000"));
             }
         }
-        Ok(Limits { connections, connections_of_one_user, processes, ..Limits::default() })
+        Ok(Limits { connections, connections_of_one_user, processes, processes_of_one_user, ..Limits::default() })
     }
 }
 
@@ -280,8 +283,14 @@ impl Helper {
         let probes = match probes {
             None => None,
             Some(at) => {
-                let (identity, issuer) = (serving.standing().clone(), serving.standing().clone());
+                let standing = || serving.standing().clone();
+                let (identity, issuer, socket, accepting) = (standing(), standing(), standing(), standing());
                 let checks = Checks::new()
+                    .with_alive("accepting", move || std::future::ready(accepting.accepting()))
+                    .with("socket", move || {
+                        let socket = socket.clone();
+                        async move { socket.socket().await }
+                    })
                     .with("identity", move || std::future::ready(identity.identity()))
                     .with("issuer", move || std::future::ready(issuer.issuer()));
                 Some(Probes::start(at, metrics, checks).await.map_err(StartError::from)?)

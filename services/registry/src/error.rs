@@ -121,7 +121,7 @@ legate_rpc::reasons! {
     /// A chain of grants goes round or is too long.
     GRANT_CHAIN_INVALID, FailedPrecondition, "An agent would stand twice in one chain of delegation grants, or too many grants hang together.", "Grant to an agent that is not in the chain yet; take grants back that are not needed.";
     /// Two attestation policies could mean one process.
-    ATTESTATION_AMBIGUOUS, FailedPrecondition, "Two attestation policies of a namespace that believe one of the same nodes ask for the same, or one for a part of what the other asks for, and they name different agents.", "Add a selector in which the processes of the two agents differ to each of the policies, or let them believe different nodes.";
+    ATTESTATION_AMBIGUOUS, FailedPrecondition, "Two attestation policies of a namespace that believe one of the same nodes name different agents, and one process could be what both ask for.", "Let both ask for one thing in which the processes of the two agents differ and of which a process has one: UNIX_UID, SYSTEMD_UNIT, what the token of one issuer says, the BROKER_AGENT; or let them believe different nodes.";
     /// No more of this kind fit.
     NAMESPACE_FULL, ResourceExhausted, "The namespace holds as many objects of this kind as it may.", "Take back what is not needed, or use another namespace.";
     /// Nobody could say who may do what.

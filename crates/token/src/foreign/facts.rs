@@ -73,6 +73,12 @@ impl ClaimedFacts {
     pub fn would_say(&self, fact: TokenFact, value: &str) -> bool {
         self.0.says(fact, value)
     }
+
+    /// Whose token it would be.
+    #[must_use]
+    pub fn issuer(&self) -> Option<Cow<'_, str>> {
+        self.0.text("iss")
+    }
 }
 
 impl ForeignToken<'_> {

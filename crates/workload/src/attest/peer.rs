@@ -10,7 +10,18 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::Unseen;
-use super::process::{ProcessKey, Seen, see};
+use super::look::Looks;
+use super::process::{ProcessKey, Seen, user_of};
+
+/// A process that connected, or is meant by its number, and that nobody has looked at yet.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pidfd: OwnedFd,
+    pid: i32,
+    uid: u32,
+    /// Where it connected: its group then.
+    gid: Option<u32>,
+}
 
 /// A process that connected. As long as this lives, the kernel says whether the process does.
 #[derive(Debug)]
@@ -23,12 +34,12 @@ pub struct Peer {
     first: ProcessKey,
 }
 
-impl Peer {
-    /// The process that made a connection. Needs a tokio runtime.
+impl Newcomer {
+    /// The process that made a connection. Nothing of this waits for anybody.
     ///
     /// # Errors
     /// [`Unseen`] when it has ended, or cannot be seen.
-    pub fn of(socket: impl AsFd) -> Result<Self, Unseen> {
+    pub(crate) fn of(socket: impl AsFd) -> Result<Self, Unseen> {
         let credentials = getsockopt(&socket, sockopt::PeerCredentials).map_err(|_| Unseen::NotSeen)?;
         let pid = credentials.pid();
         // 0: the process is one of a namespace that is not below ours.
@@ -40,35 +51,41 @@ impl Peer {
             nix::Error::ENOPROTOOPT => Unseen::NotSeen,
             _ => Unseen::Gone,
         })?;
-        let (uid, gid) = (credentials.uid(), credentials.gid());
-        if has_ended(pidfd.as_fd()) {
-            return Err(Unseen::Gone);
-        }
-        let seen = see(pid)?;
-        if has_ended(pidfd.as_fd()) {
-            return Err(Unseen::Gone);
-        }
-        if (seen.uid, seen.gid) != (uid, gid) {
-            return Err(Unseen::Changed);
-        }
-        Ok(Self { pidfd: watched(pidfd)?, pid, uid, gid, first: seen.key })
+        Ok(Self { pidfd, pid, uid: credentials.uid(), gid: Some(credentials.gid()) })
     }
 
-    /// A process by its number, whoever it is and whether or not it ever connects. Needs a tokio runtime.
+    /// A process by its number, whoever it is and whether or not it ever connects.
     ///
     /// # Errors
-    /// [`Unseen`] when there is none, or it cannot be seen.
-    pub fn of_pid(pid: i32) -> Result<Self, Unseen> {
+    /// [`Unseen`] when there is none.
+    pub(crate) fn of_pid(pid: i32) -> Result<Self, Unseen> {
         let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(Unseen::Gone)?;
         // The kernel knows the processes that lead a group of threads; others are no processes.
         let pidfd = pidfd_open(number, PidfdFlags::empty()).map_err(|_| Unseen::Gone)?;
-        let seen = see(pid)?;
+        Ok(Self { pidfd, pid, uid: user_of(pid).ok_or(Unseen::Gone)?, gid: None })
+    }
+
+    /// Looks at it for the first time. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Unseen`] when it has ended, is not who connected, or cannot be seen.
+    pub(crate) async fn seen(self, looks: &Looks) -> Result<Peer, Unseen> {
+        let Self { pidfd, pid, uid, gid } = self;
         if has_ended(pidfd.as_fd()) {
             return Err(Unseen::Gone);
         }
-        Ok(Self { pidfd: watched(pidfd)?, pid, uid: seen.uid, gid: seen.gid, first: seen.key })
+        let seen = looks.see(pid, uid).await?;
+        if has_ended(pidfd.as_fd()) {
+            return Err(Unseen::Gone);
+        }
+        if seen.uid != uid || gid.is_some_and(|gid| gid != seen.gid) {
+            return Err(Unseen::Changed);
+        }
+        Ok(Peer { pidfd: watched(pidfd)?, pid, uid, gid: seen.gid, first: seen.key })
     }
+}
 
+impl Peer {
     /// As whom it connected.
     #[must_use]
     pub fn uid(&self) -> u32 {
@@ -87,9 +104,9 @@ impl Peer {
     }
 
     /// Reads what `/proc` says of it now.
-    pub(super) fn look(&self) -> Result<Seen, Unseen> {
+    pub(super) async fn look(&self, looks: &Looks) -> Result<Seen, Unseen> {
         self.lives()?;
-        let seen = see(self.pid)?;
+        let seen = looks.see(self.pid, self.uid).await?;
         self.lives()?;
         // An exec, or another user: whoever speaks now is not who connected.
         if seen.key != self.first || (seen.uid, seen.gid) != (self.uid, self.gid) {

@@ -1,6 +1,6 @@
 //! What `/proc` says of a process.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub(super) struct Seen {
     /// Its group, and its supplementary ones.
     pub(super) gids: Vec<u32>,
     /// The file that it runs.
-    pub(super) exe: Option<File>,
+    pub(super) exe: Option<(File, Metadata)>,
     /// That file's path, where it is the same file for us.
     pub(super) path: Option<String>,
     /// Its control group (v2), from the root of the hierarchy that we see.
@@ -48,12 +48,17 @@ pub(super) fn see(pid: i32) -> Result<Seen, Unseen> {
     };
     let mut gids = groups(&status);
     gids.push(gid);
-    let exe = File::open(root.join("exe")).ok();
-    let found = exe.as_ref().and_then(|exe| exe.metadata().ok());
-    let path = found.as_ref().and_then(|found| path_of(&root.join("exe"), (found.dev(), found.ino())));
+    let exe = File::open(root.join("exe")).and_then(|exe| exe.metadata().map(|found| (exe, found))).ok();
+    let file = exe.as_ref().map(|(_, found)| (found.dev(), found.ino()));
+    let path = file.and_then(|file| path_of(&root.join("exe"), file));
     let cgroup = read(&root.join("cgroup")).and_then(|text| group_of(&text).map(str::to_owned));
-    let key = ProcessKey { pid, start, exe: found.map(|found| (found.dev(), found.ino())) };
+    let key = ProcessKey { pid, start, exe: file };
     Ok(Seen { key, uid, gid, gids, exe, path, cgroup })
+}
+
+/// Whose process it is: what the kernel says by itself, and no file system of anybody's.
+pub(super) fn user_of(pid: i32) -> Option<u32> {
+    effective(&read(&PathBuf::from(format!("/proc/{pid}/status")))?, "Uid:")
 }
 
 /// Reads a file of `/proc`; what is not text is lost, which no number is.

@@ -6,9 +6,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use legate_wire::registry::AttestationSelectorType as Type;
+use legate_wire::registry::{AttestationSelector, AttestationSelectorType as Type};
 
-use super::{Attested, Attestor, Peer, Unseen};
+use super::{Attested, Attestor, Looks, Newcomer, Peer, Unseen};
 
 /// Where the child connects to.
 const WHERE: &str = "LEGATE_TEST_CONNECT_TO";
@@ -21,7 +21,7 @@ struct Other {
 }
 
 impl Other {
-    fn connected() -> Self {
+    async fn connected() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
@@ -34,7 +34,7 @@ impl Other {
             .unwrap();
         let (stream, _) = listener.accept().unwrap();
         let said = BufReader::new(child.stdout.take().unwrap());
-        let peer = Peer::of(&stream).unwrap();
+        let peer = Newcomer::of(&stream).unwrap().seen(&Looks::default()).await.unwrap();
         assert_eq!(peer.pid(), i32::try_from(child.id()).unwrap());
         Self { child, said, peer }
     }
@@ -74,6 +74,11 @@ fn other_process() {
     }
 }
 
+/// Somebody asks for the hash of every program.
+fn always(_: &[AttestationSelector]) -> bool {
+    true
+}
+
 fn value(attested: &Attested, of: Type) -> Option<&str> {
     let mut found = attested.selectors.iter().filter(|s| s.r#type() == of);
     let one = found.next();
@@ -83,9 +88,9 @@ fn value(attested: &Attested, of: Type) -> Option<&str> {
 
 #[tokio::test]
 async fn a_process_is_who_the_kernel_says() {
-    let other = Other::connected();
+    let other = Other::connected().await;
     let attestor = Attestor::default();
-    let attested = attestor.attest(&other.peer).await.unwrap();
+    let attested = attestor.attest(&other.peer, always).await.unwrap();
     let uid = rustix::process::geteuid().as_raw().to_string();
     let gid = rustix::process::getegid().as_raw().to_string();
     assert_eq!(value(&attested, Type::UnixUid), Some(&*uid));
@@ -97,33 +102,40 @@ async fn a_process_is_who_the_kernel_says() {
     let digest: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(value(&attested, Type::UnixSha256), Some(&*digest));
     // And again the same.
-    assert_eq!(attestor.attest(&other.peer).await.unwrap(), attested);
+    assert_eq!(attestor.attest(&other.peer, always).await.unwrap(), attested);
     assert!(attested.selectors.iter().all(|s| (1..=512).contains(&s.value.len())));
+    // A program is read only where somebody asks for the hash of such a process.
+    let nobody = attestor.attest(&other.peer, |_| false).await.unwrap();
+    assert_eq!(value(&nobody, Type::UnixSha256), None);
+    assert_eq!(
+        attested.selectors.iter().filter(|s| s.r#type() != Type::UnixSha256).cloned().collect::<Vec<_>>(),
+        *nobody.selectors
+    );
 }
 
 #[tokio::test]
 async fn one_that_ended_is_refused_whoever_has_its_number_now() {
-    let mut other = Other::connected();
+    let mut other = Other::connected().await;
     let attestor = Attestor::default();
-    attestor.attest(&other.peer).await.unwrap();
+    attestor.attest(&other.peer, always).await.unwrap();
     other.tell("exit");
     // Not reaped yet: its entry in /proc is still there.
     other.peer.ended().await;
     assert!(std::path::Path::new(&format!("/proc/{}", other.peer.pid())).exists());
-    assert_eq!(attestor.attest(&other.peer).await, Err(Unseen::Gone));
+    assert_eq!(attestor.attest(&other.peer, always).await, Err(Unseen::Gone));
     other.child.wait().unwrap();
-    assert_eq!(attestor.attest(&other.peer).await, Err(Unseen::Gone));
+    assert_eq!(attestor.attest(&other.peer, always).await, Err(Unseen::Gone));
 }
 
 #[tokio::test]
 async fn one_that_runs_another_program_now_is_refused() {
-    let mut other = Other::connected();
+    let mut other = Other::connected().await;
     let attestor = Attestor::default();
-    let before = attestor.attest(&other.peer).await.unwrap();
+    let before = attestor.attest(&other.peer, always).await.unwrap();
     other.tell("exec");
     // That program says it, so it is that program.
     other.hear("changed");
-    assert_eq!(attestor.attest(&other.peer).await, Err(Unseen::Changed));
+    assert_eq!(attestor.attest(&other.peer, always).await, Err(Unseen::Changed));
     assert_ne!(before.key.exe, None);
 }
 
@@ -141,5 +153,9 @@ async fn one_that_connected_and_ended_before_it_was_looked_at_is_refused() {
         .unwrap();
     child.wait().unwrap();
     let (stream, _) = listener.accept().unwrap();
-    assert_eq!(Peer::of(&stream).unwrap_err(), Unseen::Gone);
+    let seen = match Newcomer::of(&stream) {
+        Ok(newcomer) => newcomer.seen(&Looks::default()).await.map(drop),
+        Err(unseen) => Err(unseen),
+    };
+    assert_eq!(seen, Err(Unseen::Gone));
 }

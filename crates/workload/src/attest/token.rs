@@ -4,7 +4,6 @@
 //! the pod whose sidecar the helper is, or one user's. Or the file is where the process has it, in its own mount namespace: whoever can read
 //! a token is the one whom it was given to, so it is read as far as the process itself could read it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
@@ -14,11 +13,12 @@ use std::time::Duration;
 
 use legate_token::{ClaimedFacts, ForeignToken, MAX_FOREIGN_TOKEN};
 use legate_wire::registry::AttestationSelector;
-use parking_lot::Mutex;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
 use zeroize::Zeroizing;
 
+use super::lacks_only_the_hash;
 use super::process::Seen;
+use crate::turns::Turns;
 
 /// A file that a process has in its own mount namespace may be on a file system that never answers.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,8 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const OF_ONE_USER: usize = 4;
 /// And so many of all users'.
 const AT_ONCE: usize = 128;
-/// How often whoever waits for a turn looks for one.
-const LOOK: Duration = Duration::from_millis(5);
 /// What is asked of the token's file, beside a token: the line end that people's editors leave.
 const LARGEST: usize = MAX_FOREIGN_TOKEN + 2;
 
@@ -96,27 +94,16 @@ impl From<rustix::io::Errno> for NotRead {
 }
 
 /// Reads tokens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tokens {
     sources: Vec<TokenSource>,
     /// Reads that are under way, by the user whose files they are.
-    reading: Arc<Mutex<HashMap<u32, usize>>>,
+    turns: Turns<u32>,
 }
 
-/// A read that is under way.
-#[derive(Debug)]
-struct Turn {
-    uid: u32,
-    reading: Arc<Mutex<HashMap<u32, usize>>>,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut reading = self.reading.lock();
-        match reading.get_mut(&self.uid) {
-            Some(many) if *many > 1 => *many -= 1,
-            _ => drop(reading.remove(&self.uid)),
-        }
+impl Default for Tokens {
+    fn default() -> Self {
+        Self::new(Vec::new())
     }
 }
 
@@ -130,15 +117,28 @@ struct Reader {
 
 impl Tokens {
     pub(super) fn new(sources: Vec<TokenSource>) -> Self {
-        Self { sources, reading: Arc::default() }
+        Self { sources, turns: Turns::new(AT_ONCE, OF_ONE_USER) }
     }
 
-    /// The tokens of a process that was seen like this and has these selectors. One that cannot be read is not there.
+    /// Whether some are only for processes of one program, known by its hash, and such a process may be meant.
+    pub(super) fn ask_for_hash(&self, selectors: &[AttestationSelector]) -> bool {
+        self.sources.iter().any(|source| lacks_only_the_hash(&source.of, |one| selectors.contains(one)))
+    }
+
+    /// The tokens of a process that was seen like this and has these selectors, one of each issuer. One that cannot be read is not there.
     pub(super) async fn of(&self, seen: &Seen, selectors: &[AttestationSelector]) -> Vec<ProcessToken> {
-        let mut found = Vec::new();
+        let mut found: Vec<ProcessToken> = Vec::new();
         for source in self.sources.iter().filter(|source| source.of.iter().all(|one| selectors.contains(one))) {
             let reader = Reader { pid: seen.key.pid, uid: seen.uid, gids: seen.gids.clone() };
             match self.read(&source.place, reader).await.and_then(ProcessToken::parse) {
+                // Two of one issuer could say that it is two workloads, which policies take for apart.
+                Ok(token) if found.iter().any(|first| first.claims.issuer() == token.claims.issuer()) => {
+                    tracing::info!(
+                        pid = seen.key.pid,
+                        place = ?source.place,
+                        "a process has a token of that issuer already, and this one does not count"
+                    );
+                }
                 Ok(token) => found.push(token),
                 Err(why) => {
                     tracing::info!(pid = seen.key.pid, place = ?source.place, %why, "a process has no token there");
@@ -149,9 +149,8 @@ impl Tokens {
     }
 
     async fn read(&self, place: &TokenPlace, reader: Reader) -> Result<Zeroizing<String>, NotRead> {
-        let uid = reader.uid;
-        let busy = || NotRead("too many files of this user are being read".into());
-        let turn = tokio::time::timeout(PATIENCE, self.next_turn(uid)).await.map_err(|_| busy())?;
+        let busy = |_| NotRead("too many files of this user are being read".into());
+        let turn = tokio::time::timeout(PATIENCE, self.turns.next(reader.uid)).await.map_err(busy)?;
         let place = place.clone();
         // Where it never comes back, its thread stays, and its turn with it.
         let reading = tokio::task::spawn_blocking(move || {
@@ -166,25 +165,6 @@ impl Tokens {
             Ok(Err(e)) => Err(NotRead(e.to_string())),
             Err(_) => Err(NotRead("it could not be read within a second".into())),
         }
-    }
-
-    /// A read takes no time where its file answers, so that whoever waits comes next.
-    async fn next_turn(&self, uid: u32) -> Turn {
-        loop {
-            match self.turn(uid) {
-                Some(turn) => return turn,
-                None => tokio::time::sleep(LOOK).await,
-            }
-        }
-    }
-
-    fn turn(&self, uid: u32) -> Option<Turn> {
-        let mut reading = self.reading.lock();
-        if reading.values().sum::<usize>() >= AT_ONCE || reading.get(&uid).is_some_and(|many| *many >= OF_ONE_USER) {
-            return None;
-        }
-        *reading.entry(uid).or_default() += 1;
-        Some(Turn { uid, reading: Arc::clone(&self.reading) })
     }
 }
 
@@ -325,14 +305,26 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn files_that_never_answer_keep_their_own_user_out_and_nobody_else() {
-        let tokens = Tokens::new(Vec::new());
-        let held: Vec<_> = (0..OF_ONE_USER).map(|_| tokens.turn(1).unwrap()).collect();
-        assert!(tokens.turn(1).is_none() && tokens.turn(2).is_some());
-        // Who comes while they are read waits, and is next.
-        let (next, ()) = tokio::join!(tokens.next_turn(1), async { drop(held) });
-        drop(next);
-        assert!(tokens.turn(1).is_some() && tokens.reading.lock().is_empty());
+    async fn of_each_issuer_a_process_has_one_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str, claims: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, compact(claims)).unwrap();
+            TokenSource { place: TokenPlace::Here(path), of: Vec::new() }
+        };
+        let tokens = Tokens::new(vec![
+            of("first", r#"{"iss":"https://c","sub":"a"}"#),
+            of("second", r#"{"iss":"https://c","sub":"b"}"#),
+            of("other", r#"{"iss":"https://d","sub":"b"}"#),
+        ]);
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let found = tokens.of(&crate::attest::process::see(pid).unwrap(), &[]).await;
+        assert_eq!(found, [token(r#"{"iss":"https://c","sub":"a"}"#), token(r#"{"iss":"https://d","sub":"b"}"#)]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_never_answers_is_not_awaited() {
+        let tokens = Tokens::default();
         // A named pipe whose writer never comes is no file, and nobody waits for it.
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().canonicalize().unwrap();

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::api::{all_jwt, all_x509, audiences, federated_x509};
-use crate::attest::{Peer, Unseen};
+use crate::attest::{Newcomer, Unseen};
 use crate::error::{BROKER_HEADER_MISSING, BROKER_NOT_ALLOWED, WORKLOAD_NOT_FOUND, WORKLOAD_REFERENCE_INVALID};
 use crate::follow::News;
 use crate::keeper::{Entitled, Held, Keeper};
@@ -115,7 +115,7 @@ fn is_broker(known: &Knowledge, peer: &LocalPeer) -> Result<shown::Broker, Fault
         return Err(refused("is no instance of an agent"));
     };
     let agent: SpiffeId = peer.spiffe_id.without_instance();
-    if known.ended.contains(instance.as_str()) {
+    if known.ended.contains_key(instance.as_str()) {
         return Err(refused("was revoked or cut off"));
     }
     if !known.entitlements.iter().any(|by| by.broker.as_ref() == Some(&agent)) {
@@ -176,12 +176,16 @@ impl Served {
             }
         };
         let (pid, name) = referred(of)?;
-        let process = match Peer::of_pid(pid) {
+        let process = match Newcomer::of_pid(pid) {
+            Ok(newcomer) => newcomer.seen(self.keeper.looks()).await,
+            Err(unseen) => Err(unseen),
+        };
+        let process = match process {
             Ok(process) => Arc::new(process),
             Err(Unseen::Gone | Unseen::Changed) => {
                 return Err(Fault::refused(&WORKLOAD_NOT_FOUND, format!("there is no process {pid}")));
             }
-            Err(unseen @ Unseen::NotSeen) => return Err(unseen.into()),
+            Err(unseen @ (Unseen::NotSeen | Unseen::NotRead)) => return Err(unseen.into()),
         };
         self.keeper.asked_for(&process, Some((broker, name))).await
     }

@@ -1,6 +1,6 @@
 //! One process: what it has, kept fresh, and taken away the moment it may not have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::holding::{Act, Holding, Lost};
 use super::state::{Held, State, Without};
 use super::{Ask, Inner, Tokens, WAITING, Whose, Workload};
-use crate::attest::{Peer, ProcessKey, Unseen};
+use crate::attest::{Attested, Peer, ProcessKey, Unseen};
 use crate::follow::News;
 use crate::issuer::{NotIssued, Svid, Wish};
 use crate::knowledge::{Entitlement, Knowledge, PolicyName};
@@ -25,8 +25,20 @@ const LOOK: Duration = Duration::from_secs(30);
 /// Nor shorter, whatever is due.
 const SHORTEST: Duration = Duration::from_millis(10);
 
+/// How long after the hash of its program was not there in time it is looked for again.
+const HASH_AGAIN: Duration = Duration::from_secs(2);
+/// Requests for one process under way at once.
+const AT_ONCE: usize = 4;
+
 /// What became of a request.
 type Answer = (PolicyName, Result<Svid, Failed>);
+
+/// What the actor waits for.
+enum Done {
+    Asked(Answer),
+    /// It was attested once more, since something asks for more than was looked at.
+    Seen(Result<Attested, Unseen>),
+}
 
 /// Why it gave nothing; and the request, where it may be repeated.
 enum Failed {
@@ -45,7 +57,11 @@ pub(super) struct Actor {
     asks: mpsc::Receiver<Ask>,
     waiting: Vec<oneshot::Sender<State>>,
     state: watch::Sender<State>,
-    issuing: FuturesUnordered<BoxFuture<'static, Answer>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Policies for whose sake the hash of the program was looked for.
+    hashed_for: BTreeSet<PolicyName>,
+    /// When it is looked for again, where it was not there in time.
+    hash_again: Option<Instant>,
 }
 
 impl Actor {
@@ -58,10 +74,24 @@ impl Actor {
     ) -> (Workload, Self) {
         let (sender, asks) = mpsc::channel(WAITING);
         let (state, receiver) = watch::channel(State::Pending);
-        let workload = Workload { key, asks: sender, state: receiver, tokens: Arc::new(Tokens::default()) };
+        let tokens = Arc::new(Tokens::default());
+        let workload = Workload { key, uid: peer.uid(), asks: sender, state: receiver, tokens };
         inner.meter.workloads(1);
-        let (holdings, waiting, issuing) = (BTreeMap::new(), Vec::new(), FuturesUnordered::new());
-        (workload, Self { inner, peer, key, whose, shown, holdings, asks, waiting, state, issuing })
+        let actor = Self {
+            inner,
+            peer,
+            key,
+            whose,
+            shown,
+            holdings: BTreeMap::new(),
+            asks,
+            waiting: Vec::new(),
+            state,
+            under_way: FuturesUnordered::new(),
+            hashed_for: BTreeSet::new(),
+            hash_again: None,
+        };
+        (workload, actor)
     }
 
     /// Until the process ends, or runs another program, or the helper stops.
@@ -80,8 +110,12 @@ impl Actor {
                 () = stop.cancelled() => return self.stopped(),
                 () = &mut ended => break Unseen::Gone,
                 told = news.changed() => if told.is_err() { return self.stopped() },
-                Some((policy, answer)) = self.issuing.next(), if !self.issuing.is_empty() => {
-                    if let Err(unseen) = self.answered(policy, answer) {
+                Some(done) = self.under_way.next(), if !self.under_way.is_empty() => {
+                    let goes_on = match done {
+                        Done::Asked((policy, answer)) => self.answered(policy, answer),
+                        Done::Seen(attested) => self.seen(attested),
+                    };
+                    if let Err(unseen) = goes_on {
                         break unseen;
                     }
                 }
@@ -111,7 +145,26 @@ impl Actor {
         }
     }
 
+    /// Looks for the hash of the program as well, where a policy came to be that asks for it.
+    fn look_for_hash(&mut self, known: &Knowledge) {
+        if self.shown.has_hash() {
+            self.hash_again = None;
+            return;
+        }
+        let asking = known.asking_for_hash(&self.shown.selectors).cloned();
+        let new: Vec<PolicyName> = asking.filter(|policy| !self.hashed_for.contains(policy)).collect();
+        let is_due = self.hash_again.is_some_and(|at| at <= Instant::now());
+        if new.is_empty() && !is_due {
+            return;
+        }
+        self.hashed_for.extend(new);
+        self.hash_again = None;
+        let (inner, peer) = (Arc::clone(&self.inner), Arc::clone(&self.peer));
+        self.under_way.push(Box::pin(async move { Done::Seen(inner.attest(&peer).await) }));
+    }
+
     fn look(&mut self, known: &Arc<Knowledge>) -> Duration {
+        self.look_for_hash(known);
         let shown = Arc::clone(&self.shown);
         let wanted: Vec<&Arc<Entitlement>> = known.of(&shown).collect();
         let gone = self.holdings.extract_if(.., |name, _| !wanted.iter().any(|by| by.policy == *name));
@@ -121,7 +174,7 @@ impl Actor {
         }
         let (now, unheard) = (Moment::now(self.inner.clock.as_ref()), self.inner.ear.unheard());
         let is_used = self.state.receiver_count() > 1 || !self.waiting.is_empty();
-        let mut wait = LOOK;
+        let mut wait = self.hash_again.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()));
         let (mut served, mut without, mut is_settled) = (Vec::new(), Without::NotEntitled, true);
         // As they are now: what an SVID was obtained by may be of before.
         let mut served_by = Vec::new();
@@ -133,13 +186,15 @@ impl Actor {
             }
             match holding.act(by, known, now, is_used) {
                 Act::Nothing => {}
+                // The rest is asked for as soon as one of these is answered.
+                _ if self.under_way.len() >= AT_ONCE => is_settled = false,
                 act => {
                     holding.in_flight = true;
                     let instance = holding.svid.as_ref().filter(|_| act == Act::Renew).map(|s| s.instance_id.clone());
                     let wish = holding.wish.take();
                     let whom = (Arc::clone(&self.peer), self.key, Arc::clone(&self.shown));
                     let asking = obtain(Arc::clone(&self.inner), whom, Arc::clone(by), instance, wish);
-                    self.issuing.push(Box::pin(asking));
+                    self.under_way.push(Box::pin(async move { Done::Asked(asking.await) }));
                 }
             }
             // What is not wanted now is tried when somebody asks.
@@ -212,6 +267,16 @@ impl Actor {
         self.waiting.push(ask.reply);
     }
 
+    fn seen(&mut self, attested: Result<Attested, Unseen>) -> Result<(), Unseen> {
+        match attested {
+            Ok(attested) if attested.key == self.key => self.shown = Arc::new(self.shown.again(&attested)),
+            Ok(_) => return Err(Unseen::Changed),
+            Err(Unseen::NotRead) => self.hash_again = Some(Instant::now() + HASH_AGAIN),
+            Err(unseen) => return Err(unseen),
+        }
+        Ok(())
+    }
+
     fn answered(&mut self, policy: PolicyName, answer: Result<Svid, Failed>) -> Result<(), Unseen> {
         let revision = match self.inner.ear.news() {
             News::Known(known) => known.revision,
@@ -265,8 +330,8 @@ impl Actor {
             holding.svid.iter().for_each(|svid| self.inner.ender.end(svid));
         }
         // What is still on the way becomes nobody's.
-        while let Some((_, answer)) = self.issuing.next().await {
-            if let Ok(svid) = answer {
+        while let Some(done) = self.under_way.next().await {
+            if let Done::Asked((_, Ok(svid))) = done {
                 self.inner.ender.end(&svid);
             }
         }
@@ -283,9 +348,14 @@ async fn obtain(
     before: Option<Wish>,
 ) -> Answer {
     let policy = by.policy.clone();
-    let attested = match inner.attestor.attest(&peer).await {
+    let attested = match inner.attest(&peer).await {
         Ok(attested) if attested.key == key => attested,
         Ok(_) => return (policy, Err(Failed::Unseen(Unseen::Changed))),
+        // Perhaps later: it is the same process for all that is known.
+        Err(late @ Unseen::NotRead) => {
+            let why = NotIssued::Unreached(late.to_string());
+            return (policy, Err(Failed::NotIssued(why, before.map(Box::new))));
+        }
         Err(unseen) => return (policy, Err(Failed::Unseen(unseen))),
     };
     let shown = shown.again(&attested);
@@ -296,7 +366,7 @@ async fn obtain(
             Err(why) => return (policy, Err(Failed::NotIssued(why, None))),
         },
     };
-    match inner.issuer.x509(&wish, by).await {
+    match inner.issuer.x509(&wish, by, peer.uid()).await {
         Ok(svid) => (policy, Ok(svid)),
         Err(why @ NotIssued::Refused(_)) => (policy, Err(Failed::NotIssued(why, None))),
         Err(why) => (policy, Err(Failed::NotIssued(why, Some(Box::new(wish))))),

@@ -19,9 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Meter;
-use crate::attest::{Attestor, Peer, ProcessKey, TokenSource};
+use crate::attest::{Attested, Attestor, Looks, Peer, ProcessKey, TokenSource, Unseen};
 use crate::follow::{Ear, News};
-use crate::issuer::Issuer;
+use crate::issuer::{Holder, Issuer};
 use crate::knowledge::in_words;
 use crate::shown::{Broker, Shown};
 use actor::Actor;
@@ -52,6 +52,8 @@ struct Inner {
     stop: CancellationToken,
     /// Processes at most.
     most: usize,
+    /// Of these, of one user.
+    most_of_one_user: usize,
     open: Mutex<HashMap<Whose, Workload>>,
 }
 
@@ -75,6 +77,7 @@ impl Whose {
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     key: ProcessKey,
+    uid: u32,
     asks: mpsc::Sender<Ask>,
     state: watch::Receiver<State>,
     tokens: Arc<Tokens>,
@@ -97,7 +100,9 @@ pub(crate) struct Parts {
     pub(crate) rotations: watch::Receiver<u64>,
     pub(crate) stop: CancellationToken,
     pub(crate) most: usize,
+    pub(crate) most_of_one_user: usize,
     pub(crate) tokens: Vec<TokenSource>,
+    pub(crate) looks: Looks,
 }
 
 /// A process that called: what it has, and the way to what it has next.
@@ -111,10 +116,22 @@ pub(crate) struct Entitled {
 impl Keeper {
     /// Needs a tokio runtime.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { issuer, ear, clock, meter, rotations, stop, most, tokens } = parts;
+        let Parts { issuer, ear, clock, meter, rotations, stop, most, most_of_one_user, tokens, looks } = parts;
         let ender = Ender::start(issuer.clone(), Arc::clone(&clock), meter.clone());
-        let (attestor, open) = (Attestor::new(tokens), Mutex::default());
-        Self(Arc::new(Inner { attestor, issuer, ear, ender, clock, meter, rotations, stop, most, open }))
+        let (attestor, open) = (Attestor::new(tokens, looks), Mutex::default());
+        Self(Arc::new(Inner {
+            attestor,
+            issuer,
+            ear,
+            ender,
+            clock,
+            meter,
+            rotations,
+            stop,
+            most,
+            most_of_one_user,
+            open,
+        }))
     }
 
     /// Attests the process and says what it has, once that is known.
@@ -134,19 +151,28 @@ impl Keeper {
         peer: &Arc<Peer>,
         broker: Option<(Broker, Option<AttestationSelector>)>,
     ) -> Result<Entitled, Fault> {
-        let attested = self.0.attestor.attest(peer).await?;
-        tracing::debug!(
-            pid = attested.key.pid,
-            attested = in_words(&attested.selectors),
-            tokens = attested.tokens.len(),
-            broker = broker.as_ref().map(|(broker, _)| broker.agent.as_str()),
-            "attested"
-        );
-        let shown = Arc::new(Shown::of(&attested, broker));
-        match tokio::time::timeout(PATIENCE, self.find(peer, attested.key, shown)).await {
+        let work = async {
+            // What is looked at hangs on what is asked for.
+            self.wait_for_news().await;
+            let attested = self.0.attest(peer).await?;
+            tracing::debug!(
+                pid = attested.key.pid,
+                attested = in_words(&attested.selectors),
+                tokens = attested.tokens.len(),
+                broker = broker.as_ref().map(|(broker, _)| broker.agent.as_str()),
+                "attested"
+            );
+            self.find(peer, attested.key, Arc::new(Shown::of(&attested, broker))).await
+        };
+        match tokio::time::timeout(PATIENCE, work).await {
             Ok(found) => found,
             Err(_) => Err(Without::NotReady("nothing was known within 12 s".into()).into()),
         }
+    }
+
+    /// Turns at looking at processes.
+    pub(crate) fn looks(&self) -> &Looks {
+        self.0.attestor.looks()
     }
 
     /// What is known, to be told of what is known next.
@@ -155,7 +181,6 @@ impl Keeper {
     }
 
     async fn find(&self, peer: &Arc<Peer>, key: ProcessKey, shown: Arc<Shown>) -> Result<Entitled, Fault> {
-        self.wait_for_news().await;
         // An actor may end while it is asked; the next one is new.
         for _ in 0..3 {
             let Some(workload) = self.workload(peer, key, &shown)? else {
@@ -199,6 +224,11 @@ impl Keeper {
             let what = format!("{} processes have SVIDs of this node already", self.0.most);
             return Err(Fault::unavailable(&OVERLOADED, what, Duration::from_secs(5)));
         }
+        let of_its_user = open.values().filter(|known| known.uid == peer.uid()).count();
+        if of_its_user >= self.0.most_of_one_user && !open.contains_key(&whose) {
+            let what = format!("{of_its_user} processes of this user have SVIDs of this node already");
+            return Err(Fault::unavailable(&OVERLOADED, what, Duration::from_secs(5)));
+        }
         let (workload, actor) =
             Actor::new(Arc::clone(&self.0), Arc::clone(peer), key, whose.clone(), Arc::clone(shown));
         open.insert(whose, workload.clone());
@@ -209,6 +239,18 @@ impl Keeper {
 }
 
 impl Inner {
+    /// Attests a process, as far as policies that are known now ask for.
+    async fn attest(&self, peer: &Peer) -> Result<Attested, Unseen> {
+        let known = match self.ear.news() {
+            News::Known(known) => Some(known),
+            News::Nothing | News::Refused(_) => None,
+        };
+        let asks = |seen: &[AttestationSelector]| {
+            known.as_ref().is_some_and(|known| known.asking_for_hash(seen).next().is_some())
+        };
+        self.attestor.attest(peer, asks).await
+    }
+
     /// Forgets an actor that has ended, unless another took its place.
     fn forget(&self, whose: &Whose, key: ProcessKey) {
         let mut open = self.open.lock();
@@ -246,7 +288,8 @@ impl Entitled {
             };
             let by = by.unwrap_or_else(|| Arc::clone(&svid.entitlement));
             let Inner { issuer, clock, .. } = &*keeper.0;
-            match self.workload.tokens.get(issuer, clock, (&**svid, &*by), &self.shown, audiences).await {
+            let holder = Holder { svid, by: &by, shown: &self.shown, uid: self.workload.uid };
+            match self.workload.tokens.get(issuer, clock, holder, audiences).await {
                 Ok(token) => found.push((svid.entitlement.hint(), token)),
                 Err(why) => failed = Some(why),
             }
@@ -256,7 +299,7 @@ impl Entitled {
         found.retain(|(_, token)| now.svids.iter().any(|svid| svid.spiffe_id.as_str() == token.spiffe_id));
         match (found.is_empty(), failed) {
             (false, _) => Ok(found),
-            (true, Some(why)) => Err(Without::of(why).into()),
+            (true, Some(why)) => Err(why),
             (true, None) => Err(Without::NotEntitled.into()),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
@@ -12,13 +12,32 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::bind::Held;
 use super::conn::{Caller, Conn};
-use crate::attest::Peer;
+use crate::attest::{Looks, Newcomer, Unseen};
 use crate::{Limits, Meter};
 
 /// When the process has no file left, accepting again at once would only burn the processor.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Files that are kept for the rest of the process; and each connection holds two: itself and a pidfd.
-const OTHER_FILES: u64 = 128;
+/// How often the loop says that it goes round, whether or not anybody comes.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// The loop's word that it goes round.
+#[derive(Clone, Debug)]
+pub(crate) struct Pulse(Arc<Mutex<Instant>>);
+
+impl Pulse {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn beat(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    /// How long ago it did.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.lock().elapsed()
+    }
+}
 
 /// What comes in.
 pub(super) type Incoming = ReceiverStream<io::Result<Conn>>;
@@ -57,31 +76,41 @@ impl Drop for Seat {
 }
 
 /// Accepts from now on. Dropping the stream closes the socket and takes it away.
-pub(crate) fn accept(listener: UnixListener, held: Held, limits: Limits, meter: Meter) -> Incoming {
+pub(crate) fn accept(
+    (listener, held): (UnixListener, Held),
+    limits: Limits,
+    looks: Looks,
+    pulse: Pulse,
+    meter: Meter,
+) -> Incoming {
     let (ready, incoming) = mpsc::channel(64);
-    tokio::spawn(accept_loop(listener, held, limits, meter, ready));
+    tokio::spawn(accept_loop((listener, held), limits, looks, pulse, meter, ready));
     ReceiverStream::new(incoming)
 }
 
 async fn accept_loop(
-    listener: UnixListener,
-    _held: Held,
+    (listener, _held): (UnixListener, Held),
     limits: Limits,
+    looks: Looks,
+    pulse: Pulse,
     meter: Meter,
     ready: mpsc::Sender<io::Result<Conn>>,
 ) {
-    let places = Arc::new(Semaphore::new(within_files(limits.connections)));
+    let places = Arc::new(Semaphore::new(limits.connections));
     let book = Seats::default();
     loop {
+        pulse.beat();
         // A place first: with none left, connections wait in the kernel's queue.
         let place = tokio::select! {
             place = Arc::clone(&places).acquire_owned() => place,
             () = ready.closed() => return,
+            () = tokio::time::sleep(BEAT) => continue,
         };
         let Ok(place) = place else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = ready.closed() => return,
+            () = tokio::time::sleep(BEAT) => continue,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -99,19 +128,24 @@ async fn accept_loop(
             tracing::warn!(uid, "too many connections of one user");
             continue;
         };
-        let caller = Caller(Peer::of(&stream).map(Arc::new));
-        let conn = Conn::new(stream, caller, (place, seat));
-        if ready.send(Ok(conn)).await.is_err() {
-            return;
-        }
+        // Before its number can be another's; what it runs is looked at apart from here, where nobody waits for it.
+        let newcomer = Newcomer::of(&stream);
+        let (looks, meter, ready) = (looks.clone(), meter.clone(), ready.clone());
+        tokio::spawn(async move {
+            let peer = match newcomer {
+                Ok(newcomer) => newcomer.seen(&looks).await,
+                Err(unseen) => Err(unseen),
+            };
+            if let Err(unseen @ Unseen::NotRead) = peer {
+                // It may try again; what was not looked at once is nobody for as long as it is connected.
+                meter.turned_away();
+                return tracing::warn!(uid, %unseen, "a connection is closed");
+            }
+            let conn = Conn::new(stream, Caller::new(peer), limits.trial, (place, seat));
+            // When the helper takes no more connections, this one is closed by being dropped.
+            let _gone = ready.send(Ok(conn)).await;
+        });
     }
-}
-
-/// Connections at most, so that files stay for the rest of the process.
-fn within_files(connections: usize) -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let most = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX);
-    connections.min(most).max(1)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,7 +26,30 @@ const ROOM: usize = 4_096;
 
 /// Who is at the other end, or why nobody knows: then every call is refused with that.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller(pub(crate) Result<Arc<Peer>, Unseen>);
+pub(crate) struct Caller {
+    peer: Result<Arc<Peer>, Unseen>,
+    /// It was given something.
+    is_entitled: Arc<AtomicBool>,
+}
+
+impl Caller {
+    pub(super) fn new(peer: Result<Peer, Unseen>) -> Self {
+        Self { peer: peer.map(Arc::new), is_entitled: Arc::default() }
+    }
+
+    /// The process.
+    ///
+    /// # Errors
+    /// Why nobody knows it.
+    pub(crate) fn peer(&self) -> Result<&Arc<Peer>, Unseen> {
+        self.peer.as_ref().map_err(|unseen| *unseen)
+    }
+
+    /// It was given something: its connection is kept for as long as it likes.
+    pub(crate) fn entitle(&self) {
+        self.is_entitled.store(true, Ordering::Relaxed);
+    }
+}
 
 /// A connection, with the places that it takes up.
 #[derive(Debug)]
@@ -40,11 +64,19 @@ pub(crate) struct Conn {
     deadline: Pin<Box<Sleep>>,
     /// Whether `deadline` is that of a write.
     writing: bool,
+    /// When a connection over which nothing was given is closed; `None`: it is kept.
+    trial: Option<Pin<Box<Sleep>>>,
     _places: (OwnedSemaphorePermit, Seat),
 }
 
 impl Conn {
-    pub(super) fn new(stream: UnixStream, caller: Caller, places: (OwnedSemaphorePermit, Seat)) -> Self {
+    /// One over which nothing is given for as long as `trial` is closed then, whatever it asks: its places are for whoever is entitled.
+    pub(super) fn new(
+        stream: UnixStream,
+        caller: Caller,
+        trial: Duration,
+        places: (OwnedSemaphorePermit, Seat),
+    ) -> Self {
         Self {
             stream,
             caller,
@@ -53,8 +85,20 @@ impl Conn {
             preface_left: PREFACE,
             deadline: Box::pin(tokio::time::sleep(PREFACE_DEADLINE)),
             writing: false,
+            trial: Some(Box::pin(tokio::time::sleep(trial))),
             _places: places,
         }
+    }
+
+    fn poll_trial(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.caller.is_entitled.load(Ordering::Relaxed) {
+            self.trial = None;
+        }
+        if self.trial.as_mut().is_some_and(|trial| trial.as_mut().poll(cx).is_ready()) {
+            let why = "nothing was given over this connection for a long time";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        Ok(())
     }
 
     /// Keeps the time of a write that waits.
@@ -83,6 +127,7 @@ impl tonic::transport::server::Connected for Conn {
 impl AsyncRead for Conn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.poll_trial(cx)?;
         loop {
             let (spelt, from) = (&mut this.spelt.0, &mut this.spelt.1);
             if *from < spelt.len() {

@@ -5,7 +5,7 @@ mod bind;
 mod conn;
 mod spelling;
 
-pub(crate) use accept::{Seat, Seats, accept};
+pub(crate) use accept::{Pulse, Seat, Seats, accept};
 pub(crate) use bind::Bound;
 pub use bind::SocketRefused;
 pub(crate) use conn::Caller;

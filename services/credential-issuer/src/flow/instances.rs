@@ -132,7 +132,7 @@ pub(super) async fn judged(desk: &Desk, rows: Vec<instance::Model>) -> Result<Ve
 }
 
 /// The lifecycle version and the last cut-off of an agent that can work now.
-fn life(snapshot: &Snapshot, agent: &str, now: Timestamp) -> Option<(u64, Option<Timestamp>)> {
+pub(super) fn life(snapshot: &Snapshot, agent: &str, now: Timestamp) -> Option<(u64, Option<Timestamp>)> {
     let agent = snapshot.agent(&AgentId::parse(agent).ok()?)?;
     let life = snapshot.life_of(agent, now);
     life.stop.is_none().then(|| (life.lifecycle_version, life.cutoff()))

@@ -116,6 +116,11 @@ impl Order {
         }
     }
 
+    /// Whether a node orders it, of what it attested.
+    pub(super) fn is_by_node(&self) -> bool {
+        matches!(self.by, By::Node(..))
+    }
+
     /// Whether it may take back the instance; `None`: to the caller it is not there.
     pub(super) fn admits_instance(&self, row: &instance::Model) -> Result<Option<()>, Fault> {
         match &self.by {

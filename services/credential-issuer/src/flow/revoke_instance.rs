@@ -82,7 +82,8 @@ async fn record(desk: &Desk, order: Order, id: &InstanceId) -> Result<Taken, Fau
             order.admits_instance(&row).map_err(flow)?.ok_or_else(not_found)?;
             let mut events: Vec<AuditEvent> = convert::broke_glass(&order.call, order.now).into_iter().collect();
             // From here on nobody renews it, so its credentials are all that there will be.
-            if instance::mark_revoked(tx, &id, order.reason.into(), order.now).await? {
+            let why = (order.reason.into(), order.is_by_node());
+            if instance::mark_revoked(tx, &id, why, order.now).await? {
                 events.push(convert::instance_revoked(&order.call, &row, order.reason, &order.comment, order.now));
             }
             let mut credentials = credential::of_instance(tx, &id, order.now).await?;

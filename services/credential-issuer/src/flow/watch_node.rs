@@ -1,5 +1,6 @@
 //! A node is told whom it may vouch for and what verifies others: at once, and again whenever that changes, with a heartbeat between.
 
+mod fallen;
 mod places;
 
 use std::collections::BTreeMap;
@@ -18,12 +19,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{Call, Desk, attest, instances};
+use super::{Call, Desk, attest};
 use crate::convert;
 use crate::domain::holder::{self, Named};
-use crate::domain::instance::State;
-use crate::error::{NODE_STREAM_STOPPING, of_tx};
-use crate::store::instance;
+use crate::error::NODE_STREAM_STOPPING;
+use fallen::Fallen;
 
 pub(crate) use places::Places;
 
@@ -31,8 +31,6 @@ pub(crate) use places::Places;
 const BEAT: Duration = Duration::from_millis(500);
 /// News that come faster than this are told together.
 const TOGETHER: Duration = Duration::from_millis(20);
-/// How often instances are looked at where nothing says that one of them fell.
-const LOOK: Duration = Duration::from_secs(5);
 /// A node that takes nothing for so long is given up.
 const STUCK: Duration = Duration::from_secs(10);
 /// Messages that wait for one node.
@@ -41,10 +39,6 @@ const WAITING: usize = 4;
 const MOST_POLICIES: usize = 1_000;
 /// The most bytes of other trust domains' bundles: the same.
 const MOST_BUNDLES: usize = 6 << 20;
-/// The most instances of one node that are looked at, newest first.
-const MOST_INSTANCES: u64 = 10_000;
-/// So many of them are judged at once.
-const AT_ONCE: usize = 500;
 
 /// What the node reads.
 pub(crate) type News = Pin<Box<dyn Stream<Item = Result<wire::WatchNodeResponse, Status>> + Send>>;
@@ -98,18 +92,25 @@ async fn follow(desk: &Desk, call: &Call, out: &Out) -> Result<(), End> {
             return Err(Fault::refused(&UNAUTHENTICATED, text).into());
         }
         let node = Arc::clone(attest::node(call, &reading.snapshot, now)?);
-        let is_due = fallen.as_ref().is_none_or(|fallen| fallen.seen.elapsed() >= LOOK);
-        if taken.has_changed().unwrap_or(false) || is_due {
-            taken.mark_unchanged();
-            fallen = Some(look(desk, &node, fallen).await?);
-        }
-        let ended = fallen.as_ref().map(|fallen| fallen.instances.clone()).unwrap_or_default();
         let mut federated = Federated::default();
+        let entitlements = entitlements(desk, &reading.snapshot, &node, &mut federated, now);
+        let about = fallen::About { snapshot: &reading.snapshot, node: &node, entitlements: &entitlements, now };
+        let is_taken = taken.has_changed().unwrap_or(false);
+        let now_fallen = match fallen.take() {
+            Some(before) if !before.is_due(&about, is_taken) => before,
+            before => {
+                taken.mark_unchanged();
+                fallen::look(desk, &about, before).await?
+            }
+        };
+        let (ended_instances, cut_off_instances) = now_fallen.told();
+        fallen = Some(now_fallen);
         let state = wire::NodeState {
-            entitlements: entitlements(desk, &reading.snapshot, &node, &mut federated, now),
+            entitlements,
             bundle: Some(bundle(desk)?),
-            ended_instances: ended,
+            ended_instances,
             federated_bundles: federated.told(),
+            cut_off_instances,
         };
         let is_news = said.as_ref().is_none_or(|(before, _)| *before != state);
         if is_news || said.as_ref().is_none_or(|(_, at)| at.elapsed() >= BEAT) {
@@ -236,42 +237,4 @@ fn bundle(desk: &Desk) -> Result<wire::TrustBundle, Fault> {
         tainted_authorities: authority.tainted_roots(),
         jwt_authorities: legate_token::jwk_set(&keys),
     })
-}
-
-/// Instances that fell before their last certificate ends, as last seen.
-struct Fallen {
-    instances: Vec<String>,
-    seen: Instant,
-}
-
-/// Looks at the instances that the node attested. Where the database does not answer, what was seen before counts: what else there is
-/// to tell does not wait for it.
-async fn look(desk: &Desk, node: &Node, before: Option<Fallen>) -> Result<Fallen, Fault> {
-    match fallen(desk, node).await {
-        Ok(instances) => Ok(Fallen { instances, seen: Instant::now() }),
-        Err(fault) => {
-            tracing::warn!(%fault, "the instances of a node cannot be looked at; it is tried again");
-            before.map(|before| Fallen { seen: Instant::now(), ..before }).ok_or(fault)
-        }
-    }
-}
-
-async fn fallen(desk: &Desk, node: &Node) -> Result<Vec<String>, Fault> {
-    let (named, since, now) = (attest::named(node), node.label.created, desk.clock.now());
-    let read = desk.db.read("instances_of_node", move |tx| {
-        let named = named.clone();
-        Box::pin(async move { instance::of_node(tx, &named, now, MOST_INSTANCES).await })
-    });
-    let mut rows = read.await.map_err(of_tx)?;
-    let key = attest::named(node);
-    rows.retain(|row| row.is_attested_by(&key, since));
-    let mut all = Vec::new();
-    while !rows.is_empty() {
-        let rest = rows.split_off(rows.len().min(AT_ONCE));
-        let judged = instances::judged(desk, rows).await?.into_iter();
-        all.extend(judged.filter(|(_, state)| matches!(state, State::CutOff | State::Revoked)).map(|(row, _)| row.id));
-        rows = rest;
-    }
-    all.sort_unstable();
-    Ok(all)
 }

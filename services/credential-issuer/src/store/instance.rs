@@ -10,7 +10,7 @@ use legate_rpc::Fault;
 use sea_orm::ActiveValue::Set;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict, Query, SelectStatement, SimpleExpr};
-use sea_orm::{Condition, QueryOrder as _, QuerySelect as _};
+use sea_orm::{Condition, QueryOrder as _, QuerySelect as _, Select};
 
 use super::credential;
 use crate::domain::certificate::CertificatePlan;
@@ -50,6 +50,8 @@ pub(crate) struct Model {
     pub(crate) node: String,
     /// The attestation policy by which it did, as `NAMESPACE/NAME`.
     pub(crate) attestation_policy: String,
+    /// That node said that its process ended.
+    pub(crate) ended_by_node: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -136,6 +138,7 @@ pub(crate) async fn start(tx: &Tx, plan: &CertificatePlan, proof: &Proof, room: 
         revocation_reason: None,
         node,
         attestation_policy,
+        ended_by_node: false,
     };
     Entity::insert(ActiveModel::from(row).reset_all()).exec_without_returning(tx).await?;
     Ok(())
@@ -211,11 +214,18 @@ async fn prolong(tx: &Tx, plan: &CertificatePlan, id: &InstanceId) -> TxResult<b
     Ok(renewed.rows_affected == 1)
 }
 
-/// Takes it back; `false` when it was taken back before. Nobody renews it until the transaction ends.
-pub(crate) async fn mark_revoked(tx: &Tx, id: &str, reason: i32, at: Timestamp) -> TxResult<bool, Fault> {
+/// Takes it back; `false` when it was taken back before. Nobody renews it until the transaction ends. `by_node`: the node that attested
+/// it says that its process ended.
+pub(crate) async fn mark_revoked(
+    tx: &Tx,
+    id: &str,
+    (reason, by_node): (i32, bool),
+    at: Timestamp,
+) -> TxResult<bool, Fault> {
     let done = Entity::update_many()
         .col_expr(Column::RevokedAt, Expr::value(at.micros()))
         .col_expr(Column::RevocationReason, Expr::value(reason))
+        .col_expr(Column::EndedByNode, Expr::value(by_node))
         .filter(Column::Id.eq(id))
         .filter(Column::RevokedAt.is_null())
         .exec(tx)
@@ -267,17 +277,70 @@ pub(crate) async fn page(tx: &Tx, which: &Which, before: Option<&str>, limit: u6
     Ok(find.order_by_desc(Column::Id).limit(limit).all(tx).await?)
 }
 
-/// Those that a node attested and whose last certificate has not ended, newest first.
-pub(crate) async fn of_node(tx: &Tx, node: &str, now: Timestamp, limit: u64) -> TxResult<Vec<Model>, Fault> {
-    let find = Entity::find().filter(Column::Node.eq(node)).filter(of_some_node());
-    let find = find.filter(Column::EndsAt.gt(now.micros()));
-    Ok(find.order_by_desc(Column::Id).limit(limit).all(tx).await?)
+/// Of which instances a node is told that they fell.
+#[derive(Clone, Debug)]
+pub(crate) struct OfNode {
+    /// `NAMESPACE/NAME`.
+    pub(crate) node: String,
+    /// Since when it is there: what one of its name attested before is not its.
+    pub(crate) since: Timestamp,
+    /// Of these agents, also what it ended itself.
+    pub(crate) brokers: Vec<String>,
+    pub(crate) now: Timestamp,
 }
 
 /// Whether a node attested it; in whole, as the indexes are of these alone.
 fn of_some_node() -> SimpleExpr {
     Expr::col((Entity, Column::Node)).ne(Expr::cust("''"))
 }
+
+impl OfNode {
+    fn all(&self) -> Select<Entity> {
+        let its_own_end = Condition::any()
+            .add(Column::EndedByNode.eq(false))
+            .add(Column::AgentId.is_in(self.brokers.iter().map(String::as_str)));
+        Entity::find()
+            .filter(Column::Node.eq(&self.node))
+            .filter(of_some_node())
+            .filter(Column::Method.eq(BY_ATTESTATION))
+            // It began in a whole second.
+            .filter(Column::StartedAt.gte(self.since.secs().saturating_mul(1_000_000)))
+            .filter(Column::EndsAt.gt(self.now.micros()))
+            .filter(its_own_end)
+    }
+
+    /// The agents of which there are any.
+    pub(crate) async fn agents(&self, tx: &Tx) -> TxResult<BTreeSet<String>, Fault> {
+        let found: Vec<String> =
+            self.all().select_only().column(Column::AgentId).distinct().into_tuple().all(tx).await?;
+        Ok(found.into_iter().collect())
+    }
+
+    /// Those that may have fallen, newest first, by the life that each agent leads now: revoked, without a credential that works, of
+    /// another life, or cut off.
+    pub(crate) async fn fallen(&self, tx: &Tx, lives: &[(String, Living)], most: u64) -> TxResult<Vec<Model>, Fault> {
+        let mut is_fallen =
+            Condition::any().add(Column::RevokedAt.is_not_null()).add(Expr::exists(working(self.now)).not());
+        for (agent, life) in lives {
+            let is_its = Condition::all().add(Column::AgentId.eq(agent));
+            is_fallen = is_fallen.add(match life {
+                None => is_its,
+                Some((version, cutoff)) => {
+                    let mut is_past = Condition::any().add(Column::LifecycleVersion.ne(*version));
+                    if let Some(cutoff) = cutoff {
+                        is_past = is_past.add(Column::RenewedAt.lte(cutoff.micros()));
+                    }
+                    is_its.add(is_past)
+                }
+            });
+        }
+        let find = self.all().filter(Column::AgentId.is_in(lives.iter().map(|(agent, _)| agent.as_str())));
+        Ok(find.filter(is_fallen).order_by_desc(Column::Id).limit(most).all(tx).await?)
+    }
+}
+
+/// The lifecycle version of an agent, and up to when everything of it is cut off; `None`: it may not work at all.
+pub(crate) type Living = Option<(i64, Option<Timestamp>)>;
 
 /// Those among `ids` that have a credential which was not revoked and has not ended.
 pub(crate) async fn with_credentials(tx: &Tx, ids: Vec<String>, now: Timestamp) -> TxResult<BTreeSet<String>, Fault> {
@@ -300,18 +363,22 @@ pub(crate) async fn living(tx: &Tx, now: Timestamp) -> TxResult<u64, Fault> {
 
 /// Not revoked, and with a credential that is not revoked and has not ended.
 fn live(now: Timestamp) -> Condition {
-    let credentials: SelectStatement = Query::select()
+    Condition::all()
+        .add(Column::RevokedAt.is_null())
+        .add(Column::EndsAt.gt(now.micros()))
+        .add(Expr::exists(working(now)))
+}
+
+/// The credentials of an instance that are not revoked and have not ended.
+fn working(now: Timestamp) -> SelectStatement {
+    Query::select()
         .expr(Expr::val(1))
         .from(credential::Entity)
         .and_where(Expr::col((credential::Entity, credential::Column::InstanceId)).equals((Entity, Column::Id)))
         .and_where(credential::of_some_instance())
         .and_where(credential::Column::State.ne(credential::REVOKED))
         .and_where(credential::Column::NotAfter.gt(now.micros()))
-        .take();
-    Condition::all()
-        .add(Column::RevokedAt.is_null())
-        .add(Column::EndsAt.gt(now.micros()))
-        .add(Expr::exists(credentials))
+        .take()
 }
 
 #[cfg(test)]
@@ -349,9 +416,9 @@ mod tests {
             let now = Timestamp::from_secs(1);
             let living = plan(&fixture, Entity::find().filter(Column::AgentId.eq("agt_1")).filter(live(now))).await;
             assert!(living.contains("credential_by_instance"), "{living}");
-            let of_node = Entity::find().filter(Column::Node.eq("fleet/vm")).filter(of_some_node());
-            let of_node = plan(&fixture, of_node.filter(Column::EndsAt.gt(now.micros()))).await;
-            assert!(of_node.contains("instance_of_node_by_end") || of_node.contains("instance_by_node"), "{of_node}");
+            let of_node = OfNode { node: "fleet/vm".into(), since: now, brokers: Vec::new(), now };
+            let of_node = plan(&fixture, of_node.all()).await;
+            assert!(of_node.contains("instance_of_node") || of_node.contains("instance_by_node"), "{of_node}");
             let its = credential::Entity::find().filter(credential::Column::InstanceId.eq("inst_1"));
             let its = its.filter(credential::of_some_instance()).filter(credential::Column::NotAfter.gt(now.micros()));
             let its = plan(&fixture, its.order_by_asc(credential::Column::Id)).await;

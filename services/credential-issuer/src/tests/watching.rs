@@ -4,18 +4,23 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use legate_clock::{Clock as _, Timestamp};
+use legate_db::TxError;
 use legate_db::testing::on_each;
-use legate_rpc::Told;
+use legate_rpc::{Fault, Told};
 use legate_wire::credential as wire;
-use legate_wire::registry::{AgentState, RevocationReason};
+use legate_wire::registry::cut_off::Level;
+use legate_wire::registry::declaration::Object;
+use legate_wire::registry::{AgentClass, AgentState, AttestationSelectorType, RevocationReason};
+use sea_orm::{ActiveModelTrait as _, EntityTrait as _};
 use tonic::Status;
 
-use super::registry::{self, NAMESPACE};
+use super::registry::{self, NAMESPACE, OWNER};
 use super::scene::{START, Scene, reason};
 use super::workload::{end, issue, node, process, ready};
 use crate::flow::Call;
 use crate::flow::watch_node::{News, watch};
 use crate::schema::Migrator;
+use crate::store::instance;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -127,15 +132,119 @@ async fn a_node_hears_which_of_its_instances_fell() {
         scene.pass(Duration::from_secs(5)).await;
         scene.suspend(2, 2).await;
         let state = watching.until(|state| state.ended_instances.len() == 2).await;
+        // What was cut off is told apart from what was revoked: only the process of that becomes another instance.
         assert!(state.ended_instances.contains(&rows[2].instance_id));
+        assert_eq!(state.cut_off_instances, std::slice::from_ref(&rows[2].instance_id));
+        // What is cut off and revoked is revoked; and what the node ended itself it is not told.
         end(&scene, &call, &rows[1].instance_id).await.unwrap();
         scene.declare(registry::revoked(&rows[1])).await;
-        watching.until(|state| state.ended_instances.len() == 3).await;
+        scene.revoke(&rows[2].id, RevocationReason::KeyCompromise).await.unwrap();
+        scene.declare(registry::revoked(&rows[2])).await;
+        let state = watching.until(|state| state.cut_off_instances.is_empty()).await;
+        let mut both = vec![rows[0].instance_id.clone(), rows[2].instance_id.clone()];
+        both.sort();
+        assert_eq!(state.ended_instances, both);
         // Nobody has to be told of what has ended by itself.
         scene.pass(Duration::from_secs(3_600)).await;
         let call = scene.holder(&node(&scene, NAMESPACE, "vm-1").await);
         let mut watching = Watching::of(&scene, &call);
         assert!(watching.next().await.unwrap().state.unwrap().ended_instances.is_empty());
+    })
+    .await;
+}
+
+/// Every stop that leaves the agent's own lifecycle version as it is, or lets the agent work on.
+#[tokio::test]
+async fn whatever_cuts_an_instance_off_is_told_as_that() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        ready(&scene).await;
+        let call = scene.holder(&node(&scene, NAMESPACE, "vm-1").await);
+        let mut watching = Watching::of(&scene, &call);
+        let mut before = Vec::new();
+        let levels = [
+            (NAMESPACE, Level::AgentClass("bots".into())),
+            (NAMESPACE, Level::WholeNamespace(true)),
+            (NAMESPACE, Level::Owner(OWNER.into())),
+            ("", Level::Owner(OWNER.into())),
+        ];
+        for (n, (namespace, level)) in levels.into_iter().enumerate() {
+            let row = issue(&scene, &call, &process(1, &format!("cut-{n}"))).await.unwrap();
+            scene.pass(Duration::from_secs(5)).await;
+            scene.declare(registry::cut_off(namespace, level.clone(), scene.clock.now())).await;
+            before.push(row.instance_id);
+            before.sort();
+            let state = watching.until(|state| state.cut_off_instances == before).await;
+            assert_eq!(state.ended_instances, before, "{level:?}");
+            assert!(state.entitlements.iter().all(|by| by.is_usable), "{level:?}");
+            scene.pass(Duration::from_secs(5)).await;
+        }
+        let stopped = |of_class, suspended, cutoff| match registry::standing(of_class, suspended, cutoff) {
+            Object::AgentClass(AgentClass { status, .. }) => {
+                let Object::AgentClass(class) = registry::class_under((300, 3_600), "strict") else { unreachable!() };
+                Object::AgentClass(AgentClass { status, ..class })
+            }
+            namespace => namespace,
+        };
+        for (n, of_class) in [true, false].into_iter().enumerate() {
+            let row = issue(&scene, &call, &process(1, &format!("stop-{n}"))).await.unwrap();
+            scene.pass(Duration::from_secs(5)).await;
+            let cutoff = scene.clock.now();
+            scene.declare(stopped(of_class, true, cutoff)).await;
+            before.push(row.instance_id);
+            before.sort();
+            watching.until(|state| state.cut_off_instances == before && !state.entitlements[0].is_usable).await;
+            scene.declare(stopped(of_class, false, cutoff)).await;
+            watching.until(|state| state.cut_off_instances == before && state.entitlements[0].is_usable).await;
+            scene.pass(Duration::from_secs(5)).await;
+        }
+    })
+    .await;
+}
+
+/// However many processes come and go, what fell of those that stay is told.
+#[tokio::test]
+async fn what_a_node_ended_itself_hides_nothing_and_a_broker_that_ended_is_told() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        ready(&scene).await;
+        let call = scene.holder(&node(&scene, NAMESPACE, "vm-1").await);
+        let stays = issue(&scene, &call, &process(1, "stays")).await.unwrap();
+        let ended = issue(&scene, &call, &process(2, "ended")).await.unwrap();
+        // Rows such as a day of processes leaves, all newer and none over yet.
+        let (id, ends) = (ended.instance_id.clone(), ended.not_after);
+        end(&scene, &call, &id).await.unwrap();
+        scene
+            .desk
+            .db
+            .tx("test", move |tx| {
+                let id = id.clone();
+                Box::pin(async move {
+                    let row = instance::by_id(tx, &id).await?.unwrap();
+                    assert!(row.ended_by_node);
+                    for hundreds in 0..105 {
+                        let more = (0..100).map(|n| {
+                            let id = format!("inst_zz{hundreds:03}{n:02}");
+                            let row = instance::Model { id, ends_at: ends, ..row.clone() };
+                            instance::ActiveModel::from(row).reset_all()
+                        });
+                        instance::Entity::insert_many(more).exec_without_returning(tx).await?;
+                    }
+                    Ok::<_, TxError<Fault>>(())
+                })
+            })
+            .await
+            .unwrap();
+        let mut watching = Watching::of(&scene, &call);
+        assert!(watching.next().await.unwrap().state.unwrap().ended_instances.is_empty());
+        scene.revoke(&stays.id, RevocationReason::KeyCompromise).await.unwrap();
+        scene.declare(registry::revoked(&stays)).await;
+        let state = watching.until(|state| !state.ended_instances.is_empty()).await;
+        assert_eq!((state.ended_instances, state.cut_off_instances), (vec![stays.instance_id], vec![]));
+        // Who holds the certificate of a broker may still connect by it, whatever became of the process that had it.
+        let asked = [(AttestationSelectorType::UnixUid, "7"), (AttestationSelectorType::BrokerAgent, "bot-2")];
+        scene.declare(registry::attestation_by("brokered", 1, &asked, scene.clock.now())).await;
+        watching.until(|state| state.ended_instances.len() > 10_500).await;
     })
     .await;
 }

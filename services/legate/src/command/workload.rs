@@ -27,6 +27,7 @@ pub(super) async fn run(args: Workload) -> Result<Exit, Failure> {
         ..config
     };
     let guard = init_telemetry(&config.telemetry, "workload")?;
+    keep_to_itself();
     let deaf = |e| StartError::new("signals cannot be heard", e);
     let mut hangups = signal(SignalKind::hangup()).map_err(deaf)?;
     let helper = Helper::raise(config.wanted(proof)?).await?;
@@ -50,6 +51,22 @@ pub(super) async fn run(args: Workload) -> Result<Exit, Failure> {
     helper.shutdown().await;
     guard.flush().await;
     Ok(Exit::Done)
+}
+
+/// Keys of processes are in its memory and nowhere else: not in a dump of it either, nor for another process of its user. And as many files as it
+/// may open, which is more than most systems give at first.
+fn keep_to_itself() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the helper's memory can be dumped");
+    }
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "the helper's memory can be dumped when it crashes");
+    }
+    let files = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }) {
+        tracing::warn!(%error, "the helper may open no more files than at first");
+    }
 }
 
 /// By what the node proves itself where it has no certificate yet. A token's file is read now: it may be gone at the next start, when

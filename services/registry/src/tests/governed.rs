@@ -218,7 +218,7 @@ async fn a_retired_agent_leaves_everything_that_names_it() {
 
 #[tokio::test]
 async fn one_process_is_never_two_agents() {
-    use AttestationSelectorType::{UnixPath, UnixUid};
+    use AttestationSelectorType::{BrokerAgent, UnixGid, UnixPath, UnixSha256, UnixUid};
     on_each::<Migrator>(async |fixture| {
         let scene = Scene::new(&fixture);
         let mut all = payments();
@@ -227,7 +227,12 @@ async fn one_process_is_never_two_agents() {
         for (what, bad) in [
             ("the same", attestation("x", "other", &[(UnixPath, "/a"), (UnixUid, "1")])),
             ("a part", attestation("x", "other", &[(UnixUid, "1")])),
-            ("more", attestation("x", "other", &[(UnixUid, "1"), (UnixPath, "/a"), (UnixUid, "2")])),
+            ("more", attestation("x", "other", &[(UnixUid, "1"), (UnixPath, "/a"), (UnixGid, "2")])),
+            ("something else", attestation("x", "other", &[(UnixGid, "2")])),
+            (
+                "what runs as the user as well",
+                attestation("x", "other", &[(UnixUid, "1"), (UnixSha256, &"0".repeat(64))]),
+            ),
         ] {
             let fault = scene.apply(vec![bad]).await.unwrap_err();
             assert_eq!(reason(&fault), "ATTESTATION_AMBIGUOUS", "{what}");
@@ -241,6 +246,7 @@ async fn one_process_is_never_two_agents() {
             .apply(vec![
                 attestation("same-agent", "invoice-bot", &[(UnixUid, "1")]),
                 attestation("apart", "other", &[(UnixUid, "2"), (UnixPath, "/a")]),
+                attestation("started", "other", &[(UnixUid, "1"), (UnixPath, "/a"), (BrokerAgent, "invoice-bot")]),
             ])
             .await
             .unwrap();
