@@ -54,7 +54,7 @@ async fn what_a_backend_did_is_complete_where_it_was_allowed_and_an_alert_where_
     assert!(matches!(told.tell(Done::new("nobody", "invoice:read", "Invoice", "1")).await, Err(NotTold::Invalid(_))));
     assert!(told.flush(LONG).await);
     drop(told);
-    // The same directory goes on under the same name.
+    // The same directory goes on, under another name.
     let told = reporter(&raised, &payments).await;
     told.tell(done("invoice:read").failed()).await.unwrap();
     assert!(told.flush(LONG).await);
@@ -65,9 +65,9 @@ async fn what_a_backend_did_is_complete_where_it_was_allowed_and_an_alert_where_
     let executed = QueryEventsRequest { r#type: kind, indexed_at_least: size, ..QueryEventsRequest::default() };
     let events = records.query_events(executed).await.unwrap().into_inner().events;
     let mut places: Vec<_> = events.into_iter().map(|one| one.event.unwrap().emitter.unwrap()).collect();
-    places.sort_by_key(|place| place.seq);
-    assert_eq!(places.iter().map(|place| place.seq).collect::<Vec<_>>(), [1, 2, 3]);
-    assert!(places.iter().all(|place| place.epoch == places[0].epoch));
+    places.reverse();
+    assert_eq!(places.iter().map(|place| place.seq).collect::<Vec<_>>(), [1, 2, 1], "oldest first");
+    assert!(places[0].epoch == places[1].epoch && places[1].epoch != places[2].epoch);
 
     // The service goes on deciding, so that what is missing would be known to be missing.
     let mut auditor = AlertServiceClient::new(raised.operator("audit-collector"));

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use legate_batch::{Attested, KIND};
-use legate_client::reporter::{Done, Reporter};
+use legate_client::reporter::{Done, LogKeys, RECEIPT_INVALID, Reporter};
 use legate_clock::{SystemClock, Timestamp};
+use legate_merkle::{SeedSigner, Signer as _, VerifierKey};
 use legate_mtls::{CaFiles, Trust};
 use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::audit::{IndexedEvent, QueryEventsRequest, TrustClass};
@@ -13,6 +14,12 @@ use legate_wire::audit::{IndexedEvent, QueryEventsRequest, TrustClass};
 use crate::asking::{Shown, ask, at_least, question};
 use crate::log::Log;
 use crate::raised::{AUDIENCE, LONG, Raised, id_of};
+
+/// The log's public key, as whoever configures a reporter gets it.
+fn log_key(raised: &Raised) -> String {
+    let log = raised.suite.layout().service("audit-collector").join("log");
+    std::fs::read_to_string(log.join("log.pub")).unwrap()
+}
 
 fn emitter(one: &IndexedEvent) -> String {
     one.event.as_ref().unwrap().emitter.as_ref().unwrap().spiffe_id.clone()
@@ -29,7 +36,9 @@ async fn who_tells_signs_and_the_log_alone_shows_it() {
     ask(&backend, at_least(question(&shown, "invoice:read", "apollo/1001"), issued.revision)).await;
     let audit = raised.dial("audit-collector", payments.backend.clone());
     let spool = raised.dir.path().join("spool");
-    let told = Reporter::open(&spool, 1 << 20, &payments.backend, audit, SystemClock::shared()).await.unwrap();
+    let (backend, clock) = (&payments.backend, SystemClock::shared());
+    let keys = LogKeys::parse(&log_key(&raised)).unwrap();
+    let told = Reporter::open_with_receipts(&spool, 1 << 20, backend, audit, clock, keys).await.unwrap();
     told.tell(Done::new(id_of(&payments.agent), "invoice:read", "Invoice", "apollo/1001")).await.unwrap();
     assert!(told.flush(LONG).await);
     drop(told);
@@ -76,4 +85,36 @@ async fn who_tells_signs_and_the_log_alone_shows_it() {
     assert!(by.values().sum::<u64>() >= signed, "{by:?}");
     let told = log.events.iter().filter(|one| !one.emitter.as_ref().unwrap().spiffe_id.ends_with("audit-collector"));
     assert_eq!(by.values().sum::<u64>(), told.count() as u64, "nothing of theirs is not signed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_leaves_a_reporters_disk_on_a_word_that_it_cannot_verify() {
+    let raised = Raised::new().await;
+    let payments = raised.payments().await;
+    let spool = raised.dir.path().join("spool");
+    let open = async |keys: &str| {
+        let audit = raised.dial("audit-collector", payments.backend.clone());
+        let (keys, clock) = (LogKeys::parse(keys).unwrap(), SystemClock::shared());
+        Reporter::open_with_receipts(&spool, 1 << 20, &payments.backend, audit, clock, keys).await.unwrap()
+    };
+    let own = log_key(&raised);
+    let name = VerifierKey::parse(own.trim_end()).unwrap().name().to_owned();
+    let stranger = SeedSigner::new(&name, &[9; 32]).unwrap().verifier().to_string();
+    // The log took it, and its receipt is not by the key that was given.
+    let told = open(&stranger).await;
+    told.tell(Done::new(id_of(&payments.agent), "invoice:read", "Invoice", "apollo/1001")).await.unwrap();
+    let mut state = told.state();
+    let doubtful = state.wait_for(|state| state.refused == RECEIPT_INVALID);
+    assert_eq!(tokio::time::timeout(LONG, doubtful).await.unwrap().unwrap().waiting, 1);
+    drop((state, told));
+    // Whoever has the right one lets go of it; it is in the log once.
+    let told = open(&format!("{stranger}\n{own}")).await;
+    assert!(told.flush(LONG).await);
+    drop(told);
+    let mut records = QueryServiceClient::new(raised.operator("audit-collector"));
+    let size = records.query_events(QueryEventsRequest::default()).await.unwrap().into_inner().log_size;
+    let kind = "action.executed".to_owned();
+    let executed = QueryEventsRequest { r#type: kind, indexed_at_least: size, ..QueryEventsRequest::default() };
+    assert_eq!(records.query_events(executed).await.unwrap().into_inner().events.len(), 1);
+    raised.suite.shutdown().await;
 }

@@ -110,6 +110,9 @@ impl Statement {
 /// Under which name a refusal says how many events stand before the bad one, so that they can be offered without it.
 pub const EVENTS_BEFORE: &str = "events_before";
 
+/// The reason with which the log refuses other events under numbers that it knows: what waits has to be told in a new epoch.
+pub const EVENTS_DIFFER: &str = "AUDIT_EVENTS_DIFFER";
+
 /// How many events of a refused batch are good, by what the refusal says; `None`: none, or it does not say.
 #[must_use]
 pub fn events_before(metadata: &HashMap<String, String>) -> Option<usize> {

@@ -1,5 +1,6 @@
-//! Tells the audit log what was done: kept on disk until the log has it, in order, under one name over every restart.
+//! Tells the audit log what was done: kept on disk until the log has it, in order, under a new name after every start.
 
+mod receipt;
 mod spool;
 
 use std::path::Path;
@@ -12,12 +13,13 @@ use legate_ids::{AgentId, EventId, Principal, SpiffeId};
 use legate_mtls::Identity;
 use legate_rpc::{Client, Code, Told};
 use legate_wire::audit::ingest_service_client::IngestServiceClient;
-use legate_wire::audit::{AuditEvent, EventDecision, EventResource, Outcome};
+use legate_wire::audit::{AuditEvent, EventDecision, EventResource, GetReceiptsRequest, Outcome};
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::{ClientError, Permit};
+pub use receipt::LogKeys;
 use spool::Spool;
 
 /// What the log takes of an agent or an enforcement point at most, in bytes; the number and place of an event are put in later.
@@ -118,19 +120,24 @@ pub enum NotTold {
     Disk(#[from] legate_journal::JournalError),
 }
 
+/// What [`State::refused`] says while the log's receipts do not show what was told to be in it.
+pub const RECEIPT_INVALID: &str = "RECEIPT_INVALID";
+
 /// How the log takes what is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Events that wait.
     pub waiting: u64,
-    /// The reason for which the log refuses the first that waits: somebody has to look, nothing behind it goes. Empty: it does not.
+    /// The reason for which the log refuses the first that waits, or [`RECEIPT_INVALID`]: somebody has to look, nothing behind it goes.
+    /// Empty: it does not.
     pub refused: String,
 }
 
 /// Tells the audit log what an agent did, or what agents did at an enforcement point.
 ///
-/// Each is on the local disk before [`Reporter::tell`] ends, and leaves it when the log has acknowledged it. One directory is one
-/// reporter's.
+/// Each is on the local disk before [`Reporter::tell`] ends. With keys of the log ([`Reporter::open_with_receipts`]) it leaves the disk
+/// when a receipt that is verified here shows it in the log's tree; without them, on the log's acknowledgement. One directory is
+/// one reporter's.
 #[derive(Debug)]
 pub struct Reporter {
     spool: Arc<Spool>,
@@ -142,7 +149,8 @@ pub struct Reporter {
 
 impl Reporter {
     /// Opens the spool in `dir`, which is made when missing, and ships what waits there. `audit` dials audit-collector as
-    /// `identity`, an agent or an enforcement point. `most_bytes` bounds what waits.
+    /// `identity`, an agent or an enforcement point. `most_bytes` bounds what waits. What the log acknowledges is believed to be in
+    /// it: [`Reporter::open_with_receipts`] does not.
     ///
     /// # Errors
     /// When the directory cannot be used, or the identity is nobody's who tells of actions.
@@ -152,6 +160,31 @@ impl Reporter {
         identity: &Identity,
         audit: Client,
         clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        Self::begin((dir, most_bytes), identity, audit, clock, None).await
+    }
+
+    /// The same, which lets nothing go before it has verified, by the log's public keys, that it is under a checkpoint of the log.
+    ///
+    /// # Errors
+    /// As [`Reporter::open`].
+    pub async fn open_with_receipts(
+        dir: &Path,
+        most_bytes: u64,
+        identity: &Identity,
+        audit: Client,
+        clock: Arc<dyn Clock>,
+        keys: LogKeys,
+    ) -> Result<Self, ClientError> {
+        Self::begin((dir, most_bytes), identity, audit, clock, Some(keys)).await
+    }
+
+    async fn begin(
+        (dir, most_bytes): (&Path, u64),
+        identity: &Identity,
+        audit: Client,
+        clock: Arc<dyn Clock>,
+        keys: Option<LogKeys>,
     ) -> Result<Self, ClientError> {
         let me = identity.spiffe_id().filter(|id| Principal::of(id).is_ok_and(|one| one.is_workload()));
         let me = me.ok_or(ClientError::Setting("a reporter is an agent or an enforcement point"))?;
@@ -165,6 +198,7 @@ impl Reporter {
             me: me.to_string(),
             identity: identity.clone(),
             audit: IngestServiceClient::new(audit),
+            keys,
             tell,
         };
         let shipping = tokio::spawn(line.ship_forever());
@@ -243,6 +277,8 @@ struct Line {
     /// Whose key signs what is told.
     identity: Identity,
     audit: IngestServiceClient<Client>,
+    /// By which receipts are verified; none: acknowledgements are believed.
+    keys: Option<LogKeys>,
     tell: watch::Sender<State>,
 }
 
@@ -279,10 +315,12 @@ impl Line {
             let mut event = AuditEvent::decode(bytes.as_slice()).map_err(|_| None::<Duration>)?;
             event.emitter =
                 Some(legate_wire::audit::Emitter { spiffe_id: self.me.clone(), epoch: batch.epoch.clone(), seq });
-            Ok(Bytes::from(event.encode_to_vec()))
+            Ok(event)
         };
-        let events: Result<Vec<Bytes>, Option<Duration>> = (batch.first_seq..).zip(batch.events).map(number).collect();
-        let events = events?;
+        let told: Result<Vec<AuditEvent>, Option<Duration>> =
+            (batch.first_seq..).zip(batch.events).map(number).collect();
+        let whole = told?;
+        let events: Vec<Bytes> = whole.iter().map(|event| Bytes::from(event.encode_to_vec())).collect();
         let mut told = self.offer(&batch.epoch, batch.first_seq, &events).await;
         // A signed batch is taken whole or not at all: what stands before a bad event goes by itself.
         let good = told.as_ref().err().and_then(|told| legate_batch::events_before(&told.metadata));
@@ -291,27 +329,73 @@ impl Line {
         }
         let acked = match told {
             Ok(acked) => acked,
-            Err(told) => {
-                let passes = matches!(
-                    told.code,
-                    Code::Unavailable
-                        | Code::DeadlineExceeded
-                        | Code::ResourceExhausted
-                        | Code::Unknown
-                        | Code::Cancelled
-                );
-                if !passes {
-                    tracing::error!(reason = told.reason, "the audit log refuses what was done: {}", told.message);
-                }
-                let refused = if passes { String::new() } else { told.reason };
-                self.tell.send_replace(State { waiting: self.spool.waiting(), refused });
-                return Err(told.retry_after);
+            Err(told) if told.reason == legate_batch::EVENTS_DIFFER => {
+                tracing::error!("this reporter's directory is an earlier copy; what waits is told in a new epoch");
+                let (spool, epoch) = (Arc::clone(&self.spool), batch.epoch);
+                let renaming = tokio::task::spawn_blocking(move || spool.differs(&epoch));
+                renaming.await.ok().and_then(Result::ok).ok_or(None)?;
+                return Ok(true);
             }
+            Err(told) => return Err(self.not_taken(told)),
+        };
+        let acked = match &self.keys {
+            Some(keys) if !self.spool.is_ahead(&batch.epoch, acked) => {
+                let shown = acked.min(batch.first_seq + whole.len() as u64 - 1);
+                let keys = keys.clone();
+                self.receipts(&keys, &batch.epoch, batch.first_seq, shown, &whole).await?
+            }
+            _ => acked,
         };
         let (spool, epoch) = (Arc::clone(&self.spool), batch.epoch);
         let letting_go = tokio::task::spawn_blocking(move || spool.acked(&epoch, acked));
         letting_go.await.ok().and_then(Result::ok).ok_or(None)?;
         self.tell.send_replace(State { waiting: self.spool.waiting(), refused: String::new() });
         Ok(true)
+    }
+
+    /// Says that what waits is not taken; when it is offered again.
+    fn not_taken(&self, told: Told) -> Option<Duration> {
+        let passes = matches!(
+            told.code,
+            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Unknown | Code::Cancelled
+        );
+        if !passes {
+            tracing::error!(reason = told.reason, "the audit log refuses what was done: {}", told.message);
+        }
+        let refused = if passes { String::new() } else { told.reason };
+        self.tell.send_replace(State { waiting: self.spool.waiting(), refused });
+        told.retry_after
+    }
+
+    /// Verifies that everything from `first` up to `last` is in the log's tree; up to where it is, which is `last`.
+    async fn receipts(
+        &mut self,
+        keys: &LogKeys,
+        epoch: &str,
+        first: u64,
+        last: u64,
+        told: &[AuditEvent],
+    ) -> Result<u64, Option<Duration>> {
+        let mut next = first;
+        while next <= last {
+            let count = u32::try_from(last - next + 1).unwrap_or(u32::MAX);
+            let request = GetReceiptsRequest { epoch: epoch.to_owned(), first_seq: next, count };
+            let answer = match self.audit.get_receipts(request).await {
+                Ok(answer) => answer.into_inner(),
+                Err(status) => return Err(self.not_taken(Told::from_status(&status))),
+            };
+            let from = usize::try_from(next - first).unwrap_or(usize::MAX);
+            let asked = told.get(from..).and_then(|rest| rest.get(..count as usize)).unwrap_or_default();
+            match receipt::verified(&answer, asked, keys) {
+                Ok(shown) => next += shown as u64,
+                Err(bad) => {
+                    tracing::error!(error = %bad, "the log's receipt does not show what was told; it is kept");
+                    let refused = RECEIPT_INVALID.to_owned();
+                    self.tell.send_replace(State { waiting: self.spool.waiting(), refused });
+                    return Err(Some(WAITS.1));
+                }
+            }
+        }
+        Ok(last)
     }
 }

@@ -6,6 +6,7 @@
 //! new writes with `AUDIT_UNAVAILABLE`. The same loop serves any other [`Source`], such as a spool on disk.
 
 mod error;
+mod heartbeat;
 mod record;
 mod refusals;
 mod schema;
@@ -14,6 +15,7 @@ mod sink;
 mod source;
 
 pub use error::{AUDIT_UNAVAILABLE, REASONS, RecordError};
+pub use heartbeat::{HEARTBEAT, heartbeat};
 pub use record::{Outbox, Standard};
 pub use refusals::{EVERY, access_refused, record_refusals_forever};
 pub use schema::migration;

@@ -11,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::heartbeat::Pulse;
 use crate::{Batch, Sink, Source};
 
 /// How much at a time, and how long to wait.
@@ -106,7 +107,8 @@ impl Drop for Shipper {
 /// Starts the loop from `source` to `sink`.
 pub fn ship<S: Source, K: Sink>(source: S, sink: K, pace: Pace, clock: Arc<dyn Clock>, metrics: Metrics) -> Shipper {
     let (stop, stopped) = watch::channel(false);
-    let run = Run { source, sink, pace, clock, metrics, stopped };
+    let pulse = Pulse::begun(clock.monotonic());
+    let run = Run { source, sink, pace, clock, metrics, stopped, pulse };
     Shipper { task: tokio::spawn(run.forever()), stop }
 }
 
@@ -117,6 +119,7 @@ struct Run<S, K> {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     stopped: watch::Receiver<bool>,
+    pulse: Pulse,
 }
 
 /// How one round ended.
@@ -135,6 +138,8 @@ impl<S: Source, K: Sink> Run<S, K> {
             match self.round().await {
                 Round::Shipped(is_more) => {
                     wait = self.pace.first_wait;
+                    self.pulse.told(self.clock.monotonic());
+                    self.beat().await;
                     if !is_more && !*self.stopped.borrow() {
                         tokio::select! {
                             () = tokio::time::sleep_until(begun + self.pace.gap) => {}
@@ -146,6 +151,7 @@ impl<S: Source, K: Sink> Run<S, K> {
                     if *self.stopped.borrow() {
                         return;
                     }
+                    self.beat().await;
                     tokio::select! {
                         () = self.source.changed() => {}
                         _ = self.stopped.changed() => {}
@@ -162,6 +168,16 @@ impl<S: Source, K: Sink> Run<S, K> {
                     wait = (wait * 2).min(self.pace.longest_wait);
                 }
             }
+        }
+    }
+
+    /// Tells that we live, where that is due. While the collector is away nothing is: what waits says so already.
+    async fn beat(&mut self) {
+        if !*self.stopped.borrow()
+            && self.pulse.is_due(self.clock.monotonic())
+            && let Err(error) = self.source.beat().await
+        {
+            tracing::warn!(%error, "no heartbeat can be recorded");
         }
     }
 
@@ -197,6 +213,11 @@ impl<S: Source, K: Sink> Run<S, K> {
                     );
                 } else {
                     tracing::warn!(reason = e.reason, "audit-collector does not take events: {}", e.message);
+                }
+                if e.reason == legate_batch::EVENTS_DIFFER
+                    && let Err(e) = self.source.differs(&batch.epoch).await
+                {
+                    tracing::error!(error = %e, "what waits cannot be numbered anew");
                 }
                 return Round::Failed(e.retry_after);
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use legate_clock::Timestamp;
 use legate_db::{Db, Tx, TxError};
+use legate_rpc::Fault;
 use legate_wire::audit::AuditEvent;
 use prost::Message as _;
 use sea_orm::sea_query::Expr;
@@ -14,7 +15,8 @@ use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, ExprTrait as _};
 use sea_orm::{QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use tokio::sync::{Mutex, watch};
 
-use crate::record::unsigned;
+use crate::heartbeat::heartbeat;
+use crate::record::{Outbox, Standard, unsigned};
 use crate::schema::{event, head, new_epoch};
 
 /// Why a source did not answer; it is asked again.
@@ -57,6 +59,17 @@ pub trait Source: Send + Sync + 'static {
     /// The collector has every event of the epoch up to `seq`: they need not be kept.
     fn acked(&self, epoch: &str, seq: u64) -> impl Future<Output = Result<(), SourceError>> + Send;
 
+    /// The collector has other events under numbers of the epoch: the store is an earlier copy of itself, and what waits has to go
+    /// under other numbers. A source that never gives a number again has nothing to do.
+    fn differs(&self, _epoch: &str) -> impl Future<Output = Result<(), SourceError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Records that the emitter lives, to be shipped like everything else. One that cannot record anything does nothing.
+    fn beat(&self) -> impl Future<Output = Result<(), SourceError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Ends when there may be more than the last `next_batch` saw. May end for nothing.
     fn changed(&self) -> impl Future<Output = ()> + Send;
 }
@@ -66,6 +79,8 @@ pub trait Source: Send + Sync + 'static {
 pub struct DbSource {
     db: Db,
     commits: Mutex<watch::Receiver<u64>>,
+    /// By which it is recorded that the emitter lives.
+    outbox: Option<Outbox>,
 }
 
 impl DbSource {
@@ -74,7 +89,13 @@ impl DbSource {
     pub fn new(db: Db) -> Self {
         let mut commits = db.commits();
         commits.mark_changed();
-        Self { db, commits: Mutex::new(commits) }
+        Self { db, commits: Mutex::new(commits), outbox: None }
+    }
+
+    /// The same, which tells that the emitter lives.
+    #[must_use]
+    pub fn with_heartbeats(self, outbox: Outbox) -> Self {
+        Self { outbox: Some(outbox), ..self }
     }
 }
 
@@ -155,6 +176,33 @@ impl Source for DbSource {
         }
     }
 
+    async fn differs(&self, epoch: &str) -> Result<(), SourceError> {
+        let wanted = epoch.to_owned();
+        let done = self.db.tx("outbox_renumber", move |tx| {
+            let epoch = wanted.clone();
+            Box::pin(async move {
+                let head = locked_head(tx).await?;
+                if event::Entity::find().filter(event::Column::Epoch.eq(&*epoch)).one(tx).await?.is_some() {
+                    renumber(tx, &head).await?;
+                }
+                Ok::<_, TxError<Infallible>>(())
+            })
+        });
+        Ok(done.await?)
+    }
+
+    async fn beat(&self) -> Result<(), SourceError> {
+        let Some(outbox) = self.outbox.clone() else { return Ok(()) };
+        let recorded = self.db.tx("outbox_heartbeat", move |tx| {
+            let outbox = outbox.clone();
+            Box::pin(async move {
+                outbox.record(tx, Standard::Patient, heartbeat()).await?;
+                Ok::<_, TxError<Fault>>(())
+            })
+        });
+        recorded.await.map_err(|e| SourceError(e.to_string()))
+    }
+
     async fn changed(&self) {
         // The bound catches what another process wrote.
         let mut commits = self.commits.lock().await;
@@ -170,13 +218,7 @@ enum Acked {
 }
 
 async fn let_go(tx: &Tx, epoch: &str, seq: u64) -> Result<Acked, DbErr> {
-    // The row's lock, so that nobody records meanwhile.
-    let head = head::Entity::update_many()
-        .col_expr(head::Column::AckedPlace, Expr::col(head::Column::AckedPlace))
-        .exec_with_returning(tx)
-        .await?
-        .pop()
-        .ok_or_else(|| DbErr::RecordNotFound("outbox_head".to_owned()))?;
+    let head = locked_head(tx).await?;
     let of_epoch = event::Entity::find().filter(event::Column::Epoch.eq(epoch));
     let Some(newest) = of_epoch.clone().order_by_desc(event::Column::Seq).one(tx).await? else {
         return Ok(Acked::Done);
@@ -193,6 +235,16 @@ async fn let_go(tx: &Tx, epoch: &str, seq: u64) -> Result<Acked, DbErr> {
         event::Entity::delete_many().filter(event::Column::Place.lte(acked.place)).exec(tx).await?;
     }
     Ok(Acked::Done)
+}
+
+/// The head, with its row's lock, so that nobody records meanwhile.
+async fn locked_head(tx: &Tx) -> Result<head::Model, DbErr> {
+    let head = head::Entity::update_many()
+        .col_expr(head::Column::AckedPlace, Expr::col(head::Column::AckedPlace))
+        .exec_with_returning(tx)
+        .await?
+        .pop();
+    head.ok_or_else(|| DbErr::RecordNotFound("outbox_head".to_owned()))
 }
 
 /// Puts everything that waits into a new epoch: of some of it the collector may hold others under the same numbers.

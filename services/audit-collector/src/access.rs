@@ -31,6 +31,8 @@ pub(crate) const INTAKE: &[Rule] = &[TRACES, LOGS];
 /// everywhere.
 pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.audit.v1.IngestService/AppendEvents", callers: EMITTERS },
+    // Of what each told itself.
+    Rule { method: "/legate.audit.v1.IngestService/GetReceipts", callers: EMITTERS },
     TRACES,
     LOGS,
     Rule { method: "/legate.audit.v1.QueryService/QueryEvents", callers: READERS },

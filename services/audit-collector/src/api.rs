@@ -20,8 +20,8 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::flow::{
-    Call, Desk, alert_feed, alerts, append, change_alert, checkpoint, completeness, custody, evidence, prove, query,
-    reads, tail, usage, usage_feed,
+    Call, Desk, alert_feed, alerts, append, change_alert, checkpoint, completeness, custody, evidence, not_taken,
+    prove, query, reads, receipts, tail, usage, usage_feed,
 };
 use crate::seat::Seat;
 
@@ -72,12 +72,23 @@ impl IngestService for Api {
         request: Request<wire::AppendEventsRequest>,
     ) -> Result<Response<wire::AppendEventsResponse>, Status> {
         let (desk, call) = self.enter(&request)?;
-        let done = append::append(&desk, &call, request.into_inner().try_into()?).await?;
+        let done = append::append(&desk, &call, request.into_inner().try_into()?).await;
+        let done = done.inspect_err(|fault| not_taken::note(&desk, &call, fault))?;
         Ok(Response::new(wire::AppendEventsResponse {
             acked_seq: done.acked_seq,
             first_leaf_index: done.first_leaf,
             appended: u32::try_from(done.appended).unwrap_or(u32::MAX),
         }))
+    }
+
+    async fn get_receipts(
+        &self,
+        request: Request<wire::GetReceiptsRequest>,
+    ) -> Result<Response<wire::GetReceiptsResponse>, Status> {
+        let (desk, call) = self.enter(&request)?;
+        let wire::GetReceiptsRequest { epoch, first_seq, count } = request.into_inner();
+        let given = Box::pin(receipts::receipts(&desk, &call, receipts::Ask { epoch, first_seq, count })).await?;
+        Ok(Response::new(given.into()))
     }
 }
 
@@ -151,7 +162,7 @@ impl AlertService for Api {
         let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
         let alert = Box::pin(change_alert::change(&desk, &call, ask)).await;
-        let alert = alert.inspect_err(|fault| reads::refused(&desk, &call, "AcknowledgeAlert", fault))?;
+        let alert = alert.inspect_err(|fault| reads::not_permitted(&desk, &call, "AcknowledgeAlert", fault))?;
         Ok(Response::new(wire::AcknowledgeAlertResponse { alert: Some(alert.into()) }))
     }
 
@@ -162,7 +173,7 @@ impl AlertService for Api {
         let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
         let alert = Box::pin(change_alert::change(&desk, &call, ask)).await;
-        let alert = alert.inspect_err(|fault| reads::refused(&desk, &call, "ResolveAlert", fault))?;
+        let alert = alert.inspect_err(|fault| reads::not_permitted(&desk, &call, "ResolveAlert", fault))?;
         Ok(Response::new(wire::ResolveAlertResponse { alert: Some(alert.into()) }))
     }
 
@@ -241,7 +252,7 @@ impl ProofService for Api {
         let (desk, call) = self.enter(&request)?;
         let ask = request.into_inner().try_into()?;
         let recorded = Box::pin(evidence::record(&desk, &call, ask)).await;
-        let recorded = recorded.inspect_err(|fault| reads::refused(&desk, &call, "RecordEvidence", fault))?;
+        let recorded = recorded.inspect_err(|fault| reads::not_permitted(&desk, &call, "RecordEvidence", fault))?;
         Ok(Response::new(recorded.into()))
     }
 }
@@ -254,7 +265,7 @@ impl CustodyService for Api {
     ) -> Result<Response<wire::EraseSubjectResponse>, Status> {
         let (desk, call) = self.enter(&request)?;
         let done = Box::pin(custody::erase(&desk, &call, request.into_inner().into())).await;
-        let done = done.inspect_err(|fault| reads::refused(&desk, &call, "EraseSubject", fault))?;
+        let done = done.inspect_err(|fault| reads::not_permitted(&desk, &call, "EraseSubject", fault))?;
         Ok(Response::new(done.into()))
     }
 
@@ -265,7 +276,7 @@ impl CustodyService for Api {
         let (desk, call) = self.enter(&request)?;
         let hold = request.into_inner().hold.unwrap_or_default().try_into()?;
         let done = Box::pin(custody::set(&desk, &call, hold)).await;
-        let (hold, leaf_index) = done.inspect_err(|fault| reads::refused(&desk, &call, "CreateHold", fault))?;
+        let (hold, leaf_index) = done.inspect_err(|fault| reads::not_permitted(&desk, &call, "CreateHold", fault))?;
         Ok(Response::new(wire::CreateHoldResponse { hold: Some(hold.into()), leaf_index }))
     }
 
@@ -286,7 +297,7 @@ impl CustodyService for Api {
         let (desk, call) = self.enter(&request)?;
         let wire::ReleaseHoldRequest { id, reason } = request.into_inner();
         let done = Box::pin(custody::release(&desk, &call, id, reason)).await;
-        let leaf_index = done.inspect_err(|fault| reads::refused(&desk, &call, "ReleaseHold", fault))?;
+        let leaf_index = done.inspect_err(|fault| reads::not_permitted(&desk, &call, "ReleaseHold", fault))?;
         Ok(Response::new(wire::ReleaseHoldResponse { leaf_index }))
     }
 }

@@ -24,11 +24,12 @@ pub use witness::WitnessConfig;
 pub struct Config {
     /// Where it serves gRPC over mutual TLS.
     pub listen: SocketAddr,
-    /// Where it serves the log's tiles over HTTPS to whoever can connect; absent: nowhere. Entries are served whole.
+    /// Where it serves the log's tiles over HTTPS to whoever can connect; absent: nowhere. See `web_entries`.
     #[serde(default)]
     pub web: Option<SocketAddr>,
-    /// Whether it serves the entries there, whole; else their hashes and checkpoints alone. Default true.
-    #[serde(default = "yes")]
+    /// Whether it serves the entries there too, whole, of every namespace and to whoever can connect, without a record of it; else their
+    /// hashes and checkpoints alone. Default false.
+    #[serde(default)]
     pub web_entries: bool,
     /// Where it serves `/livez`, `/readyz` and `/metrics`, plaintext, on a loopback address; absent: nowhere.
     #[serde(default)]
@@ -68,10 +69,6 @@ pub struct Config {
     /// How it tells what happens.
     #[serde(default)]
     pub telemetry: Telemetry,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// Who receives alerts, as Standard Webhooks: signed, at least once each, in order.
@@ -117,6 +114,9 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Events that wait for the disk, in bytes: 8 MiB to 1 GiB; default 64 MiB.
     pub waiting_bytes: u64,
+    /// How many events a second a service may tell, each by itself: 100 to 1,000,000; default 100,000, and ten seconds' worth at once. One
+    /// that tells more is told to wait, and what it tells waits in its outbox meanwhile.
+    pub service_events_per_second: u64,
     /// Whether a question over the log is itself an event of the log. Default true.
     pub record_reads: bool,
 }
@@ -141,6 +141,7 @@ impl Default for LogConfig {
             checkpoint_ms: 250,
             segment_bytes: 64 << 20,
             waiting_bytes: 64 << 20,
+            service_events_per_second: 100_000,
             record_reads: true,
         }
     }
@@ -181,6 +182,9 @@ pub enum BadConfig {
     /// Where tiles are kept.
     #[error("tiles.{0}")]
     Tiles(String),
+    /// What a service may tell.
+    #[error("log.service_events_per_second is 100 to 1000000")]
+    Quota,
     /// The bound on what waits.
     #[error("log.waiting_bytes is 8388608 (8 MiB) to 1073741824 (1 GiB)")]
     Waiting,
@@ -197,6 +201,9 @@ impl Config {
         }
         if !(8 << 20..=1 << 30).contains(&log.waiting_bytes) {
             return Err(BadConfig::Waiting);
+        }
+        if !(100..=1_000_000).contains(&log.service_events_per_second) {
+            return Err(BadConfig::Quota);
         }
         self.check_shared().map_err(BadConfig::Shared)?;
         if (self.otlp.grpc.is_some() || self.otlp.http.is_some()) && self.tls.workloads_ca.is_none() {

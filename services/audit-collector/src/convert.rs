@@ -16,7 +16,7 @@ use crate::domain::attested::trust_of;
 use crate::domain::question::{LONGEST, Order, Question, TypeFilter};
 use crate::flow::prove::Proved;
 use crate::flow::query::{Ask, Page, Proofs};
-use crate::flow::{append, custody, evidence, tail, usage};
+use crate::flow::{append, custody, evidence, receipts, tail, usage};
 use crate::log::{Consistency, Rotated, Signed};
 use crate::personal::Seen;
 use crate::store::usage::{By, Sum};
@@ -66,6 +66,21 @@ fn filter(text: &str) -> Result<Option<Filter>, Fault> {
         return Ok(None);
     }
     Filter::parse(text, Scope::Events).map(Some).map_err(|bad| Fault::invalid("filter", bad.to_string()))
+}
+
+impl From<receipts::Receipts> for wire::GetReceiptsResponse {
+    fn from(from: receipts::Receipts) -> Self {
+        let receipt = |one: receipts::Receipt| wire::EventReceipt {
+            leaf_index: one.leaf_index,
+            leaf: one.leaf,
+            proof: one.proof.iter().map(|hash| hash.to_vec()).collect(),
+        };
+        Self {
+            receipts: from.all.into_iter().map(receipt).collect(),
+            tree_size: from.published.size,
+            checkpoint: from.published.note,
+        }
+    }
 }
 
 impl TryFrom<wire::QueryEventsRequest> for Question {

@@ -23,12 +23,16 @@ legate_rpc::reasons! {
     AUDIT_SIGNATURE_INVALID, PermissionDenied, "A batch of events came with a signature that is not the caller's over these events.", "Sign with the key of the certificate that the connection shows, over what is sent (legate-batch does); or send no signature. Operators: the alert EMITTER_SIGNATURE says whose it was.";
     /// An event is out of order.
     AUDIT_SEQUENCE_GAP, FailedPrecondition, "Events before the first one offered are not in the log.", "Offer events from expected_seq on; if they are lost, begin a new epoch.";
+    /// Another event stands under this number.
+    AUDIT_EVENTS_DIFFER, FailedPrecondition, "The log has another event under a number that is offered: the emitter's store was put back to an earlier copy.", "Tell what waits in a new epoch, numbered from 1; the outbox and the client's reporter do so by themselves.";
+    /// What was not told has no receipt.
+    AUDIT_NOT_TOLD, NotFound, "The log has no such event of the caller's epoch; the refusal says the last that it has, as `last_seq`.", "Offer the event first; receipts are for whoever told it.";
     /// An event lies in the future.
     AUDIT_TIME_IN_FUTURE, FailedPrecondition, "An event's time is over five minutes ahead of the collector's clock.", "Set the clocks; the emitter offers the event again.";
     /// An agent or an enforcement point tells what is not its own.
     AUDIT_NOT_YOURS_TO_TELL, PermissionDenied, "An agent or an enforcement point offers an event that is not of what it did, or what was done there.", "Tell events of the types action.executed and activity.reported, in the own namespace; an agent of itself only.";
-    /// An agent or an enforcement point tells too much.
-    AUDIT_QUOTA_SPENT, ResourceExhausted, "The caller offers more events than an agent or an enforcement point may tell: 200 a second, 2,000 at once, and a new epoch every 10 minutes.", "Wait as long as RetryInfo says, then offer them again; keep the epoch over restarts.";
+    /// Somebody tells too much.
+    AUDIT_QUOTA_SPENT, ResourceExhausted, "The caller offers more events, or asks for more receipts, than it may: an agent or an enforcement point 200 a second, 2,000 at once, and a new epoch every 10 minutes; a service what log.service_events_per_second says; receipts 400 a second.", "Wait as long as RetryInfo says, then offer them again; restart less often. Operators: the alert EMITTER_REFUSED says whose it is.";
     /// No such alert.
     AUDIT_ALERT_NOT_FOUND, NotFound, "There is no alert of this id among those that the caller may see.", "List the alerts; where it is new, ask again.";
     /// Nothing to change.
@@ -71,6 +75,8 @@ legate_rpc::reasons! {
     AUDIT_HOLDS_TOO_MANY, ResourceExhausted, "As many holds are in force as there may be: 256.", "Release one that is no longer needed, or set one that covers several.";
     /// Too many follow the log.
     AUDIT_TAILS_TOO_MANY, ResourceExhausted, "As many callers follow the log as the bounds allow: 64 in all, 8 for one of them.", "End one of the others, or ask with QueryEvents.";
+    /// Too many different things are asked for.
+    AUDIT_READS_TOO_MANY, ResourceExhausted, "The caller asks for more different things within 10 s than the record of reads tells apart, and has to wait for longer than its deadline.", "Ask again after RetryInfo, one thing after the other; the same question over and over is not slowed down.";
     /// A follower does not read.
     AUDIT_TAIL_SLOW, ResourceExhausted, "The caller took nothing of what it follows for 10 s.", "Follow again with the resume token of the last message that was read.";
     /// The collector stops.
@@ -118,6 +124,9 @@ impl From<NotAppended> for Fault {
         match e {
             NotAppended::Gap { expected } => {
                 Self::refused(&AUDIT_SEQUENCE_GAP, e.to_string()).with("expected_seq", expected.to_string())
+            }
+            NotAppended::Other { seq } => {
+                Self::refused(&AUDIT_EVENTS_DIFFER, e.to_string()).with("seq", seq.to_string())
             }
             NotAppended::Busy => Self::unavailable(&AUDIT_BUSY, e.to_string(), AGAIN),
             NotAppended::Full => Self::unavailable(&AUDIT_STORAGE_FULL, e.to_string(), LATER),

@@ -8,10 +8,12 @@ use legate_boot::{Context, StartError};
 use legate_ids::{Name, SpiffeId};
 use legate_mtls::Trust;
 use legate_rpc::Health;
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::domain::quota::{Limits, Quotas};
 use crate::flow::reads::Reads;
 use crate::flow::tail::Tails;
 use crate::flow::{self, Desk};
@@ -88,9 +90,12 @@ impl Means {
             clock: Arc::clone(&ctx.clock),
             reads: Reads::new(config.log.record_reads),
             trust: self.trust.clone(),
-            unsigned: Default::default(),
-            tails: Tails::default(),
-            quotas: Default::default(),
+            refusals: Default::default(),
+            tails: Tails::for_people(),
+            feeds: Tails::for_services(),
+            quotas: Mutex::new(Quotas::new(Limits::WORKLOAD)),
+            service_quotas: Mutex::new(Quotas::new(Limits::service(config.log.service_events_per_second))),
+            receipts: Mutex::new(Quotas::new(Limits::RECEIPTS)),
             lines: Default::default(),
             changing: Default::default(),
             metrics: self.metrics.clone(),
@@ -206,7 +211,7 @@ impl Led {
     pub(crate) async fn close(self) -> impl Future<Output = ()> + Send {
         self.at_work.iter().chain(&self.asking).for_each(JoinHandle::abort);
         self.seat.leave();
-        flow::reads::tell_sums(&self.desk, true);
+        flow::reads::tell_sums(&self.desk, true).await;
         self.tasks.close().await;
         drop(self.desk);
         end_index(self.index, self.following)

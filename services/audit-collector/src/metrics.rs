@@ -52,6 +52,7 @@ pub(crate) struct Metrics {
     in_the_clear: Counter,
     unfit: Family<Why, Counter>,
     signatures: Family<Outcome, Counter>,
+    receipts: Counter,
     otlp_dropped: Counter,
     published: Gauge,
     pub(crate) size: Gauge,
@@ -139,6 +140,7 @@ impl Default for Metrics {
             in_the_clear: Counter::default(),
             unfit: nothing_unfit(),
             signatures: nothing_signed(),
+            receipts: Counter::default(),
             otlp_dropped: Counter::default(),
             published: Gauge::default(),
             size: Gauge::default(),
@@ -175,6 +177,7 @@ impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("audit_appended", "Events that were appended", self.appended.clone());
         registry.register("audit_offers", "Requests to append, by refusal; empty: taken", self.offers.clone());
+        registry.register("audit_receipts", "Events that their emitter got receipts of", self.receipts.clone());
         registry.register("audit_group_leaves", "Leaves written with one sync", self.groups.clone());
         registry.register_with_unit(
             "audit_group_duration",
@@ -328,6 +331,7 @@ impl Metrics {
         let reason = match told {
             Ok(_) => "",
             Err(NotAppended::Gap { .. }) => "AUDIT_SEQUENCE_GAP",
+            Err(NotAppended::Other { .. }) => "AUDIT_EVENTS_DIFFER",
             Err(NotAppended::Busy) => "AUDIT_BUSY",
             Err(NotAppended::Full) => "AUDIT_STORAGE_FULL",
             Err(NotAppended::Stopped) => "AUDIT_LOG_STOPPED",
@@ -350,6 +354,16 @@ impl Metrics {
     /// Counts an emitter's signature.
     pub(crate) fn signed(&self, holds: bool) {
         self.signatures.get_or_create(&Outcome { outcome: if holds { "verified" } else { "refused" } }).inc();
+    }
+
+    /// Counts events that their emitter got receipts of.
+    pub(crate) fn receipts(&self, count: usize) {
+        self.receipts.inc_by(count as u64);
+    }
+
+    /// Counts an offer that is refused before the log is asked.
+    pub(crate) fn not_taken(&self, reason: &'static str) {
+        self.offers.get_or_create(&Why { reason }).inc();
     }
 
     /// Counts signals of OTLP that are not recorded.

@@ -18,6 +18,7 @@ impl MigratorTrait for Migrator {
             Box::new(Told),
             Box::new(Attested),
             Box::new(Rows),
+            Box::new(Numbered),
         ]
     }
 }
@@ -289,6 +290,35 @@ CREATE TABLE log_note (
 impl MigrationTrait for Rows {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, ROWS).await
+    }
+}
+
+struct Numbered;
+
+impl MigrationName for Numbered {
+    fn name(&self) -> &str {
+        "audit_0010_numbered"
+    }
+}
+
+// The index is made again from the log, so that every emitter's events are found by their numbers. A row is of events whose numbers
+// and leaves follow one another.
+const NUMBERED: &str = "
+DELETE FROM index_head;
+CREATE TABLE numbered (
+    emitter {TEXT} NOT NULL,
+    epoch {TEXT} NOT NULL,
+    first_seq BIGINT NOT NULL,
+    first_leaf BIGINT NOT NULL,
+    count BIGINT NOT NULL,
+    PRIMARY KEY (emitter, epoch, first_seq)
+) {BY_KEY};
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Numbered {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, NUMBERED).await
     }
 }
 

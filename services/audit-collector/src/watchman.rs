@@ -101,5 +101,5 @@ fn gauges(desk: &Desk, index: &IndexWatch, metrics: &Metrics) {
     metrics.cosigned.set(count(cosigned));
     metrics.cosigned_age.set(desk.cosigned.age(desk.clock.now()).unwrap_or(-1.0));
     metrics.quorum_missing.set(desk.cosigned.missing_for(now).as_secs_f64());
-    metrics.tails.set(i64::try_from(desk.tails.count()).unwrap_or(i64::MAX));
+    metrics.tails.set(i64::try_from(desk.tails.count() + desk.feeds.count()).unwrap_or(i64::MAX));
 }

@@ -129,7 +129,7 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
     let view = View::follow(registry.clone(), legate_view::Options::new(Arc::clone(&ctx.clock)));
     let collector = party.dial(&config.audit_collector, "audit-collector")?;
     let collector = Collector::new(collector, party.identity.clone());
-    let shipper = ship(&db, collector, &ctx);
+    let shipper = ship(&db, outbox, collector, &ctx);
 
     // The socket first: without a name of its own the issuer is called by its address.
     let oauth = match config.oauth {
@@ -255,10 +255,11 @@ async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
     Ok(db)
 }
 
-fn ship(db: &Db, collector: Collector, ctx: &Context) -> Shipper {
+fn ship(db: &Db, outbox: Outbox, collector: Collector, ctx: &Context) -> Shipper {
     let shipped = legate_outbox::Metrics::default();
     ctx.metrics.register(|registry| shipped.register(registry));
-    legate_outbox::ship(DbSource::new(db.clone()), collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
+    let source = DbSource::new(db.clone()).with_heartbeats(outbox);
+    legate_outbox::ship(source, collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
 }
 
 fn service(desk: &Arc<Desk>, standing: &ViewStanding, ctx: &Context) -> legate_rpc::Service {

@@ -89,7 +89,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let compiling = tokio::spawn(Arc::clone(&library).keep(view.clone()));
     let log = party.dial(&config.audit_collector, "audit-collector")?;
     let collector = Collector::new(log.clone(), party.identity.clone());
-    let shipper = ship(disk, collector, &ctx);
+    let spool = Arc::new(spool);
+    let shipper = ship(disk, Arc::clone(&spool), collector, &ctx);
 
     let (self_check, samples) = flow::SelfCheck::new(config.decision.self_check);
     let desk = Arc::new(Desk {
@@ -191,10 +192,11 @@ async fn open_spool(config: &Config, ctx: &Context, emitter: &SpiffeId) -> Resul
     Ok((disk, spool.map_err(|e| StartError::new("the spool takes no record", e))?))
 }
 
-fn ship(disk: Arc<Disk>, collector: Collector, ctx: &Context) -> Shipper {
+fn ship(disk: Arc<Disk>, spool: Arc<Spool>, collector: Collector, ctx: &Context) -> Shipper {
     let shipped = legate_outbox::Metrics::default();
     ctx.metrics.register(|registry| shipped.register(registry));
-    legate_outbox::ship(SpoolSource::new(disk), collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
+    let source = SpoolSource::new(disk).with_heartbeats(spool);
+    legate_outbox::ship(source, collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
 }
 
 fn service(desk: &Arc<Desk>, envoy: ext_authz::Envoy, standing: &ViewStanding, ctx: &Context) -> legate_rpc::Service {

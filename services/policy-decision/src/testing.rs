@@ -391,6 +391,7 @@ impl Stage {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
         let spool = Spool::open(Arc::clone(&paper) as Arc<dyn Paper>, &Before::default(), terms).await.unwrap();
+        let spool = Arc::new(spool);
         paper.synced.store(false, Ordering::SeqCst);
         let (registry, log) = (Arc::new(past::TestRegistry::default()), Arc::new(past::TestLog::default()));
         let (self_check, samples) = crate::flow::SelfCheck::new(1);

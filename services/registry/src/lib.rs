@@ -52,12 +52,13 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let db = open_database(&config.database, &ctx).await?;
     let log = party.dial(&config.audit_collector, "audit-collector")?;
     let collector = Collector::new(log.clone(), party.identity.clone());
-    let shipper = ship(&db, collector, &ctx);
+    let outbox = Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events);
+    let shipper = ship(&db, outbox.clone(), collector, &ctx);
     let (revision, pages) = head_of(&db).await?;
 
     let desk = Arc::new(Desk {
         clock: Arc::clone(&ctx.clock),
-        outbox: Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events),
+        outbox,
         db,
         domain: party.domain.clone(),
         own: party.id.clone(),
@@ -139,10 +140,11 @@ async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
     Ok(db)
 }
 
-fn ship(db: &Db, collector: Collector, ctx: &Context) -> Shipper {
+fn ship(db: &Db, outbox: Outbox, collector: Collector, ctx: &Context) -> Shipper {
     let shipped = legate_outbox::Metrics::default();
     ctx.metrics.register(|registry| shipped.register(registry));
-    legate_outbox::ship(DbSource::new(db.clone()), collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
+    let source = DbSource::new(db.clone()).with_heartbeats(outbox);
+    legate_outbox::ship(source, collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
 }
 
 /// Nobody could do anything in a registry without an administrator.

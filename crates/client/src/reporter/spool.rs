@@ -1,4 +1,7 @@
-//! The reporter's disk: a journal, and beside it the name under which its records are numbered.
+//! The reporter's disk: a journal, and beside it the names under which its records are numbered.
+//!
+//! Every start numbers what it keeps under a new name, so that a directory that was put back to an earlier copy never gives a
+//! number again under a name that the log knows: the log would take the new records for those that it has.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +17,7 @@ use super::NotTold;
 /// A segment can be dropped when all its records are acknowledged, so small ones free the disk sooner.
 const SEGMENT: u64 = 4 << 20;
 
-/// The name of a numbering, and where it begins.
+/// The name of a numbering, and where it begins; it ends where the next one does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Numbering {
     epoch: String,
@@ -28,7 +31,8 @@ pub(super) struct Spool {
     path: PathBuf,
     journal: Journal,
     most_bytes: u64,
-    numbering: Mutex<Numbering>,
+    /// In the order of their places, one at least.
+    numberings: Mutex<Vec<Numbering>>,
     /// Everything before this place was acknowledged.
     place: AtomicU64,
     /// Bytes that wait.
@@ -49,27 +53,31 @@ fn new_epoch() -> String {
 }
 
 impl Spool {
-    /// Opens the spool in `dir`. After a start everything that is kept is offered again: the log knows what it has.
+    /// Opens the spool in `dir`, and begins a numbering for what it will keep. After a start everything that is kept is offered again
+    /// under the numbers that it had: the log knows what it has.
     pub(super) fn open(dir: &Path, most_bytes: u64) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let options = Options { segment_bytes: SEGMENT, reserve_bytes: 64 << 10, ..Options::default() };
         let (journal, _) = Journal::open(&dir.join("records"), options).map_err(io::Error::other)?;
         let path = dir.join("numbering");
-        let numbering = match std::fs::read_to_string(&path) {
+        let (first, next) = (journal.first_index(), journal.next_index());
+        let before = match std::fs::read_to_string(&path) {
             Ok(text) => read(&text).ok_or_else(|| io::Error::other(format!("{} is damaged", path.display())))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let numbering = Numbering { epoch: new_epoch(), base: journal.first_index() };
-                write(&path, &numbering)?;
-                numbering
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e),
         };
+        let place = before.first().map_or(first, |oldest| oldest.base.max(first));
+        // Records that are not of the numberings beside them are told from the first on.
+        let is_of_another = before.last().is_some_and(|newest| newest.base > next);
+        let (before, place) = if is_of_another { (Vec::new(), first) } else { (before, place) };
+        let numberings = begun(before, place, next);
+        write(&path, &numberings)?;
         let spool = Self {
             path,
             most_bytes,
-            place: AtomicU64::new(journal.first_index().max(numbering.base)),
+            place: AtomicU64::new(place),
             bytes: AtomicU64::new(0),
-            numbering: Mutex::new(numbering),
+            numberings: Mutex::new(numberings),
             journal,
         };
         let mut at = spool.place();
@@ -108,28 +116,39 @@ impl Spool {
 
     /// The oldest records that wait; only what is synced, so that the log never knows more than this disk does after a power cut.
     pub(super) fn next(&self, most: usize, most_bytes: usize) -> Result<Option<Batch>, JournalError> {
-        let (place, end) = (self.place(), self.journal.synced_index());
+        let place = self.place();
+        let numberings = self.numberings.lock().clone();
+        let ours = numberings.iter().rposition(|one| one.base <= place);
+        let Some((ours, numbering)) = ours.and_then(|at| Some((at, numberings.get(at)?))) else { return Ok(None) };
+        let end = self.journal.synced_index().min(numberings.get(ours + 1).map_or(u64::MAX, |next| next.base));
         let records = self.journal.read(place, most, most_bytes)?;
         let events: Vec<Vec<u8>> = records.into_iter().filter(|(at, _)| *at < end).map(|(_, record)| record).collect();
-        let numbering = self.numbering.lock().clone();
         let first_seq = place - numbering.base + 1;
-        Ok((!events.is_empty()).then_some(Batch { epoch: numbering.epoch, first_seq, events }))
+        Ok((!events.is_empty()).then(|| Batch { epoch: numbering.epoch.clone(), first_seq, events }))
+    }
+
+    /// Whether the log has more of this epoch than was ever kept here.
+    pub(super) fn is_ahead(&self, epoch: &str, seq: u64) -> bool {
+        let numberings = self.numberings.lock();
+        let Some(ours) = numberings.iter().position(|one| one.epoch == epoch) else { return false };
+        numberings[ours].base.saturating_add(seq) > self.end_of(&numberings, ours)
+    }
+
+    /// The place behind the last record of a numbering.
+    fn end_of(&self, numberings: &[Numbering], at: usize) -> u64 {
+        numberings.get(at + 1).map_or_else(|| self.journal.next_index(), |next| next.base)
     }
 
     /// The log has everything of this epoch up to this number.
     pub(super) fn acked(&self, epoch: &str, seq: u64) -> Result<(), NotKept> {
-        let mut numbering = self.numbering.lock();
-        if numbering.epoch != epoch {
-            return Ok(());
-        }
-        let (before, end) = (self.place(), self.journal.next_index());
-        let place = numbering.base + seq;
+        let mut numberings = self.numberings.lock();
+        let Some(ours) = numberings.iter().position(|one| one.epoch == epoch) else { return Ok(()) };
+        let before = self.place();
+        let end = self.end_of(&numberings, ours);
+        let place = numberings[ours].base.saturating_add(seq);
         if place > end {
-            // This directory is an older copy: the log has other events under these numbers. What waits is told anew.
-            let anew = Numbering { epoch: new_epoch(), base: before };
-            write(&self.path, &anew)?;
-            *numbering = anew;
-            return Ok(());
+            // This directory is an older copy: the log has other events under these numbers.
+            return Ok(self.number_anew(&mut numberings)?);
         }
         if place <= before {
             return Ok(());
@@ -142,6 +161,24 @@ impl Spool {
         // The closure always gives a value.
         let _ = self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         self.journal.drop_below(place)?;
+        Ok(())
+    }
+
+    /// The log has other events under numbers of this epoch: what waits is told anew.
+    pub(super) fn differs(&self, epoch: &str) -> Result<(), NotKept> {
+        let mut numberings = self.numberings.lock();
+        if numberings.iter().any(|one| one.epoch == epoch) {
+            self.number_anew(&mut numberings)?;
+        }
+        Ok(())
+    }
+
+    /// Numbers everything that waits under a name that the log does not know: some of it may stand there twice then, and nothing of
+    /// it is taken for something else.
+    fn number_anew(&self, numberings: &mut Vec<Numbering>) -> io::Result<()> {
+        let anew = vec![Numbering { epoch: new_epoch(), base: self.place() }];
+        write(&self.path, &anew)?;
+        *numberings = anew;
         Ok(())
     }
 
@@ -165,17 +202,33 @@ pub(super) enum NotKept {
     Numbering(#[from] io::Error),
 }
 
-fn read(text: &str) -> Option<Numbering> {
-    let (epoch, base) = text.trim_end().split_once(' ')?;
-    let is_epoch = epoch.len() == 32 && epoch.bytes().all(|b| b.is_ascii_hexdigit());
-    Some(Numbering { epoch: epoch.to_owned(), base: base.parse().ok()? }).filter(|_| is_epoch)
+/// The numberings of what waits from `place` on, with a new one for what comes at `next`.
+fn begun(mut numberings: Vec<Numbering>, place: u64, next: u64) -> Vec<Numbering> {
+    // Without a name what is there gets the new one.
+    let base = if numberings.is_empty() { place } else { next };
+    numberings.push(Numbering { epoch: new_epoch(), base });
+    let ends: Vec<u64> = numberings.iter().skip(1).map(|one| one.base).chain([u64::MAX]).collect();
+    let of = numberings.into_iter().zip(ends).filter(|(one, end)| *end > place && *end > one.base);
+    of.map(|(one, _)| one).collect()
+}
+
+fn read(text: &str) -> Option<Vec<Numbering>> {
+    let line = |line: &str| {
+        let (epoch, base) = line.split_once(' ')?;
+        let is_epoch = epoch.len() == 32 && epoch.bytes().all(|b| b.is_ascii_hexdigit());
+        Some(Numbering { epoch: epoch.to_owned(), base: base.parse().ok()? }).filter(|_| is_epoch)
+    };
+    let all: Vec<Numbering> = text.lines().map(line).collect::<Option<_>>()?;
+    (!all.is_empty() && all.is_sorted_by_key(|one| one.base)).then_some(all)
 }
 
 /// Written beside, synced, and put in place: never half.
-fn write(path: &Path, numbering: &Numbering) -> io::Result<()> {
+fn write(path: &Path, numberings: &[Numbering]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = std::fs::File::create(&beside)?;
-    writeln!(file, "{} {}", numbering.epoch, numbering.base)?;
+    for Numbering { epoch, base } in numberings {
+        writeln!(file, "{epoch} {base}")?;
+    }
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
     match path.parent() {
@@ -235,7 +288,132 @@ mod tests {
         spool.acked(&before.epoch, 7).unwrap();
         let after = spool.next(10, 1_000).unwrap().unwrap();
         assert!(after.epoch != before.epoch && after.first_seq == 1 && after.events == before.events);
+        // The same where the log says that it has others.
+        spool.differs("another").unwrap();
+        assert_eq!(spool.next(10, 1_000).unwrap().unwrap(), after);
+        spool.differs(&after.epoch).unwrap();
+        let last = spool.next(10, 1_000).unwrap().unwrap();
+        assert!(last.epoch != after.epoch && last.first_seq == 1 && last.events == before.events);
         drop(spool);
-        assert_eq!(Spool::open(dir.path(), 1_000).unwrap().next(10, 1_000).unwrap().unwrap(), after);
+        assert_eq!(Spool::open(dir.path(), 1_000).unwrap().next(10, 1_000).unwrap().unwrap(), last);
+    }
+
+    /// The log: what it has of each epoch, known by its number alone.
+    #[derive(Default)]
+    struct Log(std::collections::BTreeMap<String, Vec<Vec<u8>>>);
+
+    impl Log {
+        /// Takes everything that waits, as the collector does.
+        fn take_all(&mut self, spool: &Spool) {
+            while let Some(Batch { epoch, first_seq, events }) = spool.next(7, 1 << 20).unwrap() {
+                let its = self.0.entry(epoch.clone()).or_default();
+                let known = (its.len() + 1).checked_sub(usize::try_from(first_seq).unwrap()).expect("no gap");
+                its.extend(events.into_iter().skip(known));
+                let acked = its.len() as u64;
+                spool.acked(&epoch, acked).unwrap();
+            }
+        }
+
+        fn holds(&self, record: &[u8]) -> bool {
+            self.0.values().flatten().any(|one| one == record)
+        }
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_restored_directory_that_grows_past_what_the_log_has_loses_nothing() {
+        let (dir, snapshot) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut log = Log::default();
+        let tell = async |spool: &Spool, what: &str, count: u8| {
+            for n in 0..count {
+                spool.keep(format!("{what}-{n}").into_bytes()).await.unwrap();
+            }
+        };
+        // Fifty, a copy, and fifty more; the log has all of them.
+        let spool = Spool::open(dir.path(), 1 << 20).unwrap();
+        tell(&spool, "early", 50).await;
+        drop(spool);
+        copy(dir.path(), snapshot.path());
+        let spool = Spool::open(dir.path(), 1 << 20).unwrap();
+        tell(&spool, "forgotten", 50).await;
+        log.take_all(&spool);
+        drop(spool);
+        // The copy is put back, and sixty are told before the log is reached.
+        let spool = Spool::open(snapshot.path(), 1 << 20).unwrap();
+        tell(&spool, "late", 60).await;
+        log.take_all(&spool);
+        assert_eq!(spool.waiting(), 0);
+        for (what, count) in [("early", 50), ("forgotten", 50), ("late", 60)] {
+            assert!((0..count).all(|n| log.holds(format!("{what}-{n}").as_bytes())), "{what}");
+        }
+        assert_eq!(log.0.values().map(Vec::len).sum::<usize>(), 160, "and nothing is there twice");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_copy_that_was_made_beneath_a_running_reporter_loses_nothing_either() {
+        let (dir, snapshot) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut log = Log::default();
+        let spool = Spool::open(dir.path(), 1 << 20).unwrap();
+        keep(&spool, 50).await;
+        copy(dir.path(), snapshot.path());
+        keep(&spool, 50).await;
+        log.take_all(&spool);
+        drop(spool);
+        let spool = Spool::open(snapshot.path(), 1 << 20).unwrap();
+        for n in 0..60 {
+            spool.keep(format!("late-{n}").into_bytes()).await.unwrap();
+        }
+        log.take_all(&spool);
+        assert_eq!(spool.waiting(), 0);
+        assert!((0..60).all(|n| log.holds(format!("late-{n}").as_bytes())));
+        // What the copy still had to tell comes a second time, since nothing tells that it is the same.
+        assert_eq!(log.0.values().map(Vec::len).sum::<usize>(), 100 + 50 + 60);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_directory_of_an_earlier_version_is_told_under_its_name_and_what_comes_under_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), 1_000).unwrap();
+        keep(&spool, 3).await;
+        drop(spool);
+        let old = new_epoch();
+        std::fs::write(dir.path().join("numbering"), format!("{old} 1\n")).unwrap();
+        let spool = Spool::open(dir.path(), 1_000).unwrap();
+        keep(&spool, 1).await;
+        let first = spool.next(10, 1_000).unwrap().unwrap();
+        assert_eq!((&first.epoch, first.first_seq, first.events.len()), (&old, 1, 2), "from its base on, and no other");
+        spool.acked(&old, 2).unwrap();
+        let second = spool.next(10, 1_000).unwrap().unwrap();
+        assert!(second.epoch != old && second.first_seq == 1 && second.events.len() == 1);
+        drop(spool);
+        for damaged in ["", "x 1\n", &format!("{old} 9\n{old} 2\n")] {
+            std::fs::write(dir.path().join("numbering"), damaged).unwrap();
+            assert!(Spool::open(dir.path(), 1_000).is_err(), "{damaged:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn starts_that_keep_nothing_leave_no_names_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..5 {
+            drop(Spool::open(dir.path(), 1_000).unwrap());
+        }
+        let spool = Spool::open(dir.path(), 1_000).unwrap();
+        keep(&spool, 1).await;
+        drop(spool);
+        drop(Spool::open(dir.path(), 1_000).unwrap());
+        let text = std::fs::read_to_string(dir.path().join("numbering")).unwrap();
+        assert_eq!(text.lines().count(), 2, "that of the record, and the next: {text}");
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Act {
     Partly(usize),
     /// Nothing is taken, and never will be.
     Refuse,
+    /// Nothing is taken, since there are other events under these numbers.
+    Differ,
     /// Nothing is taken, and the sink is to be left alone for so long.
     Down(Option<Duration>),
     /// All is taken, and the answer is lost.
@@ -140,13 +142,14 @@ impl Sink for Played {
             let most = match &act {
                 None | Some(Act::LoseAnswer | Act::Silence | Act::Wait(_)) => usize::MAX,
                 Some(Act::Partly(most)) => *most,
-                Some(Act::Refuse | Act::Down(_) | Act::Nothing) => 0,
+                Some(Act::Refuse | Act::Differ | Act::Down(_) | Act::Nothing) => 0,
             };
             (act, Self::take(&mut state, batch, most))
         };
         self.step();
         match act {
             None | Some(Act::Partly(_)) => Ok(taken),
+            Some(Act::Differ) => Err(error("AUDIT_EVENTS_DIFFER", None, true)),
             Some(Act::Refuse) => Err(error("EVENT_INVALID", None, true)),
             Some(Act::Down(retry_after)) => Err(error("UNREACHABLE", retry_after, false)),
             Some(Act::LoseAnswer) => Err(error("UNREACHABLE", None, false)),

@@ -126,6 +126,34 @@ async fn a_collector_that_holds_more_than_was_given_is_told_and_nothing_is_dropp
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_holds_others_under_the_same_numbers_is_told_all_of_it_in_a_new_epoch() {
+    on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
+        let collector = Played::new();
+        gone_back(&db, &collector, 4).await;
+        // Restored beneath a running process, which tells more before it is heard than the copy had lost.
+        for n in 0..8 {
+            deed(&db, &outbox(1_000), &format!("after-{n}"), false).await.unwrap();
+        }
+        collector.play([Act::Differ]);
+        let (shipper, metrics) = start(&db, &collector, pace());
+        // Fifteen that it had, six of the copy once more, and the eight.
+        collector.holds(29).await;
+        shipper.stop(Duration::from_secs(20)).await;
+        collector.verify();
+        let log = names(&collector.log());
+        assert!((0..8).all(|n| log.contains(&format!("after-{n}"))), "{log:?}");
+        assert_eq!(metrics.backlog(), 0);
+        // Of an epoch that is over nothing is numbered again.
+        let source = DbSource::new(db.clone());
+        deed(&db, &outbox(1_000), "next", false).await.unwrap();
+        let before = source.next_batch(10, usize::MAX).await.unwrap().unwrap();
+        source.differs("another").await.unwrap();
+        assert_eq!(source.next_batch(10, usize::MAX).await.unwrap().unwrap().epoch, before.epoch);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_start_counts_from_one_and_a_batch_has_one_epoch() {
     on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
         let outbox = outbox(6);

@@ -310,3 +310,26 @@ async fn the_backlog_and_its_age_are_told() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emitter_that_tells_nothing_tells_each_minute_that_it_lives() {
+    on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
+        let (clock, collector) = (crate::scene::clock(), Played::new());
+        let source = legate_outbox::DbSource::new(db.clone()).with_heartbeats(outbox(100));
+        let shipper = legate_outbox::ship(source, collector.clone(), pace(), clock.clone(), Metrics::default());
+        for beats in 1..=3 {
+            clock.advance(Duration::from_secs(60));
+            collector.holds(beats).await;
+        }
+        deed(&db, &outbox(100), "deed", false).await.unwrap();
+        collector.holds(4).await;
+        shipper.stop(Duration::from_secs(20)).await;
+        collector.verify();
+        let log = collector.log();
+        let kinds: Vec<&str> = log.iter().map(|event| event.r#type.as_str()).collect();
+        let beat = legate_outbox::HEARTBEAT;
+        assert_eq!(kinds, [beat, beat, beat, "test.done"]);
+        assert!(log.iter().all(|event| !event.event_id.is_empty() && event.time.is_some()));
+    })
+    .await;
+}

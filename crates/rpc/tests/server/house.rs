@@ -17,7 +17,7 @@ use legate_rpc::{
 };
 use legate_wire::audit::ingest_service_client::IngestServiceClient;
 use legate_wire::audit::ingest_service_server::{IngestService, IngestServiceServer};
-use legate_wire::audit::{AppendEventsRequest, AppendEventsResponse};
+use legate_wire::audit::{AppendEventsRequest, AppendEventsResponse, GetReceiptsRequest, GetReceiptsResponse};
 use legate_wire::registry::feed_service_server::{FeedService, FeedServiceServer};
 use legate_wire::registry::{WatchRequest, WatchResponse};
 use parking_lot::Mutex;
@@ -95,6 +95,10 @@ impl IngestService for Played {
         }
         let acked_seq = request.get_ref().first_seq;
         Ok(Response::new(AppendEventsResponse { acked_seq, ..AppendEventsResponse::default() }))
+    }
+
+    async fn get_receipts(&self, _: Request<GetReceiptsRequest>) -> Result<Response<GetReceiptsResponse>, Status> {
+        Err(Status::unimplemented("receipts are not played"))
     }
 }
 

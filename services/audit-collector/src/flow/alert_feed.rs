@@ -37,8 +37,9 @@ pub(crate) fn watch(
     call: &Call,
     ask: WatchRaisedAlertsRequest,
 ) -> Result<mpsc::Receiver<Result<WatchRaisedAlertsResponse, Status>>, Fault> {
-    let Some(seat) = desk.tails.enter(&call.caller) else {
-        let text = "as many follow the log as the bounds allow";
+    // Its own seats: what suspends an agent by itself waits for nobody who reads.
+    let Some(seat) = desk.feeds.enter(&call.caller) else {
+        let text = "as many follow the alerts as the bounds allow";
         return Err(Fault::unavailable(&AUDIT_TAILS_TOO_MANY, text, Duration::from_secs(1)));
     };
     let asked = [("from_leaf".to_owned(), ask.from_leaf.to_string())].into();

@@ -98,7 +98,7 @@ pub(crate) async fn list(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, Fau
     let next = alerts.last().filter(|_| is_more).map(place).unwrap_or_default();
     let read =
         reads::Read { kind: "log.alerts_listed", namespace: ask.namespace.clone(), asked: said(&parts), refused: "" };
-    reads::note(desk, call, read, alerts.len());
+    reads::record(desk, call, read, alerts.len()).await?;
     Ok(Page { alerts, next, indexed_through, log_size: desk.log.size() })
 }
 

@@ -53,13 +53,12 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
     let Reader::Emitter(teller) = &call.reader else {
         return Err(Fault::broken("a caller was let in who emits nothing"));
     };
-    if *teller != Teller::Service {
-        if epoch == otlp::EPOCH {
-            return Err(Fault::invalid("epoch", "otlp is kept for what comes by OTLP; take another name"));
-        }
-        let taken = desk.quotas.lock().take(&call.caller, &epoch, (first_seq, events.len()), desk.clock.monotonic());
-        taken.map_err(|wait| spent(&call.caller, wait))?;
+    if *teller != Teller::Service && epoch == otlp::EPOCH {
+        return Err(Fault::invalid("epoch", "otlp is kept for what comes by OTLP; take another name"));
     }
+    let quotas = if *teller == Teller::Service { &desk.service_quotas } else { &desk.quotas };
+    let taken = quotas.lock().take(&call.caller, &epoch, (first_seq, events.len()), desk.clock.monotonic());
+    taken.map_err(|wait| spent(&call.caller, wait))?;
     let now = desk.clock.now();
     let claim = |seq| Claim { caller: &call.caller, epoch: &epoch, seq, teller };
     if personal.last_key_value().is_some_and(|(position, _)| *position >= events.len()) {

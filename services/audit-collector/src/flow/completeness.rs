@@ -94,7 +94,7 @@ pub(crate) async fn report(desk: &Desk, call: &Call, ask: Ask) -> Result<Report,
     ];
     let read =
         reads::Read { kind: "log.completeness_read", namespace: ask.namespace, asked: said(&parts), refused: "" };
-    reads::note(desk, call, read, report.incomplete.len());
+    reads::record(desk, call, read, report.incomplete.len()).await?;
     Ok(Report { log_size: desk.log.size(), ..report })
 }
 
@@ -105,6 +105,7 @@ fn about_emitters(which: &Which) -> alert::Which {
         AlertType::EmitterRepeat,
         AlertType::EmitterSilent,
         AlertType::EmitterSignature,
+        AlertType::EmitterRefused,
         AlertType::ForgedEvent,
     ];
     alert::Which { types: types.map(i32::from).to_vec(), from: which.from, to: which.to, ..alert::Which::default() }

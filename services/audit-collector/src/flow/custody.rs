@@ -83,7 +83,7 @@ pub(crate) async fn erase(desk: &Desk, call: &Call, ask: Erase) -> Result<Erased
         let mut asked = BTreeMap::new();
         about(&mut asked);
         let read = reads::Read { kind: "subject.previewed", namespace: String::new(), asked, refused: "" };
-        reads::note(desk, call, read, 0);
+        reads::record(desk, call, read, 0).await?;
         return Ok(Erased { named, keys, leaf: None, holds });
     }
     let mut event = event(call, &ask.reason);
@@ -163,7 +163,7 @@ pub(crate) async fn list(desk: &Desk, call: &Call) -> Result<Vec<Hold>, Fault> {
         Ok::<_, legate_journal::JournalError>(log.seen(leaves))
     });
     let seen = reading.await.map_err(Fault::broken)?.map_err(Fault::broken)?;
-    reads::note(desk, call, reads::Read { kind: "holds.listed", ..reads::Read::default() }, seen.len());
+    reads::record(desk, call, reads::Read { kind: "holds.listed", ..reads::Read::default() }, seen.len()).await?;
     let told = |event: AuditEvent| {
         let detail = |name: &str| event.details.get(name).cloned().unwrap_or_default();
         Hold {

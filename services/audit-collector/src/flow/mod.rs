@@ -8,11 +8,13 @@ pub(crate) mod checkpoint;
 pub(crate) mod completeness;
 pub(crate) mod custody;
 pub(crate) mod evidence;
+pub(crate) mod not_taken;
 pub(crate) mod otlp;
 pub(crate) mod prove;
 pub(crate) mod query;
 pub(crate) mod raise;
 pub(crate) mod reads;
+pub(crate) mod receipts;
 pub(crate) mod refused;
 pub(crate) mod retain;
 pub(crate) mod rights;
@@ -59,11 +61,17 @@ pub(crate) struct Desk {
     pub(crate) reads: reads::Reads,
     /// Whom certificates are believed from.
     pub(crate) trust: Trust,
-    /// Signatures that did not hold lately.
-    pub(crate) unsigned: signed::Unsigned,
+    /// What was offered and refused lately.
+    pub(crate) refusals: not_taken::Refusals,
     pub(crate) tails: tail::Tails,
+    /// Services that follow alerts, who have seats that nobody else takes.
+    pub(crate) feeds: tail::Tails,
     /// What agents and enforcement points told lately.
     pub(crate) quotas: Mutex<Quotas>,
+    /// What services told lately.
+    pub(crate) service_quotas: Mutex<Quotas>,
+    /// For how much each asked receipts lately.
+    pub(crate) receipts: Mutex<Quotas>,
     /// What came by OTLP lately.
     pub(crate) lines: otlp::Lines,
     /// Held by who changes an alert.

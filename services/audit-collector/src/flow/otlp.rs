@@ -12,12 +12,15 @@ use prost::Message as _;
 use tokio::time::timeout_at;
 
 use super::append::{MOST, MOST_BYTES};
-use super::{Call, Desk, Reader};
+use super::{Call, Desk, Reader, not_taken};
 use crate::domain::event::{BadEvent, Claim, check};
 use crate::domain::otlp::{EPOCH, Signal, Unfit, identity, made};
 use crate::domain::producers::Producer;
 use crate::domain::teller::Teller;
-use crate::error::{AGAIN, AUDIT_BUSY, AUDIT_INDEX_BEHIND, AUDIT_NOT_YOURS_TO_TELL, of_index, spent};
+use crate::error::{
+    AGAIN, AUDIT_BUSY, AUDIT_EVENT_INVALID, AUDIT_INDEX_BEHIND, AUDIT_NOT_YOURS_TO_TELL, AUDIT_TIME_IN_FUTURE,
+    of_index, spent,
+};
 use crate::log::Offer;
 use crate::personal::Unsealed;
 use crate::store::{head, told};
@@ -56,6 +59,14 @@ pub(crate) async fn tell(desk: &Arc<Desk>, call: &Call, ask: Ask) -> Result<Told
     let (acts, rejected) = sorted(desk, call, teller, ask);
     for (unfit, count) in &rejected {
         desk.metrics.unfit(*unfit, *count);
+        // The others are how programs are instrumented, and say nothing of who tells it.
+        let told = match unfit {
+            Unfit::OtherAgent => &AUDIT_NOT_YOURS_TO_TELL,
+            Unfit::Future => &AUDIT_TIME_IN_FUTURE,
+            Unfit::Event => &AUDIT_EVENT_INVALID,
+            _ => continue,
+        };
+        not_taken::tell(desk, call, told, &format!("{count} signals of OTLP: {unfit}"));
     }
     let recorded = acts.len();
     if acts.is_empty() {
@@ -63,7 +74,7 @@ pub(crate) async fn tell(desk: &Arc<Desk>, call: &Call, ask: Ask) -> Result<Told
     }
     // Not the first event of an epoch: there is one epoch of these for ever.
     let taken = desk.quotas.lock().take(&call.caller, EPOCH, (2, recorded), desk.clock.monotonic());
-    taken.map_err(|wait| spent(&call.caller, wait))?;
+    taken.map_err(|wait| spent(&call.caller, wait)).inspect_err(|fault| not_taken::note(desk, call, fault))?;
     let line = desk.lines.of(&call.caller, desk.log.size(), *desk.index.through().borrow()).ok_or_else(busy)?;
     // One request of a caller after the other: the next has to know what this one appends.
     let until = call.deadline.checked_sub(super::MARGIN).unwrap_or(call.deadline);

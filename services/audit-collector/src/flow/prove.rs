@@ -53,7 +53,7 @@ pub(crate) async fn inclusion(desk: &Desk, call: &Call, ask: Ask) -> Result<Prov
         _ => proved,
     };
     let asked = BTreeMap::from([("leaf_index".to_owned(), index.to_string())]);
-    reads::note(desk, call, reads::Read { kind: "log.proved", namespace, asked, refused: "" }, 1);
+    reads::record(desk, call, reads::Read { kind: "log.proved", namespace, asked, refused: "" }, 1).await?;
     let receipt = if with_cose_receipt { receipt(desk, index, &proved)? } else { Vec::new() };
     Ok(Proved { inclusion: proved, seen, receipt })
 }

@@ -113,7 +113,7 @@ pub(crate) async fn query(desk: &Desk, call: &Call, ask: Ask) -> Result<Page, Fa
         asked: said(&parts),
         refused: "",
     };
-    reads::note(desk, call, record, shown.leaves.len());
+    reads::record(desk, call, record, shown.leaves.len()).await?;
     Ok(Page {
         is_partial: shown.more_behind.is_some() && shown.is_cut,
         leaves: shown.leaves,

@@ -1,7 +1,8 @@
-//! A question over the log is an event of the log; a flood of questions is a few.
+//! A question over the log is an event of the log, and is answered once that is so: what cannot be recorded is not shown.
 //!
-//! The first reads of a caller within a while are told one by one, and at once. What comes after them is added up, and told
-//! when the while is over: who, what, how often, and how much was shown.
+//! The first reads of a caller within a while are told one by one, and are on disk before the answer. What comes after them is added
+//! up, each question by itself, and told when the while is over: who, what, how often, and how much was shown. Who asks more
+//! different things than are told apart is slowed down, and each of them is told: nobody hides a question in a flood.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +11,11 @@ use std::time::Duration;
 use legate_rpc::{Fault, is_for_want_of_a_role};
 use legate_wire::audit::{AuditEvent, Outcome};
 use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
 
-use super::{Call, Desk, Reader};
+use super::{Call, Desk, MARGIN, Reader};
+use crate::domain::teller::Teller;
+use crate::error::{AGAIN, AUDIT_BUSY, AUDIT_READS_TOO_MANY};
 use crate::log::Own;
 
 /// How long the while is.
@@ -20,8 +24,11 @@ const WHILE: Duration = Duration::from_secs(10);
 /// Reads of one caller that are told one by one within it.
 const ONE_BY_ONE: usize = 20;
 
-/// Kinds of reads and questions of one caller that are told apart when they are added up; the rest are one.
-const APART: usize = 16;
+/// Kinds of reads and questions of one caller that are told apart when they are added up.
+const APART: usize = 64;
+
+/// Between two reads of a caller beyond them, each of which is told.
+const EACH: Duration = Duration::from_millis(100);
 
 /// Callers whose reads are held back at once; those of others are told one by one.
 const CALLERS: usize = 1_024;
@@ -54,6 +61,19 @@ struct Held {
     since: Duration,
     told: usize,
     sums: BTreeMap<Read, (u64, usize)>,
+    /// When the last of those beyond is answered.
+    next: Duration,
+}
+
+/// How a read comes to be on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weighed {
+    /// By an event of its own, after so long.
+    Told(Duration),
+    /// In a sum, when the while is over.
+    Added,
+    /// Not at all: so long would have to be waited, which is too long.
+    TooMany(Duration),
 }
 
 impl Reads {
@@ -61,26 +81,44 @@ impl Reads {
         Self { is_on, callers: Mutex::default() }
     }
 
-    /// Whether this one is told at once; else it is added up.
-    fn is_told(&self, caller: &str, read: &Read, shown: usize, now: Duration) -> bool {
+    /// How this one comes to be on record. A service is never slowed down: what it asks beyond is added up without the question, which
+    /// whoever made it ask is on record for.
+    fn weigh(
+        &self,
+        (caller, is_service): (&str, bool),
+        read: &Read,
+        shown: usize,
+        now: Duration,
+        patience: Duration,
+    ) -> Weighed {
         let mut callers = self.callers.lock();
         if callers.len() >= CALLERS && !callers.contains_key(caller) {
-            return true;
+            return Weighed::Told(Duration::ZERO);
         }
-        let held = callers.entry(caller.to_owned()).or_insert(Held { since: now, told: 0, sums: BTreeMap::new() });
+        let new = || Held { since: now, told: 0, sums: BTreeMap::new(), next: now };
+        let held = callers.entry(caller.to_owned()).or_insert_with(new);
         if held.told < ONE_BY_ONE {
             held.told += 1;
-            return true;
+            return Weighed::Told(Duration::ZERO);
         }
-        let apart = if held.sums.len() < APART || held.sums.contains_key(read) {
+        // Refusals tell no question, so that there are few kinds of them.
+        let is_apart = held.sums.len() < APART || held.sums.contains_key(read) || !read.refused.is_empty();
+        if !is_apart && !is_service {
+            let next = held.next.max(now) + EACH;
+            let wait = next.saturating_sub(now);
+            if wait > patience {
+                return Weighed::TooMany(wait);
+            }
+            held.next = next;
+            return Weighed::Told(wait);
+        }
+        let apart = if is_apart {
             read.clone()
         } else {
             Read { namespace: String::new(), asked: BTreeMap::new(), ..read.clone() }
         };
-        let (times, sum) = held.sums.entry(apart).or_default();
-        *times += 1;
-        *sum += shown;
-        false
+        held.add(apart, (1, shown));
+        Weighed::Added
     }
 
     /// What was added up of a while that is over; with `all`, of every while.
@@ -96,27 +134,78 @@ impl Reads {
         });
         over
     }
+
+    /// What was taken and could not be told is held on to.
+    fn give_back(&self, caller: String, read: Read, sum: (u64, usize), now: Duration) {
+        let new = || Held { since: now, told: 0, sums: BTreeMap::new(), next: now };
+        self.callers.lock().entry(caller).or_insert_with(new).add(read, sum);
+    }
 }
 
-/// Puts a read on record, soon: no reader waits for the disk.
-pub(super) fn note(desk: &Desk, call: &Call, mut read: Read, shown: usize) {
-    desk.metrics.read(read.kind, shown);
-    if read.refused.is_empty() && read.kind != "log.tail_ended" {
-        broke_glass(desk, call);
+impl Held {
+    fn add(&mut self, read: Read, (times, shown): (u64, usize)) {
+        let sum = self.sums.entry(read).or_default();
+        *sum = (sum.0 + times, sum.1 + shown);
     }
+}
+
+/// Puts a read on record; what was read may be shown then.
+///
+/// # Errors
+/// When it cannot be recorded, or the caller asks for too many different things: nothing is shown.
+pub(super) async fn record(desk: &Desk, call: &Call, read: Read, shown: usize) -> Result<(), Fault> {
+    if desk.reads.is_on {
+        desk.log.recording()?;
+    }
+    let (kind, until) = (read.kind, call.deadline.checked_sub(MARGIN).unwrap_or(call.deadline));
+    let Some((own, wait)) = weighed(desk, call, read, shown, until.saturating_duration_since(Instant::now()))? else {
+        desk.metrics.read(kind, shown);
+        broke_glass(desk, call);
+        return Ok(());
+    };
+    tokio::time::sleep(wait).await;
+    broke_glass(desk, call);
+    let busy = |_| Fault::unavailable(&AUDIT_BUSY, "the read cannot be recorded in time, so nothing is shown", AGAIN);
+    timeout_at(until, desk.log.record(own)).await.map_err(busy)??;
+    desk.metrics.read(kind, shown);
+    Ok(())
+}
+
+/// Puts on record, soon, what shows nothing more: that a line ended, that a service listens, that somebody was refused.
+pub(super) fn note(desk: &Desk, call: &Call, read: Read, shown: usize) {
+    desk.metrics.read(read.kind, shown);
+    if let Ok(Some((own, _))) = weighed(desk, call, read, shown, Duration::MAX) {
+        desk.log.tell(own);
+    }
+}
+
+/// The event of a read, and how long it has to wait; `None`: it is added up, or reads are not recorded.
+fn weighed(
+    desk: &Desk,
+    call: &Call,
+    mut read: Read,
+    shown: usize,
+    patience: Duration,
+) -> Result<Option<(Own, Duration)>, Fault> {
     if !desk.reads.is_on {
-        return;
+        return Ok(None);
     }
     shorten(&mut read.asked);
-    if !desk.reads.is_told(&call.caller, &read, shown, desk.clock.monotonic()) {
-        return;
-    }
+    let who = (call.caller.as_str(), matches!(call.reader, Reader::Emitter(Teller::Service)));
+    let wait = match desk.reads.weigh(who, &read, shown, desk.clock.monotonic(), patience) {
+        Weighed::Told(wait) => wait,
+        Weighed::Added => return Ok(None),
+        Weighed::TooMany(wait) => {
+            let text = "the caller asks for more different things than can be told apart";
+            return Err(Fault::unavailable(&AUDIT_READS_TOO_MANY, text, wait));
+        }
+    };
     let kind = read.kind;
     hide(desk, &mut read.asked);
     let mut event = event(&call.caller, read, shown);
     (event.trace_id, event.span_id) = (call.trace.trace_id.clone(), call.trace.span_id.clone());
     event.details.extend(call.emergency.iter().map(|why| ("emergency".to_owned(), why.clone())));
-    desk.log.tell(Own::from_event(kind, event));
+    Ok(Some((Own::from_event(kind, event), wait)))
 }
 
 /// Puts what stands for persons in the place of names that were asked about: to ask about somebody who was erased, or was never named,
@@ -149,11 +238,21 @@ pub(super) fn shorten(asked: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Puts on record that somebody was not let read.
+/// Puts on record that a read was refused, for whatever reason but that something is not there now.
 pub(crate) fn refused(desk: &Desk, call: &Call, method: &str, fault: &Fault) {
-    if !is_for_want_of_a_role(fault) {
-        return;
+    if matches!(fault, Fault::Refused(_)) || fault.reason() == AUDIT_READS_TOO_MANY.name {
+        turned_away(desk, call, method, fault);
     }
+}
+
+/// Puts on record that somebody was not let do something, for want of a role. What is refused for another reason says so by itself.
+pub(crate) fn not_permitted(desk: &Desk, call: &Call, method: &str, fault: &Fault) {
+    if is_for_want_of_a_role(fault) {
+        turned_away(desk, call, method, fault);
+    }
+}
+
+fn turned_away(desk: &Desk, call: &Call, method: &str, fault: &Fault) {
     let asked = BTreeMap::from([("method".to_owned(), method.to_owned())]);
     let read = Read { kind: "log.read_refused", namespace: String::new(), asked, refused: fault.reason() };
     note(desk, call, read, 0);
@@ -175,13 +274,25 @@ fn event(caller: &str, read: Read, shown: usize) -> AuditEvent {
     }
 }
 
-/// Tells what was added up and is over.
-pub(crate) fn tell_sums(desk: &Desk, all: bool) {
-    for (caller, read, (times, shown)) in desk.reads.take(desk.clock.monotonic(), all) {
-        let kind = read.kind;
-        let mut event = event(&caller, read, shown);
+/// Tells what was added up and is over. What cannot be told now is told later; with `all`, which is the end, it is given up.
+pub(crate) async fn tell_sums(desk: &Desk, all: bool) {
+    if !all && desk.log.recording().is_err() {
+        return;
+    }
+    for (caller, read, sum) in desk.reads.take(desk.clock.monotonic(), all) {
+        let (times, shown) = sum;
+        let mut told = read.clone();
+        hide(desk, &mut told.asked);
+        let mut event = event(&caller, told, shown);
         event.details.insert("times".to_owned(), times.to_string());
-        desk.log.tell(Own::from_event(kind, event));
+        if let Err(error) = desk.log.record(Own::from_event(read.kind, event)).await {
+            if all {
+                tracing::warn!(%error, caller, times, "reads of the log that were added up cannot be recorded");
+                desk.metrics.unrecorded(read.kind);
+            } else {
+                desk.reads.give_back(caller, read, sum, desk.clock.monotonic());
+            }
+        }
     }
 }
 
@@ -189,7 +300,7 @@ pub(crate) fn tell_sums(desk: &Desk, all: bool) {
 pub(crate) async fn tell_forever(desk: Arc<Desk>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        tell_sums(&desk, false);
+        tell_sums(&desk, false).await;
     }
 }
 
@@ -213,6 +324,7 @@ pub(super) fn broke_glass(desk: &Desk, call: &Call) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     fn read(n: usize) -> Read {
@@ -220,30 +332,82 @@ mod tests {
         Read { kind: "log.queried", namespace: String::new(), asked, refused: "" }
     }
 
-    #[test]
-    fn a_flood_of_reads_is_a_few_events_that_add_up() {
-        let (reads, at) = (Reads::new(true), Duration::from_secs);
-        let told = (0..1_000).filter(|n| reads.is_told("ada", &read(n % 100), 3, at(1))).count();
-        assert_eq!(told, ONE_BY_ONE);
-        assert!(reads.is_told("grace", &read(0), 1, at(1)), "one reader's flood hides no other");
-        assert!(reads.take(at(5), false).is_empty());
-        let over = reads.take(at(11), false);
-        assert!(over.len() <= APART + 1);
-        let sum = |of: fn(&(u64, usize)) -> u64| over.iter().map(|(_, _, sums)| of(sums)).sum::<u64>();
-        assert_eq!(sum(|s| s.0), 980);
-        assert_eq!(sum(|s| s.1 as u64), 3 * 980);
-        assert!(reads.is_told("ada", &read(0), 1, at(12)), "the next while begins");
+    const PATIENT: Duration = Duration::from_secs(5);
+
+    fn weigh(reads: &Reads, who: &str, n: usize, now: Duration) -> Weighed {
+        reads.weigh((who, false), &read(n), 3, now, PATIENT)
     }
 
     #[test]
-    fn what_is_held_back_is_bounded_and_comes_out_at_the_end() {
+    fn a_flood_of_reads_is_a_few_events_that_add_up() {
+        let (reads, at) = (Reads::new(true), Duration::from_secs);
+        let told = (0..1_000).filter(|n| weigh(&reads, "ada", n % 60, at(1)) != Weighed::Added).count();
+        assert_eq!(told, ONE_BY_ONE);
+        assert_eq!(
+            weigh(&reads, "grace", 0, at(1)),
+            Weighed::Told(Duration::ZERO),
+            "one reader's flood hides no other"
+        );
+        assert!(reads.take(at(5), false).is_empty());
+        let over = reads.take(at(11), false);
+        assert_eq!(over.len(), 60, "each question by itself");
+        let sum = |of: fn(&(u64, usize)) -> u64| over.iter().map(|(_, _, sums)| of(sums)).sum::<u64>();
+        assert_eq!(sum(|s| s.0), 980);
+        assert_eq!(sum(|s| s.1 as u64), 3 * 980);
+        assert_eq!(weigh(&reads, "ada", 0, at(12)), Weighed::Told(Duration::ZERO), "the next while begins");
+    }
+
+    #[test]
+    fn whoever_floods_first_hides_no_question_behind_it() {
+        let (reads, now) = (Reads::new(true), Duration::from_secs(1));
+        for n in 0..ONE_BY_ONE + APART {
+            assert!(!matches!(weigh(&reads, "ada", n, now), Weighed::TooMany(_)));
+        }
+        // What comes now is told as what it is, each later than the one before, and what would have to wait for too long is refused.
+        let most = u32::try_from(PATIENT.as_millis() / EACH.as_millis()).unwrap();
+        for n in 1..=most {
+            let wanted = Weighed::Told(n * EACH);
+            assert_eq!(weigh(&reads, "ada", 1_000 + n as usize, now), wanted);
+        }
+        let over = PATIENT + EACH;
+        assert_eq!(weigh(&reads, "ada", 9_999, now), Weighed::TooMany(over));
+        assert_eq!(weigh(&reads, "ada", 9_999, now), Weighed::TooMany(over), "and takes nobody's turn");
+        assert_eq!(weigh(&reads, "ada", 9_999, now + EACH), Weighed::Told(PATIENT));
+        let all = reads.take(now, true);
+        assert!(
+            all.len() == APART && all.iter().all(|(_, read, _)| !read.asked.is_empty()),
+            "none without its question"
+        );
+        // What is refused is on record however much there is.
+        for n in 0..ONE_BY_ONE + APART {
+            weigh(&reads, "ada", n, now);
+        }
+        let refused = Read { kind: "log.read_refused", refused: "R", ..read(0) };
+        assert_eq!(reads.weigh(("ada", false), &refused, 0, now, PATIENT), Weighed::Added);
+        // A service is not held up, and what it asked is counted.
+        for n in 0..1_000 {
+            let weighed = reads.weigh(("policy-decision", true), &read(n), 1, now, PATIENT);
+            assert!(matches!(weighed, Weighed::Told(Duration::ZERO) | Weighed::Added));
+        }
+        let its = reads.take(now, true).into_iter().filter(|(who, ..)| who == "policy-decision");
+        let (kinds, times) = its.fold((0, 0), |(kinds, times), (_, _, sum)| (kinds + 1, times + sum.0));
+        assert_eq!((kinds, times), (APART + 1, 1_000 - ONE_BY_ONE as u64));
+    }
+
+    #[test]
+    fn what_is_held_back_is_bounded_comes_out_at_the_end_and_can_be_given_back() {
         let reads = Reads::new(true);
         for caller in 0..2 * CALLERS {
             for _ in 0..=ONE_BY_ONE {
-                reads.is_told(&caller.to_string(), &read(0), 1, Duration::ZERO);
+                weigh(&reads, &caller.to_string(), 0, Duration::ZERO);
             }
         }
         assert_eq!(reads.callers.lock().len(), CALLERS);
-        assert_eq!(reads.take(Duration::ZERO, true).len(), CALLERS);
+        let all = reads.take(Duration::ZERO, true);
+        assert_eq!(all.len(), CALLERS);
+        for (caller, read, sum) in all.clone() {
+            reads.give_back(caller, read, sum, Duration::ZERO);
+        }
+        assert_eq!(reads.take(Duration::ZERO, true), all);
     }
 }

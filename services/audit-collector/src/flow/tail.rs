@@ -21,6 +21,9 @@ use crate::personal::Seen;
 const MOST: usize = 64;
 const MOST_OF_ONE: usize = 8;
 
+/// The same of services that follow alerts: one has a line for each of its copies, and perhaps one that is about to end.
+const MOST_SERVICES: usize = 16;
+
 /// Events of one message, and their bytes.
 const AT_ONCE: u64 = 100;
 const BYTES: usize = 512 << 10;
@@ -55,9 +58,13 @@ pub(crate) struct News {
 /// Where messages go.
 pub(crate) type Out<T> = mpsc::Sender<Result<T, Status>>;
 
-/// How many follow the log, and who.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tails(Arc<Mutex<BTreeMap<String, usize>>>);
+/// How many follow, and who.
+#[derive(Clone, Debug)]
+pub(crate) struct Tails {
+    most: usize,
+    most_of_one: usize,
+    all: Arc<Mutex<BTreeMap<String, usize>>>,
+}
 
 /// A place among those who follow, given back when it is dropped.
 #[derive(Debug)]
@@ -67,10 +74,20 @@ pub(super) struct Seat {
 }
 
 impl Tails {
+    /// Seats of those who read.
+    pub(crate) fn for_people() -> Self {
+        Self { most: MOST, most_of_one: MOST_OF_ONE, all: Arc::default() }
+    }
+
+    /// Seats of services.
+    pub(crate) fn for_services() -> Self {
+        Self { most: MOST_SERVICES, most_of_one: MOST_SERVICES, all: Arc::default() }
+    }
+
     pub(super) fn enter(&self, caller: &str) -> Option<Seat> {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let its = all.get(caller).copied().unwrap_or(0);
-        if its >= MOST_OF_ONE || all.values().sum::<usize>() >= MOST {
+        if its >= self.most_of_one || all.values().sum::<usize>() >= self.most {
             return None;
         }
         all.insert(caller.to_owned(), its + 1);
@@ -79,13 +96,13 @@ impl Tails {
 
     /// How many follow.
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().values().sum()
+        self.all.lock().values().sum()
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut all = self.tails.0.lock();
+        let mut all = self.tails.all.lock();
         let left = all.get(&self.caller).map_or(0, |its| its.saturating_sub(1));
         if left == 0 {
             all.remove(&self.caller);
@@ -136,7 +153,7 @@ pub(crate) async fn tail<T: Send + 'static>(
     let line = Line { desk: Arc::clone(desk), judged, question: ask.question, asked, at, shown: 0 };
     // Whether he may at all is said before the first message.
     line.look(0).await?;
-    reads::note(desk, &call, line.read("log.tailed", &parts), 0);
+    reads::record(desk, &call, line.read("log.tailed", &parts), 0).await?;
     let (out, news) = mpsc::channel(WAITING + 1);
     tokio::spawn(async move {
         let _seat = seat;
@@ -248,7 +265,7 @@ mod tests {
 
     #[test]
     fn one_caller_leaves_room_for_others_and_places_come_back() {
-        let tails = Tails::default();
+        let tails = Tails::for_people();
         let its: Vec<Seat> = std::iter::from_fn(|| tails.enter("ada")).collect();
         assert_eq!(its.len(), MOST_OF_ONE);
         let others: Vec<Seat> = (0..MOST).filter_map(|n| tails.enter(&n.to_string())).collect();
@@ -256,6 +273,6 @@ mod tests {
         assert!(tails.enter("grace").is_none());
         drop((its, others));
         assert_eq!(tails.count(), 0);
-        assert!(tails.0.lock().is_empty());
+        assert!(tails.all.lock().is_empty());
     }
 }

@@ -91,7 +91,7 @@ pub(crate) async fn usage(desk: &Desk, call: &Call, ask: Ask) -> Result<Told, Fa
         asked: said(&parts(&ask)),
         refused: "",
     };
-    reads::note(desk, call, read, sums.len());
+    reads::record(desk, call, read, sums.len()).await?;
     Ok(Told { sums, is_cut, indexed_through, log_size: desk.log.size() })
 }
 

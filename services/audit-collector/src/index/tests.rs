@@ -29,7 +29,7 @@ use crate::personal::{Unsealed, Vault};
 use crate::schema::Migrator;
 use crate::store::batch::{Batch, Voices};
 use crate::store::search::{Families, Search};
-use crate::store::{event, link, made_by, roles, stretch, usage};
+use crate::store::{event, link, made_by, numbered, roles, stretch, usage};
 
 const TYPES: &[&str] = &[
     "agent.suspended",
@@ -579,3 +579,4 @@ async fn a_database_that_is_not_there_holds_up_nobody() {
 }
 
 mod erased;
+mod unrecorded;

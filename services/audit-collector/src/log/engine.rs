@@ -17,7 +17,7 @@ use super::shelf::{RESERVE, Shelf, State};
 use super::truth::Truth;
 use super::waiting::Place;
 use crate::domain::event::LARGEST;
-use crate::domain::producers::{Gap, Producer, Producers, known};
+use crate::domain::producers::{Gap, Lately, Producer, Producers, known};
 use crate::ledger::NotDone;
 use crate::metrics::Metrics;
 use crate::personal::{Ending, Kept, Unsealed, Vault, VaultError, records};
@@ -63,6 +63,12 @@ pub(crate) enum NotAppended {
     Gap {
         /// The number that is next.
         expected: u64,
+    },
+    /// Another event stands under a number that is offered.
+    #[error("the log has another event under seq {seq}")]
+    Other {
+        /// The number.
+        seq: u64,
     },
     /// The bound on what waits is reached.
     #[error("more events wait for the disk than the bound allows")]
@@ -134,6 +140,7 @@ pub(super) struct Engine {
     pub(super) vault: Vault,
     pub(super) mark: AckMark,
     pub(super) producers: Producers,
+    pub(super) lately: Lately,
     /// The collector itself.
     pub(super) me: Producer,
     pub(super) clock: Arc<dyn Clock>,
@@ -177,7 +184,7 @@ impl Engine {
     }
 
     /// Takes what is waiting, as much as a group holds, and gives each event its place.
-    fn plan(&self, first: Job, jobs: &mut mpsc::Receiver<Job>) -> Group {
+    fn plan(&mut self, first: Job, jobs: &mut mpsc::Receiver<Job>) -> Group {
         let mut group = Group::default();
         let (mut next, mut bytes, mut count) = (Some(first), 0, 0);
         while let Some(job) = next {
@@ -194,7 +201,7 @@ impl Engine {
     }
 
     /// Puts one job into the group; how many bytes it adds.
-    fn put(&self, job: Job, group: &mut Group) -> usize {
+    fn put(&mut self, job: Job, group: &mut Group) -> usize {
         match job {
             Job::Close => {
                 group.closes = true;
@@ -249,10 +256,15 @@ impl Engine {
         bytes
     }
 
-    fn place(&self, mut offer: Offer, group: &mut Group, bytes: &mut usize) -> Result<Appended, NotAppended> {
+    fn place(&mut self, mut offer: Offer, group: &mut Group, bytes: &mut usize) -> Result<Appended, NotAppended> {
         let last = self.last(group, &offer.producer);
         let skip = known(last, offer.first_seq, offer.events.len())
             .map_err(|Gap { expected }| NotAppended::Gap { expected })?;
+        let marks = self.lately.marks(&offer.events);
+        // What is taken for known has to be what is known: or a store that was put back to an earlier copy loses what it tells now.
+        if let Some(seq) = self.lately.other(&offer.producer, offer.first_seq, &marks[..skip]) {
+            return Err(NotAppended::Other { seq });
+        }
         let new = &offer.events[skip..];
         if new.is_empty() {
             return Ok(Appended { acked_seq: last, first_leaf: None, appended: 0 });
@@ -277,6 +289,7 @@ impl Engine {
         *bytes += new.iter().map(Bytes::len).sum::<usize>();
         group.leaves.extend(new.iter().map(|event| event.to_vec()));
         let appended = new.len();
+        self.lately.note(&offer.producer, last + 1, &marks[skip..]);
         group.ahead.insert(offer.producer, acked_seq);
         Ok(Appended { acked_seq, first_leaf, appended })
     }

@@ -21,7 +21,7 @@ use super::rotate::settle;
 use super::shelf::{Leaves, Shelf, State};
 use super::truth::{Rows, Truth};
 use super::waiting::Waiting;
-use crate::domain::producers::Producer;
+use crate::domain::producers::{Lately, Producer};
 use crate::metrics::Metrics;
 use crate::personal::{self, Ending, Seen, Vault};
 
@@ -141,6 +141,7 @@ impl Log {
             vault: vault.clone(),
             mark,
             producers,
+            lately: Lately::default(),
             me,
             clock: setup.clock,
             state: Arc::clone(&state),
@@ -221,7 +222,13 @@ impl Log {
         }
     }
 
-    /// Appends an event of our own soon. Nobody waits for it: a reader never waits for a writer.
+    /// Whether what happens now can be put on record.
+    pub(crate) fn recording(&self) -> Result<(), NotAppended> {
+        self.takes()?;
+        if self.is_full() { Err(NotAppended::Full) } else { Ok(()) }
+    }
+
+    /// Appends an event of our own soon. Nobody waits for it.
     pub(crate) fn tell(&self, own: Own) {
         let kind = own.kind().to_owned();
         let queued = if self.why_stopped().is_some() {
@@ -357,7 +364,7 @@ impl Log {
 #[cfg(test)]
 impl Log {
     /// Appends behind the engine's back.
-    pub(super) async fn meddle(&self) {
+    pub(crate) async fn meddle(&self) {
         let appended = self.0.shelf.journal.append(vec![vec![1]], legate_journal::Durability::Synced).await;
         assert!(appended.is_ok());
     }

@@ -7,7 +7,7 @@ use legate_wire::audit::PersonalPart;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 
 use super::detect::{self, Looked};
-use super::{custody, event, hold, link, made_by, roles, stretch, told, usage};
+use super::{custody, event, hold, link, made_by, numbered, roles, stretch, told, usage};
 use crate::domain::attested::{self, Open, Place};
 use crate::domain::detect::fact::{Fact, Services};
 use crate::domain::entry::{self, Count, Gone, Roles, Use};
@@ -25,6 +25,8 @@ pub(crate) struct Batch {
     pub(crate) roles: Roles,
     /// What came by OTLP, by its id.
     pub(crate) told: Vec<(String, u64)>,
+    /// Whose numbers are where.
+    pub(crate) numbered: Vec<numbered::Model>,
     pub(crate) holds: Vec<(String, Option<hold::Model>)>,
     /// What the last leaf says is gone, of those before it. No more leaves than that one are taken together.
     pub(crate) gone: Option<(u64, Gone)>,
@@ -59,6 +61,7 @@ impl Batch {
             usage: Vec::new(),
             roles: Roles::default(),
             told: Vec::new(),
+            numbered: Vec::new(),
             holds: Vec::new(),
             gone: None,
             facts: Vec::new(),
@@ -94,8 +97,10 @@ impl Batch {
                 *sum = sum.and(count);
             }
             let is_by = |who: &str| event.emitter.as_ref().is_some_and(|emitter| emitter.spiffe_id == who);
-            if event.emitter.as_ref().is_some_and(|emitter| emitter.epoch == otlp::EPOCH) {
-                batch.told.push((event.event_id.clone(), *leaf));
+            match &event.emitter {
+                Some(emitter) if emitter.epoch == otlp::EPOCH => batch.told.push((event.event_id.clone(), *leaf)),
+                Some(emitter) if emitter.spiffe_id != voices.me => numbered::push(&mut batch.numbered, *leaf, emitter),
+                _ => {}
             }
             if is_by(&voices.me) {
                 let row =
@@ -132,6 +137,7 @@ impl Batch {
         made_by::add(tx, &self.made).await?;
         usage::add(tx, &self.usage).await?;
         told::add(tx, &self.told).await?;
+        numbered::add(tx, &self.numbered).await?;
         hold::learn(tx, &self.holds).await?;
         match &self.gone {
             None => {}
@@ -157,7 +163,7 @@ fn alias(part: &mut PersonalPart, vault: &Vault) -> String {
 }
 
 /// Every table that leaves are written to.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "indexed_event",
     "event_link",
     "leaf_block",
@@ -165,6 +171,7 @@ const TABLES: [&str; 11] = [
     "usage_hour",
     "operator_role",
     "told_by_otlp",
+    "numbered",
     "legal_hold",
     "remembered",
     "alert",

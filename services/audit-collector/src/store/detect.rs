@@ -17,6 +17,8 @@ pub(crate) struct Looked {
     pub(crate) findings: usize,
     /// Whether something waits for the log's time to go on.
     pub(crate) is_waiting: bool,
+    /// Whether the silence of a service would be found, which takes time too.
+    pub(crate) is_listening: bool,
 }
 
 /// Looks at the facts of leaves that were just indexed, in order. What comes of it hangs on the leaves alone, and not on how many
@@ -58,6 +60,7 @@ pub(crate) async fn look<E>(tx: &Tx, facts: &[Fact], services: &Services) -> TxR
         }
     };
     let found = detect(&mut memory, facts, &evidence);
+    let is_listening = memory.is_listening();
     let before: BTreeMap<Key, Rest> = rests.into_iter().map(|rest| (rest.key.clone(), rest)).collect();
     let after = memory.rests();
     let gone = before.iter().filter(|(key, _)| !after.contains_key(key)).map(|(_, rest)| rest.clone()).collect();
@@ -68,6 +71,7 @@ pub(crate) async fn look<E>(tx: &Tx, facts: &[Fact], services: &Services) -> TxR
     Ok(Looked {
         findings: found.steps.iter().filter(|step| matches!(step, Step::Finding(_))).count(),
         is_waiting: remembered::is_any_due(tx).await?,
+        is_listening,
     })
 }
 

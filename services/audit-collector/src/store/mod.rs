@@ -12,6 +12,7 @@ pub(crate) mod head;
 pub(crate) mod hold;
 pub(crate) mod link;
 pub(crate) mod made_by;
+pub(crate) mod numbered;
 pub(crate) mod remembered;
 pub(crate) mod roles;
 pub(crate) mod search;

@@ -29,12 +29,14 @@ async fn an_event_that_lies_is_refused_with_its_reason_and_nothing_behind_it_is_
     let issuer = house.service_id("credential-issuer");
     let forged = bent(11, &|e| e.emitter.as_mut().unwrap().spiffe_id = issuer.clone());
     let ahead = house.clock.now().plus(Duration::from_secs(301));
+    let other = legate_ids::EventId::from_parts(10, [9; 10]).to_string();
     let cases: Vec<(&str, &str, u64, Vec<Bytes>, &str)> = vec![
         ("forged producer", EPOCH, 11, vec![forged], "AUDIT_PRODUCER_MISMATCH"),
         ("no emitter", EPOCH, 11, vec![bent(11, &|e| e.emitter = None)], "AUDIT_PRODUCER_MISMATCH"),
         ("wrong number", EPOCH, 11, vec![good(12)], "AUDIT_EVENT_INVALID"),
         ("wrong order", EPOCH, 11, vec![good(12), good(11)], "AUDIT_EVENT_INVALID"),
         ("another epoch", "e2", 1, vec![good(1)], "AUDIT_EVENT_INVALID"),
+        ("another event", EPOCH, 10, vec![bent(10, &|e| e.event_id = other.clone()), good(11)], "AUDIT_EVENTS_DIFFER"),
         ("gap", EPOCH, 12, vec![good(12)], "AUDIT_SEQUENCE_GAP"),
         ("future", EPOCH, 11, vec![bent(11, &|e| e.time = Some(ahead.into()))], "AUDIT_TIME_IN_FUTURE"),
         ("no time", EPOCH, 11, vec![bent(11, &|e| e.time = None)], "AUDIT_EVENT_INVALID"),
@@ -61,6 +63,34 @@ async fn an_event_that_lies_is_refused_with_its_reason_and_nothing_behind_it_is_
         if reason == "AUDIT_SEQUENCE_GAP" {
             assert_eq!(told.metadata["expected_seq"], "11");
         }
+    }
+    // Each kind of it is on record, and an alert about whoever offered it.
+    let wanted = [
+        "AUDIT_PRODUCER_MISMATCH",
+        "AUDIT_EVENT_INVALID",
+        "AUDIT_EVENTS_DIFFER",
+        "AUDIT_SEQUENCE_GAP",
+        "AUDIT_TIME_IN_FUTURE",
+        "AUDIT_EVENT_TOO_LARGE",
+    ];
+    let (mut alice, mut records) =
+        (house.alerts(&running, &house.operator("alice")), house.query(&running, &house.operator("alice")));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let ask = wire::ListAlertsRequest { r#type: wire::AlertType::EmitterRefused.into(), ..Default::default() };
+        let found = alice.list_alerts(ask).await.unwrap().into_inner().alerts;
+        let is_there = |reason: &&str| found.iter().any(|alert| alert.summary.contains(*reason));
+        if wanted.iter().all(is_there) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{found:#?}");
+    }
+    let ask = wire::QueryEventsRequest { r#type: "batch.refused".into(), ..Default::default() };
+    let told = records.query_events(ask).await.unwrap().into_inner().events;
+    let told: Vec<wire::AuditEvent> = told.into_iter().filter_map(|one| one.event).collect();
+    for reason in wanted {
+        let of = told.iter().find(|event| event.reason_code == reason).unwrap_or_else(|| panic!("{reason}: {told:?}"));
+        assert_eq!((&of.actor, of.outcome()), (&house.service_id("registry"), wire::Outcome::Denied));
     }
     // None of it is there; a duplicate is acknowledged, and is not there twice.
     let told = house.append(&mut registry, 5, 6).await.unwrap();

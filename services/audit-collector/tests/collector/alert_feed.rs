@@ -4,7 +4,7 @@ use legate_boot::Running;
 use legate_mtls::Identity;
 use legate_rpc::Told;
 use legate_wire::audit::alert_feed_service_client::AlertFeedServiceClient;
-use legate_wire::audit::{RaisedAlert, WatchRaisedAlertsRequest, WatchRaisedAlertsResponse};
+use legate_wire::audit::{RaisedAlert, TailEventsRequest, WatchRaisedAlertsRequest, WatchRaisedAlertsResponse};
 
 use crate::alerts::{alerts, config, declare, told, turned};
 use crate::house::{EPOCH, House, LONG, send};
@@ -66,6 +66,30 @@ async fn every_alert_is_told_once_in_order_and_from_where_it_was() {
     let mut ahead = watch(&house, &running, &registry, 1_000_000).await.unwrap();
     let told = next(&mut ahead).await;
     assert!(told.set_back && told.alerts.is_empty() && told.through_leaf < 1_000_000);
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_leaves_room_for_what_acts_on_alerts() {
+    let (house, _) = turned();
+    let mut config = config(&house);
+    config.auditors = (0..9).map(|n| format!("auditor-{n}")).collect();
+    let running = house.try_raise(config).await.unwrap();
+    // As many lines as there may be.
+    let mut lines = Vec::new();
+    for n in 0..8 {
+        let mut query = house.query(&running, &house.operator(&format!("auditor-{n}")));
+        for _ in 0..8 {
+            let line = query.tail_events(TailEventsRequest::default()).await;
+            lines.push(line.unwrap().into_inner());
+        }
+    }
+    let mut query = house.query(&running, &house.operator("auditor-8"));
+    let full = Told::from_status(&query.tail_events(TailEventsRequest::default()).await.unwrap_err());
+    assert_eq!(full.reason, "AUDIT_TAILS_TOO_MANY");
+    let mut news = watch(&house, &running, &house.service("registry"), 0).await.unwrap();
+    next(&mut news).await;
+    drop(lines);
     running.shutdown().await;
 }
 

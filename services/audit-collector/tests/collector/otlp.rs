@@ -287,6 +287,20 @@ async fn what_is_not_recorded_is_counted_and_says_why() {
         assert!(error_message.contains(said), "{said}: {error_message}");
     }
     assert!(!error_message.contains(CANARY));
+    // That it tells of another, and of what is to come, is on record.
+    let mut operator = house.query(&running, &house.operator("alice"));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let ask = wire::QueryEventsRequest { r#type: "batch.refused".into(), ..Default::default() };
+        let found = operator.query_events(ask).await.unwrap().into_inner().events;
+        let reasons: Vec<&str> = found.iter().map(|one| only(one).reason_code.as_str()).collect();
+        if ["AUDIT_NOT_YOURS_TO_TELL", "AUDIT_TIME_IN_FUTURE"].iter().all(|wanted| reasons.contains(wanted)) {
+            assert_eq!(reasons.len(), 2, "{found:#?}");
+            assert!(found.iter().all(|one| only(one).namespace == "payments" && !only(one).agent_id.is_empty()));
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{found:#?}");
+    }
     // More acts than one request takes: as many as it takes are recorded.
     let many: Vec<Span> = (100..1_200).map(|number| tool(&house, number)).collect();
     let answer = export(&mut agent, many).await.unwrap();

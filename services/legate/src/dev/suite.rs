@@ -348,10 +348,11 @@ impl Site<'_> {
         )
     }
 
+    /// Its entries are served whole: whoever reaches the loopback of this machine may read what is tried out on it.
     fn audit_collector(&self, ports: Ports) -> String {
         let dir = self.layout.log();
         format!(
-            "listen = \"{}\"\nweb = \"{}\"\nprobes = \"{}\"\ndir = \"{}\"\n\n[personal]\ndir = \"{}\"\nkek = \"{}\"\n\n[otlp]\ngrpc = \"{}\"\nhttp = \"{}\"\n\n{}",
+            "listen = \"{}\"\nweb = \"{}\"\nweb_entries = true\nprobes = \"{}\"\ndir = \"{}\"\n\n[personal]\ndir = \"{}\"\nkek = \"{}\"\n\n[otlp]\ngrpc = \"{}\"\nhttp = \"{}\"\n\n{}",
             ports.at(4),
             ports.at(14),
             ports.at(94),

@@ -46,7 +46,7 @@ pub(crate) struct Desk {
     pub(crate) bench: Bench,
     pub(crate) self_check: SelfCheck,
     pub(crate) tokens: Tokens,
-    pub(crate) spool: Spool,
+    pub(crate) spool: Arc<Spool>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     /// For how long an ALLOW may be used again; zero: not at all.

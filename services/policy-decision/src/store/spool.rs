@@ -114,6 +114,7 @@ pub(crate) struct Spool {
     places: Arc<Semaphore>,
     state: Arc<State>,
     terms: Terms,
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -144,7 +145,13 @@ impl Spool {
             queue,
         };
         tokio::spawn(pen.run());
-        let spool = Self { jobs, places: Arc::new(Semaphore::new(QUEUED_EVENTS)), state, terms };
+        let spool = Self {
+            jobs,
+            places: Arc::new(Semaphore::new(QUEUED_EVENTS)),
+            state,
+            terms,
+            is_closed: AtomicBool::new(false),
+        };
         let opened = spool.note(
             "spool.opened",
             [
@@ -185,6 +192,18 @@ impl Spool {
         self.enqueue(events, durable).await
     }
 
+    /// Records that we live, unless the epoch has ended.
+    ///
+    /// # Errors
+    /// As [`Spool::write`].
+    pub(crate) async fn beat(&self) -> Result<(), NotRecorded> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let time = Some(self.terms.clock.now().into());
+        self.write(vec![AuditEvent { time, ..legate_outbox::heartbeat() }], false).await
+    }
+
     async fn enqueue(&self, events: Vec<AuditEvent>, durable: bool) -> Result<(), NotRecorded> {
         if self.is_broken() {
             return Err(NotRecorded::Broken);
@@ -218,6 +237,7 @@ impl Spool {
 
     /// Ends the epoch in peace: its last record, on disk. Nothing may be written after it.
     pub(crate) async fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
         let closed = self.note("spool.closed", []);
         if let Err(e) = self.enqueue(vec![closed], true).await {
             tracing::error!(error = %e, "the spool could not be closed; the next start will report it");

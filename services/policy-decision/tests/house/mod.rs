@@ -16,7 +16,9 @@ use legate_policy_decision::{Config, DecisionConfig, SpoolConfig, start};
 use legate_rpc::{AlwaysGood, Caller, Client, Dial, Limits, Metrics, Rule, Service, Serving};
 use legate_token::{Chain, Claims, Confirmation, EcSigner, P256Signer, Scope, Subject};
 use legate_wire::audit::ingest_service_server::{IngestService, IngestServiceServer};
-use legate_wire::audit::{AppendEventsRequest, AppendEventsResponse, AuditEvent};
+use legate_wire::audit::{
+    AppendEventsRequest, AppendEventsResponse, AuditEvent, GetReceiptsRequest, GetReceiptsResponse,
+};
 use legate_wire::policy as wire;
 use legate_wire::policy::decision_service_client::DecisionServiceClient;
 use legate_wire::policy::issuance_service_client::IssuanceServiceClient;
@@ -126,6 +128,10 @@ impl IngestService for PlayedCollector {
             }
         });
         Ok(Response::new(AppendEventsResponse { acked_seq, first_leaf_index: None, appended }))
+    }
+
+    async fn get_receipts(&self, _: Request<GetReceiptsRequest>) -> Result<Response<GetReceiptsResponse>, Status> {
+        Err(Status::unimplemented("receipts are not played"))
     }
 }
 

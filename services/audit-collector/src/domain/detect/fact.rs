@@ -73,6 +73,8 @@ pub(crate) enum What {
     Decided(Decided),
     /// Somebody's: an agent did something.
     Executed(Box<Action>),
+    /// A service's: it lives, and tells so wherever it has nothing else to tell.
+    Heartbeat,
     /// A spool began anew.
     Opened { previous: String, last: u64, torn: u64 },
     /// What only another service can know.
@@ -84,8 +86,8 @@ pub(crate) enum What {
 /// What the collector says of alerts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Own {
-    /// A signature did not hold.
-    NotSigned { emitter: String, why: String },
+    /// Events that somebody offered were refused.
+    Refused { emitter: String, reason: String, why: String },
     /// A certificate was shown to the collector that was taken back.
     Tried(String),
     /// An alert was told.
@@ -210,7 +212,9 @@ fn own(event: &AuditEvent) -> Own {
     let changed =
         |to| Own::Changed { alert: detail("alert_id"), to, by: event.actor.clone(), why: event.reason.clone() };
     match event.r#type.as_str() {
-        "batch.refused" => Own::NotSigned { emitter: event.actor.clone(), why: detail("why") },
+        "batch.refused" => {
+            Own::Refused { emitter: event.actor.clone(), reason: event.reason_code.clone(), why: detail("why") }
+        }
         "access.refused" if event.reason_code == CALLER_REVOKED && !detail("serial").is_empty() => {
             Own::Tried(key(&detail("serial")))
         }
@@ -229,6 +233,7 @@ fn what(leaf: u64, time: i64, event: &AuditEvent, emitter: &str) -> What {
     let instance = key(&event.instance_id);
     let is_done = event.outcome == i32::from(Outcome::Success);
     match event.r#type.as_str() {
+        legate_outbox::HEARTBEAT => What::Heartbeat,
         EXECUTED if event.outcome != i32::from(Outcome::Denied) => {
             What::Executed(Box::new(executed(leaf, time, event, emitter)))
         }

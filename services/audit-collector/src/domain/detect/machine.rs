@@ -49,8 +49,8 @@ pub(crate) fn detect(memory: &mut Memory, facts: &[Fact], evidence: &Evidence) -
         sequence::hear(memory, fact);
         match &fact.what {
             What::Own(own) => {
-                if let Own::NotSigned { emitter, why } = own {
-                    sequence::not_signed(fact, emitter, why, &mut found);
+                if let Own::Refused { emitter, reason, why } = own {
+                    sequence::refused(fact, (emitter, reason, why), &mut found);
                 }
                 if let Own::Tried(name) = own {
                     found.steps.push(tried(fact, name));
@@ -86,7 +86,7 @@ pub(crate) fn detect(memory: &mut Memory, facts: &[Fact], evidence: &Evidence) -
                 sequence::opened(memory, fact, previous, (*last, *torn), &mut found);
             }
             What::Forged(kind) => found.steps.push(forged(fact, kind)),
-            What::Signature | What::Other => {}
+            What::Signature | What::Heartbeat | What::Other => {}
         }
     }
     found
@@ -125,7 +125,7 @@ fn life(own: &Own, fact: &Fact) -> Option<Step> {
         Own::Changed { alert, to, by, why } => {
             Some(Step::Changed { alert: alert.clone(), to: *to, by: by.clone(), why: why.clone(), time: fact.time })
         }
-        Own::NotSigned { .. } | Own::Tried(_) | Own::Other => None,
+        Own::Refused { .. } | Own::Tried(_) | Own::Other => None,
     }
 }
 

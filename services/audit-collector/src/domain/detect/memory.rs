@@ -46,6 +46,12 @@ pub(crate) struct Spoken {
     pub(crate) last_leaf: u64,
     #[prost(bool, tag = "4")]
     pub(crate) is_silent: bool,
+    /// Whether it tells that it lives.
+    #[prost(bool, tag = "5")]
+    pub(crate) has_heartbeats: bool,
+    /// The log's time when it told something last.
+    #[prost(int64, tag = "6")]
+    pub(crate) heard: i64,
 }
 
 /// An agent, as the registry and the issuer told of it.
@@ -286,7 +292,7 @@ pub(crate) fn touched(facts: &[Fact]) -> Vec<Key> {
             What::Decided(_) | What::RetiredUsed { .. } => keys.push((HABIT, fact.agent.clone())),
             What::Executed(action) => keys.extend(of_action(action)),
             What::Opened { previous, .. } => keys.push((PRODUCER, producer(&fact.emitter, previous))),
-            What::Own(_) | What::Signature | What::Forged(_) | What::Other => {}
+            What::Own(_) | What::Signature | What::Heartbeat | What::Forged(_) | What::Other => {}
         }
     }
     keys.sort();
@@ -306,6 +312,11 @@ pub(crate) fn waiting(rest: &Rest) -> Option<Action> {
 }
 
 impl Memory {
+    /// Whether somebody's silence would be found.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.clock.spoken.iter().any(|one| one.has_heartbeats && !one.is_silent)
+    }
+
     /// Remembers what rested. What cannot be read is forgotten.
     pub(crate) fn wake(&mut self, rests: &[Rest]) {
         fn read<T: Message + Default>(rest: &Rest) -> T {

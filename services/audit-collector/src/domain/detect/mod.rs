@@ -34,5 +34,12 @@ pub(crate) const WINDOW: i64 = 10 * MINUTE;
 /// What clocks of different machines differ by without anything being wrong, and how long a revocation takes to be heard of.
 pub(crate) const TOLERANCE: i64 = 5 * SECOND;
 
+/// A service that tells that it lives, each minute and by something else or by that, and told nothing for so long is silent.
+pub(crate) const SILENCE: i64 = 5 * MINUTE;
+
+/// The collector's own events come each minute while it listens. Where none came for so long it was not there itself, and of others it
+/// knows nothing.
+pub(crate) const AWAY: i64 = 3 * MINUTE;
+
 /// Clocks that differ by more are wrong.
 pub(crate) const SKEW: i64 = MINUTE;

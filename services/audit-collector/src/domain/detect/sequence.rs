@@ -6,7 +6,7 @@ use super::alert::Finding;
 use super::fact::{COLLECTOR, Fact, What};
 use super::machine::{Found, MOST_EMITTERS, finding};
 use super::memory::{Ahead, Memory, Producer, Signer, Spoken, producer};
-use super::{HOUR, SKEW};
+use super::{AWAY, HOUR, SILENCE, SKEW};
 use crate::domain::otlp::EPOCH;
 
 /// Of the day before, a service that is expected to tell something told in so many hours.
@@ -78,11 +78,29 @@ pub(super) fn signs(memory: &mut Memory, fact: &Fact, found: &mut Found) {
     found.add(Finding { leaves, ..unsigned });
 }
 
-/// Somebody offered events as an emitter, whose key did not sign them.
-pub(super) fn not_signed(fact: &Fact, emitter: &str, why: &str, found: &mut Found) {
-    let summary = format!("events offered by {emitter} were refused, since their signature does not hold: {why}");
-    let about = format!("{emitter} refused");
-    found.add(of_emitter(fact, AlertType::EmitterSignature, AlertSeverity::High, about, summary));
+/// Somebody offered events that were refused for what they are. It is about who offered them: as what is not his own, nobody else is
+/// to be looked at.
+pub(super) fn refused(fact: &Fact, (emitter, reason, why): (&str, &str, &str), found: &mut Found) {
+    let (kind, severity) = match reason {
+        "AUDIT_SIGNATURE_INVALID" => (AlertType::EmitterSignature, AlertSeverity::High),
+        // He tells as another, of another, or something else than he told before.
+        "AUDIT_PRODUCER_MISMATCH" | "AUDIT_NOT_YOURS_TO_TELL" | "AUDIT_EVENTS_DIFFER" => {
+            (AlertType::EmitterRefused, AlertSeverity::High)
+        }
+        "AUDIT_QUOTA_SPENT" => (AlertType::EmitterRefused, AlertSeverity::Low),
+        _ => (AlertType::EmitterRefused, AlertSeverity::Medium),
+    };
+    let summary = match kind {
+        AlertType::EmitterSignature => {
+            format!("events offered by {emitter} were refused, since their signature does not hold: {why}")
+        }
+        _ => format!("events offered by {emitter} were refused ({reason}): {why}"),
+    };
+    let about = match kind {
+        AlertType::EmitterSignature => format!("{emitter} refused"),
+        _ => format!("{emitter} refused {reason}"),
+    };
+    found.add(finding(fact, kind, severity, about, summary));
 }
 
 /// Notes what is held against the log's next moment.
@@ -95,8 +113,12 @@ pub(super) fn hear(memory: &mut Memory, fact: &Fact) {
                 service: fact.service.clone(),
                 hours: 1,
                 last_leaf: fact.leaf,
-                is_silent: false,
+                ..Spoken::default()
             }),
+        }
+        if let Some(one) = clock.spoken.iter_mut().find(|one| one.service == fact.service) {
+            one.heard = clock.time;
+            one.has_heartbeats |= fact.what == What::Heartbeat;
         }
     }
     if matches!(fact.what, What::Own(_) | What::Signature) || fact.time <= clock.time.saturating_add(SKEW) {
@@ -114,6 +136,25 @@ pub(super) fn hear(memory: &mut Memory, fact: &Fact) {
             namespace: if fact.service.is_empty() { fact.namespace.clone() } else { String::new() },
         });
     }
+}
+
+/// Services that tell that they live, and told nothing for too long.
+fn silent(memory: &mut Memory, fact: &Fact, before: i64) -> Vec<Finding> {
+    let now = memory.clock.time;
+    let was_away = before > 0 && now - before > AWAY;
+    let mut all = Vec::new();
+    for one in memory.clock.spoken.iter_mut().filter(|one| one.has_heartbeats && !one.is_silent) {
+        if was_away {
+            one.heard = now;
+        } else if now - one.heard > SILENCE {
+            one.is_silent = true;
+            let summary = format!("{} told nothing for 5 minutes, not even that it lives", one.service);
+            let about = format!("{} {}", one.service, one.last_leaf);
+            let silent = of_emitter(fact, AlertType::EmitterSilent, AlertSeverity::High, about, summary);
+            all.push(Finding { leaves: vec![one.last_leaf, fact.leaf], ..silent });
+        }
+    }
+    all
 }
 
 /// The log's time goes on. What came before it was not later.
@@ -137,7 +178,12 @@ pub(super) fn clock(memory: &mut Memory, fact: &Fact, found: &mut Found) {
     if clock.time == 0 {
         clock.hour = fact.time.div_euclid(HOUR);
     }
+    let before = clock.time;
     clock.time = clock.time.max(fact.time);
+    for silent in silent(memory, fact, before) {
+        found.add(silent);
+    }
+    let clock = &mut memory.clock;
     let hour = clock.time.div_euclid(HOUR);
     let passed = u32::try_from(hour - clock.hour).unwrap_or(0);
     if passed == 0 {

@@ -1,10 +1,12 @@
 //! Names that are gone, one person's or all that have had their time: the index forgets them, and one made again says the same.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use legate_clock::TestClock;
+use legate_clock::{Clock, TestClock};
+use parking_lot::Mutex;
 
 use super::*;
+use crate::domain::quota::{Limits, Quotas};
 use crate::flow::Desk;
 use crate::flow::reads::Reads;
 use crate::flow::retain::{Ran, retain};
@@ -22,6 +24,31 @@ fn nobody() -> legate_mtls::Trust {
     legate_mtls::Trust::from_pem(domain, ca.cert_pem(), None).unwrap()
 }
 
+/// A desk at a log and its index, at which nobody has sat yet.
+pub(super) fn desk(log: &Log, index: &Index, clock: &Arc<TestClock>) -> Desk {
+    Desk {
+        log: log.clone(),
+        index: index.clone(),
+        fresh: Freshness::default(),
+        auditors: Default::default(),
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        reads: Reads::new(false),
+        trust: nobody(),
+        refusals: Default::default(),
+        tails: Tails::for_people(),
+        feeds: Tails::for_services(),
+        metrics: Metrics::default(),
+        cosigned: crate::witness::Cosigned::by_nobody(),
+        custody: tokio::sync::Mutex::default(),
+        quotas: Mutex::new(Quotas::new(Limits::WORKLOAD)),
+        service_quotas: Mutex::new(Quotas::new(Limits::WORKLOAD)),
+        receipts: Mutex::new(Quotas::new(Limits::RECEIPTS)),
+        lines: Default::default(),
+        changing: Default::default(),
+        stopping: OnceLock::new(),
+    }
+}
+
 /// The index is thrown away, and one is made again from the log.
 async fn made_again(fixture: &Fixture, log: &Log) -> (Index, tokio::task::JoinHandle<()>) {
     let spoiling = fixture.db.tx("spoil", |tx| {
@@ -37,12 +64,14 @@ async fn made_again(fixture: &Fixture, log: &Log) -> (Index, tokio::task::JoinHa
 }
 
 /// What every table of events says, for an index to be compared with another.
-async fn tables(index: &Index) -> (Vec<event::Model>, Vec<link::Model>, Vec<usage::Model>) {
+async fn tables(index: &Index) -> (Vec<event::Model>, Vec<link::Model>, Vec<usage::Model>, Vec<numbered::Model>) {
     let (mut events, mut links, mut counts) = (rows!(index, event), rows!(index, link), rows!(index, usage));
+    let mut numbers = rows!(index, numbered);
+    numbers.sort_by_key(|row| row.first_leaf);
     events.sort_by_key(|row| row.leaf);
     links.sort();
     counts.sort();
-    (events, links, counts)
+    (events, links, counts, numbers)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,24 +145,7 @@ async fn names_that_have_had_their_time_end_but_for_those_that_are_held() {
         let index = index(&fixture);
         let following = tokio::spawn(index.clone().follow(log.clone()));
         tell(&log, 1, 120).await;
-        let desk = Desk {
-            log: log.clone(),
-            index: index.clone(),
-            fresh: Freshness::default(),
-            auditors: Default::default(),
-            clock: clock.clone(),
-            reads: Reads::new(false),
-            trust: nobody(),
-            unsigned: Default::default(),
-            tails: Tails::default(),
-            metrics: Metrics::default(),
-            cosigned: crate::witness::Cosigned::by_nobody(),
-            custody: tokio::sync::Mutex::default(),
-            quotas: Default::default(),
-            lines: Default::default(),
-            changing: Default::default(),
-            stopping: OnceLock::new(),
-        };
+        let desk = desk(&log, &index, &clock);
         assert_eq!(retain(&desk).await.unwrap(), Ran::default(), "nothing is old");
         let hold = AuditEvent {
             subject: "user:grace".into(),

@@ -107,6 +107,29 @@ async fn follow_the_model(place: &Place, acts: Vec<Act>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_event_under_a_known_number_is_refused_and_nothing_behind_it_is_taken() {
+    on_each_place(async |place| {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, tasks) = open_at(&place, dir.path()).await;
+        let me = producer("registry", "e1");
+        append(&log, &me, 1, 100).await.unwrap();
+        // A store of fifty that was put back, and tells sixty more: 51 to 110, others than the log has.
+        let mut late = offer(&me, 51, 60);
+        late.events = offer(&me, 1_051, 60).events;
+        assert_eq!(log.append(late.clone()).await, Err(NotAppended::Other { seq: 51 }));
+        // One of them is enough, wherever it stands.
+        let mut one = offer(&me, 91, 20);
+        one.events[7] = late.events[0].clone();
+        assert_eq!(log.append(one).await, Err(NotAppended::Other { seq: 98 }));
+        let told = append(&log, &me, 91, 20).await.unwrap();
+        assert_eq!((told.acked_seq, told.appended), (110, 10));
+        assert_eq!(all(&log).iter().filter(|(who, _)| *who == me).count(), 110);
+        tasks.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_at_once_share_groups_and_each_keeps_its_order() {
     on_each_place(async |place| {
         let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use legate_db::TxError;
 use legate_db::testing::{Fixture, on_each};
-use legate_wire::audit::{AlertStatus, AlertType};
+use legate_wire::audit::{AlertSeverity, AlertStatus, AlertType, AuditEvent};
 use sea_orm::EntityTrait as _;
 
 use self::stream::{Chance, Told, Wrong, arrange, clean, leaves};
@@ -101,9 +101,9 @@ async fn everything_that_is_wrong_is_found_however_the_log_is_read() {
     .await;
 }
 
-/// Every wrong thing has its alert, which rests on its leaf, and every alert its wrong thing.
+/// Every wrong thing has its alert, which rests on its leaf, and every alert its wrong thing: about the agent that it is about, and
+/// resting on leaves of it and no others.
 fn check(seed: u64, told: &[Told], alerts: &[Alert]) {
-    let mut explained: BTreeSet<AlertType> = BTreeSet::new();
     let mut kinds: BTreeSet<Wrong> = BTreeSet::new();
     for (leaf, one) in (0u64..).zip(told) {
         for wrong in &one.wrong {
@@ -111,16 +111,54 @@ fn check(seed: u64, told: &[Told], alerts: &[Alert]) {
             let kind = wrong.alert();
             let found = alerts.iter().any(|alert| alert.kind == kind && alert.leaves.contains(&leaf));
             assert!(found, "seed {seed}: leaf {leaf} is {wrong:?}, and no {kind:?} says so: {alerts:#?}");
-            explained.insert(kind);
-            explained.extend(wrong.consequences());
         }
     }
     assert!(kinds.len() >= 9, "seed {seed}: only {kinds:?} were tried");
     for alert in alerts {
-        assert!(explained.contains(&alert.kind), "seed {seed}: nothing explains {alert:#?}");
         assert_eq!(alert.status, AlertStatus::Open);
         assert!(alert.count > 0 && !alert.leaves.is_empty() && !alert.summary.is_empty());
+        let its: Vec<&Told> = alert.leaves.iter().map(|leaf| &told[usize::try_from(*leaf).unwrap()]).collect();
+        let explained: Vec<bool> = its.iter().map(|one| explains(one, alert, told)).collect();
+        assert!(explained.contains(&true), "seed {seed}: nothing explains {alert:#?}");
+        for (one, is_explained) in its.iter().zip(explained) {
+            if alert.agent.is_empty() {
+                let emitter = &one.event.emitter.as_ref().unwrap().spiffe_id;
+                let is_own = emitter.ends_with(COLLECTOR);
+                assert!(is_own || alert.summary.contains(emitter.as_str()), "seed {seed}: {emitter} in {alert:#?}");
+                continue;
+            }
+            assert_eq!(one.event.agent_id, alert.agent, "seed {seed}: another's leaf in {alert:#?}");
+            // The first use of a credential that is shared is one like every other.
+            let is_act = one.event.r#type == "action.executed" && alert.kind != AlertType::CredentialShared;
+            assert!(is_explained || !is_act, "seed {seed}: {:#?} is in {alert:#?}", one.event);
+        }
     }
+}
+
+/// Whether this leaf is wrong in a way that the alert says.
+fn explains(one: &Told, alert: &Alert, told: &[Told]) -> bool {
+    let is_about = alert.agent.is_empty() || alert.agent == one.event.agent_id;
+    let by_itself = one.wrong.iter().any(|wrong| {
+        wrong.alert() == alert.kind || (wrong.is_of_its_leaf() && wrong.consequences().contains(&alert.kind))
+    });
+    // What is lost can be the decision that allowed it.
+    let is_it = |lost: &AuditEvent| {
+        let on = |event: &AuditEvent| event.resource.clone().unwrap_or_default().id;
+        lost.r#type == "decision.made"
+            && (&lost.agent_id, &lost.action) == (&one.event.agent_id, &one.event.action)
+            && on(lost) == on(&one.event)
+    };
+    let by_loss = alert.kind == AlertType::ActionWithoutDecision
+        && told.iter().filter_map(|other| other.lost.as_ref()).any(is_it);
+    // What comes late leaves a gap first, in front of this one.
+    let place = |one: &Told| one.event.emitter.clone().unwrap();
+    let is_before = |late: &Told| {
+        let (late, this) = (place(late), place(one));
+        (&late.spiffe_id, &late.epoch, late.seq + 1) == (&this.spiffe_id, &this.epoch, this.seq)
+    };
+    let by_lateness = alert.kind == AlertType::EmitterGap
+        && told.iter().filter(|other| other.wrong.contains(&Wrong::Late)).any(is_before);
+    is_about && (by_itself || by_loss || by_lateness)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -223,6 +261,63 @@ async fn habits_silence_and_clocks_have_their_rules() {
         scene.decide(1, "invoice:burn", true);
         let after = look(&fixture, &scene.leaves(), || 100).await.alerts();
         assert_eq!(after.iter().filter(|alert| alert.kind == AlertType::FirstSeen).count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_told_that_it_lives_and_does_not_any_more_is_found_within_minutes() {
+    on_each::<Migrator>(async |fixture: Fixture| {
+        let (registry, issuer) = (0, 1);
+        let mut scene = stream::Scene::new();
+        // Who never said that it lives is not missed.
+        scene.agent(1);
+        scene.pass(3_000);
+        scene.beat(&[registry, issuer], 20);
+        assert!(look(&fixture, &scene.leaves(), || 9).await.alerts().is_empty());
+        // While the collector was not there, nobody was silent.
+        scene.be_away(4_000);
+        scene.pass(250);
+        assert!(look(&fixture, &scene.leaves(), || 9).await.alerts().is_empty());
+        let last = scene.beat(&[issuer, registry], 1);
+        // One of two falls silent, and the other when nobody is left.
+        scene.beat(&[issuer], 4);
+        assert!(look(&fixture, &scene.leaves(), || 9).await.alerts().is_empty());
+        let other = scene.beat(&[issuer], 4);
+        let found = look(&fixture, &scene.leaves(), || 9).await.alerts();
+        assert!(found.len() == 1 && found[0].leaves[0] == last && found[0].agent.is_empty(), "{found:#?}");
+        assert!(found[0].kind == AlertType::EmitterSilent && found[0].summary.contains("registry"), "{found:#?}");
+        scene.pass(700);
+        let found = look(&fixture, &scene.leaves(), || 9).await.alerts();
+        assert!(found.len() == 2 && found.iter().any(|one| one.leaves[0] == other), "{found:#?}");
+        // Each silence is one.
+        scene.beat(&[registry, issuer], 3);
+        scene.pass(700);
+        let kept = look(&fixture, &scene.leaves(), || 9).await;
+        assert_eq!(kept.alerts().len(), 4, "{:#?}", kept.alerts());
+        assert_eq!(look(&fixture, &scene.leaves(), || 1_000).await, kept);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_were_refused_are_alerts_about_whoever_offered_them() {
+    on_each::<Migrator>(async |fixture: Fixture| {
+        let mut scene = stream::Scene::new();
+        let other = scene.refused(1, "AUDIT_NOT_YOURS_TO_TELL");
+        let again = scene.refused(1, "AUDIT_NOT_YOURS_TO_TELL");
+        let many = scene.refused(1, "AUDIT_QUOTA_SPENT");
+        let unsigned = scene.refused(2, "AUDIT_SIGNATURE_INVALID");
+        let found = look(&fixture, &scene.leaves(), || 2).await.alerts();
+        let of = |leaf: u64| found.iter().find(|one| one.leaves.contains(&leaf)).unwrap();
+        assert_eq!(found.len(), 3, "{found:#?}");
+        assert_eq!((of(other).leaves.as_slice(), of(other).count), ([other, again].as_slice(), 2));
+        let told = |leaf: u64| (of(leaf).kind, of(leaf).severity);
+        assert_eq!(told(other), (AlertType::EmitterRefused, AlertSeverity::High));
+        assert_eq!(told(many), (AlertType::EmitterRefused, AlertSeverity::Low));
+        assert_eq!(told(unsigned), (AlertType::EmitterSignature, AlertSeverity::High));
+        assert!(found.iter().all(|one| one.namespace == "payments"), "{found:#?}");
+        assert!(of(other).agent == of(many).agent && of(other).agent != of(unsigned).agent, "{found:#?}");
     })
     .await;
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use legate_outbox::{Batch, Source, SourceError};
 use parking_lot::Mutex;
 
+use super::Spool;
 use super::disk::Disk;
 
 /// What was offered last, to know where an acknowledged number stands.
@@ -24,12 +25,19 @@ struct Offered {
 pub(crate) struct SpoolSource {
     disk: Arc<Disk>,
     offered: Mutex<Offered>,
+    /// By which it is recorded that the emitter lives.
+    spool: Option<Arc<Spool>>,
 }
 
 impl SpoolSource {
     pub(crate) fn new(disk: Arc<Disk>) -> Self {
         let offered = Offered { place: disk.first(), ..Offered::default() };
-        Self { disk, offered: Mutex::new(offered) }
+        Self { disk, offered: Mutex::new(offered), spool: None }
+    }
+
+    /// The same, which tells that the emitter lives.
+    pub(crate) fn with_heartbeats(self, spool: Arc<Spool>) -> Self {
+        Self { spool: Some(spool), ..self }
     }
 }
 
@@ -77,6 +85,11 @@ impl Source for SpoolSource {
         let disk = Arc::clone(&self.disk);
         let dropped = tokio::task::spawn_blocking(move || disk.acked(place, bytes));
         dropped.await.map_err(|e| SourceError(e.to_string()))?.map_err(SourceError)
+    }
+
+    async fn beat(&self) -> Result<(), SourceError> {
+        let Some(spool) = &self.spool else { return Ok(()) };
+        spool.beat().await.map_err(|e| SourceError(e.to_string()))
     }
 
     async fn changed(&self) {

@@ -160,3 +160,60 @@ async fn a_full_spool_refuses_until_the_collector_took_something() {
     drain(&SpoolSource::new(disk), 100).await;
     assert_eq!(spool.write(vec![event(0)], false).await, Ok(()));
 }
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Takes everything that is offered, as the collector does: what it has is known by its number alone.
+async fn take_all(log: &mut BTreeMap<String, Vec<AuditEvent>>, source: &SpoolSource) {
+    while let Some(batch) = source.next_batch(7, 1 << 20).await.unwrap() {
+        let its = log.entry(batch.epoch.clone()).or_default();
+        let known = (its.len() + 1).checked_sub(usize::try_from(batch.first_seq).unwrap()).expect("no gap");
+        its.extend(decode(&batch).into_iter().skip(known));
+        source.acked(&batch.epoch, its.len() as u64).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_restored_directory_that_grows_past_what_the_log_has_loses_nothing() {
+    let (dir, snapshot) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut log = BTreeMap::new();
+    // Ten, a copy beneath the running service, and ten more of the same epoch; the log has all of them.
+    let (disk, spool, _) = open(dir.path()).await;
+    spool.write((0..10).map(event).collect(), true).await.unwrap();
+    copy(dir.path(), snapshot.path());
+    spool.write((10..20).map(event).collect(), true).await.unwrap();
+    take_all(&mut log, &SpoolSource::new(Arc::clone(&disk))).await;
+    drop((disk, spool));
+    // The copy is put back, and fifteen are written before the log is reached.
+    let (disk, spool, before) = open(snapshot.path()).await;
+    assert_eq!(before.last_seq, 11, "spool.opened and ten");
+    spool.write((20..35).map(event).collect(), true).await.unwrap();
+    take_all(&mut log, &SpoolSource::new(Arc::clone(&disk))).await;
+    assert_eq!(disk.waiting_bytes(), 0);
+    let told: Vec<String> = log.values().flatten().map(|event| event.reason.clone()).collect();
+    for n in 0..35 {
+        assert_eq!(told.iter().filter(|one| **one == n.to_string()).count(), 1, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_heartbeat_is_an_event_like_others_and_none_stands_behind_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, spool, _) = open(dir.path()).await;
+    let spool = Arc::new(spool);
+    let source = SpoolSource::new(Arc::clone(&disk)).with_heartbeats(Arc::clone(&spool));
+    source.beat().await.unwrap();
+    spool.close().await;
+    source.beat().await.unwrap();
+    on_disk(&disk).await;
+    let told: Vec<AuditEvent> = drain(&source, 10).await.iter().flat_map(decode).collect();
+    let kinds: Vec<&str> = told.iter().map(|event| event.r#type.as_str()).collect();
+    assert_eq!(kinds, ["spool.opened", legate_outbox::HEARTBEAT, "spool.closed"]);
+    assert!(told[1].time.is_some());
+    SpoolSource::new(disk).beat().await.unwrap();
+}

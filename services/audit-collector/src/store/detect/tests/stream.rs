@@ -70,6 +70,11 @@ impl Wrong {
         }
     }
 
+    /// Whether what follows from it is about the same leaf.
+    pub(super) fn is_of_its_leaf(self) -> bool {
+        matches!(self, Self::UnknownAgent | Self::StoppedAgent)
+    }
+
     /// What follows from it besides.
     pub(super) fn consequences(self) -> &'static [AlertType] {
         match self {
@@ -90,6 +95,8 @@ pub(super) struct Told {
     /// Which writer tells it.
     writer: usize,
     pub(super) wrong: Vec<Wrong>,
+    /// What was lost in front of it.
+    pub(super) lost: Option<AuditEvent>,
 }
 
 fn at(event: &AuditEvent) -> i64 {
@@ -109,7 +116,7 @@ fn told(writer: usize, time: i64, kind: &str, agent_id: String) -> Told {
         outcome: Outcome::Success.into(),
         ..AuditEvent::default()
     };
-    Told { event, writer, wrong: Vec::new() }
+    Told { event, writer, wrong: Vec::new(), lost: None }
 }
 
 impl Told {
@@ -292,14 +299,14 @@ fn number(all: &mut [Told]) {
 /// One in a hundred is lost, comes twice, or comes late; not what is wrong already.
 pub(super) fn disorder(all: Vec<Told>, chance: &mut Chance) -> Vec<Told> {
     let mut out: Vec<Told> = Vec::new();
-    let mut dropped = [false; WRITERS.len()];
+    let mut dropped = [const { None }; WRITERS.len()];
     let mut late: Vec<Told> = Vec::new();
     let mut held = [false; WRITERS.len()];
     for mut one in all {
         let writer = one.writer;
-        let may = one.wrong.is_empty() && writer != OWN && writer >= 2 && !dropped[writer] && !held[writer];
+        let may = one.wrong.is_empty() && writer != OWN && writer >= 2 && dropped[writer].is_none() && !held[writer];
         match chance.below(300) {
-            0 if may => dropped[writer] = true,
+            0 if may => dropped[writer] = Some(one.event),
             1 if may => {
                 let again = one.clone().wrong(Wrong::Again);
                 out.push(one);
@@ -310,8 +317,8 @@ pub(super) fn disorder(all: Vec<Told>, chance: &mut Chance) -> Vec<Told> {
                 late.push(one.wrong(Wrong::Late));
             }
             _ => {
-                if std::mem::take(&mut dropped[writer]) {
-                    one = one.wrong(Wrong::AfterDropped);
+                if let Some(lost) = dropped[writer].take() {
+                    one = Told { lost: Some(lost), ..one.wrong(Wrong::AfterDropped) };
                 }
                 out.push(one);
                 if std::mem::take(&mut held[writer]) {
@@ -320,6 +327,9 @@ pub(super) fn disorder(all: Vec<Told>, chance: &mut Chance) -> Vec<Told> {
                 }
             }
         }
+    }
+    if let Some(last) = out.last_mut() {
+        last.lost = dropped.into_iter().flatten().next().or(last.lost.take());
     }
     out
 }
@@ -396,9 +406,35 @@ impl Scene {
         leaf
     }
 
+    /// A service tells that it lives, each minute for so many, while the log's time goes on.
+    pub(super) fn beat(&mut self, writers: &[usize], minutes: i64) -> u64 {
+        let mut last = 0;
+        for _ in 0..minutes {
+            for writer in writers {
+                last = self.tell(told(*writer, self.now, "emitter.heartbeat", String::new()));
+            }
+            self.pass(60);
+        }
+        last
+    }
+
+    /// The collector is not there for so long.
+    pub(super) fn be_away(&mut self, seconds: i64) {
+        self.now += seconds * SECOND;
+    }
+
     pub(super) fn own(&mut self, kind: &str, alert: &str, why: &str) -> u64 {
         let mut one = told(OWN, self.now, kind, String::new()).with(&[("alert_id", alert)]);
         one.event.reason = why.into();
+        self.tell(one)
+    }
+
+    /// The collector refused what an agent offered.
+    pub(super) fn refused(&mut self, n: u8, reason: &str) -> u64 {
+        let mut one = told(OWN, self.now, "batch.refused", agent(n)).with(&[("why", "as it is told")]);
+        one.event.actor = format!("spiffe://example.org/ns/payments/agent/{}", agent(n));
+        one.event.reason_code = reason.into();
+        one.event.outcome = Outcome::Denied.into();
         self.tell(one)
     }
 
