@@ -286,6 +286,73 @@ async fn a_round(mut chance: Chance) {
     raised.suite.shutdown().await;
 }
 
+/// A role of the organisation that gives one action more.
+fn wider(role: &str, more: &[&str]) -> wire::Declaration {
+    let actions = ["read", "write"].iter().chain(more);
+    let permissions = actions.map(|verb| permission(&format!("{role}:{verb}"))).collect();
+    let spec = wire::RoleSpec { permissions, ..wire::RoleSpec::default() };
+    of(Object::Role(wire::Role { metadata: metadata(role), spec: Some(spec) }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_grows_while_it_is_reviewed_is_seen_or_not_certified() {
+    let raised = Raised::new().await;
+    apply(raised.operator("registry"), organisation(&mut Chance(5), 86_400, 86_400)).await;
+    let mut reviews = Reviews::new(raised.operator("registry"));
+    let review = start(&mut reviews).await;
+    once(&mut reviews, &review.id, ReviewState::Open).await;
+    let paula = SpiffeId::operator(raised.suite.domain(), &Name::parse("paula").unwrap());
+    let mut as_paula = Reviews::new(raised.dial("registry", certify(&raised.services_ca(), &paula)));
+    let decide = |items: &[ReviewItem], seen_revision: u64| wire::DecideReviewItemsRequest {
+        review_id: review.id.clone(),
+        decisions: items
+            .iter()
+            .map(|item| wire::ItemDecision {
+                item_id: item.id.clone(),
+                etag: item.etag.clone(),
+                decision: ReviewDecision::Certify.into(),
+                seen_revision,
+                ..wire::ItemDecision::default()
+            })
+            .collect(),
+        reason: "looked at".into(),
+        ..wire::DecideReviewItemsRequest::default()
+    };
+    let revision = apply(raised.operator("registry"), vec![wider("r0", &["erase"])]).await;
+    let found = items(&mut reviews, &review.id).await;
+    let grown: Vec<ReviewItem> = found.iter().filter(|item| item.role == "r0").cloned().collect();
+    assert!(!grown.is_empty() && grown.iter().all(|item| item.has_changed), "{grown:?}");
+    for blind in [0, revision - 1] {
+        assert_eq!(reason(as_paula.decide_review_items(decide(&grown, blind)).await), "REVIEW_ITEM_CHANGED");
+    }
+    as_paula.decide_review_items(decide(&found, revision)).await.unwrap();
+    let seen = items(&mut reviews, &review.id).await;
+    let seen = seen.iter().find(|item| item.role == "r0").unwrap();
+    assert_eq!(seen.permissions.len(), 3, "it was decided about what it is");
+
+    // It grows once more: nobody closes it as if that had been looked at.
+    apply(raised.operator("registry"), vec![wider("r0", &["erase", "sell"])]).await;
+    let close =
+        wire::CloseReviewRequest { review_id: review.id.clone(), reason: "decided".into(), ..Default::default() };
+    assert_eq!(reason(reviews.close_review(close.clone()).await), "REVIEW_ITEM_CHANGED");
+    let told = reviews.close_review(wire::CloseReviewRequest { validate_only: true, ..close.clone() }).await;
+    assert_eq!(told.unwrap().into_inner().outgrown.len(), grown.len());
+    apply(raised.operator("registry"), vec![wider("r0", &["erase"])]).await;
+    reviews.close_review(close).await.unwrap();
+    let review = once(&mut reviews, &review.id, ReviewState::Closed).await;
+    assert_eq!(review.progress.unwrap().outgrown, 0);
+    // Who decided does not say that it is so.
+    let verified = wire::VerifiedItem { item_id: seen.id.clone(), verified: true, revision, ..Default::default() };
+    let ask = wire::RecordReviewVerificationRequest {
+        review_id: review.id.clone(),
+        items: vec![verified],
+        ..wire::RecordReviewVerificationRequest::default()
+    };
+    assert_eq!(reason(as_paula.record_review_verification(ask.clone()).await), "SELF_REVIEW");
+    reviews.record_review_verification(ask).await.unwrap();
+    raised.suite.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_decides_about_is_revoked() {
     let raised = Raised::new().await;

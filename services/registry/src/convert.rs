@@ -220,8 +220,15 @@ pub(crate) fn person_event(by: &By, verb: &str, departure: &Departure, now: Time
     event
 }
 
-/// A lifecycle policy does something to an agent later, or would have done it now.
-pub(crate) fn lifecycle_event(by: &By, verb: &str, agent: &Agent, due: &Due, now: Timestamp) -> AuditEvent {
+/// A lifecycle policy does something to an agent later, or would have done it now; `below` says who is stopped or retired with it.
+pub(crate) fn lifecycle_event(
+    by: &By,
+    verb: &str,
+    agent: &Agent,
+    below: &str,
+    due: &Due,
+    now: Timestamp,
+) -> AuditEvent {
     let metadata = agent.metadata.clone().unwrap_or_default();
     let reason = due.reason(&metadata.namespace);
     let told = [
@@ -231,6 +238,7 @@ pub(crate) fn lifecycle_event(by: &By, verb: &str, agent: &Agent, due: &Due, now
         ("action", action_word(due.action).to_owned()),
         ("due_time", due.due_at.to_string()),
         ("act_time", due.act_at.to_string()),
+        ("below", below.to_owned()),
     ];
     AuditEvent { reason: cut(reason), ..about(by, verb, agent, &told, now) }
 }
@@ -280,10 +288,7 @@ pub(crate) fn review_item_event(by: &By, verb: &str, of: &Review, item: &ReviewI
     event.agent_id.clone_from(&item.agent_id);
     let (r#type, id) = ("ReviewItem".to_owned(), item.id.clone());
     event.resource = Some(EventResource { r#type, id, ..EventResource::default() });
-    let keep = item.keep.iter().map(|one| {
-        let of = one.resource.clone().unwrap_or_default();
-        format!("{} on {}:{}", one.action, of.r#type, if of.id.is_empty() { "*" } else { &of.id })
-    });
+    let keep = item.keep.iter().map(review::text);
     let came = item.remediation.clone().unwrap_or_default();
     let state = came.state().as_str_name().trim_start_matches("REMEDIATION_STATE_").to_owned();
     let said = [

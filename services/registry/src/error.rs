@@ -84,12 +84,14 @@ legate_rpc::reasons! {
     REVIEW_NOT_OPEN, FailedPrecondition, "The review is in another state than the step takes: its items are still being made, or it is closed, or what was decided is not written yet.", "See its state (legate review show); what was decided in a closed one is changed by declaring it, or in the next round.";
     /// Something is not decided.
     REVIEW_UNDECIDED, FailedPrecondition, "The review has items about which nobody has decided, and its grace is not over.", "Decide about them (legate review show --pending), or wait: what nobody decides about is revoked at the end of the grace.";
+    /// It is otherwise now.
+    REVIEW_ITEM_CHANGED, FailedPrecondition, "What an item is about has changed since the item was made or certified, so nobody has decided about what it is now.", "Look again (legate review show says what changed and at which revision), and decide about that (legate review decide --seen REVISION); what is no longer there is revoked or left.";
     /// Somebody else has to look.
     SOLE_REVIEWER, PermissionDenied, "Whoever closes the review decided about every item of it alone, and its grace is not over.", "Let another approver close it, or wait until it closes by itself.";
     /// Somebody else is asked.
     NOT_ITS_REVIEWER, PermissionDenied, "The caller is not among those who are asked about the item.", "Let one of its reviewers decide, or have it reassigned (legate review decide --decision reassign).";
     /// Nobody reviews himself.
-    SELF_REVIEW, PermissionDenied, "Whoever gave an agent what is reviewed does not decide about it, nor an owner of the agent where others are asked.", "Let another reviewer decide, or have an administrator reassign the item to one.";
+    SELF_REVIEW, PermissionDenied, "Whoever gave an agent what is reviewed, or wrote the role, the class or the group by which it has it, does not decide about it, nor an owner of the agent where others are asked; and nobody verifies what he decided.", "Let another reviewer decide or verify, or have an administrator reassign the item to one.";
     /// That cannot be decided about it.
     REVIEW_DECISION_UNFIT, InvalidArgument, "The decision does not fit the item: what is to stay is no part of it, a class cannot be reduced, or nobody decides for whom it is to be reassigned to.", "Decide as the message says (legate review show).";
     /// A policy cannot be used.

@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::domain::lifecycle::state_name;
 use crate::domain::review;
+use crate::store::review_item::Census;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
@@ -47,7 +48,7 @@ struct Decided {
 const OUTCOMES: [&str; 5] = ["APPROVED", "DENIED", "EXPIRED", "CANCELLED", "REVOKED"];
 
 /// What comes of a decision that changes something.
-const REMEDIATED: [&str; 3] = ["APPLIED", "NOT_NEEDED", "FAILED"];
+const REMEDIATED: [&str; 4] = ["APPLIED", "NOT_NEEDED", "FAILED", "OUTGROWN"];
 
 /// Seconds that a request waits: from an approver who looks at it to a day.
 const WAITS: [f64; 9] = [5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
@@ -78,6 +79,7 @@ pub(crate) struct Metrics {
     alerts_heard: Gauge,
     review_items_pending: Gauge,
     review_items_overdue: Gauge,
+    review_items_unasked: Gauge,
     reviews_decided: Family<Decided, Counter>,
     reviews_remediated: Family<Outcome, Counter>,
 }
@@ -108,6 +110,7 @@ impl Default for Metrics {
             alerts_heard: Gauge::default(),
             review_items_pending: Gauge::default(),
             review_items_overdue: Gauge::default(),
+            review_items_unasked: Gauge::default(),
             reviews_decided: Family::default(),
             reviews_remediated: Family::default(),
         }
@@ -179,6 +182,8 @@ impl Metrics {
         registry.register("registry_review_items_pending", pending, self.review_items_pending.clone());
         let overdue = "Those of them whose review was due, as of the last count";
         registry.register("registry_review_items_overdue", overdue, self.review_items_overdue.clone());
+        let unasked = "Those of them about which nobody is asked who may decide, as of the last count";
+        registry.register("registry_review_items_unasked", unasked, self.review_items_unasked.clone());
         let decided = "Decisions of reviewers, by what they decided";
         registry.register("registry_review_decisions", decided, self.reviews_decided.clone());
         let remediated = "Items of closed reviews that were to change something, by what came of them";
@@ -193,10 +198,11 @@ impl Metrics {
         }
     }
 
-    /// About so many items of reviews nobody has decided, and so many of them are overdue.
-    pub(crate) fn review_items(&self, pending: i64, overdue: i64) {
-        self.review_items_pending.set(pending);
-        self.review_items_overdue.set(overdue);
+    /// About so many items of reviews nobody has decided.
+    pub(crate) fn review_items(&self, open: Census) {
+        self.review_items_pending.set(open.pending);
+        self.review_items_overdue.set(open.overdue);
+        self.review_items_unasked.set(open.unasked);
     }
 
     /// A reviewer decided about an item.
@@ -210,6 +216,7 @@ impl Metrics {
             RemediationState::Applied => REMEDIATED[0],
             RemediationState::NotNeeded => REMEDIATED[1],
             RemediationState::Failed | RemediationState::Unspecified => REMEDIATED[2],
+            RemediationState::Outgrown => REMEDIATED[3],
         };
         self.reviews_remediated.get_or_create(&Outcome { outcome }).inc();
     }

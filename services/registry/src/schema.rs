@@ -9,6 +9,7 @@ mod retention;
 mod reviews;
 mod revoked_certificates;
 mod search;
+mod unasked;
 mod usage;
 
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(Reviews),
             Box::new(approved::Approved),
             Box::new(ChangesInOrder),
+            Box::new(unasked::Unasked),
         ]
     }
 }

@@ -20,9 +20,19 @@ fn notice(leaf: u64, event: &AuditEvent) -> Bytes {
         "text": event.reason,
         "leaf_index": leaf,
     });
-    for name in
-        ["policy", "rule", "action", "due_time", "act_time", "alert_id", "alert_type", "capped_by", "max_agents"]
-    {
+    let told = [
+        "policy",
+        "rule",
+        "action",
+        "due_time",
+        "act_time",
+        "below",
+        "alert_id",
+        "alert_type",
+        "capped_by",
+        "max_agents",
+    ];
+    for name in told {
         if let Some(text) = event.details.get(name) {
             data[name] = text.trim_start_matches("ALERT_TYPE_").into();
         }

@@ -116,7 +116,13 @@ async fn what_lifecycle_policies_say_beforehand_is_sent_as_the_registry_tells_it
             e.r#type = "agent.lifecycle_due".into();
             e.reason = format!("lifecycle policy payments/tidy: told by {seq}");
             e.resource.as_mut().unwrap().id = "invoice-bot".into();
-            let details = [("policy", "tidy"), ("action", "SUSPEND"), ("rule", "UNATTESTED"), ("other", "x")];
+            let details = [
+                ("policy", "tidy"),
+                ("action", "SUSPEND"),
+                ("rule", "UNATTESTED"),
+                ("below", "1: a-bot"),
+                ("other", "x"),
+            ];
             e.details = details.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
         })
     };
@@ -138,6 +144,7 @@ async fn what_lifecycle_policies_say_beforehand_is_sent_as_the_registry_tells_it
         "\"agent\":\"invoice-bot\"",
         "\"policy\":\"tidy\"",
         "\"action\":\"SUSPEND\"",
+        "\"below\":\"1: a-bot\"",
         "told by 6",
     ] {
         assert!(message.1.contains(part), "{part}: {}", message.1);

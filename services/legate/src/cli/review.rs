@@ -48,7 +48,7 @@ pub(crate) enum ReviewVerb {
     /// Decide about items: those that are named, or many at once after they were shown.
     Decide(Box<Decide>),
     /// Close a round: what was decided is written, what nobody decided about is revoked, and policy-decision is asked whether it
-    /// does as was decided. Exit code 0: it does, 6: it does not.
+    /// does as was decided. Exit code 0: it does, 6: it does not, 5: the round is closed, and whether it does is not known.
     Close {
         /// The round, rvw_...
         review: String,
@@ -71,8 +71,8 @@ pub(crate) enum ReviewVerb {
         #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = crate::manifest::duration)]
         wait: prost_types::Duration,
     },
-    /// Ask policy-decision once more what the agents of a closed round may do, and record whether it is as was decided. Exit code 0:
-    /// it is, 6: it is not.
+    /// Ask policy-decision what the agents of a closed round may do, and record whether it is as was decided; who decided about an
+    /// item records only where it is not. Exit code 0: it is, 6: it is not.
     Verify {
         /// The round, rvw_...
         review: String,
@@ -157,6 +157,10 @@ pub(crate) struct Decide {
     /// Only if the one item is as it was read: its etag.
     #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
     pub(crate) etag: String,
+    /// With certify and reduce of items that have changed since they were made: the revision at which you saw what they are now, as
+    /// legate review show tells it.
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
+    pub(crate) seen: u64,
     /// Why, for the record.
     #[arg(
         long,

@@ -123,11 +123,12 @@ pub(super) async fn impact(
 
 /// `would suspend 12 agents, 3 of which acted in the last day, and retire 1; of 40 agents, 30 are concerned, until ...`.
 fn summary(whole: &PreviewLifecyclePolicyResponse, acted: Result<bool, String>) -> String {
-    let mut counts: BTreeMap<&'static str, (usize, usize)> = BTreeMap::new();
+    let mut counts: BTreeMap<&'static str, (usize, usize, u64)> = BTreeMap::new();
     for impact in &whole.impacts {
         let word = proto::word(impact.action().as_str_name(), "LIFECYCLE_ACTION_");
-        let (all, lately) = counts.entry(word).or_default();
+        let (all, lately, below) = counts.entry(word).or_default();
         *all += 1;
+        *below += u64::from(impact.agents_below);
         *lately += usize::from(impact.used_in_last_day);
     }
     let known = match acted {
@@ -135,9 +136,16 @@ fn summary(whole: &PreviewLifecyclePolicyResponse, acted: Result<bool, String>) 
         Ok(true) => " at least".to_owned(),
         Err(why) => format!(" as far as the registry knows (audit-collector: {why})"),
     };
-    let each = counts.iter().map(|(word, (all, lately))| {
+    let each = counts.iter().map(|(word, (all, lately, below))| {
         let plural = if *all == 1 { "" } else { "s" };
-        format!("would {} {all} agent{plural}, {lately}{known} of which acted in the last day", word.to_lowercase())
+        let word = word.to_lowercase();
+        // What stops with its maker works again with it; what is retired with it does not.
+        let with = match (*below, word.as_str()) {
+            (0, _) => String::new(),
+            (below, "retire") => format!(" and {below} below, for ever"),
+            (below, _) => format!(" and stop {below} below"),
+        };
+        format!("would {word} {all} agent{plural}{with}, {lately}{known} of which acted in the last day")
     });
     let each: Vec<String> = each.collect();
     let what = if each.is_empty() { "nothing would be done".to_owned() } else { each.join("; ") };
@@ -147,6 +155,14 @@ fn summary(whole: &PreviewLifecyclePolicyResponse, acted: Result<bool, String>) 
         whole.concerned,
         whole.looked_at
     )
+}
+
+/// The agents that stop or are retired with it: `3: a-bot, b-bot, c-bot`.
+fn below(impact: &LifecycleImpact) -> String {
+    let many = impact.agents_below as usize;
+    let more = many.saturating_sub(impact.below.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    if many == 0 { String::new() } else { format!("{many}: {}{more}", impact.below.join(", ")) }
 }
 
 fn row(namespace: &str, impact: &LifecycleImpact) -> Row {
@@ -160,6 +176,7 @@ fn row(namespace: &str, impact: &LifecycleImpact) -> Row {
             ("WHEN", false, moment(impact.act_time.as_ref())),
             ("RULE", false, proto::word(impact.rule().as_str_name(), "LIFECYCLE_RULE_").to_owned()),
             ("POLICY", false, impact.policy.clone()),
+            ("WITH IT", false, below(impact)),
             ("ACTED IN THE LAST DAY", false, if impact.used_in_last_day { "yes" } else { "" }.to_owned()),
             ("DUE", true, moment(impact.due_time.as_ref())),
             ("LAST USED", true, moment(impact.last_used_time.as_ref())),
@@ -201,6 +218,14 @@ mod tests {
             "would retire 1 agent, 0 of which acted in the last day; would suspend 2 agents, 1 of which acted in the last \
              day; until 2027-01-15T08:00:00Z; 7 of 9 agents are concerned"
         );
+        let of = |action: LifecycleAction| LifecycleImpact { agents_below: 3, ..impact(action, false) };
+        let below = PreviewLifecyclePolicyResponse {
+            impacts: vec![of(LifecycleAction::Expire), of(LifecycleAction::Retire)],
+            ..whole.clone()
+        };
+        let told = summary(&below, Ok(false));
+        assert!(told.contains("would expire 1 agent and stop 3 below, 0 of"), "{told}");
+        assert!(told.contains("would retire 1 agent and 3 below, for ever, 0 of"), "{told}");
         let none = PreviewLifecyclePolicyResponse { impacts: Vec::new(), ..whole };
         assert!(summary(&none, Err("away".into())).starts_with("nothing would be done; until "));
     }

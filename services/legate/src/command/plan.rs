@@ -32,9 +32,11 @@ pub(super) async fn run(desk: Desk, args: Plan) -> Result<Exit, Failure> {
     if let Some(file) = &args.out {
         plan_file::keep(file, &change)?;
     }
-    let told = Told { change: &change, preview: preview.as_ref(), simulation: simulation.as_ref(), ends: &ends };
+    let unasked = unasked(&change);
+    let (preview, simulation) = (preview.as_ref(), simulation.as_ref());
+    let told = Told { change: &change, preview, simulation, ends: &ends, unasked: &unasked };
     tell(&desk, &args, &told)?;
-    if let Some(preview) = &preview {
+    if let Some(preview) = preview {
         change::passed(&preview.tests)?;
     }
     let differs = change.planned.changes.iter().any(|c| c.action() != ChangeAction::Unchanged);
@@ -67,16 +69,36 @@ async fn ends(desk: &Desk, change: &Change) -> Vec<End> {
     ends
 }
 
+/// Review campaigns among the changes in whose rounds nobody may be left to decide about an agent: by silence it loses what it has.
+fn unasked(change: &Change) -> Vec<String> {
+    let changed = change.declarations.iter().zip(&change.planned.changes);
+    let changed = changed.filter(|(_, planned)| planned.action() != ChangeAction::Unchanged);
+    let unasked = changed.filter_map(|(declaration, planned)| match &declaration.object {
+        Some(Object::ReviewCampaign(campaign))
+            if campaign.spec.as_ref().is_none_or(|spec| spec.escalation.is_empty()) =>
+        {
+            Some(format!("{}/{}", planned.namespace, planned.name))
+        }
+        _ => None,
+    });
+    unasked.collect()
+}
+
+/// What comes of that.
+const UNASKED: &str = "it names no escalation, so where none of its reviewers may decide, such as sponsors who own the agent or gave it what it has, \
+                       nobody is asked, and silence takes it from the agent or suspends it";
+
 /// What is told.
 struct Told<'a> {
     change: &'a Change,
     preview: Option<&'a PreviewChangeResponse>,
     simulation: Option<&'a SimulateResponse>,
     ends: &'a [End],
+    unasked: &'a [String],
 }
 
 fn tell(desk: &Desk, args: &Plan, told: &Told<'_>) -> Result<(), Failure> {
-    let Told { change, preview, simulation, ends } = *told;
+    let Told { change, preview, simulation, ends, unasked } = *told;
     let planned = &change.planned;
     let mut out = desk.out();
     if args.markdown {
@@ -84,6 +106,7 @@ fn tell(desk: &Desk, args: &Plan, told: &Told<'_>) -> Result<(), Failure> {
         ends.iter().try_for_each(|end| {
             out.line(&format!("- lifecycle policy `{}`: {}", visible(&end.policy), visible(&end.text)))
         })?;
+        unasked.iter().try_for_each(|name| out.line(&format!("- review campaign `{}`: {UNASKED}", visible(name))))?;
         return out.flush();
     }
     match out.format {
@@ -96,6 +119,7 @@ fn tell(desk: &Desk, args: &Plan, told: &Told<'_>) -> Result<(), Failure> {
             ends.iter().try_for_each(|end| {
                 out.line(&format!("Lifecycle policy {}: {}.", visible(&end.policy), visible(&end.text)))
             })?;
+            unasked.iter().try_for_each(|name| out.line(&format!("Review campaign {}: {UNASKED}.", visible(name))))?;
             if let Some(simulation) = simulation {
                 let window = args.simulate.as_deref().unwrap_or_default();
                 simulation_lines(simulation, window).iter().try_for_each(|line| out.line(line))?;
@@ -117,6 +141,10 @@ fn tell(desk: &Desk, args: &Plan, told: &Told<'_>) -> Result<(), Failure> {
                     Ok(serde_json::json!({ "policy": end.policy, "text": end.text, "impact": impact }))
                 });
                 map.insert("lifecycle".into(), told.collect::<Result<Vec<_>, Failure>>()?.into());
+            }
+            if let Some(map) = whole.as_object_mut().filter(|_| !unasked.is_empty()) {
+                let told = unasked.iter().map(|name| serde_json::json!({ "campaign": name, "text": UNASKED }));
+                map.insert("reviews".into(), told.collect::<Vec<_>>().into());
             }
             if let (Some(map), Some(simulation)) = (whole.as_object_mut(), simulation) {
                 map.insert("simulation".into(), change::value(simulation)?);

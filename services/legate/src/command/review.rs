@@ -3,6 +3,7 @@
 mod csv;
 mod decide;
 mod evidence;
+mod held;
 mod told;
 mod verify;
 
@@ -58,7 +59,7 @@ pub(super) async fn run(desk: Desk, verb: ReviewVerb) -> Result<Exit, Failure> {
         ReviewVerb::Verify { review } => {
             let registry = desk.line(Service::Registry)?;
             let review = get(&registry, &review).await?;
-            verify::run(&desk, &registry, review, None).await
+            verify::run(&desk, &registry, review).await
         }
         ReviewVerb::Export { review, shape, out, evidence } => {
             export(desk, &review, shape, out.as_deref(), &evidence).await
@@ -193,7 +194,6 @@ async fn preview(desk: Desk, review_id: String, etag: String) -> Result<Exit, Fa
 /// Closes a round, waits until what was decided is written, and has policy-decision say what it does then.
 async fn close(desk: Desk, review_id: String, etag: String, reason: String, wait: Duration) -> Result<Exit, Failure> {
     let registry = desk.line(Service::Registry)?;
-    let before = verify::Before::of(&desk, &registry, &review_id).await?;
     let ask = CloseReviewRequest { review_id, etag, validate_only: false, request_id: request_id(), reason };
     let answer: CloseReviewResponse =
         registry.ask(ask, |c, r| async move { ReviewServiceClient::new(c).close_review(r).await }).await?;
@@ -209,7 +209,17 @@ async fn close(desk: Desk, review_id: String, etag: String, reason: String, wait
         tokio::time::sleep(LOOK).await;
         review = get(&registry, &review.id).await?;
     }
-    verify::run(&desk, &registry, review, Some(before)).await
+    let row = told::review_row(&review);
+    match verify::run(&desk, &registry, review.clone()).await {
+        // It is closed and written, whoever is away now.
+        Err(failure) if failure.exit == Exit::Unavailable => {
+            say(&format!("it is closed and written; whether policy-decision does so is not known: {failure}"));
+            say(&format!("look at it later: legate review verify {}", review.id));
+            desk.out().one(&row.message, &row, &told::review_details(&review))?;
+            Ok(Exit::Unavailable)
+        }
+        done => done,
+    }
 }
 
 async fn export(

@@ -44,6 +44,19 @@ fn a_review_is_asked_decided_closed_and_verified() {
     let check = ["check", "--agent", AGENT, "--action", "invoice:read", "--resource", "Invoice:apollo/1001"];
     house.run(&check).with(0);
 
+    let other = home.path().join("other.yaml");
+    std::fs::write(
+        &other,
+        "\
+apiVersion: legate/v1
+kind: ReviewCampaign
+metadata: {name: other, namespace: payments}
+spec: {reviewers: SPONSORS, due: 14d}
+",
+    )
+    .unwrap();
+    let planned = house.run(&["plan", "-f", other.to_str().unwrap(), "-o", "table"]).with(0);
+    assert!(planned.contains("Review campaign payments/other: it names no escalation"), "{planned}");
     let campaign = house.run(&["review", "campaign", "get", "payments/yearly", "-o", "yaml"]).with(0);
     assert!(campaign.contains("kind: ReviewCampaign"), "{campaign}");
     house.run(&["review", "start", "payments/nothing", "--reason", "x"]).refused(1, "OBJECT_NOT_FOUND");
@@ -97,6 +110,9 @@ fn a_review_is_asked_decided_closed_and_verified() {
     house.run(&["binding", "get", "payments/never-used"]).refused(1, "OBJECT_NOT_FOUND");
     house.run(&check).with(0);
     house.run(&["review", "verify", review]).with(0);
+    // Who decided about all of it records nothing of that.
+    let own = as_second(&["review", "verify", review]);
+    assert!(own.code == Some(0) && own.err.contains("have somebody else record that"), "{own:?}");
 
     let csv = house.run(&["review", "export", review, "--as", "csv"]).with(0);
     assert!(csv.starts_with("\"item\",") && csv.contains("\"'=HYPERLINK("), "{csv}");

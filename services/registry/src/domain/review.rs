@@ -1,6 +1,8 @@
 //! Access reviews as arithmetic: when a round starts, who may decide, and what a decision changes.
 
+mod changes;
 pub(crate) mod evidence;
+mod granted;
 mod remedy;
 mod reviewers;
 
@@ -13,6 +15,8 @@ use legate_wire::registry::{
 
 use super::delegation::permission;
 
+pub(crate) use changes::{Changes, Now, changes, text};
+pub(crate) use granted::{Span, permissions_of, resources_of, window_of};
 pub(crate) use remedy::{Cut, Done, Remedy, narrowed, of_binding};
 pub(crate) use reviewers::{barred, escalation, operators_of, reviewers};
 

@@ -13,7 +13,7 @@ use legate_db::{Tx, TxResult};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 
-use super::{Desk, transition};
+use super::{Desk, hands};
 use crate::convert;
 use crate::error::of_tx;
 use crate::store::change::{self, Written};
@@ -99,8 +99,9 @@ async fn sweep_some(tx: &Tx, after: change::Place, oldest: i64) -> TxResult<(cha
             object::forget(tx, &write.object_id).await?;
             grant::forget(tx, &write.object_id).await?;
             approved::forget(tx, &write.object_id).await?;
+            declarer::forget(tx, &write.object_id).await?;
         } else if !write.revoked {
-            let declarers = transition::declarers(tx, &write.object_id, write.place.0).await?;
+            let declarers = hands::declarers(tx, &write.object_id, write.place.0).await?;
             declarer::add(tx, &write.object_id, declarers).await?;
         }
         gone += change::forget_before(tx, &write, is_forgotten).await?;

@@ -15,6 +15,7 @@ use legate_rpc::Fault;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, Declaration, Group, Kind, LifecycleAction, LifecyclePolicy};
 
+use super::family::{self, Family};
 use super::heard::beyond;
 use super::transition::{self, Step};
 use super::write::Writing;
@@ -69,26 +70,43 @@ pub(super) async fn heard(tx: &Tx, to: Option<Timestamp>) -> TxResult<Heard, Fau
 #[derive(Debug)]
 struct Known {
     policies: BTreeMap<String, Policies>,
+    /// Of the agents that are looked at in namespaces with policies.
+    families: BTreeMap<String, Family>,
     heard: Heard,
     now: Timestamp,
 }
 
 impl Known {
     async fn begin(tx: &Tx, to: Option<Timestamp>, now: Timestamp) -> TxResult<Self, Fault> {
-        Ok(Self { policies: BTreeMap::new(), heard: heard(tx, to).await?, now })
+        Ok(Self { policies: BTreeMap::new(), families: BTreeMap::new(), heard: heard(tx, to).await?, now })
     }
 
-    /// Everything that becomes of the agent of a row.
-    async fn dues(&mut self, tx: &Tx, row: &object::Model, agent: &Declaration) -> TxResult<Vec<Due>, Fault> {
-        if !self.policies.contains_key(&row.namespace) {
-            self.policies.insert(row.namespace.clone(), policies(tx, &row.namespace).await?);
+    /// Reads what is known of the families of these agents, all at once.
+    async fn read(&mut self, tx: &Tx, rows: &[object::Model]) -> TxResult<(), Fault> {
+        let mut policed = Vec::new();
+        for row in rows {
+            if !self.policies.contains_key(&row.namespace) {
+                self.policies.insert(row.namespace.clone(), policies(tx, &row.namespace).await?);
+            }
+            if self.policies.get(&row.namespace).is_some_and(|policies| !policies.is_empty()) {
+                policed.push(row);
+            }
         }
-        let Some(policies) = self.policies.get(&row.namespace).filter(|policies| !policies.is_empty()) else {
-            return Ok(Vec::new());
-        };
-        let mut dues = policies.dues(agent, self.heard.silent_since(row.last_used()));
+        self.families.extend(family::of(tx, &policed).await?);
+        Ok(())
+    }
+
+    fn family(&self, id: &str) -> Family {
+        self.families.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Everything that becomes of the agent of a row that was read.
+    fn dues(&self, row: &object::Model, agent: &Declaration) -> Vec<Due> {
+        let Some(policies) = self.policies.get(&row.namespace) else { return Vec::new() };
+        let used = self.family(&row.id).used.max(row.last_used());
+        let mut dues = policies.dues(agent, self.heard.silent_since(used));
         self.heard.hold_back(&mut dues, self.now);
-        Ok(dues)
+        dues
     }
 }
 
@@ -110,8 +128,9 @@ pub(super) async fn replan_some(desk: &Arc<Desk>) -> Result<Option<u64>, Fault> 
             let after = [at.namespace.as_str(), &at.at_name, &at.at_object];
             let rows = object::after(writing.tx, Kind::Agent, &at.namespace, after, AT_ONCE).await?;
             let mut known = Known::begin(writing.tx, to, writing.now).await?;
+            known.read(writing.tx, &rows).await?;
             for row in &rows {
-                let dues = known.dues(writing.tx, row, &row.declaration()?).await?;
+                let dues = known.dues(row, &row.declaration()?);
                 // What was told before is seen when it is looked at.
                 let plan = lifecycle_policy::plan(&dues, writing.now, |_, _| false);
                 lifecycle::set_plan(writing.tx, &row.id, plan).await?;
@@ -142,8 +161,10 @@ pub(super) async fn look_some(desk: &Arc<Desk>) -> Result<Looked, Fault> {
         Box::pin(async move {
             let (mut acts, mut rest) = (Acts::new(), Vec::new());
             let mut known = Known::begin(tx, to, now).await?;
-            for row in lifecycle::to_look_at(tx, now.micros(), AT_ONCE).await? {
-                let dues = known.dues(tx, &row, &row.declaration()?).await?;
+            let rows = lifecycle::to_look_at(tx, now.micros(), AT_ONCE).await?;
+            known.read(tx, &rows).await?;
+            for row in rows {
+                let dues = known.dues(&row, &row.declaration()?);
                 match now_due(&dues, now) {
                     Some(due) => {
                         let key = (due.reason(&row.namespace), due.action as i32);
@@ -194,11 +215,14 @@ async fn act_together(desk: &Arc<Desk>, reason: &str, ids: Vec<String>) -> Resul
         let ids = Arc::clone(&ids);
         Box::pin(async move {
             let (mut done, mut known) = (0, Known::begin(writing.tx, to, writing.now).await?);
+            let rows = object::by_ids(writing.tx, ids.iter().cloned().collect()).await?;
+            known.read(writing.tx, &rows).await?;
             for id in ids.iter() {
+                // What was done to one above it was done to it.
                 let Some(row) = object::by_id(writing.tx, id).await? else { continue };
                 let current = row.declaration()?;
                 // Somebody may have used, confirmed or stopped it, or changed the policy, since it was seen.
-                let dues = known.dues(writing.tx, &row, &current).await?;
+                let dues = known.dues(&row, &current);
                 let due = now_due(&dues, writing.now).filter(|due| due.reason(&row.namespace) == writing.by.reason);
                 let Some(step) = due.and_then(Due::transition) else { continue };
                 Box::pin(transition::take(writing, current, Step::Transition(step))).await?;
@@ -239,16 +263,18 @@ async fn note(desk: &Arc<Desk>, ids: Vec<String>) -> Result<(), Fault> {
             Box::pin(async move {
                 let mut told = lifecycle::told(writing.tx, ids.iter().cloned().collect()).await?;
                 let (mut known, mut new) = (Known::begin(writing.tx, to, writing.now).await?, Vec::new());
-                for id in ids.iter() {
-                    let Some(row) = object::by_id(writing.tx, id).await? else { continue };
+                let rows = object::by_ids(writing.tx, ids.iter().cloned().collect()).await?;
+                known.read(writing.tx, &rows).await?;
+                for row in rows {
+                    let id = &row.id;
                     let current = row.declaration()?;
-                    let dues = known.dues(writing.tx, &row, &current).await?;
+                    let dues = known.dues(&row, &current);
                     if now_due(&dues, writing.now).is_some() {
                         // It became due meanwhile, and is done the next time.
                         continue;
                     }
                     if let Some(Object::Agent(agent)) = &current.object {
-                        tell(writing, agent, &dues, &mut told, &mut new);
+                        tell(writing, agent, &known.family(id), &dues, &mut told, &mut new);
                     }
                     let was_told = |due: &Due, beforehand| told.contains(&Told::of(id, due, beforehand));
                     let plan = lifecycle_policy::plan(&dues, writing.now, was_told);
@@ -270,7 +296,14 @@ async fn note(desk: &Arc<Desk>, ids: Vec<String>) -> Result<(), Fault> {
 }
 
 /// Records what is to be told of an agent and was not.
-fn tell(writing: &mut Writing<'_>, agent: &Agent, dues: &[Due], told: &mut BTreeSet<Told>, new: &mut Vec<Told>) {
+fn tell(
+    writing: &mut Writing<'_>,
+    agent: &Agent,
+    family: &Family,
+    dues: &[Due],
+    told: &mut BTreeSet<Told>,
+    new: &mut Vec<Told>,
+) {
     let id = agent.metadata.as_ref().map(|m| m.id.clone()).unwrap_or_default();
     let now = writing.now;
     for due in dues {
@@ -280,7 +313,7 @@ fn tell(writing: &mut Writing<'_>, agent: &Agent, dues: &[Due], told: &mut BTree
             _ => continue,
         };
         if told.insert(one.clone()) {
-            writing.record(convert::lifecycle_event(writing.by, verb, agent, due, now));
+            writing.record(convert::lifecycle_event(writing.by, verb, agent, &family.told(), due, now));
             new.push(one);
         }
     }

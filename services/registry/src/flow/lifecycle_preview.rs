@@ -16,6 +16,7 @@ use legate_wire::registry::{
 use prost::Message as _;
 
 use super::desk::Look;
+use super::family::{self, Family, NAMED};
 use super::lifecycle::{heard, with_groups};
 use super::list::page_size;
 use super::update::not_found;
@@ -223,6 +224,7 @@ async fn look_at(
         let after = [asked.namespace.as_str(), &at.name, &at.id];
         let rows = object::after(look.tx, Kind::Agent, &asked.namespace, after, AT_ONCE).await?;
         let is_last = (rows.len() as u64) < AT_ONCE;
+        let families = family::of(look.tx, &rows.iter().collect::<Vec<_>>()).await?;
         for row in rows {
             if answer.impacts.len() >= size || looked_at >= LOOKED_AT {
                 return Ok((answer, Some(at)));
@@ -231,11 +233,12 @@ async fn look_at(
             answer.looked_at += 1;
             let agent = row.declaration()?;
             answer.concerned += u64::from(asked.told.concern(&agent));
-            let used = row.last_used();
+            let family = families.get(&row.id).cloned().unwrap_or_default();
+            let used = family.used;
             let mut dues = asked.policies.dues(&agent, asked.heard.silent_since(used));
             asked.heard.hold_back(&mut dues, asked.now);
             let first = asked.first(dues);
-            answer.impacts.extend(first.map(|due| impact(&row, used, due, asked.now)));
+            answer.impacts.extend(first.map(|due| impact(&row, family, due, asked.now)));
             at = Place { name: row.name, id: row.id };
         }
         if is_last {
@@ -244,7 +247,8 @@ async fn look_at(
     }
 }
 
-fn impact(row: &object::Model, used: Option<Timestamp>, due: Due, now: Timestamp) -> LifecycleImpact {
+fn impact(row: &object::Model, family: Family, due: Due, now: Timestamp) -> LifecycleImpact {
+    let used = family.used;
     LifecycleImpact {
         agent_id: row.id.clone(),
         agent: row.name.clone(),
@@ -256,5 +260,7 @@ fn impact(row: &object::Model, used: Option<Timestamp>, due: Due, now: Timestamp
         used_in_last_day: used.is_some_and(|used| used >= now.minus(LATELY)),
         report_only: due.report,
         policy: due.policy,
+        agents_below: u32::try_from(family.below.len()).unwrap_or(u32::MAX),
+        below: family.below.into_iter().take(NAMED).collect(),
     }
 }

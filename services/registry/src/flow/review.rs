@@ -1,9 +1,11 @@
 //! Access reviews: rounds that start, are decided, closed and written, each a journey of its own.
 
 mod close;
+mod compare;
 mod decide;
 mod evidence;
 mod freeze;
+mod givers;
 mod go_on;
 mod seen;
 mod start;

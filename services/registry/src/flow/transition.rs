@@ -13,6 +13,7 @@ use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{Agent, AgentRef, AgentState, Declaration, Kind, SanctionedStatus};
 use prost::Message;
 
+use super::hands::hands;
 use super::write::{Writing, check_etag};
 use super::{Call, Desk, lineage};
 use crate::domain::check;
@@ -21,7 +22,7 @@ use crate::domain::lifecycle::{self, BadTransition, Obstacle, Transition};
 use crate::domain::lineage::MOST_BELOW;
 use crate::domain::operators;
 use crate::error::{AGENT_NOT_FOUND, AGENT_ORPHANED, AGENT_STATE_WRONG, SELF_APPROVAL};
-use crate::store::{approved, broken, change, declarer, object, refuse};
+use crate::store::{approved, broken, object, refuse};
 
 /// What is done to an agent.
 #[derive(Clone, Copy, Debug)]
@@ -141,10 +142,11 @@ pub(super) async fn find_to(
     Ok(current)
 }
 
-/// Takes the step within a write. Whoever was made by an agent that ends is retired with it.
+/// Takes the step within a write. Whoever was made by an agent that is retired is retired with it; by every other step down it is
+/// stopped, for as long as its maker is, and nothing of it is written.
 pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
     let agent = Box::pin(take_alone(writing, current, step)).await?;
-    if matches!(step, Step::Transition(Transition::Retire | Transition::Expire)) {
+    if matches!(step, Step::Transition(Transition::Retire)) {
         let metadata = agent.metadata.clone().unwrap_or_default();
         // No more than may ever be made.
         for below in lineage::below(writing.tx, &metadata.namespace, &metadata.id, MOST_BELOW).await? {
@@ -251,43 +253,6 @@ fn refuse_one_of(whose: &BTreeSet<String>, actor: &str, whom: &str) -> TxResult<
         return Ok(());
     }
     Err(refuse(Fault::refused(&SELF_APPROVAL, format!("{actor} declared {whom} or changed it"))))
-}
-
-/// Everybody whose work an agent is, in the versions that are kept and in those that are not.
-pub(super) async fn hands(tx: &legate_db::Tx, id: &str) -> TxResult<BTreeSet<String>, Fault> {
-    let mut all = declarers(tx, id, i64::MAX).await?;
-    all.append(&mut declarer::of(tx, id).await?);
-    Ok(all)
-}
-
-/// Who declared an agent, changed what is declared of it, or adopted it, in the versions that are kept up to a revision; and, by
-/// their ids, the agents that it was made by. Of the first version, where it is not the agent's first, nobody can tell whether it
-/// changed what is declared: that was told when those before it went.
-pub(super) async fn declarers(tx: &legate_db::Tx, id: &str, up_to: i64) -> TxResult<BTreeSet<String>, Fault> {
-    let (mut last, mut after, mut found) = (None, 0, BTreeSet::new());
-    loop {
-        let versions = change::versions(tx, id, after).await?;
-        let Some(newest) = versions.last() else { return Ok(found) };
-        after = newest.revision;
-        for version in versions.iter().take_while(|version| version.revision <= up_to) {
-            let Some(Object::Agent(agent)) = version.declaration()?.object else { return Ok(found) };
-            let status = agent.status.unwrap_or_default();
-            // Whoever adopts an agent declares it, also where all that he says of it was said when it was found.
-            let sanctioned = status.sanctioned_status;
-            found.extend(status.ancestors);
-            let metadata = agent.metadata.unwrap_or_default();
-            // A step in its life changes none of these.
-            let declared = Some((agent.spec, metadata.labels, metadata.annotations, sanctioned));
-            let is_known = last.is_some() || metadata.version == 1;
-            if declared != last && is_known {
-                found.insert(metadata.updated_by);
-            }
-            last = declared;
-        }
-        if after > up_to {
-            return Ok(found);
-        }
-    }
 }
 
 /// Which agent is meant.

@@ -35,8 +35,6 @@ impl Model {
     }
 }
 
-/// Versions of one object that are read at once.
-const VERSIONS: u64 = 100;
 /// Rows that are read at once.
 const ROWS: u64 = 2_000;
 
@@ -120,13 +118,6 @@ pub(crate) async fn forget_before(tx: &Tx, last: &Written, with_it: bool) -> TxR
     let before = if with_it { columns.lte(place) } else { columns.lt(place) };
     let gone = Entity::delete_many().filter(Column::ObjectId.eq(&last.object_id)).filter(before).exec(tx).await?;
     Ok(gone.rows_affected)
-}
-
-/// The versions of an object after `revision`, in order: some of them, or none when there are no more. For objects that
-/// are written once in a revision, such as agents.
-pub(crate) async fn versions(tx: &Tx, object_id: &str, revision: i64) -> TxResult<Vec<Model>, Fault> {
-    let later = Entity::find().filter(Column::ObjectId.eq(object_id)).filter(Column::Revision.gt(revision));
-    Ok(later.order_by_asc(Column::Revision).limit(VERSIONS).all(tx).await?)
 }
 
 /// A place in an object's history: revision, and place in it.

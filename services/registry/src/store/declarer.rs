@@ -1,4 +1,5 @@
-//! Who declared an agent, changed what is declared of it, or made it, in versions that are no longer kept.
+//! Who declared an object, changed what is declared of it, or made it, in versions that are no longer kept; and of what a review left of
+//! another object, whose work that was.
 
 use std::collections::BTreeSet;
 
@@ -34,4 +35,10 @@ pub(crate) async fn add(tx: &Tx, object_id: &str, actors: BTreeSet<String>) -> T
 pub(crate) async fn of(tx: &Tx, object_id: &str) -> TxResult<BTreeSet<String>, Fault> {
     let rows = Entity::find().filter(Column::ObjectId.eq(object_id)).all(tx).await?;
     Ok(rows.into_iter().map(|row| row.actor).collect())
+}
+
+/// Nobody asks any more whose work it was.
+pub(crate) async fn forget(tx: &Tx, object_id: &str) -> TxResult<(), Fault> {
+    Entity::delete_many().filter(Column::ObjectId.eq(object_id)).exec(tx).await?;
+    Ok(())
 }

@@ -39,6 +39,8 @@ pub(crate) struct Model {
     /// A [`RemediationState`].
     pub(crate) remediation: i32,
     pub(crate) verified: i32,
+    /// Nobody has decided, and nobody is asked who may.
+    pub(crate) unasked: bool,
     /// Counts its own writes.
     pub(crate) version: i64,
     #[sea_orm(column_type = "Blob")]
@@ -73,6 +75,7 @@ impl Model {
             decision: item.decision,
             remediation: 0,
             verified: NOT_LOOKED,
+            unasked: is_unasked(item),
             version: 1,
             body: item.encode_to_vec(),
         }
@@ -103,8 +106,13 @@ impl Model {
             Some(of) if of.verified => VERIFIED,
             Some(_) => DIFFERS,
         };
+        self.unasked = is_unasked(item);
         self.body = item.encode_to_vec();
     }
+}
+
+fn is_unasked(item: &ReviewItem) -> bool {
+    item.reviewers.is_empty() && item.decision() == ReviewDecision::Unspecified
 }
 
 pub(crate) async fn insert(tx: &Tx, rows: Vec<Model>) -> TxResult<(), Fault> {
@@ -170,14 +178,24 @@ pub(crate) async fn to_write(
     Ok(ordered.limit(limit).all(tx).await?)
 }
 
-/// Nothing has to come of what is kept.
-pub(crate) async fn settle_certified(tx: &Tx, review_id: &str) -> TxResult<(), Fault> {
-    Entity::update_many()
-        .col_expr(Column::Remediation, Expr::val(RemediationState::NotNeeded as i32))
+/// Certified items of a round that nobody has settled, `limit` at most.
+pub(crate) async fn certified(tx: &Tx, review_id: &str, limit: u64) -> TxResult<Vec<Model>, Fault> {
+    let find = Entity::find()
         .filter(Column::ReviewId.eq(review_id))
         .filter(Column::Decision.eq(ReviewDecision::Certify as i32))
-        .exec(tx)
-        .await?;
+        .filter(Column::Remediation.eq(RemediationState::Unspecified as i32));
+    Ok(find.order_by_asc(Column::Place).limit(limit).all(tx).await?)
+}
+
+/// Nothing has to come of these.
+pub(crate) async fn settle(tx: &Tx, ids: Vec<String>) -> TxResult<(), Fault> {
+    for some in pieces(ids) {
+        Entity::update_many()
+            .col_expr(Column::Remediation, Expr::val(RemediationState::NotNeeded as i32))
+            .filter(rows::among(tx, Column::Id, some))
+            .exec(tx)
+            .await?;
+    }
     Ok(())
 }
 
@@ -187,17 +205,20 @@ pub(crate) async fn progress(tx: &Tx, reviews: Vec<String>) -> TxResult<BTreeMap
     for some in pieces(reviews) {
         let count = Entity::find()
             .select_only()
-            .columns([Column::ReviewId, Column::Decision, Column::Remediation, Column::Verified])
+            .columns([Column::ReviewId, Column::Decision, Column::Remediation, Column::Verified, Column::Unasked])
             .column_as(Column::Id.count(), "count")
             .filter(rows::among(tx, Column::ReviewId, some))
             .group_by(Column::ReviewId)
             .group_by(Column::Decision)
             .group_by(Column::Remediation)
-            .group_by(Column::Verified);
-        for (review, decision, remediation, verified, count) in
-            count.into_tuple::<(String, i32, i32, i32, i64)>().all(tx).await?
+            .group_by(Column::Verified)
+            .group_by(Column::Unasked);
+        for (review, decision, remediation, verified, unasked, count) in
+            count.into_tuple::<(String, i32, i32, i32, bool, i64)>().all(tx).await?
         {
-            add(all.entry(review).or_default(), (decision, remediation, verified), unsigned(count));
+            let (progress, count) = (all.entry(review).or_default(), unsigned(count));
+            add(progress, (decision, remediation, verified), count);
+            progress.unasked += if unasked { count } else { 0 };
         }
     }
     Ok(all)
@@ -214,6 +235,7 @@ fn add(progress: &mut ReviewProgress, (decision, remediation, verified): (i32, i
     match RemediationState::try_from(remediation).unwrap_or_default() {
         RemediationState::Applied => progress.remediated += count,
         RemediationState::Failed => progress.failed += count,
+        RemediationState::Outgrown => progress.outgrown += count,
         RemediationState::NotNeeded | RemediationState::Unspecified => {}
     }
     match verified {
@@ -255,8 +277,17 @@ pub(crate) async fn earlier(tx: &Tx, agents: Vec<String>) -> TxResult<BTreeMap<(
     Ok(found)
 }
 
-/// How many items nobody has decided about, and how many of those are overdue.
-pub(crate) async fn census(tx: &Tx, now: i64) -> TxResult<(i64, i64), Fault> {
+/// How many items nobody has decided about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) pending: i64,
+    /// How many of them are overdue.
+    pub(crate) overdue: i64,
+    /// About how many of them nobody is asked who may decide.
+    pub(crate) unasked: i64,
+}
+
+pub(crate) async fn census(tx: &Tx, now: i64) -> TxResult<Census, Fault> {
     let open = || {
         Entity::find()
             .select_only()
@@ -265,9 +296,13 @@ pub(crate) async fn census(tx: &Tx, now: i64) -> TxResult<(i64, i64), Fault> {
             .filter(review::Column::State.eq(ReviewState::Open as i32))
             .filter(Column::Decision.eq(ReviewDecision::Unspecified as i32))
     };
-    let all: i64 = open().into_tuple().one(tx).await?.unwrap_or_default();
     let overdue = open().filter(review::Column::DueAt.lte(now));
-    Ok((all, overdue.into_tuple().one(tx).await?.unwrap_or_default()))
+    let unasked = open().filter(Column::Unasked.eq(true));
+    Ok(Census {
+        pending: open().into_tuple().one(tx).await?.unwrap_or_default(),
+        overdue: overdue.into_tuple().one(tx).await?.unwrap_or_default(),
+        unasked: unasked.into_tuple().one(tx).await?.unwrap_or_default(),
+    })
 }
 
 pub(super) async fn forget_in(tx: &Tx, namespace: &str) -> TxResult<(), Fault> {

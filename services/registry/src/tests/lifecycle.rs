@@ -45,7 +45,7 @@ fn group(name: &str, selector: &str) -> Declaration {
 }
 
 /// What the sweep does once the audit log was heard to its end.
-async fn swept(scene: &Scene) -> usize {
+pub(super) async fn swept(scene: &Scene) -> usize {
     heard(scene).await;
     sweep::sweep(&scene.desk).await.unwrap()
 }
@@ -98,15 +98,20 @@ async fn attested(scene: &Scene, actor: &str, name: &str) -> Result<AttestAgentR
     attest::attest(&scene.desk, call, ask).await
 }
 
-async fn state(scene: &Scene, name: &str) -> AgentState {
+pub(super) async fn state(scene: &Scene, name: &str) -> AgentState {
     scene.agent(name).await.status.unwrap().state()
 }
 
-async fn told(scene: &Scene, kind: &str) -> usize {
+pub(super) async fn told(scene: &Scene, kind: &str) -> usize {
     scene.kinds().await.iter().filter(|told| *told == kind).count()
 }
 
-async fn preview(scene: &Scene, actor: &str, whose: Whose, until: Option<i64>) -> Result<Vec<LifecycleImpact>, Fault> {
+pub(super) async fn preview(
+    scene: &Scene,
+    actor: &str,
+    whose: Whose,
+    until: Option<i64>,
+) -> Result<Vec<LifecycleImpact>, Fault> {
     let mut ask = PreviewLifecyclePolicyRequest {
         namespace: "payments".into(),
         whose: Some(whose),

@@ -29,11 +29,13 @@ async fn what_was_found_is_recorded_of_what_was_written() {
             difference: if verified { String::new() } else { "it still may".into() },
             revision,
         };
-        let record = async |items: Vec<VerifiedItem>| {
+        let record_as = async |actor: &str, items: Vec<VerifiedItem>| {
             let ask = RecordReviewVerificationRequest { review_id: review.id.clone(), items, ..Default::default() };
-            let call = scene.call(JOAN, "", &ask, "");
+            let call = scene.call(actor, "", &ask, "");
             review::verify(&scene.desk, call, ask).await
         };
+        let record = async |items: Vec<VerifiedItem>| record_as(JOAN, items).await;
+        let decided = scene.say(GRACE, &items[0], ReviewDecision::Certify).await.unwrap();
         let early = record(vec![found(&items[0], true, 1)]).await.unwrap_err();
         assert_eq!(reason(&early), "REVIEW_NOT_OPEN");
         scene.clock.advance(Duration::from_secs(3 * HOUR));
@@ -44,6 +46,10 @@ async fn what_was_found_is_recorded_of_what_was_written() {
             let refused = record(items.iter().map(|item| found(item, true, revision)).collect()).await.unwrap_err();
             assert_eq!(reason(&refused), "INVALID_ARGUMENT", "{revision}");
         }
+        assert_eq!(decided.decided_by, GRACE);
+        let own = record_as(GRACE, vec![found(&items[0], true, at)]).await.unwrap_err();
+        assert_eq!(reason(&own), "SELF_REVIEW", "who decided does not say that it is so");
+        record_as(GRACE, vec![found(&items[0], false, at)]).await.unwrap();
         let mute = VerifiedItem { difference: String::new(), ..found(&items[0], false, at) };
         assert_eq!(reason(&record(vec![mute]).await.unwrap_err()), "INVALID_ARGUMENT");
         let said = record(vec![found(&items[0], true, at), found(&items[1], false, at)]).await.unwrap();

@@ -22,7 +22,7 @@ use crate::schema::Migrator;
 
 pub(super) const GRACE: &str = OTHER;
 pub(super) const JOAN: &str = "spiffe://example.org/legate/operator/joan";
-const THIRD: &str = "spiffe://example.org/legate/operator/third";
+pub(super) const THIRD: &str = "spiffe://example.org/legate/operator/third";
 pub(super) const HOUR: u64 = 3_600;
 
 pub(super) fn span(seconds: u64) -> Option<prost_types::Duration> {
@@ -54,7 +54,7 @@ pub(super) fn to_group(name: &str, role: &str, group: &str) -> Declaration {
     of(Object::RoleBinding(RoleBinding { metadata: metadata(name), spec: Some(spec) }))
 }
 
-fn grant(name: &str, delegator: &str, delegate: &str, parent: &str) -> Declaration {
+pub(super) fn grant(name: &str, delegator: &str, delegate: &str, parent: &str) -> Declaration {
     let spec = DelegationGrantSpec {
         delegator: delegator.into(),
         delegate: delegate.into(),
@@ -131,18 +131,28 @@ impl Scene {
         review::decide(&self.desk, call, ask).await
     }
 
-    async fn say(&self, actor: &str, item: &ReviewItem, decision: ReviewDecision) -> Result<ReviewItem, Fault> {
+    pub(super) async fn say(
+        &self,
+        actor: &str,
+        item: &ReviewItem,
+        decision: ReviewDecision,
+    ) -> Result<ReviewItem, Fault> {
         let said = self.say_all(actor, &item.review_id, vec![say(item, decision)], false).await?;
         Ok(said.items.into_iter().next().unwrap())
     }
 
-    async fn close_review(&self, actor: &str, id: &str, validate_only: bool) -> Result<CloseReviewResponse, Fault> {
+    pub(super) async fn close_review(
+        &self,
+        actor: &str,
+        id: &str,
+        validate_only: bool,
+    ) -> Result<CloseReviewResponse, Fault> {
         let ask = CloseReviewRequest { review_id: id.into(), validate_only, ..Default::default() };
         let call = self.call(actor, "done", &ask, "");
         review::close(&self.desk, call, ask).await
     }
 
-    async fn object(&self, kind: Kind, name: &str) -> Option<Declaration> {
+    pub(super) async fn object(&self, kind: Kind, name: &str) -> Option<Declaration> {
         let key = Key::new(kind, "payments", name);
         read::object(&self.desk, &by(OPERATOR, ""), key, None).await.ok().map(|(object, _)| object)
     }
@@ -160,7 +170,7 @@ pub(super) fn about<'i>(items: &'i [ReviewItem], agent: &str, granted: &str) -> 
     found.unwrap_or_else(|| panic!("no item about {agent} and {granted}: {items:?}"))
 }
 
-fn came(item: &ReviewItem) -> (RemediationState, String) {
+pub(super) fn came(item: &ReviewItem) -> (RemediationState, String) {
     let of = item.remediation.clone().unwrap_or_default();
     (of.state(), of.told)
 }

@@ -46,7 +46,7 @@ fn permission(action: &str, id: &str) -> Permission {
     Permission { action: action.into(), resource: Some(resource) }
 }
 
-fn minutes(n: i64) -> Option<prost_types::Duration> {
+pub(super) fn minutes(n: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds: 60 * n, nanos: 0 })
 }
 
@@ -62,7 +62,7 @@ pub(super) fn wish(name: &str) -> SpawnAgentRequest {
     }
 }
 
-fn changed(name: &str, change: impl FnOnce(&mut SpawnAgentRequest)) -> SpawnAgentRequest {
+pub(super) fn changed(name: &str, change: impl FnOnce(&mut SpawnAgentRequest)) -> SpawnAgentRequest {
     let mut ask = wish(name);
     change(&mut ask);
     ask
@@ -70,7 +70,7 @@ fn changed(name: &str, change: impl FnOnce(&mut SpawnAgentRequest)) -> SpawnAgen
 
 impl Scene {
     /// Everything of the payments, where agents may make agents.
-    async fn spawning(&self, change: impl FnOnce(&mut NamespaceSpec)) {
+    pub(super) async fn spawning(&self, change: impl FnOnce(&mut NamespaceSpec)) {
         let mut all = payments();
         for one in &mut all {
             if let Some(Object::Namespace(namespace)) = &mut one.object {
@@ -89,7 +89,7 @@ impl Scene {
         Ok((made.agent.unwrap(), made.revision))
     }
 
-    async fn spawn(&self, maker: &Agent, ask: SpawnAgentRequest) -> Result<(Agent, u64), Fault> {
+    pub(super) async fn spawn(&self, maker: &Agent, ask: SpawnAgentRequest) -> Result<(Agent, u64), Fault> {
         self.spawn_by(calling_since(maker, self.clock.now()), ask).await
     }
 
@@ -121,7 +121,7 @@ impl Scene {
         Ok(hand_over::hand_over(&self.desk, call, ask).await?.agent.unwrap())
     }
 
-    async fn by_id(&self, agent: &Agent) -> Agent {
+    pub(super) async fn by_id(&self, agent: &Agent) -> Agent {
         let id = agent.metadata.as_ref().unwrap().id.clone();
         let which = legate_wire::registry::AgentRef { id, ..Default::default() };
         crate::flow::read::agent(&self.desk, &by(OPERATOR, ""), Some(which), None).await.unwrap().0
@@ -380,6 +380,15 @@ async fn whoever_is_below_ends_with_whoever_is_above() {
                 sweep::sweep(&scene.desk).await.unwrap();
                 assert_eq!(state(&scene.by_id(&maker).await), AgentState::Expired);
             } else {
+                scene.step(OPERATOR, name, Step::Transition(Transition::Retire)).await.unwrap();
+            }
+            if by_time {
+                // They stop with it, and nothing of them is written: whoever brings it back brings them back.
+                for one in [&child, &grandchild] {
+                    let refused = scene.spawn(one, wish("more")).await.unwrap_err();
+                    assert_eq!(reason(&refused), "CALLER_NOT_ACTIVE");
+                    assert_eq!(state(&scene.by_id(one).await), AgentState::Active);
+                }
                 scene.step(OPERATOR, name, Step::Transition(Transition::Retire)).await.unwrap();
             }
             let (above, child, grandchild) =

@@ -31,6 +31,7 @@ pub(super) async fn run(desk: Desk, args: ReviewDecide) -> Result<Exit, Failure>
         decision: args.decision.decision().into(),
         keep: args.keep.clone(),
         reassign_to: args.to.clone(),
+        seen_revision: args.seen,
     };
     // What is found about them is this program's to tell, also of what they would be.
     let seen: BTreeMap<String, Vec<String>> = chosen.iter().map(|item| (item.id.clone(), item.drift.clone())).collect();

@@ -55,12 +55,20 @@ pub(super) fn review_details(review: &Review) -> Vec<(&'static str, String)> {
     let by = |at: Option<&prost_types::Timestamp>, who: &str, why: &str| {
         at.map(|at| format!("{} by {who}: {why}", moment(Some(at)))).unwrap_or_default()
     };
+    let unasked = match of.unasked {
+        0 => String::new(),
+        many => format!("{many} items: nobody who might be may decide; reassign them, or silence revokes them"),
+    };
     let decided =
         format!("{}: {} to keep, {} to reduce, {} to revoke", progress(review), of.certified, of.reduced, of.revoked);
     let came = match (review.close_time, of.remediated, of.failed) {
         (None, ..) => String::new(),
         (_, done, 0) => format!("{done} changed"),
         (_, done, failed) => format!("{done} changed, {failed} FAILED"),
+    };
+    let came = match of.outgrown {
+        0 => came,
+        many => format!("{came}, {many} became more than was certified"),
     };
     let looked = if of.verified + of.differing == 0 {
         String::new()
@@ -72,6 +80,7 @@ pub(super) fn review_details(review: &Review) -> Vec<(&'static str, String)> {
         ("campaign", format!("{}/{} round {}", review.namespace, review.campaign, review.number)),
         ("state", state(review).to_owned()),
         ("decided", decided),
+        ("nobody asked", unasked),
         ("started", by(review.start_time.as_ref(), &review.started_by, &review.start_reason)),
         ("due", moment(review.due_time.as_ref())),
         ("closes", moment(review.grace_end_time.as_ref())),
@@ -128,6 +137,9 @@ fn earlier(item: &ReviewItem) -> String {
 
 fn decided(item: &ReviewItem) -> String {
     let word = decision(item.decision());
+    if item.decision() == ReviewDecision::Unspecified && item.reviewers.is_empty() {
+        return format!("{word}: NOBODY IS ASKED");
+    }
     if item.keep.is_empty() {
         return word.to_owned();
     }
@@ -153,7 +165,12 @@ fn verified(item: &ReviewItem) -> String {
 
 /// An item in a list.
 pub(super) fn item_row(item: &ReviewItem) -> Row {
-    let changed = if item.has_changed { " (changed since)" } else { "" };
+    let changed = match item.changes.as_slice() {
+        [] if item.has_changed => " (changed since)".to_owned(),
+        [] => String::new(),
+        [one] => format!(" (changed since: {one})"),
+        [first, rest @ ..] => format!(" (changed since: {first}; and {} more)", rest.len()),
+    };
     Row {
         cells: vec![
             ("ITEM", false, item.id.clone()),
@@ -164,6 +181,7 @@ pub(super) fn item_row(item: &ReviewItem) -> Row {
             ("BEFORE", false, earlier(item)),
             ("DECISION", false, decided(item)),
             ("GIVES", true, permissions(item)),
+            ("CHANGES", true, item.changes.join("; ")),
             ("WHY", true, item.grant_reason.clone()),
             ("REVIEWERS", true, item.reviewers.join(" ")),
             ("DECIDED BY", true, item.decided_by.clone()),
@@ -180,7 +198,7 @@ pub(super) fn item_row(item: &ReviewItem) -> Row {
 }
 
 /// The heads of an export for spreadsheets.
-pub(super) const HEADS: [&str; 26] = [
+pub(super) const HEADS: [&str; 27] = [
     "item",
     "review",
     "namespace",
@@ -207,10 +225,11 @@ pub(super) const HEADS: [&str; 26] = [
     "decide_reason",
     "came_of_it",
     "verified",
+    "changes",
 ];
 
 /// An item as cells under these heads.
-pub(super) fn cells(item: &ReviewItem) -> [String; 26] {
+pub(super) fn cells(item: &ReviewItem) -> [String; 27] {
     let evidence = item.evidence.as_ref();
     [
         item.id.clone(),
@@ -239,6 +258,7 @@ pub(super) fn cells(item: &ReviewItem) -> [String; 26] {
         item.decide_reason.clone(),
         came(item),
         verified(item),
+        item.changes.join("; "),
     ]
 }
 
@@ -247,6 +267,7 @@ pub(super) fn preview_lines(answer: &CloseReviewResponse) -> Vec<String> {
     let words = ["would be made", "would change", "stays", "would be taken back"];
     let mut lines = if answer.changes.is_empty() { Vec::new() } else { change_lines(&answer.changes, words) };
     lines.extend(answer.suspended.iter().map(|agent| format!("suspend {agent}")));
+    lines.extend(answer.outgrown.iter().map(|item| format!("{item} is certified and has become more since")));
     if answer.is_cut {
         lines.push("and more than is told here".to_owned());
     }

@@ -1,51 +1,32 @@
 //! What policy-decision does after a round is held against what was decided, and recorded on the items.
 //!
-//! Of each agent from which something was to be taken: nothing that it may do rests on what was taken; what rests on what stays of a
-//! reduced thing is within that; it gained nothing; and it lost nothing that rests on what it keeps.
+//! Of each agent: nothing that it may do rests on what was taken; what rests on what stays of a reduced thing, and on what was certified,
+//! is within that; and by what the round wrote it gained nothing, and lost nothing that rests on what it keeps. How it was before is asked
+//! as of the revision before, so it makes no difference when and by whom the round was closed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use legate_authority::{Permission, ResourceSelector};
-use legate_wire::policy::{Certainty, ReasonKind, WhatCanRequest, WhatCanResponse};
+use legate_wire::policy::{Certainty, Entitlement, ReasonKind, WhatCanRequest, WhatCanResponse};
 use legate_wire::registry as wire;
-use wire::declaration::Object;
-use wire::declaration_service_client::DeclarationServiceClient;
 use wire::review_service_client::ReviewServiceClient;
 use wire::{
-    GetDeclarationRequest, Kind, RecordReviewVerificationRequest, RemediationState, Review, ReviewDecision, ReviewItem,
-    ReviewedThing, VerifiedItem,
+    AsOf, RecordReviewVerificationRequest, RemediationState, Review, ReviewDecision, ReviewItem, ReviewedThing,
+    VerifiedItem,
 };
 
-use super::told;
+use super::{held, told};
 use crate::cli::{ReviewEvidence, ReviewWhich};
 use crate::command::Desk;
 use crate::command::explain::ask_what_can;
+use crate::manifest;
 use crate::output::{Row, say};
 use crate::place::{Line, request_id};
-use crate::{Exit, Failure, manifest, proto};
+use crate::{Exit, Failure, proto};
 
 /// Items of one request.
 const AT_ONCE: usize = 500;
 /// The longest that is said of an item.
 const LONGEST: usize = 1_024;
-
-/// What agents could do before a round was closed, by their ids.
-#[derive(Debug, Default)]
-pub(super) struct Before(BTreeMap<String, WhatCanResponse>);
-
-impl Before {
-    /// Of every agent from which something is to be taken.
-    pub(super) async fn of(desk: &Desk, registry: &Line, review: &str) -> Result<Self, Failure> {
-        let mut found = BTreeMap::new();
-        for item in items(desk, registry, review).await? {
-            if item.decision() != ReviewDecision::Certify && !found.contains_key(&item.agent_id) {
-                let answer = what_can(desk, &item.agent_id, 0).await?;
-                found.insert(item.agent_id, answer);
-            }
-        }
-        Ok(Self(found))
-    }
-}
 
 async fn items(desk: &Desk, registry: &Line, review: &str) -> Result<Vec<ReviewItem>, Failure> {
     let evidence = ReviewEvidence { since: "1d".to_owned(), without_evidence: true };
@@ -59,23 +40,59 @@ async fn what_can(desk: &Desk, agent: &str, at_least_revision: u64) -> Result<Wh
     ask_what_can(desk, ask).await
 }
 
+/// What an agent could do before the round wrote anything of it, and after that.
+#[derive(Debug)]
+struct Written {
+    before: WhatCanResponse,
+    after: WhatCanResponse,
+}
+
+/// `None` where nothing was written of the agent, or its past is no longer kept.
+async fn written(desk: &Desk, agent: &str, items: &[ReviewItem]) -> Result<Option<Written>, Failure> {
+    let revisions = items.iter().filter_map(|item| item.remediation.as_ref()).map(|of| of.revision);
+    let revisions: BTreeSet<u64> = revisions.filter(|revision| *revision > 0).collect();
+    let (Some(first), Some(last)) = (revisions.first(), revisions.last()) else { return Ok(None) };
+    let then = async |revision: u64| {
+        let as_of = Some(AsOf { at: Some(wire::as_of::At::Revision(revision)) });
+        let ask = WhatCanRequest { agent_id: agent.to_owned(), as_of, if_active: true, ..WhatCanRequest::default() };
+        ask_what_can(desk, ask).await
+    };
+    let asked = match then(first.saturating_sub(1)).await {
+        Ok(before) => then(*last).await.map(|after| Written { before, after }),
+        Err(failure) => Err(failure),
+    };
+    match asked {
+        Ok(written) => Ok(Some(written)),
+        Err(failure) if failure.exit == Exit::Unavailable => Err(failure),
+        Err(failure) => {
+            let first = items.first().map(|item| item.agent.as_str()).unwrap_or_default();
+            say(&format!("what {first} could do before is not known: {failure}"));
+            Ok(None)
+        }
+    }
+}
+
 /// Looks, records what was found, and tells it.
-pub(super) async fn run(desk: &Desk, registry: &Line, review: Review, before: Option<Before>) -> Result<Exit, Failure> {
+pub(super) async fn run(desk: &Desk, registry: &Line, review: Review) -> Result<Exit, Failure> {
     let mut by_agent: BTreeMap<String, Vec<ReviewItem>> = BTreeMap::new();
     for item in items(desk, registry, &review.id).await? {
         by_agent.entry(item.agent_id.clone()).or_default().push(item);
     }
-    let mut found = Vec::new();
+    let own = desk.place.operator()?.spiffe_id().map(|id| id.to_string()).unwrap_or_default();
+    let (mut found, mut left) = (Vec::new(), 0usize);
     for (agent, items) in by_agent {
-        // Of agents from which nothing was to be taken nothing was written.
-        if items.iter().all(|item| item.decision() == ReviewDecision::Certify) {
-            continue;
-        }
         let changed = items.iter().filter_map(|item| item.remediation.as_ref()).map(|of| of.revision);
-        let now = what_can(desk, &agent, changed.max().unwrap_or_default()).await?;
-        let was = before.as_ref().and_then(|before| before.0.get(&agent));
+        let now = match what_can(desk, &agent, changed.max().unwrap_or_default()).await {
+            Ok(now) => now,
+            Err(failure) if failure.reason == "AGENT_UNKNOWN" => {
+                say(&format!("{agent} is no more, and may do nothing"));
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        let written = written(desk, &agent, &items).await?;
         for item in &items {
-            let difference = match difference(registry, item, &items, &now, was).await? {
+            let difference = match difference(desk, registry, item, &items, &now, written.as_ref()).await? {
                 Some(mut text) => {
                     text.truncate(text.floor_char_boundary(LONGEST));
                     say(&format!("{} {}: {text}", item.id, item.agent));
@@ -84,6 +101,11 @@ pub(super) async fn run(desk: &Desk, registry: &Line, review: Review, before: Op
                 None => String::new(),
             };
             let verified = difference.is_empty();
+            // Nobody says of what he decided that it is so; that it is not he may.
+            if verified && item.decided_by == own {
+                left += 1;
+                continue;
+            }
             found.push(VerifiedItem { item_id: item.id.clone(), verified, difference, revision: now.revision });
         }
     }
@@ -97,6 +119,12 @@ pub(super) async fn run(desk: &Desk, registry: &Line, review: Review, before: Op
             .await?;
         review = answer.review.unwrap_or(review);
     }
+    if left > 0 {
+        say(&format!(
+            "{left} items that you decided about are as was decided; have somebody else record that: legate review verify {}",
+            review.id
+        ));
+    }
     let row: Row = told::review_row(&review);
     desk.out().one(&proto::dynamic(&review), &row, &told::review_details(&review))?;
     Ok(if is_good { Exit::Done } else { Exit::Unverified })
@@ -104,28 +132,34 @@ pub(super) async fn run(desk: &Desk, registry: &Line, review: Review, before: Op
 
 /// What is otherwise than was decided about an item.
 async fn difference(
+    desk: &Desk,
     registry: &Line,
     item: &ReviewItem,
     all: &[ReviewItem],
     now: &WhatCanResponse,
-    was: Option<&WhatCanResponse>,
+    written: Option<&Written>,
 ) -> Result<Option<String>, Failure> {
     if now.left_out > 0 {
         return Ok(Some(format!("policy-decision did not tell {} of what the agent may do", now.left_out)));
     }
-    let state = item.remediation.as_ref().map_or(RemediationState::Unspecified, wire::Remediation::state);
-    if state == RemediationState::Failed {
-        let told = item.remediation.as_ref().map(|of| of.told.as_str()).unwrap_or_default();
-        return Ok(Some(format!("it could not be changed: {told}")));
+    let of = item.remediation.clone().unwrap_or_default();
+    match of.state() {
+        RemediationState::Failed => return Ok(Some(format!("it could not be changed: {}", of.told))),
+        RemediationState::Outgrown => return Ok(Some(of.told)),
+        _ => {}
+    }
+    let gained = || written.and_then(gained);
+    if item.reviewed() == ReviewedThing::DelegationGrant {
+        return held::difference(desk, registry, item, now.revision).await;
     }
     if item.decision() == ReviewDecision::Certify {
-        return Ok(was.and_then(|was| lost(item, all, was, now)));
+        let lost = || written.and_then(|written| lost(item, all, written));
+        return Ok(more(item, now).or_else(lost).or_else(gained));
     }
     Ok(match item.reviewed() {
-        ReviewedThing::RoleBinding => still_there(item, now).or_else(|| was.and_then(|was| gained(was, now))),
+        ReviewedThing::RoleBinding => still_there(item, now).or_else(gained),
         ReviewedThing::AgentClass => now.reason_code.is_empty().then(|| "the agent works".to_owned()),
-        ReviewedThing::DelegationGrant => grant(registry, item).await?,
-        ReviewedThing::Unspecified => None,
+        ReviewedThing::DelegationGrant | ReviewedThing::Unspecified => None,
     })
 }
 
@@ -133,90 +167,65 @@ fn name_of(item: &ReviewItem, name: &str) -> String {
     format!("{}/{name}", item.namespace)
 }
 
-/// What the agent may do by a binding, for people.
-fn by_binding<'w>(answer: &'w WhatCanResponse, name: &str) -> Vec<&'w legate_wire::policy::Entitlement> {
-    let rests = |one: &&legate_wire::policy::Entitlement| {
-        one.reasons.iter().any(|reason| reason.kind() == ReasonKind::RoleBinding && reason.name == name)
-    };
+/// What the agent may do by something.
+fn by<'w>(answer: &'w WhatCanResponse, kind: ReasonKind, name: &str) -> Vec<&'w Entitlement> {
+    let rests = |one: &&Entitlement| one.reasons.iter().any(|reason| reason.kind() == kind && reason.name == name);
     answer.entitlements.iter().filter(rests).collect()
 }
 
-fn permission_of(one: &legate_wire::policy::Entitlement) -> wire::Permission {
+fn permission_of(one: &Entitlement) -> wire::Permission {
     wire::Permission { action: one.action.clone(), resource: one.resource.clone() }
 }
 
-fn parsed(of: &wire::Permission) -> Option<Permission> {
-    let resource = of.resource.as_ref()?;
-    let id = if resource.id.is_empty() { "*" } else { &resource.id };
-    let selector = ResourceSelector::parse(&resource.r#type, id, &resource.attributes).ok()?;
-    Permission::parse(&of.action, selector).ok()
-}
-
-fn is_within(one: &wire::Permission, all: &[wire::Permission]) -> bool {
-    let Some(one) = parsed(one) else { return false };
-    all.iter().filter_map(parsed).any(|of| of.includes(&one))
+/// What the agent may do by something that it keeps, and nobody certified.
+fn more(item: &ReviewItem, now: &WhatCanResponse) -> Option<String> {
+    let (kind, what) = match item.reviewed() {
+        ReviewedThing::RoleBinding => (ReasonKind::RoleBinding, "binding"),
+        ReviewedThing::AgentClass => (ReasonKind::ClassPermission, "class"),
+        ReviewedThing::DelegationGrant | ReviewedThing::Unspecified => return None,
+    };
+    let all = by(now, kind, &name_of(item, &item.granted)).into_iter().map(permission_of);
+    let one = all.into_iter().find(|one| !held::is_certified(one, item))?;
+    let text = manifest::permission_text(&one);
+    Some(format!("the agent may {text} by the {what} {}, which nobody certified", item.granted))
 }
 
 /// What was taken and is still there.
 fn still_there(item: &ReviewItem, now: &WhatCanResponse) -> Option<String> {
-    if let Some(one) = by_binding(now, &name_of(item, &item.granted)).first() {
+    if let Some(one) = by(now, ReasonKind::RoleBinding, &name_of(item, &item.granted)).first() {
         let text = manifest::permission_text(&permission_of(one));
         return Some(format!("the agent may {text} by the binding {}", item.granted));
     }
     let reduced = item.remediation.as_ref().map(|of| of.reduced_to.as_str()).filter(|name| !name.is_empty())?;
-    let beyond = by_binding(now, &name_of(item, reduced)).into_iter().map(permission_of);
-    let beyond = beyond.filter(|one| !is_within(one, &item.keep)).map(|one| manifest::permission_text(&one)).next()?;
+    let beyond = by(now, ReasonKind::RoleBinding, &name_of(item, reduced)).into_iter().map(permission_of);
+    let is_kept = |one: &wire::Permission| held::is_within(one, &item.keep) && held::is_certified(one, item);
+    let beyond = beyond.filter(|one| !is_kept(one)).map(|one| manifest::permission_text(&one)).next()?;
     Some(format!("the agent may {beyond} by the binding {reduced}, which was not to stay"))
 }
 
-/// What the agent may do now and could not before.
-fn gained(was: &WhatCanResponse, now: &WhatCanResponse) -> Option<String> {
-    let before: Vec<wire::Permission> = was.entitlements.iter().map(permission_of).collect();
-    let new = now.entitlements.iter().map(permission_of).find(|one| !is_within(one, &before))?;
+/// What the agent could do after the round was written and not before.
+fn gained(written: &Written) -> Option<String> {
+    let before: Vec<wire::Permission> = written.before.entitlements.iter().map(permission_of).collect();
+    let after = written.after.entitlements.iter().map(permission_of);
+    let new = after.into_iter().find(|one| !held::is_within(one, &before))?;
     Some(format!("the agent may {} and could not before", manifest::permission_text(&new)))
 }
 
-/// What the agent could do by something that it keeps, and may not any more by anything.
-fn lost(item: &ReviewItem, all: &[ReviewItem], was: &WhatCanResponse, now: &WhatCanResponse) -> Option<String> {
+/// What the agent could do by something that it keeps, and no longer by anything once the round was written.
+fn lost(item: &ReviewItem, all: &[ReviewItem], written: &Written) -> Option<String> {
     if item.reviewed() != ReviewedThing::RoleBinding {
         return None;
     }
     // An agent that was suspended for its class does nothing, whatever it keeps; what it could do is told all the same.
-    let after: Vec<wire::Permission> = now.entitlements.iter().map(permission_of).collect();
+    let after: Vec<wire::Permission> = written.after.entitlements.iter().map(permission_of).collect();
     let taken: BTreeSet<String> = all
         .iter()
         .filter(|other| other.decision() != ReviewDecision::Certify)
         .map(|other| name_of(other, &other.granted))
         .collect();
-    let kept = by_binding(was, &name_of(item, &item.granted)).into_iter();
+    let kept = by(&written.before, ReasonKind::RoleBinding, &name_of(item, &item.granted)).into_iter();
     let kept = kept.filter(|one| one.certainty() == Certainty::Always && one.until.is_none());
     let kept = kept.filter(|one| !one.reasons.iter().any(|reason| taken.contains(&reason.name)));
-    let gone = kept.map(permission_of).find(|one| !is_within(one, &after))?;
+    let gone = kept.map(permission_of).find(|one| !held::is_within(one, &after))?;
     Some(format!("the agent may no longer {}, which it was to keep", manifest::permission_text(&gone)))
-}
-
-/// What is left of a grant. What an agent may do for others is asked question by question, so the grant itself is looked at: as the
-/// registry has it, at the revision by which policy-decision answers.
-async fn grant(registry: &Line, item: &ReviewItem) -> Result<Option<String>, Failure> {
-    let request = GetDeclarationRequest {
-        kind: Kind::DelegationGrant.into(),
-        namespace: item.namespace.clone(),
-        name: item.granted.clone(),
-        as_of: None,
-    };
-    let found =
-        registry.ask(request, |c, r| async move { DeclarationServiceClient::new(c).get_declaration(r).await }).await;
-    let found = match found {
-        Ok(found) => found.declaration.unwrap_or_default(),
-        Err(failure) if failure.reason == "OBJECT_NOT_FOUND" => return Ok(None),
-        Err(failure) => return Err(failure),
-    };
-    let Some(Object::DelegationGrant(grant)) = found.object else { return Ok(None) };
-    // Another one may have the name since.
-    if grant.metadata.as_ref().is_none_or(|metadata| metadata.id != item.granted_id) {
-        return Ok(None);
-    }
-    let left = grant.spec.map(|spec| spec.permissions).unwrap_or_default();
-    let beyond = left.iter().find(|one| item.decision() != ReviewDecision::Reduce || !is_within(one, &item.keep));
-    Ok(beyond.map(|one| format!("the grant still gives {}", manifest::permission_text(one))))
 }

@@ -7,6 +7,7 @@ use wire::{
     RoleSpec,
 };
 
+use super::changes::{both, overlap};
 use crate::domain::check::EXCEPTED;
 use crate::domain::delegation::permission;
 
@@ -67,13 +68,14 @@ pub(crate) fn of_binding(binding: &RoleBinding, role: &Role, cuts: &[Cut<'_>]) -
         }
         let told = if is_member { "the binding excepts the agent" } else { "the binding no longer names the agent" };
         let kept = kept(cut.item, role);
-        if kept.is_empty() {
+        let name = name_of(&cut.item.id);
+        let many = count(kept.len());
+        let Some(parts) = part(&name, &before, binding, cut.item, kept) else {
             remedy.done.push(Done::Changed(told.to_owned(), String::new()));
             continue;
-        }
-        let name = name_of(&cut.item.id);
-        let told = format!("{told}, which keeps {} of it by the binding {name}", count(kept.len()));
-        remedy.parts.extend(part(&name, &before, binding, cut.item, kept));
+        };
+        let told = format!("{told}, which keeps {many} of it by the binding {name}");
+        remedy.parts.extend(parts);
         remedy.done.push(Done::Changed(told, name));
     }
     if spec == before {
@@ -108,14 +110,20 @@ fn name_of(item_id: &str) -> String {
     format!("reduced-{rest}")
 }
 
-/// A role of what stays, and a binding of it that names the agent alone, for the same resources and the same time.
+/// A role of what stays, and a binding of it that names the agent alone, for the resources and the time that were reviewed as far as the
+/// binding is for these still; `None`: nothing stays.
 fn part(
     name: &str,
     before: &RoleBindingSpec,
     binding: &RoleBinding,
     item: &ReviewItem,
     kept: Vec<Permission>,
-) -> [Declaration; 2] {
+) -> Option<[Declaration; 2]> {
+    if kept.is_empty() {
+        return None;
+    }
+    let resources = both(&item.resources, &before.resources)?;
+    let (not_before, not_after) = overlap((item.not_before, item.not_after), (before.not_before, before.not_after))?;
     let of = binding.metadata.clone().unwrap_or_default();
     let metadata = || {
         let annotations = [
@@ -131,13 +139,13 @@ fn part(
     let spec = RoleBindingSpec {
         role: name.to_owned(),
         agents: vec![item.agent.clone()],
-        resources: before.resources.clone(),
-        not_before: before.not_before,
-        not_after: before.not_after,
+        resources,
+        not_before,
+        not_after,
         ..RoleBindingSpec::default()
     };
     let binding = RoleBinding { metadata: metadata(), spec: Some(spec) };
-    [Object::Role(role), Object::RoleBinding(binding)].map(|object| Declaration { object: Some(object) })
+    Some([Object::Role(role), Object::RoleBinding(binding)].map(|object| Declaration { object: Some(object) }))
 }
 
 /// A grant with what stays of it; `None`: nothing does.

@@ -9,10 +9,11 @@ use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_wire::registry::{CloseReviewRequest, CloseReviewResponse, Review, ReviewProgress, ReviewState};
 
-use super::{check_etag, find, not_in_state, review_id, seen, write};
+use super::write::TOLD;
+use super::{check_etag, compare, find, not_in_state, review_id, seen, write};
 use crate::convert;
 use crate::domain::check;
-use crate::error::{REVIEW_UNDECIDED, SOLE_REVIEWER};
+use crate::error::{REVIEW_ITEM_CHANGED, REVIEW_UNDECIDED, SOLE_REVIEWER};
 use crate::flow::write::Writing;
 use crate::flow::{Call, Desk};
 use crate::store::review::{self, Model};
@@ -31,9 +32,17 @@ pub(crate) async fn close(desk: &Arc<Desk>, call: Call, ask: CloseReviewRequest)
                     look.mandate.demand(Right::Approve, Place::of(&round.namespace)).map_err(refuse)?;
                     check_open(&round, &ask.etag).map_err(refuse)?;
                     let told = write::preview(look.tx, &round, now, &look.by.actor).await?;
+                    let outgrown = compare::outgrown(look.tx, &round.id, TOLD + 1).await?;
                     let review = Some(seen::one(look.tx, &round, now).await?);
-                    let (changes, suspended, is_cut) = (told.changes, told.suspended, told.is_cut);
-                    Ok(CloseReviewResponse { review, changes, suspended, is_cut, revision: look.revision })
+                    let is_cut = told.is_cut || outgrown.len() > TOLD;
+                    Ok(CloseReviewResponse {
+                        review,
+                        changes: told.changes,
+                        suspended: told.suspended,
+                        is_cut,
+                        revision: look.revision,
+                        outgrown: outgrown.into_iter().take(TOLD).collect(),
+                    })
                 })
             })
             .await;
@@ -64,8 +73,8 @@ fn check_open(round: &Model, etag: &str) -> Result<(), Fault> {
     check_etag(&format!("the review {}", round.id), &round.etag(), etag)
 }
 
-/// Before its time a round closes only where everything is decided, and not by whoever closes it alone: what nobody else looked at
-/// is not to be in force before those who were asked had their time.
+/// Before its time a round closes only where everything is decided as it is now, and not by whoever closes it alone: what nobody else
+/// looked at is not to be in force before those who were asked had their time.
 async fn check_early(writing: &Writing<'_>, round: &Model) -> TxResult<(), Fault> {
     let progress = progress(writing, &round.id).await?;
     let at = Timestamp::from_micros(round.closes_at);
@@ -73,6 +82,11 @@ async fn check_early(writing: &Writing<'_>, round: &Model) -> TxResult<(), Fault
         let text =
             format!("nobody has decided about {} items, and the round closes by itself at {at}", progress.pending);
         return Err(refuse(Fault::refused(&REVIEW_UNDECIDED, text).with("pending", progress.pending.to_string())));
+    }
+    if let Some(item) = compare::outgrown(writing.tx, &round.id, 1).await?.pop() {
+        let text =
+            format!("the item {item} was certified and has become more since; the round closes by itself at {at}");
+        return Err(refuse(Fault::refused(&REVIEW_ITEM_CHANGED, text).with("item", item)));
     }
     let actor = &writing.by.actor;
     if progress.items > 0 && !review_item::is_decided_by_another(writing.tx, &round.id, actor).await? {
@@ -95,7 +109,6 @@ pub(super) async fn shut(writing: &mut Writing<'_>, mut round: Model) -> TxResul
     body.close_time = Some(writing.now.into());
     body.closed_by.clone_from(&writing.by.actor);
     body.close_reason.clone_from(&writing.by.reason);
-    review_item::settle_certified(writing.tx, &round.id).await?;
     review::update(writing.tx, &mut round, &body).await?;
     let said = vec![
         ("items", progress.items.to_string()),

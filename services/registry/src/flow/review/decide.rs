@@ -11,17 +11,20 @@ use legate_outbox::Standard;
 use legate_rpc::{Fault, Mandate};
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
-    AgentSpec, DecideReviewItemsRequest, DecideReviewItemsResponse, Declaration, ItemDecision, Kind, Review,
-    ReviewCampaignSpec, ReviewDecision, ReviewItem, ReviewState, ReviewedThing,
+    AgentSpec, DecideReviewItemsRequest, DecideReviewItemsResponse, ItemDecision, Kind, Review, ReviewCampaignSpec,
+    ReviewDecision, ReviewItem, ReviewState, ReviewedThing,
 };
 
+use super::compare::Around;
+use super::givers::{Given, givers};
 use super::{check_etag, evidence, find, item_id, item_not_found, not_in_state, review_id, seen};
 use crate::convert;
 use crate::domain::kind::Key;
 use crate::domain::review::evidence::USUAL;
 use crate::domain::{check, review as domain};
-use crate::error::{NOT_ITS_REVIEWER, REVIEW_DECISION_UNFIT, SELF_REVIEW};
-use crate::flow::{By, Call, Desk, transition};
+use crate::error::{NOT_ITS_REVIEWER, REVIEW_DECISION_UNFIT, REVIEW_ITEM_CHANGED, SELF_REVIEW};
+use crate::flow::hands::Hands;
+use crate::flow::{By, Call, Desk};
 use crate::store::review::Model;
 use crate::store::{object, refuse, review_item};
 
@@ -48,7 +51,8 @@ pub(crate) async fn decide(
                 Box::pin(async move {
                     let round = find(look.tx, &look.mandate, &id).await?;
                     look.mandate.demand(Right::Approve, Place::of(&round.namespace)).map_err(refuse)?;
-                    let judge = Judge { tx: look.tx, mandate: &look.mandate, by: look.by, now };
+                    let judge =
+                        Judge { tx: look.tx, mandate: &look.mandate, by: look.by, now, revision: look.revision };
                     let decided = judge.all(&round, &ask.decisions).await?;
                     let mut items: Vec<ReviewItem> = decided.into_iter().map(|(_, item)| item).collect();
                     evidence::fill(look.tx, look.desk, &mut items, USUAL).await?;
@@ -66,7 +70,8 @@ pub(crate) async fn decide(
             let round = find(writing.tx, &writing.mandate, id).await?;
             writing.demand(Right::Approve, Place::of(&round.namespace)).map_err(refuse)?;
             let review = round.review()?;
-            let judge = Judge { tx: writing.tx, mandate: &writing.mandate, by: writing.by, now: writing.now };
+            let (now, revision) = (writing.now, writing.base());
+            let judge = Judge { tx: writing.tx, mandate: &writing.mandate, by: writing.by, now, revision };
             let decided = judge.all(&round, &ask.decisions).await?;
             let (mut rows, mut items) = (Vec::new(), Vec::new());
             let (known, mut decided): (Vec<_>, Vec<_>) = decided.into_iter().unzip();
@@ -98,14 +103,15 @@ struct Judge<'t> {
     mandate: &'t Mandate,
     by: &'t By,
     now: Timestamp,
+    revision: u64,
 }
 
 /// What an item is about, as it is now.
 #[derive(Default)]
 struct Now {
     agent: AgentSpec,
-    /// Whoever wrote what the agent has.
-    writers: BTreeSet<String>,
+    /// Whoever had a hand in what the agent has.
+    givers: BTreeSet<String>,
 }
 
 impl Judge<'_> {
@@ -128,6 +134,10 @@ impl Judge<'_> {
             check_etag(&format!("the item {}", item.id), &row.etag(), &one.etag).map_err(refuse)?;
             found.push((row, item, one));
         }
+        let around = Around::of(self.tx, found.iter().map(|(_, item, _)| item)).await?;
+        for (_, item, asked) in &mut found {
+            self.look_again(&around, item, asked).map_err(refuse)?;
+        }
         let mut known = self.known(found.iter().map(|(_, item, _)| item)).await?;
         let mut decided = Vec::with_capacity(found.len());
         for (row, item, asked) in found {
@@ -138,34 +148,67 @@ impl Judge<'_> {
         Ok(decided)
     }
 
+    /// What is kept, or kept in part, is what is there now: an item that has changed is made anew for whoever has seen that, and refused to
+    /// everybody else. What is to be taken away may be whatever it is.
+    fn look_again(&self, around: &Around, item: &mut ReviewItem, asked: &ItemDecision) -> Result<(), Fault> {
+        if !matches!(asked.decision(), ReviewDecision::Certify | ReviewDecision::Reduce) {
+            return Ok(());
+        }
+        let changes = around.changes(item);
+        if changes.told.is_empty() {
+            return Ok(());
+        }
+        let told = changes.told.join("; ");
+        if changes.is_gone {
+            let text = format!("of the item {} nothing can be kept: {told}; revoke it, or leave it", item.id);
+            return Err(Fault::refused(&REVIEW_ITEM_CHANGED, text));
+        }
+        if asked.seen_revision > self.revision {
+            let why = format!("is {}, and the registry is at {}", asked.seen_revision, self.revision);
+            return Err(Fault::invalid("decisions.seen_revision", why));
+        }
+        let written = around.written(item);
+        if asked.seen_revision < written {
+            let text = format!("the item {} has changed since it was made: {told}", item.id);
+            let fault = Fault::refused(&REVIEW_ITEM_CHANGED, text);
+            return Err(fault.with("changed_revision", written.to_string()));
+        }
+        around.renew(item);
+        Ok(())
+    }
+
     /// What the items are about, read at once however many they are.
     async fn known<'i>(&self, items: impl Iterator<Item = &'i ReviewItem>) -> TxResult<BTreeMap<String, Now>, Fault> {
         let items: Vec<&ReviewItem> = items.collect();
-        let ids = items.iter().flat_map(|item| [item.agent_id.clone(), item.granted_id.clone()]).collect();
-        let mut by_id = BTreeMap::new();
-        for row in object::by_ids(self.tx, ids).await? {
-            by_id.insert(row.id.clone(), row.declaration()?);
+        let mut agents = BTreeMap::new();
+        for row in object::by_ids(self.tx, items.iter().map(|item| item.agent_id.clone()).collect()).await? {
+            agents.insert(row.id.clone(), row.declaration()?);
         }
-        let groups = items.iter().filter(|item| !item.group.is_empty());
-        let groups = groups.map(|item| Key::new(Kind::Group, &item.namespace, &item.group)).collect();
-        let groups = object::by_keys(self.tx, groups).await?;
-        let mut known = BTreeMap::new();
+        let of_binding = items.iter().filter(|item| item.reviewed() == ReviewedThing::RoleBinding);
+        let keys = of_binding.flat_map(|item| [role_of(item), group_of(item)]).filter(|key| !key.name.is_empty());
+        let mut around = BTreeMap::new();
+        for (key, row) in object::by_keys(self.tx, keys.collect()).await? {
+            around.insert(key, (row.id.clone(), row.declaration()?));
+        }
+        let (mut known, mut hands) = (BTreeMap::new(), Hands::default());
         for item in items {
+            let agent = agents.get(&item.agent_id);
+            let given = Given {
+                reviewed: item.reviewed(),
+                agent,
+                granted_id: &item.granted_id,
+                role_id: around.get(&role_of(item)).map(|(id, _)| id.as_str()),
+                group: around.get(&group_of(item)).map(|(_, group)| group),
+                delegator: if item.reviewed() == ReviewedThing::DelegationGrant { &item.role } else { "" },
+            };
+            let mut givers = givers(self.tx, &mut hands, &given).await?;
             // What is no longer kept was written by whom the item names.
-            let mut writers = BTreeSet::from([item.granted_by.clone()]);
-            if item.reviewed() == ReviewedThing::AgentClass {
-                writers = transition::hands(self.tx, &item.agent_id).await?;
-            } else if let Some(granted) = by_id.get(&item.granted_id) {
-                writers.extend(writers_of(granted));
-            }
-            if let Some(row) = groups.get(&Key::new(Kind::Group, &item.namespace, &item.group)) {
-                writers.extend(row.declaration()?.metadata().map(|m| m.updated_by.clone()));
-            }
-            let agent = match by_id.get(&item.agent_id).and_then(|agent| agent.object.as_ref()) {
+            givers.insert(item.granted_by.clone());
+            let agent = match agent.and_then(|declaration| declaration.object.as_ref()) {
                 Some(Object::Agent(agent)) => agent.spec.clone().unwrap_or_default(),
                 _ => AgentSpec::default(),
             };
-            known.insert(item.id.clone(), Now { agent, writers });
+            known.insert(item.id.clone(), Now { agent, givers });
         }
         Ok(known)
     }
@@ -174,7 +217,7 @@ impl Judge<'_> {
     fn one(&self, review: &Review, mut item: ReviewItem, asked: &ItemDecision, now: &Now) -> Result<ReviewItem, Fault> {
         let spec = review.spec.clone().unwrap_or_default();
         item.evidence = None;
-        let barred = domain::barred(&spec, &now.agent, now.writers.iter().map(String::as_str));
+        let barred = domain::barred(&spec, &now.agent, now.givers.iter().map(String::as_str));
         let decision = asked.decision();
         self.check_reviewer(review, &spec, &item, decision, &barred)?;
         let unfit = |why: String| Fault::refused(&REVIEW_DECISION_UNFIT, format!("the item {}: {why}", item.id));
@@ -253,14 +296,12 @@ pub(super) fn may_decide(review: &Review, spec: &ReviewCampaignSpec, item: &Revi
     item.reviewers.iter().any(is_asked) || (is_escalated && domain::escalation(spec).contains(operator))
 }
 
-/// Who wrote an object first and last, and for whom a grant lets an agent act.
-fn writers_of(declaration: &Declaration) -> Vec<String> {
-    let mut all: Vec<String> =
-        declaration.metadata().into_iter().flat_map(|m| [m.created_by.clone(), m.updated_by.clone()]).collect();
-    if let Some(Object::DelegationGrant(grant)) = &declaration.object {
-        all.extend(grant.spec.as_ref().map(|spec| spec.delegator.clone()));
-    }
-    all
+fn role_of(item: &ReviewItem) -> Key {
+    Key::new(Kind::Role, &item.namespace, &item.role)
+}
+
+fn group_of(item: &ReviewItem) -> Key {
+    Key::new(Kind::Group, &item.namespace, &item.group)
 }
 
 /// The name of an operator who calls.

@@ -14,11 +14,13 @@ use legate_wire::registry::{
     ResourceSelector, Review, ReviewCampaignSpec, ReviewItem, ReviewState, ReviewedThing,
 };
 
+use super::givers::{Given, givers};
 use crate::convert;
 use crate::domain::kind::{self, Key};
+use crate::domain::review::{permissions_of, resources_of, window_of};
 use crate::domain::subject::Seen;
 use crate::domain::{lifecycle, review as domain};
-use crate::flow::transition;
+use crate::flow::hands::Hands;
 use crate::flow::write::Writing;
 use crate::store::review::{self, Model};
 use crate::store::{broken, object, reference, refuse, review_item};
@@ -39,9 +41,9 @@ pub(super) async fn some(writing: &mut Writing<'_>, mut row: Model) -> TxResult<
     let last = rows.last().filter(|_| rows.len() as u64 == AT_ONCE).map(|last| last.name.clone());
     let agents = rows.iter().map(|row| row.declaration()).collect::<TxResult<Vec<_>, Fault>>()?;
     let known = Known::of(writing.tx, &row.namespace, agents).await?;
-    let mut items = Vec::new();
+    let (mut items, mut hands) = (Vec::new(), Hands::default());
     for agent in known.in_scope(&spec)? {
-        items.extend(known.items(writing, &body, &spec, agent).await?);
+        items.extend(known.items(writing, &mut hands, &body, &spec, agent).await?);
     }
     with_earlier(writing.tx, &mut items).await?;
     let mut made = Vec::with_capacity(items.len());
@@ -55,7 +57,9 @@ pub(super) async fn some(writing: &mut Writing<'_>, mut row: Model) -> TxResult<
         None => {
             body.state = ReviewState::Open.into();
             row.state = body.state;
-            let said = vec![("items", row.made.to_string())];
+            let unasked = review_item::progress(writing.tx, vec![row.id.clone()]).await?;
+            let unasked = unasked.get(&row.id).map_or(0, |progress| progress.unasked);
+            let said = vec![("items", row.made.to_string()), ("unasked", unasked.to_string())];
             writing.record(convert::review_event(writing.by, "opened", &body, said, writing.now));
         }
     }
@@ -153,6 +157,7 @@ impl Known {
     async fn items(
         &self,
         writing: &Writing<'_>,
+        hands: &mut Hands,
         review: &Review,
         spec: &ReviewCampaignSpec,
         declaration: &Declaration,
@@ -165,8 +170,8 @@ impl Known {
         let agent_spec = agent.spec.clone().unwrap_or_default();
         let now = writing.now.micros();
         let is_over = |at: Option<legate_authority::Micros>| at.is_some_and(|at| at <= now);
-        let mut one = |what: What, writers: BTreeSet<String>| -> TxResult<(), Fault> {
-            let barred = domain::barred(spec, &agent_spec, writers.iter().map(String::as_str));
+        let mut one = |what: What, givers: BTreeSet<String>| -> TxResult<(), Fault> {
+            let barred = domain::barred(spec, &agent_spec, givers.iter().map(String::as_str));
             let of = what.metadata;
             items.push(ReviewItem {
                 id: writing.desk.review_item_id().map_err(refuse)?.to_string(),
@@ -182,6 +187,8 @@ impl Known {
                 role: what.role,
                 permissions: what.permissions,
                 resources: what.resources,
+                not_before: what.window.0,
+                not_after: what.window.1,
                 grant_time: what.time,
                 granted_by: what.by,
                 grant_reason: of.reason.clone(),
@@ -213,30 +220,45 @@ impl Known {
                         metadata: of,
                         ..What::default()
                     };
-                    one(what, transition::hands(writing.tx, &metadata.id).await?)?;
+                    let given = Given {
+                        reviewed: what.reviewed,
+                        agent: Some(declaration),
+                        granted_id: &what.metadata.id,
+                        ..Given::default()
+                    };
+                    let givers = givers(writing.tx, hands, &given).await?;
+                    one(what, givers)?;
                 }
                 Source::Binding(binding, role, group) => {
                     if !domain::asks_about(spec, ReviewedThing::RoleBinding) || is_over(binding.window.not_after()) {
                         continue;
                     }
                     let key = |kind, name: &Name| Key::new(kind, &metadata.namespace, name.as_str());
-                    let of = metadata_of(self.by_key.get(&key(Kind::RoleBinding, &binding.label.name)))?;
+                    let bound = self.by_key.get(&key(Kind::RoleBinding, &binding.label.name));
+                    let gives = self.by_key.get(&key(Kind::Role, &role.label.name));
+                    let of = metadata_of(bound)?;
                     let group = group.as_ref().map(|group| &group.label.name);
-                    let mut writers = BTreeSet::from([of.created_by.clone(), of.updated_by.clone()]);
-                    if let Some(group) = group {
-                        writers.insert(metadata_of(self.by_key.get(&key(Kind::Group, group)))?.updated_by);
-                    }
+                    let given = Given {
+                        reviewed: ReviewedThing::RoleBinding,
+                        agent: Some(declaration),
+                        granted_id: &of.id,
+                        role_id: gives.and_then(Declaration::metadata).map(|metadata| metadata.id.as_str()),
+                        group: group.and_then(|group| self.by_key.get(&key(Kind::Group, group))),
+                        ..Given::default()
+                    };
+                    let givers = givers(writing.tx, hands, &given).await?;
                     let what = What {
                         reviewed: ReviewedThing::RoleBinding,
                         group: group.map(ToString::to_string).unwrap_or_default(),
                         role: role.label.name.to_string(),
-                        permissions: permissions_of(self.by_key.get(&key(Kind::Role, &role.label.name))),
-                        resources: resources_of(self.by_key.get(&key(Kind::RoleBinding, &binding.label.name))),
+                        permissions: permissions_of(gives),
+                        resources: resources_of(bound),
+                        window: window_of(bound),
                         time: of.create_time,
                         by: of.updated_by.clone(),
                         metadata: of,
                     };
-                    one(what, writers)?;
+                    one(what, givers)?;
                 }
             }
         }
@@ -247,7 +269,14 @@ impl Known {
             if grant.delegate != metadata.name || is_over(ends) {
                 continue;
             }
-            let writers = BTreeSet::from([of.created_by.clone(), of.updated_by.clone(), grant.delegator.clone()]);
+            let given = Given {
+                reviewed: ReviewedThing::DelegationGrant,
+                agent: Some(declaration),
+                granted_id: &of.id,
+                delegator: &grant.delegator,
+                ..Given::default()
+            };
+            let givers = givers(writing.tx, hands, &given).await?;
             let what = What {
                 reviewed: ReviewedThing::DelegationGrant,
                 role: grant.delegator,
@@ -257,7 +286,7 @@ impl Known {
                 metadata: of,
                 ..What::default()
             };
-            one(what, writers)?;
+            one(what, givers)?;
         }
         Ok(items)
     }
@@ -272,17 +301,10 @@ struct What {
     role: String,
     permissions: Vec<Permission>,
     resources: Vec<ResourceSelector>,
+    /// From when on, and until when, a binding gives it.
+    window: domain::Span,
     time: Option<prost_types::Timestamp>,
     by: String,
-}
-
-/// What a binding narrows its role to.
-fn resources_of(declaration: Option<&Declaration>) -> Vec<ResourceSelector> {
-    match declaration.and_then(|declaration| declaration.object.as_ref()) {
-        Some(Object::RoleBinding(binding)) => binding.spec.as_ref().map(|spec| spec.resources.clone()),
-        _ => None,
-    }
-    .unwrap_or_default()
 }
 
 /// Everything that an agent has at this moment by its class and by bindings, as it is approved with it; for each kind of which it has nothing, that.
@@ -323,15 +345,4 @@ pub(in crate::flow) async fn things(tx: &Tx, agent: &Declaration) -> TxResult<Ve
 
 fn metadata_of(declaration: Option<&Declaration>) -> TxResult<Metadata, Fault> {
     declaration.and_then(Declaration::metadata).cloned().ok_or_else(|| broken("what an agent has is not there"))
-}
-
-/// What a role or a class gives.
-pub(super) fn permissions_of(declaration: Option<&Declaration>) -> Vec<Permission> {
-    match declaration.and_then(|declaration| declaration.object.as_ref()) {
-        Some(Object::Role(role)) => role.spec.as_ref().map(|spec| spec.permissions.clone()),
-        Some(Object::AgentClass(class)) => class.spec.as_ref().map(|spec| spec.permissions.clone()),
-        Some(Object::DelegationGrant(grant)) => grant.spec.as_ref().map(|spec| spec.permissions.clone()),
-        _ => None,
-    }
-    .unwrap_or_default()
 }

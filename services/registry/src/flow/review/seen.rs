@@ -1,6 +1,6 @@
 //! An operator sees rounds and their items.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use legate_authority::{Reach, Right};
@@ -9,21 +9,18 @@ use legate_db::{Tx, TxResult};
 use legate_ids::{AgentId, Name, ReviewId};
 use legate_rpc::Fault;
 use legate_wire::registry::{
-    GetReviewResponse, Kind, ListReviewItemsRequest, ListReviewItemsResponse, ListReviewsRequest, ListReviewsResponse,
-    Review, ReviewDecision, ReviewItem, ReviewProgress, ReviewState, ReviewedThing,
+    GetReviewResponse, ListReviewItemsRequest, ListReviewItemsResponse, ListReviewsRequest, ListReviewsResponse,
+    Review, ReviewDecision, ReviewItem, ReviewProgress, ReviewState,
 };
 
 use super::decide::{may_decide, own_name};
-use super::evidence;
-use super::freeze::permissions_of;
-use super::{find, review_id};
-use crate::domain::kind::Key;
+use super::{compare, evidence, find, review_id};
 use crate::domain::review as domain;
 use crate::domain::review::evidence::{RANGE, USUAL};
 use crate::flow::list::page_size;
 use crate::flow::{By, Desk};
 use crate::store::review::{self, Model};
-use crate::store::{object, review_item, unsigned};
+use crate::store::review_item;
 
 /// A round as it is told; what nobody decided about is revoked once it is closed.
 pub(super) fn told(row: &Model, progress: Option<ReviewProgress>, now: Timestamp) -> TxResult<Review, Fault> {
@@ -136,7 +133,7 @@ pub(crate) async fn items(
                 items.retain(|item| may && may_decide(&review, &spec, item, own));
             }
             if round.state() == ReviewState::Open {
-                compare(look.tx, &mut items).await?;
+                compare::compare(look.tx, &mut items).await?;
                 evidence::fill(look.tx, look.desk, &mut items, days).await?;
             }
             items.iter_mut().for_each(|item| item.explain = domain::explain(item));
@@ -157,28 +154,4 @@ fn decisions(asked: &[i32]) -> Result<BTreeSet<i32>, Fault> {
         }
     }
     Ok(known)
-}
-
-/// Says of each item whether what it is about was written anew since, or is gone.
-async fn compare(tx: &Tx, items: &mut [ReviewItem]) -> TxResult<(), Fault> {
-    let ids = items.iter().map(|item| item.granted_id.clone()).collect();
-    let mut now = BTreeMap::new();
-    for row in object::by_ids(tx, ids).await? {
-        now.insert(row.id.clone(), row);
-    }
-    let roles = items.iter().filter(|item| item.reviewed() == ReviewedThing::RoleBinding);
-    let roles = roles.map(|item| Key::new(Kind::Role, &item.namespace, &item.role)).collect();
-    let roles = object::by_keys(tx, roles).await?;
-    for item in items {
-        let row = now.get(&item.granted_id).filter(|row| row.holds_name);
-        let mut has_changed = row.is_none_or(|row| unsigned(row.revision) != item.granted_revision);
-        if item.reviewed() == ReviewedThing::RoleBinding {
-            // What a role gives is what its bindings give.
-            let role = roles.get(&Key::new(Kind::Role, &item.namespace, &item.role));
-            let role = role.map(object::Model::declaration).transpose()?;
-            has_changed |= permissions_of(role.as_ref()) != item.permissions;
-        }
-        item.has_changed = has_changed;
-    }
-    Ok(())
 }

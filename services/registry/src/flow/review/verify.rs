@@ -12,6 +12,7 @@ use legate_wire::registry::{
 use super::{find, item_id, item_not_found, not_in_state, review_id, seen};
 use crate::convert;
 use crate::domain::check;
+use crate::error::SELF_REVIEW;
 use crate::flow::{Call, Desk};
 use crate::store::{refuse, review_item};
 
@@ -47,6 +48,13 @@ pub(crate) async fn verify(
                 let row = rows.remove(&one.item_id);
                 let mut row = row.ok_or_else(|| refuse(item_not_found(&round, &one.item_id)))?;
                 let mut item = row.item()?;
+                if one.verified && item.decided_by == writing.by.actor {
+                    let text = format!(
+                        "{} decided about the item {}; somebody else says that it is so",
+                        item.decided_by, item.id
+                    );
+                    return Err(refuse(Fault::refused(&SELF_REVIEW, text)));
+                }
                 let changed = item.remediation.as_ref().map_or(0, |of| of.revision);
                 // Whoever looked at what was before has not seen what came of it; nobody looked at what is yet to be.
                 if one.revision < changed || one.revision > writing.base() {

@@ -6,31 +6,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
-use legate_ids::{AgentId, Name};
 use legate_rpc::Fault;
 use legate_view::Snapshot;
 use legate_wire::registry::declaration::Object;
 use legate_wire::registry::{
     AgentState, ChangeAction, Declaration, DeclarationChange, DelegationGrant, Kind, Remediation, RemediationState,
-    ReviewDecision, ReviewItem, ReviewState, ReviewedThing, Role, RoleBinding,
+    Review, ReviewDecision, ReviewItem, ReviewState, ReviewedThing, Role,
 };
 
+use super::compare::{Around, group_of};
+use super::givers::{Given, givers};
 use crate::convert;
 use crate::domain::delegation::Grant;
 use crate::domain::diff;
 use crate::domain::kind::{self, Key};
 use crate::domain::lifecycle::{self, Transition};
 use crate::domain::review::{self as domain, Cut, Done, Remedy};
+use crate::flow::hands::Hands;
 use crate::flow::transition::{self, Step};
 use crate::flow::write::Writing;
 use crate::flow::{leave, stage};
 use crate::store::review::{self, Model};
-use crate::store::{broken, object, reference, refuse, review_item};
+use crate::store::{broken, declarer, object, reference, refuse, review_item};
 
 /// Items in one transaction: as many as say something of one thing.
 const AT_ONCE: u64 = 64;
+/// Certified items in one transaction, of which nothing is written but what has become more.
+const SETTLED: u64 = 500;
 /// What a preview tells.
-const TOLD: usize = 1_000;
+pub(super) const TOLD: usize = 1_000;
 /// All that there are.
 const ALL: u64 = u64::MAX >> 1;
 /// The most bytes of a text in an item.
@@ -47,8 +51,11 @@ pub(super) enum How {
     Failed(String),
 }
 
-/// Writes some of what was decided; after the last of it the round is CLOSED.
+/// Settles some of what was certified, and then writes some of what was decided; after the last of it the round is CLOSED.
 pub(super) async fn some(writing: &mut Writing<'_>, mut round: Model, how: &How) -> TxResult<(), Fault> {
+    if settle_certified(writing, &round).await? {
+        return Ok(());
+    }
     let limit = if *how == How::Together { AT_ONCE } else { 1 };
     let mut rows = review_item::to_write(writing.tx, &round.id, (0, "", 0), limit).await?;
     let Some(first) = rows.first().map(|row| (row.reviewed, row.granted_id.clone())) else {
@@ -57,7 +64,11 @@ pub(super) async fn some(writing: &mut Writing<'_>, mut round: Model, how: &How)
         (body.state, body.end_time) = (round.state, Some(writing.now.into()));
         let progress = review_item::progress(writing.tx, vec![round.id.clone()]).await?;
         let progress = progress.into_values().next().unwrap_or_default();
-        let said = vec![("remediated", progress.remediated.to_string()), ("failed", progress.failed.to_string())];
+        let said = vec![
+            ("remediated", progress.remediated.to_string()),
+            ("failed", progress.failed.to_string()),
+            ("outgrown", progress.outgrown.to_string()),
+        ];
         writing.record(convert::review_event(writing.by, "ended", &body, said, writing.now));
         return review::update(writing.tx, &mut round, &body).await;
     };
@@ -75,27 +86,66 @@ pub(super) async fn some(writing: &mut Writing<'_>, mut round: Model, how: &How)
         How::Together | How::Alone => Box::pin(change(writing, &items)).await?,
     };
     for ((row, mut item), done) in rows.iter_mut().zip(items).zip(done) {
-        let event_id = writing.desk.event_id().map_err(refuse)?.to_string();
         let (state, told, reduced_to) = match done {
             Done::NotNeeded(told) => (RemediationState::NotNeeded, told, String::new()),
             Done::Changed(told, reduced_to) => (RemediationState::Applied, told, reduced_to),
             Done::Failed(told) => (RemediationState::Failed, told, String::new()),
         };
-        item.remediation = Some(Remediation {
-            state: state.into(),
-            revision: if state == RemediationState::Applied { writing.revision() } else { 0 },
-            time: Some(writing.now.into()),
-            event_id: event_id.clone(),
-            told: cut(told),
-            reduced_to,
-        });
-        row.take(&item);
-        let mut event = convert::review_item_event(writing.by, "remediated", &review, &item, writing.now);
-        event.event_id = event_id;
-        writing.record(event);
-        writing.desk.metrics.review_remediated(state);
+        let of = Remediation { state: state.into(), told, reduced_to, ..Remediation::default() };
+        record(writing, &review, row, &mut item, of)?;
     }
     review_item::update(writing.tx, rows).await
+}
+
+/// Of some of what was certified nothing has to come; whether there was any left. What the agent has become more of since is told, and
+/// not taken for certified: nobody decided about that.
+async fn settle_certified(writing: &mut Writing<'_>, round: &Model) -> TxResult<bool, Fault> {
+    let rows = review_item::certified(writing.tx, &round.id, SETTLED).await?;
+    if rows.is_empty() {
+        return Ok(false);
+    }
+    let review = round.review()?;
+    let items = rows.iter().map(review_item::Model::item).collect::<TxResult<Vec<_>, Fault>>()?;
+    let around = Around::of(writing.tx, &items).await?;
+    let (mut settled, mut outgrown) = (Vec::new(), Vec::new());
+    for (mut row, mut item) in rows.into_iter().zip(items) {
+        let changes = around.changes(&item);
+        if !changes.is_more {
+            settled.push(row.id);
+            continue;
+        }
+        let told = format!("it was certified, and since then {}", changes.told.join("; "));
+        let of = Remediation { state: RemediationState::Outgrown.into(), told, ..Remediation::default() };
+        record(writing, &review, &mut row, &mut item, of)?;
+        outgrown.push(row);
+    }
+    review_item::settle(writing.tx, settled).await?;
+    review_item::update(writing.tx, outgrown).await?;
+    Ok(true)
+}
+
+/// Notes on an item what came of it, with its event.
+fn record(
+    writing: &mut Writing<'_>,
+    review: &Review,
+    row: &mut review_item::Model,
+    item: &mut ReviewItem,
+    of: Remediation,
+) -> TxResult<(), Fault> {
+    let (state, event_id) = (of.state(), writing.desk.event_id().map_err(refuse)?.to_string());
+    item.remediation = Some(Remediation {
+        revision: if state == RemediationState::Applied { writing.revision() } else { 0 },
+        time: Some(writing.now.into()),
+        event_id: event_id.clone(),
+        told: cut(of.told.clone()),
+        ..of
+    });
+    row.take(item);
+    let mut event = convert::review_item_event(writing.by, "remediated", review, item, writing.now);
+    event.event_id = event_id;
+    writing.record(event);
+    writing.desk.metrics.review_remediated(state);
+    Ok(())
 }
 
 fn cut(mut text: String) -> String {
@@ -113,6 +163,7 @@ async fn change(writing: &mut Writing<'_>, items: &[ReviewItem]) -> TxResult<Vec
         ReviewedThing::RoleBinding => {
             let Some((current, remedy)) = binding(writing.tx, items).await? else { return Ok(gone(items)) };
             declare(writing, remedy.parts).await?;
+            remember_givers(writing.tx, items, &remedy.done).await?;
             if let Some(narrowed) = remedy.narrowed {
                 narrow(writing, &current, narrowed).await?;
             }
@@ -163,6 +214,38 @@ async fn declare(writing: &mut Writing<'_>, wanted: Vec<Declaration>) -> TxResul
     Ok(())
 }
 
+/// What stays of a binding is the work of those whose work the binding was: that the registry writes it gives them no say about it.
+async fn remember_givers(tx: &Tx, items: &[ReviewItem], done: &[Done]) -> TxResult<(), Fault> {
+    let mut hands = Hands::default();
+    for (item, done) in items.iter().zip(done) {
+        let Done::Changed(_, part) = done else { continue };
+        if part.is_empty() {
+            continue;
+        }
+        let key = |kind, name: &str| Key::new(kind, &item.namespace, name);
+        let [role, group] = [key(Kind::Role, &item.role), key(Kind::Group, &item.group)];
+        let role = object::by_key(tx, &role).await?;
+        let group = object::by_key(tx, &group).await?.map(|row| row.declaration()).transpose()?;
+        let agent = object::by_id(tx, &item.agent_id).await?.map(|row| row.declaration()).transpose()?;
+        let given = Given {
+            reviewed: ReviewedThing::RoleBinding,
+            agent: agent.as_ref(),
+            granted_id: &item.granted_id,
+            role_id: role.as_ref().map(|row| row.id.as_str()),
+            group: group.as_ref(),
+            ..Given::default()
+        };
+        let mut givers = givers(tx, &mut hands, &given).await?;
+        givers.insert(item.granted_by.clone());
+        for kind in [Kind::Role, Kind::RoleBinding] {
+            if let Some(row) = object::by_key(tx, &key(kind, part)).await? {
+                declarer::add(tx, &row.id, givers.clone()).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The object that an item is about, where it is in force still.
 async fn in_force(tx: &Tx, id: &str) -> TxResult<Option<Declaration>, Fault> {
     match object::by_id(tx, id).await? {
@@ -202,18 +285,11 @@ async fn binding(tx: &Tx, items: &[ReviewItem]) -> TxResult<Option<(Declaration,
         .map(|item| Cut {
             item,
             is_there: there.contains(&(item.agent_id.clone(), item.agent.clone())),
-            is_in_group: is_in_group(&seen, of, item),
+            is_in_group: group_of(&seen, of, item).is_some(),
         })
         .collect();
     let remedy = domain::of_binding(of, &role, &cuts);
     Ok(Some((current, remedy)))
-}
-
-fn is_in_group(seen: &Snapshot, binding: &RoleBinding, item: &ReviewItem) -> bool {
-    let Some(agent) = AgentId::parse(&item.agent_id).ok().and_then(|id| seen.agent(&id)) else { return false };
-    let groups = binding.spec.iter().flat_map(|spec| &spec.groups);
-    let groups = groups.filter_map(|name| Name::parse(name).ok()).filter_map(|name| seen.group(&item.namespace, &name));
-    groups.into_iter().any(|group| group.has(agent))
 }
 
 /// Takes a grant back with whatever passes on a part of it, or narrows it; what then would go beyond it is taken back.
@@ -231,6 +307,8 @@ async fn grant(writing: &mut Writing<'_>, items: &[ReviewItem]) -> TxResult<Vec<
             done.push(Done::Changed("the grant is taken back".to_owned(), String::new()));
             continue;
         };
+        // What came to it beside its permissions stays, and is told.
+        let changes = Around::of(writing.tx, [item]).await?.changes(item);
         let beyond = beyond(writing.tx, &current, &narrowed).await?;
         let count = beyond.len();
         for one in beyond {
@@ -240,7 +318,12 @@ async fn grant(writing: &mut Writing<'_>, items: &[ReviewItem]) -> TxResult<Vec<
         }
         narrow(writing, &current, Declaration { object: Some(Object::DelegationGrant(narrowed)) }).await?;
         let more = if count == 0 { String::new() } else { format!(", and {count} that went beyond it are taken back") };
-        done.push(Done::Changed(format!("the grant is narrowed{more}"), String::new()));
+        let since = if changes.is_more {
+            format!("; since it was reviewed {}", changes.told.join("; "))
+        } else {
+            String::new()
+        };
+        done.push(Done::Changed(format!("the grant is narrowed{more}{since}"), String::new()));
     }
     Ok(done)
 }

@@ -1,10 +1,13 @@
 //! How often, and on which days, an agent was allowed an action on a type of resource.
 
+use std::collections::BTreeMap;
+
 use legate_db::{Tx, TxResult, rows};
 use legate_rpc::Fault;
-use sea_orm::QueryOrder as _;
+use legate_wire::audit::UsageWay;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::OnConflict;
+use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use crate::domain::usage::Days;
 use crate::store::pieces;
@@ -48,6 +51,23 @@ pub(crate) async fn of(tx: &Tx, ids: Vec<String>) -> TxResult<Vec<Model>, Fault>
         let find = Entity::find().filter(rows::among(tx, Column::AgentId, some));
         let find = find.order_by_asc(Column::AgentId).order_by_asc(Column::Action).order_by_asc(Column::ResourceType);
         found.extend(find.order_by_asc(Column::Way).all(tx).await?);
+    }
+    Ok(found)
+}
+
+/// When others last did something on behalf of these agents, by agent.
+pub(crate) async fn last_through(tx: &Tx, ids: Vec<String>) -> TxResult<BTreeMap<String, i64>, Fault> {
+    let mut found = BTreeMap::new();
+    for some in pieces(ids) {
+        let find = Entity::find()
+            .select_only()
+            .column(Column::AgentId)
+            .column_as(Column::LastTime.max(), "last")
+            .filter(rows::among(tx, Column::AgentId, some))
+            .filter(Column::Way.eq(i32::from(UsageWay::Through)))
+            .filter(Column::Count.gt(0))
+            .group_by(Column::AgentId);
+        found.extend(find.into_tuple::<(String, i64)>().all(tx).await?);
     }
     Ok(found)
 }
