@@ -1,7 +1,6 @@
 //! Lifecycle policies and the agents that agents made: what stops with its maker comes back with it, what is done below an agent is done
 //! for it, and whom nobody is accountable for is stopped by the clock.
 
-use legate_clock::Clock as _;
 use legate_db::testing::on_each;
 use legate_wire::audit::{ReadUsageResponse, UsageWay, UsedPermission};
 use legate_wire::registry::preview_lifecycle_policy_request::Whose;
