@@ -1,4 +1,5 @@
-//! Turns at something that takes time: so many of each at once, and so many of all. Whoever takes long keeps its own waiting, and nobody else.
+//! Turns at something that takes time: so many of each at once and so many of all, so that whoever takes long keeps its own
+//! waiting and nobody else.
 
 use std::collections::HashMap;
 use std::hash::Hash;

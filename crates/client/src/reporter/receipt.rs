@@ -1,5 +1,5 @@
-//! Receipts: that what was told is in the log's tree, under a checkpoint that the log's key signed. Verified here, so that nothing
-//! leaves the disk on anybody's word.
+//! Receipts: that what was told is in the log's tree, under a checkpoint that the log's key signed, verified here before anything
+//! leaves the disk.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Events that were offered and refused are on record: who offered them, and why they are not there. A flood of them is a few.
+//! Events that were offered and refused are on record: who offered them and why they are not there, a flood of them as a few.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

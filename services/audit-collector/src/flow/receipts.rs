@@ -1,5 +1,5 @@
-//! An emitter's receipts: that what it told is in the log's tree, under a signed checkpoint. It shows nobody anything that he did not
-//! tell himself, so it is no read that is recorded.
+//! An emitter's receipts: that what it told is in the log's tree, under a signed checkpoint; they show nobody anything that he
+//! did not tell himself, so none is a read that is recorded.
 
 use legate_rpc::Fault;
 use legate_wire::audit::AuditEvent;

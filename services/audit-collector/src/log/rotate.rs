@@ -1,5 +1,5 @@
-//! The log's key is rotated before anything else is done with a log that was read: the leaf that says so first, then a checkpoint by the key
-//! that follows, then that key takes the place of the old one. Killed anywhere between, the next start goes on where this one was.
+//! The log's key is rotated before anything else is done with a log that was read: the leaf that says so, a checkpoint by the key
+//! that follows, then that key in the place of the old one; killed anywhere between, the next start goes on where this one was.
 
 use std::fs::File;
 

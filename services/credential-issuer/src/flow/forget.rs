@@ -1,6 +1,6 @@
-//! What nobody could show any more is forgotten: names of assertions and proofs, tokens that would have ended by now,
-//! requests by CIBA that are over, tokens of issuers outside that were used, and requests of nodes that were answered. And what
-//! ended so long ago that nobody asks about it: credentials, running copies, enrolment tokens.
+//! What nobody could show any more is forgotten: names of assertions and proofs, tokens that would have ended by now, requests
+//! that are over or were answered; and what ended so long ago that nobody asks about it: credentials, running copies, enrolment
+//! tokens.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What a token may say: the formula with every resource left open. It can say yes to what no resource would fit, never no to what
-//! some resource would; each use of the token is decided all the same.
+//! What a token may say: the formula with every resource left open, which can say yes to what no resource would fit and never no
+//! to what some resource would; each use of the token is decided all the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

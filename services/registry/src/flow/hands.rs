@@ -1,5 +1,5 @@
-//! Whose work an object is: everybody who declared it, or ever changed what is declared of it, in the versions that are kept and in
-//! those that are not. Nobody approves or certifies his own work, whoever wrote it last.
+//! Whose work an object is: everybody who declared it, or ever changed what is declared of it, in the versions that are kept and
+//! in those that are not; nobody approves or certifies his own work.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -29,12 +29,9 @@ pub(super) fn start(mode: BulkMode) -> BulkStart {
 
 /// Items with their numbers as keys.
 pub(super) fn items(declarations: &[Declaration], from: usize) -> BulkItems {
-    let one = |(n, declaration): (usize, &Declaration)| BulkItem {
-        key: (from + n).to_string(),
-        declaration: Some(declaration.clone()),
-        removal: None,
-    };
-    BulkItems { items: declarations.iter().enumerate().map(one).collect() }
+    let one =
+        |(n, of): (usize, &Declaration)| BulkItem { key: n.to_string(), declaration: Some(of.clone()), removal: None };
+    BulkItems { items: (from..).zip(declarations).map(one).collect() }
 }
 
 fn keyed_item(key: &str) -> BulkItem {

@@ -1,4 +1,4 @@
-//! A log in its directory, read by `tlog_tiles` and `signed_note`. Of ours there is nothing here: only files are opened.
+//! A log in its directory, read by `tlog_tiles` and `signed_note`: of ours there is nothing here, and only files are opened.
 
 use std::cell::Cell;
 use std::fs;
