@@ -65,7 +65,7 @@ fn every_kind_and_what_nobody_answers_for_is_exported_and_is_as_it_is() {
     for file in
         ["operatorbinding-x.yaml", "x/operatorbinding-x.yaml", "x/namespace-x.yaml", "payments/agent-stray.yaml"]
     {
-        assert!(out.join(file).is_file(), "{file}");
+        assert!(out.join(file).is_file(), "{file} of {:?}", std::fs::read_dir(&out).unwrap().collect::<Vec<_>>());
     }
     let plan = house.run(&["plan", "-f", dir, "-o", "json"]).json();
     let changes = plan["changes"].as_array().unwrap();

@@ -93,7 +93,7 @@ fn a_namespace_declares_what_callers_state() {
     let narrower = std::fs::read_to_string(&file).unwrap().replace("sealed?: Bool", "sealed?: String");
     std::fs::write(home.path().join("narrower.yaml"), narrower).unwrap();
     let narrower = home.path().join("narrower.yaml");
-    house.run(&["apply", "-f", narrower.to_str().unwrap(), "--reason", "x"]).refused(1, "POLICY_INVALID");
+    house.run(&["apply", "-f", narrower.to_str().unwrap(), "--reason", "x"]).refused(4, "POLICY_SCHEMA_UNMET");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What time does: agents whose time is over expire, those that nobody is accountable for are suspended, lifecycle policies are
 //! carried out, what those who left answered for passes on, reviews go on, and revocations, keys and requests that are past their use are forgotten.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +14,8 @@ use legate_wire::registry::{Declaration, Kind};
 
 use super::decide_approval::{self, End};
 use super::transition::{self, Step};
-use super::write::Writing;
-use super::{Call, Desk, alert_feed, lifecycle, lineage, review, succession};
+use super::{Call, Desk, alert_feed, lifecycle, review, succession};
 use crate::domain::lifecycle::Transition;
-use crate::domain::lineage::MOST_BELOW;
 use crate::domain::overdue::Try;
 use crate::domain::standing;
 use crate::error::of_tx;
@@ -78,24 +75,22 @@ async fn end_some(desk: &Arc<Desk>) -> Result<usize, Fault> {
         (overdue.room(), AT_ONCE.saturating_add(overdue.aside() as u64))
     };
     let due = desk.db.read("sweep_due", move |tx| Box::pin(object::due(tx, now.micros(), limit))).await;
-    let (mut over, mut again): (BTreeMap<Over, Vec<(usize, String)>>, _) = (BTreeMap::new(), None);
+    let (mut over, mut again): (BTreeMap<Over, Vec<String>>, _) = (BTreeMap::new(), None);
     for row in due.map_err(of_tx)? {
         let way = desk.overdue.lock().way(&row.id, steady);
         match (way, row.declaration()) {
             (Try::Later, _) => {}
             (_, Err(e)) => leave_aside(desk, &row.id, &of_tx(e)),
             (Try::Together, Ok(declaration)) => {
-                over.entry(Over::of(&declaration, now)).or_default().push((depth(&declaration), row.id));
+                over.entry(Over::of(&declaration, now)).or_default().push(row.id);
             }
             (Try::Alone, Ok(declaration)) => again = Some((Over::of(&declaration, now), row.id)),
         }
     }
     let (mut written, mut failed) = (0, None);
     for (what, mut ids) in over {
-        // Whoever is below another one that is over ends with it, and once.
-        ids.sort_by_key(|(depth, _)| *depth);
         // So that what is tried by itself is by itself.
-        let ids: Vec<String> = ids.into_iter().map(|(_, id)| id).take(room).collect();
+        ids.truncate(room);
         let first = ids.first().cloned().unwrap_or_default();
         match end(desk, what, ids, room).await {
             Ok(count) => written += count,
@@ -112,7 +107,6 @@ async fn end_some(desk: &Arc<Desk>) -> Result<usize, Fault> {
         desk.overdue.lock().went_well();
     }
     if let Some((what, id)) = again {
-        // An agent with everybody below it by and by: together they may be why it failed.
         match end(desk, what, vec![id.clone()], 1).await {
             Ok(count) => {
                 written += count;
@@ -185,10 +179,9 @@ async fn end(desk: &Arc<Desk>, what: Over, ids: Vec<String>, room: usize) -> Res
                         continue;
                     }
                     match (&current.object, what) {
+                        // What it made stops with it, and nothing of that is written.
                         (Some(Object::Agent(_)), Over::Time) => {
-                            if !Box::pin(expire(writing, current, room)).await? {
-                                break;
-                            }
+                            Box::pin(transition::take(writing, current, Step::Transition(Transition::Expire))).await?;
                         }
                         (Some(Object::Agent(_)), Over::Grace) => {
                             Box::pin(transition::take(writing, current, Step::Transition(Transition::Suspend))).await?;
@@ -206,36 +199,6 @@ async fn end(desk: &Arc<Desk>, what: Over, ids: Vec<String>, room: usize) -> Res
         })
         .await?;
     Ok(usize::try_from(written).unwrap_or(usize::MAX))
-}
-
-/// Expires an agent with everybody below it; whether there was room for them. Where there is not, the next write begins with it; and
-/// where one write has no room for them at all, those that are furthest down are retired first, and the agent is due until
-/// everybody is.
-async fn expire(writing: &mut Writing<'_>, current: Declaration, room: usize) -> TxResult<bool, Fault> {
-    let metadata = current.metadata().cloned().unwrap_or_default();
-    let mut below = lineage::below(writing.tx, &metadata.namespace, &metadata.id, MOST_BELOW).await?;
-    if writing.written() + below.len() < room {
-        Box::pin(transition::take(writing, current, Step::Transition(Transition::Expire))).await?;
-        return Ok(true);
-    }
-    if writing.written() == 0 {
-        below.sort_by_key(|one| Reverse(depth(one)));
-        for one in below {
-            if writing.written() >= room {
-                break;
-            }
-            Box::pin(transition::take_alone(writing, one, Step::Transition(Transition::Retire))).await?;
-        }
-    }
-    Ok(false)
-}
-
-/// How many agents are above one.
-fn depth(agent: &Declaration) -> usize {
-    match &agent.object {
-        Some(Object::Agent(agent)) => agent.status.as_ref().map_or(0, |status| status.ancestors.len()),
-        _ => 0,
-    }
 }
 
 async fn tidy(desk: &Arc<Desk>) -> Result<(), Fault> {

@@ -157,7 +157,7 @@ pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: 
 }
 
 /// Takes the step for this agent and nobody below it.
-pub(super) async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
+async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
     let Some(Object::Agent(mut agent)) = current.object.clone() else {
         return Err(broken("an agent's row holds no agent"));
     };
