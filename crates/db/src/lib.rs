@@ -139,7 +139,9 @@ impl Db {
             }
             Engine::Postgres { pool } => {
                 let tx = pool.begin().await?;
-                tx.execute_unprepared("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0").await?;
+                let unbounded = "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; \
+                    SET LOCAL idle_in_transaction_session_timeout = 0";
+                tx.execute_unprepared(unbounded).await?;
                 tx.execute_unprepared("SELECT pg_advisory_xact_lock(1818585972)").await?;
                 tx
             }

@@ -16,7 +16,9 @@ pub(crate) async fn open(url: &str, options: &Options) -> Result<DatabaseConnect
         ("synchronous_commit", "on"),
         ("lock_timeout", limit.as_str()),
         ("statement_timeout", limit.as_str()),
-        ("idle_in_transaction_session_timeout", "60000"),
+        // No transaction here takes longer, so whoever says nothing within one for so long is stopped or cut off, and what it
+        // has locked is not its any more.
+        ("idle_in_transaction_session_timeout", limit.as_str()),
     ]);
     let pool = PgPoolOptions::new()
         .max_connections(options.pool.clamp(1, 1_000))

@@ -74,7 +74,7 @@ async fn whoever_reads_leaves_room_for_what_acts_on_alerts() {
     let (house, _) = turned();
     let mut config = config(&house);
     config.auditors = (0..9).map(|n| format!("auditor-{n}")).collect();
-    let running = house.try_raise(config).await.unwrap();
+    let running = house.raise_with(config).await;
     // As many lines as there may be.
     let mut lines = Vec::new();
     for n in 0..8 {

@@ -395,7 +395,12 @@ async fn two_collectors_never_fork_the_log_and_lose_nothing_whoever_is_killed_st
         let expected = next.entry((emitter.spiffe_id.clone(), emitter.epoch.clone())).or_insert(1);
         assert_eq!(emitter.seq, *expected, "{emitter:?} is out of order, or events before it are missing");
         *expected += 1;
-        assert!(ids.insert(event.event_id), "an event is there twice");
+        assert!(
+            ids.insert(event.event_id.clone()),
+            "{emitter:?} is there twice: {} {:?}",
+            event.r#type,
+            event.event_id
+        );
     }
     let there = |who: &str, epoch: &str| {
         let emitter = (format!("spiffe://example.org/legate/{who}"), epoch.to_owned());

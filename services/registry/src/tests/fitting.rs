@@ -85,7 +85,9 @@ async fn a_namespace_holds_so_many_bytes_of_policies_and_no_more() {
         // One that is written anew, smaller; and another as much larger in the same write.
         scene.apply(vec![long("long-1", LONG / 2)]).await.unwrap();
         scene.apply(vec![long("long-2", LONG / 2), long("one-more", LONG / 2)]).await.unwrap();
-        let (word, _) = refused(&scene, vec![long("long-1", LONG), long("long-2", LONG)]).await;
+        // There is room for half of one more, and not for three halves.
+        let more = vec![long("long-1", LONG), long("long-2", LONG), long("long-3", LONG), long("two-more", LONG)];
+        let (word, _) = refused(&scene, more).await;
         assert_eq!(word, "NAMESPACE_FULL");
         // It is of each namespace by itself, and of nothing but policies.
         scene.apply(payments()).await.unwrap();
