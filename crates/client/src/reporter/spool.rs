@@ -161,6 +161,12 @@ impl Spool {
         // The closure always gives a value.
         let _ = self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         self.journal.drop_below(place)?;
+        // Of whom everything is there nothing is offered again at the next start; the newest stays, to be gone on with.
+        let done = numberings.iter().skip(1).take_while(|next| next.base <= place).count();
+        if done > 0 {
+            write(&self.path, &numberings[done..])?;
+            numberings.drain(..done);
+        }
         Ok(())
     }
 
@@ -246,6 +252,25 @@ mod tests {
         for n in 0..count {
             spool.keep(vec![n + 1; 10]).await.unwrap();
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_earlier_starts_told_is_not_offered_again_at_each_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut epochs = Vec::new();
+        for _ in 0..5 {
+            let spool = Spool::open(dir.path(), 1_000).unwrap();
+            keep(&spool, 2).await;
+            let mut offered = 0;
+            while let Some(batch) = spool.next(10, 1_000).unwrap() {
+                spool.acked(&batch.epoch, batch.first_seq - 1 + batch.events.len() as u64).unwrap();
+                epochs.push(batch.epoch);
+                offered += 1;
+            }
+            assert!(offered <= 2, "what the start before told, and this one");
+        }
+        epochs.dedup();
+        assert_eq!(epochs.len(), 5, "each start has one of its own");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

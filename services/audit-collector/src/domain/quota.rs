@@ -29,7 +29,7 @@ impl Limits {
 
 /// Epochs that one may begin at once, and how fast that comes back.
 const EPOCHS: u64 = 8;
-const EPOCH_EVERY: Duration = Duration::from_secs(600);
+const EPOCH_EVERY: Duration = Duration::from_secs(60);
 
 /// Tellers that are remembered at once. Of those that are forgotten, every one may tell as much as at first.
 const TELLERS: usize = 16_384;

@@ -122,7 +122,8 @@ async fn items(
             .ask(ask.clone(), |c, r| async move { ReviewServiceClient::new(c).list_review_items(r).await })
             .await?;
         found.extend(page.items);
-        revision = revision.max(page.revision);
+        // All of it was seen as of the earliest of the pages, and nothing as of a later one.
+        revision = if revision == 0 { page.revision } else { revision.min(page.revision) };
         ask.page_token = page.next_page_token;
         if ask.page_token.is_empty() {
             break;

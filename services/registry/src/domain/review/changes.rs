@@ -82,8 +82,9 @@ fn bound(changes: &mut Changes, item: &ReviewItem, now: &RoleBindingSpec) {
     if now.role != item.role {
         changes.note(false, format!("it gives the role {} and no longer {}", now.role, item.role));
     }
-    if now.resources != item.resources {
-        let is_less = are_within(&now.resources, &item.resources);
+    let is_less = are_within(&now.resources, &item.resources);
+    // Said in another order it is the same.
+    if now.resources != item.resources && !(is_less && are_within(&item.resources, &now.resources)) {
         let (now, was) = (those(&now.resources), those(&item.resources));
         changes.note(!is_less, format!("it is for {now} and no longer for {was}"));
     }
