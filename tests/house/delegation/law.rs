@@ -257,8 +257,8 @@ struct Seen {
 /// What a chain may be at most, as far as it is known.
 struct Most {
     rights: Rights,
-    /// The same without what details cut: of that a scope says nothing.
-    given: Rights,
+    /// Actions on kinds: a scope says nothing of single resources, nor of what details cut.
+    given: BTreeSet<(usize, usize)>,
     /// What the next token may say.
     scope: BTreeSet<usize>,
     /// When the first of what it rests on ends.
@@ -269,14 +269,15 @@ struct Most {
 
 impl Most {
     fn of(own: &Rights) -> Self {
-        Self { rights: own.clone(), given: own.clone(), scope: actions(own, None), ends: u64::MAX, by: Vec::new() }
+        let given = on_kinds(own);
+        Self { rights: own.clone(), scope: actions(&given, None), given, ends: u64::MAX, by: Vec::new() }
     }
 
     /// Cut by one more who acts, and by the grant that lets him.
     fn follow(&mut self, own: &Rights, grant: &Given, point: Option<usize>) {
-        let keeps = |right: &Right| own.contains(right) && grant.rights.contains(right);
-        self.rights.retain(keeps);
-        self.given.retain(keeps);
+        self.rights.retain(|right| own.contains(right) && grant.rights.contains(right));
+        let (own, grants) = (on_kinds(own), on_kinds(&grant.rights));
+        self.given.retain(|one| own.contains(one) && grants.contains(one));
         let may = actions(&self.given, point);
         self.scope.retain(|action| may.contains(action));
         self.ends = self.ends.min(grant.ends.unwrap_or(u64::MAX));
@@ -310,10 +311,15 @@ impl Most {
     }
 }
 
-/// Those of the actions that some of the rights are of, at a point or anywhere.
-fn actions(rights: &Rights, point: Option<usize>) -> BTreeSet<usize> {
-    let here = rights.iter().filter(|(_, kind, _)| point.is_none_or(|point| point == *kind));
-    here.map(|(action, ..)| *action).collect()
+/// Which actions some of the rights are of, on which kinds.
+fn on_kinds(rights: &Rights) -> BTreeSet<(usize, usize)> {
+    rights.iter().map(|(action, kind, _)| (*action, *kind)).collect()
+}
+
+/// The actions among them, at a point or anywhere.
+fn actions(given: &BTreeSet<(usize, usize)>, point: Option<usize>) -> BTreeSet<usize> {
+    let here = given.iter().filter(|(_, kind)| point.is_none_or(|point| point == *kind));
+    here.map(|(action, _)| *action).collect()
 }
 
 async fn chain(
