@@ -59,7 +59,7 @@ fn every_kind_and_what_nobody_answers_for_is_exported_and_is_as_it_is() {
 
     let out = home.path().join("export");
     let dir = out.to_str().unwrap();
-    let told = house.run(&["export", "--dir", dir]).with(0);
+    let told = house.run(&["export", "--dir", dir, "-o", "yaml"]).with(0);
     let count: usize = told.split(' ').next().unwrap().parse().unwrap();
     assert_eq!(files(&out), count, "{told}");
     for file in
@@ -85,5 +85,5 @@ fn every_kind_and_what_nobody_answers_for_is_exported_and_is_as_it_is() {
     assert!(ended.err.contains("Agent payments/stray: spec.owners"), "{ended:?}");
     ended.refused(1, "AGENT_OWNER_MISSING");
     // Nothing is overwritten, whatever it is.
-    house.run(&["export", "--dir", dir]).refused(1, "FILE_REFUSED");
+    house.run(&["export", "--dir", dir, "-o", "yaml"]).refused(1, "FILE_REFUSED");
 }
