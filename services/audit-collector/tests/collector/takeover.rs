@@ -227,7 +227,8 @@ impl Drop for Pair {
 fn event(who: &str, epoch: &str, seq: u64) -> AuditEvent {
     let spiffe_id = format!("spiffe://example.org/legate/{who}");
     AuditEvent {
-        event_id: EventId::from_parts(seq, [7; 10]).to_string(),
+        // The same however often it is offered, and nobody else's.
+        event_id: EventId::from_parts(seq, [epoch.as_bytes()[epoch.len() - 1]; 10]).to_string(),
         emitter: Some(Emitter { spiffe_id, epoch: epoch.into(), seq }),
         time: Some(legate_clock::Clock::now(&legate_clock::SystemClock::new()).into()),
         r#type: "agent.suspended".into(),
