@@ -35,7 +35,7 @@ type Answer = (PolicyName, Result<Svid, Failed>);
 
 /// What the actor waits for.
 enum Done {
-    Asked(Answer),
+    Asked(Box<Answer>),
     /// It was attested once more, since something asks for more than was looked at.
     Seen(Result<Attested, Unseen>),
 }
@@ -112,7 +112,10 @@ impl Actor {
                 told = news.changed() => if told.is_err() { return self.stopped() },
                 Some(done) = self.under_way.next(), if !self.under_way.is_empty() => {
                     let goes_on = match done {
-                        Done::Asked((policy, answer)) => self.answered(policy, answer),
+                        Done::Asked(asked) => {
+                            let (policy, answer) = *asked;
+                            self.answered(policy, answer)
+                        }
                         Done::Seen(attested) => self.seen(attested),
                     };
                     if let Err(unseen) = goes_on {
@@ -194,7 +197,7 @@ impl Actor {
                     let wish = holding.wish.take();
                     let whom = (Arc::clone(&self.peer), self.key, Arc::clone(&self.shown));
                     let asking = obtain(Arc::clone(&self.inner), whom, Arc::clone(by), instance, wish);
-                    self.under_way.push(Box::pin(async move { Done::Asked(asking.await) }));
+                    self.under_way.push(Box::pin(async move { Done::Asked(Box::new(asking.await)) }));
                 }
             }
             // What is not wanted now is tried when somebody asks.
@@ -331,7 +334,9 @@ impl Actor {
         }
         // What is still on the way becomes nobody's.
         while let Some(done) = self.under_way.next().await {
-            if let Done::Asked((_, Ok(svid))) = done {
+            if let Done::Asked(asked) = done
+                && let (_, Ok(svid)) = *asked
+            {
                 self.inner.ender.end(&svid);
             }
         }

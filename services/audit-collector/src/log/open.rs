@@ -105,6 +105,11 @@ impl Log {
     /// # Errors
     /// [`LogError`] says what does not fit, and what to do.
     pub(crate) async fn open(setup: Setup, ground: Option<Ground>) -> Result<(Self, LogTasks, Found), LogError> {
+        // What it takes is on the heap, and not a part of all that awaits it.
+        Box::pin(Self::begin(setup, ground)).await
+    }
+
+    async fn begin(setup: Setup, ground: Option<Ground>) -> Result<(Self, LogTasks, Found), LogError> {
         let me = Producer { spiffe_id: setup.me.clone(), epoch: EPOCH.to_owned() };
         let (files, origin, reader) = (Files::new(&setup.dir), setup.origin.clone(), me.clone());
         let segment_bytes = setup.segment_bytes;

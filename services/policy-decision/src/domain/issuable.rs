@@ -221,6 +221,9 @@ fn not_forbidden(
     }
 }
 
+/// What is left, the approvals that it rests on, and when the first of these ends.
+type Released = (Reaches, Vec<Cause>, Option<Timestamp>);
+
 /// Leaves out what policies hold back until it is approved whatever it is done to, where no approval towards that audience lets some
 /// of it through. What they hold back of some resources is seen when that is asked.
 fn released(
@@ -231,7 +234,7 @@ fn released(
     policies: &Compiled,
     kinds: &Kinds,
     now: Timestamp,
-) -> Result<(Reaches, Vec<Cause>, Option<Timestamp>), (Why, Cause)> {
+) -> Result<Released, (Why, Cause)> {
     let (mut left, mut lifted, mut held) = (reaches.0, Vec::<Arc<Approval>>::new(), None);
     for one in spoken {
         let approvals = snapshot.approvals_of(one.agent, now).filter(|all| all.is_towards(Some(&[audience])));

@@ -210,8 +210,8 @@ impl ScopeIndex {
             let mut buckets = parties.matching(principal).flat_map(|fork| fork.of_kind(kind));
             buckets.any(|bucket| bucket.policies().any(|policy| !forbids(policy)))
         };
-        let any = permits(&*self.any_action).then_some(None);
-        any.into_iter().chain(self.of_action.iter().filter(move |(_, of)| permits(&**of)).map(|(uid, _)| Some(uid)))
+        let any = permits(&self.any_action).then_some(None);
+        any.into_iter().chain(self.of_action.iter().filter(move |(_, of)| permits(of)).map(|(uid, _)| Some(uid)))
     }
 
     /// How many policies it holds.

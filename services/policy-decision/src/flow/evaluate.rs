@@ -345,9 +345,10 @@ pub(super) fn judge_by(
 ) -> Result<Judged, NotReady> {
     let (agent, mut known) = match desk.tokens.subject(snapshot, right, ask, now) {
         Ok(found) => found,
-        Err((denied, mut known)) => {
+        Err(nobody) => {
+            let (answer, mut known) = *nobody;
             let agent = known.named.take();
-            return Ok(Judged { answer: *denied, known, agent });
+            return Ok(Judged { answer, known, agent });
         }
     };
     let delegated = known.delegation.clone();

@@ -222,7 +222,10 @@ fn lay_out(desk: &Desk, right: &Right, ask: &Ask, ground: &Ground, spoken: &Spok
             let denied = outside.map(|why| Answer::deny(Why::TokenScope, Cause::plain(CauseKind::Token, why)));
             (Some(agent), known, denied.map(Box::new))
         }
-        Err((denied, mut known)) => (known.named.take(), known, Some(denied)),
+        Err(nobody) => {
+            let (denied, mut known) = *nobody;
+            (known.named.take(), known, Some(Box::new(denied)))
+        }
     };
     let mut steps = vec![subject(ask, agent.as_deref(), denied.as_deref())];
     let Some(agent) = agent else {

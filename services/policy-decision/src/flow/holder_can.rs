@@ -49,7 +49,7 @@ pub(crate) async fn holder_can(desk: &Arc<Desk>, asker: &Asker, ask: HolderCan) 
         (Err(_), Right::Point(point)) => (point.label.namespace.to_string(), String::new(), String::new()),
         (Err(_), Right::Operator(_)) => Default::default(),
     };
-    let reason = found.as_ref().map_or_else(|(denied, _)| denied.word(), |_| "");
+    let reason = found.as_ref().map_or_else(|nobody| nobody.0.word(), |_| "");
     let details = [
         ("question", "holder_can".to_owned()),
         ("agent_id", agent_id),
@@ -58,8 +58,8 @@ pub(crate) async fn holder_can(desk: &Arc<Desk>, asker: &Asker, ask: HolderCan) 
     ];
     let event = record::searched(asker, &namespace, revision, desk.clock.now(), details);
     let can = match found {
-        Err((denied, _)) => {
-            Can { agent: None, all: Vec::new(), stopped: Some(*denied), revision, view_age, now, left_out: 0 }
+        Err(nobody) => {
+            Can { agent: None, all: Vec::new(), stopped: Some(nobody.0), revision, view_age, now, left_out: 0 }
         }
         Ok(holder) => {
             let working = Arc::clone(desk);

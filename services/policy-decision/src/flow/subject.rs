@@ -135,7 +135,7 @@ pub(crate) struct Holder {
 }
 
 /// A subject that is not believed: the denial, and what was known by then.
-pub(crate) type NoSubject = (Box<Answer>, Known);
+pub(crate) type NoSubject = Box<(Answer, Known)>;
 
 fn no(why: Why, text: impl Into<String>) -> NoSubject {
     no_with(why, text, Known::default())
@@ -151,7 +151,7 @@ fn no_with(why: Why, text: impl Into<String>, known: Known) -> NoSubject {
         | Why::DelegatorStopped => CauseKind::Grant,
         _ => CauseKind::Token,
     };
-    (Box::new(Answer::deny(why, Cause::plain(kind, text))), known)
+    Box::new((Answer::deny(why, Cause::plain(kind, text)), known))
 }
 
 impl Tokens {
@@ -373,7 +373,7 @@ fn on_its_word(
                 || (Why::ChainInvalid, format!("no grant lets {} act for {}", agent.label.name, said.subject)),
                 |why| behalf::broken(&why),
             );
-            Err((Box::new(Answer::deny(why, Cause::plain(CauseKind::Grant, text))), known))
+            Err(Box::new((Answer::deny(why, Cause::plain(CauseKind::Grant, text)), known)))
         }
     }
 }
