@@ -141,7 +141,7 @@ impl Member {
                 Ok(None)
             }
             Claimed::OtherKey(theirs) => Err(other_key(theirs, &ours)),
-            Claimed::Lead(held, head) => Ok(Some(self.lead(copy, held, head).await?)),
+            Claimed::Lead(held, head) => Ok(Some(Box::pin(self.lead(copy, held, head)).await?)),
         }
     }
 

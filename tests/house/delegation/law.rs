@@ -432,7 +432,7 @@ async fn no_chain_gives_more_than_everybody_in_it_may_and_every_grant_lets_throu
                     name: format!("grant-{n}-{side}"),
                     rights: chance.rights(),
                     audiences: if chance.one_in(4) { vec![chance.below(2)] } else { Vec::new() },
-                    ends: chance.one_in(4).then(|| soon),
+                    ends: chance.one_in(4).then_some(soon),
                     is_over: chance.one_in(8),
                     depth: if chance.one_in(6) { chance.below(2) } else { 2 },
                 };

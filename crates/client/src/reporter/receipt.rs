@@ -97,7 +97,7 @@ mod tests {
         AuditEvent {
             event_id: format!("evt_{seq}"),
             emitter: Some(Emitter { spiffe_id: "spiffe://example.org/ns/a/enforcer/b".into(), epoch: "e".into(), seq }),
-            subject: if seq % 2 == 0 { "user:ada".into() } else { String::new() },
+            subject: if seq.is_multiple_of(2) { "user:ada".into() } else { String::new() },
             ..AuditEvent::default()
         }
     }

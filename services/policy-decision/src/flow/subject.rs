@@ -392,15 +392,17 @@ fn is_bound(shown: Shown, claims: &Claims) -> Result<(), &'static str> {
     }
 }
 
-/// Judges what may have changed since the token was signed, or since it was last seen; the agent, for whom it acts, and why the token
-/// says nothing of this question, where it does not.
+/// An agent by its token: for whom it acts, and why the token says nothing of what is asked, where it does not.
+type Stands = (Arc<Agent>, Option<Delegation>, Option<&'static str>);
+
+/// Judges what may have changed since the token was signed, or since it was last seen.
 fn judge(
     snapshot: &Snapshot,
     right: &Right,
     ask: &Ask,
     proof: &Proof,
     now: Timestamp,
-) -> Result<(Arc<Agent>, Option<Delegation>, Option<&'static str>), (Why, String)> {
+) -> Result<Stands, (Why, String)> {
     let shown = Shown { presenter: ask.presenter, presenter_key: ask.presenter_key };
     let (agent, delegation) = stands(snapshot, right, shown, proof, now)?;
     let (claims, question) = (proof.signed.claims(), &ask.question);

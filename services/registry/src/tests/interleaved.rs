@@ -303,7 +303,10 @@ async fn interleaved_writes_reach_every_follower_once_and_in_order() {
     on_each::<Migrator>(async |fixture| {
         let seed = seed();
         // Shown where the test fails.
-        println!("LEGATE_TEST_SEED={seed}");
+        #[allow(clippy::print_stdout, reason = "shown where the test fails, so that it can be done again")]
+        {
+            println!("LEGATE_TEST_SEED={seed}");
+        }
         let mut chance = Chance(seed);
         let house = House::new();
         // SQLite is for one process.

@@ -229,7 +229,8 @@ async fn tiles_that_a_power_cut_left_unwritten_are_made_again_however_many_and_o
     let zero = |bytes: &mut Vec<u8>| bytes.fill(0);
     let end = |bytes: &mut Vec<u8>| bytes.iter_mut().skip(4_096).for_each(|byte| *byte = 0);
     let hole = |bytes: &mut Vec<u8>| bytes[512..1_024].fill(0);
-    let ways: [&dyn Fn(&mut Vec<u8>); 5] = [&Vec::clear, &half, &zero, &end, &hole];
+    type Way<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let ways: [Way<'_>; 5] = [&Vec::clear, &half, &zero, &end, &hole];
     for (n, way) in ways.into_iter().enumerate() {
         let dir = copy(good.path());
         for path in full_tiles(dir.path()) {
