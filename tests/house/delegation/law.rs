@@ -428,13 +428,16 @@ async fn no_chain_gives_more_than_everybody_in_it_may_and_every_grant_lets_throu
         let own: Vec<Rights> = (0..AGENTS).map(|_| chance.rights()).collect();
         let given: Vec<Vec<Given>> = (0..AGENTS - 1)
             .map(|n| {
-                let one = |side: &str| Given {
-                    name: format!("grant-{n}-{side}"),
-                    rights: chance.rights(),
-                    audiences: if chance.one_in(4) { vec![chance.below(2)] } else { Vec::new() },
-                    ends: chance.one_in(4).then_some(soon),
-                    is_over: chance.one_in(8),
-                    depth: if chance.one_in(6) { chance.below(2) } else { 2 },
+                let one = |side: &str| {
+                    let is_over = chance.one_in(8);
+                    Given {
+                        name: format!("grant-{n}-{side}"),
+                        rights: chance.rights(),
+                        audiences: if chance.one_in(4) { vec![chance.below(2)] } else { Vec::new() },
+                        ends: (chance.one_in(4) && !is_over).then_some(soon),
+                        is_over,
+                        depth: if chance.one_in(6) { chance.below(2) } else { 2 },
+                    }
                 };
                 ["a", "b"].map(one).into()
             })
