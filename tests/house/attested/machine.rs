@@ -1,4 +1,5 @@
-//! A process that becomes another program over the connection that it has.
+//! A machine obtains an identity by the token that its platform gave it, and again where it was away for longer than that lives; and a process
+//! that becomes another program over the connection that it has.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream as StdStream;
@@ -8,18 +9,98 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use legate_clock::SystemClock;
+use legate_clock::{Clock as _, SystemClock, TestClock};
 use legate_rpc::Code;
 use legate_wire::spiffe::X509svidRequest;
 use legate_wire::spiffe::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use legate_workload::Proof;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tonic::transport::Endpoint;
 
 use super::scene::{self, Api, Fleet, marked};
 use super::word;
+use crate::outside::Outside;
 use crate::raised::{LONG, Raised};
+
+/// The platform's tokens for machines, and what wakes the helper: a policy that nobody meets.
+fn trusted(outside: &Outside) -> String {
+    format!(
+        r#"apiVersion: legate/v1
+kind: TrustedIssuer
+metadata: {{name: cloud, namespace: fleet}}
+spec:
+  issuer: {issuer}
+  audiences: [legate]
+  jwksUri: {keys}
+  rules:
+    - {{node: vm, claims: {{sub: machine-7}}}}
+"#,
+        issuer = outside.issuer(),
+        keys = outside.jwks_uri(),
+    )
+}
+
+const NOBODY: &str = r#"apiVersion: legate/v1
+kind: AttestationPolicy
+metadata: {name: nobody, namespace: fleet}
+spec: {agent: planner, selectors: [{type: UNIX_UID, value: "4294967294"}]}
+"#;
+
+/// A token that was made as late as clocks that differ allow, since it has to be later than the machine by as much.
+fn given(outside: &Outside, file: &Path, id: &str) {
+    let made = u64::try_from(SystemClock::new().now().secs()).unwrap() + legate_token::MAX_LEEWAY;
+    let claims = json!({"sub": "machine-7", "jti": id, "iat": made});
+    std::fs::write(file, outside.token("legate", &claims)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_enrols_by_its_platforms_token_and_again_after_it_was_away_for_too_long() {
+    let outside = Outside::new().await;
+    let config = format!("[federation]\nallow_private = [\"127.0.0.0/8\", \"::1/128\"]\nca = {:?}\n", outside.ca());
+    let raised = Raised::with_federation(&config).await;
+    let fleet = Fleet::declared_with_nodes(&raised, "LOW").await;
+    scene::apply(&raised, &trusted(&outside)).await.unwrap();
+    let file = fleet.dir.path().join("machine-token");
+    // A token says in whole seconds when it was made: one of the node's own first second could be of an earlier node.
+    let declared = SystemClock::new().now().secs();
+    while SystemClock::new().now().secs() == declared {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    given(&outside, &file, "1");
+    let clock = TestClock::at(SystemClock::new().now());
+    let proof = Proof::IdentityToken { namespace: "fleet".into(), file: file.clone() };
+    let helper = fleet.helper_with(&raised, clock.clone(), |wanted| wanted.proof = proof).await;
+    let fleet = Fleet { endpoint: helper.endpoint(), ..fleet };
+    let first = fleet.held_at_last().await;
+    let kept = fleet.dir.path().join("node/node.pem");
+    let before = std::fs::read(&kept).unwrap();
+
+    // Asleep for longer than its certificate lives. The token of before was used; the platform makes another.
+    given(&outside, &file, "2");
+    clock.advance(Duration::from_secs(61 * 60));
+    assert!(helper.serving().standing().identity().is_err());
+    scene::apply(&raised, NOBODY).await.unwrap();
+    scene::until(async || std::fs::read(&kept).unwrap() != before).await;
+    // The services did not sleep.
+    clock.jump_to(SystemClock::new().now());
+    assert_eq!(helper.serving().standing().identity(), Ok(()));
+    assert_ne!(fleet.held_at_last().await, first);
+    drop(fleet.child().await);
+    helper.shutdown().await;
+
+    // A restart needs what is kept and nothing else: a certificate that is there already.
+    std::fs::remove_file(&file).unwrap();
+    let before = std::fs::read(&kept).unwrap();
+    let helper = fleet.helper_with(&raised, SystemClock::shared(), |wanted| wanted.proof = Proof::Nothing).await;
+    let fleet = Fleet { endpoint: helper.endpoint(), ..fleet };
+    fleet.held_at_last().await;
+    assert_eq!(std::fs::read(&kept).unwrap(), before);
+    helper.shutdown().await;
+    raised.suite.shutdown().await;
+}
 
 /// Where the child connects the socket that it was given, and what tells it to become another program.
 const CONNECTS: &str = "LEGATE_TESTS_CONNECTS";
