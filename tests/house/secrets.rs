@@ -290,6 +290,11 @@ async fn secrets_are_nowhere_but_with_their_holders() {
     }
     // The services have ended, and sent what they had.
     let exported = spans.text();
+    assert!(
+        exported.contains("credential-issuer"),
+        "no span came of what issues, so the search is broken: {} bytes",
+        exported.len()
+    );
     for (number, secret) in secrets.iter().enumerate() {
         assert!(!exported.contains(secret.as_str()), "secret {number} in a span");
         assert!(secret.len() >= 32, "secret {number} is no secret");
