@@ -178,6 +178,7 @@ pub(crate) fn trusted_issuer(from: &wire::TrustedIssuer) -> Result<TrustedIssuer
             Some(Said::Agent(name)) => Some(StandsFor::Agent(Name::parse(name).map_err(text)?)),
             Some(Said::UserClaim(claim)) => Some(StandsFor::User(claim.clone())),
             Some(Said::Node(name)) => Some(StandsFor::Node(Name::parse(name).map_err(text)?)),
+            Some(Said::NodeClaim(claim)) => Some(StandsFor::NodeOf(claim.clone())),
             None => None,
         };
         let groups_claim = (!rule.groups_claim.is_empty()).then(|| rule.groups_claim.clone());

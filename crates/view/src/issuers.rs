@@ -60,6 +60,8 @@ pub enum StandsFor {
     User(String),
     /// The node of the namespace that had the name when the issuer was last written.
     Node(Name),
+    /// The node of the namespace that this claim names.
+    NodeOf(String),
 }
 
 /// All trusted issuers by namespace and name.

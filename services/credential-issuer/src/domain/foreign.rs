@@ -57,6 +57,10 @@ pub(crate) enum Nobody {
     NoAgent,
     #[error("the node that the rule names is not there")]
     NoNode,
+    #[error(
+        "the claim that should name the node is not there, or no node of the namespace has that name: declare one, or name nodes by another claim (a name is 1 to 63 characters of a-z, 0-9 and '-')"
+    )]
+    NoNodeNamed,
     #[error("the claim that should name the person is not there, or is no name: 1 to 256 bytes without white space")]
     NoPerson,
     #[error(
@@ -124,6 +128,14 @@ pub(crate) fn stands_for(
             // So does a node.
             node.filter(|node| node.label.created <= trusted.label.updated).ok_or(Nobody::NoNode)?;
             Ok(StandsFor::Node(namespace.clone(), name.clone()))
+        }
+        // Whichever is there now: a fleet's nodes are declared later than whom they are believed by.
+        Said::NodeOf(claim) => {
+            let namespace = &trusted.label.namespace;
+            let said = token.claim(claim).ok_or(Nobody::NoNodeNamed)?;
+            let name = Name::parse(&said).map_err(|_| Nobody::NoNodeNamed)?;
+            snapshot.node(namespace.as_str(), name.as_str()).ok_or(Nobody::NoNodeNamed)?;
+            Ok(StandsFor::Node(namespace.clone(), name))
         }
         Said::User(claim) => {
             if is_unverified(claim, token) {

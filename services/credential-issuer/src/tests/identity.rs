@@ -266,6 +266,40 @@ async fn a_token_of_its_cloud_makes_a_machine_the_node_that_the_rule_names() {
 }
 
 #[tokio::test]
+async fn a_cluster_names_its_nodes_and_each_has_to_be_declared() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::on(&fixture).await;
+        let stands_for = legate_wire::registry::claim_rule::StandsFor::NodeClaim("kubernetes.io/node/uid".into());
+        declare(&scene, issuer("cluster", &[&key(1)], vec![rule(&[("sub", "helper")], Some(stands_for))])).await;
+        let shown = |node: serde_json::Value, jti: &str| {
+            let mut claims = with("sub", "helper");
+            claims["jti"] = jti.into();
+            claims["kubernetes.io"] = serde_json::json!({"node": {"uid": node}});
+            token(&key(1), &claims)
+        };
+        let early = shown("vm-1".into(), "1");
+        assert_eq!(reason(enrol(&scene, &early, &request(&new_key())).await), "IDENTITY_TOKEN_UNMATCHED");
+        // It comes after the rule, as machines of a cluster do.
+        scene.declare(super::registry::node(NAMESPACE, "vm-1", Timestamp::from_secs(0))).await;
+        let row = enrol(&scene, &shown("vm-1".into(), "2"), &request(&new_key())).await.unwrap();
+        assert_eq!(row.spiffe_id.as_str(), "spiffe://example.org/ns/payments/node/vm-1");
+        for (n, nobody) in ["vm-2", "VM-1", "vm-1.example.org", "", "../node/vm-1"].into_iter().enumerate() {
+            let token = shown(nobody.into(), &format!("none {n}"));
+            assert_eq!(reason(enrol(&scene, &token, &request(&new_key())).await), "IDENTITY_TOKEN_UNMATCHED");
+        }
+        let list = shown(serde_json::json!(["vm-1"]), "list");
+        assert_eq!(reason(enrol(&scene, &list, &request(&new_key())).await), "IDENTITY_TOKEN_UNMATCHED");
+        // One that was made before this node was there is of another machine.
+        scene.take_back(super::registry::node(NAMESPACE, "vm-1", Timestamp::from_secs(0))).await;
+        let before = shown("vm-1".into(), "before");
+        scene.pass(Duration::from_secs(2)).await;
+        scene.declare(super::registry::node(NAMESPACE, "vm-1", scene.clock.now())).await;
+        assert_eq!(reason(enrol(&scene, &before, &request(&new_key())).await), "IDENTITY_TOKEN_REFUSED");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_nobody_believes_is_on_record_and_a_flood_of_it_is_a_line() {
     on_each::<Migrator>(async |fixture| {
         let scene = trusting(&fixture).await;

@@ -107,7 +107,7 @@ pub(crate) fn references(declaration: &wire::Declaration) -> Vec<(String, Key)> 
                 match &rule.stands_for {
                     Some(StandsFor::Agent(name)) => needed.one(&format!("spec.rules[{n}].agent"), Kind::Agent, name),
                     Some(StandsFor::Node(name)) => needed.one(&format!("spec.rules[{n}].node"), Kind::Node, name),
-                    Some(StandsFor::UserClaim(_)) | None => {}
+                    Some(StandsFor::UserClaim(_) | StandsFor::NodeClaim(_)) | None => {}
                 }
             }
             if let Some(of) = &spec.personal_delegation {

@@ -232,6 +232,7 @@ pub(crate) fn trusted_issuer() -> wire::TrustedIssuer {
                 ),
                 rule(&[("iss-kind", "people")], StandsFor::UserClaim("email".into())),
                 rule(&[("iss-kind", "machines")], StandsFor::Node("vm-7".into())),
+                rule(&[("iss-kind", "cluster")], StandsFor::NodeClaim("kubernetes.io/node/uid".into())),
             ],
             personal_delegation: Some(wire::PersonalDelegation {
                 audiences: vec!["legate-grants".into()],

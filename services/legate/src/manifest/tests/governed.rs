@@ -121,6 +121,7 @@ fn rule() -> impl Strategy<Value = ClaimRule> {
         text().prop_map(claim_rule::StandsFor::Agent),
         text().prop_map(claim_rule::StandsFor::UserClaim),
         text().prop_map(claim_rule::StandsFor::Node),
+        text().prop_map(claim_rule::StandsFor::NodeClaim),
     ];
     let rule = (attributes(), prop::option::of(stands_for), "[a-z]{0,3}");
     rule.prop_map(|(claims, stands_for, groups_claim)| ClaimRule { claims, stands_for, groups_claim })

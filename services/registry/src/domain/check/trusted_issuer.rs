@@ -141,8 +141,15 @@ fn check_rule(path: &str, rule: &ClaimRule, findings: &mut Findings) {
                 findings.add(format!("{path}.user_claim"), why);
             }
         }
-        None => findings
-            .add(format!("{path}.agent"), "is missing; say for which agent, user_claim or node the token stands"),
+        Some(StandsFor::NodeClaim(claim)) => {
+            if let Some(why) = claim_fault_in(claim) {
+                findings.add(format!("{path}.node_claim"), why);
+            }
+        }
+        None => findings.add(
+            format!("{path}.agent"),
+            "is missing; say for which agent, user_claim, node or node_claim the token stands",
+        ),
     }
     if !rule.groups_claim.is_empty() {
         let place = format!("{path}.groups_claim");

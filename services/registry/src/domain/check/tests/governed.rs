@@ -218,6 +218,7 @@ fn rules_of_trusted_issuers() {
     refused(rule(|rule| rule.stands_for = Some(StandsFor::Agent("A b".into()))), &["spec.rules[0].agent"]);
     refused(rule(|rule| rule.stands_for = Some(StandsFor::UserClaim(" ".into()))), &["spec.rules[0].user_claim"]);
     refused(rule(|rule| rule.stands_for = Some(StandsFor::UserClaim(String::new()))), &["spec.rules[0].user_claim"]);
+    refused(rule(|rule| rule.stands_for = Some(StandsFor::NodeClaim(" ".into()))), &["spec.rules[0].node_claim"]);
     // The first rule would match every token, so no later one ever does.
     refused(
         rule(|rule| rule.claims.clear()),
