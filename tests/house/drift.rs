@@ -87,7 +87,7 @@ async fn act(raised: &Raised, id: &str, times: usize, at_least: u64) {
 /// What the registry heard of the agent, once it heard of so many uses, and never of more.
 async fn heard(raised: &Raised, id: &str, count: u64) -> wire::ListAgentUsageResponse {
     let mut registry = UsageServiceClient::new(raised.operator("registry"));
-    let ask = wire::ListAgentUsageRequest { agent_ids: vec![id.to_owned()], grant_ids: Vec::new() };
+    let ask = wire::ListAgentUsageRequest { agent_ids: vec![id.to_owned()], ..Default::default() };
     let hearing = async {
         loop {
             let told = registry.list_agent_usage(ask.clone()).await.unwrap().into_inner();

@@ -11,6 +11,7 @@ mod revoked_certificates;
 mod search;
 mod unasked;
 mod usage;
+mod used_resources;
 
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement, Value};
 use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(approved::Approved),
             Box::new(ChangesInOrder),
             Box::new(unasked::Unasked),
+            Box::new(used_resources::UsedResources),
         ]
     }
 }

@@ -296,7 +296,7 @@ pub(super) fn cases() -> BTreeMap<&'static str, Case> {
     case(
         "/legate.registry.v1.UsageService/ListAgentUsage",
         call!(registry, Usages, list_agent_usage, |ask| {
-            wire::ListAgentUsageRequest { agent_ids: vec![ask.agent_id.clone()], grant_ids: Vec::new() }
+            wire::ListAgentUsageRequest { agent_ids: vec![ask.agent_id.clone()], ..Default::default() }
         }),
     );
     case("/legate.registry.v1.UsageService/ListAgentBaselines", |ask| {

@@ -38,6 +38,7 @@ impl From<Heard> for wire::ReadUsageResponse {
                 agent_id: of.agent_id,
                 action: of.action,
                 resource_type: of.resource_type,
+                resource_id: of.resource_id,
                 way: wire::UsageWay::from(of.way).into(),
                 count: tally.count,
                 first_time: Some(tally.first.into()),

@@ -12,6 +12,11 @@ use super::text::key;
 /// Days of one row that are told: a year, a quarter's job that follows, and room.
 pub(crate) const DAYS: usize = 448;
 
+/// Bytes of a resource's id that is told; more may have been any resource.
+const LONGEST_ID: usize = 256;
+/// Stands for a resource that is not told.
+const ANY: &str = "*";
+
 /// Agents of one chain that are credited; an event's lists are bounded by its size alone.
 const CHAIN: usize = 64;
 
@@ -33,6 +38,8 @@ pub(crate) struct Used {
     pub(crate) agent_id: String,
     pub(crate) action: String,
     pub(crate) resource_type: String,
+    /// `*` where the id is too long to be told.
+    pub(crate) resource_id: String,
     pub(crate) way: Way,
 }
 
@@ -143,9 +150,13 @@ impl Digest {
             _ => Way::ForPerson,
         };
         let resource_type = event.resource.as_ref().map(|r| key(&r.r#type)).unwrap_or_default();
+        let id = event.resource.as_ref().map(|r| r.id.as_str()).unwrap_or_default();
+        let is_told = (1..=LONGEST_ID).contains(&id.len()) && !id.contains('\0');
+        let resource_id = if is_told { id } else { ANY };
         let mut count = |agent: &str, way| {
             let (agent_id, action) = (key(agent), key(&event.action));
-            let used = Used { agent_id, action, resource_type: resource_type.clone(), way };
+            let (resource_type, resource_id) = (resource_type.clone(), resource_id.to_owned());
+            let used = Used { agent_id, action, resource_type, resource_id, way };
             self.used.entry(used).or_insert_with(|| Tally::at(time)).add(by, time);
         };
         count(&event.agent_id, way);
@@ -217,6 +228,18 @@ mod tests {
         assert_eq!(ways, [("agt_a", Way::Through), ("agt_b", Way::Through), ("agt_c", Way::ForAgent)]);
         assert_eq!(digest.grants.keys().collect::<Vec<_>>(), ["g1", "g2"]);
         assert!(digest.used.values().all(|tally| tally.count == 1 && tally.days() == [1]));
+    }
+
+    #[test]
+    fn each_resource_is_counted_by_itself_and_one_whose_id_is_long_may_be_any() {
+        let of = |id: &str| {
+            let resource = Some(EventResource { r#type: "Invoice".into(), id: id.into(), ..EventResource::default() });
+            AuditEvent { resource, ..event("policy-decision", "decision.made", "agt_a", 5) }
+        };
+        let long = "x".repeat(257);
+        let digest = digest(&[of("apollo/1"), of("apollo/2"), of("apollo/1"), of(&long), of(""), of("a\0b")]);
+        let told: Vec<_> = digest.used.iter().map(|(used, tally)| (used.resource_id.as_str(), tally.count)).collect();
+        assert_eq!(told, [("*", 3), ("apollo/1", 2), ("apollo/2", 1)]);
     }
 
     #[test]

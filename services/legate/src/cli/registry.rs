@@ -36,6 +36,9 @@ pub(crate) enum AgentVerb {
     Usage {
         /// NAMESPACE/NAME, or the id agt_...
         agent: String,
+        /// Tell each resource by itself, as far as it is kept: of each action and type the first 64, and * for the others.
+        #[arg(long)]
+        resources: bool,
     },
     /// Tell every write of an agent: who made it, why, and what it changed.
     History(History),

@@ -38,7 +38,7 @@ macro_rules! step {
 pub(super) async fn run(desk: Desk, verb: AgentVerb) -> Result<Exit, Failure> {
     match verb {
         AgentVerb::Get { agent, when } => get(desk, &agent, &when).await,
-        AgentVerb::Usage { agent } => agent_usage::run(desk, &agent).await,
+        AgentVerb::Usage { agent, resources } => agent_usage::run(desk, &agent, resources).await,
         AgentVerb::History(ask) => history::history(desk, Kind::Agent, ask).await,
         AgentVerb::Instances { agent, state, limit } => {
             let ask = InstanceList { agent: Some(agent), namespace: None, node: None, state, limit };

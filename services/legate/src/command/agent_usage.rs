@@ -15,9 +15,9 @@ use crate::{Exit, Failure, proto};
 /// A thousand agents with all that they used.
 const MAX_MESSAGE: usize = 64 << 20;
 
-pub(super) async fn run(desk: Desk, agent: &str) -> Result<Exit, Failure> {
+pub(super) async fn run(desk: Desk, agent: &str, by_resource: bool) -> Result<Exit, Failure> {
     let id = desk.agent_id(agent).await?;
-    let answer = ask(&desk, vec![id]).await?;
+    let answer = ask(&desk, vec![id], by_resource).await?;
     let Some(of) = answer.agents.first() else {
         return Err(Failure::local(&USAGE, format!("there is no agent {agent}")));
     };
@@ -31,8 +31,12 @@ pub(super) async fn run(desk: Desk, agent: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-pub(super) async fn ask(desk: &Desk, agent_ids: Vec<String>) -> Result<ListAgentUsageResponse, Failure> {
-    let request = ListAgentUsageRequest { agent_ids, grant_ids: Vec::new() };
+pub(super) async fn ask(
+    desk: &Desk,
+    agent_ids: Vec<String>,
+    by_resource: bool,
+) -> Result<ListAgentUsageResponse, Failure> {
+    let request = ListAgentUsageRequest { agent_ids, grant_ids: Vec::new(), by_resource };
     let registry = desk.line(Service::Registry)?;
     registry
         .ask(request, |c, r| async move {
@@ -58,7 +62,7 @@ pub(super) fn evidence(window: Option<&UsageWindow>) -> String {
 /// Says on standard error where the evidence does not reach as far back as agents are asked to have been silent: of whom nothing
 /// was heard that may be all there is.
 pub(super) async fn warn_of_silence(desk: &Desk, silent: Duration) -> Result<(), Failure> {
-    let window = ask(desk, Vec::new()).await?.window.unwrap_or_default();
+    let window = ask(desk, Vec::new(), false).await?.window.unwrap_or_default();
     let since = SystemClock::new().now().minus(silent);
     let from = window.from_time.filter(|_| window.to_time.is_some()).and_then(|at| Timestamp::try_from(at).ok());
     if from.is_none_or(|from| from > since) {
@@ -69,12 +73,16 @@ pub(super) async fn warn_of_silence(desk: &Desk, silent: Duration) -> Result<(),
 
 fn row(of: &PermissionUsage) -> Row {
     let way = proto::word(of.way().as_str_name(), "PERMISSION_USAGE_WAY_");
-    let name = format!("{} on {}", of.action, of.resource_type);
+    let resource = match of.resource_id.as_str() {
+        "" => of.resource_type.clone(),
+        id => format!("{}:{id}", of.resource_type),
+    };
+    let name = format!("{} on {resource}", of.action);
     Row {
         cells: vec![
             ("COUNT", false, of.count.to_string()),
             ("ACTION", false, of.action.clone()),
-            ("RESOURCE TYPE", false, of.resource_type.clone()),
+            (if of.resource_id.is_empty() { "RESOURCE TYPE" } else { "RESOURCE" }, false, resource),
             ("WAY", false, way.to_owned()),
             ("LAST", false, moment(of.last_time.as_ref())),
             ("FIRST", true, moment(of.first_time.as_ref())),

@@ -48,7 +48,7 @@ pub(super) async fn run(desk: Desk, args: NamespaceReport) -> Result<Exit, Failu
     }
     let fixed = fix(&desk, &how, &namespace).await?;
     let policy = desk.line(Service::Policy)?;
-    let heard = match given(agent_usage::ask(&desk, Vec::new()).await)? {
+    let heard = match given(agent_usage::ask(&desk, Vec::new(), false).await)? {
         Ok(answer) => agent_usage::evidence(answer.window.as_ref()),
         Err(withheld) => format!("not given: {}", withheld.what),
     };

@@ -6,7 +6,13 @@ pub(crate) const DAYS: i64 = 448;
 /// Rows of one agent: what does not fit any more is counted together, and may have been anything.
 pub(crate) const ROWS: usize = 2_000;
 
-/// Stands for anything in the row of what did not fit.
+/// Where an agent has so many rows, no more resources are kept apart, so that there is room for other actions.
+pub(crate) const FINE: usize = ROWS / 2;
+
+/// Resources of one agent, action, type and way that are kept apart: of the others it is known that it was some of that type.
+pub(crate) const RESOURCES: usize = 64;
+
+/// Stands for anything in the row of what did not fit, and for any resource where which it was is not kept.
 pub(crate) const REST: &str = "*";
 
 const WORDS: usize = 7;
@@ -57,6 +63,11 @@ impl Days {
             return;
         }
         self.set(self.newest.saturating_sub(day));
+    }
+
+    /// Adds the days of another.
+    pub(crate) fn add_all(&mut self, other: Self) {
+        other.each().for_each(|day| self.add(day));
     }
 
     /// The days, the newest first.

@@ -1,5 +1,6 @@
 //! Somebody asks what agents used, and from when to when the audit log was heard.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ pub(crate) async fn list(
             let grants = seen(&look, ask.grant_ids, Kind::DelegationGrant).await?;
             let grants = grant::of(look.tx, grants.into_iter().map(|row| row.id).collect()).await?;
             Ok(ListAgentUsageResponse {
-                agents: used(look.tx, agents).await?,
+                agents: used(look.tx, agents, ask.by_resource).await?,
                 grants: grants.into_iter().map(of_grant).collect(),
                 window: Some(window(&look).await?),
                 revision: look.revision,
@@ -69,11 +70,15 @@ async fn seen(look: &Look<'_>, ids: Vec<String>, kind: Kind) -> TxResult<Vec<Mod
     Ok(rows)
 }
 
-async fn used(tx: &Tx, rows: Vec<Model>) -> TxResult<Vec<AgentUsage>, Fault> {
+async fn used(tx: &Tx, rows: Vec<Model>, by_resource: bool) -> TxResult<Vec<AgentUsage>, Fault> {
     let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let mut permissions: BTreeMap<String, Vec<PermissionUsage>> = BTreeMap::new();
-    for row in permission::of(tx, ids.clone()).await? {
-        permissions.entry(row.agent_id.clone()).or_default().push(of_permission(&row));
+    let mut used = permission::of(tx, ids.clone()).await?;
+    if !by_resource {
+        used = whole(used);
+    }
+    for row in used {
+        permissions.entry(row.agent_id.clone()).or_default().push(of_permission(row));
     }
     let mut agents: BTreeMap<String, agent::Model> =
         agent::of(tx, ids).await?.into_iter().map(|row| (row.agent_id.clone(), row)).collect();
@@ -112,11 +117,25 @@ fn moment(micros: Option<i64>) -> Option<prost_types::Timestamp> {
     micros.map(|micros| Timestamp::from_micros(micros).into())
 }
 
-fn of_permission(row: &permission::Model) -> PermissionUsage {
+/// All resources of a type together, and none of them named.
+fn whole(rows: Vec<permission::Model>) -> Vec<permission::Model> {
+    let mut all: BTreeMap<(String, String, String, i32), permission::Model> = BTreeMap::new();
+    for mut row in rows {
+        row.resource_id.clear();
+        match all.entry((row.agent_id.clone(), row.action.clone(), row.resource_type.clone(), row.way)) {
+            Entry::Vacant(new) => drop(new.insert(row)),
+            Entry::Occupied(mut there) => there.get_mut().add(&row),
+        }
+    }
+    all.into_values().collect()
+}
+
+fn of_permission(row: permission::Model) -> PermissionUsage {
     let days = row.days();
     PermissionUsage {
-        action: row.action.clone(),
-        resource_type: row.resource_type.clone(),
+        action: row.action,
+        resource_type: row.resource_type,
+        resource_id: row.resource_id,
         // The numbers of both enums are the same, which a test holds.
         way: row.way,
         count: unsigned(row.count),

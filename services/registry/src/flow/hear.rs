@@ -15,7 +15,7 @@ use legate_wire::audit::{
 use tonic::{Request, Status};
 
 use super::Desk;
-use crate::domain::usage::{Days, REST, ROWS};
+use crate::domain::usage::{Days, FINE, RESOURCES, REST, ROWS};
 use crate::error::of_tx;
 use crate::store::usage::{self, agent, gap, grant, head, permission};
 use crate::store::{object, signed, unsigned};
@@ -160,30 +160,22 @@ fn micros(time: Option<prost_types::Timestamp>) -> i64 {
 
 async fn add_permissions(tx: &Tx, used: &[&UsedPermission]) -> TxResult<(), Fault> {
     let ids: BTreeSet<String> = used.iter().map(|one| one.agent_id.clone()).collect();
-    let mut rows: BTreeMap<String, BTreeMap<(String, String, i32), permission::Model>> = BTreeMap::new();
+    let mut rows: BTreeMap<String, BTreeMap<What, permission::Model>> = BTreeMap::new();
     for row in permission::of(tx, ids.into_iter().collect()).await? {
-        let key = (row.action.clone(), row.resource_type.clone(), row.way);
-        rows.entry(row.agent_id.clone()).or_default().insert(key, row);
+        let what = (row.action.clone(), row.resource_type.clone(), row.way, row.resource_id.clone());
+        rows.entry(row.agent_id.clone()).or_default().insert(what, row);
     }
-    let mut changed: BTreeMap<(String, (String, String, i32)), permission::Model> = BTreeMap::new();
+    let mut changed: BTreeMap<(String, What), permission::Model> = BTreeMap::new();
     for one in used {
         let its = rows.entry(one.agent_id.clone()).or_default();
-        let mut key = (one.action.clone(), one.resource_type.clone(), one.way);
-        if !its.contains_key(&key) {
-            if one.count <= 0 {
-                // What is taken back of it was never counted here.
-                continue;
-            }
-            if its.len() >= ROWS {
-                key = (REST.to_owned(), REST.to_owned(), UsageWay::Own.into());
-            }
-        }
+        let Some(what) = row_of(one, its) else { continue };
         let (first, last) = (micros(one.first_time), micros(one.last_time));
-        let row = its.entry(key.clone()).or_insert_with(|| permission::Model {
+        let row = its.entry(what.clone()).or_insert_with(|| permission::Model {
             agent_id: one.agent_id.clone(),
-            action: key.0.clone(),
-            resource_type: key.1.clone(),
-            way: key.2,
+            action: what.0.clone(),
+            resource_type: what.1.clone(),
+            resource_id: what.3.clone(),
+            way: what.2,
             count: 0,
             first_time: first,
             last_time: last,
@@ -197,9 +189,31 @@ async fn add_permissions(tx: &Tx, used: &[&UsedPermission]) -> TxResult<(), Faul
         let mut days: Days = row.days();
         one.days.iter().for_each(|day| days.add(*day));
         (row.newest_day, row.days) = days.to_bytes();
-        changed.insert((one.agent_id.clone(), key), row.clone());
+        changed.insert((one.agent_id.clone(), what), row.clone());
     }
     permission::put(tx, changed.into_values().collect()).await
+}
+
+/// Action, type of resource, way, and which resource.
+type What = (String, String, i32, String);
+
+/// Which row of the agent's it is added to; `None`: to none, since what is taken off was never added.
+fn row_of(one: &UsedPermission, its: &BTreeMap<What, permission::Model>) -> Option<What> {
+    let of = |id: &str| (one.action.clone(), one.resource_type.clone(), one.way, id.to_owned());
+    let told = of(if one.resource_id.is_empty() { REST } else { &one.resource_id });
+    let (any, anything) = (of(REST), (REST.to_owned(), REST.to_owned(), UsageWay::Own.into(), REST.to_owned()));
+    if its.contains_key(&told) {
+        return Some(told);
+    }
+    let is_there = |what: &What| its.contains_key(what);
+    if one.count <= 0 {
+        return [any, anything].into_iter().find(is_there);
+    }
+    let is_same = |what: &What| (&what.0, &what.1, what.2) == (&told.0, &told.1, told.2);
+    let apart = its.range(of("")..).map(|(what, _)| what).take_while(|what| is_same(what));
+    let is_fine = its.len() < FINE && apart.filter(|what| what.3 != REST).count() < RESOURCES;
+    let what = if is_fine { told.clone() } else { any };
+    Some(if its.len() < ROWS || is_there(&what) { what } else { anything })
 }
 
 async fn add_agents(tx: &Tx, used: &[&UsedPermission], told: &[&UsedAgent]) -> TxResult<(), Fault> {

@@ -210,6 +210,7 @@ fn used(through: u64, agent: &str, action: &str, days_ago: i64) -> ReadUsageResp
         agent_id: agent.into(),
         action: action.into(),
         resource_type: "Invoice".into(),
+        resource_id: String::new(),
         way: UsageWay::Own.into(),
         count: 1,
         first_time: at(days_ago),

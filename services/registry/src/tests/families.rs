@@ -49,6 +49,7 @@ async fn uses(scene: &Scene, agent: &Agent, way: UsageWay) {
         agent_id: id(agent),
         action: "invoice:read".into(),
         resource_type: "Invoice".into(),
+        resource_id: String::new(),
         way: way.into(),
         count: 1,
         first_time: Some(now),

@@ -12,14 +12,17 @@ use legate_wire::registry::{
     AgentUsage, AsOf, Kind, ListAgentUsageRequest, ListAgentUsageResponse, PermissionUsageWay, as_of::At,
 };
 use proptest::prelude::*;
+use sea_orm::ConnectionTrait as _;
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 use super::departures::appointed;
 use super::scene::*;
-use crate::domain::usage::{Days, ROWS};
+use crate::domain::usage::{Days, FINE, RESOURCES, ROWS};
 use crate::flow::hear::{self, Place};
 use crate::flow::list::{self, List};
 use crate::flow::{agent_usage, read};
 use crate::schema::Migrator;
+use crate::store::usage::permission;
 
 const DAY: i64 = 86_400;
 const BOB: &str = "spiffe://example.org/legate/operator/bob";
@@ -34,6 +37,7 @@ fn used(agent: &str, action: &str, count: i64, when: i64) -> UsedPermission {
         agent_id: agent.into(),
         action: action.into(),
         resource_type: "Invoice".into(),
+        resource_id: String::new(),
         way: UsageWay::Own.into(),
         count,
         first_time: at(when),
@@ -64,7 +68,7 @@ impl Scene {
 
     async fn usage(&self, who: &str, ids: &[&str], grants: &[&str]) -> ListAgentUsageResponse {
         let text = |all: &[&str]| all.iter().map(|id| (*id).to_owned()).collect();
-        let ask = ListAgentUsageRequest { agent_ids: text(ids), grant_ids: text(grants) };
+        let ask = ListAgentUsageRequest { agent_ids: text(ids), grant_ids: text(grants), by_resource: false };
         agent_usage::list(&self.desk, &by(who, ""), ask).await.unwrap()
     }
 
@@ -179,6 +183,109 @@ async fn strangers_take_no_room_and_one_agent_takes_no_more_than_its_own() {
     .await;
 }
 
+fn used_of(agent: &str, action: &str, id: &str, count: i64, when: i64) -> UsedPermission {
+    UsedPermission { resource_id: id.into(), ..used(agent, action, count, when) }
+}
+
+impl Scene {
+    /// Which resources, how often, and on how many days.
+    async fn resources(&self, id: &str) -> Vec<(String, u64, u32)> {
+        let ask = ListAgentUsageRequest { agent_ids: vec![id.into()], by_resource: true, ..Default::default() };
+        let mut told = agent_usage::list(&self.desk, &by(OPERATOR, ""), ask).await.unwrap();
+        let rows = told.agents.remove(0).permissions.into_iter();
+        rows.map(|row| (row.resource_id, row.count, row.days)).collect()
+    }
+}
+
+#[tokio::test]
+async fn resources_are_kept_apart_as_far_as_there_is_room() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        scene.apply(payments()).await.unwrap();
+        let id = scene.id("invoice-bot").await;
+        let first = vec![
+            used_of(&id, "invoice:read", "apollo/1", 2, NOW - 9 * DAY),
+            used_of(&id, "invoice:read", "apollo/2", 1, NOW - 5 * DAY),
+            used(&id, "invoice:read", 4, NOW - 3 * DAY),
+        ];
+        scene.hear(stretch(10, first)).await;
+        let expected =
+            [("*", 4, 1), ("apollo/1", 2, 1), ("apollo/2", 1, 1)].map(|(id, n, days)| (id.to_owned(), n, days));
+        assert_eq!(scene.resources(&id).await, expected);
+        // Not asked for, they are one, on the days of all of them.
+        let whole = &scene.one(&id).await.permissions;
+        let told: Vec<_> = whole.iter().map(|row| (row.resource_id.as_str(), row.count, row.days)).collect();
+        assert_eq!(told, [("", 7, 3)]);
+        assert_eq!((whole[0].first_time, whole[0].last_time), (at(NOW - 9 * DAY), at(NOW - 3 * DAY)));
+        assert_eq!(whole[0].longest_interval_days, 4);
+        let many = (0..RESOURCES).map(|n| used_of(&id, "invoice:read", &format!("many/{n:03}"), 1, NOW));
+        scene.hear(stretch(20, many.collect())).await;
+        let told = scene.resources(&id).await;
+        assert_eq!(told.len(), RESOURCES + 1);
+        assert_eq!(told[0], ("*".to_owned(), 6, 2), "the two for which there was no room");
+        // What was said to have been allowed and was not is taken off where it was added.
+        let off = vec![
+            used_of(&id, "invoice:read", "apollo/1", -1, NOW),
+            used_of(&id, "invoice:read", &format!("many/{:03}", RESOURCES - 1), -1, NOW),
+            used_of(&id, "invoice:pay", "apollo/1", -1, NOW),
+        ];
+        scene.hear(stretch(30, off)).await;
+        let told = scene.resources(&id).await;
+        assert_eq!((told[0].1, told[1].1, told.len()), (5, 1, RESOURCES + 1));
+        // Many resources of many actions leave room for other actions.
+        let wide = (0..FINE * 2).map(|n| used_of(&id, &format!("wide:{:03}", n / 50), &format!("{n}"), 1, NOW));
+        scene.hear(stretch(40, wide.collect())).await;
+        scene.hear(stretch(50, vec![used_of(&id, "late:one", "apollo/1", 1, NOW)])).await;
+        let told = scene.one(&id).await.permissions;
+        assert!(told.iter().all(|row| row.action != "*") && told.iter().any(|row| row.action == "late:one"));
+        assert_eq!(
+            told.iter().filter(|row| row.action.starts_with("wide:")).map(|row| row.count).sum::<u64>(),
+            FINE as u64 * 2
+        );
+        assert!(scene.resources(&id).await.len() <= ROWS);
+    })
+    .await;
+}
+
+/// The schema before resources were kept apart.
+struct Before;
+
+impl MigratorTrait for Before {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        let mut all = Migrator::migrations();
+        let at = all.iter().position(|one| one.name() == "registry_0023_used_resources").unwrap();
+        all.truncate(at);
+        all
+    }
+}
+
+#[tokio::test]
+async fn what_was_counted_before_may_have_been_any_resource() {
+    on_each::<Before>(async |fixture| {
+        let insert = format!(
+            "INSERT INTO used_permission (agent_id, action, resource_type, way, count, first_time, last_time, newest_day, days) \
+             VALUES ('agt_1', 'invoice:read', 'Invoice', 1, 7, 5, 9, 1, '{}')",
+            "\u{1}"
+        );
+        let old = fixture.db.tx("test", move |tx| {
+            let insert = insert.clone();
+            Box::pin(async move {
+                tx.execute_unprepared(&insert).await?;
+                Ok::<_, legate_db::TxError<legate_rpc::Fault>>(())
+            })
+        });
+        old.await.unwrap();
+        fixture.db.migrate::<Migrator>().await.unwrap();
+        let ids = || vec!["agt_1".to_owned()];
+        let read = fixture.db.read("test", move |tx| Box::pin(permission::of(tx, ids())));
+        let rows = read.await.map_err(crate::error::of_tx).unwrap();
+        let told: Vec<_> = rows.iter().map(|row| (row.resource_id.as_str(), row.count, row.last_time)).collect();
+        assert_eq!(told, [("*", 7, 9)]);
+        assert_eq!(rows[0].days().count(), 1);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn another_log_is_heard_anew_and_what_may_be_missing_is_said() {
     on_each::<Migrator>(async |fixture| {
@@ -260,7 +367,7 @@ async fn nobody_sees_the_use_of_other_namespaces() {
         scene.hear(stretch(10, vec![used(&id, "invoice:read", 1, NOW)])).await;
         assert!(scene.usage(BOB, &[&id], &[]).await.agents.is_empty());
         assert_eq!(scene.usage(DECISION, &[&id], &[]).await.agents.len(), 1);
-        let bad = |ids: Vec<String>| ListAgentUsageRequest { agent_ids: ids, grant_ids: Vec::new() };
+        let bad = |ids: Vec<String>| ListAgentUsageRequest { agent_ids: ids, ..ListAgentUsageRequest::default() };
         for ids in [vec!["bot".to_owned()], vec![id; 1_001]] {
             let refused = agent_usage::list(&scene.desk, &by(OPERATOR, ""), bad(ids)).await.unwrap_err();
             assert_eq!(reason(&refused), "INVALID_ARGUMENT");

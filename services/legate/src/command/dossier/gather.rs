@@ -148,7 +148,7 @@ pub(super) async fn gather(
     let stale = given(stale::findings(desk, stale).await)?;
     let heard = match &drift {
         Ok(drift) => agent_usage::evidence(drift.window.as_ref()),
-        Err(_) => match given(agent_usage::ask(desk, Vec::new()).await)? {
+        Err(_) => match given(agent_usage::ask(desk, Vec::new(), false).await)? {
             Ok(answer) => agent_usage::evidence(answer.window.as_ref()),
             Err(withheld) => format!("not given: {}", withheld.what),
         },

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use legate_authority::Grant;
+use legate_authority::{Grant, ResourceSelector};
 use legate_clock::Timestamp;
 use legate_view::{Agent, CeilingOf, Snapshot, Source};
 
@@ -74,6 +74,15 @@ pub(crate) fn granted(snapshot: &Snapshot, agent: &Agent, now: Timestamp) -> All
         all.granted.push(Granted { cell, sources, since, left });
     }
     all
+}
+
+/// Whether anything that the agent is given speaks of some resources of a type and not of others, by their ids.
+pub(crate) fn is_of_some(snapshot: &Snapshot, agent: &Agent) -> bool {
+    let names = |selector: &ResourceSelector| selector.id().as_ref() != "*";
+    snapshot.grants_of(agent).any(|grant| {
+        let of_binding = grant.narrowing.is_some_and(|narrowing| narrowing.iter().any(names));
+        of_binding || grant.permissions.iter().any(|permission| names(permission.resource()))
+    })
 }
 
 /// Since when it gives what it gives now, where it does at this moment: it may have given it before its last write, but nobody

@@ -107,11 +107,13 @@ pub(crate) enum Proof {
     Hand(Hand),
 }
 
-/// An action on a type of resource that was used.
+/// An action on a resource that was used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Used {
     pub(crate) action: String,
     pub(crate) kind: String,
+    /// Which of that type; `*`: any.
+    pub(crate) id: String,
     pub(crate) uses: Uses,
 }
 
@@ -121,8 +123,10 @@ const REST: &str = "*";
 /// What is known of an agent beside what is declared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
-    /// What was used by it, on its behalf, and by the agents below it.
+    /// What was used by it, on its behalf, and by the agents below it: of each type all resources together.
     pub(crate) used: Vec<Used>,
+    /// The same, each resource by itself; `None`: that is not known.
+    pub(crate) apart: Option<Vec<Used>>,
     /// When it last used or obtained anything itself.
     pub(crate) last: Option<Timestamp>,
     /// Whether more agents are below it than were looked at: what they used is not known.
@@ -147,8 +151,10 @@ pub(crate) struct Shared {
 impl Known {
     /// How the permission was used; it may have been used by whatever it speaks of.
     fn uses(&self, cell: &Cell) -> Uses {
-        let is_its = |used: &&Used| used.action == REST || cell.is_about(&used.action, &used.kind);
-        self.used.iter().filter(is_its).fold(Uses::default(), |all, used| all.and(used.uses))
+        // Of all resources together it is known best how often they were used.
+        let of_some = self.apart.as_ref().filter(|_| cell.is_of_some());
+        let is_its = |used: &&Used| used.action == REST || cell.is_about(&used.action, &used.kind, &used.id);
+        of_some.unwrap_or(&self.used).iter().filter(is_its).fold(Uses::default(), |all, used| all.and(used.uses))
     }
 }
 

@@ -173,7 +173,7 @@ fn used(action: &str, mut days_ago: Vec<i64>) -> Used {
         last: days_ago.first().map(|days| ago(*days)),
         interval_days: u32::try_from(interval).unwrap(),
     };
-    Used { action: action.into(), kind: "Invoice".into(), uses }
+    Used { action: action.into(), kind: "Invoice".into(), id: REST.into(), uses }
 }
 
 type Found = BTreeSet<(usize, Kind, String)>;
@@ -387,12 +387,41 @@ fn an_agent_with_too_many_below_it_or_too_much_used_is_not_judged() {
     assert_eq!(of(&Known::default()).findings[0].kind, Kind::DormantAgent);
     let open = of(&Known { is_open: true, ..Known::default() });
     assert!(open.findings.is_empty() && open.not_judged == 1);
-    let rest =
-        Used { action: REST.into(), kind: REST.into(), uses: Uses { count: 1, last: Some(ago(1)), interval_days: 0 } };
+    let rest = Used {
+        action: REST.into(),
+        kind: REST.into(),
+        id: REST.into(),
+        uses: Uses { count: 1, last: Some(ago(1)), interval_days: 0 },
+    };
     assert!(of(&Known { used: vec![rest], ..Known::default() }).findings.is_empty());
     // Stopped until lately, it could use nothing.
     let resumed = of(&Known { state_since: Some(ago(3)), ..Known::default() });
     assert!(resumed.findings.is_empty() && resumed.not_judged == 2);
+}
+
+#[test]
+fn of_two_permissions_that_differ_by_resource_the_one_that_is_not_used_is_told() {
+    let given = vec![permission("a:b", "T", "x/*", None), permission("a:b", "T", "y", None)];
+    let any = vec![permission("*", "*", "*", None)];
+    let objects = [class("worker", given, any), agent(1, |_| ())];
+    let snapshot = Snapshot::of(&objects).unwrap();
+    let evidence = evidence_of(HEARD);
+    let terms = Terms { evidence: &evidence, minimum: MINIMUM, now: ago(0) };
+    let unused = |acts: &[Act]| -> Vec<String> {
+        let agent = snapshot.agent(&id(1)).unwrap();
+        let found = examine(&snapshot, agent, &known(&snapshot, acts), &Shared::default(), &terms).findings;
+        found
+            .into_iter()
+            .filter(|one| one.kind == Kind::Unused)
+            .filter_map(|one| one.cell)
+            .map(|cell| cell.id)
+            .collect()
+    };
+    // `a:b` on `T`: of `x/1`, one day ago.
+    assert_eq!(unused(&[(0, 0, 0, 1, true)]), ["y"]);
+    assert_eq!(unused(&[(0, 0, 2, 1, true)]), ["x/*"]);
+    // Where it is not kept which, it may have been either.
+    assert!(unused(&[(0, 0, 0, 1, false)]).is_empty());
 }
 
 pub(super) fn question(action: &str, kind: &str, id: &str) -> Question {
@@ -415,29 +444,34 @@ fn given() -> impl Strategy<Value = Vec<wire::Permission>> {
     prop::collection::vec(one, 1..6)
 }
 
-type Act = (usize, usize, usize, i64);
+type Act = (usize, usize, usize, i64, bool);
 
-/// What was asked, and how many days ago.
+/// What was asked, how many days ago, and whether it is kept which resource it was.
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    prop::collection::vec((0usize..3, 0usize..2, 0usize..3, 0i64..HEARD), 0..8)
+    prop::collection::vec((0usize..3, 0usize..2, 0usize..3, 0i64..HEARD, any::<bool>()), 0..8)
 }
 
-fn asked((action, kind, id, _): &Act) -> Question {
+fn asked((action, kind, id, ..): &Act) -> Question {
     question(["a:b", "a:c", "d:e"][*action], ["T", "U"][*kind], ["x/1", "x/2", "y"][*id])
 }
 
 /// What of it was allowed, as it is told.
 fn known(snapshot: &Snapshot, acts: &[Act]) -> Known {
     let (bench, agent) = (Bench::new(), snapshot.agent(&id(1)).unwrap());
-    let mut days: BTreeMap<(String, String), Vec<i64>> = BTreeMap::new();
+    let (mut whole, mut apart) = (BTreeMap::<_, Vec<i64>>::new(), BTreeMap::<_, Vec<i64>>::new());
     for act in acts {
         let question = asked(act);
         if bench.granted(snapshot, agent, &question, ago(0)).denied.is_none() {
-            days.entry((question.action.to_string(), question.resource_type.to_string())).or_default().push(act.3);
+            let id = if act.4 { question.resource_id.to_string() } else { REST.to_owned() };
+            let of = |id| (question.action.to_string(), question.resource_type.to_string(), id);
+            whole.entry(of(REST.to_owned())).or_default().push(act.3);
+            apart.entry(of(id)).or_default().push(act.3);
         }
     }
-    let used = days.into_iter().map(|((action, kind), days)| Used { kind, ..used(&action, days) });
-    Known { used: used.collect(), last: Some(ago(0)), ..Known::default() }
+    let told = |days: BTreeMap<(String, String, String), Vec<i64>>| {
+        days.into_iter().map(|((action, kind, id), days)| Used { kind, id, ..used(&action, days) }).collect()
+    };
+    Known { used: told(whole), apart: Some(told(apart)), last: Some(ago(0)), ..Known::default() }
 }
 
 proptest! {
@@ -484,7 +518,7 @@ proptest! {
 
     /// One more use, later than any before, never makes a permission unused that was not.
     #[test]
-    fn a_use_never_adds_an_unused_permission(given in given(), acts in acts(), later in 0i64..HEARD, which in 0usize..3) {
+    fn a_use_never_adds_an_unused_permission(given in given(), acts in acts(), later in 0i64..HEARD, (which, is_kept) in (0usize..3, any::<bool>())) {
         let any = vec![permission("*", "*", "*", None)];
         let objects = [class("worker", given, any), agent(1, |_| ())];
         let snapshot = Snapshot::of(&objects).unwrap();
@@ -497,7 +531,19 @@ proptest! {
         };
         let newest = acts.iter().map(|act| act.3).min().unwrap_or(HEARD);
         let mut more = acts.clone();
-        more.push((which, 0, 0, later.min(newest)));
+        more.push((which, 0, 0, later.min(newest), is_kept));
         prop_assert!(unused(&more).is_subset(&unused(&acts)));
+        // Nothing of what is unused was done lately, as far as anybody can tell.
+        let bench = Bench::new();
+        for cell in unused(&more) {
+            let is_its = |act: &Act| {
+                let question = asked(act);
+                let id = if act.4 { question.resource_id.as_ref() } else { REST };
+                let is_allowed = bench.granted(&snapshot, agent, &question, ago(0)).denied.is_none();
+                is_allowed && act.3 < 30 && cell.is_about(question.action.as_ref(), question.resource_type.as_ref(), id)
+            };
+            let late: Vec<&Act> = more.iter().filter(|act| is_its(act)).collect();
+            prop_assert!(late.is_empty(), "{cell:?} {late:?}");
+        }
     }
 }

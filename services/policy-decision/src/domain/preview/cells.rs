@@ -90,9 +90,15 @@ impl Cell {
             && self.attributes.iter().all(|(name, value)| other.attributes.get(name) == Some(value))
     }
 
-    /// Whether it may speak of this action on some resource of this type.
-    pub(crate) fn is_about(&self, action: &str, kind: &str) -> bool {
-        narrower(&self.action, action).as_deref() == Some(action) && narrower(&self.kind, kind).as_deref() == Some(kind)
+    /// Whether it may speak of this action on this resource, whatever attributes it had; `*` is any of the type.
+    pub(crate) fn is_about(&self, action: &str, kind: &str, id: &str) -> bool {
+        let speaks_of = |pattern: &str, of: &str| narrower(pattern, of).as_deref() == Some(of);
+        speaks_of(&self.action, action) && speaks_of(&self.kind, kind) && (id == "*" || speaks_of(&self.id, id))
+    }
+
+    /// Whether it speaks of some resources of a type and not of others, by their ids.
+    pub(crate) fn is_of_some(&self) -> bool {
+        self.id != "*"
     }
 
     /// Whether it stands for more than one question's action and resource.

@@ -9,7 +9,8 @@ use legate_ids::AgentId;
 use legate_rpc::Fault;
 use legate_view::{Agent, Snapshot};
 use legate_wire::registry::{
-    AgentUsage, ApprovedThing, ListAgentBaselinesRequest, ListAgentUsageRequest, ReviewedThing, UsageWindow,
+    AgentUsage, ApprovedThing, ListAgentBaselinesRequest, ListAgentUsageRequest, PermissionUsage, ReviewedThing,
+    UsageWindow,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -17,7 +18,7 @@ use crate::domain::answer::CauseKind;
 use crate::domain::drift::baseline::{Approval, Baseline};
 use crate::domain::drift::evidence::{Evidence, Uses};
 use crate::domain::drift::hand::{self, Hand};
-use crate::domain::drift::{Known, Shared, Used};
+use crate::domain::drift::{Known, Shared, Used, granted};
 use crate::domain::preview::cells::Cell;
 use crate::error::USAGE_UNAVAILABLE;
 use crate::flow::asking::AGAIN;
@@ -46,37 +47,42 @@ pub(super) async fn gather(
     agents: &[Arc<Agent>],
     until: Instant,
 ) -> Result<Gathered, Fault> {
-    let mut ids: BTreeSet<&AgentId> = BTreeSet::new();
+    let (mut ids, mut narrowed): (BTreeSet<&AgentId>, BTreeSet<&AgentId>) = Default::default();
     for agent in agents {
-        ids.insert(&agent.id);
         let below = roster.below(&agent.id);
-        if below.len() <= BELOW {
-            ids.extend(below);
+        let all = || std::iter::once(&agent.id).chain(below.iter().filter(|_| below.len() <= BELOW));
+        ids.extend(all());
+        // Which resources it was says something only where some are given and others are not.
+        if granted::is_of_some(snapshot, agent) {
+            narrowed.extend(all());
         }
     }
-    let ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
+    let texts = |ids: BTreeSet<&AgentId>| ids.into_iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (ids, narrowed) = (texts(ids), texts(narrowed));
     let grants: Vec<String> = agents
         .iter()
         .flat_map(|agent| snapshot.delegation_grants_to(agent))
         .map(|grant| grant.label.id.to_string())
         .collect();
     let mut gathered = Gathered::default();
-    let mut usage: HashMap<String, AgentUsage> = HashMap::new();
-    let asks = ids.chunks(AT_ONCE).map(|some| (some.to_vec(), Vec::new()));
-    let mut asks: Vec<_> = asks.chain(grants.chunks(AT_ONCE).map(|some| (Vec::new(), some.to_vec()))).collect();
+    let (mut usage, mut apart): (HashMap<String, AgentUsage>, HashMap<String, AgentUsage>) = Default::default();
+    let of = |by_resource| move |some: &[String]| (some.to_vec(), Vec::new(), by_resource);
+    let asks = ids.chunks(AT_ONCE).map(of(false)).chain(narrowed.chunks(AT_ONCE).map(of(true)));
+    let mut asks: Vec<_> = asks.chain(grants.chunks(AT_ONCE).map(|some| (Vec::new(), some.to_vec(), false))).collect();
     if asks.is_empty() {
         // The evidence is told all the same.
         asks.push(Default::default());
     }
-    for (n, (agent_ids, grant_ids)) in asks.into_iter().enumerate() {
-        let ask = ListAgentUsageRequest { agent_ids, grant_ids };
+    for (n, (agent_ids, grant_ids, by_resource)) in asks.into_iter().enumerate() {
+        let ask = ListAgentUsageRequest { agent_ids, grant_ids, by_resource };
         let answered = timeout_at(until, desk.archive.usage(ask)).await;
         let late = || Fault::unavailable(&USAGE_UNAVAILABLE, "the registry did not tell in time what was used", AGAIN);
         let answer = answered.map_err(|_| late())?.map_err(|status| {
             let text = format!("the registry did not tell what was used: {}", status.message());
             Fault::unavailable(&USAGE_UNAVAILABLE, text, AGAIN)
         })?;
-        usage.extend(answer.agents.into_iter().map(|one| (one.agent_id.clone(), one)));
+        let told = if by_resource { &mut apart } else { &mut usage };
+        told.extend(answer.agents.into_iter().map(|one| (one.agent_id.clone(), one)));
         gathered.shared.grants.extend(
             answer
                 .grants
@@ -94,9 +100,12 @@ pub(super) async fn gather(
         let mut known = usage.get(agent.id.as_str()).map(known).unwrap_or_default();
         known.is_open = below.len() > BELOW;
         for one in below.iter().filter(|_| !known.is_open) {
-            let its = usage.get(one.as_str()).map(self::known).unwrap_or_default();
-            known.used.extend(its.used);
+            known.used.extend(usage.get(one.as_str()).map(used).unwrap_or_default());
         }
+        known.apart = apart.get(agent.id.as_str()).map(|own| {
+            let below = below.iter().filter(|_| !known.is_open).filter_map(|one| apart.get(one.as_str()));
+            std::iter::once(own).chain(below).flat_map(used).collect()
+        });
         known.baseline = baselines.remove(agent.id.as_str()).unwrap_or_default();
         gathered.known.insert(agent.id.clone(), known);
     }
@@ -174,15 +183,8 @@ fn at(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
 /// What the registry tells of one agent.
 pub(crate) fn known(usage: &AgentUsage) -> Known {
     Known {
-        used: usage
-            .permissions
-            .iter()
-            .map(|one| Used {
-                action: one.action.clone(),
-                kind: one.resource_type.clone(),
-                uses: Uses { count: one.count, last: at(one.last_time), interval_days: one.longest_interval_days },
-            })
-            .collect(),
+        used: used(usage),
+        apart: None,
         last: at(usage.last_used_time),
         is_open: false,
         state_since: at(usage.state_time),
@@ -190,6 +192,17 @@ pub(crate) fn known(usage: &AgentUsage) -> Known {
         departed: usage.departed_sponsors.clone(),
         baseline: Baseline::default(),
     }
+}
+
+fn used(usage: &AgentUsage) -> Vec<Used> {
+    let of = |one: &PermissionUsage| Used {
+        action: one.action.clone(),
+        kind: one.resource_type.clone(),
+        // Where it was not asked by resource, or the registry does not know of that, it may have been any.
+        id: if one.resource_id.is_empty() { "*".to_owned() } else { one.resource_id.clone() },
+        uses: Uses { count: one.count, last: at(one.last_time), interval_days: one.longest_interval_days },
+    };
+    usage.permissions.iter().map(of).collect()
 }
 
 fn evidence(window: &UsageWindow) -> Evidence {

@@ -1,11 +1,11 @@
 //! How what is reviewed was used, and whether silence says that it is not needed: by the rules of drift, of one thing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use legate_clock::Timestamp;
-use legate_ids::{Action, ActionPattern};
-use legate_wire::registry::{Permission, ReviewEvidence, ReviewItem, ReviewedThing};
+use legate_ids::{Action, ActionPattern, IdPattern, ResourceId};
+use legate_wire::registry::{Permission, ResourceSelector, ReviewEvidence, ReviewItem, ReviewedThing};
 
 use crate::domain::usage::{Days, REST};
 
@@ -33,11 +33,15 @@ impl Window {
     }
 }
 
-/// An action on a type of resource that was used.
+/// An action on a resource that was used.
 #[derive(Clone, Debug)]
 pub(crate) struct Used {
     pub(crate) action: String,
     pub(crate) kind: String,
+    /// Which of that type; `*`: any.
+    pub(crate) id: String,
+    /// By whom and how, to tell one habit from another.
+    pub(crate) whose: (String, i32),
     pub(crate) count: u64,
     pub(crate) last: Timestamp,
     pub(crate) days: Days,
@@ -65,7 +69,8 @@ pub(crate) fn evidence(
     let to = window.to?;
     let (mut from, _) = window.whole_since(to.minus(DAY * days))?;
     let mut told = ReviewEvidence::default();
-    let (mut last, mut interval) = (None, 0);
+    let mut last = None;
+    let mut habits: BTreeMap<(&(String, i32), &str, &str), Days> = BTreeMap::new();
     if item.reviewed() == ReviewedThing::DelegationGrant {
         if let Some((count, at)) = uses.grant {
             (told.uses, last) = (count, Some(at));
@@ -74,13 +79,16 @@ pub(crate) fn evidence(
         let mut idle: BTreeSet<&str> = item.permissions.iter().map(|one| one.action.as_str()).collect();
         let (mut used, mut on) = (BTreeSet::new(), BTreeSet::new());
         for one in &uses.used {
-            let given: Vec<&Permission> = item.permissions.iter().filter(|permission| gives(permission, one)).collect();
+            let is_within = item.resources.is_empty() || item.resources.iter().any(|only| may_be(only, one));
+            let given: Vec<&Permission> =
+                item.permissions.iter().filter(|permission| is_within && gives(permission, one)).collect();
             if given.is_empty() {
                 continue;
             }
             told.uses = told.uses.saturating_add(one.count);
             last = last.max(Some(one.last));
-            interval = one.days.longest_interval().max(interval);
+            // A habit is of all resources that the item speaks of: each by itself may come more seldom.
+            habits.entry((&one.whose, &one.action, &one.kind)).or_default().add_all(one.days);
             let first_day = from.secs().div_euclid(86_400);
             on.extend(one.days.each().filter(|day| *day >= first_day));
             if one.last >= from {
@@ -93,6 +101,7 @@ pub(crate) fn evidence(
         told.days = u32::try_from(on.len()).unwrap_or(u32::MAX);
     }
     // What comes at intervals may be silent for twice the longest of them.
+    let interval = habits.values().map(|days| days.longest_interval()).max().unwrap_or(0);
     let threshold = DAY * days.max(interval.saturating_mul(2));
     let since = to.minus(threshold);
     let reaches = window.whole_since(since).is_some_and(|(heard, _)| heard <= since);
@@ -106,15 +115,25 @@ pub(crate) fn evidence(
     Some(told)
 }
 
-/// Whether a permission gives what was done; of resources their types are kept, and no ids.
+/// Whether a permission may give what was done: attributes of resources are not kept, and of some resources no ids.
 fn gives(permission: &Permission, used: &Used) -> bool {
-    let kind = permission.resource.as_ref().map(|of| of.r#type.as_str()).unwrap_or_default();
     if used.action == REST {
         return true;
     }
     let action = Action::parse(&used.action).ok();
     let pattern = ActionPattern::parse(&permission.action).ok();
-    (kind == "*" || kind == used.kind) && action.zip(pattern).is_some_and(|(action, pattern)| pattern.covers(&action))
+    permission.resource.as_ref().is_some_and(|of| may_be(of, used))
+        && action.zip(pattern).is_some_and(|(action, pattern)| pattern.covers(&action))
+}
+
+/// Whether what was used may be one of these resources.
+fn may_be(selector: &ResourceSelector, used: &Used) -> bool {
+    let is_id = || match IdPattern::parse(&selector.id).ok().zip(ResourceId::parse(&used.id).ok()) {
+        Some((pattern, id)) => pattern.covers(&id),
+        // Every id, or one that is not known.
+        None => true,
+    };
+    used.kind == REST || (selector.r#type == "*" || selector.r#type == used.kind) && is_id()
 }
 
 #[cfg(test)]
@@ -131,7 +150,15 @@ mod tests {
         let mut held = Days::default();
         days.iter().for_each(|day| held.add(*day));
         let last = at(days.iter().copied().max().unwrap_or(0));
-        Used { action: action.into(), kind: "Invoice".into(), count: days.len() as u64, last, days: held }
+        Used {
+            action: action.into(),
+            kind: "Invoice".into(),
+            id: REST.into(),
+            whose: Default::default(),
+            count: days.len() as u64,
+            last,
+            days: held,
+        }
     }
 
     fn item(actions: &[&str]) -> ReviewItem {
@@ -190,6 +217,28 @@ mod tests {
         assert!(evidence(&grant, &uses, &whole, at(0), 90).unwrap_or_default().is_unused);
         let by_it = Uses { grant: Some((3, at(399))), ..uses };
         assert_eq!(evidence(&grant, &by_it, &whole, at(0), 90).unwrap_or_default().uses, 3);
+    }
+
+    #[test]
+    fn a_use_of_one_resource_is_none_of_another() {
+        let whole = heard(0, 400, &[]);
+        let of = |id: &str| Used { id: id.into(), ..used("invoice:read", &[399]) };
+        let mut apollo = item(&["invoice:read"]);
+        apollo.permissions[0].resource =
+            Some(ResourceSelector { r#type: "Invoice".into(), id: "apollo/*".into(), ..ResourceSelector::default() });
+        assert!(told(&apollo, &[of("zeus/1")], &whole, 0).is_unused);
+        assert!(!told(&apollo, &[of("apollo/1")], &whole, 0).is_unused);
+        assert!(!told(&apollo, &[of(REST)], &whole, 0).is_unused, "it may have been of apollo");
+        // So it is where the binding says which, of a role that does not.
+        let mut narrowed = item(&["invoice:read"]);
+        narrowed.resources = apollo.permissions[0].resource.clone().into_iter().collect();
+        assert!(told(&narrowed, &[of("zeus/1")], &whole, 0).is_unused);
+        let both = told(&narrowed, &[of("zeus/1"), of("apollo/2")], &whole, 0);
+        assert!(!both.is_unused && both.uses == 1);
+        // Another one every day is a daily habit, of whatever uses none twice.
+        let daily: Vec<Used> =
+            (200..300).map(|day| Used { id: format!("zeus/{}", day % 60), ..used("invoice:read", &[day]) }).collect();
+        assert!(told(&item(&["invoice:read"]), &daily, &whole, 0).is_unused);
     }
 
     proptest! {

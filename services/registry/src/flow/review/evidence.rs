@@ -75,9 +75,12 @@ impl Known {
         let mut used: BTreeMap<String, Vec<Used>> = BTreeMap::new();
         for row in permission::of(tx, all.into_iter().collect()).await? {
             let days = row.days();
+            let whose = (row.agent_id.clone(), row.way);
             used.entry(row.agent_id).or_default().push(Used {
+                whose,
                 action: row.action,
                 kind: row.resource_type,
+                id: row.resource_id,
                 count: unsigned(row.count),
                 last: Timestamp::from_micros(row.last_time),
                 days,

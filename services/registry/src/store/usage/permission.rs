@@ -12,7 +12,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _};
 use crate::domain::usage::Days;
 use crate::store::pieces;
 
-/// One action of one agent.
+/// One action of one agent on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "used_permission")]
 pub(crate) struct Model {
@@ -22,6 +22,9 @@ pub(crate) struct Model {
     pub(crate) action: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) resource_type: String,
+    /// `*`: any of the type.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) resource_id: String,
     /// As `PermissionUsageWay` numbers it.
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) way: i32,
@@ -42,6 +45,16 @@ impl Model {
     pub(crate) fn days(&self) -> Days {
         Days::of_bytes(self.newest_day, &self.days)
     }
+
+    /// Adds what another row says.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        (self.first_time, self.last_time) =
+            (self.first_time.min(other.first_time), self.last_time.max(other.last_time));
+        let mut days = self.days();
+        days.add_all(other.days());
+        (self.newest_day, self.days) = days.to_bytes();
+    }
 }
 
 /// Everything that these agents used, in the order of agents and actions.
@@ -50,7 +63,7 @@ pub(crate) async fn of(tx: &Tx, ids: Vec<String>) -> TxResult<Vec<Model>, Fault>
     for some in pieces(ids) {
         let find = Entity::find().filter(rows::among(tx, Column::AgentId, some));
         let find = find.order_by_asc(Column::AgentId).order_by_asc(Column::Action).order_by_asc(Column::ResourceType);
-        found.extend(find.order_by_asc(Column::Way).all(tx).await?);
+        found.extend(find.order_by_asc(Column::ResourceId).order_by_asc(Column::Way).all(tx).await?);
     }
     Ok(found)
 }
@@ -74,7 +87,7 @@ pub(crate) async fn last_through(tx: &Tx, ids: Vec<String>) -> TxResult<BTreeMap
 
 /// Writes them.
 pub(crate) async fn put(tx: &Tx, used: Vec<Model>) -> TxResult<(), Fault> {
-    let key = [Column::AgentId, Column::Action, Column::ResourceType, Column::Way];
+    let key = [Column::AgentId, Column::Action, Column::ResourceType, Column::ResourceId, Column::Way];
     let changing = [Column::Count, Column::FirstTime, Column::LastTime, Column::NewestDay, Column::Days];
     let known = OnConflict::columns(key).update_columns(changing).to_owned();
     Ok(rows::insert::<Entity>(tx, used, Some(&known)).await?)

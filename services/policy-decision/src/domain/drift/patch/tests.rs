@@ -26,7 +26,7 @@ type Lately = Vec<(usize, String)>;
 fn known(lately: &Lately, n: usize) -> Known {
     let uses = Uses { count: 9, last: Some(ago(1)), interval_days: 1 };
     let used = lately.iter().filter(|(who, _)| *who == n);
-    let used = used.map(|(_, action)| Used { action: action.clone(), kind: "T".into(), uses });
+    let used = used.map(|(_, action)| Used { action: action.clone(), kind: "T".into(), id: "*".into(), uses });
     Known { used: used.collect(), last: Some(ago(0)), state_since: Some(ago(700)), ..Known::default() }
 }
 

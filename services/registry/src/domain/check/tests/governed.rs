@@ -222,9 +222,9 @@ fn rules_of_trusted_issuers() {
     // The first rule would match every token, so no later one ever does.
     refused(
         rule(|rule| rule.claims.clear()),
-        &["spec.rules[0].claims", "spec.rules[1].claims", "spec.rules[2].claims"],
+        &["spec.rules[0].claims", "spec.rules[1].claims", "spec.rules[2].claims", "spec.rules[3].claims"],
     );
-    refused(trusted_issuer(|spec| spec.rules.push(spec.rules[0].clone())), &["spec.rules[3].claims"]);
+    refused(trusted_issuer(|spec| spec.rules.push(spec.rules[0].clone())), &["spec.rules[4].claims"]);
     taken(trusted_issuer(|spec| spec.rules.reverse()));
     let claims = |claim: &str, value: &str| {
         let claims = [(claim.to_owned(), value.to_owned())].into();
