@@ -132,6 +132,10 @@ async fn what_is_unused_is_found_proposed_tried_and_taken_away() {
     act(&raised, &id, 3, declared).await;
     let told = heard(&raised, &id, 3).await;
     assert_eq!(told.agents[0].permissions[0].action, "invoice:read");
+    let ask = wire::ListAgentUsageRequest { agent_ids: vec![id.clone()], by_resource: true, ..Default::default() };
+    let apart = UsageServiceClient::new(raised.operator("registry")).list_agent_usage(ask).await.unwrap().into_inner();
+    let apart: Vec<_> = apart.agents[0].permissions.iter().map(|one| (one.resource_id.as_str(), one.count)).collect();
+    assert_eq!(apart, [("apollo/1001", 3)]);
     // Nobody can say yet what is unused.
     let told = drift(&raised, declared).await;
     assert!(unused(&told).is_empty() && told.not_judged > 0, "{told:?}");
