@@ -1,5 +1,6 @@
 //! How long questions over the audit log take, at several sizes of it, against a call that answers what it holds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ use wire::ingest_service_client::IngestServiceClient;
 use wire::proof_service_client::ProofServiceClient;
 use wire::query_service_client::QueryServiceClient;
 
-use crate::Failed;
 use crate::load::{self, Seen};
+use crate::{Failed, stored};
 
 /// Events in one request.
 const BATCH: u64 = 512;
@@ -29,6 +30,9 @@ const PEOPLE: u64 = 200;
 const SPAN: Duration = Duration::from_secs(60 * 86_400);
 /// Calls of one kind.
 const CALLS: usize = 300;
+/// Events of one request while a tail follows, and the time between two looks at how far the index is.
+const AT_ONCE: u64 = 32;
+const BETWEEN: Duration = Duration::from_millis(50);
 
 fn agent(n: u64) -> String {
     let mut tail = [0; 10];
@@ -206,18 +210,67 @@ impl Bench {
     }
 }
 
-/// Bytes of the files of a directory that are called so.
-fn bytes(dir: &Path, is: fn(&str) -> bool) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let of = |entry: std::fs::DirEntry| {
-        let path = entry.path();
-        if path.is_dir() {
-            return bytes(&path, is);
+/// What is seen while events come in as fast as one emitter tells them.
+struct Loaded {
+    /// From an append's acknowledgement to the line of a tail.
+    tailed: Seen,
+    /// Leaves that the index was behind, sorted.
+    behind: Vec<u64>,
+    rate: f64,
+}
+
+impl Bench {
+    /// Tells for so long, while somebody follows the log and somebody looks how far the index is.
+    async fn under_load(&mut self, time: Duration) -> Result<Loaded, Failed> {
+        let ask = wire::TailEventsRequest { query: Some(Default::default()), ..Default::default() };
+        let mut line = self.queries()?.tail_events(ask).await?.into_inner();
+        let (acked, mut asked) = tokio::sync::mpsc::unbounded_channel::<(u64, Instant)>();
+        let following = tokio::spawn(async move {
+            let (mut times, mut seen) = (Vec::new(), BTreeMap::new());
+            while let Some((leaf, at)) = asked.recv().await {
+                while seen.last_key_value().is_none_or(|(last, _)| *last < leaf) {
+                    let Some(news) = line.message().await? else { return Err("the tail ended".into()) };
+                    let now = Instant::now();
+                    seen.extend(news.events.into_iter().map(|one| (one.leaf_index, now)));
+                }
+                times.extend(seen.get(&leaf).map(|shown: &Instant| shown.saturating_duration_since(at)));
+                seen = seen.split_off(&leaf);
+            }
+            Ok::<_, Failed>(times)
+        });
+        let mut client = self.queries()?;
+        let (look, mut looks) = tokio::sync::mpsc::unbounded_channel();
+        let looking = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(BETWEEN).await;
+                let ask = wire::QueryEventsRequest { page_size: 1, ..Default::default() };
+                // Nobody is answered while the index is far behind, which the next look that is answered shows.
+                let Ok(answer) = client.query_events(ask).await else { continue };
+                let answer = answer.into_inner();
+                if look.send(answer.log_size.saturating_sub(answer.indexed_through)).is_err() {
+                    return;
+                }
+            }
+        });
+        let (began, first) = (Instant::now(), self.next);
+        while began.elapsed() < time {
+            let to = self.next + AT_ONCE;
+            let events = (self.next..to).map(|seq| event(&self.emitter, seq + 1, self.begin.plus(SPAN))).collect();
+            let (epoch, first_seq) = ("bench".to_owned(), self.next + 1);
+            let request = wire::AppendEventsRequest { epoch, first_seq, events, ..Default::default() };
+            let told = self.registry.append_events(request).await?.into_inner();
+            acked.send((told.first_leaf_index.unwrap_or_default(), Instant::now()))?;
+            self.next = to;
         }
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if is(&name) { entry.metadata().map_or(0, |m| m.len()) } else { 0 }
-    };
-    entries.filter_map(Result::ok).map(of).sum()
+        let took = began.elapsed();
+        drop(acked);
+        let times = following.await??;
+        looking.abort();
+        let mut behind: Vec<u64> = std::iter::from_fn(|| looks.try_recv().ok()).collect();
+        behind.sort_unstable();
+        let rate = (self.next - first) as f64 / took.as_secs_f64();
+        Ok(Loaded { tailed: Seen::new(times, took), behind, rate })
+    }
 }
 
 fn say(what: &str, seen: &Seen, events: usize, partial: usize) {
@@ -254,12 +307,14 @@ pub(crate) async fn measure(sizes: &[u64]) -> Result<(), Failed> {
             new / appended.as_secs_f64(),
             new / indexed.as_secs_f64()
         );
-        let index = bytes(&log, |name| name.starts_with("index.db"));
-        let segments = bytes(&log.join("segments"), |_| true);
+        let is_index = |path: &Path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("index.db"));
+        let each = |of| Ok::<_, Failed>(stored::bytes(&log, of)? as f64 / size as f64);
         println!(
-            "  index {:.0} bytes an event (segments, preallocated, {:.0})",
-            index as f64 / size as f64,
-            segments as f64 / size as f64
+            "  {:.0} bytes an event in segments, {:.0} in tiles, {:.0} in the index; an event itself has {}",
+            each(|path| path.extension().is_some_and(|e| e == "seg"))?,
+            each(|path| path.components().any(|c| c.as_os_str() == "tile"))?,
+            each(is_index)?,
+            event(&bench.emitter, size, begin).len()
         );
         let floor = bench.floor().await?;
         say("a checkpoint over the same mutual TLS (floor)", &floor, 0, 0);
@@ -314,6 +369,11 @@ pub(crate) async fn measure(sizes: &[u64]) -> Result<(), Failed> {
         say("usage of one agent by the day", &usage, 0, 0);
         let lag = bench.lag().await?;
         say("from an append to the index", &lag, 1, 0);
+        let Loaded { tailed, behind, rate } = bench.under_load(Duration::from_secs(5)).await?;
+        println!("  under load, {rate:.0} events/s by one emitter, {AT_ONCE} at once");
+        say("  from an acknowledged append to a tail's line", &tailed, 1, 0);
+        let at = |of: usize| behind.get(behind.len() * of / 100).copied().unwrap_or_default();
+        println!("  {:<58} p50 {:>8} leaves, p99 {:>5} leaves", "  the index behind the log", at(50), at(99));
     }
     bench.suite.shutdown().await;
     Ok(())

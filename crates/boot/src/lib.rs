@@ -3,6 +3,7 @@
 pub mod config;
 mod party;
 mod probes;
+mod replica;
 mod running;
 mod telemetry;
 
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 pub use config::load;
 pub use party::Party;
 pub use probes::{Check, Checks, Probes};
+pub use replica::replica;
 pub use running::{Running, StartError};
 pub use telemetry::{Guard, init as init_telemetry};
 

@@ -1,11 +1,12 @@
 //! Who a service is, whom it believes, and how it reaches the services below it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use legate_clock::Clock;
 use legate_ids::{Name, SpiffeId, TrustDomain};
-use legate_mtls::{Expect, Identity, Trust};
+use legate_mtls::{Expect, Identity, Limits, Listener, Trust};
 use legate_rpc::{Client, Dial};
 
 use crate::config::Tls;
@@ -46,6 +47,15 @@ impl Party {
                 Err(StartError::new("tls.cert", format!("the certificate names {found}, and has to name {id}")))
             }
         }
+    }
+
+    /// The socket at which it is called over mutual TLS.
+    ///
+    /// # Errors
+    /// When the address is taken, or none of this machine.
+    pub async fn listen(&self, addr: SocketAddr) -> Result<Listener, StartError> {
+        let (identity, trust) = (self.identity.clone(), self.trust.clone());
+        Ok(Listener::bind(addr, identity, trust, Arc::clone(&self.clock), Limits::default()).await?)
     }
 
     /// A channel to the service called `whom`; it connects at the first call.

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::{ClientError, Permit};
 pub use receipt::LogKeys;
+use receipt::{BadReceipt, Keyring};
 use spool::Spool;
 
 /// What the log takes of an agent or an enforcement point at most, in bytes; the number and place of an event are put in later.
@@ -189,9 +190,13 @@ impl Reporter {
         let me = identity.spiffe_id().filter(|id| Principal::of(id).is_ok_and(|one| one.is_workload()));
         let me = me.ok_or(ClientError::Setting("a reporter is an agent or an enforcement point"))?;
         let dir = dir.to_owned();
-        let opening = tokio::task::spawn_blocking(move || Spool::open(&dir, most_bytes));
+        let opening = tokio::task::spawn_blocking(move || {
+            let spool = Spool::open(&dir, most_bytes)?;
+            let keys = keys.map(|keys| Keyring::open(keys, &dir.join("rotations"))).transpose()?;
+            Ok::<_, std::io::Error>((Arc::new(spool), keys))
+        });
         let opened = opening.await.map_err(|_| ClientError::Setting("opening the spool broke off"))?;
-        let spool = Arc::new(opened.map_err(|e| ClientError::Spool(e.to_string()))?);
+        let (spool, keys) = opened.map_err(|e| ClientError::Spool(e.to_string()))?;
         let (tell, state) = watch::channel(State { waiting: spool.waiting(), refused: String::new() });
         let line = Line {
             spool: Arc::clone(&spool),
@@ -200,6 +205,7 @@ impl Reporter {
             audit: IngestServiceClient::new(audit),
             keys,
             tell,
+            has_begun_anew: false,
         };
         let shipping = tokio::spawn(line.ship_forever());
         Ok(Self { spool, me, clock, state, shipping })
@@ -278,8 +284,10 @@ struct Line {
     identity: Identity,
     audit: IngestServiceClient<Client>,
     /// By which receipts are verified; none: acknowledgements are believed.
-    keys: Option<LogKeys>,
+    keys: Option<Keyring>,
     tell: watch::Sender<State>,
+    /// Whether what waits was put into a new epoch by what a receipt showed, and no receipt was good since.
+    has_begun_anew: bool,
 }
 
 impl Line {
@@ -329,27 +337,31 @@ impl Line {
         }
         let acked = match told {
             Ok(acked) => acked,
-            Err(told) if told.reason == legate_batch::EVENTS_DIFFER => {
-                tracing::error!("this reporter's directory is an earlier copy; what waits is told in a new epoch");
-                let (spool, epoch) = (Arc::clone(&self.spool), batch.epoch);
-                let renaming = tokio::task::spawn_blocking(move || spool.differs(&epoch));
-                renaming.await.ok().and_then(Result::ok).ok_or(None)?;
-                return Ok(true);
-            }
+            Err(told) if told.reason == legate_batch::EVENTS_DIFFER => return self.begin_anew(batch.epoch).await,
             Err(told) => return Err(self.not_taken(told)),
         };
-        let acked = match &self.keys {
-            Some(keys) if !self.spool.is_ahead(&batch.epoch, acked) => {
-                let shown = acked.min(batch.first_seq + whole.len() as u64 - 1);
-                let keys = keys.clone();
-                self.receipts(&keys, &batch.epoch, batch.first_seq, shown, &whole).await?
+        let acked = if self.keys.is_some() && !self.spool.is_ahead(&batch.epoch, acked) {
+            let shown = acked.min(batch.first_seq + whole.len() as u64 - 1);
+            match self.receipts(&batch.epoch, batch.first_seq, shown, &whole).await? {
+                Some(shown) => shown,
+                None => return self.begin_anew(batch.epoch).await,
             }
-            _ => acked,
+        } else {
+            acked
         };
         let (spool, epoch) = (Arc::clone(&self.spool), batch.epoch);
         let letting_go = tokio::task::spawn_blocking(move || spool.acked(&epoch, acked));
         letting_go.await.ok().and_then(Result::ok).ok_or(None)?;
         self.tell.send_replace(State { waiting: self.spool.waiting(), refused: String::new() });
+        Ok(true)
+    }
+
+    /// Puts what waits into a new epoch: of this one the log has other events.
+    async fn begin_anew(&self, epoch: String) -> Result<bool, Option<Duration>> {
+        tracing::error!("this reporter's directory is an earlier copy; what waits is told in a new epoch");
+        let spool = Arc::clone(&self.spool);
+        let renaming = tokio::task::spawn_blocking(move || spool.differs(&epoch));
+        renaming.await.ok().and_then(Result::ok).ok_or(None)?;
         Ok(true)
     }
 
@@ -367,15 +379,16 @@ impl Line {
         told.retry_after
     }
 
-    /// Verifies that everything from `first` up to `last` is in the log's tree; up to where it is, which is `last`.
+    /// Verifies that what was told from `first` up to `last` is in the log's tree; up to where it is. `None`: another event of ours has
+    /// the number of the first, since this machine was set back to an earlier moment. What has an epoch of its own since, and is not
+    /// there either, is no such thing: somebody has to look.
     async fn receipts(
         &mut self,
-        keys: &LogKeys,
         epoch: &str,
         first: u64,
         last: u64,
         told: &[AuditEvent],
-    ) -> Result<u64, Option<Duration>> {
+    ) -> Result<Option<u64>, Option<Duration>> {
         let mut next = first;
         while next <= last {
             let count = u32::try_from(last - next + 1).unwrap_or(u32::MAX);
@@ -386,8 +399,14 @@ impl Line {
             };
             let from = usize::try_from(next - first).unwrap_or(usize::MAX);
             let asked = told.get(from..).and_then(|rest| rest.get(..count as usize)).unwrap_or_default();
+            let Some(keys) = &mut self.keys else { break };
             match receipt::verified(&answer, asked, keys) {
-                Ok(shown) => next += shown as u64,
+                Ok(shown) => {
+                    next += shown as u64;
+                    self.has_begun_anew = false;
+                }
+                Err(BadReceipt::Other(_)) if next > first => return Ok(Some(next - 1)),
+                Err(BadReceipt::Other(_)) if !std::mem::replace(&mut self.has_begun_anew, true) => return Ok(None),
                 Err(bad) => {
                     tracing::error!(error = %bad, "the log's receipt does not show what was told; it is kept");
                     let refused = RECEIPT_INVALID.to_owned();
@@ -396,6 +415,6 @@ impl Line {
                 }
             }
         }
-        Ok(last)
+        Ok(Some(last))
     }
 }

@@ -15,7 +15,7 @@ mod sink;
 mod source;
 
 pub use error::{AUDIT_UNAVAILABLE, REASONS, RecordError};
-pub use heartbeat::{HEARTBEAT, heartbeat};
+pub use heartbeat::{HEARTBEAT, LEFT, REPLICA, heartbeat};
 pub use record::{Outbox, Standard};
 pub use refusals::{EVERY, access_refused, record_refusals_forever};
 pub use schema::migration;

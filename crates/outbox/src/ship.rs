@@ -52,6 +52,7 @@ pub struct Metrics {
     oldest: Gauge<f64, AtomicU64>,
     shipped: Counter,
     failures: Counter,
+    renumbered: Counter,
 }
 
 impl Metrics {
@@ -65,6 +66,11 @@ impl Metrics {
             self.oldest.clone(),
         );
         registry.register("outbox_shipped", "Audit events that audit-collector acknowledged", self.shipped.clone());
+        registry.register(
+            "outbox_renumbered",
+            "Times that what waits was put into a new epoch, since audit-collector has other events under its numbers",
+            self.renumbered.clone(),
+        );
         registry.register("outbox_failures", "Batches that audit-collector did not take", self.failures.clone());
     }
 
@@ -108,7 +114,7 @@ impl Drop for Shipper {
 pub fn ship<S: Source, K: Sink>(source: S, sink: K, pace: Pace, clock: Arc<dyn Clock>, metrics: Metrics) -> Shipper {
     let (stop, stopped) = watch::channel(false);
     let pulse = Pulse::begun(clock.monotonic());
-    let run = Run { source, sink, pace, clock, metrics, stopped, pulse };
+    let run = Run { source, sink, pace, clock, metrics, stopped, pulse, has_left: false };
     Shipper { task: tokio::spawn(run.forever()), stop }
 }
 
@@ -120,6 +126,7 @@ struct Run<S, K> {
     metrics: Metrics,
     stopped: watch::Receiver<bool>,
     pulse: Pulse,
+    has_left: bool,
 }
 
 /// How one round ended.
@@ -135,10 +142,10 @@ impl<S: Source, K: Sink> Run<S, K> {
         let mut wait = self.pace.first_wait;
         loop {
             let begun = Instant::now();
+            self.leave().await;
             match self.round().await {
                 Round::Shipped(is_more) => {
                     wait = self.pace.first_wait;
-                    self.pulse.told(self.clock.monotonic());
                     self.beat().await;
                     if !is_more && !*self.stopped.borrow() {
                         tokio::select! {
@@ -148,7 +155,7 @@ impl<S: Source, K: Sink> Run<S, K> {
                     }
                 }
                 Round::Nothing => {
-                    if *self.stopped.borrow() {
+                    if self.has_left {
                         return;
                     }
                     self.beat().await;
@@ -164,7 +171,11 @@ impl<S: Source, K: Sink> Run<S, K> {
                     let chance = half.mul_f64(rand::random::<f64>());
                     // Who asks for no time at all gets some all the same.
                     let pause = asked.unwrap_or_default().max(half + chance).min(self.pace.longest_wait);
-                    tokio::time::sleep(pause).await;
+                    let is_new = !self.has_left;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        _ = self.stopped.changed(), if is_new => {}
+                    }
                     wait = (wait * 2).min(self.pace.longest_wait);
                 }
             }
@@ -178,6 +189,16 @@ impl<S: Source, K: Sink> Run<S, K> {
             && let Err(error) = self.source.beat().await
         {
             tracing::warn!(%error, "no heartbeat can be recorded");
+        }
+    }
+
+    /// Tells that we leave, as soon as we are stopped and before the rest is shipped: whatever becomes of that, it is recorded.
+    async fn leave(&mut self) {
+        if !*self.stopped.borrow() || std::mem::replace(&mut self.has_left, true) {
+            return;
+        }
+        if let Err(error) = self.source.leave().await {
+            tracing::warn!(%error, "that we leave cannot be recorded");
         }
     }
 
@@ -214,10 +235,11 @@ impl<S: Source, K: Sink> Run<S, K> {
                 } else {
                     tracing::warn!(reason = e.reason, "audit-collector does not take events: {}", e.message);
                 }
-                if e.reason == legate_batch::EVENTS_DIFFER
-                    && let Err(e) = self.source.differs(&batch.epoch).await
-                {
-                    tracing::error!(error = %e, "what waits cannot be numbered anew");
+                if e.reason == legate_batch::EVENTS_DIFFER {
+                    match self.source.differs(&batch.epoch).await {
+                        Ok(()) => drop(self.metrics.renumbered.inc()),
+                        Err(e) => tracing::error!(error = %e, "what waits cannot be numbered anew"),
+                    }
                 }
                 return Round::Failed(e.retry_after);
             }

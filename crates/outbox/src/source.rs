@@ -15,7 +15,7 @@ use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, ExprTrait as _};
 use sea_orm::{QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use tokio::sync::{Mutex, watch};
 
-use crate::heartbeat::heartbeat;
+use crate::heartbeat::{heartbeat, left};
 use crate::record::{Outbox, Standard, unsigned};
 use crate::schema::{event, head, new_epoch};
 
@@ -70,6 +70,11 @@ pub trait Source: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
+    /// Records that the emitter is stopped in order: nobody is to miss it. One that tells so by itself does nothing.
+    fn leave(&self) -> impl Future<Output = Result<(), SourceError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Ends when there may be more than the last `next_batch` saw. May end for nothing.
     fn changed(&self) -> impl Future<Output = ()> + Send;
 }
@@ -79,8 +84,8 @@ pub trait Source: Send + Sync + 'static {
 pub struct DbSource {
     db: Db,
     commits: Mutex<watch::Receiver<u64>>,
-    /// By which it is recorded that the emitter lives.
-    outbox: Option<Outbox>,
+    /// By which it is recorded that the emitter lives, and under which name.
+    living: Option<(Outbox, String)>,
 }
 
 impl DbSource {
@@ -89,13 +94,27 @@ impl DbSource {
     pub fn new(db: Db) -> Self {
         let mut commits = db.commits();
         commits.mark_changed();
-        Self { db, commits: Mutex::new(commits), outbox: None }
+        Self { db, commits: Mutex::new(commits), living: None }
     }
 
-    /// The same, which tells that the emitter lives.
+    /// The same, which tells that the copy of the service that is called `replica` lives, and when it leaves.
     #[must_use]
-    pub fn with_heartbeats(self, outbox: Outbox) -> Self {
-        Self { outbox: Some(outbox), ..self }
+    pub fn with_heartbeats(self, outbox: Outbox, replica: String) -> Self {
+        Self { living: Some((outbox, replica)), ..self }
+    }
+
+    /// Records an event of the emitter about itself.
+    async fn note(&self, event: fn(&str) -> AuditEvent, standard: Standard) -> Result<(), SourceError> {
+        let Some((outbox, replica)) = &self.living else { return Ok(()) };
+        let (outbox, event) = (outbox.clone(), event(replica));
+        let recorded = self.db.tx("outbox_note", move |tx| {
+            let (outbox, event) = (outbox.clone(), event.clone());
+            Box::pin(async move {
+                outbox.record(tx, standard, event).await?;
+                Ok::<_, TxError<Fault>>(())
+            })
+        });
+        recorded.await.map_err(|e| SourceError(e.to_string()))
     }
 }
 
@@ -192,15 +211,11 @@ impl Source for DbSource {
     }
 
     async fn beat(&self) -> Result<(), SourceError> {
-        let Some(outbox) = self.outbox.clone() else { return Ok(()) };
-        let recorded = self.db.tx("outbox_heartbeat", move |tx| {
-            let outbox = outbox.clone();
-            Box::pin(async move {
-                outbox.record(tx, Standard::Patient, heartbeat()).await?;
-                Ok::<_, TxError<Fault>>(())
-            })
-        });
-        recorded.await.map_err(|e| SourceError(e.to_string()))
+        self.note(heartbeat, Standard::Ordinary).await
+    }
+
+    async fn leave(&self) -> Result<(), SourceError> {
+        self.note(left, Standard::Stopping).await
     }
 
     async fn changed(&self) {

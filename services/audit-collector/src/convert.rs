@@ -79,6 +79,7 @@ impl From<receipts::Receipts> for wire::GetReceiptsResponse {
             receipts: from.all.into_iter().map(receipt).collect(),
             tree_size: from.published.size,
             checkpoint: from.published.note,
+            key_rotations: from.rotations.into_iter().map(Into::into).collect(),
         }
     }
 }

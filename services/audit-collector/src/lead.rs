@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::domain::quota::{Limits, Quotas};
 use crate::flow::reads::Reads;
+use crate::flow::sums::Telling;
 use crate::flow::tail::Tails;
 use crate::flow::{self, Desk};
 use crate::freshness::Freshness;
@@ -58,6 +59,7 @@ pub(crate) struct Led {
     seat: Seat,
     at_work: Vec<JoinHandle<()>>,
     following: Option<JoinHandle<()>>,
+    telling: Option<Telling>,
 }
 
 impl Means {
@@ -105,7 +107,8 @@ impl Means {
         });
         self.seat.take(Arc::clone(&desk));
         let (index, seat) = (self.index.clone(), self.seat.clone());
-        Ok(Led { desk, tasks, asking, webhook, depot, index, seat, at_work: Vec::new(), following: None })
+        let (at_work, following, telling) = (Vec::new(), None, None);
+        Ok(Led { desk, tasks, asking, webhook, depot, index, seat, at_work, following, telling })
     }
 
     async fn open_log(&self, ground: Option<Ground>) -> Result<(Log, LogTasks), StartError> {
@@ -171,11 +174,11 @@ impl Led {
         let _ = self.desk.stopping.set(stopping);
         self.following = Some(tokio::spawn(self.index.clone().follow(self.desk.log.clone())));
         let refusals = Arc::clone(&means.ctx.refusals);
+        self.telling = Some(Telling::begin(desk()));
         let rounds = watchman::watch(desk(), means.index_watch.clone(), means.metrics.clone(), health);
         self.at_work = vec![
             tokio::spawn(rounds),
             tokio::spawn(flow::refused::record_forever(desk(), refusals)),
-            tokio::spawn(flow::reads::tell_forever(desk())),
             tokio::spawn(flow::retain::retain_forever(desk())),
             tokio::spawn(flow::raise::raise_forever(desk())),
         ];
@@ -211,7 +214,9 @@ impl Led {
     pub(crate) async fn close(self) -> impl Future<Output = ()> + Send {
         self.at_work.iter().chain(&self.asking).for_each(JoinHandle::abort);
         self.seat.leave();
-        flow::reads::tell_sums(&self.desk, true).await;
+        if let Some(telling) = self.telling {
+            telling.end().await;
+        }
         self.tasks.close().await;
         drop(self.desk);
         end_index(self.index, self.following)

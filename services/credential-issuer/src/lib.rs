@@ -129,7 +129,9 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
     let view = View::follow(registry.clone(), legate_view::Options::new(Arc::clone(&ctx.clock)));
     let collector = party.dial(&config.audit_collector, "audit-collector")?;
     let collector = Collector::new(collector, party.identity.clone());
-    let shipper = ship(&db, outbox, collector, &ctx);
+    // The socket first: the copies of a service are told apart by where they listen.
+    let listener = party.listen(config.listen).await?;
+    let shipper = ship(&db, outbox, legate_boot::replica(listener.local_addr()?), collector, &ctx);
 
     // The socket first: without a name of its own the issuer is called by its address.
     let oauth = match config.oauth {
@@ -172,8 +174,6 @@ pub async fn start_with(config: Config, ctx: Context, keys: Arc<dyn KeyStore>) -
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 
-    let limits = legate_mtls::Limits::default();
-    let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let standing = ViewStanding::new(view, OnStale::Refuse);
     let serving = legate_rpc::serve(service(&desk, &standing, &ctx), listener).await?;
     let web = oauth.map(|listener| oauth::serve(listener, &desk, standing.clone(), &ctx)).transpose()?;
@@ -255,10 +255,10 @@ async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
     Ok(db)
 }
 
-fn ship(db: &Db, outbox: Outbox, collector: Collector, ctx: &Context) -> Shipper {
+fn ship(db: &Db, outbox: Outbox, replica: String, collector: Collector, ctx: &Context) -> Shipper {
     let shipped = legate_outbox::Metrics::default();
     ctx.metrics.register(|registry| shipped.register(registry));
-    let source = DbSource::new(db.clone()).with_heartbeats(outbox);
+    let source = DbSource::new(db.clone()).with_heartbeats(outbox, replica);
     legate_outbox::ship(source, collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
 }
 

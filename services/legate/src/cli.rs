@@ -35,7 +35,8 @@ pub(crate) use alert::{AlertVerb, Report};
 pub(crate) use approval::{ApprovalVerb, Ask as AskApproval, Word as ApprovalWord};
 pub(crate) use asking::{Explain, WhatCan, WhoCan};
 pub(crate) use audit::{
-    AuditVerb, EndedSo, EventExport, Evidence, ExportAs, Filter, LogKey, Per, ProvedSoFar, Usage, UsedBy, Verify,
+    AuditVerb, EndedSo, EventExport, Evidence, ExportAs, Filter, LogKey, Per, ProvedSoFar, Receipts, Usage, UsedBy,
+    Verify,
 };
 pub(crate) use change::{Apply, Export, Plan, Wanted};
 pub(crate) use checking::Checking;

@@ -79,7 +79,9 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     config.check().map_err(|e| StartError::new("the configuration is refused", e))?;
     let party = Party::open(&config.tls, NAME, &ctx)?;
     let routes = config.ext_authz.read().map_err(|e| StartError::new("the configuration is refused", e))?;
-    let (disk, spool) = open_spool(&config, &ctx, &party.id).await?;
+    // The socket first: the copies of a service are told apart by where they listen.
+    let listener = party.listen(config.listen).await?;
+    let (disk, spool) = open_spool(&config, &ctx, &party.id, legate_boot::replica(listener.local_addr()?)).await?;
 
     let mut options = legate_view::Options::new(Arc::clone(&ctx.clock));
     options.bound = config.decision.staleness();
@@ -118,14 +120,12 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     ctx.metrics.register(|registry| desk.metrics.register(registry));
 
     let web = authzen_port(&config, &party, &desk, &ctx).await?;
-    let limits = legate_mtls::Limits::default();
     let envoy = ext_authz::Envoy {
         desk: Arc::clone(&desk),
         trust: party.trust.clone(),
         routes: routes.into(),
         removed: config.ext_authz.remove_headers.clone().into(),
     };
-    let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let standing = ViewStanding::new(view, OnStale::Judge);
     let serving = legate_rpc::serve(service(&desk, envoy, &standing, &ctx), listener).await?;
     // Nobody set it before: the desk was made above.
@@ -172,7 +172,12 @@ async fn authzen_port(
     Ok(Some(authzen::serve(listener, desk, &url, ctx)?))
 }
 
-async fn open_spool(config: &Config, ctx: &Context, emitter: &SpiffeId) -> Result<(Arc<Disk>, Spool), StartError> {
+async fn open_spool(
+    config: &Config,
+    ctx: &Context,
+    emitter: &SpiffeId,
+    replica: String,
+) -> Result<(Arc<Disk>, Spool), StartError> {
     let dir = config.spool.dir.clone();
     let refused = |e: legate_journal::JournalError| StartError::new("the spool cannot be opened", e);
     let opened = tokio::task::spawn_blocking(move || Disk::open(&dir)).await;
@@ -186,8 +191,8 @@ async fn open_spool(config: &Config, ctx: &Context, emitter: &SpiffeId) -> Resul
             "the last run did not end in peace"
         );
     }
-    let terms =
-        Terms { emitter: emitter.to_string(), max_bytes: config.spool.max_bytes, clock: Arc::clone(&ctx.clock) };
+    let (emitter, clock) = (emitter.to_string(), Arc::clone(&ctx.clock));
+    let terms = Terms { emitter, replica, max_bytes: config.spool.max_bytes, clock };
     let spool = Spool::open(Arc::clone(&disk) as _, &before, terms).await;
     Ok((disk, spool.map_err(|e| StartError::new("the spool takes no record", e))?))
 }

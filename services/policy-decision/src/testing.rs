@@ -386,6 +386,7 @@ impl Stage {
         tokio::spawn(Arc::clone(&library).keep(view.clone()));
         let paper = TestPaper::new();
         let terms = Terms {
+            replica: "here:7102".into(),
             emitter: "spiffe://example.org/legate/policy-decision".into(),
             max_bytes: 1 << 20,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,

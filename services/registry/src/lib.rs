@@ -53,7 +53,9 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let log = party.dial(&config.audit_collector, "audit-collector")?;
     let collector = Collector::new(log.clone(), party.identity.clone());
     let outbox = Outbox::new(party.id.clone(), Arc::clone(&ctx.clock), config.outbox.max_events);
-    let shipper = ship(&db, outbox.clone(), collector, &ctx);
+    // The socket first: the copies of a service are told apart by where they listen.
+    let listener = party.listen(config.listen).await?;
+    let shipper = ship(&db, outbox.clone(), legate_boot::replica(listener.local_addr()?), collector, &ctx);
     let (revision, pages) = head_of(&db).await?;
 
     let desk = Arc::new(Desk {
@@ -83,8 +85,6 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     }
 
     let web = scim_port(&config, &party, &desk, &ctx).await?;
-    let limits = legate_mtls::Limits::default();
-    let listener = Listener::bind(config.listen, party.identity, party.trust, Arc::clone(&ctx.clock), limits).await?;
     let service = legate_rpc::Service {
         name: NAME,
         access: ACCESS,
@@ -140,10 +140,10 @@ async fn open_database(url: &str, ctx: &Context) -> Result<Db, StartError> {
     Ok(db)
 }
 
-fn ship(db: &Db, outbox: Outbox, collector: Collector, ctx: &Context) -> Shipper {
+fn ship(db: &Db, outbox: Outbox, replica: String, collector: Collector, ctx: &Context) -> Shipper {
     let shipped = legate_outbox::Metrics::default();
     ctx.metrics.register(|registry| shipped.register(registry));
-    let source = DbSource::new(db.clone()).with_heartbeats(outbox);
+    let source = DbSource::new(db.clone()).with_heartbeats(outbox, replica);
     legate_outbox::ship(source, collector, Pace::default(), Arc::clone(&ctx.clock), shipped)
 }
 

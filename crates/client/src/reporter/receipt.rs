@@ -2,14 +2,19 @@
 //! leaves the disk.
 
 use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use legate_merkle::{Checkpoint, Hash, ProofError, VerifierKey, leaf_hash, verify_inclusion};
+use legate_batch::rotated::{NotRotated, follow};
+use legate_merkle::{Checkpoint, Hash, KeyChain, ProofError, VerifierKey, leaf_hash, verify_inclusion};
 use legate_wire::audit::{AuditEvent, GetReceiptsResponse};
 use prost::Message as _;
 
+use super::spool::replace;
 use crate::ClientError;
 
-/// The public keys of the log, by which a reporter verifies receipts: its key of now, and others that it had or will have.
+/// Public keys of the log, by which a reporter verifies receipts: one that it has or had is enough, as receipts come with the rotations
+/// that lead from it to the one that signs.
 #[derive(Clone)]
 pub struct LogKeys(Vec<VerifierKey>);
 
@@ -33,10 +38,52 @@ impl LogKeys {
         }
         Ok(Self(keys))
     }
+}
 
-    /// The checkpoint, where one of the keys signed it for the log of its name.
-    fn open(&self, note: &str) -> Option<Checkpoint> {
-        self.0.iter().find_map(|key| Checkpoint::open(note.as_bytes(), key, key.name()).ok())
+/// The keys that were given, and the rotations that receipts have shown since, which are kept: a key that was followed by another is
+/// not believed any more of trees that hold its rotation, whatever a later receipt leaves out.
+#[derive(Debug)]
+pub(super) struct Keyring {
+    given: LogKeys,
+    shown: Option<KeyChain>,
+    path: PathBuf,
+}
+
+impl Keyring {
+    /// The keys, with the rotations that are kept in `path`.
+    pub(super) fn open(given: LogKeys, path: &Path) -> io::Result<Self> {
+        let shown = match std::fs::read(path) {
+            Ok(text) => {
+                let damaged = |e| io::Error::other(format!("{}: {e}", path.display()));
+                Some(KeyChain::parse(&text).map_err(damaged)?)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        Ok(Self { given, shown, path: path.to_owned() })
+    }
+
+    /// The checkpoint, where the key signed it that is in force for trees of its size.
+    fn checkpoint(&mut self, answer: &GetReceiptsResponse) -> Result<Checkpoint, BadReceipt> {
+        let note = answer.checkpoint.as_bytes();
+        let mut why = None;
+        let opened = self.given.0.iter().find_map(|key| {
+            let followed = follow(key, note, &answer.key_rotations);
+            followed.map_err(|e| why.get_or_insert(e).clone()).ok()
+        });
+        let Some((checkpoint, keys)) = opened else {
+            return Err(why.map_or(BadReceipt::Forgotten, BadReceipt::Keys));
+        };
+        let known = self.shown.as_ref().map(KeyChain::rotations).unwrap_or_default();
+        let mut wanted = known.iter().filter(|rotation| rotation.size() < checkpoint.size);
+        if !wanted.all(|rotation| keys.rotations().contains(rotation)) {
+            return Err(BadReceipt::Forgotten);
+        }
+        if keys.rotations().len() > known.len() {
+            replace(&self.path, keys.to_string().as_bytes()).map_err(|e| BadReceipt::Kept(e.to_string()))?;
+            self.shown = Some(keys);
+        }
+        Ok(checkpoint)
     }
 }
 
@@ -45,31 +92,48 @@ impl LogKeys {
 pub(super) enum BadReceipt {
     #[error("it has {0} receipts, and not 1 to as many as were asked for")]
     Count(usize),
-    #[error("no key of the log that is configured signed its checkpoint")]
-    Checkpoint,
+    #[error("no key of the log that is configured leads to the one that signed its checkpoint: {0}")]
+    Keys(NotRotated),
+    #[error("its tree leaves out a rotation of the log's key that was shown before")]
+    Forgotten,
+    #[error("the rotations of the log's key cannot be kept: {0}")]
+    Kept(String),
     #[error("leaf {0} is not what was told")]
     Leaf(u64),
+    #[error("leaf {0} is in the log, and another event of ours with the number of what was told")]
+    Other(u64),
     #[error("leaf {leaf} is not proved: {why}")]
     Proof { leaf: u64, why: ProofError },
 }
 
 /// How many of the events that were told, from the first on, these receipts show to be in the log: each leaf is the event, byte for
-/// byte but for the commitments to names, whose salts are new with every offer.
-pub(super) fn verified(answer: &GetReceiptsResponse, told: &[AuditEvent], keys: &LogKeys) -> Result<usize, BadReceipt> {
+/// byte but for the commitments to names, whose salts are new with every offer. Where another event of ours has the number of one, those
+/// before it.
+pub(super) fn verified(
+    answer: &GetReceiptsResponse,
+    told: &[AuditEvent],
+    keys: &mut Keyring,
+) -> Result<usize, BadReceipt> {
     let count = answer.receipts.len();
     if !(1..=told.len()).contains(&count) {
         return Err(BadReceipt::Count(count));
     }
-    let checkpoint = keys.open(&answer.checkpoint).ok_or(BadReceipt::Checkpoint)?;
-    for (receipt, told) in answer.receipts.iter().zip(told) {
+    let checkpoint = keys.checkpoint(answer)?;
+    for (shown, (receipt, told)) in answer.receipts.iter().zip(told).enumerate() {
         let leaf = receipt.leaf_index;
-        if !is_of(&receipt.leaf, told) {
+        let is_told = is_of(&receipt.leaf, told);
+        if !is_told && !has_the_number_of(&receipt.leaf, told) {
             return Err(BadReceipt::Leaf(leaf));
         }
         let proof: Result<Vec<Hash>, _> = receipt.proof.iter().map(|hash| Hash::try_from(hash.as_slice())).collect();
         let proof = proof.map_err(|_| BadReceipt::Proof { leaf, why: ProofError::Length })?;
         verify_inclusion(leaf, checkpoint.size, &leaf_hash(&receipt.leaf), &proof, &checkpoint.root)
             .map_err(|why| BadReceipt::Proof { leaf, why })?;
+        match is_told {
+            true => {}
+            false if shown > 0 => return Ok(shown),
+            false => return Err(BadReceipt::Other(leaf)),
+        }
     }
     Ok(count)
 }
@@ -84,87 +148,10 @@ fn is_of(leaf: &[u8], told: &AuditEvent) -> bool {
     wanted.encode_to_vec() == leaf
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
-    use legate_merkle::{SeedSigner, Signer as _, prove_among};
-    use legate_wire::audit::{Emitter, EventReceipt};
-
-    const ORIGIN: &str = "example.org/audit-log";
-
-    fn event(seq: u64) -> AuditEvent {
-        AuditEvent {
-            event_id: format!("evt_{seq}"),
-            emitter: Some(Emitter { spiffe_id: "spiffe://example.org/ns/a/enforcer/b".into(), epoch: "e".into(), seq }),
-            subject: if seq.is_multiple_of(2) { "user:ada".into() } else { String::new() },
-            ..AuditEvent::default()
-        }
-    }
-
-    /// What an honest log answers about events that it has beside others.
-    fn answer(told: &[AuditEvent], signer: &SeedSigner) -> GetReceiptsResponse {
-        let leaves: Vec<Vec<u8>> =
-            told.iter().map(|one| legate_personal::split(one.clone(), rand::random).event.encode_to_vec()).collect();
-        let mut hashes = vec![leaf_hash(b"other"); 3];
-        hashes.extend(leaves.iter().map(|leaf| leaf_hash(leaf)));
-        let mut tree = legate_merkle::Frontier::default();
-        hashes.iter().for_each(|hash| tree.push(*hash));
-        let note = Checkpoint::new(ORIGIN, hashes.len() as u64, tree.root()).sign(signer).unwrap().to_string();
-        let receipt = |(at, leaf): (u64, Vec<u8>)| EventReceipt {
-            leaf_index: at,
-            leaf,
-            proof: prove_among(at, &hashes).unwrap().iter().map(|hash| hash.to_vec()).collect(),
-        };
-        GetReceiptsResponse {
-            receipts: (3..).zip(leaves).map(receipt).collect(),
-            tree_size: hashes.len() as u64,
-            checkpoint: note,
-        }
-    }
-
-    #[test]
-    fn what_is_there_is_shown_and_nothing_else() {
-        let signer = SeedSigner::new(ORIGIN, &[7; 32]).unwrap();
-        let other = SeedSigner::new(ORIGIN, &[8; 32]).unwrap();
-        let keys = LogKeys::parse(&format!("{}\n{}\n", other.verifier(), signer.verifier())).unwrap();
-        let told: Vec<AuditEvent> = (1..=6).map(event).collect();
-        let good = answer(&told, &signer);
-        assert_eq!(verified(&good, &told, &keys), Ok(6));
-        let mut part = good.clone();
-        part.receipts.truncate(2);
-        assert_eq!(verified(&part, &told, &keys), Ok(2));
-
-        part.receipts.clear();
-        assert_eq!(verified(&part, &told, &keys), Err(BadReceipt::Count(0)));
-        assert_eq!(verified(&good, &told[..5], &keys), Err(BadReceipt::Count(6)));
-        let stranger = LogKeys::parse(&other.verifier().to_string()).unwrap();
-        assert_eq!(verified(&good, &told, &stranger), Err(BadReceipt::Checkpoint));
-        // Another name, another event, and one that is proved to be there in the place of the one that was told.
-        let mut others = told.clone();
-        others[1].subject = String::new();
-        assert_eq!(verified(&good, &others, &keys), Err(BadReceipt::Leaf(4)));
-        others[1] = AuditEvent { reason: "other".into(), ..told[1].clone() };
-        assert_eq!(verified(&answer(&others, &signer), &told, &keys), Err(BadReceipt::Leaf(4)));
-        let mut swapped = good.clone();
-        swapped.receipts.swap(0, 1);
-        assert!(matches!(verified(&swapped, &told, &keys), Err(BadReceipt::Leaf(_))));
-        // A tree that does not have it.
-        let mut without = good.clone();
-        without.checkpoint = answer(&others, &signer).checkpoint;
-        assert!(matches!(verified(&without, &told, &keys), Err(BadReceipt::Proof { leaf: 3, .. })));
-        let mut short = good.clone();
-        short.receipts[0].proof[0] = vec![0; 31];
-        assert!(matches!(verified(&short, &told, &keys), Err(BadReceipt::Proof { leaf: 3, .. })));
-        let mut moved = good;
-        moved.receipts[0].leaf_index = 2;
-        assert!(matches!(verified(&moved, &told, &keys), Err(BadReceipt::Proof { leaf: 2, .. })));
-    }
-
-    #[test]
-    fn what_is_no_key_is_refused() {
-        for text in ["", "\n \n", "no key", "example.org/audit-log+00000000+AAAA"] {
-            assert!(matches!(LogKeys::parse(text), Err(ClientError::Key(_))), "{text:?}");
-        }
-    }
+/// Whether it is an event of the same emitter and epoch, with the same number.
+fn has_the_number_of(leaf: &[u8], told: &AuditEvent) -> bool {
+    AuditEvent::decode(leaf).is_ok_and(|there| there.emitter.is_some() && there.emitter == told.emitter)
 }
+
+#[cfg(test)]
+mod tests;

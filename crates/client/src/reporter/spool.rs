@@ -228,13 +228,16 @@ fn read(text: &str) -> Option<Vec<Numbering>> {
     (!all.is_empty() && all.is_sorted_by_key(|one| one.base)).then_some(all)
 }
 
-/// Written beside, synced, and put in place: never half.
 fn write(path: &Path, numberings: &[Numbering]) -> io::Result<()> {
+    let text: String = numberings.iter().map(|Numbering { epoch, base }| format!("{epoch} {base}\n")).collect();
+    replace(path, text.as_bytes())
+}
+
+/// Written beside, synced, and put in place: never half.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = std::fs::File::create(&beside)?;
-    for Numbering { epoch, base } in numberings {
-        writeln!(file, "{epoch} {base}")?;
-    }
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
     match path.parent() {

@@ -315,7 +315,7 @@ async fn the_backlog_and_its_age_are_told() {
 async fn an_emitter_that_tells_nothing_tells_each_minute_that_it_lives() {
     on_each::<Schema>(async |Fixture { db, .. }: Fixture| {
         let (clock, collector) = (crate::scene::clock(), Played::new());
-        let source = legate_outbox::DbSource::new(db.clone()).with_heartbeats(outbox(100));
+        let source = legate_outbox::DbSource::new(db.clone()).with_heartbeats(outbox(100), "here:7103".into());
         let shipper = legate_outbox::ship(source, collector.clone(), pace(), clock.clone(), Metrics::default());
         for beats in 1..=3 {
             // A minute that passes before the shipper has begun, or noted what it told, is not heard.
@@ -331,9 +331,14 @@ async fn an_emitter_that_tells_nothing_tells_each_minute_that_it_lives() {
         collector.verify();
         let log = collector.log();
         let kinds: Vec<&str> = log.iter().map(|event| event.r#type.as_str()).collect();
-        let beat = legate_outbox::HEARTBEAT;
-        let (last, beats) = kinds.split_last().unwrap();
-        assert!(*last == "test.done" && beats.len() >= 3 && beats.iter().all(|kind| *kind == beat), "{kinds:?}");
+        // Whoever is stopped says that it leaves, and that reaches the log as well.
+        let [beats @ .., done, left] = kinds.as_slice() else { panic!("{kinds:?}") };
+        assert!((*done, *left) == ("test.done", legate_outbox::LEFT), "{kinds:?}");
+        assert!(beats.len() >= 3 && beats.iter().all(|kind| *kind == legate_outbox::HEARTBEAT), "{kinds:?}");
+        let of_itself = log.iter().filter(|event| event.r#type != "test.done");
+        assert!(
+            of_itself.clone().count() >= 4 && of_itself.clone().all(|event| event.details["replica"] == "here:7103")
+        );
         assert!(log.iter().all(|event| !event.event_id.is_empty() && event.time.is_some()));
     })
     .await;

@@ -92,12 +92,14 @@ pub(crate) fn check(bytes: &[u8], parts: &[PersonalPart], claim: Claim<'_>, now:
         return Err(BadEvent::TooLargeForIt(bytes.len()));
     }
     let event = AuditEvent::decode(bytes).map_err(|_| BadEvent::Decode)?;
-    let emitter = event.emitter.clone().unwrap_or_default();
-    if emitter.spiffe_id != claim.caller {
-        return Err(BadEvent::Emitter { named: emitter.spiffe_id, caller: claim.caller.to_owned() });
+    let emitter = event.emitter.as_ref();
+    let named = emitter.map(|emitter| emitter.spiffe_id.as_str()).unwrap_or_default();
+    if named != claim.caller {
+        return Err(BadEvent::Emitter { named: named.to_owned(), caller: claim.caller.to_owned() });
     }
-    if emitter.epoch != claim.epoch || emitter.seq != claim.seq {
-        return Err(BadEvent::Place { epoch: emitter.epoch, seq: emitter.seq, expected: claim.seq });
+    let (epoch, seq) = emitter.map(|emitter| (emitter.epoch.as_str(), emitter.seq)).unwrap_or_default();
+    if epoch != claim.epoch || seq != claim.seq {
+        return Err(BadEvent::Place { epoch: epoch.to_owned(), seq, expected: claim.seq });
     }
     EventId::parse(&event.event_id).map_err(|_| BadEvent::Id)?;
     let time = event.time.and_then(|t| Timestamp::try_from(t).ok()).ok_or(BadEvent::Time)?;

@@ -19,6 +19,7 @@ pub(crate) mod refused;
 pub(crate) mod retain;
 pub(crate) mod rights;
 pub(crate) mod signed;
+pub(crate) mod sums;
 pub(crate) mod tail;
 pub(crate) mod tick;
 pub(crate) mod told;

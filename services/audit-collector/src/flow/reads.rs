@@ -4,8 +4,7 @@
 //! up, each question by itself, and told when the while is over: who, what, how often, and how much was shown. Who asks more
 //! different things than are told apart is slowed down, and each of them is told: nobody hides a question in a flood.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use legate_rpc::{Fault, is_for_want_of_a_role};
@@ -54,6 +53,17 @@ pub(crate) struct Reads {
     /// Whether reads are recorded at all.
     is_on: bool,
     callers: Mutex<BTreeMap<String, Held>>,
+    /// What is over and not told yet.
+    over: Mutex<VecDeque<Sum>>,
+}
+
+/// How often a caller asked a question, and how much he was shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sum {
+    pub(super) caller: String,
+    pub(super) read: Read,
+    pub(super) times: u64,
+    pub(super) shown: usize,
 }
 
 #[derive(Debug)]
@@ -78,7 +88,7 @@ enum Weighed {
 
 impl Reads {
     pub(crate) fn new(is_on: bool) -> Self {
-        Self { is_on, callers: Mutex::default() }
+        Self { is_on, callers: Mutex::default(), over: Mutex::default() }
     }
 
     /// How this one comes to be on record. A service is never slowed down: what it asks beyond is added up without the question, which
@@ -121,24 +131,34 @@ impl Reads {
         Weighed::Added
     }
 
-    /// What was added up of a while that is over; with `all`, of every while.
-    fn take(&self, now: Duration, all: bool) -> Vec<(String, Read, (u64, usize))> {
-        let mut over = Vec::new();
+    /// Lays out what was added up of whiles that are over; with `all`, of every while. Nothing is added to what waits to be told, so that
+    /// it stays bounded while nothing can be.
+    pub(super) fn lay_out(&self, now: Duration, all: bool) {
+        let mut over = self.over.lock();
+        if !over.is_empty() && !all {
+            return;
+        }
         self.callers.lock().retain(|caller, held| {
             if !all && now.saturating_sub(held.since) < WHILE {
                 return true;
             }
             let sums = std::mem::take(&mut held.sums);
-            over.extend(sums.into_iter().map(|(read, sum)| (caller.clone(), read, sum)));
+            let sum = |(read, (times, shown))| Sum { caller: caller.clone(), read, times, shown };
+            over.extend(sums.into_iter().map(sum));
             false
         });
-        over
     }
 
-    /// What was taken and could not be told is held on to.
-    fn give_back(&self, caller: String, read: Read, sum: (u64, usize), now: Duration) {
-        let new = || Held { since: now, told: 0, sums: BTreeMap::new(), next: now };
-        self.callers.lock().entry(caller).or_insert_with(new).add(read, sum);
+    /// The next of what was laid out.
+    pub(super) fn next(&self, most: usize) -> Vec<Sum> {
+        let mut over = self.over.lock();
+        let some = over.len().min(most);
+        over.drain(..some).collect()
+    }
+
+    /// What could not be told is told later.
+    pub(super) fn give_back(&self, sums: Vec<Sum>) {
+        self.over.lock().extend(sums);
     }
 }
 
@@ -258,7 +278,7 @@ fn turned_away(desk: &Desk, call: &Call, method: &str, fault: &Fault) {
     note(desk, call, read, 0);
 }
 
-fn event(caller: &str, read: Read, shown: usize) -> AuditEvent {
+pub(super) fn event(caller: &str, read: Read, shown: usize) -> AuditEvent {
     let mut details = read.asked;
     let outcome = if read.refused.is_empty() { Outcome::Success } else { Outcome::Denied };
     if outcome == Outcome::Success {
@@ -271,36 +291,6 @@ fn event(caller: &str, read: Read, shown: usize) -> AuditEvent {
         reason_code: read.refused.to_owned(),
         details,
         ..AuditEvent::default()
-    }
-}
-
-/// Tells what was added up and is over. What cannot be told now is told later; with `all`, which is the end, it is given up.
-pub(crate) async fn tell_sums(desk: &Desk, all: bool) {
-    if !all && desk.log.recording().is_err() {
-        return;
-    }
-    for (caller, read, sum) in desk.reads.take(desk.clock.monotonic(), all) {
-        let (times, shown) = sum;
-        let mut told = read.clone();
-        hide(desk, &mut told.asked);
-        let mut event = event(&caller, told, shown);
-        event.details.insert("times".to_owned(), times.to_string());
-        if let Err(error) = desk.log.record(Own::from_event(read.kind, event)).await {
-            if all {
-                tracing::warn!(%error, caller, times, "reads of the log that were added up cannot be recorded");
-                desk.metrics.unrecorded(read.kind);
-            } else {
-                desk.reads.give_back(caller, read, sum, desk.clock.monotonic());
-            }
-        }
-    }
-}
-
-/// Tells them for as long as the process lives.
-pub(crate) async fn tell_forever(desk: Arc<Desk>) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        tell_sums(&desk, false).await;
     }
 }
 
@@ -338,6 +328,11 @@ mod tests {
         reads.weigh((who, false), &read(n), 3, now, PATIENT)
     }
 
+    fn take(reads: &Reads, now: Duration, all: bool) -> Vec<Sum> {
+        reads.lay_out(now, all);
+        reads.next(usize::MAX)
+    }
+
     #[test]
     fn a_flood_of_reads_is_a_few_events_that_add_up() {
         let (reads, at) = (Reads::new(true), Duration::from_secs);
@@ -348,12 +343,11 @@ mod tests {
             Weighed::Told(Duration::ZERO),
             "one reader's flood hides no other"
         );
-        assert!(reads.take(at(5), false).is_empty());
-        let over = reads.take(at(11), false);
+        assert!(take(&reads, at(5), false).is_empty());
+        let over = take(&reads, at(11), false);
         assert_eq!(over.len(), 60, "each question by itself");
-        let sum = |of: fn(&(u64, usize)) -> u64| over.iter().map(|(_, _, sums)| of(sums)).sum::<u64>();
-        assert_eq!(sum(|s| s.0), 980);
-        assert_eq!(sum(|s| s.1 as u64), 3 * 980);
+        assert_eq!(over.iter().map(|sum| sum.times).sum::<u64>(), 980);
+        assert_eq!(over.iter().map(|sum| sum.shown).sum::<usize>(), 3 * 980);
         assert_eq!(weigh(&reads, "ada", 0, at(12)), Weighed::Told(Duration::ZERO), "the next while begins");
     }
 
@@ -373,11 +367,8 @@ mod tests {
         assert_eq!(weigh(&reads, "ada", 9_999, now), Weighed::TooMany(over));
         assert_eq!(weigh(&reads, "ada", 9_999, now), Weighed::TooMany(over), "and takes nobody's turn");
         assert_eq!(weigh(&reads, "ada", 9_999, now + EACH), Weighed::Told(PATIENT));
-        let all = reads.take(now, true);
-        assert!(
-            all.len() == APART && all.iter().all(|(_, read, _)| !read.asked.is_empty()),
-            "none without its question"
-        );
+        let all = take(&reads, now, true);
+        assert!(all.len() == APART && all.iter().all(|sum| !sum.read.asked.is_empty()), "none without its question");
         // What is refused is on record however much there is.
         for n in 0..ONE_BY_ONE + APART {
             weigh(&reads, "ada", n, now);
@@ -389,8 +380,8 @@ mod tests {
             let weighed = reads.weigh(("policy-decision", true), &read(n), 1, now, PATIENT);
             assert!(matches!(weighed, Weighed::Told(Duration::ZERO) | Weighed::Added));
         }
-        let its = reads.take(now, true).into_iter().filter(|(who, ..)| who == "policy-decision");
-        let (kinds, times) = its.fold((0, 0), |(kinds, times), (_, _, sum)| (kinds + 1, times + sum.0));
+        let its = take(&reads, now, true).into_iter().filter(|sum| sum.caller == "policy-decision");
+        let (kinds, times) = its.fold((0, 0), |(kinds, times), sum| (kinds + 1, times + sum.times));
         assert_eq!((kinds, times), (APART + 1, 1_000 - ONE_BY_ONE as u64));
     }
 
@@ -403,11 +394,14 @@ mod tests {
             }
         }
         assert_eq!(reads.callers.lock().len(), CALLERS);
-        let all = reads.take(Duration::ZERO, true);
+        let all = take(&reads, Duration::ZERO, true);
         assert_eq!(all.len(), CALLERS);
-        for (caller, read, sum) in all.clone() {
-            reads.give_back(caller, read, sum, Duration::ZERO);
+        reads.give_back(all.clone());
+        // While it cannot be told, no more is laid out beside it.
+        for _ in 0..=ONE_BY_ONE {
+            weigh(&reads, "ada", 0, Duration::ZERO);
         }
-        assert_eq!(reads.take(Duration::ZERO, true), all);
+        assert_eq!(take(&reads, 2 * WHILE, false), all);
+        assert_eq!(take(&reads, 2 * WHILE, false).len(), 1);
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::event::is_epoch;
 use crate::domain::otlp;
 use crate::domain::producers::Producer;
 use crate::error::{AGAIN, AUDIT_INDEX_BEHIND, AUDIT_NOT_TOLD, of_index, spent};
-use crate::log::{Log, Published};
+use crate::log::{Log, Published, Rotated};
 use crate::store::numbered;
 
 /// Leaves and proofs of one answer, in bytes; what is behind is asked for again.
@@ -38,6 +38,8 @@ pub(crate) struct Receipt {
 pub(crate) struct Receipts {
     pub(crate) all: Vec<Receipt>,
     pub(crate) published: Published,
+    /// The rotations of the log's key that this tree holds.
+    pub(crate) rotations: Vec<Rotated>,
 }
 
 /// Proves that events of the caller's own are in the log. Whose they are is the caller's certificate, and nothing else.
@@ -67,9 +69,9 @@ pub(crate) async fn receipts(desk: &Desk, call: &Call, ask: Ask) -> Result<Recei
     }
     let leaves = leaves(desk, call, &producer, first_seq, u64::from(count)).await?;
     let proving = desk.log.reading(move |log| prove(log, &leaves, &producer, first_seq));
-    let Receipts { all, published } = proving.await.map_err(Fault::broken)??;
+    let Receipts { all, published, rotations } = proving.await.map_err(Fault::broken)??;
     desk.metrics.receipts(all.len());
-    Ok(Receipts { all, published: desk.cosigned.of(published) })
+    Ok(Receipts { all, published: desk.cosigned.of(published), rotations })
 }
 
 /// Where they are, once the index holds the first of them.
@@ -115,5 +117,6 @@ fn prove(log: &Log, leaves: &[u64], producer: &Producer, first_seq: u64) -> Resu
     let proved: Vec<u64> = read.iter().map(|(index, _)| *index).collect();
     let (proofs, published) = log.prove_each(&proved, 0)?;
     let receipt = |((leaf_index, leaf), proof)| Receipt { leaf_index, leaf, proof };
-    Ok(Receipts { all: read.into_iter().zip(proofs).map(receipt).collect(), published })
+    let all = read.into_iter().zip(proofs).map(receipt).collect();
+    Ok(Receipts { all, rotations: log.prove_rotations(published.size)?, published })
 }

@@ -60,7 +60,7 @@ impl House {
         }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -189,7 +189,7 @@ impl House {
         Trust::from_pem(self.domain.clone(), self.services.cert_pem(), None).unwrap()
     }
 
-    fn dial(&self, running: &Running, who: &Identity, timeout: Duration) -> Client {
+    pub(crate) fn dial(&self, running: &Running, who: &Identity, timeout: Duration) -> Client {
         self.dial_at(running.addr(), who, timeout)
     }
 

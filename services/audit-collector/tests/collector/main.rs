@@ -5,6 +5,7 @@ mod abuse;
 mod alert_feed;
 mod alerts;
 mod asking;
+mod copies;
 mod erasing;
 mod evidence;
 mod house;

@@ -81,6 +81,29 @@ pub(crate) enum AuditVerb {
         #[command(flatten)]
         key: LogKey,
     },
+    /// Obtain receipts of events by the certificate that told them: that they are in the log, verified here, in files that legate verify takes.
+    Receipts(Receipts),
+}
+
+/// Of which events receipts are asked for, and by whom.
+#[derive(Args, Debug)]
+pub(crate) struct Receipts {
+    /// The epoch that they were told in.
+    pub(crate) epoch: String,
+    /// The number of the first.
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) first: u64,
+    /// So many of them.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub(crate) count: u32,
+    /// The directory with the certificate and key of who told them, as legate agent enroll or enforcer enroll wrote it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) identity: PathBuf,
+    /// Write each into this directory: NUMBER.leaf, the event byte for byte, and NUMBER.tlog-proof.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) key: LogKey,
 }
 
 /// What is written, and in which form.

@@ -45,6 +45,7 @@ pub(super) async fn run(desk: Desk, verb: AuditVerb) -> Result<Exit, Failure> {
             let files = super::prove::Files { tlog_proof, cose_receipt, entry };
             super::prove::prove(desk, leaf, cosigned, key, files).await
         }
+        AuditVerb::Receipts(args) => super::receipts::run(desk, args).await,
         AuditVerb::Evidence(args) => super::evidence::make(desk, *args).await,
     }
 }

@@ -44,6 +44,7 @@ mod policy;
 mod prove;
 mod prune;
 mod query;
+mod receipts;
 mod replay;
 mod report;
 mod review;

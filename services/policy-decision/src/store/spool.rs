@@ -6,9 +6,11 @@
 //! reaches the disk within 50 ms anyhow.
 //!
 //! Each epoch begins with `spool.opened`, which states the previous epoch, its last number and whether it ended clean,
-//! and ends, when the service stops in peace, with `spool.closed`.
+//! and ends, when the service stops in peace, with `spool.closed`. Where the log has other events under its numbers, what waits goes on
+//! in another epoch ([`renumbered`]).
 
 mod disk;
+mod renumbered;
 mod source;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use legate_clock::{Clock, Timestamp};
 use legate_ids::EventId;
 use legate_wire::audit::{AuditEvent, Emitter, Outcome};
+use parking_lot::RwLock;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -35,6 +38,11 @@ const QUEUE: usize = 8_192;
 
 /// Events of all of them together: a batch is one call and up to 256 events.
 const QUEUED_EVENTS: usize = 65_536;
+
+/// The first event of an epoch, and what it says of the one before.
+const OPENED: &str = "spool.opened";
+const PREVIOUS_EPOCH: &str = "previous_epoch";
+const PREVIOUS_LAST: &str = "previous_last_seq";
 
 /// Calls whose records are written as one group at most.
 const GROUP: usize = 1_024;
@@ -87,6 +95,8 @@ pub(crate) enum NotRecorded {
     Slow,
     #[error("the spool's disk has failed; the service has to be restarted")]
     Broken,
+    #[error("the service stops, and its spool is closed")]
+    Closed,
 }
 
 /// How the spool is run.
@@ -94,6 +104,8 @@ pub(crate) enum NotRecorded {
 pub(crate) struct Terms {
     /// The emitter's SPIFFE ID.
     pub(crate) emitter: String,
+    /// What this copy of the service is called.
+    pub(crate) replica: String,
     /// More waiting bytes than this and every record is refused.
     pub(crate) max_bytes: u64,
     pub(crate) clock: Arc<dyn Clock>,
@@ -114,12 +126,14 @@ pub(crate) struct Spool {
     places: Arc<Semaphore>,
     state: Arc<State>,
     terms: Terms,
-    is_closed: AtomicBool,
+    /// Held while a job is queued: none gets behind the last one.
+    is_closed: RwLock<bool>,
 }
 
 #[derive(Debug)]
 struct State {
     paper: Arc<dyn Paper>,
+    epoch: String,
     is_broken: AtomicBool,
     last_seq: AtomicU64,
 }
@@ -129,6 +143,11 @@ fn new_epoch(now: Timestamp) -> String {
     format!("{:x}-{:016x}", now.micros(), rand::random::<u64>())
 }
 
+/// A new event's id.
+fn new_id(now: Timestamp) -> String {
+    EventId::from_parts(u64::try_from(now.micros() / 1_000).unwrap_or(0), rand::random()).to_string()
+}
+
 impl Spool {
     /// Opens a new epoch on `paper` with its first record, which is on disk when this returns.
     ///
@@ -136,40 +155,32 @@ impl Spool {
     /// When the disk does not take that record.
     pub(crate) async fn open(paper: Arc<dyn Paper>, before: &Before, terms: Terms) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let state = Arc::new(State { paper, is_broken: AtomicBool::new(false), last_seq: AtomicU64::new(0) });
-        let pen = Pen {
-            state: Arc::clone(&state),
-            emitter: terms.emitter.clone(),
-            epoch: new_epoch(terms.clock.now()),
-            clock: Arc::clone(&terms.clock),
-            queue,
-        };
+        let epoch = new_epoch(terms.clock.now());
+        let state = Arc::new(State { paper, epoch, is_broken: AtomicBool::new(false), last_seq: AtomicU64::new(0) });
+        let pen =
+            Pen { state: Arc::clone(&state), emitter: terms.emitter.clone(), clock: Arc::clone(&terms.clock), queue };
         tokio::spawn(pen.run());
-        let spool = Self {
-            jobs,
-            places: Arc::new(Semaphore::new(QUEUED_EVENTS)),
-            state,
-            terms,
-            is_closed: AtomicBool::new(false),
-        };
+        let spool =
+            Self { jobs, places: Arc::new(Semaphore::new(QUEUED_EVENTS)), state, terms, is_closed: RwLock::new(false) };
         let opened = spool.note(
-            "spool.opened",
+            OPENED,
             [
-                ("previous_epoch", before.epoch.clone()),
-                ("previous_last_seq", before.last_seq.to_string()),
+                (PREVIOUS_EPOCH, before.epoch.clone()),
+                (PREVIOUS_LAST, before.last_seq.to_string()),
                 ("previous_ended_clean", before.is_clean.to_string()),
                 ("torn_bytes", before.torn_bytes.to_string()),
                 ("previous_last_time", before.last_time.map(|time| time.to_string()).unwrap_or_default()),
             ],
         );
         // A spool that waits for the collector opens as well: the service comes up and says why it denies.
-        spool.enqueue(vec![opened], true).await.map_err(io::Error::other)?;
+        spool.enqueue(vec![opened], true, false).await.map_err(io::Error::other)?;
         Ok(spool)
     }
 
     /// An event of the spool about itself.
     fn note<const N: usize>(&self, kind: &str, details: [(&str, String); N]) -> AuditEvent {
-        let details: BTreeMap<_, _> = details.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let own = (legate_outbox::REPLICA, self.terms.replica.clone());
+        let details: BTreeMap<_, _> = details.into_iter().chain([own]).map(|(k, v)| (k.to_owned(), v)).collect();
         AuditEvent {
             r#type: kind.to_owned(),
             time: Some(self.terms.clock.now().into()),
@@ -178,6 +189,14 @@ impl Spool {
             outcome: Outcome::Success.into(),
             ..AuditEvent::default()
         }
+    }
+
+    /// The event by which a new epoch goes on with what comes behind `last` of another one, of which the log has other events.
+    fn goes_on(&self, previous: &str, last: u64) -> AuditEvent {
+        let details = [(PREVIOUS_EPOCH, previous.to_owned()), (PREVIOUS_LAST, last.to_string())];
+        let now = self.terms.clock.now();
+        let emitter = Emitter { spiffe_id: self.terms.emitter.clone(), epoch: new_epoch(now), seq: 1 };
+        AuditEvent { event_id: new_id(now), emitter: Some(emitter), ..self.note(OPENED, details) }
     }
 
     /// Returns when the events are written, or on disk where they have to be `durable`.
@@ -189,7 +208,7 @@ impl Spool {
         if self.is_full() {
             return Err(NotRecorded::Full);
         }
-        self.enqueue(events, durable).await
+        self.enqueue(events, durable, false).await
     }
 
     /// Records that we live, unless the epoch has ended.
@@ -197,27 +216,43 @@ impl Spool {
     /// # Errors
     /// As [`Spool::write`].
     pub(crate) async fn beat(&self) -> Result<(), NotRecorded> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Ok(());
-        }
         let time = Some(self.terms.clock.now().into());
-        self.write(vec![AuditEvent { time, ..legate_outbox::heartbeat() }], false).await
+        let heartbeat = AuditEvent { time, ..legate_outbox::heartbeat(&self.terms.replica) };
+        match self.write(vec![heartbeat], false).await {
+            Err(NotRecorded::Closed) => Ok(()),
+            written => written,
+        }
     }
 
-    async fn enqueue(&self, events: Vec<AuditEvent>, durable: bool) -> Result<(), NotRecorded> {
+    /// Queues events, the last ones of the spool where they are told to be, and waits for them.
+    async fn enqueue(&self, events: Vec<AuditEvent>, durable: bool, is_end: bool) -> Result<(), NotRecorded> {
         if self.is_broken() {
             return Err(NotRecorded::Broken);
         }
         let count = u32::try_from(events.len()).map_err(|_| NotRecorded::Crowded)?;
         let places = Arc::clone(&self.places).try_acquire_many_owned(count).map_err(|_| NotRecorded::Crowded)?;
         let (done, answer) = oneshot::channel();
-        let job = Job { events, durable, done, _places: places };
-        self.jobs.try_send(job).map_err(|_| NotRecorded::Crowded)?;
+        self.queue(Job { events, durable, done, _places: places }, is_end)?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(NotRecorded::Broken),
             Err(_) => Err(NotRecorded::Slow),
         }
+    }
+
+    fn queue(&self, job: Job, is_end: bool) -> Result<(), NotRecorded> {
+        let send = || self.jobs.try_send(job).map_err(|_| NotRecorded::Crowded);
+        if is_end {
+            let mut is_closed = self.is_closed.write();
+            return if std::mem::replace(&mut *is_closed, true) { Err(NotRecorded::Closed) } else { send() };
+        }
+        let is_closed = self.is_closed.read();
+        if *is_closed { Err(NotRecorded::Closed) } else { send() }
+    }
+
+    /// The epoch of this start, and the last number that was written in it.
+    fn last(&self) -> (String, u64) {
+        (self.state.epoch.clone(), self.state.last_seq.load(Ordering::Acquire))
     }
 
     /// Whether the disk has failed. That never heals by itself: after a failed fsync nobody knows what is on the disk.
@@ -235,12 +270,12 @@ impl Spool {
         self.state.paper.waiting_bytes()
     }
 
-    /// Ends the epoch in peace: its last record, on disk. Nothing may be written after it.
+    /// Ends the epoch in peace, once: its last record, on disk. Nothing is written after it.
     pub(crate) async fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
         let closed = self.note("spool.closed", []);
-        if let Err(e) = self.enqueue(vec![closed], true).await {
-            tracing::error!(error = %e, "the spool could not be closed; the next start will report it");
+        match self.enqueue(vec![closed], true, true).await {
+            Ok(()) | Err(NotRecorded::Closed) => {}
+            Err(e) => tracing::error!(error = %e, "the spool could not be closed; the next start will report it"),
         }
     }
 }
@@ -251,7 +286,6 @@ type Waiting = Vec<(bool, oneshot::Sender<Result<(), NotRecorded>>)>;
 struct Pen {
     state: Arc<State>,
     emitter: String,
-    epoch: String,
     clock: Arc<dyn Clock>,
     queue: mpsc::Receiver<Job>,
 }
@@ -287,12 +321,13 @@ impl Pen {
     fn number(&self, jobs: &mut Vec<Job>) -> (Vec<Vec<u8>>, Waiting, u64) {
         let mut last = self.state.last_seq.load(Ordering::Acquire);
         let (mut records, mut waiting) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
-        let millis = u64::try_from(self.clock.now().micros() / 1_000).unwrap_or(0);
+        let now = self.clock.now();
         for job in jobs.drain(..).filter(|job| !job.done.is_closed()) {
             for mut event in job.events {
                 last += 1;
-                event.event_id = EventId::from_parts(millis, rand::random()).to_string();
-                event.emitter = Some(Emitter { spiffe_id: self.emitter.clone(), epoch: self.epoch.clone(), seq: last });
+                event.event_id = new_id(now);
+                let (spiffe_id, epoch) = (self.emitter.clone(), self.state.epoch.clone());
+                event.emitter = Some(Emitter { spiffe_id, epoch, seq: last });
                 records.push(event.encode_to_vec());
             }
             waiting.push((job.durable, job.done));

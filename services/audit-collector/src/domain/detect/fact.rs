@@ -74,9 +74,13 @@ pub(crate) enum What {
     /// Somebody's: an agent did something.
     Executed(Box<Action>),
     /// A service's: it lives, and tells so wherever it has nothing else to tell.
-    Heartbeat,
+    Heartbeat { replica: String },
+    /// One of the copies of a service that share a numbering was stopped in order.
+    Left { replica: String },
     /// A spool began anew.
-    Opened { previous: String, last: u64, torn: u64 },
+    Opened { previous: String, last: u64, torn: u64, replica: String },
+    /// A spool ended in order.
+    Closed,
     /// What only another service can know.
     Forged(String),
     /// Nothing that a rule asks.
@@ -231,9 +235,12 @@ fn what(leaf: u64, time: i64, event: &AuditEvent, emitter: &str) -> What {
     let names = |all: &[&str]| all.iter().filter(|n| !n.is_empty()).map(|n| key(n)).collect::<Vec<_>>();
     let resource = event.resource.clone().unwrap_or_default();
     let instance = key(&event.instance_id);
+    let replica = || key(detail(legate_outbox::REPLICA));
     let is_done = event.outcome == i32::from(Outcome::Success);
     match event.r#type.as_str() {
-        legate_outbox::HEARTBEAT => What::Heartbeat,
+        legate_outbox::HEARTBEAT => What::Heartbeat { replica: replica() },
+        legate_outbox::LEFT => What::Left { replica: replica() },
+        "spool.closed" => What::Closed,
         EXECUTED if event.outcome != i32::from(Outcome::Denied) => {
             What::Executed(Box::new(executed(leaf, time, event, emitter)))
         }
@@ -267,6 +274,7 @@ fn what(leaf: u64, time: i64, event: &AuditEvent, emitter: &str) -> What {
             previous: detail("previous_epoch").to_owned(),
             last: detail("previous_last_seq").parse().unwrap_or(0),
             torn: detail("torn_bytes").parse().unwrap_or(0),
+            replica: replica(),
         },
         kind if kind.starts_with("agent.") && is_done && !event.agent_id.is_empty() => What::Agent {
             state: detail("state").to_owned(),

@@ -7,7 +7,7 @@ use super::evidence::Evidence;
 use super::fact::{Action, Fact, Own, What};
 use super::judge::{self, Verdict};
 use super::memory::{Agent, Ended, EpochMark, Held, Memory, Turn};
-use super::{HOUR, habit, sequence};
+use super::{HOUR, habit, replica, sequence};
 
 /// What is found in some leaves, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,7 @@ pub(crate) fn detect(memory: &mut Memory, facts: &[Fact], evidence: &Evidence) -
         sequence::signs(memory, fact, &mut found);
         mark(memory, fact);
         sequence::hear(memory, fact);
+        replica::hear(memory, fact);
         match &fact.what {
             What::Own(own) => {
                 if let Own::Refused { emitter, reason, why } = own {
@@ -82,11 +83,11 @@ pub(crate) fn detect(memory: &mut Memory, facts: &[Fact], evidence: &Evidence) -
                 found.executed.push((**action).clone());
                 memory.actions.insert(action.leaf, (**action).clone());
             }
-            What::Opened { previous, last, torn } => {
+            What::Opened { previous, last, torn, .. } => {
                 sequence::opened(memory, fact, previous, (*last, *torn), &mut found);
             }
             What::Forged(kind) => found.steps.push(forged(fact, kind)),
-            What::Signature | What::Heartbeat | What::Other => {}
+            What::Signature | What::Heartbeat { .. } | What::Left { .. } | What::Closed | What::Other => {}
         }
     }
     found

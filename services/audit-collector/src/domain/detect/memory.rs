@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::KEEP;
 use super::fact::{Action, Fact, What};
+use super::replica::SERVICES;
 use crate::domain::text::key;
 
 /// The log's own time, and what is held against its next moment.
@@ -168,6 +169,34 @@ pub(crate) struct Signer {
     pub(crate) unsigned: String,
 }
 
+/// The copies of a service that are listened to.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Replicas {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) all: Vec<Replica>,
+}
+
+/// One copy of a service.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Replica {
+    /// The epoch that is its own; empty: it shares a numbering with others.
+    #[prost(string, tag = "1")]
+    pub(crate) epoch: String,
+    /// Where it runs, as it says.
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    /// The log's time when it told something last.
+    #[prost(int64, tag = "3")]
+    pub(crate) heard: i64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) last_leaf: u64,
+    /// When it told it, by its own clock.
+    #[prost(int64, tag = "5")]
+    pub(crate) told: i64,
+    #[prost(bool, tag = "6")]
+    pub(crate) is_silent: bool,
+}
+
 /// How far each epoch of a service has told, by its own clock.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct Mark {
@@ -236,6 +265,7 @@ const PRODUCER: i16 = 5;
 const MARK: i16 = 6;
 const HABIT: i16 = 7;
 const SIGNER: i16 = 8;
+const REPLICAS: i16 = 9;
 
 /// Something that is remembered, as it rests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,6 +289,8 @@ pub(crate) struct Memory {
     pub(crate) habits: BTreeMap<String, Habit>,
     /// Those that sign, by their SPIFFE IDs.
     pub(crate) signers: BTreeMap<String, Signer>,
+    /// By the names of their services.
+    pub(crate) replicas: BTreeMap<String, Replicas>,
 }
 
 /// The name of one epoch of an emitter.
@@ -276,9 +308,8 @@ pub(crate) const WAITING: i16 = ACTION;
 
 /// What is remembered under which names, for these facts.
 pub(crate) fn touched(facts: &[Fact]) -> Vec<Key> {
-    use super::fact::{DECISION, ISSUER, REGISTRY};
     let mut keys = vec![(CLOCK, String::new())];
-    keys.extend([REGISTRY, ISSUER, DECISION].map(|service| (MARK, service.to_owned())));
+    keys.extend(SERVICES.iter().flat_map(|service| [MARK, REPLICAS].map(|kind| (kind, (*service).to_owned()))));
     for fact in facts {
         keys.push((PRODUCER, producer(&fact.emitter, &fact.epoch)));
         keys.push((SIGNER, fact.emitter.clone()));
@@ -292,7 +323,13 @@ pub(crate) fn touched(facts: &[Fact]) -> Vec<Key> {
             What::Decided(_) | What::RetiredUsed { .. } => keys.push((HABIT, fact.agent.clone())),
             What::Executed(action) => keys.extend(of_action(action)),
             What::Opened { previous, .. } => keys.push((PRODUCER, producer(&fact.emitter, previous))),
-            What::Own(_) | What::Signature | What::Heartbeat | What::Forged(_) | What::Other => {}
+            What::Own(_)
+            | What::Signature
+            | What::Heartbeat { .. }
+            | What::Left { .. }
+            | What::Closed
+            | What::Forged(_)
+            | What::Other => {}
         }
     }
     keys.sort();
@@ -336,6 +373,7 @@ impl Memory {
                 MARK => drop(self.marks.insert(name(), read(rest))),
                 HABIT => drop(self.habits.insert(name(), read(rest))),
                 SIGNER => drop(self.signers.insert(name(), read(rest))),
+                REPLICAS => drop(self.replicas.insert(name(), read(rest))),
                 _ => {}
             }
         }
@@ -355,6 +393,8 @@ impl Memory {
         all.extend(self.marks.iter().map(|(name, one)| rest(MARK, name, None, one)));
         all.extend(self.habits.iter().map(|(name, one)| rest(HABIT, name, None, one)));
         all.extend(self.signers.iter().map(|(name, one)| rest(SIGNER, name, None, one)));
+        let replicas = self.replicas.iter().filter(|(_, one)| !one.all.is_empty());
+        all.extend(replicas.map(|(name, one)| rest(REPLICAS, name, None, one)));
         all
     }
 }

@@ -10,6 +10,7 @@ mod habit;
 mod judge;
 mod machine;
 pub(crate) mod memory;
+mod replica;
 mod sequence;
 
 pub(crate) use judge::{Edge, Verdict};

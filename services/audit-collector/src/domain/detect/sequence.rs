@@ -6,14 +6,20 @@ use super::alert::Finding;
 use super::fact::{COLLECTOR, Fact, What};
 use super::machine::{Found, MOST_EMITTERS, finding};
 use super::memory::{Ahead, Memory, Producer, Signer, Spoken, producer};
-use super::{AWAY, HOUR, SILENCE, SKEW};
+use super::{AWAY, HOUR, SILENCE, SKEW, replica};
 use crate::domain::otlp::EPOCH;
 
 /// Of the day before, a service that is expected to tell something told in so many hours.
 const USUALLY: u32 = 22;
 
 /// About an emitter, and not about an agent.
-fn of_emitter(fact: &Fact, kind: AlertType, severity: AlertSeverity, about: String, summary: String) -> Finding {
+pub(super) fn of_emitter(
+    fact: &Fact,
+    kind: AlertType,
+    severity: AlertSeverity,
+    about: String,
+    summary: String,
+) -> Finding {
     let namespace = if fact.service.is_empty() { fact.namespace.clone() } else { String::new() };
     Finding { namespace, agent: String::new(), ..finding(fact, kind, severity, about, summary) }
 }
@@ -118,7 +124,7 @@ pub(super) fn hear(memory: &mut Memory, fact: &Fact) {
         }
         if let Some(one) = clock.spoken.iter_mut().find(|one| one.service == fact.service) {
             one.heard = clock.time;
-            one.has_heartbeats |= fact.what == What::Heartbeat;
+            one.has_heartbeats |= matches!(fact.what, What::Heartbeat { .. });
         }
     }
     if matches!(fact.what, What::Own(_) | What::Signature) || fact.time <= clock.time.saturating_add(SKEW) {
@@ -139,9 +145,8 @@ pub(super) fn hear(memory: &mut Memory, fact: &Fact) {
 }
 
 /// Services that tell that they live, and told nothing for too long.
-fn silent(memory: &mut Memory, fact: &Fact, before: i64) -> Vec<Finding> {
+fn silent(memory: &mut Memory, fact: &Fact, was_away: bool) -> Vec<Finding> {
     let now = memory.clock.time;
-    let was_away = before > 0 && now - before > AWAY;
     let mut all = Vec::new();
     for one in memory.clock.spoken.iter_mut().filter(|one| one.has_heartbeats && !one.is_silent) {
         if was_away {
@@ -180,9 +185,11 @@ pub(super) fn clock(memory: &mut Memory, fact: &Fact, found: &mut Found) {
     }
     let before = clock.time;
     clock.time = clock.time.max(fact.time);
-    for silent in silent(memory, fact, before) {
+    let was_away = before > 0 && clock.time - before > AWAY;
+    for silent in silent(memory, fact, was_away) {
         found.add(silent);
     }
+    replica::silent(memory, fact, was_away, found);
     let clock = &mut memory.clock;
     let hour = clock.time.div_euclid(HOUR);
     let passed = u32::try_from(hour - clock.hour).unwrap_or(0);

@@ -1,6 +1,7 @@
 //! The rules over made-up logs: every wrong thing in them is found, nothing else is, and how they are read makes no difference.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod copies;
 mod stream;
 
 use std::collections::BTreeSet;

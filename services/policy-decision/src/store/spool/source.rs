@@ -15,9 +15,12 @@ use super::disk::Disk;
 struct Offered {
     epoch: String,
     first_seq: u64,
+    /// The number of the first record: it comes behind the event by which its epoch begins, where that has none.
+    first_record: u64,
     /// The place of the first record that is not acknowledged.
     place: u64,
-    sizes: Vec<u64>,
+    /// Of each event, the place behind it and how much it takes on the disk.
+    events: Vec<(u64, u64)>,
 }
 
 /// Ships what the spool keeps. After a start everything kept is offered again: the collector knows what it has.
@@ -41,6 +44,17 @@ impl SpoolSource {
     }
 }
 
+impl SpoolSource {
+    /// Whether the log has more of the running epoch than was ever written here: then it has other events under these numbers.
+    fn is_ahead(&self, epoch: &str, seq: u64) -> bool {
+        let Some(spool) = &self.spool else { return false };
+        let (last_epoch, last_seq) = spool.last();
+        let (told, last) = self.disk.told(last_epoch, last_seq);
+        let offered = self.offered.lock();
+        told == epoch && seq > last && seq >= offered.first_seq + offered.events.len() as u64
+    }
+}
+
 impl Source for SpoolSource {
     async fn next_batch(&self, max_events: usize, max_bytes: usize) -> Result<Option<Batch>, SourceError> {
         let place = self.offered.lock().place;
@@ -50,25 +64,37 @@ impl Source for SpoolSource {
         let Some(first) = kept.first() else {
             return Ok(None);
         };
-        let (epoch, first_seq, oldest) = (first.epoch.clone(), first.seq, first.time);
-        if let Some((odd, _)) = kept.iter().zip(first_seq..).find(|(k, seq)| k.seq != *seq) {
+        let (epoch, first_record, oldest) = (first.epoch.clone(), first.seq, first.time);
+        if let Some((odd, _)) = kept.iter().zip(first_record..).find(|(k, seq)| k.seq != *seq) {
             return Err(SourceError(format!("record {} of the spool is out of order", odd.place)));
         }
+        let opening = self.disk.opening(&epoch).filter(|_| first_record == 2);
+        let first_seq = if opening.is_some() { 1 } else { first_record };
         let mut offered = self.offered.lock();
         offered.epoch.clone_from(&epoch);
         offered.first_seq = first_seq;
         offered.place = first.place;
-        offered.sizes = kept.iter().map(|k| k.bytes.len() as u64).collect();
+        offered.first_record = first_record;
+        let records = kept.iter().map(|k| (k.place + 1, k.size));
+        offered.events = opening.iter().map(|_| (first.place, 0)).chain(records).collect();
         Ok(Some(Batch {
             epoch,
             first_seq,
             oldest,
             waiting: self.disk.end().saturating_sub(first.place),
-            events: kept.into_iter().map(|k| Bytes::from(k.bytes)).collect(),
+            events: opening.into_iter().chain(kept.into_iter().map(|k| Bytes::from(k.bytes))).collect(),
         }))
     }
 
     async fn acked(&self, epoch: &str, seq: u64) -> Result<(), SourceError> {
+        if self.is_ahead(epoch, seq) {
+            self.differs(epoch).await?;
+            // Told as a failure, and what waits is offered again under its new numbers.
+            return Err(SourceError(format!(
+                "audit-collector holds event {seq} of the epoch {epoch}, which this spool never gave: the machine was set back to an \
+                 earlier moment; what waits goes on in a new epoch, and nothing of it is dropped"
+            )));
+        }
         let (place, bytes) = {
             let mut offered = self.offered.lock();
             if offered.epoch != epoch || seq < offered.first_seq {
@@ -76,15 +102,34 @@ impl Source for SpoolSource {
             }
             // The collector may know more of the epoch than was offered now; what was offered is what is let go.
             let count = usize::try_from(seq - offered.first_seq + 1).unwrap_or(usize::MAX);
-            let count = count.min(offered.sizes.len());
-            let bytes: u64 = offered.sizes.drain(..count).sum();
-            offered.place += count as u64;
+            let count = count.min(offered.events.len());
+            let gone: Vec<(u64, u64)> = offered.events.drain(..count).collect();
+            let bytes: u64 = gone.iter().map(|(_, size)| size).sum();
+            offered.place = gone.last().map_or(offered.place, |(behind, _)| *behind);
             offered.first_seq += count as u64;
             (offered.place, bytes)
         };
         let disk = Arc::clone(&self.disk);
         let dropped = tokio::task::spawn_blocking(move || disk.acked(place, bytes));
         dropped.await.map_err(|e| SourceError(e.to_string()))?.map_err(SourceError)
+    }
+
+    async fn differs(&self, epoch: &str) -> Result<(), SourceError> {
+        let Some(spool) = &self.spool else { return Ok(()) };
+        let last = {
+            let offered = self.offered.lock();
+            if offered.epoch != epoch || offered.events.is_empty() {
+                return Ok(());
+            }
+            offered.first_record - 1
+        };
+        let (disk, opened) = (Arc::clone(&self.disk), spool.goes_on(epoch, last));
+        let kept = tokio::task::spawn_blocking(move || disk.renumber(&opened));
+        kept.await.map_err(|e| SourceError(e.to_string()))?.map_err(SourceError)?;
+        // What is told of it from now on is about other events.
+        self.offered.lock().epoch.clear();
+        tracing::warn!(epoch, last, "the log has other events behind this one: what waits is told in a new epoch");
+        Ok(())
     }
 
     async fn beat(&self) -> Result<(), SourceError> {

@@ -10,7 +10,12 @@ use legate_outbox::{Batch, Source};
 use super::*;
 
 fn terms(max_bytes: u64) -> Terms {
-    Terms { emitter: "spiffe://example.org/legate/policy-decision".into(), max_bytes, clock: SystemClock::shared() }
+    Terms {
+        emitter: "spiffe://example.org/legate/policy-decision".into(),
+        replica: "here:7102".into(),
+        max_bytes,
+        clock: SystemClock::shared(),
+    }
 }
 
 async fn open(dir: &Path) -> (Arc<Disk>, Spool, Before) {
@@ -210,10 +215,98 @@ async fn a_heartbeat_is_an_event_like_others_and_none_stands_behind_the_end() {
     source.beat().await.unwrap();
     spool.close().await;
     source.beat().await.unwrap();
+    assert_eq!(spool.write(vec![event(1)], false).await, Err(NotRecorded::Closed));
+    spool.close().await;
     on_disk(&disk).await;
     let told: Vec<AuditEvent> = drain(&source, 10).await.iter().flat_map(decode).collect();
     let kinds: Vec<&str> = told.iter().map(|event| event.r#type.as_str()).collect();
     assert_eq!(kinds, ["spool.opened", legate_outbox::HEARTBEAT, "spool.closed"]);
     assert!(told[1].time.is_some());
+    assert!(told.iter().all(|event| event.details[legate_outbox::REPLICA] == "here:7102"), "{told:?}");
     SpoolSource::new(disk).beat().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_told_while_it_ends_stands_before_the_end_or_nowhere() {
+    for _ in 0..200 {
+        let paper = crate::testing::TestPaper::new();
+        let before = Before::default();
+        let opening = Spool::open(Arc::clone(&paper) as Arc<dyn Paper>, &before, terms(1 << 20));
+        let spool = Arc::new(opening.await.unwrap());
+        let beating = Arc::clone(&spool);
+        let beats = tokio::spawn(async move {
+            // Until it has ended: a beat that is told nowhere is none that failed.
+            while !*beating.is_closed.read() {
+                beating.beat().await.unwrap();
+            }
+            beating.beat().await.unwrap();
+        });
+        spool.close().await;
+        beats.await.unwrap();
+        let kinds: Vec<String> = paper.events().into_iter().map(|event| event.r#type).collect();
+        assert_eq!(kinds.iter().position(|kind| kind == "spool.closed"), Some(kinds.len() - 1), "{kinds:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_log_has_other_events_for_goes_on_in_another_epoch_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, spool, _) = open(dir.path()).await;
+    let spool = Arc::new(spool);
+    let source = SpoolSource::new(Arc::clone(&disk)).with_heartbeats(Arc::clone(&spool));
+    spool.write((0..3).map(event).collect(), true).await.unwrap();
+    let taken = source.next_batch(100, 1 << 20).await.unwrap().unwrap();
+    source.acked(&taken.epoch, 4).await.unwrap();
+    // The machine is set back to this moment: of what it told since the log has other events, and refuses these.
+    spool.write((10..13).map(event).collect(), true).await.unwrap();
+    let refused = source.next_batch(100, 1 << 20).await.unwrap().unwrap();
+    assert_eq!((refused.epoch.as_str(), refused.first_seq), (taken.epoch.as_str(), 5));
+    source.differs("another epoch").await.unwrap();
+    assert_eq!(source.next_batch(100, 1 << 20).await.unwrap().unwrap().events, refused.events);
+    source.differs(&refused.epoch).await.unwrap();
+    let again = source.next_batch(2, 1 << 20).await.unwrap().unwrap();
+    assert!(again.epoch != taken.epoch && again.first_seq == 1 && again.waiting == 3, "{again:?}");
+    let told = decode(&again);
+    let kinds: Vec<&str> = told.iter().map(|event| event.r#type.as_str()).collect();
+    assert_eq!(kinds, ["spool.opened", "decision.made", "decision.made"]);
+    assert_eq!(
+        (told[0].details["previous_epoch"].as_str(), told[0].details["previous_last_seq"].as_str()),
+        (taken.epoch.as_str(), "4")
+    );
+    assert_eq!(told[0].details[legate_outbox::REPLICA], "here:7102");
+    for (event, seq) in told.iter().zip(1..) {
+        let emitter = event.emitter.as_ref().unwrap();
+        assert_eq!((emitter.epoch.as_str(), emitter.seq), (again.epoch.as_str(), seq));
+        assert!(!event.event_id.is_empty() && emitter.spiffe_id.ends_with("policy-decision"));
+    }
+    assert_eq!(told[1].reason, "10");
+    // A part of it is taken, and what comes is told behind it.
+    source.acked(&again.epoch, 2).await.unwrap();
+    spool.write(vec![event(13)], true).await.unwrap();
+    let rest = source.next_batch(100, 1 << 20).await.unwrap().unwrap();
+    let reasons: Vec<String> = decode(&rest).into_iter().map(|event| event.reason).collect();
+    assert_eq!((rest.first_seq, reasons), (3, vec!["11".to_owned(), "12".into(), "13".into()]));
+    // Of these as well the log turns out to have others: it has more than was ever given.
+    assert!(source.acked(&rest.epoch, 900).await.unwrap_err().0.contains("which this spool never gave"));
+    source.acked(&rest.epoch, 900).await.unwrap();
+    let third = source.next_batch(100, 1 << 20).await.unwrap().unwrap();
+    assert_eq!((third.first_seq, decode(&third)[0].details["previous_last_seq"].as_str()), (1, "2"));
+    drop((source, disk, spool));
+
+    let (disk, spool, before) = open(dir.path()).await;
+    assert_eq!((&before.epoch, before.last_seq), (&third.epoch, 4), "what ended is the epoch that it was told in");
+    let source = SpoolSource::new(Arc::clone(&disk)).with_heartbeats(Arc::new(spool));
+    let batches = drain(&source, 100).await;
+    let epochs: Vec<(&str, u64, usize)> =
+        batches.iter().map(|batch| (batch.epoch.as_str(), batch.first_seq, batch.events.len())).collect();
+    assert_eq!(epochs[..3], [(&*taken.epoch, 1, 4), (&*again.epoch, 1, 2), (&*third.epoch, 1, 4)]);
+    assert_eq!((batches[0].events.clone(), batches[2].events.clone()), (taken.events, third.events));
+    let opened = &decode(&batches[3])[0];
+    assert_eq!((&opened.details["previous_epoch"], disk.waiting_bytes()), (&third.epoch, 0));
+    // What nothing is kept of any more is forgotten.
+    let files = || std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap).map(|one| one.path());
+    let renumbered = || files().filter(|path| path.extension().is_some_and(|ending| ending == "renumbered")).count();
+    assert_eq!(renumbered(), 2);
+    renumbered::Renumberings::open(dir.path()).unwrap().forget_all_but(std::collections::BTreeSet::new());
+    assert_eq!(renumbered(), 0);
 }

@@ -418,6 +418,27 @@ impl Scene {
         last
     }
 
+    /// Copies of services tell something of themselves: by which writer, what, and who they are.
+    pub(super) fn copies(&mut self, kind: &str, copies: &[(usize, &str)]) -> u64 {
+        let mut last = 0;
+        for (writer, replica) in copies {
+            last = self.tell(told(*writer, self.now, kind, String::new()).with(&[("replica", replica)]));
+        }
+        last
+    }
+
+    /// A spool began anew, after an epoch that did not end in order.
+    pub(super) fn opened_after(&mut self, (writer, replica): (usize, &str), previous: &str) -> u64 {
+        let opened = told(writer, self.now, "spool.opened", String::new());
+        self.tell(opened.with(&[("replica", replica), ("previous_epoch", previous)]))
+    }
+
+    /// A copy tells something that waited for so many seconds.
+    pub(super) fn late(&mut self, kind: &str, (writer, replica): (usize, &str), seconds: i64) -> u64 {
+        let time = self.now - seconds * SECOND;
+        self.tell(told(writer, time, kind, String::new()).with(&[("replica", replica)]))
+    }
+
     /// The collector is not there for so long.
     pub(super) fn be_away(&mut self, seconds: i64) {
         self.now += seconds * SECOND;
