@@ -4,6 +4,7 @@
 mod apart;
 mod append;
 mod changes;
+mod code;
 mod drift;
 mod engine;
 mod evaluate;
@@ -24,6 +25,7 @@ mod verify;
 mod workload;
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -68,6 +70,8 @@ enum What {
     Verify,
     /// Very many agents: loaded, read, watched, restarted; each of the sizes of --agents.
     Scale,
+    /// Agents as code by the program itself: manifests planned, applied, exported, for each of the sizes of --agents; not part of all.
+    Code,
 }
 
 /// Measures one part of the suite, raised in this process on real mutual TLS.
@@ -98,7 +102,7 @@ struct Args {
         value_parser = clap::value_parser!(u64).range(1_000..=10_000_000)
     )]
     events: Vec<u64>,
-    /// For scale: the registry on this PostgreSQL, in databases of its own; left out: SQLite.
+    /// For scale and code: the registry on this PostgreSQL, in databases of its own; left out: SQLite.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
     /// For scale, one size: what is there stays in this directory for the next run. On SQLite all but the first 2,000 agents are
@@ -135,9 +139,12 @@ struct Plan {
     storage: Option<u32>,
 }
 
-fn main() -> Result<(), Failed> {
+fn main() -> Result<ExitCode, Failed> {
+    if let Some(exit) = code::program() {
+        return Ok(exit);
+    }
     if let Some(served) = apart::serve().or_else(workload::be) {
-        return served;
+        return served.map(|()| ExitCode::SUCCESS);
     }
     let args = Args::parse();
     let plan = Plan {
@@ -195,6 +202,9 @@ fn main() -> Result<(), Failed> {
         if is(What::Scale) {
             Box::pin(scale::measure(&args.agents, args.postgres.as_deref(), args.filled.as_deref())).await?;
         }
-        Ok(())
+        if args.what == What::Code {
+            Box::pin(code::measure(&args.agents, args.postgres.as_deref())).await?;
+        }
+        Ok(ExitCode::SUCCESS)
     })
 }

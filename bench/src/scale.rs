@@ -1,10 +1,10 @@
 //! A registry of many agents: loaded, read, watched, restarted and stopped, against floors measured in the same run.
 
 mod code;
-mod declared;
+pub(crate) mod declared;
 mod drifted;
 mod fill;
-mod raw;
+pub(crate) mod raw;
 mod search;
 
 use std::path::Path;

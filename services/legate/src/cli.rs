@@ -273,9 +273,15 @@ pub(crate) struct Import {
     /// One object a line, as a manifest's document in JSON; - is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Write all of them at one revision, or nothing: 10,000 and 16 MiB at most. Left out: each for itself.
+    /// Write all of them at one revision, or nothing: 25,000 and 16 MiB at most. Left out: each for itself.
     #[arg(long)]
     pub(crate) all_or_nothing: bool,
+    /// Say line by line what would be new, what is known, what differs and what would be refused, and write nothing.
+    #[arg(long, conflicts_with_all = ["all_or_nothing", "request_id"])]
+    pub(crate) dry_run: bool,
+    /// Exit with 2 when there is something to write.
+    #[arg(long, requires = "dry_run")]
+    pub(crate) detailed_exitcode: bool,
     /// A line holds an agent's metadata and spec alone.
     #[arg(long)]
     pub(crate) agents: bool,

@@ -1,8 +1,9 @@
 //! `legate import`: very many objects, one a line, over one stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use legate_rpc::Code;
@@ -10,7 +11,7 @@ use legate_wire::registry::bulk_apply_request::Part;
 use legate_wire::registry::bulk_service_client::BulkServiceClient;
 use legate_wire::registry::{
     BulkAction, BulkApplyRequest, BulkApplyResponse, BulkEnd, BulkItem, BulkItems, BulkMode, BulkOutcome, BulkStart,
-    Origin,
+    ChangeAction, Declaration, DeclarationChange, Kind, ObjectName, Origin,
 };
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -20,7 +21,7 @@ use tonic::Streaming;
 use super::Desk;
 use crate::cli::Import;
 use crate::error::{FILE_REFUSED, MANIFEST_INVALID};
-use crate::output::{Row, say};
+use crate::output::{Row, change_label, say, tried_lines};
 use crate::place::{Line, Service};
 use crate::{Exit, Failure, manifest, proto};
 
@@ -32,6 +33,8 @@ const MESSAGE_BYTES: usize = 4 << 20;
 const LONGEST_LINE: usize = 1 << 20;
 /// Lines that are named in one failure.
 const NAMED: usize = 64;
+/// Outcomes that are kept for the answer.
+const KEPT: usize = 10_000;
 /// How often progress is told.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -51,7 +54,21 @@ struct Tally {
     of: BTreeMap<BulkAction, usize>,
     refused: Vec<BulkOutcome>,
     revision: u64,
+    /// What a trial tells beside what is refused: what is new, what differs, and what is known and said to be otherwise.
+    tried: Vec<Tried>,
+    /// Known, and said to be otherwise.
+    otherwise: usize,
 }
+
+/// What would become of a line.
+struct Tried {
+    line: String,
+    change: DeclarationChange,
+    outcome: BulkOutcome,
+}
+
+/// What the lines are called that were sent and not answered; `None`: nobody asks.
+type Names = Option<Arc<Mutex<HashMap<String, ObjectName>>>>;
 
 pub(super) async fn import(desk: Desk, args: Import) -> Result<Exit, Failure> {
     let start = BulkStart {
@@ -59,8 +76,10 @@ pub(super) async fn import(desk: Desk, args: Import) -> Result<Exit, Failure> {
         request_id: args.request_id,
         reason: args.reason,
         origin: if args.discovered { Origin::Discovered } else { Origin::Registered }.into(),
+        plan_only: args.dry_run,
         ..BulkStart::default()
     };
+    let names: Names = args.dry_run.then(Arc::default);
     let mut pieces = read(args.file, args.agents || args.discovered);
     if args.all_or_nothing {
         pieces = whole(pieces).await?;
@@ -73,8 +92,8 @@ pub(super) async fn import(desk: Desk, args: Import) -> Result<Exit, Failure> {
         Ok((asks, answers.into_inner()))
     });
     let (asks, answers) = open.await?;
-    let feeding = tokio::spawn(feed(start, pieces, asks));
-    let heard = hear(&registry, answers).await;
+    let feeding = tokio::spawn(feed(start, pieces, asks, names.clone()));
+    let heard = hear(&registry, answers, &names).await;
     if heard.is_err() && !feeding.is_finished() {
         feeding.abort();
     }
@@ -87,6 +106,9 @@ pub(super) async fn import(desk: Desk, args: Import) -> Result<Exit, Failure> {
         (Err(e), Ok(_)) => return Err(Failure::local(&FILE_REFUSED, e.to_string())),
     };
     let tally = heard?;
+    if args.dry_run {
+        return tell_tried(&desk, tally, wrong, args.detailed_exitcode);
+    }
     tell(&desk, tally, wrong)
 }
 
@@ -171,6 +193,7 @@ async fn feed(
     start: BulkStart,
     mut pieces: mpsc::Receiver<Result<Piece, Failure>>,
     asks: mpsc::Sender<BulkApplyRequest>,
+    names: Names,
 ) -> Result<usize, Failure> {
     let (mut count, mut wrong) = (0, 0);
     let mut part = Some(Part::Start(start));
@@ -188,6 +211,10 @@ async fn feed(
             say(why);
         }
         count += piece.items.len();
+        if let Some(names) = &names {
+            let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.extend(piece.items.iter().map(|item| (item.key.clone(), name_of(item))));
+        }
         part = (!piece.items.is_empty()).then_some(Part::Items(BulkItems { items: piece.items }));
     }
     drop(asks.send(BulkApplyRequest { part: Some(Part::End(BulkEnd { items: count as u64 })) }).await);
@@ -195,10 +222,13 @@ async fn feed(
 }
 
 /// Takes the answers in, and tells how far it is.
-async fn hear(registry: &Line, mut answers: Streaming<BulkApplyResponse>) -> Result<Tally, Failure> {
+async fn hear(registry: &Line, mut answers: Streaming<BulkApplyResponse>, names: &Names) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
     let mut last = Instant::now();
     while let Some(answer) = answers.message().await.map_err(|status| registry.failure(&status))? {
+        if let Some(names) = names {
+            tally.try_on(&answer, names);
+        }
         tally.take(answer);
         if last.elapsed() >= EVERY {
             last = Instant::now();
@@ -217,10 +247,32 @@ impl Tally {
             if outcome.action() == BulkAction::Refused {
                 say(&format!("line {}: {}: {}", outcome.key, outcome.reason_code, outcome.refusal));
                 // Kept for the answer and for the exit code; a file of refusals only is bounded too.
-                if self.refused.len() < 10_000 {
+                if self.refused.len() < KEPT {
                     self.refused.push(outcome);
                 }
             }
+        }
+    }
+
+    /// Keeps what a trial tells.
+    fn try_on(&mut self, answer: &BulkApplyResponse, names: &Mutex<HashMap<String, ObjectName>>) {
+        let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        for outcome in &answer.outcomes {
+            let ObjectName { kind, namespace, name } = names.remove(&outcome.key).unwrap_or_default();
+            let is_known = outcome.action() == BulkAction::Unchanged;
+            self.otherwise += usize::from(is_known && !outcome.fields.is_empty());
+            let says_nothing = is_known && outcome.fields.is_empty() || outcome.action() == BulkAction::Refused;
+            if says_nothing || self.tried.len() >= KEPT {
+                continue;
+            }
+            let action = match outcome.action() {
+                BulkAction::Created => ChangeAction::Created,
+                BulkAction::Updated => ChangeAction::Updated,
+                _ => ChangeAction::Unchanged,
+            };
+            let (id, fields) = (outcome.id.clone(), outcome.fields.clone());
+            let change = DeclarationChange { action: action.into(), kind, namespace, name, id, fields };
+            self.tried.push(Tried { line: outcome.key.clone(), change, outcome: outcome.clone() });
         }
     }
 
@@ -267,5 +319,59 @@ fn tell(desk: &Desk, tally: Tally, wrong: usize) -> Result<Exit, Failure> {
     };
     let rows: Vec<Row> = tally.refused.iter().map(row).collect();
     out.rows(&proto::dynamic(&BulkApplyResponse { outcomes: tally.refused, revision: tally.revision }), &rows, "")?;
+    Ok(exit)
+}
+
+/// What the object of a line is called.
+fn name_of(item: &BulkItem) -> ObjectName {
+    let declaration = item.declaration.as_ref();
+    let metadata = declaration.and_then(Declaration::metadata).cloned().unwrap_or_default();
+    let kind = declaration.and_then(Declaration::kind).unwrap_or(Kind::Unspecified).into();
+    ObjectName { kind, namespace: metadata.namespace, name: metadata.name }
+}
+
+/// Tells what would be done; what would be refused was told line by line as it came.
+fn tell_tried(desk: &Desk, tally: Tally, wrong: usize, detailed: bool) -> Result<Exit, Failure> {
+    let (new, changed) = (tally.count(BulkAction::Created), tally.count(BulkAction::Updated));
+    let exit = match tally.exit(wrong) {
+        Exit::Done if detailed && new + changed > 0 => Exit::Changes,
+        exit => exit,
+    };
+    let text = format!(
+        "{new} new, {changed} would change, {} known, {} of these said to be otherwise and left as they are, {} refused; nothing is \
+         written, and the registry is at revision {}.",
+        tally.count(BulkAction::Unchanged),
+        tally.otherwise,
+        wrong + tally.count(BulkAction::Refused),
+        tally.revision
+    );
+    let mut out = desk.out();
+    if out.is_table() {
+        for Tried { line, change, .. } in &tally.tried {
+            let mut told = tried_lines(change).into_iter();
+            let first = told.next().unwrap_or_default();
+            out.line(&format!("line {line}: {first}"))?;
+            told.try_for_each(|line| out.line(&line))?;
+        }
+        let more = (new + changed + tally.otherwise).saturating_sub(tally.tried.len());
+        if more > 0 {
+            out.line(&format!("... and {more} more"))?;
+        }
+        out.line(&text)?;
+        out.flush()?;
+        return Ok(exit);
+    }
+    say(&text);
+    let name = |tried: &Tried| format!("{}: {}", tried.line, change_label(&tried.change));
+    let row = |name: String, outcome: &BulkOutcome| Row {
+        cells: Vec::new(),
+        name,
+        message: proto::dynamic(outcome),
+        node: None,
+    };
+    let mut rows: Vec<Row> = tally.tried.iter().map(|tried| row(name(tried), &tried.outcome)).collect();
+    rows.extend(tally.refused.iter().map(|outcome| row(outcome.key.clone(), outcome)));
+    let outcomes = tally.tried.into_iter().map(|tried| tried.outcome).chain(tally.refused).collect();
+    out.rows(&proto::dynamic(&BulkApplyResponse { outcomes, revision: tally.revision }), &rows, "")?;
     Ok(exit)
 }

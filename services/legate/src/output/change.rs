@@ -3,7 +3,7 @@
 use legate_wire::policy::{
     AccessChange, AccessEffect, Finding, FindingKind, PreviewChangeResponse, Reason, TestResult,
 };
-use legate_wire::registry::{ChangeAction, DeclarationChange, ResourceSelector};
+use legate_wire::registry::{ChangeAction, DeclarationChange, FieldChange, ResourceSelector};
 
 use super::Row;
 use super::declared::moment;
@@ -51,20 +51,35 @@ pub(crate) fn change_lines(changes: &[DeclarationChange], words: [&str; 4]) -> V
         }
         lines.push(format!("{mark} {} {word}", visible(&change_label(change))));
         if change.action() == ChangeAction::Updated {
-            for field in &change.fields {
-                let shown = |text: &str| if text.is_empty() { "(unset)".into() } else { visible(text).into_owned() };
-                lines.push(format!(
-                    "    {}: {} -> {}",
-                    visible(&field.path),
-                    shown(&field.before),
-                    shown(&field.after)
-                ));
-            }
+            lines.extend(field_lines(change));
         }
     }
     lines.push(String::new());
     let removed = if count[3] == 0 { String::new() } else { format!(", {} {remove}", count[3]) };
     lines.push(format!("{} {create}, {} {update}, {} {keep}{removed}.", count[0], count[1], count[2]));
+    lines
+}
+
+/// The fields that differ.
+fn field_lines(change: &DeclarationChange) -> Vec<String> {
+    let shown = |text: &str| if text.is_empty() { "(unset)".into() } else { visible(text).into_owned() };
+    let line = |field: &FieldChange| {
+        format!("    {}: {} -> {}", visible(&field.path), shown(&field.before), shown(&field.after))
+    };
+    change.fields.iter().map(line).collect()
+}
+
+/// What a line of a file would do, with the fields that it says otherwise.
+pub(crate) fn tried_lines(change: &DeclarationChange) -> Vec<String> {
+    let (mark, word) = match change.action() {
+        ChangeAction::Created => ("+", "would be new"),
+        ChangeAction::Updated => ("~", "would change"),
+        _ => ("=", "is known and left as it is, though it is said to be otherwise"),
+    };
+    let mut lines = vec![format!("{mark} {} {word}", visible(&change_label(change)))];
+    if change.action() != ChangeAction::Created {
+        lines.extend(field_lines(change));
+    }
     lines
 }
 

@@ -22,7 +22,7 @@ use crate::proto;
 use crate::yaml::Node;
 use escape::{visible, visible_json};
 
-pub(crate) use change::{access_rows, change_lines, change_rows, preview_lines, test_lines};
+pub(crate) use change::{access_rows, change_label, change_lines, change_rows, preview_lines, test_lines, tried_lines};
 pub(crate) use decision::{because, verdict, view_age};
 pub(crate) use declared::{
     agent_details, agent_row, declared_row, is_suspended, moment, object_details, orphaned, span, standing, stopped,

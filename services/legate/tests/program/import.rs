@@ -105,3 +105,50 @@ fn agents_that_were_found_are_adopted_or_rejected() {
     house.run(&["agent", "reject", "payments/stray-1", "--reason", "nobody's"]).refused(4, "AGENT_STATE_WRONG");
     assert_eq!(house.run(&waiting).with(0), "");
 }
+
+#[test]
+fn a_trial_tells_line_by_line_and_writes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("dev"));
+    house.declare();
+    let found = |name: &str, purpose: &str| agent(name, "invoice-worker").replace("came with many", purpose);
+    let mut lines = vec![found("known", "as it is"), found("other", "as it is")];
+    let file = home.path().join("found.jsonl");
+    house.run(&["import", "--agents", &write(&file, &lines)]).with(0);
+    lines[1] = found("other", "as it was seen");
+    lines.push(found("stray", "as it was seen"));
+    let good = write(&file, &lines);
+    let trial = ["import", "--discovered", "--dry-run", &good, "-o", "table"];
+    let told = house.run(&trial).with(0);
+    for wanted in [
+        "line 2: = Agent payments/other is known and left as it is, though it is said to be otherwise\n",
+        "    spec.purpose: as it is -> as it was seen\n",
+        "line 3: + Agent payments/stray would be new\n",
+        "1 new, 0 would change, 2 known, 1 of these said to be otherwise and left as they are, 0 refused; nothing is written, ",
+    ] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    assert!(!told.contains("payments/known"), "{told}");
+    house.run(&[&trial[..], &["--detailed-exitcode"]].concat()).with(2);
+    // Declared instead of found, the same line would change what there is.
+    let told = house.run(&["import", "--agents", "--dry-run", &good, "-o", "table"]).with(0);
+    assert!(told.contains("line 2: ~ Agent payments/other would change\n    spec.purpose: "), "{told}");
+    lines.extend(["no object".into(), agent("lost", "nowhere")]);
+    let mixed = write(&file, &lines);
+    let ended = house.run(&["import", "--discovered", "--dry-run", "--detailed-exitcode", &mixed, "-o", "json"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    for wanted in [":4:", "line 5: REFERENCE_MISSING: ", "1 new, 0 would change, 2 known, 1 of these", ", 2 refused; "]
+    {
+        assert!(ended.err.contains(wanted), "{wanted}: {}", ended.err);
+    }
+    let told: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let keys: Vec<&str> = told["outcomes"].as_array().unwrap().iter().map(|o| o["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["2", "3", "5"], "{told}");
+    // Nothing was written by any of it; once it is, there is nothing left to do.
+    assert_eq!(count(&house), 3);
+    let good = write(&file, &lines[..3]);
+    house.run(&["import", "--discovered", &good, "--reason", "seen in the logs"]).with(0);
+    house.run(&["import", "--discovered", "--dry-run", "--detailed-exitcode", &good]).with(0);
+    assert_eq!(count(&house), 4);
+    assert_eq!(house.run(&["import", "--dry-run", "--all-or-nothing", &good]).code, Some(1));
+}

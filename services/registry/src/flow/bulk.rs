@@ -2,6 +2,7 @@
 
 mod batch;
 mod plan;
+mod trial;
 mod turns;
 
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use self::batch::Batch;
-use self::turns::{Full, OF_ONE, STREAMS, Turn};
+use self::trial::Trial;
+use self::turns::{Full, KEPT, OF_ONE, STREAMS, Turn};
 use super::mandate::mandate;
 use super::{By, Call, Desk};
 use crate::domain::check;
@@ -115,7 +117,7 @@ impl Line {
 
     /// Each item for itself: written as they come, in transactions that are not too long for others.
     async fn each(&mut self, start: Start) -> Result<(), Fault> {
-        let (mut count, mut number) = (0u64, 0u64);
+        let (mut count, mut number, mut trial) = (0u64, 0u64, Trial::default());
         loop {
             let items = match self.next().await? {
                 Part::Start(_) => return Err(Fault::refused(&BULK_OUT_OF_ORDER, "`start` came again")),
@@ -127,7 +129,11 @@ impl Line {
             while rest.peek().is_some() {
                 let batch = batch::cut(&mut rest, IN_TRANSACTION, &start)?;
                 number += 1;
-                let answer = self.write(batch, &start, number).await?;
+                let answer = if start.plan_only {
+                    trial.plan(&self.desk, &start, batch).await?
+                } else {
+                    self.write(batch, &start, number).await?
+                };
                 self.say(answer).await?;
             }
         }
@@ -278,9 +284,9 @@ async fn may_somewhere(desk: &Arc<Desk>, by: &By, right: Right) -> Result<(), Fa
 
 /// One of the streams that may be open at once, in all and of this caller.
 fn turn<'d>(desk: &'d Desk, by: &By) -> Result<Turn<'d>, Fault> {
-    desk.bulks.take(&by.actor).map_err(|full| {
+    desk.bulks.take(&by.actor, desk.clock.monotonic()).map_err(|full| {
         let text = match full {
-            Full::All => format!("{STREAMS} streams of many objects are open"),
+            Full::All => format!("{STREAMS} streams of many objects are open, or others came before; whoever comes again within {} s keeps its place", KEPT.as_secs()),
             Full::OfOne => format!("{} has {OF_ONE} streams of many objects open, as many as anybody may", by.actor),
         };
         Fault::unavailable(&OVERLOADED, text, Duration::from_secs(5))
@@ -332,8 +338,12 @@ impl Start {
         };
         let (base_revision, plan_only) = (start.base_revision, start.plan_only);
         let together = mode == BulkMode::AllOrNothing && origin.is_none();
-        for (field, is_set) in [("base_revision", base_revision != 0), ("plan_only", plan_only)] {
-            if is_set && !together {
+        // Items each for themselves are tried one after the other, by whatever they are.
+        let may_plan = together || mode == BulkMode::Each;
+        for (field, is_good) in
+            [("base_revision", base_revision == 0 || together), ("plan_only", !plan_only || may_plan)]
+        {
+            if !is_good {
                 return Err(Fault::invalid(field, "goes with BULK_MODE_ALL_OR_NOTHING, and with what is declared"));
             }
         }

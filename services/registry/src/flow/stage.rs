@@ -51,11 +51,16 @@ impl Wanted {
 
     /// Whether it is in force as it is wanted.
     pub(super) fn is_so(&self, current: &Declaration) -> bool {
+        self.differing(current).is_empty()
+    }
+
+    /// What is in force otherwise than it is wanted.
+    pub(super) fn differing(&self, current: &Declaration) -> Vec<FieldChange> {
         let mut wanted = self.declaration.clone();
         if let (Some(Object::Agent(agent)), Some(Object::Agent(current))) = (&mut wanted.object, &current.object) {
             keep_expiry(agent.spec.get_or_insert_default(), current);
         }
-        diff::diff(Some(current), &wanted).is_empty()
+        diff::diff(Some(current), &wanted)
     }
 }
 
@@ -270,6 +275,11 @@ impl Known {
     /// What holds the name.
     pub(super) fn get(&self, key: &Key) -> Option<&Declaration> {
         self.objects.get(key)
+    }
+
+    /// Takes an object for one that is in force.
+    pub(super) fn suppose(&mut self, key: Key, declaration: Declaration) {
+        self.objects.insert(key, declaration);
     }
 
     pub(super) async fn of(tx: &Tx, list: &[&Wanted]) -> TxResult<Self, Fault> {

@@ -14,7 +14,7 @@ use legate_wire::registry::{Agent, AgentRef, AgentState, Declaration, Kind, Sanc
 use prost::Message;
 
 use super::hands::hands;
-use super::write::{Writing, check_etag};
+use super::write::{Put, Writing, check_etag};
 use super::{Call, Desk, lineage};
 use crate::domain::check;
 use crate::domain::kind::{self, Key};
@@ -149,15 +149,30 @@ pub(super) async fn take(writing: &mut Writing<'_>, current: Declaration, step: 
     if matches!(step, Step::Transition(Transition::Retire)) {
         let metadata = agent.metadata.clone().unwrap_or_default();
         // No more than may ever be made.
-        for below in lineage::below(writing.tx, &metadata.namespace, &metadata.id, MOST_BELOW).await? {
-            Box::pin(take_alone(writing, below, Step::Transition(Transition::Retire))).await?;
+        let below = lineage::below(writing.tx, &metadata.namespace, &metadata.id, MOST_BELOW).await?;
+        let mut puts = Vec::with_capacity(below.len());
+        for before in &below {
+            let declaration = Box::pin(stepped(writing, before, step)).await?;
+            puts.push(Put { declaration, before: Some(before), revoked: false, verb: step.verb(), fields: &[] });
         }
+        // Together: the write that everybody waits behind takes few statements, however many they are.
+        Box::pin(writing.put_all(puts)).await?;
     }
     Ok(agent)
 }
 
 /// Takes the step for this agent and nobody below it.
 async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step) -> TxResult<Agent, Fault> {
+    let wanted = Box::pin(stepped(writing, &current, step)).await?;
+    let written = writing.put(wanted, Some(&current), step.verb(), &[]).await?;
+    match written.object {
+        Some(Object::Agent(agent)) => Ok(agent),
+        _ => Err(broken("an agent was written and is none")),
+    }
+}
+
+/// The agent as it is after the step, once all that goes with that is written but itself.
+async fn stepped(writing: &mut Writing<'_>, current: &Declaration, step: Step) -> TxResult<Declaration, Fault> {
     let Some(Object::Agent(mut agent)) = current.object.clone() else {
         return Err(broken("an agent's row holds no agent"));
     };
@@ -165,7 +180,7 @@ async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step)
     let taken = match step {
         Step::Transition(Transition::Approve) => {
             refuse_unsanctioned(&agent).map_err(refuse)?;
-            refuse_self_approval(writing.tx, &current, &actor).await?;
+            refuse_self_approval(writing.tx, current, &actor).await?;
             lifecycle::apply(&mut agent, Transition::Approve, now, &actor, &reason)
         }
         Step::Transition(transition) => lifecycle::apply(&mut agent, transition, now, &actor, &reason),
@@ -177,17 +192,12 @@ async fn take_alone(writing: &mut Writing<'_>, current: Declaration, step: Step)
     };
     taken.map_err(|wrong| refuse(bad(&wrong)))?;
     if matches!(step, Step::Transition(Transition::Retire) | Step::Reject) {
-        Box::pin(super::leave::everything(writing, &current)).await?;
+        Box::pin(super::leave::everything(writing, current)).await?;
     }
     if matches!(step, Step::Transition(Transition::Approve)) {
-        approve_what_it_has(writing, &current).await?;
+        approve_what_it_has(writing, current).await?;
     }
-    let wanted = Declaration { object: Some(Object::Agent(agent)) };
-    let written = writing.put(wanted, Some(&current), step.verb(), &[]).await?;
-    match written.object {
-        Some(Object::Agent(agent)) => Ok(agent),
-        _ => Err(broken("an agent was written and is none")),
-    }
+    Ok(Declaration { object: Some(Object::Agent(agent)) })
 }
 
 /// What an agent has when it is approved is approved with it: more than that is drift.

@@ -41,4 +41,5 @@ mod stop;
 mod stream;
 mod succession;
 mod sweep;
+mod tried;
 mod usage;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::sync::Arc;
 
+use legate_clock::Timestamp;
 use legate_db::TxResult;
 use legate_outbox::Standard;
 use legate_rpc::Fault;
@@ -234,18 +235,8 @@ async fn write_in(
 ) -> TxResult<BulkApplyResponse, Fault> {
     let items = &batch.items;
     removal::demand(writing, going).map_err(refuse)?;
-    let mut good: Vec<(usize, &Wanted)> = Vec::new();
-    let mut refused: Vec<(usize, Problem)> = Vec::new();
-    for (i, item) in items.iter().enumerate() {
-        match &item.wanted {
-            // Before anything of the registry shows.
-            Ok(wanted) => match stage::demand(writing, std::slice::from_ref(wanted)) {
-                Ok(()) => good.push((i, wanted)),
-                Err(fault) => refused.push((i, problem_of(fault)?)),
-            },
-            Err(problem) => refused.push((i, problem.clone())),
-        }
-    }
+    // Before anything of the registry shows.
+    let (good, mut refused) = sort(items, |wanted| stage::demand(writing, std::slice::from_ref(wanted)))?;
     let wanted: Vec<&Wanted> = good.iter().map(|(_, wanted)| *wanted).collect();
     let known = Known::of(writing.tx, &wanted).await?;
     Planned { at: base, newest: writing.base() }.check(writing.tx, &wanted, going, &known).await?;
@@ -255,28 +246,9 @@ async fn write_in(
     if mode == BulkMode::AllOrNothing {
         refused.extend(repeated(&rest));
     }
-    let by = (writing.by.actor.as_str(), writing.by.reason.as_str());
-    let mut staged = loop {
-        let list: Vec<&Wanted> = rest.iter().map(|(_, wanted)| *wanted).collect();
-        let (staged, mut problems) = stage::hold(&list, &known, writing.now, by);
-        for (at, one) in staged.iter().enumerate() {
-            if let Err(fault) = stage::demand_more(writing, std::slice::from_ref(one)) {
-                problems.push((at, problem_of(fault)?));
-            }
-        }
-        if problems.is_empty() {
-            break staged;
-        }
-        // What needs one that is refused is refused too, which the next round finds.
-        let mut gone = BTreeSet::new();
-        for (at, problem) in problems {
-            if gone.insert(at) {
-                refused.push((rest[at].0, problem));
-            }
-        }
-        let mut at = 0..;
-        rest.retain(|_| at.next().is_none_or(|at| !gone.contains(&at)));
-    };
+    let (now, by) = (writing.now, (writing.by.actor.as_str(), writing.by.reason.as_str()));
+    let more = |one: &Staged| stage::demand_more(writing, std::slice::from_ref(one));
+    let mut staged = hold_each(&mut rest, &mut refused, &known, now, by, more)?;
     if mode == BulkMode::AllOrNothing {
         nothing_wrong(&refused, items)?;
     }
@@ -305,26 +277,86 @@ async fn write_in(
         let (action, revision) = (BulkAction::Unchanged.into(), written_at(declaration));
         outcomes.push((i, BulkOutcome { action, id, revision, ..BulkOutcome::default() }));
     }
-    for (i, problem) in refused {
-        outcomes.push((
-            i,
-            BulkOutcome {
-                action: BulkAction::Refused.into(),
-                reason_code: problem.reason.name.to_owned(),
-                refusal: stage::cut(format!("{}: {}", problem.path, problem.why)),
-                ..BulkOutcome::default()
-            },
-        ));
-    }
-    outcomes.sort_by_key(|(i, _)| *i);
-    if outcomes.len() != items.len() {
-        return Err(broken("an item of a batch has no outcome, or two"));
-    }
     let left = leaving.iter().map(|one| {
         let outcome = gone(one);
         let revision = if outcome.action() == BulkAction::Removed { revision } else { outcome.revision };
         BulkOutcome { revision, ..outcome }
     });
+    answer(batch, outcomes, refused, left.collect(), revision)
+}
+
+/// An item by its place.
+pub(super) type Place<'b> = (usize, &'b Wanted);
+
+/// Items that are what they have to be and that the caller may have looked at, and what is wrong with the others.
+pub(super) fn sort(
+    items: &[Item],
+    mut may: impl FnMut(&Wanted) -> Result<(), Fault>,
+) -> TxResult<(Vec<Place<'_>>, Vec<(usize, Problem)>), Fault> {
+    let (mut good, mut refused) = (Vec::new(), Vec::new());
+    for (i, item) in items.iter().enumerate() {
+        match &item.wanted {
+            Ok(wanted) => match may(wanted) {
+                Ok(()) => good.push((i, wanted)),
+                Err(fault) => refused.push((i, problem_of(fault)?)),
+            },
+            Err(problem) => refused.push((i, problem.clone())),
+        }
+    }
+    Ok((good, refused))
+}
+
+/// Holds items against what is known; those that may not be go from the list to the refused ones. `more` refuses what the caller may not do.
+pub(super) fn hold_each(
+    rest: &mut Vec<Place<'_>>,
+    refused: &mut Vec<(usize, Problem)>,
+    known: &Known,
+    now: Timestamp,
+    by: (&str, &str),
+    mut more: impl FnMut(&Staged) -> Result<(), Fault>,
+) -> TxResult<Vec<Staged>, Fault> {
+    loop {
+        let list: Vec<&Wanted> = rest.iter().map(|(_, wanted)| *wanted).collect();
+        let (staged, mut problems) = stage::hold(&list, known, now, by);
+        for (at, one) in staged.iter().enumerate() {
+            if let Err(fault) = more(one) {
+                problems.push((at, problem_of(fault)?));
+            }
+        }
+        if problems.is_empty() {
+            return Ok(staged);
+        }
+        // What needs one that is refused is refused too, which the next round finds.
+        let mut gone = BTreeSet::new();
+        for (at, problem) in problems {
+            if gone.insert(at) {
+                refused.push((rest[at].0, problem));
+            }
+        }
+        let mut at = 0..;
+        rest.retain(|_| at.next().is_none_or(|at| !gone.contains(&at)));
+    }
+}
+
+/// The answer to a batch: what became of each item, in their order, and then of what goes.
+pub(super) fn answer(
+    batch: &Batch,
+    mut outcomes: Vec<(usize, BulkOutcome)>,
+    refused: Vec<(usize, Problem)>,
+    left: Vec<BulkOutcome>,
+    revision: u64,
+) -> TxResult<BulkApplyResponse, Fault> {
+    let refusal = |problem: Problem| BulkOutcome {
+        action: BulkAction::Refused.into(),
+        reason_code: problem.reason.name.to_owned(),
+        refusal: stage::cut(format!("{}: {}", problem.path, problem.why)),
+        ..BulkOutcome::default()
+    };
+    outcomes.extend(refused.into_iter().map(|(i, problem)| (i, refusal(problem))));
+    outcomes.sort_by_key(|(i, _)| *i);
+    if outcomes.len() != batch.items.len() {
+        return Err(broken("an item of a batch has no outcome, or two"));
+    }
     let outcomes = outcomes.into_iter().map(|(_, outcome)| outcome).chain(left).zip(batch.keys());
     let outcomes = outcomes.map(|(outcome, key)| BulkOutcome { key: key.clone(), ..outcome }).collect();
     Ok(BulkApplyResponse { outcomes, revision })

@@ -54,7 +54,7 @@ fn so<'t>(item: &Item, there: impl Fn(&Wanted) -> Option<&'t Declaration>) -> Op
     there(wanted).filter(|current| wanted.is_so(current))
 }
 
-fn unchanged(current: &Declaration) -> BulkOutcome {
+pub(super) fn unchanged(current: &Declaration) -> BulkOutcome {
     let id = current.metadata().map(|metadata| metadata.id.clone()).unwrap_or_default();
     let (action, revision) = (BulkAction::Unchanged.into(), batch::written_at(Some(current)));
     BulkOutcome { action, id, revision, ..BulkOutcome::default() }
@@ -95,7 +95,7 @@ pub(super) async fn plan(desk: &Arc<Desk>, start: &Start, batch: Batch) -> Resul
 }
 
 /// What would become of an object that is given; `revision` as it is now.
-fn planned(one: &Staged) -> BulkOutcome {
+pub(super) fn planned(one: &Staged) -> BulkOutcome {
     let told = one.told(None);
     let action = match told.action() {
         ChangeAction::Created => BulkAction::Created,
