@@ -148,6 +148,18 @@ pub(crate) fn below(namespace: &str, id: &str) -> Key {
     Key::new(Kind::Agent, namespace, &format!("below:{id}"))
 }
 
+/// Where those who were below an agent and are retired are found.
+pub(crate) fn was_below(namespace: &str, id: &str) -> Key {
+    Key::new(Kind::Agent, namespace, &format!("was-below:{id}"))
+}
+
+/// Under what a retired agent is found: what it did was done for those above it, who are needed for that.
+pub(crate) fn found_retired(declaration: &wire::Declaration) -> Vec<Key> {
+    let Some(Object::Agent(agent)) = &declaration.object else { return Vec::new() };
+    let namespace = agent.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
+    agent.status.iter().flat_map(|status| &status.ancestors).map(|id| was_below(namespace, id)).collect()
+}
+
 /// Where the revocation of a certificate is found, by the SHA-256 of its DER.
 pub(crate) fn certificate(x5t_s256: &[u8]) -> Key {
     let hex: String = x5t_s256.iter().map(|b| format!("{b:02x}")).collect();

@@ -9,11 +9,14 @@ use legate_wire::registry::declaration::Object;
 
 use crate::domain::kind::Key;
 use crate::domain::lineage::{self, MOST_BELOW};
-use crate::store::usage::permission;
+use crate::store::usage::{agent, permission};
 use crate::store::{object, reference};
 
 /// Names of those below an agent that are told.
 pub(super) const NAMED: usize = 16;
+
+/// Retired agents below those of some rows whose use is looked at, the newest.
+const RETIRED: u64 = 5_000;
 
 /// What is known of one agent beside its row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,22 @@ pub(super) async fn of(tx: &Tx, rows: &[&object::Model]) -> TxResult<BTreeMap<St
             }
         }
         above.entry(row.id).or_default().extend(ancestors);
+    }
+    // What is retired is told no more, and what it did was done for those above it all the same.
+    let retired: BTreeMap<Key, String> =
+        rows.iter().map(|row| (lineage::was_below(&row.namespace, &row.id), row.id.clone())).collect();
+    let whose: BTreeMap<String, String> = retired.iter().map(|(key, id)| (key.name.clone(), id.clone())).collect();
+    let mut used: BTreeSet<String> = BTreeSet::new();
+    for (id, name) in reference::newest(tx, retired.into_keys().collect(), RETIRED).await? {
+        above.entry(id.clone()).or_default().extend(whose.get(&name).cloned());
+        used.insert(id);
+    }
+    for row in agent::of(tx, used.into_iter().collect()).await? {
+        for family in above.get(&row.agent_id).into_iter().flatten() {
+            if let Some(family) = families.get_mut(family) {
+                family.used = family.used.max(row.used_at.map(Timestamp::from_micros));
+            }
+        }
     }
     for (id, last) in permission::last_through(tx, above.keys().cloned().collect()).await? {
         for whose in above.get(&id).into_iter().flatten() {

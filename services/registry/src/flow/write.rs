@@ -342,6 +342,8 @@ impl Writing<'_> {
             if row.holds_name {
                 names.extend(kind::references(&declaration).into_iter().map(|(_, key)| key));
                 names.extend(lineage::found_under(&declaration));
+            } else if !revoked {
+                names.extend(lineage::found_retired(&declaration));
             }
             let names = (row.id.clone(), names);
             let was = before.filter(|before| holds_name(state_of(before), false)).map(facts);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use legate_db::{Tx, TxResult, rows};
 use legate_rpc::Fault;
 use sea_orm::entity::prelude::*;
-use sea_orm::{QueryOrder as _, QuerySelect as _};
+use sea_orm::{Condition, QueryOrder as _, QuerySelect as _};
 
 use super::pieces;
 use crate::domain::kind::Key;
@@ -63,19 +63,49 @@ pub(crate) async fn from(tx: &Tx, key: &Key, limit: u64) -> TxResult<Vec<String>
 
 /// The ids of objects that name any of these, `limit` at most for each piece of them.
 pub(crate) async fn of_all(tx: &Tx, keys: BTreeSet<Key>, limit: u64) -> TxResult<BTreeSet<String>, Fault> {
+    let mut found = BTreeSet::new();
+    for some in naming(tx, keys) {
+        let rows = Entity::find().filter(some).limit(limit).all(tx).await?;
+        found.extend(rows.into_iter().map(|row| row.object_id));
+    }
+    Ok(found)
+}
+
+/// The same, each with the name, and those with the greatest ids first: ids of agents are in the order of time.
+pub(crate) async fn newest(tx: &Tx, keys: BTreeSet<Key>, limit: u64) -> TxResult<Vec<(String, String)>, Fault> {
+    let mut found = Vec::new();
+    for some in naming(tx, keys) {
+        let rows = Entity::find().filter(some).order_by_desc(Column::ObjectId).limit(limit).all(tx).await?;
+        found.extend(rows.into_iter().map(|row| (row.object_id, row.to_name)));
+    }
+    Ok(found)
+}
+
+/// Which of these names anything names.
+pub(crate) async fn named(tx: &Tx, keys: BTreeSet<Key>) -> TxResult<BTreeSet<String>, Fault> {
+    let mut found = BTreeSet::new();
+    for some in naming(tx, keys) {
+        let find = Entity::find().select_only().column(Column::ToName).filter(some).distinct();
+        found.extend(find.into_tuple::<String>().all(tx).await?);
+    }
+    Ok(found)
+}
+
+/// What names any of these, in pieces.
+fn naming(tx: &Tx, keys: BTreeSet<Key>) -> Vec<Condition> {
     let mut names: BTreeMap<(i32, String), Vec<String>> = BTreeMap::new();
     for key in keys {
         names.entry((key.kind as i32, key.namespace)).or_default().push(key.name);
     }
-    let mut found = BTreeSet::new();
-    for ((kind, namespace), names) in names {
-        for some in pieces(names) {
-            let find = Entity::find()
-                .filter(Column::ToKind.eq(kind))
-                .filter(Column::ToNamespace.eq(&namespace))
-                .filter(rows::among(tx, Column::ToName, some));
-            found.extend(find.limit(limit).all(tx).await?.into_iter().map(|row| row.object_id));
-        }
-    }
-    Ok(found)
+    let each = names.into_iter().flat_map(|((kind, namespace), names)| {
+        pieces(names).into_iter().map(move |some| (kind, namespace.clone(), some)).collect::<Vec<_>>()
+    });
+    each.map(|(kind, namespace, some)| {
+        Condition::all().add(Column::ToKind.eq(kind)).add(Column::ToNamespace.eq(namespace)).add(rows::among(
+            tx,
+            Column::ToName,
+            some,
+        ))
+    })
+    .collect()
 }

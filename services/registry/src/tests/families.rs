@@ -186,3 +186,34 @@ async fn whom_nobody_is_accountable_for_is_stopped_when_the_policy_says() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_retired_child_did_was_done_for_its_maker() {
+    use AgentState::{Active, Retired, Suspended};
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let family = family(&scene).await;
+        let policy = lifecycle("tidy", |spec| {
+            spec.groups = vec!["makers".into()];
+            spec.suspend_when_dormant_for = days(30);
+        });
+        scene.apply(vec![policy]).await.unwrap();
+        scene.clock.advance(20 * DAY);
+        uses(&scene, &family[1], UsageWay::Own).await;
+        scene.step(OPERATOR, "child", Step::Transition(Transition::Retire)).await.unwrap();
+        scene.clock.advance(25 * DAY);
+        assert_eq!(swept(&scene).await, 0);
+        assert_eq!(states(&scene, &family).await, [Active, Retired, Retired]);
+        let shown = preview(&scene, OPERATOR, Whose::Name("tidy".into()), Some(NOW + 100 * 86_400)).await.unwrap();
+        let [impact] = shown.as_slice() else { panic!("{shown:?}") };
+        assert_eq!((impact.agents_below, impact.last_used_time.unwrap().seconds), (0, NOW + 20 * 86_400));
+        // What is told of it later counts as well.
+        uses(&scene, &family[2], UsageWay::Through).await;
+        scene.clock.advance(29 * DAY);
+        assert_eq!(swept(&scene).await, 0);
+        scene.clock.advance(2 * DAY);
+        assert_eq!(swept(&scene).await, 1);
+        assert_eq!(states(&scene, &family).await, [Suspended, Retired, Retired]);
+    })
+    .await;
+}
