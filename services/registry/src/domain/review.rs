@@ -3,6 +3,7 @@
 mod changes;
 pub(crate) mod evidence;
 mod granted;
+mod less;
 mod remedy;
 mod reviewers;
 
@@ -17,6 +18,7 @@ use super::delegation::permission;
 
 pub(crate) use changes::{Changes, Now, changes, text};
 pub(crate) use granted::{Span, permissions_of, resources_of, window_of};
+pub(crate) use less::is_only_less;
 pub(crate) use remedy::{Cut, Done, Remedy, narrowed, of_binding};
 pub(crate) use reviewers::{barred, escalation, operators_of, reviewers};
 

@@ -102,7 +102,7 @@ async fn sweep_some(tx: &Tx, after: change::Place, oldest: i64) -> TxResult<(cha
             declarer::forget(tx, &write.object_id).await?;
         } else if !write.revoked {
             let declarers = hands::declarers(tx, &write.object_id, write.place.0).await?;
-            declarer::add(tx, &write.object_id, declarers).await?;
+            declarer::add(tx, &write.object_id, declarers.by).await?;
         }
         gone += change::forget_before(tx, &write, is_forgotten).await?;
     }

@@ -11,8 +11,10 @@ use legate_wire::registry::{
 
 use super::reviews::*;
 use super::scene::*;
+use crate::domain::lifecycle::Transition;
 use crate::flow::compact::compact;
 use crate::flow::sweep;
+use crate::flow::transition::Step;
 use crate::schema::Migrator;
 
 /// Joan and third look at it beside grace.
@@ -155,6 +157,42 @@ async fn nothing_washes_off_by_what_a_review_writes_nor_by_time() {
         }
         let asked: BTreeSet<&str> = items.iter().map(|item| item.granted.as_str()).collect();
         assert_eq!(asked, BTreeSet::from(["bot-reads", "clerks", name.as_str()]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_takes_something_away_gave_nothing() {
+    on_each::<Migrator>(async |fixture| {
+        let scene = Scene::new(&fixture);
+        let mut all = payments();
+        all.extend([
+            agent("ledger-bot", "worker"),
+            agent("old-bot", "worker"),
+            group("clerks", &["ledger-bot", "old-bot"]),
+        ]);
+        all.extend([to_group("of-clerks", "reader", "clerks"), campaign(three())]);
+        all.push(wider(role("reader", "invoice:read"), "ledger:erase"));
+        scene.apply(all).await.unwrap();
+        // Joan retires a member of the group, and third takes something out of the role and the binding says less.
+        scene.step(JOAN, "old-bot", Step::Transition(Transition::Retire)).await.unwrap();
+        scene.apply_as(THIRD, vec![role("reader", "invoice:read")], "", 0).await.unwrap();
+        let review = scene.opened().await;
+        let items = scene.items(&review.id).await;
+        let item = about(&items, "ledger-bot", "of-clerks");
+        assert_eq!(item.reviewers, names(&["grace", "joan", "third"]));
+        for actor in [JOAN, THIRD] {
+            scene
+                .say(actor, about(&scene.items(&review.id).await, "ledger-bot", "of-clerks"), ReviewDecision::Certify)
+                .await
+                .unwrap();
+        }
+        // The way back is a way to give.
+        scene.apply_as(THIRD, vec![wider(role("reader", "invoice:read"), "ledger:erase")], "", 0).await.unwrap();
+        let again = scene.items(&review.id).await;
+        let refused =
+            scene.say(THIRD, about(&again, "ledger-bot", "of-clerks"), ReviewDecision::Revoke).await.unwrap_err();
+        assert_eq!(reason(&refused), "SELF_REVIEW");
     })
     .await;
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use legate_wire::policy::{Certainty, Entitlement, ReasonKind, WhatCanRequest, WhatCanResponse};
 use legate_wire::registry as wire;
+use wire::as_of::At;
 use wire::review_service_client::ReviewServiceClient;
 use wire::{
     AsOf, RecordReviewVerificationRequest, RemediationState, Review, ReviewDecision, ReviewItem, ReviewedThing,
@@ -40,35 +41,62 @@ async fn what_can(desk: &Desk, agent: &str, at_least_revision: u64) -> Result<Wh
     ask_what_can(desk, ask).await
 }
 
-/// What an agent could do before the round wrote anything of it, and after that.
+/// What an agent could do before the round wrote something of it, and after that.
 #[derive(Debug)]
 struct Written {
     before: WhatCanResponse,
     after: WhatCanResponse,
 }
 
-/// `None` where nothing was written of the agent, or its past is no longer kept.
-async fn written(desk: &Desk, agent: &str, items: &[ReviewItem]) -> Result<Option<Written>, Failure> {
+/// What the round wrote of an agent, write by write; none where it wrote nothing, or the past is no longer kept. What others wrote between is in none of them.
+async fn written(desk: &Desk, agent: &str, items: &[ReviewItem]) -> Result<Vec<Written>, Failure> {
     let revisions = items.iter().filter_map(|item| item.remediation.as_ref()).map(|of| of.revision);
     let revisions: BTreeSet<u64> = revisions.filter(|revision| *revision > 0).collect();
-    let (Some(first), Some(last)) = (revisions.first(), revisions.last()) else { return Ok(None) };
-    let then = async |revision: u64| {
-        let as_of = Some(AsOf { at: Some(wire::as_of::At::Revision(revision)) });
-        let ask = WhatCanRequest { agent_id: agent.to_owned(), as_of, if_active: true, ..WhatCanRequest::default() };
-        ask_what_can(desk, ask).await
-    };
-    let asked = match then(first.saturating_sub(1)).await {
-        Ok(before) => then(*last).await.map(|after| Written { before, after }),
-        Err(failure) => Err(failure),
-    };
-    match asked {
-        Ok(written) => Ok(Some(written)),
-        Err(failure) if failure.exit == Exit::Unavailable => Err(failure),
-        Err(failure) => {
-            let first = items.first().map(|item| item.agent.as_str()).unwrap_or_default();
-            say(&format!("what {first} could do before is not known: {failure}"));
-            Ok(None)
+    let mut all: Vec<(u64, Written)> = Vec::new();
+    for revision in revisions {
+        let earlier = all.last().filter(|(last, _)| last + 1 == revision).map(|(_, written)| written.after.clone());
+        let asked = match earlier {
+            Some(before) => Ok(before),
+            None => then(desk, agent, At::Revision(revision.saturating_sub(1))).await,
+        };
+        let asked = match asked {
+            Ok(before) => then(desk, agent, At::Revision(revision)).await.map(|after| Written { before, after }),
+            Err(failure) => Err(failure),
+        };
+        match asked {
+            Ok(written) => all.push((revision, written)),
+            Err(failure) if failure.exit == Exit::Unavailable => return Err(failure),
+            Err(failure) => {
+                let first = items.first().map(|item| item.agent.as_str()).unwrap_or_default();
+                say(&format!("what {first} could do before is not known: {failure}"));
+                return Ok(Vec::new());
+            }
         }
+    }
+    for ((one, before), (next, after)) in all.iter().zip(all.iter().skip(1)) {
+        if let Some(what) = new_in(&before.after, &after.before) {
+            let first = items.first().map(|item| item.agent.as_str()).unwrap_or_default();
+            say(&format!(
+                "{first} may {what} by what somebody else wrote between the revisions {one} and {next}, and not by this round"
+            ));
+        }
+    }
+    Ok(all.into_iter().map(|(_, written)| written).collect())
+}
+
+/// What an agent could do then, as if it were ACTIVE.
+async fn then(desk: &Desk, agent: &str, at: At) -> Result<WhatCanResponse, Failure> {
+    let as_of = Some(AsOf { at: Some(at) });
+    let ask = WhatCanRequest { agent_id: agent.to_owned(), as_of, if_active: true, ..WhatCanRequest::default() };
+    ask_what_can(desk, ask).await
+}
+
+/// Whether it was as decided when the round ended: then what is otherwise now somebody else wrote.
+async fn is_later(desk: &Desk, review: &Review, item: &ReviewItem) -> bool {
+    let Some(end) = review.end_time else { return false };
+    match then(desk, &item.agent_id, At::Time(end)).await {
+        Ok(then) => then.left_out == 0 && as_decided(item, &then).is_none(),
+        Err(_) => false,
     }
 }
 
@@ -79,7 +107,7 @@ pub(super) async fn run(desk: &Desk, registry: &Line, review: Review) -> Result<
         by_agent.entry(item.agent_id.clone()).or_default().push(item);
     }
     let own = desk.place.operator()?.spiffe_id().map(|id| id.to_string()).unwrap_or_default();
-    let (mut found, mut left) = (Vec::new(), 0usize);
+    let (mut review, mut found, mut left) = (review, Vec::new(), 0usize);
     for (agent, items) in by_agent {
         let changed = items.iter().filter_map(|item| item.remediation.as_ref()).map(|of| of.revision);
         let now = match what_can(desk, &agent, changed.max().unwrap_or_default()).await {
@@ -92,7 +120,7 @@ pub(super) async fn run(desk: &Desk, registry: &Line, review: Review) -> Result<
         };
         let written = written(desk, &agent, &items).await?;
         for item in &items {
-            let difference = match difference(desk, registry, item, &items, &now, written.as_ref()).await? {
+            let difference = match difference(desk, registry, &review, item, &items, &now, &written).await? {
                 Some(mut text) => {
                     text.truncate(text.floor_char_boundary(LONGEST));
                     say(&format!("{} {}: {text}", item.id, item.agent));
@@ -110,7 +138,6 @@ pub(super) async fn run(desk: &Desk, registry: &Line, review: Review) -> Result<
         }
     }
     let is_good = found.iter().all(|one| one.verified);
-    let mut review = review;
     for some in found.chunks(AT_ONCE) {
         let (review_id, items) = (review.id.clone(), some.to_vec());
         let ask = RecordReviewVerificationRequest { review_id, items, request_id: request_id() };
@@ -134,10 +161,11 @@ pub(super) async fn run(desk: &Desk, registry: &Line, review: Review) -> Result<
 async fn difference(
     desk: &Desk,
     registry: &Line,
+    review: &Review,
     item: &ReviewItem,
     all: &[ReviewItem],
     now: &WhatCanResponse,
-    written: Option<&Written>,
+    written: &[Written],
 ) -> Result<Option<String>, Failure> {
     if now.left_out > 0 {
         return Ok(Some(format!("policy-decision did not tell {} of what the agent may do", now.left_out)));
@@ -148,19 +176,30 @@ async fn difference(
         RemediationState::Outgrown => return Ok(Some(of.told)),
         _ => {}
     }
-    let gained = || written.and_then(gained);
     if item.reviewed() == ReviewedThing::DelegationGrant {
         return held::difference(desk, registry, item, now.revision).await;
     }
-    if item.decision() == ReviewDecision::Certify {
-        let lost = || written.and_then(|written| lost(item, all, written));
-        return Ok(more(item, now).or_else(lost).or_else(gained));
+    if let Some(text) = as_decided(item, now) {
+        let is_later = is_later(desk, review, item).await;
+        let by_others =
+            if is_later { "; when the round ended it was as decided, and somebody else wrote that since" } else { "" };
+        return Ok(Some(format!("{text}{by_others}")));
     }
-    Ok(match item.reviewed() {
-        ReviewedThing::RoleBinding => still_there(item, now).or_else(gained),
-        ReviewedThing::AgentClass => now.reason_code.is_empty().then(|| "the agent works".to_owned()),
+    let is_kept = item.decision() == ReviewDecision::Certify;
+    let lost = || written.iter().filter(|_| is_kept).find_map(|written| lost(item, all, written));
+    let gained =
+        || written.iter().filter(|_| is_kept || item.reviewed() == ReviewedThing::RoleBinding).find_map(gained);
+    Ok(lost().or_else(gained))
+}
+
+/// What is otherwise than was decided, by what an agent may do at some moment.
+fn as_decided(item: &ReviewItem, then: &WhatCanResponse) -> Option<String> {
+    match item.reviewed() {
         ReviewedThing::DelegationGrant | ReviewedThing::Unspecified => None,
-    })
+        _ if item.decision() == ReviewDecision::Certify => more(item, then),
+        ReviewedThing::RoleBinding => still_there(item, then),
+        ReviewedThing::AgentClass => then.reason_code.is_empty().then(|| "the agent works".to_owned()),
+    }
 }
 
 fn name_of(item: &ReviewItem, name: &str) -> String {
@@ -203,12 +242,16 @@ fn still_there(item: &ReviewItem, now: &WhatCanResponse) -> Option<String> {
     Some(format!("the agent may {beyond} by the binding {reduced}, which was not to stay"))
 }
 
-/// What the agent could do after the round was written and not before.
+/// What the agent could do after the round wrote something and not before.
 fn gained(written: &Written) -> Option<String> {
-    let before: Vec<wire::Permission> = written.before.entitlements.iter().map(permission_of).collect();
-    let after = written.after.entitlements.iter().map(permission_of);
-    let new = after.into_iter().find(|one| !held::is_within(one, &before))?;
-    Some(format!("the agent may {} and could not before", manifest::permission_text(&new)))
+    new_in(&written.before, &written.after).map(|what| format!("the agent may {what} and could not before"))
+}
+
+/// What is in the one and not in the other.
+fn new_in(before: &WhatCanResponse, after: &WhatCanResponse) -> Option<String> {
+    let before: Vec<wire::Permission> = before.entitlements.iter().map(permission_of).collect();
+    let new = after.entitlements.iter().map(permission_of).find(|one| !held::is_within(one, &before))?;
+    Some(manifest::permission_text(&new))
 }
 
 /// What the agent could do by something that it keeps, and no longer by anything once the round was written.

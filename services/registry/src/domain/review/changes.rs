@@ -6,7 +6,8 @@ use legate_wire::registry as wire;
 use wire::declaration::Object;
 use wire::{Declaration, Permission, ReviewItem, ReviewedThing, RoleBindingSpec};
 
-use super::granted::{Span, permissions_of};
+use super::granted::{Span, permissions_of, window_of};
+use super::less::is_only_less;
 use crate::domain::delegation::permission;
 use crate::domain::diff;
 
@@ -18,7 +19,7 @@ const TOLD: usize = 32;
 pub(crate) struct Now<'n> {
     /// The binding, class or grant, where it is in force.
     pub(crate) granted: Option<&'n Declaration>,
-    /// The same as it was when the item was made, where that is still kept. Of a binding the item says all of it.
+    /// The same as it was when the item was made, where it was written since and that is still kept.
     pub(crate) was: Option<&'n Declaration>,
     /// The role that a binding gives.
     pub(crate) role: Option<&'n Declaration>,
@@ -66,7 +67,11 @@ pub(crate) fn changes(item: &ReviewItem, now: &Now<'_>) -> Changes {
         changes.note(false, format!("it no longer gives {}", text(one)));
     }
     match &granted.object {
-        Some(Object::RoleBinding(binding)) => bound(&mut changes, item, &binding.spec.clone().unwrap_or_default()),
+        // What nobody wrote since says what the item says, or what it could not say yet in the version that made it.
+        Some(Object::RoleBinding(_)) if is_as_written(item, granted) => {}
+        Some(Object::RoleBinding(binding)) => {
+            bound(&mut changes, item, now.was, &binding.spec.clone().unwrap_or_default());
+        }
         _ => declared(&mut changes, item, granted, now.was),
     }
     if changes.told.len() > TOLD {
@@ -77,8 +82,12 @@ pub(crate) fn changes(item: &ReviewItem, now: &Now<'_>) -> Changes {
     changes
 }
 
+fn is_as_written(item: &ReviewItem, granted: &Declaration) -> bool {
+    granted.metadata().is_none_or(|metadata| metadata.revision == item.granted_revision)
+}
+
 /// What a binding says beside whom it names.
-fn bound(changes: &mut Changes, item: &ReviewItem, now: &RoleBindingSpec) {
+fn bound(changes: &mut Changes, item: &ReviewItem, was: Option<&Declaration>, now: &RoleBindingSpec) {
     if now.role != item.role {
         changes.note(false, format!("it gives the role {} and no longer {}", now.role, item.role));
     }
@@ -88,18 +97,20 @@ fn bound(changes: &mut Changes, item: &ReviewItem, now: &RoleBindingSpec) {
         let (now, was) = (those(&now.resources), those(&item.resources));
         changes.note(!is_less, format!("it is for {now} and no longer for {was}"));
     }
-    let (was_held, is_held) = (window(item.not_before, item.not_after), window(now.not_before, now.not_after));
+    // Items of earlier versions do not say when their binding held.
+    let (from, to) = was.map_or((item.not_before, item.not_after), |was| window_of(Some(was)));
+    let (was_held, is_held) = (window(from, to), window(now.not_before, now.not_after));
     if was_held != is_held {
         let is_less = was_held.zip(is_held).is_some_and(|(was, now)| was.includes(&now));
         let of = |from, to| format!("from {} to {}", moment(from, "the start"), moment(to, "no end"));
-        let (now, was) = (of(now.not_before, now.not_after), of(item.not_before, item.not_after));
+        let (now, was) = (of(now.not_before, now.not_after), of(from, to));
         changes.note(!is_less, format!("it holds {now} and no longer {was}"));
     }
 }
 
 /// What a class or a grant says beside its permissions.
 fn declared(changes: &mut Changes, item: &ReviewItem, granted: &Declaration, was: Option<&Declaration>) {
-    if granted.metadata().is_none_or(|metadata| metadata.revision == item.granted_revision) {
+    if is_as_written(item, granted) {
         return;
     }
     let Some(was) = was else {
@@ -107,15 +118,16 @@ fn declared(changes: &mut Changes, item: &ReviewItem, granted: &Declaration, was
     };
     let is_meant =
         |path: &str| !path.starts_with("metadata.") && !["spec.permissions", "spec.description"].contains(&path);
+    let is_more = !is_only_less(was, granted);
     for change in diff::diff(Some(was), granted).into_iter().filter(|change| is_meant(&change.path)) {
         let or_none = |text: &str| if text.is_empty() { "not set".to_owned() } else { text.to_owned() };
         let (path, before, after) = (&change.path, or_none(&change.before), or_none(&change.after));
-        changes.note(true, format!("{path} is {after} and was {before}"));
+        changes.note(is_more, format!("{path} is {after} and was {before}"));
     }
 }
 
 /// Whether one list of resources selects nothing that another does not; an empty one selects all.
-fn are_within(one: &[wire::ResourceSelector], all: &[wire::ResourceSelector]) -> bool {
+pub(super) fn are_within(one: &[wire::ResourceSelector], all: &[wire::ResourceSelector]) -> bool {
     all.is_empty() || (!one.is_empty() && one.iter().all(|one| is_within(one, all)))
 }
 
@@ -152,7 +164,7 @@ fn selector(of: &wire::ResourceSelector) -> Option<ResourceSelector> {
     ResourceSelector::parse(&of.r#type, id, &of.attributes).ok()
 }
 
-fn window(from: Option<prost_types::Timestamp>, to: Option<prost_types::Timestamp>) -> Option<Window> {
+pub(super) fn window(from: Option<prost_types::Timestamp>, to: Option<prost_types::Timestamp>) -> Option<Window> {
     let at = |at: Option<prost_types::Timestamp>| at.and_then(|at| Timestamp::try_from(at).ok()).map(Timestamp::micros);
     Window::new(at(from), at(to)).ok()
 }

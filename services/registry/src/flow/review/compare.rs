@@ -20,7 +20,7 @@ const AT_ONCE: u64 = 500;
 pub(super) struct Around {
     /// Bindings, classes, grants and agents that are in force, by id, with the revision of their last write.
     there: BTreeMap<String, (u64, Declaration)>,
-    /// Classes and grants as they were when items were made, by id and revision.
+    /// What was written since, as it was when items were made, by id and revision.
     were: BTreeMap<(String, u64), Declaration>,
     /// The roles that the bindings give now, by name, with the revision of their last write.
     roles: BTreeMap<String, (u64, Declaration)>,
@@ -37,7 +37,7 @@ impl Around {
             there.insert(row.id.clone(), (unsigned(row.revision), row.declaration()?));
         }
         let mut were = BTreeMap::new();
-        for item in items.iter().filter(|item| item.reviewed() != ReviewedThing::RoleBinding) {
+        for item in &items {
             let is_written = there.get(&item.granted_id).is_some_and(|(at, _)| *at != item.granted_revision);
             let key = (item.granted_id.clone(), item.granted_revision);
             if is_written && !were.contains_key(&key) {

@@ -30,6 +30,8 @@ use crate::store::{object, refuse, review_item};
 
 /// Items of one request.
 const MOST: usize = 500;
+/// Bytes of what has changed that a refusal tells.
+const LONGEST: usize = 512;
 
 /// Decides, or says what would come of it.
 #[tracing::instrument(skip_all, fields(legate.items = ask.decisions.len()))]
@@ -158,7 +160,7 @@ impl Judge<'_> {
         if changes.told.is_empty() {
             return Ok(());
         }
-        let told = changes.told.join("; ");
+        let told = bounded(changes.told.join("; "));
         if changes.is_gone {
             let text = format!("of the item {} nothing can be kept: {told}; revoke it, or leave it", item.id);
             return Err(Fault::refused(&REVIEW_ITEM_CHANGED, text));
@@ -203,7 +205,7 @@ impl Judge<'_> {
             };
             let mut givers = givers(self.tx, &mut hands, &given).await?;
             // What is no longer kept was written by whom the item names.
-            givers.insert(item.granted_by.clone());
+            givers.extend(hands.last(self.tx, &item.granted_id, &item.granted_by).await?);
             let agent = match agent.and_then(|declaration| declaration.object.as_ref()) {
                 Some(Object::Agent(agent)) => agent.spec.clone().unwrap_or_default(),
                 _ => AgentSpec::default(),
@@ -287,6 +289,15 @@ impl Judge<'_> {
         let fault = Fault::refused(&NOT_ITS_REVIEWER, text);
         Err(fault.with("reviewers", item.reviewers.join(" ")))
     }
+}
+
+/// What is told of changes in a refusal; the item tells all of them.
+fn bounded(mut told: String) -> String {
+    if told.len() > LONGEST {
+        told.truncate(told.floor_char_boundary(LONGEST));
+        told.push_str("\u{2026} (legate review show tells the whole)");
+    }
+    told
 }
 
 /// Whether an operator is asked about an item, or it was escalated to him.

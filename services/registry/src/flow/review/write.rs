@@ -236,7 +236,7 @@ async fn remember_givers(tx: &Tx, items: &[ReviewItem], done: &[Done]) -> TxResu
             ..Given::default()
         };
         let mut givers = givers(tx, &mut hands, &given).await?;
-        givers.insert(item.granted_by.clone());
+        givers.extend(hands.last(tx, &item.granted_id, &item.granted_by).await?);
         for kind in [Kind::Role, Kind::RoleBinding] {
             if let Some(row) = object::by_key(tx, &key(kind, part)).await? {
                 declarer::add(tx, &row.id, givers.clone()).await?;

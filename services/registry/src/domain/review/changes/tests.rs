@@ -21,7 +21,8 @@ fn role(permissions: &[Permission]) -> Declaration {
 }
 
 fn bound_by(spec: RoleBindingSpec) -> Declaration {
-    let binding = RoleBinding { metadata: Some(Metadata::default()), spec: Some(spec) };
+    // Written since the item was made.
+    let binding = RoleBinding { metadata: Some(Metadata { revision: 1, ..Metadata::default() }), spec: Some(spec) };
     Declaration { object: Some(Object::RoleBinding(binding)) }
 }
 
@@ -76,6 +77,48 @@ fn more_is_told_from_less_and_whom_it_names_beside_is_nothing() {
     }
     let other = told((reads, &plain), (reads, &RoleBindingSpec { role: "other".into(), ..plain.clone() }));
     assert_eq!((other.told.len(), other.is_more), (1, false), "the same by another name");
+}
+
+#[test]
+fn an_item_that_says_nothing_of_a_window_is_held_against_what_was_written_since() {
+    let reads = [may("invoice:read", "*")];
+    // As an earlier version made it, of a binding that ends.
+    let item = ReviewItem {
+        role: "r".into(),
+        permissions: reads.to_vec(),
+        reviewed: ReviewedThing::RoleBinding.into(),
+        ..Default::default()
+    };
+    let (was, same, longer, role) =
+        (bound_by(spec(&[], Some(100))), bound_by(spec(&[], Some(100))), bound_by(spec(&[], Some(200))), role(&reads));
+    let of = |item: &ReviewItem, granted, was| {
+        changes(item, &Now { granted: Some(granted), was, role: Some(&role), has: true })
+    };
+    let unwritten = ReviewItem { granted_revision: 1, ..item.clone() };
+    assert_eq!(of(&unwritten, &same, None), Changes::default(), "nobody wrote anything");
+    assert_eq!(of(&item, &same, Some(&was)), Changes::default());
+    let grown = of(&item, &longer, Some(&was));
+    assert!(grown.is_more && grown.told.len() == 1, "{grown:?}");
+    let shorter = of(&item, &same, Some(&longer));
+    assert!(!shorter.is_more && shorter.told.len() == 1, "{shorter:?}");
+}
+
+#[test]
+fn what_takes_away_is_told_and_is_no_more() {
+    let class = |revision, ceiling: &[Permission], requires_approval| {
+        let spec = wire::AgentClassSpec { ceiling: ceiling.to_vec(), requires_approval, ..Default::default() };
+        let metadata = Some(Metadata { revision, ..Metadata::default() });
+        Declaration { object: Some(Object::AgentClass(wire::AgentClass { metadata, spec: Some(spec), status: None })) }
+    };
+    let item = ReviewItem { reviewed: ReviewedThing::AgentClass.into(), granted_revision: 1, ..ReviewItem::default() };
+    let of = |was: &Declaration, now: &Declaration| {
+        changes(&item, &Now { granted: Some(now), was: Some(was), role: None, has: true })
+    };
+    let (any, read) = ([may("invoice:*", "*")], [may("invoice:read", "*")]);
+    let lower = of(&class(1, &any, false), &class(2, &read, false));
+    assert!(!lower.told.is_empty() && !lower.is_more, "{lower:?}");
+    assert!(of(&class(1, &read, false), &class(2, &any, false)).is_more);
+    assert!(of(&class(1, &any, true), &class(2, &read, false)).is_more, "who can tell what else it does");
 }
 
 #[test]
