@@ -20,6 +20,11 @@ pub(super) enum Planted {
     UsedOnce,
     /// One comes every two weeks, and is not missed yet.
     Rhythmic,
+    /// One comes every month, and is not missed yet; or it is.
+    Monthly,
+    MonthlyEnded,
+    /// It may do the same to two resources, by two bindings, and does it to one of them.
+    OneOfTwo,
     /// It has got something today.
     Young,
     Dormant,
@@ -40,10 +45,13 @@ pub(super) enum Planted {
     NewSecret,
 }
 
-const ALL: [Planted; 17] = [
+const ALL: [Planted; 20] = [
     Planted::NeverUsed,
     Planted::UsedOnce,
     Planted::Rhythmic,
+    Planted::Monthly,
+    Planted::MonthlyEnded,
+    Planted::OneOfTwo,
     Planted::Young,
     Planted::Dormant,
     Planted::Orphaned,
@@ -78,6 +86,8 @@ impl Chance {
 pub(super) struct Act {
     pub(super) agent: usize,
     pub(super) action: String,
+    /// Which thing it did it to, by id.
+    pub(super) resource: &'static str,
     pub(super) days_ago: u64,
     /// By which delegation grant, by name.
     pub(super) grant: String,
@@ -97,6 +107,8 @@ pub(super) struct Organisation {
     pub(super) by_hand: Vec<Object>,
     pub(super) acts: Vec<Act>,
     pub(super) findings: Found,
+    /// What is found until the registry has seen to those whom one answered for who left.
+    pub(super) for_a_while: Found,
     /// Things of which nothing was used: the agent's name and the thing's.
     pub(super) unused: BTreeSet<(String, String)>,
 }
@@ -128,6 +140,14 @@ fn binding(name: &str, role: &str, agents: &[&str], groups: &[&str]) -> Object {
         ..wire::RoleBindingSpec::default()
     };
     Object::RoleBinding(wire::RoleBinding { metadata: meta(name), spec: Some(spec) })
+}
+
+/// A binding, for one thing alone.
+fn bound_to(id: &str, mut binding: Object) -> Object {
+    if let Object::RoleBinding(wire::RoleBinding { spec: Some(spec), .. }) = &mut binding {
+        spec.resources = vec![wire::ResourceSelector { r#type: "Thing".into(), id: id.into(), ..Default::default() }];
+    }
+    binding
 }
 
 fn class(name: &str, change: impl FnOnce(&mut wire::AgentClassSpec)) -> Object {
@@ -179,7 +199,7 @@ impl Organisation {
         let (mut made, mut chance) = (Self::default(), Chance(seed));
         made.base(agents.div_ceil(TEAM), pipeline);
         for n in 0..agents {
-            // Two in three of the agents of each hundred have nothing planted in them.
+            // Four in five of the agents of each hundred have nothing planted in them.
             let planted = usize::try_from(chance.below(100)).ok().and_then(|at| ALL.get(at)).copied();
             made.add(n, planted.unwrap_or(Planted::Nothing), &mut chance);
         }
@@ -225,6 +245,7 @@ impl Organisation {
             Object::Policy(wire::Policy { metadata: meta("all"), spec: Some(policy) }),
             role("root", vec![permission("ledger:erase")]),
             role("extra", vec![permission("job:extra")]),
+            role("pair", vec![permission("job:pair")]),
             role("young", vec![permission("job:young")]),
             role("abroad", vec![abroad]),
             selecting("abroad", "labels.abroad = yes".into()),
@@ -257,13 +278,22 @@ impl Organisation {
         match planted {
             Planted::Nothing | Planted::Approved | Planted::UsedGrant | Planted::NewSecret | Planted::Young => {}
             // The registry has it answered for by the sponsor who is left, before long.
-            Planted::SponsorGone => {}
+            Planted::SponsorGone => self.for_a_while.extend([(name.clone(), DriftType::SponsorGone, String::new())]),
             Planted::NeverUsed => plant(DriftType::Unused, &seldom),
             Planted::UsedOnce => {
                 extra.push((seldom.clone(), 80));
                 plant(DriftType::Unused, &seldom);
             }
-            Planted::Rhythmic => extra.extend([(seldom.clone(), 20), (seldom.clone(), 34), (seldom.clone(), 48)]),
+            Planted::Rhythmic => extra.extend([20, 34, 48].map(|day| (seldom.clone(), day))),
+            Planted::Monthly => extra.extend([25, 56, 86].map(|day| (seldom.clone(), day))),
+            Planted::MonthlyEnded => {
+                extra.extend([64, 90].map(|day| (seldom.clone(), day)));
+                plant(DriftType::Unused, &seldom);
+            }
+            Planted::OneOfTwo => {
+                actions.push("job:pair".to_owned());
+                plant(DriftType::Unused, "job:pair");
+            }
             Planted::Dormant => plant(DriftType::DormantAgent, ""),
             Planted::Orphaned => plant(DriftType::Orphaned, ""),
             Planted::AboveCeiling => plant(DriftType::ExceedsClass, "ledger:erase"),
@@ -281,7 +311,10 @@ impl Organisation {
             self.unused.extend(team.into_iter().chain(["worker".to_owned()]).map(|thing| (name.clone(), thing)));
             return;
         }
-        let is_seldom = matches!(planted, Planted::NeverUsed | Planted::UsedOnce | Planted::Rhythmic);
+        let is_seldom = matches!(
+            planted,
+            Planted::NeverUsed | Planted::UsedOnce | Planted::Rhythmic | Planted::Monthly | Planted::MonthlyEnded
+        );
         if matches!(planted, Planted::BeyondApproval | Planted::ByHand) {
             actions.push("job:extra".to_owned());
         }
@@ -291,11 +324,11 @@ impl Organisation {
             days.extend((0..chance.below(2)).map(|_| 12 + chance.below(78)));
             extra.extend(days.into_iter().map(|day| (action.clone(), day)));
         }
-        let act = |(action, days_ago)| Act { agent: n, action, days_ago, grant: String::new() };
+        let act = |(action, days_ago)| Act { agent: n, action, resource: "1", days_ago, grant: String::new() };
         self.acts.extend(extra.into_iter().map(act));
         if planted == Planted::UsedGrant {
             let (action, grant) = ("own:look".to_owned(), format!("grant-{n:05}"));
-            self.acts.push(Act { agent: n, action, days_ago: 3, grant });
+            self.acts.push(Act { agent: n, action, resource: "1", days_ago: 3, grant });
         }
     }
 
@@ -314,7 +347,7 @@ impl Organisation {
             agent_class: class.into(),
             purpose: "works".into(),
             environment: wire::Environment::Prod.into(),
-            owners: vec!["user:ada".into()],
+            owners: vec!["user:ada".into(), "user:omar".into()],
             sponsors: sponsors.iter().map(|who| (*who).to_owned()).collect(),
             ..wire::AgentSpec::default()
         };
@@ -335,6 +368,11 @@ impl Organisation {
             Planted::Abroad => {
                 self.given.push(binding(&format!("abroad-{number}"), "abroad", &[name], &[]));
                 idle(format!("abroad-{number}"));
+            }
+            Planted::OneOfTwo => {
+                self.given.push(bound_to("1", binding(&format!("first-{number}"), "pair", &[name], &[])));
+                self.given.push(bound_to("2", binding(&format!("second-{number}"), "pair", &[name], &[])));
+                idle(format!("second-{number}"));
             }
             Planted::BeyondApproval => self.given.push(binding(&format!("extra-{number}"), "extra", &[name], &[])),
             Planted::ByHand => self.by_hand.push(binding(&format!("extra-{number}"), "extra", &[name], &[])),

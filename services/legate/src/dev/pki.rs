@@ -14,8 +14,9 @@ pub const SERVICES: [&str; 4] = ["audit-collector", "registry", "policy-decision
 
 /// The CAs of a throw-away suite live a year; nobody should keep one longer.
 const CA_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Service and operator certificates are made anew at every start.
-const LEAF_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Service and operator certificates are made anew at every start; they are good for longer than a quarter, so that a suite by a clock of a
+/// quarter ago can be raised.
+const LEAF_LIFE: Duration = Duration::from_secs(120 * 24 * 3600);
 
 /// Where things are in a suite's directory.
 #[derive(Clone, Debug)]
