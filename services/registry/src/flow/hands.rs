@@ -31,7 +31,7 @@ pub(super) struct Work {
 }
 
 /// Everybody whose work an object is. Of an agent that an agent made, those above it are among them, by their ids.
-async fn hands(tx: &Tx, id: &str) -> TxResult<Work, Fault> {
+pub(super) async fn hands(tx: &Tx, id: &str) -> TxResult<Work, Fault> {
     let mut all = declarers(tx, id, i64::MAX).await?;
     all.by.append(&mut declarer::of(tx, id).await?);
     Ok(all)

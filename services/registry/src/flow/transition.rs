@@ -249,11 +249,11 @@ pub(super) async fn refuse_self_approval(
     actor: &str,
 ) -> TxResult<(), Fault> {
     let id = current.metadata().map(|m| m.id.clone()).unwrap_or_default();
-    let whose = hands(tx, &id).await?;
+    let whose = hands(tx, &id).await?.by;
     refuse_one_of(&whose, actor, "this agent")?;
     for above in whose.iter().filter(|who| AgentId::parse(who).is_ok()) {
         let whom = "an agent that made this one, or is further above it,";
-        refuse_one_of(&hands(tx, above).await?, actor, whom)?;
+        refuse_one_of(&hands(tx, above).await?.by, actor, whom)?;
     }
     Ok(())
 }

@@ -43,7 +43,8 @@ struct Known {
     grants: BTreeMap<String, (u64, Timestamp)>,
     /// The agents below each, by its id.
     below: BTreeMap<String, Vec<String>>,
-    is_open: bool,
+    /// Agents with so many below them that not all were looked at.
+    open: BTreeSet<String>,
     /// Since when agents are in their state, and things as they are, by their ids.
     since: BTreeMap<String, Timestamp>,
 }
@@ -59,9 +60,20 @@ impl Known {
             gaps: gaps.collect(),
         };
         let agents: BTreeSet<String> = items.iter().map(|item| item.agent_id.clone()).collect();
-        let keys: BTreeSet<Key> = items.iter().map(|item| lineage::below(&item.namespace, &item.agent_id)).collect();
-        let made = reference::of_all(tx, keys, BELOW + 1).await?;
-        let is_open = made.len() as u64 > BELOW;
+        // What is retired used what its makers have, too.
+        let under = |item: &&mut ReviewItem| {
+            [lineage::below, lineage::was_below]
+                .map(|under| (under(&item.namespace, &item.agent_id), item.agent_id.clone()))
+        };
+        let under: BTreeMap<Key, String> = items.iter().flat_map(under).collect();
+        let keys: BTreeSet<Key> = under.keys().cloned().collect();
+        let newest = reference::newest(tx, keys.clone(), BELOW + 1).await?;
+        let mut open = BTreeSet::new();
+        if newest.len() as u64 > BELOW {
+            let named = reference::named(tx, keys).await?;
+            open.extend(under.into_iter().filter(|(key, _)| named.contains(&key.name)).map(|(_, id)| id));
+        }
+        let made: BTreeSet<String> = newest.into_iter().map(|(id, _)| id).collect();
         let mut below: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for row in object::by_ids(tx, made).await? {
             if let Some(Object::Agent(agent)) = row.declaration()?.object {
@@ -96,7 +108,7 @@ impl Known {
         for row in object::by_ids(tx, things.chain(agents).collect()).await? {
             since.insert(row.id.clone(), begins(&row.declaration()?, row.kind));
         }
-        Ok(Self { window, used, grants, below, is_open, since })
+        Ok(Self { window, used, grants, below, open, since })
     }
 
     fn uses(&self, item: &ReviewItem) -> Uses {
@@ -105,7 +117,7 @@ impl Known {
         Uses {
             used: whose.filter_map(|id| self.used.get(id)).flatten().cloned().collect(),
             grant: self.grants.get(&item.granted_id).copied(),
-            is_open: self.is_open,
+            is_open: self.open.contains(&item.agent_id),
         }
     }
 
