@@ -287,7 +287,7 @@ impl Organisation {
             Planted::Rhythmic => extra.extend([20, 34, 48].map(|day| (seldom.clone(), day))),
             Planted::Monthly => extra.extend([25, 56, 86].map(|day| (seldom.clone(), day))),
             Planted::MonthlyEnded => {
-                extra.extend([64, 90].map(|day| (seldom.clone(), day)));
+                extra.extend([58, 84].map(|day| (seldom.clone(), day)));
                 plant(DriftType::Unused, &seldom);
             }
             Planted::OneOfTwo => {
