@@ -122,7 +122,7 @@ fn a_trial_tells_line_by_line_and_writes_nothing() {
     let told = house.run(&trial).with(0);
     for wanted in [
         "line 2: = Agent payments/other is known and left as it is, though it is said to be otherwise\n",
-        "    spec.purpose: as it is -> as it was seen\n",
+        "    spec.purpose: \"as it is\" -> \"as it was seen\"\n",
         "line 3: + Agent payments/stray would be new\n",
         "1 new, 0 would change, 2 known, 1 of these said to be otherwise and left as they are, 0 refused; nothing is written, ",
     ] {
