@@ -171,7 +171,7 @@ fn write(dir: &Path, agents: u32) -> Result<(PathBuf, Vec<Part>), Failed> {
     put("class.yaml".into(), vec![class("invoice:read")], false)?;
     let names: Vec<Object> = (0..agents).map(agent).collect();
     for (n, some) in names.chunks(IN_FILE).enumerate() {
-        let anew = n > 0 && (n * IN_FILE) % AT_ONCE as usize == 0;
+        let anew = n > 0 && (n * IN_FILE).is_multiple_of(AT_ONCE as usize);
         put(format!("group-{n}.yaml"), shared(n, some), anew)?;
         put(format!("agents-{n}.yaml"), some.to_vec(), false)?;
     }

@@ -98,7 +98,7 @@ fn naming(tx: &Tx, keys: BTreeSet<Key>) -> Vec<Condition> {
         names.entry((key.kind as i32, key.namespace)).or_default().push(key.name);
     }
     let each = names.into_iter().flat_map(|((kind, namespace), names)| {
-        pieces(names).into_iter().map(move |some| (kind, namespace.clone(), some)).collect::<Vec<_>>()
+        pieces(names).map(move |some| (kind, namespace.clone(), some)).collect::<Vec<_>>()
     });
     each.map(|(kind, namespace, some)| {
         Condition::all().add(Column::ToKind.eq(kind)).add(Column::ToNamespace.eq(namespace)).add(rows::among(

@@ -288,11 +288,14 @@ async fn write_in(
 /// An item by its place.
 pub(super) type Place<'b> = (usize, &'b Wanted);
 
+/// What is wrong with an item, by its place.
+type Refused = (usize, Problem);
+
 /// Items that are what they have to be and that the caller may have looked at, and what is wrong with the others.
 pub(super) fn sort(
     items: &[Item],
     mut may: impl FnMut(&Wanted) -> Result<(), Fault>,
-) -> TxResult<(Vec<Place<'_>>, Vec<(usize, Problem)>), Fault> {
+) -> TxResult<(Vec<Place<'_>>, Vec<Refused>), Fault> {
     let (mut good, mut refused) = (Vec::new(), Vec::new());
     for (i, item) in items.iter().enumerate() {
         match &item.wanted {
@@ -309,7 +312,7 @@ pub(super) fn sort(
 /// Holds items against what is known; those that may not be go from the list to the refused ones. `more` refuses what the caller may not do.
 pub(super) fn hold_each(
     rest: &mut Vec<Place<'_>>,
-    refused: &mut Vec<(usize, Problem)>,
+    refused: &mut Vec<Refused>,
     known: &Known,
     now: Timestamp,
     by: (&str, &str),
@@ -342,7 +345,7 @@ pub(super) fn hold_each(
 pub(super) fn answer(
     batch: &Batch,
     mut outcomes: Vec<(usize, BulkOutcome)>,
-    refused: Vec<(usize, Problem)>,
+    refused: Vec<Refused>,
     left: Vec<BulkOutcome>,
     revision: u64,
 ) -> TxResult<BulkApplyResponse, Fault> {
