@@ -59,7 +59,7 @@ func main() {
 		log.Fatalf("no templates in %s: %v", chart, err)
 	}
 	for _, file := range files {
-		// Helm is strict about no value that is missing, either.
+		// A value that is missing is empty, as for Helm.
 		page, err := template.New(filepath.Base(file)).Funcs(functions).Option("missingkey=zero").ParseFiles(file)
 		if err != nil {
 			log.Fatal(err)
