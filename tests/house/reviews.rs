@@ -9,7 +9,8 @@ use legate_rpc::{Client, Told};
 use legate_wire::audit::QueryEventsRequest;
 use legate_wire::audit::query_service_client::QueryServiceClient;
 use legate_wire::policy::decision_service_client::DecisionServiceClient;
-use legate_wire::policy::{Certainty, WhatCanRequest, WhatCanResponse};
+use legate_wire::policy::review_check_service_client::ReviewCheckServiceClient;
+use legate_wire::policy::{Certainty, CheckReviewRequest, WhatCanRequest, WhatCanResponse};
 use legate_wire::registry as wire;
 use wire::declaration::Object;
 use wire::declaration_service_client::DeclarationServiceClient;
@@ -341,15 +342,19 @@ async fn what_grows_while_it_is_reviewed_is_seen_or_not_certified() {
     reviews.close_review(close).await.unwrap();
     let review = once(&mut reviews, &review.id, ReviewState::Closed).await;
     assert_eq!(review.progress.unwrap().outgrown, 0);
-    // Who decided does not say that it is so.
+    // No operator says that it is so, whatever he decided.
     let verified = wire::VerifiedItem { item_id: seen.id.clone(), verified: true, revision, ..Default::default() };
     let ask = wire::RecordReviewVerificationRequest {
         review_id: review.id.clone(),
         items: vec![verified],
         ..wire::RecordReviewVerificationRequest::default()
     };
-    assert_eq!(reason(as_paula.record_review_verification(ask.clone()).await), "SELF_REVIEW");
-    reviews.record_review_verification(ask).await.unwrap();
+    assert_eq!(reason(as_paula.record_review_verification(ask.clone()).await), "ACCESS_DENIED");
+    assert_eq!(reason(reviews.record_review_verification(ask).await), "ACCESS_DENIED");
+    let mut checks = ReviewCheckServiceClient::new(raised.operator("policy-decision"));
+    let ask = CheckReviewRequest { review_id: review.id.clone(), page_token: String::new() };
+    let told = checks.check_review(ask).await.unwrap().into_inner();
+    assert!(told.items.len() == found.len() && told.items.iter().all(|item| item.verified), "{told:?}");
     raised.suite.shutdown().await;
 }
 
@@ -368,6 +373,16 @@ async fn what_nobody_decides_about_is_revoked() {
     let nothing = (false, BTreeSet::from(["own:look".to_owned()]));
     for (name, has) in authority(raised.operator("policy-decision"), &ids, last).await {
         assert_eq!(has, nothing, "{name}");
+    }
+    // Nobody asks policy-decision, and it looks.
+    let begun = Instant::now();
+    loop {
+        let progress = get(&mut reviews, &review.id).await.progress.unwrap();
+        if progress.verified == progress.items {
+            break;
+        }
+        assert!(begun.elapsed() < LONG && progress.differing == 0, "{progress:?}");
+        tokio::task::yield_now().await;
     }
     raised.suite.shutdown().await;
 }

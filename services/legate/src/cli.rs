@@ -453,6 +453,7 @@ mod tests {
             "legate review campaign get n/c",
             "legate review start n/c --reason x",
             "legate review list --open --namespace n",
+            "legate review list --unverified",
             "legate review show rvw_1 --pending --own --unused --since 30d --limit 3",
             "legate review decide rvw_1 rvi_1 rvi_2 --decision certify --reason x",
             "legate review decide rvw_1 rvi_1 --decision reduce --keep a:b#on#T:* --reason x --etag 1",

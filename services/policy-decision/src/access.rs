@@ -20,6 +20,7 @@ pub const ACCESS: &[Rule] = &[
     Rule { method: "/legate.policy.v1.PreviewService/PreviewChange", callers: &[Caller::Operator] },
     Rule { method: "/legate.policy.v1.DriftService/ListDrift", callers: &[Caller::Operator] },
     Rule { method: "/legate.policy.v1.DriftService/ProposeCeiling", callers: &[Caller::Operator] },
+    Rule { method: "/legate.policy.v1.ReviewCheckService/CheckReview", callers: &[Caller::Operator] },
     // Envoy is an enforcement point; the agents are those who come to it.
     Rule { method: "/envoy.service.auth.v3.Authorization/Check", callers: &[Caller::Enforcer] },
     Rule { method: "/legate.policy.v1.PreviewService/GetShadow", callers: &[Caller::Operator] },

@@ -18,6 +18,7 @@ use crate::flow::{self, Asker, Base, Chain, Desk, Issuance, Leave, Preview, Spok
 
 pub(crate) mod asking;
 mod drift;
+mod reviewing;
 
 /// The most questions in one batch.
 const MAX_BATCH: usize = 256;

@@ -25,6 +25,12 @@ legate_rpc::reasons! {
     SEARCH_UNBOUNDED, FailedPrecondition, "What is searched is given by a pattern (apollo/*, invoice:*), and Legate keeps no list of resources or actions to say all that the pattern stands for.", "Ask about single resources and actions (AuthZEN evaluations), or take what is named one by one alone: page.properties.partial = true.";
     /// A policy forbids.
     FORBIDDEN_BY_POLICY, PermissionDenied, "A Cedar policy of the agent's namespace forbids it.", "See the policy in the reasons; a forbid wins over every permit.";
+    /// No such round.
+    REVIEW_UNKNOWN, NotFound, "There is no such round of a review that the caller may see.", "See which there are (legate review list).";
+    /// The round is not over.
+    REVIEW_NOT_CLOSED, FailedPrecondition, "The round is not CLOSED: what was decided in it is not in force, or is still being written.", "Wait until it is CLOSED (legate review list), or close it (legate review close).";
+    /// The registry did not tell of the round.
+    REVIEWS_UNAVAILABLE, Unavailable, "The registry did not tell of the round in time, or did not take what was found.", "Ask again in a moment; see that the registry works.";
     /// The agent is suspended.
     AGENT_SUSPENDED, PermissionDenied, "The agent is suspended.", "Resume it (legate agent resume) and let its runtime obtain new credentials.";
     /// The agent's class is suspended.

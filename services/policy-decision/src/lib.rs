@@ -39,6 +39,7 @@ use legate_wire::policy::decision_service_server::DecisionServiceServer;
 use legate_wire::policy::drift_service_server::DriftServiceServer;
 use legate_wire::policy::issuance_service_server::IssuanceServiceServer;
 use legate_wire::policy::preview_service_server::PreviewServiceServer;
+use legate_wire::policy::review_check_service_server::ReviewCheckServiceServer;
 
 pub use access::{ACCESS, AUTHZEN_ACCESS};
 pub use config::{AuthzenConfig, BadConfig, Config, DecisionConfig, ExtAuthzConfig, RouteConfig, SpoolConfig};
@@ -109,7 +110,8 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         previewing: flow::Turns::new(),
         asking: flow::Turns::new(),
         archive: Arc::new(registry.clone()),
-        uses: Arc::new(registry),
+        uses: Arc::new(registry.clone()),
+        reviews: Arc::new(registry),
         records: Arc::new(log),
         // A page token is good for as long as the process lives.
         pages: Pages::new(&rand::random()),
@@ -137,6 +139,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
     let watching = tokio::spawn(watchman::watch(Arc::clone(&desk), serving.health().clone()));
     let comparing = tokio::spawn(flow::self_check::forever(Arc::clone(&desk), samples));
     let counting = tokio::spawn(flow::drift::count_forever(Arc::clone(&desk)));
+    let checking = tokio::spawn(flow::check_review::forever(Arc::clone(&desk)));
     let refusing = tokio::spawn(flow::record::refusals_forever(Arc::clone(&desk), Arc::clone(&ctx.refusals)));
     let probes = probes(&config, &ctx, &desk).await?;
 
@@ -151,7 +154,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         desk.spool.close().await;
         shipper.stop(LAST_SHIPMENT).await;
         cutting.shutdown().await;
-        for task in [compiling, watching, counting] {
+        for task in [compiling, watching, counting, checking] {
             task.abort();
         }
     }))
@@ -218,6 +221,7 @@ fn service(desk: &Arc<Desk>, envoy: ext_authz::Envoy, standing: &ViewStanding, c
     // Whole headers of a request, and what of its body is passed on.
     let envoy = AuthorizationServer::new(envoy).max_decoding_message_size(MAX_CHECK);
     let envoy = ext_authz::Closed::new(envoy, desk);
+    let reviews = ReviewCheckServiceServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE);
     let issuance = IssuanceServiceServer::new(api).max_decoding_message_size(MAX_MESSAGE);
     legate_rpc::Service {
         name: NAME,
@@ -226,6 +230,7 @@ fn service(desk: &Arc<Desk>, envoy: ext_authz::Envoy, standing: &ViewStanding, c
             .add_service(issuance)
             .add_service(previews)
             .add_service(drift)
+            .add_service(reviews)
             .add_service(envoy),
         standing: Arc::new(standing.clone()),
         clock: Arc::clone(&ctx.clock),

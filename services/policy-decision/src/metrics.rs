@@ -63,6 +63,7 @@ pub(crate) struct Metrics {
     unasked: Family<Unasked, Counter>,
     shadowed: Family<Shadowed, Counter>,
     drift: Family<Drifted, Gauge>,
+    review_items: Family<Compared, Counter>,
 }
 
 impl Metrics {
@@ -87,6 +88,11 @@ impl Metrics {
         registry.register("drift_findings", told, self.drift.clone());
         for kind in Kind::ALL {
             self.drift.get_or_create(&Drifted { r#type: kind.word() }).set(-1);
+        }
+        let told = "Items of closed reviews at which it looked by itself, by what it found: as_decided, otherwise";
+        registry.register("review_items_checked", told, self.review_items.clone());
+        for result in ["as_decided", "otherwise"] {
+            drop(self.review_items.get_or_create(&Compared { result }));
         }
         registry.register("evaluate_streams", "Streams of questions that are open", self.streams.clone());
         let told = "Questions under way on streams";
@@ -133,6 +139,12 @@ impl Metrics {
             "1 when the spool's disk failed and every check is denied",
             self.spool_is_broken.clone(),
         );
+    }
+
+    /// It was looked whether an item of a review is as was decided.
+    pub(crate) fn review_item_checked(&self, is_as_decided: bool) {
+        let result = if is_as_decided { "as_decided" } else { "otherwise" };
+        self.review_items.get_or_create(&Compared { result }).inc();
     }
 
     pub(crate) fn broke_glass(&self) {

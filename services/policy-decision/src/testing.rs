@@ -412,6 +412,7 @@ impl Stage {
             archive: Arc::clone(&registry) as Arc<dyn crate::store::archive::Archive>,
             uses: Arc::clone(&registry) as Arc<dyn crate::store::uses::Uses>,
             records: Arc::clone(&log) as Arc<dyn crate::store::records::Records>,
+            reviews: Arc::clone(&registry) as Arc<dyn crate::store::reviews::Reviews>,
             pages: legate_rpc::Pages::new(&[5; 32]),
             shadow: crate::store::tally::Tally::default(),
             streams: crate::flow::Streams::default(),

@@ -80,6 +80,7 @@ pub(crate) struct Metrics {
     review_items_pending: Gauge,
     review_items_overdue: Gauge,
     review_items_unasked: Gauge,
+    reviews_unverified: Gauge,
     reviews_decided: Family<Decided, Counter>,
     reviews_remediated: Family<Outcome, Counter>,
 }
@@ -111,6 +112,7 @@ impl Default for Metrics {
             review_items_pending: Gauge::default(),
             review_items_overdue: Gauge::default(),
             review_items_unasked: Gauge::default(),
+            reviews_unverified: Gauge::default(),
             reviews_decided: Family::default(),
             reviews_remediated: Family::default(),
         }
@@ -184,6 +186,8 @@ impl Metrics {
         registry.register("registry_review_items_overdue", overdue, self.review_items_overdue.clone());
         let unasked = "Those of them about which nobody is asked who may decide, as of the last count";
         registry.register("registry_review_items_unasked", unasked, self.review_items_unasked.clone());
+        let unverified = "Closed reviews with items at which policy-decision has not looked yet, as of the last count";
+        registry.register("registry_reviews_unverified", unverified, self.reviews_unverified.clone());
         let decided = "Decisions of reviewers, by what they decided";
         registry.register("registry_review_decisions", decided, self.reviews_decided.clone());
         let remediated = "Items of closed reviews that were to change something, by what came of them";
@@ -203,6 +207,11 @@ impl Metrics {
         self.review_items_pending.set(open.pending);
         self.review_items_overdue.set(open.overdue);
         self.review_items_unasked.set(open.unasked);
+    }
+
+    /// At so many rounds policy-decision has yet to look.
+    pub(crate) fn reviews_unverified(&self, count: i64) {
+        self.reviews_unverified.set(count);
     }
 
     /// A reviewer decided about an item.

@@ -10,6 +10,7 @@ mod reviews;
 mod revoked_certificates;
 mod search;
 mod unasked;
+mod unverified;
 mod usage;
 mod used_resources;
 
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(ChangesInOrder),
             Box::new(unasked::Unasked),
             Box::new(used_resources::UsedResources),
+            Box::new(unverified::Unverified),
         ]
     }
 }

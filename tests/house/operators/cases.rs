@@ -133,6 +133,7 @@ type Instances = credential::instance_service_client::InstanceServiceClient<Clie
 type Decisions = policy::decision_service_client::DecisionServiceClient<Client>;
 type Previews = policy::preview_service_client::PreviewServiceClient<Client>;
 type Drifts = policy::drift_service_client::DriftServiceClient<Client>;
+type ReviewChecks = policy::review_check_service_client::ReviewCheckServiceClient<Client>;
 type Usages = wire::usage_service_client::UsageServiceClient<Client>;
 
 /// Declares an agent as one of many, all or nothing.

@@ -31,6 +31,9 @@ pub(crate) enum ReviewVerb {
         /// Only those that are not closed and written.
         #[arg(long)]
         open: bool,
+        /// Only those that are closed and written, and at which policy-decision has not looked yet.
+        #[arg(long, conflicts_with = "open")]
+        unverified: bool,
         #[command(flatten)]
         limit: Limit,
     },

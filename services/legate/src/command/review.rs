@@ -3,7 +3,6 @@
 mod csv;
 mod decide;
 mod evidence;
-mod held;
 mod told;
 mod verify;
 
@@ -42,9 +41,10 @@ pub(super) async fn run(desk: Desk, verb: ReviewVerb) -> Result<Exit, Failure> {
             desk.out().one(&proto::dynamic(&answer), &told::review_row(&review), &told::review_details(&review))?;
             Ok(Exit::Done)
         }
-        ReviewVerb::List { namespace, campaign, open, limit } => {
+        ReviewVerb::List { namespace, campaign, open: open_only, unverified: unverified_only, limit } => {
             let page_token = String::new();
-            let ask = ListReviewsRequest { namespace, campaign, open_only: open, page_size: PAGE, page_token };
+            let ask =
+                ListReviewsRequest { namespace, campaign, open_only, unverified_only, page_size: PAGE, page_token };
             list(desk, ask, limit.limit).await
         }
         ReviewVerb::Show { review, which, evidence, limit } => {

@@ -18,6 +18,7 @@ pub(crate) mod policies;
 pub(crate) mod preview;
 pub(crate) mod question;
 pub(crate) mod replayed;
+pub(crate) mod reviewed;
 pub(crate) mod route;
 pub(crate) mod scope;
 pub(crate) mod shadow;

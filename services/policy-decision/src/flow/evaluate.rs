@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::store::archive::Archive;
 use crate::store::library::Library;
 use crate::store::records::Records;
+use crate::store::reviews::Reviews;
 use crate::store::spool::Spool;
 use crate::store::tally::Tally;
 use crate::store::uses::Uses;
@@ -63,6 +64,8 @@ pub(crate) struct Desk {
     pub(crate) uses: Arc<dyn Uses>,
     /// What was decided, as audit-collector keeps it.
     pub(crate) records: Arc<dyn Records>,
+    /// Rounds of access reviews, and where what was found of them is recorded.
+    pub(crate) reviews: Arc<dyn Reviews>,
     pub(crate) pages: Pages,
     /// What policies in LOG_ONLY would have changed.
     pub(crate) shadow: Tally,

@@ -4,6 +4,7 @@
 mod asker;
 mod asking;
 mod authorize_issuance;
+pub(crate) mod check_review;
 pub(crate) mod drift;
 mod evaluate;
 mod evaluate_stream;

@@ -21,6 +21,7 @@ mod lineage;
 mod policies;
 mod preview;
 mod replay;
+mod reviewed;
 mod schema;
 mod search;
 mod self_check;

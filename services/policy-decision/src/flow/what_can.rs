@@ -7,7 +7,7 @@ use std::time::Duration;
 use legate_clock::Timestamp;
 use legate_ids::AgentId;
 use legate_rpc::Fault;
-use legate_view::{Agent, Snapshot};
+use legate_view::{Agent, Reading, Snapshot};
 use legate_wire::registry::AsOf;
 use tokio::time::Instant;
 
@@ -88,51 +88,82 @@ pub(crate) async fn what_can(desk: &Arc<Desk>, asker: &Asker, ask: WhatCan) -> R
         event.details.insert("as_of_revision".to_owned(), revision.to_string());
         event.details.insert("judged_at".to_owned(), now.to_string());
     }
-    let working = Arc::clone(desk);
-    let made = tokio::task::spawn_blocking(move || {
-        // The turn ends with the work, also where the caller has left.
-        let _turn = seat.turn;
-        let snapshot = &ground.snapshot;
-        let stopped = standing::judge(snapshot, &agent, now);
-        let (all, left_out) = match (&stopped, ask.if_active) {
-            (Some(_), false) => (Vec::new(), 0),
-            _ => {
-                let compiled = ground.compiled.as_deref();
-                look_by(&working, compiled, snapshot, &seat.right, &agent, now, &ask, seat.until)
-            }
-        };
-        Can { agent: Some(agent), all, stopped, revision, view_age, now, left_out }
-    });
-    let can = made.await.map_err(Fault::broken)?;
+    let (until, right, turn) = (seat.until, seat.right, seat.turn);
+    let (stopped, all, left_out) = see(desk, &right, ground, &agent, ask, until, turn).await?;
+    let can = Can { agent: Some(agent), all, stopped, revision, view_age, now, left_out };
     told(desk, asker, event).await?;
     desk.metrics.asked("what_can");
     Ok(can)
 }
 
+/// Looks on a thread of its own: whether anything stops the agent, what it may do, and how much was left out. `turn` ends with the work,
+/// also where the caller has left.
+pub(super) async fn see<T: Send + 'static>(
+    desk: &Arc<Desk>,
+    right: &Right,
+    ground: Ground,
+    agent: &Arc<Agent>,
+    ask: WhatCan,
+    until: Instant,
+    turn: T,
+) -> Result<(Option<Answer>, Vec<Entitled>, u32), Fault> {
+    let (working, right, agent) = (Arc::clone(desk), right.clone(), Arc::clone(agent));
+    let made = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let (snapshot, now) = (&ground.snapshot, ground.now);
+        let stopped = standing::judge(snapshot, &agent, now);
+        let (all, left_out) = match (&stopped, ask.if_active) {
+            (Some(_), false) => (Vec::new(), 0),
+            _ => look_by(&working, ground.compiled.as_deref(), snapshot, &right, &agent, now, &ask, until),
+        };
+        (stopped, all, left_out)
+    });
+    made.await.map_err(Fault::broken)
+}
+
 /// What is looked at: the view, or what the registry keeps of its past.
-struct Ground {
-    snapshot: Arc<Snapshot>,
+pub(super) struct Ground {
+    pub(super) snapshot: Arc<Snapshot>,
     /// To spare parsing the policies again.
     compiled: Option<Arc<Compiled>>,
     view_age: Option<Duration>,
     now: Timestamp,
 }
 
+impl Ground {
+    /// The view.
+    pub(super) fn present(desk: &Desk, reading: &Reading, agent: &AgentId, now: Timestamp) -> Self {
+        let snapshot = Arc::clone(&reading.snapshot);
+        let namespace = snapshot.agent(agent).map(|agent| agent.label.namespace.to_string());
+        let compiled = namespace.and_then(|namespace| known(desk, &snapshot, &namespace));
+        Self { snapshot, compiled, view_age: reading.age(), now }
+    }
+
+    /// What the registry keeps of the past, as far as it is about an agent.
+    pub(super) async fn past(
+        desk: &Desk,
+        right: &Right,
+        agent: &AgentId,
+        as_of: AsOf,
+        patience: Duration,
+    ) -> Result<Self, Fault> {
+        let whom = Whom { agents: [agent.clone()].into(), is_on_behalf: false, with_points: true };
+        let past = past::read(&desk.archive, right, &whom, as_of, patience).await?;
+        let compiled = match past.policies {
+            Policies::Ready(compiled) => Some(compiled),
+            _ => None,
+        };
+        Ok(Self { snapshot: Arc::new(past.snapshot), compiled, view_age: None, now: past.made })
+    }
+}
+
 async fn ground(desk: &Desk, asker: &Asker, seat: &Seat, ask: &WhatCan) -> Result<Ground, Fault> {
     let Some(as_of) = ask.as_of else {
-        let snapshot = Arc::clone(&seat.reading.snapshot);
-        let namespace = snapshot.agent(&ask.agent).map(|agent| agent.label.namespace.to_string());
-        let compiled = namespace.and_then(|namespace| known(desk, &snapshot, &namespace));
-        return Ok(Ground { snapshot, compiled, view_age: seat.reading.age(), now: seat.now });
+        return Ok(Ground::present(desk, &seat.reading, &ask.agent, seat.now));
     };
-    let whom = Whom { agents: [ask.agent.clone()].into(), is_on_behalf: false, with_points: true };
     let patience = asker.patience(LONGEST).saturating_sub(LOOKING);
-    let past = past::read(&desk.archive, &seat.right, &whom, as_of, patience).await?;
-    let compiled = match past.policies {
-        Policies::Ready(compiled) => Some(compiled),
-        _ => None,
-    };
-    Ok(Ground { snapshot: Arc::new(past.snapshot), compiled, view_age: None, now: ask.at.unwrap_or(past.made) })
+    let past = Ground::past(desk, &seat.right, &ask.agent, as_of, patience).await?;
+    Ok(Ground { now: ask.at.unwrap_or(past.now), ..past })
 }
 
 pub(super) fn look(

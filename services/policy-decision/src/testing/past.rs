@@ -13,10 +13,13 @@ use tonic::Status;
 use super::NOW;
 use crate::store::archive::Archive;
 use crate::store::records::Records;
+use crate::store::reviews::Reviews;
 use crate::store::uses::Uses;
 
 static AGENT_NOT_FOUND: Reason =
     Reason { name: "AGENT_NOT_FOUND", code: Code::NotFound, meaning: "There is no such agent.", cure: "Look." };
+static REVIEW_NOT_FOUND: Reason =
+    Reason { name: "REVIEW_NOT_FOUND", code: Code::NotFound, meaning: "There is no such round.", cure: "Look." };
 static APPROVAL_DECIDED: Reason =
     Reason { name: "APPROVAL_DECIDED", code: Code::FailedPrecondition, meaning: "It is used.", cure: "Look." };
 static REVISION_UNKNOWN: Reason =
@@ -33,6 +36,8 @@ pub(crate) struct TestRegistry {
     pub(crate) baselines: Mutex<wire::ListAgentBaselinesResponse>,
     /// Which decisions used up what counts once.
     pub(crate) used: Mutex<BTreeMap<String, String>>,
+    /// Rounds of reviews, and their items in order.
+    pub(crate) rounds: Mutex<Vec<(wire::Review, Vec<wire::ReviewItem>)>>,
 }
 
 type Key = (wire::Kind, String, String);
@@ -154,6 +159,53 @@ impl Uses for TestRegistry {
         }
         used.extend(ask.approval_ids.into_iter().map(|id| (id, ask.decision_id.clone())));
         Ok(1)
+    }
+}
+
+#[async_trait::async_trait]
+impl Reviews for TestRegistry {
+    async fn review(&self, ask: wire::GetReviewRequest) -> Result<wire::GetReviewResponse, Status> {
+        let rounds = self.rounds.lock();
+        let review = rounds.iter().find(|(round, _)| round.id == ask.review_id).map(|(round, _)| round.clone());
+        let review = review.ok_or_else(|| Status::from(Fault::refused(&REVIEW_NOT_FOUND, "there is none")))?;
+        Ok(wire::GetReviewResponse { review: Some(review), revision: 1 })
+    }
+
+    async fn reviews(&self, _: wire::ListReviewsRequest) -> Result<wire::ListReviewsResponse, Status> {
+        let rounds = self.rounds.lock();
+        let unverified = rounds.iter().filter(|(_, items)| items.iter().any(|item| item.verification.is_none()));
+        let reviews = unverified.map(|(round, _)| round.clone()).collect();
+        Ok(wire::ListReviewsResponse { reviews, ..wire::ListReviewsResponse::default() })
+    }
+
+    /// Three items to a page.
+    async fn items(&self, ask: wire::ListReviewItemsRequest) -> Result<wire::ListReviewItemsResponse, Status> {
+        let from: usize = ask.page_token.parse().unwrap_or(0);
+        let rounds = self.rounds.lock();
+        let items = rounds.iter().find(|(round, _)| round.id == ask.review_id).map(|(_, items)| items.as_slice());
+        let all = items.unwrap_or_default();
+        let items = all.iter().skip(from).take(3).cloned().collect();
+        let next_page_token = if from + 3 < all.len() { (from + 3).to_string() } else { String::new() };
+        Ok(wire::ListReviewItemsResponse { items, next_page_token, revision: 1 })
+    }
+
+    async fn record(
+        &self,
+        ask: wire::RecordReviewVerificationRequest,
+    ) -> Result<wire::RecordReviewVerificationResponse, Status> {
+        let mut rounds = self.rounds.lock();
+        let items = rounds.iter_mut().filter(|(round, _)| round.id == ask.review_id).flat_map(|(_, items)| items);
+        for item in items {
+            if let Some(found) = ask.items.iter().find(|found| found.item_id == item.id) {
+                item.verification = Some(wire::ReviewVerification {
+                    verified: found.verified,
+                    difference: found.difference.clone(),
+                    revision: found.revision,
+                    ..wire::ReviewVerification::default()
+                });
+            }
+        }
+        Ok(wire::RecordReviewVerificationResponse::default())
     }
 }
 

@@ -212,6 +212,9 @@ async fn tidy(desk: &Arc<Desk>) -> Result<(), Fault> {
     let micros = now.micros();
     let open = desk.db.read("open_reviews", move |tx| Box::pin(review_item::census(tx, micros))).await;
     desk.metrics.review_items(open.map_err(of_tx)?);
+    let unverified =
+        desk.db.read("unverified_reviews", |tx| Box::pin(store::review::unverified(tx))).await.map_err(of_tx)?;
+    desk.metrics.reviews_unverified(unverified);
     let orders = desk.db.read("stop_orders", |tx| Box::pin(object::in_force(tx, Kind::StopOrder, COUNTED))).await;
     let orders = orders.map_err(of_tx)?.iter().map(|row| row.declaration()).collect::<TxResult<Vec<_>, Fault>>();
     desk.metrics.stops(orders.map_err(of_tx)?.iter().filter(|order| standing::is_suspended(order)).count());

@@ -31,6 +31,8 @@ pub(crate) struct Model {
     pub(crate) at_name: String,
     /// How many items are made.
     pub(crate) made: i64,
+    /// It is CLOSED, and there are items at which policy-decision has not looked.
+    pub(crate) unverified: bool,
     /// Counts its own writes.
     pub(crate) version: i64,
     /// What does not stand in the columns.
@@ -94,6 +96,12 @@ pub(crate) async fn last_slot(tx: &Tx, campaign_id: &str) -> TxResult<Option<i64
     Ok(find.into_tuple::<Option<i64>>().one(tx).await?.flatten())
 }
 
+/// At how many rounds policy-decision has yet to look.
+pub(crate) async fn unverified(tx: &Tx) -> TxResult<i64, Fault> {
+    let count = Entity::find().select_only().column_as(Column::Id.count(), "count").filter(Column::Unverified.eq(true));
+    Ok(count.into_tuple().one(tx).await?.unwrap_or_default())
+}
+
 /// Which rounds a list shows.
 #[derive(Clone, Debug)]
 pub(crate) struct Which {
@@ -103,6 +111,8 @@ pub(crate) struct Which {
     pub(crate) campaign: String,
     /// Only those that are not CLOSED.
     pub(crate) open_only: bool,
+    /// Only those at which policy-decision has yet to look.
+    pub(crate) unverified_only: bool,
     /// Only of the namespaces that the caller may see.
     pub(crate) sees: Reach,
 }
@@ -118,6 +128,9 @@ pub(crate) async fn page(tx: &Tx, which: &Which, before: Option<&str>, limit: u6
     }
     if which.open_only {
         find = find.filter(Column::State.lt(ReviewState::Closed as i32));
+    }
+    if which.unverified_only {
+        find = find.filter(Column::Unverified.eq(true));
     }
     if let Reach::In(names) = &which.sees {
         find = find.filter(Column::Namespace.is_in(names.iter().map(Name::as_str)));

@@ -137,6 +137,13 @@ pub(crate) async fn by_ids(tx: &Tx, review_id: &str, ids: Vec<String>) -> TxResu
     Ok(found)
 }
 
+/// Whether there are items of a round at which policy-decision has not looked.
+pub(crate) async fn is_any_unverified(tx: &Tx, review_id: &str) -> TxResult<bool, Fault> {
+    let find = Entity::find().select_only().column(Column::Place).filter(Column::ReviewId.eq(review_id));
+    let find = find.filter(Column::Verified.eq(NOT_LOOKED)).limit(1);
+    Ok(find.into_tuple::<i64>().one(tx).await?.is_some())
+}
+
 /// Which items a list shows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Which {

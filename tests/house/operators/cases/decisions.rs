@@ -5,7 +5,7 @@ use legate_wire::policy;
 use policy::evaluate_stream_response::Outcome as Said;
 use prost::Message as _;
 
-use super::{Ask, Case, Decisions, Drifts, Outcome, Previews, question, told};
+use super::{Ask, Case, Decisions, Drifts, Outcome, Previews, ReviewChecks, question, told};
 
 /// One question over a stream; an error of its own stands for that of a call.
 async fn streamed(ask: &Ask) -> Outcome {
@@ -81,6 +81,13 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
         call!(policy, Drifts, propose_ceiling, |ask| policy::ProposeCeilingRequest {
             agent_id: ask.agent_id.clone(),
             ..policy::ProposeCeilingRequest::default()
+        }),
+    );
+    case(
+        "/legate.policy.v1.ReviewCheckService/CheckReview",
+        call!(policy, ReviewChecks, check_review, |ask| policy::CheckReviewRequest {
+            review_id: ask.review_id.clone(),
+            ..policy::CheckReviewRequest::default()
         }),
     );
     case(

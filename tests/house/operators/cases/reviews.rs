@@ -68,17 +68,4 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
             outcomes
         })
     });
-    case(
-        "/legate.registry.v1.ReviewService/RecordReviewVerification",
-        call!(registry, Reviews, record_review_verification, |ask| wire::RecordReviewVerificationRequest {
-            review_id: ask.review_id.clone(),
-            items: vec![wire::VerifiedItem {
-                item_id: ask.review_item_id.clone(),
-                verified: true,
-                revision: 1,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }),
-    );
 }

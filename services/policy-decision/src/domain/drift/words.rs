@@ -11,7 +11,6 @@ use super::granted::Granted;
 use super::hand::Hand;
 use super::{Finding, Kind, Known, Proof, Severity};
 use crate::domain::answer::{Cause, CauseKind};
-use crate::domain::preview::cells::Cell;
 
 fn is_risky(agent: &Agent) -> bool {
     matches!(agent.nature.risk_tier, "high" | "critical")
@@ -19,11 +18,6 @@ fn is_risky(agent: &Agent) -> bool {
 
 fn days(of: Duration) -> u64 {
     of.as_secs() / 86_400
-}
-
-fn told(cell: &Cell) -> String {
-    let attributes = if cell.attributes.is_empty() { "" } else { ", by attributes" };
-    format!("{} on {}:{}{attributes}", cell.action, cell.kind, cell.id)
 }
 
 fn silent(uses: &Uses, since: Timestamp, threshold: Duration) -> String {
@@ -55,7 +49,7 @@ pub(super) fn unused(agent: &Agent, one: &Granted, uses: Uses, since: Timestamp,
         uses,
         since: Some(since),
         threshold: Some(threshold),
-        text: format!("{} may do {}: {}", agent.label.name, told(&one.cell), silent(&uses, since, threshold)),
+        text: format!("{} may do {}: {}", agent.label.name, one.cell, silent(&uses, since, threshold)),
         proof: Proof::None,
     }
 }
@@ -93,8 +87,7 @@ pub(super) fn exceeds(agent: &Agent, one: &Granted, ceilings: Vec<Cause>) -> Fin
         threshold: None,
         text: format!(
             "{} is given {}, which is above a ceiling: it has no effect until that is raised",
-            agent.label.name,
-            told(&one.cell)
+            agent.label.name, one.cell
         ),
         proof: Proof::None,
     }
@@ -112,8 +105,7 @@ pub(super) fn conflict(agent: &Agent, one: &Granted, cuts: Vec<Cause>) -> Findin
         threshold: None,
         text: format!(
             "{} is given {}, which a boundary cuts whatever is stated: it has no effect until that is moved",
-            agent.label.name,
-            told(&one.cell)
+            agent.label.name, one.cell
         ),
         proof: Proof::None,
     }
@@ -163,7 +155,7 @@ pub(super) fn beyond(agent: &Agent, one: &Granted, approval: Approval) -> Findin
         uses: Uses::default(),
         since: one.since,
         threshold: None,
-        text: format!("{} is given {}, which goes beyond {what}", agent.label.name, told(&one.cell)),
+        text: format!("{} is given {}, which goes beyond {what}", agent.label.name, one.cell),
         proof: Proof::Approval(approval),
     }
 }

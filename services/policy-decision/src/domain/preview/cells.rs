@@ -1,6 +1,7 @@
 //! Which questions tell what an agent may do: its permissions as far as they are below the ceiling, and what policies name.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use legate_authority::{Permission, ResourceSelector, TypePattern};
 use legate_ids::{Action, ResourceId, ResourceType};
@@ -137,6 +138,14 @@ impl Cell {
     /// As it is told.
     pub(crate) fn selector(&self) -> wire::ResourceSelector {
         wire::ResourceSelector { r#type: self.kind.clone(), id: self.id.clone(), attributes: self.attributes.clone() }
+    }
+}
+
+/// `ACTION on TYPE:ID`, and that attributes narrow it.
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attributes = if self.attributes.is_empty() { "" } else { ", by attributes" };
+        write!(f, "{} on {}:{}{attributes}", self.action, self.kind, self.id)
     }
 }
 

@@ -49,14 +49,22 @@ pub(crate) async fn list(desk: &Arc<Desk>, by: &By, ask: ListReviewsRequest) -> 
         }
     }
     let size = page_size(ask.page_size)?;
-    let open = if ask.open_only { "open" } else { "" };
-    let question = ["reviews", by.actor.as_str(), &ask.namespace, &ask.campaign, open];
+    let which = match (ask.open_only, ask.unverified_only) {
+        (false, false) => "",
+        (true, false) => "open",
+        (false, true) => "unverified",
+        (true, true) => {
+            return Err(Fault::invalid("unverified_only", "means rounds that are CLOSED; leave open_only out"));
+        }
+    };
+    let question = ["reviews", by.actor.as_str(), &ask.namespace, &ask.campaign, which];
     let before = desk.pages.read(&question, &ask.page_token)?;
     let now = desk.clock.now();
     let mut which = review::Which {
         namespace: ask.namespace.clone(),
         campaign: ask.campaign.clone(),
         open_only: ask.open_only,
+        unverified_only: ask.unverified_only,
         sees: Reach::In(BTreeSet::new()),
     };
     let read = desk.look("list_reviews", by, move |look| {

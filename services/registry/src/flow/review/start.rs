@@ -82,6 +82,7 @@ pub(super) async fn begin(
         closes_at: closes.micros(),
         at_name: String::new(),
         made: 0,
+        unverified: false,
         version: 1,
         body: prost::Message::encode_to_vec(&review),
     };

@@ -1,8 +1,7 @@
-//! Whoever asked policy-decision after a round records what it was found to do: the registry asks nobody above it.
+//! policy-decision records after a round whether it does as was decided: the registry asks nobody above it.
 
 use std::sync::Arc;
 
-use legate_authority::{Place, Right};
 use legate_outbox::Standard;
 use legate_rpc::Fault;
 use legate_wire::registry::{
@@ -12,9 +11,8 @@ use legate_wire::registry::{
 use super::{find, item_id, item_not_found, not_in_state, review_id, seen};
 use crate::convert;
 use crate::domain::check;
-use crate::error::SELF_REVIEW;
 use crate::flow::{Call, Desk};
-use crate::store::{refuse, review_item};
+use crate::store::{refuse, review as rounds, review_item};
 
 /// Items of one request.
 const MOST: usize = 500;
@@ -36,8 +34,7 @@ pub(crate) async fn verify(
         let ask = Arc::clone(&ask);
         Box::pin(async move {
             let (id, found) = &*ask;
-            let round = find(writing.tx, &writing.mandate, id).await?;
-            writing.demand(Right::Approve, Place::of(&round.namespace)).map_err(refuse)?;
+            let mut round = find(writing.tx, &writing.mandate, id).await?;
             if round.state() != ReviewState::Closed {
                 return Err(refuse(not_in_state(&round, "CLOSED")));
             }
@@ -48,13 +45,6 @@ pub(crate) async fn verify(
                 let row = rows.remove(&one.item_id);
                 let mut row = row.ok_or_else(|| refuse(item_not_found(&round, &one.item_id)))?;
                 let mut item = row.item()?;
-                if one.verified && item.decided_by == writing.by.actor {
-                    let text = format!(
-                        "{} decided about the item {}; somebody else says that it is so",
-                        item.decided_by, item.id
-                    );
-                    return Err(refuse(Fault::refused(&SELF_REVIEW, text)));
-                }
                 let changed = item.remediation.as_ref().map_or(0, |of| of.revision);
                 // Whoever looked at what was before has not seen what came of it; nobody looked at what is yet to be.
                 if one.revision < changed || one.revision > writing.base() {
@@ -80,6 +70,12 @@ pub(crate) async fn verify(
                 ("differing_items", differing.into_iter().take(100).collect::<Vec<_>>().join(" ")),
             ];
             review_item::update(writing.tx, written).await?;
+            let was = round.unverified;
+            round.unverified = review_item::is_any_unverified(writing.tx, &round.id).await?;
+            if was != round.unverified {
+                let body = round.review()?;
+                rounds::update(writing.tx, &mut round, &body).await?;
+            }
             let review = seen::one(writing.tx, &round, writing.now).await?;
             writing.record(convert::review_event(writing.by, "verified", &review, said, writing.now));
             Ok(RecordReviewVerificationResponse { review: Some(review), revision: writing.revision() })

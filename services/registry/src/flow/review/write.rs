@@ -64,6 +64,7 @@ pub(super) async fn some(writing: &mut Writing<'_>, mut round: Model, how: &How)
         (body.state, body.end_time) = (round.state, Some(writing.now.into()));
         let progress = review_item::progress(writing.tx, vec![round.id.clone()]).await?;
         let progress = progress.into_values().next().unwrap_or_default();
+        round.unverified = progress.items > 0;
         let said = vec![
             ("remediated", progress.remediated.to_string()),
             ("failed", progress.failed.to_string()),
