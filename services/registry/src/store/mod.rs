@@ -12,7 +12,6 @@ pub(crate) mod head;
 pub(crate) mod lifecycle;
 pub(crate) mod listed;
 pub(crate) mod object;
-mod packed;
 pub(crate) mod reference;
 pub(crate) mod request;
 pub(crate) mod review;

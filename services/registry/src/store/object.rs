@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult, rows};
 use legate_filter::{Field, Subject as _};
@@ -14,7 +13,6 @@ use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{ArrayType, Expr, ExprTrait as _, Func, IntoCondition as _, OnConflict, Query, Value};
 use sea_orm::{Condition, DbBackend, FromQueryResult as _, Iterable as _, JoinType, QueryOrder as _, QuerySelect as _};
 
-use super::packed::{self, Packed};
 use super::search::{Place, Which};
 use super::{broken, condition, listed, pieces, signed, unsigned, way};
 use crate::domain::kind::Key;
@@ -357,33 +355,12 @@ pub(crate) async fn after(
 }
 
 /// What rests of the objects with numbers after one, up to another and that one too, in their order: of those in force that
-/// were not written after `revision`, for snapshots. PostgreSQL gives a page as one value.
-pub(crate) async fn bodies(tx: &Tx, after: i64, up_to: i64, revision: u64) -> TxResult<Vec<Bytes>, Fault> {
+/// were not written after `revision`, for snapshots.
+pub(crate) async fn bodies(tx: &Tx, after: i64, up_to: i64, revision: u64) -> TxResult<Vec<Vec<u8>>, Fault> {
     // A row is read and copied for each of its columns, and there are a million.
-    let there = |find: Select<Entity>| {
-        let find = find.select_only().filter(Column::Revision.lte(signed(revision)));
-        find.filter(Column::Revoked.into_expr().not())
-    };
-    if tx.get_database_backend() != DbBackend::Postgres {
-        let find = there(numbered(after, up_to)).column(Column::Body);
-        let rows: Vec<Vec<u8>> = find.into_tuple().all(tx).await?;
-        return Ok(rows.into_iter().map(Bytes::from).collect());
-    }
-    let find = there(between(after, up_to)).column_as(packed::expression(), "packed");
-    let value: Option<Option<Vec<u8>>> = find.into_tuple().one(tx).await?;
-    let objects = packed::unpack(value.flatten().unwrap_or_default());
-    let mut bodies = Vec::new();
-    for object in objects.ok_or_else(|| broken("a page of objects is cut off"))? {
-        match object {
-            Packed::Here(body) => bodies.push(body),
-            Packed::Elsewhere(number) => {
-                let find = Entity::find().select_only().column(Column::Body).filter(Column::Number.eq(number));
-                let body: Option<Vec<u8>> = find.into_tuple().one(tx).await?;
-                bodies.extend(body.map(Bytes::from));
-            }
-        }
-    }
-    Ok(bodies)
+    let find = numbered(after, up_to).select_only().column(Column::Body);
+    let find = find.filter(Column::Revision.lte(signed(revision))).filter(Column::Revoked.into_expr().not());
+    Ok(find.into_tuple().all(tx).await?)
 }
 
 /// The ids of the others of them: of those that were written after `revision`.
@@ -393,11 +370,8 @@ pub(crate) async fn written_after(tx: &Tx, after: i64, up_to: i64, revision: u64
 }
 
 fn numbered(after: i64, up_to: i64) -> Select<Entity> {
-    between(after, up_to).order_by_asc(Column::Number)
-}
-
-fn between(after: i64, up_to: i64) -> Select<Entity> {
-    Entity::find().filter(Column::Number.gt(after)).filter(Column::Number.lte(up_to))
+    let find = Entity::find().filter(Column::Number.gt(after)).filter(Column::Number.lte(up_to));
+    find.order_by_asc(Column::Number)
 }
 
 /// Objects whose time is over.

@@ -76,7 +76,8 @@ async fn page(db: Db, after: i64, revision: u64) -> Result<Page, Fault> {
                     return Ok(Page::End);
                 }
                 let up_to = after.saturating_add(ROWS);
-                let mut objects = object::bodies(tx, after, up_to, revision).await?;
+                let bodies = object::bodies(tx, after, up_to, revision).await?;
+                let mut objects: Vec<Bytes> = bodies.into_iter().map(Bytes::from).collect();
                 if head.revision > signed(revision) {
                     for id in object::written_after(tx, after, up_to, revision).await? {
                         objects.extend(change::body_as_of(tx, &id, revision).await?.map(Bytes::from));
