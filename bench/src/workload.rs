@@ -32,6 +32,8 @@ const MOST: u32 = 1_000;
 const LONG: Duration = Duration::from_secs(120);
 /// Calls at a time of the process that asks again and again.
 const AT_ONCE: usize = 8;
+/// How long a process that was refused waits before it asks again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// What the kernel counts processor time in, a second; the same on every Linux that Rust runs on.
 const TICKS: f64 = 100.0;
 
@@ -135,8 +137,23 @@ async fn ask(endpoint: &str) -> Result<(), Failed> {
     std::io::stdin().lock().read_line(&mut String::new())?;
     let clock = SystemClock::new();
     let begun = Instant::now();
-    let mut stream = api(path).fetch_x509svid(marked(X509svidRequest {})).await?.into_inner();
-    stream.message().await?.ok_or("the stream ended")?;
+    let api = api(path);
+    let first = async |mut api: SpiffeWorkloadApiClient<_>| -> Result<_, tonic::Status> {
+        let mut stream = api.fetch_x509svid(marked(X509svidRequest {})).await?.into_inner();
+        Ok(stream.message().await?.map(|_| stream))
+    };
+    let mut stream = loop {
+        match first(api.clone()).await {
+            Ok(stream) => break stream.ok_or("the stream ended")?,
+            // As SPIFFE's libraries do.
+            Err(refused) if refused.code() == tonic::Code::Unavailable => {
+                eprintln!("after {} ms: {}", begun.elapsed().as_millis(), refused.message());
+                // Not all at the same moment.
+                tokio::time::sleep(AGAIN + Duration::from_millis(u64::from(std::process::id()) % 1_000)).await;
+            }
+            Err(refused) => return Err(refused.into()),
+        }
+    };
     say(format_args!("first {}", begun.elapsed().as_micros()))?;
     while let Ok(Some(_)) = stream.message().await {
         say(format_args!("again {}", clock.now().micros()))?;
@@ -211,9 +228,9 @@ impl Drop for Children {
     }
 }
 
-fn spawn(task: &str) -> Result<Child, Failed> {
+fn spawn(task: &str, errors: Stdio) -> Result<Child, Failed> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.env(BE, task).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.env(BE, task).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
     Ok(command.spawn()?)
 }
 
@@ -283,7 +300,7 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     let mut admin = CredentialAdminServiceClient::new(suite.dial("credential-issuer")?);
     std::fs::write(dir.path().join("token"), admin.create_enrolment_token(request).await?.into_inner().token)?;
     let task = format!("help {} {}", dir.path().display(), suite.remote("credential-issuer")?.endpoint);
-    let mut helper = spawn(&task)?;
+    let mut helper = spawn(&task, Stdio::null())?;
     let mut lines = BufReader::new(helper.stdout.take().ok_or("no output")?).lines();
     let endpoint = lines.next().ok_or("the helper does not start")??;
     let helper_id = helper.id();
@@ -291,12 +308,20 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
     let _helper = Children(vec![(helper, stdin)]);
 
     let (says, said) = mpsc::channel();
+    // What processes are told that are not served at once.
+    let (refused, refusals) = mpsc::channel();
     let mut children = Children(Vec::with_capacity(count + 1));
     let again = format!("again {endpoint} {}", plan.time.as_secs());
     let ask = format!("ask {endpoint}");
     for n in 0..=count {
-        let mut child = spawn(if n == count { &again } else { &ask })?;
+        let mut child = spawn(if n == count { &again } else { &ask }, Stdio::piped())?;
         let (out, says) = (child.stdout.take().ok_or("no output")?, says.clone());
+        let (err, refused) = (child.stderr.take().ok_or("no errors")?, refused.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(err).lines().map_while(Result::ok) {
+                let _over = refused.send(line);
+            }
+        });
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 let _over = says.send(line);
@@ -323,6 +348,9 @@ pub(crate) async fn measure(plan: Plan) -> Result<(), Failed> {
         }
         let first = hear(&said, "first", count - alone)?.into_iter().map(micros).collect();
         told(&format!("first SVID, {} at once", count - alone), first, begun.elapsed());
+        let refused: Vec<String> = refusals.try_iter().collect();
+        let such = refused.first().map_or_else(String::new, |one| format!(", such as {one}"));
+        println!("  refused meanwhile, and asked again           {:>7} times{such}", refused.len());
         let each = (resident(helper_id)? - before) / f64::from(u32::try_from(count)?);
         println!("  the helper's memory for each                 {each:>7.1} KiB");
         // What is held is shown again, while all the others listen.

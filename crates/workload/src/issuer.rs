@@ -25,8 +25,11 @@ use crate::turns::{Turn, Turns};
 const CERTIFICATES: (usize, usize) = (32, 16);
 /// Requests for tokens.
 const TOKENS: (usize, usize) = (16, 8);
-/// A request that takes longer has failed, and one that does not come up for as long.
+/// A request that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// For so long a request for a certificate waits its turn: whoever were refused would ask again, and stand behind those who came later. A machine
+/// that starts has all its processes ask at once.
+pub(crate) const LINE: Duration = Duration::from_secs(60);
 
 /// Why an SVID was not obtained.
 #[derive(Clone, Debug)]
@@ -191,10 +194,10 @@ pub(crate) struct Token {
     pub(crate) expires: Timestamp,
 }
 
-/// Waits until a request of a process of that user may be made.
-async fn turn(turns: &Turns<u32>, uid: u32) -> Result<Turn<u32>, NotIssued> {
+/// Waits until a request of a process of that user may be made, for so long.
+async fn turn(turns: &Turns<u32>, uid: u32, patience: Duration) -> Result<Turn<u32>, NotIssued> {
     let late = |_| NotIssued::Unreached("too many requests of the node, or of this user, are under way".into());
-    tokio::time::timeout(DEADLINE, turns.next(uid)).await.map_err(late)
+    tokio::time::timeout(patience, turns.next(uid)).await.map_err(late)
 }
 
 /// The way to credential-issuer. Clones share the bounds.
@@ -216,7 +219,7 @@ impl Issuer {
     /// Obtains the X.509-SVID that was wished for, for a process of that user.
     pub(crate) async fn x509(&self, wish: &Wish, entitlement: Arc<Entitlement>, uid: u32) -> Result<Svid, NotIssued> {
         let mut service = WorkloadServiceClient::new(self.client.clone());
-        let _turn = turn(&self.certificates, uid).await?;
+        let _turn = turn(&self.certificates, uid, LINE).await?;
         let answer = self.ask("x509", service.issue_x509_svid(wish.request.clone())).await?;
         let svid = self.read(wish, entitlement, answer);
         svid.map_err(|why| NotIssued::Unreached(format!("credential-issuer answered what cannot be: {why}")))
@@ -278,7 +281,7 @@ impl Issuer {
             identity_token: token(shown, by),
             broker_instance_id: broker(shown),
         };
-        let _turn = turn(&self.tokens, uid).await?;
+        let _turn = turn(&self.tokens, uid, DEADLINE).await?;
         let answer = self.ask("jwt", service.issue_jwt_svid(request)).await?;
         let token = Zeroizing::new(answer.svid);
         let bad = |why: &str| NotIssued::Unreached(format!("credential-issuer answered what cannot be: {why}"));

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Meter;
 use crate::attest::{Attested, Attestor, Looks, Peer, ProcessKey, TokenSource, Unseen};
 use crate::follow::{Ear, News};
-use crate::issuer::{Holder, Issuer};
+use crate::issuer::{Holder, Issuer, LINE};
 use crate::knowledge::in_words;
 use crate::shown::{Broker, Shown};
 use actor::Actor;
@@ -30,8 +30,10 @@ use tokens::Tokens;
 
 pub(crate) use state::{Held, State, Without};
 
-/// For so long a call waits until something is known, or its SVID is there.
+/// For so long a call waits until something is known.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// And so long until its SVID is there: as long as it may stand in line, and be asked for.
+const SERVED: Duration = LINE.saturating_add(Duration::from_secs(15));
 /// Questions that wait for one actor.
 const WAITING: usize = 64;
 
@@ -151,7 +153,8 @@ impl Keeper {
         peer: &Arc<Peer>,
         broker: Option<(Broker, Option<AttestationSelector>)>,
     ) -> Result<Entitled, Fault> {
-        let work = async {
+        let not_ready = |why: &str| Fault::from(Without::NotReady(why.into()));
+        let known = async {
             // What is looked at hangs on what is asked for.
             self.wait_for_news().await;
             let attested = self.0.attest(peer).await?;
@@ -162,12 +165,12 @@ impl Keeper {
                 broker = broker.as_ref().map(|(broker, _)| broker.agent.as_str()),
                 "attested"
             );
-            self.find(peer, attested.key, Arc::new(Shown::of(&attested, broker))).await
+            Ok::<_, Fault>((attested.key, Arc::new(Shown::of(&attested, broker))))
         };
-        match tokio::time::timeout(PATIENCE, work).await {
-            Ok(found) => found,
-            Err(_) => Err(Without::NotReady("nothing was known within 12 s".into()).into()),
-        }
+        let known = tokio::time::timeout(PATIENCE, known).await;
+        let (key, shown) = known.map_err(|_| not_ready("nothing was known within 12 s"))??;
+        let found = tokio::time::timeout(SERVED, self.find(peer, key, shown)).await;
+        found.map_err(|_| not_ready("no SVID was obtained within 75 s"))?
     }
 
     /// Turns at looking at processes.
