@@ -147,7 +147,8 @@ async fn ask(endpoint: &str) -> Result<(), Failed> {
             Ok(stream) => break stream.ok_or("the stream ended")?,
             // As SPIFFE's libraries do.
             Err(refused) if refused.code() == tonic::Code::Unavailable => {
-                eprintln!("after {} ms: {}", begun.elapsed().as_millis(), refused.message());
+                let after = begun.elapsed().as_millis();
+                writeln!(std::io::stderr().lock(), "after {after} ms: {}", refused.message())?;
                 // Not all at the same moment.
                 tokio::time::sleep(AGAIN + Duration::from_millis(u64::from(std::process::id()) % 1_000)).await;
             }

@@ -96,7 +96,7 @@ pub(crate) struct Receipts {
     /// So many of them.
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub(crate) count: u32,
-    /// The directory with the certificate and key of who told them, as legate agent enroll or enforcer enroll wrote it.
+    /// The directory with the certificate and key of who told them, as legate credential enrol --out wrote it.
     #[arg(long, value_name = "DIR")]
     pub(crate) identity: PathBuf,
     /// Write each into this directory: NUMBER.leaf, the event byte for byte, and NUMBER.tlog-proof.
