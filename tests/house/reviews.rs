@@ -381,7 +381,8 @@ async fn what_nobody_decides_about_is_revoked() {
         if progress.verified == progress.items {
             break;
         }
-        assert!(begun.elapsed() < LONG && progress.differing == 0, "{progress:?}");
+        // Where something fails on a busy machine it looks again after a while.
+        assert!(begun.elapsed() < 6 * LONG && progress.differing == 0, "{progress:?}");
         tokio::task::yield_now().await;
     }
     raised.suite.shutdown().await;

@@ -12,30 +12,26 @@ use super::{LONGEST, Place, Which, page, unavailable};
 use crate::flow::asker::Right;
 use crate::flow::evaluate::Desk;
 
-/// How often it is seen whether the registry wrote anything since; and how long it rests where something failed.
-const PAUSE: Duration = Duration::from_secs(5);
-const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// How often the registry is asked which rounds there are: that one came to its end is no revision of its own. After a failure twice as long
+/// as before, up to the second.
+const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
 /// Rounds that are listed at once.
 const ROUNDS: u32 = 100;
 
 /// Looks at rounds for as long as the process lives.
 pub(crate) async fn forever(desk: Arc<Desk>) {
-    // The revision at which nothing was left to be looked at.
-    let mut seen = None;
-    let mut pause = PAUSE;
+    let mut pause = PAUSES[0];
     loop {
         // The copies of the service do not all look at the same time.
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
-        pause = PAUSE;
-        let revision = desk.view.current().revision();
-        if desk.view.fresh(desk.view.bound()).is_err() || seen == Some(revision) {
+        if desk.view.fresh(desk.view.bound()).is_err() {
             continue;
         }
         match look_at_all(&desk).await {
-            Ok(()) => seen = Some(revision),
+            Ok(()) => pause = PAUSES[0],
             Err(fault) => {
                 tracing::warn!(%fault, "whether decisions are as was decided in a review is not known; it is looked at again");
-                pause = AFTER_FAILURE;
+                pause = (pause * 2).min(PAUSES[1]);
             }
         }
     }
