@@ -74,8 +74,8 @@ pub(crate) enum ReviewVerb {
         #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = crate::manifest::duration)]
         wait: prost_types::Duration,
     },
-    /// Ask policy-decision what the agents of a closed round may do, and record whether it is as was decided; who decided about an
-    /// item records only where it is not. Exit code 0: it is, 6: it is not.
+    /// Have policy-decision look once more whether the agents of a closed round may do what was decided, and record it on the items. It looks
+    /// by itself once a round is closed. Exit code 0: they do, 6: something differs.
     Verify {
         /// The round, rvw_...
         review: String,
