@@ -91,7 +91,7 @@ legate_rpc::reasons! {
     /// Somebody else is asked.
     NOT_ITS_REVIEWER, PermissionDenied, "The caller is not among those who are asked about the item.", "Let one of its reviewers decide, or have it reassigned (legate review decide --decision reassign).";
     /// Nobody reviews himself.
-    SELF_REVIEW, PermissionDenied, "Whoever gave an agent what is reviewed, or wrote the role, the class or the group by which it has it, does not decide about it, nor an owner of the agent where others are asked; and nobody verifies what he decided.", "Let another reviewer decide or verify, or have an administrator reassign the item to one.";
+    SELF_REVIEW, PermissionDenied, "Whoever gave an agent what is reviewed, or wrote the role, the class or the group by which it has it, does not decide about it, nor an owner of the agent where others are asked.", "Let another reviewer decide, or have an administrator reassign the item to one.";
     /// That cannot be decided about it.
     REVIEW_DECISION_UNFIT, InvalidArgument, "The decision does not fit the item: what is to stay is no part of it, a class cannot be reduced, or nobody decides for whom it is to be reassigned to.", "Decide as the message says (legate review show).";
     /// A policy cannot be used.
