@@ -112,6 +112,11 @@ async fn create(admin: &DatabaseConnection, name: &str, from: &str) {
         .expect("LEGATE_TEST_POSTGRES names a user that may create databases");
 }
 
+/// Drops a database, where it is there.
+async fn forget(admin: &DatabaseConnection, name: &str) {
+    drop(admin.execute_unprepared(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await);
+}
+
 async fn database<M: MigratorTrait + 'static>(admin: &DatabaseConnection, server: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut made = MADE.lock().await;
@@ -122,7 +127,7 @@ async fn database<M: MigratorTrait + 'static>(admin: &DatabaseConnection, server
     let (process, n) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let name = format!("{MADE_BY}{process}_{n}");
     // One of an earlier process with this number, before the machine was started anew.
-    drop(admin.execute_unprepared(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await);
+    forget(admin, &name).await;
     create(admin, &name, "template1").await;
     make::<M>(&format!("{server}/{name}")).await;
     made.databases.insert(TypeId::of::<M>(), name.clone());
@@ -140,7 +145,7 @@ async fn forget_others(admin: &DatabaseConnection) {
         let Ok(name) = row.try_get_by_index::<String>(0) else { continue };
         let process = name.strip_prefix(MADE_BY).and_then(|rest| rest.split('_').next());
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            drop(admin.execute_unprepared(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await);
+            forget(admin, &name).await;
         }
     }
 }
@@ -159,7 +164,7 @@ async fn on_postgres<M: MigratorTrait + 'static>(base: &str, test: &impl AsyncFn
     let url = format!("{server}/{name}");
     let fixture = Fixture { db: open(&url).await, url, _dir: folder() };
     let result = AssertUnwindSafe(test(fixture)).catch_unwind().await;
-    drop(admin.execute_unprepared(&format!("DROP DATABASE {name} WITH (FORCE)")).await);
+    forget(&admin, &name).await;
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);
     }

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use legate_authority::{Permission, ResourceSelector};
+use legate_authority::Permission;
 use legate_wire::registry as wire;
 use wire::{RemediationState, ReviewDecision, ReviewItem, ReviewedThing};
 
 use super::answer::CauseKind;
 use super::entitled::Entitled;
-use super::preview::cells::Cell;
+use super::preview::cells::{self, Cell};
 use super::preview::outlook::Holds;
 
 #[cfg(test)]
@@ -34,24 +34,17 @@ pub(crate) struct Written {
     pub(crate) after: Arc<Able>,
 }
 
-fn parsed(one: &wire::Permission) -> Option<Permission> {
-    let resource = one.resource.as_ref()?;
-    let id = if resource.id.is_empty() { "*" } else { &resource.id };
-    let selector = ResourceSelector::parse(&resource.r#type, id, &resource.attributes).ok()?;
-    Permission::parse(&one.action, selector).ok()
-}
-
 fn permission(cell: &Cell) -> wire::Permission {
     wire::Permission { action: cell.action.clone(), resource: Some(cell.selector()) }
 }
 
 fn all_of(some: &[wire::Permission]) -> Vec<Permission> {
-    some.iter().filter_map(parsed).collect()
+    some.iter().filter_map(cells::permission).collect()
 }
 
 /// Whether one of all includes it. What cannot be read is in nothing.
-fn is_within(one: &wire::Permission, all: &[Permission]) -> bool {
-    parsed(one).is_some_and(|one| all.iter().any(|of| of.includes(&one)))
+pub(crate) fn is_within(one: &wire::Permission, all: &[Permission]) -> bool {
+    cells::permission(one).is_some_and(|one| all.iter().any(|of| of.includes(&one)))
 }
 
 /// Whether an item says that the agent has it.
@@ -86,7 +79,7 @@ pub(crate) fn gone(item: &ReviewItem) -> impl Iterator<Item = &wire::Permission>
 
 /// A permission as it is told.
 pub(crate) fn text_of(one: &wire::Permission) -> String {
-    parsed(one).map_or_else(|| one.action.clone(), |one| Cell::of(&one).to_string())
+    cells::permission(one).map_or_else(|| one.action.clone(), |one| Cell::of(&one).to_string())
 }
 
 /// What was found already when the round was written.
@@ -123,7 +116,8 @@ pub(crate) fn by_the_round(item: &ReviewItem, all: &[ReviewItem], written: &[Wri
 
 /// What the agent may do in the one and not in the other.
 pub(crate) fn new_in(before: &Able, after: &Able) -> Option<String> {
-    let before: Vec<Permission> = before.all.iter().filter_map(|one| parsed(&permission(&one.cell))).collect();
+    let before: Vec<Permission> =
+        before.all.iter().filter_map(|one| cells::permission(&permission(&one.cell))).collect();
     after.all.iter().find(|one| !is_within(&permission(&one.cell), &before)).map(|one| one.cell.to_string())
 }
 
@@ -164,7 +158,8 @@ fn still_there(item: &ReviewItem, now: &Able) -> Option<String> {
 /// What the agent could do by something that it keeps, and no longer by anything once the round was written.
 fn lost(item: &ReviewItem, all: &[ReviewItem], written: &Written) -> Option<String> {
     // An agent that was suspended for its class does nothing, whatever it keeps; what it could do is told all the same.
-    let after: Vec<Permission> = written.after.all.iter().filter_map(|one| parsed(&permission(&one.cell))).collect();
+    let after: Vec<Permission> =
+        written.after.all.iter().filter_map(|one| cells::permission(&permission(&one.cell))).collect();
     let taken: BTreeSet<String> = all
         .iter()
         .filter(|other| other.decision() != ReviewDecision::Certify)

@@ -149,6 +149,17 @@ impl fmt::Display for Cell {
     }
 }
 
+/// A selector as it is declared; `None`: it cannot be read.
+pub(crate) fn selector(from: &wire::ResourceSelector) -> Option<ResourceSelector> {
+    let id = if from.id.is_empty() { "*" } else { &from.id };
+    ResourceSelector::parse(&from.r#type, id, from.attributes.iter()).ok()
+}
+
+/// A permission as it is declared; `None`: it cannot be read.
+pub(crate) fn permission(from: &wire::Permission) -> Option<Permission> {
+    Permission::parse(&from.action, selector(from.resource.as_ref()?)?).ok()
+}
+
 fn kind_of(selector: &ResourceSelector) -> String {
     match selector.resource_type() {
         TypePattern::Any => "*".to_owned(),

@@ -8,7 +8,7 @@ use crate::testing::permission as one;
 fn can(action: &str, id: &str, by: &str) -> Entitled {
     let cause = Cause { name: by.to_owned(), ..Cause::plain(CauseKind::Binding, "a binding") };
     Entitled {
-        cell: Cell::of(&parsed(&one(action, "Invoice", id)).unwrap()),
+        cell: Cell::of(&cells::permission(&one(action, "Invoice", id)).unwrap()),
         holds: Holds::Always,
         causes: vec![cause],
         except: Vec::new(),

@@ -275,6 +275,7 @@ fn one_of(permission: &wire::Permission) -> Option<(String, Resource)> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::domain::preview::cells;
     use crate::testing::permission;
 
     #[test]
@@ -286,6 +287,8 @@ mod tests {
         ] {
             let (what, on) = one_of(&asked).unwrap();
             assert_eq!((what.as_str(), on.id.as_str()), (action, id));
+            let one = permission(&what, "Invoice", &on.id);
+            assert!(reviewed::is_within(&one, &[cells::permission(&asked).unwrap()]), "{what} on {}", on.id);
         }
         assert!(one_of(&permission("invoice:read", "*", "*")).is_none());
     }

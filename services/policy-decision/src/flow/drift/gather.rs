@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use legate_authority::{Permission, ResourceSelector};
+use legate_authority::ResourceSelector;
 use legate_clock::Timestamp;
 use legate_ids::AgentId;
 use legate_rpc::Fault;
@@ -19,7 +19,7 @@ use crate::domain::drift::baseline::{Approval, Baseline};
 use crate::domain::drift::evidence::{Evidence, Uses};
 use crate::domain::drift::hand::{self, Hand};
 use crate::domain::drift::{Known, Shared, Used, granted};
-use crate::domain::preview::cells::Cell;
+use crate::domain::preview::cells::{Cell, permission, selector};
 use crate::error::USAGE_UNAVAILABLE;
 use crate::flow::asking::AGAIN;
 use crate::flow::evaluate::Desk;
@@ -154,10 +154,7 @@ pub(crate) fn baseline(things: &[ApprovedThing]) -> Baseline {
             ReviewedThing::DelegationGrant | ReviewedThing::Unspecified => continue,
         };
         let selectors: Vec<ResourceSelector> = thing.resources.iter().filter_map(selector).collect();
-        let whole = thing.permissions.iter().filter_map(|one| {
-            let selector = one.resource.as_ref().and_then(selector)?;
-            Permission::parse(&one.action, selector).ok().map(|permission| Cell::of(&permission))
-        });
+        let whole = thing.permissions.iter().filter_map(|one| permission(one).map(|one| Cell::of(&one)));
         let cells: Vec<Cell> = match thing.resources.is_empty() {
             true => whole.collect(),
             false => whole
@@ -169,11 +166,6 @@ pub(crate) fn baseline(things: &[ApprovedThing]) -> Baseline {
         baseline.add(kind, cells, approval);
     }
     baseline
-}
-
-fn selector(from: &legate_wire::registry::ResourceSelector) -> Option<ResourceSelector> {
-    let id = if from.id.is_empty() { "*" } else { &from.id };
-    ResourceSelector::parse(&from.r#type, id, from.attributes.iter()).ok()
 }
 
 fn at(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
