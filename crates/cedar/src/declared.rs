@@ -7,7 +7,7 @@ use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Schema, SchemaFragment, schema_str_to_json_with_resolved_types};
 
 use crate::read::{place, with_help};
-use crate::rules;
+use crate::rules::{self, Said};
 use crate::world::world;
 
 /// The longest text, in bytes.
@@ -65,6 +65,7 @@ pub struct Declared {
     fragment: SchemaFragment,
     types: BTreeMap<String, Fields>,
     actions: BTreeMap<String, Applies>,
+    groups: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Declared {
@@ -86,7 +87,7 @@ impl Declared {
         let whole = format!("{text}\n{}", world(&BTreeSet::new()));
         let (resolved, _) =
             schema_str_to_json_with_resolved_types(&whole).map_err(|e| bad(&DetailedError::from(&e)))?;
-        let (types, actions) = rules::read(&resolved)?;
+        let Said { types, actions, groups } = rules::read(&resolved)?;
         let environments: usize = actions.values().map(|applies| applies.resources.len()).sum();
         if environments == 0 {
             return Err(BadSchema("declares no action; give one at least, and what it is done to".into()));
@@ -95,7 +96,7 @@ impl Declared {
             let why = format!("has {environments} pairs of an action and a type; give at most {MOST_ENVIRONMENTS}");
             return Err(BadSchema(why));
         }
-        let declared = Self { text: text.to_owned(), fragment, types, actions };
+        let declared = Self { text: text.to_owned(), fragment, types, actions, groups };
         let schema = declared.schema(&BTreeSet::new())?;
         if !schema.is_complete() {
             return Err(BadSchema("declares something as external; declare it here".into()));
@@ -117,6 +118,16 @@ impl Declared {
     /// The actions.
     pub fn actions(&self) -> impl Iterator<Item = (&str, &Applies)> {
         self.actions.iter().map(|(name, applies)| (name.as_str(), applies))
+    }
+
+    /// Each action that is in groups of actions, with all of these: those that it names, and those that they are in.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &BTreeSet<String>)> {
+        self.groups.iter().map(|(name, above)| (name.as_str(), above))
+    }
+
+    /// The groups of actions that an action is in, itself not among them.
+    pub fn groups_of(&self, action: &str) -> impl Iterator<Item = &str> {
+        self.groups.get(action).into_iter().flatten().map(String::as_str)
     }
 
     /// How many pairs there are of an action and a type that it is done to.
@@ -211,6 +222,32 @@ action "invoice:pay" appliesTo { principal: Agent, resource: Invoice };
     }
 
     #[test]
+    fn actions_are_in_groups_and_these_in_others() {
+        let text = r#"entity R;
+action "all";
+action "reads" in ["all"];
+action "read" in ["reads"] appliesTo { principal: [Agent], resource: [R] };
+action "list" in ["reads", "cheap"] appliesTo { principal: [Agent], resource: [R] };
+action "cheap";
+action "write" in ["all"] appliesTo { principal: [Agent], resource: [R] };
+action "pay" in ["write"] appliesTo { principal: [Agent], resource: [R] };"#;
+        let declared = Declared::parse(text).unwrap();
+        let of = |action: &str| declared.groups_of(action).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(of("list"), ["all", "cheap", "reads"]);
+        assert_eq!(of("read"), ["all", "reads"]);
+        assert_eq!(of("pay"), ["all", "write"]);
+        assert_eq!(of("cheap"), Vec::<String>::new());
+        // What is only a group is nothing that is done; what is done may be one.
+        let done: Vec<&str> = declared.actions().map(|(name, _)| name).collect();
+        assert_eq!(done, ["list", "pay", "read", "write"]);
+        assert_eq!(declared.environments(), 4);
+        let groups: String = (0..300).map(|n| format!("action \"g{n}\" in [\"h{n}\"]; action \"h{n}\";")).collect();
+        let many = format!("{groups} entity R; action \"a\" appliesTo {{ principal: [Agent], resource: [R] }};");
+        let told = Declared::parse(&many).map(|_| ()).unwrap_err().to_string();
+        assert!(told.starts_with("has 300 groups of actions"), "{told}");
+    }
+
+    #[test]
     fn what_no_question_could_be_is_refused() {
         let action = "action \"a\" appliesTo { principal: [Agent], resource: [R] };";
         for (bad, why) in [
@@ -258,9 +295,19 @@ action "invoice:pay" appliesTo { principal: Agent, resource: Invoice };
                 "entity R; action \"a\" appliesTo { principal: [Agent], resource: [R], context: { on_behalf_of?: String } };",
                 "the context of \"a\" has on_behalf_of; write on_behalf_of?: OnBehalfOf",
             ),
+            ("entity R; action \"a\" in [\"g\"] appliesTo { principal: [Agent], resource: [R] };", "is no schema"),
             (
-                "entity R; action \"g\" appliesTo { principal: [Agent], resource: [R] }; action \"a\" in [\"g\"] appliesTo { principal: [Agent], resource: [R] };",
-                "the action \"a\" is in another",
+                "entity R; action \"g\" in [\"a\"]; action \"a\" in [\"g\"] appliesTo { principal: [Agent], resource: [R] };",
+                "is no schema",
+            ),
+            ("entity R; action \"g\" in [\"a\"]; action \"a\" in [\"g\"];", "declares no action"),
+            (
+                "entity R; action \"G 1\"; action \"a\" in [\"G 1\"] appliesTo { principal: [Agent], resource: [R] };",
+                "the action \"G 1\" is none",
+            ),
+            (
+                "namespace N { action \"g\"; } entity R; action \"a\" in [N::Action::\"g\"] appliesTo { principal: [Agent], resource: [R] };",
+                "declares the action N::Action::\"g\"",
             ),
         ] {
             let text = if bad.starts_with("entity R ") { format!("{bad} {action}") } else { bad.to_owned() };

@@ -2,7 +2,7 @@
 //!
 //! Read from Cedar's JSON with every name resolved, so that what is refused is refused by what it is and not by how it is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use legate_ids::{Action, ResourceType};
 use serde_json::{Map, Value as Json};
@@ -14,6 +14,8 @@ use crate::world::{BEHALF, ON_BEHALF_OF, RESERVED, is_reserved};
 const MOST_VALUES: usize = 10_000;
 /// How deep types may stand in types.
 const DEEPEST: usize = 32;
+/// Groups of actions.
+const MOST_GROUPS: usize = 256;
 /// The context's value that Legate gives.
 const BEHALF_VALUE: &str = "on_behalf_of";
 
@@ -42,8 +44,18 @@ pub(crate) fn ours_stay_ours(whole: &Json) -> Found<()> {
     Ok(())
 }
 
-/// Types of resources and actions, of a schema whose names are resolved.
-pub(crate) fn read(whole: &Json) -> Found<(BTreeMap<String, Fields>, BTreeMap<String, Applies>)> {
+/// What a schema declares.
+pub(crate) struct Said {
+    /// Types of resources.
+    pub(crate) types: BTreeMap<String, Fields>,
+    /// What can be done.
+    pub(crate) actions: BTreeMap<String, Applies>,
+    /// The groups that each action is in, also through others.
+    pub(crate) groups: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Types of resources, actions and their groups, of a schema whose names are resolved.
+pub(crate) fn read(whole: &Json) -> Found<Said> {
     let empty = Map::new();
     let spaces = whole.as_object().unwrap_or(&empty);
     let mut common = BTreeMap::new();
@@ -62,13 +74,48 @@ pub(crate) fn read(whole: &Json) -> Found<(BTreeMap<String, Fields>, BTreeMap<St
             }
         }
     }
+    let declared = spaces.get("").and_then(|of| of.get("actions")).and_then(Json::as_object).unwrap_or(&empty);
+    let groups = groups(declared)?;
     let mut actions = BTreeMap::new();
-    for (name, action) in
-        spaces.get("").and_then(|of| of.get("actions")).and_then(Json::as_object).into_iter().flatten()
-    {
-        actions.insert(name.clone(), reader.action(name, action)?);
+    for (name, action) in declared {
+        if let Err(e) = Action::parse(name) {
+            return bad(format!("the action {name:?} is none: {e}"));
+        }
+        // What is only a group is done by nobody, and to nothing.
+        let is_group = || groups.values().any(|above| above.contains(name));
+        let applies = action.get("appliesTo").unwrap_or(&Json::Null);
+        let is_done = ["principalTypes", "resourceTypes"].iter().any(|part| !names(applies, part).is_empty());
+        if is_done || !is_group() {
+            actions.insert(name.clone(), reader.action(name, action)?);
+        }
     }
-    Ok((types, actions))
+    Ok(Said { types, actions, groups })
+}
+
+/// The groups that an action names.
+fn above(action: &Json) -> impl Iterator<Item = &str> {
+    let all = action.get("memberOf").and_then(Json::as_array).into_iter().flatten();
+    all.filter_map(|group| group.get("id").and_then(Json::as_str))
+}
+
+/// The groups that each action is in, also through others.
+fn groups(actions: &Map<String, Json>) -> Found<BTreeMap<String, BTreeSet<String>>> {
+    let named: BTreeSet<&str> = actions.values().flat_map(above).collect();
+    if named.len() > MOST_GROUPS {
+        return bad(format!("has {} groups of actions; give at most {MOST_GROUPS}", named.len()));
+    }
+    let mut all = BTreeMap::new();
+    for name in actions.keys() {
+        let (mut found, mut next) = (BTreeSet::new(), vec![name.as_str()]);
+        while let Some(one) = next.pop() {
+            let groups = actions.get(one).into_iter().flat_map(above);
+            next.extend(groups.filter(|group| found.insert((*group).to_owned())));
+        }
+        if !found.is_empty() {
+            all.insert(name.clone(), found);
+        }
+    }
+    Ok(all)
 }
 
 fn joined(space: &str, name: &str) -> String {
@@ -105,12 +152,6 @@ impl Reader<'_> {
     }
 
     fn action(&mut self, name: &str, of: &Json) -> Found<Applies> {
-        if let Err(e) = Action::parse(name) {
-            return bad(format!("the action {name:?} is none: {e}"));
-        }
-        if of.get("memberOf").and_then(Json::as_array).is_some_and(|all| !all.is_empty()) {
-            return bad(format!("the action {name:?} is in another; actions are in nothing here"));
-        }
         let applies = of.get("appliesTo").unwrap_or(&Json::Null);
         let (by, to) = (names(applies, "principalTypes"), names(applies, "resourceTypes"));
         if by.is_empty() || to.is_empty() {

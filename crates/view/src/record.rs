@@ -224,13 +224,15 @@ pub struct Policy {
     pub mode: PolicyMode,
 }
 
-/// All policies of one namespace. A change makes a new one, so the same `Arc` means the same policies.
+/// All policies of one namespace, and by what they are read. A change makes a new one, so the same `Arc` means the same policies.
 #[derive(Clone, Debug, Default)]
 pub struct NamespacePolicies {
     /// The revision of the last change among them.
     pub revision: u64,
     /// The policies, by name.
     pub by_name: BTreeMap<Name, Arc<Policy>>,
+    /// What the namespace declares of what callers state, as `Snapshot::policy_schema` gives it.
+    pub schema: Option<Arc<str>>,
 }
 
 /// A backend, gateway or tool server that asks for decisions.

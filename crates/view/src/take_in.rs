@@ -66,13 +66,10 @@ impl Snapshot {
                 let name = o.metadata.as_ref().map_or("", |m| m.name.as_str());
                 if revoked {
                     self.namespaces.remove(name);
-                    self.policy_schemas.remove(name);
+                    self.apply_schema(name, "");
                 } else {
                     self.namespaces.insert(name, convert::namespace_rules(o));
-                    match o.spec.as_ref().map_or("", |spec| spec.policy_schema.as_str()) {
-                        "" => self.policy_schemas.remove(name),
-                        schema => self.policy_schemas.insert(name, Arc::from(schema)),
-                    };
+                    self.apply_schema(name, o.spec.as_ref().map_or("", |spec| spec.policy_schema.as_str()));
                 }
                 self.apply_standing("Namespace", name, o.status.as_ref(), revoked)
             }
@@ -245,12 +242,29 @@ impl Snapshot {
         self.operators.set(&metadata.namespace, &metadata.name, binding);
     }
 
+    /// A text that is the same as before stays the same `Arc`.
+    fn apply_schema(&mut self, namespace: &str, text: &str) {
+        if self.policy_schemas.get(namespace).map_or("", |known| known) == text {
+            return;
+        }
+        let schema = (!text.is_empty()).then(|| Arc::<str>::from(text));
+        match &schema {
+            None => self.policy_schemas.remove(namespace),
+            Some(schema) => self.policy_schemas.insert(namespace, Arc::clone(schema)),
+        };
+        if let Some(policies) = self.policies.get(namespace) {
+            let read = NamespacePolicies { schema, ..NamespacePolicies::clone(policies) };
+            self.policies.insert(namespace, Arc::new(read));
+        }
+    }
+
     fn apply_policy(&mut self, o: &legate_wire::registry::Policy, revoked: bool) -> Result<Effect, Unreadable> {
         let unreadable = |why| Unreadable { kind: "Policy", name: name_of(o.metadata.as_ref()), why };
         let policy: Policy = convert::policy(o).map_err(unreadable)?;
         let namespace = policy.label.namespace.as_str().to_owned();
         let mut all = self.policies.get(&namespace).map(|p| NamespacePolicies::clone(p)).unwrap_or_default();
         all.revision = all.revision.max(self.revision()).max(policy.label.revision);
+        all.schema = self.policy_schemas.get(&namespace).cloned();
         if revoked {
             all.by_name.remove(&policy.label.name);
         } else {

@@ -67,8 +67,9 @@ impl Example {
             Request::new(principal.clone(), action.clone(), told.clone(), context, None).map_err(|e| e.to_string())?;
         let renamed = entity(resource)?.clone().into_inner();
         let resource = Entity::new(told, renamed.1, renamed.2).map_err(|e| e.to_string())?;
-        let entities =
-            Entities::from_entities([entity(principal)?.clone(), resource], None).map_err(|e| e.to_string())?;
+        // The action, for the groups that it is in.
+        let all = [entity(principal)?.clone(), resource].into_iter().chain(env.entities.get(action).cloned());
+        let entities = Entities::from_entities(all, None).map_err(|e| e.to_string())?;
         let is_permitted =
             |set: &PolicySet| Authorizer::new().is_authorized(&asks, set, &entities).decision() == Decision::Allow;
         if is_permitted(permits) && !is_permitted(not) {

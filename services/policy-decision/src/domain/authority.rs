@@ -17,7 +17,7 @@ use super::conform::Kept;
 use super::entities::{self, Asked, Principal, Unsayable, Words};
 use super::issuable::Kinds;
 use super::memory::Memory;
-use super::policies::{Compiled, PolicyAnswer, PolicyOutcome};
+use super::policies::{Compiled, Groups, PolicyAnswer, PolicyOutcome};
 use super::question::Question;
 use super::scope::Who;
 use super::shadow;
@@ -128,17 +128,17 @@ impl Bench {
         answer
     }
 
-    /// The question in Cedar's words; `groups` are those that policies name.
+    /// The question in Cedar's words; `groups` are those that policies name, and those that actions are in.
     pub(crate) fn asked(
         &self,
         snapshot: &Snapshot,
         agent: &Agent,
         question: &Question,
-        groups: &BTreeSet<Name>,
+        groups: &Groups,
         now: Timestamp,
     ) -> Result<Asked, Unsayable> {
-        let principal = self.principal(snapshot, agent, groups, now)?;
-        entities::asked(&self.words, principal, question)
+        let principal = self.principal(snapshot, agent, &groups.of_agents, now)?;
+        entities::asked(&self.words, principal, question, groups.of_actions.above(question.action.as_str()))
     }
 
     /// Types of resources as policies name them; `None`: any type.

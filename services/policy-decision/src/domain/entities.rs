@@ -1,10 +1,10 @@
-//! A question in Cedar's words: the agent, the action, the resource and the context, and no other entity.
+//! A question in Cedar's words: the agent, the action, the resource and the context, and no other entity but what these are in.
 //!
 //! | Cedar | is |
 //! |---|---|
 //! | `principal` | `Agent::"agt_..."`, in `AgentClass::"NAME"`, in `Role::"NAME"` of each binding whose window holds and in each `Group::"NAME"` that the policies name and that it belongs to |
 //! | `principal.ATTR` | `id name namespace class environment risk_tier owners sponsors regions data_classifications framework model labels`; absent where not declared |
-//! | `action` | `Action::"invoice:read"` |
+//! | `action` | `Action::"invoice:read"`, in each group of actions that the namespace declares it to be in |
 //! | `resource` | `TYPE::"ID"`, with the attributes that the caller states |
 //! | `context` | what the caller gives |
 //!
@@ -64,7 +64,8 @@ impl Words {
 pub(crate) struct Asked {
     pub(crate) request: Request,
     pub(crate) entities: Entities,
-    pub(crate) action: EntityUid,
+    /// The action, and behind it the groups that it is in.
+    pub(crate) actions: Vec<EntityUid>,
     pub(crate) principal: Arc<Principal>,
     pub(crate) resource: Who,
 }
@@ -163,19 +164,33 @@ pub(crate) fn principal(
     Ok(Principal { entities, who: Who { kind, uids }, agent: agent.clone(), roles, groups })
 }
 
-/// The question about `principal` in Cedar's words.
-pub(crate) fn asked(words: &Words, principal: Arc<Principal>, question: &Question) -> Result<Asked, Unsayable> {
+/// The question about `principal` in Cedar's words; its action is in `groups`.
+pub(crate) fn asked(
+    words: &Words,
+    principal: Arc<Principal>,
+    question: &Question,
+    groups: &[EntityUid],
+) -> Result<Asked, Unsayable> {
     let kind = words.resource(&question.resource_type)?;
     let resource_uid = uid(&kind, question.resource_id.as_str());
     let attributes = pairs(&question.attributes.0)?.into_iter().collect();
     let resource = Entity::new(resource_uid.clone(), attributes, HashSet::new()).map_err(|e| e.to_string())?;
-    // A copy holds the same agent; only the resource is new.
-    let entities = principal.entities.clone().add_entities([resource], None).map_err(|e| e.to_string())?;
-    let context = Context::from_pairs(pairs(&question.context)?).map_err(|e| e.to_string())?;
     let action = uid(&words.action, question.action.as_str());
+    let grouped = match groups {
+        [] => None,
+        groups => {
+            let parents = groups.iter().cloned().collect();
+            Some(Entity::new(action.clone(), HashMap::new(), parents).map_err(|e| e.to_string())?)
+        }
+    };
+    // A copy holds the same agent; only these are new.
+    let new = std::iter::once(resource).chain(grouped);
+    let entities = principal.entities.clone().add_entities(new, None).map_err(|e| e.to_string())?;
+    let context = Context::from_pairs(pairs(&question.context)?).map_err(|e| e.to_string())?;
     let me = principal.who.uids[0].clone();
     let request = Request::new(me, action.clone(), resource_uid.clone(), context, None).map_err(|e| e.to_string())?;
-    Ok(Asked { request, entities, action, principal, resource: Who { kind, uids: vec![resource_uid] } })
+    let actions = std::iter::once(action).chain(groups.iter().cloned()).collect();
+    Ok(Asked { request, entities, actions, principal, resource: Who { kind, uids: vec![resource_uid] } })
 }
 
 /// The roles that an agent holds now, by name; also one that cannot be read, since a policy may forbid something to it.

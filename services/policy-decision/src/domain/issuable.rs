@@ -126,7 +126,8 @@ impl Bench {
         let delegators = wanted.delegation.into_iter().flat_map(|chain| chain.delegators());
         let spoken = std::iter::once(wanted.agent).chain(delegators).map(|agent| {
             let lineage = std::iter::once(agent).chain(snapshot.ancestors_of(agent).flatten());
-            let lineage = lineage.map(|one| self.who(snapshot, one, policies.groups(), now)).collect::<Result<_, _>>();
+            let lineage =
+                lineage.map(|one| self.who(snapshot, one, &policies.groups().of_agents, now)).collect::<Result<_, _>>();
             // What cannot be said of it could be what a policy speaks of.
             let lineage = lineage.map_err(|why| (Why::PolicyError, Cause::plain(CauseKind::PolicyError, why)))?;
             Ok::<_, (Why, Cause)>(Spoken { agent, lineage, inherits: snapshot.inherits(agent) })
@@ -206,7 +207,10 @@ fn not_forbidden(
     for who in spoken.iter().flat_map(|one| &one.lineage) {
         for (policy, rule) in policies.forbidding_all(who) {
             let before = reaches.0.len();
-            reaches.0.retain(|reach| !rule.is_of(&reach.action, kinds.get(&reach.kind).and_then(Option::as_ref)));
+            let groups = &policies.groups().of_actions;
+            reaches
+                .0
+                .retain(|reach| !rule.is_of(groups, &reach.action, kinds.get(&reach.kind).and_then(Option::as_ref)));
             if reaches.0.len() < before {
                 by.get_or_insert(policy);
             }
@@ -244,7 +248,11 @@ fn released(
             let by: Vec<&Arc<Approval>> = approvals.iter().copied().filter(fits).collect();
             let mut kept = BTreeSet::new();
             for reach in std::mem::take(&mut left) {
-                if !rule.is_of(&reach.action, kinds.get(&reach.kind).and_then(Option::as_ref)) {
+                if !rule.is_of(
+                    &policies.groups().of_actions,
+                    &reach.action,
+                    kinds.get(&reach.kind).and_then(Option::as_ref),
+                ) {
                     kept.insert(reach);
                     continue;
                 }

@@ -1,5 +1,6 @@
 //! What a decision is: no clock, no network, no disk.
 
+pub(crate) mod action_groups;
 pub(crate) mod answer;
 pub(crate) mod approval;
 pub(crate) mod authority;

@@ -7,6 +7,7 @@ use cedar_policy::{Authorizer, EntityTypeName, PolicyId, PolicySet};
 use legate_ids::{Action, ActionPattern, Name};
 use legate_view::{AgentLabel, Approval, NamespacePolicies, Policy, PolicyMode};
 
+use super::action_groups::ActionGroups;
 use super::answer::{Cause, CauseKind};
 use super::approval;
 use super::authority::Way;
@@ -38,6 +39,15 @@ pub(crate) struct Unusable {
     pub(crate) why: String,
 }
 
+/// What an agent and an action can be in, as far as policies can tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Groups {
+    /// The groups of agents that any policy names. What a question says holds no entity, so no policy can meet another.
+    pub(crate) of_agents: BTreeSet<Name>,
+    /// The groups of actions that the namespace declares.
+    pub(crate) of_actions: Arc<ActionGroups>,
+}
+
 /// All policies of a namespace, ready to be asked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Compiled {
@@ -53,8 +63,7 @@ pub(crate) struct Compiled {
     holds: HashMap<PolicyId, cedar_policy::Policy>,
     /// Those that decide and speak of an action whatever it is done to, plain ones and such as hold back.
     sweeping: HashMap<PolicyId, Sweeping>,
-    /// The groups that any of them names. What a question says holds no entity, so no policy can meet another.
-    groups: BTreeSet<Name>,
+    groups: Groups,
     /// The declared policies in LOG_ONLY.
     shadows: Vec<Arc<Policy>>,
     parsed: HashMap<Name, Arc<Parsed>>,
@@ -162,10 +171,17 @@ fn parse(declared: &Arc<Policy>) -> Result<Parsed, Unusable> {
     Ok(Parsed { declared: Arc::clone(declared), rules, groups })
 }
 
+/// The groups of actions of a namespace; those that were read before serve again.
+fn of_actions(policies: &NamespacePolicies, before: Option<&Compiled>) -> Arc<ActionGroups> {
+    let schema = policies.schema.as_ref();
+    let known = before.map(|before| &before.groups.of_actions).filter(|known| known.are_of(schema));
+    known.map_or_else(|| Arc::new(ActionGroups::of(schema)), Arc::clone)
+}
+
 /// What those of an index say whose scope fits.
 fn ask_index(index: &ScopeIndex, authorizer: &Authorizer, asked: &Asked) -> Verdict {
     let who = (&asked.principal.who, &asked.resource);
-    index.evaluate(authorizer, &asked.request, &asked.action, who, &asked.entities)
+    index.evaluate(authorizer, &asked.request, &asked.actions, who, &asked.entities)
 }
 
 /// Whether it holds back until it is approved.
@@ -227,7 +243,8 @@ impl Compiled {
             compiled.put(name, Arc::new(parse(declared)?), |_| true)?;
         }
         // One that went may have been the last to name a group.
-        compiled.groups = compiled.parsed.values().flat_map(|parsed| parsed.groups.iter().cloned()).collect();
+        compiled.groups.of_agents = compiled.parsed.values().flat_map(|one| one.groups.iter().cloned()).collect();
+        compiled.groups.of_actions = of_actions(policies, Some(self));
         Ok(compiled)
     }
 
@@ -238,6 +255,7 @@ impl Compiled {
         keep: impl Fn(&cedar_policy::Policy) -> bool,
     ) -> Result<Self, Unusable> {
         let mut compiled = Self::default();
+        compiled.groups.of_actions = of_actions(policies, before);
         for (name, declared) in &policies.by_name {
             let known = before.and_then(|b| b.parsed.get(name)).filter(|p| Arc::ptr_eq(&p.declared, declared));
             let parsed = match known {
@@ -283,7 +301,7 @@ impl Compiled {
                 self.sweeping.insert(rule.id().clone(), sweeping);
             }
             self.index(declared.mode, rule).add(rule).map_err(|e| parsed.unusable(e.to_string()))?;
-            self.groups.extend(groups(rule));
+            self.groups.of_agents.extend(groups(rule));
             self.origin.insert(rule.id().clone(), (Arc::clone(declared), forbids(rule)));
         }
         if declared.mode == PolicyMode::LogOnly {
@@ -311,8 +329,8 @@ impl Compiled {
         })
     }
 
-    /// The groups that any of them names, also of those that are only reported.
-    pub(crate) fn groups(&self) -> &BTreeSet<Name> {
+    /// What agents and actions can be in, also as far as only those name it that are only reported.
+    pub(crate) fn groups(&self) -> &Groups {
         &self.groups
     }
 
@@ -444,9 +462,16 @@ impl Compiled {
     /// The actions on which a policy may permit `who` something with resources of the type; `None`: of any type. Conditions are
     /// not looked at, so it says more than are permitted, never less.
     pub(crate) fn permitting(&self, who: &Who, kind: Option<&EntityTypeName>) -> Vec<ActionPattern> {
-        let named = |uid: &cedar_policy::EntityUid| Action::parse(uid.id().unescaped()).ok().map(ActionPattern::from);
-        let found = self.permits.permitting(who, kind);
-        found.filter_map(|uid| uid.map_or_else(|| Some(ActionPattern::every()), named)).collect()
+        let mut found = BTreeSet::new();
+        for uid in self.permits.permitting(who, kind) {
+            let Some(name) = uid.map(|uid| uid.id().unescaped()) else {
+                found.insert(ActionPattern::every());
+                continue;
+            };
+            found.extend(Action::parse(name).ok().map(ActionPattern::from));
+            found.extend(self.groups.of_actions.within(name).iter().cloned().map(ActionPattern::from));
+        }
+        found.into_iter().collect()
     }
 
     fn judge(&self, verdict: &Verdict) -> (PolicyOutcome, Vec<Cause>) {

@@ -150,7 +150,7 @@ impl Place {
             actions: match policy.action_constraint() {
                 ActionConstraint::Any => None,
                 ActionConstraint::Eq(uid) => Some(BTreeSet::from([uid])),
-                // Actions are in nothing here, so `in [A, B]` is A or B; twice the same is once.
+                // A question meets what is kept under its action and under each group that this is in; twice the same is once.
                 ActionConstraint::In(uids) => Some(uids.into_iter().collect()),
             },
             principal: match policy.principal_constraint() {
@@ -219,23 +219,26 @@ impl ScopeIndex {
         self.len
     }
 
-    /// What the policies say of `request`, whose principal and resource are `principal` and `resource`.
+    /// What the policies say of `request`, whose principal and resource are `principal` and `resource`; its action comes first in
+    /// `actions`, and behind it the groups that it is in.
     pub(crate) fn evaluate(
         &self,
         authorizer: &Authorizer,
         request: &Request,
-        action: &EntityUid,
+        actions: &[EntityUid],
         (principal, resource): (&Who, &Who),
         entities: &Entities,
     ) -> Verdict {
-        let named = self.of_action.get(action);
+        let named = actions.iter().filter_map(|uid| self.of_action.get(uid));
         let buckets = std::iter::once(&self.any_action)
             .chain(named)
             .flat_map(|parties| parties.matching(principal))
             .flat_map(|fork| fork.matching(resource));
         #[cfg(feature = "bug_lost_forbid")]
         let buckets = buckets.filter(|bucket| bucket.policies().all(|policy| !forbids(policy)));
-        Verdict::of(authorizer, request, buckets, entities)
+        let verdict = Verdict::of(authorizer, request, buckets, entities);
+        // A policy that names an action and a group of it is kept under both.
+        if actions.len() > 1 { verdict.each_once() } else { verdict }
     }
 }
 
@@ -270,6 +273,15 @@ impl Verdict {
         self.forbids.extend(other.forbids);
         self.failures.extend(other.failures);
         self.in_order()
+    }
+
+    fn each_once(mut self) -> Self {
+        for ids in [&mut self.permits, &mut self.forbids] {
+            ids.sort();
+            ids.dedup();
+        }
+        self.failures.dedup_by(|a, b| a.policy == b.policy);
+        self
     }
 
     /// Told in the same order however they were found.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use cedar_policy::{ActionConstraint, EntityTypeName, Policy, PrincipalConstraint, ResourceConstraint};
 use legate_ids::ActionPattern;
 
+use super::action_groups::ActionGroups;
 use super::scope::{Who, forbids};
 
 /// Such a forbid, with its scope read once.
@@ -54,11 +55,15 @@ impl Sweeping {
     }
 
     /// Whether it speaks of all that `action` stands for, on every resource of the type; `None`: of every type.
-    pub(crate) fn is_of(&self, action: &ActionPattern, kind: Option<&EntityTypeName>) -> bool {
+    pub(crate) fn is_of(&self, groups: &ActionGroups, action: &ActionPattern, kind: Option<&EntityTypeName>) -> bool {
         let is_action = match &self.actions {
             None => true,
             // A pattern stands for more than can be named one by one.
-            Some(named) => !action.is_wildcard() && named.contains(action.as_str()),
+            Some(_) if action.is_wildcard() => false,
+            Some(named) => {
+                let above = groups.above(action.as_str());
+                named.contains(action.as_str()) || above.iter().any(|group| named.contains(group.id().unescaped()))
+            }
         };
         is_action && (self.kind.is_none() || self.kind.as_ref() == kind)
     }

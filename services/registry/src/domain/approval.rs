@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cedar_policy::{ActionConstraint, Effect, PolicySet};
+use legate_cedar::Declared;
 use legate_clock::Timestamp;
 use legate_ids::Action;
 use legate_wire::registry as wire;
@@ -153,8 +154,8 @@ fn text_of(policy: &cedar_policy::Policy) -> Result<Option<&str>, String> {
 }
 
 /// Whether a policy in force holds the action back until it is approved, and what it says; by its scope alone: what its
-/// conditions make of one question is seen when that is asked.
-fn holds(policy: &wire::Policy, action: &Action) -> wire::HeldPolicy {
+/// conditions make of one question is seen when that is asked. The action is in `groups`.
+fn holds(policy: &wire::Policy, action: &Action, groups: &[&str]) -> wire::HeldPolicy {
     let mut held = wire::HeldPolicy::default();
     let Some(spec) = &policy.spec else { return held };
     // What cannot be read holds its whole namespace, and no approval lifts it.
@@ -166,7 +167,7 @@ fn holds(policy: &wire::Policy, action: &Action) -> wire::HeldPolicy {
         match rule.action_constraint() {
             ActionConstraint::Any => true,
             ActionConstraint::Eq(uid) => is(&uid),
-            ActionConstraint::In(uids) => uids.iter().any(is),
+            ActionConstraint::In(uids) => uids.iter().any(|uid| is(uid) || groups.contains(&uid.id().unescaped())),
         }
     };
     for terms in rules.into_iter().filter(|rule| speaks_of(rule)).filter_map(|rule| terms(rule).ok().flatten()) {
@@ -199,19 +200,26 @@ pub(crate) fn approvers(spec: &wire::ApprovalSpec) -> usize {
     usize::try_from(spec.approvers.max(1)).unwrap_or(usize::MAX)
 }
 
-/// The policies in force that hold these actions back.
+/// The policies in force that hold these actions back, where `namespace` declares which groups actions are in.
 ///
 /// # Errors
 /// The first action that nothing holds back.
-pub(crate) fn held<'a>(policies: &[wire::Policy], actions: &'a [Action]) -> Result<Vec<wire::HeldPolicy>, &'a Action> {
+pub(crate) fn held<'a>(
+    namespace: &NamespaceSpec,
+    policies: &[wire::Policy],
+    actions: &'a [Action],
+) -> Result<Vec<wire::HeldPolicy>, &'a Action> {
+    // A schema that cannot be read lets nothing through, whatever is approved.
+    let declared = Declared::parse(&namespace.policy_schema).ok();
     let in_force =
         policies.iter().filter(|one| one.spec.as_ref().is_some_and(|s| s.mode() == wire::PolicyMode::Enforce));
     let in_force: Vec<_> = in_force.collect();
     let mut found: Vec<wire::HeldPolicy> = Vec::new();
     for action in actions {
         let mut is_held = false;
+        let groups: Vec<&str> = declared.iter().flat_map(|declared| declared.groups_of(action.as_str())).collect();
         for policy in &in_force {
-            let holds = holds(policy, action);
+            let holds = holds(policy, action, &groups);
             let Some(metadata) = policy.metadata.as_ref().filter(|_| !holds.texts.is_empty()) else { continue };
             is_held = true;
             let index = found.iter().position(|known| known.id == metadata.id);
@@ -321,12 +329,33 @@ mod tests {
         )];
         let of = |words: &[&str]| {
             let actions: Vec<_> = words.iter().map(|word| Action::parse(word).unwrap()).collect();
-            let held = held(&all, &actions).unwrap();
+            let held = held(&NamespaceSpec::default(), &all, &actions).unwrap();
             (held[0].approvers, held[0].single_use, held[0].bars_owners)
         };
         assert_eq!(of(&["invoice:read"]), (1, true, false));
         assert_eq!(of(&["invoice:pay"]), (2, true, false));
         assert_eq!(of(&["invoice:pay", "invoice:void"]), (3, true, true));
+    }
+
+    #[test]
+    fn what_holds_a_group_of_actions_back_holds_each_of_them() {
+        let namespace = NamespaceSpec {
+            policy_schema: "entity Invoice; action \"writes\"; action \"money\" in [\"writes\"];\
+                            action \"invoice:pay\" in [\"money\"] appliesTo { principal: [Agent], resource: [Invoice] };\
+                            action \"invoice:read\" \
+                            appliesTo { principal: [Agent], resource: [Invoice] };"
+                .into(),
+            ..NamespaceSpec::default()
+        };
+        let rule = "@approval(\"w\") forbid(principal, action in Action::\"writes\", resource);";
+        let all = [policy("writes", wire::PolicyMode::Enforce, rule)];
+        let held = |namespace: &NamespaceSpec, action: &str| {
+            let found = held(namespace, &all, &[Action::parse(action).unwrap()]).map_err(ToString::to_string);
+            found.map(|found| found[0].name.clone())
+        };
+        assert_eq!(held(&namespace, "invoice:pay").unwrap(), "writes");
+        assert_eq!(held(&namespace, "invoice:read").unwrap_err(), "invoice:read");
+        assert_eq!(held(&NamespaceSpec::default(), "invoice:pay").unwrap_err(), "invoice:pay");
     }
 
     #[test]
@@ -350,7 +379,7 @@ mod tests {
         let actions = |words: &[&str]| words.iter().map(|word| Action::parse(word).unwrap()).collect::<Vec<_>>();
         let told = |words: &[&str]| {
             let actions = actions(words);
-            held(&all, &actions)
+            held(&NamespaceSpec::default(), &all, &actions)
                 .map(|found| {
                     found.into_iter().map(|one| format!("{}@{} {}", one.name, one.version, one.texts.join("+")))
                 })
@@ -361,8 +390,10 @@ mod tests {
         assert_eq!(told(&["invoice:void"]).unwrap(), ["two@2 a+b"]);
         assert_eq!(told(&["invoice:pay", "invoice:void"]).unwrap(), ["pay@2 money", "two@2 a+b"]);
         assert_eq!(told(&["invoice:pay", "invoice:read"]).unwrap_err(), "invoice:read");
-        let spec =
-            wire::ApprovalSpec { policies: held(&all, &actions(&["invoice:pay"])).unwrap(), ..Default::default() };
+        let spec = wire::ApprovalSpec {
+            policies: held(&NamespaceSpec::default(), &all, &actions(&["invoice:pay"])).unwrap(),
+            ..Default::default()
+        };
         assert_eq!(outdated(&spec, &all), None);
         assert_eq!(outdated(&spec, &all[1..]).map(|held| held.name.as_str()), Some("pay"));
         let mut changed = all.to_vec();

@@ -110,7 +110,7 @@ async fn is_current(writing: &Writing<'_>, standing: &Standing, one: &Approval) 
     let actions: Vec<Action> = spec.permissions.iter().filter_map(|one| Action::parse(&one.action).ok()).collect();
     let namespace = one.metadata.as_ref().map(|m| m.namespace.as_str()).unwrap_or_default();
     let policies = policies_of(writing.tx, namespace).await?;
-    Ok(approval::held(&policies, &actions).is_ok_and(|held| held == spec.policies))
+    Ok(approval::held(&standing.namespace, &policies, &actions).is_ok_and(|held| held == spec.policies))
 }
 
 /// The caller's requests that are pending or approved, the oldest first.
@@ -162,7 +162,7 @@ async fn wanted(
     let own = caller.metadata.clone().unwrap_or_default();
     let actions: Vec<Action> = ask.permissions.iter().filter_map(|one| Action::parse(&one.action).ok()).collect();
     let policies = policies_of(writing.tx, &own.namespace).await?;
-    let policies = approval::held(&policies, &actions).map_err(|action| {
+    let policies = approval::held(&standing.namespace, &policies, &actions).map_err(|action| {
         let text = format!("no policy in force in {} holds {action} back until it is approved", own.namespace);
         refuse(Fault::refused(&APPROVAL_NOT_NEEDED, text).field("permissions", "nothing asks for an approval of this"))
     })?;

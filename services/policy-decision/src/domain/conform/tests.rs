@@ -159,7 +159,7 @@ fn what_legate_gives_is_what_its_schema_says() {
     let principal = Arc::new(entities::principal(&words, agent, &roles, &[&group]).unwrap());
     let region = Record::from([("region".to_owned(), Value::Text("eu".to_owned()))]);
     let asked =
-        entities::asked(&words, principal, &question("invoice:read", "Invoice", region, Record::new())).unwrap();
+        entities::asked(&words, principal, &question("invoice:read", "Invoice", region, Record::new()), &[]).unwrap();
     // Every attribute is of its type, none is there that is not declared, and the agent is in nothing else.
     let every: Vec<Entity> = asked.entities.iter().cloned().collect();
     Entities::from_entities(every, Some(&schema)).unwrap();

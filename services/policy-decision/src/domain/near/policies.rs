@@ -172,7 +172,7 @@ fn named_roles(case: &Case<'_>, compiled: &Compiled, is_over: &dyn Fn() -> bool,
 /// Groups that policies name, that are there, and to which the agent does not belong.
 fn named_groups(case: &Case<'_>, compiled: &Compiled, all: &mut Proposals) {
     let (agent, namespace) = (case.agent, case.agent.label.namespace.as_str());
-    let groups = compiled.groups().iter().filter_map(|name| case.snapshot.group(namespace, name));
+    let groups = compiled.groups().of_agents.iter().filter_map(|name| case.snapshot.group(namespace, name));
     for group in all.few(OF_A_SORT, groups.filter(|group| !group.has(agent))) {
         let text = format!("let the agent {} belong to the group {}", agent.label.name, group.label.name);
         let otherwise = Otherwise::Group(group.with(&agent.label.name, case.now));

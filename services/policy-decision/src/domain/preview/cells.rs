@@ -197,7 +197,10 @@ impl Named {
                 ActionConstraint::Any => {}
                 ActionConstraint::Eq(uid) => self.actions.extend([uid.id().unescaped().to_owned()]),
                 ActionConstraint::In(uids) => {
-                    self.actions.extend(uids.iter().map(|uid| uid.id().unescaped().to_owned()));
+                    for name in uids.iter().map(|uid| uid.id().unescaped()) {
+                        let within = compiled.groups().of_actions.within(name).iter();
+                        self.actions.extend(std::iter::once(name.to_owned()).chain(within.map(ToString::to_string)));
+                    }
                 }
             }
             match rule.resource_constraint() {

@@ -1,11 +1,10 @@
 //! What the policies of a namespace say of a permission: yes, no, or that it depends, and on which of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cedar_policy::PolicyId;
 use legate_clock::Timestamp;
-use legate_ids::Name;
 use legate_view::{Agent, NamespacePolicies, Policy, PolicyMode, Snapshot};
 
 use super::limits::{Limits, limits};
@@ -13,7 +12,7 @@ use super::weaken::{Fixed, Weakened, weaken};
 use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::authority::Bench;
 use crate::domain::entities::Asked;
-use crate::domain::policies::{Compiled, PolicyOutcome, Unusable};
+use crate::domain::policies::{Compiled, Groups, PolicyOutcome, Unusable};
 use crate::domain::question::Question;
 use crate::domain::scope::{ScopeIndex, forbids};
 
@@ -26,8 +25,7 @@ pub(crate) struct Outlook {
     permits: ScopeIndex,
     forbids: ScopeIndex,
     origin: HashMap<PolicyId, Arc<Policy>>,
-    /// The groups that any of them names.
-    groups: BTreeSet<Name>,
+    groups: Groups,
 }
 
 /// Something on which an answer hangs: a policy or a boundary, and what tells its versions apart.
@@ -81,7 +79,7 @@ impl Outlook {
     fn among(&self, kind: CauseKind, bench: &Bench, asked: &Asked) -> Vec<On> {
         let index = if kind == CauseKind::Forbid { &self.forbids } else { &self.permits };
         let who = (&asked.principal.who, &asked.resource);
-        let said = index.evaluate(bench.authorizer(), &asked.request, &asked.action, who, &asked.entities);
+        let said = index.evaluate(bench.authorizer(), &asked.request, &asked.actions, who, &asked.entities);
         // One that fails as far as it is fixed would fail, or not be reached, with the arguments.
         let failed = said.failures.iter().map(|failure| &failure.policy);
         let ids = said.permits.iter().chain(&said.forbids).chain(failed);

@@ -12,9 +12,19 @@ use super::*;
 const AGENTS: [&str; 3] = ["a", "b", "c"];
 const ROLES: [&str; 2] = ["r", "s"];
 const ACTIONS: [&str; 3] = ["x:read", "x:write", "y"];
+const GROUPS: [&str; 2] = ["reads", "all"];
 const TYPES: [&str; 3] = ["Invoice", "Ledger", "Acme::Invoice"];
 const IDS: [&str; 3] = ["1", "p/2", "3\\\"x"];
 const FOLDERS: [&str; 2] = ["f", "g"];
+
+/// The groups that an action is in, the nearest first, each in the next.
+fn groups_of(action: &str) -> &'static [&'static str] {
+    match action {
+        "x:read" => &GROUPS,
+        "x:write" => &GROUPS[1..],
+        _ => &[],
+    }
+}
 
 fn principal_scope() -> BoxedStrategy<String> {
     prop_oneof![
@@ -36,7 +46,9 @@ fn action_scope() -> BoxedStrategy<String> {
         Just("action".to_owned()),
         select(&ACTIONS[..]).prop_map(|a| format!("action == Action::\"{a}\"")),
         select(&ACTIONS[..]).prop_map(|a| format!("action in Action::\"{a}\"")),
-        proptest::collection::vec(select(&ACTIONS[..]), 1..4).prop_map(|all| {
+        select(&GROUPS[..]).prop_map(|g| format!("action in Action::\"{g}\"")),
+        select(&GROUPS[..]).prop_map(|g| format!("action == Action::\"{g}\"")),
+        proptest::collection::vec(select([&ACTIONS[..], &GROUPS[..]].concat()), 1..5).prop_map(|all| {
             let all: Vec<_> = all.iter().map(|a| format!("Action::\"{a}\"")).collect();
             format!("action in [{}]", all.join(", "))
         }),
@@ -85,6 +97,8 @@ fn condition() -> BoxedStrategy<&'static str> {
             " when { context.missing == 1 }",
             " when { principal in Role::\"r\" }",
             " when { action == Action::\"y\" }",
+            " when { action in Action::\"reads\" }",
+            " unless { action in [Action::\"all\"] }",
         ][..],
     )
     .boxed()
@@ -144,7 +158,7 @@ struct Made {
     entities: Entities,
     principal: Who,
     resource: Who,
-    action: EntityUid,
+    actions: Vec<EntityUid>,
 }
 
 fn make(case: &Case) -> Made {
@@ -167,7 +181,13 @@ fn make(case: &Case) -> Made {
     let me = entity(&principal, case.level.map(|n| ("level", RestrictedExpression::new_long(n))));
     let it = entity(&resource, case.sealed.map(|b| ("sealed", RestrictedExpression::new_bool(b))));
     let context = case.amount.map(|n| ("amount".to_owned(), RestrictedExpression::new_long(n)));
-    let action = uid("Action", case.action);
+    let mut actions = vec![uid("Action", case.action)];
+    actions.extend(groups_of(case.action).iter().map(|group| uid("Action", group)));
+    others.extend(
+        actions
+            .windows(2)
+            .map(|pair| Entity::new(pair[0].clone(), HashMap::new(), HashSet::from([pair[1].clone()])).unwrap()),
+    );
     for (all, kind, id) in [(&mut principal, "Role", "company"), (&mut resource, "Folder", "top")] {
         if all.len() > 1 {
             all.push(uid(kind, id));
@@ -176,7 +196,7 @@ fn make(case: &Case) -> Made {
     Made {
         request: Request::new(
             principal[0].clone(),
-            action.clone(),
+            actions[0].clone(),
             resource[0].clone(),
             Context::from_pairs(context).unwrap(),
             None,
@@ -185,7 +205,7 @@ fn make(case: &Case) -> Made {
         entities: Entities::from_entities(others.into_iter().chain([me, it]), None).unwrap(),
         principal: Who { kind: "Agent".parse().unwrap(), uids: principal },
         resource: Who { kind: case.kind.parse().unwrap(), uids: resource },
-        action,
+        actions,
     }
 }
 
@@ -208,7 +228,7 @@ fn indexed(index: &ScopeIndex, made: &Made) -> Said {
     let verdict = index.evaluate(
         &Authorizer::new(),
         &made.request,
-        &made.action,
+        &made.actions,
         (&made.principal, &made.resource),
         &made.entities,
     );

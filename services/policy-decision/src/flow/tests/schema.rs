@@ -61,6 +61,60 @@ async fn a_forbid_that_fails_still_denies_where_a_schema_is() {
     assert_eq!(stage.word(stage.good().attribute("amount", Value::Long(7))).await, "POLICY_ERROR");
 }
 
+/// The same with reading in a group that is in another.
+const GROUPED: &str = "entity Invoice { amount: Long, sealed?: Bool };\
+    action \"all\"; action \"reads\" in [\"all\"];\
+    action \"invoice:read\" in [\"reads\"] appliesTo { principal: [Agent], resource: [Invoice], context: { mfa?: Bool } };";
+
+#[tokio::test]
+async fn what_speaks_of_a_group_speaks_of_every_action_in_it() {
+    let mut stage = Stage::set_with(only(&["permit(principal, action in Action::\"all\", resource);"])).await;
+    let whole = |stage: &Stage| stage.good().attribute("amount", Value::Long(7));
+    assert_eq!(stage.word(whole(&stage)).await, "NO_POLICY_PERMITS", "nothing declares the group");
+    stage.change(vec![(declaring(GROUPED), false)]).await;
+    assert_eq!(stage.word(whole(&stage)).await, "ALLOWED");
+    for (name, rule) in [
+        ("scope", "forbid(principal, action in [Action::\"invoice:read\", Action::\"reads\"], resource);"),
+        ("condition", "forbid(principal, action, resource) when { action in Action::\"reads\" };"),
+    ] {
+        stage.change(vec![(policy(name, Enforce, rule), false)]).await;
+        let spoken = stage.ask(&enforcer("invoices"), whole(&stage)).await;
+        assert_eq!(spoken.answer.word(), "FORBIDDEN_BY_POLICY", "{name}");
+        assert_eq!(spoken.answer.causes.len(), 1, "{name} is told once: {:?}", spoken.answer.causes);
+        stage.change(vec![(policy(name, Enforce, rule), true)]).await;
+    }
+    let approval = "@approval(\"r\") forbid(principal, action in Action::\"reads\", resource);";
+    stage.change(vec![(policy("held", Enforce, approval), false)]).await;
+    assert_eq!(stage.word(whole(&stage)).await, "APPROVAL_REQUIRED");
+    stage.change(vec![(policy("held", Enforce, approval), true)]).await;
+    // The policies are as they were, and the action is in the group no more.
+    stage.change(vec![(declaring(&GROUPED.replace(" in [\"all\"]", "")), false)]).await;
+    assert_eq!(stage.word(whole(&stage)).await, "NO_POLICY_PERMITS");
+    // What is only a group is nothing that anybody does.
+    stage.change(vec![(declaring(GROUPED), false)]).await;
+    assert_eq!(stage.word(whole(&stage)).await, "ALLOWED");
+    let permit = policy("group", Enforce, "permit(principal, action == Action::\"reads\", resource);");
+    stage.change(vec![(permit, false)]).await;
+    assert_ne!(stage.word(whole(&stage).action("reads")).await, "ALLOWED");
+}
+
+#[tokio::test]
+async fn a_preview_knows_what_is_in_a_group() {
+    let mut stage = Stage::set_with(only(&["permit(principal, action in Action::\"all\", resource);"])).await;
+    let preview = async |stage: &Stage, wanted| {
+        let ask = Preview { wanted: vec![wanted], ..Preview::default() };
+        let told = preview(&stage.desk, &operator(), ask).await.unwrap();
+        told.changes.iter().map(|one| (one.action.clone(), one.effect())).collect::<Vec<_>>()
+    };
+    let (gains, loses) = (AccessEffect::Gains, AccessEffect::Loses);
+    assert_eq!(preview(&stage, declaring(GROUPED)).await, [("invoice:read".to_owned(), gains)]);
+    stage.change(vec![(declaring(GROUPED), false)]).await;
+    let none = GROUPED.replace(" in [\"reads\"]", "");
+    assert_eq!(preview(&stage, declaring(&none)).await, [("invoice:read".to_owned(), loses)]);
+    let forbid = policy("no-reads", Enforce, "forbid(principal, action in Action::\"reads\", resource);");
+    assert_eq!(preview(&stage, forbid).await, [("invoice:read".to_owned(), loses)]);
+}
+
 fn log(stage: &Stage, change: impl Fn(&mut legate_wire::audit::AuditEvent)) {
     let mut all: Vec<_> = stage.paper.events().into_iter().filter(|event| event.r#type == "decision.made").collect();
     all.iter_mut().for_each(change);
