@@ -18,6 +18,7 @@ use crate::schema::Migrator;
 use crate::store::batch::{self, Batch, Voices};
 use crate::store::detect::Looked;
 use crate::store::head::{self, Moved};
+use crate::store::posting::together;
 
 /// Leaves in one transaction: enough to be quick, few enough that none takes long.
 const BATCH: u64 = 4_096;
@@ -164,6 +165,7 @@ impl Index {
             while at < end {
                 (at, open) = self.step(&db, log, at..end, open).await?;
                 self.0.through.send_replace(at);
+                self.put_together(&db).await?;
             }
             if published.changed().await.is_err() {
                 return Ok(());
@@ -257,6 +259,22 @@ impl Index {
             self.0.roles.send_replace(true);
         }
         Ok((to, open))
+    }
+
+    /// Puts together what lies in too many pieces. Nothing hangs on it, so what does not come about is left for the next step.
+    async fn put_together(&self, db: &Db) -> Result<(), NotIndexed> {
+        while let Some(some) = db.read("index_pieces", |tx| Box::pin(together::next(tx))).await? {
+            let some = Arc::new(some);
+            let putting = db.tx("index_together", move |tx| {
+                let some = Arc::clone(&some);
+                Box::pin(async move { together::put::<Moved>(tx, &some).await })
+            });
+            if let Err(error) = putting.await {
+                tracing::warn!(%error, "pieces of the index are not put together");
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Closes the database.

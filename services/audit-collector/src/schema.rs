@@ -19,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(Attested),
             Box::new(Rows),
             Box::new(Numbered),
+            Box::new(Found),
         ]
     }
 }
@@ -319,6 +320,60 @@ CREATE TABLE numbered (
 impl MigrationTrait for Numbered {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         legate_db::create_tables(manager, NUMBERED).await
+    }
+}
+
+struct Found;
+
+impl MigrationName for Found {
+    fn name(&self) -> &str {
+        "audit_0012_found"
+    }
+}
+
+// The index is made again from the log. What events are found by is written behind what is there (`posting`), where each index of a table
+// had to be changed in as many places as there were events. Decisions are looked up by their ids one by one, and these grow with time.
+const FOUND: &str = "
+DELETE FROM index_head;
+DROP INDEX indexed_event_type;
+DROP INDEX indexed_event_namespace;
+DROP INDEX indexed_event_agent;
+DROP INDEX indexed_event_instance;
+DROP INDEX indexed_event_subject;
+DROP INDEX indexed_event_action;
+DROP INDEX indexed_event_trace;
+DROP INDEX indexed_event_actor;
+DROP INDEX indexed_event_resource;
+DROP TABLE event_link;
+CREATE TABLE event_link (
+    leaf BIGINT NOT NULL,
+    link SMALLINT NOT NULL,
+    value {TEXT} NOT NULL,
+    PRIMARY KEY (leaf, link, value)
+) {BY_KEY};
+CREATE INDEX event_link_person ON event_link (value, leaf) WHERE link = 4;
+CREATE TABLE posting (
+    segment BIGINT NOT NULL,
+    field SMALLINT NOT NULL,
+    value {TEXT} NOT NULL,
+    leaves {BYTES} NOT NULL,
+    PRIMARY KEY (segment, field, value)
+) {BY_KEY};
+CREATE TABLE posting_segment (
+    field SMALLINT NOT NULL,
+    segment BIGINT NOT NULL,
+    until BIGINT NOT NULL,
+    width BIGINT NOT NULL,
+    level SMALLINT NOT NULL,
+    PRIMARY KEY (field, segment)
+) {BY_KEY};
+CREATE INDEX posting_segment_level ON posting_segment (field, segment) WHERE level < 32767;
+";
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for Found {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        legate_db::create_tables(manager, FOUND).await
     }
 }
 

@@ -32,6 +32,11 @@ impl Link {
             Self::Person => 4,
         }
     }
+
+    /// The reverse.
+    pub(crate) fn of(number: i16) -> Option<Self> {
+        [Self::Chain, Self::Grant, Self::Credential, Self::Person].into_iter().find(|link| link.number() == number)
+    }
 }
 
 /// The most links of one event that the index holds; an event's lists are bounded by its size alone.

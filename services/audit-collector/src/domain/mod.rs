@@ -6,6 +6,7 @@ pub(crate) mod digest;
 pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod otlp;
+pub(crate) mod posting;
 pub(crate) mod producers;
 pub(crate) mod question;
 pub(crate) mod quota;

@@ -74,15 +74,6 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    /// A number that is the smaller the earlier a leaf comes in this order.
-    pub(crate) fn rank(self, leaf: u64) -> i64 {
-        let leaf = i64::try_from(leaf).unwrap_or(i64::MAX);
-        match self {
-            Self::NewestFirst => -leaf,
-            Self::OldestFirst => leaf,
-        }
-    }
-
     /// What is left of a stretch of leaves behind one of them.
     pub(crate) fn behind(self, leaf: u64, stretch: std::ops::Range<u64>) -> std::ops::Range<u64> {
         match self {

@@ -28,8 +28,9 @@ use crate::log::{Log, Offer, Own};
 use crate::personal::{Unsealed, Vault};
 use crate::schema::Migrator;
 use crate::store::batch::{Batch, Voices};
+use crate::store::posting::segment;
 use crate::store::search::{Families, Search};
-use crate::store::{event, link, made_by, numbered, roles, stretch, usage};
+use crate::store::{event, link, made_by, numbered, posting, roles, stretch, usage};
 
 const TYPES: &[&str] = &[
     "agent.suspended",
@@ -140,8 +141,11 @@ async fn tell(log: &Log, from: u64, count: u64) {
         .unwrap();
 }
 
+fn base() -> Question {
+    Question::default()
+}
+
 fn questions() -> Vec<Question> {
-    let base = Question::default;
     let long = "x".repeat(3_000);
     let time = |secs: i64| Some(Timestamp::from_secs(START + secs));
     vec![
@@ -354,6 +358,18 @@ macro_rules! rows {
     }};
 }
 
+/// The leaves under each text of a field, whatever segments they are in.
+async fn postings(index: &Index) -> BTreeMap<(i16, String), Vec<u64>> {
+    let mut rows = rows!(index, posting);
+    rows.sort();
+    let mut all: BTreeMap<(i16, String), Vec<u64>> = BTreeMap::new();
+    for row in rows {
+        let leaves = row.unpacked();
+        all.entry((row.field, row.value)).or_default().extend(leaves);
+    }
+    all
+}
+
 /// The index holds what the log says, in every table, and nothing else.
 async fn is_exact(index: &Index, log: &Log) {
     let mut leaves: Vec<(u64, Vec<u8>)> = Vec::new();
@@ -368,6 +384,8 @@ async fn is_exact(index: &Index, log: &Log) {
     links.sort();
     wanted_links.sort();
     assert_eq!(links, wanted_links);
+    let wanted_postings = wanted.postings.into_iter().map(|((field, text), leaves)| ((field.number(), text), leaves));
+    assert_eq!(postings(index).await, wanted_postings.collect());
     assert_eq!(rows!(index, stretch), wanted.blocks);
     let (mut counts, mut wanted_counts) = (rows!(index, usage), wanted.usage);
     counts.sort();
@@ -491,6 +509,47 @@ async fn every_filter_finds_what_looking_at_every_event_finds() {
         // The log has ended, and the index comes to its end.
         following.await.unwrap();
         assert_eq!(*index.through().borrow(), log.size());
+        index.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_in_many_steps_lies_in_few_pieces_and_is_found() {
+    on_each::<Migrator>(async |fixture: Fixture| {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, tasks) = open(dir.path()).await;
+        let index = index(&fixture);
+        let following = tokio::spawn(index.clone().follow(log.clone()));
+        for step in 0..300 {
+            tell(&log, 1 + step * 2, 2).await;
+            until(&index, log.size()).await;
+        }
+        is_exact(&index, &log).await;
+        let mut pieces: BTreeMap<i16, usize> = BTreeMap::new();
+        for piece in rows!(index, segment) {
+            *pieces.entry(piece.field).or_default() += 1;
+        }
+        // 300 is once 256, twice 16 and twelve; what is put together after the last step is as it may be.
+        assert!(pieces.values().all(|count| *count <= 1 + 15 + 16), "{pieces:?}");
+        let events = every(&log);
+        for question in [
+            Question { trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(), agent_id: "agt_2".into(), ..base() },
+            Question { decision_id: "dec_14".into(), namespace: "payments".into(), ..base() },
+            Question { filter: filter("decision_id = dec_14 AND NOT outcome = denied"), ..base() },
+            Question { filter: filter("decision_id = dec_14 AND decision_id = dec_21"), ..base() },
+            Question { via_agent_id: agent(2), subject: "user:ada".into(), ..base() },
+        ] {
+            let hits = (0u64..).zip(&events).filter(|(_, e)| answers(&question, e)).map(|(leaf, _)| leaf);
+            let wanted: Vec<u64> = hits.collect();
+            for size in [1_000, 7] {
+                let asked = (&index, log.vault());
+                let found = pages(asked, &question, &Reach::Everywhere, size, Order::OldestFirst).await;
+                assert_eq!(found, wanted, "{question:?}");
+            }
+        }
+        tasks.close().await;
+        following.await.unwrap();
         index.close().await;
     })
     .await;

@@ -7,11 +7,12 @@ use legate_wire::audit::PersonalPart;
 use sea_orm::{ConnectionTrait as _, DbBackend};
 
 use super::detect::{self, Looked};
-use super::{custody, event, hold, link, made_by, numbered, roles, stretch, told, usage};
+use super::{custody, event, hold, link, made_by, numbered, posting, roles, stretch, told, usage};
 use crate::domain::attested::{self, Open, Place};
 use crate::domain::detect::fact::{Fact, Services};
-use crate::domain::entry::{self, Count, Gone, Roles, Use};
+use crate::domain::entry::{self, Count, Gone, Link, Roles, Use};
 use crate::domain::otlp;
+use crate::domain::posting::{Field, Postings};
 use crate::personal::{Opened, Vault};
 
 /// The rows that some leaves come to.
@@ -19,6 +20,8 @@ use crate::personal::{Opened, Vault};
 pub(crate) struct Batch {
     pub(crate) events: Vec<event::Model>,
     pub(crate) links: Vec<link::Model>,
+    /// What the events are found by.
+    pub(crate) postings: Postings,
     pub(crate) blocks: Vec<stretch::Model>,
     pub(crate) made: Vec<(String, String)>,
     pub(crate) usage: Vec<usage::Model>,
@@ -36,6 +39,7 @@ pub(crate) struct Batch {
     pub(crate) cut: Vec<(u64, u64)>,
     /// The signature that is of leaves behind these, too.
     pub(crate) open: Open,
+    first: u64,
     leaves: u64,
     services: Services,
 }
@@ -56,6 +60,7 @@ impl Batch {
         let mut batch = Self {
             events: Vec::new(),
             links: Vec::new(),
+            postings: Postings::new(),
             blocks: Vec::new(),
             made: Vec::new(),
             usage: Vec::new(),
@@ -67,6 +72,7 @@ impl Batch {
             facts: Vec::new(),
             cut: Vec::new(),
             open,
+            first: leaves.first().map_or(0, |(leaf, _)| *leaf),
             leaves: 0,
             services: Services::beside(&voices.registry),
         };
@@ -116,6 +122,12 @@ impl Batch {
                 break;
             }
         }
+        batch.events.iter().for_each(|event| event.post(&mut batch.postings));
+        for link in &batch.links {
+            if let Some(field) = Link::of(link.link).and_then(Field::of) {
+                batch.postings.entry((field, link.value.clone())).or_default().push(event::unsigned(link.leaf));
+            }
+        }
         batch.blocks = stretch::of(&batch.events);
         batch.usage = used.iter().map(|(of, count)| usage::row(of, count)).collect();
         batch
@@ -133,6 +145,7 @@ impl Batch {
             event::unsign(tx, *attested_by, *until).await?;
         }
         link::insert(tx, &self.links).await?;
+        posting::add(tx, self.first..self.first + self.leaves, &self.postings).await?;
         stretch::add(tx, &self.blocks).await?;
         made_by::add(tx, &self.made).await?;
         usage::add(tx, &self.usage).await?;
@@ -163,9 +176,11 @@ fn alias(part: &mut PersonalPart, vault: &Vault) -> String {
 }
 
 /// Every table that leaves are written to.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 14] = [
     "indexed_event",
     "event_link",
+    "posting",
+    "posting_segment",
     "leaf_block",
     "made_by",
     "usage_hour",

@@ -9,6 +9,7 @@ use sea_orm::{ColumnTrait as _, Condition};
 use super::event::{Column, key};
 use super::link;
 use crate::domain::entry::Link;
+use crate::domain::posting;
 use crate::personal::Vault;
 
 /// Where a field of a filter is kept.
@@ -39,6 +40,28 @@ pub(super) fn kept(field: EventField) -> Kept {
         EventField::Chain => return Kept::As(Link::Chain),
         EventField::Grant => return Kept::As(Link::Grant),
         EventField::Credential => return Kept::As(Link::Credential),
+    })
+}
+
+/// The field by which events are found, where they are.
+pub(super) fn posted(field: EventField) -> Option<posting::Field> {
+    use posting::Field;
+    Some(match field {
+        EventField::Type => Field::Type,
+        EventField::Namespace => Field::Namespace,
+        EventField::Actor => Field::Actor,
+        EventField::AgentId => Field::Agent,
+        EventField::InstanceId => Field::Instance,
+        EventField::Subject => Field::Subject,
+        EventField::Action => Field::Action,
+        EventField::ResourceType => Field::ResourceType,
+        EventField::ResourceId => Field::ResourceId,
+        EventField::TraceId => Field::Trace,
+        EventField::Emitter => Field::Emitter,
+        EventField::Chain => Field::Chain,
+        EventField::Grant => Field::Grant,
+        EventField::Credential => Field::Credential,
+        EventField::Outcome | EventField::ReasonCode | EventField::DecisionId | EventField::Time => return None,
     })
 }
 

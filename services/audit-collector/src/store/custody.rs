@@ -2,13 +2,17 @@
 //!
 //! A person is what the vault calls it: `user:~` and hexadecimal digits, so that it can stand in a statement as it is.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use legate_clock::Timestamp;
 use legate_db::{Tx, TxResult};
 use legate_personal::ERASED;
 use sea_orm::ConnectionTrait as _;
 
 use super::event::{signed, unsigned};
+use super::posting;
 use crate::domain::entry::Link;
+use crate::domain::posting::Field;
 use crate::domain::retention::WEEK;
 
 /// What the index knows of a person.
@@ -72,10 +76,14 @@ pub(crate) async fn forget<E>(tx: &Tx, person: &str, leaf: u64, week: Option<u32
     let others: Vec<String> =
         [Link::Chain, Link::Grant, Link::Credential].iter().map(|l| l.number().to_string()).collect();
     let others = others.join(", ");
+    let moved = moved(tx, person, &leaves, &others).await?;
+    for ((field, old, new), leaves) in moved {
+        posting::rename(tx, field, (&old, &new), &leaves).await?;
+    }
     let all = [
         format!("UPDATE indexed_event SET {} WHERE leaf IN ({leaves})", columns.join(", ")),
         format!(
-            "INSERT INTO event_link (link, value, leaf) SELECT link, '{ERASED}', leaf FROM event_link \
+            "INSERT INTO event_link (leaf, link, value) SELECT leaf, link, '{ERASED}' FROM event_link \
              WHERE link IN ({others}) AND value = '{person}' AND leaf IN ({leaves}) ON CONFLICT DO NOTHING"
         ),
         format!("DELETE FROM event_link WHERE link IN ({others}) AND value = '{person}' AND leaf IN ({leaves})"),
@@ -101,6 +109,35 @@ pub(crate) async fn forget<E>(tx: &Tx, person: &str, leaf: u64, week: Option<u32
 }
 
 const HOUR: i64 = 3_600_000_000;
+
+/// A text of a field, and what stands in its place.
+type Renamed = (Field, String, String);
+
+/// What events of these leaves are found by that names the person, each with the leaves.
+async fn moved<E>(tx: &Tx, person: &str, leaves: &str, others: &str) -> TxResult<BTreeMap<Renamed, BTreeSet<u64>>, E> {
+    let mut moved: BTreeMap<Renamed, BTreeSet<u64>> = BTreeMap::new();
+    let sql = format!("SELECT leaf, subject, actor, resource_id, action FROM indexed_event WHERE leaf IN ({leaves})");
+    for row in tx.query_all_raw(statement(tx, sql)).await? {
+        let leaf = unsigned(row.try_get_by_index(0)?);
+        for (at, field) in (1..).zip([Field::Subject, Field::Actor, Field::ResourceId, Field::Action]) {
+            let Some(old) = row.try_get_by_index::<Option<String>>(at)? else { continue };
+            let new = old.replace(person, ERASED);
+            if new != old {
+                moved.entry((field, old, new)).or_default().insert(leaf);
+            }
+        }
+    }
+    let sql = format!(
+        "SELECT link, leaf FROM event_link WHERE link IN ({others}) AND value = '{person}' AND leaf IN ({leaves})"
+    );
+    for row in tx.query_all_raw(statement(tx, sql)).await? {
+        if let Some(field) = Link::of(row.try_get_by_index(0)?).and_then(Field::of) {
+            let name = (field, person.to_owned(), ERASED.to_owned());
+            moved.entry(name).or_default().insert(unsigned(row.try_get_by_index(1)?));
+        }
+    }
+    Ok(moved)
+}
 
 /// The links of a person, `l`, and their events, `e`.
 fn of_person(person: &str) -> String {

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use legate_clock::Timestamp;
+use legate_db::rows::pieces;
 use legate_db::{Tx, TxResult};
 use legate_wire::audit::{AuditEvent, TrustClass};
 use sea_orm::entity::prelude::*;
-use sea_orm::{Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _};
+use sea_orm::{IntoActiveModel as _, QuerySelect as _};
 
+use super::walk::{Part, Walk};
 use crate::domain::attested::trust_of;
-use crate::domain::question::plain;
+use crate::domain::posting::{Field, Postings};
+use crate::domain::question::{Order, plain};
 pub(crate) use crate::domain::text::key;
 
 /// Rows in one statement; SQLite binds 32,766 values at most.
@@ -87,6 +90,28 @@ impl Model {
         }
     }
 
+    /// Adds everything that it is found by.
+    pub(crate) fn post(&self, postings: &mut Postings) {
+        let some = [
+            (Field::Type, Some(&self.r#type)),
+            (Field::Namespace, self.namespace.as_ref()),
+            (Field::Agent, self.agent_id.as_ref()),
+            (Field::Instance, self.instance_id.as_ref()),
+            (Field::Subject, self.subject.as_ref()),
+            (Field::Action, self.action.as_ref()),
+            (Field::ResourceType, self.resource_type.as_ref()),
+            (Field::ResourceId, self.resource_id.as_ref()),
+            (Field::Trace, self.trace_id.as_ref()),
+            (Field::Actor, self.actor.as_ref()),
+            (Field::Emitter, Some(&self.emitter)),
+        ];
+        for (field, text) in some {
+            if let Some(text) = text {
+                postings.entry((field, text.clone())).or_default().push(unsigned(self.leaf));
+            }
+        }
+    }
+
     /// It is not signed after all: its batch was cut short.
     pub(super) fn unsign(&mut self) {
         (self.trust, self.attested_by) = (TrustClass::Authenticated.into(), None);
@@ -119,8 +144,8 @@ pub(crate) async fn unsign<E>(tx: &Tx, attested_by: u64, until: u64) -> TxResult
 }
 
 pub(crate) async fn insert<E>(tx: &Tx, rows: &[Model]) -> TxResult<(), E> {
-    for rows in rows.chunks(AT_ONCE) {
-        let rows = rows.iter().cloned().map(|row| row.into_active_model().reset_all());
+    for rows in pieces(rows.to_vec()) {
+        let rows = rows.into_iter().map(|row| row.into_active_model().reset_all());
         Entity::insert_many(rows).exec_without_returning(tx).await?;
     }
     Ok(())
@@ -135,17 +160,15 @@ pub(crate) struct Voice<'a> {
 
 /// Where, from a leaf on, these tell of something.
 pub(crate) async fn told<E>(tx: &Tx, voices: &[Voice<'_>], from: u64, most: u64) -> TxResult<Vec<u64>, E> {
-    let any = voices.iter().fold(Condition::any(), |any, voice| {
-        let its = Column::Type.is_in(voice.types.iter().copied());
-        any.add(Condition::all().add(its).add(Column::Emitter.eq(voice.emitter)))
-    });
-    let rows = Entity::find()
-        .select_only()
-        .column(Column::Leaf)
-        .filter(any)
-        .filter(Column::Leaf.gte(signed(from)))
-        .order_by_asc(Column::Leaf)
-        .limit(most);
-    let leaves: Vec<i64> = rows.into_tuple().all(tx).await?;
-    Ok(leaves.into_iter().map(unsigned).collect())
+    let mut told = Vec::new();
+    for voice in voices {
+        let texts = |all: &[&str]| all.iter().map(|text| key(text)).collect();
+        let parts = [(Field::Type, texts(voice.types)), (Field::Emitter, texts(&[voice.emitter]))];
+        let walk = Walk { parts: parts.map(|part| Part::from([part])).into(), rest: None };
+        told.extend(walk.all(tx, from..u64::MAX, Order::OldestFirst, most).await?);
+    }
+    told.sort_unstable();
+    told.dedup();
+    told.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+    Ok(told)
 }

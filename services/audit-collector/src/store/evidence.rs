@@ -2,17 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use legate_clock::Timestamp;
 use legate_db::rows::{among, pieces};
 use legate_db::{Tx, TxResult};
 use sea_orm::entity::prelude::*;
-use sea_orm::{QueryOrder as _, QuerySelect as _};
+use sea_orm::{Condition, QueryOrder as _};
 
-use super::event::{self, Column, Entity, unsigned};
-use super::link;
+use super::event::{self, Column, Entity, signed, unsigned};
+use super::walk::{Part, Walk};
+use super::{link, stretch};
 use crate::domain::detect::evidence::{Decision, Evidence};
 use crate::domain::detect::fact::Action;
 use crate::domain::detect::{TOLERANCE, WINDOW};
 use crate::domain::entry::Link;
+use crate::domain::posting::Field;
+use crate::domain::question::Order;
 
 /// Decisions that are looked at of those about one action that names none: the first in the log.
 const MOST: u64 = 16;
@@ -93,19 +97,23 @@ async fn by_id<E>(tx: &Tx, ids: Vec<String>, teller: &str) -> TxResult<BTreeMap<
 
 /// The first decisions about the same, of about the same time: those that allowed it, and those that denied it.
 async fn like<E>(tx: &Tx, action: &Action, teller: &str) -> TxResult<Vec<event::Model>, E> {
+    let time = |micros: i64| Some(Timestamp::from_micros(micros));
+    let (from, to) = (action.time - WINDOW, action.time + TOLERANCE);
+    let stretch = stretch::during(tx, time(from), time(to + 1), u64::MAX).await?;
+    let of = |field, text: &String| Part::from([(field, vec![text.clone()])]);
     let mut found = Vec::new();
     for outcome in [legate_wire::audit::Outcome::Success, legate_wire::audit::Outcome::Denied] {
-        let rows = Entity::find()
-            .filter(Column::AgentId.eq(&action.agent))
-            .filter(Column::ResourceId.eq(&action.resource_id))
-            .filter(Column::ResourceType.eq(&action.resource_type))
-            .filter(Column::Action.eq(&action.action))
-            .filter(Column::Type.eq(MADE))
-            .filter(Column::Outcome.eq(i32::from(outcome)))
-            .filter(Column::Emitter.eq(teller))
-            .filter(Column::Time.between(action.time - WINDOW, action.time + TOLERANCE))
-            .order_by_asc(Column::Leaf)
-            .limit(MOST);
+        let rest = Condition::all()
+            .add(Column::ResourceType.eq(&action.resource_type))
+            .add(Column::Action.eq(&action.action))
+            .add(Column::Type.eq(MADE))
+            .add(Column::Outcome.eq(i32::from(outcome)))
+            .add(Column::Emitter.eq(teller))
+            .add(Column::Time.between(from, to));
+        let parts = vec![of(Field::Agent, &action.agent), of(Field::ResourceId, &action.resource_id)];
+        let walk = Walk { parts, rest: Some(rest) };
+        let leaves = walk.all(tx, stretch.clone(), Order::OldestFirst, MOST).await?;
+        let rows = Entity::find().filter(Column::Leaf.is_in(leaves.into_iter().map(signed)));
         found.extend(rows.all(tx).await?);
     }
     found.sort_by_key(|row| row.leaf);

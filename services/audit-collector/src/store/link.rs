@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use legate_db::{Tx, TxResult};
 use legate_wire::audit::AuditEvent;
-use sea_orm::IntoActiveModel as _;
 use sea_orm::entity::prelude::*;
 
-use super::event::{AT_ONCE, key, signed};
+use super::event::{key, signed};
 use crate::domain::entry::links;
 
 /// One row.
@@ -15,11 +14,11 @@ use crate::domain::entry::links;
 #[sea_orm(table_name = "event_link")]
 pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) leaf: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) link: i16,
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) value: String,
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub(crate) leaf: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -46,9 +45,5 @@ pub(crate) fn persons(leaf: u64, persons: &BTreeSet<String>) -> Vec<Model> {
 }
 
 pub(crate) async fn insert<E>(tx: &Tx, rows: &[Model]) -> TxResult<(), E> {
-    for rows in rows.chunks(AT_ONCE) {
-        let rows = rows.iter().cloned().map(|row| row.into_active_model().reset_all());
-        Entity::insert_many(rows).exec_without_returning(tx).await?;
-    }
-    Ok(())
+    Ok(legate_db::rows::insert::<Entity>(tx, rows.to_vec(), None).await?)
 }

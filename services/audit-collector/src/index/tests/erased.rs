@@ -64,14 +64,17 @@ async fn made_again(fixture: &Fixture, log: &Log) -> (Index, tokio::task::JoinHa
 }
 
 /// What every table of events says, for an index to be compared with another.
-async fn tables(index: &Index) -> (Vec<event::Model>, Vec<link::Model>, Vec<usage::Model>, Vec<numbered::Model>) {
+type Tables =
+    ((Vec<event::Model>, Vec<link::Model>), BTreeMap<(i16, String), Vec<u64>>, Vec<usage::Model>, Vec<numbered::Model>);
+
+async fn tables(index: &Index) -> Tables {
     let (mut events, mut links, mut counts) = (rows!(index, event), rows!(index, link), rows!(index, usage));
     let mut numbers = rows!(index, numbered);
     numbers.sort_by_key(|row| row.first_leaf);
     events.sort_by_key(|row| row.leaf);
     links.sort();
     counts.sort();
-    (events, links, counts, numbers)
+    ((events, links), postings(index).await, counts, numbers)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
