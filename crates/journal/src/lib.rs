@@ -4,9 +4,6 @@
 //! so a record that was moved is as wrong as one that was changed. A segment is named by the index of its first record
 //! and is preallocated with zeros; a length of zero ends it.
 
-#[cfg(all(feature = "bug_ack_before_fsync", not(debug_assertions)))]
-compile_error!("bug_ack_before_fsync is a planted bug, for tests only");
-
 mod error;
 mod frame;
 mod journal;

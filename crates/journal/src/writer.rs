@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use legate_planted::Bug;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::journal::{Options, Shared};
@@ -99,7 +100,7 @@ impl Writer {
         if synced.is_empty() {
             return;
         }
-        let outcome = if cfg!(feature = "bug_ack_before_fsync") { Ok(()) } else { self.sync() };
+        let outcome = if legate_planted::is(Bug::AckBeforeFsync) { Ok(()) } else { self.sync() };
         if let Err(error) = &outcome {
             self.stop(error);
         }

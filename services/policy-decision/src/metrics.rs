@@ -43,6 +43,11 @@ struct Shadowed {
     would: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Would {
+    would: &'static str,
+}
+
 /// Counters and gauges of this service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -62,6 +67,7 @@ pub(crate) struct Metrics {
     self_checks: Family<Compared, Counter>,
     unasked: Family<Unasked, Counter>,
     shadowed: Family<Shadowed, Counter>,
+    candidates: Family<Would, Counter>,
     drift: Family<Drifted, Gauge>,
     review_items: Family<Compared, Counter>,
 }
@@ -82,6 +88,11 @@ impl Metrics {
         registry.register("policy_log_only_flips", told, self.shadowed.clone());
         for would in ["allow", "deny"] {
             drop(self.shadowed.get_or_create(&Shadowed { policy: "other".to_owned(), would }));
+        }
+        let told = "Decisions that a change would have turned round that somebody tried on them, by what it would have said: allow, deny";
+        registry.register("policy_candidate_flips", told, self.candidates.clone());
+        for would in ["allow", "deny"] {
+            drop(self.candidates.get_or_create(&Would { would }));
         }
         let told =
             "Findings of permission drift of all agents, by type, as of the last hourly look; -1: not looked at yet";
@@ -151,7 +162,7 @@ impl Metrics {
         self.broke_glass.inc();
     }
 
-    /// Counts a question that is no check: `explain`, `who_can`, `what_can`, `holder_can`, `simulate`, `shadow`, `drift` or `propose_ceiling`.
+    /// Counts a question that is no check: `explain`, `who_can`, `what_can`, `holder_can`, `simulate`, `shadow`, `shadow_change`, `drift` or `propose_ceiling`.
     pub(crate) fn asked(&self, question: &'static str) {
         self.asked.get_or_create(&Asked { question }).inc();
     }
@@ -175,6 +186,11 @@ impl Metrics {
     /// Counts an answer that the policy would have turned round.
     pub(crate) fn shadowed(&self, policy: &str, would: &'static str) {
         self.shadowed.get_or_create(&Shadowed { policy: policy.to_owned(), would }).inc();
+    }
+
+    /// Counts a decision that a change would have turned round that somebody tries.
+    pub(crate) fn candidate(&self, would: &'static str) {
+        self.candidates.get_or_create(&Would { would }).inc();
     }
 
     /// How many answers the policy would have turned round so.

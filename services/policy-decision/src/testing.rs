@@ -416,6 +416,7 @@ impl Stage {
             pages: legate_rpc::Pages::new(&[5; 32]),
             shadow: crate::store::tally::Tally::default(),
             streams: crate::flow::Streams::default(),
+            followers: Default::default(),
             stopping: std::sync::OnceLock::new(),
         });
         let samples = Some(samples);

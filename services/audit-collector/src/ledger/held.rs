@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legate_db::{Tx, TxError};
+use legate_planted::Bug;
 use sea_orm::ConnectionTrait as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// The condition that fences. Planted for a test: a holder who is not asked whether he still is.
-const FENCE: &str = if cfg!(feature = "bug_no_fence") { "epoch >= $2" } else { "epoch = $2" };
+fn fence() -> &'static str {
+    if legate_planted::is(Bug::NoFence) { "epoch >= $2" } else { "epoch = $2" }
+}
 
 /// The lease at one epoch. Clones share it.
 #[derive(Clone, Debug)]
@@ -59,7 +62,7 @@ impl Held {
 
     /// Prolongs the lease.
     pub(crate) async fn renew(&self) -> Result<(), NotDone> {
-        let sql = format!("UPDATE log_lease SET lease_until = {NOW} + $3 WHERE shard = $1 AND {FENCE}");
+        let sql = format!("UPDATE log_lease SET lease_until = {NOW} + $3 WHERE shard = $1 AND {}", fence());
         self.lease("log_lease_renew", sql, micros(self.ttl)).await
     }
 
@@ -70,7 +73,7 @@ impl Held {
 
     /// Ends the lease, so that another one need not wait for it.
     pub(crate) async fn release(&self) -> Result<(), NotDone> {
-        let sql = format!("UPDATE log_lease SET lease_until = $3 WHERE shard = $1 AND {FENCE}");
+        let sql = format!("UPDATE log_lease SET lease_until = $3 WHERE shard = $1 AND {}", fence());
         self.lease("log_lease_release", sql, 0).await
     }
 
@@ -114,7 +117,7 @@ impl Held {
         let writing = self.ledger.db.tx("log_note_put", move |tx| {
             let (shard, value) = (shard.to_string(), value.clone());
             Box::pin(async move {
-                fence(tx, &shard, epoch).await?;
+                hold(tx, &shard, epoch).await?;
                 let done = match value {
                     None => of("DELETE FROM log_note WHERE shard = $1 AND name = $2", [shard.into(), name.into()]),
                     Some(value) => {
@@ -140,7 +143,7 @@ impl Held {
         let writing = self.ledger.db.tx("log_key_name", move |tx| {
             let (shard, key) = (shard.to_string(), verifier_key.clone());
             Box::pin(async move {
-                let sql = format!("UPDATE log_lease SET verifier_key = $3 WHERE shard = $1 AND {FENCE}");
+                let sql = format!("UPDATE log_lease SET verifier_key = $3 WHERE shard = $1 AND {}", fence());
                 let done = tx.execute_raw(of(&sql, [shard.into(), epoch.into(), key.into()])).await?;
                 if done.rows_affected() == 1 { Ok(()) } else { Err(TxError::Flow(NotDone::Fenced)) }
             })
@@ -162,7 +165,7 @@ impl Held {
         let writing = self.ledger.db.tx("log_slots_put", move |tx| {
             let (shard, slots) = (shard.to_string(), Arc::clone(&slots));
             Box::pin(async move {
-                fence(tx, &shard, epoch).await?;
+                hold(tx, &shard, epoch).await?;
                 let sql = "INSERT INTO log_name_key (shard, slot, wrapped) VALUES ($1, $2, $3) \
                     ON CONFLICT (shard, slot) DO UPDATE SET wrapped = EXCLUDED.wrapped";
                 for (slot, wrapped) in slots.iter() {
@@ -220,8 +223,8 @@ impl Held {
 }
 
 /// Holds the lease's row until the transaction ends, at our epoch.
-async fn fence(tx: &Tx, shard: &str, epoch: i64) -> Result<(), TxError<NotDone>> {
-    let sql = format!("SELECT 1 AS one FROM log_lease WHERE shard = $1 AND {FENCE} FOR UPDATE");
+async fn hold(tx: &Tx, shard: &str, epoch: i64) -> Result<(), TxError<NotDone>> {
+    let sql = format!("SELECT 1 AS one FROM log_lease WHERE shard = $1 AND {} FOR UPDATE", fence());
     let found = tx.query_one_raw(of(&sql, [shard.into(), epoch.into()])).await?;
     found.map(drop).ok_or(TxError::Flow(NotDone::Fenced))
 }
@@ -232,7 +235,8 @@ async fn append(tx: &Tx, shard: &str, batch: &Batch, ttl: Duration) -> Result<()
     let (epoch, first, end) = (signed(batch.epoch), signed(batch.first), signed(batch.end()));
     let sql = format!(
         "UPDATE log_lease SET size = $4, root = $6, lease_until = GREATEST(lease_until, {NOW} + $7) \
-        WHERE shard = $1 AND {FENCE} AND size = $3 AND root = $5"
+        WHERE shard = $1 AND {} AND size = $3 AND root = $5",
+        fence()
     );
     let values = [
         shard.into(),
@@ -259,7 +263,7 @@ async fn append(tx: &Tx, shard: &str, batch: &Batch, ttl: Duration) -> Result<()
         tx.execute_raw(of(sql, values)).await?;
         return Ok(());
     }
-    fence(tx, shard, epoch).await?;
+    hold(tx, shard, epoch).await?;
     let sql =
         "SELECT verifier_key, holder, address, epoch, 0::BIGINT AS left_us, size, root FROM log_lease WHERE shard = $1";
     let row = tx.query_one_raw(of(sql, [shard.into()])).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use legate_clock::Timestamp;
 use legate_ids::{AgentId, InstanceId, Name, Principal, SpiffeId, TrustDomain};
+use legate_planted::Bug;
 use legate_view::{Agent, AgentState, CredentialMethod, CredentialPolicy, Label, Snapshot, Stop};
 
 use super::cutoff::{Cutoffs, Of};
@@ -179,7 +180,7 @@ pub(crate) fn find(
             let namespace = agent.label.namespace.clone();
             match life.stop {
                 None => {}
-                Some(_) if cfg!(feature = "bug_skip_state_on_renew") => {}
+                Some(_) if legate_planted::is(Bug::SkipStateOnRenew) => {}
                 Some(Stop::State(state)) => return Err(NoHolder::NotActive(id.clone(), state)),
                 Some(Stop::Expired) => return Err(NoHolder::Expired(id.clone())),
                 Some(Stop::Namespace) => return Err(NoHolder::NamespaceSuspended(namespace)),

@@ -48,6 +48,9 @@ pub(crate) struct Plan {
     /// Say as well which recorded decisions of so long, such as 24h, would flip.
     #[arg(long, value_name = "DURATION", conflicts_with_all = ["objects_only", "markdown"])]
     pub(crate) simulate: Option<String>,
+    /// Try it for so long, such as 10m and 1h at most, on every decision as it is made, and tell which would have been others. Nothing is decided by it.
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["objects_only", "markdown"])]
+    pub(crate) shadow: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -50,6 +50,7 @@ mod report;
 mod review;
 mod revoke_issued;
 mod search;
+mod shadow;
 mod spawning;
 mod standing;
 mod stop;

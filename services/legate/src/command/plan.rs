@@ -7,7 +7,7 @@ use legate_wire::registry::{ChangeAction, PreviewLifecyclePolicyResponse};
 
 use super::Desk;
 use super::change::{self, Change};
-use super::{lifecycle, plan_file, search};
+use super::{lifecycle, plan_file, search, shadow};
 use crate::cli::Plan;
 use crate::error::USAGE;
 use crate::output::escape::visible;
@@ -36,6 +36,9 @@ pub(super) async fn run(desk: Desk, args: Plan) -> Result<Exit, Failure> {
     let (preview, simulation) = (preview.as_ref(), simulation.as_ref());
     let told = Told { change: &change, preview, simulation, ends: &ends, unasked: &unasked };
     tell(&desk, &args, &told)?;
+    if let Some(text) = &args.shadow {
+        shadow::follow(&desk, &change, search::span("--shadow", text)?).await?;
+    }
     if let Some(preview) = preview {
         change::passed(&preview.tests)?;
     }

@@ -13,6 +13,7 @@ use cedar_policy::{
     ActionConstraint, Authorizer, Decision, Effect, Entities, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
     PolicySetError, PrincipalConstraint, Request, ResourceConstraint,
 };
+use legate_planted::Bug;
 
 /// Values under "anything", "this type" or "this entity". A copy shares them, so that a change costs its own path alone.
 #[derive(Clone, Debug)]
@@ -234,8 +235,8 @@ impl ScopeIndex {
             .chain(named)
             .flat_map(|parties| parties.matching(principal))
             .flat_map(|fork| fork.matching(resource));
-        #[cfg(feature = "bug_lost_forbid")]
-        let buckets = buckets.filter(|bucket| bucket.policies().all(|policy| !forbids(policy)));
+        let loses = legate_planted::is(Bug::LostForbid);
+        let buckets = buckets.filter(|bucket| !loses || bucket.policies().all(|policy| !forbids(policy)));
         let verdict = Verdict::of(authorizer, request, buckets, entities);
         // A policy that names an action and a group of it is kept under both.
         if actions.len() > 1 { verdict.each_once() } else { verdict }

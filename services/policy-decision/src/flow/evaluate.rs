@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use legate_clock::{Clock, Timestamp};
 use legate_ids::{DecisionId, Name};
+use legate_planted::Bug;
 use legate_rpc::{Fault, Pages};
 use legate_view::{Agent, Reading, Snapshot, ViewHandle};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use super::asker::{Asker, Right};
 use super::record;
 use super::roster::Rosters;
 use super::self_check::{self, SelfCheck};
+use super::shadow_change::{self, Followers};
 use super::streams::Streams;
 use super::subject::{Known, Tokens};
 use super::turns::Turns;
@@ -71,6 +73,8 @@ pub(crate) struct Desk {
     pub(crate) shadow: Tally,
     /// The streams of questions that are open.
     pub(crate) streams: Streams,
+    /// Who tries changes on decisions as they are made.
+    pub(crate) followers: Followers,
     /// Set once the server listens; cancelled when streams have to end.
     pub(crate) stopping: OnceLock<CancellationToken>,
 }
@@ -302,7 +306,7 @@ fn one(desk: &Desk, asker: &Asker, right: Option<&Right>, ask: &Ask, reading: &R
         }
     };
     let snapshot = &reading.snapshot;
-    if snapshot.revision() < ask.at_least_revision && !cfg!(feature = "bug_any_revision") {
+    if snapshot.revision() < ask.at_least_revision && !legate_planted::is(Bug::AnyRevision) {
         let text = format!("revision {} was asked for, the view holds {}", ask.at_least_revision, snapshot.revision());
         let cause = Cause::plain(CauseKind::View, text);
         return say(Answer::deny(Why::RevisionNotReached, cause), Known::default(), None);
@@ -318,6 +322,7 @@ fn one(desk: &Desk, asker: &Asker, right: Option<&Right>, ask: &Ask, reading: &R
         Some(Policies::Ready(compiled)) if !compiled.shadows().is_empty() => Some(Arc::clone(compiled)),
         _ => None,
     };
+    desk.followers.pass_on(|| shadow_change::Asked::new(ask, right, &spoken.id, spoken.at));
     if let Some(policies @ Policies::Ready(_)) = asked {
         self_check::choose(desk, asker, right, ask, snapshot, policies, &spoken);
     }

@@ -26,6 +26,7 @@ mod schema;
 mod search;
 mod self_check;
 mod shadow;
+mod shadow_change;
 mod streaming;
 mod tokens;
 mod view;

@@ -1,9 +1,9 @@
 //! `legate policy shadow`: which decisions policies in LOG_ONLY would have turned round, with the last of them.
 
 use legate_wire::policy::preview_service_client::PreviewServiceClient;
-use legate_wire::policy::{Decision, GetShadowRequest, ShadowCount, ShadowExample};
+use legate_wire::policy::{GetShadowRequest, ShadowCount};
 
-use super::super::{Desk, named};
+use super::super::{Desk, named, shadow::example};
 use crate::error::USAGE;
 use crate::output::{Row, escape::visible, moment};
 use crate::place::Service;
@@ -63,14 +63,10 @@ fn lines(count: &ShadowCount, most: usize) -> Vec<String> {
     lines
 }
 
-fn example(one: &ShadowExample) -> String {
-    let would = if one.would() == Decision::Allow { "would allow" } else { "would deny" };
-    let ShadowExample { decision_id, agent_id, action, resource_type, resource_id, .. } = one;
-    format!("  {would} {agent_id} {action} {resource_type}:{resource_id} {} {decision_id}", moment(one.time.as_ref()))
-}
-
 #[cfg(test)]
 mod tests {
+    use legate_wire::policy::{Decision, ShadowExample};
+
     use super::*;
 
     #[test]

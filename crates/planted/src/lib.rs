@@ -1,0 +1,55 @@
+//! Bugs that are planted to see that a test catches each: a harness that catches nothing proves nothing.
+//!
+//! Each is a feature of this crate, and none is there in a build of the product. Where several are built in, the environment says which
+//! one acts, so that one build is enough to try them all, each alone.
+
+/// Names the bug that acts, by its feature.
+pub const CHOICE: &str = "LEGATE_PLANTED";
+
+/// The bugs that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The journal acknowledges what is not synced yet.
+    AckBeforeFsync,
+    /// A decision is made by whatever revision there is.
+    AnyRevision,
+    /// The index of policies does not meet forbids.
+    LostForbid,
+    /// Whoever had the lease of a log once writes on.
+    NoFence,
+    /// A TLS session is resumed, and its client's certificate is not verified again.
+    ResumeTls,
+    /// Whoever renews is not asked whether it was stopped.
+    SkipStateOnRenew,
+    /// A view that is too old decides.
+    StaleAllow,
+}
+
+/// Whether the bug is there, and acts.
+#[must_use]
+pub fn is(bug: Bug) -> bool {
+    let (is_there, name) = match bug {
+        Bug::AckBeforeFsync => (cfg!(feature = "bug_ack_before_fsync"), "bug_ack_before_fsync"),
+        Bug::AnyRevision => (cfg!(feature = "bug_any_revision"), "bug_any_revision"),
+        Bug::LostForbid => (cfg!(feature = "bug_lost_forbid"), "bug_lost_forbid"),
+        Bug::NoFence => (cfg!(feature = "bug_no_fence"), "bug_no_fence"),
+        Bug::ResumeTls => (cfg!(feature = "bug_resume_tls"), "bug_resume_tls"),
+        Bug::SkipStateOnRenew => (cfg!(feature = "bug_skip_state_on_renew"), "bug_skip_state_on_renew"),
+        Bug::StaleAllow => (cfg!(feature = "bug_stale_allow"), "bug_stale_allow"),
+    };
+    is_there && std::env::var_os(CHOICE).is_some_and(|chosen| chosen == name)
+}
+
+#[cfg(all(
+    not(debug_assertions),
+    any(
+        feature = "bug_ack_before_fsync",
+        feature = "bug_any_revision",
+        feature = "bug_lost_forbid",
+        feature = "bug_no_fence",
+        feature = "bug_resume_tls",
+        feature = "bug_skip_state_on_renew",
+        feature = "bug_stale_allow",
+    )
+))]
+compile_error!("planted bugs are for tests only");
