@@ -3,6 +3,21 @@
 //! Each is a feature of this crate, and none is there in a build of the product. Where several are built in, the environment says which
 //! one acts, so that one build is enough to try them all, each alone.
 
+#[cfg(all(feature = "bug_ack_before_fsync", not(debug_assertions)))]
+compile_error!("bug_ack_before_fsync is a planted bug, for tests only");
+#[cfg(all(feature = "bug_any_revision", not(debug_assertions)))]
+compile_error!("bug_any_revision is a planted bug, for tests only");
+#[cfg(all(feature = "bug_lost_forbid", not(debug_assertions)))]
+compile_error!("bug_lost_forbid is a planted bug, for tests only");
+#[cfg(all(feature = "bug_no_fence", not(debug_assertions)))]
+compile_error!("bug_no_fence is a planted bug, for tests only");
+#[cfg(all(feature = "bug_resume_tls", not(debug_assertions)))]
+compile_error!("bug_resume_tls is a planted bug, for tests only");
+#[cfg(all(feature = "bug_skip_state_on_renew", not(debug_assertions)))]
+compile_error!("bug_skip_state_on_renew is a planted bug, for tests only");
+#[cfg(all(feature = "bug_stale_allow", not(debug_assertions)))]
+compile_error!("bug_stale_allow is a planted bug, for tests only");
+
 /// Names the bug that acts, by its feature.
 pub const CHOICE: &str = "LEGATE_PLANTED";
 
@@ -39,17 +54,3 @@ pub fn is(bug: Bug) -> bool {
     };
     is_there && std::env::var_os(CHOICE).is_some_and(|chosen| chosen == name)
 }
-
-#[cfg(all(
-    not(debug_assertions),
-    any(
-        feature = "bug_ack_before_fsync",
-        feature = "bug_any_revision",
-        feature = "bug_lost_forbid",
-        feature = "bug_no_fence",
-        feature = "bug_resume_tls",
-        feature = "bug_skip_state_on_renew",
-        feature = "bug_stale_allow",
-    )
-))]
-compile_error!("planted bugs are for tests only");

@@ -28,7 +28,6 @@ use crate::log::{Log, Offer, Own};
 use crate::personal::{Unsealed, Vault};
 use crate::schema::Migrator;
 use crate::store::batch::{Batch, Voices};
-use crate::store::posting::segment;
 use crate::store::search::{Families, Search};
 use crate::store::{event, link, made_by, numbered, posting, roles, stretch, usage};
 
@@ -515,47 +514,6 @@ async fn every_filter_finds_what_looking_at_every_event_finds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_came_in_many_steps_lies_in_few_pieces_and_is_found() {
-    on_each::<Migrator>(async |fixture: Fixture| {
-        let dir = tempfile::tempdir().unwrap();
-        let (log, tasks) = open(dir.path()).await;
-        let index = index(&fixture);
-        let following = tokio::spawn(index.clone().follow(log.clone()));
-        for step in 0..300 {
-            tell(&log, 1 + step * 2, 2).await;
-            until(&index, log.size()).await;
-        }
-        is_exact(&index, &log).await;
-        let mut pieces: BTreeMap<i16, usize> = BTreeMap::new();
-        for piece in rows!(index, segment) {
-            *pieces.entry(piece.field).or_default() += 1;
-        }
-        // 300 is once 256, twice 16 and twelve; what is put together after the last step is as it may be.
-        assert!(pieces.values().all(|count| *count <= 1 + 15 + 16), "{pieces:?}");
-        let events = every(&log);
-        for question in [
-            Question { trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(), agent_id: "agt_2".into(), ..base() },
-            Question { decision_id: "dec_14".into(), namespace: "payments".into(), ..base() },
-            Question { filter: filter("decision_id = dec_14 AND NOT outcome = denied"), ..base() },
-            Question { filter: filter("decision_id = dec_14 AND decision_id = dec_21"), ..base() },
-            Question { via_agent_id: agent(2), subject: "user:ada".into(), ..base() },
-        ] {
-            let hits = (0u64..).zip(&events).filter(|(_, e)| answers(&question, e)).map(|(leaf, _)| leaf);
-            let wanted: Vec<u64> = hits.collect();
-            for size in [1_000, 7] {
-                let asked = (&index, log.vault());
-                let found = pages(asked, &question, &Reach::Everywhere, size, Order::OldestFirst).await;
-                assert_eq!(found, wanted, "{question:?}");
-            }
-        }
-        tasks.close().await;
-        following.await.unwrap();
-        index.close().await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_fails_or_whose_answer_is_lost_doubles_and_loses_nothing() {
     on_each::<Migrator>(async |fixture: Fixture| {
         let dir = tempfile::tempdir().unwrap();
@@ -638,4 +596,5 @@ async fn a_database_that_is_not_there_holds_up_nobody() {
 }
 
 mod erased;
+mod pieces;
 mod unrecorded;

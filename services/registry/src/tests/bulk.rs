@@ -12,9 +12,10 @@ use tonic::Streaming;
 use wire::agent_service_client::AgentServiceClient;
 use wire::bulk_apply_request::Part;
 use wire::bulk_service_client::BulkServiceClient;
+use wire::declaration_service_client::DeclarationServiceClient;
 use wire::{
     AgentState, BulkAction, BulkApplyRequest, BulkApplyResponse, BulkEnd, BulkItem, BulkItems, BulkMode, BulkOutcome,
-    BulkStart, Declaration, Origin, SanctionedStatus,
+    BulkStart, Declaration, GetDeclarationRequest, Kind, Origin, SanctionedStatus,
 };
 
 use super::operators::given;
@@ -239,13 +240,13 @@ async fn a_stream_that_breaks_the_rules_is_refused() {
         };
         // The same name again and again: refused at the end, unless they are too many before.
         let gone = |count: usize| -> Vec<Part> {
-            let removal = Some(named(wire::Kind::Role, "reader"));
+            let removal = Some(named(Kind::Role, "reader"));
             let one = BulkItem { key: String::new(), declaration: None, removal };
             let all = vec![one; count];
             all.chunks(1_000).map(|some| Part::Items(BulkItems { items: some.to_vec() })).collect()
         };
         let both = || {
-            let (declaration, removal) = (Some(namespace("x")), Some(named(wire::Kind::Role, "reader")));
+            let (declaration, removal) = (Some(namespace("x")), Some(named(Kind::Role, "reader")));
             Part::Items(BulkItems { items: vec![BulkItem { key: "1".into(), declaration, removal }] })
         };
         for (parts, wanted) in [
@@ -391,13 +392,10 @@ async fn a_stream_that_says_a_little_now_and_then_loses_its_turn() {
         };
         let (_, refused) = tokio::join!(over, tokio::time::timeout(PATIENCE, answers.message()));
         assert_eq!(Told::from_status(&refused.unwrap().unwrap_err()).reason, "BULK_BROKEN_OFF");
-        let request =
-            wire::GetDeclarationRequest { kind: wire::Kind::Namespace.into(), name: "z".into(), ..Default::default() };
-        // The clock may have been turned behind the end of the certificate that was there before.
-        let operator = house.operator(&running);
-        let mut declarations = wire::declaration_service_client::DeclarationServiceClient::new(operator);
-        let none = declarations.get_declaration(request).await.unwrap_err();
-        assert_eq!(Told::from_status(&none).reason, "OBJECT_NOT_FOUND");
+        let request = GetDeclarationRequest { kind: Kind::Namespace.into(), name: "z".into(), ..Default::default() };
+        let mut declarations = DeclarationServiceClient::new(house.operator(&running)); // the first one's certificate may be over
+        let none = Told::from_status(&declarations.get_declaration(request).await.unwrap_err());
+        assert_eq!(none.reason, "OBJECT_NOT_FOUND");
         running.shutdown().await;
     })
     .await;

@@ -97,6 +97,13 @@ pub(super) fn add(case: &mut impl FnMut(&'static str, Case)) {
             ..policy::GetShadowRequest::default()
         }),
     );
+    case("/legate.policy.v1.PreviewService/ShadowChange", |ask| {
+        Box::pin(async move {
+            let request = policy::ShadowChangeRequest { declarations: vec![ask.another_role()], ..Default::default() };
+            let line = Previews::new(ask.policy.clone()).shadow_change(request).await;
+            vec![line.map(|_| "a line".to_owned()).map_err(|status| Told::from_status(&status))]
+        })
+    });
     case(
         "/legate.policy.v1.PreviewService/PreviewChange",
         call!(policy, Previews, preview_change, |ask| policy::PreviewChangeRequest {
