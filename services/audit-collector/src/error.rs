@@ -62,7 +62,7 @@ legate_rpc::reasons! {
     /// The index cannot be asked.
     AUDIT_INDEX_UNAVAILABLE, Unavailable, "The database of the index does not answer; the log is not affected.", "Ask again; operators: see the database.";
     /// Nobody knows what operators may read.
-    AUDIT_ROLES_UNKNOWN, Unavailable, "The collector does not know yet what operators may read: the registry's events have not told it, or the index is over 5 s behind the log.", "Ask again; if it stays so, start the registry and see that its events arrive. Whom the collector's configuration names as auditors may read meanwhile.";
+    AUDIT_ROLES_UNKNOWN, Unavailable, "The collector does not know yet what operators may read: the registry's events have not told it, or what they told is not in the index for over 5 s.", "Ask again; if it stays so, start the registry and see that its events arrive. Whom the collector's configuration names as auditors may read meanwhile.";
     /// More agents than one question takes.
     AUDIT_DESCENDANTS_TOO_MANY, FailedPrecondition, "The agent, those that it made and those that they made are more than 200.", "Ask about agents further down, or without include_descendants.";
     /// More uses than one answer adds up.

@@ -99,6 +99,13 @@ pub(crate) struct Roles {
 
 /// The type of the event after which the registry tells every binding in force.
 const STATED: &str = "operators.stated";
+/// What the types of events about one binding begin with.
+const BINDING: &str = "operator_binding.";
+
+/// Whether an event of this type, told by the registry, says what operators may do.
+pub(crate) fn is_of_roles(kind: &str) -> bool {
+    kind == STATED || kind.starts_with(BINDING)
+}
 
 impl Roles {
     /// Takes in one event of the registry.
@@ -106,7 +113,7 @@ impl Roles {
         if event.r#type == STATED {
             *self = Self { is_anew: true, bindings: BTreeMap::new() };
         }
-        let Some(verb) = event.r#type.strip_prefix("operator_binding.") else { return };
+        let Some(verb) = event.r#type.strip_prefix(BINDING) else { return };
         let Some(resource) = &event.resource else { return };
         let binding = Binding { namespace: event.namespace.clone(), name: resource.id.clone() };
         // A binding that cannot be read gives nothing.

@@ -9,6 +9,7 @@ use legate_wire::audit::{BatchSignature, PersonalPart};
 use prost::Message as _;
 
 use super::{Call, Desk, Reader, signed};
+use crate::domain::entry;
 use crate::domain::event::{Claim, check, is_epoch};
 use crate::domain::otlp;
 use crate::domain::producers::Producer;
@@ -74,11 +75,13 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
         }
     };
     let mut kept = BTreeMap::new();
+    let (is_registry, mut of_roles) = (call.caller == desk.index.registry(), false);
     let bad = events.iter().zip(first_seq..).enumerate().find_map(|(position, (event, seq))| {
         let parts = personal.get(&position).map(Vec::as_slice).unwrap_or_default();
         match check(event, parts, claim(seq), now) {
             Err(bad) => Some((position, bad_event(position, &bad))),
             Ok(good) => {
+                of_roles |= is_registry && entry::is_of_roles(&good.kind);
                 if good.is_in_the_clear {
                     desk.metrics.in_the_clear();
                 }
@@ -101,7 +104,12 @@ pub(crate) async fn append(desk: &Desk, call: &Call, ask: Ask) -> Result<Appende
         false => {
             let producer = Producer { spiffe_id: call.caller.clone(), epoch };
             let signature = attested.as_ref().map(|attested| Own::from_event(KIND, attested.into()));
-            Some(desk.log.append(Offer { producer, first_seq, events, personal: kept, signature }).await?)
+            let saying = of_roles.then(|| desk.fresh.saying());
+            let appended = desk.log.append(Offer { producer, first_seq, events, personal: kept, signature }).await?;
+            if let Some(saying) = saying {
+                saying.said(appended.first_leaf.map(|first| first + appended.appended as u64));
+            }
+            Some(appended)
         }
     };
     match (bad, done) {

@@ -56,7 +56,7 @@ pub(crate) async fn wait(desk: &Desk, until: Instant) -> Result<(), Fault> {
         return Ok(());
     }
     let why = if *desk.index.knows_roles().borrow() {
-        "the index is over 5 s behind the log"
+        "what the registry told of operators is not in the index for over 5 s"
     } else {
         "the registry's events have not told yet what operators may do"
     };

@@ -25,7 +25,7 @@ fn event(kind: &str) -> IndexedEvent {
 }
 
 /// What the services tell.
-const KINDS: [&str; 44] = [
+const KINDS: [&str; 45] = [
     "access.refused",
     "action.executed",
     "activity.reported",
@@ -43,6 +43,7 @@ const KINDS: [&str; 44] = [
     "approval.approved",
     "authority.searched",
     "change.previewed",
+    "change.shadowed",
     "credential.issued",
     "credential.key_compromised",
     "credential.leaked",

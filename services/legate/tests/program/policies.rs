@@ -1,6 +1,9 @@
 //! A policy from version to version: its history, two texts compared, its tests, and the way back.
 
-use crate::house::{AGENT, House, MANIFEST};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use crate::house::{AGENT, House, MANIFEST, eventually};
 
 const POLICY: &str = "payments/agents-in-production";
 const READ: [&str; 9] =
@@ -124,4 +127,39 @@ fn a_trial_is_counted_and_promoted() {
     assert!(promoted.contains("+// mode: ENFORCE") && promoted.contains("version 2 says what decides"), "{promoted}");
     assert_eq!(house.run(&READ).with(3), "FORBIDDEN_BY_POLICY\n");
     house.run(&["policy", "promote", "payments/trial", "--reason", "x"]).with(0);
+}
+
+#[test]
+fn a_set_is_tried_on_decisions_as_they_are_made() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::raise(&home.path().join("suite"));
+    house.declare();
+    let file = home.path().join("close.yaml");
+    let head = "apiVersion: legate/v1\nkind: Policy\nmetadata: {name: closed, namespace: payments}\nspec:\n";
+    let cedar = "forbid (principal, action, resource) when { context has hour && context.hour > 20 };";
+    std::fs::write(&file, format!("{head}  mode: ENFORCE\n  cedar: |\n    {cedar}\n")).unwrap();
+    let follow = ["plan", "-f", file.to_str().unwrap(), "--shadow", "10m", "-o", "jsonl"];
+    let mut following = house.command(&follow).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    // What the plan says comes first.
+    let mut messages =
+        lines.map_while(Result::ok).map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());
+    let begun = messages.by_ref().find(|one| one["since"].is_string()).unwrap();
+    assert_eq!(begun["decisions"].as_str().unwrap_or("0"), "0", "{begun}");
+    assert_eq!(house.run(&READ).with(0), "ALLOWED\n");
+    let late = [&READ[..], &["--context", "{\"hour\": 23}"]].concat();
+    assert_eq!(house.run(&late).with(0), "ALLOWED\n", "it decides nothing");
+    let told = messages.by_ref().find(|one| one["wouldDeny"] == "1" && one["decisions"] == "2").unwrap();
+    let example = &told["examples"][0];
+    assert_eq!((&example["action"], &example["would"]), (&"invoice:read".into(), &"DECISION_DENY".into()), "{told}");
+    assert!(example["decisionId"].as_str().unwrap().starts_with("dec_"));
+    following.kill().unwrap();
+    following.wait().unwrap();
+    // The other one's stream may end a moment later than its process.
+    let short = ["plan", "-f", file.to_str().unwrap(), "--shadow", "1s", "-o", "table"];
+    eventually("it ends by itself", || {
+        let ended = house.run(&short);
+        ended.code == Some(0) && ended.out.contains("Tried on 0 decisions since")
+    });
+    house.run(&["plan", "-f", file.to_str().unwrap(), "--shadow", "2h"]).refused(1, "USAGE");
 }

@@ -26,7 +26,8 @@ pub(crate) struct Together(Vec<segment::Model>);
 
 /// The next that are to be put together; `None`: there are few enough.
 pub(crate) async fn next<E>(tx: &Tx) -> TxResult<Option<Together>, E> {
-    let all = segment::Entity::find().filter(Column::Level.lt(LAST));
+    // Not a bound value: the index is of these rows alone, and is used where the statement says so.
+    let all = segment::Entity::find().filter(Expr::cust(format!("level < {LAST}")));
     Ok(chosen(all.order_by_asc(Column::Field).order_by_asc(Column::Segment).all(tx).await?))
 }
 
