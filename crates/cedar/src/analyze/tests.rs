@@ -71,6 +71,26 @@ fn what_is_permitted_beyond_is_shown_by_a_request() {
 }
 
 #[test]
+fn a_group_of_actions_is_each_action_in_it() {
+    let schema = SCHEMA.replace("action \"invoice:read\", \"invoice:pay\"", "action \"all\"; action \"money\" in [\"all\"];\n\
+         action \"invoice:read\" appliesTo { principal: [Agent], resource: [Invoice] };\naction \"invoice:pay\" in [\"money\"]");
+    let declared = Declared::parse(&schema).unwrap();
+    let relations = |from: &str, to: &str| {
+        let compared = compare(&Comparison { declared: declared.clone(), ..comparison(from, to) }, &solver()).unwrap();
+        compared.into_iter().map(|row| (row.action, row.relation)).collect::<Vec<_>>()
+    };
+    let row = |action: &str, relation| (action.to_owned(), relation);
+    let one = "permit(principal, action == Action::\"invoice:pay\", resource);";
+    let group = "permit(principal, action in Action::\"all\", resource);";
+    let (pay, read) = ("invoice:pay", "invoice:read");
+    let same = [row(pay, Relation::Equivalent), row(read, Relation::Equivalent)];
+    assert_eq!(relations(one, group), same);
+    // The request that shows it was tried by Cedar's own authorizer, which has to know the groups.
+    let closed = "permit(principal, action, resource); forbid(principal, action, resource) when { action in Action::\"money\" };";
+    assert_eq!(relations(closed, "permit(principal, action, resource);")[0], row(pay, Relation::More));
+}
+
+#[test]
 fn sets_that_share_nothing_and_sets_that_share_something() {
     let mfa = "permit(principal, action == Action::\"invoice:pay\", resource) when { context has mfa && context.mfa };";
     let without =
