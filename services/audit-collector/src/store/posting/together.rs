@@ -73,7 +73,7 @@ pub(crate) async fn put<E>(tx: &Tx, together: &Together) -> TxResult<(), E> {
     };
     insert::<super::Entity>(tx, merged.into_iter().map(row).collect(), None).await?;
     let width = together.0.iter().map(|one| one.width).sum();
-    let level = if width >= WIDE { LAST } else { first.level.saturating_add(1).min(LAST) };
+    let level = if width >= WIDE { LAST } else { first.level.saturating_add(1) };
     insert::<segment::Entity>(tx, vec![segment::Model { until: last.until, width, level, ..first.clone() }], None)
         .await?;
     Ok(())
