@@ -42,7 +42,10 @@ struct Said {
 
 /// The registry's word about operators, on its way into the log.
 #[derive(Debug)]
-pub(crate) struct Saying(Freshness, bool);
+pub(crate) struct Saying {
+    of: Freshness,
+    is_heard: bool,
+}
 
 impl Default for Freshness {
     fn default() -> Self {
@@ -54,7 +57,7 @@ impl Freshness {
     /// Before anything goes into the log that the registry says of operators.
     pub(crate) fn saying(&self) -> Saying {
         self.0.said.lock().under_way += 1;
-        Saying(self.clone(), false)
+        Saying { of: self.clone(), is_heard: false }
     }
 
     /// Notes that the log holds `size` leaves at `now`, and the index the first `through`.
@@ -93,20 +96,20 @@ impl Freshness {
 impl Saying {
     /// It is in the log, before the leaf `end`; `None`: nothing of it is new.
     pub(crate) fn said(mut self, end: Option<u64>) {
-        let mut said = self.0.0.said.lock();
+        let mut said = self.of.0.said.lock();
         if let (Some(end), Some(last)) = (end, &mut said.end) {
             *last = end.max(*last);
         }
         drop(said);
-        self.1 = true;
+        self.is_heard = true;
     }
 }
 
 impl Drop for Saying {
     fn drop(&mut self) {
-        let mut said = self.0.0.said.lock();
+        let mut said = self.of.0.said.lock();
         said.under_way -= 1;
-        said.is_unheard |= !self.1;
+        said.is_unheard |= !self.is_heard;
     }
 }
 

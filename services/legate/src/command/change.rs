@@ -26,8 +26,8 @@ use crate::{Failure, proto};
 const PATIENCE: Duration = Duration::from_secs(55);
 /// Flips that are kept.
 const FLIPS: usize = 1_000;
-/// Objects of one change that recorded decisions are tried on (SimulateRequest).
-const SIMULATED: usize = 1_000;
+/// Objects of one change that decisions are tried on, recorded ones and those that are made (SimulateRequest, ShadowChangeRequest).
+const TRIED: usize = 1_000;
 /// The largest page of a list.
 const LARGEST_PAGE: usize = 32 << 20;
 /// How often a list and a plan may miss each other.
@@ -182,6 +182,17 @@ impl Change {
         (wanted.map(|(_, one)| one.clone()).collect(), gone.map(|(_, one)| one.clone()).collect())
     }
 
+    /// The same, where it is no more than decisions are tried on.
+    pub(super) fn few(&self, flag: &str) -> Result<(Vec<Declaration>, Vec<ObjectName>), Failure> {
+        let (declarations, removals) = self.moving();
+        let count = declarations.len() + removals.len();
+        if count > TRIED {
+            let what = format!("{flag} takes {TRIED} objects that change, and these are {count}");
+            return Err(Failure::local(&USAGE, what));
+        }
+        Ok((declarations, removals))
+    }
+
     /// What was done, with what was so already; `said` is told of what changes.
     pub(super) fn done(&self, said: Vec<DeclarationChange>) -> Vec<DeclarationChange> {
         let mut said = said.into_iter();
@@ -212,12 +223,7 @@ impl Change {
 impl Change {
     /// Asks policy-decision which recorded decisions of so long would flip, page by page.
     pub(super) async fn simulate(&self, desk: &Desk, window: Duration) -> Result<SimulateResponse, Failure> {
-        let (declarations, removals) = self.moving();
-        let count = declarations.len() + removals.len();
-        if count > SIMULATED {
-            let what = format!("--simulate takes {SIMULATED} objects that change, and these are {count}");
-            return Err(Failure::local(&USAGE, what));
-        }
+        let (declarations, removals) = self.few("--simulate")?;
         let seconds = i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
         let mut request = SimulateRequest {
             declarations,

@@ -14,8 +14,6 @@ use crate::output::{Format, Out, Row, moment};
 use crate::place::Service;
 use crate::{Failure, proto};
 
-/// As many objects as policy-decision tries.
-const MOST: usize = 1_000;
 /// As long as a stream lives.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
@@ -24,14 +22,9 @@ pub(super) async fn follow(desk: &Desk, change: &Change, time: Duration) -> Resu
     if time > LONGEST {
         return Err(Failure::local(&USAGE, "--shadow takes 1h at most"));
     }
-    let (declarations, removals) = change.moving();
-    let count = declarations.len() + removals.len();
-    if count > MOST {
-        let what = format!("--shadow takes {MOST} objects that change, and these are {count}");
-        return Err(Failure::local(&USAGE, what));
-    }
+    let (declarations, removals) = change.few("--shadow")?;
     let format = if desk.format == Format::Json { Format::Jsonl } else { desk.format };
-    if count == 0 {
+    if declarations.is_empty() && removals.is_empty() {
         return say(format, "Nothing changes, so that no decision would be another.");
     }
     let request = ShadowChangeRequest { declarations, removals, at_least_revision: change.planned.revision };

@@ -16,6 +16,7 @@ use super::authority::Bench;
 use super::behalf;
 use super::policies::Compiled;
 use super::scope::Who;
+use super::sweeping::Sweeping;
 
 /// Actions on all resources of a type, or of any.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,6 +197,11 @@ fn permitted(reaches: Reaches, spoken: &[Spoken<'_>], policies: &Compiled, kinds
     })
 }
 
+/// Whether a rule speaks of all that a reach stands for.
+fn is_of(policies: &Compiled, kinds: &Kinds, rule: &Sweeping, reach: &Reach) -> bool {
+    rule.is_of(&policies.groups().of_actions, &reach.action, kinds.get(&reach.kind).and_then(Option::as_ref))
+}
+
 /// What no policy forbids whatever it is done to.
 fn not_forbidden(
     mut reaches: Reaches,
@@ -207,10 +213,7 @@ fn not_forbidden(
     for who in spoken.iter().flat_map(|one| &one.lineage) {
         for (policy, rule) in policies.forbidding_all(who) {
             let before = reaches.0.len();
-            let groups = &policies.groups().of_actions;
-            reaches
-                .0
-                .retain(|reach| !rule.is_of(groups, &reach.action, kinds.get(&reach.kind).and_then(Option::as_ref)));
+            reaches.0.retain(|reach| !is_of(policies, kinds, rule, reach));
             if reaches.0.len() < before {
                 by.get_or_insert(policy);
             }
@@ -248,11 +251,7 @@ fn released(
             let by: Vec<&Arc<Approval>> = approvals.iter().copied().filter(fits).collect();
             let mut kept = BTreeSet::new();
             for reach in std::mem::take(&mut left) {
-                if !rule.is_of(
-                    &policies.groups().of_actions,
-                    &reach.action,
-                    kinds.get(&reach.kind).and_then(Option::as_ref),
-                ) {
+                if !is_of(policies, kinds, rule, &reach) {
                     kept.insert(reach);
                     continue;
                 }

@@ -32,6 +32,16 @@ pub(super) struct Seat {
     pub(super) turn: Turn,
 }
 
+/// The view as it is now, and the moment.
+///
+/// # Errors
+/// `STALE` when it is too old: by it nobody's right is known.
+pub(super) fn fresh(desk: &Desk) -> Result<(Reading, Timestamp), Fault> {
+    let (reading, now) = (desk.view.read(), desk.clock.now());
+    reading.fresh(desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
+    Ok((reading, now))
+}
+
 /// Waits for the revision and the turn, and looks at the caller's right by the view that is answered from.
 ///
 /// # Errors
@@ -46,8 +56,7 @@ pub(super) async fn seat(
     // What comes of it shows in the reading below.
     let _ = desk.view.wait_for(at_least_revision, asker.patience(Duration::MAX)).await;
     let allowed = || -> Result<_, Fault> {
-        let (reading, now) = (desk.view.read(), desk.clock.now());
-        reading.fresh(desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
+        let (reading, now) = fresh(desk)?;
         let right = asker.right(&reading.snapshot, now)?;
         may(&right)?;
         let held = reading.snapshot.revision();

@@ -15,6 +15,7 @@ use legate_wire::registry::AsOf;
 use tokio::time::Instant;
 
 use super::asker::{Asker, Right};
+use super::asking::fresh;
 use super::evaluate::{Desk, Policies, Spoken, decide};
 use super::past::{self, Whom};
 use super::record;
@@ -24,7 +25,7 @@ use crate::domain::answer::{Answer, Cause, CauseKind, Why};
 use crate::domain::derivation::{Case, Look, Outcome, Step, derive};
 use crate::domain::near::Proposal;
 use crate::domain::{behalf, near};
-use crate::error::{ASKING_BUSY, QUESTION_INVALID, STALE};
+use crate::error::{ASKING_BUSY, QUESTION_INVALID};
 
 mod confirm;
 mod origins;
@@ -146,9 +147,8 @@ async fn present(desk: &Desk, asker: &Asker, asks: &[Ask]) -> Result<Decided, Fa
 
 /// As it was, by what the registry keeps of its past.
 async fn bygone(desk: &Desk, asker: &Asker, explain: &Explain, as_of: AsOf) -> Result<Decided, Fault> {
-    let reading = desk.view.read();
-    reading.fresh(desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
-    let right = asker.right(&reading.snapshot, desk.clock.now())?;
+    let (reading, now) = fresh(desk)?;
+    let right = asker.right(&reading.snapshot, now)?;
     right.covers(&explain.ask)?;
     right.may_explain()?;
     let patience = asker.patience(Duration::MAX).saturating_sub(TELLING);

@@ -17,13 +17,14 @@ use legate_wire::registry::{Declaration, ObjectName};
 use tokio::time::Instant;
 
 use super::asker::{Asker, Right};
+use super::asking::fresh;
 use super::evaluate::Desk;
 use crate::domain::preview::behalf;
 use crate::domain::preview::cells::Named;
 use crate::domain::preview::compare::{Book, Side, compare};
 use crate::domain::preview::fitting::unfit;
 use crate::domain::preview::touched::{Touched, touched};
-use crate::error::{PREVIEW_BUSY, QUESTION_INVALID, REVISION_NOT_REACHED, STALE};
+use crate::error::{PREVIEW_BUSY, QUESTION_INVALID, REVISION_NOT_REACHED};
 
 mod exam;
 mod findings;
@@ -71,9 +72,7 @@ pub(crate) async fn preview(
     let patience = asker.patience(Duration::MAX);
     let _ = desk.view.wait_for(ask.at_least_revision, patience).await;
     let allowed = || -> Result<_, Fault> {
-        let (reading, now) = (desk.view.read(), desk.clock.now());
-        let stale = |e: legate_view::Stale| Fault::unavailable(&STALE, e.to_string(), AGAIN);
-        reading.fresh(desk.view.bound()).map_err(stale)?;
+        let (reading, now) = fresh(desk)?;
         let right = asker.right(&reading.snapshot, now)?;
         shown(&right, &ask.wanted, &ask.gone, &ask.namespaces)?;
         shown(&right, &ask.base.wanted, &ask.base.gone, &BTreeSet::new())?;

@@ -11,7 +11,7 @@ use legate_view::{Agent, Snapshot};
 use tokio::time::Instant;
 
 use super::asker::{Asker, Right};
-use super::asking::{AGAIN, seat, told};
+use super::asking::{AGAIN, fresh, seat, told};
 use super::evaluate::{Desk, judge};
 use super::record;
 use super::what_can::{WhatCan, look};
@@ -19,7 +19,7 @@ use crate::convert::{Ask, OnBehalfOf, Subject};
 use crate::domain::preview::cells::Cell;
 use crate::domain::question::Question;
 use crate::domain::standing;
-use crate::error::{AGENT_UNKNOWN, CALLER_MAY_NOT_ASK, POLICY_NOT_READY, SEARCH_UNBOUNDED, STALE};
+use crate::error::{AGENT_UNKNOWN, CALLER_MAY_NOT_ASK, POLICY_NOT_READY, SEARCH_UNBOUNDED};
 
 /// The longest that is looked.
 const LONGEST: Duration = Duration::from_secs(3);
@@ -64,9 +64,8 @@ pub(crate) struct Named {
 /// # Errors
 /// When it may not, or the view is old.
 pub(crate) fn may_search(desk: &Desk, asker: &Asker) -> Result<u64, Fault> {
-    let reading = desk.view.read();
-    reading.fresh(desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
-    asker.right(&reading.snapshot, desk.clock.now())?.may_search()?;
+    let (reading, now) = fresh(desk)?;
+    asker.right(&reading.snapshot, now)?.may_search()?;
     Ok(reading.snapshot.revision())
 }
 

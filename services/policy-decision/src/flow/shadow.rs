@@ -8,12 +8,11 @@ use legate_view::{Policy, PolicyMode};
 use legate_wire::policy as wire;
 
 use super::asker::Asker;
-use super::asking::{AGAIN, told};
+use super::asking::{fresh, told};
 use super::evaluate::{Desk, Spoken};
 use super::record;
 use crate::convert::Ask;
 use crate::domain::shadow::Would;
-use crate::error::STALE;
 use crate::store::tally::{Count, Example};
 
 /// What is asked.
@@ -51,8 +50,7 @@ pub(super) fn count(desk: &Desk, ask: &Ask, spoken: &Spoken) {
 /// When the view is old, the caller may not read the namespace, or it cannot be recorded: the examples name what agents did.
 #[tracing::instrument(skip_all)]
 pub(crate) async fn shadow(desk: &Arc<Desk>, asker: &Asker, ask: Shadow) -> Result<wire::GetShadowResponse, Fault> {
-    let (reading, now) = (desk.view.read(), desk.clock.now());
-    reading.fresh(desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
+    let (reading, now) = fresh(desk)?;
     let snapshot = &reading.snapshot;
     if !asker.right(snapshot, now)?.shows(&ask.namespace) {
         let text = format!("the caller may not read the namespace {}", ask.namespace);

@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Status;
 
 use super::asker::Asker;
-use super::asking::{AGAIN, Seat, seat, told};
+use super::asking::{AGAIN, Seat, fresh, seat, told};
 use super::evaluate::Desk;
 use super::preview::shown;
 use super::record;
@@ -177,7 +177,7 @@ impl Line {
 
     /// Both sides as they are now; the caller has to be let see them still.
     async fn renewed(&self, sides: Arc<Sides>) -> Result<Arc<Sides>, Fault> {
-        let (reading, now) = (self.desk.view.read(), self.desk.clock.now());
+        let (reading, now) = fresh(&self.desk)?;
         // The connection ends by a timer, which does not see the machine's clock being put right.
         if self.asker.peer.not_after <= now {
             let text = format!("the caller's certificate expired at {}", self.asker.peer.not_after);

@@ -21,7 +21,7 @@ use crate::convert;
 use crate::domain::reviewed::{self, Able, Written};
 use crate::error::{REVISION_NOT_REACHED, STALE};
 use crate::flow::asker::Right;
-use crate::flow::asking::AGAIN;
+use crate::flow::asking::{AGAIN, fresh};
 use crate::flow::evaluate::{Desk, judge};
 use crate::flow::what_can::{Ground, WhatCan, see};
 use crate::store::archive::reason;
@@ -88,8 +88,7 @@ impl<'a> Look<'a> {
     async fn reading(&self, at_least: u64) -> Result<Reading, Fault> {
         // What comes of it shows in the reading.
         let _ = self.desk.view.wait_for(at_least, PATIENCE).await;
-        let reading = self.desk.view.read();
-        reading.fresh(self.desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
+        let (reading, _) = fresh(self.desk)?;
         let held = reading.snapshot.revision();
         if held < at_least {
             let text = format!("revision {at_least} was written by the round, the view holds {held}");

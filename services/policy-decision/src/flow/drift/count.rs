@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use super::gather::gather;
 use super::{USUAL, look, page};
 use crate::domain::drift::Kind;
-use crate::error::{STALE, USAGE_UNAVAILABLE};
+use crate::error::USAGE_UNAVAILABLE;
 use crate::flow::asker::Right;
-use crate::flow::asking::AGAIN;
+use crate::flow::asking::{AGAIN, fresh};
 use crate::flow::evaluate::Desk;
 use crate::flow::roster::{Place, place};
 
@@ -51,8 +51,7 @@ pub(crate) async fn count(desk: &Arc<Desk>) -> Result<BTreeMap<Kind, u64>, Fault
     let mut after: Option<Place> = None;
     loop {
         // Each step is of the view as it is then: nothing old is held on to for as long as a round takes.
-        let (reading, now) = (desk.view.read(), desk.clock.now());
-        reading.fresh(desk.view.bound()).map_err(|e| Fault::unavailable(&STALE, e.to_string(), AGAIN))?;
+        let (reading, now) = fresh(desk)?;
         let snapshot = reading.snapshot.clone();
         let roster = desk.rosters.of(&snapshot, None, *begun.get_or_insert(snapshot.revision()));
         let (agents, is_more) = page(&roster, &snapshot, &right, STEP, after.as_ref());

@@ -167,3 +167,19 @@ async fn whoever_may_not_read_a_namespace_tries_nothing_on_it_and_loses_the_stre
     let refused = shadow_change(&stage.desk, &operator(), close()).await.err().unwrap();
     assert_eq!(refused.reason(), "OPERATOR_NOT_PERMITTED");
 }
+
+#[tokio::test]
+async fn by_an_old_view_nobody_is_told_anything_more() {
+    let stage = Stage::set().await;
+    let close = wanted(vec![policy("closed", Enforce, "forbid(principal, action, resource);")]);
+    let (mut news, _) = open(&stage, &operator(), close).await;
+    // The registry says nothing any more, and a right that it took away would not be known.
+    stage.pongs.on.store(false, std::sync::atomic::Ordering::SeqCst);
+    stage.clock.advance(stage.desk.view.bound() + std::time::Duration::from_secs(1));
+    let status = loop {
+        if let Err(status) = next(&mut news).await {
+            break status;
+        }
+    };
+    assert_eq!(legate_rpc::Told::from_status(&status).reason, "STALE");
+}
